@@ -1,0 +1,44 @@
+"""Packaging of mmdet_ft; `pip install -e .` in a checkout, or `pip install .` anywhere."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_version():
+    """The version as mmdet_ft/__init__.py states it, read without importing (torch may not be there yet)."""
+    text = (ROOT / 'mmdet_ft' / '__init__.py').read_text(encoding='utf-8')
+    return re.search(r"^__version__ = '([^']+)'", text, re.M).group(1)
+
+
+def read_requirements():
+    lines = (ROOT / 'requirements.txt').read_text(encoding='utf-8').splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
+
+
+setup(
+    name='mmdet_ft',
+    version=read_version(),
+    description='Fine-tune detectors, instance segmenters and classifiers from MMDetection-V2-style configs '
+    "on today's PyTorch",
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.9',
+    packages=find_packages(include=['mmdet_ft', 'mmdet_ft.*']),
+    install_requires=read_requirements(),
+    extras_require={
+        'tensorboard': ['tensorboard'],
+        'cityscapes': ['cityscapesscripts'],
+        'plot': ['matplotlib'],
+        'tests': ['pytest', 'hypothesis', 'tensorboard'],
+        'dev': ['pre-commit', 'yapf', 'isort', 'flake8', 'codespell'],
+    },
+    classifiers=[
+        'Programming Language :: Python :: 3',
+        'Operating System :: OS Independent',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    zip_safe=False)

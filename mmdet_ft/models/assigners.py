@@ -1,0 +1,90 @@
+"""Assigners and samplers by their config names: thin classes around ops.matching and ops.sampling."""
+from typing import NamedTuple, Optional, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from mmdet_ft.ops.boxes import take
+from mmdet_ft.ops.matching import Match, in_ignored_region, match
+from mmdet_ft.ops.sampling import sample
+from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import GroundTruth
+
+
+@MODELS.register_module()
+class BboxOverlaps2D:
+    """V2's `iou_calculator`; overlaps are always computed in float32, so its fp16 arguments change nothing."""
+
+    def __init__(self, scale: float = 1., dtype: Optional[str] = None):
+        self.scale, self.dtype = scale, dtype
+
+
+@MODELS.register_module()
+class MaxIoUAssigner:
+    """Each box to the ground truth it overlaps most; see ops.matching.match for the rules.
+
+    V2's arguments: `pos_iou_thr`, `neg_iou_thr` (a number or a range), `min_pos_iou`, `gt_max_assign_all`, `ignore_iof_thr` (boxes lying that
+    much in an ignored region are neither positive nor negative; not above 0 switches it off), `ignore_wrt_candidates`,
+    `match_low_quality`. `gpu_assign_thr` is accepted and not needed: memory is bounded by taking ground truths in turns.
+    """
+
+    def __init__(self,
+                 pos_iou_thr: float,
+                 neg_iou_thr: Union[float, Tuple[float, float]],
+                 min_pos_iou: float = .0,
+                 gt_max_assign_all: bool = True,
+                 ignore_iof_thr: float = -1,
+                 ignore_wrt_candidates: bool = True,
+                 match_low_quality: bool = True,
+                 gpu_assign_thr: float = -1,
+                 iou_calculator: Optional[dict] = None):
+        self.pos_iou_thr, self.neg_iou_thr, self.min_pos_iou = pos_iou_thr, neg_iou_thr, min_pos_iou
+        self.gt_max_assign_all, self.match_low_quality = gt_max_assign_all, match_low_quality
+        self.ignore_iof_thr, self.ignore_wrt_candidates = ignore_iof_thr, ignore_wrt_candidates
+        self.iou_calculator = MODELS.build(iou_calculator)
+
+    @torch.no_grad()
+    def __call__(self, boxes: Tensor, gt: GroundTruth, box_valid: Optional[Tensor] = None) -> Match:
+        """boxes [B, N, 4] or [N, 4] (the same for all images); box_valid [B, N]. Returns gt_index and label [B, N]."""
+        ignore = None
+        if self.ignore_iof_thr > 0 and gt.ignore.shape[1] > 0:
+            ignore = in_ignored_region(boxes, gt.ignore, gt.ignore_valid, self.ignore_iof_thr, self.ignore_wrt_candidates)
+        return match(boxes, gt.boxes, gt.valid, self.pos_iou_thr, self.neg_iou_thr, self.min_pos_iou, self.match_low_quality,
+                     self.gt_max_assign_all, box_valid, ignore)
+
+
+class Sample(NamedTuple):
+    index: Tensor  # int64 [B, S] into the boxes
+    valid: Tensor  # bool [B, S], whether the slot holds a drawn box
+    positive: Tensor  # bool [B, S], drawn and positive; False from max_positive on
+    max_positive: int  # positives lie in the first so many slots
+
+
+@MODELS.register_module()
+class RandomSampler:
+    """Draw `num` boxes an image, at most `pos_fraction` positive; see ops.sampling.sample.
+
+    `add_gt_as_proposals` is read by the RoI head, which then lets ground truths join the proposals.
+    """
+
+    def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True):
+        self.num, self.pos_fraction, self.neg_pos_ub = num, pos_fraction, neg_pos_ub
+        self.add_gt_as_proposals = add_gt_as_proposals
+
+    @torch.no_grad()
+    def __call__(self, label: Tensor) -> Sample:
+        """label [B, N] as in ops.matching.Match."""
+        index, valid = sample(label, self.num, self.pos_fraction, self.neg_pos_ub)
+        positive = valid & (take(label, index) == 1)
+        return Sample(index, valid, positive, min(int(self.num * self.pos_fraction), index.shape[1]))
+
+
+@MODELS.register_module()
+class PseudoSampler:
+    """No sampling: every box that is positive or background counts (one-stage heads, focal loss)."""
+    add_gt_as_proposals = False
+
+    @torch.no_grad()
+    def __call__(self, label: Tensor) -> Sample:
+        index = torch.arange(label.shape[1], device=label.device).expand_as(label)
+        return Sample(index, label >= 0, label == 1, label.shape[1])

@@ -1,0 +1,119 @@
+"""Parts of a config that have no class of their own, as small frozen records with V2's keys."""
+import dataclasses
+import difflib
+from typing import Any, Dict, Optional, Type, TypeVar
+
+T = TypeVar('T')
+
+
+def read_settings(kind: Type[T], values: Any, where: str) -> T:
+    """The record `kind` from a config's dict; a record passes through.
+
+    Raises TypeError with the place and the nearest key when a key is unknown or one is missing.
+    """
+    if isinstance(values, kind):
+        return values
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f'did you mean {near[0]!r}?' if near else f'known keys: {", ".join(fields)}'
+            raise TypeError(f'{where}: unknown key {key!r}; {hint}')
+    for name, field in fields.items():
+        if name not in values and field.default is dataclasses.MISSING:
+            raise TypeError(f'{where}: {name!r} is missing; add {name}=... to {dict(values)!r}')
+    return kind(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class NMSSettings:
+    """`nms=dict(type='nms', iou_threshold=0.5)`; `iou_thr` is the older key, `split_thr` has no effect here."""
+    iou_threshold: Optional[float] = None
+    type: str = 'nms'
+    iou_thr: Optional[float] = None
+    class_agnostic: bool = False
+    max_num: int = -1
+    split_thr: int = 10000
+
+    def __post_init__(self):
+        if self.type != 'nms':
+            raise ValueError(f"nms type {self.type!r} is not available; write nms=dict(type='nms', iou_threshold=0.5)")
+        if self.iou_threshold is None:
+            if self.iou_thr is None:
+                raise TypeError("nms: 'iou_threshold' is missing; write nms=dict(type='nms', iou_threshold=0.5)")
+            object.__setattr__(self, 'iou_threshold', self.iou_thr)
+
+
+class _ReadsNMS:
+
+    def __post_init__(self):
+        if self.nms is not None:
+            object.__setattr__(self, 'nms', read_settings(NMSSettings, self.nms, 'nms'))
+
+
+@dataclasses.dataclass(frozen=True)
+class RPNTrainSettings:
+    """`train_cfg.rpn`."""
+    assigner: Any
+    sampler: Any = None
+    allowed_border: float = 0
+    pos_weight: float = -1
+    debug: bool = False  # V2 reads it nowhere either
+
+
+@dataclasses.dataclass(frozen=True)
+class ProposalSettings(_ReadsNMS):
+    """`train_cfg.rpn_proposal` and `test_cfg.rpn`. Of the keys V2 left behind, the second half has no effect."""
+    nms_pre: int = -1
+    max_per_img: Optional[int] = None
+    nms: Any = None
+    min_bbox_size: float = 0
+    max_num: Optional[int] = None
+    nms_thr: Optional[float] = None
+    nms_post: Optional[int] = None
+    nms_across_levels: bool = False
+
+    def __post_init__(self):
+        if self.max_per_img is None:
+            object.__setattr__(self, 'max_per_img', self.max_num if self.max_num is not None else 1000)
+        if self.nms is None:
+            object.__setattr__(self, 'nms', dict(iou_threshold=.7 if self.nms_thr is None else self.nms_thr))
+        super().__post_init__()
+
+
+@dataclasses.dataclass(frozen=True)
+class RCNNTrainSettings:
+    """`train_cfg.rcnn`."""
+    assigner: Any
+    sampler: Any
+    mask_size: int = 28
+    pos_weight: float = -1
+    debug: bool = False  # V2 reads it nowhere either
+
+
+@dataclasses.dataclass(frozen=True)
+class RCNNTestSettings(_ReadsNMS):
+    """`test_cfg.rcnn`."""
+    nms: Any
+    score_thr: float = .05
+    max_per_img: int = 100
+    mask_thr_binary: float = .5
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStageTrainSettings:
+    """`model.train_cfg` of a two-stage detector."""
+    rpn: Any = None
+    rcnn: Any = None
+    rpn_proposal: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStageTestSettings:
+    """`model.test_cfg` of a two-stage detector."""
+    rpn: Any = None
+    rcnn: Any = None
+
+
+def as_dict(values: Any) -> Dict[str, Any]:
+    return {} if values is None else dict(values)

@@ -1,0 +1,1 @@
+"""Functions on tensors: batched, static in shape, without a wait for the device."""

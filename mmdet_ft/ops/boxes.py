@@ -1,0 +1,53 @@
+"""Boxes as tensors: xyxy, pixels, any leading dimensions."""
+import torch
+from torch import Tensor
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of `x` by an index of the same batch: x [B, N, ...], index [B, M] -> [B, M, ...]."""
+    for _ in range(x.dim() - index.dim()):
+        index = index.unsqueeze(-1)
+    return torch.gather(x, 1, index.expand(*index.shape[:2], *x.shape[2:]))
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Width times height: [..., 4] -> [...]."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def pairwise_overlap(a: Tensor, b: Tensor, mode: str = 'iou', eps: float = 1e-6) -> Tensor:
+    """Overlap of every box of one set with every box of another.
+
+    `iou` divides the intersection by the union, `iof` by the area of `a`. Both as V2's bbox_overlaps, where a
+    denominator is at least `eps`.
+
+    a [..., N, 4], b [..., M, 4]. Returns [..., N, M] in 0..1.
+    """
+    assert mode in ('iou', 'iof'), mode
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    size = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
+    size = size.clamp(min=0)
+    inter = size[..., 0] * size[..., 1]
+    whole = area(a) + area(b) - inter if mode == 'iou' else area(a).expand_as(inter)
+    return inter / whole.clamp(min=eps)
+
+
+def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes cut at the border of their image: boxes [B, N, 4], sizes [B, 2] as (h, w)."""
+    limit = sizes.flip(-1).repeat(1, 2)[:, None]  # [B, 1, 4] as w h w h
+    return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def flip(boxes: Tensor, sizes: Tensor, direction: str) -> Tensor:
+    """Mirror boxes in their image, `direction` horizontal, vertical or diagonal (both).
+
+    boxes [B, N, 4], sizes [B, 2] as (h, w). Its own inverse.
+    """
+    assert direction in ('horizontal', 'vertical', 'diagonal'), direction
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    height, width = sizes[:, None, 0], sizes[:, None, 1]
+    if direction != 'vertical':
+        x0, x1 = width - x1, width - x0
+    if direction != 'horizontal':
+        y0, y1 = height - y1, height - y0
+    return torch.stack([x0, y0, x1, y1], -1)

@@ -1,0 +1,107 @@
+"""Which ground truth a box stands for."""
+from typing import NamedTuple, Optional, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from mmdet_ft.ops.boxes import pairwise_overlap
+
+# Elements of one overlap matrix held at a time; more ground truths are taken in turns (same result, bounded memory).
+MAX_OVERLAPS = 1 << 28
+
+
+class Match(NamedTuple):
+    gt_index: Tensor  # int64 [B, N], which ground truth; meaningful where label is 1
+    label: Tensor  # int64 [B, N]: 1 positive, 0 background, -1 neither
+
+
+def match(boxes: Tensor,
+          gt_boxes: Tensor,
+          gt_valid: Tensor,
+          pos_iou: float,
+          neg_iou: Union[float, Tuple[float, float]],
+          min_pos_iou: float,
+          low_quality: bool = True,
+          all_best: bool = True,
+          box_valid: Optional[Tensor] = None,
+          ignore: Optional[Tensor] = None) -> Match:
+    """Give each box a ground truth, the background, or neither.
+
+    A box is positive from `pos_iou` up, background below `neg_iou` (or inside that range), neither between. With
+    `low_quality` each ground truth also claims its best boxes, ties included under `all_best`, from `min_pos_iou` up
+    (Faster R-CNN, sec. 3.1.2 case i); of two claims the later ground truth's wins, as in V2. Without any ground
+    truth every box is background, ignored regions or not, as in V2.
+
+    Args:
+        boxes [B, N, 4] or [N, 4]; box_valid [B, N], what is not valid is neither.
+        gt_boxes [B, G, 4]; gt_valid [B, G]; padding may hold anything.
+        ignore [B, N], boxes that lie in ignored regions: they overlap nothing.
+    """
+    num_boxes, (num_images, num_gts) = boxes.shape[-2], gt_valid.shape
+    low, high = neg_iou if isinstance(neg_iou, (tuple, list)) else (0., neg_iou)
+    blocked = None if box_valid is None else ~box_valid
+    if ignore is not None:
+        blocked = ignore if blocked is None else blocked | ignore
+    gt_boxes = torch.where(gt_valid[..., None], gt_boxes, _unit_box(boxes))
+
+    best = boxes.new_full((num_images, num_boxes), -1.)
+    best_index = gt_valid.new_zeros((num_images, num_boxes), dtype=torch.long)
+    claimed = torch.full_like(best_index, -1)
+    step = max(1, MAX_OVERLAPS // max(1, num_images * num_boxes))
+    for start in range(0, num_gts, step):
+        part = slice(start, start + step)
+        overlap = pairwise_overlap(gt_boxes[:, part], boxes)  # [B, g, N]
+        refused = ~gt_valid[:, part, None]
+        if blocked is not None:
+            refused = refused | blocked[:, None]
+        overlap = overlap.masked_fill(refused, -1.)
+        part_best, part_index = overlap.max(1)  # [B, N]
+        better = part_best > best
+        best = torch.where(better, part_best, best)
+        best_index = torch.where(better, part_index + start, best_index)
+        if low_quality:
+            claimed = torch.maximum(claimed, _claims(overlap, min_pos_iou, all_best, start))
+
+    label = torch.full_like(best_index, -1)
+    label = torch.where((best >= low) & (best < high), 0, label)
+    label = torch.where(best >= pos_iou, 1, label)
+    label = torch.where(claimed >= 0, 1, label)
+    gt_index = torch.where(claimed >= 0, claimed, best_index)
+    label = torch.where(gt_valid.any(1, keepdim=True), label, 0)
+    if box_valid is not None:
+        label = torch.where(box_valid, label, -1)
+    return Match(gt_index, label)
+
+
+def _unit_box(boxes: Tensor) -> Tensor:
+    """0 0 1 1 made on the device: a list would have to be copied there."""
+    return (torch.arange(4, device=boxes.device) > 1).to(boxes.dtype)
+
+
+def _claims(overlap: Tensor, min_pos_iou: float, all_best: bool, start: int) -> Tensor:
+    """The last ground truth that calls each box its best, or -1: overlap [B, g, N] -> [B, N]."""
+    num_boxes = overlap.shape[-1]
+    if num_boxes == 0:
+        return overlap.new_full((overlap.shape[0], 0), -1, dtype=torch.long)
+    gt_best, gt_best_index = overlap.max(2, keepdim=True)  # [B, g, 1]
+    if all_best:
+        claim = overlap == gt_best
+    else:
+        claim = torch.arange(num_boxes, device=overlap.device) == gt_best_index
+    claim = claim & (gt_best >= min_pos_iou) & (gt_best >= 0)
+    number = torch.arange(start, start + overlap.shape[1], device=overlap.device)[:, None]
+    return torch.where(claim, number, -1).amax(1)
+
+
+def in_ignored_region(boxes: Tensor, ignore: Tensor, ignore_valid: Tensor, iof_thr: float, wrt_boxes: bool) -> Tensor:
+    """Boxes whose overlap with an ignored region is over `iof_thr`: [B, N] bool.
+
+    The intersection is divided by the box's area, or by the region's where `wrt_boxes` is False (V2's
+    `ignore_wrt_candidates`). boxes [B, N, 4] or [N, 4], ignore [B, I, 4], ignore_valid [B, I].
+    """
+    ignore = torch.where(ignore_valid[..., None], ignore, _unit_box(boxes))
+    if wrt_boxes:
+        overlap = pairwise_overlap(boxes, ignore, 'iof')  # [B, N, I]
+    else:
+        overlap = pairwise_overlap(ignore, boxes, 'iof').transpose(1, 2)
+    return (overlap.masked_fill(~ignore_valid[:, None], -1.) > iof_thr).any(-1)

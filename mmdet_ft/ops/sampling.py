@@ -1,0 +1,40 @@
+"""Which boxes a loss is computed on."""
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor
+
+
+def sample(label: Tensor,
+           num: int,
+           pos_fraction: float,
+           neg_pos_ub: float = -1,
+           keys: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+    """Draw up to `num` boxes of an image, at most `pos_fraction` of them positive, the rest background.
+
+    Fewer positives leave room for more background, as in V2's RandomSampler; with `neg_pos_ub` not below 0 there are
+    at most `neg_pos_ub` background boxes for each positive (counted as at least one). Positives come first, so they
+    always lie in the first `int(num * pos_fraction)` slots.
+
+    label [B, N]: 1 positive, 0 background, -1 never drawn. keys [B, N] in 0..1, the random order (drawn here from the
+    default generator when not given). Returns index [B, S] and valid [B, S], S = min(num, N).
+    """
+    num_boxes = label.shape[1]
+    num_slots = min(num, num_boxes)
+    if keys is None:
+        keys = torch.rand(label.shape, device=label.device)
+    max_pos = min(int(num * pos_fraction), num_boxes)
+    pos_key, pos_index = torch.where(label == 1, keys, -1.).topk(max_pos, 1)  # [B, max_pos]
+    neg_key, neg_index = torch.where(label == 0, keys, -1.).topk(num_slots, 1)  # [B, S]
+    pos_valid = pos_key >= 0
+    num_pos = pos_valid.sum(1, keepdim=True)  # [B, 1]
+    room = num - num_pos
+    if neg_pos_ub >= 0:
+        room = torch.minimum(room, (neg_pos_ub * num_pos.clamp(min=1)).long())
+    neg_valid = (neg_key >= 0) & (torch.arange(num_slots, device=label.device) < room)
+
+    # Real positives, then real background, then what is left over to fill the slots.
+    valid = torch.cat([pos_valid, neg_valid], 1)
+    order = valid.byte().sort(1, descending=True, stable=True).indices[:, :num_slots]
+    index = torch.cat([pos_index, neg_index], 1)
+    return index.gather(1, order), valid.gather(1, order)

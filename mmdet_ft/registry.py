@@ -1,0 +1,137 @@
+"""Names to classes: what `type='...'` in a config means.
+
+One table for each kind of thing. A table imports the folder that fills it on its first look-up, so that
+`from mmdet_ft.registry import MODELS` is cheap and `MODELS.build(cfg)` still knows every shipped type.
+"""
+import difflib
+import importlib
+import inspect
+from typing import Any, Callable, Dict, Iterable, List, Optional, Union
+
+
+class Registry:
+    """A table from V2's type names to classes, and the builder that reads `dict(type=..., ...)`.
+
+    Args:
+        name: what the things are called in messages ('model', 'dataset').
+        location: dotted module whose import registers the shipped types; imported on the first look-up.
+    """
+
+    def __init__(self, name: str, location: Optional[str] = None):
+        self.name = name
+        self._location = location
+        self._table: Dict[str, Callable] = {}
+
+    def __repr__(self) -> str:
+        return f'Registry({self.name}: {", ".join(sorted(self._table))})'
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def __iter__(self) -> Iterable[str]:
+        self._load_shipped()
+        return iter(self._table)
+
+    @property
+    def module_dict(self) -> Dict[str, Callable]:
+        """V2's name for the table."""
+        self._load_shipped()
+        return self._table
+
+    def _load_shipped(self) -> None:
+        if self._location is not None:
+            location, self._location = self._location, None
+            try:
+                importlib.import_module(location)
+            except BaseException:
+                self._location = location
+                raise
+
+    def get(self, name: str) -> Optional[Callable]:
+        if name not in self._table:
+            self._load_shipped()
+        return self._table.get(name)
+
+    def register_module(self,
+                        name: Union[str, List[str], None] = None,
+                        force: bool = False,
+                        module: Optional[Callable] = None):
+        """Register a class or function, as a decorator or by `module=`; V2's signature.
+
+        Raises KeyError when the name is taken by something else and `force` is not set.
+        """
+        if inspect.isclass(name) or inspect.isfunction(name):
+            raise TypeError(f'write @{self.name.upper()}S.register_module() with parentheses')
+
+        def register(cls):
+            names = [name] if isinstance(name, str) else name or [cls.__name__]
+            for key in names:
+                taken = self._table.get(key)
+                same = taken is not None and (taken.__module__, taken.__qualname__) == (cls.__module__, cls.__qualname__)
+                if taken is not None and not same and not force:
+                    raise KeyError(f'{self.name} type {key!r} is already {taken.__module__}.{taken.__qualname__}; '
+                                   f'choose another name, or replace it with register_module(force=True)')
+                self._table[key] = cls
+            return cls
+
+        return register if module is None else register(module)
+
+    def resolve(self, kind: Any) -> Callable:
+        """The class of a `type` entry: a registered name, or a class itself.
+
+        Raises KeyError with the nearest registered names.
+        """
+        if callable(kind):
+            return kind
+        cls = self.get(kind) if isinstance(kind, str) else None
+        if cls is None:
+            raise KeyError(self.unknown(kind))
+        return cls
+
+    def unknown(self, kind: Any) -> str:
+        self._load_shipped()
+        near = difflib.get_close_matches(str(kind), self._table, n=3, cutoff=.6)
+        if not near:  # case aside: 'resnet' has no letter in common with 'ResNet' that counts enough
+            lower = {key.lower(): key for key in self._table}
+            near = [lower[key] for key in difflib.get_close_matches(str(kind).lower(), lower, n=3, cutoff=.6)]
+        hint = f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
+        return (f'unknown {self.name} type {kind!r}{hint} A type of your own is found when its module is named in '
+                f"custom_imports=dict(imports=['your.module']).")
+
+    def build(self, cfg: Any, **defaults: Any) -> Any:
+        """Build `dict(type=Name, **arguments)`; `defaults` fill what it leaves out.
+
+        What is not a dict is an object built already (a test hands those in) and passes through. An error
+        inside a constructor keeps its own type and traceback, with a note on what was being built.
+        """
+        if not isinstance(cfg, dict):
+            return cfg
+        arguments = {**defaults, **cfg}
+        if 'type' not in arguments:
+            raise KeyError(f'a {self.name} needs a type: add type=... to {dict(cfg)!r}')
+        cls = self.resolve(arguments.pop('type'))
+        try:
+            return cls(**arguments)
+        except Exception as error:
+            if hasattr(error, 'add_note'):  # Python 3.11; the message is only longer for it
+                error.add_note(f'while building {self.name} {getattr(cls, "__name__", cls)!r}')
+            raise
+
+
+def build_from_cfg(cfg: Any, registry: Registry, default_args: Optional[Dict[str, Any]] = None) -> Any:
+    """V2's function of this name; `registry.build(cfg, **default_args)` says the same."""
+    return registry.build(cfg, **(default_args or {}))
+
+
+MODELS = Registry('model', 'mmdet_ft.models')
+DATASETS = Registry('dataset', 'mmdet_ft.datasets')
+PIPELINES = Registry('pipeline', 'mmdet_ft.datasets.pipelines')
+SAMPLERS = Registry('sampler', 'mmdet_ft.datasets.samplers')
+HOOKS = Registry('hook', 'mmdet_ft.engine.hooks')
+RUNNERS = Registry('runner', 'mmdet_ft.engine.runner')
+OPTIMIZERS = Registry('optimizer', 'mmdet_ft.engine.optimizer')
+OPTIMIZER_BUILDERS = Registry('optimizer constructor', 'mmdet_ft.engine.optimizer')
+
+# V2's names for parts of the one table of models.
+BACKBONES = NECKS = HEADS = SHARED_HEADS = ROI_EXTRACTORS = LOSSES = DETECTORS = CLASSIFIERS = MODELS
+BBOX_ASSIGNERS = BBOX_SAMPLERS = BBOX_CODERS = ANCHOR_GENERATORS = PRIOR_GENERATORS = IOU_CALCULATORS = MODELS

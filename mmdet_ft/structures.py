@@ -1,0 +1,78 @@
+"""What travels from the loader to the loss: padded tensors with validity masks.
+
+Letters, used in every docstring and shape comment of the package:
+    B images of a batch           G ground-truth slots of an image    I ignored-region slots of an image
+    A anchors of all levels       P proposals of an image             S sampled boxes of an image
+    D detections of an image      K foreground classes; label K is the background
+    L feature levels              C channels                          H W pixels
+
+Boxes are xyxy in float32 pixels of the network's input. Padding is benign (a unit box, label 0, False in
+`valid`), never a sentinel: nothing downstream has to know how much of it there is.
+"""
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+
+class Masks(NamedTuple):
+    """Instance bitmaps of a batch, each cropped to its object and laid end to end.
+
+    A crop holds its object's pixels and, inside the image, one pixel of empty margin, so that RoIAlign on the crop
+    equals RoIAlign on the whole bitmap.
+    """
+    data: Tensor  # uint8 [sum of w*h], 0 or 1, row-major crops
+    offset: Tensor  # int64 [B, G], where a crop starts in data
+    rect: Tensor  # int64 [B, G, 4], x0 y0 w h of a crop in input pixels; w = h = 0 in an empty slot
+    max_size: Tuple[int, int]  # largest (h, w) of the batch, known to the host
+
+
+class GroundTruth(NamedTuple):
+    boxes: Tensor  # float32 [B, G, 4]
+    labels: Tensor  # int64 [B, G]
+    valid: Tensor  # bool [B, G]
+    ignore: Tensor  # float32 [B, I, 4], crowd and difficult regions
+    ignore_valid: Tensor  # bool [B, I]
+    masks: Optional[Masks] = None
+
+
+class Batch(NamedTuple):
+    """Images padded to a common size (right and bottom) and what is known about them."""
+    images: Tensor  # [B, C, H, W], float32 normalised, or uint8 still to be normalised by mean and std
+    sizes: Tensor  # float32 [B, 2], height and width without padding (V2's img_shape)
+    pad_sizes: Tensor  # float32 [B, 2], height and width after the pipeline's own Pad (V2's pad_shape); at most [H, W]
+    scale_factors: Tensor  # float32 [B, 4], input pixels per original pixel, for x y x y
+    metas: List[Dict[str, Any]]  # host only: V2's img_metas
+    mean: Optional[Tensor] = None  # float32 [B, C], with uint8 images only
+    std: Optional[Tensor] = None  # float32 [B, C]
+    gt: Optional[GroundTruth] = None
+
+
+class Detections(NamedTuple):
+    """Predictions of a batch in pixels of the original images, best score first."""
+    boxes: Tensor  # float32 [B, D, 4]
+    scores: Tensor  # float32 [B, D], 0..1
+    labels: Tensor  # int64 [B, D]
+    valid: Tensor  # bool [B, D]
+    masks: Optional[Tensor] = None  # float32 [B, D, M, M], probability inside the box
+
+
+class Losses(NamedTuple):
+    """What a training step tells: `terms` are summed and differentiated, `metrics` are only logged."""
+    terms: Dict[str, Tensor]  # V2's log keys; scalars
+    metrics: Dict[str, Tensor] = {}
+
+    @property
+    def total(self) -> Tensor:
+        return sum(self.terms.values())
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """The same structure with every tensor on `device`; copies from pinned memory do not wait."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, tuple) and hasattr(value, '_fields'):
+        return type(value)(*(to_device(field, device) for field in value))
+    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], dict):
+        return type(value)(to_device(item, device) for item in value)
+    return value

@@ -1,0 +1,2 @@
+# Importing a leaf registers its types.
+from mmdet_ft.models import anchors, coders, losses  # noqa: F401

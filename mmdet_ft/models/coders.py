@@ -1,0 +1,120 @@
+"""Boxes to regression targets and back."""
+import math
+from typing import Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from mmdet_ft.models.losses.reduction import full_precision
+from mmdet_ft.registry import MODELS
+
+MaxShape = Union[Tensor, Sequence, None]
+
+
+@MODELS.register_module()
+class DeltaXYWHBBoxCoder:
+    """A box as its offset from another: shift of the centre in box sizes, log of the size ratio (R-CNN, app. C).
+
+    Args:
+        target_means, target_stds: deltas are normalised by these, for dx, dy, dw, dh.
+        clip_border: decoded boxes end at the image's border, where `max_shape` tells it.
+        add_ctr_clamp: the centre moves by at most `ctr_clamp` pixels, and only growth is bounded (YOLOF).
+        ctr_clamp: see there.
+    """
+
+    def __init__(self,
+                 target_means: Sequence[float] = (0., 0., 0., 0.),
+                 target_stds: Sequence[float] = (1., 1., 1., 1.),
+                 clip_border: bool = True,
+                 add_ctr_clamp: bool = False,
+                 ctr_clamp: float = 32):
+        if len(target_means) != 4 or len(target_stds) != 4:
+            raise ValueError('DeltaXYWHBBoxCoder: target_means and target_stds are four numbers each, for dx, dy, dw '
+                             f'and dh, not {target_means} and {target_stds}')
+        self.means = tuple(target_means)
+        self.stds = tuple(target_stds)
+        self.clip_border = clip_border
+        self.add_ctr_clamp = add_ctr_clamp
+        self.ctr_clamp = ctr_clamp
+
+    def encode(self, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+        """The deltas that carry `boxes` to `gt_boxes`.
+
+        boxes, gt_boxes [..., 4], broadcastable. Returns float32 [..., 4]. A box without width or height gives
+        infinities: mask such slots, as padding's unit boxes need not be.
+        """
+        boxes, gt_boxes = full_precision(boxes), full_precision(gt_boxes)
+        centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5
+        size = boxes[..., 2:] - boxes[..., :2]
+        gt_centre = (gt_boxes[..., :2] + gt_boxes[..., 2:]) * 0.5
+        gt_size = gt_boxes[..., 2:] - gt_boxes[..., :2]
+        shift = (gt_centre - centre) / size
+        growth = torch.log(gt_size / size)
+        return torch.cat([
+            _normalise(shift, self.means[:2], self.stds[:2]),
+            _normalise(growth, self.means[2:], self.stds[2:]),
+        ], -1)
+
+    def decode(self,
+               boxes: Tensor,
+               deltas: Tensor,
+               max_shape: MaxShape = None,
+               wh_ratio_clip: float = 16 / 1000) -> Tensor:
+        """The boxes to which `deltas` carry `boxes`.
+
+        boxes [..., 4]; deltas [..., 4] or [..., 4 * K], one set of four a class; max_shape (h, w), or a tensor [B, 2]
+        of them for boxes [B, ..., 4]; a size changes at most by the factor `wh_ratio_clip` or its inverse. Returns
+        float32 of deltas' shape.
+        """
+        boxes, deltas = full_precision(boxes), full_precision(deltas)
+        shape = deltas.shape
+        deltas = deltas.unflatten(-1, (-1, 4))  # [..., K, 4]
+        boxes = boxes.unsqueeze(-2)  # [..., 1, 4]
+        shift = _denormalise(deltas[..., :2], self.means[:2], self.stds[:2])
+        growth = _denormalise(deltas[..., 2:], self.means[2:], self.stds[2:])
+        centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5
+        size = boxes[..., 2:] - boxes[..., :2]
+
+        shift = size * shift
+        limit = abs(math.log(wh_ratio_clip))
+        if self.add_ctr_clamp:
+            shift = shift.clamp(min=-self.ctr_clamp, max=self.ctr_clamp)
+            growth = growth.clamp(max=limit)
+        else:
+            growth = growth.clamp(min=-limit, max=limit)
+        centre = centre + shift
+        half = size * growth.exp() * 0.5
+        low, high = centre - half, centre + half
+        if self.clip_border and max_shape is not None:
+            low, high = _clip(low, max_shape), _clip(high, max_shape)
+        return torch.cat([low, high], -1).reshape(shape)
+
+
+# Numbers of the config stay Python scalars: a tensor made of them is a copy to the GPU that waits.
+
+
+def _normalise(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
+    if means == (0, 0) and stds == (1, 1):
+        return pair
+    if means[0] == means[1] and stds[0] == stds[1]:
+        return (pair - means[0]) / stds[0]
+    return torch.stack([(pair[..., i] - means[i]) / stds[i] for i in range(2)], -1)
+
+
+def _denormalise(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
+    if means == (0, 0) and stds == (1, 1):
+        return pair
+    if means[0] == means[1] and stds[0] == stds[1]:
+        return pair * stds[0] + means[0]
+    return torch.stack([pair[..., i] * stds[i] + means[i] for i in range(2)], -1)
+
+
+def _clip(xy: Tensor, max_shape: MaxShape) -> Tensor:
+    """Points [B, ..., 2] held within 0 and (w, h) of their image."""
+    if isinstance(max_shape, Tensor):
+        limit = max_shape[..., :2].flip(-1).to(xy)  # [B, 2] as w h
+        limit = limit.reshape(limit.shape[:-1] + (1, ) * (xy.dim() - limit.dim()) + (2, ))
+        # clamp passes the gradient of a point on the border, as V2's; minimum would halve it.
+        return xy.clamp(min=0).clamp(max=limit)
+    height, width = max_shape[:2]
+    return torch.stack([xy[..., 0].clamp(0, width), xy[..., 1].clamp(0, height)], -1)

@@ -1,0 +1,176 @@
+from typing import List, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdet_ft.models.losses.reduction import (AvgFactor, check_reduction, expand_right,
+                                              full_precision, weight_reduce_loss)
+from mmdet_ft.registry import MODELS
+
+
+def cross_entropy(pred: Tensor,
+                  label: Tensor,
+                  weight: Optional[Tensor] = None,
+                  reduction: str = 'mean',
+                  avg_factor: AvgFactor = None,
+                  class_weight: Optional[Tensor] = None,
+                  ignore_index: Optional[int] = None,
+                  avg_non_ignore: bool = False) -> Tensor:
+    """Softmax cross entropy of logits.
+
+    pred [N, C, ...]; label int64 [N, ...] in 0..C-1 or `ignore_index` (default -100); weight like label; class_weight
+    [C]. With `avg_non_ignore` the mean is over the labels that are not ignored. Returns a scalar, or [N, ...] for
+    reduction 'none'.
+    """
+    pred = full_precision(pred)
+    ignore = -100 if ignore_index is None else ignore_index
+    if avg_factor is None and avg_non_ignore and reduction == 'mean':
+        avg_factor = (label != ignore).sum()
+    if weight is not None:
+        weight = weight.float()
+        label = label.masked_fill(weight == 0, ignore)
+    if weight is not None or ignore_index is not None:
+        # The gradient of softmax multiplies: an ignored NaN would come back as 0 * NaN.
+        pred = pred.masked_fill((label == ignore).unsqueeze(1), 0)
+    loss = F.cross_entropy(
+        pred, label, weight=class_weight, ignore_index=ignore, reduction='none')
+    return weight_reduce_loss(loss, weight, reduction, avg_factor)
+
+
+def binary_cross_entropy(pred: Tensor,
+                         label: Tensor,
+                         weight: Optional[Tensor] = None,
+                         reduction: str = 'mean',
+                         avg_factor: AvgFactor = None,
+                         class_weight: Optional[Tensor] = None,
+                         ignore_index: Optional[int] = None,
+                         avg_non_ignore: bool = False) -> Tensor:
+    """Sigmoid cross entropy of logits, one per class.
+
+    pred [N, C] with label [N]: the label says which of the C columns is 1, and C or more means none (background);
+    weight [N]. Or pred and label of one shape, label in 0..1, weight broadcastable. Negative labels and
+    `ignore_index` weigh nothing. class_weight [C] multiplies the positive term. Returns a scalar, or pred's shape for
+    reduction 'none'.
+    """
+    pred = full_precision(pred)
+    counted = label >= 0
+    if ignore_index is not None and ignore_index >= 0:
+        counted = counted & (label != ignore_index)
+    if pred.dim() != label.dim():
+        num_classes = pred.size(-1)
+        if weight is not None:
+            weight = weight.reshape(-1, 1)
+        target = label.unsqueeze(-1) == torch.arange(num_classes, device=label.device)  # [N, C]
+        counted = counted.unsqueeze(-1)  # [N, 1]
+        columns = num_classes
+    else:
+        target = label
+        columns = 1
+    if avg_factor is None and avg_non_ignore and reduction == 'mean':
+        avg_factor = counted.sum() * columns
+    weight = counted.float() if weight is None else weight.float() * counted
+    uncounted = weight == 0
+    pred = pred.masked_fill(uncounted, 0)
+    target = target.to(pred.dtype).masked_fill(uncounted, 0)
+    loss = F.binary_cross_entropy_with_logits(
+        pred, target, pos_weight=class_weight, reduction='none')
+    return weight_reduce_loss(loss, weight, reduction, avg_factor)
+
+
+def mask_cross_entropy(pred: Tensor,
+                       target: Tensor,
+                       label: Optional[Tensor] = None,
+                       class_weight: Optional[Tensor] = None,
+                       valid: Optional[Tensor] = None) -> Tensor:
+    """Mean sigmoid cross entropy of masks (Mask R-CNN, sec. 3).
+
+    pred [N, K, ...] with label int64 [N], the class whose mask is judged, or pred [N, ...] chosen already; target
+    [N, ...] in 0..1; class_weight broadcastable to it; valid bool [N], the rows that count. Returns a scalar; 0 for no rows.
+    """
+    if pred.dim() > target.dim():
+        assert label is not None, 'masks of several classes need a label each'
+        index = expand_right(label, pred.dim() - 1).unsqueeze(1)  # [N, 1, 1, 1]
+        pred = pred.gather(1, index.expand(-1, 1, *pred.shape[2:])).squeeze(1)
+    pred, target = full_precision(pred), full_precision(target)
+    if valid is None:
+        avg_factor = max(target.numel(), 1)
+    else:
+        empty = expand_right(~valid, pred.dim())
+        pred, target = pred.masked_fill(empty, 0), target.masked_fill(empty, 0)
+        avg_factor = valid.sum().clamp(min=1) * max(target[:1].numel(), 1)
+    loss = F.binary_cross_entropy_with_logits(
+        pred, target, weight=class_weight, reduction='none')
+    if valid is not None:
+        loss = loss.masked_fill(empty, 0)  # an empty row would add log 2 a pixel
+    return loss.sum() / avg_factor
+
+
+@MODELS.register_module()
+class CrossEntropyLoss(nn.Module):
+    """Softmax, sigmoid or mask cross entropy, with V2's arguments.
+
+    Args:
+        use_sigmoid: a sigmoid for each class in place of the softmax.
+        use_mask: masks of rows; `label` is then the target masks and `weight` the rows' classes.
+        reduction: 'none', 'mean' or 'sum'.
+        class_weight: one factor a class; with `use_sigmoid` it multiplies the positive term only.
+        ignore_index: label that weighs nothing.
+        loss_weight: factor of the whole.
+        avg_non_ignore: average over the labels that are not ignored, as PyTorch does, not over all.
+    """
+
+    def __init__(self,
+                 use_sigmoid: bool = False,
+                 use_mask: bool = False,
+                 reduction: str = 'mean',
+                 class_weight: Optional[List[float]] = None,
+                 ignore_index: Optional[int] = None,
+                 loss_weight: float = 1.0,
+                 avg_non_ignore: bool = False):
+        super().__init__()
+        if use_sigmoid and use_mask:
+            raise ValueError('CrossEntropyLoss: use_mask is a sigmoid already; write use_sigmoid=False')
+        self.use_sigmoid = use_sigmoid
+        self.use_mask = use_mask
+        self.reduction = check_reduction(reduction)
+        self.class_weight = class_weight
+        self.ignore_index = ignore_index
+        self.loss_weight = loss_weight
+        self.avg_non_ignore = avg_non_ignore
+        # On the device once, and no entry of the state_dict.
+        table = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        self.register_buffer('class_weight_table', table, persistent=False)
+
+    def forward(self,
+                cls_score: Tensor,
+                label: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: AvgFactor = None,
+                reduction_override: Optional[str] = None,
+                ignore_index: Optional[int] = None,
+                valid: Optional[Tensor] = None) -> Tensor:
+        """Shapes as in `cross_entropy`, `binary_cross_entropy` and, by `use_mask`, `mask_cross_entropy`.
+
+        `avg_factor`, a number or a tensor, is the mean's divisor. `valid` bool [N] is for masks: the rows that count.
+        """
+        reduction = check_reduction(reduction_override or self.reduction)
+        ignore_index = self.ignore_index if ignore_index is None else ignore_index
+        class_weight = self.class_weight_table
+        if class_weight is not None and cls_score.dtype == torch.float64:
+            class_weight = class_weight.double()
+        if self.use_mask:
+            assert reduction == 'mean' and avg_factor is None and ignore_index is None, 'a mask loss is a plain mean'
+            return self.loss_weight * mask_cross_entropy(
+                cls_score, label, weight, class_weight=class_weight, valid=valid)
+        assert valid is None, 'valid is for masks; give other losses a weight of 0'
+        criterion = binary_cross_entropy if self.use_sigmoid else cross_entropy
+        return self.loss_weight * criterion(
+            cls_score,
+            label,
+            weight,
+            reduction=reduction,
+            avg_factor=avg_factor,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            avg_non_ignore=self.avg_non_ignore)

@@ -1,0 +1,201 @@
+"""Overlap of a predicted box with its target as a loss; boxes xyxy, any unit, pair by pair."""
+import math
+from typing import Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from mmdet_ft.models.losses.reduction import (AvgFactor, check_reduction, full_precision,
+                                              weight_reduce_loss)
+from mmdet_ft.registry import MODELS
+
+
+class Pairs(NamedTuple):
+    """What the losses of this file know of pairs of boxes, each [...]."""
+    overlap: Tensor  # area of the intersection
+    union: Tensor
+    hull: Tensor  # [..., 2], width and height of the smallest box around both
+
+
+def pairs_of(pred: Tensor, target: Tensor) -> Pairs:
+    """pred and target [..., 4]."""
+    pred_area = (pred[..., 2] - pred[..., 0]) * (pred[..., 3] - pred[..., 1])
+    target_area = (target[..., 2] - target[..., 0]) * (target[..., 3] - target[..., 1])
+    common = torch.minimum(pred[..., 2:], target[..., 2:]) - torch.maximum(pred[..., :2], target[..., :2])
+    common = common.clamp(min=0)
+    overlap = common[..., 0] * common[..., 1]
+    hull = torch.maximum(pred[..., 2:], target[..., 2:]) - torch.minimum(pred[..., :2], target[..., :2])
+    return Pairs(overlap, pred_area + target_area - overlap, hull.clamp(min=0))
+
+
+def iou_loss(pred: Tensor, target: Tensor, mode: str = 'log', eps: float = 1e-6) -> Tensor:
+    """-log IoU (UnitBox), or 1 - IoU ('linear'), or 1 - IoU squared ('square'); IoU at least `eps`.
+
+    pred, target [..., 4] -> [...].
+    """
+    pairs = pairs_of(pred, target)
+    iou = (pairs.overlap / pairs.union.clamp(min=eps)).clamp(min=eps)
+    if mode == 'log':
+        return -iou.log()
+    return 1 - iou if mode == 'linear' else 1 - iou**2
+
+
+def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
+    """1 - generalised IoU: the hull's empty share counts against apart boxes. [..., 4] -> [...] in 0..2."""
+    pairs = pairs_of(pred, target)
+    union = pairs.union.clamp(min=eps)
+    hull = (pairs.hull[..., 0] * pairs.hull[..., 1]).clamp(min=eps)
+    return 1 - (pairs.overlap / union - (hull - union) / hull)
+
+
+def _distance_iou(pred: Tensor, target: Tensor, eps: float):
+    """IoU, and the squared distance of the centres over the squared diagonal of the hull."""
+    pairs = pairs_of(pred, target)
+    diagonal = pairs.hull[..., 0]**2 + pairs.hull[..., 1]**2 + eps
+    offset = (target[..., :2] + target[..., 2:]) - (pred[..., :2] + pred[..., 2:])  # twice the offset of the centres
+    distance = offset[..., 0]**2 / 4 + offset[..., 1]**2 / 4
+    return pairs.overlap / (pairs.union + eps), distance / diagonal
+
+
+def diou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
+    """1 - IoU plus the relative distance of the centres (Distance-IoU loss). [..., 4] -> [...]."""
+    iou, distance = _distance_iou(pred, target, eps)
+    return 1 - (iou - distance)
+
+
+def ciou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
+    """DIoU that also compares the aspect ratios (Complete-IoU loss). [..., 4] -> [...] in 0..2."""
+    iou, distance = _distance_iou(pred, target, eps)
+    pred_width, pred_height = pred[..., 2] - pred[..., 0], pred[..., 3] - pred[..., 1] + eps
+    target_width, target_height = target[..., 2] - target[..., 0], target[..., 3] - target[..., 1] + eps
+    angle = torch.atan(target_width / target_height) - torch.atan(pred_width / pred_height)
+    shape = 4 / math.pi**2 * angle**2
+    with torch.no_grad():
+        # A perfect large box has 0 / 0 here, in float32: it is of the right shape.
+        trade_off = (iou > 0.5) * shape / (1 - iou + shape).clamp(min=torch.finfo(iou.dtype).tiny)
+    return 1 - (iou - (distance + trade_off * shape)).clamp(min=-1, max=1)
+
+
+def bounded_iou_loss(pred: Tensor, target: Tensor, beta: float = 0.2, eps: float = 1e-3) -> Tensor:
+    """Smooth L1 of an upper bound of the IoU in each of x, y, w, h (Fitness NMS and Bounded IoU loss).
+
+    [..., 4] -> [..., 4].
+    """
+    pred_size, target_size = pred[..., 2:] - pred[..., :2], target[..., 2:] - target[..., :2]
+    offset = ((target[..., :2] + target[..., 2:]) - (pred[..., :2] + pred[..., 2:])).abs() * 0.5
+    by_offset = 1 - ((target_size - 2 * offset) / (target_size + 2 * offset + eps)).clamp(min=0)
+    by_size = 1 - torch.minimum(target_size / (pred_size + eps), pred_size / (target_size + eps))
+    loss = torch.cat([by_offset, by_size], -1)
+    return torch.where(loss < beta, 0.5 * loss * loss / beta, loss - 0.5 * beta)
+
+
+def weighted_box_loss(function: Callable[[Tensor, Tensor], Tensor],
+                      pred: Tensor,
+                      target: Tensor,
+                      weight: Optional[Tensor] = None,
+                      reduction: str = 'mean',
+                      avg_factor: AvgFactor = None) -> Tensor:
+    """`function` of pairs of boxes, weighed and reduced; pairs of weight 0 are not looked at.
+
+    pred, target [..., 4]; weight [...], or [..., 4] of which the mean counts when `function` gives one number a pair.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(f'pred is {tuple(pred.shape)}, target {tuple(target.shape)}; they must be alike')
+    pred, target = full_precision(pred), full_precision(target)
+    if weight is not None:
+        if weight.dim() == pred.dim():
+            weight = weight.mean(-1)
+        absent = (weight == 0).unsqueeze(-1)
+        pred, target = pred.masked_fill(absent, 0), target.masked_fill(absent, 0)
+    loss = function(pred, target)
+    if weight is not None and loss.dim() > weight.dim():
+        weight = weight.unsqueeze(-1)
+    return weight_reduce_loss(loss, weight, reduction, avg_factor)
+
+
+class _BoxLoss(nn.Module):
+    """The part that the losses of boxes have in common."""
+
+    def __init__(self, eps: float, reduction: str, loss_weight: float):
+        super().__init__()
+        self.eps = eps
+        self.reduction = check_reduction(reduction)
+        self.loss_weight = loss_weight
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self,
+                pred: Tensor,
+                target: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: AvgFactor = None,
+                reduction_override: Optional[str] = None) -> Tensor:
+        """pred, target [..., 4] decoded boxes; weight [...] or [..., 4]; `avg_factor` divides the sum."""
+        return self.loss_weight * weighted_box_loss(self.elementwise, pred, target, weight, reduction_override
+                                                    or self.reduction, avg_factor)
+
+
+@MODELS.register_module()
+class IoULoss(_BoxLoss):
+    """See `iou_loss`; `mode` is 'log', 'linear' or 'square', and `linear=True` is the older word for 'linear'."""
+
+    def __init__(self,
+                 linear: bool = False,
+                 eps: float = 1e-6,
+                 reduction: str = 'mean',
+                 loss_weight: float = 1.0,
+                 mode: str = 'log'):
+        super().__init__(eps, reduction, loss_weight)
+        if mode not in ('linear', 'square', 'log'):
+            raise ValueError(f"IoULoss: mode is {mode!r}; write 'log', 'linear' or 'square'")
+        self.linear = linear
+        self.mode = 'linear' if linear else mode
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return iou_loss(pred, target, self.mode, self.eps)
+
+
+@MODELS.register_module()
+class GIoULoss(_BoxLoss):
+    """See `giou_loss`."""
+
+    def __init__(self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0):
+        super().__init__(eps, reduction, loss_weight)
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return giou_loss(pred, target, self.eps)
+
+
+@MODELS.register_module()
+class DIoULoss(_BoxLoss):
+    """See `diou_loss`."""
+
+    def __init__(self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0):
+        super().__init__(eps, reduction, loss_weight)
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return diou_loss(pred, target, self.eps)
+
+
+@MODELS.register_module()
+class CIoULoss(_BoxLoss):
+    """See `ciou_loss`."""
+
+    def __init__(self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0):
+        super().__init__(eps, reduction, loss_weight)
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return ciou_loss(pred, target, self.eps)
+
+
+@MODELS.register_module()
+class BoundedIoULoss(_BoxLoss):
+    """See `bounded_iou_loss`."""
+
+    def __init__(self, beta: float = 0.2, eps: float = 1e-3, reduction: str = 'mean', loss_weight: float = 1.0):
+        super().__init__(eps, reduction, loss_weight)
+        self.beta = beta
+
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        return bounded_iou_loss(pred, target, self.beta, self.eps)

@@ -1,0 +1,97 @@
+from typing import Callable, Optional
+
+import torch
+from torch import Tensor, nn
+
+from mmdet_ft.models.losses.reduction import (AvgFactor, check_reduction, expand_right,
+                                              full_precision, weight_reduce_loss)
+from mmdet_ft.registry import MODELS
+
+
+def elementwise_loss(function: Callable[[Tensor], Tensor],
+                     pred: Tensor,
+                     target: Tensor,
+                     weight: Optional[Tensor] = None,
+                     reduction: str = 'mean',
+                     avg_factor: AvgFactor = None) -> Tensor:
+    """`function` of pred - target, weighed and reduced; what has weight 0 is not looked at.
+
+    pred and target of one shape; weight of it, or of its first dimensions.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(f'pred is {tuple(pred.shape)}, target {tuple(target.shape)}; they must be alike')
+    difference = full_precision(pred) - full_precision(target)
+    if weight is not None:
+        weight = expand_right(weight, pred.dim())
+        # The gradient of a difference is that of its result: masking here masks both inputs.
+        difference = difference.masked_fill(weight == 0, 0)
+    return weight_reduce_loss(function(difference), weight, reduction, avg_factor)
+
+
+def smooth_l1(difference: Tensor, beta: float) -> Tensor:
+    """Quadratic within `beta`, linear beyond (Fast R-CNN, eq. 3)."""
+    size = difference.abs()
+    return torch.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
+
+
+@MODELS.register_module()
+class L1Loss(nn.Module):
+    """Absolute difference; `reduction` 'none', 'mean' or 'sum', `loss_weight` a factor of the whole."""
+
+    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0):
+        super().__init__()
+        self.reduction = check_reduction(reduction)
+        self.loss_weight = loss_weight
+
+    def forward(self,
+                pred: Tensor,
+                target: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: AvgFactor = None,
+                reduction_override: Optional[str] = None) -> Tensor:
+        """pred and target of one shape; weight of it or of its first dimensions; `avg_factor` divides the sum."""
+        return self.loss_weight * elementwise_loss(torch.abs, pred, target, weight, reduction_override
+                                                   or self.reduction, avg_factor)
+
+
+@MODELS.register_module()
+class SmoothL1Loss(nn.Module):
+    """Difference squared within `beta`, linear beyond; arguments otherwise as `L1Loss`."""
+
+    def __init__(self, beta: float = 1.0, reduction: str = 'mean', loss_weight: float = 1.0):
+        super().__init__()
+        if beta <= 0:
+            raise ValueError(f'SmoothL1Loss: beta is {beta}; it must be above 0 (L1Loss is the limit at 0)')
+        self.beta = beta
+        self.reduction = check_reduction(reduction)
+        self.loss_weight = loss_weight
+
+    def forward(self,
+                pred: Tensor,
+                target: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: AvgFactor = None,
+                reduction_override: Optional[str] = None) -> Tensor:
+        """As `L1Loss.forward`."""
+        return self.loss_weight * elementwise_loss(lambda difference: smooth_l1(difference, self.beta), pred, target,
+                                                   weight, reduction_override or self.reduction, avg_factor)
+
+
+@MODELS.register_module()
+class MSELoss(nn.Module):
+    """Squared difference; arguments as `L1Loss`."""
+
+    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0):
+        super().__init__()
+        self.reduction = check_reduction(reduction)
+        self.loss_weight = loss_weight
+
+    def forward(self,
+                pred: Tensor,
+                target: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: AvgFactor = None,
+                reduction_override: Optional[str] = None) -> Tensor:
+        """As `L1Loss.forward`."""
+        return self.loss_weight * elementwise_loss(torch.square, pred, target, weight, reduction_override
+                                                   or self.reduction, avg_factor)

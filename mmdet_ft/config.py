@@ -1,0 +1,861 @@
+"""V2 configs: read, merge, override, print.
+
+    load_config(path, cfg_options)      what every command does
+      Config.fromfile                   the file and its bases
+        _load                           bases first, then this file over them
+          _read                         one file: its text, its own values, its bases; nothing merged yet
+        _merge                          the only place where one value replaces another
+      replace_cfg_vals                  '${key}' in values
+      update_data_root                  MMDET_DATASETS
+      Config.merge_from_dict            --cfg-options
+
+Reading runs a python config and nothing else: `custom_imports` wait for `import_custom_modules`, which is called just
+before something is built. json and yaml configs never run anything.
+"""
+import ast
+import copy
+import difflib
+import functools
+import importlib
+import json
+import keyword
+import os
+import os.path as osp
+import re
+import sys
+import traceback
+import types
+import warnings
+from argparse import Action
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+
+import yaml
+from addict import Dict as AddictDict
+
+BASE_KEY = '_base_'
+DELETE_KEY = '_delete_'
+DEPRECATION_KEY = '_deprecation_'
+RESERVED_KEYS = ('filename', 'text', 'pretty_text')  # attributes of Config
+EXTENSIONS = ('.py', '.json', '.yaml', '.yml')
+
+DATA_ROOT_VARIABLE = 'MMDET_DATASETS'
+
+
+class ConfigError(Exception):
+    """A mistake in a config. The message names the file and, where it is known, the line: `path:line: what is wrong`."""
+
+
+class ConfigFileError(ConfigError, OSError):
+    """A file that is no config: wrong extension, not readable."""
+
+
+class ConfigNotFoundError(ConfigFileError, FileNotFoundError):
+    """A config, or a base of one, that does not exist."""
+
+
+class ConfigSyntaxError(ConfigError, SyntaxError):
+    """A file that does not parse."""
+
+
+class ConfigTypeError(ConfigError, TypeError):
+    """A dict over something that is none, or the other way round."""
+
+
+class ConfigKeyError(ConfigError, KeyError):
+    """A key that is reserved, set twice, or not there."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of its message
+        return str(self.args[0])
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+class ConfigDict(AddictDict):
+    """A dict whose keys are attributes too; a missing one raises AttributeError (KeyError by item).
+
+    Made from a dict it copies every container inside. A plain dict put in later becomes a ConfigDict as well.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        dict.__init__(self, *args, **kwargs)  # addict's own loop is five times slower
+        for key, value in self.items():
+            if isinstance(value, (dict, list, tuple)):
+                dict.__setitem__(self, key, _to_config_dicts(value, copying=True))
+
+    def __missing__(self, name: Any) -> Any:
+        raise KeyError(name)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(
+                f'{type(self).__name__!r} object has no attribute {name!r}{_did_you_mean(name, self)}'
+            ) from None
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        super().__setitem__(name, _to_config_dicts(value, copying=False))
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]  # not `default`: what is stored may be its ConfigDict
+
+    def to_dict(self) -> Dict[Any, Any]:
+        """The same tree of plain dicts."""
+        return _map_leaves(self, lambda leaf: leaf)
+
+    def __reduce_ex__(self, protocol: int) -> Tuple:
+        return type(self), (dict(self), )
+
+
+def _to_config_dicts(value: Any, copying: bool) -> Any:
+    """`value` with a ConfigDict for every dict in it; without `copying`, what needs no change stays the same object."""
+    if isinstance(value, dict):
+        return value if not copying and isinstance(value, ConfigDict) else ConfigDict(value)
+    if isinstance(value, (list, tuple)):
+        items = [_to_config_dicts(item, copying) for item in value]
+        if copying or any(new is not old for new, old in zip(items, value)):
+            return _rebuild(value, items)
+    return value
+
+
+def _map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A tree of plain dicts with `change` applied to whatever is no container."""
+    if isinstance(value, dict):
+        return {key: _map_leaves(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return _rebuild(value, [_map_leaves(item, change) for item in value])
+    return change(value)
+
+
+def _rebuild(sequence: Union[list, tuple], items: List[Any]) -> Union[list, tuple]:
+    """A list or tuple of the same type with other items."""
+    if type(sequence) is list:
+        return items
+    return type(sequence)(*items) if hasattr(sequence, '_fields') else type(sequence)(items)
+
+
+def _item(tree: Any, path: str) -> Any:
+    """What lies at a dotted path; a number is a place in a list. Raises KeyError with the step that is not there."""
+    for step in path.split('.'):
+        if isinstance(tree, (list, tuple)) and step.isdigit() and int(step) < len(tree):
+            tree = tree[int(step)]
+        elif isinstance(tree, dict) and step in tree:
+            tree = tree[step]
+        else:
+            raise KeyError(f'{step!r}{_did_you_mean(step, tree) if isinstance(tree, dict) else ""}')
+    return tree
+
+
+def _did_you_mean(name: Any, names: Any) -> str:
+    near = difflib.get_close_matches(str(name), [key for key in names if isinstance(key, str)], n=1)
+    return f'; did you mean {near[0]!r}?' if near else ''
+
+
+# --- one file -------------------------------------------------------------------------------------
+
+
+class _File(NamedTuple):
+    """What one file says itself, before anything is merged."""
+    path: str  # absolute
+    text: str
+    values: Dict[str, Any]  # with placeholders for {{ _base_.x }}
+    bases: List[str]  # absolute paths, in the order written
+    base_variables: List[str]  # the x of each {{ _base_.x }}
+
+    def line_of(self, pattern: str, unique: bool = False) -> str:
+        """`path:line` of the first (or only) place that a regular expression matches, for messages."""
+        places = [
+            self.text.count('\n', 0, match.end()) + 1
+            for match in re.finditer(pattern, self.text, re.MULTILINE)
+        ]
+        return f'{_shown(self.path)}:{places[0]}' if places and not unique or len(
+            places) == 1 else _shown(self.path)
+
+
+def _read(path: str, text: str, use_predefined_variables: bool = True) -> _File:
+    source = _substitute(path, text, use_predefined_variables) if '{{' in text else text
+    base_variables = list(dict.fromkeys(_BASE_VARIABLE.findall(source)))
+    source = _BASE_VARIABLE.sub(lambda match: f'"{_placeholder(match[1])}"', source)
+    values = _run_python(path, source) if path.endswith('.py') else _parse_data(path, source)
+
+    bases = values.pop(BASE_KEY, [])
+    bases = list(bases) if isinstance(bases, (list, tuple)) else [bases]
+    file = _File(path, text, values, [], base_variables)
+    for base in bases:
+        if not isinstance(base, (str, os.PathLike)):
+            raise ConfigTypeError(
+                f'{file.line_of(BASE_KEY)}: {BASE_KEY} takes paths of configs, not {base!r}')
+        absolute = osp.abspath(osp.join(osp.dirname(path), osp.expanduser(base)))
+        if not osp.isfile(absolute):
+            where = file.line_of(re.escape(
+                osp.basename(base))) if osp.basename(base) in text else file.line_of(BASE_KEY)
+            raise ConfigNotFoundError(
+                f'{where}: base {base!r} does not exist (no file {_shown(absolute)})'
+                f'{_near_file(absolute)}')
+        file.bases.append(absolute)
+    for key in RESERVED_KEYS:
+        if key in values:
+            raise ConfigKeyError(
+                f'{file.line_of(rf"^ *.?{key}.? *[=:]")}: {key!r} is reserved for the config itself; '
+                'choose another name')
+    _warn_of_deprecation(path, values.pop(DEPRECATION_KEY, None))
+    return file
+
+
+_PREDEFINED_VARIABLE = re.compile(
+    r'\{\{\s*(fileDirname|fileBasename|fileBasenameNoExtension|fileExtname)\s*\}\}')
+_ENVIRONMENT_VARIABLE = re.compile(r'\{\{\s*\$(\w+)\s*:\s*([^\s}]*)\s*\}\}')
+_BASE_VARIABLE = re.compile(r'\{\{\s*' + BASE_KEY + r'\.([\w.]+)\s*\}\}')
+
+
+def _placeholder(variable: str) -> str:
+    """Stands for `{{ _base_.variable }}` until the bases are read; always the same, so that compiled code is reused."""
+    return f'<<{BASE_KEY}.{variable}>>'
+
+
+def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
+    """Put in {{ fileDirname }} and its sisters, and {{$NAME:default}} from the environment."""
+    if use_predefined_variables:
+        basename, extension = osp.basename(path), osp.splitext(path)[1]
+        values = dict(
+            fileDirname=osp.dirname(path).replace('\\', '/'),
+            fileBasename=basename,
+            fileBasenameNoExtension=osp.splitext(basename)[0],
+            fileExtname=extension)
+        text = _PREDEFINED_VARIABLE.sub(lambda match: values[match[1]], text)
+
+    def from_environment(match):
+        value = os.environ.get(match[1], match[2])
+        if not value:
+            line = text.count('\n', 0, match.start()) + 1
+            raise ConfigKeyError(
+                f'{_shown(path)}:{line}: the environment variable {match[1]!r} is not set; '
+                f'set it or write a default: {{{{${match[1]}:default}}}}')
+        return value
+
+    return _ENVIRONMENT_VARIABLE.sub(from_environment, text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compile(source: str, path: str) -> types.CodeType:
+    return compile(source, path, 'exec', dont_inherit=True)
+
+
+def _run_python(path: str, source: str) -> Dict[str, Any]:
+    """The names that a python config leaves behind, but for what it imported and defined as tools."""
+    namespace = {'__name__': osp.splitext(osp.basename(path))[0], '__file__': path}
+    try:
+        exec(_compile(source, path), namespace)
+    except SyntaxError as error:
+        where = f'{_shown(error.filename or path)}:{error.lineno}'
+        raise ConfigSyntaxError(f'{where}: {error.msg}: {(error.text or "").strip()}') from error
+    except ConfigError:  # of a config that this one loads
+        raise
+    except Exception as error:
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == path
+        ]
+        raise ConfigError(
+            f'{_shown(path)}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}'
+            f'{_hint(error, path, namespace)}') from error
+    tools = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
+    return {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith('__') and not isinstance(value, tools)
+    }
+
+
+def _hint(error: Exception, path: str, namespace: Dict[str, Any]) -> str:
+    """What a python config's author most likely meant."""
+    if isinstance(error, TypeError) and f'<<{BASE_KEY}.' in repr(namespace):
+        return f'. {{{{ {BASE_KEY}.x }}}} stands for a whole value; it takes no part in an expression'
+    name = getattr(error, 'name', None)
+    if not isinstance(error, NameError) or not name:
+        return ''
+    try:
+        bases = namespace.get(BASE_KEY, [])
+        inherited = {}
+        for base in bases if isinstance(bases, (list, tuple)) else [bases]:
+            inherited.update(_load(osp.abspath(osp.join(osp.dirname(path), base)))[0])
+    except Exception:  # the hint may fail; the message stands without it
+        return ''
+    if name in inherited:
+        return f'. It is set in a base: write {{{{ {BASE_KEY}.{name} }}}}'
+    return _did_you_mean(name, [*namespace, *inherited])
+
+
+class _YamlLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
+    """Plain data, and tuples as dumped by `Config.dump`."""
+
+
+_YamlLoader.add_constructor('tag:yaml.org,2002:python/tuple',
+                            lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
+
+
+def _parse_data(path: str, source: str) -> Dict[str, Any]:
+    try:
+        values = json.loads(source) if path.endswith('.json') else yaml.load(source, _YamlLoader)
+    except json.JSONDecodeError as error:
+        raise ConfigSyntaxError(f'{_shown(path)}:{error.lineno}: {error.msg}') from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, 'problem_mark', None)
+        line = f':{mark.line + 1}' if mark else ''
+        raise ConfigSyntaxError(
+            f'{_shown(path)}{line}: {getattr(error, "problem", None) or error}') from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigTypeError(
+            f'{_shown(path)}: a config is a mapping of names to values, not a {type(values).__name__}'
+        )
+    return values
+
+
+def _warn_of_deprecation(path: str, deprecation: Optional[Dict[str, str]]) -> None:
+    if deprecation is not None:
+        message = f'The config file {path} will be deprecated in the future.'
+        if 'expected' in deprecation:
+            message += f' Please use {deprecation["expected"]} instead.'
+        if 'reference' in deprecation:
+            message += f' More information can be found at {deprecation["reference"]}'
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+
+
+def _shown(path: str) -> str:
+    """A path as the user would type it."""
+    relative = osp.relpath(path) if osp.isabs(path) else path
+    return path if relative.startswith(osp.pardir) else relative
+
+
+def _near_file(path: str) -> str:
+    folder = osp.dirname(path)
+    return _did_you_mean(osp.basename(path), os.listdir(folder)) if osp.isdir(folder) else ''
+
+
+# --- bases and merging ----------------------------------------------------------------------------
+
+
+def _load(
+    path: str,
+    text: Optional[str] = None,
+    use_predefined_variables: bool = True,
+    heirs: Tuple[str, ...] = ()) -> Tuple[Dict[str, Any], str]:
+    """The merged values of a file and its bases, and all their texts.
+
+    Args:
+        path: absolute path.
+        text: instead of the file's content.
+        heirs: the files that led here, the one asked for first.
+    """
+    if path in heirs:
+        circle = ' -> '.join(_shown(heir) for heir in (*heirs[heirs.index(path):], path))
+        raise ConfigError(f'{_shown(heirs[-1])}: its bases lead back to itself: {circle}')
+    file = _read(path, _text_of(path) if text is None else text, use_predefined_variables)
+
+    inherited: Dict[str, Any] = {}
+    origin: Dict[str, str] = {}
+    texts = []
+    for base in file.bases:
+        values, base_text = _load(base, heirs=(*heirs, path))
+        for key in values:
+            if key in origin:
+                raise ConfigKeyError(
+                    f'{file.line_of(BASE_KEY)}: {key!r} is set by two bases, {_shown(origin[key])} and '
+                    f'{_shown(base)}; take it out of one of them, or make one the base of the other'
+                )
+            origin[key] = base
+        inherited.update(values)
+        texts.append(base_text)
+    values = _put_in_base_variables(file, inherited) if file.base_variables else file.values
+    if file.bases:
+        try:
+            values = _merge(values, inherited)
+        except ConfigTypeError as error:
+            key = str(error).split(':', 1)[0].rpartition('.')[2]
+            where = file.line_of(rf'\b{re.escape(key)}\b.? *[=:]', unique=True)
+            raise ConfigTypeError(f'{where}: {error}') from None
+    return values, '\n'.join([*texts, f'{path}\n{file.text}'])
+
+
+def _text_of(path: str) -> str:
+    if not path.endswith(EXTENSIONS):
+        raise ConfigFileError(f'{_shown(path)}: a config is one of {", ".join(EXTENSIONS)}')
+    try:
+        with open(path, encoding='utf-8-sig') as file:  # some editors on Windows put a mark first
+            return file.read()
+    except FileNotFoundError:
+        raise ConfigNotFoundError(
+            f'config {_shown(path)} does not exist{_near_file(path)}') from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigFileError(f'{_shown(path)}: cannot be read: {error}') from error
+
+
+def _put_in_base_variables(file: _File, inherited: Dict[str, Any]) -> Dict[str, Any]:
+    """The file's values with what `{{ _base_.x }}` stands for."""
+    meaning = {}
+    for variable in file.base_variables:
+        where = file.line_of(rf'\{{\{{\s*{BASE_KEY}\.{re.escape(variable)}\s*\}}\}}')
+        try:
+            meaning[_placeholder(variable)] = _item(inherited, variable)
+        except KeyError as error:
+            raise ConfigKeyError(
+                f'{where}: {{{{ {BASE_KEY}.{variable} }}}}: no base sets {error.args[0]}') from None
+
+    def put_in(value: Any) -> Any:
+        if not isinstance(value, str) or f'<<{BASE_KEY}.' not in value:
+            return value
+        if value not in meaning:
+            raise ConfigError(
+                f'{file.line_of(rf"{BASE_KEY}[.]")}: {{{{ {BASE_KEY}.x }}}} stands for '
+                'a whole value: write it without quotes, and not as part of something')
+        return meaning[value]
+
+    return _map_leaves(file.values, put_in)
+
+
+def _merge(child: Dict[str, Any], base: Any, allow_list_keys: bool = False, path: str = '') -> Any:
+    """`base` with `child` over it, dict by dict; neither is changed.
+
+    A dict of the child with `_delete_=True` replaces its counterpart. With `allow_list_keys` a child {'0': value}
+    changes the first item of a list. Raises ConfigTypeError for a dict over something else, and ConfigKeyError for
+    a place beyond the end of a list.
+    """
+    if isinstance(base, (list, tuple)):
+        items = list(base)
+        for key, value in child.items():
+            if not str(key).isdigit():
+                raise ConfigTypeError(
+                    f'{path}: is a list in the base; {key!r} is no place in it. Give {path} a whole '
+                    f'list, or a dict with {DELETE_KEY}=True to replace it')
+            if int(key) >= len(items):
+                raise ConfigKeyError(
+                    f'{path}.{key}: {path} has {len(items)} items, numbered from 0')
+            items[int(key)] = _merge_value(value, items[int(key)], allow_list_keys, f'{path}.{key}')
+        return _rebuild(base, items)
+    merged = dict(base)
+    for key, value in child.items():
+        if key in base:
+            value = _merge_value(value, base[key], allow_list_keys,
+                                 f'{path}.{key}' if path else str(key))
+        merged[key] = value
+    return merged
+
+
+def _merge_value(value: Any, base: Any, allow_list_keys: bool, path: str) -> Any:
+    if not isinstance(value, dict):
+        return value
+    heir = {key: item for key, item in value.items() if key != DELETE_KEY}
+    if value.get(
+            DELETE_KEY, False
+    ) or base is None:  # of None there is nothing to inherit; V2 wants _delete_=True there
+        return heir
+    if isinstance(base, dict) or allow_list_keys and isinstance(base, (list, tuple)):
+        return _merge(heir, base, allow_list_keys, path)
+    raise ConfigTypeError(
+        f'{path}: a dict cannot be merged into {base!r}, which the base has here; '
+        f'write {DELETE_KEY}=True in the dict to replace it')
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+class Config:
+    """A config: its values as items and as attributes, the file it came from, and ways to change and write it.
+
+    Args:
+        cfg_dict: the values; copied.
+        cfg_text: what `text` returns.
+        filename: what `filename` returns.
+
+    Raises ConfigKeyError when a reserved name is among the keys.
+    """
+
+    def __init__(self,
+                 cfg_dict: Optional[Dict[str, Any]] = None,
+                 cfg_text: Optional[str] = None,
+                 filename: Optional[Union[str, os.PathLike]] = None):
+        if cfg_dict is not None and not isinstance(cfg_dict, dict):
+            raise TypeError(f'cfg_dict must be a dict, not {type(cfg_dict).__name__}')
+        for key in RESERVED_KEYS:
+            if cfg_dict and key in cfg_dict:
+                raise ConfigKeyError(
+                    f'{key!r} is reserved for the config itself; choose another name')
+        filename = None if filename is None else os.fspath(filename)
+        if not cfg_text and filename and osp.isfile(filename):
+            cfg_text = _text_of(filename)
+        self.__setstate__((ConfigDict(cfg_dict or {}), filename, cfg_text or ''))
+
+    @staticmethod
+    def fromfile(filename: Union[str, os.PathLike],
+                 use_predefined_variables: bool = True,
+                 import_custom_modules: bool = False) -> 'Config':
+        """Read a .py, .json, .yaml or .yml config and its bases.
+
+        Args:
+            filename: path of the config.
+            use_predefined_variables: put in {{ fileDirname }} and its sisters.
+            import_custom_modules: import `custom_imports` at once; without it `import_custom_modules(cfg)` does.
+
+        Raises a ConfigError of the fitting kind, whose message names file and line.
+        """
+        path = osp.abspath(osp.expanduser(os.fspath(filename)))
+        values, text = _load(path, use_predefined_variables=use_predefined_variables)
+        config = Config(values, cfg_text=text, filename=filename)
+        if import_custom_modules:
+            _import_modules(config)
+        return config
+
+    @staticmethod
+    def fromstring(cfg_str: str, file_format: str) -> 'Config':
+        """Read a config from text; `file_format` is '.py', '.json', '.yaml' or '.yml'. Bases are sought from the
+        working directory."""
+        if file_format not in EXTENSIONS:
+            raise ConfigFileError(
+                f'file_format is one of {", ".join(EXTENSIONS)}, not {file_format!r}')
+        if file_format != '.py' and 'dict(' in cfg_str:
+            warnings.warn(
+                f"this text looks like python but is read as {file_format!r}; perhaps write file_format='.py'"
+            )
+        name = f'<string>{file_format}'
+        values, _ = _load(osp.abspath(name), cfg_str)
+        return Config(values, cfg_text=f'{name}\n{cfg_str}', filename=name)
+
+    @property
+    def filename(self) -> Optional[str]:
+        return self._filename
+
+    @property
+    def text(self) -> str:
+        """The texts of all files that went in, each after its path."""
+        return self._text
+
+    @property
+    def pretty_text(self) -> str:
+        """The merged values as a python config."""
+        return _format(_python_source(self._cfg_dict))
+
+    def dump(self, file: Optional[Union[str, os.PathLike]] = None) -> Optional[str]:
+        """Write the merged values in the format of the file's extension; without a file return the text in the
+        format of `filename` (python if there is none). Tuples become lists in json."""
+        name = os.fspath(file) if file is not None else self.filename or '.py'
+        if name.endswith('.py'):
+            text = self.pretty_text
+        elif name.endswith('.json'):
+            text = json.dumps(self._cfg_dict.to_dict(), indent=2, default=_to_json) + '\n'
+        elif name.endswith(('.yaml', '.yml')):
+            text = yaml.dump(
+                self._cfg_dict.to_dict(), Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
+        else:
+            raise ConfigFileError(f'{name}: a config is written as one of {", ".join(EXTENSIONS)}')
+        if file is None:
+            return text
+        with open(name, 'w', encoding='utf-8') as stream:
+            stream.write(text)
+
+    def merge_from_dict(self, options: Dict[str, Any], allow_list_keys: bool = True) -> None:
+        """Put `--cfg-options` over the values.
+
+        Args:
+            options: values by dotted path, {'model.backbone.depth': 101}; 'data.train.pipeline.2.flip_ratio' goes
+                through a list.
+            allow_list_keys: without it a number is a key like any other.
+        """
+        tree: Dict[str, Any] = {}
+        for path, value in options.items():
+            *parents, last = path.split('.')
+            branch = tree
+            for step in parents:
+                branch = branch.setdefault(step, {})
+                if not isinstance(branch, dict):
+                    raise ConfigKeyError(
+                        f'options {path!r} and one that sets {step!r} itself contradict each other')
+            branch[last] = value
+        super().__setattr__('_cfg_dict', ConfigDict(_merge(tree, self._cfg_dict, allow_list_keys)))
+
+    def __repr__(self) -> str:
+        return f'Config (path: {self.filename}): {self._cfg_dict!r}'
+
+    def __len__(self) -> int:
+        return len(self._cfg_dict)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cfg_dict)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._cfg_dict
+
+    def __getattr__(self, name: str) -> Any:
+        if name == '_cfg_dict':  # asked for before it is set, by copy and pickle
+            raise AttributeError(name)
+        return getattr(self._cfg_dict, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._cfg_dict[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._cfg_dict.__setattr__(name, ConfigDict(value) if isinstance(value, dict) else value)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._cfg_dict[name] = ConfigDict(value) if isinstance(value, dict) else value
+
+    def __getstate__(self) -> Tuple[ConfigDict, Optional[str], str]:
+        return self._cfg_dict, self._filename, self._text
+
+    def __setstate__(self, state: Tuple[ConfigDict, Optional[str], str]) -> None:
+        for name, value in zip(('_cfg_dict', '_filename', '_text'), state):
+            super().__setattr__(name, value)
+
+    def __copy__(self) -> 'Config':
+        """Shares its values with the original, as in V2."""
+        other = type(self).__new__(type(self))
+        other.__setstate__(self.__getstate__())
+        return other
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> 'Config':
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        other.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return other
+
+
+def load_config(filename: Union[str, os.PathLike],
+                cfg_options: Optional[Dict[str, Any]] = None) -> Config:
+    """Read a config as V2's commands do: the file, '${key}' values, MMDET_DATASETS, then `--cfg-options` on top."""
+    config = replace_cfg_vals(Config.fromfile(filename))
+    update_data_root(config)
+    if cfg_options:
+        config.merge_from_dict(cfg_options)
+    return config
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def _python_source(config: ConfigDict) -> str:
+    lines = []
+    for key, value in config.items():
+        # a name that python cannot write (from json or yaml) is set all the same
+        target = key if _is_name(key) else f'globals()[{key!r}]'
+        lines.append(f'{target} = {_expression(value)}\n')
+    return ''.join(lines)
+
+
+def _is_name(key: Any) -> bool:
+    return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
+
+
+def _expression(value: Any) -> str:
+    if isinstance(value, dict):
+        if all(map(_is_name, value)):
+            return f'dict({", ".join(f"{key}={_expression(item)}" for key, item in value.items())})'
+        return f'{{{", ".join(f"{_expression(key)}: {_expression(item)}" for key, item in value.items())}}}'
+    if type(value) is list:
+        return f'[{", ".join(map(_expression, value))}]'
+    if type(value) is tuple:
+        return f'({", ".join(map(_expression, value))}{"," if len(value) == 1 else ""})'
+    if isinstance(value, str):  # a dumped {{ must not be read as a variable
+        return repr(str(value)).replace('{{', '{\\x7b')
+    if isinstance(value, float) and repr(value) in ('inf', '-inf', 'nan'):
+        return f"float('{value!r}')"
+    return repr(value)
+
+
+@functools.lru_cache(maxsize=4)  # a run asks three times, and yapf takes about a second
+def _format(source: str) -> str:
+    from yapf.yapflib.yapf_api import FormatCode
+    style = dict(
+        based_on_style='pep8',
+        blank_line_before_nested_class_or_def=True,
+        split_before_expression_after_opening_paren=True)
+    try:
+        ast.parse(source)
+    except SyntaxError:  # a value without a literal, such as a class: readable, if not loadable
+        return source
+    return FormatCode(source, style_config=style)[0]
+
+
+class _YamlDumper(yaml.SafeDumper):
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_YamlDumper.add_representer(
+    tuple, lambda dumper, value: dumper.represent_sequence('tag:yaml.org,2002:python/tuple', value))
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, (set, range)):
+        return list(value)
+    if hasattr(value, 'tolist'):  # numpy
+        return value.tolist()
+    raise TypeError(f'json cannot hold {value!r}; dump to a .py file instead')
+
+
+# --- after reading --------------------------------------------------------------------------------
+
+_REFERENCE = re.compile(r'\$\{([a-zA-Z\d_.]+)\}')
+
+
+def replace_cfg_vals(config: Config) -> Config:
+    """A config whose '${key.of.another}' strings are the values they name.
+
+    A string that is nothing but a reference takes the value itself; elsewhere in a string stands its text. A
+    `model_wrapper` then takes the place of `model` (V2's way to wrap a detector that `${model}` names).
+
+    Raises ConfigKeyError for a key that is not there and for references in a circle, ConfigTypeError for a container
+    inside a string.
+    """
+
+    def resolve(key: str, string: str, seen: Tuple[str, ...]) -> Any:
+        if key in seen:
+            raise ConfigKeyError(f'references lead back to themselves: {" -> ".join((*seen, key))}')
+        try:
+            found = _item(config._cfg_dict, key)
+        except KeyError as error:
+            raise ConfigKeyError(
+                f'{string!r} names no value: there is no {error.args[0]}') from None
+        return _map_leaves(found, lambda leaf: replace(leaf, (*seen, key)))
+
+    def replace(leaf: Any, seen: Tuple[str, ...] = ()) -> Any:
+        if not isinstance(leaf, str) or '${' not in leaf:
+            return leaf
+        whole = _REFERENCE.fullmatch(leaf)
+        if whole:
+            return resolve(whole[1], leaf, seen)
+
+        def as_text(match):
+            found = resolve(match[1], leaf, seen)
+            if isinstance(found, (dict, list, tuple)):
+                raise ConfigTypeError(f'{leaf!r} has a {type(found).__name__} inside a string; '
+                                      f'{match[0]!r} must stand alone')
+            return str(found)
+
+        return _REFERENCE.sub(as_text, leaf)
+
+    values = _map_leaves(config._cfg_dict, replace)
+    if values.get('model_wrapper') is not None:
+        values['model'] = values.pop('model_wrapper')
+    return Config(values, cfg_text=config.text, filename=config.filename)
+
+
+def update_data_root(config: Config) -> None:
+    """Where MMDET_DATASETS is set, put it for `data_root`, there and in every string of `data`."""
+    root, new_root = config.get('data_root'), os.environ.get(DATA_ROOT_VARIABLE)
+    if not new_root or not isinstance(root, str) or not root:
+        return
+    if root.endswith('/') and not new_root.endswith('/'):
+        new_root += '/'  # configs write data_root + 'annotations/...'
+
+    if 'data' in config:
+        config.data = _map_leaves(
+            config.data, lambda leaf: leaf.replace(root, new_root)
+            if isinstance(leaf, str) else leaf)
+    config.data_root = new_root
+
+
+def import_custom_modules(config: Config) -> List[types.ModuleType]:
+    """Import what `custom_imports=dict(imports=[...], allow_failed_imports=False)` names, so that its types register.
+
+    The working directory can be imported from. Returns the modules. Raises ImportError that names the module and where
+    it was sought; with `allow_failed_imports` a warning.
+    """
+    custom_imports = config.get('custom_imports')
+    if not custom_imports:
+        return []
+    if not isinstance(custom_imports,
+                      dict) or set(custom_imports) - {'imports', 'allow_failed_imports'}:
+        raise ConfigTypeError(
+            "custom_imports: write dict(imports=['your.module'], allow_failed_imports=False), "
+            f'not {custom_imports!r}')
+    names = custom_imports.get('imports') or []
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigTypeError(
+            f"custom_imports.imports: write names of modules, ['your.module'], not {names!r}")
+    if os.getcwd() not in sys.path:  # a script's path has its own folder, tools/, instead
+        sys.path.insert(0, os.getcwd())
+    modules = []
+    for name in names:
+        try:
+            modules.append(importlib.import_module(name))
+        except ImportError as error:
+            message = (
+                f'custom_imports: cannot import {name!r}: {error}. It is sought from the working directory '
+                f'{os.getcwd()} and in PYTHONPATH')
+            if not custom_imports.get('allow_failed_imports', False):
+                raise ImportError(message, name=error.name, path=error.path) from error
+            warnings.warn(message)
+    return modules
+
+
+_import_modules = import_custom_modules  # Config.fromfile has an argument of that name
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+class DictAction(Action):
+    """argparse: `--cfg-options a.b=1 c=x,y d="[(1,2),(3,4)]"` to {'a.b': 1, 'c': ['x', 'y'], 'd': [(1, 2), (3, 4)]}.
+
+    Values are integers, floats, true or false in any case, None, or strings; `a,b` and `[a,b]` are lists, `(a,b)` a
+    tuple, and they nest. Given twice, the options add up.
+    """
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for word in values:
+            key, equals, value = word.partition('=')
+            if not key or not equals:
+                parser.error(f'{option_string}: {word!r} is not of the form KEY=VALUE')
+            try:
+                options[key] = self._parse_iterable(value)
+            except ValueError as error:
+                parser.error(f'{option_string}: {word!r}: {error}')
+        setattr(namespace, self.dest, options)
+
+    @staticmethod
+    def _parse_int_float_bool(text: str) -> Any:
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                pass
+        return {'true': True, 'false': False}.get(text.lower(), None if text == 'None' else text)
+
+    @staticmethod
+    def _parse_iterable(text: str) -> Any:
+        text = text.strip().strip('\'"').strip()
+        parts, closing = _split_at_commas(text)
+        if text[:1] in ('(',
+                        '[') and closing == len(text) - 1:  # the first bracket encloses everything
+            parts = _split_at_commas(text[1:-1])[0]
+        elif len(parts) <= 1 and not text.endswith(','):
+            return DictAction._parse_int_float_bool(text)
+        items = [DictAction._parse_iterable(part) for part in parts]
+        return tuple(items) if text.startswith('(') and closing == len(text) - 1 else items
+
+
+def _split_at_commas(text: str) -> Tuple[List[str], int]:
+    """Parts between the commas that no bracket encloses, and the place where the first bracket closes (-1)."""
+    parts, start, open_brackets, first_closing = [], 0, [], -1
+    for index, letter in enumerate(text):
+        if letter in '([':
+            open_brackets.append(letter)
+        elif letter in ')]':
+            if not open_brackets or open_brackets.pop() != {')': '(', ']': '['}[letter]:
+                raise ValueError(f'{letter!r} closes no bracket')
+            if not open_brackets and first_closing < 0:
+                first_closing = index
+        elif letter == ',' and not open_brackets:
+            parts.append(text[start:index])
+            start = index + 1
+    if open_brackets:
+        raise ValueError(f'{open_brackets[-1]!r} is not closed')
+    if text[start:].strip():
+        parts.append(text[start:])
+    return parts, first_closing

@@ -1,0 +1,415 @@
+from typing import Dict, List, Optional, Sequence, Tuple, Type
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmdet_ft.models.base_module import BaseModule, InitCfg, Sequential
+from mmdet_ft.registry import MODELS
+
+# In every constructor here the order of the assignments is the order of the state_dict, and of V2's optimizer states.
+
+
+class ResidualBlock(BaseModule):
+    """A block's frame: its convolutions are added to the input, or to the input's projection, before the last ReLU."""
+    expansion: int  # output channels over `channels`
+    with_cp: bool
+    downsample: Optional[nn.Module]
+    relu: nn.Module
+    norm1_name: str
+    norm2_name: str
+
+    @property
+    def norm1(self) -> nn.Module:
+        return getattr(self, self.norm1_name)
+
+    @property
+    def norm2(self) -> nn.Module:
+        return getattr(self, self.norm2_name)
+
+    def convolutions(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def residual(self, x: Tensor) -> Tensor:
+        out = self.convolutions(x)
+        out += x if self.downsample is None else self.downsample(x)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.with_cp and x.requires_grad:
+            # Nothing in a block is random, so no random state has to be kept.
+            out = checkpoint(self.residual, x, use_reentrant=False, preserve_rng_state=False)
+        else:
+            out = self.residual(x)
+        return self.relu(out)
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions (Deep Residual Learning, fig. 5 left); `style` and groups make no difference to it."""
+    expansion = 1
+
+    def __init__(self,
+                 in_channels: int,
+                 channels: int,
+                 stride: int = 1,
+                 dilation: int = 1,
+                 downsample: Optional[nn.Module] = None,
+                 style: str = 'pytorch',
+                 with_cp: bool = False,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Dict = dict(type='BN'),
+                 init_cfg: InitCfg = None):
+        super().__init__(init_cfg)
+        self.norm1_name, norm1 = build_norm_layer(norm_cfg, channels, postfix=1)
+        self.norm2_name, norm2 = build_norm_layer(norm_cfg, channels, postfix=2)
+        self.conv1 = build_conv_layer(
+            conv_cfg, in_channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)
+        self.add_module(self.norm1_name, norm1)
+        self.conv2 = build_conv_layer(conv_cfg, channels, channels, 3, padding=1, bias=False)
+        self.add_module(self.norm2_name, norm2)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+        self.with_cp = with_cp
+
+    def convolutions(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm1(self.conv1(x)))
+        return self.norm2(self.conv2(x))
+
+
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3, 1x1 (Deep Residual Learning, fig. 5 right); with groups, ResNeXt's (fig. 3c).
+
+    A stride belongs to the 3x3 convolution in style 'pytorch', to the first 1x1 in style 'caffe', as in the original.
+    The inner width is `channels`, or with groups, `channels * base_width / base_channels` rounded down in each group.
+    """
+    expansion = 4
+
+    def __init__(self,
+                 in_channels: int,
+                 channels: int,
+                 stride: int = 1,
+                 dilation: int = 1,
+                 downsample: Optional[nn.Module] = None,
+                 style: str = 'pytorch',
+                 with_cp: bool = False,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Dict = dict(type='BN'),
+                 init_cfg: InitCfg = None,
+                 groups: int = 1,
+                 base_width: int = 4,
+                 base_channels: int = 64):
+        super().__init__(init_cfg)
+        width = channels if groups == 1 else int(channels * (base_width / base_channels)) * groups
+        out_channels = channels * self.expansion
+        stride1, stride2 = (1, stride) if style == 'pytorch' else (stride, 1)
+        self.norm1_name, norm1 = build_norm_layer(norm_cfg, width, postfix=1)
+        self.norm2_name, norm2 = build_norm_layer(norm_cfg, width, postfix=2)
+        self.norm3_name, norm3 = build_norm_layer(norm_cfg, out_channels, postfix=3)
+        self.conv1 = build_conv_layer(conv_cfg, in_channels, width, kernel_size=1, stride=stride1, bias=False)
+        self.add_module(self.norm1_name, norm1)
+        self.conv2 = build_conv_layer(
+            conv_cfg,
+            width,
+            width,
+            kernel_size=3,
+            stride=stride2,
+            padding=dilation,
+            dilation=dilation,
+            groups=groups,
+            bias=False)
+        self.add_module(self.norm2_name, norm2)
+        self.conv3 = build_conv_layer(conv_cfg, width, out_channels, kernel_size=1, bias=False)
+        self.add_module(self.norm3_name, norm3)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+        self.with_cp = with_cp
+
+    @property
+    def norm3(self) -> nn.Module:
+        return getattr(self, self.norm3_name)
+
+    def convolutions(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm1(self.conv1(x)))
+        x = self.relu(self.norm2(self.conv2(x)))
+        return self.norm3(self.conv3(x))
+
+
+def make_stage(block: Type[ResidualBlock],
+               in_channels: int,
+               channels: int,
+               num_blocks: int,
+               stride: int = 1,
+               dilation: int = 1,
+               style: str = 'pytorch',
+               avg_down: bool = False,
+               with_cp: bool = False,
+               conv_cfg: Optional[Dict] = None,
+               norm_cfg: Dict = dict(type='BN'),
+               init_cfg: InitCfg = None,
+               block_arguments: Optional[Dict] = None) -> Sequential:
+    """Blocks of one resolution; the first has the stride, and projects its input where the shape changes.
+
+    With `avg_down` the projection averages before a convolution of stride 1 (ResNet-D). `block_arguments` are those
+    of one kind of block only.
+    """
+    out_channels = channels * block.expansion
+    downsample = None
+    if stride != 1 or in_channels != out_channels:
+        average = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)] if avg_down else []
+        downsample = nn.Sequential(
+            *average,
+            build_conv_layer(
+                conv_cfg, in_channels, out_channels, kernel_size=1, stride=1 if avg_down else stride, bias=False),
+            build_norm_layer(norm_cfg, out_channels)[1])
+    return Sequential(*(block(
+        in_channels if first else out_channels,
+        channels,
+        stride=stride if first else 1,
+        dilation=dilation,
+        downsample=downsample if first else None,
+        style=style,
+        with_cp=with_cp,
+        conv_cfg=conv_cfg,
+        norm_cfg=norm_cfg,
+        init_cfg=init_cfg,
+        **(block_arguments or {})) for first in [True] + [False] * (num_blocks - 1)))
+
+
+@MODELS.register_module()
+class ResNet(BaseModule):
+    """Residual network: a stem of stride 4 and up to four stages (Deep Residual Learning for Image Recognition).
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        in_channels: channels of the image.
+        stem_channels: channels of the stem; `base_channels` by default.
+        base_channels: channels of the first stage before expansion; each stage doubles them.
+        num_stages: 1 to 4.
+        strides, dilations: of the stages' first blocks and of all their blocks, one number a stage.
+        out_indices: stages whose output is returned, from 0.
+        style: 'pytorch' or 'caffe': where a bottleneck's stride is. Weights of one style do not fit the other.
+        deep_stem: three 3x3 convolutions in place of the 7x7 (ResNet-C, -D).
+        avg_down: average before projections (ResNet-D).
+        frozen_stages: so many stages, and from 0 on the stem, keep their weights and statistics; -1 for none.
+        conv_cfg, norm_cfg: layers in mmcv's words: `dict(type='ConvWS')`, `dict(type='GN', num_groups=32)`.
+        norm_eval: batch norm keeps its statistics in training.
+        dcn, stage_with_dcn, plugins: V2's; deformable convolutions and plugins are not available here.
+        with_cp: recompute blocks in the backward pass: less memory, a third more time.
+        zero_init_residual: random weights begin with blocks that pass their input on.
+        pretrained: older form of `init_cfg=dict(type='Pretrained', checkpoint=...)`.
+
+    Raises ValueError for a depth, style or number of stages that there is not, and for lists of another length.
+    """
+
+    arch_settings: Dict[int, Tuple[Type[ResidualBlock], Tuple[int, ...]]] = {
+        18: (BasicBlock, (2, 2, 2, 2)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+        152: (Bottleneck, (3, 8, 36, 3)),
+    }
+
+    def __init__(self,
+                 depth: int,
+                 in_channels: int = 3,
+                 stem_channels: Optional[int] = None,
+                 base_channels: int = 64,
+                 num_stages: int = 4,
+                 strides: Sequence[int] = (1, 2, 2, 2),
+                 dilations: Sequence[int] = (1, 1, 1, 1),
+                 out_indices: Sequence[int] = (0, 1, 2, 3),
+                 style: str = 'pytorch',
+                 deep_stem: bool = False,
+                 avg_down: bool = False,
+                 frozen_stages: int = -1,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Dict = dict(type='BN', requires_grad=True),
+                 norm_eval: bool = True,
+                 dcn: Optional[Dict] = None,
+                 stage_with_dcn: Sequence[bool] = (False, False, False, False),
+                 plugins: Optional[List[Dict]] = None,
+                 with_cp: bool = False,
+                 zero_init_residual: bool = True,
+                 pretrained: Optional[str] = None,
+                 init_cfg: InitCfg = None):
+        self._check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn, plugins)
+        if pretrained is not None:
+            if init_cfg:
+                raise ValueError('ResNet: pretrained and init_cfg both say how the weights begin; remove pretrained')
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+        block, num_blocks = self.arch_settings[depth]
+        block_init_cfg = None
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+            if zero_init_residual:
+                last_norm = 'norm2' if block is BasicBlock else 'norm3'
+                block_init_cfg = dict(type='Constant', val=0, override=dict(name=last_norm))
+        super().__init__(init_cfg)
+        self.depth = depth
+        self.base_channels = base_channels
+        self.out_indices = tuple(out_indices)
+        self.deep_stem = deep_stem
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+        channels = base_channels if stem_channels is None else stem_channels
+        self._make_stem(in_channels, channels, conv_cfg, norm_cfg)
+        self.res_layers = []
+        for i in range(num_stages):
+            stage = make_stage(
+                block,
+                channels,
+                base_channels * 2**i,
+                num_blocks[i],
+                stride=strides[i],
+                dilation=dilations[i],
+                style=style,
+                avg_down=avg_down,
+                with_cp=with_cp,
+                conv_cfg=conv_cfg,
+                norm_cfg=norm_cfg,
+                init_cfg=block_init_cfg,
+                block_arguments=self.block_arguments())
+            channels = base_channels * 2**i * block.expansion
+            self.res_layers.append(f'layer{i + 1}')
+            self.add_module(self.res_layers[-1], stage)
+        self.feat_dim = channels
+        self._freeze_stages()
+
+    def _check(self, depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn, plugins) -> None:
+        kind = type(self).__name__
+        if depth not in self.arch_settings:
+            raise ValueError(f'{kind}: depth is {depth!r}; write one of {", ".join(map(str, self.arch_settings))}')
+        if not 1 <= num_stages <= 4:
+            raise ValueError(f'{kind}: num_stages is {num_stages}; write 1 to 4')
+        for name, values in (('strides', strides), ('dilations', dilations)):
+            if len(values) != num_stages:
+                raise ValueError(f'{kind}: {name}={values} for num_stages={num_stages}; give one number a stage')
+        if not 0 <= min(out_indices) <= max(out_indices) < num_stages:
+            raise ValueError(f'{kind}: out_indices={out_indices}, but the stages are 0 to {num_stages - 1}')
+        if style not in ('pytorch', 'caffe'):
+            raise ValueError(f"{kind}: style is {style!r}; write 'pytorch' or 'caffe'")
+        if frozen_stages > num_stages:
+            raise ValueError(f'{kind}: frozen_stages is {frozen_stages} of {num_stages} stages')
+        if dcn is not None:
+            raise ValueError(f'{kind}: deformable convolutions (dcn={dict(dcn)!r}) are not available; remove dcn')
+        if plugins is not None:
+            raise ValueError(f'{kind}: plugins are not available; remove plugins={plugins!r}')
+
+    def block_arguments(self) -> Dict:
+        """Arguments of this network's blocks beyond the common ones."""
+        return {}
+
+    def _make_stem(self, in_channels: int, channels: int, conv_cfg: Optional[Dict], norm_cfg: Dict) -> None:
+        if self.deep_stem:
+            widths = [in_channels, channels // 2, channels // 2, channels]
+            layers = []
+            for i in range(3):
+                layers += [
+                    build_conv_layer(
+                        conv_cfg,
+                        widths[i],
+                        widths[i + 1],
+                        kernel_size=3,
+                        stride=2 if i == 0 else 1,
+                        padding=1,
+                        bias=False),
+                    build_norm_layer(norm_cfg, widths[i + 1])[1],
+                    nn.ReLU(inplace=True)
+                ]
+            self.stem = nn.Sequential(*layers)
+        else:
+            self.conv1 = build_conv_layer(
+                conv_cfg, in_channels, channels, kernel_size=7, stride=2, padding=3, bias=False)
+            self.norm1_name, norm1 = build_norm_layer(norm_cfg, channels, postfix=1)
+            self.add_module(self.norm1_name, norm1)
+            self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+
+    @property
+    def norm1(self) -> nn.Module:
+        return getattr(self, self.norm1_name)
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """x [B, C, H, W] -> the stages `out_indices`: the first [B, c, H/4, W/4], each next half the size."""
+        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
+        x = self.maxpool(x)
+        outputs = []
+        for i, name in enumerate(self.res_layers):
+            x = getattr(self, name)(x)
+            if i in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> 'ResNet':
+        """Training mode, without what is frozen and, by `norm_eval`, without batch norm's statistics."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.stem] if self.deep_stem else [self.conv1, self.norm1]
+        frozen += [getattr(self, name) for name in self.res_layers[:self.frozen_stages]]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+
+@MODELS.register_module()
+class ResNetV1d(ResNet):
+    """ResNet with three 3x3 convolutions as its stem and averaging projections (Bag of Tricks, sec. 4); arguments as ResNet."""
+
+    def __init__(self,
+                 depth: int,
+                 in_channels: int = 3,
+                 stem_channels: Optional[int] = None,
+                 base_channels: int = 64,
+                 num_stages: int = 4,
+                 strides: Sequence[int] = (1, 2, 2, 2),
+                 dilations: Sequence[int] = (1, 1, 1, 1),
+                 out_indices: Sequence[int] = (0, 1, 2, 3),
+                 style: str = 'pytorch',
+                 frozen_stages: int = -1,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Dict = dict(type='BN', requires_grad=True),
+                 norm_eval: bool = True,
+                 dcn: Optional[Dict] = None,
+                 stage_with_dcn: Sequence[bool] = (False, False, False, False),
+                 plugins: Optional[List[Dict]] = None,
+                 with_cp: bool = False,
+                 zero_init_residual: bool = True,
+                 pretrained: Optional[str] = None,
+                 init_cfg: InitCfg = None):
+        super().__init__(
+            depth=depth,
+            in_channels=in_channels,
+            stem_channels=stem_channels,
+            base_channels=base_channels,
+            num_stages=num_stages,
+            strides=strides,
+            dilations=dilations,
+            out_indices=out_indices,
+            style=style,
+            deep_stem=True,
+            avg_down=True,
+            frozen_stages=frozen_stages,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg,
+            norm_eval=norm_eval,
+            dcn=dcn,
+            stage_with_dcn=stage_with_dcn,
+            plugins=plugins,
+            with_cp=with_cp,
+            zero_init_residual=zero_init_residual,
+            pretrained=pretrained,
+            init_cfg=init_cfg)

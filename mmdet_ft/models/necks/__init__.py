@@ -1,0 +1,3 @@
+from mmdet_ft.models.necks.fpn import FPN
+
+__all__ = ['FPN']

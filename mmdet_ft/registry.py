@@ -4,6 +4,7 @@ One table for each kind of thing. A table imports the folder that fills it on it
 `from mmdet_ft.registry import MODELS` is cheap and `MODELS.build(cfg)` still knows every shipped type.
 """
 import difflib
+import functools
 import importlib
 import inspect
 from typing import Any, Callable, Dict, Iterable, List, Optional, Union
@@ -121,6 +122,33 @@ class Registry:
 def build_from_cfg(cfg: Any, registry: Registry, default_args: Optional[Dict[str, Any]] = None) -> Any:
     """V2's function of this name; `registry.build(cfg, **default_args)` says the same."""
     return registry.build(cfg, **(default_args or {}))
+
+
+def fixed_arguments(**values: Any) -> Callable[[type], type]:
+    """Class decorator: the parent's constructor with some arguments settled, and no longer in the signature.
+
+    So that a type which is only a setting of another (`Shared2FCBBoxHead`) still names every argument it takes.
+    """
+
+    def settle(cls: type) -> type:
+        parent = cls.__init__
+        signature = inspect.signature(parent)
+        assert set(values) <= set(signature.parameters), (cls, values)
+
+        @functools.wraps(parent)
+        def __init__(self, *positional, **named):
+            taken = values.keys() & named.keys()
+            if taken:
+                raise TypeError(f'{cls.__name__} settles {", ".join(sorted(taken))} itself; remove it from the config')
+            bound = __init__.__signature__.bind(self, *positional, **named)
+            parent(**bound.arguments, **values)
+
+        rest = [parameter for name, parameter in signature.parameters.items() if name not in values]
+        __init__.__signature__ = signature.replace(parameters=rest)
+        cls.__init__ = __init__
+        return cls
+
+    return settle
 
 
 MODELS = Registry('model', 'mmdet_ft.models')

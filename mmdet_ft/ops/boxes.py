@@ -10,6 +10,11 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return torch.gather(x, 1, index.expand(*index.shape[:2], *x.shape[2:]))
 
 
+def unit_box(boxes: Tensor) -> Tensor:
+    """0 0 1 1 as `boxes` has them, made on the device: a list of numbers would have to be copied there."""
+    return (torch.arange(4, device=boxes.device) > 1).to(boxes.dtype)
+
+
 def area(boxes: Tensor) -> Tensor:
     """Width times height: [..., 4] -> [...]."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

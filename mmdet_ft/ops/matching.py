@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional, Tuple, Union
 import torch
 from torch import Tensor
 
-from mmdet_ft.ops.boxes import pairwise_overlap
+from mmdet_ft.ops.boxes import pairwise_overlap, unit_box
 
 # Elements of one overlap matrix held at a time; more ground truths are taken in turns (same result, bounded memory).
 MAX_OVERLAPS = 1 << 28
@@ -42,7 +42,7 @@ def match(boxes: Tensor,
     blocked = None if box_valid is None else ~box_valid
     if ignore is not None:
         blocked = ignore if blocked is None else blocked | ignore
-    gt_boxes = torch.where(gt_valid[..., None], gt_boxes, _unit_box(boxes))
+    gt_boxes = torch.where(gt_valid[..., None], gt_boxes, unit_box(boxes))
 
     best = boxes.new_full((num_images, num_boxes), -1.)
     best_index = gt_valid.new_zeros((num_images, num_boxes), dtype=torch.long)
@@ -63,19 +63,13 @@ def match(boxes: Tensor,
             claimed = torch.maximum(claimed, _claims(overlap, min_pos_iou, all_best, start))
 
     label = torch.full_like(best_index, -1)
-    label = torch.where((best >= low) & (best < high), 0, label)
-    label = torch.where(best >= pos_iou, 1, label)
-    label = torch.where(claimed >= 0, 1, label)
+    label = label.masked_fill((best >= low) & (best < high), 0)
+    label = label.masked_fill((best >= pos_iou) | (claimed >= 0), 1)
     gt_index = torch.where(claimed >= 0, claimed, best_index)
-    label = torch.where(gt_valid.any(1, keepdim=True), label, 0)
+    label = label.masked_fill(~gt_valid.any(1, keepdim=True), 0)
     if box_valid is not None:
-        label = torch.where(box_valid, label, -1)
+        label = label.masked_fill(~box_valid, -1)
     return Match(gt_index, label)
-
-
-def _unit_box(boxes: Tensor) -> Tensor:
-    """0 0 1 1 made on the device: a list would have to be copied there."""
-    return (torch.arange(4, device=boxes.device) > 1).to(boxes.dtype)
 
 
 def _claims(overlap: Tensor, min_pos_iou: float, all_best: bool, start: int) -> Tensor:
@@ -90,7 +84,7 @@ def _claims(overlap: Tensor, min_pos_iou: float, all_best: bool, start: int) -> 
         claim = torch.arange(num_boxes, device=overlap.device) == gt_best_index
     claim = claim & (gt_best >= min_pos_iou) & (gt_best >= 0)
     number = torch.arange(start, start + overlap.shape[1], device=overlap.device)[:, None]
-    return torch.where(claim, number, -1).amax(1)
+    return number.masked_fill(~claim, -1).amax(1)
 
 
 def in_ignored_region(boxes: Tensor, ignore: Tensor, ignore_valid: Tensor, iof_thr: float, wrt_boxes: bool) -> Tensor:
@@ -99,7 +93,7 @@ def in_ignored_region(boxes: Tensor, ignore: Tensor, ignore_valid: Tensor, iof_t
     The intersection is divided by the box's area, or by the region's where `wrt_boxes` is False (V2's
     `ignore_wrt_candidates`). boxes [B, N, 4] or [N, 4], ignore [B, I, 4], ignore_valid [B, I].
     """
-    ignore = torch.where(ignore_valid[..., None], ignore, _unit_box(boxes))
+    ignore = torch.where(ignore_valid[..., None], ignore, unit_box(boxes))
     if wrt_boxes:
         overlap = pairwise_overlap(boxes, ignore, 'iof')  # [B, N, I]
     else:

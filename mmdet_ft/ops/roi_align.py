@@ -47,7 +47,7 @@ def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scale
 
 
 def _only(rois: Tensor, here: Tensor) -> Tensor:
-    box = torch.where(here[:, None], rois[:, 1:], 0.)
+    box = rois[:, 1:].masked_fill(~here[:, None], 0.)
     return torch.cat([rois[:, :1], box], 1)
 
 

@@ -24,8 +24,8 @@ def sample(label: Tensor,
     if keys is None:
         keys = torch.rand(label.shape, device=label.device)
     max_pos = min(int(num * pos_fraction), num_boxes)
-    pos_key, pos_index = torch.where(label == 1, keys, -1.).topk(max_pos, 1)  # [B, max_pos]
-    neg_key, neg_index = torch.where(label == 0, keys, -1.).topk(num_slots, 1)  # [B, S]
+    pos_key, pos_index = keys.masked_fill(label != 1, -1.).topk(max_pos, 1)  # [B, max_pos]
+    neg_key, neg_index = keys.masked_fill(label != 0, -1.).topk(num_slots, 1)  # [B, S]
     pos_valid = pos_key >= 0
     num_pos = pos_valid.sum(1, keepdim=True)  # [B, 1]
     room = num - num_pos

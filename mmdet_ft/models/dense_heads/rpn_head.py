@@ -1,0 +1,182 @@
+"""Region proposal network (Faster R-CNN, sec. 3.1)."""
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+
+from mmdet_ft.models.anchors import AnchorGenerator
+from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler
+from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.settings import ProposalSettings, RPNTrainSettings, read_settings
+from mmdet_ft.ops.boxes import take
+from mmdet_ft.ops.nms import nms_keep
+from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import Batch
+
+
+class RPNOutputs(NamedTuple):
+    """What the head says of every anchor, level by level (A_l = H_l * W_l * anchors a cell)."""
+    logits: List[Tensor]  # float32 [B, A_l, 1], or 2 under softmax (object, background)
+    deltas: List[Tensor]  # float32 [B, A_l, 4]
+    sizes: List[Tuple[int, int]]  # (H_l, W_l)
+
+
+class Proposals(NamedTuple):
+    boxes: Tensor  # float32 [B, P, 4], detached
+    scores: Tensor  # float32 [B, P]
+    valid: Tensor  # bool [B, P]
+
+
+@MODELS.register_module()
+class RPNHead(BaseModule):
+    """Says of every anchor whether it holds an object, and how to move it there.
+
+        feature map -> 3x3 convolution(s) -> 1x1: object or not, for each anchor of the cell
+                                          -> 1x1: four deltas, for each anchor of the cell
+
+    V2's arguments and state_dict (`rpn_conv`, `rpn_cls`, `rpn_reg`).
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 feat_channels: int = 256,
+                 num_convs: int = 1,
+                 anchor_generator: Any = dict(
+                     type='AnchorGenerator', scales=[8, 16, 32], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]),
+                 bbox_coder: Any = dict(
+                     type='DeltaXYWHBBoxCoder',
+                     clip_border=True,
+                     target_means=(.0, .0, .0, .0),
+                     target_stds=(1.0, 1.0, 1.0, 1.0)),
+                 reg_decoded_bbox: bool = False,
+                 loss_cls: Any = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+                 loss_bbox: Any = dict(type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0),
+                 train_cfg: Optional[Dict] = None,
+                 test_cfg: Optional[Dict] = None,
+                 init_cfg: Any = dict(type='Normal', layer='Conv2d', std=0.01)):
+        super().__init__(init_cfg)
+        self.anchor_generator: AnchorGenerator = MODELS.build(anchor_generator)
+        self.bbox_coder: DeltaXYWHBBoxCoder = MODELS.build(bbox_coder)
+        self.reg_decoded_bbox = reg_decoded_bbox
+        self.loss_cls = MODELS.build(loss_cls)
+        self.loss_bbox = MODELS.build(loss_bbox)
+        self.use_sigmoid = getattr(self.loss_cls, 'use_sigmoid', False)
+        self.train_settings = None
+        if train_cfg is not None:
+            self.train_settings = read_settings(RPNTrainSettings, train_cfg, 'train_cfg.rpn')
+            self.assigner: MaxIoUAssigner = MODELS.build(self.train_settings.assigner)
+            self.sampler = MODELS.build(self.train_settings.sampler) or PseudoSampler()
+        self.test_settings = None
+        if test_cfg is not None:
+            self.test_settings = read_settings(ProposalSettings, test_cfg, 'test_cfg.rpn')
+
+        num_anchors = self.anchor_generator.num_base_priors[0]
+        if num_convs > 1:
+            self.rpn_conv = nn.Sequential(*(
+                ConvModule(in_channels if i == 0 else feat_channels, feat_channels, 3, padding=1, inplace=False)
+                for i in range(num_convs)))
+        else:
+            self.rpn_conv = nn.Conv2d(in_channels, feat_channels, 3, padding=1)
+        self.rpn_cls = nn.Conv2d(feat_channels, num_anchors * (1 if self.use_sigmoid else 2), 1)
+        self.rpn_reg = nn.Conv2d(feat_channels, num_anchors * 4, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> RPNOutputs:
+        logits, deltas = [], []
+        for feature in features:
+            hidden = F.relu(self.rpn_conv(feature))
+            for branch, out, width in ((self.rpn_cls, logits, 1 if self.use_sigmoid else 2), (self.rpn_reg, deltas, 4)):
+                out.append(branch(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, width).float())  # [B, A_l, width]
+        return RPNOutputs(logits, deltas, [tuple(feature.shape[2:]) for feature in features])
+
+    def loss(self, outputs: RPNOutputs, batch: Batch) -> Dict[str, Tensor]:
+        """`loss_rpn_cls` and `loss_rpn_bbox`, on the sampled anchors of each image.
+
+        Both are divided by the sum over images of max(positives, 1) + max(negatives, 1), as V2 does: an image without
+        objects still counts one.
+        """
+        settings, gt = self.train_settings, batch.gt
+        logits, deltas = torch.cat(outputs.logits, 1), torch.cat(outputs.deltas, 1)  # [B, A, 1], [B, A, 4]
+        anchors = self.anchors(outputs.sizes, deltas.device)
+        inside = self.usable(anchors, outputs.sizes, batch)
+
+        match = self.assigner(anchors, gt, inside)  # [B, A]
+        drawn = self.sampler(match.label)
+        num_pos = drawn.positive.sum(1)
+        num_neg = drawn.valid.sum(1) - num_pos
+        normaliser = (num_pos.clamp(min=1) + num_neg.clamp(min=1)).sum()
+
+        weight = drawn.valid.float()  # [B, S]
+        if settings.pos_weight > 0:
+            weight = weight.masked_fill(drawn.positive, settings.pos_weight)
+        loss_cls = self.loss_cls(
+            take(logits, drawn.index).flatten(0, 1),  # [B*S, 1]
+            (~drawn.positive).long().flatten(),  # one class: 0 is an object, 1 the background
+            weight.flatten(),
+            avg_factor=normaliser)
+
+        # Only the leading slots can be positive; the other ones there aim at their own anchor.
+        index, positive = (slots[:, :drawn.max_positive] for slots in (drawn.index, drawn.positive))
+        start = anchors[index]  # [B, S+, 4]
+        goal = torch.where(positive[..., None], take(gt.boxes, take(match.gt_index, index)), start)
+        pred = take(deltas, index)
+        if self.reg_decoded_bbox:
+            pred = self.bbox_coder.decode(start, pred)
+        else:
+            goal = self.bbox_coder.encode(start, goal)
+        loss_bbox = self.loss_bbox(
+            pred.flatten(0, 1), goal.flatten(0, 1), positive.flatten()[:, None].expand(-1, 4).float(), avg_factor=normaliser)
+        return dict(loss_rpn_cls=loss_cls, loss_rpn_bbox=loss_bbox)
+
+    def anchors(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Tensor:
+        """All levels end to end: [A, 4]."""
+        return self.anchor_generator.grid(sizes, device=device).anchors
+
+    def usable(self, anchors: Tensor, sizes: Sequence[Tuple[int, int]], batch: Batch) -> Tensor:
+        """Anchors whose cell lies in the padded image, and which do not reach over its border where that is asked: [B, A]."""
+        valid = self.anchor_generator.valid_flags(sizes, batch.pad_sizes)
+        border = self.train_settings.allowed_border
+        if border >= 0:
+            height, width = batch.sizes[:, :1], batch.sizes[:, 1:]
+            x0, y0, x1, y1 = anchors.unbind(-1)
+            valid = valid & (x0 >= -border) & (y0 >= -border) & (x1 < width + border) & (y1 < height + border)
+        return valid
+
+    @torch.no_grad()
+    def proposals(self, outputs: RPNOutputs, batch: Batch, settings: Optional[ProposalSettings] = None) -> Proposals:
+        """The best boxes of each image: the best `nms_pre` of each level, moved, clipped, thinned out level by level."""
+        settings = settings or self.test_settings
+        anchors = self.anchor_generator.grid_priors(outputs.sizes, device=outputs.deltas[0].device)
+        level_scores, level_boxes = [], []
+        for logits, deltas, level_anchors in zip(outputs.logits, outputs.deltas, anchors):
+            scores = logits[..., 0].sigmoid() if self.use_sigmoid else logits.softmax(-1)[..., 0]  # [B, A_l]
+            count = scores.shape[1]
+            if settings.nms_pre > 0:
+                count = min(count, settings.nms_pre)
+            scores, index = scores.topk(count, 1)
+            level_scores.append(scores)
+            level_boxes.append((level_anchors[index], take(deltas, index)))
+        counts = [scores.shape[1] for scores in level_scores]
+        start, deltas = (torch.cat(parts, 1) for parts in zip(*level_boxes))
+        boxes = self.bbox_coder.decode(start, deltas, max_shape=batch.sizes)  # [B, sum of counts, 4]
+        valid = boxes.new_ones(boxes.shape[:2], dtype=torch.bool)
+        if settings.min_bbox_size >= 0:
+            valid = ((boxes[..., 2:] - boxes[..., :2]) > settings.min_bbox_size).all(-1)
+
+        # One suppression problem a level and image, padded to the longest.
+        longest = max(counts)
+        boxes, scores, valid = (
+            torch.stack([_pad(part, longest) for part in x.split(counts, 1)], 1)
+            for x in (boxes, torch.cat(level_scores, 1), valid))  # [B, L, longest, ...]
+        keep = nms_keep(boxes.flatten(0, 1), scores.flatten(0, 1), valid.flatten(0, 1), settings.nms.iou_threshold)
+        scores = scores.flatten(0, 1).masked_fill(~keep, -1.).view(len(scores), -1)  # [B, L*longest]
+        scores, index = scores.topk(min(settings.max_per_img, scores.shape[1]), 1)
+        return Proposals(take(boxes.flatten(1, 2), index), scores, scores >= 0)
+
+
+def _pad(x: Tensor, length: int) -> Tensor:
+    """Zeros (False) up to `length` along dimension 1."""
+    missing = length - x.shape[1]
+    return F.pad(x, [0, 0] * (x.dim() - 2) + [0, missing]) if missing else x

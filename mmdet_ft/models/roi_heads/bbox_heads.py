@@ -1,0 +1,183 @@
+"""Box heads: the class of a region and how to move its box."""
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+import torch
+from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+
+from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.settings import RCNNTrainSettings
+from mmdet_ft.ops.boxes import take
+from mmdet_ft.registry import MODELS, fixed_arguments
+from mmdet_ft.structures import GroundTruth, Losses
+
+
+class SampledRoIs(NamedTuple):
+    """The regions a RoI head is trained on. Positives lie in the first P slots; slots that hold nothing have a unit box."""
+    boxes: Tensor  # float32 [B, S, 4]
+    valid: Tensor  # bool [B, S]
+    positive: Tensor  # bool [B, P]
+    gt_index: Tensor  # int64 [B, P], the ground truth of a positive
+
+
+def linear_predictor(settings: Dict, in_features: int, out_features: int) -> nn.Linear:
+    """`cls_predictor_cfg` and `reg_predictor_cfg`; of V2's two kinds the plain one."""
+    settings = dict(settings)
+    kind = settings.pop('type', 'Linear')
+    if kind != 'Linear':
+        raise ValueError(f"predictor type {kind!r} is not available; write dict(type='Linear')")
+    return nn.Linear(in_features, out_features, **settings)
+
+
+@MODELS.register_module()
+class ConvFCBBoxHead(BaseModule):
+    """Convolutions and fully connected layers, first shared, then for each branch, then the two predictors.
+
+                                /-> cls convs -> cls fcs -> fc_cls
+        shared convs -> shared fcs
+                                \\-> reg convs -> reg fcs -> fc_reg
+
+    V2's arguments and state_dict.
+    """
+
+    def __init__(self,
+                 num_shared_convs: int = 0,
+                 num_shared_fcs: int = 0,
+                 num_cls_convs: int = 0,
+                 num_cls_fcs: int = 0,
+                 num_reg_convs: int = 0,
+                 num_reg_fcs: int = 0,
+                 conv_out_channels: int = 256,
+                 fc_out_channels: int = 1024,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Optional[Dict] = None,
+                 with_avg_pool: bool = False,
+                 with_cls: bool = True,
+                 with_reg: bool = True,
+                 roi_feat_size: int = 7,
+                 in_channels: int = 256,
+                 num_classes: int = 80,
+                 bbox_coder: Any = dict(
+                     type='DeltaXYWHBBoxCoder',
+                     clip_border=True,
+                     target_means=[0., 0., 0., 0.],
+                     target_stds=[0.1, 0.1, 0.2, 0.2]),
+                 reg_class_agnostic: bool = False,
+                 reg_decoded_bbox: bool = False,
+                 reg_predictor_cfg: Dict = dict(type='Linear'),
+                 cls_predictor_cfg: Dict = dict(type='Linear'),
+                 loss_cls: Any = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+                 loss_bbox: Any = dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
+                 init_cfg: Any = None):
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+                dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
+                dict(
+                    type='Xavier',
+                    distribution='uniform',
+                    override=[dict(name='shared_fcs'), dict(name='cls_fcs'),
+                              dict(name='reg_fcs')])
+            ]
+        super().__init__(init_cfg)
+        assert with_cls and with_reg, 'a box head without one of its branches is not built here'
+        self.with_avg_pool, self.num_classes = with_avg_pool, num_classes
+        self.reg_class_agnostic, self.reg_decoded_bbox = reg_class_agnostic, reg_decoded_bbox
+        self.bbox_coder: DeltaXYWHBBoxCoder = MODELS.build(bbox_coder)
+        self.loss_cls = MODELS.build(loss_cls)
+        self.loss_bbox = MODELS.build(loss_bbox)
+
+        cells = 1 if with_avg_pool else roi_feat_size**2
+
+        def branch(num_convs: int, num_fcs: int, channels: int, flat: bool) -> Tuple[nn.ModuleList, nn.ModuleList, int, bool]:
+            """Layers, then the width of what comes out and whether it is flat already."""
+            convs = nn.ModuleList(
+                ConvModule(channels if i == 0 else conv_out_channels, conv_out_channels, 3, padding=1, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+                for i in range(num_convs))
+            channels = conv_out_channels if num_convs else channels
+            width = channels if flat else channels * cells
+            fcs = nn.ModuleList(nn.Linear(width if i == 0 else fc_out_channels, fc_out_channels) for i in range(num_fcs))
+            return convs, fcs, fc_out_channels if num_fcs else channels, flat or num_fcs > 0
+
+        shared_convs, shared_fcs, width, flat = branch(num_shared_convs, num_shared_fcs, in_channels, False)
+        assert not flat or num_cls_convs + num_reg_convs == 0, 'no convolution can follow shared_fcs'
+        cls_convs, cls_fcs, cls_width, cls_flat = branch(num_cls_convs, num_cls_fcs, width, flat)
+        reg_convs, reg_fcs, reg_width, reg_flat = branch(num_reg_convs, num_reg_fcs, width, flat)
+        # The predictors come first, as in V2's state_dict.
+        self.fc_cls = linear_predictor(cls_predictor_cfg, cls_width * (1 if cls_flat else cells), num_classes + 1)
+        self.fc_reg = linear_predictor(reg_predictor_cfg, reg_width * (1 if reg_flat else cells),
+                                       4 if reg_class_agnostic else 4 * num_classes)
+        self.shared_convs, self.shared_fcs = shared_convs, shared_fcs
+        self.cls_convs, self.cls_fcs = cls_convs, cls_fcs
+        self.reg_convs, self.reg_fcs = reg_convs, reg_fcs
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        """Features of regions [R, C, size, size] -> logits [R, K+1] and deltas [R, 4*K] (or [R, 4]), float32."""
+        x = self._branch(x, self.shared_convs, self.shared_fcs)
+        cls = self._branch(x, self.cls_convs, self.cls_fcs, last=True)
+        reg = self._branch(x, self.reg_convs, self.reg_fcs, last=True)
+        return self.fc_cls(cls).float(), self.fc_reg(reg).float()
+
+    def _branch(self, x: Tensor, convs: nn.ModuleList, fcs: nn.ModuleList, last: bool = False) -> Tensor:
+        for conv in convs:
+            x = conv(x)
+        if (len(fcs) or last) and x.dim() > 2:
+            x = (x.mean((2, 3), keepdim=True) if self.with_avg_pool else x).flatten(1)
+        for fc in fcs:
+            x = fc(x).relu()
+        return x
+
+    def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: SampledRoIs, gt: GroundTruth, settings: RCNNTrainSettings) -> Losses:
+        """`loss_cls`, `loss_bbox` and the metric `acc`, all over the number of drawn regions of the batch.
+
+        cls_score [B*S, K+1], bbox_pred [B*S, 4*K] as forward gives them.
+        """
+        (num_images, num_slots), num_pos_slots = rois.valid.shape, rois.positive.shape[1]
+        pos_labels = take(gt.labels, rois.gt_index).masked_fill(~rois.positive, self.num_classes)  # [B, P]
+        background = pos_labels.new_full((num_images, num_slots - num_pos_slots), self.num_classes)
+        labels = torch.cat([pos_labels, background], 1).flatten()
+        weight = rois.valid.float()
+        if settings.pos_weight > 0:
+            pos_weight = weight[:, :num_pos_slots].masked_fill(rois.positive, settings.pos_weight)
+            weight = torch.cat([pos_weight, weight[:, num_pos_slots:]], 1)
+        drawn = rois.valid.sum()
+        loss_cls = self.loss_cls(cls_score, labels, weight.flatten(), avg_factor=drawn.clamp(min=1))
+
+        start = rois.boxes[:, :num_pos_slots]
+        goal = torch.where(rois.positive[..., None], take(gt.boxes, rois.gt_index), start)
+        pred = bbox_pred.view(num_images, num_slots, -1, 4)[:, :num_pos_slots]
+        if self.reg_class_agnostic:
+            pred = pred[:, :, 0]
+        else:
+            label = pos_labels.masked_fill(~rois.positive, 0)[..., None, None].expand(-1, -1, 1, 4)
+            pred = pred.gather(2, label)[:, :, 0]  # [B, P, 4]
+        if self.reg_decoded_bbox:
+            pred = self.bbox_coder.decode(start, pred)
+        else:
+            goal = self.bbox_coder.encode(start, goal)
+        loss_bbox = self.loss_bbox(
+            pred.flatten(0, 1),
+            goal.flatten(0, 1),
+            rois.positive.flatten()[:, None].expand(-1, 4).float(),
+            avg_factor=drawn.clamp(min=1))
+        right = (cls_score.argmax(1) == labels) & rois.valid.flatten()
+        return Losses(dict(loss_cls=loss_cls, loss_bbox=loss_bbox), dict(acc=right.sum() * 100. / drawn.clamp(min=1)))
+
+
+@MODELS.register_module()
+@fixed_arguments(num_shared_convs=0, num_shared_fcs=0, num_cls_convs=0, num_cls_fcs=0, num_reg_convs=0, num_reg_fcs=0)
+class BBoxHead(ConvFCBBoxHead):
+    """The two predictors straight on the region's features: V2's simplest head."""
+
+
+@MODELS.register_module()
+@fixed_arguments(num_shared_convs=0, num_shared_fcs=2, num_cls_convs=0, num_cls_fcs=0, num_reg_convs=0, num_reg_fcs=0)
+class Shared2FCBBoxHead(ConvFCBBoxHead):
+    """Two shared fully connected layers: the head of FPN."""
+
+
+@MODELS.register_module()
+@fixed_arguments(num_shared_convs=4, num_shared_fcs=1, num_cls_convs=0, num_cls_fcs=0, num_reg_convs=0, num_reg_fcs=0)
+class Shared4Conv1FCBBoxHead(ConvFCBBoxHead):
+    """Four shared convolutions and one fully connected layer: the head used with group norm."""

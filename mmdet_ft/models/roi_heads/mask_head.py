@@ -1,0 +1,88 @@
+"""Mask head (Mask R-CNN, sec. 3 and figure 4)."""
+from typing import Any, Dict, Optional
+
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule, build_conv_layer
+from torch import Tensor, nn
+
+from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.registry import MODELS
+
+
+@MODELS.register_module()
+class FCNMaskHead(BaseModule):
+    """Convolutions, one upsampling, and a bitmap of logits for each class.
+
+    V2's arguments and state_dict (`convs`, `upsample`, `conv_logits`). `upsample_cfg` of type deconv, nearest or bilinear,
+    or None.
+    """
+
+    def __init__(self,
+                 num_convs: int = 4,
+                 roi_feat_size: int = 14,
+                 in_channels: int = 256,
+                 conv_kernel_size: int = 3,
+                 conv_out_channels: int = 256,
+                 num_classes: int = 80,
+                 class_agnostic: bool = False,
+                 upsample_cfg: Dict = dict(type='deconv', scale_factor=2),
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Optional[Dict] = None,
+                 predictor_cfg: Dict = dict(type='Conv'),
+                 loss_mask: Any = dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+                 init_cfg: Any = None):
+        super().__init__(init_cfg)
+        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self.convs = nn.ModuleList(
+            ConvModule(
+                in_channels if i == 0 else conv_out_channels,
+                conv_out_channels,
+                conv_kernel_size,
+                padding=(conv_kernel_size - 1) // 2,
+                conv_cfg=conv_cfg,
+                norm_cfg=norm_cfg) for i in range(num_convs))
+        channels = conv_out_channels if num_convs else in_channels
+        upsample = dict(upsample_cfg or dict(type=None))
+        kind, scale = upsample.pop('type'), upsample.pop('scale_factor', 2)
+        self.upsample: Optional[nn.Module] = None
+        if kind == 'deconv':
+            self.upsample = nn.ConvTranspose2d(channels, conv_out_channels, scale, stride=scale)
+            channels = conv_out_channels
+        elif kind in ('nearest', 'bilinear'):
+            self.upsample = nn.Upsample(scale_factor=scale, mode=kind, align_corners=None if kind == 'nearest' else False)
+        elif kind is not None:
+            raise ValueError(f"upsample_cfg type {kind!r} is not available; write 'deconv', 'nearest', 'bilinear' or None")
+        self.relu_after_upsample = kind == 'deconv'
+        self.conv_logits = build_conv_layer(predictor_cfg, channels, 1 if class_agnostic else num_classes, 1)
+        self.loss_mask = MODELS.build(loss_mask)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for layer in (self.upsample, self.conv_logits):
+            if layer is not None and hasattr(layer, 'weight'):
+                nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of regions [R, C, 14, 14] -> logits [R, K, 28, 28] (or [R, 1, 28, 28])."""
+        for conv in self.convs:
+            x = conv(x)
+        if self.upsample is not None:
+            x = self.upsample(x)
+            if self.relu_after_upsample:
+                x = F.relu(x)
+        return self.conv_logits(x)
+
+    def of_class(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Each region's bitmap of its own class: logits [R, K, M, M], labels [R] in 0..K-1 -> float32 [R, M, M]."""
+        if self.class_agnostic:
+            return logits[:, 0].float()
+        index = labels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        return logits.gather(1, index)[:, 0].float()
+
+    def loss(self, logits: Tensor, targets: Tensor, labels: Tensor, valid: Tensor) -> Dict[str, Tensor]:
+        """`loss_mask`: mean binary cross entropy over the pixels of the valid regions.
+
+        logits [T, K, M, M]; targets [T, M, M]; labels [T] in 0..K-1; valid [T].
+        """
+        return dict(loss_mask=self.loss_mask(self.of_class(logits, labels), targets, valid=valid))

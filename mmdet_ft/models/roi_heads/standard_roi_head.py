@@ -1,0 +1,195 @@
+"""The second stage: sample regions, pool them, tell class, box and mask."""
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from mmdet_ft.models.assigners import MaxIoUAssigner, RandomSampler
+from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.dense_heads.rpn_head import Proposals
+from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
+from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
+from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
+from mmdet_ft.models.settings import RCNNTestSettings, RCNNTrainSettings, read_settings
+from mmdet_ft.ops.boxes import take, unit_box
+from mmdet_ft.ops.masks import mask_targets
+from mmdet_ft.ops.nms import nms_keep
+from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import Batch, Detections, GroundTruth, Losses
+
+
+class HostCount:
+    """A number on its way to the host: the copy starts now, `read` waits for what is left of it.
+
+    The one thing a training step reads. Between the two the device gets other work, so that it never runs dry.
+    """
+
+    def __init__(self, count: Tensor):
+        self.count, self.event = count, None
+        if count.is_cuda:
+            self.count = torch.empty((), dtype=count.dtype, pin_memory=True)
+            self.count.copy_(count, non_blocking=True)
+            self.event = torch.cuda.Event()
+            self.event.record()
+
+    def read(self) -> int:
+        if self.event is not None:
+            self.event.synchronize()
+        return int(self.count)
+
+
+@MODELS.register_module()
+class StandardRoIHead(BaseModule):
+    """Box and mask branch over sampled regions (Fast R-CNN; Mask R-CNN, sec. 3).
+
+        proposals + ground truths -> match -> sample [B, S] -> RoIAlign 7x7   -> bbox_head -> loss_cls, loss_bbox
+                                                 positives  -> RoIAlign 14x14 -> mask_head -> loss_mask
+
+    V2's arguments. Without a `mask_roi_extractor` masks are pooled by the box branch's.
+    """
+
+    def __init__(self,
+                 bbox_roi_extractor: Any = None,
+                 bbox_head: Any = None,
+                 mask_roi_extractor: Any = None,
+                 mask_head: Any = None,
+                 shared_head: Any = None,
+                 train_cfg: Optional[Dict] = None,
+                 test_cfg: Optional[Dict] = None,
+                 pretrained: Optional[str] = None,
+                 init_cfg: Any = None):
+        super().__init__(init_cfg)
+        if shared_head is not None:
+            raise ValueError('StandardRoIHead: shared_head is not available; remove it, or use an FPN model')
+        self.bbox_roi_extractor: SingleRoIExtractor = MODELS.build(bbox_roi_extractor)
+        self.bbox_head: ConvFCBBoxHead = MODELS.build(bbox_head)
+        self.mask_head: Optional[FCNMaskHead] = MODELS.build(mask_head)
+        self.mask_roi_extractor: Optional[SingleRoIExtractor] = MODELS.build(mask_roi_extractor)
+        self.train_settings = None
+        if train_cfg is not None:
+            self.train_settings = read_settings(RCNNTrainSettings, train_cfg, 'train_cfg.rcnn')
+            self.assigner: MaxIoUAssigner = MODELS.build(self.train_settings.assigner)
+            self.sampler: RandomSampler = MODELS.build(self.train_settings.sampler)
+        self.test_settings = None
+        if test_cfg is not None:
+            self.test_settings = read_settings(RCNNTestSettings, test_cfg, 'test_cfg.rcnn')
+
+    # Training
+
+    def loss(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> Losses:
+        gt = batch.gt
+        rois = self.sample(proposals, gt)
+        num_positive = HostCount(rois.positive.sum())
+        pooled = self.bbox_roi_extractor(features, to_rois(rois.boxes))
+        losses = self.bbox_head.loss(*self.bbox_head(pooled), rois, gt, self.train_settings)
+        if self.mask_head is None:
+            return losses
+        num_slots = slots_for(num_positive.read(), rois.positive.numel())
+        return Losses({**losses.terms, **self.mask_loss(features, rois, gt, num_slots)}, losses.metrics)
+
+    @torch.no_grad()
+    def sample(self, proposals: Proposals, gt: GroundTruth) -> SampledRoIs:
+        """Which regions to learn from. Ground truths join the proposals: early proposals are too poor to be positive."""
+        match = self.assigner(proposals.boxes, gt, proposals.valid)
+        boxes, gt_index, label = proposals.boxes, match.gt_index, match.label
+        if self.sampler.add_gt_as_proposals:
+            boxes = torch.cat([gt.boxes, boxes], 1)
+            own = torch.arange(gt.valid.shape[1], device=label.device).expand_as(gt.valid)
+            gt_index = torch.cat([own, gt_index], 1)
+            label = torch.cat([gt.valid.long() * 2 - 1, label], 1)  # 1 or, in an empty slot, -1
+        drawn = self.sampler(label)
+        index = drawn.index
+        boxes = torch.where(drawn.valid[..., None], take(boxes, index), unit_box(boxes))
+        positive_slots = slice(None, drawn.max_positive)
+        return SampledRoIs(boxes, drawn.valid, drawn.positive[:, positive_slots], take(gt_index, index[:, positive_slots]))
+
+    def mask_loss(self, features: Sequence[Tensor], rois: SampledRoIs, gt: GroundTruth, num_slots: int) -> Dict[str, Tensor]:
+        """Mask loss on the positives of all images, moved together into `num_slots` slots."""
+        num_images, num_positive_slots = rois.positive.shape
+        order = first_true(rois.positive, num_slots)
+        image_index = order // num_positive_slots
+        slot = order % num_positive_slots
+        valid = rois.positive[image_index, slot]
+        gt_index = rois.gt_index[image_index, slot].masked_fill(~valid, 0)
+        boxes = rois.boxes[image_index, slot]
+        labels = gt.labels[image_index, gt_index].masked_fill(~valid, 0)
+        pooled = self._mask_extractor(features, torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1))
+        logits = self.mask_head(pooled)
+        targets = mask_targets(gt.masks, image_index, gt_index, boxes, self.train_settings.mask_size)
+        return self.mask_head.loss(logits, targets, labels, valid)
+
+    @property
+    def _mask_extractor(self) -> SingleRoIExtractor:
+        return self.mask_roi_extractor or self.bbox_roi_extractor
+
+    # Testing
+
+    def predict(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> Detections:
+        """Detections in original pixels, masks as 28x28 probabilities inside their boxes."""
+        boxes, scores = self.box_predictions(features, proposals.boxes, batch)
+        detections = self.select(boxes / batch.scale_factors[:, None, None], scores, proposals.valid)
+        if self.mask_head is None:
+            return detections
+        return detections._replace(masks=self.mask_predictions(features, detections, batch))
+
+    def box_predictions(self, features: Sequence[Tensor], boxes: Tensor, batch: Batch) -> Tuple[Tensor, Tensor]:
+        """boxes [B, P, 4] -> moved boxes [B, P, K, 4] (1 in place of K where class-agnostic), scores [B, P, K]."""
+        num_images, num_proposals = boxes.shape[:2]
+        logits, deltas = self.bbox_head(self.bbox_roi_extractor(features, to_rois(boxes)))
+        scores = logits.softmax(-1)[:, :-1].view(num_images, num_proposals, -1)
+        deltas = deltas.view(num_images, num_proposals, -1)
+        moved = self.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=batch.sizes)
+        return moved.unflatten(-1, (-1, 4)), scores
+
+    def select(self, boxes: Tensor, scores: Tensor, valid: Tensor) -> Detections:
+        """Every class of every proposal is a candidate; suppression within a class; the best `max_per_img` of an image.
+
+        boxes [B, P, K or 1, 4], scores [B, P, K], valid [B, P].
+        """
+        settings = self.test_settings
+        num_images, num_proposals, num_classes = scores.shape
+        boxes = boxes.expand(-1, -1, num_classes, -1)
+        candidate = valid[..., None] & (scores > settings.score_thr)
+        if settings.nms.class_agnostic:
+            problems = [x.flatten(1, 2) for x in (boxes, scores, candidate)]  # [B, P*K, ...]
+        else:
+            problems = [x.transpose(1, 2).flatten(0, 1) for x in (boxes, scores, candidate)]  # [B*K, P, ...]
+        keep = nms_keep(*problems, settings.nms.iou_threshold)
+        if settings.nms.class_agnostic:
+            keep = keep.view(num_images, num_proposals, num_classes)
+        else:
+            keep = keep.view(num_images, num_classes, num_proposals).transpose(1, 2)
+        kept = scores.masked_fill(~keep, -1.).flatten(1)  # [B, P*K]
+        limit = settings.max_per_img if settings.max_per_img > 0 else kept.shape[1]
+        best, index = kept.topk(min(limit, kept.shape[1]), 1)
+        return Detections(take(boxes.flatten(1, 2), index), best, index % num_classes, best >= 0)
+
+    def mask_predictions(self, features: Sequence[Tensor], detections: Detections, batch: Batch) -> Tensor:
+        """Probabilities [B, D, M, M] inside the boxes of detections, which are in original pixels; zero where there is none."""
+        num_images, num_detections = detections.valid.shape
+        num_slots = slots_for(HostCount(detections.valid.sum()).read(), detections.valid.numel())
+        order = first_true(detections.valid, num_slots)
+        image_index = order // num_detections
+        boxes = (detections.boxes * batch.scale_factors[:, None]).flatten(0, 1)[order]
+        boxes = torch.where(detections.valid.flatten()[order, None], boxes, unit_box(boxes))
+        logits = self.mask_head(self._mask_extractor(features, torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)))
+        masks = self.mask_head.of_class(logits, detections.labels.flatten()[order]).sigmoid()
+        out = masks.new_zeros(num_images * num_detections, *masks.shape[1:])
+        return out.index_copy(0, order, masks).view(num_images, num_detections, *masks.shape[1:])
+
+
+def to_rois(boxes: Tensor) -> Tensor:
+    """Boxes [B, N, 4] with their image's number in front: [B*N, 5]."""
+    num_images, num_boxes = boxes.shape[:2]
+    image = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(-1, num_boxes, 1)
+    return torch.cat([image, boxes], 2).flatten(0, 1)
+
+
+def slots_for(count: int, limit: int) -> int:
+    """`count` rounded up to a multiple of 8 and at least 8: few sizes occur, and every rank touches the weights of the mask head."""
+    return min(-(-max(count, 1) // 8) * 8, limit)
+
+
+def first_true(x: Tensor, num_slots: int) -> Tensor:
+    """Places of `num_slots` elements of the flattened bool tensor `x`, its true ones first, in order: int64 [num_slots]."""
+    return x.flatten().byte().sort(descending=True, stable=True).indices[:num_slots]

@@ -45,7 +45,7 @@ def nms_keep_by_rounds(boxes: Tensor, scores: Tensor, valid: Tensor, iou_thresho
     for start in range(0, num_problems, step):
         part = slice(start, start + step)
         score = scores[part].float().masked_fill(~valid[part], -float('inf'))
-        order = score.argsort(1, descending=True, stable=True)
+        order = score.argsort(dim=1, descending=True, stable=True)
         sorted_boxes = boxes[part].float().gather(1, order[..., None].expand(-1, -1, 4))
         real = valid[part].gather(1, order)
         # torchvision's own arithmetic has no floor under the union.

@@ -45,4 +45,7 @@ def rle_of_crop(crop: np.ndarray, x0: int, y0: int, size: Tuple[int, int]) -> Di
     joint = np.flatnonzero(ends[:-1] == starts[1:])
     starts, ends = np.delete(starts, joint + 1), np.delete(ends, joint)
     edges = np.concatenate([[0], np.stack([starts, ends], 1).ravel(), [height * width]])
-    return coco_mask.frPyObjects(dict(size=[height, width], counts=np.diff(edges).tolist()), height, width)
+    counts = np.diff(edges).tolist()
+    if len(counts) > 1 and counts[-1] == 0:  # the last run reaches the image's end
+        counts.pop()
+    return coco_mask.frPyObjects(dict(size=[height, width], counts=counts), height, width)

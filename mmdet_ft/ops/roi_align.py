@@ -70,7 +70,7 @@ def _roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: List[
 
 
 @_roi_align_backward.register_kernel('cuda')
-def _(grad, rois, level, scales, output_size, sampling_ratio, aligned, batch, channels, sizes):
+def _roi_align_backward_masked(grad, rois, level, scales, output_size, sampling_ratio, aligned, batch, channels, sizes):
     grads = []
     for number, scale in enumerate(scales):
         here = level == number

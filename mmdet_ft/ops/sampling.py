@@ -35,6 +35,6 @@ def sample(label: Tensor,
 
     # Real positives, then real background, then what is left over to fill the slots.
     valid = torch.cat([pos_valid, neg_valid], 1)
-    order = valid.byte().sort(1, descending=True, stable=True).indices[:, :num_slots]
+    order = valid.byte().sort(dim=1, descending=True, stable=True).indices[:, :num_slots]
     index = torch.cat([pos_index, neg_index], 1)
     return index.gather(1, order), valid.gather(1, order)

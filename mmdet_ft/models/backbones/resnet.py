@@ -6,7 +6,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg, Sequential
-from mmdet_ft.registry import MODELS
+from mmdet_ft.registry import MODELS, fixed_arguments
 
 # In every constructor here the order of the assignments is the order of the state_dict, and of V2's optimizer states.
 
@@ -366,50 +366,6 @@ class ResNet(BaseModule):
 
 
 @MODELS.register_module()
+@fixed_arguments(deep_stem=True, avg_down=True)
 class ResNetV1d(ResNet):
-    """ResNet with three 3x3 convolutions as its stem and averaging projections (Bag of Tricks, sec. 4); arguments as ResNet."""
-
-    def __init__(self,
-                 depth: int,
-                 in_channels: int = 3,
-                 stem_channels: Optional[int] = None,
-                 base_channels: int = 64,
-                 num_stages: int = 4,
-                 strides: Sequence[int] = (1, 2, 2, 2),
-                 dilations: Sequence[int] = (1, 1, 1, 1),
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
-                 style: str = 'pytorch',
-                 frozen_stages: int = -1,
-                 conv_cfg: Optional[Dict] = None,
-                 norm_cfg: Dict = dict(type='BN', requires_grad=True),
-                 norm_eval: bool = True,
-                 dcn: Optional[Dict] = None,
-                 stage_with_dcn: Sequence[bool] = (False, False, False, False),
-                 plugins: Optional[List[Dict]] = None,
-                 with_cp: bool = False,
-                 zero_init_residual: bool = True,
-                 pretrained: Optional[str] = None,
-                 init_cfg: InitCfg = None):
-        super().__init__(
-            depth=depth,
-            in_channels=in_channels,
-            stem_channels=stem_channels,
-            base_channels=base_channels,
-            num_stages=num_stages,
-            strides=strides,
-            dilations=dilations,
-            out_indices=out_indices,
-            style=style,
-            deep_stem=True,
-            avg_down=True,
-            frozen_stages=frozen_stages,
-            conv_cfg=conv_cfg,
-            norm_cfg=norm_cfg,
-            norm_eval=norm_eval,
-            dcn=dcn,
-            stage_with_dcn=stage_with_dcn,
-            plugins=plugins,
-            with_cp=with_cp,
-            zero_init_residual=zero_init_residual,
-            pretrained=pretrained,
-            init_cfg=init_cfg)
+    """ResNet with three 3x3 convolutions as its stem and averaging projections (Bag of Tricks, sec. 4)."""

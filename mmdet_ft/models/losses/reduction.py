@@ -16,8 +16,8 @@ AvgFactor = Union[Tensor, float, int, None]
 def masked(x: Tensor, valid: Tensor, fill: float = 0.) -> Tensor:
     """`x` with `fill` where `valid` is False; neither the value nor the gradient sees what was there.
 
-    x [..., *], valid bool [...]: missing dimensions of `valid` are the last ones of `x`. (`masked_fill`, because
-    `torch.where` with a number copies that number to the GPU and waits.)
+    x [..., *], valid bool [...]: missing dimensions of `valid` are the last ones of `x`. (`masked_fill` is
+    one operation where `torch.where` with a number is two.)
     """
     return x.masked_fill(expand_right(~valid, x.dim()), fill)
 

@@ -1,19 +1,18 @@
 """V2 configs: read, merge, override, print.
 
-    load_config(path, cfg_options)      what every command does
-      Config.fromfile                   the file and its bases
-        _load                           bases first, then this file over them
-          _read                         one file: its text, its own values, its bases; nothing merged yet
-        _merge                          the only place where one value replaces another
-      replace_cfg_vals                  '${key}' in values
-      update_data_root                  MMDET_DATASETS
-      Config.merge_from_dict            --cfg-options
+    load_config(path, cfg_options)   what every command does
+      Config.fromfile                the file and its bases
+        _load                        bases first, then this file over them
+          _read                      one file: its own values and its bases; nothing merged yet
+        _merge                       the only place where one value replaces another
+      replace_cfg_vals               '${key}' in values
+      update_data_root               MMDET_DATASETS
+      Config.merge_from_dict         --cfg-options
 
-Reading runs a python config and nothing else: `custom_imports` wait for `import_custom_modules`, which is called just
-before something is built. json and yaml configs never run anything.
+Reading runs a python config and nothing else: `custom_imports` wait for `import_custom_modules`,
+which is called just before something is built. json and yaml configs never run anything.
 """
 import ast
-import copy
 import difflib
 import functools
 import importlib
@@ -27,10 +26,13 @@ import traceback
 import types
 import warnings
 from argparse import Action
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from copy import deepcopy
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import yaml
 from addict import Dict as AddictDict
+
+PathLike = Union[str, os.PathLike]
 
 BASE_KEY = '_base_'
 DELETE_KEY = '_delete_'
@@ -42,7 +44,7 @@ DATA_ROOT_VARIABLE = 'MMDET_DATASETS'
 
 
 class ConfigError(Exception):
-    """A mistake in a config. The message names the file and, where it is known, the line: `path:line: what is wrong`."""
+    """A mistake in a config; the message says `path:line: what is wrong`, as far as these are known."""
 
 
 class ConfigFileError(ConfigError, OSError):
@@ -72,9 +74,9 @@ class ConfigKeyError(ConfigError, KeyError):
 
 
 class ConfigDict(AddictDict):
-    """A dict whose keys are attributes too; a missing one raises AttributeError (KeyError by item).
+    """A dict whose keys are attributes too; a missing attribute raises AttributeError.
 
-    Made from a dict it copies every container inside. A plain dict put in later becomes a ConfigDict as well.
+    Made from a dict it copies all containers inside. Put in later, a dict becomes a ConfigDict.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -90,9 +92,8 @@ class ConfigDict(AddictDict):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(
-                f'{type(self).__name__!r} object has no attribute {name!r}{_did_you_mean(name, self)}'
-            ) from None
+            near = '' if name.startswith('_') else _did_you_mean(name, self)
+            raise AttributeError(f'ConfigDict has no attribute {name!r}{near}') from None
 
     def __setitem__(self, name: Any, value: Any) -> None:
         super().__setitem__(name, _to_config_dicts(value, copying=False))
@@ -111,7 +112,7 @@ class ConfigDict(AddictDict):
 
 
 def _to_config_dicts(value: Any, copying: bool) -> Any:
-    """`value` with a ConfigDict for every dict in it; without `copying`, what needs no change stays the same object."""
+    """`value` with ConfigDicts for its dicts; not `copying`, what is right already stays as it is."""
     if isinstance(value, dict):
         return value if not copying and isinstance(value, ConfigDict) else ConfigDict(value)
     if isinstance(value, (list, tuple)):
@@ -138,18 +139,18 @@ def _rebuild(sequence: Union[list, tuple], items: List[Any]) -> Union[list, tupl
 
 
 def _item(tree: Any, path: str) -> Any:
-    """What lies at a dotted path; a number is a place in a list. Raises KeyError with the step that is not there."""
+    """What lies at a dotted path; numbers are places in lists. KeyError tells the missing step."""
     for step in path.split('.'):
         if isinstance(tree, (list, tuple)) and step.isdigit() and int(step) < len(tree):
             tree = tree[int(step)]
         elif isinstance(tree, dict) and step in tree:
             tree = tree[step]
         else:
-            raise KeyError(f'{step!r}{_did_you_mean(step, tree) if isinstance(tree, dict) else ""}')
+            raise KeyError(repr(step) + _did_you_mean(step, tree if isinstance(tree, dict) else ()))
     return tree
 
 
-def _did_you_mean(name: Any, names: Any) -> str:
+def _did_you_mean(name: Any, names: Iterable[Any]) -> str:
     near = difflib.get_close_matches(str(name), [key for key in names if isinstance(key, str)], n=1)
     return f'; did you mean {near[0]!r}?' if near else ''
 
@@ -163,80 +164,106 @@ class _File(NamedTuple):
     text: str
     values: Dict[str, Any]  # with placeholders for {{ _base_.x }}
     bases: List[str]  # absolute paths, in the order written
-    base_variables: List[str]  # the x of each {{ _base_.x }}
 
-    def line_of(self, pattern: str, unique: bool = False) -> str:
-        """`path:line` of the first (or only) place that a regular expression matches, for messages."""
-        places = [
-            self.text.count('\n', 0, match.end()) + 1
-            for match in re.finditer(pattern, self.text, re.MULTILINE)
-        ]
-        return f'{_shown(self.path)}:{places[0]}' if places and not unique or len(
-            places) == 1 else _shown(self.path)
+    def line_of(self, *patterns: str) -> str:
+        """`path:line` of what regular expressions match, each after the one before; for messages."""
+        place = 0
+        for pattern in patterns:
+            match = re.compile(pattern, re.MULTILINE).search(self.text, place)
+            place = match.end() if match else place
+        return _where(self.path, self.text, place)
+
+    def line_of_key(self, path: str) -> str:
+        """`path:line` of a value, by its dotted path; for messages."""
+        return self.line_of(*(rf'\b{re.escape(key)}\b[\'"]?\s*[=:]' for key in path.split('.')))
+
+
+def _where(path: str, text: str, place: int) -> str:
+    return f'{_shown(path)}:{text.count(chr(10), 0, place) + 1}'
+
+
+def _shown(path: str) -> str:
+    """A path as the user would type it."""
+    relative = osp.relpath(path)
+    return path if relative.startswith(osp.pardir) else relative
+
+
+def _text_of(path: str) -> str:
+    if not path.endswith(EXTENSIONS):
+        raise ConfigFileError(f'{_shown(path)}: a config is one of {", ".join(EXTENSIONS)}')
+    try:
+        with open(path, encoding='utf-8-sig') as file:  # some editors on Windows put a mark first
+            return file.read()
+    except FileNotFoundError:
+        raise ConfigNotFoundError(f'no config {_shown(path)}{_near_file(path)}') from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigFileError(f'{_shown(path)}: cannot be read: {error}') from error
+
+
+def _near_file(path: str) -> str:
+    folder = osp.dirname(path)
+    return _did_you_mean(osp.basename(path), os.listdir(folder) if osp.isdir(folder) else ())
 
 
 def _read(path: str, text: str, use_predefined_variables: bool = True) -> _File:
     source = _substitute(path, text, use_predefined_variables) if '{{' in text else text
-    base_variables = list(dict.fromkeys(_BASE_VARIABLE.findall(source)))
-    source = _BASE_VARIABLE.sub(lambda match: f'"{_placeholder(match[1])}"', source)
     values = _run_python(path, source) if path.endswith('.py') else _parse_data(path, source)
+    file = _File(path, text, values, _base_paths(path, values.pop(BASE_KEY, [])))
+    for base in file.bases:
+        if not osp.isfile(base):
+            where = file.line_of(BASE_KEY, re.escape(osp.basename(base)))
+            raise ConfigNotFoundError(f'{where}: no base {_shown(base)}{_near_file(base)}')
+    for key in set(RESERVED_KEYS) & set(values):
+        raise ConfigKeyError(f'{file.line_of_key(key)}: {key!r} is reserved; choose another name')
 
-    bases = values.pop(BASE_KEY, [])
-    bases = list(bases) if isinstance(bases, (list, tuple)) else [bases]
-    file = _File(path, text, values, [], base_variables)
-    for base in bases:
-        if not isinstance(base, (str, os.PathLike)):
-            raise ConfigTypeError(
-                f'{file.line_of(BASE_KEY)}: {BASE_KEY} takes paths of configs, not {base!r}')
-        absolute = osp.abspath(osp.join(osp.dirname(path), osp.expanduser(base)))
-        if not osp.isfile(absolute):
-            where = file.line_of(re.escape(
-                osp.basename(base))) if osp.basename(base) in text else file.line_of(BASE_KEY)
-            raise ConfigNotFoundError(
-                f'{where}: base {base!r} does not exist (no file {_shown(absolute)})'
-                f'{_near_file(absolute)}')
-        file.bases.append(absolute)
-    for key in RESERVED_KEYS:
-        if key in values:
-            raise ConfigKeyError(
-                f'{file.line_of(rf"^ *.?{key}.? *[=:]")}: {key!r} is reserved for the config itself; '
-                'choose another name')
-    _warn_of_deprecation(path, values.pop(DEPRECATION_KEY, None))
+    if DEPRECATION_KEY in values:
+        deprecation = values.pop(DEPRECATION_KEY)
+        message = f'The config file {path} will be deprecated in the future.'
+        if 'expected' in deprecation:
+            message += f' Please use {deprecation["expected"]} instead.'
+        if 'reference' in deprecation:
+            message += f' More information can be found at {deprecation["reference"]}'
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
     return file
 
 
-_PREDEFINED_VARIABLE = re.compile(
-    r'\{\{\s*(fileDirname|fileBasename|fileBasenameNoExtension|fileExtname)\s*\}\}')
-_ENVIRONMENT_VARIABLE = re.compile(r'\{\{\s*\$(\w+)\s*:\s*([^\s}]*)\s*\}\}')
-_BASE_VARIABLE = re.compile(r'\{\{\s*' + BASE_KEY + r'\.([\w.]+)\s*\}\}')
+def _base_paths(path: str, bases: Any) -> List[str]:
+    bases = bases if isinstance(bases, (list, tuple)) else [bases]
+    for base in bases:
+        if not isinstance(base, (str, os.PathLike)):
+            raise ConfigTypeError(
+                f'{_shown(path)}: {BASE_KEY} takes paths of configs, not {base!r}')
+    return [osp.abspath(osp.join(osp.dirname(path), osp.expanduser(base))) for base in bases]
 
 
-def _placeholder(variable: str) -> str:
-    """Stands for `{{ _base_.variable }}` until the bases are read; always the same, so that compiled code is reused."""
-    return f'<<{BASE_KEY}.{variable}>>'
+_PREDEFINED = re.compile(r'\{\{\s*(file(?:Dirname|Basename|BasenameNoExtension|Extname))\s*\}\}')
+_ENVIRONMENT = re.compile(r'\{\{\s*\$(\w+)\s*:\s*([^\s}]*)\s*\}\}')
+_BASE_VARIABLE = re.compile(r'\{\{\s*_base_\.([\w.]+)\s*\}\}')
+_PLACEHOLDER = re.compile(r'<<_base_\.([\w.]+)>>')  # stands in the values until the bases are read
 
 
 def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
-    """Put in {{ fileDirname }} and its sisters, and {{$NAME:default}} from the environment."""
-    if use_predefined_variables:
-        basename, extension = osp.basename(path), osp.splitext(path)[1]
-        values = dict(
-            fileDirname=osp.dirname(path).replace('\\', '/'),
-            fileBasename=basename,
-            fileBasenameNoExtension=osp.splitext(basename)[0],
-            fileExtname=extension)
-        text = _PREDEFINED_VARIABLE.sub(lambda match: values[match[1]], text)
+    """Replace {{ fileDirname }} and its sisters, {{$NAME:default}}, and {{ _base_.x }} (later)."""
 
-    def from_environment(match):
-        value = os.environ.get(match[1], match[2])
+    def environment(match):
+        value = os.environ.get(match[1]) or match[2]
         if not value:
-            line = text.count('\n', 0, match.start()) + 1
-            raise ConfigKeyError(
-                f'{_shown(path)}:{line}: the environment variable {match[1]!r} is not set; '
-                f'set it or write a default: {{{{${match[1]}:default}}}}')
+            raise ConfigKeyError(f'{_where(path, text, match.start())}: environment variable '
+                                 f'{match[1]!r} is not set, and there is no default')
         return value
 
-    return _ENVIRONMENT_VARIABLE.sub(from_environment, text)
+    if use_predefined_variables:
+        basename = osp.basename(path)
+        stem, extension = osp.splitext(basename)
+        predefined = dict(
+            fileDirname=osp.dirname(path).replace('\\', '/'),
+            fileBasename=basename,
+            fileBasenameNoExtension=stem,
+            fileExtname=extension)
+        text = _PREDEFINED.sub(lambda match: predefined[match[1]], text)
+    text = _ENVIRONMENT.sub(environment, text)
+    # The same text each time, so that the code compiled from it can be used again.
+    return _BASE_VARIABLE.sub(lambda match: f'"<<_base_.{match[1]}>>"', text)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -245,23 +272,20 @@ def _compile(source: str, path: str) -> types.CodeType:
 
 
 def _run_python(path: str, source: str) -> Dict[str, Any]:
-    """The names that a python config leaves behind, but for what it imported and defined as tools."""
+    """The names that a python config sets, but for modules, functions and classes."""
     namespace = {'__name__': osp.splitext(osp.basename(path))[0], '__file__': path}
     try:
         exec(_compile(source, path), namespace)
     except SyntaxError as error:
         where = f'{_shown(error.filename or path)}:{error.lineno}'
         raise ConfigSyntaxError(f'{where}: {error.msg}: {(error.text or "").strip()}') from error
-    except ConfigError:  # of a config that this one loads
+    except ConfigError:  # from a config that this one loads
         raise
     except Exception as error:
-        lines = [
-            frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename == path
-        ]
-        raise ConfigError(
-            f'{_shown(path)}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}'
-            f'{_hint(error, path, namespace)}') from error
+        frames = traceback.extract_tb(error.__traceback__)
+        line = [1, *(frame.lineno for frame in frames if frame.filename == path)][-1]
+        raise ConfigError(f'{_shown(path)}:{line}: {type(error).__name__}: {error}'
+                          f'{_hint(error, path, namespace)}') from error
     tools = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
     return {
         name: value
@@ -271,21 +295,20 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
 
 
 def _hint(error: Exception, path: str, namespace: Dict[str, Any]) -> str:
-    """What a python config's author most likely meant."""
-    if isinstance(error, TypeError) and f'<<{BASE_KEY}.' in repr(namespace):
-        return f'. {{{{ {BASE_KEY}.x }}}} stands for a whole value; it takes no part in an expression'
+    """What the author of a python config most likely meant."""
+    if isinstance(error, TypeError) and '<<_base_.' in repr(namespace):
+        return '. {{ _base_.x }} stands for a whole value, not in an expression'
     name = getattr(error, 'name', None)
     if not isinstance(error, NameError) or not name:
         return ''
+    inherited = {}
     try:
-        bases = namespace.get(BASE_KEY, [])
-        inherited = {}
-        for base in bases if isinstance(bases, (list, tuple)) else [bases]:
-            inherited.update(_load(osp.abspath(osp.join(osp.dirname(path), base)))[0])
-    except Exception:  # the hint may fail; the message stands without it
+        for base in _base_paths(path, namespace.get(BASE_KEY, [])):
+            inherited.update(_load(base, heirs=(path, ))[0])
+    except ConfigError:  # another mistake; the first one first
         return ''
     if name in inherited:
-        return f'. It is set in a base: write {{{{ {BASE_KEY}.{name} }}}}'
+        return f'. It is set in a base: write {{{{ _base_.{name} }}}}'
     return _did_you_mean(name, [*namespace, *inherited])
 
 
@@ -303,38 +326,12 @@ def _parse_data(path: str, source: str) -> Dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ConfigSyntaxError(f'{_shown(path)}:{error.lineno}: {error.msg}') from error
     except yaml.YAMLError as error:
-        mark = getattr(error, 'problem_mark', None)
-        line = f':{mark.line + 1}' if mark else ''
-        raise ConfigSyntaxError(
-            f'{_shown(path)}{line}: {getattr(error, "problem", None) or error}') from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigTypeError(
-            f'{_shown(path)}: a config is a mapping of names to values, not a {type(values).__name__}'
-        )
-    return values
-
-
-def _warn_of_deprecation(path: str, deprecation: Optional[Dict[str, str]]) -> None:
-    if deprecation is not None:
-        message = f'The config file {path} will be deprecated in the future.'
-        if 'expected' in deprecation:
-            message += f' Please use {deprecation["expected"]} instead.'
-        if 'reference' in deprecation:
-            message += f' More information can be found at {deprecation["reference"]}'
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
-
-
-def _shown(path: str) -> str:
-    """A path as the user would type it."""
-    relative = osp.relpath(path) if osp.isabs(path) else path
-    return path if relative.startswith(osp.pardir) else relative
-
-
-def _near_file(path: str) -> str:
-    folder = osp.dirname(path)
-    return _did_you_mean(osp.basename(path), os.listdir(folder)) if osp.isdir(folder) else ''
+        mark, problem = getattr(error, 'problem_mark', None), getattr(error, 'problem', None)
+        where = f'{_shown(path)}:{mark.line + 1 if mark else 1}'
+        raise ConfigSyntaxError(f'{where}: {problem or error}') from error
+    if not isinstance(values, (dict, type(None))):
+        raise ConfigTypeError(f'{_shown(path)}: a config maps names to values; this is {values!r}')
+    return values or {}
 
 
 # --- bases and merging ----------------------------------------------------------------------------
@@ -350,148 +347,115 @@ def _load(
     Args:
         path: absolute path.
         text: instead of the file's content.
+        use_predefined_variables: of this file; bases always do.
         heirs: the files that led here, the one asked for first.
     """
     if path in heirs:
-        circle = ' -> '.join(_shown(heir) for heir in (*heirs[heirs.index(path):], path))
-        raise ConfigError(f'{_shown(heirs[-1])}: its bases lead back to itself: {circle}')
+        circle = ' -> '.join(map(_shown, [*heirs[heirs.index(path):], path]))
+        raise ConfigError(f'{_shown(heirs[-1])}: bases lead back to where they started: {circle}')
     file = _read(path, _text_of(path) if text is None else text, use_predefined_variables)
 
-    inherited: Dict[str, Any] = {}
-    origin: Dict[str, str] = {}
-    texts = []
+    inherited, set_by, texts = {}, {}, []
     for base in file.bases:
         values, base_text = _load(base, heirs=(*heirs, path))
         for key in values:
-            if key in origin:
+            if key in set_by:
                 raise ConfigKeyError(
-                    f'{file.line_of(BASE_KEY)}: {key!r} is set by two bases, {_shown(origin[key])} and '
-                    f'{_shown(base)}; take it out of one of them, or make one the base of the other'
-                )
-            origin[key] = base
+                    f'{file.line_of(BASE_KEY)}: {key!r} is set by two bases, {_shown(set_by[key])} '
+                    f'and {_shown(base)}: take it out of one, or make one the base of the other')
+            set_by[key] = base
         inherited.update(values)
         texts.append(base_text)
-    values = _put_in_base_variables(file, inherited) if file.base_variables else file.values
+
+    values = file.values
+    if _BASE_VARIABLE.search(file.text):
+        values = _map_leaves(values, functools.partial(_base_variable, file, inherited))
     if file.bases:
         try:
             values = _merge(values, inherited)
         except ConfigTypeError as error:
-            key = str(error).split(':', 1)[0].rpartition('.')[2]
-            where = file.line_of(rf'\b{re.escape(key)}\b.? *[=:]', unique=True)
-            raise ConfigTypeError(f'{where}: {error}') from None
+            path_of_value = str(error).partition(':')[0]
+            raise ConfigTypeError(f'{file.line_of_key(path_of_value)}: {error}') from None
     return values, '\n'.join([*texts, f'{path}\n{file.text}'])
 
 
-def _text_of(path: str) -> str:
-    if not path.endswith(EXTENSIONS):
-        raise ConfigFileError(f'{_shown(path)}: a config is one of {", ".join(EXTENSIONS)}')
+def _base_variable(file: _File, inherited: Dict[str, Any], leaf: Any) -> Any:
+    """What a placeholder of {{ _base_.x }} stands for; any other value as it is."""
+    match = _PLACEHOLDER.search(leaf) if isinstance(leaf, str) else None
+    if not match:
+        return leaf
+    where = file.line_of(rf'\{{\{{\s*_base_\.{re.escape(match[1])}\s*\}}\}}')
+    if match[0] != leaf:
+        raise ConfigError(
+            f'{where}: {{{{ _base_.{match[1]} }}}} stands for a whole value: write it '
+            'without quotes, and not as part of something')
     try:
-        with open(path, encoding='utf-8-sig') as file:  # some editors on Windows put a mark first
-            return file.read()
-    except FileNotFoundError:
-        raise ConfigNotFoundError(
-            f'config {_shown(path)} does not exist{_near_file(path)}') from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigFileError(f'{_shown(path)}: cannot be read: {error}') from error
-
-
-def _put_in_base_variables(file: _File, inherited: Dict[str, Any]) -> Dict[str, Any]:
-    """The file's values with what `{{ _base_.x }}` stands for."""
-    meaning = {}
-    for variable in file.base_variables:
-        where = file.line_of(rf'\{{\{{\s*{BASE_KEY}\.{re.escape(variable)}\s*\}}\}}')
-        try:
-            meaning[_placeholder(variable)] = _item(inherited, variable)
-        except KeyError as error:
-            raise ConfigKeyError(
-                f'{where}: {{{{ {BASE_KEY}.{variable} }}}}: no base sets {error.args[0]}') from None
-
-    def put_in(value: Any) -> Any:
-        if not isinstance(value, str) or f'<<{BASE_KEY}.' not in value:
-            return value
-        if value not in meaning:
-            raise ConfigError(
-                f'{file.line_of(rf"{BASE_KEY}[.]")}: {{{{ {BASE_KEY}.x }}}} stands for '
-                'a whole value: write it without quotes, and not as part of something')
-        return meaning[value]
-
-    return _map_leaves(file.values, put_in)
+        return _item(inherited, match[1])
+    except KeyError as error:
+        raise ConfigKeyError(f'{where}: no base sets {error.args[0]}') from None
 
 
 def _merge(child: Dict[str, Any], base: Any, allow_list_keys: bool = False, path: str = '') -> Any:
     """`base` with `child` over it, dict by dict; neither is changed.
 
-    A dict of the child with `_delete_=True` replaces its counterpart. With `allow_list_keys` a child {'0': value}
-    changes the first item of a list. Raises ConfigTypeError for a dict over something else, and ConfigKeyError for
-    a place beyond the end of a list.
+    A dict of the child with `_delete_=True` replaces its counterpart. With `allow_list_keys` a child
+    {'0': value} changes the first item of a list. Raises ConfigTypeError for a dict over something
+    else, ConfigKeyError for a place that a list does not have.
     """
-    if isinstance(base, (list, tuple)):
-        items = list(base)
-        for key, value in child.items():
-            if not str(key).isdigit():
-                raise ConfigTypeError(
-                    f'{path}: is a list in the base; {key!r} is no place in it. Give {path} a whole '
-                    f'list, or a dict with {DELETE_KEY}=True to replace it')
-            if int(key) >= len(items):
-                raise ConfigKeyError(
-                    f'{path}.{key}: {path} has {len(items)} items, numbered from 0')
-            items[int(key)] = _merge_value(value, items[int(key)], allow_list_keys, f'{path}.{key}')
-        return _rebuild(base, items)
-    merged = dict(base)
+    merged = dict(base) if isinstance(base, dict) else dict(enumerate(base))
     for key, value in child.items():
-        if key in base:
-            value = _merge_value(value, base[key], allow_list_keys,
-                                 f'{path}.{key}' if path else str(key))
-        merged[key] = value
-    return merged
+        step = f'{path}.{key}' if path else str(key)
+        if not isinstance(base, dict):
+            if not str(key).isdigit() or int(key) >= len(base):
+                raise ConfigKeyError(f'{step}: {path} is a list of {len(base)}, numbered from 0')
+            key = int(key)
+        merged[key] = _over(value, merged[key], allow_list_keys, step) if key in merged else value
+    return merged if isinstance(base, dict) else _rebuild(base, list(merged.values()))
 
 
-def _merge_value(value: Any, base: Any, allow_list_keys: bool, path: str) -> Any:
+def _over(value: Any, base: Any, allow_list_keys: bool, path: str) -> Any:
     if not isinstance(value, dict):
         return value
     heir = {key: item for key, item in value.items() if key != DELETE_KEY}
-    if value.get(
-            DELETE_KEY, False
-    ) or base is None:  # of None there is nothing to inherit; V2 wants _delete_=True there
+    # From None there is nothing to inherit. (V2 asks for _delete_=True even so.)
+    if value.get(DELETE_KEY, False) or base is None:
         return heir
     if isinstance(base, dict) or allow_list_keys and isinstance(base, (list, tuple)):
         return _merge(heir, base, allow_list_keys, path)
-    raise ConfigTypeError(
-        f'{path}: a dict cannot be merged into {base!r}, which the base has here; '
-        f'write {DELETE_KEY}=True in the dict to replace it')
+    raise ConfigTypeError(f'{path}: is a dict here but {base!r} in the base; '
+                          f'write {DELETE_KEY}=True into the dict to replace that')
 
 
 # --- the whole ------------------------------------------------------------------------------------
 
 
 class Config:
-    """A config: its values as items and as attributes, the file it came from, and ways to change and write it.
+    """The values of a config as items and attributes, where they came from, ways to change and write.
 
     Args:
         cfg_dict: the values; copied.
         cfg_text: what `text` returns.
-        filename: what `filename` returns.
+        filename: what `filename` returns; its content is `text` where none is given.
 
-    Raises ConfigKeyError when a reserved name is among the keys.
+    Raises ConfigKeyError for a key that is an attribute of Config.
     """
 
     def __init__(self,
                  cfg_dict: Optional[Dict[str, Any]] = None,
                  cfg_text: Optional[str] = None,
-                 filename: Optional[Union[str, os.PathLike]] = None):
-        if cfg_dict is not None and not isinstance(cfg_dict, dict):
-            raise TypeError(f'cfg_dict must be a dict, not {type(cfg_dict).__name__}')
-        for key in RESERVED_KEYS:
-            if cfg_dict and key in cfg_dict:
-                raise ConfigKeyError(
-                    f'{key!r} is reserved for the config itself; choose another name')
+                 filename: Optional[PathLike] = None):
+        cfg_dict = {} if cfg_dict is None else cfg_dict
+        if not isinstance(cfg_dict, dict):
+            raise TypeError(f'cfg_dict must be a dict, not {cfg_dict!r}')
+        for key in set(RESERVED_KEYS) & set(cfg_dict):
+            raise ConfigKeyError(f'{key!r} is reserved; choose another name')
         filename = None if filename is None else os.fspath(filename)
-        if not cfg_text and filename and osp.isfile(filename):
+        if filename and cfg_text is None:
             cfg_text = _text_of(filename)
-        self.__setstate__((ConfigDict(cfg_dict or {}), filename, cfg_text or ''))
+        self.__setstate__((ConfigDict(cfg_dict), filename, cfg_text or ''))
 
     @staticmethod
-    def fromfile(filename: Union[str, os.PathLike],
+    def fromfile(filename: PathLike,
                  use_predefined_variables: bool = True,
                  import_custom_modules: bool = False) -> 'Config':
         """Read a .py, .json, .yaml or .yml config and its bases.
@@ -499,9 +463,9 @@ class Config:
         Args:
             filename: path of the config.
             use_predefined_variables: put in {{ fileDirname }} and its sisters.
-            import_custom_modules: import `custom_imports` at once; without it `import_custom_modules(cfg)` does.
+            import_custom_modules: import `custom_imports` at once, not by `import_custom_modules(cfg)`.
 
-        Raises a ConfigError of the fitting kind, whose message names file and line.
+        Raises a ConfigError of the fitting kind, which names file and line.
         """
         path = osp.abspath(osp.expanduser(os.fspath(filename)))
         values, text = _load(path, use_predefined_variables=use_predefined_variables)
@@ -512,18 +476,17 @@ class Config:
 
     @staticmethod
     def fromstring(cfg_str: str, file_format: str) -> 'Config':
-        """Read a config from text; `file_format` is '.py', '.json', '.yaml' or '.yml'. Bases are sought from the
-        working directory."""
+        """Read a config from text in the format '.py', '.json', '.yaml' or '.yml'.
+
+        Bases are sought from the working directory.
+        """
         if file_format not in EXTENSIONS:
-            raise ConfigFileError(
-                f'file_format is one of {", ".join(EXTENSIONS)}, not {file_format!r}')
+            raise ConfigFileError(f'file_format is one of {EXTENSIONS}, not {file_format!r}')
         if file_format != '.py' and 'dict(' in cfg_str:
-            warnings.warn(
-                f"this text looks like python but is read as {file_format!r}; perhaps write file_format='.py'"
-            )
+            warnings.warn(f"this looks like python, not {file_format}; write file_format='.py'")
         name = f'<string>{file_format}'
-        values, _ = _load(osp.abspath(name), cfg_str)
-        return Config(values, cfg_text=f'{name}\n{cfg_str}', filename=name)
+        values, text = _load(osp.abspath(name), cfg_str)
+        return Config(values, cfg_text=text, filename=name)
 
     @property
     def filename(self) -> Optional[str]:
@@ -539,19 +502,22 @@ class Config:
         """The merged values as a python config."""
         return _format(_python_source(self._cfg_dict))
 
-    def dump(self, file: Optional[Union[str, os.PathLike]] = None) -> Optional[str]:
-        """Write the merged values in the format of the file's extension; without a file return the text in the
-        format of `filename` (python if there is none). Tuples become lists in json."""
+    def dump(self, file: Optional[PathLike] = None) -> Optional[str]:
+        """Write the merged values in the format of the file's extension.
+
+        Without a file return the text, in the format of `filename` (python if there is none). Tuples
+        become lists in json.
+        """
         name = os.fspath(file) if file is not None else self.filename or '.py'
         if name.endswith('.py'):
             text = self.pretty_text
         elif name.endswith('.json'):
             text = json.dumps(self._cfg_dict.to_dict(), indent=2, default=_to_json) + '\n'
         elif name.endswith(('.yaml', '.yml')):
-            text = yaml.dump(
-                self._cfg_dict.to_dict(), Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
+            values = self._cfg_dict.to_dict()
+            text = yaml.dump(values, Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
         else:
-            raise ConfigFileError(f'{name}: a config is written as one of {", ".join(EXTENSIONS)}')
+            raise ConfigFileError(f'{name}: a config is one of {", ".join(EXTENSIONS)}')
         if file is None:
             return text
         with open(name, 'w', encoding='utf-8') as stream:
@@ -561,8 +527,7 @@ class Config:
         """Put `--cfg-options` over the values.
 
         Args:
-            options: values by dotted path, {'model.backbone.depth': 101}; 'data.train.pipeline.2.flip_ratio' goes
-                through a list.
+            options: values by dotted path; 'data.train.pipeline.2.flip_ratio' goes through a list.
             allow_list_keys: without it a number is a key like any other.
         """
         tree: Dict[str, Any] = {}
@@ -572,8 +537,7 @@ class Config:
             for step in parents:
                 branch = branch.setdefault(step, {})
                 if not isinstance(branch, dict):
-                    raise ConfigKeyError(
-                        f'options {path!r} and one that sets {step!r} itself contradict each other')
+                    raise ConfigKeyError(f'{path!r}: another option sets {step!r} as a whole')
             branch[last] = value
         super().__setattr__('_cfg_dict', ConfigDict(_merge(tree, self._cfg_dict, allow_list_keys)))
 
@@ -619,13 +583,12 @@ class Config:
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'Config':
         other = type(self).__new__(type(self))
         memo[id(self)] = other
-        other.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        other.__setstate__(deepcopy(self.__getstate__(), memo))
         return other
 
 
-def load_config(filename: Union[str, os.PathLike],
-                cfg_options: Optional[Dict[str, Any]] = None) -> Config:
-    """Read a config as V2's commands do: the file, '${key}' values, MMDET_DATASETS, then `--cfg-options` on top."""
+def load_config(filename: PathLike, cfg_options: Optional[Dict[str, Any]] = None) -> Config:
+    """Read a config as V2's commands do: bases, references, MMDET_DATASETS, `--cfg-options` last."""
     config = replace_cfg_vals(Config.fromfile(filename))
     update_data_root(config)
     if cfg_options:
@@ -637,12 +600,9 @@ def load_config(filename: Union[str, os.PathLike],
 
 
 def _python_source(config: ConfigDict) -> str:
-    lines = []
-    for key, value in config.items():
-        # a name that python cannot write (from json or yaml) is set all the same
-        target = key if _is_name(key) else f'globals()[{key!r}]'
-        lines.append(f'{target} = {_expression(value)}\n')
-    return ''.join(lines)
+    # Names that python cannot write come from json and yaml.
+    targets = {key: key if _is_name(key) else f'globals()[{key!r}]' for key in config}
+    return ''.join(f'{targets[key]} = {_expression(value)}\n' for key, value in config.items())
 
 
 def _is_name(key: Any) -> bool:
@@ -650,18 +610,20 @@ def _is_name(key: Any) -> bool:
 
 
 def _expression(value: Any) -> str:
+    if isinstance(value, dict) and all(map(_is_name, value)):
+        return f'dict({", ".join(f"{key}={_expression(item)}" for key, item in value.items())})'
     if isinstance(value, dict):
-        if all(map(_is_name, value)):
-            return f'dict({", ".join(f"{key}={_expression(item)}" for key, item in value.items())})'
-        return f'{{{", ".join(f"{_expression(key)}: {_expression(item)}" for key, item in value.items())}}}'
+        items = (f'{_expression(key)}: {_expression(item)}' for key, item in value.items())
+        return f'{{{", ".join(items)}}}'
     if type(value) is list:
         return f'[{", ".join(map(_expression, value))}]'
     if type(value) is tuple:
         return f'({", ".join(map(_expression, value))}{"," if len(value) == 1 else ""})'
-    if isinstance(value, str):  # a dumped {{ must not be read as a variable
-        return repr(str(value)).replace('{{', '{\\x7b')
-    if isinstance(value, float) and repr(value) in ('inf', '-inf', 'nan'):
-        return f"float('{value!r}')"
+    if isinstance(value, str):  # a {{ must not be read as a variable
+        return str.__repr__(value).replace('{{', '{\\x7b')
+    if isinstance(value, float):
+        text = float.__repr__(value)
+        return text if text[-1].isdigit() else f"float('{text}')"  # inf and nan
     return repr(value)
 
 
@@ -703,13 +665,13 @@ _REFERENCE = re.compile(r'\$\{([a-zA-Z\d_.]+)\}')
 
 
 def replace_cfg_vals(config: Config) -> Config:
-    """A config whose '${key.of.another}' strings are the values they name.
+    """A config whose '${key.of.another}' strings are replaced by what they name.
 
-    A string that is nothing but a reference takes the value itself; elsewhere in a string stands its text. A
-    `model_wrapper` then takes the place of `model` (V2's way to wrap a detector that `${model}` names).
+    A string that is nothing but a reference becomes the value itself; within a string goes its text.
+    Then `model_wrapper` takes the place of `model`: V2's way to wrap a detector named by '${model}'.
 
-    Raises ConfigKeyError for a key that is not there and for references in a circle, ConfigTypeError for a container
-    inside a string.
+    Raises ConfigKeyError for a key that is not there and for references in a circle, ConfigTypeError
+    for a container within a string.
     """
 
     def resolve(key: str, string: str, seen: Tuple[str, ...]) -> Any:
@@ -752,42 +714,36 @@ def update_data_root(config: Config) -> None:
     if root.endswith('/') and not new_root.endswith('/'):
         new_root += '/'  # configs write data_root + 'annotations/...'
 
+    def update(leaf: Any) -> Any:
+        return leaf.replace(root, new_root) if isinstance(leaf, str) else leaf
+
     if 'data' in config:
-        config.data = _map_leaves(
-            config.data, lambda leaf: leaf.replace(root, new_root)
-            if isinstance(leaf, str) else leaf)
+        config.data = _map_leaves(config.data, update)
     config.data_root = new_root
 
 
 def import_custom_modules(config: Config) -> List[types.ModuleType]:
-    """Import what `custom_imports=dict(imports=[...], allow_failed_imports=False)` names, so that its types register.
+    """Import what `custom_imports=dict(imports=['my.module'])` names, so that its types register.
 
-    The working directory can be imported from. Returns the modules. Raises ImportError that names the module and where
-    it was sought; with `allow_failed_imports` a warning.
+    The working directory can be imported from. Raises ImportError that says what was sought where;
+    under `allow_failed_imports=True` a warning says it.
     """
-    custom_imports = config.get('custom_imports')
-    if not custom_imports:
-        return []
-    if not isinstance(custom_imports,
-                      dict) or set(custom_imports) - {'imports', 'allow_failed_imports'}:
-        raise ConfigTypeError(
-            "custom_imports: write dict(imports=['your.module'], allow_failed_imports=False), "
-            f'not {custom_imports!r}')
-    names = custom_imports.get('imports') or []
+    custom_imports = config.get('custom_imports') or {}
+    names = custom_imports.get('imports') or [] if isinstance(custom_imports, dict) else None
     names = [names] if isinstance(names, str) else names
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ConfigTypeError(
-            f"custom_imports.imports: write names of modules, ['your.module'], not {names!r}")
-    if os.getcwd() not in sys.path:  # a script's path has its own folder, tools/, instead
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names) \
+            or set(custom_imports) - {'imports', 'allow_failed_imports'}:
+        raise ConfigTypeError(f"write custom_imports=dict(imports=['your.module'], "
+                              f'allow_failed_imports=False), not {custom_imports!r}')
+    if names and os.getcwd() not in sys.path:  # a script's path has its own folder, tools/, instead
         sys.path.insert(0, os.getcwd())
     modules = []
     for name in names:
         try:
             modules.append(importlib.import_module(name))
         except ImportError as error:
-            message = (
-                f'custom_imports: cannot import {name!r}: {error}. It is sought from the working directory '
-                f'{os.getcwd()} and in PYTHONPATH')
+            message = (f'custom_imports: cannot import {name!r} from {os.getcwd()} or PYTHONPATH: '
+                       f'{error}')
             if not custom_imports.get('allow_failed_imports', False):
                 raise ImportError(message, name=error.name, path=error.path) from error
             warnings.warn(message)
@@ -800,10 +756,10 @@ _import_modules = import_custom_modules  # Config.fromfile has an argument of th
 
 
 class DictAction(Action):
-    """argparse: `--cfg-options a.b=1 c=x,y d="[(1,2),(3,4)]"` to {'a.b': 1, 'c': ['x', 'y'], 'd': [(1, 2), (3, 4)]}.
+    """argparse: words KEY=VALUE to a dict. `a.b=1 c=x,y d=[(1,2),3]` is what V2 makes of it:
 
-    Values are integers, floats, true or false in any case, None, or strings; `a,b` and `[a,b]` are lists, `(a,b)` a
-    tuple, and they nest. Given twice, the options add up.
+    {'a.b': 1, 'c': ['x', 'y'], 'd': [(1, 2), 3]}. Values are integers, floats, true or false in any
+    case, None, or strings; lists and tuples of them nest. Given twice, the options add up.
     """
 
     def __call__(self, parser, namespace, values, option_string=None):
@@ -830,18 +786,20 @@ class DictAction(Action):
     @staticmethod
     def _parse_iterable(text: str) -> Any:
         text = text.strip().strip('\'"').strip()
-        parts, closing = _split_at_commas(text)
-        if text[:1] in ('(',
-                        '[') and closing == len(text) - 1:  # the first bracket encloses everything
-            parts = _split_at_commas(text[1:-1])[0]
-        elif len(parts) <= 1 and not text.endswith(','):
+        if ',' not in text and text[:1] not in ('(', '['):
             return DictAction._parse_int_float_bool(text)
+        parts, first_closing = _split_at_commas(text)
+        enclosed = text[0] in '([' and first_closing == len(text) - 1
+        if enclosed:
+            parts, _ = _split_at_commas(text[1:-1])
+        elif len(parts) == 1 and text[-1] != ',':  # such as '[a]b'
+            return text
         items = [DictAction._parse_iterable(part) for part in parts]
-        return tuple(items) if text.startswith('(') and closing == len(text) - 1 else items
+        return tuple(items) if enclosed and text[0] == '(' else items
 
 
 def _split_at_commas(text: str) -> Tuple[List[str], int]:
-    """Parts between the commas that no bracket encloses, and the place where the first bracket closes (-1)."""
+    """Parts between the commas outside all brackets, and where the first bracket closes, or -1."""
     parts, start, open_brackets, first_closing = [], 0, [], -1
     for index, letter in enumerate(text):
         if letter in '([':

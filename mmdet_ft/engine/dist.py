@@ -1,0 +1,182 @@
+"""Processes of a run: how they find each other, and the few things they say to each other."""
+import os
+import pickle
+import shutil
+import subprocess
+import tempfile
+from typing import Any, Callable, List, Optional, Tuple
+
+import torch
+import torch.distributed as torch_dist
+from torch import nn
+
+from mmdet_ft.engine.errors import UserError
+
+
+def is_distributed() -> bool:
+    return torch_dist.is_available() and torch_dist.is_initialized()
+
+
+def get_dist_info() -> Tuple[int, int]:
+    """(rank, world size); (0, 1) without a process group."""
+    return (torch_dist.get_rank(), torch_dist.get_world_size()) if is_distributed() else (0, 1)
+
+
+def local_rank() -> int:
+    """The place of this process on its machine: which GPU is its own."""
+    return int(os.environ.get('LOCAL_RANK', 0))
+
+
+def barrier() -> None:
+    if is_distributed():
+        torch_dist.barrier()
+
+
+def init_dist(launcher: str, backend: str = 'nccl', port: Optional[int] = None, **options: Any) -> None:
+    """Join the process group that `launcher` prepared: V2's 'pytorch' (torchrun), 'slurm' or 'mpi'.
+
+    `options` go to torch.distributed.init_process_group (`timeout`, `init_method`). Without a GPU the backend is gloo
+    whatever the config says, because NCCL has nothing to talk through.
+    """
+    environments = {'pytorch': _torchrun_environment, 'slurm': _slurm_environment, 'mpi': _mpi_environment}
+    if launcher not in environments:
+        raise UserError(f'unknown launcher {launcher!r}; there are {", ".join(environments)} (or none)')
+    environments[launcher](port)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+    elif backend == 'nccl':
+        backend = 'gloo'
+    torch_dist.init_process_group(backend=backend, **options)
+
+
+def shutdown() -> None:
+    """Leave the process group, so that NCCL does not warn about it at exit."""
+    if is_distributed():
+        torch_dist.destroy_process_group()
+
+
+def _require(names: Tuple[str, ...], launcher: str, remedy: str) -> None:
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise UserError(f'--launcher {launcher} needs {", ".join(missing)} in the environment; {remedy}')
+
+
+def _torchrun_environment(port: Optional[int]) -> None:
+    _require(('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'pytorch',
+             'start with tools/dist_train.sh CONFIG GPUS, or with torchrun')
+
+
+def _slurm_environment(port: Optional[int]) -> None:
+    _require(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'slurm', 'start with tools/slurm_train.sh')
+    rank = int(os.environ['SLURM_PROCID'])
+    first_host = subprocess.check_output(['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']], text=True)
+    if port is not None:
+        os.environ['MASTER_PORT'] = str(port)
+    os.environ.setdefault('MASTER_PORT', '29500')
+    os.environ.setdefault('MASTER_ADDR', first_host.split()[0])
+    os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
+    os.environ['RANK'] = str(rank)
+    gpus = max(torch.cuda.device_count(), 1)
+    os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', str(rank % gpus))
+
+
+def _mpi_environment(port: Optional[int]) -> None:
+    _require(('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK', 'MASTER_ADDR'), 'mpi',
+             'start with mpirun, with MASTER_ADDR set to the first host')
+    os.environ.setdefault('MASTER_PORT', str(port or 29500))
+    os.environ['RANK'] = os.environ['OMPI_COMM_WORLD_RANK']
+    os.environ['WORLD_SIZE'] = os.environ['OMPI_COMM_WORLD_SIZE']
+    os.environ['LOCAL_RANK'] = os.environ['OMPI_COMM_WORLD_LOCAL_RANK']
+
+
+def gather_objects(value: Any) -> List[Any]:
+    """What every rank holds, in the order of ranks, on every rank."""
+    _, world_size = get_dist_info()
+    if world_size == 1:
+        return [value]
+    values: List[Any] = [None] * world_size
+    torch_dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast_object(value: Any) -> Any:
+    """Rank 0's value on every rank."""
+    if get_dist_info()[1] == 1:
+        return value
+    box = [value]
+    torch_dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def first_on_main(function: Callable[[], Any]) -> Any:
+    """`function()` on rank 0 first, then on the others: for what the first one caches (a download).
+
+    An error of rank 0 ends every rank with its message, rather than leaving the others waiting.
+    """
+    rank, world_size = get_dist_info()
+    if world_size == 1:
+        return function()
+    error, result = None, None
+    if rank == 0:
+        try:
+            result = function()
+        except Exception as caught:
+            error = caught
+    told = broadcast_object(None if error is None else f'{type(error).__name__}: {error}')
+    if error is not None:
+        raise error
+    if told is not None:
+        raise UserError(f'rank 0 failed: {told}')
+    return result if rank == 0 else function()
+
+
+def sync_random_seed(seed: Optional[int]) -> int:
+    """The given seed, or one drawn at random by rank 0 for all."""
+    if seed is not None:
+        return seed
+    return broadcast_object(int.from_bytes(os.urandom(4), 'little') >> 1)
+
+
+def broadcast_norm_buffers(model: nn.Module) -> None:
+    """Give every rank the running statistics of rank 0, so that all evaluate the same model."""
+    if get_dist_info()[1] == 1:
+        return
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            torch_dist.broadcast(module.running_mean, 0)
+            torch_dist.broadcast(module.running_var, 0)
+
+
+def collect_results(part: List[Any], size: int, tmpdir: Optional[str] = None,
+                    gpu_collect: bool = False) -> Optional[List[Any]]:
+    """The results of all ranks in the order of the dataset, on rank 0; None elsewhere.
+
+    Rank r of w holds samples r, r + w, r + 2w, ... of a dataset of `size`; the last ones may repeat the first to make
+    the parts equal, and are dropped. Parts travel through files in `tmpdir` (shared by the machines; by default
+    .dist_test in the working directory), or with `gpu_collect` over the network.
+    """
+    rank, world_size = get_dist_info()
+    if world_size == 1:
+        return part[:size]
+    if gpu_collect:
+        parts = gather_objects(part)
+    else:
+        if rank == 0 and tmpdir is None:
+            os.makedirs('.dist_test', exist_ok=True)
+            tmpdir = tempfile.mkdtemp(dir='.dist_test')
+        tmpdir = broadcast_object(tmpdir)
+        os.makedirs(tmpdir, exist_ok=True)
+        with open(os.path.join(tmpdir, f'part_{rank}.pkl'), 'wb') as file:
+            pickle.dump(part, file)
+        barrier()
+        parts = []
+        for index in range(world_size if rank == 0 else 0):
+            with open(os.path.join(tmpdir, f'part_{index}.pkl'), 'rb') as file:
+                parts.append(pickle.load(file))  # written by ourselves a moment ago
+        barrier()
+        if rank == 0:
+            shutil.rmtree(tmpdir)
+    if rank != 0:
+        return None
+    ordered = [part[row] for row in range(max(map(len, parts))) for part in parts if row < len(part)]
+    return ordered[:size]

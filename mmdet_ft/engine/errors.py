@@ -1,0 +1,46 @@
+"""What a user can mend: errors whose message is all that is needed, and how a command ends on one."""
+import functools
+import sys
+from typing import Callable
+
+
+class UserError(RuntimeError):
+    """A mistake in a config, in data or on the command line; its message names the value and the remedy."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be found, read or fitted to the model."""
+
+
+class NonFiniteError(UserError):
+    """A loss or gradient became NaN or infinite; the weights are those before it."""
+
+
+def is_user_mistake(error: BaseException) -> bool:
+    """Whether the message says everything. Anything else is a bug of ours or of the user's code: its traceback stays."""
+    from mmdet_ft import config  # here: the engine can be used without the config language
+
+    mistakes = (UserError, FileNotFoundError, PermissionError, NotADirectoryError)
+    if isinstance(error, mistakes + (getattr(config, 'ConfigError', UserError), )):
+        return True
+    # the registry's answer to a misspelt type
+    return isinstance(error, KeyError) and bool(error.args) and str(error.args[0]).startswith('unknown ')
+
+
+def command(main: Callable[[], None]) -> Callable[[], None]:
+    """A command whose user mistakes end in one message on stderr and exit code 1, other errors in a traceback."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            main()
+        except Exception as error:
+            if not is_user_mistake(error):
+                raise
+            message = error.args[0] if isinstance(error, KeyError) else error
+            notes = ''.join(f'\n({note})' for note in getattr(error, '__notes__', ()))
+            sys.stdout.flush()
+            print(f'\nerror: {message}{notes}', file=sys.stderr, flush=True)
+            sys.exit(1)
+
+    return run

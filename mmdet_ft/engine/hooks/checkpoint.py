@@ -1,0 +1,84 @@
+"""When checkpoints are written, and which are kept."""
+import os
+from typing import Any, Dict, Optional
+
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckpointHook(Hook):
+    """`checkpoint_config`: save every `interval` epochs, or iterations with `by_epoch=False`.
+
+    Args:
+        interval: -1 saves nothing but the last (with `save_last`).
+        by_epoch: count epochs rather than iterations.
+        save_optimizer: keep what resuming needs; without it the file is about a third.
+        out_dir: where to, with the name of the work_dir inside; the work_dir itself by default.
+        max_keep_ckpts: the number of newest ones to keep; -1 keeps all.
+        save_last: also save at the end of the run whatever the interval.
+        sync_buffer: give all ranks rank 0's norm statistics before saving.
+        create_symlink: keep `latest.pth`.
+        filename_tmpl: 'epoch_{}.pth' or 'iter_{}.pth' by default.
+        meta: added to the file's `meta`.
+    """
+
+    def __init__(self,
+                 interval: int = -1,
+                 by_epoch: bool = True,
+                 save_optimizer: bool = True,
+                 out_dir: Optional[str] = None,
+                 max_keep_ckpts: int = -1,
+                 save_last: bool = True,
+                 sync_buffer: bool = False,
+                 create_symlink: bool = True,
+                 filename_tmpl: Optional[str] = None,
+                 meta: Optional[Dict[str, Any]] = None):
+        self.interval = interval
+        self.by_epoch = by_epoch
+        self.save_optimizer = save_optimizer
+        self.out_dir = out_dir
+        self.max_keep_ckpts = max_keep_ckpts
+        self.save_last = save_last
+        self.sync_buffer = sync_buffer
+        self.create_symlink = create_symlink
+        self.filename_tmpl = filename_tmpl or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
+        self.meta = meta
+
+    def before_run(self, runner: Any) -> None:
+        if self.out_dir is None or os.path.abspath(self.out_dir) == os.path.abspath(runner.work_dir):
+            self.out_dir = runner.work_dir
+        else:  # so that several runs may share it
+            self.out_dir = os.path.join(self.out_dir, os.path.basename(os.path.abspath(runner.work_dir)))
+            runner.logger.info('checkpoints are saved in %s', self.out_dir)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        if self.by_epoch and (self.every_n_epochs(runner, self.interval) or
+                              (self.save_last and self.is_last_epoch(runner))):
+            runner.logger.info('Saving checkpoint at %d epochs', runner.epoch + 1)
+            self._save(runner, runner.epoch + 1)
+
+    def after_train_iter(self, runner: Any) -> None:
+        if not self.by_epoch and (self.every_n_iters(runner, self.interval) or
+                                  (self.save_last and self.is_last_iter(runner))):
+            runner.logger.info('Saving checkpoint at %d iterations', runner.iter + 1)
+            self._save(runner, runner.iter + 1)
+
+    def _save(self, runner: Any, now: int) -> None:
+        runner.check_finite()  # of all ranks: nothing bad is ever written
+        if self.sync_buffer:
+            runner.broadcast_norm_buffers()
+        if runner.rank != 0:
+            return
+        runner.save_checkpoint(self.out_dir, filename_tmpl=self.filename_tmpl, save_optimizer=self.save_optimizer,
+                               meta=self.meta, create_symlink=self.create_symlink)
+        runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = os.path.join(self.out_dir, self.filename_tmpl.format(now))
+        if self.max_keep_ckpts > 0 and self.interval > 0:
+            newest_dropped = now - self.max_keep_ckpts * self.interval
+            if now % self.interval:  # the last one came out of turn: it takes the place of one of the others
+                newest_dropped += self.interval - now % self.interval
+            for old in range(newest_dropped, 0, -self.interval):
+                path = os.path.join(self.out_dir, self.filename_tmpl.format(old))
+                if not os.path.exists(path):
+                    break
+                os.remove(path)

@@ -1,0 +1,126 @@
+"""Hooks that look at a run rather than write about it."""
+from typing import Any, Optional
+
+from torch import nn
+
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.registry import HOOKS
+
+# Their num_classes does not count the classes of the data set: an RPN tells objects from background, a VGG is built as
+# a classifier and used as a backbone.
+OTHER_CLASSES = ('RPNHead', 'GARPNHead', 'FusedSemanticHead', 'VGG')
+
+
+@HOOKS.register_module()
+class NumClassCheckHook(Hook):
+    """Stop before the first iteration when a head has another number of classes than the data set."""
+
+    def before_train_epoch(self, runner: Any) -> None:
+        self._check(runner)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        self._check(runner)
+
+    def _check(self, runner: Any) -> None:
+        dataset = runner.data_loader.dataset
+        classes = getattr(dataset, 'CLASSES', None)
+        kind = dataset_name(dataset)
+        if classes is None:
+            runner.logger.warning('%s has no CLASSES: name them with classes=(...) in each data set of the config', kind)
+            return
+        if isinstance(classes, str):
+            raise UserError(f"classes of {kind} is the string {classes!r}; for a single class write classes=({classes!r}, )")
+        model = getattr(runner.model, 'module', runner.model)
+        wrong = [(name, module.num_classes) for name, module in model.named_modules()
+                 if isinstance(getattr(module, 'num_classes', None), int) and module.num_classes != len(classes)
+                 and not any(base.__name__ in OTHER_CLASSES for base in type(module).__mro__)]
+        if wrong:
+            lines = [f'{kind} has {len(classes)} classes but {name or "the model"}.num_classes is {count}'
+                     for name, count in wrong]
+            places = ', '.join(f'model.{name}.num_classes'.replace('..', '.') for name, _ in wrong)
+            raise UserError('; '.join(lines) + f'; write num_classes={len(classes)} in your config ({places})')
+
+
+def dataset_name(dataset: Any) -> str:
+    """The class of the data set itself, under RepeatDataset and its like."""
+    while getattr(dataset, 'dataset', None) is not None:
+        dataset = dataset.dataset
+    return type(dataset).__name__
+
+
+@HOOKS.register_module()
+class CheckInvalidLossHook(Hook):
+    """V2's guard against NaN losses. The runner's latch guards every step; this asks it every `interval` iterations.
+
+    Args:
+        interval: iterations between two readings, each of which waits for the device.
+    """
+
+    def __init__(self, interval: int = 50):
+        self.interval = interval
+
+    def after_train_iter(self, runner: Any) -> None:
+        if self.every_n_iters(runner, self.interval):
+            runner.check_finite()
+
+
+@HOOKS.register_module()
+class DistSamplerSeedHook(Hook):
+    """Accepted for V2's configs: the runner tells the samplers of every new epoch itself."""
+
+
+@HOOKS.register_module()
+class IterTimerHook(Hook):
+    """Accepted for V2's configs: the loop itself measures `time` and `data_time`."""
+
+
+@HOOKS.register_module()
+class ProgressBarHook(Hook):
+    """A bar on the terminal for each epoch, under the log lines.
+
+    Args:
+        by_epoch: one bar an epoch; otherwise one for the run.
+    """
+
+    def __init__(self, by_epoch: bool = True):
+        self.by_epoch = by_epoch
+        self._bar: Optional[Any] = None
+
+    def before_run(self, runner: Any) -> None:
+        if not self.by_epoch:
+            self._open('training', runner.max_iters, runner.iter)
+
+    def before_train_epoch(self, runner: Any) -> None:
+        if self.by_epoch:
+            self._open(f'epoch {runner.epoch + 1}/{runner.max_epochs}', len(runner.data_loader), 0)
+
+    def after_train_iter(self, runner: Any) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        if self.by_epoch:
+            self.close()
+
+    def after_run(self, runner: Any) -> None:
+        self.close()
+
+    def _open(self, title: str, total: int, done: int) -> None:
+        from mmdet_ft.engine.progress import bar
+        self._bar = bar()
+        self._task = self._bar.add_task(title, total=total, completed=done)
+        self._bar.start()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def trained_part(model: nn.Module) -> str:
+    """What of a model learns, for the head of the log."""
+    parameters = list(model.parameters())
+    count = sum(parameter.numel() for parameter in parameters)
+    frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
+    return f'{count / 1e6:.1f} M parameters, {frozen / 1e6:.1f} M of them frozen'

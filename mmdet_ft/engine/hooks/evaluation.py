@@ -1,0 +1,221 @@
+"""Evaluation during training, and the best checkpoint."""
+import bisect
+import os
+from math import inf
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+from mmdet_ft.engine import checkpoint as checkpoints
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.hooks.logger import LoggerHook
+from mmdet_ft.registry import HOOKS
+
+GREATER_KEYS = ('acc', 'top', 'AR@', 'auc', 'precision', 'mAP', 'mDice', 'mIoU', 'mAcc', 'aAcc')
+LESS_KEYS = ('loss', )
+
+
+@HOOKS.register_module()
+class EvalHook(Hook):
+    """`evaluation` of a config: run the model over the validation set and let the dataset judge.
+
+    Args:
+        dataloader: validation samples, in order; its dataset has `evaluate(results, logger=..., **eval_options)`.
+        start: first evaluation; from the beginning (before any training) if it is not above the present epoch.
+        interval: every so many epochs, or iterations.
+        by_epoch: which of the two.
+        save_best: the metric by which `best_<metric>_epoch_<n>.pth` is kept, or 'auto' for the first one.
+        rule: 'greater' or 'less' is better; known for usual metrics.
+        greater_keys, less_keys: names, or parts of names, of metrics of either kind.
+        dynamic_intervals: [(from, interval), ...], which replace `interval` from there on.
+        eval_options: for `dataset.evaluate`: metric, classwise, ...
+    """
+
+    def __init__(self,
+                 dataloader: Any,
+                 start: Optional[int] = None,
+                 interval: int = 1,
+                 by_epoch: bool = True,
+                 save_best: Optional[str] = None,
+                 rule: Optional[str] = None,
+                 greater_keys: Optional[Union[str, Sequence[str]]] = None,
+                 less_keys: Optional[Union[str, Sequence[str]]] = None,
+                 dynamic_intervals: Optional[List[Tuple[int, int]]] = None,
+                 eval_options: Optional[Dict[str, Any]] = None):
+        if interval <= 0:
+            raise ValueError(f'evaluation.interval must be positive, not {interval}')
+        if start is not None and start < 0:
+            raise ValueError(f'evaluation.start must not be negative, not {start}')
+        if rule not in (None, 'greater', 'less'):
+            raise ValueError(f"evaluation.rule must be 'greater' or 'less', not {rule!r}")
+        self.dataloader = dataloader
+        self.start = start
+        self.interval = interval
+        self.by_epoch = by_epoch
+        self.save_best = save_best
+        self.rule = rule
+        self.greater_keys = _as_tuple(greater_keys) or GREATER_KEYS
+        self.less_keys = _as_tuple(less_keys) or LESS_KEYS
+        self.dynamic_intervals = [(0, interval)] + [tuple(item) for item in dynamic_intervals or ()]
+        self.eval_options = dict(eval_options or {})
+        self.latest_results: Optional[list] = None
+        self.key_indicator = save_best
+        self._asked_at_start = False
+        if save_best not in (None, 'auto'):
+            self._set_rule(save_best)
+
+    def _set_rule(self, metric: str) -> None:
+        """Decide whether more is better: by the whole name first, then by a part of it, whatever the case."""
+        self.key_indicator = metric
+        if self.rule is not None:
+            return
+        name = metric.lower()
+        greater = [key.lower() for key in self.greater_keys]
+        less = [key.lower() for key in self.less_keys]
+        if name in greater or (name not in less and any(key in name for key in greater)):
+            self.rule = 'greater'
+        elif name in less or any(key in name for key in less):
+            self.rule = 'less'
+        else:
+            raise ValueError(f"evaluation.save_best={metric!r}: is more better? Write evaluation.rule='greater' or 'less'")
+
+    def before_run(self, runner: Any) -> None:
+        if self.save_best is not None:
+            messages = runner.meta.setdefault('hook_msgs', {})
+            if runner.iter > 0:
+                messages.update(_best_so_far(runner.work_dir, messages))
+
+    def before_train_epoch(self, runner: Any) -> None:
+        if self.by_epoch:
+            self._evaluate_at_start(runner, runner.epoch)
+
+    def before_train_iter(self, runner: Any) -> None:
+        if not self.by_epoch:
+            self._evaluate_at_start(runner, runner.iter)
+
+    def _evaluate_at_start(self, runner: Any, now: int) -> None:
+        """`start` asks for the figures of the weights that the run begins with."""
+        self._choose_interval(now)
+        if not self._asked_at_start:
+            self._asked_at_start = True
+            if self.start is not None and now >= self.start and self._is_due(now):
+                self._evaluate(runner)
+
+    def _choose_interval(self, now: int) -> None:
+        place = bisect.bisect([begin for begin, _ in self.dynamic_intervals], now + 1)
+        self.interval = self.dynamic_intervals[place - 1][1]
+
+    def after_train_epoch(self, runner: Any) -> None:
+        if self.by_epoch and self._is_due(runner.epoch):
+            self._evaluate(runner)
+
+    def after_train_iter(self, runner: Any) -> None:
+        if not self.by_epoch and self._is_due(runner.iter):
+            # The losses since the last line belong to training: they are logged before the figures come.
+            for hook in runner.hooks:
+                if isinstance(hook, LoggerHook):
+                    hook.flush(runner)
+            runner.log_buffer.clear()
+            self._evaluate(runner)
+
+    def _is_due(self, now: int) -> bool:
+        if self.start is None:
+            return (now + 1) % self.interval == 0
+        return now + 1 >= self.start and (now + 1 - self.start) % self.interval == 0
+
+    def _evaluate(self, runner: Any) -> None:
+        runner.check_finite()
+        results = self._test(runner)
+        self.latest_results = results
+        if runner.rank == 0:
+            runner.log_buffer.output['eval_iter_num'] = len(self.dataloader)
+            score = self.evaluate(runner, results)
+            if self.save_best and score is not None:
+                self._save_best(runner, score)
+
+    def _test(self, runner: Any) -> Optional[list]:
+        return single_gpu_test(runner.model, self.dataloader, precision=runner.precision)
+
+    def evaluate(self, runner: Any, results: list) -> Optional[float]:
+        """Log what the dataset says about `results`; returns the metric of `save_best`."""
+        metrics = self.dataloader.dataset.evaluate(results, logger=runner.logger, **self.eval_options)
+        runner.log_buffer.output.update(metrics)
+        runner.log_buffer.ready = True
+        if self.save_best is None or not metrics:
+            return None
+        if self.key_indicator == 'auto':
+            self._set_rule(next(iter(metrics)))
+        if self.key_indicator not in metrics:
+            raise UserError(f'evaluation.save_best={self.key_indicator!r} is not among the metrics: '
+                            f'{", ".join(metrics)}')
+        return float(metrics[self.key_indicator])
+
+    def _save_best(self, runner: Any, score: float) -> None:
+        messages = runner.meta.setdefault('hook_msgs', {})
+        unit, now = ('epoch', runner.epoch + 1) if self.by_epoch else ('iter', runner.iter + 1)
+        best = messages.get('best_score', -inf if self.rule == 'greater' else inf)
+        if not (score > best if self.rule == 'greater' else score < best):
+            return
+        previous = messages.get('best_ckpt')
+        name = f'best_{self.key_indicator}_{unit}_{now}.pth'
+        path = os.path.join(runner.work_dir, name)
+        messages.update(best_score=score, best_ckpt=path)
+        runner.save_checkpoint(runner.work_dir, filename_tmpl=name, create_symlink=False)
+        if previous and previous != path and os.path.isfile(previous):  # only now: the new one is safely there
+            os.remove(previous)
+        runner.logger.info('Now best checkpoint is saved as %s.', name)
+        runner.logger.info('Best %s is %0.4f at %d %s.', self.key_indicator, score, now, unit)
+
+
+@HOOKS.register_module()
+class DistEvalHook(EvalHook):
+    """EvalHook for several processes: each runs its part of the set, rank 0 judges.
+
+    Args:
+        broadcast_bn_buffer: evaluate with rank 0's norm statistics on every rank, so that the figures are those of the
+            checkpoint; statistics drift apart in training because each rank sees its own images.
+        tmpdir, gpu_collect: how the parts come together; see `dist.collect_results`.
+    """
+
+    def __init__(self,
+                 dataloader: Any,
+                 start: Optional[int] = None,
+                 interval: int = 1,
+                 by_epoch: bool = True,
+                 save_best: Optional[str] = None,
+                 rule: Optional[str] = None,
+                 greater_keys: Optional[Union[str, Sequence[str]]] = None,
+                 less_keys: Optional[Union[str, Sequence[str]]] = None,
+                 dynamic_intervals: Optional[List[Tuple[int, int]]] = None,
+                 eval_options: Optional[Dict[str, Any]] = None,
+                 broadcast_bn_buffer: bool = True,
+                 tmpdir: Optional[str] = None,
+                 gpu_collect: bool = False):
+        super().__init__(dataloader, start, interval, by_epoch, save_best, rule, greater_keys, less_keys,
+                         dynamic_intervals, eval_options)
+        self.broadcast_bn_buffer = broadcast_bn_buffer
+        self.tmpdir = tmpdir
+        self.gpu_collect = gpu_collect
+
+    def _test(self, runner: Any) -> Optional[list]:
+        if self.broadcast_bn_buffer:
+            runner.broadcast_norm_buffers()
+        tmpdir = self.tmpdir or os.path.join(runner.work_dir, '.eval_hook')
+        return multi_gpu_test(runner.model, self.dataloader, tmpdir=tmpdir, gpu_collect=self.gpu_collect,
+                              precision=runner.precision)
+
+
+def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:
+    """What the best checkpoint of a resumed run says of itself: an epoch is saved before it is evaluated, so the file
+    that was resumed does not know its own score."""
+    found = {}
+    for name in os.listdir(work_dir):
+        if name.startswith('best_') and name.endswith('.pth'):
+            messages = checkpoints.read(os.path.join(work_dir, name)).meta.get('hook_msgs') or {}
+            if os.path.basename(messages.get('best_ckpt', '')) == name:
+                found = dict(best_score=messages['best_score'], best_ckpt=os.path.join(work_dir, name))
+    return found or {key: known[key] for key in ('best_score', 'best_ckpt') if key in known}
+
+
+def _as_tuple(keys: Optional[Union[str, Sequence[str]]]) -> Tuple[str, ...]:
+    return (keys, ) if isinstance(keys, str) else tuple(keys or ())

@@ -1,0 +1,129 @@
+"""What a run says about itself: values stay on the device and are read once per log interval."""
+from collections import OrderedDict, deque
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from mmdet_ft.engine.dist import gather_objects
+from mmdet_ft.engine.errors import NonFiniteError
+
+Number = Union[int, float, Tensor]
+
+
+class _Entry(NamedTuple):
+    values: Union[Tensor, List[float]]
+    count: int
+
+
+class LogBuffer:
+    """V2's buffer between the loop, the hooks and the loggers.
+
+    `update` takes numbers and scalar tensors of one iteration; `average` turns the last iterations into `output`, the
+    only place that reads the device. A hook may also write to `output` directly and set `ready`.
+    """
+
+    def __init__(self, keep: int = 1000):
+        self.keep = keep
+        self.output: Dict[str, Any] = OrderedDict()
+        self.ready = False
+        # Keys that came together stay together: one small tensor an iteration instead of one a value.
+        self._history: Dict[Tuple[str, ...], Deque[_Entry]] = {}
+
+    def clear(self) -> None:
+        self._history.clear()
+        self.clear_output()
+
+    def clear_output(self) -> None:
+        self.output.clear()
+        self.ready = False
+
+    def update(self, values: Dict[str, Number], count: int = 1) -> None:
+        """Remember one iteration's values, each the mean over `count` samples."""
+        tensors = {key: value for key, value in values.items() if isinstance(value, Tensor)}
+        numbers = {key: float(value) for key, value in values.items() if key not in tensors}
+        if tensors:
+            stacked = torch.stack([value.detach().float().reshape(()) for value in tensors.values()])
+            self._append(tuple(tensors), _Entry(stacked, count))
+        if numbers:
+            self._append(tuple(numbers), _Entry(list(numbers.values()), count))
+
+    def _append(self, keys: Tuple[str, ...], entry: _Entry) -> None:
+        self._history.setdefault(keys, deque(maxlen=self.keep)).append(entry)
+
+    def average(self, n: int = 0) -> None:
+        """Weighted means of the last `n` entries (0: of all) over the entries and over the ranks, into `output`."""
+        own: Dict[str, float] = OrderedDict()
+        for keys, history in self._history.items():
+            entries = list(history)[-n:]
+            total = sum(entry.count for entry in entries)
+            if isinstance(entries[0].values, Tensor):
+                weights = [entry.count / total for entry in entries]
+                table = torch.stack([entry.values for entry in entries]).cpu().double()  # the one read
+                means = (table * torch.tensor(weights, dtype=torch.double)[:, None]).sum(0).tolist()
+            else:
+                means = [sum(entry.values[column] * entry.count for entry in entries) / total
+                         for column in range(len(keys))]
+            own.update(zip(keys, means))
+        ranks = gather_objects(own)
+        for key in own:
+            values = [rank[key] for rank in ranks if key in rank]
+            self.output[key] = sum(values) / len(values)
+        self.ready = True
+
+
+class _Step(NamedTuple):
+    """What the host remembers of an iteration until the latch was read."""
+    iteration: int
+    lr: float
+    files: Sequence[str]
+    values: Dict[str, Tensor]
+
+
+class FiniteLatch:
+    """Remembers on the device the first iteration whose losses or gradients are not finite.
+
+    From then on every step is refused (`closed`), so that the weights stay those before it; the host learns of it
+    when it reads the meters, before it writes a checkpoint and before it evaluates.
+    """
+
+    def __init__(self, device: torch.device, keep: int = 1000):
+        self.closed = torch.zeros((), dtype=torch.bool, device=device)
+        self._iteration = torch.full((), -1, dtype=torch.int64, device=device)
+        self._steps: Deque[_Step] = deque(maxlen=keep)
+
+    def begin(self, iteration: int, lr: float, files: Sequence[str], values: Dict[str, Tensor]) -> None:
+        """Note an iteration's images and losses, for the message."""
+        self._steps.append(_Step(iteration, lr, files, {key: value.detach() for key, value in values.items()}))
+
+    def close_if(self, bad: Tensor, iteration: int) -> None:
+        """Close where `bad` (bool scalar on the device) is True."""
+        self._iteration = torch.where(bad & ~self.closed, iteration, self._iteration)
+        self.closed = self.closed | bad
+
+    def check(self, everywhere: bool = True) -> None:
+        """Read the latch, of all ranks if `everywhere` (every rank has to call it then).
+
+        Raises NonFiniteError on every rank, with the iteration, the losses and the images.
+        """
+        iteration = int(self._iteration.item())
+        message = None if iteration < 0 else self._message(iteration)
+        messages = gather_objects(message) if everywhere else [message]
+        found = [(rank, text) for rank, text in enumerate(messages) if text is not None]
+        if found:
+            # All ranks see the bad gradient, only some the bad loss: the longest message knows most.
+            rank, text = max(found, key=lambda item: len(item[1]))
+            raise NonFiniteError(text if len(messages) == 1 else f'rank {rank}: {text}')
+        self._steps.clear()
+
+    def _message(self, iteration: int) -> str:
+        text = f'training stopped: the loss or its gradient was not finite at iteration {iteration + 1}'
+        for step in self._steps:
+            if step.iteration == iteration:
+                text += f' (lr {step.lr:.4g}'
+                text += ''.join(f', {key} {value.item():.4g}' for key, value in step.values.items()) + ')'
+                if step.files:
+                    text += f'; images: {", ".join(step.files)}'
+        return (text + '. The weights are those before it, and no checkpoint was written since. Usual remedies: a lower '
+                'optimizer.lr, a longer lr_config.warmup_iters, optimizer_config=dict(grad_clip=dict(max_norm=35, '
+                'norm_type=2)), and a look at the annotations of these images')

@@ -1,0 +1,578 @@
+"""The loop that trains. Hooks watch it; forward, backward, clip and step are written here and nowhere else."""
+import contextlib
+import os
+import random
+import time
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmdet_ft import __version__
+from mmdet_ft.engine import checkpoint as checkpoints
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.errors import CheckpointError, UserError
+from mmdet_ft.engine.hooks.hook import STAGES, Hook, Priority, get_priority
+from mmdet_ft.engine.log import get_root_logger, time_string
+from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
+from mmdet_ft.engine.optimizer import load_optimizer_state, step_unless, zero_missing_momentum
+from mmdet_ft.engine.precision import Precision
+from mmdet_ft.engine.schedules import LearningRate, Progress
+from mmdet_ft.registry import HOOKS, RUNNERS
+from mmdet_ft.structures import to_device
+
+Workflow = Sequence[Tuple[str, int]]
+
+
+def seed_of(seed: int, iteration: int, rank: int) -> int:
+    """The random numbers of a step are a function of its place: 63 bits mixed from seed, iteration and rank.
+
+    (A splitmix64 round for each: neighbouring places share nothing.)
+    """
+    mixed = 0
+    for number in (seed, iteration, rank):
+        mixed = (mixed + number + 0x9E3779B97F4A7C15) & (2**64 - 1)
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        mixed ^= mixed >> 31
+    return mixed >> 1
+
+
+class Update(NamedTuple):
+    """`optimizer_config`: what happens between the gradients and the step.
+
+    grad_clip: arguments of torch.nn.utils.clip_grad_norm_, or None.
+    cumulative_iters: iterations whose gradients make one step; the last window of a run may be shorter.
+    """
+    grad_clip: Optional[Dict[str, Any]] = None
+    cumulative_iters: int = 1
+
+    def window(self, iteration: int, max_iters: int) -> Tuple[int, bool]:
+        """(iterations of the window that `iteration` belongs to, whether it is the last of them)."""
+        start = iteration - iteration % self.cumulative_iters
+        length = min(self.cumulative_iters, max_iters - start)
+        return length, iteration + 1 == start + length
+
+
+class BaseRunner:
+    """A run: a model, what trains it, where it has come to, and who watches.
+
+    Args:
+        model: `model(batch) -> Losses` in training; possibly in DistributedDataParallel. Stands on its device.
+        optimizer: of its parameters.
+        work_dir: where files go.
+        logger: the engine's by default.
+        meta: goes into checkpoints and the head of the json log: config, seed, exp_name, env_info, hook_msgs.
+        learning_rate: `lr_config`; None leaves the rate to the optimizer, or to a hook.
+        update: `optimizer_config`.
+        precision: `fp16`.
+        seed: from which each step's random numbers follow.
+        max_epochs, max_iters: how long; one of them, by the kind of runner.
+
+    For hooks, as in V2: `model optimizer outputs data_batch data_loader mode epoch iter inner_iter max_epochs
+    max_iters logger log_buffer work_dir meta rank world_size hooks timestamp current_lr() current_momentum()
+    save_checkpoint()`. `outputs` holds `loss`, `log_vars` (tensors on the device) and `num_samples` of this iteration.
+    """
+
+    by_epoch = True
+
+    def __init__(self,
+                 model: nn.Module,
+                 optimizer: Optional[torch.optim.Optimizer] = None,
+                 work_dir: str = '.',
+                 logger: Any = None,
+                 meta: Optional[Dict[str, Any]] = None,
+                 learning_rate: Optional[LearningRate] = None,
+                 update: Update = Update(),
+                 precision: Optional[Precision] = None,
+                 seed: int = 0,
+                 max_epochs: Optional[int] = None,
+                 max_iters: Optional[int] = None):
+        if max_epochs is not None and max_iters is not None:
+            raise UserError('a runner has max_epochs or max_iters, not both')
+        self.model = model
+        self.optimizer = optimizer
+        self.work_dir = os.path.abspath(work_dir)
+        self.logger = logger or get_root_logger()
+        self.meta = {} if meta is None else meta
+        self.learning_rate = learning_rate
+        self.update = update
+        self.device = next(model.parameters()).device
+        self.precision = precision or Precision(self.device)
+        self.seed = seed
+        self.max_epochs = max_epochs
+        self.max_iters = max_iters
+        self.rank, self.world_size = dist.get_dist_info()
+        self.timestamp = time_string()
+        self.hooks: List[Hook] = []
+        self.log_buffer = LogBuffer()
+        self.latch = FiniteLatch(self.device)
+        self.mode: Optional[str] = None
+        self.epoch = self.iter = self.inner_iter = 0
+        self.start_iter = 0
+        self.data_loader: Any = None
+        self.data_batch: Any = None
+        self.outputs: Dict[str, Any] = {}
+        self._scheduled: Optional[List[float]] = None
+        self._meters_read: Optional[Tuple[int, int]] = None
+        self._resumed: Dict[str, Any] = {}
+        os.makedirs(self.work_dir, exist_ok=True)
+
+    @property
+    def model_name(self) -> str:
+        return type(getattr(self.model, 'module', self.model)).__name__
+
+    # ------------------------------------------------------------------------------------------------ the step
+
+    def train_step(self, batch: Any) -> None:
+        """One iteration: forward and backward, and at the end of its window clip and step. Nothing waits here."""
+        window, last_of_window = self.update.window(self.iter, self.max_iters)
+        if self.iter % self.update.cumulative_iters == 0:
+            self.optimizer.zero_grad()  # here and not after the step: hooks may look at the gradients
+        torch.manual_seed(seed_of(self.seed, self.iter, self.rank))
+
+        with self._gradients_stay_local(not last_of_window):
+            with self.precision.autocast():
+                losses = self.model(to_device(batch, self.device))
+            loss = losses.total
+            log_vars = {**losses.terms, **losses.metrics, 'loss': loss}
+            self.latch.begin(self.iter, self.current_lr()[0], _files(batch), log_vars)
+            self.latch.close_if(~loss.detach().isfinite(), self.iter)
+            # A NaN in the shared gradients tells every rank to refuse the step, not only the one that saw it.
+            poisoned = loss * torch.where(self.latch.closed, float('nan'), 1.)
+            scaler = self.precision.scaler
+            (poisoned / window * (1. if scaler is None else scaler.scale)).backward()
+
+        self.outputs = dict(loss=loss.detach(), log_vars={key: value.detach() for key, value in log_vars.items()},
+                            num_samples=_num_samples(batch))
+        self.log_buffer.update(self.outputs['log_vars'], self.outputs['num_samples'])
+        if not last_of_window:
+            return
+
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group['params']
+                      if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in parameters]
+        if scaler is not None:
+            scaler.unscale(gradients)
+        if self.update.grad_clip is None:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        else:
+            norm = nn.utils.clip_grad_norm_(parameters, **self.update.grad_clip)
+            self.outputs['log_vars']['grad_norm'] = norm
+            self.log_buffer.update({'grad_norm': norm}, self.outputs['num_samples'])
+
+        overflow = ~norm.isfinite()
+        if scaler is None:
+            self.latch.close_if(overflow, self.iter)
+        else:  # too large a scale is part of the method: this step is left out, the next has half of it
+            scaler.update(overflow)
+        step_unless(self.optimizer, self.latch.closed | overflow)
+
+    def val_step(self, batch: Any) -> None:
+        """The losses of a batch that is not trained on."""
+        model = getattr(self.model, 'module', self.model)
+        torch.manual_seed(seed_of(self.seed, -1 - self.inner_iter, self.rank))  # the same draws at every validation
+        with torch.no_grad(), self.precision.autocast():
+            losses = model.loss(to_device(batch, self.device))
+        log_vars = {**losses.terms, **losses.metrics, 'loss': losses.total}
+        self.outputs = dict(loss=losses.total, log_vars=log_vars, num_samples=_num_samples(batch))
+        self.log_buffer.update(log_vars, self.outputs['num_samples'])
+
+    def _gradients_stay_local(self, local: bool) -> Any:
+        """Within a window, ranks add up their own gradients and share them only once."""
+        return self.model.no_sync() if local and hasattr(self.model, 'no_sync') else contextlib.nullcontext()
+
+    # --------------------------------------------------------------------------------------------- the schedule
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.epoch, self.iter, len(self.data_loader), self.max_epochs, self.max_iters)
+
+    def set_learning_rate(self, epoch_starts: bool = False) -> None:
+        """Give the groups their rates. Between two changes of the schedule a hook's own setting stands, as in V2."""
+        if self.learning_rate is None:
+            return
+        for group in self.optimizer.param_groups:
+            group.setdefault('initial_lr', group['lr'])
+        rates = self.learning_rate([group['initial_lr'] for group in self.optimizer.param_groups], self.progress)
+        if rates != self._scheduled or epoch_starts:
+            self._scheduled = rates
+            for group, rate in zip(self.optimizer.param_groups, rates):
+                group['lr'] = rate
+
+    def current_lr(self) -> List[float]:
+        return [group['lr'] for group in self.optimizer.param_groups]
+
+    def current_momentum(self) -> List[float]:
+        return [group['momentum'] if 'momentum' in group else group.get('betas', (0, ))[0]
+                for group in self.optimizer.param_groups]
+
+    # -------------------------------------------------------------------------------------------------- hooks
+
+    def register_hook(self, hook: Hook, priority: Union[int, str, Priority] = 'NORMAL') -> None:
+        """Put a hook behind those of the same or higher priority."""
+        if not isinstance(hook, Hook):
+            raise TypeError(f'a hook derives from mmdet_ft.engine.hooks.Hook, {type(hook).__name__} does not')
+        hook.priority = get_priority(priority)
+        place = sum(other.priority <= hook.priority for other in self.hooks)
+        self.hooks.insert(place, hook)
+
+    def register_hook_from_cfg(self, hook_cfg: Dict[str, Any]) -> None:
+        """`dict(type=..., priority='NORMAL', **arguments)`, an entry of `custom_hooks`."""
+        arguments = dict(hook_cfg)
+        priority = arguments.pop('priority', 'NORMAL')
+        self.register_hook(HOOKS.build(arguments), priority)
+
+    def call_hook(self, stage: str) -> None:
+        for hook in self.hooks:
+            getattr(hook, stage)(self)
+
+    def get_hook_info(self) -> str:
+        """Who acts when, in the order of the calls."""
+        lines = []
+        for stage in STAGES:
+            acting = [hook for hook in self.hooks if stage in hook.get_triggered_stages()]
+            if acting:
+                names = [f'{type(hook).__name__} ({_priority_name(hook.priority)})' for hook in acting]
+                lines.append(f'{stage}: {", ".join(names)}')
+        return '\n'.join(lines)
+
+    # ------------------------------------------------------------------------------------------- for the hooks
+
+    def read_meters(self, n: int) -> None:
+        """Average the last `n` iterations into `log_buffer.output`: the one place where the host waits.
+
+        Raises NonFiniteError on every rank if any iteration so far was not finite.
+        """
+        if self._meters_read == (self.iter, n):  # several loggers with one interval
+            return
+        self.check_finite()
+        self.log_buffer.average(n)
+        self._meters_read = (self.iter, n)
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteError, on every rank, if any iteration of any rank was not finite."""
+        self.latch.check()
+
+    def broadcast_norm_buffers(self) -> None:
+        dist.broadcast_norm_buffers(self.model)
+
+    # -------------------------------------------------------------------------------------------- checkpoints
+
+    def _place(self) -> Tuple[int, int]:
+        """(epochs, iterations) that are done, when asked at the end of one."""
+        raise NotImplementedError
+
+    def save_checkpoint(self,
+                        out_dir: str,
+                        filename_tmpl: Optional[str] = None,
+                        save_optimizer: bool = True,
+                        meta: Optional[Dict[str, Any]] = None,
+                        create_symlink: bool = True) -> None:
+        """Write V2's {meta, state_dict, optimizer}, with the random states, and let `latest.pth` point to it.
+
+        Raises NonFiniteError rather than write weights after a NaN.
+        """
+        self.latch.check(everywhere=False)
+        model = getattr(self.model, 'module', self.model)
+        epochs, iterations = self._place()
+        about = {**self.meta, **(meta or {})}
+        about.update(epoch=epochs, iter=iterations, time=time.asctime(), mmdet_ft_version=__version__,
+                     world_size=self.world_size)
+        about.setdefault('CLASSES', getattr(model, 'CLASSES', None))
+        about.setdefault('PALETTE', getattr(model, 'PALETTE', None))
+        if self.precision.scaler is not None:
+            about['fp16'] = dict(loss_scaler=self.precision.scaler.state_dict())
+        others: Dict[str, Any] = {}
+        if save_optimizer and self.optimizer is not None:
+            others['optimizer'] = self.optimizer.state_dict()
+            others['random_state'] = _random_state()
+            if iterations % self.update.cumulative_iters and iterations < self.max_iters:
+                others['gradients'] = {name: parameter.grad for name, parameter in model.named_parameters()
+                                       if parameter.grad is not None}  # of the window that is not full yet
+        name = (filename_tmpl or self.filename_tmpl).format(epochs if self.by_epoch else iterations)
+        checkpoints.save(os.path.join(out_dir, name), model.state_dict(), about, **others)
+        if create_symlink:
+            checkpoints.link_latest(out_dir, name)
+
+    def resume(self, source: str, resume_optimizer: bool = True) -> None:
+        """Continue where a checkpoint stands: weights, optimizer, schedule, epoch, iteration, random states, best score."""
+        checkpoint = checkpoints.read(source)
+        model = getattr(self.model, 'module', self.model)
+        meta = checkpoint.meta
+        if 'epoch' not in meta or 'iter' not in meta:
+            raise CheckpointError(f'{source} does not say how far it was trained: use it as load_from, not resume_from')
+        try:
+            model.load_state_dict(checkpoint.state_dict)
+        except RuntimeError as error:
+            raise CheckpointError(f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
+                                  'weights use load_from') from None
+        self.epoch, self.iter = int(meta['epoch']), int(meta['iter'])
+        self.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs') or {})
+        if resume_optimizer and 'optimizer' in checkpoint.content:
+            load_optimizer_state(self.optimizer, checkpoint.content['optimizer'])
+        if self.precision.scaler is not None and 'loss_scaler' in (meta.get('fp16') or {}):
+            self.precision.scaler.load_state_dict(meta['fp16']['loss_scaler'])
+        for name, gradient in checkpoint.content.get('gradients', {}).items():
+            parameter = model.get_parameter(name)
+            parameter.grad = gradient.to(parameter.device)
+        if 'random_state' in checkpoint.content:
+            _set_random_state(checkpoint.content['random_state'])
+        self._resumed = dict(world_size=meta.get('world_size', self.world_size))
+        self.logger.info('resumed epoch %d, iter %d from %s', self.epoch, self.iter, source)
+
+    def load_checkpoint(self, source: str, strict: bool = True) -> None:
+        """`load_from`; see `checkpoint.fit`."""
+        checkpoint = checkpoints.read(source)
+        self.logger.info(str(checkpoints.fit(self.model, checkpoint, strict)))
+
+    # -------------------------------------------------------------------------------------------------- a run
+
+    def run(self, data_loaders: Sequence[Any], workflow: Workflow = (('train', 1), )) -> None:
+        """Train to the end; `data_loaders` belong to the entries of `workflow`."""
+        for mode, _ in workflow:
+            if mode not in ('train', 'val'):
+                raise UserError(f"workflow knows 'train' and 'val', not {mode!r}")
+        if len(data_loaders) != len(workflow):
+            raise UserError(f'workflow has {len(workflow)} entries, but there are {len(data_loaders)} data loaders')
+        train = next((loader for loader, (mode, _) in zip(data_loaders, workflow) if mode == 'train'), None)
+        if train is None:
+            raise UserError(f"workflow {list(workflow)!r} trains nothing; write workflow = [('train', 1)]")
+        if len(train) == 0:
+            raise UserError('the training set gives no batch')
+        self.data_loader = train
+        self._begin(len(train))
+        zero_missing_momentum(self.optimizer)
+        self.start_iter = self.iter
+        self.logger.info('Start running on %s, work_dir: %s', self.device, self.work_dir)
+        self.logger.info('Hooks will be executed in the following order:\n%s', self.get_hook_info())
+        self.logger.info('workflow: %s, max: %s', list(workflow),
+                         f'{self.max_epochs} epochs' if self.by_epoch else f'{self.max_iters} iters')
+        self.call_hook('before_run')
+        try:
+            self._loop(data_loaders, workflow)
+            self.check_finite()
+            self.call_hook('after_run')
+        finally:
+            for hook in self.hooks:  # a bar left on the terminal would hide what went wrong
+                getattr(hook, 'close', lambda: None)()
+
+    def _begin(self, epoch_length: int) -> None:
+        raise NotImplementedError
+
+    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+        raise NotImplementedError
+
+    def _timed(self, batches: Iterator) -> Iterator:
+        """The batches, while `data_time` and `time` of each iteration go into the log."""
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            waited = time.perf_counter() - started
+            self._iteration_began = (started, waited)
+            yield batch
+
+    def _train_iter(self, batch: Any) -> None:
+        """One batch with its hooks and its times."""
+        self.data_batch = batch
+        self.set_learning_rate()
+        self.call_hook('before_train_iter')
+        self.train_step(batch)
+        started, waited = self._iteration_began
+        self.log_buffer.update({'data_time': waited, 'time': time.perf_counter() - started})
+        self.call_hook('after_train_iter')
+        self.data_batch = None
+
+    def _val_iter(self, batch: Any) -> None:
+        self.data_batch = batch
+        self.call_hook('before_val_iter')
+        self.val_step(batch)
+        self.call_hook('after_val_iter')
+        self.data_batch = None
+
+
+@RUNNERS.register_module()
+class EpochBasedRunner(BaseRunner):
+    """Trains `max_epochs` times over the data."""
+
+    filename_tmpl = 'epoch_{}.pth'
+    _within_epoch = False
+
+    def _begin(self, epoch_length: int) -> None:
+        if self.max_epochs is None:
+            raise UserError("EpochBasedRunner needs max_epochs: runner = dict(type='EpochBasedRunner', max_epochs=12)")
+        self.max_iters = self.max_epochs * epoch_length
+        if not self.epoch * epoch_length <= self.iter < (self.epoch + 1) * epoch_length:
+            # Other GPUs or batch size than before: epochs are what was asked for.
+            self.logger.info('an epoch now has %d iterations: the iteration number changes from %d to %d', epoch_length,
+                             self.iter, self.epoch * epoch_length)
+            self.iter = self.epoch * epoch_length
+
+    def _place(self) -> Tuple[int, int]:
+        done = self.iter + (1 if self._within_epoch else 0)
+        return done // len(self.data_loader), done
+
+    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+        while self.epoch < self.max_epochs:
+            for loader, (mode, epochs) in zip(data_loaders, workflow):
+                for _ in range(epochs):
+                    if mode == 'train' and self.epoch >= self.max_epochs:
+                        break
+                    self.train_epoch(loader) if mode == 'train' else self.val_epoch(loader)
+
+    def train_epoch(self, loader: Any) -> None:
+        """Once over the data."""
+        self.mode, self.data_loader = 'train', loader
+        self.model.train()
+        set_epoch(loader, self.epoch)
+        skipped = self.iter - self.epoch * len(loader)  # done before a resume in the middle
+        self.inner_iter = skipped
+        self.set_learning_rate(epoch_starts=True)
+        self.call_hook('before_train_epoch')
+        self._within_epoch = True
+        for batch in self._timed(from_batch(loader, skipped)):
+            self._train_iter(batch)
+            self.iter += 1
+            self.inner_iter += 1
+        self.inner_iter = len(loader) - 1  # where hooks of the epoch's end expect it
+        self._within_epoch = False
+        self.call_hook('after_train_epoch')
+        self.epoch += 1
+
+    def val_epoch(self, loader: Any) -> None:
+        """The losses over the validation data."""
+        self.mode, self.data_loader = 'val', loader
+        self.model.eval()
+        set_epoch(loader, 0)
+        self.call_hook('before_val_epoch')
+        for self.inner_iter, batch in enumerate(loader):
+            self._val_iter(batch)
+        self.call_hook('after_val_epoch')
+        self.model.train()
+
+
+@RUNNERS.register_module()
+class IterBasedRunner(BaseRunner):
+    """Trains `max_iters` iterations, over the data as often as that takes."""
+
+    by_epoch = False
+    filename_tmpl = 'iter_{}.pth'
+    _within_iter = False
+
+    def _begin(self, epoch_length: int) -> None:
+        if self.max_iters is None:
+            raise UserError("IterBasedRunner needs max_iters: runner = dict(type='IterBasedRunner', max_iters=90000)")
+        before = self._resumed.get('world_size', self.world_size)
+        if before != self.world_size:  # as many images as were asked for, in steps of another size
+            self.logger.info('the iteration number is changed from %d to %d due to change of GPU number from %d to %d',
+                             self.iter, self.iter * before // self.world_size, before, self.world_size)
+            self.iter = self.iter * before // self.world_size
+        self.epoch = self.iter // epoch_length
+
+    def _place(self) -> Tuple[int, int]:
+        done = self.iter + (1 if self._within_iter else 0)
+        return done // len(self.data_loader), done
+
+    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+        self.call_hook('before_train_epoch')  # to the hooks the run is one epoch
+        endless = [self._endless(loader) if mode == 'train' else self._repeated(loader)
+                   for loader, (mode, _) in zip(data_loaders, workflow)]
+        while self.iter < self.max_iters:
+            for loader, batches, (mode, count) in zip(data_loaders, endless, workflow):
+                self.mode, self.data_loader = mode, loader
+                if mode == 'train':
+                    for _ in range(min(count, self.max_iters - self.iter)):
+                        self.train_iter(next(batches))
+                else:
+                    self.val_iters(batches, count)
+        self.mode, self.data_loader = 'train', data_loaders[[mode for mode, _ in workflow].index('train')]
+        self.call_hook('after_train_epoch')
+
+    def train_iter(self, batch: Any) -> None:
+        self.model.train()
+        self.inner_iter = self.iter
+        self._within_iter = True
+        self._train_iter(batch)
+        self._within_iter = False
+        self.iter += 1
+
+    def val_iters(self, batches: Iterator, count: int) -> None:
+        """The losses over `count` validation batches, in a buffer of their own: training's means go on beside them."""
+        training, self.log_buffer = self.log_buffer, LogBuffer()
+        self.model.eval()
+        self.call_hook('before_val_epoch')
+        for self.inner_iter in range(count):
+            self._val_iter(next(batches))
+        self.call_hook('after_val_epoch')
+        self.model.train()
+        self.log_buffer = training
+
+    def _endless(self, loader: Any) -> Iterator:
+        """Batches from where the run stands, epoch after epoch."""
+        skipped = self.iter - self.epoch * len(loader)
+        while True:
+            set_epoch(loader, self.epoch)
+            yield from self._timed(from_batch(loader, skipped))
+            skipped = 0
+            self.epoch += 1
+
+    @staticmethod
+    def _repeated(loader: Any) -> Iterator:
+        while True:
+            yield from loader
+
+
+# ------------------------------------------------------------------------------------------------ small helpers
+
+
+def set_epoch(loader: Any, epoch: int) -> None:
+    """Tell the loader's samplers which epoch comes: the order and the random numbers of samples follow from it."""
+    batch_sampler = getattr(loader, 'batch_sampler', None)
+    for sampler in (getattr(loader, 'sampler', None), batch_sampler, getattr(batch_sampler, 'sampler', None)):
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(epoch)
+
+
+def from_batch(loader: Any, start: int) -> Iterator:
+    """An epoch's batches without its first `start`, which a resumed run has seen."""
+    batches = iter(loader)
+    for _ in range(start):
+        next(batches)
+    return batches
+
+
+def _views(batch: Any) -> Any:
+    return batch if hasattr(batch, '_fields') or not isinstance(batch, tuple) else batch[0]
+
+
+def _files(batch: Any) -> List[str]:
+    """The image paths of a batch, where it knows them."""
+    metas = getattr(_views(batch), 'metas', None) or ()
+    return [str(meta.get('filename')) for meta in metas]
+
+
+def _num_samples(batch: Any) -> int:
+    metas = getattr(_views(batch), 'metas', None)
+    return len(metas) if metas else 1
+
+
+def _random_state() -> Dict[str, Any]:
+    """Of python, numpy and torch, in types that `weights_only` reads."""
+    name, keys, place, has_gauss, cached = np.random.get_state()
+    return dict(python=random.getstate(), torch=torch.get_rng_state(),
+                numpy=(name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, cached))
+
+
+def _set_random_state(state: Dict[str, Any]) -> None:
+    version, numbers, gauss = state['python']
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, place, has_gauss, cached = state['numpy']
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
+    torch.set_rng_state(state['torch'])
+
+
+def _priority_name(priority: int) -> str:
+    return Priority(priority).name if priority in Priority._value2member_map_ else str(priority)

@@ -56,8 +56,7 @@ class MaxIoUAssigner:
 class Sample(NamedTuple):
     index: Tensor  # int64 [B, S] into the boxes
     valid: Tensor  # bool [B, S], whether the slot holds a drawn box
-    positive: Tensor  # bool [B, S], drawn and positive; False from max_positive on
-    max_positive: int  # positives lie in the first so many slots
+    positive: Tensor  # bool [B, P], drawn and positive: only the first P slots can be
 
 
 @MODELS.register_module()
@@ -75,8 +74,10 @@ class RandomSampler:
     def __call__(self, label: Tensor) -> Sample:
         """label [B, N] as in ops.matching.Match."""
         index, valid = sample(label, self.num, self.pos_fraction, self.neg_pos_ub)
-        positive = valid & (take(label, index) == 1)
-        return Sample(index, valid, positive, min(int(self.num * self.pos_fraction), index.shape[1]))
+        max_positive = min(int(self.num * self.pos_fraction), index.shape[1])
+        # Computed on the slots in question, not cut out of all: a slice would have to be copied wherever it is flattened.
+        positive = valid[:, :max_positive] & (take(label, index[:, :max_positive]) == 1)
+        return Sample(index, valid, positive)
 
 
 @MODELS.register_module()
@@ -87,4 +88,4 @@ class PseudoSampler:
     @torch.no_grad()
     def __call__(self, label: Tensor) -> Sample:
         index = torch.arange(label.shape[1], device=label.device).expand_as(label)
-        return Sample(index, label >= 0, label == 1, label.shape[1])
+        return Sample(index, label >= 0, label == 1)

@@ -108,18 +108,20 @@ class RPNHead(BaseModule):
         num_neg = drawn.valid.sum(1) - num_pos
         normaliser = (num_pos.clamp(min=1) + num_neg.clamp(min=1)).sum()
 
-        weight = drawn.valid.float()  # [B, S]
+        num_pos_slots, num_slots = drawn.positive.shape[1], drawn.index.shape[1]
+        positive = F.pad(drawn.positive, [0, num_slots - num_pos_slots])  # [B, S]
+        weight = drawn.valid.float()
         if settings.pos_weight > 0:
-            weight = weight.masked_fill(drawn.positive, settings.pos_weight)
+            weight = weight.masked_fill(positive, settings.pos_weight)
         loss_cls = self.loss_cls(
             take(logits, drawn.index).flatten(0, 1),  # [B*S, 1]
-            (~drawn.positive).long().flatten(),  # one class: 0 is an object, 1 the background
+            (~positive).long().flatten(),  # one class: 0 is an object, 1 the background
             weight.flatten(),
             avg_factor=normaliser)
 
-        # Only the leading slots can be positive; the other ones there aim at their own anchor.
-        index, positive = (slots[:, :drawn.max_positive] for slots in (drawn.index, drawn.positive))
-        start = anchors[index]  # [B, S+, 4]
+        # Only the leading P slots can be positive; the other ones there aim at their own anchor.
+        index, positive = drawn.index[:, :num_pos_slots], drawn.positive
+        start = anchors[index]  # [B, P, 4]
         goal = torch.where(positive[..., None], take(gt.boxes, take(match.gt_index, index)), start)
         pred = take(deltas, index)
         if self.reg_decoded_bbox:

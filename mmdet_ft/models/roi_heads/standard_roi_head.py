@@ -100,8 +100,7 @@ class StandardRoIHead(BaseModule):
         drawn = self.sampler(label)
         index = drawn.index
         boxes = torch.where(drawn.valid[..., None], take(boxes, index), unit_box(boxes))
-        positive_slots = slice(None, drawn.max_positive)
-        return SampledRoIs(boxes, drawn.valid, drawn.positive[:, positive_slots], take(gt_index, index[:, positive_slots]))
+        return SampledRoIs(boxes, drawn.valid, drawn.positive, take(gt_index, index[:, :drawn.positive.shape[1]]))
 
     def mask_loss(self, features: Sequence[Tensor], rois: SampledRoIs, gt: GroundTruth, num_slots: int) -> Dict[str, Tensor]:
         """Mask loss on the positives of all images, moved together into `num_slots` slots."""

@@ -25,8 +25,8 @@ def sigmoid_focal_loss(pred: Tensor,
     pred = full_precision(pred)
     positive = target.unsqueeze(-1) == torch.arange(pred.size(-1), device=target.device)  # [N, K]
     if weight is not None:
-        weight = weight.reshape(-1, 1) if weight.size(0) == pred.size(0) and weight.dim() == 1 else weight
-        weight = weight.reshape(pred.size(0), -1)
+        if weight.dim() == 1:
+            weight = weight.unsqueeze(1) if len(weight) == len(pred) else weight.reshape(pred.shape)
         pred = pred.masked_fill(weight == 0, 0.5 if activated else 0)
     positive = positive.to(pred.dtype)
     probability = pred if activated else pred.sigmoid()

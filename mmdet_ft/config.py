@@ -238,8 +238,9 @@ def _base_paths(path: str, bases: Any) -> List[str]:
 
 _PREDEFINED = re.compile(r'\{\{\s*(file(?:Dirname|Basename|BasenameNoExtension|Extname))\s*\}\}')
 _ENVIRONMENT = re.compile(r'\{\{\s*\$(\w+)\s*:\s*([^\s}]*)\s*\}\}')
-_BASE_VARIABLE = re.compile(r'\{\{\s*_base_\.([\w.]+)\s*\}\}')
-_PLACEHOLDER = re.compile(r'<<_base_\.([\w.]+)>>')  # stands in the values until the bases are read
+_BASE_VARIABLE = re.compile(r'(["\']?)\{\{\s*_base_\.([\w.]+)\s*\}\}\1')  # quotes do not matter
+_PLACEHOLDER = re.compile(r'\$_base_\.([\w.]+)\$')  # stands in the values until the bases are read
+_WHOLE_VALUE = '. {{ _base_.x }} must be a value of its own, not part of a string or expression'
 
 
 def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
@@ -263,7 +264,7 @@ def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
         text = _PREDEFINED.sub(lambda match: predefined[match[1]], text)
     text = _ENVIRONMENT.sub(environment, text)
     # The same text each time, so that the code compiled from it can be used again.
-    return _BASE_VARIABLE.sub(lambda match: f'"<<_base_.{match[1]}>>"', text)
+    return _BASE_VARIABLE.sub(lambda match: f'"$_base_.{match[2]}$"', text)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -278,7 +279,9 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
         exec(_compile(source, path), namespace)
     except SyntaxError as error:
         where = f'{_shown(error.filename or path)}:{error.lineno}'
-        raise ConfigSyntaxError(f'{where}: {error.msg}: {(error.text or "").strip()}') from error
+        code = (error.text or '').strip()
+        hint = _WHOLE_VALUE if _BASE_VARIABLE.search(code) else ''
+        raise ConfigSyntaxError(f'{where}: {error.msg}: {code}{hint}') from error
     except ConfigError:  # from a config that this one loads
         raise
     except Exception as error:
@@ -296,8 +299,8 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
 
 def _hint(error: Exception, path: str, namespace: Dict[str, Any]) -> str:
     """What the author of a python config most likely meant."""
-    if isinstance(error, TypeError) and '<<_base_.' in repr(namespace):
-        return '. {{ _base_.x }} stands for a whole value, not in an expression'
+    if isinstance(error, TypeError) and _PLACEHOLDER.search(repr(namespace)):
+        return _WHOLE_VALUE
     name = getattr(error, 'name', None)
     if not isinstance(error, NameError) or not name:
         return ''
@@ -368,7 +371,7 @@ def _load(
         texts.append(base_text)
 
     values = file.values
-    if _BASE_VARIABLE.search(file.text):
+    if '_base_.' in file.text:
         values = _map_leaves(values, functools.partial(_base_variable, file, inherited))
     if file.bases:
         try:
@@ -386,9 +389,7 @@ def _base_variable(file: _File, inherited: Dict[str, Any], leaf: Any) -> Any:
         return leaf
     where = file.line_of(rf'\{{\{{\s*_base_\.{re.escape(match[1])}\s*\}}\}}')
     if match[0] != leaf:
-        raise ConfigError(
-            f'{where}: {{{{ _base_.{match[1]} }}}} stands for a whole value: write it '
-            'without quotes, and not as part of something')
+        raise ConfigError(f'{where}: {leaf!r}{_WHOLE_VALUE}')
     try:
         return _item(inherited, match[1])
     except KeyError as error:

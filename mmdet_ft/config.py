@@ -510,13 +510,14 @@ class Config:
         become lists in json.
         """
         name = os.fspath(file) if file is not None else self.filename or '.py'
+        values = self._cfg_dict.to_dict()
         if name.endswith('.py'):
             text = self.pretty_text
         elif name.endswith('.json'):
-            text = json.dumps(self._cfg_dict.to_dict(), indent=2, default=_to_json) + '\n'
+            text = json.dumps(values, indent=2, default=_to_json).replace('{{', '{\\u007b') + '\n'
         elif name.endswith(('.yaml', '.yml')):
-            values = self._cfg_dict.to_dict()
             text = yaml.dump(values, Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
+            text = text.replace('{{', '{\\x7b')
         else:
             raise ConfigFileError(f'{name}: a config is one of {", ".join(EXTENSIONS)}')
         if file is None:
@@ -628,7 +629,7 @@ def _expression(value: Any) -> str:
     return repr(value)
 
 
-@functools.lru_cache(maxsize=4)  # a run asks three times, and yapf takes about a second
+@functools.lru_cache(maxsize=4)  # a run asks three times; yapf takes its time
 def _format(source: str) -> str:
     from yapf.yapflib.yapf_api import FormatCode
     style = dict(
@@ -647,9 +648,16 @@ class _YamlDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_tuple(self, value: tuple) -> yaml.Node:
+        return self.represent_sequence('tag:yaml.org,2002:python/tuple', value)
 
-_YamlDumper.add_representer(
-    tuple, lambda dumper, value: dumper.represent_sequence('tag:yaml.org,2002:python/tuple', value))
+    def represent_str(self, value: str) -> yaml.Node:
+        style = '"' if '{{' in value else None  # only there can a brace be escaped
+        return self.represent_scalar('tag:yaml.org,2002:str', value, style=style)
+
+
+_YamlDumper.add_representer(tuple, _YamlDumper.represent_tuple)
+_YamlDumper.add_representer(str, _YamlDumper.represent_str)
 
 
 def _to_json(value: Any) -> Any:

@@ -114,7 +114,6 @@ def _clip(xy: Tensor, max_shape: MaxShape) -> Tensor:
     if isinstance(max_shape, Tensor):
         limit = max_shape[..., :2].flip(-1).to(xy)  # [B, 2] as w h
         limit = limit.reshape(limit.shape[:-1] + (1, ) * (xy.dim() - limit.dim()) + (2, ))
-        # clamp passes the gradient of a point on the border, as V2's; minimum would halve it.
         return xy.clamp(min=0).clamp(max=limit)
     height, width = max_shape[:2]
     return torch.stack([xy[..., 0].clamp(0, width), xy[..., 1].clamp(0, height)], -1)

@@ -1,0 +1,19 @@
+"""Datasets, pipelines and loaders, under V2's names."""
+from mmdet_ft.datasets import pipelines  # noqa: F401: registers the transforms
+from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.cityscapes import CityscapesDataset
+from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.loader import build_dataloader, collate
+from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
+from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
+                                        InfiniteBatchSampler, InfiniteGroupBatchSampler)
+from mmdet_ft.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmdet_ft.registry import DATASETS, PIPELINES
+
+__all__ = [
+    'BitmapMasks', 'CityscapesDataset', 'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset', 'CustomDataset',
+    'DATASETS', 'DistributedGroupSampler', 'DistributedSampler', 'GroupSampler', 'InfiniteBatchSampler',
+    'InfiniteGroupBatchSampler', 'PIPELINES', 'PolygonMasks', 'RepeatDataset', 'build_dataloader', 'build_dataset',
+    'collate'
+]

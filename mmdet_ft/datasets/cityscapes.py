@@ -1,0 +1,124 @@
+"""Cityscapes instances, from the json that tools/dataset_converters/cityscapes.py writes."""
+import glob
+import os
+import os.path as osp
+import tempfile
+from collections import OrderedDict
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_api
+
+from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.evaluation.text import print_log
+from mmdet_ft.registry import DATASETS
+
+# ids of the eight classes in Cityscapes' label files
+CITYSCAPES_IDS = dict(person=24, rider=25, car=26, truck=27, bus=28, train=31, motorcycle=32, bicycle=33)
+
+
+@DATASETS.register_module()
+class CityscapesDataset(CocoDataset):
+    """CocoDataset with Cityscapes' classes, its filter (images of groups alone are left out) and its metric."""
+
+    CLASSES = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
+    PALETTE = [(220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230),
+               (119, 11, 32)]
+
+    def _images_with_classes(self) -> np.ndarray:
+        image = np.repeat(np.arange(len(self._file.image_ids)), np.diff(self._file.starts))
+        single = np.zeros(len(self._file.image_ids), dtype=bool)
+        single[image[~self._file.crowd]] = True
+        return super()._images_with_classes() & single
+
+    def _is_inside(self, x1: float, y1: float, width: float, height: float, img_info: Dict[str, Any]) -> bool:
+        return True  # V2 does not look at the border here
+
+    def _seg_map(self, img_info: Dict[str, Any]) -> str:
+        return img_info['segm_file'] if 'segm_file' in img_info else super()._seg_map(img_info)
+
+    def results2txt(self, results: List[Any], outfile_prefix: str) -> List[str]:
+        """Write Cityscapes' form: an image a text file of (mask file, label id, score) lines, and the masks as png."""
+        os.makedirs(outfile_prefix, exist_ok=True)
+        files = []
+        for info, result in zip(self.data_infos, results):
+            if not isinstance(result, tuple):
+                raise ValueError('the cityscapes metric needs masks: a detector with a mask head')
+            stem = osp.splitext(osp.basename(info['filename']))[0]
+            boxes, masks = result
+            masks, scores = masks if isinstance(masks, tuple) else (masks, [box[:, 4] for box in boxes])
+            lines = []
+            for name, class_masks, class_scores in zip(self.CLASSES, masks, scores):
+                for mask, score in zip(class_masks, class_scores):
+                    bitmap = mask_api.decode(mask) if isinstance(mask, dict) else np.asarray(mask, dtype=np.uint8)
+                    file_name = f'{stem}_{len(lines)}_{name}.png'
+                    cv2.imwrite(osp.join(outfile_prefix, file_name), bitmap)
+                    lines.append(f'{file_name} {CITYSCAPES_IDS[name]} {score}\n')
+            files.append(osp.join(outfile_prefix, stem + '_pred.txt'))
+            with open(files[-1], 'w') as file:
+                file.writelines(lines)
+        return files
+
+    def format_results(self,
+                       results: List[Any],
+                       txtfile_prefix: Optional[str] = None) -> Tuple[List[str], Optional[Any]]:
+        """Write Cityscapes' files to the folder `txtfile_prefix`, or to a temporary one; returns files and folder."""
+        self._check_results(results)
+        folder = None
+        if txtfile_prefix is None:
+            folder = tempfile.TemporaryDirectory()
+            txtfile_prefix = osp.join(folder.name, 'results')
+        return self.results2txt(results, txtfile_prefix), folder
+
+    def evaluate(self,
+                 results: List[Any],
+                 metric: Union[str, List[str]] = 'bbox',
+                 logger: Any = None,
+                 outfile_prefix: Optional[str] = None,
+                 classwise: bool = False,
+                 proposal_nums: Sequence[int] = (100, 300, 1000),
+                 iou_thrs: Union[float, Sequence[float]] = np.arange(0.5, 0.96, 0.05),
+                 metric_items: Union[str, List[str], None] = None,
+                 jsonfile_prefix: Optional[str] = None) -> Dict[str, Any]:
+        """'cityscapes' by the official scripts (keys `mAP`, `AP@50`), the others as CocoDataset.evaluate."""
+        metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
+        prefix = outfile_prefix if outfile_prefix is not None else jsonfile_prefix
+        values: Dict[str, Any] = OrderedDict()
+        if 'cityscapes' in metrics:
+            values.update(self._evaluate_cityscapes(results, prefix, logger))
+            metrics.remove('cityscapes')
+        if metrics:
+            values.update(
+                super().evaluate(results, metrics, logger, prefix, classwise, proposal_nums, iou_thrs, metric_items))
+        return values
+
+    def _evaluate_cityscapes(self, results: List[Any], prefix: Optional[str], logger: Any) -> Dict[str, float]:
+        try:
+            from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official
+        except ImportError as error:
+            raise ImportError("metric 'cityscapes' is computed by the official package: pip install cityscapesscripts "
+                              "(or evaluate with metric=['bbox', 'segm'])") from error
+        names = [name for name in self.CLASSES if name not in CITYSCAPES_IDS]
+        if names:
+            raise ValueError(f"metric 'cityscapes' knows {', '.join(CITYSCAPES_IDS)} only, not {', '.join(names)}")
+        print_log('Evaluating in Cityscapes style', logger=logger)
+        files, folder = self.format_results(results, prefix)
+        result_folder = osp.dirname(osp.abspath(files[0]))
+        truth = osp.join(self.img_prefix.replace('leftImg8bit', 'gtFine'), '*/*_gtFine_instanceIds.png')
+        images = sorted(glob.glob(truth))
+        if not images:
+            raise FileNotFoundError(f'no instanceIds of Cityscapes at {truth}')
+        arguments = official.args  # the official script keeps its settings in this global
+        arguments.cityscapesPath = osp.join(self.img_prefix, '../..')
+        arguments.predictionPath = result_folder
+        arguments.predictionWalk = None
+        arguments.JSONOutput = False
+        arguments.colorized = False
+        arguments.gtInstancesFile = osp.join(result_folder, 'gtInstances.json')
+        arguments.groundTruthSearch = truth
+        predictions = [official.getPrediction(image, arguments) for image in images]
+        averages = official.evaluateImgLists(predictions, images, arguments)['averages']
+        if folder is not None:
+            folder.cleanup()
+        return OrderedDict([('mAP', averages['allAp']), ('AP@50', averages['allAp50%'])])

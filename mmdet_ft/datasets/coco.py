@@ -1,0 +1,283 @@
+"""COCO annotation files, for any set of classes."""
+import difflib
+import json
+import os.path as osp
+import tempfile
+from collections import OrderedDict
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from mmdet_ft.datasets.coco_file import CocoFile
+from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, evaluate_det_segm, results_to_records)
+from mmdet_ft.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CocoDataset(CustomDataset):
+    """Images and instances of a COCO json; arguments as CustomDataset.
+
+    A label is the position of the class in `classes`, whatever the order and the ids of the file's categories, so
+    train and val files may list them differently. Boxes become x1 y1 x2 y2; annotations that V2 drops are dropped:
+    `ignore`, of no area, under one pixel wide or high, wholly outside the image, of another category. `iscrowd`
+    ones become `bboxes_ignore`.
+
+    Raises KeyError when the file lacks one of the classes, with the line to write instead.
+    """
+
+    CLASSES = ('person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck',
+               'boat', 'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench',
+               'bird', 'cat', 'dog', 'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra',
+               'giraffe', 'backpack', 'umbrella', 'handbag', 'tie', 'suitcase', 'frisbee', 'skis',
+               'snowboard', 'sports ball', 'kite', 'baseball bat', 'baseball glove', 'skateboard',
+               'surfboard', 'tennis racket', 'bottle', 'wine glass', 'cup', 'fork', 'knife',
+               'spoon', 'bowl', 'banana', 'apple', 'sandwich', 'orange', 'broccoli', 'carrot',
+               'hot dog', 'pizza', 'donut', 'cake', 'chair', 'couch', 'potted plant', 'bed',
+               'dining table', 'toilet', 'tv', 'laptop', 'mouse', 'remote', 'keyboard',
+               'cell phone', 'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book',
+               'clock', 'vase', 'scissors', 'teddy bear', 'hair drier', 'toothbrush')
+    PALETTE = [(220, 20, 60), (119, 11, 32), (0, 0, 142), (0, 0, 230), (106, 0, 228), (0, 60, 100),
+               (0, 80, 100), (0, 0, 70), (0, 0, 192), (250, 170, 30), (100, 170, 30),
+               (220, 220, 0), (175, 116, 175), (250, 0, 30), (165, 42, 42), (255, 77, 255),
+               (0, 226, 252), (182, 182, 255), (0, 82, 0), (120, 166, 157), (110, 76, 0),
+               (174, 57, 255), (199, 100, 0), (72, 0, 118), (255, 179, 240), (0, 125, 92),
+               (209, 0, 151), (188, 208, 182), (0, 220, 176), (255, 99, 164), (92, 0, 73),
+               (133, 129, 255), (78, 180, 255), (0, 228, 0), (174, 255, 243), (45, 89, 255),
+               (134, 134, 103), (145, 148, 174), (255, 208, 186), (197, 226, 255), (171, 134, 1),
+               (109, 63, 54), (207, 138, 255), (151, 0, 95), (9, 80, 61), (84, 105, 51),
+               (74, 65, 105), (166, 196, 102), (208, 195, 210), (255, 109, 65), (0, 143, 149),
+               (179, 0, 194), (209, 99, 106), (5, 121, 0), (227, 255, 205), (147, 186, 208),
+               (153, 69, 1), (3, 95, 161), (163, 255, 0), (119, 0, 170), (0, 182, 199),
+               (0, 165, 120), (183, 130, 88), (95, 32, 0), (130, 114, 135), (110, 129, 133),
+               (166, 74, 118), (219, 142, 185), (79, 210, 114), (178, 90, 62), (65, 70, 15),
+               (127, 167, 115), (59, 105, 106), (142, 108, 45), (196, 172, 0), (95, 54, 80),
+               (128, 76, 255), (201, 57, 1), (246, 0, 122), (191, 162, 208)]
+
+    def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
+        """Read the file; sets `cat_ids` (in the order of CLASSES), `cat2label`, `img_ids`."""
+        self._file = CocoFile(ann_file)
+        self.cat_ids = self._select_categories()
+        self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
+        self.img_ids = list(self._file.image_ids)
+        return self._file.images
+
+    @property
+    def coco(self):
+        """pycocotools' COCO of the annotation file, for users' own code; read anew on the first access."""
+        if getattr(self, '_coco', None) is None:
+            from mmdet_ft.evaluation.coco import silent_coco
+            self._coco = silent_coco(self._local(self.ann_file, 'ann_file'))
+        return self._coco
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, '_coco': None}  # not to every worker
+
+    def _select_categories(self) -> List[int]:
+        ids_of_name: Dict[str, List[int]] = {}
+        for category in self._file.categories:
+            ids_of_name.setdefault(category['name'], []).append(category['id'])
+        names = [category['name'] for category in sorted(self._file.categories, key=lambda item: item['id'])]
+        if not names:
+            if len(self._file.ids):
+                raise KeyError(f'{self.ann_file} has annotations but no categories')
+            return list(range(1, len(self.CLASSES) + 1))  # a list of images to predict on
+        for name in self.CLASSES:
+            if len(ids_of_name.get(name, [])) > 1:
+                raise ValueError(f'{self.ann_file}: class {name!r} stands for the category ids {ids_of_name[name]}; '
+                                 f'join them in the file')
+        missing = [name for name in self.CLASSES if name not in ids_of_name]
+        if missing:
+            raise KeyError(self._missing_classes(missing, names))
+        return [ids_of_name[name][0] for name in self.CLASSES]
+
+    def _missing_classes(self, missing: List[str], names: List[str]) -> str:
+        """What to say about classes that the file does not know, with the line to paste."""
+        lower = {name.lower(): name for name in names}
+        near = {}
+        for name in missing:
+            close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=.6)
+            if close:
+                near[name] = lower[close[0]]
+        head = f'{self.ann_file} has no class {", ".join(map(repr, missing[:5]))}'
+        head += f' and {len(missing) - 5} more' if len(missing) > 5 else ''
+        if self._classes_given and len(near) == len(missing):
+            wanted = [near.get(name, name) for name in self.CLASSES]
+            head += f'; did you mean {", ".join(repr(near[name]) for name in missing[:5])}?'
+        else:
+            wanted = names
+            if not self._classes_given:
+                head += (f'. Without `classes` {type(self).__name__} expects its own {len(self.CLASSES)} classes, the '
+                         f'file has {len(names)}.')
+            else:
+                head += f'. The file has: {", ".join(map(repr, names))}.'
+        line = ', '.join(map(repr, wanted)) + (', ' if len(wanted) == 1 else '')
+        return (f'{head} Write in data.train, data.val and data.test: classes=({line}) '
+                f'(and num_classes={len(wanted)} in the heads)')
+
+    def get_ann_info(self, idx: int) -> Dict[str, Any]:
+        """bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], masks (n raw segmentations), seg_map."""
+        info = self.data_infos[idx]
+        return self._parse_ann_info(info, self._file.annotations_of(self._file.index_of(info['id'])))
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        """The category ids (of the file) of the instances of sample `idx` that are of the dataset's classes."""
+        index = self._file.index_of(self.data_infos[idx]['id'])
+        ids = self._file.category_ids[self._file.starts[index]:self._file.starts[index + 1]].tolist()
+        return [category_id for category_id in ids if category_id in self.cat2label]
+
+    def _labels(self, idx: int) -> List[int]:
+        return [self.cat2label[category_id] for category_id in self.get_cat_ids(idx)]
+
+    def _images_with_classes(self) -> np.ndarray:
+        """bool [I] for the images of the file: an annotation of one of the classes (crowds count, as in V2)."""
+        image = np.repeat(np.arange(len(self._file.image_ids)), np.diff(self._file.starts))
+        found = np.zeros(len(self._file.image_ids), dtype=bool)
+        found[image[np.isin(self._file.category_ids, self.cat_ids)]] = True
+        return found
+
+    def _filter_imgs(self, min_size: int = 32) -> List[int]:
+        """Places of the images to train on: at least `min_size` pixels on both sides, and with the classes."""
+        large = self._file.sizes.min(axis=1) >= min_size
+        used = self._images_with_classes() if self.filter_empty_gt else np.ones(len(large), dtype=bool)
+        self.filter_counts = {
+            f'smaller than {min_size} pixels': int((~large & used).sum()),
+            'without an instance of the classes (filter_empty_gt)': int((~used).sum())
+        }
+        valid = np.flatnonzero(large & used).tolist()
+        self.img_ids = [self.img_ids[place] for place in valid]
+        return valid
+
+    def _set_group_flag(self) -> None:
+        sizes = self._file.sizes[[self._file.index_of(image_id) for image_id in self.img_ids]]
+        self.flag = (sizes[:, 0] > sizes[:, 1]).astype(np.uint8)
+
+    def _parse_ann_info(self, img_info: Dict[str, Any], ann_info: List[Dict[str, Any]]) -> Dict[str, Any]:
+        """V2's selection of the annotations of one image; the masks stay as they are in the file."""
+        boxes, labels, ignored, masks = [], [], [], []
+        for annotation in ann_info:
+            x1, y1, width, height = annotation['bbox']
+            if annotation['ignore'] or not self._is_inside(x1, y1, width, height, img_info):
+                continue
+            if annotation['area'] <= 0 or width < 1 or height < 1 or annotation['category_id'] not in self.cat2label:
+                continue
+            box = [x1, y1, x1 + width, y1 + height]
+            if annotation['iscrowd']:
+                ignored.append(box)
+            else:
+                boxes.append(box)
+                labels.append(self.cat2label[annotation['category_id']])
+                masks.append(annotation['segmentation'])
+        return dict(
+            bboxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            labels=np.array(labels, dtype=np.int64),
+            bboxes_ignore=np.array(ignored, dtype=np.float32).reshape(-1, 4),
+            masks=masks,
+            seg_map=self._seg_map(img_info))
+
+    def _is_inside(self, x1: float, y1: float, width: float, height: float, img_info: Dict[str, Any]) -> bool:
+        """Whether the box covers some of the image."""
+        return (max(0, min(x1 + width, img_info['width']) - max(x1, 0)) *
+                max(0, min(y1 + height, img_info['height']) - max(y1, 0))) != 0
+
+    def _seg_map(self, img_info: Dict[str, Any]) -> str:
+        return img_info['filename'].rsplit('.', 1)[0] + self.seg_suffix
+
+    # Evaluation
+    def results2json(self, results: List[Any], outfile_prefix: str) -> Dict[str, str]:
+        """Write V2's result files `<prefix>.bbox.json`, `.segm.json` or `.proposal.json`; returns kind -> path."""
+        records = self._records(results)
+        files = {}
+        for kind, items in records.items():
+            path = f'{outfile_prefix}.{kind}.json'
+            if kind == 'proposal' and 'bbox' in records:  # the same boxes
+                path = f'{outfile_prefix}.bbox.json'
+            else:
+                with open(path, 'w') as file:
+                    json.dump(items, file)
+            files[kind] = path
+        return files
+
+    def format_results(self,
+                       results: List[Any],
+                       jsonfile_prefix: Optional[str] = None) -> Tuple[Dict[str, str], Optional[Any]]:
+        """Write V2's json files to `jsonfile_prefix`, or to a temporary folder; returns the files and that folder."""
+        self._check_results(results)
+        folder = None
+        if jsonfile_prefix is None:
+            folder = tempfile.TemporaryDirectory()
+            jsonfile_prefix = osp.join(folder.name, 'results')
+        return self.results2json(results, jsonfile_prefix), folder
+
+    def evaluate(self,
+                 results: List[Any],
+                 metric: Union[str, List[str]] = 'bbox',
+                 logger: Any = None,
+                 jsonfile_prefix: Optional[str] = None,
+                 classwise: bool = False,
+                 proposal_nums: Sequence[int] = (100, 300, 1000),
+                 iou_thrs: Union[float, Sequence[float], None] = None,
+                 metric_items: Union[str, List[str], None] = None) -> Dict[str, Any]:
+        """COCO's metrics of the results of all images, in the order of the dataset.
+
+        Args:
+            results: an image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score in original pixels), with masks a
+                tuple (boxes, masks), masks being a list over classes of lists of run lengths or bitmaps [H, W];
+                for proposals one array [n, 5].
+            metric: some of 'bbox', 'segm', 'proposal', 'proposal_fast'.
+            logger: a logger, its name, None for print, 'silent'.
+            jsonfile_prefix: where to write V2's result files; nothing is written without it.
+            classwise: also show the AP of every class.
+            proposal_nums: numbers of detections an image; the first is that of AP, as in V2.
+            iou_thrs: IoU thresholds, 0.5 to 0.95 in steps of 0.05 by default.
+            metric_items: which of COCO's numbers to return.
+
+        Returns V2's keys (`bbox_mAP`, `bbox_mAP_50`, ..., `bbox_mAP_copypaste`) rounded to four decimals.
+        """
+        metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
+        for name in metrics:
+            if name not in ALLOWED_METRICS:
+                raise KeyError(f'metric {name!r} is not supported by {type(self).__name__}; '
+                               f'there are {", ".join(ALLOWED_METRICS)}')
+        self._check_results(results)
+        if jsonfile_prefix is not None:
+            self.results2json(results, jsonfile_prefix)
+        return evaluate_det_segm(
+            self._ground_truth(),
+            self._records(results),
+            results,
+            metrics,
+            class_names=list(self.CLASSES),
+            logger=logger,
+            classwise=classwise,
+            proposal_nums=proposal_nums,
+            iou_thrs=iou_thrs,
+            metric_items=metric_items)
+
+    def _check_results(self, results: List[Any]) -> None:
+        if not isinstance(results, list) or len(results) != len(self):
+            count = f'{len(results)} results' if isinstance(results, list) else f'a {type(results).__name__}'
+            raise ValueError(f'{count} for the {len(self)} images of {self.ann_file}; they have to be a list with one '
+                             f'entry an image, in the order of the dataset')
+
+    def _records(self, results: List[Any]) -> 'OrderedDict[str, List[Dict]]':
+        return results_to_records(results, self.img_ids, self.cat_ids)
+
+    def _ground_truth(self) -> CocoGroundTruth:
+        """The truth of the images of this dataset, from the file it was read from."""
+        file = self._file
+        indices = [file.index_of(image_id) for image_id in self.img_ids]
+        rows = np.concatenate([np.arange(file.starts[i], file.starts[i + 1]) for i in indices] or [np.zeros(0)])
+        rows = rows.astype(np.int64)
+        counts = [int(file.starts[i + 1] - file.starts[i]) for i in indices]
+        return CocoGroundTruth(
+            image_ids=list(self.img_ids),
+            sizes=file.sizes[indices],
+            category_ids=list(self.cat_ids),
+            image_of_annotation=np.repeat(np.arange(len(indices)), counts),
+            boxes=file.boxes[rows],
+            areas=file.areas[rows],
+            categories=file.category_ids[rows],
+            crowd=file.crowd[rows],
+            ignore=file.ignore[rows],
+            segmentation=lambda place: file.segmentations[int(rows[place])])

@@ -1,0 +1,253 @@
+"""The base of all detection datasets: V2's CustomDataset."""
+import json
+import logging
+import os.path as osp
+import pickle
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from mmdet_ft.datasets.pipelines.compose import Compose
+from mmdet_ft.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CustomDataset:
+    """Images with boxes, read from V2's middle format; the base class of the others.
+
+    The annotation file (json or pickle) holds a list with one dict an image: `filename`, `width`, `height` and `ann`,
+    a dict of `bboxes` [n, 4] (x1 y1 x2 y2), `labels` [n], and optionally `bboxes_ignore` [k, 4], `labels_ignore` [k].
+
+    Args:
+        ann_file: annotation file.
+        pipeline: transforms, dicts or callables.
+        classes: class names (list or tuple), or a text file with one name a line; default: the class's CLASSES.
+        data_root: folder that relative `ann_file`, `img_prefix`, `seg_prefix`, `proposal_file` start from.
+        img_prefix, seg_prefix: folders of images and of semantic segmentation maps.
+        seg_suffix: ending of the segmentation maps' file names.
+        proposal_file: precomputed proposals, one array [n, 4 or 5] an image (pickle).
+        test_mode: annotations are not put into samples, and no image is filtered out.
+        filter_empty_gt: in training, leave out images without a box of the classes.
+        file_client_args: V2's storage backend; 'disk' or what mmengine.fileio offers.
+
+    Raises FileNotFoundError for a missing annotation file, ValueError when training is left without an image.
+    """
+
+    CLASSES: Optional[Sequence[str]] = None
+    PALETTE: Optional[List[Tuple[int, int, int]]] = None
+
+    def __init__(self,
+                 ann_file: str,
+                 pipeline: Sequence[Any],
+                 classes: Union[str, Sequence[str], None] = None,
+                 data_root: Optional[str] = None,
+                 img_prefix: Optional[str] = '',
+                 seg_prefix: Optional[str] = None,
+                 seg_suffix: str = '.png',
+                 proposal_file: Optional[str] = None,
+                 test_mode: bool = False,
+                 filter_empty_gt: bool = True,
+                 file_client_args: Dict[str, Any] = dict(backend='disk')):
+        self.data_root = data_root
+        self.ann_file = self._under_root(ann_file)
+        self.img_prefix = self._under_root(img_prefix)
+        self.seg_prefix = self._under_root(seg_prefix)
+        self.proposal_file = self._under_root(proposal_file)
+        self.seg_suffix = seg_suffix
+        self.test_mode = test_mode
+        self.filter_empty_gt = filter_empty_gt
+        self.file_client_args = dict(file_client_args)
+        self.CLASSES = self.get_classes(classes)
+        self._classes_given = classes is not None
+
+        self.data_infos: Sequence[Dict[str, Any]] = self.load_annotations(self._local(self.ann_file, 'ann_file'))
+        self.proposals = None
+        if self.proposal_file is not None:
+            self.proposals = self.load_proposals(self._local(self.proposal_file, 'proposal_file'))
+        self.filter_counts: Dict[str, int] = {}  # reason -> images left out; filled by _filter_imgs
+        if not test_mode:
+            self._apply_filter()
+        self._set_group_flag()
+        self.pipeline = Compose(pipeline)
+
+    def _under_root(self, path: Optional[str]) -> Optional[str]:
+        if path is None or self.data_root is None or osp.isabs(path):
+            return path
+        return osp.join(self.data_root, path)
+
+    def _local(self, path: str, key: str) -> str:
+        """A path that can be opened here; fetched first when the files are on another kind of storage."""
+        if self.file_client_args.get('backend', 'disk') != 'disk':
+            from mmengine.fileio import FileClient
+            with FileClient(**self.file_client_args).get_local_path(path) as local:
+                return str(local)
+        if not osp.isfile(path):
+            root = f" (data_root is {self.data_root!r})" if self.data_root is not None else ''
+            raise FileNotFoundError(f'{type(self).__name__}: {key} {path!r} is not there{root}; '
+                                    f'correct the path in data.train, data.val or data.test of the config')
+        return path
+
+    def _apply_filter(self) -> None:
+        num_images = len(self.data_infos)
+        valid = self._filter_imgs()
+        infos = self.data_infos
+        self.data_infos = infos.take(valid) if hasattr(infos, 'take') else [infos[i] for i in valid]
+        if self.proposals is not None:
+            self.proposals = [self.proposals[i] for i in valid]
+        removed = ', '.join(f'{count} {reason}' for reason, count in self.filter_counts.items() if count)
+        if not valid:
+            hint = 'the file lists no image'
+            if num_images:
+                hint = (f'of its {num_images} images all are left out: {removed}. Check `classes` against the file '
+                        f'({self._describe_classes()}), or set filter_empty_gt=False to train on images without boxes')
+            raise ValueError(f'{type(self).__name__}: no image to train on in {self.ann_file!r}: {hint}')
+        if removed:
+            logging.getLogger('mmdet_ft').info(
+                f'{type(self).__name__} {self.ann_file}: {len(valid)} of {num_images} images are used for training; '
+                f'left out: {removed}')
+
+    def _describe_classes(self) -> str:
+        names = list(self.CLASSES or [])
+        return ', '.join(map(str, names[:10])) + (f', ... {len(names)} in all' if len(names) > 10 else '')
+
+    def __len__(self) -> int:
+        return len(self.data_infos)
+
+    def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
+        """One dict an image from the annotation file; at least filename, width, height."""
+        with open(ann_file, 'rb') as file:
+            infos = json.load(file) if ann_file.endswith('.json') else pickle.load(file)
+        if not isinstance(infos, list):
+            raise ValueError(f'{ann_file}: CustomDataset expects a list with one dict an image, found a '
+                             f'{type(infos).__name__}; a COCO json is read by type=\'CocoDataset\'')
+        for info in infos:
+            for key, dtype, width in (('bboxes', np.float32, 4), ('labels', np.int64, None),
+                                      ('bboxes_ignore', np.float32, 4), ('labels_ignore', np.int64, None)):
+                if key in info.get('ann', {}):
+                    value = np.asarray(info['ann'][key], dtype=dtype)
+                    info['ann'][key] = value.reshape(-1, width) if width else value.reshape(-1)
+        return infos
+
+    def load_proposals(self, proposal_file: str) -> List[np.ndarray]:
+        with open(proposal_file, 'rb') as file:
+            return pickle.load(file)
+
+    def get_ann_info(self, idx: int) -> Dict[str, Any]:
+        """What is known about sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any."""
+        return self.data_infos[idx]['ann']
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        """The categories of the boxes of sample `idx`, one entry a box."""
+        return np.asarray(self.data_infos[idx]['ann']['labels']).astype(int).tolist()
+
+    def pre_pipeline(self, results: Dict[str, Any]) -> None:
+        """Add what every pipeline starts from; `ann_file` is there for messages."""
+        results['img_prefix'] = self.img_prefix
+        results['seg_prefix'] = self.seg_prefix
+        results['proposal_file'] = self.proposal_file
+        results['ann_file'] = self.ann_file
+        results['bbox_fields'] = []
+        results['mask_fields'] = []
+        results['seg_fields'] = []
+
+    def _filter_imgs(self, min_size: int = 32) -> List[int]:
+        """Places of the images to train on: those with both sides of `min_size` pixels or more, and boxes."""
+        valid, small, empty = [], 0, 0
+        for place, info in enumerate(self.data_infos):
+            if min(info['width'], info['height']) < min_size:
+                small += 1
+            elif self.filter_empty_gt and 'ann' in info and not len(info['ann']['labels']):
+                empty += 1
+            else:
+                valid.append(place)
+        self.filter_counts = {f'smaller than {min_size} pixels': small, 'without a box (filter_empty_gt)': empty}
+        return valid
+
+    def _set_group_flag(self) -> None:
+        """Group 1 for images wider than high, 0 for the others: batches are drawn from one group."""
+        self.flag = np.zeros(len(self), dtype=np.uint8)
+        for place, info in enumerate(self.data_infos):
+            if info.get('width', 1) / info.get('height', 1) > 1:
+                self.flag[place] = 1
+
+    def _rand_another(self, idx: int) -> int:
+        return int(np.random.choice(np.flatnonzero(self.flag == self.flag[idx])))
+
+    def __getitem__(self, idx: int) -> Dict[str, Any]:
+        """The sample at place `idx`; in training another of its group while the pipeline gives None."""
+        idx = int(idx)
+        if self.test_mode:
+            return self.prepare_test_img(idx)
+        for _ in range(1000):
+            data = self.prepare_train_img(idx)
+            if data is not None:
+                return data
+            idx = self._rand_another(idx)
+        raise RuntimeError(f'{type(self).__name__}: the pipeline gave None for 1000 images in a row; a transform '
+                           f'rejects everything (a crop or a filter that finds no box?)')
+
+    def _raw(self, idx: int) -> Dict[str, Any]:
+        results = dict(img_info=self.data_infos[idx])
+        if self.proposals is not None:
+            results['proposals'] = self.proposals[idx]
+        self.pre_pipeline(results)
+        return results
+
+    def prepare_train_img(self, idx: int) -> Optional[Dict[str, Any]]:
+        """Sample `idx` with its annotations through the pipeline; None when a transform rejects it."""
+        results = self._raw(idx)
+        results['ann_info'] = self.get_ann_info(idx)
+        return self.pipeline(results)
+
+    def prepare_test_img(self, idx: int) -> Dict[str, Any]:
+        """Sample `idx` without its annotations through the pipeline."""
+        return self.pipeline(self._raw(idx))
+
+    @classmethod
+    def get_classes(cls, classes: Union[str, Sequence[str], None] = None) -> Optional[Sequence[str]]:
+        """The class names: given, read from a file of one name a line, or the class's own."""
+        if classes is None:
+            return cls.CLASSES
+        if isinstance(classes, str):
+            if not osp.isfile(classes):
+                raise FileNotFoundError(f'classes={classes!r} is taken as a text file with one name a line, and there '
+                                        f'is none; for a single class write classes=({classes!r}, )')
+            with open(classes, encoding='utf-8') as file:
+                return [line.rstrip('\n\r') for line in file if line.strip()]
+        if not isinstance(classes, (tuple, list)):
+            raise ValueError(f'classes is a list or tuple of names, or a text file; found a {type(classes).__name__}')
+        double = sorted({name for name in classes if list(classes).count(name) > 1})
+        if double:
+            raise ValueError(f'classes names {", ".join(map(repr, double))} twice')
+        return classes
+
+    def get_cat2imgs(self) -> Dict[int, List[int]]:
+        """For each label the places of the images that show it."""
+        if self.CLASSES is None:
+            raise ValueError('get_cat2imgs needs CLASSES; give classes=(...) to the dataset')
+        places: Dict[int, List[int]] = {label: [] for label in range(len(self.CLASSES))}
+        for place in range(len(self)):
+            for label in sorted(set(self._labels(place))):
+                places[label].append(place)
+        return places
+
+    def _labels(self, idx: int) -> List[int]:
+        return self.get_cat_ids(idx)
+
+    def format_results(self, results: List[Any], jsonfile_prefix: Optional[str] = None):
+        """Write results to files in the dataset's own form; nothing here."""
+
+    def evaluate(self,
+                 results: List[Any],
+                 metric: Union[str, List[str]] = 'mAP',
+                 logger: Any = None,
+                 proposal_nums: Sequence[int] = (100, 300, 1000),
+                 iou_thr: Union[float, List[float]] = 0.5,
+                 scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, float]:
+        raise NotImplementedError(f'{type(self).__name__} has no evaluation of its own yet; use a COCO json with '
+                                  f'type=\'CocoDataset\'')
+
+    def __repr__(self) -> str:
+        kind = 'Test' if self.test_mode else 'Train'
+        return (f'{type(self).__name__} {kind} dataset with number of images {len(self)}, '
+                f'ann_file={self.ann_file!r}, classes: {self._describe_classes()}')

@@ -1,0 +1,320 @@
+"""From datasets to batches: collate, seeding, workers."""
+import platform
+import random
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
+                                        InfiniteBatchSampler, InfiniteGroupBatchSampler, Place, rank_and_world)
+from mmdet_ft.structures import Batch, GroundTruth, Masks
+
+SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
+KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels', 'gt_bboxes_ignore', 'gt_masks')
+
+
+def collate(samples: List[Dict[str, Any]]) -> Union[Batch, Tuple[Batch, ...]]:
+    """One batch of the samples that Collect made.
+
+    Training samples (with gt_bboxes) give a Batch with ground truth. Test samples give a tuple of Batches, one a view
+    of MultiScaleFlipAug (a single one for a pipeline without it), without ground truth.
+
+    Raises ValueError for a key that has no place in a Batch.
+    """
+    first = samples[0]
+    unknown = [key for key in first if key not in KNOWN_KEYS]
+    if unknown:
+        raise ValueError(f'Collect gives {", ".join(unknown)}, which no model here takes; keys of a batch are '
+                         f'{", ".join(KNOWN_KEYS)}')
+    if isinstance(first['img'], (list, tuple)):
+        views = len(first['img'])
+        return tuple(_batch([{key: value[view] for key, value in sample.items()} for sample in samples])
+                     for view in range(views))
+    if 'gt_bboxes' in first:
+        return _batch(samples, _ground_truth(samples))
+    return (_batch(samples), )
+
+
+def _batch(samples: List[Dict[str, Any]], gt: Optional[GroundTruth] = None) -> Batch:
+    metas = [sample['img_metas'] for sample in samples]
+    deferred = [sample['img'].dtype == torch.uint8 and 'img_mean' in sample for sample in samples]
+    mean = std = None
+    if all(deferred):
+        mean = torch.stack([sample['img_mean'] for sample in samples])
+        std = torch.stack([sample['img_std'] for sample in samples])
+    elif any(deferred):  # a transform that changes the type of some images only
+        samples = [_normalized(sample) if late else sample for sample, late in zip(samples, deferred)]
+    scale = [np.broadcast_to(np.asarray(meta.get('scale_factor', 1.0), dtype=np.float32), 4) for meta in metas]
+    return Batch(
+        images=_stack_images([sample['img'] for sample in samples], metas[0].get('img_pad_val', 0)),
+        sizes=torch.tensor([meta['img_shape'][:2] for meta in metas], dtype=torch.float32),
+        pad_sizes=torch.tensor([meta.get('pad_shape', meta['img_shape'])[:2] for meta in metas], dtype=torch.float32),
+        scale_factors=torch.from_numpy(np.stack(scale)),
+        metas=metas,
+        mean=mean,
+        std=std,
+        gt=gt)
+
+
+def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
+    """The deferred normalisation done on the host, padding zero."""
+    mean, std = sample['img_mean'][:, None, None], sample['img_std'][:, None, None]
+    img = (sample['img'].float() - mean) / std
+    height, width = sample['img_metas']['img_shape'][:2]
+    img[:, height:] = 0
+    img[:, :, width:] = 0
+    return {**sample, 'img': img}
+
+
+def _shared_empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor to fill; in a worker in shared memory at once, which saves the copy on its way to the main process."""
+    number = int(np.prod(shape))
+    if get_worker_info() is None or not number:
+        return torch.empty(*shape, dtype=dtype)
+    prototype = torch.empty(0, dtype=dtype)
+    return prototype.new(prototype._typed_storage()._new_shared(number)).view(*shape)  # as torch's default_collate
+
+
+def _stack_images(images: List[Tensor], pad_value: float) -> Tensor:
+    """Images [C, h, w] in one tensor [B, C, H, W], padded at the right and bottom."""
+    height, width = max(img.shape[1] for img in images), max(img.shape[2] for img in images)
+    stacked = _shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
+    for target, img in zip(stacked, images):
+        target[:, img.shape[1]:] = pad_value
+        target[:, :img.shape[1], img.shape[2]:] = pad_value
+        target[:, :img.shape[1], :img.shape[2]] = img
+    return stacked
+
+
+def round_up(number: int, multiple: int = SLOTS) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _slots(boxes: List[Tensor], slots: int) -> Tuple[Tensor, Tensor]:
+    """Boxes [B, slots, 4] and which are real [B, slots]; padding is a unit box."""
+    padded = torch.zeros(len(boxes), slots, 4)
+    padded[..., 2:] = 1
+    valid = torch.zeros(len(boxes), slots, dtype=torch.bool)
+    for row, real, box in zip(padded, valid, boxes):
+        row[:len(box)] = box
+        real[:len(box)] = True
+    return padded, valid
+
+
+def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
+    boxes = [sample['gt_bboxes'] for sample in samples]
+    slots = max(SLOTS, round_up(max(len(box) for box in boxes)))
+    padded, valid = _slots(boxes, slots)
+    labels = torch.zeros(len(samples), slots, dtype=torch.int64)
+    for row, sample in zip(labels, samples):
+        if 'gt_labels' in sample:
+            row[:len(sample['gt_labels'])] = sample['gt_labels']
+    ignored = [sample.get('gt_bboxes_ignore', torch.zeros(0, 4)) for sample in samples]
+    ignore, ignore_valid = _slots(ignored, round_up(max(len(box) for box in ignored)))
+    masks = _masks([sample['gt_masks'] for sample in samples], slots) if 'gt_masks' in samples[0] else None
+    return GroundTruth(padded, labels, valid, ignore, ignore_valid, masks)
+
+
+class _Crop(NamedTuple):
+    pixels: np.ndarray  # [h, w]
+    place: Tuple[int, int]  # of the pixels in the crop with margin, x y
+    rect: Tuple[int, int, int, int]  # x0 y0 w h with margin
+
+
+def _with_margin(pixels: np.ndarray, corner: Tuple[int, int], height: int, width: int) -> _Crop:
+    """A crop with one empty pixel around it where the image goes on; an object without pixels has one empty pixel."""
+    if not pixels.size:
+        return _Crop(np.zeros((1, 1), dtype=np.uint8), (0, 0), (0, 0, 1, 1))
+    (x0, y0), (h, w) = corner, pixels.shape
+    left, top = max(x0 - 1, 0), max(y0 - 1, 0)
+    right, bottom = min(x0 + w + 1, width), min(y0 + h + 1, height)
+    return _Crop(pixels, (x0 - left, y0 - top), (left, top, right - left, bottom - top))
+
+
+def _masks(all_masks: List[Any], slots: int) -> Masks:
+    """The masks of a batch, cropped to their objects; polygons are drawn here."""
+    rect = torch.zeros(len(all_masks), slots, 4, dtype=torch.int64)
+    offset = torch.zeros(len(all_masks), slots, dtype=torch.int64)
+    crops = []
+    for row, masks in zip(rect, all_masks):
+        masks = masks.to_bitmap()
+        found = [
+            _with_margin(pixels, corner, masks.height, masks.width)
+            for pixels, corner in zip(masks.crops, masks.corners)
+        ]
+        if found:
+            row[:len(found)] = torch.tensor([crop.rect for crop in found])
+        crops.append(found)
+    sizes = rect[..., 2] * rect[..., 3]
+    ends = sizes.flatten().cumsum(0).view_as(sizes)
+    offset = ends - sizes
+    data = _shared_empty((int(ends[-1, -1]), ), torch.uint8).zero_()
+    flat = data.numpy()
+    for starts, found in zip(offset.tolist(), crops):
+        for start, crop in zip(starts, found):
+            x, y = crop.place
+            _, _, w, h = crop.rect
+            target = flat[start:start + w * h].reshape(h, w)
+            target[y:y + crop.pixels.shape[0], x:x + crop.pixels.shape[1]] = crop.pixels
+    largest = rect[..., 2:].amax(dim=(0, 1)).tolist()
+    return Masks(data, offset, rect, (largest[1], largest[0]))
+
+
+def seed_place(seed: int, epoch: int, index: int) -> None:
+    """Seed random, numpy and torch (CPU) from where a sample stands, and nothing else."""
+    words = np.random.SeedSequence([seed, epoch, index]).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    # the CPU generator alone: torch.manual_seed would queue a call for CUDA at every sample
+    torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
+
+
+class SeededDataset:
+    """A dataset whose sample i of epoch e is drawn after seeding from (seed, e, i); else it is the dataset itself.
+
+    In the main process the random states are put back afterwards, so that loading there changes no other draw.
+    """
+
+    def __init__(self, dataset: Any, seed: int):
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: int) -> Any:
+        epoch = place.epoch if isinstance(place, Place) else 0
+        if get_worker_info() is not None:
+            seed_place(self.seed, epoch, int(place))
+            return self.dataset[int(place)]
+        states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+        try:
+            seed_place(self.seed, epoch, int(place))
+            return self.dataset[int(place)]
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.default_generator.set_state(states[2])
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'dataset':  # while unpickling
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+def init_worker(worker_id: int) -> None:
+    """One thread a worker: OpenCV and torch would start as many as there are cores in each of them."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class _Pinnable:
+    """A batch on its way through the loader's pinning thread, which would turn the tuples of the metas into lists."""
+
+    def __init__(self, batch: Any):
+        self.batch = batch
+
+    def pin_memory(self) -> Any:
+        return _pinned(self.batch)
+
+
+def _pinned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.pin_memory()
+    if isinstance(value, tuple) and hasattr(value, '_fields'):
+        return type(value)(*(_pinned(field) for field in value))
+    if isinstance(value, tuple):
+        return tuple(_pinned(item) for item in value)
+    return value
+
+
+def collate_pinnable(samples: List[Dict[str, Any]]) -> _Pinnable:
+    return _Pinnable(collate(samples))
+
+
+def build_dataloader(dataset: Any,
+                     samples_per_gpu: int,
+                     workers_per_gpu: int,
+                     num_gpus: int = 1,
+                     dist: bool = True,
+                     shuffle: bool = True,
+                     seed: Optional[int] = None,
+                     runner_type: str = 'EpochBasedRunner',
+                     persistent_workers: bool = True,
+                     class_aware_sampler: Optional[Dict[str, Any]] = None,
+                     pin_memory: Optional[bool] = None,
+                     prefetch_factor: Optional[int] = None,
+                     drop_last: bool = False,
+                     timeout: float = 0,
+                     multiprocessing_context: Optional[str] = None) -> DataLoader:
+    """The loader of this process; iterating gives what `collate` makes.
+
+    Args:
+        samples_per_gpu, workers_per_gpu: batch size and worker processes; times `num_gpus` when `dist` is False.
+        dist: this process takes its rank's share; without a process group that is everything.
+        shuffle: batches of one aspect group in random order; False keeps the dataset's order.
+        seed: order and random transforms are functions of (seed, epoch, index); None draws one (0 with several
+            processes, which have to agree).
+        runner_type: 'IterBasedRunner' gives batches without end.
+        persistent_workers: keep workers from epoch to epoch (V2's default is False, which costs seconds an epoch).
+        class_aware_sampler: not supported.
+        pin_memory: default: where CUDA is.
+        prefetch_factor, drop_last, timeout, multiprocessing_context: as torch's DataLoader.
+
+    Tell the epoch by `loader.sampler.set_epoch(epoch)` before each iteration. `loader.dataset` gives every attribute of
+    the dataset; the object itself is `loader.dataset.dataset`.
+    """
+    if class_aware_sampler is not None:
+        raise ValueError('class_aware_sampler is not supported; wrap the dataset in ClassBalancedDataset instead')
+    if not len(dataset):
+        raise ValueError(f'the dataset is empty: {dataset!r}')
+    rank, world_size = rank_and_world()
+    if not dist:
+        rank, world_size = 0, 1
+    batch_size = samples_per_gpu * (1 if dist else num_gpus)
+    num_workers = workers_per_gpu * (1 if dist else num_gpus)
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0]) if rank_and_world()[1] == 1 else 0
+    pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+    options: Dict[str, Any] = {}
+    if runner_type == 'IterBasedRunner':
+        kind = InfiniteGroupBatchSampler if shuffle else InfiniteBatchSampler
+        options['batch_sampler'] = kind(dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle)
+    else:
+        options.update(batch_size=batch_size, drop_last=drop_last)
+        if not shuffle:
+            options['sampler'] = DistributedSampler(dataset, world_size, rank, shuffle=False, seed=seed)
+        elif world_size > 1:
+            options['sampler'] = DistributedGroupSampler(dataset, batch_size, world_size, rank, seed=seed)
+        else:
+            options['sampler'] = GroupSampler(dataset, batch_size, seed=seed)
+    if num_workers:
+        raise_open_file_limit()
+        options.update(
+            persistent_workers=persistent_workers,
+            prefetch_factor=prefetch_factor or 2,
+            worker_init_fn=init_worker,
+            multiprocessing_context=multiprocessing_context)
+    return DataLoader(
+        SeededDataset(dataset, seed),
+        num_workers=num_workers,
+        collate_fn=collate_pinnable if pin_memory else collate,
+        pin_memory=pin_memory,
+        timeout=timeout if num_workers else 0,
+        generator=torch.Generator(),  # starting an epoch draws a number, which must not come out of anyone's sequence
+        **options)
+
+
+def raise_open_file_limit(wanted: int = 4096) -> None:
+    """Let this process open as many files as tensors in flight need: each one in shared memory is a file."""
+    if platform.system() == 'Windows':
+        return
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == unlimited else min(wanted, hard), hard))

@@ -1,0 +1,350 @@
+"""Instance masks of one image on their way through the pipeline: bitmaps and polygons, with V2's methods.
+
+Bitmaps are kept as one crop per instance (its pixels inside its box, and where the box lies), so that the ordinary
+path never makes an array of instances x height x width. Everything gives the pixels that the same step on
+full bitmaps would give.
+"""
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+import mmcv
+import numpy as np
+import pycocotools.mask as mask_api
+import torch
+from torch import Tensor
+
+DIRECTIONS = ('horizontal', 'vertical', 'diagonal')
+
+
+class BitmapMasks:
+    """Masks of N instances as bitmaps (V2's class of this name).
+
+    Args:
+        masks: full bitmaps, an array [N, H, W] or a list of N arrays [H, W]; 0 is outside.
+        height, width: size of the bitmaps in pixels.
+
+    `crops` and `corners` are the inner form: crop i covers `crops[i].shape` pixels from `corners[i]` = (x0, y0),
+    everything else is 0. The attribute `masks` and iteration build full bitmaps; use them for looking, not in a loop.
+    """
+
+    def __init__(self, masks: Union[np.ndarray, Sequence[np.ndarray]], height: int, width: int):
+        self.height, self.width = int(height), int(width)
+        self.crops: List[np.ndarray] = []
+        self.corners: List[Tuple[int, int]] = []
+        for mask in masks:
+            if mask.shape != (self.height, self.width):
+                raise ValueError(f'a mask of shape {mask.shape} does not fit the image size '
+                                 f'({self.height}, {self.width}) (height, width)')
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            x0, y0, x1, y1 = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else (0, 0, 0, 0)
+            self.crops.append(mask[y0:y1, x0:x1])
+            self.corners.append((int(x0), int(y0)))
+
+    @classmethod
+    def from_crops(cls, crops: List[np.ndarray], corners: List[Tuple[int, int]], height: int,
+                   width: int) -> 'BitmapMasks':
+        """Masks from crops that lie inside the image; the arrays are not copied."""
+        self = cls.__new__(cls)
+        self.crops, self.corners = crops, corners
+        self.height, self.width = int(height), int(width)
+        return self
+
+    @property
+    def masks(self) -> np.ndarray:
+        """Full bitmaps [N, H, W], built anew at each access."""
+        dtype = self.crops[0].dtype if self.crops else np.uint8
+        full = np.zeros((len(self), self.height, self.width), dtype=dtype)
+        for bitmap, crop, (x0, y0) in zip(full, self.crops, self.corners):
+            bitmap[y0:y0 + crop.shape[0], x0:x0 + crop.shape[1]] = crop
+        return full
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index].masks[0] for index in range(len(self)))
+
+    def __getitem__(self, index) -> 'BitmapMasks':
+        """Some of the masks, by an integer, a slice, or an array of integers or booleans; always a BitmapMasks."""
+        places = np.atleast_1d(np.arange(len(self))[index]).tolist()
+        return BitmapMasks.from_crops([self.crops[i] for i in places], [self.corners[i] for i in places], self.height,
+                                      self.width)
+
+    def __repr__(self) -> str:
+        return f'BitmapMasks(num_masks={len(self)}, height={self.height}, width={self.width})'
+
+    def rescale(self, scale: Union[float, int, Tuple[int, int]], interpolation: str = 'nearest') -> 'BitmapMasks':
+        """Resize by a factor, or as large as fits into `scale`, keeping the aspect ratio."""
+        width, height = mmcv.rescale_size((self.width, self.height), scale)
+        return self.resize((height, width), interpolation)
+
+    def resize(self, out_shape: Tuple[int, int], interpolation: str = 'nearest') -> 'BitmapMasks':
+        """Resize to `out_shape` = (height, width), with the pixels of cv2.resize on the full bitmap."""
+        height, width = (int(size) for size in out_shape)
+        if interpolation != 'nearest':
+            resized = [mmcv.imresize(mask, (width, height), interpolation=interpolation) for mask in self]
+            return BitmapMasks(resized, height, width)
+        source_x, source_y = nearest_source(self.width, width), nearest_source(self.height, height)
+        crops, corners = [], []
+        for crop, (x0, y0) in zip(self.crops, self.corners):
+            # sources never decrease, so the pixels taken from the crop are one range
+            left, right = np.searchsorted(source_x, (x0, x0 + crop.shape[1]))
+            top, bottom = np.searchsorted(source_y, (y0, y0 + crop.shape[0]))
+            # rasterised crops are column-major: take single pixels along the short way first, then whole columns
+            columns = crop.T.take(source_y[top:bottom] - y0, axis=1)
+            crops.append(columns.take(source_x[left:right] - x0, axis=0).T)
+            corners.append((int(left), int(top)))
+        return BitmapMasks.from_crops(crops, corners, height, width)
+
+    def flip(self, flip_direction: str = 'horizontal') -> 'BitmapMasks':
+        """Mirror left-right (horizontal), top-bottom (vertical) or both (diagonal)."""
+        assert flip_direction in DIRECTIONS
+        crops, corners = [], []
+        for crop, (x0, y0) in zip(self.crops, self.corners):
+            if flip_direction != 'vertical':
+                crop, x0 = crop[:, ::-1], self.width - x0 - crop.shape[1]
+            if flip_direction != 'horizontal':
+                crop, y0 = crop[::-1], self.height - y0 - crop.shape[0]
+            crops.append(crop)
+            corners.append((x0, y0))
+        return BitmapMasks.from_crops(crops, corners, self.height, self.width)
+
+    def pad(self, out_shape: Tuple[int, int], pad_val: int = 0) -> 'BitmapMasks':
+        """Extend to the right and bottom, up to `out_shape` = (height, width); a smaller shape changes nothing."""
+        height, width = max(int(out_shape[0]), self.height), max(int(out_shape[1]), self.width)
+        if pad_val != 0:
+            padded = np.full((len(self), height, width), pad_val, dtype=np.uint8)
+            padded[:, :self.height, :self.width] = self.masks
+            return BitmapMasks(padded, height, width)
+        return BitmapMasks.from_crops(list(self.crops), list(self.corners), height, width)
+
+    def crop(self, bbox: np.ndarray) -> 'BitmapMasks':
+        """The part inside one box (x1, y1, x2, y2), integers, clipped to the image; at least one pixel."""
+        left, top, right, bottom = clipped_box(bbox, self.height, self.width)
+        crops, corners = [], []
+        for crop, (x0, y0) in zip(self.crops, self.corners):
+            x1, y1 = max(x0, left), max(y0, top)
+            inside = crop[y1 - y0:max(bottom - y0, 0), x1 - x0:max(right - x0, 0)]
+            crops.append(inside)
+            corners.append((x1 - left, y1 - top) if inside.size else (0, 0))
+        return BitmapMasks.from_crops(crops, corners, bottom - top, right - left)
+
+    def expand(self, expanded_h: int, expanded_w: int, top: int, left: int) -> 'BitmapMasks':
+        """Lay the bitmaps at (left, top) into larger empty ones."""
+        corners = [(x0 + int(left), y0 + int(top)) for x0, y0 in self.corners]
+        return BitmapMasks.from_crops(list(self.crops), corners, expanded_h, expanded_w)
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Pixels of each mask, [N]."""
+        return np.array([int(crop.sum()) for crop in self.crops], dtype=np.int64)
+
+    def to_ndarray(self) -> np.ndarray:
+        """Full bitmaps [N, H, W]."""
+        return self.masks
+
+    def to_tensor(self, dtype: torch.dtype, device) -> Tensor:
+        """Full bitmaps as a tensor [N, H, W]."""
+        return torch.tensor(self.masks, dtype=dtype, device=device)
+
+    def get_bboxes(self) -> np.ndarray:
+        """Tight boxes float32 [N, 4], x2 and y2 one past the last pixel; zeros for an empty mask."""
+        boxes = np.zeros((len(self), 4), dtype=np.float32)
+        for box, crop, (x0, y0) in zip(boxes, self.crops, self.corners):
+            columns, rows = np.flatnonzero(crop.any(axis=0)), np.flatnonzero(crop.any(axis=1))
+            if len(columns):
+                box[:] = x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1
+        return boxes
+
+    def to_bitmap(self) -> 'BitmapMasks':
+        return self
+
+
+class PolygonMasks:
+    """Masks of N instances as polygons (V2's class of this name).
+
+    Args:
+        masks: per instance a list of its parts, each an array (x0, y0, x1, y1, ...) in pixels.
+        height, width: size of the image in pixels.
+    """
+
+    def __init__(self, masks: List[List[np.ndarray]], height: int, width: int):
+        assert isinstance(masks, list)
+        self.masks = masks
+        self.height, self.width = int(height), int(width)
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __iter__(self) -> Iterator[List[np.ndarray]]:
+        return iter(self.masks)
+
+    def __getitem__(self, index) -> 'PolygonMasks':
+        """Some of the masks, by an integer, a slice, or an array of integers or booleans; always a PolygonMasks."""
+        places = np.atleast_1d(np.arange(len(self))[index]).tolist()
+        return PolygonMasks([self.masks[i] for i in places], self.height, self.width)
+
+    def __repr__(self) -> str:
+        return f'PolygonMasks(num_masks={len(self)}, height={self.height}, width={self.width})'
+
+    def _moved(self, scale: Sequence[float], shift: Sequence[float], height: int, width: int) -> 'PolygonMasks':
+        """Every point times `scale` plus `shift` (x, y), in an image of the given size."""
+        moved = []
+        for parts in self.masks:
+            moved.append([])
+            for part in parts:
+                part = part.copy()
+                part[0::2] = part[0::2] * scale[0] + shift[0]
+                part[1::2] = part[1::2] * scale[1] + shift[1]
+                moved[-1].append(part)
+        return PolygonMasks(moved, height, width)
+
+    def rescale(self, scale: Union[float, int, Tuple[int, int]], interpolation: Optional[str] = None) -> 'PolygonMasks':
+        """Resize by a factor, or as large as fits into `scale`, keeping the aspect ratio."""
+        width, height = mmcv.rescale_size((self.width, self.height), scale)
+        return self.resize((height, width))
+
+    def resize(self, out_shape: Tuple[int, int], interpolation: Optional[str] = None) -> 'PolygonMasks':
+        """Resize to `out_shape` = (height, width)."""
+        height, width = out_shape
+        return self._moved((width / self.width, height / self.height), (0, 0), height, width)
+
+    def flip(self, flip_direction: str = 'horizontal') -> 'PolygonMasks':
+        """Mirror left-right (horizontal), top-bottom (vertical) or both (diagonal)."""
+        assert flip_direction in DIRECTIONS
+        x, y = flip_direction != 'vertical', flip_direction != 'horizontal'
+        return self._moved((-1 if x else 1, -1 if y else 1), (self.width if x else 0, self.height if y else 0),
+                           self.height, self.width)
+
+    def pad(self, out_shape: Tuple[int, int], pad_val: int = 0) -> 'PolygonMasks':
+        """Polygons stay; only the image size changes."""
+        return PolygonMasks(self.masks, *out_shape[:2])
+
+    def crop(self, bbox: np.ndarray) -> 'PolygonMasks':
+        """Move the origin to one box (x1, y1, x2, y2) clipped to the image; rasterising cuts what sticks out."""
+        left, top, right, bottom = clipped_box(bbox, self.height, self.width)
+        return self._moved((1, 1), (-left, -top), bottom - top, right - left)
+
+    def expand(self, expanded_h: int, expanded_w: int, top: int, left: int) -> 'PolygonMasks':
+        """Lay the image at (left, top) into a larger one."""
+        return self._moved((1, 1), (left, top), expanded_h, expanded_w)
+
+    def to_bitmap(self) -> BitmapMasks:
+        """The masks drawn as bitmaps."""
+        runs = [polygon_runs(parts, self.height, self.width) for parts in self.masks]
+        return bitmaps_of_runs(runs, self.height, self.width)
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Sum of the areas of the parts in square pixels (shoelace formula), [N]."""
+        areas = [sum(_shoelace(part[0::2], part[1::2]) for part in parts) for parts in self.masks]
+        return np.asarray(areas, dtype=np.float64)
+
+    def to_ndarray(self) -> np.ndarray:
+        """Full bitmaps [N, H, W]."""
+        return self.to_bitmap().masks
+
+    def to_tensor(self, dtype: torch.dtype, device) -> Tensor:
+        """Full bitmaps as a tensor [N, H, W]."""
+        return torch.tensor(self.to_ndarray(), dtype=dtype, device=device)
+
+    def get_bboxes(self) -> np.ndarray:
+        """Boxes of the points, float32 [N, 4]; zeros for an instance without parts."""
+        boxes = np.zeros((len(self), 4), dtype=np.float32)
+        for box, parts in zip(boxes, self.masks):
+            if parts:
+                points = np.concatenate(parts).reshape(-1, 2)
+                box[:2], box[2:] = points.min(axis=0), points.max(axis=0)
+        return boxes
+
+
+def _shoelace(x: np.ndarray, y: np.ndarray) -> float:
+    return 0.5 * np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
+
+
+def clipped_box(bbox: np.ndarray, height: int, width: int) -> Tuple[int, int, int, int]:
+    """A box x1 y1 x2 y2 inside the image, as V2's crop clips it: at least one pixel wide and high."""
+    x = np.clip(bbox[0::2], 0, width)
+    y = np.clip(bbox[1::2], 0, height)
+    left, top = int(x[0]), int(y[0])
+    return left, top, left + int(max(x[1] - x[0], 1)), top + int(max(y[1] - y[0], 1))
+
+
+def nearest_source(source_size: int, size: int) -> np.ndarray:
+    """The source pixel of each of `size` pixels, int64: OpenCV's INTER_NEAREST, floor(i * 1 / (size / source_size)).
+
+    The two divisions are kept: their rounding decides ties, and masks have to match to the pixel.
+    """
+    step = 1 / (size / source_size)
+    return np.minimum(np.floor(np.arange(size) * step).astype(np.int64), source_size - 1)
+
+
+def polygon_runs(parts: Sequence[np.ndarray], height: int, width: int) -> Dict:
+    """COCO run lengths {'size', 'counts'} of one instance drawn by pycocotools; parts of under 3 points are left out."""
+    parts = [part for part in parts if len(part) >= 6 and len(part) % 2 == 0]
+    if not parts:
+        return mask_api.frPyObjects({'size': [height, width], 'counts': [height * width]}, height, width)
+    return mask_api.merge(mask_api.frPyObjects(parts, height, width))
+
+
+def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMasks:
+    """BitmapMasks of compressed run lengths, each decoded inside its own box.
+
+    Raises ValueError when the runs were written for another image size.
+    """
+    for run in runs:
+        if tuple(run['size']) != (height, width):
+            raise ValueError(f'run lengths of size {list(run["size"])} in an image of [height, width] '
+                             f'[{height}, {width}]')
+    crops, corners = [], []
+    for counts in _run_lengths([run['counts'] for run in runs]):
+        ends = counts.cumsum()
+        first, last = ends[0:-1:2], ends[1::2]  # runs of ones: first pixel, one past the last
+        if len(last) and (last == first).any():
+            keep = last > first
+            first, last = first[keep], last[keep]
+        if not len(last):
+            crops.append(np.zeros((0, 0), dtype=np.uint8))
+            corners.append((0, 0))
+            continue
+        (x_first, y_first), (x_last, y_last) = np.divmod(first, height), np.divmod(last - 1, height)
+        x0, x1 = int(x_first[0]), int(x_last[-1])
+        if (x_first == x_last).all():
+            y0, y1 = int(y_first.min()), int(y_last.max())
+        else:  # a run goes on in the next column, so it touches bottom and top
+            y0, y1 = 0, height - 1
+        crop_height = y1 - y0 + 1
+        bounds = np.empty(2 * len(first) + 2, dtype=np.int64)
+        bounds[0], bounds[-1] = 0, (x1 - x0 + 1) * crop_height
+        bounds[1:-1:2] = (x_first - x0) * crop_height + (y_first - y0)
+        bounds[2:-1:2] = (x_last - x0) * crop_height + (y_last - y0) + 1
+        values = np.zeros(len(bounds) - 1, dtype=np.uint8)
+        values[1::2] = 1
+        crops.append(values.repeat(np.diff(bounds)).reshape(x1 - x0 + 1, crop_height).T)
+        corners.append((x0, y0))
+    return BitmapMasks.from_crops(crops, corners, height, width)
+
+
+def _run_lengths(strings: Sequence[Union[bytes, str]]) -> Iterator[np.ndarray]:
+    """Counts (zeros, ones, zeros, ...) of COCO's compressed strings, int64, an even number of them.
+
+    A count is written in groups of 5 bits, the lowest first, bit 6 saying that more follow and bit 5 of the last one
+    being the sign; from the fourth count on it is the difference to the count two places before.
+    """
+    strings = [text.encode() if isinstance(text, str) else text for text in strings]
+    data = np.frombuffer(b''.join(strings), dtype=np.uint8).astype(np.int64) - 48
+    if not len(data):
+        return
+    ends = np.flatnonzero((data & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    place = np.arange(len(data)) - starts.repeat(lengths)
+    values = np.add.reduceat((data & 31) << 5 * place, starts)
+    values -= ((data[ends] & 16) != 0).astype(np.int64) << 5 * lengths
+    splits = np.searchsorted(ends, np.cumsum([len(text) for text in strings]) - 1) + 1
+    begin = 0
+    for end in splits.tolist():
+        counts = values[begin:end]
+        begin = end
+        counts[1::2] = counts[1::2].cumsum()
+        counts[2::2] = counts[2::2].cumsum()
+        yield np.append(counts, 0) if len(counts) % 2 else counts  # an empty last run of ones

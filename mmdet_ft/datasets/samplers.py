@@ -1,0 +1,221 @@
+"""Which samples, in which order: functions of (seed, epoch) alone, the same on every rank and after a restart."""
+import itertools
+import math
+from typing import Any, Iterator, List, Optional, Tuple
+
+import numpy as np
+import torch.distributed as torch_dist
+from torch.utils.data import Sampler
+
+from mmdet_ft.registry import SAMPLERS
+
+
+class Place(int):
+    """The index of a sample that also knows its epoch, so that a worker can seed itself from (seed, epoch, index)."""
+    epoch: int = 0
+
+    @classmethod
+    def of(cls, index: int, epoch: int) -> 'Place':
+        place = cls(index)
+        place.epoch = epoch
+        return place
+
+    def __reduce__(self) -> Tuple[Any, Tuple[int, int]]:
+        return Place.of, (int(self), self.epoch)
+
+
+def rank_and_world(rank: Optional[int] = None, world_size: Optional[int] = None) -> Tuple[int, int]:
+    """This process's place among all; what is given counts."""
+    ready = torch_dist.is_available() and torch_dist.is_initialized()
+    rank = (torch_dist.get_rank() if ready else 0) if rank is None else rank
+    world_size = (torch_dist.get_world_size() if ready else 1) if world_size is None else world_size
+    return rank, world_size
+
+
+def generator(seed: Optional[int], epoch: int) -> np.random.Generator:
+    """Random numbers of one epoch."""
+    return np.random.default_rng([seed or 0, epoch])
+
+
+def _group_flags(dataset: Any) -> np.ndarray:
+    if not hasattr(dataset, 'flag'):
+        raise ValueError(f'{type(dataset).__name__} has no `flag` (one group number an image), which grouping by aspect '
+                         f'ratio needs; set self.flag = np.zeros(len(self), dtype=np.uint8) to have one group')
+    return np.asarray(dataset.flag, dtype=np.int64)
+
+
+class _GroupedSampler(Sampler):
+    """Batches of one aspect group each, dealt to the ranks in turn.
+
+    Every group is shuffled and filled up with its own first images to full batches for all ranks, then the batches of
+    all groups are shuffled. Rank r takes the batches r, r + R, r + 2R ..., so the batches of one step lie side by
+    side in the order of the epoch.
+    """
+
+    def __init__(self, dataset: Any, samples_per_gpu: int, num_replicas: int, rank: int, seed: Optional[int]):
+        self.dataset = dataset
+        self.samples_per_gpu = samples_per_gpu
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.seed = seed
+        self.epoch = 0
+        self.flag = _group_flags(dataset)
+        self.group_sizes = np.bincount(self.flag)
+        step = samples_per_gpu * num_replicas
+        self.num_samples = sum(math.ceil(size / step) for size in self.group_sizes.tolist()) * samples_per_gpu
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[Place]:
+        rng = generator(self.seed, self.epoch)
+        step = self.samples_per_gpu * self.num_replicas
+        groups = []
+        for group, size in enumerate(self.group_sizes.tolist()):
+            if size:
+                indices = rng.permutation(np.flatnonzero(self.flag == group))
+                groups.append(np.resize(indices, math.ceil(size / step) * step))  # repeats from the front
+        batches = np.concatenate(groups).reshape(-1, self.samples_per_gpu)
+        batches = rng.permutation(batches)[self.rank::self.num_replicas]
+        return iter([Place.of(index, self.epoch) for index in batches.reshape(-1).tolist()])
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next iteration is; the order is a function of (seed, epoch)."""
+        self.epoch = epoch
+
+
+@SAMPLERS.register_module()
+class GroupSampler(_GroupedSampler):
+    """The epochs of a single process: every image once, batches of `samples_per_gpu` from one aspect group."""
+
+    def __init__(self, dataset: Any, samples_per_gpu: int = 1, seed: Optional[int] = 0):
+        super().__init__(dataset, samples_per_gpu, num_replicas=1, rank=0, seed=seed)
+
+
+@SAMPLERS.register_module()
+class DistributedGroupSampler(_GroupedSampler):
+    """The share of one rank in epochs whose batches each come from one aspect group."""
+
+    def __init__(self,
+                 dataset: Any,
+                 samples_per_gpu: int = 1,
+                 num_replicas: Optional[int] = None,
+                 rank: Optional[int] = None,
+                 seed: Optional[int] = 0):
+        rank, num_replicas = rank_and_world(rank, num_replicas)
+        super().__init__(dataset, samples_per_gpu, num_replicas, rank, seed)
+
+
+@SAMPLERS.register_module()
+class DistributedSampler(Sampler):
+    """Every R-th sample from the rank on, filled up from the front so that all ranks have as many."""
+
+    def __init__(self,
+                 dataset: Any,
+                 num_replicas: Optional[int] = None,
+                 rank: Optional[int] = None,
+                 shuffle: bool = True,
+                 seed: Optional[int] = 0):
+        self.dataset = dataset
+        self.rank, self.num_replicas = rank_and_world(rank, num_replicas)
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.num_samples = math.ceil(len(dataset) / self.num_replicas)
+        self.total_size = self.num_samples * self.num_replicas
+
+    def __iter__(self) -> Iterator[Place]:
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            order = generator(self.seed, self.epoch).permutation(order)
+        order = np.resize(order, self.total_size)[self.rank::self.num_replicas]
+        return iter([Place.of(index, self.epoch) for index in order.tolist()])
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+class _InfiniteBatches(Sampler):
+    """Batches without end for runners that count iterations; `set_start` skips those drawn before a restart."""
+
+    def __init__(self, dataset: Any, batch_size: int, world_size: Optional[int], rank: Optional[int],
+                 seed: Optional[int], shuffle: bool):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.rank, self.world_size = rank_and_world(rank, world_size)
+        self.seed = seed
+        self.shuffle = shuffle
+        self.size = len(dataset)
+        self.start = 0
+
+    def set_start(self, iteration: int) -> None:
+        """Begin the next iteration with batch number `iteration`, as if those before had been drawn."""
+        self.start = iteration
+
+    def _places_of_rank(self) -> Iterator[Place]:
+        """The rank's share of pass after pass over the data."""
+        return itertools.islice(self._places(), self.rank, None, self.world_size)
+
+    def _places(self) -> Iterator[Place]:
+        for epoch in itertools.count():
+            order = np.arange(self.size)
+            if self.shuffle:
+                order = generator(self.seed, epoch).permutation(order)
+            for index in order.tolist():
+                yield Place.of(index, epoch)
+
+    def _batches(self) -> Iterator[List[Place]]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[List[Place]]:
+        return itertools.islice(self._batches(), self.start, None)
+
+    def __len__(self) -> int:
+        return self.size  # V2's: images, not batches
+
+
+@SAMPLERS.register_module()
+class InfiniteGroupBatchSampler(_InfiniteBatches):
+    """Batches of one aspect group each: one is complete as soon as its group has enough images."""
+
+    def __init__(self,
+                 dataset: Any,
+                 batch_size: int = 1,
+                 world_size: Optional[int] = None,
+                 rank: Optional[int] = None,
+                 seed: Optional[int] = 0,
+                 shuffle: bool = True):
+        super().__init__(dataset, batch_size, world_size, rank, seed, shuffle)
+        self.flag = _group_flags(dataset)
+
+    def _batches(self) -> Iterator[List[Place]]:
+        waiting: dict = {}
+        for place in self._places_of_rank():
+            batch = waiting.setdefault(int(self.flag[place]), [])
+            batch.append(place)
+            if len(batch) == self.batch_size:
+                yield batch[:]
+                batch.clear()
+
+
+@SAMPLERS.register_module()
+class InfiniteBatchSampler(_InfiniteBatches):
+    """Batches in the order of the data or of a shuffle, whatever the aspect."""
+
+    def __init__(self,
+                 dataset: Any,
+                 batch_size: int = 1,
+                 world_size: Optional[int] = None,
+                 rank: Optional[int] = None,
+                 seed: Optional[int] = 0,
+                 shuffle: bool = True):
+        super().__init__(dataset, batch_size, world_size, rank, seed, shuffle)
+
+    def _batches(self) -> Iterator[List[Place]]:
+        places = self._places_of_rank()
+        while True:
+            yield list(itertools.islice(places, self.batch_size))

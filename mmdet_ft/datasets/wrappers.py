@@ -1,0 +1,159 @@
+"""Datasets made of datasets; they nest in any order."""
+import bisect
+import math
+from collections import Counter
+from typing import Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from mmdet_ft.evaluation.text import print_log
+from mmdet_ft.registry import DATASETS
+
+
+def _flags(dataset: Any) -> Any:
+    return getattr(dataset, 'flag', None)
+
+
+@DATASETS.register_module()
+class ConcatDataset:
+    """Several datasets one after the other.
+
+    Args:
+        datasets: datasets with the same CLASSES.
+        separate_eval: evaluate each on its own, keys prefixed with its number ('0_bbox_mAP'); False evaluates all by
+            the first one's rule, where that can be done (not for COCO files).
+    """
+
+    def __init__(self, datasets: Sequence[Any], separate_eval: bool = True):
+        if not datasets:
+            raise ValueError('ConcatDataset needs at least one dataset')
+        self.datasets = list(datasets)
+        self.cumulative_sizes = np.cumsum([len(dataset) for dataset in self.datasets]).tolist()
+        self.CLASSES = self.datasets[0].CLASSES
+        self.PALETTE = getattr(self.datasets[0], 'PALETTE', None)
+        for place, dataset in enumerate(self.datasets):
+            if self.CLASSES is not None and list(dataset.CLASSES or ()) != list(self.CLASSES):
+                raise ValueError(f'ConcatDataset: dataset {place} has the classes {list(dataset.CLASSES or ())}, the '
+                                 f'first one has {list(self.CLASSES)}; a label would mean two things. Give all the '
+                                 f'same classes=(...)')
+        self.separate_eval = separate_eval
+        if not separate_eval:
+            self._check_joint_evaluation()
+        flags = [_flags(dataset) for dataset in self.datasets]
+        if all(flag is not None for flag in flags):
+            self.flag = np.concatenate(flags)
+
+    def _check_joint_evaluation(self) -> None:
+        from mmdet_ft.datasets.coco import CocoDataset
+        if any(isinstance(dataset, CocoDataset) for dataset in self.datasets):
+            raise NotImplementedError('evaluating joined COCO datasets as a whole is not supported; write '
+                                      'separate_eval=True')
+        if len({type(dataset) for dataset in self.datasets}) != 1:
+            raise NotImplementedError('separate_eval=False needs datasets of one type')
+
+    def _locate(self, idx: int) -> Tuple[Any, int]:
+        if not -len(self) <= idx < len(self):
+            raise IndexError(f'{idx} in a dataset of {len(self)}')
+        idx = int(idx) % len(self)
+        place = bisect.bisect_right(self.cumulative_sizes, idx)
+        return self.datasets[place], idx - (self.cumulative_sizes[place - 1] if place else 0)
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+    def __getitem__(self, idx: int) -> Any:
+        dataset, place = self._locate(idx)
+        return dataset[place]
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        dataset, place = self._locate(idx)
+        return dataset.get_cat_ids(place)
+
+    def get_ann_info(self, idx: int) -> Dict[str, Any]:
+        dataset, place = self._locate(idx)
+        return dataset.get_ann_info(place)
+
+    def evaluate(self, results: List[Any], logger: Any = None, **options: Any) -> Dict[str, Any]:
+        """The parts' metrics, `options` being the arguments of their evaluate."""
+        if len(results) != len(self):
+            raise ValueError(f'{len(results)} results for {len(self)} images')
+        if not self.separate_eval:
+            self._check_joint_evaluation()
+            first = self.datasets[0]
+            own = first.data_infos
+            try:
+                first.data_infos = [info for dataset in self.datasets for info in dataset.data_infos]
+                return first.evaluate(results, logger=logger, **options)
+            finally:
+                first.data_infos = own
+        values: Dict[str, Any] = {}
+        begin = 0
+        for place, (end, dataset) in enumerate(zip(self.cumulative_sizes, self.datasets)):
+            name = getattr(dataset, 'ann_file', type(dataset).__name__)
+            print_log(f'\nEvaluating {name} with {end - begin} images now', logger=logger)
+            part = dataset.evaluate(results[begin:end], logger=logger, **options)
+            values.update({f'{place}_{key}': value for key, value in part.items()})
+            begin = end
+        return values
+
+
+class _IndexedDataset:
+    """A dataset seen through a list of its indices."""
+
+    def __init__(self, dataset: Any, indices: np.ndarray):
+        self.dataset = dataset
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.CLASSES = dataset.CLASSES
+        self.PALETTE = getattr(dataset, 'PALETTE', None)
+        if _flags(dataset) is not None:
+            self.flag = np.asarray(dataset.flag)[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, idx: int) -> Any:
+        return self.dataset[int(self.indices[idx])]
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        return self.dataset.get_cat_ids(int(self.indices[idx]))
+
+    def get_ann_info(self, idx: int) -> Dict[str, Any]:
+        return self.dataset.get_ann_info(int(self.indices[idx]))
+
+
+@DATASETS.register_module()
+class RepeatDataset(_IndexedDataset):
+    """A dataset `times` times over, so that an epoch of a small one is not over at once."""
+
+    def __init__(self, dataset: Any, times: int):
+        super().__init__(dataset, np.tile(np.arange(len(dataset)), times))
+        self.times = times
+
+
+@DATASETS.register_module()
+class ClassBalancedDataset(_IndexedDataset):
+    """Images of rare classes several times (LVIS, arXiv:1908.03195, appendix B).
+
+    With f(c) the share of images that show class c, an image comes ceil(max over its classes of
+    max(1, sqrt(oversample_thr / f(c)))) times.
+
+    Args:
+        dataset: a dataset with get_cat_ids.
+        oversample_thr: share of images from which on a class is not rare.
+        filter_empty_gt: images without objects come once; otherwise they count as a class of their own.
+    """
+
+    def __init__(self, dataset: Any, oversample_thr: float, filter_empty_gt: bool = True):
+        self.oversample_thr = oversample_thr
+        self.filter_empty_gt = filter_empty_gt
+        shown = [set(dataset.get_cat_ids(idx)) for idx in range(len(dataset))]
+        if not filter_empty_gt:
+            shown = [categories or {None} for categories in shown]
+        images = Counter(category for categories in shown for category in categories)
+        factor = {
+            category: max(1.0, math.sqrt(oversample_thr / (count / len(dataset))))
+            for category, count in images.items()
+        }
+        times = [math.ceil(max((factor[category] for category in categories), default=1)) for categories in shown]
+        super().__init__(dataset, np.repeat(np.arange(len(dataset)), times))
+        self.repeat_indices = self.indices.tolist()

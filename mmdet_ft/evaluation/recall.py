@@ -1,0 +1,46 @@
+"""Recall of boxes without classes: V2's fast evaluation of proposals."""
+from typing import List, Sequence
+
+import numpy as np
+
+
+def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU [N, M] of boxes [N, 4] and [M, 4], x1 y1 x2 y2."""
+    top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    bottom_right = np.minimum(boxes[:, None, 2:4], others[None, :, 2:4])
+    overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
+    areas = (boxes[:, 2:4] - boxes[:, :2]).prod(axis=1)[:, None] + (others[:, 2:4] - others[:, :2]).prod(axis=1)
+    return overlap / np.maximum(areas - overlap, 1e-6)
+
+
+def _matched_iou(iou: np.ndarray) -> np.ndarray:
+    """The IoU of each row when rows and columns are paired off, the best pair first."""
+    iou = iou.copy()
+    matched = np.zeros(len(iou), dtype=np.float32)
+    for _ in range(len(iou) if iou.shape[1] else 0):
+        row, column = np.unravel_index(iou.argmax(), iou.shape)
+        if iou[row, column] < 0:
+            break
+        matched[row] = iou[row, column]
+        iou[row, :] = -1
+        iou[:, column] = -1
+    return matched
+
+
+def recalls(gt_boxes: List[np.ndarray], proposals: List[np.ndarray], proposal_nums: Sequence[int],
+            iou_thrs: Sequence[float]) -> np.ndarray:
+    """Share of the true boxes found, [numbers of proposals, thresholds].
+
+    gt_boxes: an image [n, 4]; proposals: an image [m, 4], or [m, 5] with a score to sort by.
+    """
+    per_image = []
+    for truth, found in zip(gt_boxes, proposals):
+        if found.shape[1] == 5:
+            found = found[np.argsort(found[:, 4])[::-1]]
+        per_image.append(pairwise_iou(truth, found[:max(proposal_nums)]))
+    total = sum(len(truth) for truth in gt_boxes)
+    result = np.zeros((len(proposal_nums), len(iou_thrs)), dtype=np.float32)
+    for i, number in enumerate(proposal_nums):
+        matched = np.concatenate([_matched_iou(iou[:, :number]) for iou in per_image] or [np.zeros(0)])
+        result[i] = [(matched >= threshold).sum() / max(total, 1) for threshold in iou_thrs]
+    return result

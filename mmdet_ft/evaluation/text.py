@@ -1,0 +1,30 @@
+"""Where the tables of an evaluation go."""
+import io
+import logging
+from typing import Any, Sequence
+
+import rich.box
+from rich.console import Console
+from rich.table import Table
+
+
+def print_log(message: str, logger: Any = None, level: int = logging.INFO) -> None:
+    """Say something: to a logger, the logger of a name, the terminal (None), or nobody ('silent'), as V2."""
+    if logger is None:
+        print(message)
+    elif isinstance(logger, logging.Logger):
+        logger.log(level, message)
+    elif logger != 'silent':
+        logging.getLogger(logger).log(level, message)
+
+
+def table_text(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in plain characters, as text for a log."""
+    table = Table(box=rich.box.ASCII)
+    for header in headers:
+        table.add_column(header)
+    for row in rows:
+        table.add_row(*(str(value) for value in row))
+    stream = io.StringIO()
+    Console(file=stream, width=200, color_system=None, markup=False, highlight=False).print(table)
+    return stream.getvalue().rstrip()

@@ -1,0 +1,160 @@
+"""Turn Cityscapes' folders into the annotation files that CityscapesDataset reads.
+
+    python tools/dataset_converters/cityscapes.py data/cityscapes --nproc 8 --out-dir data/cityscapes/annotations
+
+reads leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/<split>/<city>/*_gtFine_instanceIds.png (and names
+*_labelIds.png as segmentation maps) and writes instancesonly_filtered_gtFine_<split>.json.
+"""
+import argparse
+import glob
+import json
+import multiprocessing
+import os
+import os.path as osp
+import sys
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_api
+from rich.progress import track
+
+# Cityscapes' labels with instances that count in its evaluation, and their ids
+CLASSES = {
+    24: 'person',
+    25: 'rider',
+    26: 'car',
+    27: 'truck',
+    28: 'bus',
+    31: 'train',
+    32: 'motorcycle',
+    33: 'bicycle',
+}
+SPLITS = ('train', 'val', 'test')
+IMAGE_SUFFIX = 'leftImg8bit.png'
+Files = Tuple[str, str, str]
+
+
+def collect_files(img_dir: str, gt_dir: str) -> List[Files]:
+    """(image, instanceIds, labelIds) of every image of a split, sorted.
+
+    Raises FileNotFoundError when an image has no truth, ValueError for pngs that are not Cityscapes'.
+    """
+    files = []
+    for image in sorted(glob.glob(osp.join(img_dir, '*/*.png'))):
+        if not image.endswith(IMAGE_SUFFIX):
+            raise ValueError(f'{image} does not end with {IMAGE_SUFFIX}: not Cityscapes\' layout')
+        stem = osp.join(gt_dir, osp.relpath(image, img_dir))[:-len(IMAGE_SUFFIX)]
+        instances, labels = stem + 'gtFine_instanceIds.png', stem + 'gtFine_labelIds.png'
+        if not osp.isfile(instances):
+            raise FileNotFoundError(f'no truth for {image}: {instances} is missing (the package gtFine_trainvaltest '
+                                    f'has it)')
+        files.append((image, instances, labels))
+    return files
+
+
+def load_image_info(files: Files) -> Dict[str, Any]:
+    """One image's record, its instances in `anno_info`.
+
+    In instanceIds a pixel is label * 1000 + number; ids below 1000 are the bare label: a group of objects that could not
+    be told apart, which becomes iscrowd.
+    """
+    image, instances, labels = files
+    ids = cv2.imread(instances, cv2.IMREAD_UNCHANGED)
+    if ids is None or ids.ndim != 2:
+        raise ValueError(f'{instances} is not an image of instance ids (one channel of 16 bits)')
+    annotations = []
+    for instance_id in np.unique(ids[ids >= min(CLASSES)]).tolist():
+        label = instance_id // 1000 if instance_id >= 1000 else instance_id
+        if label not in CLASSES:
+            continue
+        runs = mask_api.encode(np.asfortranarray(ids == instance_id, dtype=np.uint8))
+        annotations.append(
+            dict(
+                iscrowd=int(instance_id < 1000),
+                category_id=label,
+                bbox=mask_api.toBbox(runs).tolist(),
+                area=int(mask_api.area(runs)),
+                segmentation=dict(size=runs['size'], counts=runs['counts'].decode())))
+    city = osp.basename(osp.dirname(image))
+    return dict(
+        file_name=f'{city}/{osp.basename(image)}',
+        height=ids.shape[0],
+        width=ids.shape[1],
+        anno_info=annotations,
+        segm_file=f'{city}/{osp.basename(labels)}')
+
+
+def collect_annotations(files: List[Files], nproc: int = 1) -> List[Dict[str, Any]]:
+    """The records of all images, with a progress bar on a terminal."""
+
+    def shown(records: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        if not sys.stderr.isatty():
+            return list(records)
+        return list(track(records, total=len(files), description='Loading images'))
+
+    if nproc > 1:
+        with multiprocessing.Pool(nproc) as pool:
+            return shown(pool.imap(load_image_info, files, chunksize=4))
+    return shown(map(load_image_info, files))
+
+
+def convert_annotations(image_infos: List[Dict[str, Any]], out_json_name: str) -> Dict[str, Any]:
+    """Write the COCO json of the records, and return it."""
+    images, annotations = [], []
+    for image_id, info in enumerate(image_infos):
+        images.append({**{key: value for key, value in info.items() if key != 'anno_info'}, 'id': image_id})
+        for annotation in info['anno_info']:
+            # from 1: pycocotools takes an instance with id 0 for no match at all
+            annotations.append({**annotation, 'image_id': image_id, 'id': len(annotations) + 1})
+    categories = [dict(id=id_, name=name) for id_, name in CLASSES.items()]
+    content = dict(images=images, categories=categories, annotations=annotations)
+    os.makedirs(osp.dirname(osp.abspath(out_json_name)), exist_ok=True)
+    with open(out_json_name, 'w') as file:
+        json.dump(content, file)
+    return content
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Convert Cityscapes annotations to COCO format')
+    parser.add_argument('cityscapes_path', help='the folder with leftImg8bit and gtFine')
+    parser.add_argument('--img-dir', default='leftImg8bit', help='folder of the images in it')
+    parser.add_argument('--gt-dir', default='gtFine', help='folder of the truth in it')
+    parser.add_argument('-o', '--out-dir', help='where to write; default: the data folder itself')
+    parser.add_argument('--nproc', default=1, type=int, help='number of processes')
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
+    img_dir, gt_dir = (osp.join(args.cityscapes_path, name) for name in (args.img_dir, args.gt_dir))
+    for folder in (img_dir, gt_dir):
+        if not osp.isdir(folder):
+            sys.exit(f'no folder {folder}: cityscapes_path is the one that holds {args.img_dir} and {args.gt_dir}, as '
+                     f'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip unpack them')
+    converted = 0
+    for split in SPLITS:
+        if not osp.isdir(osp.join(img_dir, split)):
+            print(f'{split}: skipped, there is no {osp.join(img_dir, split)}')
+            continue
+        if not glob.glob(osp.join(gt_dir, split, '*/*_gtFine_instanceIds.png')):
+            print(f'{split}: skipped, there are no instanceIds in {osp.join(gt_dir, split)}')
+            continue
+        try:
+            files = collect_files(osp.join(img_dir, split), osp.join(gt_dir, split))
+        except (FileNotFoundError, ValueError) as error:
+            sys.exit(f'{split}: {error}')
+        if not files:
+            sys.exit(f'{split}: no images <city>/*_{IMAGE_SUFFIX} in {osp.join(img_dir, split)}')
+        name = osp.join(args.out_dir or args.cityscapes_path, f'instancesonly_filtered_gtFine_{split}.json')
+        content = convert_annotations(collect_annotations(files, args.nproc), name)
+        crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
+        print(f'{split}: {len(content["images"])} images, {len(content["annotations"])} instances '
+              f'({crowds} groups) -> {name}')
+        converted += 1
+    if not converted:
+        sys.exit(f'nothing to convert: {img_dir} and {gt_dir} need a folder train, val or test with one folder a city')
+
+
+if __name__ == '__main__':
+    main()

@@ -470,11 +470,11 @@ class IterBasedRunner(BaseRunner):
             self.logger.info('the iteration number is changed from %d to %d due to change of GPU number from %d to %d',
                              self.iter, self.iter * before // self.world_size, before, self.world_size)
             self.iter = self.iter * before // self.world_size
-        self.epoch = self.iter // epoch_length
+        if not is_endless(self.data_loader):
+            self.epoch = self.iter // epoch_length
 
     def _place(self) -> Tuple[int, int]:
-        done = self.iter + (1 if self._within_iter else 0)
-        return done // len(self.data_loader), done
+        return self.epoch, self.iter + (1 if self._within_iter else 0)
 
     def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
         self.call_hook('before_train_epoch')  # to the hooks the run is one epoch
@@ -512,6 +512,9 @@ class IterBasedRunner(BaseRunner):
 
     def _endless(self, loader: Any) -> Iterator:
         """Batches from where the run stands, epoch after epoch."""
+        if is_endless(loader):
+            loader.batch_sampler.set_start(self.iter)
+            yield from self._timed(iter(loader))
         skipped = self.iter - self.epoch * len(loader)
         while True:
             set_epoch(loader, self.epoch)
@@ -534,6 +537,11 @@ def set_epoch(loader: Any, epoch: int) -> None:
     for sampler in (getattr(loader, 'sampler', None), batch_sampler, getattr(batch_sampler, 'sampler', None)):
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
+
+
+def is_endless(loader: Any) -> bool:
+    """Whether it never comes to the end of an epoch; such a loader can be told where to begin."""
+    return hasattr(getattr(loader, 'batch_sampler', None), 'set_start')
 
 
 def from_batch(loader: Any, start: int) -> Iterator:

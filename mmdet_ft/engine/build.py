@@ -1,0 +1,383 @@
+"""From a config to everything a run needs, and the run."""
+import copy
+import inspect
+import os
+import platform
+import random
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmdet_ft import __version__
+from mmdet_ft.config import Config, import_custom_modules
+from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.loader import build_dataloader
+from mmdet_ft.engine import checkpoint as checkpoints
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
+from mmdet_ft.engine.hooks.checks import ProgressBarHook, dataset_name, trained_part
+from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.legacy import modernise
+from mmdet_ft.engine.log import collect_env, get_root_logger, on_terminal, time_string
+from mmdet_ft.engine.optimizer import build_optimizer
+from mmdet_ft.engine.precision import build_precision
+from mmdet_ft.engine.runner import BaseRunner, Update
+from mmdet_ft.engine.schedules import build_learning_rate
+from mmdet_ft.registry import HOOKS, MODELS, RUNNERS
+
+
+def train(cfg: Config,
+          validate: bool = True,
+          seed: Optional[int] = None,
+          diff_seed: bool = False,
+          deterministic: bool = False,
+          gpu_id: int = 0) -> BaseRunner:
+    """Train what a config describes, and leave V2's files in `cfg.work_dir`.
+
+    Args:
+        cfg: with `work_dir` set. `load_from`, `resume_from` and `auto_resume` say what it begins from.
+        validate: evaluate as `cfg.evaluation` says.
+        seed: drawn at random, and logged, if None. Two runs with one seed see the same samples and draw the same numbers.
+        diff_seed: other draws on each rank outside samples and steps too; those follow from their place anyway.
+        deterministic: ask every operation for its reproducible form.
+        gpu_id: in a run of one process.
+
+    Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a user can mend.
+    """
+    import_custom_modules(cfg)
+    cfg, notes = modernise(cfg)
+    set_up_processes(cfg)
+    logger, timestamp, meta = open_log(cfg)
+    for note in notes:
+        logger.warning(note)
+
+    device = choose_device(gpu_id)
+    seed = dist.sync_random_seed(seed)
+    logger.info('Set random seed to %d, deterministic: %s', seed, deterministic)
+    seed_everything(seed + (dist.get_dist_info()[0] if diff_seed else 0), deterministic)
+    meta['seed'] = cfg.seed = seed
+
+    workflow = [tuple(entry) for entry in cfg.get('workflow') or [('train', 1)]]
+    datasets = build_workflow_datasets(cfg, workflow)
+    loaders = [build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets]
+    main_dataset = datasets[[mode for mode, _ in workflow].index('train')]
+
+    model = build_model(cfg, main_dataset)
+    begin_weights(model, cfg, logger)
+    model = wrap(model.to(device), cfg)
+    logger.info('Model: %s, %s', type(getattr(model, 'module', model)).__name__, trained_part(model))
+
+    scale_learning_rate(cfg, len(dist.gather_objects(0)), logger)
+    precision = build_precision(cfg.get('fp16'), device)
+    logger.info('Training on %s in %s', device, precision)
+    runner_settings = dict(cfg.runner)
+    by_epoch = RUNNERS.resolve(runner_settings['type']).by_epoch
+    runner: BaseRunner = RUNNERS.build(
+        runner_settings,
+        model=model,
+        optimizer=build_optimizer(model, cfg.optimizer),
+        work_dir=cfg.work_dir,
+        logger=logger,
+        meta=meta,
+        learning_rate=cfg.get('lr_config') and build_learning_rate(cfg.lr_config, by_epoch),
+        update=read_update(cfg.get('optimizer_config')),
+        precision=precision,
+        seed=seed)
+    runner.timestamp = timestamp
+    for hook, priority in hooks_of(cfg, by_epoch, validate):
+        runner.register_hook(hook, priority)
+
+    source = resume_source(cfg)
+    if source is not None:
+        runner.resume(source)
+    runner.run(loaders, workflow)
+    return runner
+
+
+# ------------------------------------------------------------------------------------------- before the models
+
+
+def set_up_processes(cfg: Config) -> None:
+    """How loader processes start, and that they do not fight for cores."""
+    import cv2
+    cv2.setNumThreads(cfg.get('opencv_num_threads', 0))
+    if platform.system() != 'Windows' and cfg.get('mp_start_method'):
+        torch.multiprocessing.set_start_method(cfg.mp_start_method, force=True)
+    if cfg.get('cudnn_benchmark'):
+        torch.backends.cudnn.benchmark = True
+
+
+def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
+    """Make the work_dir with the config as it runs; returns the logger, the run's time and V2's `meta`."""
+    rank, world_size = dist.get_dist_info()
+    name = os.path.basename(cfg.filename or 'config.py')
+    timestamp = dist.broadcast_object(time_string())
+    os.makedirs(cfg.work_dir, exist_ok=True)
+    logger = get_root_logger(os.path.join(cfg.work_dir, f'{timestamp}.log'), cfg.get('log_level', 'INFO'))
+    if rank == 0:
+        cfg.dump(os.path.join(cfg.work_dir, name))
+    env_info = '\n'.join(f'{key}: {value}' for key, value in collect_env().items())
+    text = cfg.pretty_text if rank == 0 else ''  # yapf takes its time; only rank 0 writes
+    logger.info('Environment info:\n%s', env_info)
+    logger.info('Distributed training: %s (%d processes)', world_size > 1, world_size)
+    logger.info('Config:\n%s', text)
+    return logger, timestamp, dict(env_info=env_info, config=text, exp_name=name, mmdet_version=f'mmdet_ft {__version__}')
+
+
+def choose_device(gpu_id: int = 0) -> torch.device:
+    """This process's GPU, or the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device('cpu')
+    index = dist.local_rank() if dist.is_distributed() else gpu_id
+    torch.cuda.set_device(index % torch.cuda.device_count())
+    return torch.device('cuda', torch.cuda.current_device())
+
+
+def seed_everything(seed: int, deterministic: bool = False) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)  # names what has no reproducible form
+
+
+# -------------------------------------------------------------------------------------------------------- data
+
+
+def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) -> List[Any]:
+    """A data set for each entry of the workflow; 'val' is the validation set in the training pipeline."""
+    _check_workflow(workflow)
+    datasets = []
+    for mode, _ in workflow:
+        if mode == 'train':
+            datasets.append(build_dataset(cfg.data.train))
+        else:
+            split = copy.deepcopy(cfg.data.val)
+            split.pipeline = _pipeline_of(cfg.data.train)
+            for key in ('samples_per_gpu', 'test_mode'):
+                split.pop(key, None)
+            datasets.append(build_dataset(split))
+    return datasets
+
+
+def _check_workflow(workflow: Sequence[Tuple[str, int]]) -> None:
+    modes = [mode for mode, _ in workflow]
+    if 'train' not in modes or set(modes) - {'train', 'val'}:
+        raise UserError(f"workflow must be like [('train', 1)] or [('train', 1), ('val', 1)], not {list(workflow)!r}")
+
+
+def _pipeline_of(split: Any) -> Any:
+    """The pipeline of a training set, inside RepeatDataset and its like."""
+    while isinstance(split, dict) and 'pipeline' not in split:
+        split = split.get('dataset') or (split.get('datasets') or [{}])[0]
+    return split[0]['pipeline'] if isinstance(split, (list, tuple)) else split['pipeline']
+
+
+def train_loader_settings(cfg: Config, seed: int) -> Dict[str, Any]:
+    """Arguments of build_dataloader for training: `data.samples_per_gpu` and such, over which `data.train_dataloader`."""
+    settings = dict(
+        samples_per_gpu=2,
+        workers_per_gpu=2,
+        num_gpus=1,
+        dist=dist.is_distributed(),
+        seed=seed,
+        runner_type=cfg.runner.type)
+    for key in ('samples_per_gpu', 'workers_per_gpu', 'persistent_workers'):
+        if key in cfg.data:
+            if key != 'workers_per_gpu' and key in cfg.data.get('train_dataloader', {}):
+                raise UserError(f'data.{key} and data.train_dataloader.{key} are both set; keep the latter')
+            settings[key] = cfg.data[key]
+    settings.update(cfg.data.get('train_dataloader', {}))
+    return settings
+
+
+def test_loader_settings(cfg: Config, split: str) -> Dict[str, Any]:
+    """Arguments of build_dataloader for 'val' or 'test': one sample at a time unless `data.<split>` says otherwise."""
+    settings = dict(samples_per_gpu=1, workers_per_gpu=2, dist=dist.is_distributed(), shuffle=False)
+    if 'workers_per_gpu' in cfg.data:
+        settings['workers_per_gpu'] = cfg.data.workers_per_gpu
+    parts = cfg.data[split] if isinstance(cfg.data[split], (list, tuple)) else [cfg.data[split]]
+    settings['samples_per_gpu'] = max(part.get('samples_per_gpu', 1) for part in parts)
+    settings.update(cfg.data.get(f'{split}_dataloader', {}))
+    return settings
+
+
+def build_test_loader(cfg: Config, split: str) -> Any:
+    """The loader of 'val' or 'test', in order and without augmentation."""
+    data = copy.deepcopy(cfg.data[split])
+    for part in data if isinstance(data, (list, tuple)) else [data]:
+        part.pop('samples_per_gpu', None)
+        part['test_mode'] = True
+    return build_dataloader(build_dataset(data), **test_loader_settings(cfg, split))
+
+
+# ----------------------------------------------------------------------------------------------------- weights
+
+
+def build_model(cfg: Config, dataset: Any) -> nn.Module:
+    """The model with random weights; it knows the classes of the data set."""
+    settings = copy.deepcopy(cfg.model)
+    if cancel_pretrained(settings):
+        get_root_logger().info('model.pretrained=None: backbone.init_cfg is not used, nothing is downloaded for it')
+    model = MODELS.build(settings)
+    model.CLASSES = getattr(dataset, 'CLASSES', None)
+    model.PALETTE = getattr(dataset, 'PALETTE', None)
+    return model
+
+
+def cancel_pretrained(model: Dict[str, Any]) -> bool:
+    """Take `Pretrained` out of the backbone's init_cfg if the config says `pretrained=None`.
+
+    V2's tutorials write that to begin without ImageNet weights; the bases since 2.11 name them in init_cfg, which V2
+    then downloads all the same.
+    """
+    backbone = model.get('backbone')
+    if 'pretrained' not in model or model['pretrained'] is not None or not isinstance(backbone, dict):
+        return False
+    if (backbone.get('init_cfg') or {}).get('type') != 'Pretrained':
+        return False
+    backbone['init_cfg'] = None
+    return True
+
+
+def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
+    """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded first."""
+    source, strict = resume_source(cfg), True
+    if source is None and cfg.get('load_from'):
+        source, strict = checkpoints.parse_load_from(cfg.load_from)
+    checkpoint = None if source is None else dist.first_on_main(lambda: checkpoints.read(source))
+    if checkpoints.covers(checkpoint, model) and drop_pretrained(model.backbone):
+        logger.info('%s has the whole backbone: backbone.init_cfg is not used, nothing is downloaded for it', source)
+    dist.first_on_main(lambda: _initialise(model))
+    if checkpoint is not None and resume_source(cfg) is None:
+        logger.info(str(checkpoints.fit(model, checkpoint, strict)))
+
+
+def _initialise(model: nn.Module) -> None:
+    if hasattr(model, 'init_weights'):
+        if 'load' in inspect.signature(model.init_weights).parameters:
+            model.init_weights(load=checkpoints.read_state_dict)
+        else:
+            model.init_weights()
+
+
+def drop_pretrained(module: nn.Module) -> bool:
+    """Forget `init_cfg=dict(type='Pretrained', ...)` of a module; whether there was one."""
+    init_cfg = getattr(module, 'init_cfg', None)
+    if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+        return False
+    module.init_cfg = None
+    return True
+
+
+def resume_source(cfg: Config) -> Optional[str]:
+    """`resume_from`, or with `auto_resume` the newest checkpoint of the work_dir."""
+    if cfg.get('resume_from'):
+        return cfg.resume_from
+    return checkpoints.find_latest_checkpoint(cfg.work_dir) if cfg.get('auto_resume') else None
+
+
+def wrap(model: nn.Module, cfg: Config) -> nn.Module:
+    """In DistributedDataParallel where there are several processes.
+
+    Buffers are not broadcast at each step: norm statistics are, before an evaluation.
+    """
+    if not dist.is_distributed():
+        return model
+    return nn.parallel.DistributedDataParallel(
+        model, broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
+
+
+# ---------------------------------------------------------------------------------------------------- settings
+
+
+def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
+    """`auto_scale_lr`: the rate in proportion to the images of a step (Goyal et al. 2017, sec. 2.1)."""
+    settings = cfg.get('auto_scale_lr') or {}
+    base = settings.get('base_batch_size')
+    if not settings.get('enable') or base is None:
+        logger.info('Automatic scaling of learning rate (LR) has been disabled.')
+        return
+    per_process = train_loader_settings(cfg, 0)['samples_per_gpu']
+    batch = num_processes * per_process
+    before = cfg.optimizer.lr
+    cfg.optimizer.lr = before * batch / base
+    logger.info('%d process(es) with %d samples make a batch of %d; optimizer.lr = %g is meant for %d: it becomes %g',
+                num_processes, per_process, batch, before, base, cfg.optimizer.lr)
+
+
+# V2's hook types as `optimizer_config.type`: what they did is done by the loop.
+OPTIMIZER_HOOKS = ('OptimizerHook', 'Fp16OptimizerHook', 'GradientCumulativeOptimizerHook',
+                   'GradientCumulativeFp16OptimizerHook')
+
+
+def read_update(optimizer_config: Optional[Dict[str, Any]]) -> Update:
+    """`optimizer_config` -> Update: `grad_clip`, `cumulative_iters`."""
+    settings = dict(optimizer_config or {})
+    kind = settings.pop('type', 'OptimizerHook')
+    if kind not in OPTIMIZER_HOOKS:
+        raise UserError(f'unknown optimizer_config.type {kind!r}; there are {", ".join(OPTIMIZER_HOOKS)}, and none is needed')
+    settings.pop('detect_anomalous_params', None)
+    unknown = sorted(set(settings) - set(Update._fields))
+    if unknown:
+        raise UserError(f'optimizer_config has no {", ".join(unknown)}; it knows {", ".join(Update._fields)}')
+    update = Update(**settings)
+    if update.cumulative_iters < 1:
+        raise UserError(f'optimizer_config.cumulative_iters must be at least 1, not {update.cumulative_iters}')
+    return update
+
+
+def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, Any]]:
+    """All hooks of a run with their priorities, in the order in which they act."""
+    hooks: List[Tuple[Hook, Any]] = []
+    # The user's first: among hooks of one priority, who comes first acts first, and a checkpoint should hold what they did.
+    for entry in cfg.get('custom_hooks') or ():
+        arguments = dict(entry)
+        priority = arguments.pop('priority', 'NORMAL')
+        hooks.append((HOOKS.build(arguments), priority))
+    # Before the evaluation: if that fails, the epoch is not lost.
+    if cfg.get('checkpoint_config') is not None:
+        hooks.append((CheckpointHook(**{'by_epoch': by_epoch, **cfg.checkpoint_config}), 'NORMAL'))
+    # Before the loggers, which write its figures.
+    if validate and cfg.data.get('val'):
+        hooks.append((evaluation_hook(cfg, by_epoch), 'LOW'))
+    if dist.get_dist_info()[0] == 0 and on_terminal():
+        hooks.append((ProgressBarHook(by_epoch), 'LOW'))
+    # Last: they tell what all others left in the buffer.
+    for entry in (cfg.get('log_config') or {}).get('hooks', ()):
+        defaults = dict(interval=cfg.log_config.get('interval', 10), by_epoch=by_epoch)
+        hooks.append((HOOKS.build(dict(entry), **defaults), 'VERY_LOW'))
+    return hooks
+
+
+def evaluation_hook(cfg: Config, by_epoch: bool) -> Hook:
+    """`evaluation` of a config; what the hook does not know goes to `dataset.evaluate`."""
+    loader = build_test_loader(cfg, 'val')
+    hook_class = DistEvalHook if dist.is_distributed() else EvalHook
+    own, options = split_evaluation(cfg.get('evaluation') or {})
+    own = {key: value for key, value in own.items() if key in inspect.signature(hook_class).parameters}
+    check_evaluation_options(loader.dataset, options)
+    return hook_class(loader, eval_options=options, **{'by_epoch': by_epoch, **own})
+
+
+def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """(what says when to evaluate and what to keep, what says how)."""
+    own = set(inspect.signature(DistEvalHook).parameters) - {'dataloader', 'eval_options'}
+    return ({key: value for key, value in evaluation.items() if key in own},
+            {key: value for key, value in evaluation.items() if key not in own})
+
+
+def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
+    """Refuse at the start what would fail after the first epoch."""
+    parameters = inspect.signature(dataset.evaluate).parameters
+    unknown = sorted(set(options) - set(parameters))
+    if unknown and not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+        known = [name for name in parameters if name not in ('results', 'logger')]
+        raise UserError(f'evaluation has no {", ".join(unknown)}; {dataset_name(dataset)}.evaluate knows {", ".join(known)}')

@@ -1,0 +1,146 @@
+"""Test a trained detector: write, evaluate, format or draw its results."""
+import argparse
+import json
+import os
+import pickle
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the package beside this folder
+
+from mmdet_ft.config import DictAction, import_custom_modules, load_config  # noqa: E402
+from mmdet_ft.engine import build, dist  # noqa: E402
+from mmdet_ft.engine.checkpoint import load_trained  # noqa: E402
+from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test  # noqa: E402
+from mmdet_ft.engine.legacy import modernise  # noqa: E402
+from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
+from mmdet_ft.engine.precision import build_precision  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test (and evaluate) a detector')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint of the model in it')
+    parser.add_argument('--work-dir', help='folder for a json file with the metrics')
+    parser.add_argument('--out', help='file (.pkl) for the results')
+    parser.add_argument('--fuse-conv-bn', action='store_true', help='fold norm layers into convolutions: a little faster')
+    gpus = parser.add_mutually_exclusive_group()
+    gpus.add_argument('--gpu-ids', type=int, nargs='+', help='older spelling of --gpu-id: the first counts')
+    gpus.add_argument('--gpu-id', type=int, default=0, help='GPU of a run of one process')
+    parser.add_argument('--format-only', action='store_true', help='write the results as a test server wants them')
+    parser.add_argument('--eval', nargs='+', help='metrics of the data set: bbox segm proposal (COCO), mAP (VOC)')
+    parser.add_argument('--show', action='store_true', help='show the results in a window')
+    parser.add_argument('--show-dir', help='folder for painted images')
+    parser.add_argument('--show-score-thr', type=float, default=0.3, help='paint from this score on')
+    parser.add_argument('--gpu-collect', action='store_true', help='collect results of several processes over the network')
+    parser.add_argument('--tmpdir', help='shared folder for collecting them otherwise')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE to put over the config')
+    parser.add_argument('--options', nargs='+', action=DictAction, help='older spelling of --eval-options')
+    parser.add_argument('--eval-options', nargs='+', action=DictAction, help='KEY=VALUE for evaluation or formatting')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by older launchers')
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.options:
+        if args.eval_options:
+            parser.error('--options is the older spelling of --eval-options: use the latter only')
+        print('--options is now --eval-options', file=sys.stderr)
+        args.eval_options = args.options
+    if not (args.out or args.eval or args.format_only or args.show or args.show_dir):
+        parser.error('nothing to do with the results: give --out, --eval, --format-only, --show or --show-dir')
+    if args.eval and args.format_only:
+        parser.error('--eval and --format-only exclude each other')
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error('--out must end in .pkl or .pickle')
+    if args.gpu_ids:
+        args.gpu_id = args.gpu_ids[0]
+    return args
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    import_custom_modules(cfg)
+    cfg, notes = modernise(cfg)
+    build.set_up_processes(cfg)
+    if args.launcher != 'none':
+        dist.init_dist(args.launcher, **cfg.get('dist_params', {}))
+    rank, world_size = dist.get_dist_info()
+    logger = get_root_logger(log_level=cfg.get('log_level', 'INFO'))
+    for note in notes:
+        logger.warning(note)
+
+    device = build.choose_device(args.gpu_id)
+    loader = build.build_test_loader(cfg, 'test')
+    dataset = loader.dataset
+    evaluation = build.split_evaluation(cfg.get('evaluation') or {})[1]
+    evaluation.update(args.eval_options or {})
+    if args.eval:
+        evaluation['metric'] = args.eval
+        build.check_evaluation_options(dataset, evaluation)
+
+    cfg.model.train_cfg = None
+    model = build.build_model(cfg, dataset)
+    load_trained(model, args.checkpoint)
+    if args.fuse_conv_bn:
+        from mmcv.cnn import fuse_conv_bn
+        model = fuse_conv_bn(model)
+    model = model.to(device).eval()
+
+    watch = painter(args, model.CLASSES, getattr(dataset, 'PALETTE', None)) if args.show or args.show_dir else None
+    precision = build_precision(cfg.get('fp16'), device) if device.type == 'cuda' else None
+    if world_size == 1:
+        results = single_gpu_test(model, loader, precision=precision, watch=watch)
+    else:
+        gpu_collect = args.gpu_collect or (cfg.get('evaluation') or {}).get('gpu_collect', False)
+        results = multi_gpu_test(model, loader, args.tmpdir, gpu_collect, precision=precision, watch=watch)
+
+    if rank == 0:
+        use_results(args, cfg, dataset, results, evaluation, logger)
+    dist.shutdown()
+
+
+def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, logger) -> None:
+    """Write, format and evaluate, as the command line says."""
+    if args.out:
+        logger.info('writing results to %s', args.out)
+        os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
+        with open(args.out, 'wb') as file:
+            pickle.dump(results, file)
+    if args.format_only:
+        dataset.format_results(results, **(args.eval_options or {}))
+    if args.eval:
+        metrics = dataset.evaluate(results, logger=logger, **evaluation)
+        print(dict(metrics))
+        if args.work_dir:
+            os.makedirs(args.work_dir, exist_ok=True)
+            with open(os.path.join(args.work_dir, f'eval_{time_string()}.json'), 'w', encoding='utf-8') as file:
+                json.dump(dict(config=args.config, metric=dict(metrics)), file, default=float)
+
+
+def painter(args: argparse.Namespace, classes, palette):
+    """What paints the results of each image as they come."""
+    import cv2
+
+    from mmdet_ft.visualization import draw_detections
+
+    def paint(views, results) -> None:
+        for meta, result in zip(views[0].metas, results):
+            image = cv2.imread(meta['filename'])
+            if image is None:
+                raise UserError(f'cannot read {meta["filename"]} to paint on it')
+            painted = draw_detections(image, result, classes, args.show_score_thr, palette)
+            if args.show_dir:
+                path = os.path.join(args.show_dir, meta['ori_filename'])
+                os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+                cv2.imwrite(path, painted)
+            if args.show:
+                cv2.imshow('detections', painted)
+                cv2.waitKey(0)
+
+    return paint
+
+
+if __name__ == '__main__':
+    main()

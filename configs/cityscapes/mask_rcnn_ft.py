@@ -36,7 +36,8 @@ auto_scale_lr = dict(base_batch_size=8)
 # 4. How it runs and logs: a line every 100 iterations; checkpoints and evaluation after each epoch.
 log_config = dict(interval=100)
 
-# 5. The weights to start from: the detector trained on COCO. Its heads are for 80 classes; layers whose shape follows
-#    the classes are left out and start anew, as the log tells. A path works as well as a URL, and the host of this one
-#    has been away for days at a time: keep a copy and write its path here (or --cfg-options load_from=PATH).
+# 5. The weights to start from: the detector trained on COCO. Its heads are for 80 classes; the layers whose shape follows
+#    the classes are left out and start anew, and the log names them. Any local path works as well as a URL. The host of
+#    this one has been unreachable more than once: keep a copy and write its path here, or give it on the command line,
+#        --cfg-options load_from=/path/to/mask_rcnn_r50_fpn_2x_coco.pth
 load_from = 'https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/mask_rcnn_r50_fpn_2x_coco/mask_rcnn_r50_fpn_2x_coco_bbox_mAP-0.392__segm_mAP-0.354_20200505_003907-3e542a40.pth'  # noqa: E501

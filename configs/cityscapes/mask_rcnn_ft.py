@@ -27,8 +27,7 @@ model = dict(
 #    --auto-scale-lr. An epoch goes through the data eight times (`times` of the dataset's base), so 8 epochs are 64
 #    rounds and the rate falls after the 7th. warmup_iters should be a small part of the run: lower it for small data.
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
-optimizer_config = dict(
-    grad_clip=None)  # dict(grad_clip=dict(max_norm=35, norm_type=2)) where losses jump
+optimizer_config = dict(grad_clip=None)  # or dict(max_norm=35, norm_type=2) where losses jump
 lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[7])
 runner = dict(type='EpochBasedRunner', max_epochs=8)
 auto_scale_lr = dict(base_batch_size=8)

@@ -80,7 +80,7 @@ class ConfigDict(AddictDict):
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
-        dict.__init__(self, *args, **kwargs)  # addict's own loop is five times slower
+        dict.__init__(self, *args, **kwargs)  # addict's own loop takes twice as long
         for key, value in self.items():
             if isinstance(value, (dict, list, tuple)):
                 dict.__setitem__(self, key, _to_config_dicts(value, copying=True))

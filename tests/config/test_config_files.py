@@ -283,7 +283,7 @@ def test_the_environment_fills_in(write, monkeypatch):
 
 
 @pytest.mark.parametrize('text, start', [
-    ('x = 1\ny = dict(\n    a=1\n    b=2)', 'a.py:3: invalid syntax'),
+    ('x = 1\ny = dict(a=1 b=2)', 'a.py:2: invalid syntax'),
     ('x = 1\ny = unknown', "a.py:2: NameError: name 'unknown' is not defined"),
     ('x = 1\n\ny = 1 / 0', 'a.py:3: ZeroDivisionError: division by zero'),
     ('import no_such_module', "a.py:1: ModuleNotFoundError: No module named 'no_such_module'"),

@@ -8,10 +8,10 @@
         ...
     assert len(seen.syncs) <= 2 and seen.num_ops <= 900
 
-An operation waits when the host must know a value or a shape (`item`, `nonzero`, a boolean index, `unique`, nms), or when
-numbers of the host become a tensor (`torch.tensor([..])`, a list as index), which on a GPU is a copy from unpinned memory.
-Seen is what is dispatched, in the backward pass too, and the few Python calls that read a tensor without any operation. What
-C++ does inside one operation is not seen: those known to wait stand in `WAITING`.
+An operation waits when the host must know a value or a shape (`item`, `nonzero`, a boolean index, `unique`,
+nms), or when numbers of the host become a tensor (`torch.tensor([..])`, a list as index), which on a GPU is a copy
+from unpinned memory. Seen is what is dispatched, in the backward pass too, and the few Python calls that read a
+tensor without any operation. What C++ does inside one operation is not seen: those known to wait stand in `WAITING`.
 """
 import traceback
 from collections import Counter
@@ -95,12 +95,14 @@ class NoSync(TorchDispatchMode):
         if name in self.waiting:
             return self.waiting[name]
         if name in INDEXING and any(
-                isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1]):
+                isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
+                for index in args[1]):
             return 'a boolean index: the host reads the number of hits'
         if name == 'aten::repeat_interleave' and kwargs.get('output_size') is None:
             return 'the host reads the sum of the repeats; give output_size'
         # The rest is seen on a machine with a GPU only: elsewhere everything is in one place.
-        if name == 'aten::_to_copy' and kwargs.get('device') is not None and not kwargs.get('non_blocking'):
+        if name == 'aten::_to_copy' and kwargs.get(
+                'device') is not None and not kwargs.get('non_blocking'):
             if torch.device(kwargs['device']).type != args[0].device.type:
                 return f'a copy from {args[0].device} to {kwargs["device"]}'
         if name == 'aten::copy_' and not (args[2] if len(args) > 2 else kwargs.get('non_blocking')):
@@ -112,7 +114,8 @@ class NoSync(TorchDispatchMode):
         """Count a wait with its line of code; raise HostSync when it is one too many."""
         self.syncs.append(f'{name} ({reason}) at {_innermost_line()}')
         if self.limit is not None and len(self.syncs) > self.limit:
-            raise HostSync(f'{len(self.syncs)} waits, {self.limit} allowed:\n  ' + '\n  '.join(self.syncs))
+            raise HostSync(f'{len(self.syncs)} waits, {self.limit} allowed:\n  ' +
+                           '\n  '.join(self.syncs))
 
 
 class _Reads(TorchFunctionMode):
@@ -124,9 +127,11 @@ class _Reads(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func in READS or (func is Tensor.to and 'cpu' in (*filter(_is_text, args), kwargs.get('device'))):
+        if func in READS or (func is Tensor.to
+                             and 'cpu' in (*filter(_is_text, args), kwargs.get('device'))):
             self.owner.note(func.__name__, 'the host reads the values')
-        elif func is torch.from_numpy or (func is torch.as_tensor and hasattr(args[0], '__array_interface__')):
+        elif func is torch.from_numpy or (func is torch.as_tensor
+                                          and hasattr(args[0], '__array_interface__')):
             self.owner.note(func.__name__, 'numbers of the host are copied to the device')
         return func(*args, **kwargs)
 

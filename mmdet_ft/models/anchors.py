@@ -46,18 +46,27 @@ class AnchorGenerator:
         if center_offset != 0 and centers is not None:
             raise ValueError('AnchorGenerator: give centers or center_offset, not both')
         if not 0 <= center_offset <= 1:
-            raise ValueError(f'AnchorGenerator: center_offset is {center_offset}; it is a share, from 0 to 1')
+            raise ValueError(
+                f'AnchorGenerator: center_offset is {center_offset}; it is a share, from 0 to 1')
         by_octave = octave_base_scale is not None and scales_per_octave is not None
         if by_octave == (scales is not None):
-            raise ValueError('AnchorGenerator: give either scales, or octave_base_scale and scales_per_octave')
-        self.strides = [tuple(stride) if isinstance(stride, (list, tuple)) else (stride, stride) for stride in strides]
-        self.base_sizes = [min(stride) for stride in self.strides] if base_sizes is None else list(base_sizes)
+            raise ValueError(
+                'AnchorGenerator: give either scales, or octave_base_scale and scales_per_octave')
+        self.strides = [
+            tuple(stride) if isinstance(stride, (list, tuple)) else (stride, stride)
+            for stride in strides
+        ]
+        self.base_sizes = [min(stride)
+                           for stride in self.strides] if base_sizes is None else list(base_sizes)
         for name, values in (('base_sizes', self.base_sizes), ('centers', centers)):
             if values is not None and len(values) != len(self.strides):
                 raise ValueError(
-                    f'AnchorGenerator: {len(values)} {name} for {len(self.strides)} strides; give one a level')
+                    f'AnchorGenerator: {len(values)} {name} for {len(self.strides)} strides; give one a level'
+                )
         if by_octave:
-            scales = [octave_base_scale * 2**(i / scales_per_octave) for i in range(scales_per_octave)]
+            scales = [
+                octave_base_scale * 2**(i / scales_per_octave) for i in range(scales_per_octave)
+            ]
         self.scales = torch.tensor(scales, dtype=torch.float32)
         self.ratios = torch.tensor(ratios, dtype=torch.float32)
         self.octave_base_scale = octave_base_scale
@@ -97,7 +106,8 @@ class AnchorGenerator:
                                       ratios: Tensor,
                                       center: Optional[Tuple[float, float]] = None) -> Tensor:
         """One level of `gen_base_anchors`."""
-        center = torch.tensor(center if center is not None else (self.center_offset * base_size, ) * 2)
+        center = torch.tensor(
+            center if center is not None else (self.center_offset * base_size, ) * 2)
         heights = ratios.sqrt()
         sides = torch.stack([1 / heights, heights], -1)  # [ratios, 2] as w h, of area 1
         # The size goes into the first factor: V2's rounding.
@@ -116,13 +126,18 @@ class AnchorGenerator:
 
         featmap_sizes: (h, w) of each level. Anchors lie level by level, row by row, cell by cell.
         """
-        assert len(featmap_sizes) == self.num_levels, f'{len(featmap_sizes)} levels for {self.num_levels} strides'
+        assert len(
+            featmap_sizes
+        ) == self.num_levels, f'{len(featmap_sizes)} levels for {self.num_levels} strides'
         device = torch.device(device)
         key = (tuple(map(tuple, featmap_sizes)), dtype, device)
         if key in self._grids:
             self._grids.move_to_end(key)
             return self._grids[key]
-        levels = [self._single_level(size, level, dtype, device) for level, size in enumerate(featmap_sizes)]
+        levels = [
+            self._single_level(size, level, dtype, device)
+            for level, size in enumerate(featmap_sizes)
+        ]
         anchors, corners = zip(*levels)
         grid = Grid(torch.cat(anchors), torch.cat(corners), [len(level) for level in anchors])
         if _is_plain(grid.anchors):
@@ -196,11 +211,13 @@ class AnchorGenerator:
         return {**self.__dict__, '_grids': OrderedDict(), '_moved': {}}
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(strides={self.strides}, ratios={self.ratios.tolist()}, '
-                f'scales={self.scales.tolist()}, base_sizes={self.base_sizes}, scale_major={self.scale_major}, '
-                f'centers={self.centers}, center_offset={self.center_offset})')
+        return (
+            f'{type(self).__name__}(strides={self.strides}, ratios={self.ratios.tolist()}, '
+            f'scales={self.scales.tolist()}, base_sizes={self.base_sizes}, scale_major={self.scale_major}, '
+            f'centers={self.centers}, center_offset={self.center_offset})')
 
 
 def _is_plain(tensor: Tensor) -> bool:
     """Whether a tensor may be kept: one made while tracing (a fake, or on device meta) means nothing later."""
-    return type(tensor) is Tensor and tensor.device.type != 'meta' and not torch.compiler.is_compiling()
+    return type(
+        tensor) is Tensor and tensor.device.type != 'meta' and not torch.compiler.is_compiling()

@@ -164,8 +164,7 @@ def bias_init_with_prob(prior_prob: float) -> float:
 
 def _by_distribution(distribution: str, normal: Callable, uniform: Callable) -> Callable:
     if distribution not in ('normal', 'uniform'):
-        raise ValueError(
-            f"init_cfg: distribution is {distribution!r}; write 'normal' or 'uniform'")
+        raise ValueError(f"init_cfg: distribution is {distribution!r}; write 'normal' or 'uniform'")
     return normal if distribution == 'normal' else uniform
 
 
@@ -210,11 +209,13 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
 def _override(module: nn.Module, override: Dict, rule: Dict) -> None:
     name = override.pop('name', None)
     if name is None or (override and 'type' not in override):
-        raise ValueError(f"init_cfg: an override is dict(name='attribute') or dict(name=..., type=..., ...), "
-                         f'not {dict(override, name=name)!r}')
+        raise ValueError(
+            f"init_cfg: an override is dict(name='attribute') or dict(name=..., type=..., ...), "
+            f'not {dict(override, name=name)!r}')
     target = getattr(module, name, None)
     if target is None:
-        raise ValueError(f'init_cfg: override names {name!r}, which {type(module).__name__} does not have')
+        raise ValueError(
+            f'init_cfg: override names {name!r}, which {type(module).__name__} does not have')
     fill = _initializer(override or rule)
     for layer in target.modules():
         fill(layer)
@@ -226,8 +227,8 @@ def _initializer(rule: Dict) -> Callable[[nn.Module], None]:
     kind = arguments.pop('type', None)
     if kind not in INITIALIZERS:
         near = difflib.get_close_matches(str(kind), [*INITIALIZERS, 'Pretrained'], n=1)
-        raise KeyError(f'init_cfg: unknown type {kind!r}; ' +
-                       (f'did you mean {near[0]!r}?' if near else f'known are {sorted(INITIALIZERS)}'))
+        raise KeyError(f'init_cfg: unknown type {kind!r}; ' + (
+            f'did you mean {near[0]!r}?' if near else f'known are {sorted(INITIALIZERS)}'))
     bias_prob = arguments.pop('bias_prob', None)
     if bias_prob is not None:
         arguments['bias'] = bias_init_with_prob(bias_prob)
@@ -235,8 +236,9 @@ def _initializer(rule: Dict) -> Callable[[nn.Module], None]:
     known = list(inspect.signature(function).parameters)[1:]
     unknown = sorted(set(arguments) - set(known))
     if unknown:
-        raise TypeError(f'init_cfg: {kind} has no {", ".join(unknown)}; it takes {", ".join(known)}, bias_prob, '
-                        'layer and override')
+        raise TypeError(
+            f'init_cfg: {kind} has no {", ".join(unknown)}; it takes {", ".join(known)}, bias_prob, '
+            'layer and override')
     return lambda layer: function(layer, **arguments)
 
 
@@ -261,13 +263,25 @@ def load_pretrained(module: nn.Module,
 
     Raises ValueError when less than half of the module's entries are found: such a file is of another network.
     """
-    state_dict = {name[7:] if name.startswith('module.') else name: value for name, value in state_dict.items()}
+    state_dict = {
+        name[7:] if name.startswith('module.') else name: value
+        for name, value in state_dict.items()
+    }
     if prefix:
         prefix = prefix if prefix.endswith('.') else prefix + '.'
-        state_dict = {name[len(prefix):]: value for name, value in state_dict.items() if name.startswith(prefix)}
+        state_dict = {
+            name[len(prefix):]: value
+            for name, value in state_dict.items() if name.startswith(prefix)
+        }
     # Files older than PyTorch 0.4.1 have no num_batches_tracked, and frozen statistics need none.
-    own = {name: value for name, value in module.state_dict().items() if not name.endswith('num_batches_tracked')}
-    fits = {name for name in own if name in state_dict and state_dict[name].shape == own[name].shape}
+    own = {
+        name: value
+        for name, value in module.state_dict().items() if not name.endswith('num_batches_tracked')
+    }
+    fits = {
+        name
+        for name in own if name in state_dict and state_dict[name].shape == own[name].shape
+    }
     other_shape = [
         f'{name} {tuple(state_dict[name].shape)} -> {tuple(own[name].shape)}' for name in own
         if name in state_dict and name not in fits
@@ -279,8 +293,13 @@ def load_pretrained(module: nn.Module,
             f'{source}{f" ({prefix})" if prefix else ""} holds {len(fits)} of the {len(own)} weights of this {kind}: '
             f'it belongs to another network (first other shapes: {other_shape[:2]}, first missing: {missing[:2]}). '
             f'Name a checkpoint of this one, or write init_cfg=None to begin from random weights')
-    module.load_state_dict({name: value for name, value in state_dict.items()
-                            if name in fits or name.endswith('num_batches_tracked')}, strict=False)
+    module.load_state_dict(
+        {
+            name: value
+            for name, value in state_dict.items()
+            if name in fits or name.endswith('num_batches_tracked')
+        },
+        strict=False)
     message = f'{kind}: {len(fits)} of {len(own)} weights from {source}'
     for words, names in (('other shape', other_shape), ('missing', missing)):
         message += f'; {words}: {", ".join(names)}' if names else ''

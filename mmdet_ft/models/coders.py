@@ -29,8 +29,9 @@ class DeltaXYWHBBoxCoder:
                  add_ctr_clamp: bool = False,
                  ctr_clamp: float = 32):
         if len(target_means) != 4 or len(target_stds) != 4:
-            raise ValueError('DeltaXYWHBBoxCoder: target_means and target_stds are four numbers each, for dx, dy, dw '
-                             f'and dh, not {target_means} and {target_stds}')
+            raise ValueError(
+                'DeltaXYWHBBoxCoder: target_means and target_stds are four numbers each, for dx, dy, dw '
+                f'and dh, not {target_means} and {target_stds}')
         self.means = tuple(target_means)
         self.stds = tuple(target_stds)
         self.clip_border = clip_border

@@ -25,8 +25,16 @@ def sizes_of(generator: AnchorGenerator):
     return [(6 - level, 9 - level) for level in range(generator.num_levels)]
 
 
-def anchors_by_loops(strides, ratios, sizes, scales=None, base_sizes=None, scale_major=True, octave_base_scale=None,
-                     scales_per_octave=None, centers=None, center_offset=0.):
+def anchors_by_loops(strides,
+                     ratios,
+                     sizes,
+                     scales=None,
+                     base_sizes=None,
+                     scale_major=True,
+                     octave_base_scale=None,
+                     scales_per_octave=None,
+                     centers=None,
+                     center_offset=0.):
     """All anchors, one at a time, in order; with each the corner of its cell."""
     if scales is None:
         scales = [octave_base_scale * 2**(i / scales_per_octave) for i in range(scales_per_octave)]
@@ -43,13 +51,14 @@ def anchors_by_loops(strides, ratios, sizes, scales=None, base_sizes=None, scale
                 for ratio, scale in shapes:
                     width, height = base * scale / math.sqrt(ratio), base * scale * math.sqrt(ratio)
                     cx, cy = x + center[0], y + center[1]
-                    yield [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2], (level, column, row, stride)
+                    yield [cx - width / 2, cy - height / 2, cx + width / 2,
+                           cy + height / 2], (level, column, row, stride)
 
 
 def test_four_anchors_by_hand():
     priors = AnchorGenerator([16], [1.], [1.], [9]).grid_priors([(2, 2)])
-    assert priors[0].tolist() == [[-4.5, -4.5, 4.5, 4.5], [11.5, -4.5, 20.5, 4.5], [-4.5, 11.5, 4.5, 20.5],
-                                  [11.5, 11.5, 20.5, 20.5]]
+    assert priors[0].tolist() == [[-4.5, -4.5, 4.5, 4.5], [11.5, -4.5, 20.5, 4.5],
+                                  [-4.5, 11.5, 4.5, 20.5], [11.5, 11.5, 20.5, 20.5]]
 
 
 def test_a_ratio_is_height_over_width_of_one_area():
@@ -84,7 +93,8 @@ def test_valid_cells_are_counted_up_from_the_padded_side(arguments):
             for _, (_, column, y, stride) in anchors_by_loops(sizes=sizes, **arguments)
         ]
         assert row.tolist() == expected
-    assert torch.equal(flags, generator.valid_flags(sizes, torch.tensor(shapes, dtype=torch.float32)))
+    assert torch.equal(flags, generator.valid_flags(sizes,
+                                                    torch.tensor(shapes, dtype=torch.float32)))
 
 
 @pytest.mark.parametrize('arguments', GENERATORS)
@@ -140,7 +150,8 @@ def test_copies_and_pickles_leave_the_caches_behind():
 
 @pytest.mark.parametrize('arguments, message', [
     (dict(strides=[8], ratios=[1.]), 'either scales'),
-    (dict(strides=[8], ratios=[1.], scales=[1], octave_base_scale=4, scales_per_octave=3), 'either scales'),
+    (dict(strides=[8], ratios=[1.], scales=[1], octave_base_scale=4,
+          scales_per_octave=3), 'either scales'),
     (dict(strides=[8], ratios=[1.], scales=[1], base_sizes=[1, 2]), '2 base_sizes for 1 strides'),
     (dict(strides=[8], ratios=[1.], scales=[1], centers=[(0, 0)], center_offset=.5), 'not both'),
     (dict(strides=[8], ratios=[1.], scales=[1], center_offset=2.), 'from 0 to 1'),

@@ -26,14 +26,16 @@ def table_digest(module: nn.Module) -> str:
 @pytest.mark.parametrize('arguments, digest', [
     (dict(depth=18), '120 5f547bf6f1840f5f'),
     (dict(depth=50), '318 5b57e54266145899'),
-    (dict(depth=50, style='caffe', norm_cfg=dict(type='BN', requires_grad=False)), '318 5b57e54266145899'),
+    (dict(depth=50, style='caffe', norm_cfg=dict(type='BN',
+                                                 requires_grad=False)), '318 5b57e54266145899'),
     (dict(depth=50, norm_cfg=dict(type='SyncBN')), '318 5b57e54266145899'),
     (dict(depth=50, norm_cfg=GN, conv_cfg=WS), '159 c4f7690c6c56462b'),
     (dict(depth=101), '624 75f680ddfee4e45f'),
     (dict(type='ResNetV1d', depth=50), '330 4bbdf7372f780c07'),
     (dict(type='ResNeXt', depth=101, groups=32, base_width=4), '624 bf1450e574ae4d44'),
     (dict(type='ResNeXt', depth=101, groups=64, base_width=4), '624 e59e65a522347c95'),
-    (dict(type='ResNeXt', depth=50, groups=32, base_width=4, norm_cfg=GN, conv_cfg=WS), '159 28851f140d0c67c3'),
+    (dict(type='ResNeXt', depth=50, groups=32, base_width=4, norm_cfg=GN,
+          conv_cfg=WS), '159 28851f140d0c67c3'),
 ])
 def test_checkpoints_keep_their_names_and_order(arguments, digest):
     with torch.device('meta'):
@@ -68,7 +70,8 @@ def test_torchvision_weights_give_torchvision_features(ours, theirs):
     assert not missing and set(unexpected) == {'fc.weight', 'fc.bias'}
     x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(X))))
     with torch.no_grad():
-        for output, layer in zip(ours(X), (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)):
+        for output, layer in zip(
+                ours(X), (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)):
             x = layer(x)
             assert torch.allclose(output, x, rtol=1e-4, atol=1e-5)
 
@@ -85,13 +88,15 @@ def test_weight_standardisation_is_of_each_filter():
     expected = conv.weight.detach().clone()
     for number, kernel in enumerate(expected):
         expected[number] = (kernel - kernel.mean()) / (kernel.std() + 1e-5)
-    assert torch.allclose(conv(X), nn.functional.conv2d(X, expected, stride=2, padding=3), atol=1e-4)
+    assert torch.allclose(
+        conv(X), nn.functional.conv2d(X, expected, stride=2, padding=3), atol=1e-4)
 
 
 def test_stages_are_chosen_and_halve_the_size():
     shapes = [tuple(output.shape) for output in ResNet(18, **SMALL)(X)]
     assert shapes == [(2, 16, 16, 24), (2, 32, 8, 12), (2, 64, 4, 6), (2, 128, 2, 3)]
-    model = ResNet(18, num_stages=3, strides=(1, 2, 1), dilations=(1, 1, 2), out_indices=(0, 2), **SMALL)
+    model = ResNet(
+        18, num_stages=3, strides=(1, 2, 1), dilations=(1, 1, 2), out_indices=(0, 2), **SMALL)
     assert [tuple(output.shape) for output in model(X)] == [(2, 16, 16, 24), (2, 64, 8, 12)]
     assert model.feat_dim == 64
 
@@ -100,7 +105,8 @@ def test_stages_are_chosen_and_halve_the_size():
 @pytest.mark.parametrize('frozen_stages', [-1, 0, 2])
 def test_frozen_stages_neither_learn_nor_count(deep_stem, frozen_stages):
     model = ResNet(18, frozen_stages=frozen_stages, norm_eval=False, deep_stem=deep_stem, **SMALL)
-    frozen = (['stem', 'conv1', 'bn1'] if frozen_stages >= 0 else []) + [f'layer{i + 1}' for i in range(max(frozen_stages, 0))]
+    frozen = (['stem', 'conv1', 'bn1'] if frozen_stages >= 0 else
+              []) + [f'layer{i + 1}' for i in range(max(frozen_stages, 0))]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert model.train() is model
     sum(output.sum() for output in model(X)).backward()
@@ -113,7 +119,8 @@ def test_frozen_stages_neither_learn_nor_count(deep_stem, frozen_stages):
 
 def test_norm_eval_keeps_statistics_and_trains_weights():
     model = ResNet(18, **SMALL)
-    assert not any(module.training for module in model.train().modules() if isinstance(module, _BatchNorm))
+    assert not any(module.training
+                   for module in model.train().modules() if isinstance(module, _BatchNorm))
     assert model.layer1.training and model.bn1.weight.requires_grad
     assert all(module.training for module in ResNet(18, norm_eval=False, **SMALL).train().modules())
     assert not model.eval().training
@@ -127,7 +134,9 @@ def test_fixed_norms_have_no_gradient():
 @pytest.mark.parametrize('depth', [18, 50])
 def test_recomputation_gives_the_same_gradients(depth):
     torch.manual_seed(0)
-    plain, frugal = ResNet(depth, norm_eval=True, **SMALL), ResNet(depth, norm_eval=True, with_cp=True, **SMALL)
+    plain, frugal = ResNet(
+        depth, norm_eval=True, **SMALL), ResNet(
+            depth, norm_eval=True, with_cp=True, **SMALL)
     frugal.load_state_dict(plain.state_dict())
     kept = []
     for model in (plain, frugal):

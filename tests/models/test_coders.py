@@ -18,7 +18,8 @@ NORMALISATIONS = [
 
 def encode_one(box, gt, means=(0., ) * 4, stds=(1., ) * 4):
     """R-CNN, appendix C: from box to ground truth."""
-    width, height, gt_width, gt_height = box[2] - box[0], box[3] - box[1], gt[2] - gt[0], gt[3] - gt[1]
+    width, height, gt_width, gt_height = box[2] - box[0], box[3] - box[1], gt[2] - gt[0], gt[
+        3] - gt[1]
     deltas = [
         ((gt[0] + gt[2]) - (box[0] + box[2])) / 2 / width,
         ((gt[1] + gt[3]) - (box[1] + box[3])) / 2 / height,
@@ -43,9 +44,11 @@ def box(draw):
 @settings(max_examples=100, deadline=None)
 def test_deltas_are_those_of_the_paper_and_lead_back(start, goal, normalisation):
     coder = DeltaXYWHBBoxCoder(**normalisation)
-    start_, goal_ = torch.tensor([start], dtype=torch.float64), torch.tensor([goal], dtype=torch.float64)
+    start_, goal_ = torch.tensor([start], dtype=torch.float64), torch.tensor([goal],
+                                                                             dtype=torch.float64)
     deltas = coder.encode(start_, goal_)
-    expected = encode_one(start, goal, normalisation.get('target_means', (0., ) * 4), normalisation.get('target_stds', (1., ) * 4))
+    expected = encode_one(start, goal, normalisation.get('target_means', (0., ) * 4),
+                          normalisation.get('target_stds', (1., ) * 4))
     assert deltas[0].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-9)
     ratio = max(abs(deltas[0, i].item() * coder.stds[i] + coder.means[i]) for i in (2, 3))
     if ratio < math.log(1000 / 16):
@@ -54,7 +57,8 @@ def test_deltas_are_those_of_the_paper_and_lead_back(start, goal, normalisation)
 
 def test_four_known_boxes():
     start = torch.tensor([[0., 0., 1., 1.], [0., 0., 1., 1.], [0., 0., 1., 1.], [5., 5., 5., 5.]])
-    deltas = torch.tensor([[0., 0., 0., 0.], [1., 1., 1., 1.], [0., 0., 2., -1.], [.7, -1.9, -.5, .3]])
+    deltas = torch.tensor([[0., 0., 0., 0.], [1., 1., 1., 1.], [0., 0., 2., -1.],
+                           [.7, -1.9, -.5, .3]])
     decoded = DeltaXYWHBBoxCoder().decode(start, deltas, max_shape=(32, 32, 3))
     e, shrunk = math.e / 2, math.exp(-1) / 2
     assert decoded[:3].tolist() == [
@@ -72,20 +76,27 @@ def test_a_batch_is_its_images_one_by_one(normalisation):
     sizes = torch.tensor([[60., 90.], [120., 40.], [200., 200.]])
     decoded = coder.decode(start, deltas, max_shape=sizes)
     for image in range(3):
-        assert torch.equal(coder.encode(start, goal)[image], coder.encode(start[image], goal[image]))
-        assert torch.equal(decoded[image], coder.decode(start[image], deltas[image], max_shape=sizes[image].tolist()))
-        assert torch.equal(decoded[image], coder.decode(start[image], deltas[image], max_shape=sizes[image]))
-    assert decoded[1, :, 0::2].max() <= 40 and decoded[1, :, 1::2].max() <= 120 and decoded.min() >= 0
+        assert torch.equal(
+            coder.encode(start, goal)[image], coder.encode(start[image], goal[image]))
+        assert torch.equal(
+            decoded[image],
+            coder.decode(start[image], deltas[image], max_shape=sizes[image].tolist()))
+        assert torch.equal(decoded[image],
+                           coder.decode(start[image], deltas[image], max_shape=sizes[image]))
+    assert decoded[1, :, 0::2].max() <= 40 and decoded[1, :,
+                                                       1::2].max() <= 120 and decoded.min() >= 0
 
 
 def test_deltas_of_several_classes_are_decoded_each():
     coder = DeltaXYWHBBoxCoder(target_stds=(.1, .1, .2, .2))
-    start, deltas, sizes = boxes(2, 5), torch.randn(2, 5, 12), torch.tensor([[60., 90.], [120., 40.]])
+    start, deltas, sizes = boxes(2, 5), torch.randn(2, 5, 12), torch.tensor([[60., 90.],
+                                                                             [120., 40.]])
     decoded = coder.decode(start, deltas, max_shape=sizes)
     assert decoded.shape == (2, 5, 12)
     for label in range(3):
         part = slice(4 * label, 4 * label + 4)
-        assert torch.equal(decoded[..., part], coder.decode(start, deltas[..., part], max_shape=sizes))
+        assert torch.equal(decoded[..., part],
+                           coder.decode(start, deltas[..., part], max_shape=sizes))
 
 
 def test_growth_is_bounded_on_both_sides():
@@ -97,14 +108,17 @@ def test_growth_is_bounded_on_both_sides():
 
 def test_centre_clamp_bounds_the_shift_and_growth_only():
     coder = DeltaXYWHBBoxCoder(add_ctr_clamp=True, ctr_clamp=32)
-    decoded = coder.decode(torch.tensor([[0., 0., 100., 100.]]), torch.tensor([[9., -9., 0., -50.]]))
+    decoded = coder.decode(
+        torch.tensor([[0., 0., 100., 100.]]), torch.tensor([[9., -9., 0., -50.]]))
     assert decoded[0].tolist() == pytest.approx([32, 18, 132, 18], abs=1e-3)
 
 
 def test_without_clip_border_boxes_leave_the_image():
     start, deltas = torch.tensor([[0., 0., 10., 10.]]), torch.tensor([[-1., 2., 0., 0.]])
-    assert DeltaXYWHBBoxCoder(clip_border=False).decode(start, deltas, max_shape=(15, 15))[0].tolist() == [-10, 20, 0, 30]
-    assert DeltaXYWHBBoxCoder().decode(start, deltas, max_shape=(15, 15))[0].tolist() == [0, 15, 0, 15]
+    assert DeltaXYWHBBoxCoder(clip_border=False).decode(
+        start, deltas, max_shape=(15, 15))[0].tolist() == [-10, 20, 0, 30]
+    assert DeltaXYWHBBoxCoder().decode(
+        start, deltas, max_shape=(15, 15))[0].tolist() == [0, 15, 0, 15]
     assert DeltaXYWHBBoxCoder().decode(start, deltas)[0].tolist() == [-10, 20, 0, 30]
 
 
@@ -117,7 +131,8 @@ def test_half_precision_becomes_full():
 def test_padding_is_finite_and_no_boxes_are_no_error():
     coder = DeltaXYWHBBoxCoder()
     unit = torch.tensor([[0., 0., 1., 1.]])
-    assert coder.encode(boxes(1), unit).isfinite().all() and coder.encode(unit, boxes(1)).isfinite().all()
+    assert coder.encode(boxes(1), unit).isfinite().all() and coder.encode(
+        unit, boxes(1)).isfinite().all()
     assert coder.decode(boxes(0), torch.zeros(0, 8), max_shape=(3, 3)).shape == (0, 8)
     assert coder.encode(boxes(0), boxes(0)).shape == (0, 4)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_ft.models.base_module import (BaseModule, ModuleDict, ModuleList, Sequential, bias_init_with_prob,
-                                         initialize, load_pretrained)
+from mmdet_ft.models.base_module import (BaseModule, ModuleDict, ModuleList, Sequential,
+                                         bias_init_with_prob, initialize, load_pretrained)
 
 
 class Head(BaseModule):
@@ -34,7 +34,8 @@ def test_constant_fills_weight_and_bias_of_the_named_layers_only():
 
 def test_a_base_class_names_its_layers_too():
     head = initialised(dict(type='Constant', val=3, layer=['_BatchNorm', 'Conv2d']))
-    assert (head.norm.weight == 3).all() and (head.conv.weight == 3).all() and (head.conv.bias == 0).all()
+    assert (head.norm.weight == 3).all() and (head.conv.weight == 3).all() and (head.conv.bias
+                                                                                == 0).all()
 
 
 @pytest.mark.parametrize('rule, std', [
@@ -55,7 +56,8 @@ def test_spread_is_that_of_the_rule(rule, std):
 
 
 def test_truncation_holds():
-    assert initialised(dict(type='TruncNormal', layer='Linear', a=-.1, b=.2)).fc_cls.weight.max() <= .2
+    assert initialised(dict(type='TruncNormal', layer='Linear', a=-.1,
+                            b=.2)).fc_cls.weight.max() <= .2
 
 
 def test_kaiming_counts_the_outputs_by_default():
@@ -71,23 +73,32 @@ def test_a_prior_probability_is_a_bias():
 
 def test_overrides_reach_one_attribute():
     head = initialised(
-        dict(type='Normal', std=.01, layer='Linear', override=dict(type='Constant', name='fc_reg', val=7, bias=1)))
+        dict(
+            type='Normal',
+            std=.01,
+            layer='Linear',
+            override=dict(type='Constant', name='fc_reg', val=7, bias=1)))
     assert (head.fc_reg.weight == 7).all() and (head.fc_reg.bias == 1).all()
     assert head.fc_cls.weight.abs().max() < 1
 
 
 def test_an_override_by_name_alone_repeats_the_rule_without_layers():
-    head = initialised([dict(type='Constant', val=7, override=[dict(name='fc_reg'), dict(name='norm')])])
-    assert (head.fc_reg.weight == 7).all() and (head.norm.weight == 7).all() and (head.fc_cls.weight != 7).all()
+    head = initialised(
+        [dict(type='Constant', val=7, override=[dict(name='fc_reg'),
+                                                dict(name='norm')])])
+    assert (head.fc_reg.weight == 7).all() and (head.norm.weight == 7).all() and (head.fc_cls.weight
+                                                                                  != 7).all()
 
 
 @pytest.mark.parametrize('rule, error, message', [
     (dict(type='Kaimin', layer='Conv2d'), KeyError, "did you mean 'Kaiming'"),
-    (dict(type='Normal', stdd=1, layer='Conv2d'), TypeError, 'Normal has no stdd; it takes mean, std'),
+    (dict(type='Normal', stdd=1,
+          layer='Conv2d'), TypeError, 'Normal has no stdd; it takes mean, std'),
     (dict(type='Xavier', layer='Conv2d', distribution='even'), ValueError, "'even'"),
     (dict(type='Constant', val=0, override=dict(type='Normal')), ValueError, 'override'),
     (dict(type='Constant', val=0, override=dict(name='fc_reg', std=1)), ValueError, 'override'),
-    (dict(type='Constant', val=0, override=dict(name='fc_rag')), ValueError, "'fc_rag', which Head"),
+    (dict(type='Constant', val=0,
+          override=dict(name='fc_rag')), ValueError, "'fc_rag', which Head"),
 ])
 def test_a_rule_that_means_nothing_is_named(rule, error, message):
     with pytest.raises(error, match=message):
@@ -102,7 +113,8 @@ def test_the_child_knows_better_than_its_parent():
             super().__init__(dict(type='Constant', val=1, layer='Linear'))
             self.plain = nn.Linear(2, 2)
             self.heads = ModuleList([Head(dict(type='Constant', val=2, layer='Linear'))])
-            self.more = Sequential(ModuleDict(dict(a=Head(dict(type='Constant', val=3, layer='Linear')))))
+            self.more = Sequential(
+                ModuleDict(dict(a=Head(dict(type='Constant', val=3, layer='Linear')))))
             self.opaque = nn.ModuleList([Head(dict(type='Constant', val=4, layer='Linear'))])
 
     parent = Parent()
@@ -110,7 +122,8 @@ def test_the_child_knows_better_than_its_parent():
     assert (parent.plain.weight == 1).all()
     assert (parent.heads[0].fc_cls.weight == 2).all()
     assert (parent.more[0]['a'].fc_cls.weight == 3).all()
-    assert (parent.opaque[0].fc_cls.weight == 1).all()  # as in V2: a plain container passes nothing on
+    assert (
+        parent.opaque[0].fc_cls.weight == 1).all()  # as in V2: a plain container passes nothing on
 
 
 def test_weights_are_initialised_once():
@@ -141,20 +154,31 @@ def test_a_users_init_weights_without_arguments_is_called():
     weights = {name: torch.full_like(value, 4) for name, value in Head().state_dict().items()}
     model = Model()
     model.init_weights(load=lambda path: weights)
-    assert (model.users.head.fc_cls.weight == 4).all() and (model.users.head.fc_reg.weight == 9).all()
+    assert (model.users.head.fc_cls.weight == 4).all() and (model.users.head.fc_reg.weight
+                                                            == 9).all()
 
 
 def test_pretrained_weights_win_over_every_rule():
     weights = {name: torch.full_like(value, 4) for name, value in Head().state_dict().items()}
     asked = []
-    head = Head([dict(type='Pretrained', checkpoint='torchvision://some'), dict(type='Constant', val=1, layer='Linear')])
+    head = Head([
+        dict(type='Pretrained', checkpoint='torchvision://some'),
+        dict(type='Constant', val=1, layer='Linear')
+    ])
     head.init_weights(load=lambda path: asked.append(path) or weights)
-    assert asked == ['torchvision://some'] and (head.fc_cls.weight == 4).all() and (head.norm.running_mean == 4).all()
+    assert asked == ['torchvision://some'] and (head.fc_cls.weight
+                                                == 4).all() and (head.norm.running_mean == 4).all()
 
 
 def test_a_local_file_is_read_without_the_engine(tmp_path):
     source = Head()
-    torch.save(dict(meta={}, state_dict={f'module.{name}': value for name, value in source.state_dict().items()}), tmp_path / 'a.pth')
+    torch.save(
+        dict(
+            meta={},
+            state_dict={
+                f'module.{name}': value
+                for name, value in source.state_dict().items()
+            }), tmp_path / 'a.pth')
     head = Head(dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), map_location='cpu'))
     head.init_weights()
     assert torch.equal(head.conv.weight, source.conv.weight)
@@ -183,7 +207,8 @@ def test_what_does_not_fit_is_logged(caplog):
 
 
 def test_weights_of_another_network_are_refused():
-    with pytest.raises(ValueError, match='some.pth holds 1 of the 10 weights of this Head.*init_cfg=None'):
+    with pytest.raises(
+            ValueError, match='some.pth holds 1 of the 10 weights of this Head.*init_cfg=None'):
         load_pretrained(Head(), {'conv.weight': torch.zeros(32, 16, 3, 3)}, 'some.pth')
 
 

@@ -32,7 +32,8 @@ def draw(kind: str, seed: int = 0):
     if kind == 'numbers':
         return torch.randn(N, 4, generator=generator) * 2, torch.randn(N, 4, generator=generator)
     if kind == 'masks':
-        return torch.randn(N, 6, 6, generator=generator), (torch.rand(N, 6, 6, generator=generator) > .5).float()
+        return torch.randn(
+            N, 6, 6, generator=generator), (torch.rand(N, 6, 6, generator=generator) > .5).float()
     pred = torch.randn(N, C, generator=generator) * 3
     background = int(kind == 'background')
     return pred, torch.randint(0, C + background, (N, ), generator=generator)
@@ -41,16 +42,20 @@ def draw(kind: str, seed: int = 0):
 # name: loss, kind of input, the reference's rows of one number each.
 CASES = {
     'softmax': (CrossEntropyLoss(), 'classes', lambda p, t: [[reference.softmax_entropy(p, t)]]),
-    'sigmoid': (CrossEntropyLoss(use_sigmoid=True), 'background',
-                lambda p, t: [[reference.sigmoid_entropy(x, float(i == t)) for i, x in enumerate(p)]]),
+    'sigmoid':
+    (CrossEntropyLoss(use_sigmoid=True), 'background',
+     lambda p, t: [[reference.sigmoid_entropy(x, float(i == t)) for i, x in enumerate(p)]]),
     'focal': (FocalLoss(gamma=1.5, alpha=.3), 'background',
               lambda p, t: [[reference.focal(x, i == t, 1.5, .3) for i, x in enumerate(p)]]),
     'l1': (L1Loss(), 'numbers', lambda p, t: [[abs(a - b) for a, b in zip(p, t)]]),
-    'smooth_l1': (SmoothL1Loss(beta=.7), 'numbers', lambda p, t: [[reference.smooth_l1(a - b, .7) for a, b in zip(p, t)]]),
+    'smooth_l1': (SmoothL1Loss(beta=.7), 'numbers',
+                  lambda p, t: [[reference.smooth_l1(a - b, .7) for a, b in zip(p, t)]]),
     'mse': (MSELoss(), 'numbers', lambda p, t: [[(a - b)**2 for a, b in zip(p, t)]]),
     'iou_log': (IoULoss(), 'boxes', lambda p, t: [[reference.iou_loss(p, t)]]),
-    'iou_linear': (IoULoss(mode='linear'), 'boxes', lambda p, t: [[reference.iou_loss(p, t, 'linear')]]),
-    'iou_square': (IoULoss(mode='square'), 'boxes', lambda p, t: [[reference.iou_loss(p, t, 'square')]]),
+    'iou_linear':
+    (IoULoss(mode='linear'), 'boxes', lambda p, t: [[reference.iou_loss(p, t, 'linear')]]),
+    'iou_square':
+    (IoULoss(mode='square'), 'boxes', lambda p, t: [[reference.iou_loss(p, t, 'square')]]),
     'giou': (GIoULoss(), 'boxes', lambda p, t: [[reference.giou_loss(p, t)]]),
     'diou': (DIoULoss(), 'boxes', lambda p, t: [[reference.diou_loss(p, t)]]),
     'ciou': (CIoULoss(), 'boxes', lambda p, t: [[reference.ciou_loss(p, t)]]),
@@ -76,7 +81,8 @@ def test_loss_equals_its_formula(name, weighted, avg_factor, reduction):
     rows = [formula(p, t)[0] for p, t in zip(pred.tolist(), target.tolist())]
     weights = [[w] * len(row) for w, row in zip(weight.tolist(), rows)] if weighted else None
     expected = reference.average(
-        list(itertools.chain(*rows)), weights and list(itertools.chain(*weights)), avg_factor, reduction)
+        list(itertools.chain(*rows)), weights and list(itertools.chain(*weights)), avg_factor,
+        reduction)
     value = loss(pred, target, weight, avg_factor=avg_factor, reduction_override=reduction)
     assert value.shape == ()
     assert value.item() == pytest.approx(expected, rel=2e-5, abs=1e-6)
@@ -86,14 +92,19 @@ def test_loss_equals_its_formula(name, weighted, avg_factor, reduction):
 def test_average_of_a_tensor_is_that_of_a_number(name):
     loss, kind, _ = CASES[name]
     pred, target = draw(kind)
-    assert loss(pred, target, avg_factor=torch.tensor(3)).item() == loss(pred, target, avg_factor=3).item()
+    assert loss(
+        pred, target, avg_factor=torch.tensor(3)).item() == loss(
+            pred, target, avg_factor=3).item()
 
 
 @cases
 def test_loss_weight_scales_and_none_keeps_elements(name):
     loss, kind, _ = CASES[name]
     pred, target = draw(kind)
-    settings_ = {key: getattr(loss, key) for key in ('use_sigmoid', 'gamma', 'alpha', 'beta', 'mode') if hasattr(loss, key)}
+    settings_ = {
+        key: getattr(loss, key)
+        for key in ('use_sigmoid', 'gamma', 'alpha', 'beta', 'mode') if hasattr(loss, key)
+    }
     double = type(loss)(loss_weight=2., **settings_)
     elements = loss(pred, target, reduction_override='none')
     assert elements.shape[0] == N
@@ -170,7 +181,8 @@ def test_gradient_is_the_slope(name):
     pred, target = draw(kind)
     pred = pred.double()[1:].requires_grad_()
     target = target.double()[1:] if target.is_floating_point() else target[1:]
-    assert torch.autograd.gradcheck(lambda x: loss(x, target, torch.ones(N - 1, dtype=torch.float64)), pred)
+    assert torch.autograd.gradcheck(
+        lambda x: loss(x, target, torch.ones(N - 1, dtype=torch.float64)), pred)
 
 
 def test_a_sum_has_no_average():
@@ -191,7 +203,8 @@ def test_shapes_that_differ_are_refused():
 def test_weights_of_four_a_box_count_by_their_mean():
     pred, target = draw('boxes')
     weight = torch.rand(N, 4)
-    assert torch.allclose(GIoULoss()(pred, target, weight), GIoULoss()(pred, target, weight.mean(-1)))
+    assert torch.allclose(GIoULoss()(pred, target, weight),
+                          GIoULoss()(pred, target, weight.mean(-1)))
 
 
 def test_the_loss_of_a_perfect_large_box_is_finite():
@@ -202,12 +215,13 @@ def test_the_loss_of_a_perfect_large_box_is_finite():
         assert abs(value.item()) < 1e-6 and box.grad.isfinite().all()
 
 
-# --- cross entropy -------------------------------------------------------------------------------------------------
+# --- cross entropy ------------------------------------------------------------
 
 
 def test_background_is_no_class_of_a_sigmoid():
     pred = torch.tensor([[0.], [0.], [0.]])
-    loss = CrossEntropyLoss(use_sigmoid=True)(pred, torch.tensor([0, 1, -1]), reduction_override='none')
+    loss = CrossEntropyLoss(use_sigmoid=True)(
+        pred, torch.tensor([0, 1, -1]), reduction_override='none')
     assert loss.flatten().tolist() == pytest.approx([math.log(2), math.log(2), 0.])
     pred = torch.tensor([[10.], [10.]])
     loss = CrossEntropyLoss(use_sigmoid=True)(pred, torch.tensor([0, 1]), reduction_override='none')
@@ -224,7 +238,8 @@ def test_ignored_labels_weigh_nothing_and_may_leave_the_average():
     by_kept = CrossEntropyLoss(ignore_index=255, avg_non_ignore=True)(pred, label)
     assert by_all.item() == pytest.approx(expected.item() / N)
     assert by_kept.item() == pytest.approx(expected.item() / (N - 1))
-    assert CrossEntropyLoss(avg_non_ignore=True)(pred, label, ignore_index=255).item() == by_kept.item()
+    assert CrossEntropyLoss(avg_non_ignore=True)(
+        pred, label, ignore_index=255).item() == by_kept.item()
 
 
 def test_ignored_labels_of_a_sigmoid_weigh_nothing():
@@ -251,8 +266,12 @@ def test_class_weights_follow_the_label_and_are_no_state():
     pred, label = draw('classes')
     weights = [1., 2., 3., 4., 5.]
     loss = CrossEntropyLoss(class_weight=weights)
-    expected = [weights[t] * reference.softmax_entropy(p, t) for p, t in zip(pred.tolist(), label.tolist())]
-    assert loss(pred, label, reduction_override='none').tolist() == pytest.approx(expected, rel=1e-5)
+    expected = [
+        weights[t] * reference.softmax_entropy(p, t) for p, t in zip(pred.tolist(), label.tolist())
+    ]
+    assert loss(
+        pred, label, reduction_override='none').tolist() == pytest.approx(
+            expected, rel=1e-5)
     assert len(loss.state_dict()) == 0
     with NoSync():
         loss(pred, label)
@@ -261,19 +280,24 @@ def test_class_weights_follow_the_label_and_are_no_state():
 def test_class_weights_of_a_sigmoid_are_for_positives():
     pred, label = draw('background')
     weights = [1., 2., 3., 4., 5.]
-    loss = CrossEntropyLoss(use_sigmoid=True, class_weight=weights)(pred, label, reduction_override='none')
+    loss = CrossEntropyLoss(
+        use_sigmoid=True, class_weight=weights)(
+            pred, label, reduction_override='none')
     for row, logits, target in zip(loss.tolist(), pred.tolist(), label.tolist()):
         for i in range(C):
-            assert row[i] == pytest.approx(reference.sigmoid_entropy(logits[i], float(i == target), weights[i]), rel=1e-4)
+            assert row[i] == pytest.approx(
+                reference.sigmoid_entropy(logits[i], float(i == target), weights[i]), rel=1e-4)
 
 
 def test_a_sigmoid_takes_targets_of_the_same_shape():
     pred, _ = draw('classes')
     target = torch.rand(N, C)
     target[0] = -1
-    loss = CrossEntropyLoss(use_sigmoid=True)(pred, target, torch.ones(N, 1), reduction_override='none')
+    loss = CrossEntropyLoss(use_sigmoid=True)(
+        pred, target, torch.ones(N, 1), reduction_override='none')
     assert (loss[0] == 0).all()
-    assert loss[1, 2].item() == pytest.approx(reference.sigmoid_entropy(pred[1, 2].item(), target[1, 2].item()), rel=1e-5)
+    assert loss[1, 2].item() == pytest.approx(
+        reference.sigmoid_entropy(pred[1, 2].item(), target[1, 2].item()), rel=1e-5)
 
 
 def test_sigmoid_and_mask_exclude_each_other():
@@ -283,17 +307,20 @@ def test_sigmoid_and_mask_exclude_each_other():
 
 def masks_of_classes():
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(N, C, 6, 6, generator=generator), draw('masks')[1], torch.randint(0, C, (N, ), generator=generator)
+    return torch.randn(
+        N, C, 6, 6, generator=generator), draw('masks')[1], torch.randint(
+            0, C, (N, ), generator=generator)
 
 
 def test_a_mask_is_judged_by_its_class_alone():
     pred, target, label = masks_of_classes()
     expected = [
-        reference.sigmoid_entropy(pred[n, label[n], y, x].item(), target[n, y, x].item()) for n in range(N)
-        for y in range(6) for x in range(6)
+        reference.sigmoid_entropy(pred[n, label[n], y, x].item(), target[n, y, x].item())
+        for n in range(N) for y in range(6) for x in range(6)
     ]
     loss = CrossEntropyLoss(use_mask=True)
-    assert loss(pred, target, label).item() == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+    assert loss(pred, target, label).item() == pytest.approx(
+        sum(expected) / len(expected), rel=1e-5)
     chosen = torch.stack([pred[n, label[n]] for n in range(N)])
     assert loss(chosen, target).item() == loss(pred, target, label).item()
 
@@ -320,7 +347,7 @@ def test_no_mask_or_no_valid_mask_gives_zero():
     assert loss(pred, target, label, valid=torch.zeros(N, dtype=torch.bool)).item() == 0
 
 
-# --- the others ------------------------------------------------------------------------------------------------------
+# --- the others ------------------------------------------------------------
 
 
 @pytest.mark.parametrize('shape', [(N, ), (N, C), (N * C, )])
@@ -334,11 +361,13 @@ def test_focal_weights_come_in_three_shapes(shape):
 
 def test_focal_takes_probabilities():
     pred, target = draw('background')
-    assert torch.allclose(FocalLoss(activated=True)(pred.sigmoid(), target), FocalLoss()(pred, target), rtol=1e-4)
+    assert torch.allclose(
+        FocalLoss(activated=True)(pred.sigmoid(), target), FocalLoss()(pred, target), rtol=1e-4)
     certain = torch.tensor([[1., 0.]], requires_grad=True)
     loss = FocalLoss(activated=True)(certain, torch.tensor([0]))
     assert loss.item() == 0
-    assert FocalLoss(activated=True)(certain, torch.tensor([1])).item() == pytest.approx((.25 + .75) * 100 / 2)
+    assert FocalLoss(activated=True)(certain, torch.tensor([1])).item() == pytest.approx(
+        (.25 + .75) * 100 / 2)
 
 
 def test_focal_loss_has_no_softmax():
@@ -368,12 +397,12 @@ def test_padding_changes_no_average(values, padding):
 
 
 def test_every_loss_is_built_by_its_name():
-    for name in ('CrossEntropyLoss', 'FocalLoss', 'L1Loss', 'SmoothL1Loss', 'MSELoss', 'IoULoss', 'GIoULoss', 'DIoULoss',
-                 'CIoULoss', 'BoundedIoULoss'):
+    for name in ('CrossEntropyLoss', 'FocalLoss', 'L1Loss', 'SmoothL1Loss', 'MSELoss', 'IoULoss',
+                 'GIoULoss', 'DIoULoss', 'CIoULoss', 'BoundedIoULoss'):
         assert type(MODELS.build(dict(type=name, loss_weight=2.))).__name__ == name
 
 
-# --- accuracy ----------------------------------------------------------------------------------------------------------
+# --- accuracy ------------------------------------------------------------
 
 
 def test_accuracy_is_a_share_in_percent():

@@ -9,7 +9,8 @@ def softmax_entropy(logits: List[float], label: int) -> float:
 
 def sigmoid_entropy(logit: float, target: float, positive_weight: float = 1.) -> float:
     probability = 1 / (1 + math.exp(-logit))
-    return -(positive_weight * target * math.log(probability) + (1 - target) * math.log(1 - probability))
+    return -(
+        positive_weight * target * math.log(probability) + (1 - target) * math.log(1 - probability))
 
 
 def focal(logit: float, is_target: bool, gamma: float, alpha: float) -> float:
@@ -78,7 +79,8 @@ def bounded_iou_loss(a, b, beta: float = .2, eps: float = 1e-3) -> List[float]:
     return [smooth_l1(1 - bound, beta) for bound in bounds]
 
 
-def average(losses: List[float], weights: Optional[List[float]], avg_factor: Optional[float], reduction: str) -> float:
+def average(losses: List[float], weights: Optional[List[float]], avg_factor: Optional[float],
+            reduction: str) -> float:
     """One level of lists in, one number out."""
     total = sum(loss * weight for loss, weight in zip(losses, weights or [1.] * len(losses)))
     if reduction == 'sum':

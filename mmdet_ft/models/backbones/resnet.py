@@ -64,7 +64,14 @@ class BasicBlock(ResidualBlock):
         self.norm1_name, norm1 = build_norm_layer(norm_cfg, channels, postfix=1)
         self.norm2_name, norm2 = build_norm_layer(norm_cfg, channels, postfix=2)
         self.conv1 = build_conv_layer(
-            conv_cfg, in_channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)
+            conv_cfg,
+            in_channels,
+            channels,
+            3,
+            stride=stride,
+            padding=dilation,
+            dilation=dilation,
+            bias=False)
         self.add_module(self.norm1_name, norm1)
         self.conv2 = build_conv_layer(conv_cfg, channels, channels, 3, padding=1, bias=False)
         self.add_module(self.norm2_name, norm2)
@@ -106,7 +113,8 @@ class Bottleneck(ResidualBlock):
         self.norm1_name, norm1 = build_norm_layer(norm_cfg, width, postfix=1)
         self.norm2_name, norm2 = build_norm_layer(norm_cfg, width, postfix=2)
         self.norm3_name, norm3 = build_norm_layer(norm_cfg, out_channels, postfix=3)
-        self.conv1 = build_conv_layer(conv_cfg, in_channels, width, kernel_size=1, stride=stride1, bias=False)
+        self.conv1 = build_conv_layer(
+            conv_cfg, in_channels, width, kernel_size=1, stride=stride1, bias=False)
         self.add_module(self.norm1_name, norm1)
         self.conv2 = build_conv_layer(
             conv_cfg,
@@ -156,11 +164,17 @@ def make_stage(block: Type[ResidualBlock],
     out_channels = channels * block.expansion
     downsample = None
     if stride != 1 or in_channels != out_channels:
-        average = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)] if avg_down else []
+        average = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+                   ] if avg_down else []
         downsample = nn.Sequential(
             *average,
             build_conv_layer(
-                conv_cfg, in_channels, out_channels, kernel_size=1, stride=1 if avg_down else stride, bias=False),
+                conv_cfg,
+                in_channels,
+                out_channels,
+                kernel_size=1,
+                stride=1 if avg_down else stride,
+                bias=False),
             build_norm_layer(norm_cfg, out_channels)[1])
     return Sequential(*(block(
         in_channels if first else out_channels,
@@ -233,10 +247,13 @@ class ResNet(BaseModule):
                  zero_init_residual: bool = True,
                  pretrained: Optional[str] = None,
                  init_cfg: InitCfg = None):
-        self._check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn, plugins)
+        self._check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn,
+                    plugins)
         if pretrained is not None:
             if init_cfg:
-                raise ValueError('ResNet: pretrained and init_cfg both say how the weights begin; remove pretrained')
+                raise ValueError(
+                    'ResNet: pretrained and init_cfg both say how the weights begin; remove pretrained'
+                )
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         block, num_blocks = self.arch_settings[depth]
         block_init_cfg = None
@@ -280,23 +297,30 @@ class ResNet(BaseModule):
         self.feat_dim = channels
         self._freeze_stages()
 
-    def _check(self, depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn, plugins) -> None:
+    def _check(self, depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn,
+               plugins) -> None:
         kind = type(self).__name__
         if depth not in self.arch_settings:
-            raise ValueError(f'{kind}: depth is {depth!r}; write one of {", ".join(map(str, self.arch_settings))}')
+            raise ValueError(
+                f'{kind}: depth is {depth!r}; write one of {", ".join(map(str, self.arch_settings))}'
+            )
         if not 1 <= num_stages <= 4:
             raise ValueError(f'{kind}: num_stages is {num_stages}; write 1 to 4')
         for name, values in (('strides', strides), ('dilations', dilations)):
             if len(values) != num_stages:
-                raise ValueError(f'{kind}: {name}={values} for num_stages={num_stages}; give one number a stage')
+                raise ValueError(
+                    f'{kind}: {name}={values} for num_stages={num_stages}; give one number a stage')
         if not 0 <= min(out_indices) <= max(out_indices) < num_stages:
-            raise ValueError(f'{kind}: out_indices={out_indices}, but the stages are 0 to {num_stages - 1}')
+            raise ValueError(
+                f'{kind}: out_indices={out_indices}, but the stages are 0 to {num_stages - 1}')
         if style not in ('pytorch', 'caffe'):
             raise ValueError(f"{kind}: style is {style!r}; write 'pytorch' or 'caffe'")
         if frozen_stages > num_stages:
             raise ValueError(f'{kind}: frozen_stages is {frozen_stages} of {num_stages} stages')
         if dcn is not None:
-            raise ValueError(f'{kind}: deformable convolutions (dcn={dict(dcn)!r}) are not available; remove dcn')
+            raise ValueError(
+                f'{kind}: deformable convolutions (dcn={dict(dcn)!r}) are not available; remove dcn'
+            )
         if plugins is not None:
             raise ValueError(f'{kind}: plugins are not available; remove plugins={plugins!r}')
 
@@ -304,7 +328,8 @@ class ResNet(BaseModule):
         """Arguments of this network's blocks beyond the common ones."""
         return {}
 
-    def _make_stem(self, in_channels: int, channels: int, conv_cfg: Optional[Dict], norm_cfg: Dict) -> None:
+    def _make_stem(self, in_channels: int, channels: int, conv_cfg: Optional[Dict],
+                   norm_cfg: Dict) -> None:
         if self.deep_stem:
             widths = [in_channels, channels // 2, channels // 2, channels]
             layers = []

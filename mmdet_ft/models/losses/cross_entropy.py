@@ -33,8 +33,7 @@ def cross_entropy(pred: Tensor,
     if weight is not None or ignore_index is not None:
         # The gradient of softmax multiplies: an ignored NaN would come back as 0 * NaN.
         pred = pred.masked_fill((label == ignore).unsqueeze(1), 0)
-    loss = F.cross_entropy(
-        pred, label, weight=class_weight, ignore_index=ignore, reduction='none')
+    loss = F.cross_entropy(pred, label, weight=class_weight, ignore_index=ignore, reduction='none')
     return weight_reduce_loss(loss, weight, reduction, avg_factor)
 
 
@@ -86,7 +85,8 @@ def mask_cross_entropy(pred: Tensor,
     """Mean sigmoid cross entropy of masks (Mask R-CNN, sec. 3).
 
     pred [N, K, ...] with label int64 [N], the class whose mask is judged, or pred [N, ...] chosen already; target
-    [N, ...] in 0..1; class_weight broadcastable to it; valid bool [N], the rows that count. Returns a scalar; 0 for no rows.
+    [N, ...] in 0..1; class_weight broadcastable to it; valid bool [N], the rows that count. Returns a scalar; 0 for
+    no rows.
     """
     if pred.dim() > target.dim():
         assert label is not None, 'masks of several classes need a label each'
@@ -99,8 +99,7 @@ def mask_cross_entropy(pred: Tensor,
         empty = expand_right(~valid, pred.dim())
         pred, target = pred.masked_fill(empty, 0), target.masked_fill(empty, 0)
         avg_factor = valid.sum().clamp(min=1) * max(target[:1].numel(), 1)
-    loss = F.binary_cross_entropy_with_logits(
-        pred, target, weight=class_weight, reduction='none')
+    loss = F.binary_cross_entropy_with_logits(pred, target, weight=class_weight, reduction='none')
     if valid is not None:
         loss = loss.masked_fill(empty, 0)  # an empty row would add log 2 a pixel
     return loss.sum() / avg_factor
@@ -130,7 +129,8 @@ class CrossEntropyLoss(nn.Module):
                  avg_non_ignore: bool = False):
         super().__init__()
         if use_sigmoid and use_mask:
-            raise ValueError('CrossEntropyLoss: use_mask is a sigmoid already; write use_sigmoid=False')
+            raise ValueError(
+                'CrossEntropyLoss: use_mask is a sigmoid already; write use_sigmoid=False')
         self.use_sigmoid = use_sigmoid
         self.use_mask = use_mask
         self.reduction = check_reduction(reduction)

@@ -34,7 +34,9 @@ def sigmoid_focal_loss(pred: Tensor,
     modulation = (alpha * positive + (1 - alpha) * (1 - positive)) * miss.pow(gamma)
     if activated:
         # V2's binary_cross_entropy, which autocast refuses: log no lower than -100.
-        entropy = -(positive * pred.log().clamp(min=-100) + (1 - positive) * (1 - pred).log().clamp(min=-100))
+        entropy = -(
+            positive * pred.log().clamp(min=-100) + (1 - positive) *
+            (1 - pred).log().clamp(min=-100))
     else:
         entropy = F.binary_cross_entropy_with_logits(pred, positive, reduction='none')
     return weight_reduce_loss(entropy * modulation, weight, reduction, avg_factor)
@@ -77,5 +79,6 @@ class FocalLoss(nn.Module):
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
         """Shapes as in `sigmoid_focal_loss`."""
-        return self.loss_weight * sigmoid_focal_loss(pred, target, weight, self.gamma, self.alpha, reduction_override
-                                                     or self.reduction, avg_factor, self.activated)
+        return self.loss_weight * sigmoid_focal_loss(pred, target, weight, self.gamma, self.alpha,
+                                                     reduction_override or self.reduction,
+                                                     avg_factor, self.activated)

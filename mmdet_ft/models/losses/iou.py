@@ -21,10 +21,12 @@ def pairs_of(pred: Tensor, target: Tensor) -> Pairs:
     """pred and target [..., 4]."""
     pred_area = (pred[..., 2] - pred[..., 0]) * (pred[..., 3] - pred[..., 1])
     target_area = (target[..., 2] - target[..., 0]) * (target[..., 3] - target[..., 1])
-    common = torch.minimum(pred[..., 2:], target[..., 2:]) - torch.maximum(pred[..., :2], target[..., :2])
+    common = torch.minimum(pred[..., 2:], target[..., 2:]) - torch.maximum(
+        pred[..., :2], target[..., :2])
     common = common.clamp(min=0)
     overlap = common[..., 0] * common[..., 1]
-    hull = torch.maximum(pred[..., 2:], target[..., 2:]) - torch.minimum(pred[..., :2], target[..., :2])
+    hull = torch.maximum(pred[..., 2:], target[..., 2:]) - torch.minimum(
+        pred[..., :2], target[..., :2])
     return Pairs(overlap, pred_area + target_area - overlap, hull.clamp(min=0))
 
 
@@ -52,7 +54,8 @@ def _distance_iou(pred: Tensor, target: Tensor, eps: float):
     """IoU, and the squared distance of the centres over the squared diagonal of the hull."""
     pairs = pairs_of(pred, target)
     diagonal = pairs.hull[..., 0]**2 + pairs.hull[..., 1]**2 + eps
-    offset = (target[..., :2] + target[..., 2:]) - (pred[..., :2] + pred[..., 2:])  # twice the offset of the centres
+    offset = (target[..., :2] + target[..., 2:]) - (pred[..., :2] + pred[..., 2:]
+                                                    )  # twice the offset of the centres
     distance = offset[..., 0]**2 / 4 + offset[..., 1]**2 / 4
     return pairs.overlap / (pairs.union + eps), distance / diagonal
 
@@ -67,7 +70,8 @@ def ciou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
     """DIoU that also compares the aspect ratios (Complete-IoU loss). [..., 4] -> [...] in 0..2."""
     iou, distance = _distance_iou(pred, target, eps)
     pred_width, pred_height = pred[..., 2] - pred[..., 0], pred[..., 3] - pred[..., 1] + eps
-    target_width, target_height = target[..., 2] - target[..., 0], target[..., 3] - target[..., 1] + eps
+    target_width, target_height = target[..., 2] - target[..., 0], target[..., 3] - target[...,
+                                                                                           1] + eps
     angle = torch.atan(target_width / target_height) - torch.atan(pred_width / pred_height)
     shape = 4 / math.pi**2 * angle**2
     with torch.no_grad():
@@ -100,7 +104,8 @@ def weighted_box_loss(function: Callable[[Tensor, Tensor], Tensor],
     pred, target [..., 4]; weight [...], or [..., 4] of which the mean counts when `function` gives one number a pair.
     """
     if pred.shape != target.shape:
-        raise ValueError(f'pred is {tuple(pred.shape)}, target {tuple(target.shape)}; they must be alike')
+        raise ValueError(
+            f'pred is {tuple(pred.shape)}, target {tuple(target.shape)}; they must be alike')
     pred, target = full_precision(pred), full_precision(target)
     if weight is not None:
         if weight.dim() == pred.dim():
@@ -132,8 +137,9 @@ class _BoxLoss(nn.Module):
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
         """pred, target [..., 4] decoded boxes; weight [...] or [..., 4]; `avg_factor` divides the sum."""
-        return self.loss_weight * weighted_box_loss(self.elementwise, pred, target, weight, reduction_override
-                                                    or self.reduction, avg_factor)
+        return self.loss_weight * weighted_box_loss(self.elementwise, pred, target, weight,
+                                                    reduction_override or self.reduction,
+                                                    avg_factor)
 
 
 @MODELS.register_module()
@@ -193,7 +199,11 @@ class CIoULoss(_BoxLoss):
 class BoundedIoULoss(_BoxLoss):
     """See `bounded_iou_loss`."""
 
-    def __init__(self, beta: float = 0.2, eps: float = 1e-3, reduction: str = 'mean', loss_weight: float = 1.0):
+    def __init__(self,
+                 beta: float = 0.2,
+                 eps: float = 1e-3,
+                 reduction: str = 'mean',
+                 loss_weight: float = 1.0):
         super().__init__(eps, reduction, loss_weight)
         self.beta = beta
 

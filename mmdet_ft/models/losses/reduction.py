@@ -66,4 +66,5 @@ def weight_reduce_loss(loss: Tensor,
     if check_reduction(reduction) == 'sum':
         raise ValueError("avg_factor belongs to reduction='mean'; a sum is not averaged")
     # V2 adds this epsilon so that an image whose labels are all ignored does not divide by zero.
-    return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps) if reduction == 'mean' else loss
+    return loss.sum() / (avg_factor +
+                         torch.finfo(torch.float32).eps) if reduction == 'mean' else loss

@@ -19,7 +19,8 @@ def elementwise_loss(function: Callable[[Tensor], Tensor],
     pred and target of one shape; weight of it, or of its first dimensions.
     """
     if pred.shape != target.shape:
-        raise ValueError(f'pred is {tuple(pred.shape)}, target {tuple(target.shape)}; they must be alike')
+        raise ValueError(
+            f'pred is {tuple(pred.shape)}, target {tuple(target.shape)}; they must be alike')
     difference = full_precision(pred) - full_precision(target)
     if weight is not None:
         weight = expand_right(weight, pred.dim())
@@ -50,8 +51,8 @@ class L1Loss(nn.Module):
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
         """pred and target of one shape; weight of it or of its first dimensions; `avg_factor` divides the sum."""
-        return self.loss_weight * elementwise_loss(torch.abs, pred, target, weight, reduction_override
-                                                   or self.reduction, avg_factor)
+        return self.loss_weight * elementwise_loss(torch.abs, pred, target, weight,
+                                                   reduction_override or self.reduction, avg_factor)
 
 
 @MODELS.register_module()
@@ -61,7 +62,8 @@ class SmoothL1Loss(nn.Module):
     def __init__(self, beta: float = 1.0, reduction: str = 'mean', loss_weight: float = 1.0):
         super().__init__()
         if beta <= 0:
-            raise ValueError(f'SmoothL1Loss: beta is {beta}; it must be above 0 (L1Loss is the limit at 0)')
+            raise ValueError(
+                f'SmoothL1Loss: beta is {beta}; it must be above 0 (L1Loss is the limit at 0)')
         self.beta = beta
         self.reduction = check_reduction(reduction)
         self.loss_weight = loss_weight
@@ -73,8 +75,9 @@ class SmoothL1Loss(nn.Module):
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
         """As `L1Loss.forward`."""
-        return self.loss_weight * elementwise_loss(lambda difference: smooth_l1(difference, self.beta), pred, target,
-                                                   weight, reduction_override or self.reduction, avg_factor)
+        return self.loss_weight * elementwise_loss(
+            lambda difference: smooth_l1(difference, self.beta), pred, target, weight,
+            reduction_override or self.reduction, avg_factor)
 
 
 @MODELS.register_module()
@@ -93,5 +96,5 @@ class MSELoss(nn.Module):
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
         """As `L1Loss.forward`."""
-        return self.loss_weight * elementwise_loss(torch.square, pred, target, weight, reduction_override
-                                                   or self.reduction, avg_factor)
+        return self.loss_weight * elementwise_loss(torch.square, pred, target, weight,
+                                                   reduction_override or self.reduction, avg_factor)

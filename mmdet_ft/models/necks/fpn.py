@@ -50,18 +50,23 @@ class FPN(BaseModule):
                  init_cfg: InitCfg = dict(type='Xavier', layer='Conv2d', distribution='uniform')):
         super().__init__(init_cfg)
         if not isinstance(in_channels, (list, tuple)):
-            raise TypeError(f'FPN: in_channels is {in_channels!r}; give a list, one number a level of the backbone')
+            raise TypeError(
+                f'FPN: in_channels is {in_channels!r}; give a list, one number a level of the backbone'
+            )
         if add_extra_convs not in (False, True, 'on_input', 'on_lateral', 'on_output'):
-            raise ValueError(f"FPN: add_extra_convs is {add_extra_convs!r}; write False, 'on_input', 'on_lateral' or "
-                             "'on_output'")
+            raise ValueError(
+                f"FPN: add_extra_convs is {add_extra_convs!r}; write False, 'on_input', 'on_lateral' or "
+                "'on_output'")
         num_inputs = len(in_channels)
         last_level = num_inputs - 1 if end_level == -1 else end_level
         if not 0 <= start_level <= last_level < num_inputs:
             raise ValueError(f'FPN: levels {start_level} to {end_level} of {num_inputs} inputs')
         num_levels = last_level - start_level + 1
         if num_outs < num_levels or (last_level < num_inputs - 1 and num_outs != num_levels):
-            raise ValueError(f'FPN: num_outs is {num_outs} for the {num_levels} levels {start_level} to {last_level} of '
-                             f'{num_inputs} inputs; there are as many outputs, or more if the last input is used')
+            raise ValueError(
+                f'FPN: num_outs is {num_outs} for the {num_levels} levels {start_level} to {last_level} of '
+                f'{num_inputs} inputs; there are as many outputs, or more if the last input is used'
+            )
         self.in_channels = list(in_channels)
         self.out_channels = out_channels
         self.num_outs = num_outs
@@ -76,32 +81,40 @@ class FPN(BaseModule):
         self.lateral_convs = nn.ModuleList()
         self.fpn_convs = nn.ModuleList()
         for level in range(start_level, last_level + 1):
-            self.lateral_convs.append(ConvModule(in_channels[level], out_channels, 1, **lateral_layers))
+            self.lateral_convs.append(
+                ConvModule(in_channels[level], out_channels, 1, **lateral_layers))
             self.fpn_convs.append(ConvModule(out_channels, out_channels, 3, padding=1, **layers))
         if self.add_extra_convs:
             for extra in range(num_outs - num_levels):
                 from_input = extra == 0 and self.add_extra_convs == 'on_input'
                 channels = in_channels[last_level] if from_input else out_channels
-                self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, padding=1, **layers))
+                self.fpn_convs.append(
+                    ConvModule(channels, out_channels, 3, stride=2, padding=1, **layers))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
         """inputs: [B, in_channels[i], h, w], each half the size of the one before -> num_outs times [B, C, h, w]."""
-        assert len(inputs) == len(self.in_channels), f'{len(inputs)} inputs for in_channels={self.in_channels}'
+        assert len(inputs) == len(
+            self.in_channels), f'{len(inputs)} inputs for in_channels={self.in_channels}'
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, inputs[self.start_level:])]
         for i in range(len(laterals) - 1, 0, -1):
             # A fixed factor and a size exclude each other in interpolate.
             size = None if 'scale_factor' in self.upsample_cfg else laterals[i - 1].shape[2:]
-            laterals[i - 1] = laterals[i - 1] + F.interpolate(laterals[i], size=size, **self.upsample_cfg)
+            laterals[i - 1] = laterals[i - 1] + F.interpolate(
+                laterals[i], size=size, **self.upsample_cfg)
         outputs = [conv(x) for conv, x in zip(self.fpn_convs, laterals)]
         self._append_extra_levels(outputs, inputs, laterals)
         return tuple(outputs)
 
-    def _append_extra_levels(self, outputs: List[Tensor], inputs: Sequence[Tensor], laterals: List[Tensor]) -> None:
+    def _append_extra_levels(self, outputs: List[Tensor], inputs: Sequence[Tensor],
+                             laterals: List[Tensor]) -> None:
         for i in range(len(outputs), self.num_outs):
             if not self.add_extra_convs:
                 outputs.append(F.max_pool2d(outputs[-1], 1, stride=2))
             elif i == len(laterals):
-                source = dict(on_input=inputs[self.last_level], on_lateral=laterals[-1], on_output=outputs[-1])
+                source = dict(
+                    on_input=inputs[self.last_level],
+                    on_lateral=laterals[-1],
+                    on_output=outputs[-1])
                 outputs.append(self.fpn_convs[i](source[self.add_extra_convs]))
             else:
                 x = F.relu(outputs[-1]) if self.relu_before_extra_convs else outputs[-1]

@@ -241,7 +241,8 @@ class Pad:
         size: (height, width) to pad to; or
         size_divisor: pad both sides to multiples of it; or
         pad_to_square: pad to the longer side.
-        pad_val: values of the padding: img, masks, seg; one number stands for img and masks (deprecated).
+        pad_val: values of the padding: img, masks, seg; one number stands for img and masks (deprecated). For
+            img give a tuple, one value a channel: as in V2 a number fills the first channel only, the others get 0.
 
     Sets pad_shape, pad_fixed_size, pad_size_divisor.
     """

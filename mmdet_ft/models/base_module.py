@@ -23,6 +23,10 @@ logger = logging.getLogger('mmdet_ft')
 
 def load_local(path: str) -> Dict[str, Tensor]:
     """The state_dict of a local file, read with `weights_only`; the loader when the engine gives none."""
+    if '://' in path:
+        raise ValueError(
+            f'{path}: weights by name or URL are fetched by the engine; here name a local file, or call '
+            'init_weights(load=...) with a function that reads it')
     checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     return checkpoint.get('state_dict', checkpoint)
 

@@ -184,6 +184,11 @@ def test_a_local_file_is_read_without_the_engine(tmp_path):
     assert torch.equal(head.conv.weight, source.conv.weight)
 
 
+def test_names_and_urls_are_for_the_engine():
+    with pytest.raises(ValueError, match='torchvision://resnet50.*local file'):
+        initialised(dict(type='Pretrained', checkpoint='torchvision://resnet50'))
+
+
 def test_a_prefix_takes_a_part():
     source = Head()
     weights = {f'roi_head.bbox_head.{name}': value for name, value in source.state_dict().items()}

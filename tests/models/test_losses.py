@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet_ft.models.losses.accuracy import Accuracy, accuracy
 from mmdet_ft.models.losses.cross_entropy import CrossEntropyLoss
@@ -162,6 +163,18 @@ def test_no_loss_waits_for_the_device(name):
     with NoSync():
         loss(pred, target, weight, avg_factor=avg_factor).backward()
         loss(pred, target)
+
+
+@cases
+def test_loss_is_traced_without_data(name):
+    loss, kind, _ = CASES[name]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        pred, target = (torch.empty_like(x, device='meta') for x in draw(kind))
+        pred.requires_grad_()
+        weight = torch.empty(N, device='meta')
+        value = loss(pred, target, weight, avg_factor=weight.sum())
+        value.backward()
+    assert value.shape == () and pred.grad.shape == pred.shape
 
 
 @cases

@@ -115,7 +115,7 @@ class BaseRunner:
         self.data_batch: Any = None
         self.outputs: Dict[str, Any] = {}
         self._scheduled: Optional[List[float]] = None
-        self._meters_read: Optional[Tuple[int, int]] = None
+        self._meters: Tuple[int, int, Dict[str, Any]] = (-1, 0, {})  # iteration, how many, means
         self._resumed: Dict[str, Any] = {}
         os.makedirs(self.work_dir, exist_ok=True)
 
@@ -245,11 +245,12 @@ class BaseRunner:
 
         Raises NonFiniteError on every rank if any iteration so far was not finite.
         """
-        if self._meters_read == (self.iter, n):  # several loggers with one interval
+        if self._meters[:2] == (self.iter, n):  # several loggers with one interval
+            self.log_buffer.output.update(self._meters[2])
             return
         self.check_finite()
         self.log_buffer.average(n)
-        self._meters_read = (self.iter, n)
+        self._meters = (self.iter, n, dict(self.log_buffer.output))
 
     def check_finite(self) -> None:
         """Raise NonFiniteError, on every rank, if any iteration of any rank was not finite."""

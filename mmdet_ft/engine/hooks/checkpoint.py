@@ -70,7 +70,7 @@ class CheckpointHook(Hook):
             runner.broadcast_norm_buffers()
         if runner.rank != 0:
             return
-        runner.save_checkpoint(self.out_dir, filename_tmpl=self.filename_tmpl, save_optimizer=self.save_optimizer,
+        runner.save_checkpoint(self.out_dir, filename_tmpl=self.filename_tmpl.format(now), save_optimizer=self.save_optimizer,
                                meta=self.meta, create_symlink=self.create_symlink)
         runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = os.path.join(self.out_dir, self.filename_tmpl.format(now))
         if self.max_keep_ckpts > 0 and self.interval > 0:

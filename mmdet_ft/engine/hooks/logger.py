@@ -19,7 +19,7 @@ class LoggerHook(Hook):
     Args:
         interval: iterations between two lines. An epoch writes at least one line, whatever the interval.
         ignore_last: do not write the iterations that are left over at the end of an epoch.
-        reset_flag: empty the buffer's output after writing; the last logger of a run does.
+        reset_flag: empty the buffer's output after writing what others left there; the last logger of a run does.
         by_epoch: count iterations within the epoch.
     """
 
@@ -69,17 +69,19 @@ class LoggerHook(Hook):
             due, last = self.every_n_inner_iters(runner, self.interval), self.end_of_epoch(runner)
         else:
             due, last = self.every_n_iters(runner, self.interval), self.is_last_iter(runner)
-        if due or (last and not (self.ignore_last and self._wrote)):
+        told_already = self._told > runner.iter  # an evaluation came first and had the lines written before its own
+        if not told_already and (due or (last and not (self.ignore_last and self._wrote))):
             self.flush(runner)
-        self._write(runner)
+        elif self.get_mode(runner) == 'val':
+            self._write(runner)
 
     def flush(self, runner: Any) -> None:
         """Write the iterations that no line has told yet."""
-        untold = runner.iter + 1 - self._told
-        if untold > 0:
-            runner.read_meters(untold)
+        if self._told <= runner.iter:
+            runner.read_meters(runner.iter + 1 - self._told)
             self._told, self._wrote = runner.iter + 1, True
-            self._write(runner)
+            self.log(runner)
+            runner.log_buffer.clear_output()  # another logger's interval is another's
 
     def after_train_epoch(self, runner: Any) -> None:
         self._write(runner)  # what an evaluation left

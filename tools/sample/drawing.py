@@ -137,7 +137,9 @@ class Canvas:
         region = self.image[y0:y1, x0:x1]
         region[...] = np.where(inside, np.clip(surface, 0, 255), region)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        contour = max(contours, key=cv2.contourArea)
+        contour = max(contours, key=cv2.contourArea, default=None)
+        if contour is None:  # all of it beside the picture
+            return None
         contour = cv2.approxPolyDP(contour, 1., True)[:, 0]
         if len(contour) < 3:
             return None

@@ -1,5 +1,5 @@
 """Cityscapes instances, from the json that tools/dataset_converters/cityscapes.py writes."""
-import glob
+import contextlib
 import os
 import os.path as osp
 import tempfile
@@ -11,11 +11,24 @@ import numpy as np
 import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.coco import CocoDataset
-from mmdet_ft.evaluation.text import print_log
+from mmdet_ft.evaluation.text import print_log, table_text
 from mmdet_ft.registry import DATASETS
 
 # ids of the eight classes in Cityscapes' label files
 CITYSCAPES_IDS = dict(person=24, rider=25, car=26, truck=27, bus=28, train=31, motorcycle=32, bicycle=33)
+
+
+@contextlib.contextmanager
+def _numpy_as_it_was():
+    """numpy.in1d, which cityscapesScripts 2.3 calls and NumPy 2.4 no longer has."""
+    if hasattr(np, 'in1d'):
+        yield
+        return
+    np.in1d = np.isin
+    try:
+        yield
+    finally:
+        del np.in1d
 
 
 @DATASETS.register_module()
@@ -103,22 +116,32 @@ class CityscapesDataset(CocoDataset):
         if names:
             raise ValueError(f"metric 'cityscapes' knows {', '.join(CITYSCAPES_IDS)} only, not {', '.join(names)}")
         print_log('Evaluating in Cityscapes style', logger=logger)
+        root = self.img_prefix.replace('leftImg8bit', 'gtFine')
+        images = [
+            osp.join(root, info['filename'].replace('leftImg8bit.png', 'gtFine_instanceIds.png'))
+            for info in self.data_infos
+        ]
+        missing = [image for image in images if not osp.isfile(image)]
+        if missing:
+            raise FileNotFoundError(f"metric 'cityscapes' reads the official truth, and {len(missing)} files are not "
+                                    f'there, the first one {missing[0]!r} (img_prefix is {self.img_prefix!r})')
         files, folder = self.format_results(results, prefix)
-        result_folder = osp.dirname(osp.abspath(files[0]))
-        truth = osp.join(self.img_prefix.replace('leftImg8bit', 'gtFine'), '*/*_gtFine_instanceIds.png')
-        images = sorted(glob.glob(truth))
-        if not images:
-            raise FileNotFoundError(f'no instanceIds of Cityscapes at {truth}')
-        arguments = official.args  # the official script keeps its settings in this global
-        arguments.cityscapesPath = osp.join(self.img_prefix, '../..')
-        arguments.predictionPath = result_folder
-        arguments.predictionWalk = None
-        arguments.JSONOutput = False
-        arguments.colorized = False
-        arguments.gtInstancesFile = osp.join(result_folder, 'gtInstances.json')
-        arguments.groundTruthSearch = truth
-        predictions = [official.getPrediction(image, arguments) for image in images]
-        averages = official.evaluateImgLists(predictions, images, arguments)['averages']
+        with tempfile.TemporaryDirectory() as cache, _numpy_as_it_was():
+            arguments = official.args  # the official script keeps its settings in this global
+            arguments.predictionPath = osp.dirname(osp.abspath(files[0]))
+            arguments.predictionWalk = None
+            arguments.JSONOutput = False
+            arguments.colorized = False
+            arguments.quiet = True
+            arguments.gtInstancesFile = osp.join(cache, 'gtInstances.json')
+            # its evaluateImgLists, without the matches.json that it leaves in the working directory
+            official.setInstanceLabels(arguments)
+            truth = official.getGtInstances(images, arguments)
+            matches = official.matchGtWithPreds([osp.abspath(file) for file in files], images, truth, arguments)
+            averages = official.computeAverages(official.evaluateMatches(matches, arguments), arguments)
+        rows = [(name, f'{values["ap"]:.3f}', f'{values["ap50%"]:.3f}') for name, values in averages['classes'].items()]
+        rows.append(('average', f'{averages["allAp"]:.3f}', f'{averages["allAp50%"]:.3f}'))
+        print_log('\n' + table_text(['category', 'AP', 'AP@50'], rows), logger=logger)
         if folder is not None:
             folder.cleanup()
         return OrderedDict([('mAP', averages['allAp']), ('AP@50', averages['allAp50%'])])

@@ -144,4 +144,4 @@ class CityscapesDataset(CocoDataset):
         print_log('\n' + table_text(['category', 'AP', 'AP@50'], rows), logger=logger)
         if folder is not None:
             folder.cleanup()
-        return OrderedDict([('mAP', averages['allAp']), ('AP@50', averages['allAp50%'])])
+        return OrderedDict([('mAP', float(averages['allAp'])), ('AP@50', float(averages['allAp50%']))])

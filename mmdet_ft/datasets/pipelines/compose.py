@@ -41,11 +41,12 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
 
     The last Normalize is replaced by DeferredNormalize when all that follow it are this package's own Pad (with 0),
     ImageToTensor, ToTensor, DefaultFormatBundle and Collect, and among them is one that makes the image a tensor and
-    a Collect. Padding is zero after normalising in both cases: the device sets it after it has normalised.
+    a Collect. Padding is zero after normalising in both cases: the device sets it after it has normalised. A Pad there
+    becomes a DeferredPad, which saves a copy.
     """
     from mmdet_ft.datasets.pipelines.color import DeferredNormalize, Normalize
     from mmdet_ft.datasets.pipelines.formatting import Collect, DefaultFormatBundle, ImageToTensor, ToTensor
-    from mmdet_ft.datasets.pipelines.geometric import Pad
+    from mmdet_ft.datasets.pipelines.geometric import DeferredPad, Pad
     places = [place for place, transform in enumerate(transforms) if type(transform) is Normalize]
     if not places:
         return transforms
@@ -66,5 +67,9 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     if not collects:
         return transforms
     normalize = transforms[place]
-    return transforms[:place] + [DeferredNormalize(normalize.mean, normalize.std, normalize.to_rgb)
-                                 ] + transforms[place + 1:]
+    late = [DeferredNormalize(normalize.mean, normalize.std, normalize.to_rgb)]
+    for transform in transforms[place + 1:]:
+        if type(transform) is Pad:
+            transform = DeferredPad(transform.size, transform.size_divisor, transform.pad_to_square, transform.pad_val)
+        late.append(transform)
+    return transforms[:place] + late

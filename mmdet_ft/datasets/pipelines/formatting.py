@@ -1,5 +1,5 @@
 """The end of a pipeline: arrays become tensors, and the sample is what the model needs."""
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -30,22 +30,32 @@ def to_tensor(data: Any) -> Tensor:
     raise TypeError(f'a {type(data).__name__} cannot be made a tensor')
 
 
-def image_to_tensor(img: np.ndarray, swap: bool = False) -> Tensor:
-    """[H, W, C] or [H, W] to a tensor [C, H, W] of its own memory; `swap` reverses three channels (BGR to RGB)."""
+def image_to_tensor(img: np.ndarray, swap: bool = False, size: Optional[Tuple[int, int]] = None) -> Tensor:
+    """[H, W, C] or [H, W] to a tensor [C, H, W] of its own memory.
+
+    swap: reverse three channels (BGR to RGB). size: pad with zeros at the right and bottom to (height, width).
+    """
     if img.ndim == 2:
         img = img[..., None]
-    planes = np.empty((img.shape[2], *img.shape[:2]), dtype=img.dtype)
-    if img.shape[2] == 3 and img.dtype in (np.uint8, np.float32):
+    height, width, channels = img.shape
+    planes = np.empty((channels, *(size or (height, width))), dtype=img.dtype)
+    planes[:, height:] = 0
+    planes[:, :height, width:] = 0
+    inside = planes[:, :height, :width]
+    if channels == 3 and img.dtype in (np.uint8, np.float32):
         # four times as fast as a transposed copy
-        cv2.split(np.ascontiguousarray(img), [planes[2], planes[1], planes[0]] if swap else list(planes))
+        cv2.split(np.ascontiguousarray(img), [inside[2], inside[1], inside[0]] if swap else list(inside))
     else:
-        planes[:] = img.transpose(2, 0, 1)[::-1 if swap else 1]
+        inside[:] = img.transpose(2, 0, 1)[::-1 if swap else 1]
     return torch.from_numpy(planes)
 
 
-def _swap_pending(results: Dict[str, Any], key: str) -> bool:
-    """Whether a deferred Normalize has left BGR to be swapped in this image."""
-    return key == 'img' and results.get('deferred_normalize', {}).get('to_rgb', False)
+def _format_image(results: Dict[str, Any], key: str, img: np.ndarray) -> Tensor:
+    """The tensor of an image, with the swap and padding that deferred transforms have left to do."""
+    if key != 'img' or 'deferred_normalize' not in results:
+        return image_to_tensor(img)
+    size = results['pad_shape'][:2] if results.get('deferred_pad') else None
+    return image_to_tensor(img, results['deferred_normalize']['to_rgb'], size)
 
 
 def _add_default_meta(results: Dict[str, Any]) -> None:
@@ -86,7 +96,7 @@ class ImageToTensor:
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         _add_default_meta(results)
         for key in self.keys:
-            results[key] = image_to_tensor(results[key], _swap_pending(results, key))
+            results[key] = _format_image(results, key, results[key])
         return results
 
     def __repr__(self) -> str:
@@ -129,7 +139,7 @@ class DefaultFormatBundle:
             img = results['img']
             if self.img_to_float and img.dtype == np.uint8 and 'deferred_normalize' not in results:
                 img = img.astype(np.float32)
-            results['img'] = image_to_tensor(img, _swap_pending(results, 'img'))
+            results['img'] = _format_image(results, 'img', img)
             if self.pad_val.get('img', 0) != 0:
                 results['img_pad_val'] = self.pad_val['img']
         for key in ('proposals', 'gt_bboxes', 'gt_bboxes_ignore', 'gt_labels'):

@@ -264,20 +264,23 @@ class Pad:
         self.pad_to_square = pad_to_square
         self.pad_val = pad_val
 
-    def _target(self, img: np.ndarray) -> Tuple[int, int]:
-        height, width = img.shape[:2]
+    def _target(self, shape: Tuple[int, ...]) -> Tuple[int, int]:
+        height, width = shape[:2]
         if self.pad_to_square:
             return max(height, width), max(height, width)
         if self.size_divisor is not None:
             return tuple(int(np.ceil(side / self.size_divisor)) * self.size_divisor for side in (height, width))
         return tuple(self.size)
 
-    def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+    def _pad_images(self, results: Dict[str, Any]) -> None:
         for key in results.get('img_fields', ['img']):
-            size = self._target(results[key])
+            size = self._target(results[key].shape)
             results[key] = mmcv.impad(results[key], shape=size, pad_val=self.pad_val.get('img', 0))
             results['pad_shape'] = results[key].shape
             results['pad_fixed_size'] = None if self.size_divisor is not None else size
+
+    def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        self._pad_images(results)
         results['pad_size_divisor'] = self.size_divisor
         shape = results['pad_shape'][:2]
         for key in results.get('mask_fields', []):
@@ -287,5 +290,22 @@ class Pad:
         return results
 
     def __repr__(self) -> str:
-        return (f'Pad(size={self.size}, size_divisor={self.size_divisor}, pad_to_square={self.pad_to_square}, '
+        return (f'{type(self).__name__}(size={self.size}, size_divisor={self.size_divisor}, pad_to_square={self.pad_to_square}, '
                 f'pad_val={self.pad_val})')
+
+
+class DeferredPad(Pad):
+    """Pad whose image is padded while it becomes a tensor: what makes it one fills `pad_shape` with zeros.
+
+    Compose puts it behind a DeferredNormalize; an image normalised on the host is padded as written.
+    """
+
+    def _pad_images(self, results: Dict[str, Any]) -> None:
+        if 'deferred_normalize' not in results:
+            super()._pad_images(results)
+            return
+        shape = results['pad_shape'] if results.get('deferred_pad') else results['img'].shape
+        size = self._target(shape)
+        results['pad_shape'] = (max(size[0], shape[0]), max(size[1], shape[1]), *shape[2:])
+        results['pad_fixed_size'] = None if self.size_divisor is not None else size
+        results['deferred_pad'] = True

@@ -12,8 +12,8 @@ from mmdet_ft.datasets.wrappers import ClassBalancedDataset, ConcatDataset, Repe
 from mmdet_ft.registry import DATASETS, PIPELINES
 
 __all__ = [
-    'BitmapMasks', 'CityscapesDataset', 'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset', 'CustomDataset',
-    'DATASETS', 'DistributedGroupSampler', 'DistributedSampler', 'GroupSampler', 'InfiniteBatchSampler',
-    'InfiniteGroupBatchSampler', 'PIPELINES', 'PolygonMasks', 'RepeatDataset', 'build_dataloader', 'build_dataset',
-    'collate'
+    'BitmapMasks', 'CityscapesDataset', 'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset',
+    'CustomDataset', 'DATASETS', 'DistributedGroupSampler', 'DistributedSampler', 'GroupSampler',
+    'InfiniteBatchSampler', 'InfiniteGroupBatchSampler', 'PIPELINES', 'PolygonMasks',
+    'RepeatDataset', 'build_dataloader', 'build_dataset', 'collate'
 ]

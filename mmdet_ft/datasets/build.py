@@ -23,7 +23,9 @@ def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> An
         parts = [build_dataset(part, default_args) for part in _inner(cfg, 'datasets')]
         return DATASETS.build({**cfg, 'datasets': parts})
     if kind in ('RepeatDataset', 'ClassBalancedDataset', RepeatDataset, ClassBalancedDataset):
-        return DATASETS.build({**cfg, 'dataset': build_dataset(_inner(cfg, 'dataset'), default_args)})
+        return DATASETS.build({
+            **cfg, 'dataset': build_dataset(_inner(cfg, 'dataset'), default_args)
+        })
     if isinstance(cfg.get('ann_file'), (list, tuple)):
         return _one_dataset_each(cfg, default_args)
     return DATASETS.build(cfg, **(default_args or {}))
@@ -40,8 +42,9 @@ def _one_dataset_each(cfg: Dict[str, Any], default_args: Optional[Dict[str, Any]
     number = len(cfg['ann_file'])
     for key in ONE_EACH:
         if isinstance(cfg.get(key), (list, tuple)) and len(cfg[key]) != number:
-            raise ValueError(f'{number} paths in ann_file but {len(cfg[key])} in {key}; give one for each, or a single '
-                             f'one for all')
+            raise ValueError(
+                f'{number} paths in ann_file but {len(cfg[key])} in {key}; give one for each, or a single '
+                f'one for all')
     for place in range(number):
         part = {key: value for key, value in cfg.items() if key != 'separate_eval'}
         for key in ONE_EACH:

@@ -15,7 +15,8 @@ from mmdet_ft.evaluation.text import print_log, table_text
 from mmdet_ft.registry import DATASETS
 
 # ids of the eight classes in Cityscapes' label files
-CITYSCAPES_IDS = dict(person=24, rider=25, car=26, truck=27, bus=28, train=31, motorcycle=32, bicycle=33)
+CITYSCAPES_IDS = dict(
+    person=24, rider=25, car=26, truck=27, bus=28, train=31, motorcycle=32, bicycle=33)
 
 
 @contextlib.contextmanager
@@ -36,8 +37,8 @@ class CityscapesDataset(CocoDataset):
     """CocoDataset with Cityscapes' classes, its filter (images of groups alone are left out) and its metric."""
 
     CLASSES = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
-    PALETTE = [(220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230),
-               (119, 11, 32)]
+    PALETTE = [(220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100),
+               (0, 0, 230), (119, 11, 32)]
 
     def _images_with_classes(self) -> np.ndarray:
         image = np.repeat(np.arange(len(self._file.image_ids)), np.diff(self._file.starts))
@@ -45,7 +46,8 @@ class CityscapesDataset(CocoDataset):
         single[image[~self._file.crowd]] = True
         return super()._images_with_classes() & single
 
-    def _is_inside(self, x1: float, y1: float, width: float, height: float, img_info: Dict[str, Any]) -> bool:
+    def _is_inside(self, x1: float, y1: float, width: float, height: float,
+                   img_info: Dict[str, Any]) -> bool:
         return True  # V2 does not look at the border here
 
     def _seg_map(self, img_info: Dict[str, Any]) -> str:
@@ -60,11 +62,13 @@ class CityscapesDataset(CocoDataset):
                 raise ValueError('the cityscapes metric needs masks: a detector with a mask head')
             stem = osp.splitext(osp.basename(info['filename']))[0]
             boxes, masks = result
-            masks, scores = masks if isinstance(masks, tuple) else (masks, [box[:, 4] for box in boxes])
+            masks, scores = masks if isinstance(masks, tuple) else (masks,
+                                                                    [box[:, 4] for box in boxes])
             lines = []
             for name, class_masks, class_scores in zip(self.CLASSES, masks, scores):
                 for mask, score in zip(class_masks, class_scores):
-                    bitmap = mask_api.decode(mask) if isinstance(mask, dict) else np.asarray(mask, dtype=np.uint8)
+                    bitmap = mask_api.decode(mask) if isinstance(mask, dict) else np.asarray(
+                        mask, dtype=np.uint8)
                     file_name = f'{stem}_{len(lines)}_{name}.png'
                     cv2.imwrite(osp.join(outfile_prefix, file_name), bitmap)
                     lines.append(f'{file_name} {CITYSCAPES_IDS[name]} {score}\n')
@@ -102,19 +106,23 @@ class CityscapesDataset(CocoDataset):
             values.update(self._evaluate_cityscapes(results, prefix, logger))
             metrics.remove('cityscapes')
         if metrics:
-            values.update(
-                super().evaluate(results, metrics, logger, prefix, classwise, proposal_nums, iou_thrs, metric_items))
+            values.update(super().evaluate(results, metrics, logger, prefix, classwise,
+                                           proposal_nums, iou_thrs, metric_items))
         return values
 
-    def _evaluate_cityscapes(self, results: List[Any], prefix: Optional[str], logger: Any) -> Dict[str, float]:
+    def _evaluate_cityscapes(self, results: List[Any], prefix: Optional[str],
+                             logger: Any) -> Dict[str, float]:
         try:
             from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official
         except ImportError as error:
-            raise ImportError("metric 'cityscapes' is computed by the official package: pip install cityscapesscripts "
-                              "(or evaluate with metric=['bbox', 'segm'])") from error
+            raise ImportError(
+                "metric 'cityscapes' is computed by the official package: pip install cityscapesscripts "
+                "(or evaluate with metric=['bbox', 'segm'])") from error
         names = [name for name in self.CLASSES if name not in CITYSCAPES_IDS]
         if names:
-            raise ValueError(f"metric 'cityscapes' knows {', '.join(CITYSCAPES_IDS)} only, not {', '.join(names)}")
+            raise ValueError(
+                f"metric 'cityscapes' knows {', '.join(CITYSCAPES_IDS)} only, not {', '.join(names)}"
+            )
         print_log('Evaluating in Cityscapes style', logger=logger)
         root = self.img_prefix.replace('leftImg8bit', 'gtFine')
         images = [
@@ -123,8 +131,9 @@ class CityscapesDataset(CocoDataset):
         ]
         missing = [image for image in images if not osp.isfile(image)]
         if missing:
-            raise FileNotFoundError(f"metric 'cityscapes' reads the official truth, and {len(missing)} files are not "
-                                    f'there, the first one {missing[0]!r} (img_prefix is {self.img_prefix!r})')
+            raise FileNotFoundError(
+                f"metric 'cityscapes' reads the official truth, and {len(missing)} files are not "
+                f'there, the first one {missing[0]!r} (img_prefix is {self.img_prefix!r})')
         files, folder = self.format_results(results, prefix)
         with tempfile.TemporaryDirectory() as cache, _numpy_as_it_was():
             arguments = official.args  # the official script keeps its settings in this global
@@ -137,11 +146,15 @@ class CityscapesDataset(CocoDataset):
             # its evaluateImgLists, without the matches.json that it leaves in the working directory
             official.setInstanceLabels(arguments)
             truth = official.getGtInstances(images, arguments)
-            matches = official.matchGtWithPreds([osp.abspath(file) for file in files], images, truth, arguments)
-            averages = official.computeAverages(official.evaluateMatches(matches, arguments), arguments)
-        rows = [(name, f'{values["ap"]:.3f}', f'{values["ap50%"]:.3f}') for name, values in averages['classes'].items()]
+            matches = official.matchGtWithPreds([osp.abspath(file) for file in files], images,
+                                                truth, arguments)
+            averages = official.computeAverages(
+                official.evaluateMatches(matches, arguments), arguments)
+        rows = [(name, f'{values["ap"]:.3f}', f'{values["ap50%"]:.3f}')
+                for name, values in averages['classes'].items()]
         rows.append(('average', f'{averages["allAp"]:.3f}', f'{averages["allAp50%"]:.3f}'))
         print_log('\n' + table_text(['category', 'AP', 'AP@50'], rows), logger=logger)
         if folder is not None:
             folder.cleanup()
-        return OrderedDict([('mAP', float(averages['allAp'])), ('AP@50', float(averages['allAp50%']))])
+        return OrderedDict([('mAP', float(averages['allAp'])),
+                            ('AP@50', float(averages['allAp50%']))])

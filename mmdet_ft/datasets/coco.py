@@ -10,7 +10,8 @@ import numpy as np
 
 from mmdet_ft.datasets.coco_file import CocoFile
 from mmdet_ft.datasets.custom import CustomDataset
-from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, evaluate_det_segm, results_to_records)
+from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, evaluate_det_segm,
+                                      results_to_records)
 from mmdet_ft.registry import DATASETS
 
 
@@ -38,21 +39,21 @@ class CocoDataset(CustomDataset):
                'cell phone', 'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book',
                'clock', 'vase', 'scissors', 'teddy bear', 'hair drier', 'toothbrush')
     PALETTE = [(220, 20, 60), (119, 11, 32), (0, 0, 142), (0, 0, 230), (106, 0, 228), (0, 60, 100),
-               (0, 80, 100), (0, 0, 70), (0, 0, 192), (250, 170, 30), (100, 170, 30),
-               (220, 220, 0), (175, 116, 175), (250, 0, 30), (165, 42, 42), (255, 77, 255),
-               (0, 226, 252), (182, 182, 255), (0, 82, 0), (120, 166, 157), (110, 76, 0),
-               (174, 57, 255), (199, 100, 0), (72, 0, 118), (255, 179, 240), (0, 125, 92),
-               (209, 0, 151), (188, 208, 182), (0, 220, 176), (255, 99, 164), (92, 0, 73),
-               (133, 129, 255), (78, 180, 255), (0, 228, 0), (174, 255, 243), (45, 89, 255),
-               (134, 134, 103), (145, 148, 174), (255, 208, 186), (197, 226, 255), (171, 134, 1),
-               (109, 63, 54), (207, 138, 255), (151, 0, 95), (9, 80, 61), (84, 105, 51),
-               (74, 65, 105), (166, 196, 102), (208, 195, 210), (255, 109, 65), (0, 143, 149),
-               (179, 0, 194), (209, 99, 106), (5, 121, 0), (227, 255, 205), (147, 186, 208),
-               (153, 69, 1), (3, 95, 161), (163, 255, 0), (119, 0, 170), (0, 182, 199),
-               (0, 165, 120), (183, 130, 88), (95, 32, 0), (130, 114, 135), (110, 129, 133),
-               (166, 74, 118), (219, 142, 185), (79, 210, 114), (178, 90, 62), (65, 70, 15),
-               (127, 167, 115), (59, 105, 106), (142, 108, 45), (196, 172, 0), (95, 54, 80),
-               (128, 76, 255), (201, 57, 1), (246, 0, 122), (191, 162, 208)]
+               (0, 80, 100), (0, 0, 70), (0, 0, 192), (250, 170, 30), (100, 170, 30), (220, 220, 0),
+               (175, 116, 175), (250, 0, 30), (165, 42, 42), (255, 77, 255), (0, 226, 252),
+               (182, 182, 255), (0, 82, 0), (120, 166, 157), (110, 76, 0), (174, 57, 255),
+               (199, 100, 0), (72, 0, 118), (255, 179, 240), (0, 125, 92), (209, 0, 151),
+               (188, 208, 182), (0, 220, 176), (255, 99, 164), (92, 0, 73), (133, 129, 255),
+               (78, 180, 255), (0, 228, 0), (174, 255, 243), (45, 89, 255), (134, 134, 103),
+               (145, 148, 174), (255, 208, 186), (197, 226, 255), (171, 134, 1), (109, 63, 54),
+               (207, 138, 255), (151, 0, 95), (9, 80, 61), (84, 105, 51), (74, 65, 105),
+               (166, 196, 102), (208, 195, 210), (255, 109, 65), (0, 143, 149), (179, 0, 194),
+               (209, 99, 106), (5, 121, 0), (227, 255, 205), (147, 186, 208), (153, 69, 1),
+               (3, 95, 161), (163, 255, 0), (119, 0, 170), (0, 182, 199), (0, 165, 120),
+               (183, 130, 88), (95, 32, 0), (130, 114, 135), (110, 129, 133), (166, 74, 118),
+               (219, 142, 185), (79, 210, 114), (178, 90, 62), (65, 70, 15), (127, 167, 115),
+               (59, 105, 106), (142, 108, 45), (196, 172, 0), (95, 54, 80), (128, 76, 255),
+               (201, 57, 1), (246, 0, 122), (191, 162, 208)]
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """Read the file; sets `cat_ids` (in the order of CLASSES), `cat2label`, `img_ids`."""
@@ -77,15 +78,19 @@ class CocoDataset(CustomDataset):
         ids_of_name: Dict[str, List[int]] = {}
         for category in self._file.categories:
             ids_of_name.setdefault(category['name'], []).append(category['id'])
-        names = [category['name'] for category in sorted(self._file.categories, key=lambda item: item['id'])]
+        names = [
+            category['name']
+            for category in sorted(self._file.categories, key=lambda item: item['id'])
+        ]
         if not names:
             if len(self._file.ids):
                 raise KeyError(f'{self.ann_file} has annotations but no categories')
             return list(range(1, len(self.CLASSES) + 1))  # a list of images to predict on
         for name in self.CLASSES:
             if len(ids_of_name.get(name, [])) > 1:
-                raise ValueError(f'{self.ann_file}: class {name!r} stands for the category ids {ids_of_name[name]}; '
-                                 f'join them in the file')
+                raise ValueError(
+                    f'{self.ann_file}: class {name!r} stands for the category ids {ids_of_name[name]}; '
+                    f'join them in the file')
         missing = [name for name in self.CLASSES if name not in ids_of_name]
         if missing:
             raise KeyError(self._missing_classes(missing, names))
@@ -107,8 +112,9 @@ class CocoDataset(CustomDataset):
         else:
             wanted = names
             if not self._classes_given:
-                head += (f'. Without `classes` {type(self).__name__} expects its own {len(self.CLASSES)} classes, the '
-                         f'file has {len(names)}.')
+                head += (
+                    f'. Without `classes` {type(self).__name__} expects its own {len(self.CLASSES)} classes, the '
+                    f'file has {len(names)}.')
             else:
                 head += f'. The file has: {", ".join(map(repr, names))}.'
         line = ', '.join(map(repr, wanted)) + (', ' if len(wanted) == 1 else '')
@@ -118,12 +124,14 @@ class CocoDataset(CustomDataset):
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
         """bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], masks (n raw segmentations), seg_map."""
         info = self.data_infos[idx]
-        return self._parse_ann_info(info, self._file.annotations_of(self._file.index_of(info['id'])))
+        return self._parse_ann_info(info,
+                                    self._file.annotations_of(self._file.index_of(info['id'])))
 
     def get_cat_ids(self, idx: int) -> List[int]:
         """The category ids (of the file) of the instances of sample `idx` that are of the dataset's classes."""
         index = self._file.index_of(self.data_infos[idx]['id'])
-        ids = self._file.category_ids[self._file.starts[index]:self._file.starts[index + 1]].tolist()
+        ids = self._file.category_ids[self._file.starts[index]:self._file.starts[index +
+                                                                                 1]].tolist()
         return [category_id for category_id in ids if category_id in self.cat2label]
 
     def _labels(self, idx: int) -> List[int]:
@@ -139,7 +147,8 @@ class CocoDataset(CustomDataset):
     def _filter_imgs(self, min_size: int = 32) -> List[int]:
         """Places of the images to train on: at least `min_size` pixels on both sides, and with the classes."""
         large = self._file.sizes.min(axis=1) >= min_size
-        used = self._images_with_classes() if self.filter_empty_gt else np.ones(len(large), dtype=bool)
+        used = self._images_with_classes() if self.filter_empty_gt else np.ones(
+            len(large), dtype=bool)
         self.filter_counts = {
             f'smaller than {min_size} pixels': int((~large & used).sum()),
             'without an instance of the classes (filter_empty_gt)': int((~used).sum())
@@ -152,14 +161,16 @@ class CocoDataset(CustomDataset):
         sizes = self._file.sizes[[self._file.index_of(image_id) for image_id in self.img_ids]]
         self.flag = (sizes[:, 0] > sizes[:, 1]).astype(np.uint8)
 
-    def _parse_ann_info(self, img_info: Dict[str, Any], ann_info: List[Dict[str, Any]]) -> Dict[str, Any]:
+    def _parse_ann_info(self, img_info: Dict[str, Any],
+                        ann_info: List[Dict[str, Any]]) -> Dict[str, Any]:
         """V2's selection of the annotations of one image; the masks stay as they are in the file."""
         boxes, labels, ignored, masks = [], [], [], []
         for annotation in ann_info:
             x1, y1, width, height = annotation['bbox']
             if annotation['ignore'] or not self._is_inside(x1, y1, width, height, img_info):
                 continue
-            if annotation['area'] <= 0 or width < 1 or height < 1 or annotation['category_id'] not in self.cat2label:
+            if annotation['area'] <= 0 or width < 1 or height < 1 or annotation[
+                    'category_id'] not in self.cat2label:
                 continue
             box = [x1, y1, x1 + width, y1 + height]
             if annotation['iscrowd']:
@@ -175,10 +186,13 @@ class CocoDataset(CustomDataset):
             masks=masks,
             seg_map=self._seg_map(img_info))
 
-    def _is_inside(self, x1: float, y1: float, width: float, height: float, img_info: Dict[str, Any]) -> bool:
+    def _is_inside(self, x1: float, y1: float, width: float, height: float,
+                   img_info: Dict[str, Any]) -> bool:
         """Whether the box covers some of the image."""
-        return (max(0, min(x1 + width, img_info['width']) - max(x1, 0)) *
-                max(0, min(y1 + height, img_info['height']) - max(y1, 0))) != 0
+        return (max(0,
+                    min(x1 + width, img_info['width']) - max(x1, 0)) *
+                max(0,
+                    min(y1 + height, img_info['height']) - max(y1, 0))) != 0
 
     def _seg_map(self, img_info: Dict[str, Any]) -> str:
         return img_info['filename'].rsplit('.', 1)[0] + self.seg_suffix
@@ -198,9 +212,10 @@ class CocoDataset(CustomDataset):
             files[kind] = path
         return files
 
-    def format_results(self,
-                       results: List[Any],
-                       jsonfile_prefix: Optional[str] = None) -> Tuple[Dict[str, str], Optional[Any]]:
+    def format_results(
+            self,
+            results: List[Any],
+            jsonfile_prefix: Optional[str] = None) -> Tuple[Dict[str, str], Optional[Any]]:
         """Write V2's json files to `jsonfile_prefix`, or to a temporary folder; returns the files and that folder."""
         self._check_results(results)
         folder = None
@@ -256,9 +271,11 @@ class CocoDataset(CustomDataset):
 
     def _check_results(self, results: List[Any]) -> None:
         if not isinstance(results, list) or len(results) != len(self):
-            count = f'{len(results)} results' if isinstance(results, list) else f'a {type(results).__name__}'
-            raise ValueError(f'{count} for the {len(self)} images of {self.ann_file}; they have to be a list with one '
-                             f'entry an image, in the order of the dataset')
+            count = f'{len(results)} results' if isinstance(results,
+                                                            list) else f'a {type(results).__name__}'
+            raise ValueError(
+                f'{count} for the {len(self)} images of {self.ann_file}; they have to be a list with one '
+                f'entry an image, in the order of the dataset')
 
     def _records(self, results: List[Any]) -> 'OrderedDict[str, List[Dict]]':
         return results_to_records(results, self.img_ids, self.cat_ids)
@@ -267,7 +284,8 @@ class CocoDataset(CustomDataset):
         """The truth of the images of this dataset, from the file it was read from."""
         file = self._file
         indices = [file.index_of(image_id) for image_id in self.img_ids]
-        rows = np.concatenate([np.arange(file.starts[i], file.starts[i + 1]) for i in indices] or [np.zeros(0)])
+        rows = np.concatenate([np.arange(file.starts[i], file.starts[i + 1]) for i in indices]
+                              or [np.zeros(0)])
         rows = rows.astype(np.int64)
         counts = [int(file.starts[i + 1] - file.starts[i]) for i in indices]
         return CocoGroundTruth(

@@ -29,9 +29,11 @@ class CocoFile:
         self.path = path
         data = _read_json(path)
         if not isinstance(data, dict) or 'images' not in data:
-            found = f'the keys {", ".join(list(data)[:8])}' if isinstance(data, dict) else f'a {type(data).__name__}'
-            raise ValueError(f'{path} is not a COCO annotation file: it needs a dict with images, annotations and '
-                             f'categories, found {found}')
+            found = f'the keys {", ".join(list(data)[:8])}' if isinstance(
+                data, dict) else f'a {type(data).__name__}'
+            raise ValueError(
+                f'{path} is not a COCO annotation file: it needs a dict with images, annotations and '
+                f'categories, found {found}')
         self.categories: List[Dict[str, Any]] = data.get('categories') or []
         for category in self.categories:
             if 'id' not in category or 'name' not in category:
@@ -44,21 +46,26 @@ class CocoFile:
         for index, image in enumerate(images):
             missing = [key for key in ('id', 'file_name', 'width', 'height') if key not in image]
             if missing:
-                raise ValueError(f'{self.path}: image {image.get("file_name", image.get("id", index))!r} has no '
-                                 f'{" and no ".join(missing)}')
+                raise ValueError(
+                    f'{self.path}: image {image.get("file_name", image.get("id", index))!r} has no '
+                    f'{" and no ".join(missing)}')
             if image['id'] in index_of_id:
                 other = images[index_of_id[image['id']]]
-                raise ValueError(f'{self.path}: image id {image["id"]!r} stands for both {other["file_name"]!r} and '
-                                 f'{image["file_name"]!r}; give each image an id of its own')
+                raise ValueError(
+                    f'{self.path}: image id {image["id"]!r} stands for both {other["file_name"]!r} and '
+                    f'{image["file_name"]!r}; give each image an id of its own')
             index_of_id[image['id']] = index
         self._index_of_id = index_of_id
         self.image_ids = list(index_of_id)
-        self.sizes = np.array([(image['width'], image['height']) for image in images], dtype=np.int64).reshape(-1, 2)
+        self.sizes = np.array([(image['width'], image['height']) for image in images],
+                              dtype=np.int64).reshape(-1, 2)
         self.images = PackedList({**image, 'filename': image['file_name']} for image in images)
 
     def _read_annotations(self, annotations: List[Dict[str, Any]]) -> None:
         for annotation in annotations:
-            missing = [key for key in ('image_id', 'category_id', 'bbox') if annotation.get(key) is None]
+            missing = [
+                key for key in ('image_id', 'category_id', 'bbox') if annotation.get(key) is None
+            ]
             if missing or len(annotation['bbox']) != 4:
                 problem = f'has no {" and no ".join(missing)}' if missing else f'has a bbox of {annotation["bbox"]}'
                 raise ValueError(f'{self.path}: annotation {annotation.get("id")!r} of image '
@@ -67,8 +74,9 @@ class CocoFile:
         if len(set(ids)) < len(ids):
             seen: set = set()
             twice = next(i for i in ids if i in seen or seen.add(i))
-            raise ValueError(f'{self.path}: annotation ids are not unique (id {twice!r} stands twice), as after joining '
-                             f'two files; number them anew')
+            raise ValueError(
+                f'{self.path}: annotation ids are not unique (id {twice!r} stands twice), as after joining '
+                f'two files; number them anew')
         # the pairing of annotation and image is by place from here on
         places = [self._index_of_id.get(annotation['image_id'], -1) for annotation in annotations]
         places = np.array(places, dtype=np.int64)
@@ -82,7 +90,8 @@ class CocoFile:
         self.crowd = np.array([bool(item.get('iscrowd', False)) for item in kept], dtype=bool)
         self.ignore = np.array([bool(item.get('ignore', False)) for item in kept], dtype=bool)
         numbered = all(isinstance(item.get('id'), int) for item in kept)
-        self.ids = np.array([item['id'] for item in kept] if numbered else order + 1, dtype=np.int64)
+        self.ids = np.array(
+            [item['id'] for item in kept] if numbered else order + 1, dtype=np.int64)
         self.segmentations = PackedSegmentations()
         areas = []
         for place, item in zip(places[order].tolist(), kept):
@@ -92,8 +101,9 @@ class CocoFile:
                 area = item.get('area')
                 areas.append(_area(item, height, width) if area is None else area)
             except (ValueError, TypeError) as error:
-                raise ValueError(f'{self.path}: annotation {item.get("id")!r} of image {item["image_id"]!r}: '
-                                 f'{error}') from error
+                raise ValueError(
+                    f'{self.path}: annotation {item.get("id")!r} of image {item["image_id"]!r}: '
+                    f'{error}') from error
         self.segmentations.finish()
         self.areas = np.array(areas, dtype=np.float64)
 
@@ -114,10 +124,11 @@ class CocoFile:
                 area=area,
                 iscrowd=int(crowd),
                 ignore=ignore,
-                segmentation=self.segmentations[begin + offset]) for offset, (id_, category_id, box, area, crowd, ignore)
-            in enumerate(
-                zip(self.ids[begin:end].tolist(), self.category_ids[begin:end].tolist(), self.boxes[begin:end].tolist(),
-                    self.areas[begin:end].tolist(), self.crowd[begin:end].tolist(), self.ignore[begin:end].tolist()))
+                segmentation=self.segmentations[begin + offset])
+            for offset, (id_, category_id, box, area, crowd, ignore) in enumerate(
+                zip(self.ids[begin:end].tolist(), self.category_ids[begin:end].tolist(),
+                    self.boxes[begin:end].tolist(), self.areas[begin:end].tolist(),
+                    self.crowd[begin:end].tolist(), self.ignore[begin:end].tolist()))
         ]
 
 
@@ -125,7 +136,8 @@ def _read_json(path: str) -> Any:
     with open(path, 'rb') as file:
         text = file.read()
     enabled = gc.isenabled()
-    gc.disable()  # millions of new containers, none of them garbage: the collector would double the time
+    gc.disable(
+    )  # millions of new containers, none of them garbage: the collector would double the time
     try:
         return json.loads(text)
     except ValueError as error:

@@ -60,7 +60,8 @@ class CustomDataset:
         self.CLASSES = self.get_classes(classes)
         self._classes_given = classes is not None
 
-        self.data_infos: Sequence[Dict[str, Any]] = self.load_annotations(self._local(self.ann_file, 'ann_file'))
+        self.data_infos: Sequence[Dict[str, Any]] = self.load_annotations(
+            self._local(self.ann_file, 'ann_file'))
         self.proposals = None
         if self.proposal_file is not None:
             self.proposals = self.load_proposals(self._local(self.proposal_file, 'proposal_file'))
@@ -83,8 +84,9 @@ class CustomDataset:
                 return str(local)
         if not osp.isfile(path):
             root = f" (data_root is {self.data_root!r})" if self.data_root is not None else ''
-            raise FileNotFoundError(f'{type(self).__name__}: {key} {path!r} is not there{root}; '
-                                    f'correct the path in data.train, data.val or data.test of the config')
+            raise FileNotFoundError(
+                f'{type(self).__name__}: {key} {path!r} is not there{root}; '
+                f'correct the path in data.train, data.val or data.test of the config')
         return path
 
     def _apply_filter(self) -> None:
@@ -94,13 +96,17 @@ class CustomDataset:
         self.data_infos = infos.take(valid) if hasattr(infos, 'take') else [infos[i] for i in valid]
         if self.proposals is not None:
             self.proposals = [self.proposals[i] for i in valid]
-        removed = ', '.join(f'{count} {reason}' for reason, count in self.filter_counts.items() if count)
+        removed = ', '.join(f'{count} {reason}' for reason, count in self.filter_counts.items()
+                            if count)
         if not valid:
             hint = 'the file lists no image'
             if num_images:
-                hint = (f'of its {num_images} images all are left out: {removed}. Check `classes` against the file '
-                        f'({self._describe_classes()}), or set filter_empty_gt=False to train on images without boxes')
-            raise ValueError(f'{type(self).__name__}: no image to train on in {self.ann_file!r}: {hint}')
+                hint = (
+                    f'of its {num_images} images all are left out: {removed}. Check `classes` against the file '
+                    f'({self._describe_classes()}), or set filter_empty_gt=False to train on images without boxes'
+                )
+            raise ValueError(
+                f'{type(self).__name__}: no image to train on in {self.ann_file!r}: {hint}')
         if removed:
             logging.getLogger('mmdet_ft').info(
                 f'{type(self).__name__} {self.ann_file}: {len(valid)} of {num_images} images are used for training; '
@@ -108,7 +114,8 @@ class CustomDataset:
 
     def _describe_classes(self) -> str:
         names = list(self.CLASSES or [])
-        return ', '.join(map(str, names[:10])) + (f', ... {len(names)} in all' if len(names) > 10 else '')
+        return ', '.join(map(
+            str, names[:10])) + (f', ... {len(names)} in all' if len(names) > 10 else '')
 
     def __len__(self) -> int:
         return len(self.data_infos)
@@ -118,11 +125,13 @@ class CustomDataset:
         with open(ann_file, 'rb') as file:
             infos = json.load(file) if ann_file.endswith('.json') else pickle.load(file)
         if not isinstance(infos, list):
-            raise ValueError(f'{ann_file}: CustomDataset expects a list with one dict an image, found a '
-                             f'{type(infos).__name__}; a COCO json is read by type=\'CocoDataset\'')
+            raise ValueError(
+                f'{ann_file}: CustomDataset expects a list with one dict an image, found a '
+                f'{type(infos).__name__}; a COCO json is read by type=\'CocoDataset\'')
         for info in infos:
             for key, dtype, width in (('bboxes', np.float32, 4), ('labels', np.int64, None),
-                                      ('bboxes_ignore', np.float32, 4), ('labels_ignore', np.int64, None)):
+                                      ('bboxes_ignore', np.float32, 4), ('labels_ignore', np.int64,
+                                                                         None)):
                 if key in info.get('ann', {}):
                     value = np.asarray(info['ann'][key], dtype=dtype)
                     info['ann'][key] = value.reshape(-1, width) if width else value.reshape(-1)
@@ -160,7 +169,10 @@ class CustomDataset:
                 empty += 1
             else:
                 valid.append(place)
-        self.filter_counts = {f'smaller than {min_size} pixels': small, 'without a box (filter_empty_gt)': empty}
+        self.filter_counts = {
+            f'smaller than {min_size} pixels': small,
+            'without a box (filter_empty_gt)': empty
+        }
         return valid
 
     def _set_group_flag(self) -> None:
@@ -183,8 +195,9 @@ class CustomDataset:
             if data is not None:
                 return data
             idx = self._rand_another(idx)
-        raise RuntimeError(f'{type(self).__name__}: the pipeline gave None for 1000 images in a row; a transform '
-                           f'rejects everything (a crop or a filter that finds no box?)')
+        raise RuntimeError(
+            f'{type(self).__name__}: the pipeline gave None for 1000 images in a row; a transform '
+            f'rejects everything (a crop or a filter that finds no box?)')
 
     def _raw(self, idx: int) -> Dict[str, Any]:
         results = dict(img_info=self.data_infos[idx])
@@ -204,18 +217,22 @@ class CustomDataset:
         return self.pipeline(self._raw(idx))
 
     @classmethod
-    def get_classes(cls, classes: Union[str, Sequence[str], None] = None) -> Optional[Sequence[str]]:
+    def get_classes(cls,
+                    classes: Union[str, Sequence[str], None] = None) -> Optional[Sequence[str]]:
         """The class names: given, read from a file of one name a line, or the class's own."""
         if classes is None:
             return cls.CLASSES
         if isinstance(classes, str):
             if not osp.isfile(classes):
-                raise FileNotFoundError(f'classes={classes!r} is taken as a text file with one name a line, and there '
-                                        f'is none; for a single class write classes=({classes!r}, )')
+                raise FileNotFoundError(
+                    f'classes={classes!r} is taken as a text file with one name a line, and there '
+                    f'is none; for a single class write classes=({classes!r}, )')
             with open(classes, encoding='utf-8') as file:
                 return [line.rstrip('\n\r') for line in file if line.strip()]
         if not isinstance(classes, (tuple, list)):
-            raise ValueError(f'classes is a list or tuple of names, or a text file; found a {type(classes).__name__}')
+            raise ValueError(
+                f'classes is a list or tuple of names, or a text file; found a {type(classes).__name__}'
+            )
         double = sorted({name for name in classes if list(classes).count(name) > 1})
         if double:
             raise ValueError(f'classes names {", ".join(map(repr, double))} twice')
@@ -244,8 +261,9 @@ class CustomDataset:
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, float]:
-        raise NotImplementedError(f'{type(self).__name__} has no evaluation of its own yet; use a COCO json with '
-                                  f'type=\'CocoDataset\'')
+        raise NotImplementedError(
+            f'{type(self).__name__} has no evaluation of its own yet; use a COCO json with '
+            f'type=\'CocoDataset\'')
 
     def __repr__(self) -> str:
         kind = 'Test' if self.test_mode else 'Train'

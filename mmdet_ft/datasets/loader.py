@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
-                                        InfiniteBatchSampler, InfiniteGroupBatchSampler, Place, rank_and_world)
+                                        InfiniteBatchSampler, InfiniteGroupBatchSampler, Place,
+                                        rank_and_world)
 from mmdet_ft.structures import Batch, GroundTruth, Masks
 
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
-KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels', 'gt_bboxes_ignore', 'gt_masks')
+KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
+              'gt_bboxes_ignore', 'gt_masks')
 
 
 def collate(samples: List[Dict[str, Any]]) -> Union[Batch, Tuple[Batch, ...]]:
@@ -28,12 +30,16 @@ def collate(samples: List[Dict[str, Any]]) -> Union[Batch, Tuple[Batch, ...]]:
     first = samples[0]
     unknown = [key for key in first if key not in KNOWN_KEYS]
     if unknown:
-        raise ValueError(f'Collect gives {", ".join(unknown)}, which no model here takes; keys of a batch are '
-                         f'{", ".join(KNOWN_KEYS)}')
+        raise ValueError(
+            f'Collect gives {", ".join(unknown)}, which no model here takes; keys of a batch are '
+            f'{", ".join(KNOWN_KEYS)}')
     if isinstance(first['img'], (list, tuple)):
         views = len(first['img'])
-        return tuple(_batch([{key: value[view] for key, value in sample.items()} for sample in samples])
-                     for view in range(views))
+        return tuple(
+            _batch([{
+                key: value[view]
+                for key, value in sample.items()
+            } for sample in samples]) for view in range(views))
     if 'gt_bboxes' in first:
         return _batch(samples, _ground_truth(samples))
     return (_batch(samples), )
@@ -47,12 +53,18 @@ def _batch(samples: List[Dict[str, Any]], gt: Optional[GroundTruth] = None) -> B
         mean = torch.stack([sample['img_mean'] for sample in samples])
         std = torch.stack([sample['img_std'] for sample in samples])
     elif any(deferred):  # a transform that changes the type of some images only
-        samples = [_normalized(sample) if late else sample for sample, late in zip(samples, deferred)]
-    scale = [np.broadcast_to(np.asarray(meta.get('scale_factor', 1.0), dtype=np.float32), 4) for meta in metas]
+        samples = [
+            _normalized(sample) if late else sample for sample, late in zip(samples, deferred)
+        ]
+    scale = [
+        np.broadcast_to(np.asarray(meta.get('scale_factor', 1.0), dtype=np.float32), 4)
+        for meta in metas
+    ]
     return Batch(
         images=_stack_images([sample['img'] for sample in samples], metas[0].get('img_pad_val', 0)),
         sizes=torch.tensor([meta['img_shape'][:2] for meta in metas], dtype=torch.float32),
-        pad_sizes=torch.tensor([meta.get('pad_shape', meta['img_shape'])[:2] for meta in metas], dtype=torch.float32),
+        pad_sizes=torch.tensor([meta.get('pad_shape', meta['img_shape'])[:2] for meta in metas],
+                               dtype=torch.float32),
         scale_factors=torch.from_numpy(np.stack(scale)),
         metas=metas,
         mean=mean,
@@ -76,7 +88,8 @@ def _shared_empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     if get_worker_info() is None or not number:
         return torch.empty(*shape, dtype=dtype)
     prototype = torch.empty(0, dtype=dtype)
-    return prototype.new(prototype._typed_storage()._new_shared(number)).view(*shape)  # as torch's default_collate
+    return prototype.new(prototype._typed_storage()._new_shared(number)).view(
+        *shape)  # as torch's default_collate
 
 
 def _stack_images(images: List[Tensor], pad_value: float) -> Tensor:
@@ -115,7 +128,8 @@ def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
             row[:len(sample['gt_labels'])] = sample['gt_labels']
     ignored = [sample.get('gt_bboxes_ignore', torch.zeros(0, 4)) for sample in samples]
     ignore, ignore_valid = _slots(ignored, round_up(max(len(box) for box in ignored)))
-    masks = _masks([sample['gt_masks'] for sample in samples], slots) if 'gt_masks' in samples[0] else None
+    masks = _masks([sample['gt_masks']
+                    for sample in samples], slots) if 'gt_masks' in samples[0] else None
     return GroundTruth(padded, labels, valid, ignore, ignore_valid, masks)
 
 
@@ -269,7 +283,9 @@ def build_dataloader(dataset: Any,
     the dataset; the object itself is `loader.dataset.dataset`.
     """
     if class_aware_sampler is not None:
-        raise ValueError('class_aware_sampler is not supported; wrap the dataset in ClassBalancedDataset instead')
+        raise ValueError(
+            'class_aware_sampler is not supported; wrap the dataset in ClassBalancedDataset instead'
+        )
     if not len(dataset):
         raise ValueError(f'the dataset is empty: {dataset!r}')
     rank, world_size = rank_and_world()
@@ -283,13 +299,16 @@ def build_dataloader(dataset: Any,
     options: Dict[str, Any] = {}
     if runner_type == 'IterBasedRunner':
         kind = InfiniteGroupBatchSampler if shuffle else InfiniteBatchSampler
-        options['batch_sampler'] = kind(dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle)
+        options['batch_sampler'] = kind(
+            dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle)
     else:
         options.update(batch_size=batch_size, drop_last=drop_last)
         if not shuffle:
-            options['sampler'] = DistributedSampler(dataset, world_size, rank, shuffle=False, seed=seed)
+            options['sampler'] = DistributedSampler(
+                dataset, world_size, rank, shuffle=False, seed=seed)
         elif world_size > 1:
-            options['sampler'] = DistributedGroupSampler(dataset, batch_size, world_size, rank, seed=seed)
+            options['sampler'] = DistributedGroupSampler(
+                dataset, batch_size, world_size, rank, seed=seed)
         else:
             options['sampler'] = GroupSampler(dataset, batch_size, seed=seed)
     if num_workers:
@@ -305,7 +324,8 @@ def build_dataloader(dataset: Any,
         collate_fn=collate_pinnable if pin_memory else collate,
         pin_memory=pin_memory,
         timeout=timeout if num_workers else 0,
-        generator=torch.Generator(),  # starting an epoch draws a number, which must not come out of anyone's sequence
+        generator=torch.Generator(
+        ),  # starting an epoch draws a number, which must not come out of anyone's sequence
         **options)
 
 
@@ -317,4 +337,5 @@ def raise_open_file_limit(wanted: int = 4096) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == unlimited else min(wanted, hard), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE,
+                           (wanted if hard == unlimited else min(wanted, hard), hard))

@@ -35,7 +35,8 @@ class BitmapMasks:
                 raise ValueError(f'a mask of shape {mask.shape} does not fit the image size '
                                  f'({self.height}, {self.width}) (height, width)')
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            x0, y0, x1, y1 = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else (0, 0, 0, 0)
+            x0, y0, x1, y1 = (columns[0], rows[0], columns[-1] + 1,
+                              rows[-1] + 1) if len(rows) else (0, 0, 0, 0)
             self.crops.append(mask[y0:y1, x0:x1])
             self.corners.append((int(x0), int(y0)))
 
@@ -66,13 +67,15 @@ class BitmapMasks:
     def __getitem__(self, index) -> 'BitmapMasks':
         """Some of the masks, by an integer, a slice, or an array of integers or booleans; always a BitmapMasks."""
         places = np.atleast_1d(np.arange(len(self))[index]).tolist()
-        return BitmapMasks.from_crops([self.crops[i] for i in places], [self.corners[i] for i in places], self.height,
-                                      self.width)
+        return BitmapMasks.from_crops([self.crops[i] for i in places],
+                                      [self.corners[i] for i in places], self.height, self.width)
 
     def __repr__(self) -> str:
         return f'BitmapMasks(num_masks={len(self)}, height={self.height}, width={self.width})'
 
-    def rescale(self, scale: Union[float, int, Tuple[int, int]], interpolation: str = 'nearest') -> 'BitmapMasks':
+    def rescale(self,
+                scale: Union[float, int, Tuple[int, int]],
+                interpolation: str = 'nearest') -> 'BitmapMasks':
         """Resize by a factor, or as large as fits into `scale`, keeping the aspect ratio."""
         width, height = mmcv.rescale_size((self.width, self.height), scale)
         return self.resize((height, width), interpolation)
@@ -81,7 +84,9 @@ class BitmapMasks:
         """Resize to `out_shape` = (height, width), with the pixels of cv2.resize on the full bitmap."""
         height, width = (int(size) for size in out_shape)
         if interpolation != 'nearest':
-            resized = [mmcv.imresize(mask, (width, height), interpolation=interpolation) for mask in self]
+            resized = [
+                mmcv.imresize(mask, (width, height), interpolation=interpolation) for mask in self
+            ]
             return BitmapMasks(resized, height, width)
         source_x, source_y = nearest_source(self.width, width), nearest_source(self.height, height)
         crops, corners = [], []
@@ -186,7 +191,8 @@ class PolygonMasks:
     def __repr__(self) -> str:
         return f'PolygonMasks(num_masks={len(self)}, height={self.height}, width={self.width})'
 
-    def _moved(self, scale: Sequence[float], shift: Sequence[float], height: int, width: int) -> 'PolygonMasks':
+    def _moved(self, scale: Sequence[float], shift: Sequence[float], height: int,
+               width: int) -> 'PolygonMasks':
         """Every point times `scale` plus `shift` (x, y), in an image of the given size."""
         moved = []
         for parts in self.masks:
@@ -198,12 +204,16 @@ class PolygonMasks:
                 moved[-1].append(part)
         return PolygonMasks(moved, height, width)
 
-    def rescale(self, scale: Union[float, int, Tuple[int, int]], interpolation: Optional[str] = None) -> 'PolygonMasks':
+    def rescale(self,
+                scale: Union[float, int, Tuple[int, int]],
+                interpolation: Optional[str] = None) -> 'PolygonMasks':
         """Resize by a factor, or as large as fits into `scale`, keeping the aspect ratio."""
         width, height = mmcv.rescale_size((self.width, self.height), scale)
         return self.resize((height, width))
 
-    def resize(self, out_shape: Tuple[int, int], interpolation: Optional[str] = None) -> 'PolygonMasks':
+    def resize(self,
+               out_shape: Tuple[int, int],
+               interpolation: Optional[str] = None) -> 'PolygonMasks':
         """Resize to `out_shape` = (height, width)."""
         height, width = out_shape
         return self._moved((width / self.width, height / self.height), (0, 0), height, width)
@@ -212,8 +222,9 @@ class PolygonMasks:
         """Mirror left-right (horizontal), top-bottom (vertical) or both (diagonal)."""
         assert flip_direction in DIRECTIONS
         x, y = flip_direction != 'vertical', flip_direction != 'horizontal'
-        return self._moved((-1 if x else 1, -1 if y else 1), (self.width if x else 0, self.height if y else 0),
-                           self.height, self.width)
+        return self._moved((-1 if x else 1, -1 if y else 1),
+                           (self.width if x else 0, self.height if y else 0), self.height,
+                           self.width)
 
     def pad(self, out_shape: Tuple[int, int], pad_val: int = 0) -> 'PolygonMasks':
         """Polygons stay; only the image size changes."""
@@ -279,10 +290,13 @@ def nearest_source(source_size: int, size: int) -> np.ndarray:
 
 
 def polygon_runs(parts: Sequence[np.ndarray], height: int, width: int) -> Dict:
-    """COCO run lengths {'size', 'counts'} of one instance drawn by pycocotools; parts of under 3 points are left out."""
+    """COCO run lengths of one instance as pycocotools draws it; parts of under 3 points are left out."""
     parts = [part for part in parts if len(part) >= 6 and len(part) % 2 == 0]
     if not parts:
-        return mask_api.frPyObjects({'size': [height, width], 'counts': [height * width]}, height, width)
+        return mask_api.frPyObjects({
+            'size': [height, width],
+            'counts': [height * width]
+        }, height, width)
     return mask_api.merge(mask_api.frPyObjects(parts, height, width))
 
 
@@ -293,8 +307,9 @@ def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMask
     """
     for run in runs:
         if tuple(run['size']) != (height, width):
-            raise ValueError(f'run lengths of size {list(run["size"])} in an image of [height, width] '
-                             f'[{height}, {width}]')
+            raise ValueError(
+                f'run lengths of size {list(run["size"])} in an image of [height, width] '
+                f'[{height}, {width}]')
     crops, corners = [], []
     for counts in _run_lengths([run['counts'] for run in runs]):
         ends = counts.cumsum()

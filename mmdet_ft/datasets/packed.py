@@ -76,7 +76,9 @@ class PackedSegmentations:
             for part in segmentation:
                 part = np.asarray(part, dtype=np.float64)
                 if part.ndim != 1:
-                    raise ValueError(f'a polygon is a flat list [x0, y0, x1, y1, ...], found {part.tolist()!r:.80}')
+                    raise ValueError(
+                        f'a polygon is a flat list [x0, y0, x1, y1, ...], found {part.tolist()!r:.80}'
+                    )
                 self._coordinates.append(part)
                 self._num_coordinates += len(part)
                 self._part_ends.append(self._num_coordinates)
@@ -96,7 +98,8 @@ class PackedSegmentations:
             self._run_ends.append(self._num_bytes)
             self._sizes.append(segmentation.get('size', [height, width]))
         else:
-            raise ValueError(f'a segmentation is a list of polygons or run lengths, found {segmentation!r:.80}')
+            raise ValueError(
+                f'a segmentation is a list of polygons or run lengths, found {segmentation!r:.80}')
         self._item_ends.append(len(self._part_ends))
         self._run_of_item.append(run)
 
@@ -116,11 +119,16 @@ class PackedSegmentations:
 
     def __getitem__(self, index: int) -> Union[None, List[np.ndarray], Dict]:
         if self.kind[index] == POLYGONS:
-            begin, end = (int(self._item_ends[index - 1]) if index else 0), int(self._item_ends[index])
-            bounds = [int(self._part_ends[begin - 1]) if begin else 0] + self._part_ends[begin:end].tolist()
+            begin, end = (int(self._item_ends[index - 1]) if index else 0), int(
+                self._item_ends[index])
+            bounds = [int(self._part_ends[begin - 1]) if begin else 0
+                      ] + self._part_ends[begin:end].tolist()
             return [self._coordinates[a:b] for a, b in zip(bounds, bounds[1:])]
         if self.kind[index] == RUNS:
             run = int(self._run_of_item[index])
             begin = self._run_ends[run - 1] if run else 0
-            return {'size': self._sizes[run].tolist(), 'counts': self._bytes[begin:self._run_ends[run]].tobytes()}
+            return {
+                'size': self._sizes[run].tolist(),
+                'counts': self._bytes[begin:self._run_ends[run]].tobytes()
+            }
         return None

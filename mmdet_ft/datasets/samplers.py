@@ -39,8 +39,9 @@ def generator(seed: Optional[int], epoch: int) -> np.random.Generator:
 
 def _group_flags(dataset: Any) -> np.ndarray:
     if not hasattr(dataset, 'flag'):
-        raise ValueError(f'{type(dataset).__name__} has no `flag` (one group number an image), which grouping by aspect '
-                         f'ratio needs; set self.flag = np.zeros(len(self), dtype=np.uint8) to have one group')
+        raise ValueError(
+            f'{type(dataset).__name__} has no `flag` (one group number an image), which grouping by aspect '
+            f'ratio needs; set self.flag = np.zeros(len(self), dtype=np.uint8) to have one group')
     return np.asarray(dataset.flag, dtype=np.int64)
 
 
@@ -52,7 +53,8 @@ class _GroupedSampler(Sampler):
     side in the order of the epoch.
     """
 
-    def __init__(self, dataset: Any, samples_per_gpu: int, num_replicas: int, rank: int, seed: Optional[int]):
+    def __init__(self, dataset: Any, samples_per_gpu: int, num_replicas: int, rank: int,
+                 seed: Optional[int]):
         self.dataset = dataset
         self.samples_per_gpu = samples_per_gpu
         self.num_replicas = num_replicas
@@ -62,7 +64,8 @@ class _GroupedSampler(Sampler):
         self.flag = _group_flags(dataset)
         self.group_sizes = np.bincount(self.flag)
         step = samples_per_gpu * num_replicas
-        self.num_samples = sum(math.ceil(size / step) for size in self.group_sizes.tolist()) * samples_per_gpu
+        self.num_samples = sum(math.ceil(size / step)
+                               for size in self.group_sizes.tolist()) * samples_per_gpu
         self.total_size = self.num_samples * num_replicas
 
     def __iter__(self) -> Iterator[Place]:
@@ -72,7 +75,8 @@ class _GroupedSampler(Sampler):
         for group, size in enumerate(self.group_sizes.tolist()):
             if size:
                 indices = rng.permutation(np.flatnonzero(self.flag == group))
-                groups.append(np.resize(indices, math.ceil(size / step) * step))  # repeats from the front
+                groups.append(np.resize(indices,
+                                        math.ceil(size / step) * step))  # repeats from the front
         batches = np.concatenate(groups).reshape(-1, self.samples_per_gpu)
         batches = rng.permutation(batches)[self.rank::self.num_replicas]
         return iter([Place.of(index, self.epoch) for index in batches.reshape(-1).tolist()])
@@ -142,8 +146,8 @@ class DistributedSampler(Sampler):
 class _InfiniteBatches(Sampler):
     """Batches without end for runners that count iterations; `set_start` skips those drawn before a restart."""
 
-    def __init__(self, dataset: Any, batch_size: int, world_size: Optional[int], rank: Optional[int],
-                 seed: Optional[int], shuffle: bool):
+    def __init__(self, dataset: Any, batch_size: int, world_size: Optional[int],
+                 rank: Optional[int], seed: Optional[int], shuffle: bool):
         self.dataset = dataset
         self.batch_size = batch_size
         self.rank, self.world_size = rank_and_world(rank, world_size)

@@ -33,9 +33,10 @@ class ConcatDataset:
         self.PALETTE = getattr(self.datasets[0], 'PALETTE', None)
         for place, dataset in enumerate(self.datasets):
             if self.CLASSES is not None and list(dataset.CLASSES or ()) != list(self.CLASSES):
-                raise ValueError(f'ConcatDataset: dataset {place} has the classes {list(dataset.CLASSES or ())}, the '
-                                 f'first one has {list(self.CLASSES)}; a label would mean two things. Give all the '
-                                 f'same classes=(...)')
+                raise ValueError(
+                    f'ConcatDataset: dataset {place} has the classes {list(dataset.CLASSES or ())}, the '
+                    f'first one has {list(self.CLASSES)}; a label would mean two things. Give all the '
+                    f'same classes=(...)')
         self.separate_eval = separate_eval
         if not separate_eval:
             self._check_joint_evaluation()
@@ -46,8 +47,9 @@ class ConcatDataset:
     def _check_joint_evaluation(self) -> None:
         from mmdet_ft.datasets.coco import CocoDataset
         if any(isinstance(dataset, CocoDataset) for dataset in self.datasets):
-            raise NotImplementedError('evaluating joined COCO datasets as a whole is not supported; write '
-                                      'separate_eval=True')
+            raise NotImplementedError(
+                'evaluating joined COCO datasets as a whole is not supported; write '
+                'separate_eval=True')
         if len({type(dataset) for dataset in self.datasets}) != 1:
             raise NotImplementedError('separate_eval=False needs datasets of one type')
 
@@ -82,7 +84,9 @@ class ConcatDataset:
             first = self.datasets[0]
             own = first.data_infos
             try:
-                first.data_infos = [info for dataset in self.datasets for info in dataset.data_infos]
+                first.data_infos = [
+                    info for dataset in self.datasets for info in dataset.data_infos
+                ]
                 return first.evaluate(results, logger=logger, **options)
             finally:
                 first.data_infos = own
@@ -154,6 +158,9 @@ class ClassBalancedDataset(_IndexedDataset):
             category: max(1.0, math.sqrt(oversample_thr / (count / len(dataset))))
             for category, count in images.items()
         }
-        times = [math.ceil(max((factor[category] for category in categories), default=1)) for categories in shown]
+        times = [
+            math.ceil(max((factor[category] for category in categories), default=1))
+            for categories in shown
+        ]
         super().__init__(dataset, np.repeat(np.arange(len(dataset)), times))
         self.repeat_indices = self.indices.tolist()

@@ -49,7 +49,8 @@ class CocoGroundTruth(NamedTuple):
     segmentation: Callable[[int], Any]  # annotation -> polygon parts, run lengths, or None
 
 
-def results_to_records(results: List[Any], image_ids: List[Any], category_ids: List[int]) -> Dict[str, List[Dict]]:
+def results_to_records(results: List[Any], image_ids: List[Any],
+                       category_ids: List[int]) -> Dict[str, List[Dict]]:
     """V2's results as COCO's records, for each kind in them: bbox and proposal, segm too with masks.
 
     results: an image a list over classes of arrays [n, 5], or a tuple (boxes, masks), or one array [n, 5] of proposals.
@@ -62,11 +63,13 @@ def results_to_records(results: List[Any], image_ids: List[Any], category_ids: L
         records['proposal'] = []
         for image_id, boxes in zip(image_ids, results):
             # pycocotools drops categories that the truth does not have; V2 always writes 1
-            records['proposal'] += _box_records(image_id, 1 if 1 in category_ids else category_ids[0], boxes)
+            records['proposal'] += _box_records(image_id,
+                                                1 if 1 in category_ids else category_ids[0], boxes)
         return records
     if not isinstance(results[0], (list, tuple)):
-        raise TypeError(f'an image\'s result is a list over classes, a tuple (boxes, masks) or an array, not a '
-                        f'{type(results[0]).__name__}')
+        raise TypeError(
+            f'an image\'s result is a list over classes, a tuple (boxes, masks) or an array, not a '
+            f'{type(results[0]).__name__}')
     with_masks = isinstance(results[0], tuple)
     records['bbox'] = records['proposal'] = []
     if with_masks:
@@ -74,8 +77,9 @@ def results_to_records(results: List[Any], image_ids: List[Any], category_ids: L
     for image_id, result in zip(image_ids, results):
         boxes, masks = result if with_masks else (result, None)
         if len(boxes) != len(category_ids):
-            raise ValueError(f'results of {len(boxes)} classes for a dataset of {len(category_ids)}; num_classes of '
-                             f'the heads and the classes of the dataset differ')
+            raise ValueError(
+                f'results of {len(boxes)} classes for a dataset of {len(category_ids)}; num_classes of '
+                f'the heads and the classes of the dataset differ')
         # Mask Scoring R-CNN and the like rate masks apart from boxes
         masks, scores = masks if isinstance(masks, tuple) else (masks, [box[:, 4] for box in boxes])
         for label, category_id in enumerate(category_ids):
@@ -83,8 +87,9 @@ def results_to_records(results: List[Any], image_ids: List[Any], category_ids: L
             records['bbox'] += found
             if with_masks:
                 if len(masks[label]) != len(found):
-                    raise ValueError(f'{len(found)} boxes but {len(masks[label])} masks of label {label} in image '
-                                     f'{image_id}')
+                    raise ValueError(
+                        f'{len(found)} boxes but {len(masks[label])} masks of label {label} in image '
+                        f'{image_id}')
                 records['segm'] += [{
                     **record, 'score': float(score),
                     'segmentation': _runs(mask)
@@ -94,8 +99,11 @@ def results_to_records(results: List[Any], image_ids: List[Any], category_ids: L
 
 def _box_records(image_id: Any, category_id: int, boxes: np.ndarray) -> List[Dict[str, Any]]:
     return [
-        dict(image_id=image_id, bbox=[x1, y1, x2 - x1, y2 - y1], score=score, category_id=category_id)
-        for x1, y1, x2, y2, score in np.asarray(boxes)[:, :5].tolist()
+        dict(
+            image_id=image_id,
+            bbox=[x1, y1, x2 - x1, y2 - y1],
+            score=score,
+            category_id=category_id) for x1, y1, x2, y2, score in np.asarray(boxes)[:, :5].tolist()
     ]
 
 
@@ -106,7 +114,10 @@ def _runs(mask: Any) -> Dict[str, Any]:
     counts = mask['counts']
     if isinstance(counts, list):
         counts = mask_api.frPyObjects(mask, *mask['size'])['counts']
-    return {'size': [int(side) for side in mask['size']], 'counts': counts.decode() if isinstance(counts, bytes) else counts}
+    return {
+        'size': [int(side) for side in mask['size']],
+        'counts': counts.decode() if isinstance(counts, bytes) else counts
+    }
 
 
 def silent_coco(annotation_file: Optional[str] = None) -> COCO:
@@ -117,7 +128,13 @@ def silent_coco(annotation_file: Optional[str] = None) -> COCO:
 
 def _indexed(images: List[Dict], annotations: List[Dict], category_ids: Sequence[int]) -> COCO:
     coco = COCO()
-    coco.dataset = {'images': images, 'annotations': annotations, 'categories': [{'id': id_} for id_ in category_ids]}
+    coco.dataset = {
+        'images': images,
+        'annotations': annotations,
+        'categories': [{
+            'id': id_
+        } for id_ in category_ids]
+    }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
@@ -132,8 +149,9 @@ def _truth(ground_truth: CocoGroundTruth, with_masks: bool) -> Tuple[COCO, List[
     annotations = []
     wanted = set(ground_truth.category_ids)
     for place, (index, box, area, category_id, crowd) in enumerate(
-            zip(ground_truth.image_of_annotation.tolist(), ground_truth.boxes.tolist(), ground_truth.areas.tolist(),
-                ground_truth.categories.tolist(), ground_truth.crowd.tolist())):
+            zip(ground_truth.image_of_annotation.tolist(), ground_truth.boxes.tolist(),
+                ground_truth.areas.tolist(), ground_truth.categories.tolist(),
+                ground_truth.crowd.tolist())):
         # ids start from 1 whatever the file says: COCOeval takes a match with id 0 for none
         annotation = dict(
             id=place + 1,
@@ -143,7 +161,8 @@ def _truth(ground_truth: CocoGroundTruth, with_masks: bool) -> Tuple[COCO, List[
             area=area,
             iscrowd=int(crowd))
         if with_masks and category_id in wanted:
-            annotation['segmentation'] = _truth_runs(ground_truth.segmentation(place), images[index])
+            annotation['segmentation'] = _truth_runs(
+                ground_truth.segmentation(place), images[index])
         annotations.append(annotation)
     return _indexed(images, annotations, ground_truth.category_ids), images
 
@@ -154,14 +173,19 @@ def _truth_runs(segmentation: Any, image: Dict[str, Any]) -> Dict[str, Any]:
         return segmentation
     parts = [part for part in segmentation or [] if len(part) >= 6 and len(part) % 2 == 0]
     if segmentation is None:
-        raise ValueError(f'image {image["id"]!r} has an annotation without segmentation, so the metric segm cannot be '
-                         f"computed; evaluate with metric='bbox'")
+        raise ValueError(
+            f'image {image["id"]!r} has an annotation without segmentation, so the metric segm cannot be '
+            f"computed; evaluate with metric='bbox'")
     if not parts:
-        return mask_api.frPyObjects({'size': [height, width], 'counts': [height * width]}, height, width)
+        return mask_api.frPyObjects({
+            'size': [height, width],
+            'counts': [height * width]
+        }, height, width)
     return mask_api.merge(mask_api.frPyObjects(parts, height, width))
 
 
-def _detections(records: List[Dict], iou_type: str, images: List[Dict], category_ids: Sequence[int]) -> COCO:
+def _detections(records: List[Dict], iou_type: str, images: List[Dict],
+                category_ids: Sequence[int]) -> COCO:
     """Detections as a COCO object, with the areas that pycocotools' loadRes gives them."""
     annotations = []
     for place, record in enumerate(records):
@@ -198,7 +222,8 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
         metric_items = [metric_items]
     for item in metric_items or []:
         if item not in METRIC_ITEMS:
-            raise KeyError(f'metric item {item!r} is not supported; there are {", ".join(METRIC_ITEMS)}')
+            raise KeyError(
+                f'metric item {item!r} is not supported; there are {", ".join(METRIC_ITEMS)}')
     values: 'OrderedDict[str, Any]' = OrderedDict()
     for metric in metrics:
         print_log(('\n' if logger is None else '') + f'Evaluating {metric}...', logger=logger)
@@ -209,11 +234,16 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
             raise KeyError(f'{metric} is not in the results; they hold {", ".join(records)}. '
                            f"metric 'segm' needs a detector with a mask head")
         if not records[metric]:
-            print_log('The testing results of the whole dataset is empty.', logger=logger, level=logging.ERROR)
+            print_log(
+                'The testing results of the whole dataset is empty.',
+                logger=logger,
+                level=logging.ERROR)
             break
         iou_type = 'bbox' if metric == 'proposal' else metric
         truth, images = _truth(ground_truth, iou_type == 'segm')
-        evaluation = COCOeval(truth, _detections(records[metric], iou_type, images, ground_truth.category_ids), iou_type)
+        evaluation = COCOeval(
+            truth, _detections(records[metric], iou_type, images, ground_truth.category_ids),
+            iou_type)
         evaluation.params.catIds = list(ground_truth.category_ids)
         evaluation.params.imgIds = list(ground_truth.image_ids)
         evaluation.params.maxDets = list(proposal_nums)
@@ -229,12 +259,14 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
         prefix = '' if metric == 'proposal' else f'{metric}_'
         default = list(METRIC_ITEMS)[6:] if metric == 'proposal' else list(METRIC_ITEMS)[:6]
         if classwise and metric != 'proposal':
-            places = np.argsort(np.argsort(ground_truth.category_ids))  # COCOeval sorts the categories by id
+            places = np.argsort(np.argsort(
+                ground_truth.category_ids))  # COCOeval sorts the categories by id
             _log_classes(evaluation.eval['precision'][:, :, places], class_names, logger)
         for item in metric_items or default:
             values[f'{prefix}{item}'] = float(f'{evaluation.stats[METRIC_ITEMS[item]]:.4f}')
         if metric != 'proposal':
-            values[f'{prefix}mAP_copypaste'] = ' '.join(f'{value:.4f}' for value in evaluation.stats[:6])
+            values[f'{prefix}mAP_copypaste'] = ' '.join(f'{value:.4f}'
+                                                        for value in evaluation.stats[:6])
     return values
 
 
@@ -246,21 +278,27 @@ def _log_classes(precision: np.ndarray, class_names: Sequence[str], logger: Any)
         values = values[values > -1]
         cells += [name, f'{values.mean() if values.size else float("nan"):.3f}']
     columns = min(6, len(cells))
-    rows = itertools.zip_longest(*[cells[column::columns] for column in range(columns)], fillvalue='')
+    rows = itertools.zip_longest(
+        *[cells[column::columns] for column in range(columns)], fillvalue='')
     print_log('\n' + table_text(['category', 'AP'] * (columns // 2), list(rows)), logger=logger)
 
 
 def _fast_recall(ground_truth: CocoGroundTruth, results: List[Any], proposal_nums: Sequence[int],
                  iou_thrs: np.ndarray, logger: Any) -> Dict[str, float]:
     if results and isinstance(results[0], tuple):
-        raise KeyError("metric 'proposal_fast' is not supported for results with masks; use 'proposal'")
+        raise KeyError(
+            "metric 'proposal_fast' is not supported for results with masks; use 'proposal'")
     proposals = [np.vstack(result) if isinstance(result, list) else result for result in results]
     boxes = ground_truth.boxes.astype(np.float32)
     boxes[:, 2:] = (ground_truth.boxes[:, :2] + ground_truth.boxes[:, 2:])
     used = ~(ground_truth.ignore | ground_truth.crowd)
     per_image = [
-        boxes[used & (ground_truth.image_of_annotation == index)] for index in range(len(ground_truth.image_ids))
+        boxes[used & (ground_truth.image_of_annotation == index)]
+        for index in range(len(ground_truth.image_ids))
     ]
     averages = recalls(per_image, proposals, proposal_nums, iou_thrs).mean(axis=1)
-    print_log(''.join(f'\nAR@{number}\t{value:.4f}' for number, value in zip(proposal_nums, averages)), logger=logger)
-    return OrderedDict((f'AR@{number}', float(value)) for number, value in zip(proposal_nums, averages))
+    print_log(
+        ''.join(f'\nAR@{number}\t{value:.4f}' for number, value in zip(proposal_nums, averages)),
+        logger=logger)
+    return OrderedDict(
+        (f'AR@{number}', float(value)) for number, value in zip(proposal_nums, averages))

@@ -9,7 +9,8 @@ def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
     bottom_right = np.minimum(boxes[:, None, 2:4], others[None, :, 2:4])
     overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
-    areas = (boxes[:, 2:4] - boxes[:, :2]).prod(axis=1)[:, None] + (others[:, 2:4] - others[:, :2]).prod(axis=1)
+    areas = (boxes[:, 2:4] - boxes[:, :2]).prod(axis=1)[:, None] + (others[:, 2:4] -
+                                                                    others[:, :2]).prod(axis=1)
     return overlap / np.maximum(areas - overlap, 1e-6)
 
 
@@ -41,6 +42,7 @@ def recalls(gt_boxes: List[np.ndarray], proposals: List[np.ndarray], proposal_nu
     total = sum(len(truth) for truth in gt_boxes)
     result = np.zeros((len(proposal_nums), len(iou_thrs)), dtype=np.float32)
     for i, number in enumerate(proposal_nums):
-        matched = np.concatenate([_matched_iou(iou[:, :number]) for iou in per_image] or [np.zeros(0)])
+        matched = np.concatenate([_matched_iou(iou[:, :number]) for iou in per_image]
+                                 or [np.zeros(0)])
         result[i] = [(matched >= threshold).sum() / max(total, 1) for threshold in iou_thrs]
     return result

@@ -43,10 +43,15 @@ def tiny_coco():
         mask = full_mask(box, *sizes[image_id])
         x, y, w, h = box
         segmentation = {
-            'polygon': lambda: [[x, y, x + w, y, x + w, y + h, x, y + h]],
-            'parts': lambda: [[x, y, x + w / 2 - 1, y, x + w / 2 - 1, y + h], [x + w / 2 + 1, y, x + w, y, x + w, y + h]],
-            'compressed': lambda: compressed(mask),
-            'uncompressed': lambda: uncompressed(mask),
+            'polygon':
+            lambda: [[x, y, x + w, y, x + w, y + h, x, y + h]],
+            'parts':
+            lambda: [[x, y, x + w / 2 - 1, y, x + w / 2 - 1, y + h],
+                     [x + w / 2 + 1, y, x + w, y, x + w, y + h]],
+            'compressed':
+            lambda: compressed(mask),
+            'uncompressed':
+            lambda: uncompressed(mask),
         }[kind]()
         annotations.append(
             dict(
@@ -68,7 +73,10 @@ def tiny_coco():
     add(12, 1, (40, 5, 30, 30), 'polygon', ignore=True)
     add(9, 1, (2, 2, 10, 10), 'polygon')
     images = [dict(id=id_, width=w, height=h, file_name=f'{id_}.png') for id_, w, h in IMAGES]
-    return dict(images=images, annotations=annotations, categories=[dict(id=id_, name=n) for id_, n in CATEGORIES])
+    return dict(
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=id_, name=n) for id_, n in CATEGORIES])
 
 
 @pytest.fixture
@@ -81,7 +89,8 @@ def coco_folder(tmp_path):
     """A folder with annotations.json and the images, random noise."""
     rng = np.random.default_rng(0)
     for id_, width, height in IMAGES:
-        cv2.imwrite(str(tmp_path / f'{id_}.png'), rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        cv2.imwrite(
+            str(tmp_path / f'{id_}.png'), rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
     (tmp_path / 'annotations.json').write_text(json.dumps(tiny_coco()))
     return tmp_path
 
@@ -89,7 +98,10 @@ def coco_folder(tmp_path):
 NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 
 
-def train_pipeline(poly2mask=True, scale=(96, 64), flip=0.5, keys=('img', 'gt_bboxes', 'gt_labels', 'gt_masks')):
+def train_pipeline(poly2mask=True,
+                   scale=(96, 64),
+                   flip=0.5,
+                   keys=('img', 'gt_bboxes', 'gt_labels', 'gt_masks')):
     return [
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=poly2mask),
@@ -112,7 +124,10 @@ def coco_dataset(coco_folder):
     """A function that makes a CocoDataset of the folder."""
     from mmdet_ft.datasets.coco import CocoDataset
 
-    def make(pipeline=None, classes=('person', 'stop sign', 'zebra'), kind=CocoDataset, **arguments):
+    def make(pipeline=None,
+             classes=('person', 'stop sign', 'zebra'),
+             kind=CocoDataset,
+             **arguments):
         arguments.setdefault('ann_file', 'annotations.json')
         return kind(
             pipeline=train_pipeline() if pipeline is None else pipeline,

@@ -11,7 +11,6 @@ import pytest
 
 from mmdet_ft.datasets.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.loader import collate
-
 from .conftest import train_pipeline
 
 SCRIPT = Path(__file__).parents[2] / 'tools/dataset_converters/cityscapes.py'
@@ -33,13 +32,15 @@ def draw_city(root, split, city, number=2):
         ids[30:50, 70:80] = 33  # a group
         ids[30:50, 85:95] = 29001  # caravan: not evaluated
         stem = f'{city}_{frame:06d}_000019_'
-        cv2.imwrite(str(images / f'{stem}leftImg8bit.png'), np.full((60, 100, 3), 90 + frame, np.uint8))
+        cv2.imwrite(
+            str(images / f'{stem}leftImg8bit.png'), np.full((60, 100, 3), 90 + frame, np.uint8))
         cv2.imwrite(str(truth / f'{stem}gtFine_instanceIds.png'), ids)
         cv2.imwrite(str(truth / f'{stem}gtFine_labelIds.png'), (ids // 1000).astype(np.uint8))
 
 
 def convert(root, *arguments):
-    return subprocess.run([sys.executable, str(SCRIPT), str(root), *arguments], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), str(root), *arguments], capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -54,20 +55,23 @@ def test_the_official_layout_becomes_v2s_json(city_root):
     done = convert(city_root, '-o', str(city_root / 'annotations'), '--nproc', '2')
     assert done.returncode == 0, done.stderr
     assert 'train: 3 images, 12 instances (3 groups)' in done.stdout and 'test: skipped' in done.stdout
-    content = json.loads((city_root / 'annotations/instancesonly_filtered_gtFine_train.json').read_text())
+    content = json.loads(
+        (city_root / 'annotations/instancesonly_filtered_gtFine_train.json').read_text())
     assert [image['file_name'] for image in content['images']] == [
-        f'{city}/{city}_{frame:06d}_000019_leftImg8bit.png' for city, frame in (('aachen', 0), ('b-town', 0), ('b-town', 1))
+        f'{city}/{city}_{frame:06d}_000019_leftImg8bit.png'
+        for city, frame in (('aachen', 0), ('b-town', 0), ('b-town', 1))
     ]
     first = content['images'][0]
     assert (first['width'], first['height'], first['id']) == (100, 60, 0)
     assert first['segm_file'] == 'aachen/aachen_000000_000019_gtFine_labelIds.png'
-    assert [category['id'] for category in content['categories']] == [24, 25, 26, 27, 28, 31, 32, 33]
-    assert [category['name'] for category in content['categories']] == list(CityscapesDataset.CLASSES)
+    assert [category['id']
+            for category in content['categories']] == [24, 25, 26, 27, 28, 31, 32, 33]
+    assert [category['name']
+            for category in content['categories']] == list(CityscapesDataset.CLASSES)
     found = [item for item in content['annotations'] if item['image_id'] == 0]
-    assert [(item['category_id'], item['iscrowd'], item['bbox'], item['area']) for item in found] == [
-        (33, 1, [70, 30, 10, 20], 200), (24, 0, [5, 20, 10, 30], 300), (24, 0, [20, 20, 10, 30], 300),
-        (26, 0, [40, 30, 20, 15], 225)
-    ]
+    assert [(item['category_id'], item['iscrowd'], item['bbox'], item['area'])
+            for item in found] == [(33, 1, [70, 30, 10, 20], 200), (24, 0, [5, 20, 10, 30], 300),
+                                   (24, 0, [20, 20, 10, 30], 300), (26, 0, [40, 30, 20, 15], 225)]
     expected = np.zeros((60, 100), np.uint8)
     expected[30:45, 40:50] = expected[30:45, 55:60] = 1
     np.testing.assert_array_equal(mask_api.decode(found[3]['segmentation']), expected)
@@ -77,7 +81,8 @@ def test_the_official_layout_becomes_v2s_json(city_root):
     dataset = CityscapesDataset(
         ann_file=str(city_root / 'annotations/instancesonly_filtered_gtFine_train.json'),
         img_prefix=str(city_root / 'leftImg8bit/train'),
-        pipeline=train_pipeline(keys=['img', 'gt_bboxes', 'gt_labels', 'gt_masks', 'gt_bboxes_ignore']))
+        pipeline=train_pipeline(
+            keys=['img', 'gt_bboxes', 'gt_labels', 'gt_masks', 'gt_bboxes_ignore']))
     batch = collate([dataset[place] for place in range(3)])
     assert batch.gt.labels[0, :3].tolist() == [0, 0, 2] and batch.gt.ignore_valid.sum() == 3
     assert dataset.get_ann_info(0)['seg_map'] == first['segm_file']

@@ -12,7 +12,6 @@ from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
-
 from .conftest import train_pipeline
 
 
@@ -27,13 +26,18 @@ def rewrite(folder, change):
 def test_labels_are_positions_in_classes(coco_dataset, coco_folder):
     for classes in (('person', 'stop sign', 'zebra'), ('zebra', 'person', 'stop sign')):
         for order in (1, -1):
-            rewrite(coco_folder, lambda content: content.update(categories=content['categories'][::order]))
+            rewrite(coco_folder,
+                    lambda content: content.update(categories=content['categories'][::order]))
             dataset = coco_dataset(classes=classes)
-            assert dataset.cat_ids == [{'person': 1, 'stop sign': 13, 'zebra': 90}[name] for name in classes]
+            assert dataset.cat_ids == [{
+                'person': 1,
+                'stop sign': 13,
+                'zebra': 90
+            }[name] for name in classes]
             labels = dataset.get_ann_info(0)['labels'].tolist()
             assert [classes[label] for label in labels] == ['zebra', 'person']
-            assert [dataset.cat2label[i] for i in dataset.get_cat_ids(0)] == [classes.index(n)
-                                                                              for n in ('zebra', 'person', 'person')]
+            assert [dataset.cat2label[i] for i in dataset.get_cat_ids(0)
+                    ] == [classes.index(n) for n in ('zebra', 'person', 'person')]
 
 
 def test_annotations_are_selected_as_in_v2(coco_dataset):
@@ -44,9 +48,11 @@ def test_annotations_are_selected_as_in_v2(coco_dataset):
     np.testing.assert_array_equal(info['bboxes_ignore'], np.float32([[10, 2, 50, 42]]))  # the crowd
     assert info['bboxes'].dtype == np.float32 and info['labels'].dtype == np.int64
     assert len(info['masks']) == 2 and info['seg_map'] == '7.png'
-    np.testing.assert_array_equal(dataset.get_ann_info(2)['labels'], [0, 2])  # without the one to ignore
+    np.testing.assert_array_equal(dataset.get_ann_info(2)['labels'],
+                                  [0, 2])  # without the one to ignore
     empty = coco_dataset(test_mode=True).get_ann_info(3)
-    assert empty['bboxes'].shape == empty['bboxes_ignore'].shape == (0, 4) and empty['labels'].shape == (0, )
+    assert empty['bboxes'].shape == empty['bboxes_ignore'].shape == (
+        0, 4) and empty['labels'].shape == (0, )
 
 
 @pytest.mark.parametrize('change', [
@@ -76,7 +82,9 @@ def test_training_leaves_out_small_and_empty_images(coco_dataset):
 
 
 def test_nothing_left_names_the_filter(coco_dataset, coco_folder):
-    with pytest.raises(ValueError, match='5 images all are left out.*without an instance.*filter_empty_gt=False'):
+    with pytest.raises(
+            ValueError,
+            match='5 images all are left out.*without an instance.*filter_empty_gt=False'):
         coco_dataset(classes=('unused', ))
     rewrite(coco_folder, lambda content: content.update(images=[], annotations=[]))
     with pytest.raises(ValueError, match='lists no image'):
@@ -124,7 +132,9 @@ def test_bare_files_are_understood(coco_dataset, coco_folder):
     bare = coco_dataset()
     for place in range(3):
         for key in ('bboxes', 'labels', 'bboxes_ignore'):
-            np.testing.assert_array_equal(bare.get_ann_info(place)[key], full.get_ann_info(place)[key])
+            np.testing.assert_array_equal(
+                bare.get_ann_info(place)[key],
+                full.get_ann_info(place)[key])
     assert bare._file.areas[0] == pytest.approx(600, abs=40)  # drawn: 20 x 30
     rewrite(coco_folder, lambda content: content.pop('annotations'))
     assert len(coco_dataset(test_mode=True)) == 5
@@ -134,12 +144,17 @@ def test_bare_files_are_understood(coco_dataset, coco_folder):
     (lambda c: c['images'][0].pop('width'), r"'7\.png' has no width"),
     (lambda c: c['images'][1].update(id=7), r"image id 7 stands for both '7\.png' and '3\.png'"),
     (lambda c: c['annotations'][0].pop('bbox'), 'annotation 100 of image 7 has no bbox'),
-    (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]), r'annotation 100 of image 7 has a bbox of \[1, 2, 3\]'),
+    (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]),
+     r'annotation 100 of image 7 has a bbox of \[1, 2, 3\]'),
     (lambda c: c['annotations'][1].update(id=100), 'ids are not unique'),
-    (lambda c: c['annotations'][0].update(segmentation='mask.png'), "annotation 100.*found 'mask.png'"),
-    (lambda c: c['annotations'][0].update(segmentation=[1, 2, 3, 4, 5, 6]), 'annotation 100.*flat list'),
-    (lambda c: c['annotations'][0].update(segmentation=dict(size=[48, 64], counts=[3])), 'annotation 100.*3 pixels'),
-    (lambda c: c['categories'].append(dict(id=5, name='person')), r"'person' stands for the category ids \[1, 5\]"),
+    (lambda c: c['annotations'][0].update(segmentation='mask.png'),
+     "annotation 100.*found 'mask.png'"),
+    (lambda c: c['annotations'][0].update(segmentation=[1, 2, 3, 4, 5, 6]),
+     'annotation 100.*flat list'),
+    (lambda c: c['annotations'][0].update(segmentation=dict(size=[48, 64], counts=[3])),
+     'annotation 100.*3 pixels'),
+    (lambda c: c['categories'].append(dict(id=5, name='person')),
+     r"'person' stands for the category ids \[1, 5\]"),
     (lambda c: c.pop('images'), 'not a COCO annotation file'),
 ])
 def test_broken_files_are_named_with_the_record(coco_dataset, coco_folder, change, message):
@@ -150,7 +165,8 @@ def test_broken_files_are_named_with_the_record(coco_dataset, coco_folder, chang
 
 
 def test_missing_and_cut_off_files_are_named(coco_dataset, coco_folder):
-    with pytest.raises(FileNotFoundError, match=r"ann_file '.*none\.json' is not there \(data_root is"):
+    with pytest.raises(
+            FileNotFoundError, match=r"ann_file '.*none\.json' is not there \(data_root is"):
         coco_dataset(ann_file='none.json')
     (coco_folder / 'annotations.json').write_text('{"images": [')
     with pytest.raises(ValueError, match='not a complete json'):
@@ -187,7 +203,8 @@ def test_names_of_v2_are_there(coco_dataset):
 
 
 def test_another_image_is_drawn_where_the_pipeline_gives_none(coco_dataset):
-    dataset = coco_dataset([lambda results: None if results['img_info']['id'] == 7 else results['img_info']['id']])
+    dataset = coco_dataset(
+        [lambda results: None if results['img_info']['id'] == 7 else results['img_info']['id']])
     assert {dataset[0] for _ in range(5)} == {12}  # of the same aspect group
     with pytest.raises(RuntimeError, match='1000'):
         coco_dataset([lambda results: None])[0]
@@ -197,8 +214,10 @@ def test_another_image_is_drawn_where_the_pipeline_gives_none(coco_dataset):
 def test_cityscapes_leaves_out_images_of_groups_alone(coco_folder):
 
     def change(content):
-        content['categories'] = [dict(id=id_, name=name) for id_, name in zip(
-            (24, 25, 26, 27, 28, 31, 32, 33), CityscapesDataset.CLASSES)]
+        content['categories'] = [
+            dict(id=id_, name=name)
+            for id_, name in zip((24, 25, 26, 27, 28, 31, 32, 33), CityscapesDataset.CLASSES)
+        ]
         for annotation in content['annotations']:
             annotation['category_id'] = 26
             annotation['iscrowd'] = int(annotation['image_id'] == 3)
@@ -206,7 +225,8 @@ def test_cityscapes_leaves_out_images_of_groups_alone(coco_folder):
         content['annotations'][0]['bbox'] = [-30, 5, 20, 20]  # outside: V2 keeps it here
 
     rewrite(coco_folder, change)
-    arguments = dict(ann_file=str(coco_folder / 'annotations.json'), img_prefix=str(coco_folder), pipeline=[])
+    arguments = dict(
+        ann_file=str(coco_folder / 'annotations.json'), img_prefix=str(coco_folder), pipeline=[])
     dataset = CityscapesDataset(**arguments)
     assert dataset.img_ids == [7, 12]
     assert dataset.get_ann_info(0)['seg_map'] == 'city/7_labelIds.png'
@@ -218,7 +238,10 @@ def test_cityscapes_leaves_out_images_of_groups_alone(coco_folder):
 
 def _without_scripts(dataset):
     import sys
-    saved = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith('cityscapesscripts')}
+    saved = {
+        name: sys.modules.pop(name)
+        for name in list(sys.modules) if name.startswith('cityscapesscripts')
+    }
     sys.modules['cityscapesscripts'] = None
     try:
         dataset.evaluate([], metric='cityscapes')
@@ -230,7 +253,11 @@ def _without_scripts(dataset):
 # CustomDataset
 def test_the_middle_format_is_read(coco_folder):
     records = [
-        dict(filename='7.png', width=64, height=48, ann=dict(bboxes=[[1, 2, 30, 40]], labels=[1], bboxes_ignore=[])),
+        dict(
+            filename='7.png',
+            width=64,
+            height=48,
+            ann=dict(bboxes=[[1, 2, 30, 40]], labels=[1], bboxes_ignore=[])),
         dict(filename='3.png', width=48, height=64, ann=dict(bboxes=[], labels=[])),
         dict(filename='9.png', width=20, height=20, ann=dict(bboxes=[[1, 2, 3, 4]], labels=[0])),
     ]
@@ -238,8 +265,15 @@ def test_the_middle_format_is_read(coco_folder):
     steps = [step for step in train_pipeline(keys=['img', 'gt_bboxes', 'gt_labels'])]
     steps[1] = dict(type='LoadAnnotations')
     dataset = CustomDataset(
-        ann_file='middle.json', pipeline=steps, classes=('a', 'b'), data_root=str(coco_folder), img_prefix='')
-    assert len(dataset) == 1 and dataset.get_cat_ids(0) == [1] and dataset.get_cat2imgs() == {0: [], 1: [0]}
+        ann_file='middle.json',
+        pipeline=steps,
+        classes=('a', 'b'),
+        data_root=str(coco_folder),
+        img_prefix='')
+    assert len(dataset) == 1 and dataset.get_cat_ids(0) == [1] and dataset.get_cat2imgs() == {
+        0: [],
+        1: [0]
+    }
     assert dataset[0]['gt_labels'].tolist() == [1]
     with pytest.raises(ValueError, match="type='CocoDataset'"):
         CustomDataset(ann_file=str(coco_folder / 'annotations.json'), pipeline=[], classes=('a', ))
@@ -248,7 +282,9 @@ def test_the_middle_format_is_read(coco_folder):
 # Wrappers
 def test_wrappers_nest_and_forward(coco_dataset):
     dataset = coco_dataset(train_pipeline(flip=0.0))
-    nested = ConcatDataset([RepeatDataset(dataset, 2), ClassBalancedDataset(RepeatDataset(dataset, 1), 1e-3)])
+    nested = ConcatDataset(
+        [RepeatDataset(dataset, 2),
+         ClassBalancedDataset(RepeatDataset(dataset, 1), 1e-3)])
     outer = RepeatDataset(nested, 3)
     assert len(nested) == 9 and len(outer) == 27
     assert outer.CLASSES == dataset.CLASSES and outer.PALETTE == dataset.PALETTE
@@ -280,10 +316,14 @@ def test_rare_classes_come_more_often():
     categories = [[0], [0, 0], [0], [0, 1], [0], [], [2, 1], [0]]
     dataset = ClassBalancedDataset(Counted(categories), oversample_thr=0.9)
     share = {0: 6 / 8, 1: 2 / 8, 2: 1 / 8}
-    expected = [max([max(1, math.sqrt(0.9 / share[c])) for c in image] or [1]) for image in categories]
+    expected = [
+        max([max(1, math.sqrt(0.9 / share[c])) for c in image] or [1]) for image in categories
+    ]
     times = [math.ceil(factor) for factor in expected]
     assert times[6] == 3 and times[5] == 1
-    assert dataset.repeat_indices == [place for place, number in enumerate(times) for _ in range(number)]
+    assert dataset.repeat_indices == [
+        place for place, number in enumerate(times) for _ in range(number)
+    ]
     assert dataset.flag.tolist() == [place % 2 for place in dataset.repeat_indices]
     with_empty = ClassBalancedDataset(Counted(categories), 0.9, filter_empty_gt=False)
     assert with_empty.repeat_indices.count(5) == math.ceil(math.sqrt(0.9 * 8))
@@ -307,7 +347,8 @@ def test_configs_build_what_they_say(coco_folder):
     assert len(build_dataset(leaf, dict(test_mode=True))) == 5
     both = build_dataset([leaf, leaf])
     assert isinstance(both, ConcatDataset) and len(both) == 6
-    repeated = build_dataset(dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[leaf])))
+    repeated = build_dataset(
+        dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[leaf])))
     assert isinstance(repeated, RepeatDataset) and len(repeated) == 6
     balanced = build_dataset(dict(type='ClassBalancedDataset', oversample_thr=1e-3, dataset=leaf))
     assert isinstance(balanced, ClassBalancedDataset) and len(balanced) == 3

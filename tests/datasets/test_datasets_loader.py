@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_ft.datasets.loader import SeededDataset, build_dataloader, collate, collate_pinnable, round_up
+from mmdet_ft.datasets.loader import (SeededDataset, build_dataloader, collate, collate_pinnable,
+                                      round_up)
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler, Place)
-
 from .conftest import train_pipeline
 
 
@@ -22,7 +22,10 @@ def train_sample(rng, boxes, ignored, masks=True, height=None, width=None):
     bitmaps = (rng.random((boxes, height, width)) > rng.random((boxes, 1, 1))).astype(np.uint8)
     sample = dict(
         img=torch.from_numpy(rng.random((3, height, width), dtype=np.float32)),
-        img_metas=dict(img_shape=(height, width, 3), pad_shape=(height, width, 3), scale_factor=np.float32([1, 2, 1, 2])),
+        img_metas=dict(
+            img_shape=(height, width, 3),
+            pad_shape=(height, width, 3),
+            scale_factor=np.float32([1, 2, 1, 2])),
         gt_bboxes=torch.from_numpy(rng.random((boxes, 4), dtype=np.float32)),
         gt_labels=torch.from_numpy(rng.integers(1, 9, boxes)),
         gt_bboxes_ignore=torch.from_numpy(rng.random((ignored, 4), dtype=np.float32)))
@@ -41,7 +44,9 @@ def pasted(masks, image, slot, height, width):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 10)), min_size=1, max_size=4), st.integers(0, 2**31))
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 10)), min_size=1, max_size=4),
+    st.integers(0, 2**31))
 def test_a_batch_holds_every_sample_and_benign_padding(counts, seed):
     rng = np.random.default_rng(seed)
     samples = [train_sample(rng, *count) for count in counts]
@@ -50,21 +55,25 @@ def test_a_batch_holds_every_sample_and_benign_padding(counts, seed):
     slots, ignore_slots = gt.boxes.shape[1], gt.ignore.shape[1]
     assert slots == max(8, round_up(max(count[0] for count in counts))) and slots % 8 == 0
     assert ignore_slots == round_up(max(count[1] for count in counts)) and ignore_slots % 8 == 0
-    assert batch.images.shape[2:] == (max(s['img'].shape[1] for s in samples), max(s['img'].shape[2] for s in samples))
+    assert batch.images.shape[2:] == (max(s['img'].shape[1] for s in samples),
+                                      max(s['img'].shape[2] for s in samples))
     assert gt.labels.dtype == torch.int64 and gt.valid.dtype == torch.bool and batch.sizes.dtype == torch.float32
     end = 0
     for place, (sample, (number, ignored)) in enumerate(zip(samples, counts)):
         height, width = sample['img'].shape[1:]
         assert torch.equal(batch.images[place, :, :height, :width], sample['img'])
-        assert float(batch.images[place].sum()) == pytest.approx(float(sample['img'].sum()), abs=1e-2)
+        assert float(batch.images[place].sum()) == pytest.approx(
+            float(sample['img'].sum()), abs=1e-2)
         assert batch.sizes[place].tolist() == batch.pad_sizes[place].tolist() == [height, width]
         assert batch.scale_factors[place].tolist() == [1, 2, 1, 2]
         assert torch.equal(gt.boxes[place, :number], sample['gt_bboxes'])
         assert torch.equal(gt.labels[place, :number], sample['gt_labels'])
         assert gt.valid[place].tolist() == [True] * number + [False] * (slots - number)
-        assert gt.ignore_valid[place].tolist() == [True] * ignored + [False] * (ignore_slots - ignored)
+        assert gt.ignore_valid[place].tolist() == [True] * ignored + [False] * (
+            ignore_slots - ignored)
         assert torch.equal(gt.ignore[place, :ignored], sample['gt_bboxes_ignore'])
-        assert (gt.boxes[place, number:] == torch.tensor([0., 0, 1, 1])).all() and not gt.labels[place, number:].any()
+        assert (gt.boxes[place, number:] == torch.tensor(
+            [0., 0, 1, 1])).all() and not gt.labels[place, number:].any()
         bitmaps = sample['gt_masks'].masks
         for slot in range(slots):
             x0, y0, w, h = gt.masks.rect[place, slot].tolist()
@@ -75,18 +84,21 @@ def test_a_batch_holds_every_sample_and_benign_padding(counts, seed):
             end += w * h
             assert x0 >= 0 and y0 >= 0 and w > 0 and h > 0 and x0 + w <= width and y0 + h <= height
             assert h <= gt.masks.max_size[0] and w <= gt.masks.max_size[1]
-            np.testing.assert_array_equal(pasted(gt.masks, place, slot, height, width), bitmaps[slot])
+            np.testing.assert_array_equal(
+                pasted(gt.masks, place, slot, height, width), bitmaps[slot])
             rows, columns = np.nonzero(bitmaps[slot])
             if len(rows):  # one pixel of margin, where the image goes on
                 assert (x0, y0) == (max(columns.min() - 1, 0), max(rows.min() - 1, 0))
-                assert (x0 + w, y0 + h) == (min(columns.max() + 2, width), min(rows.max() + 2, height))
+                assert (x0 + w, y0 + h) == (min(columns.max() + 2,
+                                                width), min(rows.max() + 2, height))
     assert gt.masks.data.numel() == end and gt.masks.data.dtype == torch.uint8
 
 
 def test_masks_of_polygons_are_drawn_where_they_ended_up():
     rng = np.random.default_rng(0)
     sample = train_sample(rng, 1, 0, height=40, width=30)
-    polygons = PolygonMasks([[np.array([3., 4, 20, 4, 20, 30, 3, 30])]], 40, 30).flip().resize((80, 60))
+    polygons = PolygonMasks([[np.array([3., 4, 20, 4, 20, 30, 3, 30])]], 40, 30).flip().resize(
+        (80, 60))
     sample['gt_masks'] = polygons
     masks = collate([sample]).gt.masks
     np.testing.assert_array_equal(pasted(masks, 0, 0, 80, 60), polygons.to_ndarray()[0])
@@ -107,7 +119,10 @@ def test_keys_without_a_place_in_a_batch_are_refused():
 
 def test_other_pad_values_fill_the_batch():
     rng = np.random.default_rng(0)
-    samples = [train_sample(rng, 1, 0, height=4, width=9), train_sample(rng, 1, 0, height=8, width=5)]
+    samples = [
+        train_sample(rng, 1, 0, height=4, width=9),
+        train_sample(rng, 1, 0, height=8, width=5)
+    ]
     for sample in samples:
         sample['img_metas']['img_pad_val'] = 114
     images = collate(samples).images
@@ -115,7 +130,8 @@ def test_other_pad_values_fill_the_batch():
 
 
 def test_pinning_keeps_tuples(monkeypatch):
-    monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda self: self.clone())  # there may be no CUDA
+    monkeypatch.setattr(torch.Tensor, 'pin_memory',
+                        lambda self: self.clone())  # there may be no CUDA
     samples = [train_sample(np.random.default_rng(0), 2, 0)]
     pinned = collate_pinnable(samples).pin_memory()
     assert type(pinned).__name__ == 'Batch' and isinstance(pinned.gt.masks.max_size, tuple)
@@ -183,14 +199,19 @@ def test_the_batches_of_a_step_lie_side_by_side_in_the_epoch():
     dataset = Flagged([0] * 24)
     whole = list(DistributedGroupSampler(dataset, 2, 1, 0, 5))
     shares = [list(DistributedGroupSampler(dataset, 2, 3, rank, 5)) for rank in range(3)]
-    dealt = [place for step in range(4) for share in shares for place in share[2 * step:2 * step + 2]]
+    dealt = [
+        place for step in range(4) for share in shares for place in share[2 * step:2 * step + 2]
+    ]
     assert dealt == whole
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 6), st.booleans())
 def test_plain_shares_cover_the_data(size, world, shuffle):
-    shares = [list(DistributedSampler(Flagged([0] * size), world, rank, shuffle, 3)) for rank in range(world)]
+    shares = [
+        list(DistributedSampler(Flagged([0] * size), world, rank, shuffle, 3))
+        for rank in range(world)
+    ]
     interleaved = [place for step in zip(*shares) for place in step]
     assert len(interleaved) == round_up(size, world) and set(interleaved) == set(range(size))
     if not shuffle:
@@ -210,14 +231,17 @@ def test_endless_batches_are_pure_and_can_be_skipped(flags, batch_size, world, s
             sampler.set_start(start)
             skipped = [batch for _, batch in zip(range(4), sampler)]
             assert skipped == first[start:]
-            assert [p.epoch for b in skipped for p in b] == [p.epoch for b in first[start:] for p in b]
+            assert [p.epoch for b in skipped
+                    for p in b] == [p.epoch for b in first[start:] for p in b]
 
 
 def test_endless_passes_show_every_image_once_and_differ():
     sampler = InfiniteBatchSampler(Flagged([0] * 12), 3, 1, 0, seed=0)
     drawn = [place for _, batch in zip(range(8), sampler) for place in batch]
     assert sorted(drawn[:12]) == sorted(drawn[12:]) == list(range(12)) and drawn[:12] != drawn[12:]
-    assert {place.epoch for place in drawn[:12]} == {0} and {place.epoch for place in drawn[12:]} == {1}
+    assert {place.epoch
+            for place in drawn[:12]} == {0} and {place.epoch
+                                                 for place in drawn[12:]} == {1}
 
 
 def test_samplers_explain_a_missing_flag():
@@ -247,7 +271,10 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone():
     first = values(1, 2)
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
     assert values(1, 2) == first
-    assert len({first, values(1, 3), values(2, 2), values(1, 2, SeededDataset(Dice([0] * 5), 4))}) == 4
+    assert len({first,
+                values(1, 3),
+                values(2, 2),
+                values(1, 2, SeededDataset(Dice([0] * 5), 4))}) == 4
     assert len({value[0] for value in (first, values(1, 3))}) == 2
     assert dataset.CLASSES == ('die', ) and len(dataset) == 5
 
@@ -299,8 +326,10 @@ def test_real_samples_travel_through_workers(coco_dataset):
     assert len(batches[0]) == len(batches[1]) == 2
     for here, there in zip(*batches):
         assert here.images.dtype == torch.uint8 and torch.equal(here.images, there.images)
-        assert torch.equal(here.gt.boxes, there.gt.boxes) and torch.equal(here.gt.masks.data, there.gt.masks.data)
-        assert here.metas[0]['filename'] == there.metas[0]['filename'] and here.gt.masks[3] == there.gt.masks[3]
+        assert torch.equal(here.gt.boxes, there.gt.boxes) and torch.equal(
+            here.gt.masks.data, there.gt.masks.data)
+        assert here.metas[0]['filename'] == there.metas[0]['filename'] and here.gt.masks[
+            3] == there.gt.masks[3]
 
 
 def test_errors_of_workers_name_the_image(coco_dataset, coco_folder):

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks, bitmaps_of_runs, nearest_source, polygon_runs
+from mmdet_ft.datasets.masks import (BitmapMasks, PolygonMasks, bitmaps_of_runs, nearest_source,
+                                     polygon_runs)
 
 DIRECTIONS = ('horizontal', 'vertical', 'diagonal')
 
@@ -29,7 +30,8 @@ def random_polygons(rng, height, width, number=5):
 
 def reference_bitmap(parts, height, width):
     """The way of V2: pycocotools on the whole image."""
-    return mask_api.decode(mask_api.merge(mask_api.frPyObjects([part.tolist() for part in parts], height, width)))
+    return mask_api.decode(
+        mask_api.merge(mask_api.frPyObjects([part.tolist() for part in parts], height, width)))
 
 
 def full_bitmaps(rng, height, width):
@@ -60,7 +62,8 @@ def test_run_lengths_of_any_bitmap_decode_to_it(height, width, seed):
     masks = bitmaps_of_runs(runs, height, width)
     np.testing.assert_array_equal(masks.masks, bitmaps)
     for crop in masks.crops:  # tight: nothing of the size of the image is kept
-        assert not crop.size or (crop.any(axis=0)[[0, -1]].all() and crop.any(axis=1)[[0, -1]].all())
+        assert not crop.size or (crop.any(axis=0)[[0, -1]].all()
+                                 and crop.any(axis=1)[[0, -1]].all())
 
 
 def test_long_runs_need_several_characters_and_a_sign():
@@ -69,7 +72,8 @@ def test_long_runs_need_several_characters_and_a_sign():
     bitmap[:, 300:420] = 1  # columns from top to bottom are one run
     bitmap[200, 5] = 1
     runs = mask_api.encode(np.asfortranarray(bitmap))
-    np.testing.assert_array_equal(bitmaps_of_runs([runs, runs], 500, 700).masks, np.stack([bitmap, bitmap]))
+    np.testing.assert_array_equal(
+        bitmaps_of_runs([runs, runs], 500, 700).masks, np.stack([bitmap, bitmap]))
 
 
 def test_run_lengths_with_empty_runs_decode():
@@ -170,15 +174,17 @@ def test_indexing_measuring_and_iterating_equal_the_full_bitmaps():
     np.testing.assert_array_equal(np.stack(list(bitmaps)), masks)
     np.testing.assert_array_equal(bitmaps.to_ndarray(), masks)
     assert torch.equal(bitmaps.to_tensor(torch.float32, 'cpu'), torch.from_numpy(masks).float())
-    np.testing.assert_array_equal(bitmaps.get_bboxes()[[1, 2, 3]],
-                                  [[0, 0, 0, 0], [31 // 4, 23 // 3, 31 // 2 + 1, 23 // 2 + 1], [0, 0, 31, 23]])
+    np.testing.assert_array_equal(
+        bitmaps.get_bboxes()[[1, 2, 3]],
+        [[0, 0, 0, 0], [31 // 4, 23 // 3, 31 // 2 + 1, 23 // 2 + 1], [0, 0, 31, 23]])
     assert len(bitmaps) == 4
 
 
 def test_no_instances_go_through_everything():
     for masks in (BitmapMasks([], 5, 6), PolygonMasks([], 5, 6)):
-        for changed in (masks.resize((10, 12)), masks.rescale((24, 10)), masks.flip('diagonal').resize((10, 12)),
-                        masks.pad((10, 12)), masks.expand(10, 12, 1, 1), masks[np.zeros(0, dtype=int)].pad((10, 12))):
+        for changed in (masks.resize((10, 12)), masks.rescale(
+            (24, 10)), masks.flip('diagonal').resize((10, 12)), masks.pad(
+                (10, 12)), masks.expand(10, 12, 1, 1), masks[np.zeros(0, dtype=int)].pad((10, 12))):
             assert changed.to_ndarray().shape == (0, 10, 12)
         assert masks.areas.shape == (0, ) and masks.get_bboxes().shape == (0, 4)
 
@@ -199,7 +205,8 @@ def test_polygons_move_by_the_plain_formulas():
     np.testing.assert_allclose(moved(masks.flip('horizontal'))[0::2], 30 - part[0::2])
     np.testing.assert_allclose(moved(masks.flip('vertical'))[1::2], 20 - part[1::2])
     np.testing.assert_allclose(moved(masks.flip('diagonal')), np.tile([30, 20], 3) - part)
-    np.testing.assert_allclose(moved(masks.crop(np.array([1, 2, 12, 10]))), part - np.tile([1, 2], 3))
+    np.testing.assert_allclose(
+        moved(masks.crop(np.array([1, 2, 12, 10]))), part - np.tile([1, 2], 3))
     np.testing.assert_allclose(moved(masks.expand(60, 70, 5, 4)), part + np.tile([4, 5], 3))
     np.testing.assert_array_equal(part, [1, 2, 11, 2, 6, 9])
     assert masks.areas[0] == 35

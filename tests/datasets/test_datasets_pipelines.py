@@ -11,12 +11,11 @@ from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.pipelines.color import DeferredNormalize, Normalize
 from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor, ToTensor, Transpose,
-                                                    to_tensor)
+from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
+                                                    ToTensor, Transpose, to_tensor)
 from mmdet_ft.datasets.pipelines.geometric import Pad, RandomFlip, Resize
 from mmdet_ft.datasets.pipelines.loading import LoadAnnotations, LoadImageFromFile, LoadProposals
 from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
-
 from .conftest import NORM, train_pipeline
 
 BOXES = np.array([[1, 2, 11, 22], [5.5, 0, 39.5, 29]], dtype=np.float32)
@@ -49,21 +48,26 @@ def sample(height=30, width=40, seed=0):
 def test_resize_keeps_the_ratio_and_fits_into_the_scale():
     before = sample()
     after = Resize(img_scale=(100, 60))(copy.deepcopy(before))
-    assert after['img'].shape == after['img_shape'] == after['pad_shape'] == (60, 80, 3)  # 2 = min(100/40, 60/30)
-    np.testing.assert_array_equal(after['img'], cv2.resize(before['img'], (80, 60), interpolation=cv2.INTER_LINEAR))
+    assert after['img'].shape == after['img_shape'] == after['pad_shape'] == (
+        60, 80, 3)  # 2 = min(100/40, 60/30)
+    np.testing.assert_array_equal(
+        after['img'], cv2.resize(before['img'], (80, 60), interpolation=cv2.INTER_LINEAR))
     np.testing.assert_array_equal(after['scale_factor'], np.float32([2, 2, 2, 2]))
     assert after['scale_factor'].dtype == np.float32 and after['keep_ratio']
     np.testing.assert_allclose(after['gt_bboxes'], BOXES * 2)
     np.testing.assert_array_equal(
-        after['gt_masks'].masks[0], cv2.resize(before['gt_masks'].masks[0], (80, 60), interpolation=cv2.INTER_NEAREST))
-    np.testing.assert_array_equal(after['gt_semantic_seg'],
-                                  cv2.resize(before['gt_semantic_seg'], (80, 60), interpolation=cv2.INTER_NEAREST))
+        after['gt_masks'].masks[0],
+        cv2.resize(before['gt_masks'].masks[0], (80, 60), interpolation=cv2.INTER_NEAREST))
+    np.testing.assert_array_equal(
+        after['gt_semantic_seg'],
+        cv2.resize(before['gt_semantic_seg'], (80, 60), interpolation=cv2.INTER_NEAREST))
 
 
 def test_resize_scale_factors_are_those_of_the_rounded_size():
     after = Resize(img_scale=(67, 50))(sample(30, 41))
     assert after['img'].shape[:2] == (49, 67)  # 30 * 67 / 41 = 49.02
-    np.testing.assert_array_equal(after['scale_factor'], np.float32([67 / 41, 49 / 30, 67 / 41, 49 / 30]))
+    np.testing.assert_array_equal(after['scale_factor'],
+                                  np.float32([67 / 41, 49 / 30, 67 / 41, 49 / 30]))
     assert after['gt_bboxes'].dtype == np.float32
 
 
@@ -137,14 +141,17 @@ def test_resize_refuses_what_makes_no_sense(arguments):
 
 
 # RandomFlip
-@pytest.mark.parametrize('direction,axes', [('horizontal', 1), ('vertical', 0), ('diagonal', (0, 1))])
+@pytest.mark.parametrize('direction,axes', [('horizontal', 1), ('vertical', 0),
+                                            ('diagonal', (0, 1))])
 def test_flip_mirrors_everything(direction, axes):
     before = sample()
     after = RandomFlip(flip_ratio=1.0, direction=direction)(copy.deepcopy(before))
     assert after['flip'] and after['flip_direction'] == direction
     np.testing.assert_array_equal(after['img'], np.flip(before['img'], axes))
-    np.testing.assert_array_equal(after['gt_semantic_seg'], np.flip(before['gt_semantic_seg'], axes))
-    np.testing.assert_array_equal(after['gt_masks'].masks[1], np.flip(before['gt_masks'].masks[1], axes))
+    np.testing.assert_array_equal(after['gt_semantic_seg'], np.flip(before['gt_semantic_seg'],
+                                                                    axes))
+    np.testing.assert_array_equal(after['gt_masks'].masks[1],
+                                  np.flip(before['gt_masks'].masks[1], axes))
     x1, y1, x2, y2 = BOXES.T
     if direction != 'vertical':
         x1, x2 = 40 - x2, 40 - x1
@@ -154,17 +161,21 @@ def test_flip_mirrors_everything(direction, axes):
 
 
 def directions_drawn(transform, number=400):
-    return [transform(dict(img=np.zeros((2, 2, 3), np.uint8), img_shape=(2, 2, 3)))['flip_direction']
-            for _ in range(number)]
+    return [
+        transform(dict(img=np.zeros((2, 2, 3), np.uint8), img_shape=(2, 2, 3)))['flip_direction']
+        for _ in range(number)
+    ]
 
 
 def test_flip_ratios_are_probabilities():
     assert set(directions_drawn(RandomFlip(flip_ratio=0.0), 20)) == {None}
     drawn = directions_drawn(RandomFlip(flip_ratio=0.5))
-    assert 140 < drawn.count('horizontal') < 260 and drawn.count(None) == 400 - drawn.count('horizontal')
+    assert 140 < drawn.count('horizontal') < 260 and drawn.count(
+        None) == 400 - drawn.count('horizontal')
     drawn = directions_drawn(RandomFlip(flip_ratio=0.8, direction=['horizontal', 'vertical']))
     assert 110 < drawn.count('horizontal') < 210 and 110 < drawn.count('vertical') < 210
-    drawn = directions_drawn(RandomFlip(flip_ratio=[0.1, 0.0, 0.9], direction=['horizontal', 'vertical', 'diagonal']))
+    drawn = directions_drawn(
+        RandomFlip(flip_ratio=[0.1, 0.0, 0.9], direction=['horizontal', 'vertical', 'diagonal']))
     assert drawn.count('diagonal') > 320 and drawn.count('vertical') == drawn.count(None) == 0
 
 
@@ -189,8 +200,11 @@ def test_flip_refuses_what_makes_no_sense(arguments):
 # Pad
 def test_pad_to_multiples_fills_image_masks_and_maps():
     before = sample()
-    after = Pad(size_divisor=32, pad_val=dict(img=(7, 7, 7), masks=0, seg=250))(copy.deepcopy(before))
-    assert after['img'].shape == after['pad_shape'] == (32, 64, 3) and after['img_shape'] == (30, 40, 3)
+    after = Pad(
+        size_divisor=32, pad_val=dict(img=(7, 7, 7), masks=0, seg=250))(
+            copy.deepcopy(before))
+    assert after['img'].shape == after['pad_shape'] == (32, 64, 3) and after['img_shape'] == (30,
+                                                                                              40, 3)
     np.testing.assert_array_equal(after['img'][:30, :40], before['img'])
     assert (after['img'][30:] == 7).all() and (after['img'][:, 40:] == 7).all()
     assert after['gt_masks'].masks.shape == (2, 32, 64)
@@ -229,7 +243,8 @@ def test_normalize_is_the_plain_formula():
 # Formatting
 def test_images_become_planes():
     img = sample()['img']
-    for view in (img, img[:, ::-1], img[..., :1], img[..., 0], img.astype(np.float32), img.astype(np.int16)):
+    for view in (img, img[:, ::-1], img[..., :1], img[..., 0], img.astype(np.float32),
+                 img.astype(np.int16)):
         planes = ImageToTensor(keys=['img'])(dict(img=view))['img']
         expected = view[..., None] if view.ndim == 2 else view
         np.testing.assert_array_equal(planes.numpy(), expected.transpose(2, 0, 1))
@@ -240,7 +255,8 @@ def test_default_bundle_makes_tensors_and_float_images():
     after = DefaultFormatBundle()(sample())
     assert after['img'].dtype == torch.float32 and after['img'].shape == (3, 30, 40)
     assert after['gt_bboxes'].dtype == torch.float32 and after['gt_labels'].dtype == torch.int64
-    assert after['gt_semantic_seg'].shape == (1, 30, 40) and isinstance(after['gt_masks'], BitmapMasks)
+    assert after['gt_semantic_seg'].shape == (1, 30, 40) and isinstance(
+        after['gt_masks'], BitmapMasks)
     assert after['scale_factor'] == 1.0 and after['pad_shape'] == (30, 40, 3)
     assert DefaultFormatBundle(img_to_float=False)(sample())['img'].dtype == torch.uint8
 
@@ -257,8 +273,8 @@ def test_collect_takes_keys_and_metas_and_names_what_is_missing():
     data = Collect(keys=['gt_labels'])(DefaultFormatBundle()(sample()))
     assert set(data) == {'gt_labels', 'img_metas'}
     assert set(data['img_metas']) == {
-        'filename', 'ori_filename', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip', 'flip_direction',
-        'img_norm_cfg'
+        'filename', 'ori_filename', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip',
+        'flip_direction', 'img_norm_cfg'
     }
     assert data['img_metas']['flip'] is False
     without = sample()
@@ -288,7 +304,8 @@ def kinds(pipeline):
 @pytest.mark.parametrize('test', [True, False])
 def test_deferred_normalisation_gives_the_same_numbers(to_rgb, test):
     norm = dict(mean=[103.53, 116.28, 123.675], std=[57.375, 57.12, 58.395], to_rgb=to_rgb)
-    formatter = dict(type='ImageToTensor', keys=['img']) if test else dict(type='DefaultFormatBundle')
+    formatter = dict(
+        type='ImageToTensor', keys=['img']) if test else dict(type='DefaultFormatBundle')
     steps = [dict(type='Normalize', **norm), dict(type='Pad', size_divisor=32), formatter,
              dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels'])]  # yapf: disable
     late, early = Compose(steps), Compose(steps)
@@ -298,7 +315,8 @@ def test_deferred_normalisation_gives_the_same_numbers(to_rgb, test):
     def to_batch(pipeline):
         samples = [pipeline(sample()), pipeline(sample(50, 33, seed=1))]
         for item in samples:
-            item['gt_bboxes'], item['gt_labels'] = to_tensor(item['gt_bboxes']), to_tensor(item['gt_labels'])
+            item['gt_bboxes'], item['gt_labels'] = to_tensor(item['gt_bboxes']), to_tensor(
+                item['gt_labels'])
         return collate(samples)
 
     late, early = to_batch(late), to_batch(early)
@@ -310,7 +328,8 @@ def test_deferred_normalisation_gives_the_same_numbers(to_rgb, test):
         image[:, :, width:] = 0
     torch.testing.assert_close(normalised, early.images, atol=1e-6, rtol=1e-6)
     assert late.metas[0]['img_norm_cfg']['to_rgb'] is to_rgb
-    assert torch.equal(late.pad_sizes, early.pad_sizes) and late.pad_sizes.tolist() == [[32, 64], [64, 64]]
+    assert torch.equal(late.pad_sizes, early.pad_sizes) and late.pad_sizes.tolist() == [[32, 64],
+                                                                                        [64, 64]]
 
 
 class Brighter:
@@ -362,11 +381,13 @@ def test_images_are_read_as_mmcv_reads_them(coco_folder):
     expected = mmcv.imread(str(coco_folder / '7.png'))
     results = LoadImageFromFile()(raw(coco_folder))
     np.testing.assert_array_equal(results['img'], expected)
-    assert results['img_shape'] == results['ori_shape'] == (48, 64, 3) and results['img_fields'] == ['img']
+    assert results['img_shape'] == results['ori_shape'] == (48, 64,
+                                                            3) and results['img_fields'] == ['img']
     assert results['ori_filename'] == '7.png' and results['filename'] == str(coco_folder / '7.png')
     assert LoadImageFromFile(to_float32=True)(raw(coco_folder))['img'].dtype == np.float32
     assert LoadImageFromFile(color_type='grayscale')(raw(coco_folder))['img'].shape == (48, 64)
-    np.testing.assert_array_equal(LoadImageFromFile(channel_order='rgb')(raw(coco_folder))['img'], expected[..., ::-1])
+    np.testing.assert_array_equal(
+        LoadImageFromFile(channel_order='rgb')(raw(coco_folder))['img'], expected[..., ::-1])
 
 
 def test_missing_and_broken_images_are_named(coco_folder):
@@ -388,15 +409,24 @@ def annotations(masks):
 
 
 def test_annotations_of_mixed_forms_are_drawn(coco_folder, coco_content):
-    forms = [annotation['segmentation'] for annotation in coco_content['annotations'] if annotation['image_id'] == 3]
-    info = dict(raw(coco_folder), ann_info=annotations(forms), img_info=dict(filename='3.png', width=48, height=64))
+    forms = [
+        annotation['segmentation'] for annotation in coco_content['annotations']
+        if annotation['image_id'] == 3
+    ]
+    info = dict(
+        raw(coco_folder),
+        ann_info=annotations(forms),
+        img_info=dict(filename='3.png', width=48, height=64))
     results = LoadAnnotations(with_mask=True)(copy.deepcopy(info))
     assert isinstance(results['gt_masks'], BitmapMasks) and len(results['gt_masks']) == 2
-    assert results['mask_fields'] == ['gt_masks'] and results['bbox_fields'] == ['gt_bboxes_ignore', 'gt_bboxes']
+    assert results['mask_fields'] == ['gt_masks'] and results['bbox_fields'] == [
+        'gt_bboxes_ignore', 'gt_bboxes'
+    ]
     mixed = LoadAnnotations(with_mask=True, poly2mask=False)(copy.deepcopy(info))['gt_masks']
     np.testing.assert_array_equal(mixed.to_ndarray(), results['gt_masks'].masks)
     info['ann_info'] = annotations(forms[:1])
-    assert isinstance(LoadAnnotations(with_mask=True, poly2mask=False)(info)['gt_masks'], PolygonMasks)
+    assert isinstance(
+        LoadAnnotations(with_mask=True, poly2mask=False)(info)['gt_masks'], PolygonMasks)
 
 
 def test_instances_without_masks_are_refused(coco_folder):
@@ -413,7 +443,8 @@ def test_semantic_maps_proposals_and_relative_boxes(coco_folder):
         raw(coco_folder),
         img_shape=(48, 64, 3),
         ann_info=dict(bboxes=np.float32([[0, .25, .5, 1]]), labels=np.array([0])))
-    np.testing.assert_array_equal(LoadAnnotations(denorm_bbox=True)(relative)['gt_bboxes'], [[0, 12, 32, 48]])
+    np.testing.assert_array_equal(
+        LoadAnnotations(denorm_bbox=True)(relative)['gt_bboxes'], [[0, 12, 32, 48]])
     results = LoadProposals(2)(dict(proposals=np.ones((3, 5)), bbox_fields=[]))
     assert results['proposals'].shape == (2, 4) and results['bbox_fields'] == ['proposals']
 
@@ -438,11 +469,12 @@ def test_views_are_scales_times_flips(coco_folder):
     ])
     data = pipeline(raw(coco_folder))
     metas = data['img_metas']
-    assert [(meta['img_shape'][0], meta['flip_direction']) for meta in metas] == [(48, None), (48, 'horizontal'),
-                                                                                  (48, 'diagonal'), (96, None),
-                                                                                  (96, 'horizontal'), (96, 'diagonal')]
+    assert [(meta['img_shape'][0], meta['flip_direction'])
+            for meta in metas] == [(48, None), (48, 'horizontal'), (48, 'diagonal'), (96, None),
+                                   (96, 'horizontal'), (96, 'diagonal')]
     first, mirrored = data['img'][0][:, :48, :64], data['img'][1][:, :48, :64]
-    assert torch.equal(first.flip(2), mirrored) and torch.equal(first.flip(1, 2), data['img'][2][:, :48, :64])
+    assert torch.equal(first.flip(2), mirrored) and torch.equal(
+        first.flip(1, 2), data['img'][2][:, :48, :64])
     batches = collate([data, data])
     assert isinstance(batches, tuple) and len(batches) == 6
     assert batches[3].images.shape == (2, 3, 96, 128) and batches[3].gt is None
@@ -450,7 +482,11 @@ def test_views_are_scales_times_flips(coco_folder):
 
 
 def test_views_by_factor(coco_folder):
-    steps = [dict(type='Resize'), dict(type='ImageToTensor', keys=['img']), dict(type='Collect', keys=['img'])]
+    steps = [
+        dict(type='Resize'),
+        dict(type='ImageToTensor', keys=['img']),
+        dict(type='Collect', keys=['img'])
+    ]
     view = MultiScaleFlipAug(transforms=steps, scale_factor=[0.5, 2.0])
     data = view(LoadImageFromFile()(raw(coco_folder)))
     assert [tuple(img.shape) for img in data['img']] == [(3, 24, 32), (3, 96, 128)]

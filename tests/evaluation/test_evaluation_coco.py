@@ -12,7 +12,8 @@ from mmdet_ft.evaluation.coco import results_to_records
 from mmdet_ft.evaluation.recall import pairwise_iou, recalls
 from tests.datasets.conftest import tiny_coco
 
-ORDERS = [('person', 'stop sign', 'zebra'), ('zebra', 'stop sign', 'person'), ('stop sign', 'zebra')]
+ORDERS = [('person', 'stop sign', 'zebra'), ('zebra', 'stop sign', 'person'),
+          ('stop sign', 'zebra')]
 
 
 @pytest.fixture
@@ -26,7 +27,11 @@ def make_dataset(tmp_path):
             change(content)
         (tmp_path / 'annotations.json').write_text(json.dumps(content))
         return CocoDataset(
-            ann_file=str(tmp_path / 'annotations.json'), pipeline=[], classes=classes, test_mode=True, **arguments)
+            ann_file=str(tmp_path / 'annotations.json'),
+            pipeline=[],
+            classes=classes,
+            test_mode=True,
+            **arguments)
 
     return make
 
@@ -39,7 +44,8 @@ def truth_as_results(dataset, score=0.9, masks=True):
         size = dataset.data_infos[place]['height'], dataset.data_infos[place]['width']
         boxes = [np.zeros((0, 5), dtype=np.float32) for _ in dataset.CLASSES]
         segments = [[] for _ in dataset.CLASSES]
-        for number, (box, label, mask) in enumerate(zip(info['bboxes'], info['labels'], info['masks'])):
+        for number, (box, label,
+                     mask) in enumerate(zip(info['bboxes'], info['labels'], info['masks'])):
             boxes[label] = np.vstack([boxes[label], [[*box, score]]]).astype(np.float32)
             if isinstance(mask, list):
                 mask = mask_api.merge(mask_api.frPyObjects(mask, *size))
@@ -62,7 +68,8 @@ def test_the_truth_as_prediction_scores_one(make_dataset, classes, reverse):
     for kind in ('bbox', 'segm'):
         assert values[f'{kind}_mAP'] == values[f'{kind}_mAP_50'] == values[f'{kind}_mAP_75'] == 1.0
         assert list(values)[0 if kind == 'bbox' else 7:][:7] == [
-            f'{kind}_{item}' for item in ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'mAP_copypaste')
+            f'{kind}_{item}'
+            for item in ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'mAP_copypaste')
         ]
     # there is no large object: COCO says -1
     assert values['bbox_mAP_copypaste'] == '1.0000 1.0000 1.0000 1.0000 1.0000 -1.0000'
@@ -94,8 +101,10 @@ def test_a_subset_of_images_is_judged_by_its_own_truth(make_dataset, tmp_path):
 
 def test_numbers_are_rounded_as_in_v2_and_equal_pycocotools(make_dataset, tmp_path):
     from pycocotools.cocoeval import COCOeval
+
     # pycocotools alone wants iscrowd everywhere
-    dataset = make_dataset(change=lambda content: [item.setdefault('iscrowd', 0) for item in content['annotations']])
+    dataset = make_dataset(
+        change=lambda content: [item.setdefault('iscrowd', 0) for item in content['annotations']])
     rng = np.random.default_rng(0)
     results = truth_as_results(dataset)
     for (boxes, segments), info in zip(results, dataset.data_infos):
@@ -114,7 +123,8 @@ def test_numbers_are_rounded_as_in_v2_and_equal_pycocotools(make_dataset, tmp_pa
         official.params.catIds = dataset.cat_ids
         official.params.maxDets = [100, 300, 1000]
         official.evaluate(), official.accumulate(), official.summarize()
-        for item, number in zip(('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l'), official.stats):
+        for item, number in zip(('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l'),
+                                official.stats):
             assert values[f'{kind}_{item}'] == float(f'{number:.4f}')
         assert 0 < values[f'{kind}_mAP'] < 1
 
@@ -126,7 +136,8 @@ def test_no_detections_leave_a_line_and_no_numbers(make_dataset, caplog):
     with caplog.at_level(logging.INFO):
         assert dataset.evaluate(empty, 'bbox', logger) == {}
     assert 'The testing results of the whole dataset is empty.' in caplog.text
-    assert dataset.evaluate([(boxes, [[], [], []]) for boxes in empty], ['bbox', 'segm'], 'silent') == {}
+    assert dataset.evaluate([(boxes, [[], [], []]) for boxes in empty], ['bbox', 'segm'],
+                            'silent') == {}
 
 
 def test_an_image_without_detections_among_others(make_dataset):
@@ -139,7 +150,9 @@ def test_an_image_without_detections_among_others(make_dataset):
 def test_detections_in_a_crowd_are_no_mistakes(make_dataset):
     dataset = make_dataset()
     results = truth_as_results(dataset, score=0.5, masks=False)
-    results[0][0] = np.vstack([results[0][0], [[12, 4, 48, 40, 0.9]]]).astype(np.float32)  # in the crowd of persons
+    results[0][0] = np.vstack([results[0][0],
+                               [[12, 4, 48, 40,
+                                 0.9]]]).astype(np.float32)  # in the crowd of persons
     assert dataset.evaluate(results, 'bbox', 'silent')['bbox_mAP'] == 1.0
     results[0][1] = np.float32([[12, 4, 48, 40, 0.9]])  # a stop sign there is one
     assert dataset.evaluate(results, 'bbox', 'silent')['bbox_mAP'] < 1.0
@@ -148,9 +161,15 @@ def test_detections_in_a_crowd_are_no_mistakes(make_dataset):
 def test_other_numbers_on_request(make_dataset):
     dataset = make_dataset()
     results = truth_as_results(dataset)
-    values = dataset.evaluate(results, 'bbox', 'silent', metric_items=['mAP_50', 'AR@1000'], proposal_nums=(100, 300, 1000))
+    values = dataset.evaluate(
+        results,
+        'bbox',
+        'silent',
+        metric_items=['mAP_50', 'AR@1000'],
+        proposal_nums=(100, 300, 1000))
     assert list(values) == ['bbox_mAP_50', 'bbox_AR@1000', 'bbox_mAP_copypaste']
-    assert dataset.evaluate(results, 'bbox', 'silent', metric_items='mAP_75', iou_thrs=[.75])['bbox_mAP_75'] == 1.0
+    assert dataset.evaluate(
+        results, 'bbox', 'silent', metric_items='mAP_75', iou_thrs=[.75])['bbox_mAP_75'] == 1.0
     assert list(dataset.evaluate(results, 'proposal', 'silent')) == [
         'AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000'
     ]
@@ -167,8 +186,10 @@ def test_classes_are_listed_with_their_own_ap(make_dataset, capsys):
         boxes[2] = np.zeros((0, 5), np.float32)  # no person is found
     dataset.evaluate(results, classwise=True)
     text = capsys.readouterr().out
-    cells = [cell.strip() for line in text.splitlines() if line.startswith('| ')
-             for cell in line.strip('|').split('|')]
+    cells = [
+        cell.strip() for line in text.splitlines() if line.startswith('| ')
+        for cell in line.strip('|').split('|')
+    ]
     table = dict(zip(cells[6::2], cells[7::2]))
     assert table == {'zebra': '1.000', 'stop sign': '1.000', 'person': '0.000'}
     assert 'Average Precision' in text
@@ -201,7 +222,8 @@ def test_result_files_are_those_of_v2(make_dataset, tmp_path):
                      (('bbox', 'bbox'), ('proposal', 'bbox'), ('segm', 'segm'))} and folder is None  # yapf: disable
     record = json.loads((tmp_path / 'x.segm.json').read_text())[0]
     assert set(record) == {'image_id', 'bbox', 'score', 'category_id', 'segmentation'}
-    assert (record['image_id'], record['category_id']) == (7, 1) and isinstance(record['segmentation']['counts'], str)
+    assert (record['image_id'], record['category_id']) == (7, 1) and isinstance(
+        record['segmentation']['counts'], str)
     assert record['bbox'] == [30, 10, 25, 20]
     files, folder = dataset.format_results(truth_as_results(dataset, masks=False))
     assert json.load(open(files['bbox'])) and folder is not None
@@ -226,15 +248,22 @@ def test_results_of_the_wrong_form_are_named(make_dataset):
 def test_masks_may_have_scores_of_their_own():
     runs = mask_api.encode(np.ones((2, 2), dtype=np.uint8, order='F'))
     records = results_to_records([([np.float32([[0, 0, 2, 2, .9]])], ([[runs]], [[.3]]))], [1], [5])
-    assert records['bbox'][0]['score'] == pytest.approx(.9) and records['segm'][0]['score'] == pytest.approx(.3)
+    assert records['bbox'][0]['score'] == pytest.approx(
+        .9) and records['segm'][0]['score'] == pytest.approx(.3)
 
 
 def test_joined_datasets_are_evaluated_one_by_one(make_dataset):
     dataset = make_dataset()
-    cfg = dict(type='CocoDataset', ann_file=dataset.ann_file, pipeline=[], classes=dataset.CLASSES, test_mode=True)
+    cfg = dict(
+        type='CocoDataset',
+        ann_file=dataset.ann_file,
+        pipeline=[],
+        classes=dataset.CLASSES,
+        test_mode=True)
     joined = build_dataset([cfg, cfg])
     empty = [[np.zeros((0, 5), np.float32)] * 3] * len(dataset)
-    values = joined.evaluate(truth_as_results(dataset, masks=False) + empty, logger='silent', metric='bbox')
+    values = joined.evaluate(
+        truth_as_results(dataset, masks=False) + empty, logger='silent', metric='bbox')
     assert values['0_bbox_mAP'] == 1.0 and '1_bbox_mAP' not in values
     with pytest.raises(ValueError, match='1 results for 10 images'):
         joined.evaluate(empty[:1])

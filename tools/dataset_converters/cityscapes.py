@@ -47,8 +47,9 @@ def collect_files(img_dir: str, gt_dir: str) -> List[Files]:
         stem = osp.join(gt_dir, osp.relpath(image, img_dir))[:-len(IMAGE_SUFFIX)]
         instances, labels = stem + 'gtFine_instanceIds.png', stem + 'gtFine_labelIds.png'
         if not osp.isfile(instances):
-            raise FileNotFoundError(f'no truth for {image}: {instances} is missing (the package gtFine_trainvaltest '
-                                    f'has it)')
+            raise FileNotFoundError(
+                f'no truth for {image}: {instances} is missing (the package gtFine_trainvaltest '
+                f'has it)')
         files.append((image, instances, labels))
     return files
 
@@ -56,8 +57,8 @@ def collect_files(img_dir: str, gt_dir: str) -> List[Files]:
 def load_image_info(files: Files) -> Dict[str, Any]:
     """One image's record, its instances in `anno_info`.
 
-    In instanceIds a pixel is label * 1000 + number; ids below 1000 are the bare label: a group of objects that could not
-    be told apart, which becomes iscrowd.
+    In instanceIds a pixel is label * 1000 + number; ids below 1000 are the bare label: a group of objects
+    that could not be told apart, which becomes iscrowd.
     """
     image, instances, labels = files
     ids = cv2.imread(instances, cv2.IMREAD_UNCHANGED)
@@ -103,7 +104,12 @@ def convert_annotations(image_infos: List[Dict[str, Any]], out_json_name: str) -
     """Write the COCO json of the records, and return it."""
     images, annotations = [], []
     for image_id, info in enumerate(image_infos):
-        images.append({**{key: value for key, value in info.items() if key != 'anno_info'}, 'id': image_id})
+        images.append({
+            **{
+                key: value
+                for key, value in info.items() if key != 'anno_info'
+            }, 'id': image_id
+        })
         for annotation in info['anno_info']:
             # from 1: pycocotools takes an instance with id 0 for no match at all
             annotations.append({**annotation, 'image_id': image_id, 'id': len(annotations) + 1})
@@ -130,8 +136,9 @@ def main(argv: Optional[List[str]] = None) -> None:
     img_dir, gt_dir = (osp.join(args.cityscapes_path, name) for name in (args.img_dir, args.gt_dir))
     for folder in (img_dir, gt_dir):
         if not osp.isdir(folder):
-            sys.exit(f'no folder {folder}: cityscapes_path is the one that holds {args.img_dir} and {args.gt_dir}, as '
-                     f'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip unpack them')
+            sys.exit(
+                f'no folder {folder}: cityscapes_path is the one that holds {args.img_dir} and {args.gt_dir}, as '
+                f'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip unpack them')
     converted = 0
     for split in SPLITS:
         if not osp.isdir(osp.join(img_dir, split)):
@@ -146,14 +153,17 @@ def main(argv: Optional[List[str]] = None) -> None:
             sys.exit(f'{split}: {error}')
         if not files:
             sys.exit(f'{split}: no images <city>/*_{IMAGE_SUFFIX} in {osp.join(img_dir, split)}')
-        name = osp.join(args.out_dir or args.cityscapes_path, f'instancesonly_filtered_gtFine_{split}.json')
+        name = osp.join(args.out_dir or args.cityscapes_path,
+                        f'instancesonly_filtered_gtFine_{split}.json')
         content = convert_annotations(collect_annotations(files, args.nproc), name)
         crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
         print(f'{split}: {len(content["images"])} images, {len(content["annotations"])} instances '
               f'({crowds} groups) -> {name}')
         converted += 1
     if not converted:
-        sys.exit(f'nothing to convert: {img_dir} and {gt_dir} need a folder train, val or test with one folder a city')
+        sys.exit(
+            f'nothing to convert: {img_dir} and {gt_dir} need a folder train, val or test with one folder a city'
+        )
 
 
 if __name__ == '__main__':

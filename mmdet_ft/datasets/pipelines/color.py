@@ -41,7 +41,8 @@ class DeferredNormalize(Normalize):
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         img = results['img']
-        if results.get('img_fields', ['img']) != ['img'] or img.dtype != np.uint8 or img.shape[2:] != (3, ):
+        if results.get('img_fields',
+                       ['img']) != ['img'] or img.dtype != np.uint8 or img.shape[2:] != (3, ):
             return super().__call__(results)
         results['img_norm_cfg'] = dict(mean=self.mean, std=self.std, to_rgb=self.to_rgb)
         results['deferred_normalize'] = results['img_norm_cfg']

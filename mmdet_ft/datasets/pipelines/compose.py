@@ -16,11 +16,13 @@ class Compose:
 
     def __init__(self, transforms: Sequence[Any]):
         if isinstance(transforms, (str, bytes, dict)) or not isinstance(transforms, Sequence):
-            raise TypeError(f'a pipeline is a list of transforms, not a {type(transforms).__name__}')
+            raise TypeError(
+                f'a pipeline is a list of transforms, not a {type(transforms).__name__}')
         built = []
         for transform in transforms:
             if not isinstance(transform, dict) and not callable(transform):
-                raise TypeError(f'a transform is a dict with type=... or a callable, found {transform!r}')
+                raise TypeError(
+                    f'a transform is a dict with type=... or a callable, found {transform!r}')
             built.append(PIPELINES.build(transform))
         self.transforms: List[Any] = defer_normalize(built)
 
@@ -45,7 +47,8 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     becomes a DeferredPad, which saves a copy.
     """
     from mmdet_ft.datasets.pipelines.color import DeferredNormalize, Normalize
-    from mmdet_ft.datasets.pipelines.formatting import Collect, DefaultFormatBundle, ImageToTensor, ToTensor
+    from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
+                                                        ToTensor)
     from mmdet_ft.datasets.pipelines.geometric import DeferredPad, Pad
     places = [place for place, transform in enumerate(transforms) if type(transform) is Normalize]
     if not places:
@@ -54,7 +57,8 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     makes_tensor = collects = False
     for transform in transforms[place + 1:]:
         kind = type(transform)  # a subclass may do anything
-        if kind is Pad and not collects and not makes_tensor and transform.pad_val.get('img', 0) == 0:
+        if kind is Pad and not collects and not makes_tensor and transform.pad_val.get('img',
+                                                                                       0) == 0:
             continue
         if kind is DefaultFormatBundle and transform.pad_val.get('img', 0) == 0:
             makes_tensor = True
@@ -70,6 +74,7 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     late = [DeferredNormalize(normalize.mean, normalize.std, normalize.to_rgb)]
     for transform in transforms[place + 1:]:
         if type(transform) is Pad:
-            transform = DeferredPad(transform.size, transform.size_divisor, transform.pad_to_square, transform.pad_val)
+            transform = DeferredPad(transform.size, transform.size_divisor, transform.pad_to_square,
+                                    transform.pad_val)
         late.append(transform)
     return transforms[:place] + late

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mmdet_ft.registry import PIPELINES
 
-DEFAULT_META_KEYS = ('filename', 'ori_filename', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip',
-                     'flip_direction', 'img_norm_cfg')
+DEFAULT_META_KEYS = ('filename', 'ori_filename', 'ori_shape', 'img_shape', 'pad_shape',
+                     'scale_factor', 'flip', 'flip_direction', 'img_norm_cfg')
 
 
 def to_tensor(data: Any) -> Tensor:
@@ -30,7 +30,9 @@ def to_tensor(data: Any) -> Tensor:
     raise TypeError(f'a {type(data).__name__} cannot be made a tensor')
 
 
-def image_to_tensor(img: np.ndarray, swap: bool = False, size: Optional[Tuple[int, int]] = None) -> Tensor:
+def image_to_tensor(img: np.ndarray,
+                    swap: bool = False,
+                    size: Optional[Tuple[int, int]] = None) -> Tensor:
     """[H, W, C] or [H, W] to a tensor [C, H, W] of its own memory.
 
     swap: reverse three channels (BGR to RGB). size: pad with zeros at the right and bottom to (height, width).
@@ -44,7 +46,8 @@ def image_to_tensor(img: np.ndarray, swap: bool = False, size: Optional[Tuple[in
     inside = planes[:, :height, :width]
     if channels == 3 and img.dtype in (np.uint8, np.float32):
         # four times as fast as a transposed copy
-        cv2.split(np.ascontiguousarray(img), [inside[2], inside[1], inside[0]] if swap else list(inside))
+        cv2.split(
+            np.ascontiguousarray(img), [inside[2], inside[1], inside[0]] if swap else list(inside))
     else:
         inside[:] = img.transpose(2, 0, 1)[::-1 if swap else 1]
     return torch.from_numpy(planes)
@@ -67,7 +70,10 @@ def _add_default_meta(results: Dict[str, Any]) -> None:
         results.setdefault('scale_factor', 1.0)
         results.setdefault(
             'img_norm_cfg',
-            dict(mean=np.zeros(channels, dtype=np.float32), std=np.ones(channels, dtype=np.float32), to_rgb=False))
+            dict(
+                mean=np.zeros(channels, dtype=np.float32),
+                std=np.ones(channels, dtype=np.float32),
+                to_rgb=False))
 
 
 @PIPELINES.register_module()
@@ -129,7 +135,9 @@ class DefaultFormatBundle:
         pad_val: what a batch is padded with: img, masks, seg.
     """
 
-    def __init__(self, img_to_float: bool = True, pad_val: Dict[str, float] = dict(img=0, masks=0, seg=255)):
+    def __init__(self,
+                 img_to_float: bool = True,
+                 pad_val: Dict[str, float] = dict(img=0, masks=0, seg=255)):
         self.img_to_float = img_to_float
         self.pad_val = pad_val
 
@@ -186,7 +194,9 @@ class Collect:
                 'gt_semantic_seg': ' (LoadAnnotations(with_seg=True) makes it)',
                 'gt_bboxes': ' (LoadAnnotations(with_bbox=True) makes it)'
             }.get(key, '')
-            raise KeyError(f'Collect: no transform has made {key!r}{hint}; there are {", ".join(sorted(results))}')
+            raise KeyError(
+                f'Collect: no transform has made {key!r}{hint}; there are {", ".join(sorted(results))}'
+            )
         return results[key]
 
     def __repr__(self) -> str:

@@ -18,11 +18,14 @@ def as_scales(img_scale: Union[Scale, List[Scale]]) -> List[Scale]:
     Raises TypeError with the value when it is neither.
     """
     scales = [img_scale]
-    if isinstance(img_scale, list) and not all(isinstance(side, (int, float)) for side in img_scale):
+    if isinstance(img_scale,
+                  list) and not all(isinstance(side, (int, float)) for side in img_scale):
         scales = img_scale
     for scale in scales:
         if not isinstance(scale, (tuple, list)) or len(scale) != 2:
-            raise TypeError(f'img_scale is a tuple like (1333, 800) or a list of such tuples, found {img_scale!r}')
+            raise TypeError(
+                f'img_scale is a tuple like (1333, 800) or a list of such tuples, found {img_scale!r}'
+            )
     return [tuple(scale) for scale in scales]
 
 
@@ -69,10 +72,12 @@ class Resize:
         if ratio_range is not None and ratio_range[0] > ratio_range[1]:
             raise ValueError(f'Resize: ratio_range is (smallest, largest), found {ratio_range}')
         if multiscale_mode not in ('value', 'range'):
-            raise ValueError(f"Resize: multiscale_mode is 'range' or 'value', found {multiscale_mode!r}")
+            raise ValueError(
+                f"Resize: multiscale_mode is 'range' or 'value', found {multiscale_mode!r}")
         if ratio_range is None and multiscale_mode == 'range' and len(self.img_scale or []) > 2:
-            raise ValueError(f"Resize: multiscale_mode='range' draws between two scales, found {len(self.img_scale)}; "
-                             f"write multiscale_mode='value' to draw one of them")
+            raise ValueError(
+                f"Resize: multiscale_mode='range' draws between two scales, found {len(self.img_scale)}; "
+                f"write multiscale_mode='value' to draw one of them")
         self.multiscale_mode = multiscale_mode
         self.ratio_range = ratio_range
         self.keep_ratio = keep_ratio
@@ -83,15 +88,18 @@ class Resize:
 
     def _random_scale(self, results: Dict[str, Any]) -> None:
         if self.img_scale is None:
-            raise ValueError('Resize: give img_scale, or put Resize into MultiScaleFlipAug(img_scale=...)')
+            raise ValueError(
+                'Resize: give img_scale, or put Resize into MultiScaleFlipAug(img_scale=...)')
         first, scale_index = self.img_scale[0], None
         if self.ratio_range is not None:
-            ratio = np.random.random_sample() * (self.ratio_range[1] - self.ratio_range[0]) + self.ratio_range[0]
+            ratio = np.random.random_sample() * (self.ratio_range[1] -
+                                                 self.ratio_range[0]) + self.ratio_range[0]
             scale = int(first[0] * ratio), int(first[1] * ratio)
         elif len(self.img_scale) == 1:
             scale, scale_index = first, 0
         elif self.multiscale_mode == 'range':
-            sides = [[pick(scale) for scale in self.img_scale] for pick in (max, min)]  # long ones, short ones
+            sides = [[pick(scale) for scale in self.img_scale]
+                     for pick in (max, min)]  # long ones, short ones
             scale = tuple(int(np.random.randint(min(ends), max(ends) + 1)) for ends in sides)
         else:
             scale_index = int(np.random.randint(len(self.img_scale)))
@@ -103,12 +111,14 @@ class Resize:
         for key in results.get('img_fields', ['img']):
             img = results[key]
             resize = mmcv.imrescale if self.keep_ratio else mmcv.imresize
-            resized = resize(img, results['scale'], interpolation=self.interpolation, backend=self.backend)
+            resized = resize(
+                img, results['scale'], interpolation=self.interpolation, backend=self.backend)
             scale_x, scale_y = resized.shape[1] / img.shape[1], resized.shape[0] / img.shape[0]
             results[key] = resized
             results['img_shape'] = resized.shape
             results['pad_shape'] = resized.shape  # until there is padding
-            results['scale_factor'] = np.array([scale_x, scale_y, scale_x, scale_y], dtype=np.float32)
+            results['scale_factor'] = np.array([scale_x, scale_y, scale_x, scale_y],
+                                               dtype=np.float32)
             results['keep_ratio'] = self.keep_ratio
 
     def _resize_boxes(self, results: Dict[str, Any]) -> None:
@@ -132,7 +142,8 @@ class Resize:
     def _resize_maps(self, results: Dict[str, Any]) -> None:
         resize = mmcv.imrescale if self.keep_ratio else mmcv.imresize
         for key in results.get('seg_fields', []):
-            results[key] = resize(results[key], results['scale'], interpolation='nearest', backend=self.backend)
+            results[key] = resize(
+                results[key], results['scale'], interpolation='nearest', backend=self.backend)
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         if 'scale' not in results:
@@ -140,7 +151,8 @@ class Resize:
                 factor = results['scale_factor']
                 if not isinstance(factor, float):
                     raise TypeError(f'scale_factor is one float, found {factor!r}')
-                results['scale'] = tuple(int(side * factor) for side in results['img'].shape[:2])[::-1]
+                results['scale'] = tuple(int(side * factor)
+                                         for side in results['img'].shape[:2])[::-1]
             else:
                 self._random_scale(results)
         elif self.override:
@@ -148,7 +160,8 @@ class Resize:
             results.pop('scale_factor', None)
             self._random_scale(results)
         elif 'scale_factor' in results:
-            raise ValueError('Resize: the image has been resized before; write override=True to resize it again')
+            raise ValueError(
+                'Resize: the image has been resized before; write override=True to resize it again')
         self._resize_image(results)
         self._resize_boxes(results)
         self._resize_masks(results)
@@ -175,21 +188,28 @@ class RandomFlip:
     def __init__(self,
                  flip_ratio: Union[float, List[float], None] = None,
                  direction: Union[str, List[str]] = 'horizontal'):
-        ratios = flip_ratio if isinstance(flip_ratio, (list, tuple)) else [0 if flip_ratio is None else flip_ratio]
-        if not all(isinstance(ratio, (int, float)) for ratio in ratios) or not 0 <= sum(ratios) <= 1:
-            raise ValueError(f'RandomFlip: flip_ratio is a probability, or a list of them of sum 1 at most; '
-                             f'found {flip_ratio!r}')
+        ratios = flip_ratio if isinstance(flip_ratio,
+                                          (list,
+                                           tuple)) else [0 if flip_ratio is None else flip_ratio]
+        if not all(isinstance(ratio, (int, float))
+                   for ratio in ratios) or not 0 <= sum(ratios) <= 1:
+            raise ValueError(
+                f'RandomFlip: flip_ratio is a probability, or a list of them of sum 1 at most; '
+                f'found {flip_ratio!r}')
         directions = direction if isinstance(direction, (list, tuple)) else [direction]
         for name in directions:
             if name not in DIRECTIONS:
-                raise ValueError(f'RandomFlip: direction is one of {", ".join(DIRECTIONS)} or a list of them, '
-                                 f'found {name!r}')
+                raise ValueError(
+                    f'RandomFlip: direction is one of {", ".join(DIRECTIONS)} or a list of them, '
+                    f'found {name!r}')
         if isinstance(flip_ratio, (list, tuple)) and len(flip_ratio) != len(directions):
-            raise ValueError(f'RandomFlip: {len(flip_ratio)} flip ratios for {len(directions)} directions')
+            raise ValueError(
+                f'RandomFlip: {len(flip_ratio)} flip ratios for {len(directions)} directions')
         self.flip_ratio = flip_ratio
         self.direction = direction
 
-    def bbox_flip(self, bboxes: np.ndarray, img_shape: Tuple[int, ...], direction: str) -> np.ndarray:
+    def bbox_flip(self, bboxes: np.ndarray, img_shape: Tuple[int, ...],
+                  direction: str) -> np.ndarray:
         """Boxes [..., 4 * k] mirrored in an image of `img_shape` (height, width)."""
         assert bboxes.shape[-1] % 4 == 0 and direction in DIRECTIONS
         flipped = bboxes.copy()
@@ -202,9 +222,11 @@ class RandomFlip:
         return flipped
 
     def _random_direction(self) -> Optional[str]:
-        directions = list(self.direction) if isinstance(self.direction, (list, tuple)) else [self.direction]
+        directions = list(self.direction) if isinstance(self.direction,
+                                                        (list, tuple)) else [self.direction]
         if self.flip_ratio is None:
-            raise ValueError('RandomFlip: give flip_ratio, or put RandomFlip into MultiScaleFlipAug')
+            raise ValueError(
+                'RandomFlip: give flip_ratio, or put RandomFlip into MultiScaleFlipAug')
         if isinstance(self.flip_ratio, (list, tuple)):
             ratios = list(self.flip_ratio) + [1 - sum(self.flip_ratio)]
         else:
@@ -216,7 +238,8 @@ class RandomFlip:
             direction = self._random_direction()
             results['flip'] = direction is not None
             results.setdefault('flip_direction', direction)
-        results.setdefault('flip_direction', self.direction if isinstance(self.direction, str) else self.direction[0])
+        results.setdefault('flip_direction',
+                           self.direction if isinstance(self.direction, str) else self.direction[0])
         if results['flip']:
             direction = results['flip_direction']
             for key in results.get('img_fields', ['img']):
@@ -253,8 +276,9 @@ class Pad:
                  pad_to_square: bool = False,
                  pad_val: Union[Dict[str, float], float] = dict(img=0, masks=0, seg=255)):
         if isinstance(pad_val, (int, float)):
-            warnings.warn(f'pad_val={pad_val} is deprecated, write pad_val=dict(img={pad_val}, masks={pad_val}, '
-                          f'seg=255)', DeprecationWarning)
+            warnings.warn(
+                f'pad_val={pad_val} is deprecated, write pad_val=dict(img={pad_val}, masks={pad_val}, '
+                f'seg=255)', DeprecationWarning)
             pad_val = dict(img=pad_val, masks=pad_val, seg=255)
         if (size is not None) + (size_divisor is not None) + bool(pad_to_square) != 1:
             raise ValueError(f'Pad takes one of size={size}, size_divisor={size_divisor} and '
@@ -269,7 +293,9 @@ class Pad:
         if self.pad_to_square:
             return max(height, width), max(height, width)
         if self.size_divisor is not None:
-            return tuple(int(np.ceil(side / self.size_divisor)) * self.size_divisor for side in (height, width))
+            return tuple(
+                int(np.ceil(side / self.size_divisor)) * self.size_divisor
+                for side in (height, width))
         return tuple(self.size)
 
     def _pad_images(self, results: Dict[str, Any]) -> None:
@@ -286,12 +312,13 @@ class Pad:
         for key in results.get('mask_fields', []):
             results[key] = results[key].pad(shape, pad_val=self.pad_val.get('masks', 0))
         for key in results.get('seg_fields', []):
-            results[key] = mmcv.impad(results[key], shape=shape, pad_val=self.pad_val.get('seg', 255))
+            results[key] = mmcv.impad(
+                results[key], shape=shape, pad_val=self.pad_val.get('seg', 255))
         return results
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(size={self.size}, size_divisor={self.size_divisor}, pad_to_square={self.pad_to_square}, '
-                f'pad_val={self.pad_val})')
+        return (f'{type(self).__name__}(size={self.size}, size_divisor={self.size_divisor}, '
+                f'pad_to_square={self.pad_to_square}, pad_val={self.pad_val})')
 
 
 class DeferredPad(Pad):

@@ -30,8 +30,8 @@ def _under(prefix: Optional[str], name: str) -> str:
     return name if prefix is None else osp.join(prefix, name)
 
 
-def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, Any], color_type: str,
-               channel_order: str) -> np.ndarray:
+def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, Any],
+               color_type: str, channel_order: str) -> np.ndarray:
     """Decode an image file as mmcv does; FileNotFoundError or ValueError name the file and where it is listed."""
     try:
         content = read_bytes(path, file_client_args)
@@ -39,11 +39,14 @@ def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, A
         raise FileNotFoundError(f'there is no image {path!r}{_where(results)}; img_prefix is '
                                 f'{results.get("img_prefix")!r}') from None
     try:
-        img = mmcv.imfrombytes(content, flag=color_type, channel_order=channel_order) if content else None
+        img = mmcv.imfrombytes(
+            content, flag=color_type, channel_order=channel_order) if content else None
     except Exception as error:  # each backend has errors of its own
         raise ValueError(f'cannot decode the image {path!r}{_where(results)}: {error}') from error
     if img is None:
-        raise ValueError(f'cannot decode the image {path!r}{_where(results)}: {len(content)} bytes, not a whole picture')
+        raise ValueError(
+            f'cannot decode the image {path!r}{_where(results)}: {len(content)} bytes, not a whole picture'
+        )
     return img
 
 
@@ -74,10 +77,12 @@ class LoadImageFromFile:
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         name = results['img_info']['filename']
         filename = _under(results.get('img_prefix'), name)
-        img = read_image(filename, results, self.file_client_args, self.color_type, self.channel_order)
+        img = read_image(filename, results, self.file_client_args, self.color_type,
+                         self.channel_order)
         return self._put(results, img, filename, name)
 
-    def _put(self, results: Dict[str, Any], img: np.ndarray, filename: Any, name: Any) -> Dict[str, Any]:
+    def _put(self, results: Dict[str, Any], img: np.ndarray, filename: Any,
+             name: Any) -> Dict[str, Any]:
         if self.to_float32:
             img = img.astype(np.float32)
         results['filename'] = filename
@@ -89,8 +94,9 @@ class LoadImageFromFile:
         return results
 
     def __repr__(self) -> str:
-        return (f"{type(self).__name__}(to_float32={self.to_float32}, color_type='{self.color_type}', "
-                f"channel_order='{self.channel_order}', file_client_args={self.file_client_args})")
+        return (
+            f"{type(self).__name__}(to_float32={self.to_float32}, color_type='{self.color_type}', "
+            f"channel_order='{self.channel_order}', file_client_args={self.file_client_args})")
 
 
 @PIPELINES.register_module()
@@ -115,13 +121,15 @@ class LoadMultiChannelImageFromFiles(LoadImageFromFile):
                  to_float32: bool = False,
                  color_type: str = 'unchanged',
                  file_client_args: Dict[str, Any] = dict(backend='disk')):
-        super().__init__(to_float32=to_float32, color_type=color_type, file_client_args=file_client_args)
+        super().__init__(
+            to_float32=to_float32, color_type=color_type, file_client_args=file_client_args)
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         names = results['img_info']['filename']
         filenames = [_under(results.get('img_prefix'), name) for name in names]
         channels = [
-            read_image(filename, results, self.file_client_args, self.color_type, 'bgr') for filename in filenames
+            read_image(filename, results, self.file_client_args, self.color_type, 'bgr')
+            for filename in filenames
         ]
         self._put(results, np.stack(channels, axis=-1), filenames, names)
         results['pad_shape'] = results['img'].shape
@@ -178,17 +186,20 @@ class LoadAnnotations:
         height, width = results['img_info']['height'], results['img_info']['width']
         raw = results['ann_info'].get('masks')
         if raw is None or any(mask is None or len(mask) == 0 for mask in raw):
-            raise ValueError(f'an instance of {results["img_info"].get("filename")!r}{_where(results)} has no '
-                             f'segmentation; complete the file, or train without masks: with_mask=False and no '
-                             f"'gt_masks' in Collect, and a detector without a mask head")
+            raise ValueError(
+                f'an instance of {results["img_info"].get("filename")!r}{_where(results)} has no '
+                f'segmentation; complete the file, or train without masks: with_mask=False and no '
+                f"'gt_masks' in Collect, and a detector without a mask head")
         if self.poly2mask or any(isinstance(mask, dict) for mask in raw):
             results['gt_masks'] = self._draw(raw, height, width, results)
         else:
-            results['gt_masks'] = PolygonMasks([self.process_polygons(parts) for parts in raw], height, width)
+            results['gt_masks'] = PolygonMasks([self.process_polygons(parts) for parts in raw],
+                                               height, width)
         results['mask_fields'].append('gt_masks')
 
     @staticmethod
-    def _draw(raw: List[Union[List, Dict]], height: int, width: int, results: Dict[str, Any]) -> BitmapMasks:
+    def _draw(raw: List[Union[List, Dict]], height: int, width: int,
+              results: Dict[str, Any]) -> BitmapMasks:
         runs = []
         for mask in raw:
             if isinstance(mask, list):
@@ -200,7 +211,8 @@ class LoadAnnotations:
         try:
             return bitmaps_of_runs(runs, height, width)
         except ValueError as error:
-            raise ValueError(f'{results["img_info"].get("filename")!r}{_where(results)}: {error}') from error
+            raise ValueError(
+                f'{results["img_info"].get("filename")!r}{_where(results)}: {error}') from error
 
     @staticmethod
     def process_polygons(polygons: List[Any]) -> List[np.ndarray]:
@@ -210,7 +222,8 @@ class LoadAnnotations:
 
     def _load_semantic_seg(self, results: Dict[str, Any]) -> None:
         filename = _under(results.get('seg_prefix'), results['ann_info']['seg_map'])
-        results['gt_semantic_seg'] = read_image(filename, results, self.file_client_args, 'unchanged', 'bgr').squeeze()
+        results['gt_semantic_seg'] = read_image(filename, results, self.file_client_args,
+                                                'unchanged', 'bgr').squeeze()
         results['seg_fields'].append('gt_semantic_seg')
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
@@ -225,9 +238,10 @@ class LoadAnnotations:
         return results
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(with_bbox={self.with_bbox}, with_label={self.with_label}, '
-                f'with_mask={self.with_mask}, with_seg={self.with_seg}, poly2mask={self.poly2mask}, '
-                f'file_client_args={self.file_client_args})')
+        return (
+            f'{type(self).__name__}(with_bbox={self.with_bbox}, with_label={self.with_label}, '
+            f'with_mask={self.with_mask}, with_seg={self.with_seg}, poly2mask={self.poly2mask}, '
+            f'file_client_args={self.file_client_args})')
 
 
 @PIPELINES.register_module()

@@ -29,7 +29,9 @@ class MultiScaleFlipAug:
                  flip_direction: Union[str, List[str]] = 'horizontal'):
         self.transforms = Compose(transforms)
         if (img_scale is None) == (scale_factor is None):
-            raise ValueError(f'MultiScaleFlipAug takes one of img_scale={img_scale} and scale_factor={scale_factor}')
+            raise ValueError(
+                f'MultiScaleFlipAug takes one of img_scale={img_scale} and scale_factor={scale_factor}'
+            )
         self.scale_key = 'scale' if img_scale is not None else 'scale_factor'
         self.img_scale: List[Any]
         if img_scale is not None:
@@ -37,7 +39,8 @@ class MultiScaleFlipAug:
         else:
             self.img_scale = scale_factor if isinstance(scale_factor, list) else [scale_factor]
         self.flip = flip
-        self.flip_direction = flip_direction if isinstance(flip_direction, list) else [flip_direction]
+        self.flip_direction = flip_direction if isinstance(flip_direction,
+                                                           list) else [flip_direction]
         if not self.flip and self.flip_direction != ['horizontal']:
             warnings.warn('flip_direction has no effect when flip is set to False')
         kinds = [type(transform).__name__ for transform in self.transforms.transforms]
@@ -60,5 +63,6 @@ class MultiScaleFlipAug:
         return {key: [sample[key] for sample in samples] for key in samples[0]}
 
     def __repr__(self) -> str:
-        return (f'MultiScaleFlipAug(transforms={self.transforms}, img_scale={self.img_scale}, flip={self.flip}, '
-                f'flip_direction={self.flip_direction})')
+        return (
+            f'MultiScaleFlipAug(transforms={self.transforms}, img_scale={self.img_scale}, flip={self.flip}, '
+            f'flip_direction={self.flip_direction})')

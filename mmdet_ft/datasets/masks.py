@@ -6,6 +6,7 @@ full bitmaps would give.
 """
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
+import cv2
 import mmcv
 import numpy as np
 import pycocotools.mask as mask_api
@@ -94,9 +95,9 @@ class BitmapMasks:
             # sources never decrease, so the pixels taken from the crop are one range
             left, right = np.searchsorted(source_x, (x0, x0 + crop.shape[1]))
             top, bottom = np.searchsorted(source_y, (y0, y0 + crop.shape[0]))
-            # rasterised crops are column-major: take single pixels along the short way first, then whole columns
-            columns = crop.T.take(source_y[top:bottom] - y0, axis=1)
-            crops.append(columns.take(source_x[left:right] - x0, axis=0).T)
+            # single pixels first, while there are few rows, then whole rows
+            columns = crop.take(source_x[left:right] - x0, axis=1)
+            crops.append(columns.take(source_y[top:bottom] - y0, axis=0))
             corners.append((int(left), int(top)))
         return BitmapMasks.from_crops(crops, corners, height, width)
 
@@ -106,10 +107,10 @@ class BitmapMasks:
         crops, corners = [], []
         for crop, (x0, y0) in zip(self.crops, self.corners):
             if flip_direction != 'vertical':
-                crop, x0 = crop[:, ::-1], self.width - x0 - crop.shape[1]
+                x0 = self.width - x0 - crop.shape[1]
             if flip_direction != 'horizontal':
-                crop, y0 = crop[::-1], self.height - y0 - crop.shape[0]
-            crops.append(crop)
+                y0 = self.height - y0 - crop.shape[0]
+            crops.append(_flipped(crop, flip_direction))
             corners.append((x0, y0))
         return BitmapMasks.from_crops(crops, corners, self.height, self.width)
 
@@ -272,6 +273,13 @@ def _shoelace(x: np.ndarray, y: np.ndarray) -> float:
     return 0.5 * np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
 
 
+def _flipped(crop: np.ndarray, direction: str) -> np.ndarray:
+    if crop.dtype != np.uint8 or not crop.size:
+        return np.flip(crop, {'horizontal': 1, 'vertical': 0, 'diagonal': (0, 1)}[direction])
+    # an array of its own in plain order, which is faster to make and to copy than a reversed view
+    return cv2.flip(crop, {'horizontal': 1, 'vertical': 0, 'diagonal': -1}[direction])
+
+
 def clipped_box(bbox: np.ndarray, height: int, width: int) -> Tuple[int, int, int, int]:
     """A box x1 y1 x2 y2 inside the image, as V2's crop clips it: at least one pixel wide and high."""
     x = np.clip(bbox[0::2], 0, width)
@@ -334,7 +342,8 @@ def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMask
         bounds[2:-1:2] = (x_last - x0) * crop_height + (y_last - y0) + 1
         values = np.zeros(len(bounds) - 1, dtype=np.uint8)
         values[1::2] = 1
-        crops.append(values.repeat(np.diff(bounds)).reshape(x1 - x0 + 1, crop_height).T)
+        columns = values.repeat(np.diff(bounds)).reshape(x1 - x0 + 1, crop_height)
+        crops.append(cv2.transpose(columns))  # run lengths go column by column
         corners.append((x0, y0))
     return BitmapMasks.from_crops(crops, corners, height, width)
 

@@ -291,8 +291,12 @@ def wrap(model: nn.Module, cfg: Config) -> nn.Module:
     """
     if not dist.is_distributed():
         return model
-    return nn.parallel.DistributedDataParallel(
-        model, broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
+    data_parallel = nn.parallel.DistributedDataParallel
+    new_name = 'forward_sync_buffers' in inspect.signature(data_parallel).parameters  # torch 2.13; the old one warns
+    return data_parallel(
+        model,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        **{'forward_sync_buffers' if new_name else 'broadcast_buffers': False})
 
 
 # ---------------------------------------------------------------------------------------------------- settings

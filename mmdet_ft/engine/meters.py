@@ -1,4 +1,5 @@
 """What a run says about itself: values stay on the device and are read once per log interval."""
+import math
 from collections import OrderedDict, deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -107,23 +108,25 @@ class FiniteLatch:
         Raises NonFiniteError on every rank, with the iteration, the losses and the images.
         """
         iteration = int(self._iteration.item())
-        message = None if iteration < 0 else self._message(iteration)
-        messages = gather_objects(message) if everywhere else [message]
-        found = [(rank, text) for rank, text in enumerate(messages) if text is not None]
-        if found:
-            # All ranks see the bad gradient, only some the bad loss: the longest message knows most.
-            rank, text = max(found, key=lambda item: len(item[1]))
-            raise NonFiniteError(text if len(messages) == 1 else f'rank {rank}: {text}')
+        report = None if iteration < 0 else self._report(iteration)
+        reports = gather_objects(report) if everywhere else [report]
+        bad = [(rank, *report) for rank, report in enumerate(reports) if report is not None]
+        if bad:
+            rank, _, text = max(bad, key=lambda item: item[1])  # all ranks see a bad gradient: who had the bad loss?
+            raise NonFiniteError(text if len(reports) == 1 else f'rank {rank}: {text}')
         self._steps.clear()
 
-    def _message(self, iteration: int) -> str:
-        text = f'training stopped: the loss or its gradient was not finite at iteration {iteration + 1}'
-        for step in self._steps:
-            if step.iteration == iteration:
-                text += f' (lr {step.lr:.4g}'
-                text += ''.join(f', {key} {value.item():.4g}' for key, value in step.values.items()) + ')'
-                if step.files:
-                    text += f'; images: {", ".join(step.files)}'
-        return (text + '. The weights are those before it, and no checkpoint was written since. Usual remedies: a lower '
-                'optimizer.lr, a longer lr_config.warmup_iters, optimizer_config=dict(grad_clip=dict(max_norm=35, '
-                'norm_type=2)), and a look at the annotations of these images')
+    def _report(self, iteration: int) -> Tuple[int, str]:
+        """(how many losses of this rank were not finite, the message)."""
+        step = next((step for step in self._steps if step.iteration == iteration), None)
+        values = {} if step is None else {key: value.item() for key, value in step.values.items()}
+        num_bad = sum(not math.isfinite(value) for value in values.values())
+        what = 'the loss was' if num_bad else 'the gradient was' if values else 'the loss or its gradient was'
+        text = f'training stopped: {what} not finite at iteration {iteration + 1}'
+        if step is not None:
+            text += ''.join([f' (lr {step.lr:.4g}', *(f', {key} {value:.4g}' for key, value in values.items()), ')'])
+            text += f'; images: {", ".join(step.files)}' if step.files else ''
+        return num_bad, (
+            text + '. The weights are those before it, and no checkpoint was written since. Usual remedies: a lower '
+            'optimizer.lr, a longer lr_config.warmup_iters, optimizer_config=dict(grad_clip=dict(max_norm=35, '
+            'norm_type=2)), and a look at the annotations of these images')

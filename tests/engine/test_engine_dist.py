@@ -1,0 +1,177 @@
+"""What two processes do together, over gloo."""
+import copy
+import os
+import socket
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.build import wrap
+from mmdet_ft.engine.errors import NonFiniteError, UserError
+from mmdet_ft.engine.hooks import CheckpointHook, DistEvalHook, TextLoggerHook
+from mmdet_ft.engine.optimizer import build_optimizer
+from mmdet_ft.engine.runner import EpochBasedRunner, Update
+from mmdet_ft.structures import Losses
+from tests.engine.fakes import FakeBatch, FakeDataset, FakeLoader, FakeModel
+
+
+class RankLoader(FakeLoader):
+    """Every second sample: V2's order, the last one repeated from the front."""
+
+    def __init__(self, dataset, rank, views=False):
+        super().__init__(dataset, 1 if views else 2, views)
+        self.places = list(range(rank, len(dataset), 2))
+        if len(self.places) < (len(dataset) + 1) // 2:
+            self.places.append(0)
+
+    def __len__(self):
+        return -(-len(self.places) // self.batch_size)
+
+    def __iter__(self):
+        for start in range(0, len(self.places), self.batch_size):
+            rows = self.places[start:start + self.batch_size]
+            batch = FakeBatch(self.dataset.x[rows], self.dataset.y[rows], [dict(filename=f'image{row}.png') for row in rows])
+            yield (batch, ) if self.views else batch
+
+
+class NanOnRankOne(FakeModel):
+    """Its third loss is NaN, on rank 1 only."""
+    calls = 0
+
+    def loss(self, batch):
+        losses = super().loss(batch)
+        self.calls += self.training
+        bad = self.calls == 3 and dist.get_dist_info()[0] == 1
+        return Losses({**losses.terms, 'loss_bad': losses.total * (float('nan') if bad else 0)})
+
+
+def make(model, work_dir, length=1, **arguments):
+    torch.manual_seed(0)
+    wrapped = wrap(model, {})
+    optimizer = build_optimizer(wrapped, dict(type='SGD', lr=.1, momentum=.9))
+    return EpochBasedRunner(wrapped, optimizer, work_dir=str(work_dir), max_epochs=length, **arguments)
+
+
+def check_messages(rank, root):
+    assert dist.get_dist_info() == (rank, 2)
+    assert dist.gather_objects(rank * 10) == [0, 10]
+    assert dist.broadcast_object(f'of {rank}') == 'of 0'
+    assert len(set(dist.gather_objects(dist.sync_random_seed(None)))) == 1
+    order = []
+    assert dist.first_on_main(lambda: order.append(rank) or rank) == rank and order == [rank]
+    with pytest.raises(UserError if rank else KeyError, match='no such file'):
+        dist.first_on_main(lambda: {}['no such file'])
+
+
+def check_results(rank, root):
+    for size in (4, 5):
+        part = [i % size for i in range(rank, size + size % 2, 2)]
+        for gpu_collect in (False, True):
+            found = dist.collect_results(part, size, os.path.join(root, 'parts'), gpu_collect)
+            assert found == (list(range(size)) if rank == 0 else None)
+
+
+def check_norm_buffers(rank, root):
+    model = FakeModel()
+    model.norm.running_mean.fill_(rank + 1)
+    dist.broadcast_norm_buffers(model)
+    assert model.norm.running_mean.tolist() == [1, 1, 1]
+
+
+def check_evaluation(rank, root):
+    """An odd number of samples is judged once, on rank 0, in the order of the data set."""
+    dataset = FakeDataset(5)
+    runner = make(FakeModel(), os.path.join(root, 'evaluation'))
+    runner.register_hook(DistEvalHook(RankLoader(dataset, rank, views=True), save_best='auto'), 'LOW')
+    runner.register_hook(TextLoggerHook(interval=2), 'VERY_LOW')
+    runner.run([RankLoader(FakeDataset(8), rank)])
+    hook = runner.hooks[0]
+    if rank == 0:
+        model = runner.model.module.eval()
+        expected = [model(views)[0].item() for views in FakeLoader(dataset, 1, views=True)]
+        assert hook.latest_results == pytest.approx(expected)
+    else:
+        assert hook.latest_results is None
+
+
+def check_accumulation(rank, root):
+    """A window of two on two ranks makes the step of one process that averages the four gradients."""
+    dataset = FakeDataset(8)
+    torch.manual_seed(0)  # the twin on each rank begins as the model on rank 0, which the others receive
+    model = FakeModel()
+    twin = copy.deepcopy(model)
+    runner = make(model, os.path.join(root, 'accumulation'), update=Update(cumulative_iters=2))
+    runner.run([RankLoader(dataset, rank)])
+    batches = [batch for of_rank in (0, 1) for batch in RankLoader(dataset, of_rank)]
+    optimizer = build_optimizer(twin, dict(type='SGD', lr=.1, momentum=.9))
+    assert len(batches) == 4
+    for batch in batches:
+        (twin.loss(batch).total / 4).backward()
+    optimizer.step()
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value, twin.get_parameter(name))
+
+
+def check_bad_loss(rank, root):
+    """One rank's NaN stops both, with the losses of that rank, the weights before it, and nothing saved."""
+    torch.manual_seed(0)
+    work_dir = os.path.join(root, 'bad')
+    runner = make(NanOnRankOne(), work_dir, length=3)
+    runner.register_hook(CheckpointHook(interval=1))
+    before = []
+
+    class Watch(CheckpointHook):
+
+        def after_train_iter(self, runner):
+            before.append(runner.model.module.head.weight.detach().clone())
+
+    runner.register_hook(Watch())
+    with pytest.raises(NonFiniteError, match=r'rank 1: .*iteration 3 .*loss_bad nan') as error:
+        runner.run([RankLoader(FakeDataset(8), rank)])
+    assert torch.equal(before[2], before[1]) and torch.equal(before[3], before[1])
+    assert len(set(dist.gather_objects(str(error.value)))) == 1
+    weights = dist.gather_objects(runner.model.module.head.weight.detach())
+    assert torch.equal(*weights)
+    dist.barrier()
+    assert not [name for name in os.listdir(work_dir) if name.endswith('.pth')]
+
+
+CHECKS = (check_messages, check_results, check_norm_buffers, check_evaluation, check_accumulation, check_bad_loss)
+
+
+def _process(rank, port, root):
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    dist.init_dist('pytorch', backend='gloo')
+    for check in CHECKS:
+        try:
+            check(rank, root)
+        except BaseException as error:
+            raise AssertionError(f'{check.__name__} on rank {rank}: {error!r}') from error
+        dist.barrier()
+    dist.shutdown()
+
+
+def test_two_processes_agree(tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    mp.spawn(_process, args=(port, str(tmp_path)), nprocs=2)
+
+
+def test_a_launcher_without_its_environment_is_explained(monkeypatch):
+    for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    for launcher, word in (('pytorch', 'dist_train.sh'), ('slurm', 'slurm_train.sh'), ('mpi', 'mpirun')):
+        with pytest.raises(UserError, match=word):
+            dist.init_dist(launcher)
+    with pytest.raises(UserError, match='lsf'):
+        dist.init_dist('lsf')
+
+
+def test_one_process_needs_no_group(tmp_path):
+    assert dist.get_dist_info() == (0, 1) and dist.gather_objects(3) == [3] and dist.broadcast_object(3) == 3
+    assert dist.collect_results([1, 2, 3], 2) == [1, 2]
+    dist.barrier()

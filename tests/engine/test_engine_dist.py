@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.build import wrap
 from mmdet_ft.engine.errors import NonFiniteError, UserError
-from mmdet_ft.engine.hooks import CheckpointHook, DistEvalHook, TextLoggerHook
+from mmdet_ft.engine.hooks import CheckpointHook, DistEvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.runner import EpochBasedRunner, Update
 from mmdet_ft.structures import Losses
@@ -115,14 +115,14 @@ def check_accumulation(rank, root):
 
 
 def check_bad_loss(rank, root):
-    """One rank's NaN stops both, with the losses of that rank, the weights before it, and nothing saved."""
+    """One rank's NaN stops both, with the losses of that rank, the weights before it, and nothing saved since."""
     torch.manual_seed(0)
     work_dir = os.path.join(root, 'bad')
     runner = make(NanOnRankOne(), work_dir, length=3)
     runner.register_hook(CheckpointHook(interval=1))
     before = []
 
-    class Watch(CheckpointHook):
+    class Watch(Hook):
 
         def after_train_iter(self, runner):
             before.append(runner.model.module.head.weight.detach().clone())
@@ -135,7 +135,7 @@ def check_bad_loss(rank, root):
     weights = dist.gather_objects(runner.model.module.head.weight.detach())
     assert torch.equal(*weights)
     dist.barrier()
-    assert not [name for name in os.listdir(work_dir) if name.endswith('.pth')]
+    assert sorted(name for name in os.listdir(work_dir) if name.endswith('.pth')) == ['epoch_1.pth', 'latest.pth']
 
 
 CHECKS = (check_messages, check_results, check_norm_buffers, check_evaluation, check_accumulation, check_bad_loss)

@@ -27,7 +27,7 @@ def _runner(config: Config) -> Iterator[str]:
                               'other; keep runner = dict(max_epochs=...) only')
         if 'max_iters' not in runner:
             config.runner = {**runner, 'max_epochs': epochs}
-        del config['total_epochs']
+        config.pop('total_epochs')
         yield f"total_epochs = {epochs} is now runner = dict(type='EpochBasedRunner', max_epochs={epochs})"
     if config.get('runner') is not None and 'type' not in config.runner:
         config.runner.type = 'IterBasedRunner' if 'max_iters' in config.runner else 'EpochBasedRunner'
@@ -50,7 +50,7 @@ def _model_settings(config: Config) -> Iterator[str]:
         if config.model.get(name) is not None:
             raise ConfigError(f'{name} stands both at the top level and in model; keep model.{name}')
         config.model[name] = settings
-        del config[name]
+        config.pop(name)
         yield f'{name} at the top level is now model.{name}'
 
 

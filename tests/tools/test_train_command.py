@@ -217,3 +217,50 @@ def test_iterations_instead_of_epochs(trained, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'run').glob('iter_*')) == ['iter_2.pth', 'iter_4.pth', 'iter_5.pth']
     train(config, '--work-dir', tmp_path / 'rest', '--seed', '0', '--resume-from', tmp_path / 'run' / 'iter_2.pth', '--no-validate')
     assert same(read(str(tmp_path / 'rest' / 'iter_5.pth')).state_dict, read(str(tmp_path / 'run' / 'iter_5.pth')).state_dict)
+
+
+def halves_in_turn(config, start, options):
+    """The weights of one process that computes both ranks' halves one after the other and averages their gradients."""
+    from torch.utils.data import DataLoader
+
+    from mmdet_ft.config import load_config
+    from mmdet_ft.datasets.build import build_dataset
+    from mmdet_ft.datasets.loader import SeededDataset, collate
+    from mmdet_ft.datasets.samplers import DistributedGroupSampler
+    from mmdet_ft.engine.build import build_model
+    from mmdet_ft.engine.runner import seed_of
+    from mmdet_ft.engine.schedules import Progress, build_learning_rate
+    cfg = load_config(config, options)
+    dataset = build_dataset(cfg.data.train)
+    model = build_model(cfg, dataset)
+    model.load_state_dict(read(start).state_dict)
+    model.train()
+    loaders = [DataLoader(SeededDataset(dataset, 0), 1, collate_fn=collate, sampler=DistributedGroupSampler(dataset, 1, 2, rank, 0))
+               for rank in (0, 1)]
+    schedule = build_learning_rate(cfg.lr_config)
+    optimizer = torch.optim.SGD(model.parameters(), lr=.02, momentum=.9, weight_decay=1e-4)
+    length = len(loaders[0])
+    for iteration, batches in enumerate(zip(*loaders)):
+        rate, = schedule([.02], Progress(0, iteration, length, 1, length))
+        optimizer.param_groups[0]['lr'] = rate
+        optimizer.zero_grad()
+        for rank, batch in enumerate(batches):
+            torch.manual_seed(seed_of(0, iteration, rank))
+            (model(batch).total / 2).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 35)
+        optimizer.step()
+    return model.state_dict(), length
+
+
+def test_two_processes_are_one_that_averages_the_gradients_of_their_halves(trained, tmp_path):
+    config, start = write_world(tmp_path / 'world', num_train=6), str(trained['work_dir'] / 'latest.pth')
+    options = {'data.samples_per_gpu': 1, 'runner.max_epochs': 1, 'load_from': start}
+    run(ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'run', '--no-validate', '--cfg-options',
+        *(f'{key}={value}' for key, value in options.items()), PORT='29619')
+    expected, length = halves_in_turn(config, start, options)
+    assert length == 3
+    found = read(str(tmp_path / 'run' / 'epoch_1.pth')).state_dict
+    before = read(start).state_dict
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f'{name}: {text}')
+    assert max(float((found[name] - before[name]).abs().max()) for name in found) > 1e-3

@@ -1,0 +1,247 @@
+"""What a notebook imports: load a trained detector, run it over images, look at the result.
+
+    from mmdet_ft.apis import inference_detector, init_detector, show_result_pyplot
+
+    model = init_detector(None, 'work_dirs/mask_rcnn_ft/latest.pth')  # the checkpoint carries its config
+    result = inference_detector(model, 'street.png')
+    show_result_pyplot(model, 'street.png', result)
+"""
+import copy
+import logging
+import os
+from types import SimpleNamespace
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from mmdet_ft import visualization
+from mmdet_ft.config import Config, import_custom_modules
+from mmdet_ft.datasets.loader import collate
+from mmdet_ft.datasets.pipelines.compose import Compose
+from mmdet_ft.datasets.pipelines.loading import read_image
+from mmdet_ft.engine import checkpoint as checkpoints
+from mmdet_ft.engine.build import build_model, train
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.legacy import modernise
+from mmdet_ft.engine.precision import build_precision
+from mmdet_ft.registry import DATASETS
+from mmdet_ft.structures import to_device
+
+__all__ = ['inference_detector', 'init_detector', 'show_result_pyplot', 'train']
+
+Image = Union[str, os.PathLike, np.ndarray]
+logger = logging.getLogger('mmdet_ft')
+
+
+def init_detector(config: Union[str, os.PathLike, Config, None] = None,
+                  checkpoint: Optional[str] = None,
+                  device: str = 'cuda:0',
+                  cfg_options: Optional[Dict[str, Any]] = None) -> nn.Module:
+    """A detector ready for `inference_detector`: built, loaded, in evaluation mode.
+
+    Args:
+        config: file or Config; None takes the one that the checkpoint carries.
+        checkpoint: path or URL; None leaves the weights random.
+        device: as torch names it. Without CUDA a CUDA device becomes the CPU, with a line in the log.
+        cfg_options: dotted keys to put over the config.
+
+    Returns the model with `cfg`, `CLASSES` and `PALETTE`. Raises UserError where neither argument tells what to build,
+    ConfigError and CheckpointError where one of them is faulty.
+    """
+    loaded = checkpoints.read(checkpoint) if checkpoint is not None else None
+    cfg = _config_of(config, loaded)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    import_custom_modules(cfg)
+    cfg, notes = modernise(cfg)
+    for note in notes:
+        logger.warning(note)
+    cfg.model.train_cfg = None
+    classes, palette = _classes_of(cfg, loaded)
+    model = build_model(cfg, SimpleNamespace(CLASSES=classes, PALETTE=palette))
+    if checkpoint is not None:
+        checkpoints.load_trained(model, checkpoint)
+    if model.CLASSES is None:
+        raise UserError(f'neither {checkpoint} nor the config tells the classes; '
+                        f"write cfg_options={{'data.test.classes': [...]}}")
+    model.cfg = cfg
+    return model.to(_device(device)).eval()
+
+
+def _config_of(config: Any, loaded: Optional[checkpoints.Checkpoint]) -> Config:
+    if isinstance(config, Config):
+        return copy.deepcopy(config)
+    if config is not None:
+        return Config.fromfile(config)
+    if loaded is None:
+        raise UserError('give a config, or a checkpoint that carries one')
+    text = loaded.meta.get('config')
+    if not isinstance(text, str) or 'model' not in text:
+        raise UserError(f'{loaded.source} carries no config (meta.config); give the file that it was trained with')
+    return Config.fromstring(text, '.py')
+
+
+def _classes_of(cfg: Config, loaded: Optional[checkpoints.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
+    """Class names and colors: of the checkpoint before the config before the type of dataset."""
+    data = _test_data(cfg)
+    kind = DATASETS.get(data['type']) if isinstance(data.get('type'), str) else data.get('type')
+    named = data.get('classes')
+    if isinstance(named, str):  # a file with a name a line
+        with open(named, encoding='utf-8') as file:
+            named = [line.strip() for line in file if line.strip()]
+    classes = (loaded.meta.get('CLASSES') if loaded is not None else None) or named or getattr(kind, 'CLASSES', None)
+    if isinstance(classes, str):
+        classes = (classes, )
+    palette = getattr(kind, 'PALETTE', None)
+    if palette is not None and (classes is None or tuple(classes) != tuple(getattr(kind, 'CLASSES', None) or ())):
+        palette = None  # colors of other classes say nothing
+    return (tuple(classes) if classes else None), palette
+
+
+def _test_data(cfg: Config) -> Dict[str, Any]:
+    """`data.test`, or what stands for it, out of lists and wrappers."""
+    data = cfg.get('data') or {}
+    split = data.get('test') or data.get('val') or {}
+    while True:
+        if isinstance(split, (list, tuple)):
+            split = split[0]
+        elif 'pipeline' not in split and 'dataset' in split:
+            split = split['dataset']
+        elif 'pipeline' not in split and split.get('datasets'):
+            split = split['datasets']
+        else:
+            return split
+
+
+def _device(name: Union[str, torch.device]) -> torch.device:
+    device = torch.device(name)
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        logger.info('no CUDA device is here: running on the CPU')
+        return torch.device('cpu')
+    return device
+
+
+def inference_detector(model: nn.Module, imgs: Union[Image, Sequence[Image]]) -> Any:
+    """Detect in one image or several.
+
+    Args:
+        model: of `init_detector`.
+        imgs: a path or a uint8 array [H, W, 3] in BGR (grey [H, W] becomes that), or a list of such. A list is run as one batch.
+
+    Returns V2's result of the image, or a list of them: boxes [n, 5] of each class in pixels of the image, with masks a
+    pair of that and run lengths.
+    """
+    if isinstance(imgs, (str, os.PathLike, np.ndarray)):
+        return inference_detector(model, [imgs])[0]
+    if len(imgs) == 0:
+        return []
+    data = _test_data(model.cfg)
+    if 'pipeline' not in data:
+        raise UserError('the config has no data.test.pipeline, which tells how images are prepared')
+    from_file, from_array = (_pipeline(data['pipeline'], in_memory) for in_memory in (False, True))
+    samples = []
+    for img in imgs:
+        if isinstance(img, np.ndarray):
+            img = visualization.as_bgr(img) if img.ndim == 2 else img
+            samples.append(from_array(dict(img=img, img_info={}, img_prefix=None)))
+        else:
+            samples.append(from_file(dict(img_info=dict(filename=os.fspath(img)), img_prefix=None)))
+    views = collate(samples)
+    device = next(model.parameters()).device
+    # As in tools/test.py, half precision is used on a GPU only.
+    precision = build_precision(model.cfg.get('fp16') if device.type == 'cuda' else None, device)
+    with torch.no_grad(), precision.autocast():
+        detections = model(to_device(views, device))
+    return model.results(detections, views[0].metas)
+
+
+def _pipeline(steps: Sequence[Dict[str, Any]], in_memory: bool) -> Compose:
+    steps = copy.deepcopy(list(steps))
+    if in_memory and isinstance(steps[0], dict) and steps[0].get('type') == 'LoadImageFromFile':
+        steps[0]['type'] = 'LoadImageFromWebcam'
+    return Compose(steps)
+
+
+def read_bgr(path: Union[str, os.PathLike]) -> np.ndarray:
+    """An image file as uint8 [H, W, 3] in BGR, turned as its EXIF data say: what the test pipeline sees."""
+    return read_image(os.fspath(path), {}, dict(backend='disk'), 'color', 'bgr')
+
+
+def show_result_pyplot(model: nn.Module,
+                       img: Image,
+                       result: Any,
+                       score_thr: float = 0.3,
+                       title: str = 'result',
+                       wait_time: float = 0,
+                       palette: Any = None,
+                       out_file: Optional[str] = None) -> np.ndarray:
+    """Show a result in a window or notebook (needs matplotlib), or write it to `out_file`.
+
+    Args:
+        model: of `init_detector`, for its classes.
+        img: path or uint8 array [H, W, 3] in BGR.
+        result: of `inference_detector` for that image.
+        score_thr: what scores less is not drawn.
+        title: of the figure.
+        wait_time: seconds that a window stays; 0 until it is closed.
+        palette: RGB triplets, one a class; the dataset's by default.
+        out_file: where to write the picture instead of showing it.
+
+    Returns the picture, uint8 [H, W, 3] in BGR.
+    """
+    image = visualization.as_bgr(img) if isinstance(img, np.ndarray) else read_bgr(img)
+    picture = visualization.draw_detections(image, result, model.CLASSES, score_thr, palette or model.PALETTE)
+    if out_file is not None:
+        os.makedirs(os.path.dirname(os.path.abspath(out_file)), exist_ok=True)
+        if not cv2.imwrite(out_file, picture):
+            raise UserError(f'cannot write {out_file}')
+        return picture
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise UserError('showing a picture needs matplotlib: pip install matplotlib, or give out_file') from None
+    height, width = picture.shape[:2]
+    figure = plt.figure(title, figsize=(width / 100, height / 100))
+    axes = figure.add_axes([0, 0, 1, 1])
+    axes.axis('off')
+    axes.imshow(picture[..., ::-1])
+    if wait_time > 0:
+        plt.show(block=False)
+        plt.pause(wait_time)
+    else:
+        plt.show()
+    return picture
+
+
+def detections_of(result: Any, class_names: Sequence[str], score_thr: float = 0.) -> List[Dict[str, Any]]:
+    """A result as plain records that json can hold, best first.
+
+    Each has `category_id` (place of the class, from 1), `category_name`, `score`, `bbox` [x, y, width, height] in pixels and,
+    with masks, `segmentation` (a COCO run length) and `area`.
+    """
+    from pycocotools import mask as coco_mask
+
+    boxes, masks = visualization.split_result(result)
+    records = []
+    for label, name in enumerate(class_names):
+        for i, (x0, y0, x1, y1, score) in enumerate(np.asarray(boxes[label], np.float64)):
+            if score < score_thr:
+                continue
+            record = dict(category_id=label + 1, category_name=name, score=round(float(score), 5),
+                          bbox=[round(float(value), 2) for value in (x0, y0, x1 - x0, y1 - y0)])
+            if masks is not None:
+                run_length = masks[label][i]
+                if not isinstance(run_length, dict):
+                    run_length = coco_mask.encode(np.asfortranarray(run_length, np.uint8))
+                record['area'] = int(coco_mask.area(run_length))
+                counts = run_length['counts']
+                record['segmentation'] = dict(
+                    size=[int(length) for length in run_length['size']],
+                    counts=counts.decode('ascii') if isinstance(counts, bytes) else counts)
+            else:
+                record['area'] = round(float((x1 - x0) * (y1 - y0)), 2)
+            records.append(record)
+    return sorted(records, key=lambda record: -record['score'])

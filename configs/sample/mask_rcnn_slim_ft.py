@@ -54,15 +54,24 @@ test_pipeline = [
             dict(type='Collect', keys=['img']),
         ])
 ]
+data_root = 'data/cityscapes_sample/'
 data = dict(
     samples_per_gpu=4,
     workers_per_gpu=1,
-    train=dict(times=1, dataset=dict(pipeline=train_pipeline)),
-    val=dict(pipeline=test_pipeline),
+    train=dict(
+        times=1,
+        dataset=dict(
+            ann_file=data_root + 'annotations/instancesonly_filtered_gtFine_train.json',
+            img_prefix=data_root + 'leftImg8bit/train/',
+            pipeline=train_pipeline)),
+    val=dict(
+        ann_file=data_root + 'annotations/instancesonly_filtered_gtFine_val.json',
+        img_prefix=data_root + 'leftImg8bit/val/',
+        pipeline=test_pipeline),
     test=dict(
-        pipeline=test_pipeline,
-        ann_file='data/cityscapes/annotations/instancesonly_filtered_gtFine_val.json',
-        img_prefix='data/cityscapes/leftImg8bit/val/'))
+        ann_file=data_root + 'annotations/instancesonly_filtered_gtFine_val.json',
+        img_prefix=data_root + 'leftImg8bit/val/',
+        pipeline=test_pipeline))
 
 # 3. AdamW gets further than SGD in a few hundred steps; its arguments are others, so the base's are dropped.
 optimizer = dict(_delete_=True, type='AdamW', lr=0.001, weight_decay=0.05)

@@ -1,6 +1,6 @@
 """Draw street scenes in the folder layout of Cityscapes, so that the main job can be shown where Cityscapes is not.
 
-    python tools/sample/street_scenes.py data/cityscapes --train 240 --val 60 --seed 0
+    python tools/sample/street_scenes.py data/cityscapes_sample --train 240 --val 80 --seed 0
 
 writes leftImg8bit/{train,val}/<city>/*_leftImg8bit.png and gtFine/{train,val}/<city>/*_gtFine_{instanceIds,labelIds}.png and
 *_gtFine_polygons.json as the originals are laid out: 16-bit instance ids of label id * 1000 + a number, groups of things that cannot be told
@@ -510,7 +510,7 @@ def main():
     parser = argparse.ArgumentParser(description='Draw street scenes in the layout of Cityscapes')
     parser.add_argument('out', help='folder for leftImg8bit and gtFine')
     parser.add_argument('--train', type=int, default=240, help='number of training images')
-    parser.add_argument('--val', type=int, default=60, help='number of validation images')
+    parser.add_argument('--val', type=int, default=80, help='number of validation images')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--workers', type=int, default=2)
     args = parser.parse_args()

@@ -1,0 +1,71 @@
+"""Draw predictions beside the truth.
+
+    python tools/sample/draw_results.py CONFIG results.pkl --out DIR [--number 12]
+
+CONFIG tells the data set (data.test), results.pkl is what tools/test.py --out wrote for it.
+"""
+import argparse
+import os
+import pickle
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+import cv2  # noqa: E402
+
+from mmdet_ft import visualization  # noqa: E402
+from mmdet_ft.config import import_custom_modules, load_config  # noqa: E402
+from mmdet_ft.datasets.build import build_dataset  # noqa: E402
+from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description='Draw predictions beside the truth')
+    parser.add_argument('config')
+    parser.add_argument('results', help='file of tools/test.py --out')
+    parser.add_argument('--out', required=True, help='folder for the pictures')
+    parser.add_argument('--number', type=int, default=12, help='how many images, from the first')
+    parser.add_argument('--score-thr', type=float, default=0.4)
+    return parser.parse_args()
+
+
+def draw(dataset, index, result, score_thr):
+    """The picture of one image of a data set: truth at the left, predictions at the right."""
+    info, annotation = dataset.data_infos[index], dataset.get_ann_info(index)
+    path = os.path.join(dataset.img_prefix or '', info['filename'])
+    image = cv2.imread(path)
+    if image is None:
+        raise UserError(f'cannot read {path}')
+    masks = [as_mask(polygons, *image.shape[:2]) for polygons in annotation['masks']]
+    truth = visualization.draw_ground_truth(image, annotation['bboxes'], annotation['labels'], dataset.CLASSES, masks,
+                                            annotation.get('bboxes_ignore'), dataset.PALETTE)
+    found = visualization.draw_detections(image, result, dataset.CLASSES, score_thr, dataset.PALETTE)
+    return visualization.side_by_side(truth, found, ('truth', f'prediction (score from {score_thr})'))
+
+
+def as_mask(segmentation, height, width):
+    from pycocotools import mask as coco_mask
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    return visualization.decode_mask(segmentation)
+
+
+@command
+def main():
+    args = parse_args()
+    cfg = load_config(args.config)
+    import_custom_modules(cfg)
+    dataset = build_dataset(dict(cfg.data.test, test_mode=True))
+    with open(args.results, 'rb') as file:
+        results = pickle.load(file)
+    if len(results) != len(dataset):
+        raise UserError(f'{args.results} has results of {len(results)} images and the data set {len(dataset)}')
+    os.makedirs(args.out, exist_ok=True)
+    for index in range(min(args.number, len(dataset))):
+        name = os.path.splitext(os.path.basename(dataset.data_infos[index]['filename']))[0] + '.png'
+        cv2.imwrite(os.path.join(args.out, name), draw(dataset, index, results[index], args.score_thr))
+    print(f'{min(args.number, len(dataset))} pictures in {args.out}')
+
+
+if __name__ == '__main__':
+    main()

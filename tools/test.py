@@ -5,7 +5,8 @@ import os
 import pickle
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the package beside this folder
+sys.path.insert(0, os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))  # the package beside this folder
 
 from mmdet_ft.config import DictAction, import_custom_modules, load_config  # noqa: E402
 from mmdet_ft.engine import build, dist  # noqa: E402
@@ -23,22 +24,39 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint of the model in it')
     parser.add_argument('--work-dir', help='folder for a json file with the metrics')
     parser.add_argument('--out', help='file (.pkl) for the results')
-    parser.add_argument('--fuse-conv-bn', action='store_true', help='fold norm layers into convolutions: a little faster')
+    parser.add_argument(
+        '--fuse-conv-bn',
+        action='store_true',
+        help='fold norm layers into convolutions: a little faster')
     gpus = parser.add_mutually_exclusive_group()
-    gpus.add_argument('--gpu-ids', type=int, nargs='+', help='older spelling of --gpu-id: the first counts')
+    gpus.add_argument(
+        '--gpu-ids', type=int, nargs='+', help='older spelling of --gpu-id: the first counts')
     gpus.add_argument('--gpu-id', type=int, default=0, help='GPU of a run of one process')
-    parser.add_argument('--format-only', action='store_true', help='write the results as a test server wants them')
-    parser.add_argument('--eval', nargs='+', help='metrics of the data set: bbox segm proposal (COCO), mAP (VOC)')
+    parser.add_argument(
+        '--format-only', action='store_true', help='write the results as a test server wants them')
+    parser.add_argument(
+        '--eval', nargs='+', help='metrics of the data set: bbox segm proposal (COCO), mAP (VOC)')
     parser.add_argument('--show', action='store_true', help='show the results in a window')
     parser.add_argument('--show-dir', help='folder for painted images')
-    parser.add_argument('--show-score-thr', type=float, default=0.3, help='paint from this score on')
-    parser.add_argument('--gpu-collect', action='store_true', help='collect results of several processes over the network')
+    parser.add_argument(
+        '--show-score-thr', type=float, default=0.3, help='paint from this score on')
+    parser.add_argument(
+        '--gpu-collect',
+        action='store_true',
+        help='collect results of several processes over the network')
     parser.add_argument('--tmpdir', help='shared folder for collecting them otherwise')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE to put over the config')
-    parser.add_argument('--options', nargs='+', action=DictAction, help='older spelling of --eval-options')
-    parser.add_argument('--eval-options', nargs='+', action=DictAction, help='KEY=VALUE for evaluation or formatting')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE to put over the config')
+    parser.add_argument(
+        '--options', nargs='+', action=DictAction, help='older spelling of --eval-options')
+    parser.add_argument(
+        '--eval-options',
+        nargs='+',
+        action=DictAction,
+        help='KEY=VALUE for evaluation or formatting')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by older launchers')
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by older launchers')
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.options:
@@ -47,7 +65,9 @@ def parse_args() -> argparse.Namespace:
         print('--options is now --eval-options', file=sys.stderr)
         args.eval_options = args.options
     if not (args.out or args.eval or args.format_only or args.show or args.show_dir):
-        parser.error('nothing to do with the results: give --out, --eval, --format-only, --show or --show-dir')
+        parser.error(
+            'nothing to do with the results: give --out, --eval, --format-only, --show or --show-dir'
+        )
     if args.eval and args.format_only:
         parser.error('--eval and --format-only exclude each other')
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
@@ -88,13 +108,15 @@ def main() -> None:
         model = fuse_conv_bn(model)
     model = model.to(device).eval()
 
-    watch = painter(args, model.CLASSES, getattr(dataset, 'PALETTE', None)) if args.show or args.show_dir else None
+    watch = painter(args, model.CLASSES, getattr(dataset, 'PALETTE',
+                                                 None)) if args.show or args.show_dir else None
     precision = build_precision(cfg.get('fp16'), device) if device.type == 'cuda' else None
     if world_size == 1:
         results = single_gpu_test(model, loader, precision=precision, watch=watch)
     else:
         gpu_collect = args.gpu_collect or (cfg.get('evaluation') or {}).get('gpu_collect', False)
-        results = multi_gpu_test(model, loader, args.tmpdir, gpu_collect, precision=precision, watch=watch)
+        results = multi_gpu_test(
+            model, loader, args.tmpdir, gpu_collect, precision=precision, watch=watch)
 
     if rank == 0:
         use_results(args, cfg, dataset, results, evaluation, logger)
@@ -115,7 +137,9 @@ def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, log
         print(dict(metrics))
         if args.work_dir:
             os.makedirs(args.work_dir, exist_ok=True)
-            with open(os.path.join(args.work_dir, f'eval_{time_string()}.json'), 'w', encoding='utf-8') as file:
+            with open(
+                    os.path.join(args.work_dir, f'eval_{time_string()}.json'), 'w',
+                    encoding='utf-8') as file:
                 json.dump(dict(config=args.config, metric=dict(metrics)), file, default=float)
 
 

@@ -3,7 +3,8 @@ import argparse
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the package beside this folder
+sys.path.insert(0, os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))  # the package beside this folder
 
 from mmdet_ft.config import Config, DictAction, load_config  # noqa: E402
 from mmdet_ft.engine.build import train  # noqa: E402
@@ -14,27 +15,40 @@ from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints; work_dirs/<config name> by default')
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints; work_dirs/<config name> by default')
     parser.add_argument('--resume-from', help='checkpoint of a run to go on with')
-    parser.add_argument('--auto-resume', action='store_true', help='go on with the newest checkpoint of the work_dir')
-    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    parser.add_argument(
+        '--auto-resume',
+        action='store_true',
+        help='go on with the newest checkpoint of the work_dir')
+    parser.add_argument(
+        '--no-validate', action='store_true', help='do not evaluate during training')
     gpus = parser.add_mutually_exclusive_group()
     gpus.add_argument('--gpus', type=int, help='older spelling: a run of one process uses one GPU')
-    gpus.add_argument('--gpu-ids', type=int, nargs='+', help='older spelling of --gpu-id: the first counts')
+    gpus.add_argument(
+        '--gpu-ids', type=int, nargs='+', help='older spelling of --gpu-id: the first counts')
     gpus.add_argument('--gpu-id', type=int, default=0, help='GPU of a run of one process')
     parser.add_argument('--seed', type=int, help='random seed; drawn and logged if not given')
     parser.add_argument('--diff-seed', action='store_true', help='another seed for each process')
-    parser.add_argument('--deterministic', action='store_true', help='reproducible forms of operations, where there are')
-    parser.add_argument('--options', nargs='+', action=DictAction, help='older spelling of --cfg-options')
+    parser.add_argument(
+        '--deterministic',
+        action='store_true',
+        help='reproducible forms of operations, where there are')
+    parser.add_argument(
+        '--options', nargs='+', action=DictAction, help='older spelling of --cfg-options')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='KEY=VALUE to put over the config: optimizer.lr=0.01 data.train.pipeline.2.flip_ratio=0. key="[a,b]" '
+        help=
+        'KEY=VALUE to put over the config: optimizer.lr=0.01 data.train.pipeline.2.flip_ratio=0. key="[a,b]" '
         'key="[(a,b),(c,d)]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by older launchers')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by older launchers')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.options:
@@ -44,8 +58,9 @@ def parse_args() -> argparse.Namespace:
         args.cfg_options = args.options
     if args.gpus is not None or args.gpu_ids is not None:
         args.gpu_id = args.gpu_ids[0] if args.gpu_ids else 0
-        print(f'--gpus and --gpu-ids are now --gpu-id: GPU {args.gpu_id} is used; for several, tools/dist_train.sh',
-              file=sys.stderr)
+        print(
+            f'--gpus and --gpu-ids are now --gpu-id: GPU {args.gpu_id} is used; for several, tools/dist_train.sh',
+            file=sys.stderr)
     return args
 
 

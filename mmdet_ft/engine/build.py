@@ -39,14 +39,18 @@ def train(cfg: Config,
     """Train what a config describes, and leave V2's files in `cfg.work_dir`.
 
     Args:
-        cfg: with `work_dir` set. `load_from`, `resume_from` and `auto_resume` say what it begins from.
+        cfg: with `work_dir` set. `load_from`, `resume_from` and `auto_resume` say what it begins
+            from.
         validate: evaluate as `cfg.evaluation` says.
-        seed: drawn at random, and logged, if None. Two runs with one seed see the same samples and draw the same numbers.
-        diff_seed: other draws on each rank outside samples and steps too; those follow from their place anyway.
+        seed: drawn at random, and logged, if None. Two runs with one seed see the same samples and
+            draw the same numbers.
+        diff_seed: other draws on each rank outside samples and steps too; those follow from their
+            place anyway.
         deterministic: ask every operation for its reproducible form.
         gpu_id: in a run of one process.
 
-    Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a user can mend.
+    Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a
+    user can mend.
     """
     import_custom_modules(cfg)
     cfg, notes = modernise(cfg)
@@ -63,13 +67,16 @@ def train(cfg: Config,
 
     workflow = [tuple(entry) for entry in cfg.get('workflow') or [('train', 1)]]
     datasets = build_workflow_datasets(cfg, workflow)
-    loaders = [build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets]
+    loaders = [
+        build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets
+    ]
     main_dataset = datasets[[mode for mode, _ in workflow].index('train')]
 
     model = build_model(cfg, main_dataset)
     begin_weights(model, cfg, logger)
     model = wrap(model.to(device), cfg)
-    logger.info('Model: %s, %s', type(getattr(model, 'module', model)).__name__, trained_part(model))
+    logger.info('Model: %s, %s',
+                type(getattr(model, 'module', model)).__name__, trained_part(model))
 
     scale_learning_rate(cfg, len(dist.gather_objects(0)), logger)
     precision = build_precision(cfg.get('fp16'), device)
@@ -98,7 +105,7 @@ def train(cfg: Config,
     return runner
 
 
-# ------------------------------------------------------------------------------------------- before the models
+# -------------------------------------------------------------------------------- before the models
 
 
 def set_up_processes(cfg: Config) -> None:
@@ -112,12 +119,14 @@ def set_up_processes(cfg: Config) -> None:
 
 
 def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
-    """Make the work_dir with the config as it runs; returns the logger, the run's time and V2's `meta`."""
+    """Make the work_dir with the config as it runs; returns the logger, the run's time and V2's
+    `meta`."""
     rank, world_size = dist.get_dist_info()
     name = os.path.basename(cfg.filename or 'config.py')
     timestamp = dist.broadcast_object(time_string())
     os.makedirs(cfg.work_dir, exist_ok=True)
-    logger = get_root_logger(os.path.join(cfg.work_dir, f'{timestamp}.log'), cfg.get('log_level', 'INFO'))
+    logger = get_root_logger(
+        os.path.join(cfg.work_dir, f'{timestamp}.log'), cfg.get('log_level', 'INFO'))
     if rank == 0:
         cfg.dump(os.path.join(cfg.work_dir, name))
     env_info = '\n'.join(f'{key}: {value}' for key, value in collect_env().items())
@@ -125,7 +134,8 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
     logger.info('Environment info:\n%s', env_info)
     logger.info('Distributed training: %s (%d processes)', world_size > 1, world_size)
     logger.info('Config:\n%s', text)
-    return logger, timestamp, dict(env_info=env_info, config=text, exp_name=name, mmdet_version=f'mmdet_ft {__version__}')
+    return logger, timestamp, dict(
+        env_info=env_info, config=text, exp_name=name, mmdet_version=f'mmdet_ft {__version__}')
 
 
 def choose_device(gpu_id: int = 0) -> torch.device:
@@ -145,14 +155,16 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True, warn_only=True)  # names what has no reproducible form
+        torch.use_deterministic_algorithms(
+            True, warn_only=True)  # names what has no reproducible form
 
 
-# -------------------------------------------------------------------------------------------------------- data
+# --------------------------------------------------------------------------------------------- data
 
 
 def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) -> List[Any]:
-    """A data set for each entry of the workflow; 'val' is the validation set in the training pipeline."""
+    """A data set for each entry of the workflow; 'val' is the validation set in the training
+    pipeline."""
     _check_workflow(workflow)
     datasets = []
     for mode, _ in workflow:
@@ -170,7 +182,9 @@ def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) ->
 def _check_workflow(workflow: Sequence[Tuple[str, int]]) -> None:
     modes = [mode for mode, _ in workflow]
     if 'train' not in modes or set(modes) - {'train', 'val'}:
-        raise UserError(f"workflow must be like [('train', 1)] or [('train', 1), ('val', 1)], not {list(workflow)!r}")
+        raise UserError(
+            f"workflow must be like [('train', 1)] or [('train', 1), ('val', 1)], not {list(workflow)!r}"
+        )
 
 
 def _pipeline_of(split: Any) -> Any:
@@ -181,7 +195,8 @@ def _pipeline_of(split: Any) -> Any:
 
 
 def train_loader_settings(cfg: Config, seed: int) -> Dict[str, Any]:
-    """Arguments of build_dataloader for training: `data.samples_per_gpu` and such, over which `data.train_dataloader`."""
+    """Arguments of build_dataloader for training: `data.samples_per_gpu` and such, over which
+    `data.train_dataloader`."""
     settings = dict(
         samples_per_gpu=2,
         workers_per_gpu=2,
@@ -192,14 +207,16 @@ def train_loader_settings(cfg: Config, seed: int) -> Dict[str, Any]:
     for key in ('samples_per_gpu', 'workers_per_gpu', 'persistent_workers'):
         if key in cfg.data:
             if key != 'workers_per_gpu' and key in cfg.data.get('train_dataloader', {}):
-                raise UserError(f'data.{key} and data.train_dataloader.{key} are both set; keep the latter')
+                raise UserError(
+                    f'data.{key} and data.train_dataloader.{key} are both set; keep the latter')
             settings[key] = cfg.data[key]
     settings.update(cfg.data.get('train_dataloader', {}))
     return settings
 
 
 def test_loader_settings(cfg: Config, split: str) -> Dict[str, Any]:
-    """Arguments of build_dataloader for 'val' or 'test': one sample at a time unless `data.<split>` says otherwise."""
+    """Arguments of build_dataloader for 'val' or 'test': one sample at a time unless `data.<split>`
+    says otherwise."""
     settings = dict(samples_per_gpu=1, workers_per_gpu=2, dist=dist.is_distributed(), shuffle=False)
     if 'workers_per_gpu' in cfg.data:
         settings['workers_per_gpu'] = cfg.data.workers_per_gpu
@@ -218,14 +235,15 @@ def build_test_loader(cfg: Config, split: str) -> Any:
     return build_dataloader(build_dataset(data), **test_loader_settings(cfg, split))
 
 
-# ----------------------------------------------------------------------------------------------------- weights
+# ------------------------------------------------------------------------------------------ weights
 
 
 def build_model(cfg: Config, dataset: Any) -> nn.Module:
     """The model with random weights; it knows the classes of the data set."""
     settings = copy.deepcopy(cfg.model)
     if cancel_pretrained(settings):
-        get_root_logger().info('model.pretrained=None: backbone.init_cfg is not used, nothing is downloaded for it')
+        get_root_logger().info(
+            'model.pretrained=None: backbone.init_cfg is not used, nothing is downloaded for it')
     model = MODELS.build(settings)
     model.CLASSES = getattr(dataset, 'CLASSES', None)
     model.PALETTE = getattr(dataset, 'PALETTE', None)
@@ -235,11 +253,12 @@ def build_model(cfg: Config, dataset: Any) -> nn.Module:
 def cancel_pretrained(model: Dict[str, Any]) -> bool:
     """Take `Pretrained` out of the backbone's init_cfg if the config says `pretrained=None`.
 
-    V2's tutorials write that to begin without ImageNet weights; the bases since 2.11 name them in init_cfg, which V2
-    then downloads all the same.
+    V2's tutorials write that to begin without ImageNet weights; the bases since 2.11 name them in
+    init_cfg, which V2 then downloads all the same.
     """
     backbone = model.get('backbone')
-    if 'pretrained' not in model or model['pretrained'] is not None or not isinstance(backbone, dict):
+    if 'pretrained' not in model or model['pretrained'] is not None or not isinstance(
+            backbone, dict):
         return False
     if (backbone.get('init_cfg') or {}).get('type') != 'Pretrained':
         return False
@@ -248,13 +267,16 @@ def cancel_pretrained(model: Dict[str, Any]) -> bool:
 
 
 def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
-    """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded first."""
+    """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded
+    first."""
     source, strict = resume_source(cfg), True
     if source is None and cfg.get('load_from'):
         source, strict = checkpoints.parse_load_from(cfg.load_from)
     checkpoint = None if source is None else dist.first_on_main(lambda: checkpoints.read(source))
     if checkpoints.covers(checkpoint, model) and drop_pretrained(model.backbone):
-        logger.info('%s has the whole backbone: backbone.init_cfg is not used, nothing is downloaded for it', source)
+        logger.info(
+            '%s has the whole backbone: backbone.init_cfg is not used, nothing is downloaded for it',
+            source)
     dist.first_on_main(lambda: _initialise(model))
     if checkpoint is not None and resume_source(cfg) is None:
         logger.info(str(checkpoints.fit(model, checkpoint, strict)))
@@ -292,18 +314,20 @@ def wrap(model: nn.Module, cfg: Config) -> nn.Module:
     if not dist.is_distributed():
         return model
     data_parallel = nn.parallel.DistributedDataParallel
-    new_name = 'forward_sync_buffers' in inspect.signature(data_parallel).parameters  # torch 2.13; the old one warns
+    new_name = 'forward_sync_buffers' in inspect.signature(
+        data_parallel).parameters  # torch 2.13; the old one warns
     return data_parallel(
         model,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
         **{'forward_sync_buffers' if new_name else 'broadcast_buffers': False})
 
 
-# ---------------------------------------------------------------------------------------------------- settings
+# ----------------------------------------------------------------------------------------- settings
 
 
 def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
-    """`auto_scale_lr`: the rate in proportion to the images of a step (Goyal et al. 2017, sec. 2.1)."""
+    """`auto_scale_lr`: the rate in proportion to the images of a step (Goyal et al. 2017, sec.
+    2.1)."""
     settings = cfg.get('auto_scale_lr') or {}
     base = settings.get('base_batch_size')
     if not settings.get('enable') or base is None:
@@ -313,8 +337,9 @@ def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
     batch = num_processes * per_process
     before = cfg.optimizer.lr
     cfg.optimizer.lr = before * batch / base
-    logger.info('%d process(es) with %d samples make a batch of %d; optimizer.lr = %g is meant for %d: it becomes %g',
-                num_processes, per_process, batch, before, base, cfg.optimizer.lr)
+    logger.info(
+        '%d process(es) with %d samples make a batch of %d; optimizer.lr = %g is meant for %d: it becomes %g',
+        num_processes, per_process, batch, before, base, cfg.optimizer.lr)
 
 
 # V2's hook types as `optimizer_config.type`: what they did is done by the loop.
@@ -327,21 +352,26 @@ def read_update(optimizer_config: Optional[Dict[str, Any]]) -> Update:
     settings = dict(optimizer_config or {})
     kind = settings.pop('type', 'OptimizerHook')
     if kind not in OPTIMIZER_HOOKS:
-        raise UserError(f'unknown optimizer_config.type {kind!r}; there are {", ".join(OPTIMIZER_HOOKS)}, and none is needed')
+        raise UserError(
+            f'unknown optimizer_config.type {kind!r}; there are {", ".join(OPTIMIZER_HOOKS)}, and none is needed'
+        )
     settings.pop('detect_anomalous_params', None)
     unknown = sorted(set(settings) - set(Update._fields))
     if unknown:
-        raise UserError(f'optimizer_config has no {", ".join(unknown)}; it knows {", ".join(Update._fields)}')
+        raise UserError(
+            f'optimizer_config has no {", ".join(unknown)}; it knows {", ".join(Update._fields)}')
     update = Update(**settings)
     if update.cumulative_iters < 1:
-        raise UserError(f'optimizer_config.cumulative_iters must be at least 1, not {update.cumulative_iters}')
+        raise UserError(
+            f'optimizer_config.cumulative_iters must be at least 1, not {update.cumulative_iters}')
     return update
 
 
 def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, Any]]:
     """All hooks of a run with their priorities, in the order in which they act."""
     hooks: List[Tuple[Hook, Any]] = []
-    # The user's first: among hooks of one priority, who comes first acts first, and a checkpoint should hold what they did.
+    # The user's first: among hooks of one priority, who comes first acts first, and a checkpoint
+    # should hold what they did.
     for entry in cfg.get('custom_hooks') or ():
         arguments = dict(entry)
         priority = arguments.pop('priority', 'NORMAL')
@@ -366,7 +396,10 @@ def evaluation_hook(cfg: Config, by_epoch: bool) -> Hook:
     loader = build_test_loader(cfg, 'val')
     hook_class = DistEvalHook if dist.is_distributed() else EvalHook
     own, options = split_evaluation(cfg.get('evaluation') or {})
-    own = {key: value for key, value in own.items() if key in inspect.signature(hook_class).parameters}
+    own = {
+        key: value
+        for key, value in own.items() if key in inspect.signature(hook_class).parameters
+    }
     check_evaluation_options(loader.dataset, options)
     return hook_class(loader, eval_options=options, **{'by_epoch': by_epoch, **own})
 
@@ -374,8 +407,13 @@ def evaluation_hook(cfg: Config, by_epoch: bool) -> Hook:
 def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """(what says when to evaluate and what to keep, what says how)."""
     own = set(inspect.signature(DistEvalHook).parameters) - {'dataloader', 'eval_options'}
-    return ({key: value for key, value in evaluation.items() if key in own},
-            {key: value for key, value in evaluation.items() if key not in own})
+    return ({
+        key: value
+        for key, value in evaluation.items() if key in own
+    }, {
+        key: value
+        for key, value in evaluation.items() if key not in own
+    })
 
 
 def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
@@ -384,4 +422,6 @@ def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
     unknown = sorted(set(options) - set(parameters))
     if unknown and not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
         known = [name for name in parameters if name not in ('results', 'logger')]
-        raise UserError(f'evaluation has no {", ".join(unknown)}; {dataset_name(dataset)}.evaluate knows {", ".join(known)}')
+        raise UserError(
+            f'evaluation has no {", ".join(unknown)}; {dataset_name(dataset)}.evaluate knows {", ".join(known)}'
+        )

@@ -22,21 +22,23 @@ StateDict = Dict[str, Tensor]
 
 
 class Checkpoint(NamedTuple):
-    """A file's content: `state_dict` with bare names, V2's `meta`, and the whole for what else is in it."""
+    """A file's content: `state_dict` with bare names, V2's `meta`, and the whole for what else is
+    in it."""
     source: str
     state_dict: StateDict
     meta: Dict[str, Any]
     content: Dict[str, Any]
 
 
-# ---------------------------------------------------------------------------------------------------- where from
+# --------------------------------------------------------------------------------------- where from
 
 
 def resolve(source: str) -> str:
     """A local path for a path, `http(s)://` URL, `torchvision://NAME` or `open-mmlab://NAME`.
 
-    A download goes to `$TORCH_HOME/hub/checkpoints`, appears there only when complete, and must agree with the
-    sha256 prefix in its name (`-d4b0c5d6.pth`) if there is one. Raises CheckpointError.
+    A download goes to `$TORCH_HOME/hub/checkpoints`, appears there only when complete, and must
+    agree with the sha256 prefix in its name (`-d4b0c5d6.pth`) if there is one. Raises
+    CheckpointError.
     """
     source = os.path.expanduser(str(source))
     if source.startswith('torchvision://'):
@@ -62,9 +64,12 @@ def _download(url: str) -> str:
     digest = re.search(r'-([0-9a-f]{8,64})\.[^.]+$', name)
     try:
         torch.hub.download_url_to_file(url, path, hash_prefix=digest and digest.group(1))
-    except (OSError, RuntimeError, ValueError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+    except (OSError, RuntimeError,
+            ValueError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise CheckpointError(f'cannot download {url}: {cause}. A copy fetched by other means is found at {path}') from None
+        raise CheckpointError(
+            f'cannot download {url}: {cause}. A copy fetched by other means is found at {path}'
+        ) from None
     return path
 
 
@@ -73,17 +78,25 @@ def _torchvision_url(name: str) -> str:
     try:
         weights = torchvision.models.get_model_weights(name)
     except ValueError:
-        raise CheckpointError(f'torchvision has no model {name!r}; torchvision.models.list_models() lists them') from None
-    members = {weight.name: weight for weight in weights}  # V1 are the weights that V2's figures were made with
-    first = next((member for key, member in members.items() if key.endswith('_V1')), next(iter(members.values())))
+        raise CheckpointError(
+            f'torchvision has no model {name!r}; torchvision.models.list_models() lists them'
+        ) from None
+    members = {
+        weight.name: weight
+        for weight in weights
+    }  # V1 are the weights that V2's figures were made with
+    first = next((member for key, member in members.items() if key.endswith('_V1')),
+                 next(iter(members.values())))
     return first.url
 
 
 def _openmmlab_url(name: str) -> str:
-    spec = find_spec('mmengine')  # its hub folder carries the table of names; nothing of it is imported
+    spec = find_spec(
+        'mmengine')  # its hub folder carries the table of names; nothing of it is imported
     if spec is None:
-        raise CheckpointError(f'open-mmlab://{name} is looked up in a table of mmengine, which is not installed; '
-                              'pip install mmengine, or write the URL')
+        raise CheckpointError(
+            f'open-mmlab://{name} is looked up in a table of mmengine, which is not installed; '
+            'pip install mmengine, or write the URL')
     folder = os.path.join(os.path.dirname(spec.origin), 'hub')
     tables = {}
     for table in ('deprecated', 'openmmlab'):
@@ -91,27 +104,33 @@ def _openmmlab_url(name: str) -> str:
             tables[table] = json.load(file)
     url = tables['openmmlab'].get(tables['deprecated'].get(name, name))
     if url is None:
-        raise CheckpointError(f'unknown name open-mmlab://{name}; known: {", ".join(sorted(tables["openmmlab"]))}')
+        raise CheckpointError(
+            f'unknown name open-mmlab://{name}; known: {", ".join(sorted(tables["openmmlab"]))}')
     return url if url.startswith('http') else f'https://download.openmmlab.com/{url}'
 
 
-# ------------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def _harmless_globals() -> List[Any]:
-    """numpy scalars, which old checkpoints keep as best scores: they hold a number and run nothing."""
+    """numpy scalars, which old checkpoints keep as best scores: they hold a number and run
+    nothing."""
     core = getattr(np, '_core', None) or np.core
-    names = [np.dtype, core.multiarray.scalar, (core.multiarray.scalar, 'numpy.core.multiarray.scalar')]
-    kinds = [getattr(np.dtypes, kind) for kind in ('Float64DType', 'Float32DType', 'Int64DType', 'Int32DType', 'BoolDType')
-             ] if hasattr(np, 'dtypes') else []
+    names = [
+        np.dtype, core.multiarray.scalar, (core.multiarray.scalar, 'numpy.core.multiarray.scalar')
+    ]
+    kinds = [
+        getattr(np.dtypes, kind)
+        for kind in ('Float64DType', 'Float32DType', 'Int64DType', 'Int32DType', 'BoolDType')
+    ] if hasattr(np, 'dtypes') else []
     return names + kinds
 
 
 def read(source: str) -> Checkpoint:
     """Read a checkpoint on the CPU, wherever it is.
 
-    Accepts {'state_dict': ...} (V2), {'model': ...} (torchvision, Detectron2) and a bare dict of tensors; a leading
-    `module.` of every name is dropped. Raises CheckpointError.
+    Accepts {'state_dict': ...} (V2), {'model': ...} (torchvision, Detectron2) and a bare dict of
+    tensors; a leading `module.` of every name is dropped. Raises CheckpointError.
     """
     path = resolve(source)
     try:
@@ -119,15 +138,21 @@ def read(source: str) -> Checkpoint:
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_why_unreadable(path, error)) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f'{path} is not a readable checkpoint (truncated, or of another kind): '
-                              f'{str(error).splitlines()[0] if str(error) else type(error).__name__}') from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
+            UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f'{path} is not a readable checkpoint (truncated, or of another kind): '
+            f'{str(error).splitlines()[0] if str(error) else type(error).__name__}') from None
     if not isinstance(content, dict):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a state_dict')
-    state_dict = next((content[key] for key in ('state_dict', 'model') if isinstance(content.get(key), dict)), content)
+    state_dict = next(
+        (content[key] for key in ('state_dict', 'model') if isinstance(content.get(key), dict)),
+        content)
     state_dict = {str(key): value for key, value in state_dict.items() if isinstance(value, Tensor)}
     if not state_dict:
-        raise CheckpointError(f'{path} holds no tensors by name; its keys are {", ".join(map(str, list(content)[:8]))}')
+        raise CheckpointError(
+            f'{path} holds no tensors by name; its keys are {", ".join(map(str, list(content)[:8]))}'
+        )
     if all(key.startswith('module.') for key in state_dict):
         state_dict = {key[len('module.'):]: value for key, value in state_dict.items()}
     meta = content.get('meta')
@@ -143,12 +168,13 @@ def _why_unreadable(path: str, error: Exception) -> str:
     named = re.search(r'GLOBAL ([\w.]+)', str(error)) or re.search(r'`([\w.]+)`', str(error))
     if named is None:
         return f'{path} is not a readable checkpoint: {str(error).splitlines()[0]}'
-    return (f'{path} asks to run {named.group(1)}, which reading weights safely does not do. If you trust the file, rewrite '
-            f'it once: python -c "import torch; c = torch.load({path!r}, map_location=\'cpu\', weights_only=False); '
-            f"torch.save(dict(state_dict=c.get('state_dict', c)), 'weights.pth')\"")
+    return (
+        f'{path} asks to run {named.group(1)}, which reading weights safely does not do. If you trust the file, rewrite '
+        f'it once: python -c "import torch; c = torch.load({path!r}, map_location=\'cpu\', weights_only=False); '
+        f"torch.save(dict(state_dict=c.get('state_dict', c)), 'weights.pth')\"")
 
 
-# ------------------------------------------------------------------------------------------- fitting to a model
+# ------------------------------------------------------------------------------- fitting to a model
 
 
 class Report(NamedTuple):
@@ -156,8 +182,10 @@ class Report(NamedTuple):
     source: str
     total: int
     loaded: List[str]
-    reinitialised: List[Tuple[str, Tuple[int, ...], Tuple[int, ...]]]  # name, shape in the file, shape in the model
-    mismatched: List[Tuple[str, Tuple[int, ...], Tuple[int, ...]]]  # dropped though not in a prediction layer
+    reinitialised: List[Tuple[str, Tuple[int, ...],
+                              Tuple[int, ...]]]  # name, shape in the file, shape in the model
+    mismatched: List[Tuple[str, Tuple[int, ...],
+                           Tuple[int, ...]]]  # dropped though not in a prediction layer
     missing: List[str]
     unexpected: List[str]
     classes: Tuple[Optional[int], Optional[int]]  # of the file, of the model
@@ -171,9 +199,11 @@ class Report(NamedTuple):
                 reason = f'classes changed {old} -> {new}'
             else:
                 reason = 'the shapes of the prediction layers differ'
-            lines.append(f're-initialised because {reason}: ' + '; '.join(map(_shapes, self.reinitialised)))
+            lines.append(f're-initialised because {reason}: ' +
+                         '; '.join(map(_shapes, self.reinitialised)))
         if self.mismatched:
-            lines.append('dropped because the shape differs: ' + '; '.join(map(_shapes, self.mismatched)))
+            lines.append('dropped because the shape differs: ' +
+                         '; '.join(map(_shapes, self.mismatched)))
         lines.append('missing in the file, left as initialised: ' + _some(self.missing))
         lines.append('unexpected in the file, ignored: ' + _some(self.unexpected))
         return '\n  '.join(lines)
@@ -198,9 +228,10 @@ def _counts(name: str) -> bool:
 def fit(model: nn.Module, checkpoint: Checkpoint, strict: bool = True) -> Report:
     """Load what fits, and say what did not.
 
-    A weight of another shape is left at its fresh initialisation if it belongs to one of `model.prediction_layers()`:
-    classes and anchors are legitimate edits. Elsewhere it is an error, as is a file that fills less than half of the
-    model or nothing but its backbone; `strict=False` loads what there is of such a file.
+    A weight of another shape is left at its fresh initialisation if it belongs to one of
+    `model.prediction_layers()`: classes and anchors are legitimate edits. Elsewhere it is an error,
+    as is a file that fills less than half of the model or nothing but its backbone; `strict=False`
+    loads what there is of such a file.
 
     Raises CheckpointError with the way out.
     """
@@ -223,7 +254,8 @@ def fit(model: nn.Module, checkpoint: Checkpoint, strict: bool = True) -> Report
         mismatched=mismatched,
         missing=[name for name in own if name not in given and _counts(name)],
         unexpected=[name for name in given if name not in own and _counts(name)],
-        classes=(_num_classes(checkpoint.meta.get('CLASSES')), _num_classes(getattr(model, 'CLASSES', None))))
+        classes=(_num_classes(checkpoint.meta.get('CLASSES')),
+                 _num_classes(getattr(model, 'CLASSES', None))))
     if strict:
         _refuse_misfits(model, report, given)
     model.load_state_dict(fitting, strict=False)
@@ -238,13 +270,16 @@ def _refuse_misfits(model: nn.Module, report: Report, given: StateDict) -> None:
     allow = f"To load what fits all the same, write load_from=dict(checkpoint={report.source!r}, strict=False)"
     backbone_only = _init_cfg_line(model, report, given)
     if backbone_only is not None:
-        raise CheckpointError(f'{report.source} holds a backbone, and load_from is for a whole model. Write\n'
-                              f'    {backbone_only}\n  instead of load_from. {allow}.')
+        raise CheckpointError(
+            f'{report.source} holds a backbone, and load_from is for a whole model. Write\n'
+            f'    {backbone_only}\n  instead of load_from. {allow}.')
     if report.mismatched:
-        raise CheckpointError(f'{report}\n  These weights belong to another model: only prediction layers '
-                              f'may differ in shape. {allow}.')
+        raise CheckpointError(
+            f'{report}\n  These weights belong to another model: only prediction layers '
+            f'may differ in shape. {allow}.')
     if 2 * len(report.loaded) < report.total:
-        raise CheckpointError(f'{report}\n  Less than half of the model was found in the file. {allow}.')
+        raise CheckpointError(
+            f'{report}\n  Less than half of the model was found in the file. {allow}.')
 
 
 def _init_cfg_line(model: nn.Module, report: Report, given: StateDict) -> Optional[str]:
@@ -256,30 +291,38 @@ def _init_cfg_line(model: nn.Module, report: Report, given: StateDict) -> Option
     beyond = [name for name in report.loaded if not name.startswith('backbone.')]
     for prefix in ('', 'backbone.'):
         found = sum(prefix + name in given for name in names)
-        if 2 * found >= len(names) > 0 and not beyond and not report.reinitialised and len(names) < report.total:
+        if 2 * found >= len(names) > 0 and not beyond and not report.reinitialised and len(
+                names) < report.total:
             entry = f", prefix='{prefix}'" if prefix else ''
-            return (f"model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={report.source!r}{entry})))")
+            return (
+                f"model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={report.source!r}{entry})))"
+            )
     return None
 
 
 def covers(checkpoint: Optional[Checkpoint], model: nn.Module, part: str = 'backbone') -> bool:
-    """Whether the file holds every weight of `model.<part>` in its shape, so that nothing else need be loaded there."""
+    """Whether the file holds every weight of `model.<part>` in its shape, so that nothing else need
+    be loaded there."""
     module = getattr(model, part, None)
     if checkpoint is None or not isinstance(module, nn.Module):
         return False
     given = checkpoint.state_dict
     names = {name: value for name, value in module.state_dict().items() if _counts(name)}
-    return bool(names) and all(f'{part}.{name}' in given and given[f'{part}.{name}'].shape == value.shape
-                               for name, value in names.items())
+    return bool(names) and all(
+        f'{part}.{name}' in given and given[f'{part}.{name}'].shape == value.shape
+        for name, value in names.items())
 
 
 def parse_load_from(load_from: Union[str, Dict[str, Any]]) -> Tuple[str, bool]:
-    """`load_from='path'` or `load_from=dict(checkpoint='path', strict=False)` -> (source, strict)."""
+    """`load_from='path'` or `load_from=dict(checkpoint='path', strict=False)` -> (source,
+    strict)."""
     if not isinstance(load_from, dict):
         return str(load_from), True
     unknown = sorted(set(load_from) - {'checkpoint', 'strict'})
     if unknown or 'checkpoint' not in load_from:
-        raise CheckpointError(f'load_from is a path, a URL or dict(checkpoint=..., strict=True); got {dict(load_from)!r}')
+        raise CheckpointError(
+            f'load_from is a path, a URL or dict(checkpoint=..., strict=True); got {dict(load_from)!r}'
+        )
     return str(load_from['checkpoint']), bool(load_from.get('strict', True))
 
 
@@ -305,7 +348,7 @@ def load_trained(model: nn.Module, source: str) -> Checkpoint:
     return checkpoint
 
 
-# ------------------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------ writing
 
 
 @contextlib.contextmanager
@@ -313,7 +356,8 @@ def atomic_file(path: str) -> Iterator[Any]:
     """A binary file that appears under `path` only when it is complete and on the disk."""
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f'.{os.path.basename(path)}.', suffix='.tmp')
+    handle, temporary = tempfile.mkstemp(
+        dir=folder, prefix=f'.{os.path.basename(path)}.', suffix='.tmp')
     try:
         with os.fdopen(handle, 'wb') as file:
             yield file
@@ -356,8 +400,14 @@ def plain(value: Any) -> Any:
 
 
 def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) -> None:
-    """Write V2's checkpoint {meta, state_dict, optimizer, ...} atomically; readable with `weights_only`."""
-    content = dict(meta=plain(meta), state_dict={name: value.detach().cpu() for name, value in state_dict.items()})
+    """Write V2's checkpoint {meta, state_dict, optimizer, ...} atomically; readable with
+    `weights_only`."""
+    content = dict(
+        meta=plain(meta),
+        state_dict={
+            name: value.detach().cpu()
+            for name, value in state_dict.items()
+        })
     content.update({key: plain(value) for key, value in others.items() if value is not None})
     with atomic_file(path) as file:
         torch.save(content, file)
@@ -377,7 +427,8 @@ def link_latest(folder: str, name: str, link: str = 'latest.pth') -> None:
 
 
 def find_latest_checkpoint(folder: str) -> Optional[str]:
-    """`latest.pth`, or the checkpoint of the highest epoch or iteration; None where there is none."""
+    """`latest.pth`, or the checkpoint of the highest epoch or iteration; None where there is
+    none."""
     latest = os.path.join(folder, 'latest.pth')
     if os.path.exists(latest):
         return latest

@@ -32,18 +32,29 @@ def barrier() -> None:
         torch_dist.barrier()
 
 
-def init_dist(launcher: str, backend: str = 'nccl', port: Optional[int] = None, **options: Any) -> None:
+def init_dist(launcher: str,
+              backend: str = 'nccl',
+              port: Optional[int] = None,
+              **options: Any) -> None:
     """Join the process group that `launcher` prepared: V2's 'pytorch' (torchrun), 'slurm' or 'mpi'.
 
-    `options` go to torch.distributed.init_process_group (`timeout`, `init_method`). Without a GPU the backend is gloo
-    whatever the config says, because NCCL has nothing to talk through.
+    `options` go to torch.distributed.init_process_group (`timeout`, `init_method`). Without a GPU
+    the backend is gloo whatever the config says, because NCCL has nothing to talk through.
     """
-    environments = {'pytorch': _torchrun_environment, 'slurm': _slurm_environment, 'mpi': _mpi_environment}
+    environments = {
+        'pytorch': _torchrun_environment,
+        'slurm': _slurm_environment,
+        'mpi': _mpi_environment
+    }
     if launcher not in environments:
-        raise UserError(f'unknown launcher {launcher!r}; there are {", ".join(environments)} (or none)')
+        raise UserError(
+            f'unknown launcher {launcher!r}; there are {", ".join(environments)} (or none)')
     environments[launcher](port)
     if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+        device = torch.device('cuda', local_rank() % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        if backend == 'nccl':  # told at once, NCCL need not guess at the first barrier
+            options.setdefault('device_id', device)
     elif backend == 'nccl':
         backend = 'gloo'
     torch_dist.init_process_group(backend=backend, **options)
@@ -58,7 +69,8 @@ def shutdown() -> None:
 def _require(names: Tuple[str, ...], launcher: str, remedy: str) -> None:
     missing = [name for name in names if name not in os.environ]
     if missing:
-        raise UserError(f'--launcher {launcher} needs {", ".join(missing)} in the environment; {remedy}')
+        raise UserError(
+            f'--launcher {launcher} needs {", ".join(missing)} in the environment; {remedy}')
 
 
 def _torchrun_environment(port: Optional[int]) -> None:
@@ -67,9 +79,11 @@ def _torchrun_environment(port: Optional[int]) -> None:
 
 
 def _slurm_environment(port: Optional[int]) -> None:
-    _require(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'slurm', 'start with tools/slurm_train.sh')
+    _require(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'slurm',
+             'start with tools/slurm_train.sh')
     rank = int(os.environ['SLURM_PROCID'])
-    first_host = subprocess.check_output(['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']], text=True)
+    first_host = subprocess.check_output(
+        ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']], text=True)
     if port is not None:
         os.environ['MASTER_PORT'] = str(port)
     os.environ.setdefault('MASTER_PORT', '29500')
@@ -81,8 +95,8 @@ def _slurm_environment(port: Optional[int]) -> None:
 
 
 def _mpi_environment(port: Optional[int]) -> None:
-    _require(('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK', 'MASTER_ADDR'), 'mpi',
-             'start with mpirun, with MASTER_ADDR set to the first host')
+    _require(('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK',
+              'MASTER_ADDR'), 'mpi', 'start with mpirun, with MASTER_ADDR set to the first host')
     os.environ.setdefault('MASTER_PORT', str(port or 29500))
     os.environ['RANK'] = os.environ['OMPI_COMM_WORLD_RANK']
     os.environ['WORLD_SIZE'] = os.environ['OMPI_COMM_WORLD_SIZE']
@@ -147,13 +161,16 @@ def broadcast_norm_buffers(model: nn.Module) -> None:
             torch_dist.broadcast(module.running_var, 0)
 
 
-def collect_results(part: List[Any], size: int, tmpdir: Optional[str] = None,
+def collect_results(part: List[Any],
+                    size: int,
+                    tmpdir: Optional[str] = None,
                     gpu_collect: bool = False) -> Optional[List[Any]]:
     """The results of all ranks in the order of the dataset, on rank 0; None elsewhere.
 
-    Rank r of w holds samples r, r + w, r + 2w, ... of a dataset of `size`; the last ones may repeat the first to make
-    the parts equal, and are dropped. Parts travel through files in `tmpdir` (shared by the machines; by default
-    .dist_test in the working directory), or with `gpu_collect` over the network.
+    Rank r of w holds samples r, r + w, r + 2w, ... of a dataset of `size`; the last ones may repeat
+    the first to make the parts equal, and are dropped. Parts travel through files in `tmpdir`
+    (shared by the machines; by default .dist_test in the working directory), or with `gpu_collect`
+    over the network.
     """
     rank, world_size = get_dist_info()
     if world_size == 1:
@@ -178,5 +195,7 @@ def collect_results(part: List[Any], size: int, tmpdir: Optional[str] = None,
             shutil.rmtree(tmpdir)
     if rank != 0:
         return None
-    ordered = [part[row] for row in range(max(map(len, parts))) for part in parts if row < len(part)]
+    ordered = [
+        part[row] for row in range(max(map(len, parts))) for part in parts if row < len(part)
+    ]
     return ordered[:size]

@@ -1,11 +1,13 @@
-"""What a user can mend: errors whose message is all that is needed, and how a command ends on one."""
+"""What a user can mend: errors whose message is all that is needed, and how a command ends on
+one."""
 import functools
 import sys
 from typing import Callable
 
 
 class UserError(RuntimeError):
-    """A mistake in a config, in data or on the command line; its message names the value and the remedy."""
+    """A mistake in a config, in data or on the command line; its message names the value and the
+    remedy."""
 
 
 class CheckpointError(UserError):
@@ -17,18 +19,21 @@ class NonFiniteError(UserError):
 
 
 def is_user_mistake(error: BaseException) -> bool:
-    """Whether the message says everything. Anything else is a bug of ours or of the user's code: its traceback stays."""
+    """Whether the message says everything. Anything else is a bug of ours or of the user's code:
+    its traceback stays."""
     from mmdet_ft import config  # here: the engine can be used without the config language
 
     mistakes = (UserError, FileNotFoundError, PermissionError, NotADirectoryError)
     if isinstance(error, mistakes + (getattr(config, 'ConfigError', UserError), )):
         return True
     # the registry's answer to a misspelt type
-    return isinstance(error, KeyError) and bool(error.args) and str(error.args[0]).startswith('unknown ')
+    return isinstance(error, KeyError) and bool(error.args) and str(
+        error.args[0]).startswith('unknown ')
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """A command whose user mistakes end in one message on stderr and exit code 1, other errors in a traceback."""
+    """A command whose user mistakes end in one message on stderr and exit code 1, other errors in a
+    traceback."""
 
     @functools.wraps(main)
     def run() -> None:

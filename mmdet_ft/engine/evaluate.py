@@ -14,9 +14,12 @@ Watcher = Callable[[Tuple[Batch, ...], List[Any]], None]
 
 
 @torch.no_grad()
-def run_over(model: nn.Module, data_loader: Any, precision: Optional[Precision] = None,
+def run_over(model: nn.Module,
+             data_loader: Any,
+             precision: Optional[Precision] = None,
              watch: Optional[Watcher] = None) -> List[Any]:
-    """V2's results of every sample that the loader yields, in its order; the model's mode is left as it was.
+    """V2's results of every sample that the loader yields, in its order; the model's mode is left
+    as it was.
 
     The results of one batch are put together on the host while the device works on the next.
     """
@@ -49,14 +52,21 @@ def run_over(model: nn.Module, data_loader: Any, precision: Optional[Precision] 
     return results
 
 
-def single_gpu_test(model: nn.Module, data_loader: Any, precision: Optional[Precision] = None,
+def single_gpu_test(model: nn.Module,
+                    data_loader: Any,
+                    precision: Optional[Precision] = None,
                     watch: Optional[Watcher] = None) -> List[Any]:
     """Results of the whole data set from this process."""
     return run_over(model, data_loader, precision, watch)
 
 
-def multi_gpu_test(model: nn.Module, data_loader: Any, tmpdir: Optional[str] = None, gpu_collect: bool = False,
-                   precision: Optional[Precision] = None, watch: Optional[Watcher] = None) -> Optional[List[Any]]:
-    """Results of the whole data set on rank 0, each rank having run its part; None on other ranks."""
+def multi_gpu_test(model: nn.Module,
+                   data_loader: Any,
+                   tmpdir: Optional[str] = None,
+                   gpu_collect: bool = False,
+                   precision: Optional[Precision] = None,
+                   watch: Optional[Watcher] = None) -> Optional[List[Any]]:
+    """Results of the whole data set on rank 0, each rank having run its part; None on other
+    ranks."""
     part = run_over(model, data_loader, precision, watch)
     return collect_results(part, len(data_loader.dataset), tmpdir, gpu_collect)

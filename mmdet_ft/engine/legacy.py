@@ -1,4 +1,5 @@
-"""The only file that knows older spellings: it rewrites them to V2.28's, with one sentence for each."""
+"""The only file that knows older spellings: it rewrites them to V2.28's, with one sentence for
+each."""
 import copy
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -23,10 +24,11 @@ def _runner(config: Config) -> Iterator[str]:
         epochs = config.total_epochs
         runner = config.get('runner') or {}
         if runner.get('max_epochs', epochs) != epochs:
-            raise ConfigError(f'total_epochs={epochs} and runner.max_epochs={runner["max_epochs"]} contradict each '
-                              'other; keep runner = dict(max_epochs=...) only')
+            raise ConfigError(
+                f'total_epochs={epochs} and runner.max_epochs={runner["max_epochs"]} contradict each '
+                'other; keep runner = dict(max_epochs=...) only')
         if 'max_iters' not in runner:
-            config.runner = {**runner, 'max_epochs': epochs}
+            config.runner = {'type': 'EpochBasedRunner', **runner, 'max_epochs': epochs}
         config.pop('total_epochs')
         yield f"total_epochs = {epochs} is now runner = dict(type='EpochBasedRunner', max_epochs={epochs})"
     if config.get('runner') is not None and 'type' not in config.runner:
@@ -48,7 +50,8 @@ def _model_settings(config: Config) -> Iterator[str]:
         if settings is None:
             continue
         if config.model.get(name) is not None:
-            raise ConfigError(f'{name} stands both at the top level and in model; keep model.{name}')
+            raise ConfigError(
+                f'{name} stands both at the top level and in model; keep model.{name}')
         config.model[name] = settings
         config.pop(name)
         yield f'{name} at the top level is now model.{name}'
@@ -62,12 +65,17 @@ def _box_targets(config: Config) -> Iterator[str]:
         if not str(head.get('type', '')).endswith('Head'):
             continue
         targets = {name: head.pop(name) for name in ('target_means', 'target_stds') if name in head}
-        head['bbox_coder'] = ConfigDict({'type': 'DeltaXYWHBBoxCoder', **(head.get('bbox_coder') or {}), **targets})
-        yield f'{path}.{" and ".join(targets)} is now {path}.bbox_coder = {dict(head["bbox_coder"])!r}'
+        head['bbox_coder'] = ConfigDict({
+            'type': 'DeltaXYWHBBoxCoder',
+            **(head.get('bbox_coder') or {}),
+            **targets
+        })
+        yield f'{", ".join(targets)} in {path} now belong to its bbox_coder = {dict(head["bbox_coder"])!r}'
 
 
 def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Every dict below, with its dotted path; children first, so that a caller may change what it is given."""
+    """Every dict below, with its dotted path; children first, so that a caller may change what it
+    is given."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _dicts(item, f'{path}.{index}')

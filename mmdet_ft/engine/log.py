@@ -17,7 +17,8 @@ NAME = 'mmdet_ft'
 
 
 class _TerminalHandler(logging.StreamHandler):
-    """Writes to whatever sys.stderr is now: a live progress bar replaces it to keep itself below the lines."""
+    """Writes to whatever sys.stderr is now: a live progress bar replaces it to keep itself below
+    the lines."""
 
     def __init__(self):
         logging.Handler.__init__(self)
@@ -28,7 +29,8 @@ class _TerminalHandler(logging.StreamHandler):
 
 
 def get_root_logger(log_file: Optional[str] = None, log_level: str = 'INFO') -> logging.Logger:
-    """The engine's logger. Rank 0 writes to the terminal and to `log_file`; other ranks speak of errors only."""
+    """The engine's logger. Rank 0 writes to the terminal and to `log_file`; other ranks speak of
+    errors only."""
     logger = logging.getLogger(NAME)
     rank, _ = get_dist_info()
     level = logging.getLevelName(log_level) if rank == 0 else logging.ERROR
@@ -36,8 +38,11 @@ def get_root_logger(log_file: Optional[str] = None, log_level: str = 'INFO') -> 
     if not any(isinstance(handler, _TerminalHandler) for handler in logger.handlers):
         logger.addHandler(_TerminalHandler())
     if log_file is not None and rank == 0:
-        for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
-            logger.removeHandler(handler)  # a second run in the same process (a notebook) has its own file
+        for handler in [
+                handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)
+        ]:
+            logger.removeHandler(
+                handler)  # a second run in the same process (a notebook) has its own file
             handler.close()
         logger.addHandler(logging.FileHandler(log_file))
     for handler in logger.handlers:
@@ -59,7 +64,8 @@ def on_terminal() -> bool:
 def git_hash() -> Optional[str]:
     """First 7 digits of the commit of this source tree, if it is one."""
     try:
-        return subprocess.check_output(['git', 'rev-parse', '--short=7', 'HEAD'], text=True,
+        return subprocess.check_output(['git', 'rev-parse', '--short=7', 'HEAD'],
+                                       text=True,
                                        cwd=os.path.dirname(os.path.abspath(__file__)),
                                        stderr=subprocess.DEVNULL).strip()
     except (OSError, subprocess.CalledProcessError):
@@ -82,7 +88,8 @@ def collect_env() -> Dict[str, str]:
         info['cuDNN'] = str(torch.backends.cudnn.version())
     info['CPU'] = f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores'
     info['PyTorch'] = torch.__version__
-    for title, module in (('TorchVision', 'torchvision'), ('OpenCV', 'cv2'), ('MMCV', 'mmcv'), ('NumPy', 'numpy')):
+    for title, module in (('TorchVision', 'torchvision'), ('OpenCV', 'cv2'), ('MMCV', 'mmcv'),
+                          ('NumPy', 'numpy')):
         info[title] = _version(module)
     commit = git_hash()
     info['mmdet_ft'] = __version__ + (f'+{commit}' if commit else '')

@@ -20,15 +20,17 @@ class _Entry(NamedTuple):
 class LogBuffer:
     """V2's buffer between the loop, the hooks and the loggers.
 
-    `update` takes numbers and scalar tensors of one iteration; `average` turns the last iterations into `output`, the
-    only place that reads the device. A hook may also write to `output` directly and set `ready`.
+    `update` takes numbers and scalar tensors of one iteration; `average` turns the last iterations
+    into `output`, the only place that reads the device. A hook may also write to `output` directly
+    and set `ready`.
     """
 
     def __init__(self, keep: int = 1000):
         self.keep = keep
         self.output: Dict[str, Any] = OrderedDict()
         self.ready = False
-        # Keys that came together stay together: one small tensor an iteration instead of one a value.
+        # Keys that came together stay together: one small tensor an iteration instead of one a
+        # value.
         self._history: Dict[Tuple[str, ...], Deque[_Entry]] = {}
 
     def clear(self) -> None:
@@ -44,7 +46,8 @@ class LogBuffer:
         tensors = {key: value for key, value in values.items() if isinstance(value, Tensor)}
         numbers = {key: float(value) for key, value in values.items() if key not in tensors}
         if tensors:
-            stacked = torch.stack([value.detach().float().reshape(()) for value in tensors.values()])
+            stacked = torch.stack(
+                [value.detach().float().reshape(()) for value in tensors.values()])
             self._append(tuple(tensors), _Entry(stacked, count))
         if numbers:
             self._append(tuple(numbers), _Entry(list(numbers.values()), count))
@@ -53,18 +56,22 @@ class LogBuffer:
         self._history.setdefault(keys, deque(maxlen=self.keep)).append(entry)
 
     def average(self, n: int = 0) -> None:
-        """Weighted means of the last `n` entries (0: of all) over the entries and over the ranks, into `output`."""
+        """Weighted means of the last `n` entries (0: of all) over the entries and over the ranks,
+        into `output`."""
         own: Dict[str, float] = OrderedDict()
         for keys, history in self._history.items():
             entries = list(history)[-n:]
             total = sum(entry.count for entry in entries)
             if isinstance(entries[0].values, Tensor):
                 weights = [entry.count / total for entry in entries]
-                table = torch.stack([entry.values for entry in entries]).cpu().double()  # the one read
+                table = torch.stack([entry.values
+                                     for entry in entries]).cpu().double()  # the one read
                 means = (table * torch.tensor(weights, dtype=torch.double)[:, None]).sum(0).tolist()
             else:
-                means = [sum(entry.values[column] * entry.count for entry in entries) / total
-                         for column in range(len(keys))]
+                means = [
+                    sum(entry.values[column] * entry.count for entry in entries) / total
+                    for column in range(len(keys))
+                ]
             own.update(zip(keys, means))
         ranks = gather_objects(own)
         for key in own:
@@ -84,8 +91,9 @@ class _Step(NamedTuple):
 class FiniteLatch:
     """Remembers on the device the first iteration whose losses or gradients are not finite.
 
-    From then on every step is refused (`closed`), so that the weights stay those before it; the host learns of it
-    when it reads the meters, before it writes a checkpoint and before it evaluates.
+    From then on every step is refused (`closed`), so that the weights stay those before it; the
+    host learns of it when it reads the meters, before it writes a checkpoint and before it
+    evaluates.
     """
 
     def __init__(self, device: torch.device, keep: int = 1000):
@@ -93,9 +101,14 @@ class FiniteLatch:
         self._iteration = torch.full((), -1, dtype=torch.int64, device=device)
         self._steps: Deque[_Step] = deque(maxlen=keep)
 
-    def begin(self, iteration: int, lr: float, files: Sequence[str], values: Dict[str, Tensor]) -> None:
+    def begin(self, iteration: int, lr: float, files: Sequence[str], values: Dict[str,
+                                                                                  Tensor]) -> None:
         """Note an iteration's images and losses, for the message."""
-        self._steps.append(_Step(iteration, lr, files, {key: value.detach() for key, value in values.items()}))
+        self._steps.append(
+            _Step(iteration, lr, files, {
+                key: value.detach()
+                for key, value in values.items()
+            }))
 
     def close_if(self, bad: Tensor, iteration: int) -> None:
         """Close where `bad` (bool scalar on the device) is True."""
@@ -112,7 +125,9 @@ class FiniteLatch:
         reports = gather_objects(report) if everywhere else [report]
         bad = [(rank, *report) for rank, report in enumerate(reports) if report is not None]
         if bad:
-            rank, _, text = max(bad, key=lambda item: item[1])  # all ranks see a bad gradient: who had the bad loss?
+            rank, _, text = max(
+                bad,
+                key=lambda item: item[1])  # all ranks see a bad gradient: who had the bad loss?
             raise NonFiniteError(text if len(reports) == 1 else f'rank {rank}: {text}')
         self._steps.clear()
 
@@ -124,9 +139,13 @@ class FiniteLatch:
         what = 'the loss was' if num_bad else 'the gradient was' if values else 'the loss or its gradient was'
         text = f'training stopped: {what} not finite at iteration {iteration + 1}'
         if step is not None:
-            text += ''.join([f' (lr {step.lr:.4g}', *(f', {key} {value:.4g}' for key, value in values.items()), ')'])
+            text += ''.join([
+                f' (lr {step.lr:.4g}', *(f', {key} {value:.4g}' for key, value in values.items()),
+                ')'
+            ])
             text += f'; images: {", ".join(step.files)}' if step.files else ''
         return num_bad, (
-            text + '. The weights are those before it, and no checkpoint was written since. Usual remedies: a lower '
+            text +
+            '. The weights are those before it, and no checkpoint was written since. Usual remedies: a lower '
             'optimizer.lr, a longer lr_config.warmup_iters, optimizer_config=dict(grad_clip=dict(max_norm=35, '
             'norm_type=2)), and a look at the annotations of these images')

@@ -1,4 +1,5 @@
-"""Optimizers by name, with V2's per-parameter settings, and a step that the device itself can refuse."""
+"""Optimizers by name, with V2's per-parameter settings, and a step that the device itself can
+refuse."""
 import inspect
 from typing import Any, Dict, List, Optional
 
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 from mmdet_ft.registry import OPTIMIZER_BUILDERS, OPTIMIZERS
 
 for _name, _class in vars(torch.optim).items():
-    if inspect.isclass(_class) and issubclass(_class, torch.optim.Optimizer) and _class is not torch.optim.Optimizer:
+    if inspect.isclass(_class) and issubclass(
+            _class, torch.optim.Optimizer) and _class is not torch.optim.Optimizer:
         OPTIMIZERS.register_module(_name, module=_class)
 
-NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm,
+               nn.LayerNorm)
 
 # Their fused kernels leave weights and state alone when `found_inf` is 1, without asking the host.
 REFUSING_OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
@@ -23,30 +26,40 @@ class DefaultOptimizerConstructor:
 
     Args:
         optimizer_cfg: `dict(type=..., lr=..., ...)`.
-        paramwise_cfg: `bias_lr_mult` and `bias_decay_mult` (biases outside norm layers), `norm_decay_mult`,
-            `dwconv_decay_mult` (depthwise convolutions), `dcn_offset_lr_mult` (offsets of deformable ones),
-            `custom_keys={'part of a name': dict(lr_mult=..., decay_mult=...)}` (the longest key that fits wins, and
-            the other settings do not apply), `bypass_duplicate` (a shared parameter counts once).
+        paramwise_cfg: `bias_lr_mult` and `bias_decay_mult` (biases outside norm layers),
+            `norm_decay_mult`, `dwconv_decay_mult` (depthwise convolutions), `dcn_offset_lr_mult`
+            (offsets of deformable ones), `custom_keys={'part of a name': dict(lr_mult=...,
+            decay_mult=...)}` (the longest key that fits wins, and the other settings do not apply),
+            `bypass_duplicate` (a shared parameter counts once).
     """
 
-    known = ('bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult',
-             'custom_keys', 'bypass_duplicate')
+    known = ('bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult',
+             'dcn_offset_lr_mult', 'custom_keys', 'bypass_duplicate')
 
-    def __init__(self, optimizer_cfg: Dict[str, Any], paramwise_cfg: Optional[Dict[str, Any]] = None):
+    def __init__(self,
+                 optimizer_cfg: Dict[str, Any],
+                 paramwise_cfg: Optional[Dict[str, Any]] = None):
         self.optimizer_cfg = dict(optimizer_cfg)
         self.paramwise_cfg = dict(paramwise_cfg or {})
         self.base_lr = optimizer_cfg.get('lr')
         self.base_wd = optimizer_cfg.get('weight_decay')
         unknown = sorted(set(self.paramwise_cfg) - set(self.known))
         if unknown:
-            raise ValueError(f'optimizer.paramwise_cfg has no {", ".join(unknown)}; it knows {", ".join(self.known)}')
+            raise ValueError(
+                f'optimizer.paramwise_cfg has no {", ".join(unknown)}; it knows {", ".join(self.known)}'
+            )
         customs = self.paramwise_cfg.get('custom_keys', {}).values()
-        lr_asked = any('lr_mult' in key for key in ('bias_lr_mult', 'dcn_offset_lr_mult') if key in self.paramwise_cfg)
+        lr_asked = any('lr_mult' in key for key in ('bias_lr_mult', 'dcn_offset_lr_mult')
+                       if key in self.paramwise_cfg)
         decay_asked = any('decay_mult' in key for key in self.paramwise_cfg)
-        if self.base_wd is None and (decay_asked or any('decay_mult' in custom for custom in customs)):
-            raise ValueError('optimizer.paramwise_cfg multiplies a weight decay: write optimizer.weight_decay too')
+        if self.base_wd is None and (decay_asked or any('decay_mult' in custom
+                                                        for custom in customs)):
+            raise ValueError(
+                'optimizer.paramwise_cfg multiplies a weight decay: write optimizer.weight_decay too'
+            )
         if self.base_lr is None and (lr_asked or customs):
-            raise ValueError('optimizer.paramwise_cfg multiplies a learning rate: write optimizer.lr too')
+            raise ValueError(
+                'optimizer.paramwise_cfg multiplies a learning rate: write optimizer.lr too')
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
         model = getattr(model, 'module', model)
@@ -61,10 +74,12 @@ class DefaultOptimizerConstructor:
         groups, seen = [], set()
         custom_keys = self.paramwise_cfg.get('custom_keys', {})
         longest_first = sorted(sorted(custom_keys), key=len, reverse=True)
-        # A shared module is met at each of its places, as in V2: torch then refuses it, unless bypass_duplicate is set.
+        # A shared module is met at each of its places, as in V2: torch then refuses it, unless
+        # bypass_duplicate is set.
         for prefix, module in model.named_modules(remove_duplicate=False):
             for name, parameter in module.named_parameters(recurse=False):
-                if parameter.requires_grad and self.paramwise_cfg.get('bypass_duplicate') and parameter in seen:
+                if parameter.requires_grad and self.paramwise_cfg.get(
+                        'bypass_duplicate') and parameter in seen:
                     continue
                 seen.add(parameter)
                 group = {'params': [parameter]}
@@ -84,8 +99,12 @@ class DefaultOptimizerConstructor:
         return group
 
     def _by_kind(self, module: nn.Module, prefix: str, name: str) -> Dict[str, float]:
-        """lr and weight_decay that follow from what the parameter is; what stays out is the optimizer's own."""
-        factor = {key: self.paramwise_cfg.get(key, 1.) for key in self.known if key.endswith('_mult')}
+        """lr and weight_decay that follow from what the parameter is; what stays out is the
+        optimizer's own."""
+        factor = {
+            key: self.paramwise_cfg.get(key, 1.)
+            for key in self.known if key.endswith('_mult')
+        }
         group = {}
         is_norm = isinstance(module, NORM_LAYERS)
         is_depthwise = isinstance(module, nn.Conv2d) and module.in_channels == module.groups
@@ -109,7 +128,8 @@ class DefaultOptimizerConstructor:
 
 
 def build_optimizer(model: nn.Module, cfg: Dict[str, Any]) -> torch.optim.Optimizer:
-    """V2's `optimizer` of a config -> an optimizer of the model, which stands on its device already.
+    """V2's `optimizer` of a config -> an optimizer of the model, which stands on its device
+    already.
 
     `cfg` holds `type` and its arguments, and may hold `paramwise_cfg` and `constructor`.
     """
@@ -121,20 +141,25 @@ def build_optimizer(model: nn.Module, cfg: Dict[str, Any]) -> torch.optim.Optimi
 
 
 def _can_fuse(optimizer_class: type, settings: Dict[str, Any], model: nn.Module) -> bool:
-    """Whether the fused kernel computes what was asked for; an explicit `foreach` or `fused` is the user's word."""
-    if optimizer_class not in REFUSING_OPTIMIZERS or {'foreach', 'fused', 'differentiable'} & set(settings):
+    """Whether the fused kernel computes what was asked for; an explicit `foreach` or `fused` is the
+    user's word."""
+    if optimizer_class not in REFUSING_OPTIMIZERS or {'foreach', 'fused', 'differentiable'
+                                                      } & set(settings):
         return False
-    if settings.get('dampening'):  # the zeroed momentum of `zero_missing_momentum` would be damped at the first step
+    if settings.get(
+            'dampening'
+    ):  # the zeroed momentum of `zero_missing_momentum` would be damped at the first step
         return False
-    return all(parameter.device.type in ('cpu', 'cuda') and parameter.is_floating_point()
-               for parameter in model.parameters())
+    return all(
+        parameter.device.type in ('cpu', 'cuda') and parameter.is_floating_point()
+        for parameter in model.parameters())
 
 
 def zero_missing_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Give each parameter of a fused SGD its momentum before the first step.
 
-    The kernel would otherwise create it uninitialised and fill it in a step that may be refused; and it cannot take
-    parameters that join later. A zero momentum gives the same first step.
+    The kernel would otherwise create it uninitialised and fill it in a step that may be refused;
+    and it cannot take parameters that join later. A zero momentum gives the same first step.
     """
     if not isinstance(optimizer, torch.optim.SGD):
         return
@@ -142,17 +167,19 @@ def zero_missing_momentum(optimizer: torch.optim.Optimizer) -> None:
         if not group.get('fused') or not group['momentum']:
             continue
         for parameter in group['params']:
-            if parameter.requires_grad and optimizer.state[parameter].get('momentum_buffer') is None:
+            if parameter.requires_grad and optimizer.state[parameter].get(
+                    'momentum_buffer') is None:
                 optimizer.state[parameter]['momentum_buffer'] = torch.zeros_like(parameter)
 
 
 def step_unless(optimizer: torch.optim.Optimizer, refuse: Tensor) -> None:
     """One optimizer step, or none at all where `refuse` (bool scalar on the device) is True.
 
-    A fused optimizer decides on the device. Any other has to ask the host, which waits for the device once a step.
+    A fused optimizer decides on the device. Any other has to ask the host, which waits for the
+    device once a step.
     """
-    if getattr(optimizer, '_step_supports_amp_scaling', False) and all(group.get('fused')
-                                                                       for group in optimizer.param_groups):
+    if getattr(optimizer, '_step_supports_amp_scaling', False) and all(
+            group.get('fused') for group in optimizer.param_groups):
         optimizer.grad_scale, optimizer.found_inf = None, refuse.float()
         try:
             optimizer.step()
@@ -163,8 +190,12 @@ def step_unless(optimizer: torch.optim.Optimizer, refuse: Tensor) -> None:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> None:
-    """Take over a saved state, but keep how this run computes (a file of V2 knows nothing of `fused`)."""
-    kept = [{key: group[key] for key in ('fused', 'foreach') if key in group} for group in optimizer.param_groups]
+    """Take over a saved state, but keep how this run computes (a file of V2 knows nothing of
+    `fused`)."""
+    kept = [{
+        key: group[key]
+        for key in ('fused', 'foreach') if key in group
+    } for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, settings in zip(optimizer.param_groups, kept):
         group.update(settings)

@@ -10,12 +10,18 @@ from mmdet_ft.engine.errors import UserError
 class LossScaler:
     """The factor that keeps half-precision gradients above the smallest float16, all on the device.
 
-    A static scale stays; a dynamic one halves when a gradient overflows and doubles after `growth_interval` steps
-    without (Micikevicius et al. 2018, sec. 3.2). torch's GradScaler does the same, but its step asks the host.
+    A static scale stays; a dynamic one halves when a gradient overflows and doubles after
+    `growth_interval` steps without (Micikevicius et al. 2018, sec. 3.2). torch's GradScaler does
+    the same, but its step asks the host.
     """
 
-    def __init__(self, device: torch.device, init_scale: float = 2.**16, dynamic: bool = True,
-                 growth_factor: float = 2., backoff_factor: float = .5, growth_interval: int = 2000):
+    def __init__(self,
+                 device: torch.device,
+                 init_scale: float = 2.**16,
+                 dynamic: bool = True,
+                 growth_factor: float = 2.,
+                 backoff_factor: float = .5,
+                 growth_interval: int = 2000):
         self.scale = torch.tensor(float(init_scale), device=device)
         self.good_steps = torch.tensor(0, device=device)
         self.dynamic = dynamic
@@ -37,8 +43,12 @@ class LossScaler:
 
     def state_dict(self) -> Dict[str, Any]:
         """torch.amp.GradScaler's keys, which V2's checkpoints hold."""
-        return dict(scale=self.scale.item(), growth_factor=self.growth_factor, backoff_factor=self.backoff_factor,
-                    growth_interval=self.growth_interval, _growth_tracker=self.good_steps.item())
+        return dict(
+            scale=self.scale.item(),
+            growth_factor=self.growth_factor,
+            backoff_factor=self.backoff_factor,
+            growth_interval=self.growth_interval,
+            _growth_tracker=self.good_steps.item())
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         if self.dynamic:
@@ -55,7 +65,9 @@ class Precision:
         scaler: with float16 only.
     """
 
-    def __init__(self, device: torch.device, dtype: Optional[torch.dtype] = None,
+    def __init__(self,
+                 device: torch.device,
+                 dtype: Optional[torch.dtype] = None,
                  scaler: Optional[LossScaler] = None):
         self.device = device
         self.dtype = dtype
@@ -65,14 +77,16 @@ class Precision:
         return 'float32' if self.dtype is None else str(self.dtype).replace('torch.', '')
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+        return torch.autocast(
+            self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 
 
 def build_precision(fp16: Optional[Dict[str, Any]], device: Union[str, torch.device]) -> Precision:
     """`fp16` of a config -> Precision.
 
-    V2's `dict(loss_scale=512.)` (static), `dict(loss_scale='dynamic')`, `dict(loss_scale=dict(init_scale=...))`
-    (dynamic, with GradScaler's arguments); and `dict(dtype='bfloat16')`, which needs no scale.
+    V2's `dict(loss_scale=512.)` (static), `dict(loss_scale='dynamic')`,
+    `dict(loss_scale=dict(init_scale=...))` (dynamic, with GradScaler's arguments); and
+    `dict(dtype='bfloat16')`, which needs no scale.
 
     Raises UserError for anything else, and for float16 on a CPU.
     """
@@ -90,8 +104,9 @@ def build_precision(fp16: Optional[Dict[str, Any]], device: Union[str, torch.dev
     if dtype not in ('float16', 'fp16', torch.float16):
         raise UserError(f"fp16.dtype must be 'float16' or 'bfloat16', not {dtype!r}")
     if device.type == 'cpu':
-        raise UserError("fp16 needs a GPU: on a CPU float16 has no fast kernels and overflows. Write fp16 = None, or "
-                        "fp16 = dict(dtype='bfloat16'), which a CPU can do")
+        raise UserError(
+            "fp16 needs a GPU: on a CPU float16 has no fast kernels and overflows. Write fp16 = None, or "
+            "fp16 = dict(dtype='bfloat16'), which a CPU can do")
     if loss_scale == 'dynamic':
         scaler = LossScaler(device)
     elif isinstance(loss_scale, (int, float)):
@@ -100,8 +115,10 @@ def build_precision(fp16: Optional[Dict[str, Any]], device: Union[str, torch.dev
         known = ('init_scale', 'growth_factor', 'backoff_factor', 'growth_interval')
         unknown = sorted(set(loss_scale) - set(known) - {'enabled', 'mode'})
         if unknown:
-            raise UserError(f'fp16.loss_scale has no {", ".join(unknown)}; it knows {", ".join(known)}')
+            raise UserError(
+                f'fp16.loss_scale has no {", ".join(unknown)}; it knows {", ".join(known)}')
         scaler = LossScaler(device, **{key: loss_scale[key] for key in known if key in loss_scale})
     else:
-        raise UserError(f"fp16.loss_scale must be a number, 'dynamic' or a dict, not {loss_scale!r}")
+        raise UserError(
+            f"fp16.loss_scale must be a number, 'dynamic' or a dict, not {loss_scale!r}")
     return Precision(device, torch.float16, scaler)

@@ -9,11 +9,18 @@ SECONDS_BETWEEN_LINES = 30
 
 
 def bar() -> Any:
-    """A rich progress bar on stderr that vanishes when it is done; lines of the log appear above it."""
+    """A rich progress bar on stderr that vanishes when it is done; lines of the log appear above
+    it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    return Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                    TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True)
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        transient=True)
 
 
 def track(items: Iterable, title: str, total: int, quiet: bool = False) -> Iterator:

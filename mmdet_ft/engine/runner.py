@@ -1,4 +1,5 @@
-"""The loop that trains. Hooks watch it; forward, backward, clip and step are written here and nowhere else."""
+"""The loop that trains. Hooks watch it; forward, backward, clip and step are written here and
+nowhere else."""
 import contextlib
 import os
 import random
@@ -26,7 +27,8 @@ Workflow = Sequence[Tuple[str, int]]
 
 
 def seed_of(seed: int, iteration: int, rank: int) -> int:
-    """The random numbers of a step are a function of its place: 63 bits mixed from seed, iteration and rank.
+    """The random numbers of a step are a function of its place: 63 bits mixed from seed, iteration
+    and rank.
 
     (A splitmix64 round for each: neighbouring places share nothing.)
     """
@@ -43,13 +45,15 @@ class Update(NamedTuple):
     """`optimizer_config`: what happens between the gradients and the step.
 
     grad_clip: arguments of torch.nn.utils.clip_grad_norm_, or None.
-    cumulative_iters: iterations whose gradients make one step; the last window of a run may be shorter.
+    cumulative_iters: iterations whose gradients make one step; the last window of a run may be
+    shorter.
     """
     grad_clip: Optional[Dict[str, Any]] = None
     cumulative_iters: int = 1
 
     def window(self, iteration: int, max_iters: int) -> Tuple[int, bool]:
-        """(iterations of the window that `iteration` belongs to, whether it is the last of them)."""
+        """(iterations of the window that `iteration` belongs to, whether it is the last of
+        them)."""
         start = iteration - iteration % self.cumulative_iters
         length = min(self.cumulative_iters, max_iters - start)
         return length, iteration + 1 == start + length
@@ -59,20 +63,23 @@ class BaseRunner:
     """A run: a model, what trains it, where it has come to, and who watches.
 
     Args:
-        model: `model(batch) -> Losses` in training; possibly in DistributedDataParallel. Stands on its device.
+        model: `model(batch) -> Losses` in training; possibly in DistributedDataParallel. Stands on
+            its device.
         optimizer: of its parameters.
         work_dir: where files go.
         logger: the engine's by default.
-        meta: goes into checkpoints and the head of the json log: config, seed, exp_name, env_info, hook_msgs.
+        meta: goes into checkpoints and the head of the json log: config, seed, exp_name, env_info,
+            hook_msgs.
         learning_rate: `lr_config`; None leaves the rate to the optimizer, or to a hook.
         update: `optimizer_config`.
         precision: `fp16`.
         seed: from which each step's random numbers follow.
         max_epochs, max_iters: how long; one of them, by the kind of runner.
 
-    For hooks, as in V2: `model optimizer outputs data_batch data_loader mode epoch iter inner_iter max_epochs
-    max_iters logger log_buffer work_dir meta rank world_size hooks timestamp current_lr() current_momentum()
-    save_checkpoint()`. `outputs` holds `loss`, `log_vars` (tensors on the device) and `num_samples` of this iteration.
+    For hooks, as in V2: `model optimizer outputs data_batch data_loader mode epoch iter inner_iter
+    max_epochs max_iters logger log_buffer work_dir meta rank world_size hooks timestamp
+    current_lr() current_momentum() save_checkpoint()`. `outputs` holds `loss`, `log_vars` (tensors
+    on the device) and `num_samples` of this iteration.
     """
 
     by_epoch = True
@@ -123,13 +130,15 @@ class BaseRunner:
     def model_name(self) -> str:
         return type(getattr(self.model, 'module', self.model)).__name__
 
-    # ------------------------------------------------------------------------------------------------ the step
+    # ------------------------------------------------------------------------------------- the step
 
     def train_step(self, batch: Any) -> None:
-        """One iteration: forward and backward, and at the end of its window clip and step. Nothing waits here."""
+        """One iteration: forward and backward, and at the end of its window clip and step. Nothing
+        waits here."""
         window, last_of_window = self.update.window(self.iter, self.max_iters)
         if self.iter % self.update.cumulative_iters == 0:
-            self.optimizer.zero_grad()  # here and not after the step: hooks may look at the gradients
+            self.optimizer.zero_grad(
+            )  # here and not after the step: hooks may look at the gradients
         torch.manual_seed(seed_of(self.seed, self.iter, self.rank))
 
         with self._gradients_stay_local(not last_of_window):
@@ -139,19 +148,27 @@ class BaseRunner:
             log_vars = {**losses.terms, **losses.metrics, 'loss': loss}
             self.latch.begin(self.iter, self.current_lr()[0], _files(batch), log_vars)
             self.latch.close_if(~loss.detach().isfinite(), self.iter)
-            # A NaN in the shared gradients tells every rank to refuse the step, not only the one that saw it.
+            # A NaN in the shared gradients tells every rank to refuse the step, not only the one
+            # that saw it.
             poisoned = loss * torch.where(self.latch.closed, float('nan'), 1.)
             scaler = self.precision.scaler
             (poisoned / window * (1. if scaler is None else scaler.scale)).backward()
 
-        self.outputs = dict(loss=loss.detach(), log_vars={key: value.detach() for key, value in log_vars.items()},
-                            num_samples=_num_samples(batch))
+        self.outputs = dict(
+            loss=loss.detach(),
+            log_vars={
+                key: value.detach()
+                for key, value in log_vars.items()
+            },
+            num_samples=_num_samples(batch))
         self.log_buffer.update(self.outputs['log_vars'], self.outputs['num_samples'])
         if not last_of_window:
             return
 
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group['params']
-                      if parameter.grad is not None]
+        parameters = [
+            parameter for group in self.optimizer.param_groups for parameter in group['params']
+            if parameter.grad is not None
+        ]
         gradients = [parameter.grad for parameter in parameters]
         if scaler is not None:
             scaler.unscale(gradients)
@@ -172,7 +189,8 @@ class BaseRunner:
     def val_step(self, batch: Any) -> None:
         """The losses of a batch that is not trained on."""
         model = getattr(self.model, 'module', self.model)
-        torch.manual_seed(seed_of(self.seed, -1 - self.inner_iter, self.rank))  # the same draws at every validation
+        torch.manual_seed(seed_of(self.seed, -1 - self.inner_iter,
+                                  self.rank))  # the same draws at every validation
         with torch.no_grad(), self.precision.autocast():
             losses = model.loss(to_device(batch, self.device))
         log_vars = {**losses.terms, **losses.metrics, 'loss': losses.total}
@@ -181,21 +199,25 @@ class BaseRunner:
 
     def _gradients_stay_local(self, local: bool) -> Any:
         """Within a window, ranks add up their own gradients and share them only once."""
-        return self.model.no_sync() if local and hasattr(self.model, 'no_sync') else contextlib.nullcontext()
+        return self.model.no_sync() if local and hasattr(self.model,
+                                                         'no_sync') else contextlib.nullcontext()
 
-    # --------------------------------------------------------------------------------------------- the schedule
+    # --------------------------------------------------------------------------------- the schedule
 
     @property
     def progress(self) -> Progress:
-        return Progress(self.epoch, self.iter, len(self.data_loader), self.max_epochs, self.max_iters)
+        return Progress(self.epoch, self.iter, len(self.data_loader), self.max_epochs,
+                        self.max_iters)
 
     def set_learning_rate(self, epoch_starts: bool = False) -> None:
-        """Give the groups their rates. Between two changes of the schedule a hook's own setting stands, as in V2."""
+        """Give the groups their rates. Between two changes of the schedule a hook's own setting
+        stands, as in V2."""
         if self.learning_rate is None:
             return
         for group in self.optimizer.param_groups:
             group.setdefault('initial_lr', group['lr'])
-        rates = self.learning_rate([group['initial_lr'] for group in self.optimizer.param_groups], self.progress)
+        rates = self.learning_rate([group['initial_lr'] for group in self.optimizer.param_groups],
+                                   self.progress)
         if rates != self._scheduled or epoch_starts:
             self._scheduled = rates
             for group, rate in zip(self.optimizer.param_groups, rates):
@@ -205,15 +227,18 @@ class BaseRunner:
         return [group['lr'] for group in self.optimizer.param_groups]
 
     def current_momentum(self) -> List[float]:
-        return [group['momentum'] if 'momentum' in group else group.get('betas', (0, ))[0]
-                for group in self.optimizer.param_groups]
+        return [
+            group['momentum'] if 'momentum' in group else group.get('betas', (0, ))[0]
+            for group in self.optimizer.param_groups
+        ]
 
-    # -------------------------------------------------------------------------------------------------- hooks
+    # ---------------------------------------------------------------------------------------- hooks
 
     def register_hook(self, hook: Hook, priority: Union[int, str, Priority] = 'NORMAL') -> None:
         """Put a hook behind those of the same or higher priority."""
         if not isinstance(hook, Hook):
-            raise TypeError(f'a hook derives from mmdet_ft.engine.hooks.Hook, {type(hook).__name__} does not')
+            raise TypeError(
+                f'a hook derives from mmdet_ft.engine.hooks.Hook, {type(hook).__name__} does not')
         hook.priority = get_priority(priority)
         place = sum(other.priority <= hook.priority for other in self.hooks)
         self.hooks.insert(place, hook)
@@ -234,14 +259,17 @@ class BaseRunner:
         for stage in STAGES:
             acting = [hook for hook in self.hooks if stage in hook.get_triggered_stages()]
             if acting:
-                names = [f'{type(hook).__name__} ({_priority_name(hook.priority)})' for hook in acting]
+                names = [
+                    f'{type(hook).__name__} ({_priority_name(hook.priority)})' for hook in acting
+                ]
                 lines.append(f'{stage}: {", ".join(names)}')
         return '\n'.join(lines)
 
-    # ------------------------------------------------------------------------------------------- for the hooks
+    # -------------------------------------------------------------------------------- for the hooks
 
     def read_meters(self, n: int) -> None:
-        """Average the last `n` iterations into `log_buffer.output`: the one place where the host waits.
+        """Average the last `n` iterations into `log_buffer.output`: the one place where the host
+        waits.
 
         Raises NonFiniteError on every rank if any iteration so far was not finite.
         """
@@ -259,7 +287,7 @@ class BaseRunner:
     def broadcast_norm_buffers(self) -> None:
         dist.broadcast_norm_buffers(self.model)
 
-    # -------------------------------------------------------------------------------------------- checkpoints
+    # ---------------------------------------------------------------------------------- checkpoints
 
     def _place(self) -> Tuple[int, int]:
         """(epochs, iterations) that are done, when asked at the end of one."""
@@ -271,7 +299,8 @@ class BaseRunner:
                         save_optimizer: bool = True,
                         meta: Optional[Dict[str, Any]] = None,
                         create_symlink: bool = True) -> None:
-        """Write V2's {meta, state_dict, optimizer}, with the random states, and let `latest.pth` point to it.
+        """Write V2's {meta, state_dict, optimizer}, with the random states, and let `latest.pth`
+        point to it.
 
         Raises NonFiniteError rather than write weights after a NaN.
         """
@@ -279,8 +308,12 @@ class BaseRunner:
         model = getattr(self.model, 'module', self.model)
         epochs, iterations = self._place()
         about = {**self.meta, **(meta or {})}
-        about.update(epoch=epochs, iter=iterations, time=time.asctime(), mmdet_ft_version=__version__,
-                     world_size=self.world_size)
+        about.update(
+            epoch=epochs,
+            iter=iterations,
+            time=time.asctime(),
+            mmdet_ft_version=__version__,
+            world_size=self.world_size)
         about.setdefault('CLASSES', getattr(model, 'CLASSES', None))
         about.setdefault('PALETTE', getattr(model, 'PALETTE', None))
         if self.precision.scaler is not None:
@@ -290,25 +323,31 @@ class BaseRunner:
             others['optimizer'] = self.optimizer.state_dict()
             others['random_state'] = _random_state()
             if iterations % self.update.cumulative_iters and iterations < self.max_iters:
-                others['gradients'] = {name: parameter.grad for name, parameter in model.named_parameters()
-                                       if parameter.grad is not None}  # of the window that is not full yet
+                others['gradients'] = {
+                    name: parameter.grad
+                    for name, parameter in model.named_parameters() if parameter.grad is not None
+                }  # of the window that is not full yet
         name = (filename_tmpl or self.filename_tmpl).format(epochs if self.by_epoch else iterations)
         checkpoints.save(os.path.join(out_dir, name), model.state_dict(), about, **others)
         if create_symlink:
             checkpoints.link_latest(out_dir, name)
 
     def resume(self, source: str, resume_optimizer: bool = True) -> None:
-        """Continue where a checkpoint stands: weights, optimizer, schedule, epoch, iteration, random states, best score."""
+        """Continue where a checkpoint stands: weights, optimizer, schedule, epoch, iteration,
+        random states, best score."""
         checkpoint = checkpoints.read(source)
         model = getattr(self.model, 'module', self.model)
         meta = checkpoint.meta
         if 'epoch' not in meta or 'iter' not in meta:
-            raise CheckpointError(f'{source} does not say how far it was trained: use it as load_from, not resume_from')
+            raise CheckpointError(
+                f'{source} does not say how far it was trained: use it as load_from, not resume_from'
+            )
         try:
             model.load_state_dict(checkpoint.state_dict)
         except RuntimeError as error:
-            raise CheckpointError(f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
-                                  'weights use load_from') from None
+            raise CheckpointError(
+                f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
+                'weights use load_from') from None
         self.epoch, self.iter = int(meta['epoch']), int(meta['iter'])
         self.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs') or {})
         if resume_optimizer and 'optimizer' in checkpoint.content:
@@ -328,7 +367,7 @@ class BaseRunner:
         checkpoint = checkpoints.read(source)
         self.logger.info(str(checkpoints.fit(self.model, checkpoint, strict)))
 
-    # -------------------------------------------------------------------------------------------------- a run
+    # ---------------------------------------------------------------------------------------- a run
 
     def run(self, data_loaders: Sequence[Any], workflow: Workflow = (('train', 1), )) -> None:
         """Train to the end; `data_loaders` belong to the entries of `workflow`."""
@@ -336,10 +375,14 @@ class BaseRunner:
             if mode not in ('train', 'val'):
                 raise UserError(f"workflow knows 'train' and 'val', not {mode!r}")
         if len(data_loaders) != len(workflow):
-            raise UserError(f'workflow has {len(workflow)} entries, but there are {len(data_loaders)} data loaders')
-        train = next((loader for loader, (mode, _) in zip(data_loaders, workflow) if mode == 'train'), None)
+            raise UserError(
+                f'workflow has {len(workflow)} entries, but there are {len(data_loaders)} data loaders'
+            )
+        train = next(
+            (loader for loader, (mode, _) in zip(data_loaders, workflow) if mode == 'train'), None)
         if train is None:
-            raise UserError(f"workflow {list(workflow)!r} trains nothing; write workflow = [('train', 1)]")
+            raise UserError(
+                f"workflow {list(workflow)!r} trains nothing; write workflow = [('train', 1)]")
         if len(train) == 0:
             raise UserError('the training set gives no batch')
         self.data_loader = train
@@ -348,8 +391,9 @@ class BaseRunner:
         self.start_iter = self.iter
         self.logger.info('Start running on %s, work_dir: %s', self.device, self.work_dir)
         self.logger.info('Hooks will be executed in the following order:\n%s', self.get_hook_info())
-        self.logger.info('workflow: %s, max: %s', list(workflow),
-                         f'{self.max_epochs} epochs' if self.by_epoch else f'{self.max_iters} iters')
+        self.logger.info(
+            'workflow: %s, max: %s', list(workflow),
+            f'{self.max_epochs} epochs' if self.by_epoch else f'{self.max_iters} iters')
         self.call_hook('before_run')
         try:
             self._loop(data_loaders, workflow)
@@ -404,12 +448,15 @@ class EpochBasedRunner(BaseRunner):
 
     def _begin(self, epoch_length: int) -> None:
         if self.max_epochs is None:
-            raise UserError("EpochBasedRunner needs max_epochs: runner = dict(type='EpochBasedRunner', max_epochs=12)")
+            raise UserError(
+                "EpochBasedRunner needs max_epochs: runner = dict(type='EpochBasedRunner', max_epochs=12)"
+            )
         self.max_iters = self.max_epochs * epoch_length
         if not self.epoch * epoch_length <= self.iter < (self.epoch + 1) * epoch_length:
             # Other GPUs or batch size than before: epochs are what was asked for.
-            self.logger.info('an epoch now has %d iterations: the iteration number changes from %d to %d', epoch_length,
-                             self.iter, self.epoch * epoch_length)
+            self.logger.info(
+                'an epoch now has %d iterations: the iteration number changes from %d to %d',
+                epoch_length, self.iter, self.epoch * epoch_length)
             self.iter = self.epoch * epoch_length
 
     def _place(self) -> Tuple[int, int]:
@@ -465,11 +512,14 @@ class IterBasedRunner(BaseRunner):
 
     def _begin(self, epoch_length: int) -> None:
         if self.max_iters is None:
-            raise UserError("IterBasedRunner needs max_iters: runner = dict(type='IterBasedRunner', max_iters=90000)")
+            raise UserError(
+                "IterBasedRunner needs max_iters: runner = dict(type='IterBasedRunner', max_iters=90000)"
+            )
         before = self._resumed.get('world_size', self.world_size)
         if before != self.world_size:  # as many images as were asked for, in steps of another size
-            self.logger.info('the iteration number is changed from %d to %d due to change of GPU number from %d to %d',
-                             self.iter, self.iter * before // self.world_size, before, self.world_size)
+            self.logger.info(
+                'the iteration number is changed from %d to %d due to change of GPU number from %d to %d',
+                self.iter, self.iter * before // self.world_size, before, self.world_size)
             self.iter = self.iter * before // self.world_size
         if not is_endless(self.data_loader):
             self.epoch = self.iter // epoch_length
@@ -479,8 +529,10 @@ class IterBasedRunner(BaseRunner):
 
     def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
         self.call_hook('before_train_epoch')  # to the hooks the run is one epoch
-        endless = [self._endless(loader) if mode == 'train' else self._repeated(loader)
-                   for loader, (mode, _) in zip(data_loaders, workflow)]
+        endless = [
+            self._endless(loader) if mode == 'train' else self._repeated(loader)
+            for loader, (mode, _) in zip(data_loaders, workflow)
+        ]
         while self.iter < self.max_iters:
             for loader, batches, (mode, count) in zip(data_loaders, endless, workflow):
                 self.mode, self.data_loader = mode, loader
@@ -489,7 +541,8 @@ class IterBasedRunner(BaseRunner):
                         self.train_iter(next(batches))
                 else:
                     self.val_iters(batches, count)
-        self.mode, self.data_loader = 'train', data_loaders[[mode for mode, _ in workflow].index('train')]
+        self.mode, self.data_loader = 'train', data_loaders[[mode for mode, _ in workflow
+                                                             ].index('train')]
         self.call_hook('after_train_epoch')
 
     def train_iter(self, batch: Any) -> None:
@@ -501,7 +554,8 @@ class IterBasedRunner(BaseRunner):
         self.iter += 1
 
     def val_iters(self, batches: Iterator, count: int) -> None:
-        """The losses over `count` validation batches, in a buffer of their own: training's means go on beside them."""
+        """The losses over `count` validation batches, in a buffer of their own: training's means go
+        on beside them."""
         training, self.log_buffer = self.log_buffer, LogBuffer()
         self.model.eval()
         self.call_hook('before_val_epoch')
@@ -529,13 +583,15 @@ class IterBasedRunner(BaseRunner):
             yield from loader
 
 
-# ------------------------------------------------------------------------------------------------ small helpers
+# ------------------------------------------------------------------------------------ small helpers
 
 
 def set_epoch(loader: Any, epoch: int) -> None:
-    """Tell the loader's samplers which epoch comes: the order and the random numbers of samples follow from it."""
+    """Tell the loader's samplers which epoch comes: the order and the random numbers of samples
+    follow from it."""
     batch_sampler = getattr(loader, 'batch_sampler', None)
-    for sampler in (getattr(loader, 'sampler', None), batch_sampler, getattr(batch_sampler, 'sampler', None)):
+    for sampler in (getattr(loader, 'sampler',
+                            None), batch_sampler, getattr(batch_sampler, 'sampler', None)):
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
 
@@ -571,8 +627,10 @@ def _num_samples(batch: Any) -> int:
 def _random_state() -> Dict[str, Any]:
     """Of python, numpy and torch, in types that `weights_only` reads."""
     name, keys, place, has_gauss, cached = np.random.get_state()
-    return dict(python=random.getstate(), torch=torch.get_rng_state(),
-                numpy=(name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, cached))
+    return dict(
+        python=random.getstate(),
+        torch=torch.get_rng_state(),
+        numpy=(name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, cached))
 
 
 def _set_random_state(state: Dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
-"""Learning rates as functions of place: (initial rates, progress) -> rates, with V2's names and arithmetic.
+"""Learning rates as functions of place: (initial rates, progress) -> rates, with V2's names and
+arithmetic.
 
-A policy is a small dataclass whose fields are the config's vocabulary and whose call gives one rate without warmup. To
-add one, write the class and put it into POLICIES; warmup, epochs against iterations and parameter groups come free.
+A policy is a small dataclass whose fields are the config's vocabulary and whose call gives one rate
+without warmup. To add one, write the class and put it into POLICIES; warmup, epochs against
+iterations and parameter groups come free.
 """
 import dataclasses
 import math
@@ -45,14 +47,17 @@ class Step:
 
     def __post_init__(self):
         steps = [self.step] if isinstance(self.step, int) else self.step
-        if not isinstance(steps, (list, tuple)) or not all(isinstance(step, int) and step > 0 for step in steps):
-            raise ValueError(f'lr_config.step must be a positive integer or a list of them, not {self.step!r}')
+        if not isinstance(steps, (list, tuple)) or not all(
+                isinstance(step, int) and step > 0 for step in steps):
+            raise ValueError(
+                f'lr_config.step must be a positive integer or a list of them, not {self.step!r}')
 
     def __call__(self, initial: float, span: Span) -> float:
         if isinstance(self.step, int):
             drops = span.now // self.step
         else:  # up to the first step not reached yet, so that an unsorted list means what it means in V2
-            drops = next((index for index, step in enumerate(self.step) if span.now < step), len(self.step))
+            drops = next((index for index, step in enumerate(self.step) if span.now < step),
+                         len(self.step))
         rate = initial * self.gamma**drops
         return rate if self.min_lr is None else max(rate, self.min_lr)
 
@@ -75,7 +80,8 @@ class CosineAnnealing:
 
     def __post_init__(self):
         if (self.min_lr is None) == (self.min_lr_ratio is None):
-            raise ValueError('lr_config of policy CosineAnnealing needs one of min_lr and min_lr_ratio')
+            raise ValueError(
+                'lr_config of policy CosineAnnealing needs one of min_lr and min_lr_ratio')
 
     def __call__(self, initial: float, span: Span) -> float:
         target = self.min_lr if self.min_lr_ratio is None else initial * self.min_lr_ratio
@@ -115,7 +121,9 @@ class LearningRate:
         if self.warmup is None:
             return
         if self.warmup not in WARMUPS:
-            raise ValueError(f'lr_config.warmup must be one of {", ".join(WARMUPS)} or None, not {self.warmup!r}')
+            raise ValueError(
+                f'lr_config.warmup must be one of {", ".join(WARMUPS)} or None, not {self.warmup!r}'
+            )
         if self.warmup_iters <= 0:
             raise ValueError(f'lr_config.warmup_iters must be positive, not {self.warmup_iters}')
         if not 0 < self.warmup_ratio <= 1:
@@ -124,7 +132,9 @@ class LearningRate:
     def __call__(self, initial: List[float], progress: Progress) -> List[float]:
         """The rate of each parameter group at this place of the run."""
         if self.by_epoch:
-            span = Span(progress.epoch, progress.max_epochs or math.ceil(progress.max_iters / progress.epoch_length))
+            span = Span(
+                progress.epoch, progress.max_epochs
+                or math.ceil(progress.max_iters / progress.epoch_length))
         else:
             span = Span(progress.iter, progress.max_iters)
         factor = self.warmup_factor(progress)

@@ -36,8 +36,9 @@ class FakeModel(nn.Module):
 
     def loss(self, batch) -> Losses:
         error = self.predict(batch) - batch.y + self.noise * torch.randn(())
-        return Losses(dict(loss_square=(error**2).mean(), loss_size=self.head.weight.abs().sum() * 1e-3),
-                      dict(acc=(error.abs() < 1).float().mean()))
+        return Losses(
+            dict(loss_square=(error**2).mean(), loss_size=self.head.weight.abs().sum() * 1e-3),
+            dict(acc=(error.abs() < 1).float().mean()))
 
     def results(self, predictions, metas):
         return [float(value) for value in predictions]
@@ -66,7 +67,10 @@ class FakeDataset:
 class FakeLoader:
     """Batches in an order that follows from the epoch."""
 
-    def __init__(self, dataset: Optional[FakeDataset] = None, batch_size: int = 2, views: bool = False):
+    def __init__(self,
+                 dataset: Optional[FakeDataset] = None,
+                 batch_size: int = 2,
+                 views: bool = False):
         self.dataset = dataset or FakeDataset()
         self.batch_size = batch_size
         self.views = views
@@ -82,7 +86,8 @@ class FakeLoader:
     def __iter__(self):
         order = list(range(len(self.dataset)))
         if not self.views:
-            order = torch.randperm(len(order), generator=torch.Generator().manual_seed(self.epoch)).tolist()
+            order = torch.randperm(
+                len(order), generator=torch.Generator().manual_seed(self.epoch)).tolist()
         for start in range(0, len(order), self.batch_size):
             rows = order[start:start + self.batch_size]
             batch = FakeBatch(self.dataset.x[rows], self.dataset.y[rows],
@@ -90,13 +95,22 @@ class FakeLoader:
             yield (batch, ) if self.views else batch
 
 
-def make_runner(work_dir, model=None, kind='epoch', length=2, lr=0.1, momentum=.9, optimizer=None, **arguments):
+def make_runner(work_dir,
+                model=None,
+                kind='epoch',
+                length=2,
+                lr=0.1,
+                momentum=.9,
+                optimizer=None,
+                **arguments):
     torch.manual_seed(0)
     model = model or FakeModel(noise=.1)
     from mmdet_ft.engine.optimizer import build_optimizer
-    optimizer = build_optimizer(model, optimizer or dict(type='SGD', lr=lr, momentum=momentum, weight_decay=1e-4))
+    optimizer = build_optimizer(
+        model, optimizer or dict(type='SGD', lr=lr, momentum=momentum, weight_decay=1e-4))
     if kind == 'epoch':
-        return EpochBasedRunner(model, optimizer, work_dir=str(work_dir), max_epochs=length, **arguments)
+        return EpochBasedRunner(
+            model, optimizer, work_dir=str(work_dir), max_epochs=length, **arguments)
     return IterBasedRunner(model, optimizer, work_dir=str(work_dir), max_iters=length, **arguments)
 
 
@@ -110,7 +124,8 @@ class Recorder(Hook):
     def __getattribute__(self, name):
         if name.startswith(('before_', 'after_')) and name in Hook.stages:
             events, own = self.events, self.name
-            return lambda runner: events.append((own + name, runner.epoch, runner.iter, runner.inner_iter))
+            return lambda runner: events.append(
+                (own + name, runner.epoch, runner.iter, runner.inner_iter))
         return super().__getattribute__(name)
 
 
@@ -119,4 +134,5 @@ def weights(model):
 
 
 def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first)

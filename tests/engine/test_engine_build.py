@@ -13,7 +13,8 @@ from tests.engine.fakes import FakeDataset, FakeLoader
 
 
 def config(**values):
-    values.setdefault('data', dict(samples_per_gpu=2, workers_per_gpu=1, train=dict(), val=dict(), test=dict()))
+    values.setdefault(
+        'data', dict(samples_per_gpu=2, workers_per_gpu=1, train=dict(), val=dict(), test=dict()))
     values.setdefault('model', dict(type='FasterRCNN', backbone=dict(type='ResNet')))
     values.setdefault('runner', dict(type='EpochBasedRunner', max_epochs=12))
     return Config(values)
@@ -33,37 +34,55 @@ def test_older_lengths_of_a_run_become_a_runner():
 
 
 def test_older_places_of_settings_are_moved():
-    new, notes = modernise(config(data=dict(imgs_per_gpu=3), train_cfg=dict(rpn=1), test_cfg=dict(rcnn=2)))
+    new, notes = modernise(
+        config(data=dict(imgs_per_gpu=3), train_cfg=dict(rpn=1), test_cfg=dict(rcnn=2)))
     assert new.data == dict(samples_per_gpu=3)
-    assert new.model.train_cfg == dict(rpn=1) and new.model.test_cfg == dict(rcnn=2) and 'train_cfg' not in new
+    assert new.model.train_cfg == dict(rpn=1) and new.model.test_cfg == dict(
+        rcnn=2) and 'train_cfg' not in new
     assert len(notes) == 3
     with pytest.raises(ConfigError, match='model.train_cfg'):
         modernise(config(train_cfg=dict(rpn=1), model=dict(train_cfg=dict(rpn=1))))
 
 
 def test_target_means_go_into_the_inherited_coder():
-    head = dict(type='Shared2FCBBoxHead', target_means=[0.] * 4, target_stds=[.2] * 4,
-                bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[.1] * 4, clip_border=False))
+    head = dict(
+        type='Shared2FCBBoxHead',
+        target_means=[0.] * 4,
+        target_stds=[.2] * 4,
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[.1] * 4, clip_border=False))
     new, notes = modernise(config(model=dict(type='MaskRCNN', roi_head=dict(bbox_head=[head]))))
     assert new.model.roi_head.bbox_head[0] == dict(
         type='Shared2FCBBoxHead',
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.] * 4, target_stds=[.2] * 4, clip_border=False))
+        bbox_coder=dict(
+            type='DeltaXYWHBBoxCoder',
+            target_means=[0.] * 4,
+            target_stds=[.2] * 4,
+            clip_border=False))
     assert 'model.roi_head.bbox_head.0' in notes[0]
-    coder_only = config(model=dict(rpn_head=dict(type='RPNHead', bbox_coder=dict(type='X', target_stds=[1.] * 4))))
+    coder_only = config(
+        model=dict(rpn_head=dict(type='RPNHead', bbox_coder=dict(type='X', target_stds=[1.] * 4))))
     assert modernise(coder_only)[1] == []
 
 
 def test_loader_settings_come_from_v2s_places():
-    cfg = config(data=dict(samples_per_gpu=4, workers_per_gpu=3, train=dict(), val=dict(samples_per_gpu=5),
-                           test=[dict(samples_per_gpu=2), dict()], test_dataloader=dict(workers_per_gpu=7)))
+    cfg = config(
+        data=dict(
+            samples_per_gpu=4,
+            workers_per_gpu=3,
+            train=dict(),
+            val=dict(samples_per_gpu=5),
+            test=[dict(samples_per_gpu=2), dict()],
+            test_dataloader=dict(workers_per_gpu=7)))
     train = build.train_loader_settings(cfg, seed=9)
     assert train['samples_per_gpu'] == 4 and train['workers_per_gpu'] == 3 and train['seed'] == 9
     val, test = (build.test_loader_settings(cfg, split) for split in ('val', 'test'))
     assert (val['samples_per_gpu'], val['workers_per_gpu'], val['shuffle']) == (5, 3, False)
     assert (test['samples_per_gpu'], test['workers_per_gpu']) == (2, 7)
-    newer = config(data=dict(train=dict(), train_dataloader=dict(samples_per_gpu=8, workers_per_gpu=0)))
+    newer = config(
+        data=dict(train=dict(), train_dataloader=dict(samples_per_gpu=8, workers_per_gpu=0)))
     assert build.train_loader_settings(newer, 0)['samples_per_gpu'] == 8
-    both = config(data=dict(samples_per_gpu=4, train=dict(), train_dataloader=dict(samples_per_gpu=8)))
+    both = config(
+        data=dict(samples_per_gpu=4, train=dict(), train_dataloader=dict(samples_per_gpu=8)))
     with pytest.raises(UserError, match='samples_per_gpu'):
         build.train_loader_settings(both, 0)
 
@@ -74,7 +93,8 @@ def test_pretrained_none_cancels_the_backbones_weights():
     assert build.cancel_pretrained(model) and model['backbone']['init_cfg'] is None
     assert not build.cancel_pretrained(model)
     assert not build.cancel_pretrained(dict(backbone=dict(init_cfg=pretrained)))
-    assert not build.cancel_pretrained(dict(pretrained='torchvision://resnet50', backbone=dict(init_cfg=pretrained)))
+    assert not build.cancel_pretrained(
+        dict(pretrained='torchvision://resnet50', backbone=dict(init_cfg=pretrained)))
 
 
 @pytest.fixture
@@ -114,7 +134,8 @@ def test_a_checkpoint_that_covers_the_backbone_saves_its_download(tmp_path, mess
     path = str(tmp_path / 'a.pth')
     save(path, TinyWithBackbone().state_dict(), {})
     build.begin_weights(TinyWithBackbone(), config(load_from=path), messages)
-    assert 'backbone.init_cfg is not used' in messages.lines[0] and 'loaded 4 of 4 (100 %)' in messages.lines[1]
+    assert 'backbone.init_cfg is not used' in messages.lines[
+        0] and 'loaded 4 of 4 (100 %)' in messages.lines[1]
     with pytest.raises(CheckpointError, match='/nowhere.pth'):
         build.begin_weights(TinyWithBackbone(), config(), messages)
 
@@ -123,7 +144,8 @@ def test_auto_resume_takes_the_newest_and_an_explicit_one_counts_more(tmp_path):
     (tmp_path / 'epoch_3.pth').touch()
     cfg = config(work_dir=str(tmp_path), auto_resume=True)
     assert build.resume_source(cfg) == str(tmp_path / 'epoch_3.pth')
-    assert build.resume_source(config(work_dir=str(tmp_path), auto_resume=True, resume_from='x.pth')) == 'x.pth'
+    assert build.resume_source(
+        config(work_dir=str(tmp_path), auto_resume=True, resume_from='x.pth')) == 'x.pth'
     assert build.resume_source(config(work_dir=str(tmp_path))) is None
 
 
@@ -139,8 +161,11 @@ def test_the_learning_rate_is_scaled_to_the_batch(messages):
 def test_optimizer_config_is_read_in_v2s_spellings():
     assert build.read_update(None) == build.read_update(dict(grad_clip=None)) == build.Update()
     clip = dict(max_norm=35, norm_type=2)
-    assert build.read_update(dict(type='GradientCumulativeOptimizerHook', cumulative_iters=4, grad_clip=clip)) == (clip, 4)
-    for wrong, word in ((dict(gradclip=1), 'gradclip'), (dict(type='MyHook'), 'MyHook'), (dict(cumulative_iters=0), 'cumulative')):
+    assert build.read_update(
+        dict(type='GradientCumulativeOptimizerHook', cumulative_iters=4,
+             grad_clip=clip)) == (clip, 4)
+    for wrong, word in ((dict(gradclip=1), 'gradclip'), (dict(type='MyHook'), 'MyHook'),
+                        (dict(cumulative_iters=0), 'cumulative')):
         with pytest.raises(UserError, match=word):
             build.read_update(wrong)
 
@@ -161,27 +186,34 @@ def test_the_default_hooks_stand_in_one_order(monkeypatch):
         data=dict(train=dict(), val=dict(type='X')),
         custom_hooks=[dict(type='UsersHook', priority='HIGH')],
         checkpoint_config=dict(interval=2),
-        evaluation=dict(interval=3, metric='bbox', classwise=True, gpu_collect=True, save_best='auto'),
+        evaluation=dict(
+            interval=3, metric='bbox', classwise=True, gpu_collect=True, save_best='auto'),
         log_config=dict(interval=7, hooks=[dict(type='TextLoggerHook')]))
     hooks = build.hooks_of(cfg, by_epoch=False, validate=True)
-    assert [(type(hook), priority) for hook, priority in hooks] == [
-        (UsersHook, 'HIGH'), (CheckpointHook, 'NORMAL'), (EvalHook, 'LOW'), (TextLoggerHook, 'VERY_LOW')]
+    assert [(type(hook), priority) for hook, priority in hooks] == [(UsersHook, 'HIGH'),
+                                                                    (CheckpointHook, 'NORMAL'),
+                                                                    (EvalHook, 'LOW'),
+                                                                    (TextLoggerHook, 'VERY_LOW')]
     _, checkpoint, evaluation, text = (hook for hook, _ in hooks)
     assert not checkpoint.by_epoch and checkpoint.interval == 2 and not text.by_epoch and text.interval == 7
-    assert not evaluation.by_epoch and evaluation.eval_options == dict(metric='bbox', classwise=True)
+    assert not evaluation.by_epoch and evaluation.eval_options == dict(
+        metric='bbox', classwise=True)
     assert EvalHook not in [type(hook) for hook, _ in build.hooks_of(cfg, True, validate=False)]
     cfg.evaluation.metrics = 'bbox'
-    with pytest.raises(UserError, match='evaluation has no metrics; Dataset.evaluate knows metric, classwise'):
+    with pytest.raises(
+            UserError, match='evaluation has no metrics; Dataset.evaluate knows metric, classwise'):
         build.hooks_of(cfg, True, True)
 
 
 def test_the_training_pipeline_is_found_under_wrappers():
-    wrapped = dict(type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[dict(pipeline=[1])]))
+    wrapped = dict(
+        type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[dict(pipeline=[1])]))
     assert build._pipeline_of(wrapped) == build._pipeline_of([dict(pipeline=[1])]) == [1]
 
 
 def test_mistakes_and_bugs_are_told_apart():
-    assert is_user_mistake(UserError('x')) and is_user_mistake(ConfigError('x')) and is_user_mistake(FileNotFoundError('x'))
+    assert is_user_mistake(UserError('x')) and is_user_mistake(
+        ConfigError('x')) and is_user_mistake(FileNotFoundError('x'))
     with pytest.raises(KeyError) as error:
         MODELS.build(dict(type='ResNett'))
     assert is_user_mistake(error.value)

@@ -48,7 +48,8 @@ def test_prediction_layers_of_another_size_are_left_fresh_and_both_shapes_told()
 
 def test_new_anchors_are_a_legitimate_edit():
     report = fit(Heads(anchors=9), checkpoint_of(Heads(), 2))
-    assert 'the shapes of the prediction layers differ: rpn_cls.weight (3, 4) -> (9, 4)' in str(report)
+    assert 'the shapes of the prediction layers differ: rpn_cls.weight (3, 4) -> (9, 4)' in str(
+        report)
 
 
 def test_a_mismatch_elsewhere_is_an_error_that_says_how_to_allow_it():
@@ -57,13 +58,17 @@ def test_a_mismatch_elsewhere_is_an_error_that_says_how_to_allow_it():
     assert 'backbone.0.weight (4, 3, 1, 1) -> (8, 3, 1, 1)' in str(error.value)
     assert "load_from=dict(checkpoint='file.pth', strict=False)" in str(error.value)
     report = fit(Heads(width=8), checkpoint_of(Heads(width=4)), strict=False)
-    assert [item[0] for item in report.mismatched] and 'dropped because the shape differs' in str(report)
+    assert [item[0]
+            for item in report.mismatched] and 'dropped because the shape differs' in str(report)
 
 
 def test_less_than_half_is_an_error_and_nothing_is_loaded():
     model = Heads()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    given = {name: value for name, value in Heads().state_dict().items() if name.startswith(('fc_cls', 'rpn_cls.b'))}
+    given = {
+        name: value
+        for name, value in Heads().state_dict().items() if name.startswith(('fc_cls', 'rpn_cls.b'))
+    }
     with pytest.raises(CheckpointError, match='Less than half'):
         fit(model, Checkpoint('x.pth', given, {}, {}))
     assert same(before, model.state_dict())
@@ -82,25 +87,35 @@ def test_a_backbone_as_load_from_is_answered_with_the_init_cfg_line(prefix, entr
     given['fc.weight'] = torch.zeros(1000, 4)
     with pytest.raises(CheckpointError) as error:
         fit(Heads(), Checkpoint('resnet50.pth', given, {}, {}))
-    assert (f"model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='resnet50.pth'{entry})))"
-            in str(error.value))
+    assert (
+        f"model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='resnet50.pth'{entry})))"
+        in str(error.value))
 
 
 def test_statistics_counters_count_for_nothing():
-    given = {name: value for name, value in Heads().state_dict().items() if 'num_batches' not in name}
+    given = {
+        name: value
+        for name, value in Heads().state_dict().items() if 'num_batches' not in name
+    }
     report = fit(Heads(), Checkpoint('x.pth', given, {}, {}))
     assert report.total == 10 and not report.missing
 
 
 def test_covering_the_backbone_means_every_weight_of_it():
     source = checkpoint_of(Heads())
-    assert covers(source, Heads()) and not covers(source, Heads(width=8)) and not covers(None, Heads())
+    assert covers(source,
+                  Heads()) and not covers(source, Heads(width=8)) and not covers(None, Heads())
     del source.state_dict['backbone.1.running_var']
     assert not covers(source, Heads())
 
 
-@pytest.mark.parametrize('wrap', [lambda s: dict(state_dict=s, meta=dict(epoch=3)), lambda s: dict(model=s), lambda s: s,
-                                  lambda s: dict(state_dict={f'module.{k}': v for k, v in s.items()})])
+@pytest.mark.parametrize('wrap', [
+    lambda s: dict(state_dict=s, meta=dict(epoch=3)), lambda s: dict(model=s), lambda s: s,
+    lambda s: dict(state_dict={
+        f'module.{k}': v
+        for k, v in s.items()
+    })
+])
 def test_every_common_layout_is_read(tmp_path, wrap):
     state = FakeModel().state_dict()
     torch.save(wrap(state), tmp_path / 'a.pth')
@@ -108,7 +123,9 @@ def test_every_common_layout_is_read(tmp_path, wrap):
 
 
 def test_numpy_numbers_in_meta_are_read(tmp_path):
-    torch.save(dict(state_dict=FakeModel().state_dict(), meta=dict(best=np.float64(.5), n=np.int64(3))), tmp_path / 'a.pth')
+    torch.save(
+        dict(state_dict=FakeModel().state_dict(), meta=dict(best=np.float64(.5), n=np.int64(3))),
+        tmp_path / 'a.pth')
     assert read(str(tmp_path / 'a.pth')).meta == dict(best=.5, n=3)
 
 
@@ -178,9 +195,12 @@ def test_a_wrong_hash_or_a_missing_file_leaves_nothing_in_the_cache(tmp_path, se
 
 
 def test_names_stand_for_v2s_urls():
-    assert checkpoints._torchvision_url('resnet50') == 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
-    assert checkpoints._openmmlab_url('detectron2/resnet50_caffe').endswith('resnet50_msra-5891d200.pth')
-    assert checkpoints._openmmlab_url('resnet50_caffe') == checkpoints._openmmlab_url('detectron/resnet50_caffe')
+    assert checkpoints._torchvision_url(
+        'resnet50') == 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
+    assert checkpoints._openmmlab_url('detectron2/resnet50_caffe').endswith(
+        'resnet50_msra-5891d200.pth')
+    assert checkpoints._openmmlab_url('resnet50_caffe') == checkpoints._openmmlab_url(
+        'detectron/resnet50_caffe')
     for name in ('torchvision://resnet51', 'open-mmlab://resnet51'):
         with pytest.raises(CheckpointError, match='resnet51'):
             read(name)

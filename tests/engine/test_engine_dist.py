@@ -32,7 +32,8 @@ class RankLoader(FakeLoader):
     def __iter__(self):
         for start in range(0, len(self.places), self.batch_size):
             rows = self.places[start:start + self.batch_size]
-            batch = FakeBatch(self.dataset.x[rows], self.dataset.y[rows], [dict(filename=f'image{row}.png') for row in rows])
+            batch = FakeBatch(self.dataset.x[rows], self.dataset.y[rows],
+                              [dict(filename=f'image{row}.png') for row in rows])
             yield (batch, ) if self.views else batch
 
 
@@ -51,7 +52,8 @@ def make(model, work_dir, length=1, **arguments):
     torch.manual_seed(0)
     wrapped = wrap(model, {})
     optimizer = build_optimizer(wrapped, dict(type='SGD', lr=.1, momentum=.9))
-    return EpochBasedRunner(wrapped, optimizer, work_dir=str(work_dir), max_epochs=length, **arguments)
+    return EpochBasedRunner(
+        wrapped, optimizer, work_dir=str(work_dir), max_epochs=length, **arguments)
 
 
 def check_messages(rank, root):
@@ -84,7 +86,8 @@ def check_evaluation(rank, root):
     """An odd number of samples is judged once, on rank 0, in the order of the data set."""
     dataset = FakeDataset(5)
     runner = make(FakeModel(), os.path.join(root, 'evaluation'))
-    runner.register_hook(DistEvalHook(RankLoader(dataset, rank, views=True), save_best='auto'), 'LOW')
+    runner.register_hook(
+        DistEvalHook(RankLoader(dataset, rank, views=True), save_best='auto'), 'LOW')
     runner.register_hook(TextLoggerHook(interval=2), 'VERY_LOW')
     runner.run([RankLoader(FakeDataset(8), rank)])
     hook = runner.hooks[0]
@@ -99,7 +102,8 @@ def check_evaluation(rank, root):
 def check_accumulation(rank, root):
     """A window of two on two ranks makes the step of one process that averages the four gradients."""
     dataset = FakeDataset(8)
-    torch.manual_seed(0)  # the twin on each rank begins as the model on rank 0, which the others receive
+    torch.manual_seed(
+        0)  # the twin on each rank begins as the model on rank 0, which the others receive
     model = FakeModel()
     twin = copy.deepcopy(model)
     runner = make(model, os.path.join(root, 'accumulation'), update=Update(cumulative_iters=2))
@@ -135,15 +139,22 @@ def check_bad_loss(rank, root):
     weights = dist.gather_objects(runner.model.module.head.weight.detach())
     assert torch.equal(*weights)
     dist.barrier()
-    assert sorted(name for name in os.listdir(work_dir) if name.endswith('.pth')) == ['epoch_1.pth', 'latest.pth']
+    assert sorted(name for name in os.listdir(work_dir)
+                  if name.endswith('.pth')) == ['epoch_1.pth', 'latest.pth']
 
 
-CHECKS = (check_messages, check_results, check_norm_buffers, check_evaluation, check_accumulation, check_bad_loss)
+CHECKS = (check_messages, check_results, check_norm_buffers, check_evaluation, check_accumulation,
+          check_bad_loss)
 
 
 def _process(rank, port, root):
     torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE='2',
+        LOCAL_RANK=str(rank),
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=str(port))
     dist.init_dist('pytorch', backend='gloo')
     for check in CHECKS:
         try:
@@ -162,9 +173,11 @@ def test_two_processes_agree(tmp_path):
 
 
 def test_a_launcher_without_its_environment_is_explained(monkeypatch):
-    for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+    for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', 'SLURM_PROCID',
+                 'OMPI_COMM_WORLD_RANK'):
         monkeypatch.delenv(name, raising=False)
-    for launcher, word in (('pytorch', 'dist_train.sh'), ('slurm', 'slurm_train.sh'), ('mpi', 'mpirun')):
+    for launcher, word in (('pytorch', 'dist_train.sh'), ('slurm', 'slurm_train.sh'), ('mpi',
+                                                                                       'mpirun')):
         with pytest.raises(UserError, match=word):
             dist.init_dist(launcher)
     with pytest.raises(UserError, match='lsf'):
@@ -172,6 +185,8 @@ def test_a_launcher_without_its_environment_is_explained(monkeypatch):
 
 
 def test_one_process_needs_no_group(tmp_path):
-    assert dist.get_dist_info() == (0, 1) and dist.gather_objects(3) == [3] and dist.broadcast_object(3) == 3
+    assert dist.get_dist_info() == (0, 1) and dist.gather_objects(3) == [
+        3
+    ] and dist.broadcast_object(3) == 3
     assert dist.collect_results([1, 2, 3], 2) == [1, 2]
     dist.barrier()

@@ -5,8 +5,8 @@ import torch
 
 from mmdet_ft.engine.checkpoint import read
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.hooks import (CheckpointHook, EvalHook, Hook, LoggerHook, Priority, TensorboardLoggerHook, TextLoggerHook,
-                                   get_priority)
+from mmdet_ft.engine.hooks import (CheckpointHook, EvalHook, Hook, LoggerHook, Priority,
+                                   TensorboardLoggerHook, TextLoggerHook, get_priority)
 from mmdet_ft.engine.runner import Update
 from mmdet_ft.registry import HOOKS
 from tests.engine.fakes import FakeDataset, FakeLoader, Recorder, make_runner
@@ -16,7 +16,8 @@ from tests.engine.test_engine_runner import log_rows
 def test_hooks_act_by_priority_and_equals_in_the_order_of_registration(tmp_path):
     events = []
     runner = make_runner(tmp_path, length=1)
-    for name, priority in (('last', 'LOWEST'), ('a', 'NORMAL'), ('first', 5), ('b', 'normal'), ('c', Priority.HIGH)):
+    for name, priority in (('last', 'LOWEST'), ('a', 'NORMAL'), ('first', 5), ('b', 'normal'),
+                           ('c', Priority.HIGH)):
         runner.register_hook(Recorder(name + ' ', events), priority)
     runner.call_hook('before_run')
     assert [event[0].split()[0] for event in events] == ['first', 'c', 'a', 'b', 'last']
@@ -38,7 +39,9 @@ def test_triggered_stages_are_those_that_a_class_acts_on():
         def after_train_iter(self, runner):
             pass
 
-    assert Mine().get_triggered_stages() == ['before_train_epoch', 'after_train_iter', 'before_val_epoch']
+    assert Mine().get_triggered_stages() == [
+        'before_train_epoch', 'after_train_iter', 'before_val_epoch'
+    ]
     assert Hook().get_triggered_stages() == []
 
 
@@ -61,19 +64,27 @@ def test_a_hook_comes_from_a_config_by_its_type(tmp_path):
         runner.register_hook(object())
 
 
-@pytest.mark.parametrize('interval,ignore_last,lines', [(1, True, [1, 2, 3, 4]), (3, True, [3]), (3, False, [3, 4]),
-                                                        (50, True, [4]), (4, True, [4])])
+@pytest.mark.parametrize('interval,ignore_last,lines', [(1, True, [1, 2, 3, 4]), (3, True, [3]),
+                                                        (3, False, [3, 4]), (50, True, [4]),
+                                                        (4, True, [4])])
 def test_every_epoch_writes_a_line_whatever_the_interval(tmp_path, interval, ignore_last, lines):
-    runner = make_runner(tmp_path, length=2, meta=dict(exp_name='mine.py', seed=3, config='a = 1', env_info='x'),
-                         update=Update(dict(max_norm=1)))
+    runner = make_runner(
+        tmp_path,
+        length=2,
+        meta=dict(exp_name='mine.py', seed=3, config='a = 1', env_info='x'),
+        update=Update(dict(max_norm=1)))
     runner.register_hook(TextLoggerHook(interval=interval, ignore_last=ignore_last), 'VERY_LOW')
     runner.run([FakeLoader()])
     head, *rows = log_rows(tmp_path)
-    assert head['exp_name'] == 'mine.py' and head['seed'] == 3 and 'config' in head and 'env_info' in head
-    assert [(row['epoch'], row['iter']) for row in rows] == [(epoch, i) for epoch in (1, 2) for i in lines]
+    assert head['exp_name'] == 'mine.py' and head[
+        'seed'] == 3 and 'config' in head and 'env_info' in head
+    assert [(row['epoch'], row['iter']) for row in rows] == [(epoch, i) for epoch in (1, 2)
+                                                             for i in lines]
     assert list(rows[0])[:4] == ['mode', 'epoch', 'iter', 'lr']
-    assert set(rows[0]) - {'memory'} == {'mode', 'epoch', 'iter', 'lr', 'loss_square', 'loss_size', 'acc', 'loss', 'grad_norm',
-                                         'data_time', 'time'}
+    assert set(rows[0]) - {'memory'} == {
+        'mode', 'epoch', 'iter', 'lr', 'loss_square', 'loss_size', 'acc', 'loss', 'grad_norm',
+        'data_time', 'time'
+    }
 
 
 def test_the_line_of_text_is_v2s_with_the_share_of_waiting(tmp_path, caplog):
@@ -82,10 +93,14 @@ def test_the_line_of_text_is_v2s_with_the_share_of_waiting(tmp_path, caplog):
     runner.register_hook(TextLoggerHook(interval=4), 'VERY_LOW')
     runner.run([FakeLoader()])
     runner.logger.propagate = False
-    line = [record.getMessage() for record in caplog.records if record.getMessage().startswith('Epoch [')][0]
+    line = [
+        record.getMessage() for record in caplog.records
+        if record.getMessage().startswith('Epoch [')
+    ][0]
     head, tail = line.split('\t')
     assert head == 'Epoch [1][4/4]'
-    assert tail.startswith('lr: 1.000e-01, eta: 0:00:00, time: 0.') and ', data_wait: ' in tail and ', loss: ' in tail
+    assert tail.startswith(
+        'lr: 1.000e-01, eta: 0:00:00, time: 0.') and ', data_wait: ' in tail and ', loss: ' in tail
 
 
 def test_iterations_are_logged_as_such(tmp_path):
@@ -104,9 +119,15 @@ def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path, by_epoch):
         def evaluate(self, results, logger=None, metric='bbox'):
             return {'bbox_mAP': next(scores), 'other': 1.}
 
-    runner = make_runner(tmp_path, kind='epoch' if by_epoch else 'iter', length=3 if by_epoch else 6)
-    runner.register_hook(EvalHook(FakeLoader(Scored(6), views=True), interval=1 if by_epoch else 2, by_epoch=by_epoch,
-                                  save_best='auto', eval_options=dict(metric='bbox')), 'LOW')
+    runner = make_runner(
+        tmp_path, kind='epoch' if by_epoch else 'iter', length=3 if by_epoch else 6)
+    runner.register_hook(
+        EvalHook(
+            FakeLoader(Scored(6), views=True),
+            interval=1 if by_epoch else 2,
+            by_epoch=by_epoch,
+            save_best='auto',
+            eval_options=dict(metric='bbox')), 'LOW')
     runner.register_hook(TextLoggerHook(interval=4, by_epoch=by_epoch), 'VERY_LOW')
     runner.run([FakeLoader()])
     name = 'best_bbox_mAP_epoch_2.pth' if by_epoch else 'best_bbox_mAP_iter_4.pth'
@@ -121,8 +142,9 @@ def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path, by_epoch):
         assert [row['iter'] for row in training] == [2, 4, 6]
 
 
-@pytest.mark.parametrize('start,interval,expected', [(None, 1, [1, 2, 3, 4]), (None, 2, [2, 4]), (3, 1, [3, 4]),
-                                                     (2, 2, [2, 4]), (0, 1, [0, 1, 2, 3, 4])])
+@pytest.mark.parametrize('start,interval,expected', [(None, 1, [1, 2, 3, 4]), (None, 2, [2, 4]),
+                                                     (3, 1, [3, 4]), (2, 2, [2, 4]),
+                                                     (0, 1, [0, 1, 2, 3, 4])])
 def test_start_and_interval_say_when_to_evaluate(tmp_path, start, interval, expected):
     met = []
 
@@ -133,7 +155,8 @@ def test_start_and_interval_say_when_to_evaluate(tmp_path, start, interval, expe
             return {}
 
     runner = make_runner(tmp_path, length=4)
-    runner.register_hook(EvalHook(FakeLoader(When(), views=True), start=start, interval=interval), 'LOW')
+    runner.register_hook(
+        EvalHook(FakeLoader(When(), views=True), start=start, interval=interval), 'LOW')
     runner.run([FakeLoader()])
     assert met == expected
 
@@ -153,8 +176,9 @@ def test_evaluation_leaves_the_model_in_training(tmp_path):
     assert modes == [True]
 
 
-@pytest.mark.parametrize('metric,rule,first_kept', [('bbox_mAP', None, False), ('loss_cls', None, True), ('AR@100', None, False),
-                                                    ('mine', 'less', True)])
+@pytest.mark.parametrize('metric,rule,first_kept',
+                         [('bbox_mAP', None, False), ('loss_cls', None, True),
+                          ('AR@100', None, False), ('mine', 'less', True)])
 def test_more_or_less_is_better_as_the_name_says(tmp_path, metric, rule, first_kept):
     hook = EvalHook(FakeLoader(), save_best=metric, rule=rule)
     assert (hook.rule == 'less') is first_kept
@@ -184,14 +208,16 @@ def test_the_best_score_survives_a_restart(tmp_path):
     def run(length, source=None):
         runner = make_runner(tmp_path, length=length)
         runner.register_hook(CheckpointHook(interval=1))
-        runner.register_hook(EvalHook(FakeLoader(Scored(), views=True), save_best='bbox_mAP'), 'LOW')
+        runner.register_hook(
+            EvalHook(FakeLoader(Scored(), views=True), save_best='bbox_mAP'), 'LOW')
         if source:
             runner.resume(source)
         runner.run([FakeLoader()])
 
     run(1)
     run(2, str(tmp_path / 'epoch_1.pth'))
-    assert [file for file in os.listdir(tmp_path) if file.startswith('best')] == ['best_bbox_mAP_epoch_1.pth']
+    assert [file for file in os.listdir(tmp_path)
+            if file.startswith('best')] == ['best_bbox_mAP_epoch_1.pth']
 
 
 @pytest.mark.parametrize('settings,kept', [
@@ -225,9 +251,11 @@ def test_a_checkpoint_is_v2s_and_reads_safely(tmp_path):
 
 def test_out_dir_gets_a_folder_of_the_runs_name(tmp_path):
     runner = make_runner(tmp_path / 'run7', length=1)
-    runner.register_hook(CheckpointHook(interval=1, out_dir=str(tmp_path / 'all'), save_optimizer=False))
+    runner.register_hook(
+        CheckpointHook(interval=1, out_dir=str(tmp_path / 'all'), save_optimizer=False))
     runner.run([FakeLoader()])
-    assert 'optimizer' not in torch.load(tmp_path / 'all' / 'run7' / 'epoch_1.pth', weights_only=True)
+    assert 'optimizer' not in torch.load(
+        tmp_path / 'all' / 'run7' / 'epoch_1.pth', weights_only=True)
 
 
 def test_tensorboard_gets_scalars(tmp_path):
@@ -251,7 +279,9 @@ def test_two_loggers_have_their_own_intervals(tmp_path, mine):
     class Note(LoggerHook):
 
         def log(self, runner):
-            written.append((self.get_mode(runner), self.get_iter(runner, True), dict(runner.log_buffer.output)))
+            written.append(
+                (self.get_mode(runner), self.get_iter(runner,
+                                                      True), dict(runner.log_buffer.output)))
 
     runner = make_runner(tmp_path, length=2)
     runner.register_hook(EvalHook(FakeLoader(views=True), interval=2), 'LOW')

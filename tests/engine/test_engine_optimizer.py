@@ -21,9 +21,19 @@ class Model(nn.Module):
 def groups(paramwise_cfg, model=None, **settings):
     model = model or Model()
     optimizer = build_optimizer(
-        model, dict(type='SGD', lr=1., momentum=.9, weight_decay=.1, paramwise_cfg=paramwise_cfg, **settings))
+        model,
+        dict(
+            type='SGD',
+            lr=1.,
+            momentum=.9,
+            weight_decay=.1,
+            paramwise_cfg=paramwise_cfg,
+            **settings))
     names = {parameter: name for name, parameter in model.named_parameters()}
-    return {names[group['params'][0]]: (group['lr'], round(group['weight_decay'], 6)) for group in optimizer.param_groups}
+    return {
+        names[group['params'][0]]: (group['lr'], round(group['weight_decay'], 6))
+        for group in optimizer.param_groups
+    }
 
 
 def test_without_paramwise_all_parameters_are_one_group():
@@ -34,7 +44,13 @@ def test_without_paramwise_all_parameters_are_one_group():
 
 
 def test_multipliers_go_where_v2_puts_them():
-    table = groups(dict(bias_lr_mult=2., bias_decay_mult=0., norm_decay_mult=.5, dwconv_decay_mult=.25, dcn_offset_lr_mult=.1))
+    table = groups(
+        dict(
+            bias_lr_mult=2.,
+            bias_decay_mult=0.,
+            norm_decay_mult=.5,
+            dwconv_decay_mult=.25,
+            dcn_offset_lr_mult=.1))
     assert table == {
         'backbone.0.weight': (1., .1),
         'backbone.0.bias': (2., 0.),
@@ -70,7 +86,8 @@ def test_a_shared_parameter_counts_once_on_request():
     (dict(type='SDG', lr=1.), 'SDG'),
     (dict(type='SGD', lr=1., paramwise_cfg=dict(norm_decay_mul=0.)), 'norm_decay_mul'),
     (dict(type='SGD', lr=1., paramwise_cfg=dict(norm_decay_mult=0.)), 'weight_decay'),
-    (dict(type='SGD', lr=1., paramwise_cfg=dict(custom_keys=dict(a=dict(decay_mult=0.)))), 'weight_decay'),
+    (dict(type='SGD', lr=1.,
+          paramwise_cfg=dict(custom_keys=dict(a=dict(decay_mult=0.)))), 'weight_decay'),
 ])
 def test_a_mistake_is_named(cfg, word):
     with pytest.raises((KeyError, ValueError), match=word):
@@ -88,12 +105,17 @@ def test_a_users_constructor_is_used():
         def __call__(self, model):
             return torch.optim.SGD(model.parameters(), lr=self.cfg['lr'] * self.factor)
 
-    optimizer = build_optimizer(Model(), dict(type='SGD', lr=1., constructor='HalfRate', paramwise_cfg=dict(factor=.5)))
+    optimizer = build_optimizer(
+        Model(), dict(type='SGD', lr=1., constructor='HalfRate', paramwise_cfg=dict(factor=.5)))
     assert optimizer.param_groups[0]['lr'] == .5
 
 
-@pytest.mark.parametrize('settings', [dict(type='SGD', lr=.1, momentum=.9, weight_decay=.01), dict(type='Adam', lr=.1),
-                                      dict(type='AdamW', lr=.1, weight_decay=.1), dict(type='Adagrad', lr=.1)])
+@pytest.mark.parametrize('settings', [
+    dict(type='SGD', lr=.1, momentum=.9, weight_decay=.01),
+    dict(type='Adam', lr=.1),
+    dict(type='AdamW', lr=.1, weight_decay=.1),
+    dict(type='Adagrad', lr=.1)
+])
 def test_a_refused_step_changes_neither_weights_nor_state(settings):
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
@@ -109,6 +131,7 @@ def test_a_refused_step_changes_neither_weights_nor_state(settings):
     state = {key: value.clone() for key, value in optimizer.state[model.weight].items()}
     step(True)
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters()))
-    assert all(torch.equal(value, optimizer.state[model.weight][key]) for key, value in state.items())
+    assert all(
+        torch.equal(value, optimizer.state[model.weight][key]) for key, value in state.items())
     step(False)
     assert not torch.equal(weights[0], model.weight)

@@ -57,7 +57,10 @@ def test_a_step_follows_sgd_by_hand(tmp_path):
     class Keep(Hook):
 
         def after_train_iter(self, runner):
-            gradients.append({name: value.grad.clone() for name, value in runner.model.named_parameters()})
+            gradients.append({
+                name: value.grad.clone()
+                for name, value in runner.model.named_parameters()
+            })
 
     runner.register_hook(Keep())
     runner.run([loader])
@@ -70,12 +73,18 @@ def test_a_step_follows_sgd_by_hand(tmp_path):
 
 
 @pytest.mark.parametrize('kind,length,cut', [('epoch', 4, 2), ('iter', 11, 6)])
-@pytest.mark.parametrize('optimizer', [dict(type='SGD', lr=.05, momentum=.9), dict(type='AdamW', lr=.01)])
+@pytest.mark.parametrize('optimizer',
+                         [dict(type='SGD', lr=.05, momentum=.9),
+                          dict(type='AdamW', lr=.01)])
 @pytest.mark.parametrize('cumulative', [1, 4])
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, kind, length, cut, optimizer, cumulative):
-    arguments = dict(kind=kind, length=length, optimizer=optimizer, update=Update(dict(max_norm=1.), cumulative))
-    schedule = dict(policy='poly', min_lr=1e-4, by_epoch=kind == 'epoch', warmup='exp', warmup_iters=5)
-    whole = make_runner(tmp_path / 'whole', learning_rate=build_learning_rate(schedule), **arguments)
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, kind, length, cut, optimizer,
+                                                            cumulative):
+    arguments = dict(
+        kind=kind, length=length, optimizer=optimizer, update=Update(dict(max_norm=1.), cumulative))
+    schedule = dict(
+        policy='poly', min_lr=1e-4, by_epoch=kind == 'epoch', warmup='exp', warmup_iters=5)
+    whole = make_runner(
+        tmp_path / 'whole', learning_rate=build_learning_rate(schedule), **arguments)
     whole.register_hook(CheckpointHook(interval=cut, by_epoch=kind == 'epoch'))
     whole.run([FakeLoader()])
 
@@ -123,7 +132,8 @@ def test_accumulated_gradients_are_those_of_the_big_batch(tmp_path):
             return iter([view for view, in FakeLoader(self.dataset, self.batch_size, views=True)])
 
     start = Plain().state_dict()
-    small = make_runner(tmp_path, _with(Plain(), start), length=1, update=Update(cumulative_iters=2))
+    small = make_runner(
+        tmp_path, _with(Plain(), start), length=1, update=Update(cumulative_iters=2))
     big = make_runner(tmp_path, _with(Plain(), start), length=1)
     small.run([Ordered(FakeDataset(8), 2)])
     big.run([Ordered(FakeDataset(8), 4)])
@@ -138,7 +148,8 @@ def _with(model, state):
 
 def test_a_window_at_the_end_of_a_run_is_shorter():
     update = Update(cumulative_iters=4)
-    assert [update.window(i, 10) for i in (0, 3, 7, 8, 9)] == [(4, False), (4, True), (4, True), (2, False), (2, True)]
+    assert [update.window(i, 10) for i in (0, 3, 7, 8, 9)] == [(4, False), (4, True), (4, True),
+                                                               (2, False), (2, True)]
 
 
 def test_iterations_are_counted_where_the_runner_counts_them(tmp_path):
@@ -147,10 +158,11 @@ def test_iterations_are_counted_where_the_runner_counts_them(tmp_path):
     runner.register_hook(recorder)
     runner.register_hook(CheckpointHook(interval=4, by_epoch=False))
     runner.run([FakeLoader()])
-    assert [event[2] for event in recorder.events if event[0] == 'before_train_iter'] == list(range(10))
+    assert [event[2] for event in recorder.events
+            if event[0] == 'before_train_iter'] == list(range(10))
     assert runner.epoch == 2  # 4 iterations each time over the data
-    assert sorted(name for name in os.listdir(tmp_path) if name.startswith('iter_')) == [
-        'iter_10.pth', 'iter_4.pth', 'iter_8.pth']
+    assert sorted(name for name in os.listdir(tmp_path)
+                  if name.startswith('iter_')) == ['iter_10.pth', 'iter_4.pth', 'iter_8.pth']
     assert read(str(tmp_path / 'iter_8.pth')).meta['iter'] == 8
 
 
@@ -199,7 +211,8 @@ def test_validation_losses_are_logged_and_change_nothing(tmp_path, kind):
     plain.run([FakeLoader()])
     both = make_runner(tmp_path / 'both', kind=kind, length=4)
     both.register_hook(TextLoggerHook(interval=2, by_epoch=kind == 'epoch'), 'VERY_LOW')
-    both.run([FakeLoader(), FakeLoader(FakeDataset(6, seed=1))], [('train', 2 if kind == 'iter' else 1), ('val', 1)])
+    both.run([FakeLoader(), FakeLoader(FakeDataset(6, seed=1))],
+             [('train', 2 if kind == 'iter' else 1), ('val', 1)])
     assert same(weights(plain.model), weights(both.model))
     modes = [row['mode'] for row in log_rows(tmp_path / 'both')[1:]]
     assert modes.count('val') == (4 if kind == 'epoch' else 2) and modes[-1] == 'val'
@@ -209,9 +222,14 @@ def test_validation_losses_are_logged_and_change_nothing(tmp_path, kind):
 
 
 def test_a_training_step_never_waits_for_the_device(tmp_path):
-    for optimizer in (dict(type='SGD', lr=.1, momentum=.9, nesterov=True), dict(type='AdamW', lr=.1)):
-        runner = make_runner(tmp_path, length=1, optimizer=optimizer, update=Update(dict(max_norm=1, norm_type=2)),
-                             learning_rate=build_learning_rate(STEP))
+    for optimizer in (dict(type='SGD', lr=.1, momentum=.9,
+                           nesterov=True), dict(type='AdamW', lr=.1)):
+        runner = make_runner(
+            tmp_path,
+            length=1,
+            optimizer=optimizer,
+            update=Update(dict(max_norm=1, norm_type=2)),
+            learning_rate=build_learning_rate(STEP))
         loader = FakeLoader()
         runner.data_loader, runner.max_iters = loader, 4
         runner.model.train()
@@ -250,9 +268,14 @@ def bad_at(iteration, kind='nan'):
 
 
 @pytest.mark.parametrize('kind', ['nan', 'inf', 'gradient'])
-@pytest.mark.parametrize('optimizer', [dict(type='SGD', lr=.1, momentum=.9), dict(type='AdamW', lr=.1),
-                                       dict(type='RMSprop', lr=.01), dict(type='SGD', lr=.1, foreach=True)])
-def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_before_it(tmp_path, kind, optimizer):
+@pytest.mark.parametrize('optimizer', [
+    dict(type='SGD', lr=.1, momentum=.9),
+    dict(type='AdamW', lr=.1),
+    dict(type='RMSprop', lr=.01),
+    dict(type='SGD', lr=.1, foreach=True)
+])
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_before_it(
+        tmp_path, kind, optimizer):
     good = make_runner(tmp_path / 'good', length=1, optimizer=optimizer)
     before = {}
 
@@ -284,7 +307,8 @@ def test_the_very_first_step_may_be_refused(tmp_path):
         runner.run([FakeLoader()])
     for name, value in runner.model.named_parameters():
         assert torch.equal(value, start[name])
-        assert torch.equal(runner.optimizer.state[value]['momentum_buffer'], torch.zeros_like(value))
+        assert torch.equal(runner.optimizer.state[value]['momentum_buffer'],
+                           torch.zeros_like(value))
 
 
 def test_nothing_bad_is_saved_even_by_a_users_hook(tmp_path):
@@ -314,10 +338,12 @@ def test_a_users_hook_may_set_the_learning_rate(tmp_path):
         def after_train_iter(self, runner):
             seen.append(runner.current_lr()[0])
 
-    runner = make_runner(tmp_path, length=2, lr=.1, learning_rate=build_learning_rate(dict(policy='step', step=[1])))
+    runner = make_runner(
+        tmp_path, length=2, lr=.1, learning_rate=build_learning_rate(dict(policy='step', step=[1])))
     runner.register_hook(Halve())
     runner.run([FakeLoader()])
-    assert seen == pytest.approx([.1] + [.05] * 3 + [.01] * 4)  # until the schedule speaks again, at the next epoch
+    assert seen == pytest.approx([.1] + [.05] * 3 +
+                                 [.01] * 4)  # until the schedule speaks again, at the next epoch
 
 
 def test_what_hooks_of_v2_read_is_there(tmp_path):
@@ -326,10 +352,16 @@ def test_what_hooks_of_v2_read_is_there(tmp_path):
     class Look(Hook):
 
         def after_train_iter(self, runner):
-            seen.update(loss=runner.outputs['loss'], names=list(runner.outputs['log_vars']),
-                        samples=runner.outputs['num_samples'], data=runner.data_batch, mode=runner.mode,
-                        momentum=runner.current_momentum(), last=self.is_last_iter(runner),
-                        end=self.end_of_epoch(runner), hundred=self.every_n_iters(runner, 100))
+            seen.update(
+                loss=runner.outputs['loss'],
+                names=list(runner.outputs['log_vars']),
+                samples=runner.outputs['num_samples'],
+                data=runner.data_batch,
+                mode=runner.mode,
+                momentum=runner.current_momentum(),
+                last=self.is_last_iter(runner),
+                end=self.end_of_epoch(runner),
+                hundred=self.every_n_iters(runner, 100))
             runner.log_buffer.update({'mine': runner.iter}, 1)
 
     runner = make_runner(tmp_path, length=1, update=Update(dict(max_norm=1)))
@@ -347,7 +379,9 @@ def test_num_class_check_names_module_and_remedy(tmp_path):
     model.head.num_classes = 80
     runner = make_runner(tmp_path, model, length=1)
     runner.register_hook(NumClassCheckHook())
-    with pytest.raises(UserError, match=r'FakeDataset has 2 classes but head.num_classes is 80.*num_classes=2'):
+    with pytest.raises(
+            UserError,
+            match=r'FakeDataset has 2 classes but head.num_classes is 80.*num_classes=2'):
         runner.run([FakeLoader()])
 
 
@@ -375,7 +409,10 @@ def test_scaled_gradients_make_the_same_step_and_an_overflow_makes_none(tmp_path
     device = torch.device('cpu')
     plain = make_runner(tmp_path, length=1)
     plain.run([FakeLoader()])
-    scaled = make_runner(tmp_path, length=1, precision=Precision(device, None, LossScaler(device, 1024., dynamic=False)))
+    scaled = make_runner(
+        tmp_path,
+        length=1,
+        precision=Precision(device, None, LossScaler(device, 1024., dynamic=False)))
     scaled.run([FakeLoader()])
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(scaled.model.state_dict()[name], value)
@@ -389,7 +426,8 @@ def test_scaled_gradients_make_the_same_step_and_an_overflow_makes_none(tmp_path
 
 
 def test_bfloat16_trains_on_a_cpu(tmp_path):
-    runner = make_runner(tmp_path, length=1, precision=build_precision(dict(dtype='bfloat16'), 'cpu'))
+    runner = make_runner(
+        tmp_path, length=1, precision=build_precision(dict(dtype='bfloat16'), 'cpu'))
     runner.run([FakeLoader()])
     assert next(runner.model.parameters()).dtype is torch.float32
 
@@ -406,7 +444,8 @@ def test_precision_that_cannot_be_is_explained(settings, word):
 
 def test_a_run_without_a_length_or_training_is_refused(tmp_path):
     with pytest.raises(UserError, match='max_epochs'):
-        EpochBasedRunner(FakeModel(), build_optimizer(FakeModel(), dict(type='SGD', lr=1)), str(tmp_path)).run([FakeLoader()])
+        EpochBasedRunner(FakeModel(), build_optimizer(FakeModel(), dict(type='SGD', lr=1)),
+                         str(tmp_path)).run([FakeLoader()])
     with pytest.raises(UserError, match='train'):
         make_runner(tmp_path).run([FakeLoader()], [('val', 1)])
     with pytest.raises(UserError, match='test'):
@@ -426,5 +465,6 @@ def test_losses_are_means_over_the_interval(tmp_path):
     runner.register_hook(TextLoggerHook(interval=2), 'VERY_LOW')
     runner.run([FakeLoader()])
     rows = log_rows(tmp_path)[1:]
-    assert [row['loss'] for row in rows] == pytest.approx([sum(seen[:2]) / 2, sum(seen[2:]) / 2], abs=1e-4)
+    assert [row['loss'] for row in rows
+            ] == pytest.approx([sum(seen[:2]) / 2, sum(seen[2:]) / 2], abs=1e-4)
     assert all(math.isfinite(row['time']) for row in rows)

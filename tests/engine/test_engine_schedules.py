@@ -10,19 +10,26 @@ EPOCH_LENGTH, MAX_EPOCHS = 10, 12
 
 def rates(config, by_epoch=True, initial=(0.02, 0.01), iterations=EPOCH_LENGTH * MAX_EPOCHS):
     schedule = build_learning_rate(config, by_epoch)
-    return [schedule(list(initial), Progress(i // EPOCH_LENGTH, i, EPOCH_LENGTH, MAX_EPOCHS, EPOCH_LENGTH * MAX_EPOCHS))
-            for i in range(iterations)]
+    return [
+        schedule(
+            list(initial),
+            Progress(i // EPOCH_LENGTH, i, EPOCH_LENGTH, MAX_EPOCHS, EPOCH_LENGTH * MAX_EPOCHS))
+        for i in range(iterations)
+    ]
 
 
 def test_step_divides_by_ten_at_each_step():
     table = rates(dict(policy='step', step=[8, 11]))
-    assert [row[0] for row in table[::EPOCH_LENGTH]] == pytest.approx([.02] * 8 + [.002] * 3 + [.0002])
-    assert [row[1] for row in table[::EPOCH_LENGTH]] == pytest.approx([.01] * 8 + [.001] * 3 + [.0001])
+    assert [row[0]
+            for row in table[::EPOCH_LENGTH]] == pytest.approx([.02] * 8 + [.002] * 3 + [.0002])
+    assert [row[1]
+            for row in table[::EPOCH_LENGTH]] == pytest.approx([.01] * 8 + [.001] * 3 + [.0001])
 
 
 def test_step_as_a_number_is_an_interval_and_min_lr_is_a_floor():
     table = rates(dict(policy='step', step=3, gamma=.5, min_lr=.004))
-    assert [row[0] for row in table[::EPOCH_LENGTH]] == pytest.approx([.02] * 3 + [.01] * 3 + [.005] * 3 + [.004] * 3)
+    assert [row[0] for row in table[::EPOCH_LENGTH]
+            ] == pytest.approx([.02] * 3 + [.01] * 3 + [.005] * 3 + [.004] * 3)
 
 
 def test_fixed_never_moves():
@@ -37,7 +44,8 @@ def test_poly_goes_down_to_min_lr_by_its_power(by_epoch):
         assert table[i][0] == pytest.approx((.02 - 1e-4) * (1 - part)**.9 + 1e-4)
 
 
-@pytest.mark.parametrize('settings,target', [(dict(min_lr=1e-3), 1e-3), (dict(min_lr_ratio=.1), 2e-3)])
+@pytest.mark.parametrize('settings,target', [(dict(min_lr=1e-3), 1e-3),
+                                             (dict(min_lr_ratio=.1), 2e-3)])
 def test_cosine_goes_down_half_a_wave(settings, target):
     for name in ('CosineAnnealing', 'cosine'):
         table = rates(dict(policy=name, **settings))
@@ -53,8 +61,13 @@ def test_cosine_goes_down_half_a_wave(settings, target):
 ])
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_warmup_multiplies_the_regular_rate(warmup, factor, by_epoch):
-    config = dict(policy='step', step=[1] if by_epoch else [10], warmup=warmup, warmup_iters=15, warmup_ratio=.001,
-                  by_epoch=by_epoch)
+    config = dict(
+        policy='step',
+        step=[1] if by_epoch else [10],
+        warmup=warmup,
+        warmup_iters=15,
+        warmup_ratio=.001,
+        by_epoch=by_epoch)
     table = rates(config)
     for i, (first, second) in enumerate(table):
         regular = .02 if i < 10 else .002  # the step falls into the warmup, which multiplies what holds then
@@ -63,8 +76,11 @@ def test_warmup_multiplies_the_regular_rate(warmup, factor, by_epoch):
 
 
 def test_warmup_by_epoch_counts_epochs():
-    table = rates(dict(policy='fixed', warmup='linear', warmup_iters=2, warmup_ratio=.5, warmup_by_epoch=True))
-    assert table[0][0] == pytest.approx(.01) and table[10][0] == pytest.approx(.015) and table[20][0] == .02
+    table = rates(
+        dict(
+            policy='fixed', warmup='linear', warmup_iters=2, warmup_ratio=.5, warmup_by_epoch=True))
+    assert table[0][0] == pytest.approx(.01) and table[10][0] == pytest.approx(
+        .015) and table[20][0] == .02
 
 
 def test_the_kind_of_runner_gives_the_default_unit():

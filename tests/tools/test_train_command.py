@@ -21,8 +21,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(*words, cwd=None, expect=0, **environment):
     """A command's (stdout, stderr); fails with both when it does not exit with `expect`."""
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, 'CUDA_VISIBLE_DEVICES': '', **environment}
-    done = subprocess.run(list(map(str, words)), cwd=cwd or ROOT, env=env, capture_output=True, text=True, timeout=300)
+    env = {
+        **os.environ, 'OMP_NUM_THREADS': '1',
+        'PYTHON': sys.executable,
+        'CUDA_VISIBLE_DEVICES': '',
+        **environment
+    }
+    done = subprocess.run(
+        list(map(str, words)),
+        cwd=cwd or ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300)
     assert done.returncode == expect, f'{words} exited with {done.returncode}\n{done.stdout}\n{done.stderr}'
     return done.stdout, done.stderr
 
@@ -73,7 +84,8 @@ def trained(tmp_path_factory):
     """A run of two epochs, from the command line."""
     root = tmp_path_factory.mktemp('world')
     config = write_world(root)
-    out, err = run(sys.executable, ROOT / 'tools/train.py', config, '--work-dir', root / 'run', '--seed', '1')
+    out, err = run(sys.executable, ROOT / 'tools/train.py', config, '--work-dir', root / 'run',
+                   '--seed', '1')
     return dict(root=root, config=config, work_dir=root / 'run', err=err)
 
 
@@ -88,10 +100,13 @@ def test_training_leaves_v2s_files(trained):
     assert 'runner = dict' in head['config']
     training = [line for line in lines if line['mode'] == 'train']
     assert [line['epoch'] for line in training] == [1, 2]
-    assert {'lr', 'time', 'data_time', 'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask', 'acc', 'loss',
-            'grad_norm'} <= set(training[0])
+    assert {
+        'lr', 'time', 'data_time', 'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox',
+        'loss_mask', 'acc', 'loss', 'grad_norm'
+    } <= set(training[0])
     validation = [line for line in lines if line['mode'] == 'val']
-    assert len(validation) == 2 and {'bbox_mAP', 'segm_mAP_50'} <= set(validation[0]) and validation[0]['iter'] == 3
+    assert len(validation) == 2 and {'bbox_mAP', 'segm_mAP_50'} <= set(
+        validation[0]) and validation[0]['iter'] == 3
 
 
 def test_a_checkpoint_carries_its_config_and_classes(trained):
@@ -102,8 +117,11 @@ def test_a_checkpoint_carries_its_config_and_classes(trained):
 
 
 def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
-    train(trained['config'], '--work-dir', tmp_path, '--seed', '1', '--no-validate', '--cfg-options', 'runner.max_epochs=1')
-    assert same(read(str(tmp_path / 'epoch_1.pth')).state_dict, read(str(trained['work_dir'] / 'epoch_1.pth')).state_dict)
+    train(trained['config'], '--work-dir', tmp_path, '--seed', '1', '--no-validate',
+          '--cfg-options', 'runner.max_epochs=1')
+    assert same(
+        read(str(tmp_path / 'epoch_1.pth')).state_dict,
+        read(str(trained['work_dir'] / 'epoch_1.pth')).state_dict)
     assert not [line for line in rows(tmp_path)[1:] if line['mode'] == 'val']
 
 
@@ -116,28 +134,45 @@ def test_a_resumed_command_ends_where_the_whole_one_did(trained, tmp_path, how):
         (tmp_path / 'epoch_1.pth').write_bytes((trained['work_dir'] / 'epoch_1.pth').read_bytes())
         words += [how]
     train(trained['config'], *words)
-    assert same(read(str(tmp_path / 'epoch_2.pth')).state_dict, read(str(trained['work_dir'] / 'epoch_2.pth')).state_dict)
+    assert same(
+        read(str(tmp_path / 'epoch_2.pth')).state_dict,
+        read(str(trained['work_dir'] / 'epoch_2.pth')).state_dict)
 
 
 def test_fine_tuning_to_other_classes_says_what_it_dropped(trained, tmp_path):
     words = [f'data.{split}.classes=["box","bar"]' for split in ('train', 'val', 'test')]
-    out, err = train(
-        trained['config'], '--work-dir', tmp_path, '--no-validate', '--cfg-options', *words,
-        'model.roi_head.bbox_head.num_classes=2', 'model.roi_head.mask_head.num_classes=2', 'runner.max_epochs=1',
-        f'load_from={trained["work_dir"] / "latest.pth"}')
+    out, err = train(trained['config'], '--work-dir', tmp_path, '--no-validate', '--cfg-options',
+                     *words, 'model.roi_head.bbox_head.num_classes=2',
+                     'model.roi_head.mask_head.num_classes=2', 'runner.max_epochs=1',
+                     f'load_from={trained["work_dir"] / "latest.pth"}')
     assert 're-initialised because classes changed 3 -> 2: roi_head.bbox_head.fc_cls.weight (4, 32) -> (3, 32)' in err
     assert 'conv_logits.weight' in err
 
 
 def test_the_test_command_writes_evaluates_and_draws(trained, tmp_path):
-    out, err = run(sys.executable, ROOT / 'tools/test.py', trained['config'], trained['work_dir'] / 'latest.pth', '--out',
-                   tmp_path / 'results.pkl', '--eval', 'bbox', 'segm', '--show-dir', tmp_path / 'drawn', '--work-dir', tmp_path,
-                   '--eval-options', 'classwise=True', cwd=tmp_path)
+    out, err = run(
+        sys.executable,
+        ROOT / 'tools/test.py',
+        trained['config'],
+        trained['work_dir'] / 'latest.pth',
+        '--out',
+        tmp_path / 'results.pkl',
+        '--eval',
+        'bbox',
+        'segm',
+        '--show-dir',
+        tmp_path / 'drawn',
+        '--work-dir',
+        tmp_path,
+        '--eval-options',
+        'classwise=True',
+        cwd=tmp_path)
     with open(tmp_path / 'results.pkl', 'rb') as file:
         results = pickle.load(file)
     assert len(results) == 3
     boxes, masks = results[0]
-    assert len(boxes) == len(masks) == 3 and boxes[0].shape[1] == 5 and len(boxes[0]) == len(masks[0])
+    assert len(boxes) == len(masks) == 3 and boxes[0].shape[1] == 5 and len(boxes[0]) == len(
+        masks[0])
     assert sorted(os.listdir(tmp_path / 'drawn')) == ['0.png', '1.png', '2.png']
     metrics = json.loads(next(tmp_path.glob('eval_*.json')).read_text())['metric']
     logged = [line for line in rows(trained['work_dir'])[1:] if line['mode'] == 'val'][-1]
@@ -153,22 +188,44 @@ def test_formatting_alone_writes_json(trained, tmp_path):
 
 def test_two_processes_train_and_evaluate_as_one(trained, tmp_path):
     """As the two halves of each batch: their gradients are averaged, and rank 0 writes."""
-    out, err = run(ROOT / 'tools/dist_train.sh', trained['config'], 2, '--work-dir', tmp_path, '--cfg-options',
-                   'data.samples_per_gpu=1', 'runner.max_epochs=1', PORT='29617')
+    out, err = run(
+        ROOT / 'tools/dist_train.sh',
+        trained['config'],
+        2,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'data.samples_per_gpu=1',
+        'runner.max_epochs=1',
+        PORT='29617')
     lines = rows(tmp_path)[1:]
     assert [line['mode'] for line in lines] == ['train', 'val']
     assert len(list(tmp_path.glob('*.log'))) == 1
-    out, err = run(ROOT / 'tools/dist_test.sh', trained['config'], tmp_path / 'latest.pth', 2, '--eval', 'bbox', 'segm', '--work-dir',
-                   tmp_path / 'two', PORT='29618', cwd=tmp_path)
-    test(trained['config'], tmp_path / 'latest.pth', '--eval', 'bbox', 'segm', '--work-dir', tmp_path / 'one')
-    two, one = (json.loads(next((tmp_path / name).glob('eval_*.json')).read_text())['metric'] for name in ('two', 'one'))
+    out, err = run(
+        ROOT / 'tools/dist_test.sh',
+        trained['config'],
+        tmp_path / 'latest.pth',
+        2,
+        '--eval',
+        'bbox',
+        'segm',
+        '--work-dir',
+        tmp_path / 'two',
+        PORT='29618',
+        cwd=tmp_path)
+    test(trained['config'], tmp_path / 'latest.pth', '--eval', 'bbox', 'segm', '--work-dir',
+         tmp_path / 'one')
+    two, one = (
+        json.loads(next((tmp_path / name).glob('eval_*.json')).read_text())['metric']
+        for name in ('two', 'one'))
     assert two == one and lines[1]['bbox_mAP'] == pytest.approx(one['bbox_mAP'], abs=1e-5)
 
 
 @pytest.mark.parametrize('words,message', [
     (['--cfg-options', 'data.train.ann_file=/nowhere/ann.json'], '/nowhere/ann.json'),
     (['--cfg-options', 'load_from=/nowhere/a.pth'], 'checkpoint /nowhere/a.pth does not exist'),
-    (['--cfg-options', 'model.roi_head.bbox_head.num_classes=80'], 'roi_head.bbox_head.num_classes is 80'),
+    (['--cfg-options', 'model.roi_head.bbox_head.num_classes=80'
+      ], 'roi_head.bbox_head.num_classes is 80'),
     (['--cfg-options', 'model.backbone.type=ResNett'], "'ResNet'"),
     (['--cfg-options', 'evaluation.metrics=bbox'], 'evaluation has no metrics'),
     (['--cfg-options', 'fp16.loss_scale=512.'], 'bfloat16'),
@@ -183,9 +240,17 @@ def test_a_bug_in_a_users_hook_keeps_its_traceback(trained, tmp_path):
         'from mmdet_ft.engine.hooks import HOOKS, Hook\n\n\n@HOOKS.register_module()\nclass BrokenHook(Hook):\n\n'
         "    def before_run(self, runner):\n        raise ZeroDivisionError('mine')\n")
     config = tmp_path / 'mine.py'
-    config.write_text(f"_base_ = {trained['config']!r}\ncustom_imports = dict(imports=['my_hooks'])\n"
-                      "custom_hooks = [dict(type='BrokenHook', priority='HIGH')]\n")
-    out, err = run(sys.executable, ROOT / 'tools/train.py', config, '--work-dir', tmp_path / 'run', cwd=tmp_path, expect=1)
+    config.write_text(
+        f"_base_ = {trained['config']!r}\ncustom_imports = dict(imports=['my_hooks'])\n"
+        "custom_hooks = [dict(type='BrokenHook', priority='HIGH')]\n")
+    out, err = run(
+        sys.executable,
+        ROOT / 'tools/train.py',
+        config,
+        '--work-dir',
+        tmp_path / 'run',
+        cwd=tmp_path,
+        expect=1)
     assert 'Traceback' in err and 'before_run' in err and 'ZeroDivisionError: mine' in err
 
 
@@ -202,21 +267,29 @@ def test_a_test_without_purpose_or_with_a_wrong_checkpoint_is_refused(trained, t
 
 
 def test_older_options_are_understood(trained, tmp_path):
-    out, err = train(trained['config'], '--work-dir', tmp_path, '--options', 'runner.max_epochs=1', '--gpus', '1', '--no-validate')
+    out, err = train(trained['config'], '--work-dir', tmp_path, '--options', 'runner.max_epochs=1',
+                     '--gpus', '1', '--no-validate')
     assert '--options is now --cfg-options' in err and (tmp_path / 'epoch_1.pth').exists()
 
 
 def test_iterations_instead_of_epochs(trained, tmp_path):
     config = tmp_path / 'iters.py'
-    config.write_text(f"_base_ = {trained['config']!r}\nrunner = dict(_delete_=True, type='IterBasedRunner', max_iters=5)\n"
-                      "checkpoint_config = dict(interval=2)\nevaluation = dict(interval=4)\nlog_config = dict(interval=2)\n"
-                      "lr_config = dict(step=[3])\n")
+    config.write_text(
+        f"_base_ = {trained['config']!r}\nrunner = dict(_delete_=True, type='IterBasedRunner', max_iters=5)\n"
+        "checkpoint_config = dict(interval=2)\nevaluation = dict(interval=4)\nlog_config = dict(interval=2)\n"
+        "lr_config = dict(step=[3])\n")
     train(config, '--work-dir', tmp_path / 'run', '--seed', '0')
     lines = rows(tmp_path / 'run')[1:]
-    assert [(line['mode'], line['iter']) for line in lines] == [('train', 2), ('train', 4), ('val', 3)]
-    assert sorted(path.name for path in (tmp_path / 'run').glob('iter_*')) == ['iter_2.pth', 'iter_4.pth', 'iter_5.pth']
-    train(config, '--work-dir', tmp_path / 'rest', '--seed', '0', '--resume-from', tmp_path / 'run' / 'iter_2.pth', '--no-validate')
-    assert same(read(str(tmp_path / 'rest' / 'iter_5.pth')).state_dict, read(str(tmp_path / 'run' / 'iter_5.pth')).state_dict)
+    assert [(line['mode'], line['iter']) for line in lines] == [('train', 2), ('train', 4),
+                                                                ('val', 3)]
+    assert sorted(path.name for path in (tmp_path / 'run').glob('iter_*')) == [
+        'iter_2.pth', 'iter_4.pth', 'iter_5.pth'
+    ]
+    train(config, '--work-dir', tmp_path / 'rest', '--seed', '0', '--resume-from',
+          tmp_path / 'run' / 'iter_2.pth', '--no-validate')
+    assert same(
+        read(str(tmp_path / 'rest' / 'iter_5.pth')).state_dict,
+        read(str(tmp_path / 'run' / 'iter_5.pth')).state_dict)
 
 
 def halves_in_turn(config, start, options):
@@ -235,8 +308,13 @@ def halves_in_turn(config, start, options):
     model = build_model(cfg, dataset)
     model.load_state_dict(read(start).state_dict)
     model.train()
-    loaders = [DataLoader(SeededDataset(dataset, 0), 1, collate_fn=collate, sampler=DistributedGroupSampler(dataset, 1, 2, rank, 0))
-               for rank in (0, 1)]
+    loaders = [
+        DataLoader(
+            SeededDataset(dataset, 0),
+            1,
+            collate_fn=collate,
+            sampler=DistributedGroupSampler(dataset, 1, 2, rank, 0)) for rank in (0, 1)
+    ]
     schedule = build_learning_rate(cfg.lr_config)
     optimizer = torch.optim.SGD(model.parameters(), lr=.02, momentum=.9, weight_decay=1e-4)
     length = len(loaders[0])
@@ -253,14 +331,23 @@ def halves_in_turn(config, start, options):
 
 
 def test_two_processes_are_one_that_averages_the_gradients_of_their_halves(trained, tmp_path):
-    config, start = write_world(tmp_path / 'world', num_train=6), str(trained['work_dir'] / 'latest.pth')
+    config, start = write_world(
+        tmp_path / 'world', num_train=6), str(trained['work_dir'] / 'latest.pth')
     options = {'data.samples_per_gpu': 1, 'runner.max_epochs': 1, 'load_from': start}
-    run(ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'run', '--no-validate', '--cfg-options',
-        *(f'{key}={value}' for key, value in options.items()), PORT='29619')
+    run(ROOT / 'tools/dist_train.sh',
+        config,
+        2,
+        '--work-dir',
+        tmp_path / 'run',
+        '--no-validate',
+        '--cfg-options',
+        *(f'{key}={value}' for key, value in options.items()),
+        PORT='29619')
     expected, length = halves_in_turn(config, start, options)
     assert length == 3
     found = read(str(tmp_path / 'run' / 'epoch_1.pth')).state_dict
     before = read(start).state_dict
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f'{name}: {text}')
+        torch.testing.assert_close(
+            found[name], value, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f'{name}: {text}')
     assert max(float((found[name] - before[name]).abs().max()) for name in found) > 1e-3

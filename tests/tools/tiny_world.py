@@ -63,8 +63,9 @@ def write_world(root: Path, num_train: int = 4, num_val: int = 3, empty=(1, )) -
     for split, number in (('train', num_train), ('val', num_val)):
         _write_split(root, split, number, empty if split == 'train' else ())
     path = root / 'tiny.py'
-    path.write_text(CONFIG.replace('{root}', str(root)).replace('{classes!r}', repr(CLASSES))
-                    .replace('{model!r}', repr(tiny_config(num_classes=len(CLASSES)))))
+    path.write_text(
+        CONFIG.replace('{root}', str(root)).replace('{classes!r}', repr(CLASSES)).replace(
+            '{model!r}', repr(tiny_config(num_classes=len(CLASSES)))))
     return str(path)
 
 
@@ -78,12 +79,20 @@ def _write_split(root: Path, split: str, number: int, empty) -> None:
             category = int(draw.integers(3))
             x, y = draw.integers(0, 60), draw.integers(0, 36)
             w, h = ((24, 20), (36, 12), (14, 14))[category]
-            cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)), [(255, 0, 0), (0, 255, 0), (0, 0, 255)][category], -1)
+            cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)),
+                          [(255, 0, 0), (0, 255, 0), (0, 0, 255)][category], -1)
             x, y = float(x), float(y)
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=index + 1, category_id=category + 1, iscrowd=0, area=float(w * h),
-                bbox=[x, y, w, h], segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]]))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index + 1,
+                    category_id=category + 1,
+                    iscrowd=0,
+                    area=float(w * h),
+                    bbox=[x, y, w, h],
+                    segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]]))
         cv2.imwrite(str(root / split / f'{index}.png'), image)
         images.append(dict(id=index + 1, file_name=f'{index}.png', width=96, height=64))
     categories = [dict(id=place + 1, name=name) for place, name in enumerate(CLASSES)]
-    (root / f'{split}.json').write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+    (root / f'{split}.json').write_text(
+        json.dumps(dict(images=images, annotations=annotations, categories=categories)))

@@ -46,10 +46,12 @@ class CheckpointHook(Hook):
         self.meta = meta
 
     def before_run(self, runner: Any) -> None:
-        if self.out_dir is None or os.path.abspath(self.out_dir) == os.path.abspath(runner.work_dir):
+        if self.out_dir is None or os.path.abspath(self.out_dir) == os.path.abspath(
+                runner.work_dir):
             self.out_dir = runner.work_dir
         else:  # so that several runs may share it
-            self.out_dir = os.path.join(self.out_dir, os.path.basename(os.path.abspath(runner.work_dir)))
+            self.out_dir = os.path.join(self.out_dir,
+                                        os.path.basename(os.path.abspath(runner.work_dir)))
             runner.logger.info('checkpoints are saved in %s', self.out_dir)
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -70,9 +72,15 @@ class CheckpointHook(Hook):
             runner.broadcast_norm_buffers()
         if runner.rank != 0:
             return
-        runner.save_checkpoint(self.out_dir, filename_tmpl=self.filename_tmpl.format(now), save_optimizer=self.save_optimizer,
-                               meta=self.meta, create_symlink=self.create_symlink)
-        runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = os.path.join(self.out_dir, self.filename_tmpl.format(now))
+        runner.save_checkpoint(
+            self.out_dir,
+            filename_tmpl=self.filename_tmpl.format(now),
+            save_optimizer=self.save_optimizer,
+            meta=self.meta,
+            create_symlink=self.create_symlink)
+        runner.meta.setdefault('hook_msgs',
+                               {})['last_ckpt'] = os.path.join(self.out_dir,
+                                                               self.filename_tmpl.format(now))
         if self.max_keep_ckpts > 0 and self.interval > 0:
             newest_dropped = now - self.max_keep_ckpts * self.interval
             if now % self.interval:  # the last one came out of turn: it takes the place of one of the others

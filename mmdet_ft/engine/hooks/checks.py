@@ -7,14 +7,15 @@ from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.registry import HOOKS
 
-# Their num_classes does not count the classes of the data set: an RPN tells objects from background, a VGG is built as
-# a classifier and used as a backbone.
+# Their num_classes does not count the classes of the data set: an RPN tells objects from
+# background, a VGG is built as a classifier and used as a backbone.
 OTHER_CLASSES = ('RPNHead', 'GARPNHead', 'FusedSemanticHead', 'VGG')
 
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
-    """Stop before the first iteration when a head has another number of classes than the data set."""
+    """Stop before the first iteration when a head has another number of classes than the data
+    set."""
 
     def before_train_epoch(self, runner: Any) -> None:
         self._check(runner)
@@ -27,19 +28,27 @@ class NumClassCheckHook(Hook):
         classes = getattr(dataset, 'CLASSES', None)
         kind = dataset_name(dataset)
         if classes is None:
-            runner.logger.warning('%s has no CLASSES: name them with classes=(...) in each data set of the config', kind)
+            runner.logger.warning(
+                '%s has no CLASSES: name them with classes=(...) in each data set of the config',
+                kind)
             return
         if isinstance(classes, str):
-            raise UserError(f"classes of {kind} is the string {classes!r}; for a single class write classes=({classes!r}, )")
+            raise UserError(
+                f"classes of {kind} is the string {classes!r}; for a single class write classes=({classes!r}, )"
+            )
         model = getattr(runner.model, 'module', runner.model)
         wrong = [(name, module.num_classes) for name, module in model.named_modules()
-                 if isinstance(getattr(module, 'num_classes', None), int) and module.num_classes != len(classes)
-                 and not any(base.__name__ in OTHER_CLASSES for base in type(module).__mro__)]
+                 if isinstance(getattr(module, 'num_classes', None), int)
+                 and module.num_classes != len(classes) and not any(
+                     base.__name__ in OTHER_CLASSES for base in type(module).__mro__)]
         if wrong:
-            lines = [f'{kind} has {len(classes)} classes but {name or "the model"}.num_classes is {count}'
-                     for name, count in wrong]
+            lines = [
+                f'{kind} has {len(classes)} classes but {name or "the model"}.num_classes is {count}'
+                for name, count in wrong
+            ]
             places = ', '.join(f'model.{name}.num_classes'.replace('..', '.') for name, _ in wrong)
-            raise UserError('; '.join(lines) + f'; write num_classes={len(classes)} in your config ({places})')
+            raise UserError('; '.join(lines) +
+                            f'; write num_classes={len(classes)} in your config ({places})')
 
 
 def dataset_name(dataset: Any) -> str:
@@ -51,7 +60,8 @@ def dataset_name(dataset: Any) -> str:
 
 @HOOKS.register_module()
 class CheckInvalidLossHook(Hook):
-    """V2's guard against NaN losses. The runner's latch guards every step; this asks it every `interval` iterations.
+    """V2's guard against NaN losses. The runner's latch guards every step; this asks it every
+    `interval` iterations.
 
     Args:
         interval: iterations between two readings, each of which waits for the device.

@@ -20,11 +20,14 @@ class EvalHook(Hook):
     """`evaluation` of a config: run the model over the validation set and let the dataset judge.
 
     Args:
-        dataloader: validation samples, in order; its dataset has `evaluate(results, logger=..., **eval_options)`.
-        start: first evaluation; from the beginning (before any training) if it is not above the present epoch.
+        dataloader: validation samples, in order; its dataset has `evaluate(results, logger=...,
+            **eval_options)`.
+        start: first evaluation; from the beginning (before any training) if it is not above the
+            present epoch.
         interval: every so many epochs, or iterations.
         by_epoch: which of the two.
-        save_best: the metric by which `best_<metric>_epoch_<n>.pth` is kept, or 'auto' for the first one.
+        save_best: the metric by which `best_<metric>_epoch_<n>.pth` is kept, or 'auto' for the
+            first one.
         rule: 'greater' or 'less' is better; known for usual metrics.
         greater_keys, less_keys: names, or parts of names, of metrics of either kind.
         dynamic_intervals: [(from, interval), ...], which replace `interval` from there on.
@@ -65,7 +68,8 @@ class EvalHook(Hook):
             self._set_rule(save_best)
 
     def _set_rule(self, metric: str) -> None:
-        """Decide whether more is better: by the whole name first, then by a part of it, whatever the case."""
+        """Decide whether more is better: by the whole name first, then by a part of it, whatever
+        the case."""
         self.key_indicator = metric
         if self.rule is not None:
             return
@@ -77,7 +81,9 @@ class EvalHook(Hook):
         elif name in less or any(key in name for key in less):
             self.rule = 'less'
         else:
-            raise ValueError(f"evaluation.save_best={metric!r}: is more better? Write evaluation.rule='greater' or 'less'")
+            raise ValueError(
+                f"evaluation.save_best={metric!r}: is more better? Write evaluation.rule='greater' or 'less'"
+            )
 
     def before_run(self, runner: Any) -> None:
         if self.save_best is not None:
@@ -111,7 +117,8 @@ class EvalHook(Hook):
 
     def after_train_iter(self, runner: Any) -> None:
         if not self.by_epoch and self._is_due(runner.iter):
-            # The losses since the last line belong to training: they are logged before the figures come.
+            # The losses since the last line belong to training: they are logged before the figures
+            # come.
             for hook in runner.hooks:
                 if isinstance(hook, LoggerHook):
                     hook.flush(runner)
@@ -138,7 +145,8 @@ class EvalHook(Hook):
 
     def evaluate(self, runner: Any, results: list) -> Optional[float]:
         """Log what the dataset says about `results`; returns the metric of `save_best`."""
-        metrics = self.dataloader.dataset.evaluate(results, logger=runner.logger, **self.eval_options)
+        metrics = self.dataloader.dataset.evaluate(
+            results, logger=runner.logger, **self.eval_options)
         runner.log_buffer.output.update(metrics)
         runner.log_buffer.ready = True
         if self.save_best is None or not metrics:
@@ -146,8 +154,9 @@ class EvalHook(Hook):
         if self.key_indicator == 'auto':
             self._set_rule(next(iter(metrics)))
         if self.key_indicator not in metrics:
-            raise UserError(f'evaluation.save_best={self.key_indicator!r} is not among the metrics: '
-                            f'{", ".join(metrics)}')
+            raise UserError(
+                f'evaluation.save_best={self.key_indicator!r} is not among the metrics: '
+                f'{", ".join(metrics)}')
         return float(metrics[self.key_indicator])
 
     def _save_best(self, runner: Any, score: float) -> None:
@@ -161,7 +170,8 @@ class EvalHook(Hook):
         path = os.path.join(runner.work_dir, name)
         messages.update(best_score=score, best_ckpt=path)
         runner.save_checkpoint(runner.work_dir, filename_tmpl=name, create_symlink=False)
-        if previous and previous != path and os.path.isfile(previous):  # only now: the new one is safely there
+        if previous and previous != path and os.path.isfile(
+                previous):  # only now: the new one is safely there
             os.remove(previous)
         runner.logger.info('Now best checkpoint is saved as %s.', name)
         runner.logger.info('Best %s is %0.4f at %d %s.', self.key_indicator, score, now, unit)
@@ -172,8 +182,9 @@ class DistEvalHook(EvalHook):
     """EvalHook for several processes: each runs its part of the set, rank 0 judges.
 
     Args:
-        broadcast_bn_buffer: evaluate with rank 0's norm statistics on every rank, so that the figures are those of the
-            checkpoint; statistics drift apart in training because each rank sees its own images.
+        broadcast_bn_buffer: evaluate with rank 0's norm statistics on every rank, so that the
+            figures are those of the checkpoint; statistics drift apart in training because each
+            rank sees its own images.
         tmpdir, gpu_collect: how the parts come together; see `dist.collect_results`.
     """
 
@@ -191,8 +202,8 @@ class DistEvalHook(EvalHook):
                  broadcast_bn_buffer: bool = True,
                  tmpdir: Optional[str] = None,
                  gpu_collect: bool = False):
-        super().__init__(dataloader, start, interval, by_epoch, save_best, rule, greater_keys, less_keys,
-                         dynamic_intervals, eval_options)
+        super().__init__(dataloader, start, interval, by_epoch, save_best, rule, greater_keys,
+                         less_keys, dynamic_intervals, eval_options)
         self.broadcast_bn_buffer = broadcast_bn_buffer
         self.tmpdir = tmpdir
         self.gpu_collect = gpu_collect
@@ -201,19 +212,24 @@ class DistEvalHook(EvalHook):
         if self.broadcast_bn_buffer:
             runner.broadcast_norm_buffers()
         tmpdir = self.tmpdir or os.path.join(runner.work_dir, '.eval_hook')
-        return multi_gpu_test(runner.model, self.dataloader, tmpdir=tmpdir, gpu_collect=self.gpu_collect,
-                              precision=runner.precision)
+        return multi_gpu_test(
+            runner.model,
+            self.dataloader,
+            tmpdir=tmpdir,
+            gpu_collect=self.gpu_collect,
+            precision=runner.precision)
 
 
 def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:
-    """What the best checkpoint of a resumed run says of itself: an epoch is saved before it is evaluated, so the file
-    that was resumed does not know its own score."""
+    """What the best checkpoint of a resumed run says of itself: an epoch is saved before it is
+    evaluated, so the file that was resumed does not know its own score."""
     found = {}
     for name in os.listdir(work_dir):
         if name.startswith('best_') and name.endswith('.pth'):
             messages = checkpoints.read(os.path.join(work_dir, name)).meta.get('hook_msgs') or {}
             if os.path.basename(messages.get('best_ckpt', '')) == name:
-                found = dict(best_score=messages['best_score'], best_ckpt=os.path.join(work_dir, name))
+                found = dict(
+                    best_score=messages['best_score'], best_ckpt=os.path.join(work_dir, name))
     return found or {key: known[key] for key in ('best_score', 'best_ckpt') if key in known}
 
 

@@ -3,16 +3,17 @@ import functools
 from enum import IntEnum
 from typing import Any, Callable, List, Union
 
-STAGES = ('before_run', 'before_train_epoch', 'before_train_iter', 'after_train_iter', 'after_train_epoch',
-          'before_val_epoch', 'before_val_iter', 'after_val_iter', 'after_val_epoch', 'after_run')
+STAGES = ('before_run', 'before_train_epoch', 'before_train_iter', 'after_train_iter',
+          'after_train_epoch', 'before_val_epoch', 'before_val_iter', 'after_val_iter',
+          'after_val_epoch', 'after_run')
 
 
 class Priority(IntEnum):
     """Who is called first at a point: the smaller number. Equals keep the order of registration.
 
-    The learning rate is set before every hook of `before_train_iter`; backward, clip and step come before every hook
-    of `after_train_iter`, whatever its priority. Then: custom hooks and checkpoints NORMAL, evaluation LOW, loggers
-    VERY_LOW.
+    The learning rate is set before every hook of `before_train_iter`; backward, clip and step come
+    before every hook of `after_train_iter`, whatever its priority. Then: custom hooks and
+    checkpoints NORMAL, evaluation LOW, loggers VERY_LOW.
     """
     HIGHEST = 0
     VERY_HIGH = 10
@@ -31,8 +32,9 @@ def get_priority(priority: Union[int, str, Priority]) -> int:
         try:
             return Priority[priority.upper()].value
         except KeyError:
-            raise ValueError(f'unknown hook priority {priority!r}; there are {", ".join(Priority.__members__)}, '
-                             f'and numbers 0 to 100') from None
+            raise ValueError(
+                f'unknown hook priority {priority!r}; there are {", ".join(Priority.__members__)}, '
+                f'and numbers 0 to 100') from None
     if not 0 <= int(priority) <= 100:
         raise ValueError(f'a hook priority is between 0 (first) and 100 (last), not {priority}')
     return int(priority)
@@ -41,8 +43,8 @@ def get_priority(priority: Union[int, str, Priority]) -> int:
 class Hook:
     """The base of hooks: every point does nothing until a subclass says otherwise.
 
-    `before_epoch` stands for both `before_train_epoch` and `before_val_epoch`, and so on. Each point receives the
-    runner; its attributes are listed in `mmdet_ft.engine.runner.BaseRunner`.
+    `before_epoch` stands for both `before_train_epoch` and `before_val_epoch`, and so on. Each
+    point receives the runner; its attributes are listed in `mmdet_ft.engine.runner.BaseRunner`.
     """
 
     stages = STAGES
@@ -111,13 +113,20 @@ class Hook:
 
     def get_triggered_stages(self) -> List[str]:
         """The points that this hook's class acts on, in the order of a run."""
-        both = {f'{when}_{mode}_{unit}': f'{when}_{unit}'
-                for when in ('before', 'after') for mode in ('train', 'val') for unit in ('epoch', 'iter')}
+        both = {
+            f'{when}_{mode}_{unit}': f'{when}_{unit}'
+            for when in ('before', 'after')
+            for mode in ('train', 'val')
+            for unit in ('epoch', 'iter')
+        }
 
         def overridden(name: str) -> bool:
             return getattr(type(self), name) is not getattr(Hook, name)
 
-        return [stage for stage in STAGES if overridden(stage) or (stage in both and overridden(both[stage]))]
+        return [
+            stage for stage in STAGES
+            if overridden(stage) or (stage in both and overridden(both[stage]))
+        ]
 
 
 def master_only(function: Callable) -> Callable:

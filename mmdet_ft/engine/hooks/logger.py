@@ -17,13 +17,19 @@ class LoggerHook(Hook):
     """Decides when the buffer is averaged and written; a subclass says where to, in `log`.
 
     Args:
-        interval: iterations between two lines. An epoch writes at least one line, whatever the interval.
+        interval: iterations between two lines. An epoch writes at least one line, whatever the
+            interval.
         ignore_last: do not write the iterations that are left over at the end of an epoch.
-        reset_flag: empty the buffer's output after writing what others left there; the last logger of a run does.
+        reset_flag: empty the buffer's output after writing what others left there; the last logger
+            of a run does.
         by_epoch: count iterations within the epoch.
     """
 
-    def __init__(self, interval: int = 10, ignore_last: bool = True, reset_flag: bool = False, by_epoch: bool = True):
+    def __init__(self,
+                 interval: int = 10,
+                 ignore_last: bool = True,
+                 reset_flag: bool = False,
+                 by_epoch: bool = True):
         if interval <= 0:
             raise ValueError(f'log_config.interval must be positive, not {interval}')
         self.interval = interval
@@ -123,7 +129,8 @@ class TextLoggerHook(LoggerHook):
         self._dump(runner, runner.meta)
 
     def after_train_iter(self, runner: Any) -> None:
-        if self.every_n_iters(runner, self.interval_exp_name) or (self.by_epoch and self.end_of_epoch(runner)):
+        if self.every_n_iters(runner, self.interval_exp_name) or (self.by_epoch
+                                                                  and self.end_of_epoch(runner)):
             if runner.meta.get('exp_name'):
                 runner.logger.info('Exp name: %s', runner.meta['exp_name'])
         super().after_train_iter(runner)
@@ -132,7 +139,11 @@ class TextLoggerHook(LoggerHook):
         output = runner.log_buffer.output
         # the number of validation batches, where an evaluation filled the buffer
         now = output.pop('eval_iter_num', None) or self.get_iter(runner, inner_iter=True)
-        entry = OrderedDict(mode=self.get_mode(runner), epoch=self.get_epoch(runner), iter=now, lr=self.get_lr(runner))
+        entry = OrderedDict(
+            mode=self.get_mode(runner),
+            epoch=self.get_epoch(runner),
+            iter=now,
+            lr=self.get_lr(runner))
         if 'time' in output and torch.cuda.is_available():
             entry['memory'] = peak_memory_mb()
         entry.update(output)
@@ -146,10 +157,12 @@ class TextLoggerHook(LoggerHook):
                 f'Iter [{now}/{runner.max_iters}]'
             parts = [f'lr: {entry["lr"]:.3e}']
             if 'time' in entry:
-                parts.append(f'eta: {datetime.timedelta(seconds=int(self._eta(runner, entry["time"])))}')
+                parts.append(
+                    f'eta: {datetime.timedelta(seconds=int(self._eta(runner, entry["time"])))}')
                 parts.append(f'time: {entry["time"]:.3f}')
                 parts.append(f'data_time: {entry["data_time"]:.3f}')
-                parts.append(f'data_wait: {100 * entry["data_time"] / max(entry["time"], 1e-9):.0f}%')
+                parts.append(
+                    f'data_wait: {100 * entry["data_time"] / max(entry["time"], 1e-9):.0f}%')
             if 'memory' in entry:
                 parts.append(f'memory: {entry["memory"]}')
         else:
@@ -158,7 +171,8 @@ class TextLoggerHook(LoggerHook):
         told = ('mode', 'epoch', 'iter', 'lr', 'time', 'data_time', 'memory')
         for name, value in entry.items():
             if name not in told:
-                parts.append(f'{name}: {value:.4f}' if isinstance(value, float) else f'{name}: {value}')
+                parts.append(
+                    f'{name}: {value:.4f}' if isinstance(value, float) else f'{name}: {value}')
         return f'{place}\t' + ', '.join(parts)
 
     def _eta(self, runner: Any, seconds: float) -> float:
@@ -170,7 +184,10 @@ class TextLoggerHook(LoggerHook):
 
     @master_only
     def _dump(self, runner: Any, entry: Dict[str, Any]) -> None:
-        rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in entry.items()}
+        rounded = {
+            key: round(value, 5) if isinstance(value, float) else value
+            for key, value in entry.items()
+        }
         with open(self.json_log_path, 'a', encoding='utf-8') as file:
             file.write(json.dumps(rounded, default=str) + '\n')
 
@@ -203,8 +220,9 @@ class TensorboardLoggerHook(LoggerHook):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UserError(f'TensorboardLoggerHook needs TensorBoard ({error}): pip install tensorboard, '
-                            'or take the hook out of log_config.hooks') from None
+            raise UserError(
+                f'TensorboardLoggerHook needs TensorBoard ({error}): pip install tensorboard, '
+                'or take the hook out of log_config.hooks') from None
         if runner.rank == 0:
             self.writer = SummaryWriter(self.log_dir or os.path.join(runner.work_dir, 'tf_logs'))
 
@@ -213,7 +231,8 @@ class TensorboardLoggerHook(LoggerHook):
         mode = self.get_mode(runner)
         now = self.get_iter(runner)
         for name, value in runner.log_buffer.output.items():
-            if name not in ('time', 'data_time', 'eval_iter_num') and isinstance(value, (int, float)):
+            if name not in ('time', 'data_time', 'eval_iter_num') and isinstance(
+                    value, (int, float)):
                 self.writer.add_scalar(f'{mode}/{name}', value, now)
         self.writer.add_scalar('learning_rate', self.get_lr(runner), now)
         self.writer.flush()

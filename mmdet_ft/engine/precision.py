@@ -29,9 +29,6 @@ class LossScaler:
         self.backoff_factor = backoff_factor
         self.growth_interval = growth_interval
 
-    def unscale(self, gradients: List[Tensor]) -> None:
-        torch._foreach_mul_(gradients, self.scale.reciprocal())
-
     def update(self, overflow: Tensor) -> None:
         if not self.dynamic:
             return
@@ -75,6 +72,13 @@ class Precision:
 
     def __repr__(self) -> str:
         return 'float32' if self.dtype is None else str(self.dtype).replace('torch.', '')
+
+    def scale(self, loss: Tensor) -> Tensor:
+        return loss if self.scaler is None else loss * self.scaler.scale
+
+    def unscale(self, gradients: List[Tensor]) -> None:
+        if self.scaler is not None:
+            torch._foreach_mul_(gradients, self.scaler.scale.reciprocal())
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(

@@ -21,7 +21,7 @@ from mmdet_ft.engine.optimizer import load_optimizer_state, step_unless, zero_mi
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.schedules import LearningRate, Progress
 from mmdet_ft.registry import HOOKS, RUNNERS
-from mmdet_ft.structures import to_device
+from mmdet_ft.structures import Losses, to_device
 
 Workflow = Sequence[Tuple[str, int]]
 
@@ -51,12 +51,17 @@ class Update(NamedTuple):
     grad_clip: Optional[Dict[str, Any]] = None
     cumulative_iters: int = 1
 
-    def window(self, iteration: int, max_iters: int) -> Tuple[int, bool]:
-        """(iterations of the window that `iteration` belongs to, whether it is the last of
-        them)."""
-        start = iteration - iteration % self.cumulative_iters
-        length = min(self.cumulative_iters, max_iters - start)
-        return length, iteration + 1 == start + length
+    def window(self, iteration: int, max_iters: int) -> Tuple[int, bool, bool]:
+        """(iterations of the window of `iteration`, whether it is the first, the last of them)."""
+        place = iteration % self.cumulative_iters
+        length = min(self.cumulative_iters, max_iters - iteration + place)
+        return length, place == 0, place + 1 == length
+
+    def clip(self, parameters: List[Tensor]) -> Tensor:
+        """Clip the gradients, if that is asked for; their norm before."""
+        if self.grad_clip is not None:
+            return nn.utils.clip_grad_norm_(parameters, **self.grad_clip)
+        return torch.stack(torch._foreach_norm([parameter.grad for parameter in parameters])).norm()
 
 
 class BaseRunner:
@@ -133,74 +138,70 @@ class BaseRunner:
     # ------------------------------------------------------------------------------------- the step
 
     def train_step(self, batch: Any) -> None:
-        """One iteration: forward and backward, and at the end of its window clip and step. Nothing
-        waits here."""
-        window, last_of_window = self.update.window(self.iter, self.max_iters)
-        if self.iter % self.update.cumulative_iters == 0:
-            self.optimizer.zero_grad(
-            )  # here and not after the step: hooks may look at the gradients
+        """One iteration: forward and backward; at the end of its window clip and step.
+
+        Nothing here waits for the device: what is not finite is noticed there.
+        """
+        window, first, last = self.update.window(self.iter, self.max_iters)
+        if first:  # and not after the step: hooks may look at the gradients
+            self.optimizer.zero_grad()
         torch.manual_seed(seed_of(self.seed, self.iter, self.rank))
 
-        with self._gradients_stay_local(not last_of_window):
+        with self._gradients_stay_local(not last):
             with self.precision.autocast():
                 losses = self.model(to_device(batch, self.device))
-            loss = losses.total
-            log_vars = {**losses.terms, **losses.metrics, 'loss': loss}
-            self.latch.begin(self.iter, self.current_lr()[0], _files(batch), log_vars)
-            self.latch.close_if(~loss.detach().isfinite(), self.iter)
-            # A NaN in the shared gradients tells every rank to refuse the step, not only the one
-            # that saw it.
-            poisoned = loss * torch.where(self.latch.closed, float('nan'), 1.)
-            scaler = self.precision.scaler
-            (poisoned / window * (1. if scaler is None else scaler.scale)).backward()
+            self._tell(losses, batch)
+            self.latch.close_if(~losses.total.detach().isfinite(), self.iter)
+            # A NaN in the shared gradients makes every rank refuse the step, not only this one.
+            loss = losses.total * torch.where(self.latch.closed, float('nan'), 1.)
+            self.precision.scale(loss / window).backward()
 
+        if last:
+            parameters = self._parameters_with_gradients()
+            self.precision.unscale([parameter.grad for parameter in parameters])
+            norm = self.update.clip(parameters)
+            overflow = ~norm.isfinite()
+            if self.precision.scaler is None:
+                self.latch.close_if(overflow, self.iter)
+            else:  # part of the method: the next step has half the scale
+                self.precision.scaler.update(overflow)
+            step_unless(self.optimizer, self.latch.closed | overflow)
+            if self.update.grad_clip is not None:
+                self._log({'grad_norm': norm})
+
+    def val_step(self, batch: Any) -> None:
+        """The losses of a batch that is not trained on; the same draws at every validation."""
+        torch.manual_seed(seed_of(self.seed, -1 - self.inner_iter, self.rank))
+        model = getattr(self.model, 'module', self.model)
+        with torch.no_grad(), self.precision.autocast():
+            losses = model.loss(to_device(batch, self.device))
+        self._tell(losses, batch)
+
+    def _tell(self, losses: Losses, batch: Any) -> None:
+        """Put the losses of an iteration where hooks, loggers and the latch find them."""
         self.outputs = dict(
-            loss=loss.detach(),
-            log_vars={
-                key: value.detach()
-                for key, value in log_vars.items()
-            },
-            num_samples=_num_samples(batch))
-        self.log_buffer.update(self.outputs['log_vars'], self.outputs['num_samples'])
-        if not last_of_window:
-            return
+            loss=losses.total.detach(), log_vars={}, num_samples=_num_samples(batch))
+        self._log({**losses.terms, **losses.metrics, 'loss': losses.total})
+        if self.mode == 'train':
+            self.latch.begin(self.iter,
+                             self.current_lr()[0], _files(batch), self.outputs['log_vars'])
 
-        parameters = [
+    def _log(self, values: Dict[str, Tensor]) -> None:
+        values = {key: value.detach() for key, value in values.items()}
+        self.outputs['log_vars'].update(values)
+        self.log_buffer.update(values, self.outputs['num_samples'])
+
+    def _parameters_with_gradients(self) -> List[Tensor]:
+        return [
             parameter for group in self.optimizer.param_groups for parameter in group['params']
             if parameter.grad is not None
         ]
-        gradients = [parameter.grad for parameter in parameters]
-        if scaler is not None:
-            scaler.unscale(gradients)
-        if self.update.grad_clip is None:
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        else:
-            norm = nn.utils.clip_grad_norm_(parameters, **self.update.grad_clip)
-            self.outputs['log_vars']['grad_norm'] = norm
-            self.log_buffer.update({'grad_norm': norm}, self.outputs['num_samples'])
-
-        overflow = ~norm.isfinite()
-        if scaler is None:
-            self.latch.close_if(overflow, self.iter)
-        else:  # too large a scale is part of the method: this step is left out, the next has half of it
-            scaler.update(overflow)
-        step_unless(self.optimizer, self.latch.closed | overflow)
-
-    def val_step(self, batch: Any) -> None:
-        """The losses of a batch that is not trained on."""
-        model = getattr(self.model, 'module', self.model)
-        torch.manual_seed(seed_of(self.seed, -1 - self.inner_iter,
-                                  self.rank))  # the same draws at every validation
-        with torch.no_grad(), self.precision.autocast():
-            losses = model.loss(to_device(batch, self.device))
-        log_vars = {**losses.terms, **losses.metrics, 'loss': losses.total}
-        self.outputs = dict(loss=losses.total, log_vars=log_vars, num_samples=_num_samples(batch))
-        self.log_buffer.update(log_vars, self.outputs['num_samples'])
 
     def _gradients_stay_local(self, local: bool) -> Any:
         """Within a window, ranks add up their own gradients and share them only once."""
-        return self.model.no_sync() if local and hasattr(self.model,
-                                                         'no_sync') else contextlib.nullcontext()
+        if local and hasattr(self.model, 'no_sync'):
+            return self.model.no_sync()
+        return contextlib.nullcontext()
 
     # --------------------------------------------------------------------------------- the schedule
 

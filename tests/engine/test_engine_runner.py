@@ -148,8 +148,10 @@ def _with(model, state):
 
 def test_a_window_at_the_end_of_a_run_is_shorter():
     update = Update(cumulative_iters=4)
-    assert [update.window(i, 10) for i in (0, 3, 7, 8, 9)] == [(4, False), (4, True), (4, True),
-                                                               (2, False), (2, True)]
+    assert [update.window(i, 10) for i in (0, 3, 7, 8, 9)] == [(4, True, False), (4, False, True),
+                                                               (4, False, True), (2, True, False),
+                                                               (2, False, True)]
+    assert Update().window(5, 6) == (1, True, True)
 
 
 def test_iterations_are_counted_where_the_runner_counts_them(tmp_path):
@@ -231,7 +233,7 @@ def test_a_training_step_never_waits_for_the_device(tmp_path):
             update=Update(dict(max_norm=1, norm_type=2)),
             learning_rate=build_learning_rate(STEP))
         loader = FakeLoader()
-        runner.data_loader, runner.max_iters = loader, 4
+        runner.data_loader, runner.max_iters, runner.mode = loader, 4, 'train'
         runner.model.train()
         for batch in loader:
             with NoSync():

@@ -78,7 +78,7 @@ def train(cfg: Config,
     logger.info('Model: %s, %s',
                 type(getattr(model, 'module', model)).__name__, trained_part(model))
 
-    scale_learning_rate(cfg, len(dist.gather_objects(0)), logger)
+    scale_learning_rate(cfg, dist.get_dist_info()[1], logger)
     precision = build_precision(cfg.get('fp16'), device)
     logger.info('Training on %s in %s', device, precision)
     runner_settings = dict(cfg.runner)
@@ -376,14 +376,15 @@ def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, An
         arguments = dict(entry)
         priority = arguments.pop('priority', 'NORMAL')
         hooks.append((HOOKS.build(arguments), priority))
+    # Closed before an evaluation opens a bar of its own.
+    if dist.get_dist_info()[0] == 0 and on_terminal():
+        hooks.append((ProgressBarHook(by_epoch), 'ABOVE_NORMAL'))
     # Before the evaluation: if that fails, the epoch is not lost.
     if cfg.get('checkpoint_config') is not None:
         hooks.append((CheckpointHook(**{'by_epoch': by_epoch, **cfg.checkpoint_config}), 'NORMAL'))
     # Before the loggers, which write its figures.
     if validate and cfg.data.get('val'):
         hooks.append((evaluation_hook(cfg, by_epoch), 'LOW'))
-    if dist.get_dist_info()[0] == 0 and on_terminal():
-        hooks.append((ProgressBarHook(by_epoch), 'LOW'))
     # Last: they tell what all others left in the buffer.
     for entry in (cfg.get('log_config') or {}).get('hooks', ()):
         defaults = dict(interval=cfg.log_config.get('interval', 10), by_epoch=by_epoch)

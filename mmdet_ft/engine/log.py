@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 import torch
 
@@ -16,16 +16,24 @@ from mmdet_ft.engine.dist import get_dist_info
 NAME = 'mmdet_ft'
 
 
-class _TerminalHandler(logging.StreamHandler):
-    """Writes to whatever sys.stderr is now: a live progress bar replaces it to keep itself below
-    the lines."""
+class Terminal(logging.StreamHandler):
+    """Writes to whatever sys.stderr is now, and while a progress bar is up through its console,
+    which keeps the bar below the lines."""
+    console: Any = None  # of the bar that is up
 
     def __init__(self):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self):
+    def stream(self) -> Any:
         return sys.stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if Terminal.console is None:
+            super().emit(record)
+        else:
+            Terminal.console.print(
+                self.format(record), soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 def get_root_logger(log_file: Optional[str] = None, log_level: str = 'INFO') -> logging.Logger:
@@ -35,8 +43,8 @@ def get_root_logger(log_file: Optional[str] = None, log_level: str = 'INFO') -> 
     rank, _ = get_dist_info()
     level = logging.getLevelName(log_level) if rank == 0 else logging.ERROR
     formatter = logging.Formatter('%(asctime)s - %(name)s - %(levelname)s - %(message)s')
-    if not any(isinstance(handler, _TerminalHandler) for handler in logger.handlers):
-        logger.addHandler(_TerminalHandler())
+    if not any(isinstance(handler, Terminal) for handler in logger.handlers):
+        logger.addHandler(Terminal())
     if log_file is not None and rank == 0:
         for handler in [
                 handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)

@@ -5,6 +5,7 @@ from torch import nn
 
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.progress import Bar
 from mmdet_ft.registry import HOOKS
 
 # Their num_classes does not count the classes of the data set: an RPN tells objects from
@@ -95,19 +96,19 @@ class ProgressBarHook(Hook):
 
     def __init__(self, by_epoch: bool = True):
         self.by_epoch = by_epoch
-        self._bar: Optional[Any] = None
+        self._bar: Optional[Bar] = None
 
     def before_run(self, runner: Any) -> None:
         if not self.by_epoch:
-            self._open('training', runner.max_iters, runner.iter)
+            self._bar = Bar('training', runner.max_iters, runner.iter)
 
     def before_train_epoch(self, runner: Any) -> None:
         if self.by_epoch:
-            self._open(f'epoch {runner.epoch + 1}/{runner.max_epochs}', len(runner.data_loader), 0)
+            self._bar = Bar(f'epoch {runner.epoch + 1}/{runner.max_epochs}',
+                            len(runner.data_loader), runner.inner_iter)
 
     def after_train_iter(self, runner: Any) -> None:
-        if self._bar is not None:
-            self._bar.advance(self._task)
+        self._bar.advance()
 
     def after_train_epoch(self, runner: Any) -> None:
         if self.by_epoch:
@@ -116,16 +117,9 @@ class ProgressBarHook(Hook):
     def after_run(self, runner: Any) -> None:
         self.close()
 
-    def _open(self, title: str, total: int, done: int) -> None:
-        from mmdet_ft.engine.progress import bar
-        self._bar = bar()
-        self._task = self._bar.add_task(title, total=total, completed=done)
-        self._bar.start()
-
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+            self._bar.close()
 
 
 def trained_part(model: nn.Module) -> str:

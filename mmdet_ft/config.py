@@ -32,6 +32,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 import yaml
 from addict import Dict as AddictDict
 
+from mmdet_ft.config_lines import read_source
+
 PathLike = Union[str, os.PathLike]
 
 BASE_KEY = '_base_'
@@ -162,7 +164,8 @@ class _File(NamedTuple):
     """What one file says itself, before anything is merged."""
     path: str  # absolute
     text: str
-    values: Dict[str, Any]  # with placeholders for {{ _base_.x }}
+    source: str  # the text as it is run: placeholders for {{ _base_.x }}, other braces replaced
+    values: Dict[str, Any]  # with those placeholders
     bases: List[str]  # absolute paths, in the order written
 
     def line_of(self, *patterns: str) -> str:
@@ -208,7 +211,7 @@ def _near_file(path: str) -> str:
 def _read(path: str, text: str, use_predefined_variables: bool = True) -> _File:
     source = _substitute(path, text, use_predefined_variables) if '{{' in text else text
     values = _run_python(path, source) if path.endswith('.py') else _parse_data(path, source)
-    file = _File(path, text, values, _base_paths(path, values.pop(BASE_KEY, [])))
+    file = _File(path, text, source, values, _base_paths(path, values.pop(BASE_KEY, [])))
     for base in file.bases:
         if not osp.isfile(base):
             where = file.line_of(BASE_KEY, re.escape(osp.basename(base)))
@@ -344,8 +347,9 @@ def _load(
     path: str,
     text: Optional[str] = None,
     use_predefined_variables: bool = True,
-    heirs: Tuple[str, ...] = ()) -> Tuple[Dict[str, Any], str]:
-    """The merged values of a file and its bases, and all their texts.
+    heirs: Tuple[str, ...] = ()
+) -> Tuple[Dict[str, Any], str, List['Layer']]:
+    """The merged values of a file and its bases, all their texts, and what each said, bases first.
 
     Args:
         path: absolute path.
@@ -358,9 +362,9 @@ def _load(
         raise ConfigError(f'{_shown(heirs[-1])}: bases lead back to where they started: {circle}')
     file = _read(path, _text_of(path) if text is None else text, use_predefined_variables)
 
-    inherited, set_by, texts = {}, {}, []
+    inherited, set_by, texts, layers = {}, {}, [], []
     for base in file.bases:
-        values, base_text = _load(base, heirs=(*heirs, path))
+        values, base_text, base_layers = _load(base, heirs=(*heirs, path))
         for key in values:
             if key in set_by:
                 raise ConfigKeyError(
@@ -369,17 +373,19 @@ def _load(
             set_by[key] = base
         inherited.update(values)
         texts.append(base_text)
+        layers += base_layers
 
     values = file.values
     if '_base_.' in file.text:
         values = _map_leaves(values, functools.partial(_base_variable, file, inherited))
+    layers.append(Layer(values, path, file.source))
     if file.bases:
         try:
             values = _merge(values, inherited)
         except ConfigTypeError as error:
             path_of_value = str(error).partition(':')[0]
             raise ConfigTypeError(f'{file.line_of_key(path_of_value)}: {error}') from None
-    return values, '\n'.join([*texts, f'{path}\n{file.text}'])
+    return values, '\n'.join([*texts, f'{path}\n{file.text}']), layers
 
 
 def _base_variable(file: _File, inherited: Dict[str, Any], leaf: Any) -> Any:
@@ -427,6 +433,77 @@ def _over(value: Any, base: Any, allow_list_keys: bool, path: str) -> Any:
                           f'write {DELETE_KEY}=True into the dict to replace that')
 
 
+# --- where values come from -----------------------------------------------------------------------
+
+
+class Layer(NamedTuple):
+    """What one file, the command line or the environment put over the layers before it."""
+    values: Dict[str, Any]  # its own, `_delete_` included; never changed
+    path: Optional[str] = None  # of a file, absolute; None for all else
+    source: str = ''
+    label: str = ''  # what stands for a file: '--cfg-options'
+    moved: Optional[Tuple[str,
+                          str]] = None  # (old path, new path): a rewriting put a value elsewhere
+
+    def where(self, steps: Tuple[str, ...]) -> str:
+        """`path:line` of the key that sets a value, or the label."""
+        if self.path is None:
+            return f'{self.label} {".".join(steps)}' if self.label == OPTIONS_LABEL else self.label
+        line = None
+        try:
+            line = read_source(self.source, self.path.endswith('.py')).line_of(steps)
+        except (SyntaxError,
+                yaml.YAMLError):  # it has been loaded, so this is a way of writing not foreseen
+            pass
+        return f'{_shown(self.path)}:{line}' if line else _shown(self.path)
+
+    def says(self, steps: Tuple[str, ...]) -> Tuple[str, Any]:
+        """('sets', value), ('drops', None) where it replaces something around by a thing without it, or ('', None)."""
+        node, whole = self.values, False
+        for step in steps:
+            if isinstance(node, dict):
+                whole = whole or bool(node.get(DELETE_KEY, False))
+                if step not in node:
+                    return ('drops', None) if whole else ('', None)
+                node = node[step]
+            elif isinstance(node, (list, tuple)) and step.isdigit() and int(step) < len(node):
+                node, whole = node[int(step)], True
+            else:
+                return 'drops', None
+        return 'sets', node
+
+
+OPTIONS_LABEL = '--cfg-options'
+
+
+class Setting(NamedTuple):
+    """One entry of a value's history."""
+    where: str  # 'configs/a.py:12', '--cfg-options model.depth', 'MMDET_DATASETS'
+    value: Any  # as written there: of a dict only what is said there
+    is_dropped: bool = False  # replaced with something around it
+    file: Optional[str] = None  # absolute path
+
+
+def _trace(steps: Tuple[str, ...], layers: Iterable[Layer]) -> List[Setting]:
+    settings: List[Setting] = []
+    for index, layer in enumerate(layers):
+        if layer.moved is not None:
+            old, new = (tuple(path.split('.')) for path in layer.moved)
+            if steps[:len(new)] == new:
+                settings += _trace(old + steps[len(new):], layers[:index])
+            continue
+        verb, value = layer.says(steps)
+        if verb == 'sets' and not (layer.label == DATA_ROOT_VARIABLE and settings
+                                   and settings[-1].value == value):
+            settings.append(Setting(layer.where(steps), value, file=layer.path))
+        elif verb == 'drops' and settings and not settings[-1].is_dropped:
+            known = steps
+            while layer.says(known)[0] != 'sets':  # the replacement around it
+                known = known[:-1]
+            settings.append(Setting(layer.where(known), None, is_dropped=True, file=layer.path))
+    return settings
+
+
 # --- the whole ------------------------------------------------------------------------------------
 
 
@@ -453,7 +530,7 @@ class Config:
         filename = None if filename is None else os.fspath(filename)
         if filename and cfg_text is None:
             cfg_text = _text_of(filename)
-        self.__setstate__((ConfigDict(cfg_dict), filename, cfg_text or ''))
+        self.__setstate__((ConfigDict(cfg_dict), filename, cfg_text or '', ()))
 
     @staticmethod
     def fromfile(filename: PathLike,
@@ -469,8 +546,8 @@ class Config:
         Raises a ConfigError of the fitting kind, which names file and line.
         """
         path = osp.abspath(osp.expanduser(os.fspath(filename)))
-        values, text = _load(path, use_predefined_variables=use_predefined_variables)
-        config = Config(values, cfg_text=text, filename=filename)
+        values, text, layers = _load(path, use_predefined_variables=use_predefined_variables)
+        config = Config(values, cfg_text=text, filename=filename)._over(*layers)
         if import_custom_modules:
             _import_modules(config)
         return config
@@ -486,8 +563,8 @@ class Config:
         if file_format != '.py' and 'dict(' in cfg_str:
             warnings.warn(f"this looks like python, not {file_format}; write file_format='.py'")
         name = f'<string>{file_format}'
-        values, text = _load(osp.abspath(name), cfg_str)
-        return Config(values, cfg_text=text, filename=name)
+        values, text, layers = _load(osp.abspath(name), cfg_str)
+        return Config(values, cfg_text=text, filename=name)._over(*layers)
 
     @property
     def filename(self) -> Optional[str]:
@@ -497,6 +574,31 @@ class Config:
     def text(self) -> str:
         """The texts of all files that went in, each after its path."""
         return self._text
+
+    @property
+    def layers(self) -> Tuple[Layer, ...]:
+        """What each file, bases first, and then the command line said."""
+        return self._layers
+
+    def history(self, path: str) -> List[Setting]:
+        """What set the value at a dotted path, in order; the last one counts.
+
+        Empty for what no file and no option sets, such as values put in by a program.
+        """
+        return _trace(tuple(path.split('.')), self._layers)
+
+    def where(self, path: str) -> Optional[str]:
+        """`file:line` of what set the value at a dotted path, or None: 'configs/_base_/models/a.py:57'."""
+        settings = [setting for setting in self.history(path) if not setting.is_dropped]
+        return settings[-1].where if settings else None
+
+    def record_move(self, old: str, new: str) -> None:
+        """Remember that the value at `new` was written at `old`; the caller has moved it."""
+        self._over(Layer({}, moved=(old, new)))
+
+    def _over(self, *layers: Layer) -> 'Config':
+        super().__setattr__('_layers', (*self._layers, *layers))
+        return self
 
     @property
     def pretty_text(self) -> str:
@@ -542,6 +644,7 @@ class Config:
                     raise ConfigKeyError(f'{path!r}: another option sets {step!r} as a whole')
             branch[last] = value
         super().__setattr__('_cfg_dict', ConfigDict(_merge(tree, self._cfg_dict, allow_list_keys)))
+        self._over(Layer(deepcopy(tree), label=OPTIONS_LABEL))
 
     def __repr__(self) -> str:
         return f'Config (path: {self.filename}): {self._cfg_dict!r}'
@@ -556,7 +659,7 @@ class Config:
         return name in self._cfg_dict
 
     def __getattr__(self, name: str) -> Any:
-        if name == '_cfg_dict':  # asked for before it is set, by copy and pickle
+        if name in ('_cfg_dict', '_layers'):  # asked for before it is set, by copy and pickle
             raise AttributeError(name)
         return getattr(self._cfg_dict, name)
 
@@ -569,11 +672,11 @@ class Config:
     def __setitem__(self, name: str, value: Any) -> None:
         self._cfg_dict[name] = ConfigDict(value) if isinstance(value, dict) else value
 
-    def __getstate__(self) -> Tuple[ConfigDict, Optional[str], str]:
-        return self._cfg_dict, self._filename, self._text
+    def __getstate__(self) -> Tuple[ConfigDict, Optional[str], str, Tuple[Layer, ...]]:
+        return self._cfg_dict, self._filename, self._text, self._layers
 
-    def __setstate__(self, state: Tuple[ConfigDict, Optional[str], str]) -> None:
-        for name, value in zip(('_cfg_dict', '_filename', '_text'), state):
+    def __setstate__(self, state: Tuple) -> None:
+        for name, value in zip(('_cfg_dict', '_filename', '_text', '_layers'), state):
             super().__setattr__(name, value)
 
     def __copy__(self) -> 'Config':
@@ -585,7 +688,8 @@ class Config:
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'Config':
         other = type(self).__new__(type(self))
         memo[id(self)] = other
-        other.__setstate__(deepcopy(self.__getstate__(), memo))
+        *state, layers = self.__getstate__()
+        other.__setstate__((*deepcopy(state, memo), layers))  # layers never change
         return other
 
 
@@ -673,6 +777,14 @@ def _to_json(value: Any) -> Any:
 _REFERENCE = re.compile(r'\$\{([a-zA-Z\d_.]+)\}')
 
 
+def value_at(config: Config, path: str) -> Any:
+    """The value at a dotted path; raises ConfigKeyError with the nearest name for a path that leads nowhere."""
+    try:
+        return _item(config._cfg_dict, path)
+    except KeyError as error:
+        raise ConfigKeyError(f'{path}: there is no {error.args[0]}') from None
+
+
 def replace_cfg_vals(config: Config) -> Config:
     """A config whose '${key.of.another}' strings are replaced by what they name.
 
@@ -710,9 +822,13 @@ def replace_cfg_vals(config: Config) -> Config:
         return _REFERENCE.sub(as_text, leaf)
 
     values = _map_leaves(config._cfg_dict, replace)
-    if values.get('model_wrapper') is not None:
+    wrapped = values.get('model_wrapper') is not None
+    if wrapped:
         values['model'] = values.pop('model_wrapper')
-    return Config(values, cfg_text=config.text, filename=config.filename)
+    replaced = Config(values, cfg_text=config.text, filename=config.filename)._over(*config.layers)
+    if wrapped:
+        replaced.record_move('model_wrapper', 'model')
+    return replaced
 
 
 def update_data_root(config: Config) -> None:
@@ -729,6 +845,10 @@ def update_data_root(config: Config) -> None:
     if 'data' in config:
         config.data = _map_leaves(config.data, update)
     config.data_root = new_root
+    config._over(
+        Layer(
+            dict(data=config.data.to_dict() if 'data' in config else {}, data_root=new_root),
+            label=DATA_ROOT_VARIABLE))
 
 
 def import_custom_modules(config: Config) -> List[types.ModuleType]:

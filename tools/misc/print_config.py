@@ -1,12 +1,20 @@
-"""Print a config as the commands see it: bases merged, references replaced, options on top."""
+"""Print a config as the commands see it: bases merged, references replaced, options on top; or tell where a value comes from."""
 import argparse
+import os
+import sys
 
-from mmdet_ft.config import ConfigError, DictAction, load_config
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))))  # beside tools/
+
+from mmdet_ft.config import Config, ConfigError, DictAction, load_config, value_at  # noqa: E402
+from mmdet_ft.engine.legacy import modernise  # noqa: E402
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='path of a config')
+    parser.add_argument(
+        '--options', nargs='+', action=DictAction, help='older spelling of --cfg-options')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -15,16 +23,62 @@ def parse_args(arguments=None) -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='values to put over those of the config: model.backbone.depth=101 '
         'data.train.pipeline.2.img_scale="[(1333,640),(1333,800)]"')
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        '--explain',
+        nargs='+',
+        metavar='KEY',
+        help='only tell which file and line set a value: model.backbone.depth')
+    args = parser.parse_args(arguments)
+    if args.options:
+        if args.cfg_options:
+            parser.error('--options is the older spelling of --cfg-options: use the latter only')
+        print('--options is now --cfg-options', file=sys.stderr)
+        args.cfg_options = args.options
+    return args
+
+
+def explain(config: Config, path: str) -> str:
+    """The history of a value, oldest setting first.
+
+    Raises ConfigError when there is no such value and never was.
+    """
+    modern, notes = modernise(config)
+    config = modern if _has(modern, path) or not _has(config, path) else config
+    settings = config.history(path)
+    width = max((len(setting.where) for setting in settings), default=0)
+    gone = settings and not _has(config, path)
+    lines = [f'{path} is dropped' if gone else f'{path} = {_short(value_at(config, path))}']
+    for setting in settings:
+        lines.append(f'  {setting.where:<{width}}  ' + (
+            'dropped, with what is around it' if setting.is_dropped else _short(setting.value)))
+    if not settings:
+        lines.append('  set by no file and no option')
+    return '\n'.join(lines + [f'  ({note})' for note in notes if path in note])
+
+
+def _has(config: Config, path: str) -> bool:
+    try:
+        value_at(config, path)
+    except ConfigError:
+        return False
+    return True
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + '...'
 
 
 def main(arguments=None) -> None:
     args = parse_args(arguments)
     try:
         config = load_config(args.config, args.cfg_options)
+        if args.explain:
+            print('\n'.join(explain(config, path) for path in args.explain))
+        else:
+            print(f'Config:\n{config.pretty_text}')
     except ConfigError as error:
         raise SystemExit(f'error: {error}')
-    print(f'Config:\n{config.pretty_text}')
 
 
 if __name__ == '__main__':

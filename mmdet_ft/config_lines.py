@@ -1,0 +1,222 @@
+"""Where in a config file a value is written, and what reads a variable.
+
+Nothing here runs a config: a python file is read as a syntax tree, json and yaml as marked nodes. It is only asked when a
+line has to be told, and remembers its answer by the file's text.
+"""
+import ast
+import functools
+from typing import Any, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import yaml
+
+Steps = Tuple[str, ...]  # a dotted path, split
+
+
+class Binding(NamedTuple):
+    """One statement that sets a variable, or something inside one: `name = value`, `name['a']['b'] = value`."""
+    name: str
+    steps: Steps  # inside the variable
+    value: Optional[ast.expr]  # None where it does not stand in the file, such as a loop's variable
+    line: int
+
+
+class PythonSource:
+    """The statements of a python config, in order."""
+
+    def __init__(self, source: str):
+        tree = ast.parse(source)
+        self.bindings = list(_bindings(tree.body))
+        self.names_read: FrozenSet[str] = frozenset(
+            node.id for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+
+    def line_of(self, steps: Sequence[str]) -> Optional[int]:
+        """The line of the key that sets the value at a path, or of the innermost key around it that is written out.
+
+        Variables are followed: a step inside `pipeline=train_pipeline` is sought where `train_pipeline` is written.
+        """
+        return self._line_in_variable(steps[0], tuple(steps[1:]), len(self.bindings))
+
+    def readers(self, variable: str, roots: Sequence[str]) -> List[str]:
+        """Dotted paths, inside the top-level names `roots`, whose expression reads a variable."""
+        paths: List[str] = []
+        for index, binding in enumerate(self.bindings):
+            if binding.name in roots and binding.value is not None:
+                start = '.'.join((binding.name, *binding.steps))
+                paths += self._readers(binding.value, start, variable, index)
+        return list(dict.fromkeys(paths))
+
+    # --- lines
+
+    def _line_in_variable(self, name: str, steps: Steps, before: int) -> Optional[int]:
+        for index in range(before - 1, -1, -1):
+            binding = self.bindings[index]
+            shared = len(binding.steps)
+            if binding.name != name or steps[:shared] != binding.steps:
+                continue
+            line = self._line(binding.value, steps[shared:], binding.line, index)
+            if line is not None:
+                return line
+        return None
+
+    def _line(self, node: Optional[ast.expr], steps: Steps, line: int,
+              before: int) -> Optional[int]:
+        """`line` of the key around, or that of a step further in; None if the expression certainly lacks the step."""
+        if not steps:
+            return line
+        if isinstance(node, ast.Name):
+            return self._line_in_variable(node.id, steps, before) or line
+        if isinstance(node, ast.Subscript):
+            start = _subscript(node)
+            return start and self._line_in_variable(start[0], start[1] + steps, before) or line
+        if isinstance(node, ast.IfExp):
+            return self._line(node.body, steps, line, before) or self._line(
+                node.orelse, steps, line, before)
+        items = _items(node)
+        if items is not None:
+            for key, value, key_line in reversed(items):
+                if key == steps[0]:
+                    return self._line(value, steps[1:], key_line, before)
+                found = self._inside(value, steps, before) if key is None else None
+                if found is not None:
+                    return found
+            return None
+        if isinstance(node, (ast.List, ast.Tuple)) and steps[0].isdigit():
+            place = int(steps[0])
+            if any(isinstance(item, ast.Starred) for item in node.elts[:place + 1]):
+                return line
+            return self._line(node.elts[place], steps[1:], node.elts[place].lineno, before) \
+                if place < len(node.elts) else None
+        return line
+
+    def _inside(self, node: ast.expr, steps: Steps, before: int) -> Optional[int]:
+        """The line of a step in the dict behind `**node`, if it can be found there."""
+        if isinstance(node, ast.Name):
+            return self._line_in_variable(node.id, steps, before)
+        return self._line(node, steps, node.lineno, before) if _items(node) is not None else None
+
+    # --- readers
+
+    def _readers(self, node: Optional[ast.expr], path: str, variable: str,
+                 before: int) -> Iterator[str]:
+        items = _items(node)
+        if items is not None:
+            for key, value, _ in items:
+                yield from self._readers(value, path if key is None else f'{path}.{key}', variable,
+                                         before)
+        elif isinstance(node, (ast.List, ast.Tuple)):
+            for place, item in enumerate(node.elts):
+                yield from self._readers(item, f'{path}.{place}', variable, before)
+        elif isinstance(node, ast.Name) and node.id != variable:
+            for index in range(before - 1, -1, -1):
+                binding = self.bindings[index]
+                if binding.name == node.id and not binding.steps:
+                    yield from self._readers(binding.value, path, variable, index)
+                    break
+        elif node is not None and any(
+                isinstance(part, ast.Name) and part.id == variable for part in ast.walk(node)):
+            yield path
+
+
+class DataSource:
+    """A json or yaml config."""
+    names_read: FrozenSet[str] = frozenset()
+
+    def __init__(self, source: str):
+        self.root = yaml.compose(source.replace('\t', ' '), yaml.SafeLoader)
+
+    def line_of(self, steps: Sequence[str]) -> Optional[int]:
+        node, line = self.root, None
+        for step in steps:
+            if isinstance(node, yaml.MappingNode):
+                found = [(key, value) for key, value in node.value if key.value == step]
+                if not found:
+                    return None
+                line, node = found[-1][0].start_mark.line + 1, found[-1][1]
+            elif isinstance(node, yaml.SequenceNode) and step.isdigit() and int(step) < len(
+                    node.value):
+                node = node.value[int(step)]
+                line = node.start_mark.line + 1
+            else:
+                return line
+        return line
+
+    def readers(self, variable: str, roots: Sequence[str]) -> List[str]:
+        return []
+
+
+@functools.lru_cache(maxsize=1024)
+def read_source(source: str, is_python: bool) -> Union[PythonSource, DataSource]:
+    """What a text that has been loaded says about its lines."""
+    return PythonSource(source) if is_python else DataSource(source)
+
+
+def _bindings(statements: Sequence[ast.stmt]) -> Iterator[Binding]:
+    for statement in statements:
+        if isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                yield from _targets(target, statement.value)
+        elif isinstance(statement, (ast.AnnAssign, ast.AugAssign)):
+            value = statement.value if isinstance(statement, ast.AnnAssign) else None
+            yield from _targets(statement.target, value)
+        elif isinstance(statement, ast.For):
+            yield from _targets(statement.target, None)
+        elif isinstance(statement, ast.Expr):
+            yield from _update(statement.value)
+        for block in ('body', 'orelse', 'finalbody'):
+            if not isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+                yield from _bindings(getattr(statement, block, ()))
+        for handler in getattr(statement, 'handlers', ()):
+            yield from _bindings(handler.body)
+
+
+def _targets(target: ast.expr, value: Optional[ast.expr]) -> Iterator[Binding]:
+    if isinstance(target, ast.Name):
+        yield Binding(target.id, (), value, target.lineno)
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        same = isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts)
+        for place, part in enumerate(target.elts):
+            yield from _targets(part, value.elts[place] if same else None)
+    elif isinstance(target, ast.Subscript):
+        start = _subscript(target)
+        if start:
+            yield Binding(start[0], start[1], value, target.lineno)
+
+
+def _update(node: ast.expr) -> Iterator[Binding]:
+    """`name.update(key=value)`, `name['a'].update(dict(...))`."""
+    if not isinstance(node, ast.Call) or not isinstance(
+            node.func, ast.Attribute) or node.func.attr != 'update':
+        return
+    owner = node.func.value
+    start = (owner.id, ()) if isinstance(owner, ast.Name) else _subscript(owner)
+    items: List[Any] = [(word.arg, word.value, word.value.lineno) for word in node.keywords]
+    for argument in node.args:
+        items += _items(argument) or ()
+    for key, value, line in items:
+        if start and key is not None:
+            yield Binding(start[0], (*start[1], key), value, line)
+
+
+def _subscript(node: Any) -> Optional[Tuple[str, Steps]]:
+    """(variable, steps) of `name['a'][0]`, if all of it is written out."""
+    steps: List[str] = []
+    while isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        steps.insert(0, str(node.slice.value))
+        node = node.value
+    return (node.id, tuple(steps)) if isinstance(node, ast.Name) else None
+
+
+def _items(node: Any) -> Optional[List[Tuple[Optional[str], ast.expr, int]]]:
+    """(key, value, line of the key) of `dict(...)` or `{...}`; the key of `**value` is None."""
+    if isinstance(node, ast.Dict):
+        items = []
+        for key, value in zip(node.keys, node.values):
+            name = None if key is None else str(key.value) if isinstance(
+                key, ast.Constant) else ast.dump(key)
+            items.append((name, value, (key or value).lineno))
+        return items
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        return [(None, argument, argument.lineno) for argument in node.args] + \
+            [(word.arg, word.value, word.lineno) for word in node.keywords]
+    return None

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,12 @@ def run(*words, cwd=None, expect=0, **environment):
         timeout=300)
     assert done.returncode == expect, f'{words} exited with {done.returncode}\n{done.stdout}\n{done.stderr}'
     return done.stdout, done.stderr
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
 
 
 def call(script, *words, expect=0):
@@ -197,7 +204,7 @@ def test_two_processes_train_and_evaluate_as_one(trained, tmp_path):
         '--cfg-options',
         'data.samples_per_gpu=1',
         'runner.max_epochs=1',
-        PORT='29617')
+        PORT=free_port())
     lines = rows(tmp_path)[1:]
     assert [line['mode'] for line in lines] == ['train', 'val']
     assert len(list(tmp_path.glob('*.log'))) == 1
@@ -211,7 +218,7 @@ def test_two_processes_train_and_evaluate_as_one(trained, tmp_path):
         'segm',
         '--work-dir',
         tmp_path / 'two',
-        PORT='29618',
+        PORT=free_port(),
         cwd=tmp_path)
     test(trained['config'], tmp_path / 'latest.pth', '--eval', 'bbox', 'segm', '--work-dir',
          tmp_path / 'one')
@@ -342,7 +349,7 @@ def test_two_processes_are_one_that_averages_the_gradients_of_their_halves(train
         '--no-validate',
         '--cfg-options',
         *(f'{key}={value}' for key, value in options.items()),
-        PORT='29619')
+        PORT=free_port())
     expected, length = halves_in_turn(config, start, options)
     assert length == 3
     found = read(str(tmp_path / 'run' / 'epoch_1.pth')).state_dict

@@ -59,7 +59,7 @@ def set_up(folder, work):
     python = Path(os.path.abspath(python))
     # setuptools by name: an editable install is then built without a second environment.
     run([python, '-m', 'pip', 'install', '--disable-pip-version-check', '--upgrade', 'setuptools', 'wheel'], work / 'setup.log')
-    run([python, '-m', 'pip', 'install', '--disable-pip-version-check', '--no-build-isolation', '-e', f'{ROOT}[tests]'], work / 'install.log',
+    run([python, '-m', 'pip', 'install', '--disable-pip-version-check', '--no-build-isolation', '-e', '.[tests]'], work / 'install.log',
         show=('Successfully installed mmdet', ))
     return python
 

@@ -21,7 +21,8 @@ def read_requirements():
 setup(
     name='mmdet_ft',
     version=read_version(),
-    description='Fine-tune detectors, instance segmenters and classifiers from MMDetection-V2-style configs '
+    description=
+    'Fine-tune detectors, instance segmenters and classifiers from MMDetection-V2-style configs '
     "on today's PyTorch",
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',

@@ -80,11 +80,14 @@ def _config_of(config: Any, loaded: Optional[checkpoints.Checkpoint]) -> Config:
         raise UserError('give a config, or a checkpoint that carries one')
     text = loaded.meta.get('config')
     if not isinstance(text, str) or 'model' not in text:
-        raise UserError(f'{loaded.source} carries no config (meta.config); give the file that it was trained with')
+        raise UserError(
+            f'{loaded.source} carries no config (meta.config); give the file that it was trained with'
+        )
     return Config.fromstring(text, '.py')
 
 
-def _classes_of(cfg: Config, loaded: Optional[checkpoints.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
+def _classes_of(cfg: Config,
+                loaded: Optional[checkpoints.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
     """Class names and colors: of the checkpoint before the config before the type of dataset."""
     data = _test_data(cfg)
     kind = DATASETS.get(data['type']) if isinstance(data.get('type'), str) else data.get('type')
@@ -92,11 +95,13 @@ def _classes_of(cfg: Config, loaded: Optional[checkpoints.Checkpoint]) -> Tuple[
     if isinstance(named, str):  # a file with a name a line
         with open(named, encoding='utf-8') as file:
             named = [line.strip() for line in file if line.strip()]
-    classes = (loaded.meta.get('CLASSES') if loaded is not None else None) or named or getattr(kind, 'CLASSES', None)
+    classes = (loaded.meta.get('CLASSES') if loaded is not None else None) or named or getattr(
+        kind, 'CLASSES', None)
     if isinstance(classes, str):
         classes = (classes, )
     palette = getattr(kind, 'PALETTE', None)
-    if palette is not None and (classes is None or tuple(classes) != tuple(getattr(kind, 'CLASSES', None) or ())):
+    if palette is not None and (classes is None
+                                or tuple(classes) != tuple(getattr(kind, 'CLASSES', None) or ())):
         palette = None  # colors of other classes say nothing
     return (tuple(classes) if classes else None), palette
 
@@ -129,7 +134,8 @@ def inference_detector(model: nn.Module, imgs: Union[Image, Sequence[Image]]) ->
 
     Args:
         model: of `init_detector`.
-        imgs: a path or a uint8 array [H, W, 3] in BGR (grey [H, W] becomes that), or a list of such. A list is run as one batch.
+        imgs: a path or a uint8 array [H, W, 3] in BGR (grey [H, W] becomes that), or a list of such,
+            which is run as one batch.
 
     Returns V2's result of the image, or a list of them: boxes [n, 5] of each class in pixels of the image, with masks a
     pair of that and run lengths.
@@ -193,7 +199,8 @@ def show_result_pyplot(model: nn.Module,
     Returns the picture, uint8 [H, W, 3] in BGR.
     """
     image = visualization.as_bgr(img) if isinstance(img, np.ndarray) else read_bgr(img)
-    picture = visualization.draw_detections(image, result, model.CLASSES, score_thr, palette or model.PALETTE)
+    picture = visualization.draw_detections(image, result, model.CLASSES, score_thr, palette
+                                            or model.PALETTE)
     if out_file is not None:
         os.makedirs(os.path.dirname(os.path.abspath(out_file)), exist_ok=True)
         if not cv2.imwrite(out_file, picture):
@@ -202,7 +209,9 @@ def show_result_pyplot(model: nn.Module,
     try:
         import matplotlib.pyplot as plt
     except ImportError:
-        raise UserError('showing a picture needs matplotlib: pip install matplotlib, or give out_file') from None
+        raise UserError(
+            'showing a picture needs matplotlib: pip install matplotlib, or give out_file'
+        ) from None
     height, width = picture.shape[:2]
     figure = plt.figure(title, figsize=(width / 100, height / 100))
     axes = figure.add_axes([0, 0, 1, 1])
@@ -216,11 +225,13 @@ def show_result_pyplot(model: nn.Module,
     return picture
 
 
-def detections_of(result: Any, class_names: Sequence[str], score_thr: float = 0.) -> List[Dict[str, Any]]:
+def detections_of(result: Any,
+                  class_names: Sequence[str],
+                  score_thr: float = 0.) -> List[Dict[str, Any]]:
     """A result as plain records that json can hold, best first.
 
-    Each has `category_id` (place of the class, from 1), `category_name`, `score`, `bbox` [x, y, width, height] in pixels and,
-    with masks, `segmentation` (a COCO run length) and `area`.
+    Each has `category_id` (place of the class, from 1), `category_name`, `score`, `bbox` [x, y, width,
+    height] in pixels and, with masks, `segmentation` (a COCO run length) and `area`.
     """
     from pycocotools import mask as coco_mask
 
@@ -230,8 +241,11 @@ def detections_of(result: Any, class_names: Sequence[str], score_thr: float = 0.
         for i, (x0, y0, x1, y1, score) in enumerate(np.asarray(boxes[label], np.float64)):
             if score < score_thr:
                 continue
-            record = dict(category_id=label + 1, category_name=name, score=round(float(score), 5),
-                          bbox=[round(float(value), 2) for value in (x0, y0, x1 - x0, y1 - y0)])
+            record = dict(
+                category_id=label + 1,
+                category_name=name,
+                score=round(float(score), 5),
+                bbox=[round(float(value), 2) for value in (x0, y0, x1 - x0, y1 - y0)])
             if masks is not None:
                 run_length = masks[label][i]
                 if not isinstance(run_length, dict):

@@ -29,10 +29,14 @@ def class_colors(num_classes: int, palette: Any = None) -> List[Color]:
     """
     if palette is None:
         # Steps of the golden ratio keep any first few hues far apart; three brightnesses tell near hues apart.
-        hues = [(i * 0.618034, .85 - .25 * (i // 8 % 3) / 2, 1. - .35 * (i // 4 % 3) / 2) for i in range(num_classes)]
-        palette = [[255 * value for value in colorsys.hsv_to_rgb(hue % 1, saturation, value)] for hue, saturation, value in hues]
+        hues = [(i * 0.618034, .85 - .25 * (i // 8 % 3) / 2, 1. - .35 * (i // 4 % 3) / 2)
+                for i in range(num_classes)]
+        palette = [[255 * value for value in colorsys.hsv_to_rgb(hue % 1, saturation, value)]
+                   for hue, saturation, value in hues]
     if len(palette) < num_classes:
-        raise ValueError(f'palette has {len(palette)} colors for {num_classes} classes; give one RGB triplet for each class')
+        raise ValueError(
+            f'palette has {len(palette)} colors for {num_classes} classes; give one RGB triplet for each class'
+        )
     return [tuple(int(value) for value in color[::-1]) for color in palette[:num_classes]]
 
 
@@ -75,8 +79,9 @@ def draw_detections(image: np.ndarray,
     """
     boxes, masks = split_result(result)
     if len(boxes) != len(class_names):
-        raise ValueError(f'the result is of {len(boxes)} classes and class_names of {len(class_names)}: '
-                         'give the classes that the model was trained on (its checkpoint has them in meta)')
+        raise ValueError(
+            f'the result is of {len(boxes)} classes and class_names of {len(class_names)}: '
+            'give the classes that the model was trained on (its checkpoint has them in meta)')
     colors = class_colors(len(class_names), palette)
     instances, scores = [], []
     for label, name in enumerate(class_names):
@@ -98,29 +103,52 @@ def draw_ground_truth(image: np.ndarray,
                       palette: Any = None,
                       mask_opacity: float = 0.45,
                       show_labels: bool = True) -> np.ndarray:
-    """Draw the annotations of an image: boxes [n, 4], labels [n], masks (bool [H, W] or run lengths), ignored regions in grey."""
+    """Draw the annotations of an image.
+
+    Args:
+        image: uint8 [H, W, 3], BGR; it is not changed.
+        boxes, labels: [n, 4] and [n].
+        class_names: the name of each label.
+        masks: None, or for each box bool [H, W] or a run length.
+        ignored_boxes: [m, 4], drawn in grey.
+        palette, mask_opacity, show_labels: as for draw_detections.
+
+    Returns uint8 [H, W, 3], BGR.
+    """
     colors = class_colors(len(class_names), palette)
-    instances = [Instance(box, None, (160, 160, 160), 'ignored') for box in (() if ignored_boxes is None else ignored_boxes)]
+    instances = [
+        Instance(box, None, (160, 160, 160), 'ignored')
+        for box in (() if ignored_boxes is None else ignored_boxes)
+    ]
     for i, (box, label) in enumerate(zip(boxes, labels)):
         mask = decode_mask(masks[i]) if masks is not None else None
-        instances.append(Instance(np.asarray(box), mask, colors[int(label)], class_names[int(label)]))
+        instances.append(
+            Instance(np.asarray(box), mask, colors[int(label)], class_names[int(label)]))
     return draw_instances(image, instances, mask_opacity, show_labels)
 
 
-def draw_instances(image: np.ndarray, instances: Sequence[Instance], mask_opacity: float = 0.45, show_labels: bool = True) -> np.ndarray:
+def draw_instances(image: np.ndarray,
+                   instances: Sequence[Instance],
+                   mask_opacity: float = 0.45,
+                   show_labels: bool = True) -> np.ndarray:
     """Masks first, then their contours and boxes, then labels, so that no label is painted over."""
     canvas = as_bgr(image)
     height, width = canvas.shape[:2]
     thickness = max(1, round(min(height, width) / 400))
     # Large masks first: a rider is not hidden below a bus.
-    for one in sorted((one for one in instances if one.mask is not None), key=lambda one: -int(one.mask.sum())):
+    for one in sorted((one for one in instances if one.mask is not None),
+                      key=lambda one: -int(one.mask.sum())):
         if one.mask.shape != (height, width):
-            raise ValueError(f'a mask of {one.mask.shape[0]}x{one.mask.shape[1]} for an image of {height}x{width}')
+            raise ValueError(
+                f'a mask of {one.mask.shape[0]}x{one.mask.shape[1]} for an image of {height}x{width}'
+            )
         if not one.mask.any():
             continue
         region = canvas[one.mask]
-        canvas[one.mask] = (region * (1 - mask_opacity) + np.array(one.color) * mask_opacity).round().astype(np.uint8)
-        contours, _ = cv2.findContours(one.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        canvas[one.mask] = (region * (1 - mask_opacity) +
+                            np.array(one.color) * mask_opacity).round().astype(np.uint8)
+        contours, _ = cv2.findContours(
+            one.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, contours, -1, one.color, thickness)
     for one in instances:
         x0, y0, x1, y1 = corners(one.box, width, height)
@@ -144,7 +172,8 @@ def as_bgr(image: np.ndarray) -> np.ndarray:
 def corners(box: Sequence[float], width: int, height: int) -> Tuple[int, int, int, int]:
     """The box in whole pixels, inside the image."""
     x0, y0, x1, y1 = (int(round(float(value))) for value in box)
-    return (min(max(x0, 0), width - 1), min(max(y0, 0), height - 1), min(max(x1, 0), width - 1), min(max(y1, 0), height - 1))
+    return (min(max(x0, 0), width - 1), min(max(y0, 0), height - 1), min(max(x1, 0), width - 1),
+            min(max(y1, 0), height - 1))
 
 
 def draw_label(canvas: np.ndarray, text: str, box: Sequence[float], color: Color) -> None:
@@ -161,20 +190,32 @@ def draw_label(canvas: np.ndarray, text: str, box: Sequence[float], color: Color
     x0 = max(0, min(x0, width - text_width - 4))
     y0 = y0 - plate_height if y0 >= plate_height else y0
     y0 = max(0, min(y0, height - plate_height))
-    cv2.rectangle(canvas, (x0, y0), (min(x0 + text_width + 4, width - 1), min(y0 + plate_height, height - 1)), color, -1)
+    cv2.rectangle(canvas, (x0, y0),
+                  (min(x0 + text_width + 4, width - 1), min(y0 + plate_height, height - 1)), color,
+                  -1)
     bright = .114 * color[0] + .587 * color[1] + .299 * color[2] > 140
-    cv2.putText(canvas, text, (x0 + 2, y0 + 2 + text_height), FONT, scale, BLACK if bright else WHITE, line, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x0 + 2, y0 + 2 + text_height), FONT, scale,
+                BLACK if bright else WHITE, line, cv2.LINE_AA)
 
 
-def side_by_side(left: np.ndarray, right: np.ndarray, titles: Union[Tuple[str, str], None] = None) -> np.ndarray:
+def side_by_side(left: np.ndarray,
+                 right: np.ndarray,
+                 titles: Union[Tuple[str, str], None] = None) -> np.ndarray:
     """Two pictures next to each other, the lower one padded below, with a title above each."""
     pictures = [as_bgr(left), as_bgr(right)]
     height = max(picture.shape[0] for picture in pictures)
-    pictures = [cv2.copyMakeBorder(picture, 0, height - picture.shape[0], 0, 0, cv2.BORDER_CONSTANT) for picture in pictures]
+    pictures = [
+        cv2.copyMakeBorder(picture, 0, height - picture.shape[0], 0, 0, cv2.BORDER_CONSTANT)
+        for picture in pictures
+    ]
     if titles is not None:
         bar = max(18, height // 20)
-        pictures = [cv2.copyMakeBorder(picture, bar, 0, 0, 0, cv2.BORDER_CONSTANT, value=WHITE) for picture in pictures]
+        pictures = [
+            cv2.copyMakeBorder(picture, bar, 0, 0, 0, cv2.BORDER_CONSTANT, value=WHITE)
+            for picture in pictures
+        ]
         for picture, title in zip(pictures, titles):
-            cv2.putText(picture, title, (4, bar - max(4, bar // 4)), FONT, bar / 36, BLACK, 1, cv2.LINE_AA)
+            cv2.putText(picture, title, (4, bar - max(4, bar // 4)), FONT, bar / 36, BLACK, 1,
+                        cv2.LINE_AA)
     gap = np.full((pictures[0].shape[0], 4, 3), 255, np.uint8)
     return np.concatenate([pictures[0], gap, pictures[1]], 1)

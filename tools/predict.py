@@ -2,8 +2,8 @@
 
     python tools/predict.py work_dirs/mask_rcnn_ft/latest.pth photos/ more/*.jpg --out predictions
 
-draws what was found into --out and writes predictions.json there: COCO's form, with file names, class names, boxes, scores and
-masks as run lengths. The checkpoint carries its config and classes; nothing else is needed.
+draws what was found into --out and writes predictions.json there: COCO's form, with file names, class
+names, boxes, scores and masks as run lengths. The checkpoint carries its config and classes; nothing else is needed.
 """
 import argparse
 import glob
@@ -12,7 +12,8 @@ import os
 import sys
 from typing import Dict, List
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the package beside this folder
+sys.path.insert(0, os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))  # the package beside this folder
 
 import cv2  # noqa: E402
 from rich.progress import track  # noqa: E402
@@ -27,12 +28,22 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Run a trained detector over images')
     parser.add_argument('checkpoint', help='checkpoint of a training run (path or URL)')
-    parser.add_argument('images', nargs='+', help='image files, folders (searched to the bottom) and patterns such as "photos/*.jpg"')
+    parser.add_argument(
+        'images',
+        nargs='+',
+        help='image files, folders (searched to the bottom) and patterns such as "photos/*.jpg"')
     parser.add_argument('--out', required=True, help='folder for the pictures and predictions.json')
-    parser.add_argument('--score-thr', type=float, default=0.3, help='leave out what scores less (0..1, default 0.3)')
-    parser.add_argument('--device', default='cuda:0', help='cuda:0 (the CPU where there is none), cpu, ...')
-    parser.add_argument('--config', help='config, where the checkpoint does not carry the right one')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE to put over the config')
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='leave out what scores less (0..1, default 0.3)')
+    parser.add_argument(
+        '--device', default='cuda:0', help='cuda:0 (the CPU where there is none), cpu, ...')
+    parser.add_argument(
+        '--config', help='config, where the checkpoint does not carry the right one')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE to put over the config')
     parser.add_argument('--json', help='file for the results instead of OUT/predictions.json')
     parser.add_argument('--no-pictures', action='store_true', help='write the results only')
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time')
@@ -54,14 +65,21 @@ def find_images(arguments: List[str], out: str) -> Dict[str, str]:
     seen = set()
     for argument in arguments:
         if os.path.isdir(argument):
-            paths = [(os.path.relpath(path, argument), path) for path in glob.iglob(os.path.join(glob.escape(argument), '**'), recursive=True)
-                     if path.lower().endswith(SUFFIXES) and not os.path.realpath(path).startswith(out + os.sep)]
+            paths = [
+                (os.path.relpath(path, argument), path)
+                for path in glob.iglob(os.path.join(glob.escape(argument), '**'), recursive=True)
+                if path.lower().endswith(SUFFIXES) and not os.path.realpath(path).startswith(out +
+                                                                                             os.sep)
+            ]
         elif os.path.isfile(argument):
             paths = [(os.path.basename(argument), argument)]
         else:
-            paths = [(os.path.basename(path), path) for path in glob.glob(argument, recursive=True) if os.path.isfile(path)]
+            paths = [(os.path.basename(path), path) for path in glob.glob(argument, recursive=True)
+                     if os.path.isfile(path)]
         if not paths:
-            raise UserError(f'{argument}: no image there; give files, folders or patterns of {", ".join(SUFFIXES)}')
+            raise UserError(
+                f'{argument}: no image there; give files, folders or patterns of {", ".join(SUFFIXES)}'
+            )
         for name, path in sorted(paths):
             if os.path.realpath(path) in seen:
                 continue
@@ -80,16 +98,21 @@ def main() -> None:
     args = parse_args()
     images = find_images(args.images, args.out)
     for name, path in images.items():
-        if not args.no_pictures and os.path.realpath(os.path.join(args.out, name)) == os.path.realpath(path):
+        if not args.no_pictures and os.path.realpath(os.path.join(args.out,
+                                                                  name)) == os.path.realpath(path):
             raise UserError(f'--out {args.out} would overwrite {path}; choose another folder')
     model = apis.init_detector(args.config, args.checkpoint, args.device, args.cfg_options)
     os.makedirs(args.out, exist_ok=True)
 
     document = dict(
-        images=[], annotations=[], categories=[dict(id=i + 1, name=name) for i, name in enumerate(model.CLASSES)])
+        images=[],
+        annotations=[],
+        categories=[dict(id=i + 1, name=name) for i, name in enumerate(model.CLASSES)])
     unreadable = []
     items = list(images.items())
-    batches = [items[start:start + args.batch_size] for start in range(0, len(items), args.batch_size)]
+    batches = [
+        items[start:start + args.batch_size] for start in range(0, len(items), args.batch_size)
+    ]
     for batch in track(batches, 'detecting', disable=not sys.stderr.isatty()):
         readable = []
         for name, path in batch:
@@ -102,7 +125,8 @@ def main() -> None:
         for (name, path, image), result in zip(readable, results):
             note(document, path, image, apis.detections_of(result, model.CLASSES, args.score_thr))
             if not args.no_pictures:
-                picture = visualization.draw_detections(image, result, model.CLASSES, args.score_thr, model.PALETTE)
+                picture = visualization.draw_detections(image, result, model.CLASSES,
+                                                        args.score_thr, model.PALETTE)
                 target = os.path.join(args.out, name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 if not cv2.imwrite(target, picture):
@@ -113,18 +137,27 @@ def main() -> None:
     with open(target, 'w', encoding='utf-8') as file:
         json.dump(document, file)
     pictures = '' if args.no_pictures else f', pictures in {args.out}'
-    print(f'{len(document["annotations"])} detections in {len(document["images"])} images: {target}{pictures}')
+    print(
+        f'{len(document["annotations"])} detections in {len(document["images"])} images: {target}{pictures}'
+    )
     if unreadable:
-        raise UserError(f'{len(unreadable)} of {len(images)} images could not be read (named above)')
+        raise UserError(
+            f'{len(unreadable)} of {len(images)} images could not be read (named above)')
 
 
 def note(document: dict, path: str, image, records: List[dict]) -> None:
     """Add an image and its detections."""
     image_id = len(document['images']) + 1
-    document['images'].append(dict(id=image_id, file_name=path, height=image.shape[0], width=image.shape[1]))
+    document['images'].append(
+        dict(id=image_id, file_name=path, height=image.shape[0], width=image.shape[1]))
     for record in records:
         document['annotations'].append(
-            dict(record, id=len(document['annotations']) + 1, image_id=image_id, file_name=path, iscrowd=0))
+            dict(
+                record,
+                id=len(document['annotations']) + 1,
+                image_id=image_id,
+                file_name=path,
+                iscrowd=0))
 
 
 if __name__ == '__main__':

@@ -44,7 +44,10 @@ def checkpoint(tmp_path_factory):
             dict(type='Pad', size_divisor=32),
             dict(type='ImageToTensor', keys=['img']),
             dict(type='Collect', keys=['img'])])]  # yapf: disable
-    cfg = Config(dict(model=model, data=dict(test=dict(type='CocoDataset', ann_file='nowhere.json', pipeline=pipeline))))
+    cfg = Config(
+        dict(
+            model=model,
+            data=dict(test=dict(type='CocoDataset', ann_file='nowhere.json', pipeline=pipeline))))
     torch.manual_seed(0)
     net = MODELS.build(cfg.model)
     net.init_weights()
@@ -68,9 +71,11 @@ def run(monkeypatch, *arguments):
     predict.main()
 
 
-def test_checkpoint_and_folder_give_pictures_and_coco_json(checkpoint, photos, tmp_path, monkeypatch):
+def test_checkpoint_and_folder_give_pictures_and_coco_json(checkpoint, photos, tmp_path,
+                                                           monkeypatch):
     out = tmp_path / 'out'
-    run(monkeypatch, checkpoint, photos, '--out', out, '--score-thr', 0, '--batch-size', 2, '--device', 'cpu')
+    run(monkeypatch, checkpoint, photos, '--out', out, '--score-thr', 0, '--batch-size', 2,
+        '--device', 'cpu')
     for name in ('a.png', 'deep/b.jpg', 'deep/a.png'):
         assert cv2.imread(str(out / name)).shape == cv2.imread(str(photos / name)).shape
     document = json.loads((out / 'predictions.json').read_text())
@@ -81,7 +86,9 @@ def test_checkpoint_and_folder_give_pictures_and_coco_json(checkpoint, photos, t
         image = coco.imgs[record['image_id']]
         assert Path(image['file_name']).is_file()
         assert CLASSES[record['category_id'] - 1] == record['category_name']
-        assert 0 <= record['score'] <= 1 and record['segmentation']['size'] == [image['height'], image['width']]
+        assert 0 <= record['score'] <= 1 and record['segmentation']['size'] == [
+            image['height'], image['width']
+        ]
         assert coco.annToMask(record).shape == (image['height'], image['width'])
 
 
@@ -99,7 +106,8 @@ def test_batches_of_different_sizes_give_what_single_images_give(checkpoint, pho
 def test_array_gives_what_its_file_gives(checkpoint, photos):
     model = apis.init_detector(None, checkpoint, 'cpu')
     path = photos / 'a.png'
-    from_file, from_array = (apis.inference_detector(model, item)[0] for item in (path, cv2.imread(str(path))))
+    from_file, from_array = (
+        apis.inference_detector(model, item)[0] for item in (path, cv2.imread(str(path))))
     for a, b in zip(from_file, from_array):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
@@ -116,7 +124,8 @@ def test_checkpoint_without_config_says_what_to_give(tmp_path, checkpoint):
         apis.init_detector(None, bare, 'cpu')
 
 
-def test_broken_image_is_named_and_the_others_are_done(checkpoint, photos, tmp_path, monkeypatch, capsys):
+def test_broken_image_is_named_and_the_others_are_done(checkpoint, photos, tmp_path, monkeypatch,
+                                                       capsys):
     (photos / 'broken.jpg').write_bytes(b'no picture')
     out = tmp_path / 'out'
     with pytest.raises(SystemExit) as stop:
@@ -141,12 +150,14 @@ def test_pattern_without_images_is_named(photos, tmp_path):
 
 
 def test_same_names_of_two_folders_are_kept_apart(photos, tmp_path):
-    found = predict.find_images([str(photos / 'a.png'), str(photos / 'deep' / 'a.png')], str(tmp_path / 'out'))
+    found = predict.find_images(
+        [str(photos / 'a.png'), str(photos / 'deep' / 'a.png')], str(tmp_path / 'out'))
     assert set(found) == {'a.png', 'a_2.png'}
 
 
 def test_show_result_writes_a_file(checkpoint, photos, tmp_path):
     model = apis.init_detector(None, checkpoint, 'cpu')
     result = apis.inference_detector(model, photos / 'a.png')
-    picture = apis.show_result_pyplot(model, photos / 'a.png', result, 0., out_file=str(tmp_path / 'x' / 'a.png'))
+    picture = apis.show_result_pyplot(
+        model, photos / 'a.png', result, 0., out_file=str(tmp_path / 'x' / 'a.png'))
     assert cv2.imread(str(tmp_path / 'x' / 'a.png')).shape == picture.shape == (40, 60, 3)

@@ -13,8 +13,12 @@ QUICK_START = ROOT / 'tools' / 'sample' / 'quick_start.py'
 
 def shell_lines():
     """All commands of README's shell blocks, in order."""
-    blocks = re.findall(r'```(?:bash|sh|shell)\n(.*?)```', (ROOT / 'README.md').read_text(encoding='utf-8'), re.S)
-    return [line for block in blocks for line in block.splitlines() if line.strip() and not line.startswith('#')]
+    blocks = re.findall(r'```(?:bash|sh|shell)\n(.*?)```',
+                        (ROOT / 'README.md').read_text(encoding='utf-8'), re.S)
+    return [
+        line for block in blocks for line in block.splitlines()
+        if line.strip() and not line.startswith('#')
+    ]
 
 
 def test_first_two_shell_lines_are_quick_start_and_tests():
@@ -33,26 +37,37 @@ def test_quick_start_needs_the_standard_library_only():
     if not hasattr(sys, 'stdlib_module_names'):
         pytest.skip('Python 3.10 knows the names of its own modules')
     tree = ast.parse(QUICK_START.read_text(encoding='utf-8'))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split('.')[0] for name in names} <= sys.stdlib_module_names
 
 
 def test_files_that_readme_names_exist():
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
-    for path in re.findall(r'`((?:tools|configs|mmdet_ft|tests)/[\w/.]+?\.(?:py|sh|json|pth))`', text):
+    for path in re.findall(r'`((?:tools|configs|mmdet_ft|tests)/[\w/.]+?\.(?:py|sh|json|pth))`',
+                           text):
         assert (ROOT / path).exists(), path
 
 
 def test_python_that_is_too_old_is_told(tmp_path):
-    code = ('import sys, runpy; sys.version_info = (3, 8, 0); sys.argv = ["quick_start.py", "--setup-only", "--venv", r"%s"]; '
-            'runpy.run_path(r"%s", run_name="__main__")') % (tmp_path / 'venv', QUICK_START)
+    code = (
+        'import sys, runpy; sys.version_info = (3, 8, 0); '
+        'sys.argv = ["quick_start.py", "--setup-only", "--venv", r"%s"]; '
+        'runpy.run_path(r"%s", run_name="__main__")') % (tmp_path / 'venv', QUICK_START)
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert done.returncode != 0 and 'needs Python 3.9' in done.stderr and not (tmp_path / 'venv').exists()
+    assert done.returncode != 0 and 'needs Python 3.9' in done.stderr and not (tmp_path /
+                                                                               'venv').exists()
 
 
 @pytest.mark.acceptance
 def test_quick_start_reaches_its_figures(tmp_path):
-    done = subprocess.run([sys.executable, str(QUICK_START), '--venv', str(tmp_path / 'venv')], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(QUICK_START), '--venv',
+         str(tmp_path / 'venv')],
+        capture_output=True,
+        text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'fine-tuned' in done.stdout

@@ -31,7 +31,8 @@ def sample():
 def test_scene_is_a_function_of_its_seed(sample):
     streets, shapes = sample
     first, again, other = (streets.Scene(seed, 256, 128) for seed in (1, 1, 2))
-    assert (first.image == again.image).all() and (first.label_maps()[1] == again.label_maps()[1]).all()
+    assert (first.image == again.image).all() and (first.label_maps()[1]
+                                                   == again.label_maps()[1]).all()
     assert (first.image != other.image).any()
     assert (shapes.draw_scene(3)[0] == shapes.draw_scene(3)[0]).all()
 
@@ -44,12 +45,16 @@ def test_instance_ids_agree_with_label_ids_and_polygons(sample):
         counted = instances >= 1000
         assert (labels[counted] == instances[counted] // 1000).all()
         assert (labels[~counted] == instances[~counted]).all()
-        assert set(np.unique(instances[counted]) // 1000) <= {streets.LABEL_IDS[name] for name in EIGHT}
+        assert set(np.unique(instances[counted]) //
+                   1000) <= {streets.LABEL_IDS[name]
+                             for name in EIGHT}
         document = scene.polygons()
         painted = np.zeros_like(labels)
         for thing in document['objects']:
-            cv2.fillPoly(painted, [np.int32(thing['polygon'])], streets.LABEL_IDS[thing['label'].replace('group', '')])
-        assert (document['imgHeight'], document['imgWidth']) == labels.shape and (painted == labels).all()
+            cv2.fillPoly(painted, [np.int32(thing['polygon'])],
+                         streets.LABEL_IDS[thing['label'].replace('group', '')])
+        assert (document['imgHeight'], document['imgWidth']) == labels.shape and (painted
+                                                                                  == labels).all()
 
 
 def test_every_class_is_drawn(sample):
@@ -60,14 +65,16 @@ def test_every_class_is_drawn(sample):
     camera = streets.Street(256, 128, rng).camera
     for name in shapes.CLASSES:
         parts, _ = shapes.draw_shape(name, camera, rng)
-        assert parts.polygons and np.isfinite(np.concatenate([points for points, _ in parts.polygons])).all(), name
+        assert parts.polygons and np.isfinite(
+            np.concatenate([points for points, _ in parts.polygons])).all(), name
 
 
 def test_pretraining_classes_are_eighty_others_and_those_of_the_config(sample):
     from mmdet_ft.config import Config
     _, shapes = sample
     assert len(set(shapes.CLASSES)) == 80 and not set(shapes.CLASSES) & set(EIGHT)
-    assert tuple(Config.fromfile(CONFIGS / 'mask_rcnn_slim_80.py').data.train.dataset.classes) == shapes.CLASSES
+    assert tuple(Config.fromfile(
+        CONFIGS / 'mask_rcnn_slim_80.py').data.train.dataset.classes) == shapes.CLASSES
 
 
 def test_files_lie_as_in_cityscapes_and_convert(sample, tmp_path):
@@ -78,13 +85,16 @@ def test_files_lie_as_in_cityscapes_and_convert(sample, tmp_path):
             streets.write_scene(tmp_path, split, index, 0)
     stem = tmp_path / 'gtFine' / 'train' / 'lindau' / 'lindau_000000_000019_gtFine'
     instances = cv2.imread(f'{stem}_instanceIds.png', cv2.IMREAD_UNCHANGED)
-    assert instances.dtype == np.uint16 and instances.shape == (256, 512) and instances.max() >= 24000
+    assert instances.dtype == np.uint16 and instances.shape == (256,
+                                                                512) and instances.max() >= 24000
     assert cv2.imread(f'{stem}_labelIds.png', cv2.IMREAD_UNCHANGED).dtype == np.uint8
     assert json.loads(Path(f'{stem}_polygons.json').read_text())['objects']
-    spec = importlib.util.spec_from_file_location('converter', ROOT / 'tools/dataset_converters/cityscapes.py')
+    spec = importlib.util.spec_from_file_location('converter',
+                                                  ROOT / 'tools/dataset_converters/cityscapes.py')
     converter = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(converter)
-    files = converter.collect_files(str(tmp_path / 'leftImg8bit' / 'train'), str(tmp_path / 'gtFine' / 'train'))
+    files = converter.collect_files(
+        str(tmp_path / 'leftImg8bit' / 'train'), str(tmp_path / 'gtFine' / 'train'))
     assert len(files) == 2
 
 
@@ -95,8 +105,10 @@ def test_annotation_of_a_shape_covers_its_mask(sample):
     mask[10:30, 20:50] = True
     found = shapes.annotate(mask)
     assert found['area'] == 600 and found['bbox'] == [20, 10, 30, 20]
-    decoded = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found['segmentation'], 60, 80)))
-    assert np.logical_xor(decoded, mask).sum() < 110  # a polygon through pixel centres loses half a pixel around
+    decoded = coco_mask.decode(
+        coco_mask.merge(coco_mask.frPyObjects(found['segmentation'], 60, 80)))
+    assert np.logical_xor(
+        decoded, mask).sum() < 110  # a polygon through pixel centres loses half a pixel around
     assert shapes.annotate(np.zeros((60, 80), bool)) is None
 
 
@@ -107,7 +119,8 @@ def test_shipped_checkpoint_is_what_its_facts_say():
     assert len(content) <= 5 * 2**20
     checkpoint = torch.load(CHECKPOINT, map_location='cpu', weights_only=True)
     assert len(checkpoint['meta']['CLASSES']) == 80 and 'MaskRCNN' in checkpoint['meta']['config']
-    assert {value.dtype for value in checkpoint['state_dict'].values()} <= {torch.float16, torch.int64}
+    assert {value.dtype
+            for value in checkpoint['state_dict'].values()} <= {torch.float16, torch.int64}
 
 
 def test_slim_model_takes_all_but_the_heads_of_the_shipped_checkpoint():
@@ -119,14 +132,17 @@ def test_slim_model_takes_all_but_the_heads_of_the_shipped_checkpoint():
     model = MODELS.build(cfg.model)
     report = checkpoints.fit(model, checkpoints.read(str(CHECKPOINT)))
     changed = {name.rsplit('.', 1)[0] for name, _, _ in report.reinitialised}
-    assert changed == {'roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg', 'roi_head.mask_head.conv_logits'}
+    assert changed == {
+        'roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg', 'roi_head.mask_head.conv_logits'
+    }
     assert not report.missing and not report.unexpected and not report.mismatched
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_scratch_differs_from_fine_tuning_in_the_weights_only():
     from mmdet_ft.config import Config
-    fine_tuned, scratch = (Config.fromfile(CONFIGS / f'mask_rcnn_slim_{name}.py') for name in ('ft', 'scratch'))
+    fine_tuned, scratch = (
+        Config.fromfile(CONFIGS / f'mask_rcnn_slim_{name}.py') for name in ('ft', 'scratch'))
     assert scratch.load_from is None and fine_tuned.load_from
     fine_tuned.load_from = None
     assert scratch.pretty_text == fine_tuned.pretty_text

@@ -37,10 +37,13 @@ def draw(dataset, index, result, score_thr):
     if image is None:
         raise UserError(f'cannot read {path}')
     masks = [as_mask(polygons, *image.shape[:2]) for polygons in annotation['masks']]
-    truth = visualization.draw_ground_truth(image, annotation['bboxes'], annotation['labels'], dataset.CLASSES, masks,
+    truth = visualization.draw_ground_truth(image, annotation['bboxes'],
+                                            annotation['labels'], dataset.CLASSES, masks,
                                             annotation.get('bboxes_ignore'), dataset.PALETTE)
-    found = visualization.draw_detections(image, result, dataset.CLASSES, score_thr, dataset.PALETTE)
-    return visualization.side_by_side(truth, found, ('truth', f'prediction (score from {score_thr})'))
+    found = visualization.draw_detections(image, result, dataset.CLASSES, score_thr,
+                                          dataset.PALETTE)
+    return visualization.side_by_side(truth, found,
+                                      ('truth', f'prediction (score from {score_thr})'))
 
 
 def as_mask(segmentation, height, width):
@@ -59,11 +62,13 @@ def main():
     with open(args.results, 'rb') as file:
         results = pickle.load(file)
     if len(results) != len(dataset):
-        raise UserError(f'{args.results} has results of {len(results)} images and the data set {len(dataset)}')
+        raise UserError(
+            f'{args.results} has results of {len(results)} images and the data set {len(dataset)}')
     os.makedirs(args.out, exist_ok=True)
     for index in range(min(args.number, len(dataset))):
         name = os.path.splitext(os.path.basename(dataset.data_infos[index]['filename']))[0] + '.png'
-        cv2.imwrite(os.path.join(args.out, name), draw(dataset, index, results[index], args.score_thr))
+        cv2.imwrite(
+            os.path.join(args.out, name), draw(dataset, index, results[index], args.score_thr))
     print(f'{min(args.number, len(dataset))} pictures in {args.out}')
 
 

@@ -23,7 +23,8 @@ class Camera:
         self.focal = 1.1 * width  # as in Cityscapes, 2262 pixels for 2048
 
     def project(self, points):
-        """World points [N, 3] to pixels [N, 2] of the final picture; what is behind the camera comes to just before it."""
+        """World points [N, 3] to pixels [N, 2] of the final picture; a point behind the camera is
+        taken to one metre before it."""
         points = np.asarray(points, np.float64)
         ahead = np.maximum(points[:, 2], 1.)
         x = self.width / 2 + self.focal * points[:, 0] / ahead
@@ -56,7 +57,8 @@ class Parts:
         """A circle line, as a chain of short strokes, so that one sees through its middle."""
         angle = np.linspace(0, 2 * np.pi, 25)
         points = np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1)
-        inner = np.stack([x + (radius - thickness) * np.cos(angle), y + (radius - thickness) * np.sin(angle)], 1)
+        inner = np.stack(
+            [x + (radius - thickness) * np.cos(angle), y + (radius - thickness) * np.sin(angle)], 1)
         for i in range(24):
             self.polygon([points[i], points[i + 1], inner[i + 1], inner[i]], color)
 
@@ -84,8 +86,10 @@ class Canvas:
 
     def line(self, p, q, thickness, color):
         """A flat line; thickness in pixels of the final picture."""
-        p, q = (np.asarray(p) * SCALE).round().astype(int), (np.asarray(q) * SCALE).round().astype(int)
-        cv2.line(self.image, tuple(map(int, p)), tuple(map(int, q)), color_of(color), max(1, round(thickness * SCALE)))
+        p, q = (np.asarray(p) * SCALE).round().astype(int), (np.asarray(q) *
+                                                             SCALE).round().astype(int)
+        cv2.line(self.image, tuple(map(int, p)), tuple(map(int, q)), color_of(color),
+                 max(1, round(thickness * SCALE)))
 
     def ellipse_shadow(self, center, radius_x, radius_y, strength):
         """Darken the ground below a thing."""
@@ -129,7 +133,9 @@ class Canvas:
             cv2.fillPoly(mask, corners, 1, cv2.LINE_8, FIXED_BITS)
         height, width = mask.shape
         slope_y, slope_x = self.rng.uniform(-.25, .05), self.rng.uniform(-.15, .15)
-        shade = (light + slope_y * np.linspace(-.5, .5, height)[:, None] + slope_x * np.linspace(-.5, .5, width)[None])
+        shade = (
+            light + slope_y * np.linspace(-.5, .5, height)[:, None] +
+            slope_x * np.linspace(-.5, .5, width)[None])
         texture = grain * smooth_noise(self.rng, height, width, 6)
         surface = patch * shade[..., None] + texture[..., None]
         surface = surface * (1 - haze) + np.asarray(haze_color, np.float64) * haze
@@ -149,7 +155,8 @@ class Canvas:
     def finish(self):
         """The picture as a camera would have taken it: uint8 [height, width, 3], BGR."""
         rng = self.rng
-        image = cv2.resize(self.image, (self.width, self.height), interpolation=cv2.INTER_AREA).astype(np.float64)
+        image = cv2.resize(
+            self.image, (self.width, self.height), interpolation=cv2.INTER_AREA).astype(np.float64)
         if rng.random() < .4:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(.3, .7))
         tint = 1 + rng.uniform(-.07, .07, 3)
@@ -164,7 +171,8 @@ FIXED_BITS = 4
 
 def fixed_point(points):
     """Pixels of the final picture to OpenCV's corners with FIXED_BITS binary places, at SCALE."""
-    return np.clip(np.asarray(points) * (SCALE << FIXED_BITS), -2**20, 2**20).round().astype(np.int32)
+    return np.clip(np.asarray(points) * (SCALE << FIXED_BITS), -2**20,
+                   2**20).round().astype(np.int32)
 
 
 def color_of(color):
@@ -181,7 +189,10 @@ def random_color(rng, low=30, high=225, gray=.35):
     """A colour for paint or cloth; the share `gray` of them without much hue, as on a street."""
     if rng.random() < gray:
         return np.full(3, rng.uniform(low, high)) + rng.uniform(-8, 8, 3)
-    hsv = np.uint8([[[rng.integers(0, 180), rng.integers(70, 240), rng.integers(max(low, 60), high)]]])
+    hsv = np.uint8(
+        [[[rng.integers(0, 180),
+           rng.integers(70, 240),
+           rng.integers(max(low, 60), high)]]])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float64)
 
 
@@ -208,18 +219,23 @@ class Street:
         return min(.7, self.haze * ahead / 60)
 
     def paint(self, parts, ahead, **how):
-        return self.canvas.paint(parts, self.light * how.pop('light', 1.), self.haze_at(ahead), self.haze_color, **how)
+        return self.canvas.paint(parts, self.light * how.pop('light', 1.), self.haze_at(ahead),
+                                 self.haze_color, **how)
 
     def _sky(self):
         canvas, rng = self.canvas, self.rng
         rows = int(self.camera.horizon * SCALE) + 2
-        top, low = self.haze_color * rng.uniform(.75, 1.05) + [rng.uniform(0, 40), 0, -rng.uniform(0, 30)], self.haze_color
+        top, low = self.haze_color * rng.uniform(.75, 1.05) + [
+            rng.uniform(0, 40), 0, -rng.uniform(0, 30)
+        ], self.haze_color
         mix = np.linspace(0, 1, rows)[:, None, None]
         sky = top * (1 - mix) + low * mix
-        clouds = np.maximum(0, smooth_noise(rng, rows, canvas.image.shape[1], 90)) * rng.uniform(0, 22)
+        clouds = np.maximum(0, smooth_noise(rng, rows, canvas.image.shape[1], 90)) * rng.uniform(
+            0, 22)
         canvas.image[:rows] = np.clip(sky + clouds[..., None], 0, 255)
         width, horizon = canvas.width - 1, int(self.camera.horizon)
-        self.regions.append(('sky', np.array([[0, 0], [width, 0], [width, horizon], [0, horizon]], np.int32)))
+        self.regions.append(
+            ('sky', np.array([[0, 0], [width, 0], [width, horizon], [0, horizon]], np.int32)))
 
     def _houses(self):
         rng, camera = self.rng, self.camera
@@ -234,14 +250,17 @@ class Street:
             self._house(x, x + wide, top, base)
             x += wide
         for _ in range(rng.integers(0, 5)):
-            self._tree(rng.uniform(0, camera.width), camera.horizon + rng.uniform(2, 9), rng.uniform(30, 90))
+            self._tree(
+                rng.uniform(0, camera.width), camera.horizon + rng.uniform(2, 9),
+                rng.uniform(30, 90))
 
     def _house(self, left, right, top, base):
         rng = self.rng
         parts = Parts(lambda points: points)
         wall = random_color(rng, 60, 200, .75)
         parts.polygon([[left, top], [right, top], [right, base], [left, base]], wall)
-        columns, rows = max(1, int((right - left) / rng.uniform(9, 18))), max(1, int((base - top) / rng.uniform(11, 20)))
+        columns, rows = max(1, int(
+            (right - left) / rng.uniform(9, 18))), max(1, int((base - top) / rng.uniform(11, 20)))
         glass = wall * rng.uniform(.3, .7) if rng.random() < .8 else wall * 1.3
         step_x, step_y = (right - left) / columns, (base - top) / rows
         fill_x, fill_y = rng.uniform(.4, .8), rng.uniform(.45, .75)
@@ -249,8 +268,9 @@ class Street:
             for column in range(columns):
                 x, y = left + (column + .5) * step_x, top + (row + .5) * step_y
                 dx, dy = step_x * fill_x / 2, step_y * fill_y / 2
-                parts.polygon([[x - dx, y - dy], [x + dx, y - dy], [x + dx, y + dy], [x - dx, y + dy]],
-                              glass * rng.uniform(.8, 1.2))
+                parts.polygon(
+                    [[x - dx, y - dy], [x + dx, y - dy], [x + dx, y + dy], [x - dx, y + dy]],
+                    glass * rng.uniform(.8, 1.2))
         outline = self.paint(parts, 45)
         if outline is not None:
             self.regions.append(('building', outline))
@@ -259,8 +279,8 @@ class Street:
         rng = self.rng
         parts = Parts(lambda points: points)
         green = np.array([rng.uniform(20, 70), rng.uniform(60, 130), rng.uniform(30, 90)])
-        parts.polygon([[x - tall * .04, base - tall * .5], [x + tall * .04, base - tall * .5], [x + tall * .05, base],
-                       [x - tall * .05, base]], green * .5)
+        parts.polygon([[x - tall * .04, base - tall * .5], [x + tall * .04, base - tall * .5],
+                       [x + tall * .05, base], [x - tall * .05, base]], green * .5)
         for _ in range(14):
             parts.disc(x + rng.normal(0, tall * .17), base - tall * .65 + rng.normal(0, tall * .14),
                        tall * rng.uniform(.1, .2), green * rng.uniform(.7, 1.25))
@@ -290,7 +310,9 @@ class Street:
             dash, gap = rng.uniform(2, 4), rng.uniform(2, 6)
             start = near
             while start < 90:
-                canvas.fill(strip(self.road_center - .08, self.road_center + .08, start, start + dash), paint)
+                canvas.fill(
+                    strip(self.road_center - .08, self.road_center + .08, start, start + dash),
+                    paint)
                 start += dash + gap
         if rng.random() < .25:  # a zebra crossing
             ahead = rng.uniform(near + 3, 25)
@@ -302,10 +324,12 @@ class Street:
         if rng.random() < .4:  # the shade of houses
             ahead = rng.uniform(8, 30)
             shade = np.zeros(canvas.image.shape[:2], np.uint8)
-            cv2.fillPoly(shade, [fixed_point(strip(-60, 60 * rng.uniform(.2, 1.), ahead, 60))], 1, cv2.LINE_8, FIXED_BITS)
+            cv2.fillPoly(shade, [fixed_point(strip(-60, 60 * rng.uniform(.2, 1.), ahead, 60))], 1,
+                         cv2.LINE_8, FIXED_BITS)
             canvas.image[shade > 0] = canvas.image[shade > 0] * .75
         edge = camera.height - 1
-        whole = [[0, camera.horizon], [camera.width - 1, camera.horizon], [camera.width - 1, edge], [0, edge]]
+        whole = [[0, camera.horizon], [camera.width - 1, camera.horizon], [camera.width - 1, edge],
+                 [0, edge]]
         self.regions.append(('sidewalk', np.int32(whole)))
         self.regions.append(('road', strip(left, right).round().clip(-4000, 4000).astype(np.int32)))
 
@@ -317,12 +341,14 @@ class Street:
             right = self.road_center + side * (self.half_road + rng.uniform(.6, 3))
             x, y = camera.ground(right, ahead)
             meter = camera.focal / ahead
-            parts = Parts(lambda points, x=x, y=y, meter=meter: np.stack([x + points[:, 0] * meter, y - points[:, 1] * meter], 1))
+            parts = Parts(lambda points, x=x, y=y, meter=meter: np.stack(
+                [x + points[:, 0] * meter, y - points[:, 1] * meter], 1))
             kind = rng.integers(0, 4)
             gray = np.full(3, rng.uniform(50, 160))
             if kind == 0:  # a lamp
                 parts.polygon([[-.08, 0], [.08, 0], [.05, 6], [-.05, 6]], gray)
-                parts.polygon([[-.05, 6], [-side * 1.4, 6.2], [-side * 1.4, 6.05], [.05, 5.8]], gray)
+                parts.polygon([[-.05, 6], [-side * 1.4, 6.2], [-side * 1.4, 6.05], [.05, 5.8]],
+                              gray)
                 label = 'pole'
             elif kind == 1:  # a sign
                 parts.polygon([[-.05, 0], [.05, 0], [.05, 2.6], [-.05, 2.6]], gray)
@@ -341,7 +367,9 @@ class Street:
                 color = random_color(rng)
                 parts.polygon([[-.7, .3], [.7, .3], [.7, 2.2], [-.7, 2.2]], gray)
                 parts.polygon([[-.6, .4], [.6, .4], [.6, 2.1], [-.6, 2.1]], color)
-                parts.disc(rng.uniform(-.2, .2), rng.uniform(1., 1.6), rng.uniform(.2, .4), random_color(rng))
+                parts.disc(
+                    rng.uniform(-.2, .2), rng.uniform(1., 1.6), rng.uniform(.2, .4),
+                    random_color(rng))
                 parts.polygon([[-.6, 0], [-.5, 0], [-.5, .3], [-.6, .3]], gray)
                 parts.polygon([[.6, 0], [.5, 0], [.5, .3], [.6, .3]], gray)
                 label = 'static'

@@ -2,10 +2,11 @@
 
     python3 tools/sample/quick_start.py
 
-needs Python 3.9 or newer and the package index, no GPU and no data. It makes a virtual environment (--venv, .venv by default),
-installs the project there, draws street scenes in the layout of Cityscapes, converts them, loads a checkpoint of
-eighty other classes, replaces its heads, fine-tunes, evaluates and leaves pictures of predictions beside the truth. Then the
-same number of iterations from scratch, and a table of both. This file itself uses the standard library only.
+needs Python 3.9 or newer and the package index, no GPU and no data. It makes a virtual environment
+(--venv, .venv by default), installs the project there, draws street scenes in the layout of Cityscapes,
+converts them, loads a checkpoint of eighty other classes, replaces its heads, fine-tunes, evaluates and
+leaves pictures of predictions beside the truth. Then the same number of iterations from scratch, and a
+table of both. This file itself uses the standard library only.
 """
 import argparse
 import json
@@ -17,9 +18,9 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools'
 DATA = ROOT / 'data' / 'cityscapes_sample'
 WORK = ROOT / 'work_dirs' / 'quick_start'
-RUNS = (('fine-tuned', 'mask_rcnn_slim_ft'), ('from scratch', 'mask_rcnn_slim_scratch'))
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
 AT_LEAST, ABOVE_SCRATCH = .5, .1  # of segm_mAP_50: what pretraining has to give, or something is broken
 
@@ -29,13 +30,21 @@ def say(text):
 
 
 def run(command, log, show=()):
-    """Run a command of the project with its output in `log`, repeating on the screen lines that contain one of `show`."""
+    """Run a command of the project with its output in `log`; lines with one of `show` in them are
+    repeated on the screen."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    shown = ' '.join(os.path.relpath(part, ROOT) if str(part).startswith(str(ROOT)) else str(part) for part in command)
+    shown = ' '.join(
+        os.path.relpath(part, ROOT) if str(part).startswith(str(ROOT)) else str(part)
+        for part in command)
     print(f'$ {shown}', flush=True)
     with open(log, 'w', encoding='utf-8') as file:
         process = subprocess.Popen(
-            list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding='utf-8', errors='replace')
+            list(map(str, command)),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding='utf-8',
+            errors='replace')
         for line in process.stdout:
             file.write(line)
             if any(part in line for part in show):
@@ -43,42 +52,59 @@ def run(command, log, show=()):
     if process.wait() != 0:
         lines = log.read_text(encoding='utf-8').splitlines()
         print('\n'.join(lines[-30:]), file=sys.stderr)
-        sys.exit(f'\nthis step failed with exit code {process.returncode}; all of its output is in {log}')
+        sys.exit(
+            f'\nthis step failed with exit code {process.returncode}; all of its output is in {log}'
+        )
 
 
-def set_up(folder, work):
+def set_up(folder):
     """A virtual environment with the project in it; returns its python. Quick where it is there already."""
-    folder = Path(folder)
-    python = folder / ('Scripts' if os.name == 'nt' else 'bin') / ('python.exe' if os.name == 'nt' else 'python')
+    windows = os.name == 'nt'
+    # Made absolute without following links: bin/python links to the system's.
+    python = Path(os.path.abspath(folder), *(('Scripts', 'python.exe') if windows else ('bin', 'python')))
     if not python.exists():
         try:
             venv.create(folder, with_pip=True)
         except subprocess.CalledProcessError:
-            sys.exit(f'{sys.executable} cannot make virtual environments with pip; on Debian and Ubuntu: apt install python3-venv')
-    # The path is made absolute without following links: bin/python links to the system's.
-    python = Path(os.path.abspath(python))
-    # setuptools by name: an editable install is then built without a second environment.
-    run([python, '-m', 'pip', 'install', '--disable-pip-version-check', '--upgrade', 'setuptools', 'wheel'], work / 'setup.log')
-    run([python, '-m', 'pip', 'install', '--disable-pip-version-check', '--no-build-isolation', '-e', '.[tests]'], work / 'install.log',
-        show=('Successfully installed mmdet', ))
+            sys.exit(f'{sys.executable} cannot make virtual environments with pip; '
+                     'on Debian and Ubuntu: apt install python3-venv')
+    install = [python, '-m', 'pip', 'install', '--disable-pip-version-check']
+    # setuptools by name: the project is then built here, not in a second environment.
+    run(install + ['--upgrade', 'setuptools', 'wheel'], WORK / 'setup.log')
+    run(install + ['--no-build-isolation', '-e', '.[tests]'], WORK / 'install.log')
     return python
 
 
-def evaluate(python, config, checkpoint, folder):
-    """Metrics of a checkpoint by tools/test.py, which also leaves results.pkl."""
+def draw_and_convert(python, seed):
+    run([python, TOOLS / 'sample/street_scenes.py', DATA, '--seed', seed], WORK / 'draw.log', ('images', ))
+    convert = [python, TOOLS / 'dataset_converters/cityscapes.py', DATA, '--nproc', 2]
+    run(convert + ['--out-dir', DATA / 'annotations'], WORK / 'convert.log', ('instances', ))
+
+
+def train_and_test(python, stem, seed, options):
+    """Train configs/sample/<stem>.py and evaluate it; returns the seconds of training and the metrics."""
+    config, folder = ROOT / f'configs/sample/{stem}.py', WORK / stem
+    start = time.time()
+    train = [python, TOOLS / 'train.py', config, '--work-dir', folder, '--seed', seed, *options]
+    run(train, folder / 'train.log', ('loaded ', 're-initialised', '[60/60]'))
+    seconds = time.time() - start
     for old in folder.glob('eval_*.json'):
         old.unlink()
-    run([python, ROOT / 'tools/test.py', config, checkpoint, '--eval', 'bbox', 'segm', '--out', folder / 'results.pkl', '--work-dir', folder],
-        folder / 'test.log')
-    newest = max(folder.glob('eval_*.json'))
-    return json.loads(newest.read_text(encoding='utf-8'))['metric']
+    results = folder / 'results.pkl'
+    test = [python, TOOLS / 'test.py', config, folder / 'latest.pth', '--work-dir', folder]
+    run(test + ['--out', results, '--eval', 'bbox', 'segm'], folder / 'test.log')
+    draw = [python, TOOLS / 'sample/draw_results.py', config, results]
+    run(draw + ['--out', folder / 'pictures'], folder / 'pictures.log', ('pictures', ))
+    metrics = json.loads(max(folder.glob('eval_*.json')).read_text(encoding='utf-8'))['metric']
+    return seconds, metrics
 
 
 def table(rows):
     """(name, seconds, metrics) of each run, as text."""
     lines = [f'{"":14}' + ''.join(f'{name:>14}' for name in METRICS) + f'{"training":>12}']
     for name, seconds, metrics in rows:
-        lines.append(f'{name:14}' + ''.join(f'{metrics[key]:14.3f}' for key in METRICS) + f'{seconds:10.0f} s')
+        figures = ''.join(f'{metrics[key]:14.3f}' for key in METRICS)
+        lines.append(f'{name:14}{figures}{seconds:10.0f} s')
     return '\n'.join(lines)
 
 
@@ -91,40 +117,30 @@ def main():
     args = parser.parse_args()
     if sys.version_info < (3, 9):
         sys.exit(f'mmdet_ft needs Python 3.9 or newer; this is {sys.version.split()[0]}')
+    options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
     start = time.time()
 
-    say(f'1. An environment in {os.path.relpath(args.venv, ROOT)} with the project and what it needs')
-    python = set_up(args.venv, WORK)
+    say(f'1. An environment in {args.venv} with the project and what it needs')
+    python = set_up(args.venv)
     if args.setup_only:
         return
-    options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-
     say('2. Street scenes in the layout of Cityscapes, and their annotation files')
-    run([python, ROOT / 'tools/sample/street_scenes.py', DATA, '--seed', args.seed], WORK / 'draw.log', show=('images', ))
-    run([python, ROOT / 'tools/dataset_converters/cityscapes.py', DATA, '--nproc', 2, '--out-dir', DATA / 'annotations'], WORK / 'convert.log',
-        show=('instances', ))
-
-    rows = []
-    for number, (name, stem) in enumerate(RUNS, 3):
-        config, folder = ROOT / f'configs/sample/{stem}.py', WORK / stem
-        say(f'{number}. ' + ('Fine-tune from eighty other classes to the eight of Cityscapes' if number == 3 else
-                             'The same number of iterations without pretraining'))
-        began = time.time()
-        run([python, ROOT / 'tools/train.py', config, '--work-dir', folder, '--seed', args.seed, *options], folder / 'train.log',
-            show=('loaded ', 're-initialised', '[60/60]'))
-        seconds = time.time() - began
-        rows.append((name, seconds, evaluate(python, config, folder / 'latest.pth', folder)))
-        run([python, ROOT / 'tools/sample/draw_results.py', config, folder / 'results.pkl', '--out', folder / 'pictures'], folder / 'pictures.log',
-            show=('pictures', ))
+    draw_and_convert(python, args.seed)
+    say('3. Fine-tune from eighty other classes to the eight of Cityscapes')
+    fine_tuned = train_and_test(python, 'mask_rcnn_slim_ft', args.seed, options)
+    say('4. The same number of iterations without pretraining')
+    scratch = train_and_test(python, 'mask_rcnn_slim_scratch', args.seed, options)
 
     say(f'Done in {(time.time() - start) / 60:.1f} minutes')
-    print(table(rows))
-    fine_tuned, scratch = (metrics['segm_mAP_50'] for _, _, metrics in rows)
-    pictures = os.path.relpath(WORK / RUNS[0][1] / 'pictures', ROOT)
-    print(f'\npredictions beside the truth: {pictures}\n'
-          f'your own images: {os.path.relpath(python, ROOT)} tools/predict.py {os.path.relpath(WORK / RUNS[0][1] / "latest.pth", ROOT)} IMAGES --out predictions')
-    if not args.cfg_options and (fine_tuned < AT_LEAST or fine_tuned < scratch + ABOVE_SCRATCH):
-        sys.exit(f'segm_mAP_50 should be at least {AT_LEAST} and {ABOVE_SCRATCH} above the run from scratch: please report this')
+    print(table([('fine-tuned', *fine_tuned), ('from scratch', *scratch)]))
+    folder = os.path.relpath(WORK / 'mask_rcnn_slim_ft', ROOT)
+    print(f'\npredictions beside the truth: {folder}/pictures')
+    print(f'your own images: {os.path.relpath(python, ROOT)} tools/predict.py {folder}/latest.pth '
+          'IMAGES --out predictions')
+    reached, without = (metrics['segm_mAP_50'] for _, metrics in (fine_tuned, scratch))
+    if not options and (reached < AT_LEAST or reached < without + ABOVE_SCRATCH):
+        sys.exit(f'segm_mAP_50 should be at least {AT_LEAST}, and {ABOVE_SCRATCH} above the run from scratch: '
+                 'please report this')
 
 
 if __name__ == '__main__':

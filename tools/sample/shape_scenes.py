@@ -66,7 +66,11 @@ def chain(*discs):
 
 
 def beast(body, legs, neck, head, tail, ear):
-    """An animal from the side: body (x0, x1, y, thickness), legs (count, length, thickness), points of neck and tail."""
+    """An animal from the side.
+
+    body is (x0, x1, y, thickness), legs (count, length, thickness), head (x, y, radius), neck and tail are
+    points, ear a length.
+    """
 
     def draw(p, a, b):
         x0, x1, y, thick = body
@@ -76,9 +80,11 @@ def beast(body, legs, neck, head, tail, ear):
         p.stroke([(x0, y), (x1, y)], thick, a)
         p.stroke(neck, thick * .5, a)
         p.disc(head[0], head[1], head[2], a * .9, .8)
-        p.stroke([(head[0], head[1] - head[2] * .2), (head[0] + head[2] * 1.3, head[1] - head[2] * .4)], head[2] * .8, a * .8)
+        p.stroke([(head[0], head[1] - head[2] * .2),
+                  (head[0] + head[2] * 1.3, head[1] - head[2] * .4)], head[2] * .8, a * .8)
         p.stroke(tail, .09, b)
-        p.stroke([(head[0] - head[2] * .4, head[1] + head[2] * .5), (head[0] - head[2] * .4, head[1] + head[2] * .5 + ear)], .12, b)
+        p.stroke([(head[0] - head[2] * .4, head[1] + head[2] * .5),
+                  (head[0] - head[2] * .4, head[1] + head[2] * .5 + ear)], .12, b)
 
     return draw
 
@@ -116,7 +122,8 @@ def mug(p, a, b):
 
 
 def bottle(p, a, b):
-    p.polygon([(-.36, -1), (.36, -1), (.36, .2), (.13, .5), (.13, 1), (-.13, 1), (-.13, .5), (-.36, .2)], a)
+    p.polygon([(-.36, -1), (.36, -1), (.36, .2), (.13, .5), (.13, 1), (-.13, 1), (-.13, .5),
+               (-.36, .2)], a)
     p.polygon([(-.36, -.6), (.36, -.6), (.36, 0), (-.36, 0)], b)
 
 
@@ -264,7 +271,8 @@ def drop(p, a, b):
 
 
 def cloud(p, a, b):
-    for x, y, r in ((-.6, -.1, .4), (0, .1, .55), (.6, -.1, .42), (-.2, -.25, .35), (.25, -.25, .35)):
+    for x, y, r in ((-.6, -.1, .4), (0, .1, .55), (.6, -.1, .42), (-.2, -.25, .35), (.25, -.25,
+                                                                                     .35)):
         p.disc(x, y, r, a)
 
 
@@ -409,8 +417,9 @@ def chevron(p, a, b):
 
 
 FLAT = dict(
-    triangle=polygon_with_border(3), square=polygon_with_border(4), pentagon=polygon_with_border(5), hexagon=polygon_with_border(6),
-    star4=star_with_core(4, .35), star5=star_with_core(5, .42), star6=star_with_core(6, .5), star9=star_with_core(9, .6),
+    triangle=polygon_with_border(3), square=polygon_with_border(4), pentagon=polygon_with_border(5),
+    hexagon=polygon_with_border(6), star4=star_with_core(4, .35), star5=star_with_core(5, .42),
+    star6=star_with_core(6, .5), star9=star_with_core(9, .6),
     letter_a=letter([(-.7, -.8), (0, .8), (.7, -.8)], [(-.35, -.15), (.35, -.15)]),
     letter_e=letter([(.55, .8), (-.5, .8), (-.5, -.8), (.55, -.8)], [(-.5, 0), (.35, 0)]),
     letter_h=letter([(-.55, .8), (-.55, -.8)], [(.55, .8), (.55, -.8)], [(-.55, 0), (.55, 0)]),
@@ -422,17 +431,23 @@ FLAT = dict(
     snowman=chain((0, -.5, .5), (0, .2, .36), (0, .72, .24)),
     caterpillar=chain((-.75, -.1, .28), (-.38, .05, .28), (0, -.1, .28), (.38, .05, .28), (.72, .15, .32)),
     grapes=chain((-.4, .4, .28), (.05, .45, .28), (.45, .35, .28), (-.2, 0, .28), (.25, 0, .28), (.02, -.42, .28)),
-    dog=beast((-.6, .4, 0, .42), (4, .75, .15), [(.4, .1), (.6, .45)], (.65, .5, .26), [(-.7, .1), (-1, .5)], .2),
-    giraffe=beast((-.55, .25, -.15, .4), (4, .85, .12), [(.25, 0), (.55, .85)], (.6, .9, .17), [(-.65, 0), (-.75, -.4)], .14),
-    horse=beast((-.6, .4, .05, .44), (4, 1., .14), [(.4, .15), (.7, .6)], (.75, .65, .2), [(-.7, .1), (-.95, -.4)], .15),
-    elephant=beast((-.45, .4, .1, .8), (4, 1., .26), [(.4, .2), (.7, .2)], (.75, .25, .34), [(-.8, .1), (-.95, -.3)], .1),
-    table=table, chair=chair, stool=stool, bed=bed, mug=mug, bottle=bottle, goblet=goblet, kettle=kettle, floor_lamp=floor_lamp,
-    umbrella=umbrella, mushroom=mushroom, fir=fir, tent=tent, hut=hut, windmill=windmill, tower=tower, fish=fish, bird=bird,
-    snail=snail, butterfly=butterfly, gear=gear, flower=flower, snowflake=snowflake, spoked_ring=spoked_ring, heart=heart,
-    crescent=crescent, drop=drop, cloud=cloud, key=key, hammer=hammer, spade=spade, scissors=scissors, ladder=ladder, fence=fence,
-    rake=rake, trident=trident, sailing_boat=sailing_boat, rocket=rocket, balloon=balloon, anchor=anchor, clock=clock,
-    target=target, guitar=guitar, racket=racket, glasses=glasses, dumbbell=dumbbell, cactus=cactus, arrow=arrow,
-    two_arrows=two_arrows, chevron=chevron)  # yapf: disable
+    dog=beast((-.6, .4, 0, .42), (4, .75, .15), [(.4, .1), (.6, .45)], (.65, .5, .26),
+        [(-.7, .1), (-1, .5)], .2),
+    giraffe=beast((-.55, .25, -.15, .4), (4, .85, .12), [(.25, 0), (.55, .85)], (.6, .9, .17),
+        [(-.65, 0), (-.75, -.4)], .14),
+    horse=beast((-.6, .4, .05, .44), (4, 1., .14), [(.4, .15), (.7, .6)], (.75, .65, .2),
+        [(-.7, .1), (-.95, -.4)], .15),
+    elephant=beast((-.45, .4, .1, .8), (4, 1., .26), [(.4, .2), (.7, .2)], (.75, .25, .34),
+        [(-.8, .1), (-.95, -.3)], .1),
+    table=table, chair=chair, stool=stool, bed=bed, mug=mug, bottle=bottle, goblet=goblet,
+    kettle=kettle, floor_lamp=floor_lamp, umbrella=umbrella, mushroom=mushroom, fir=fir, tent=tent,
+    hut=hut, windmill=windmill, tower=tower, fish=fish, bird=bird, snail=snail, butterfly=butterfly,
+    gear=gear, flower=flower, snowflake=snowflake, spoked_ring=spoked_ring, heart=heart,
+    crescent=crescent, drop=drop, cloud=cloud, key=key, hammer=hammer, spade=spade,
+    scissors=scissors, ladder=ladder, fence=fence, rake=rake, trident=trident,
+    sailing_boat=sailing_boat, rocket=rocket, balloon=balloon, anchor=anchor, clock=clock,
+    target=target, guitar=guitar, racket=racket, glasses=glasses, dumbbell=dumbbell, cactus=cactus,
+    arrow=arrow, two_arrows=two_arrows, chevron=chevron)  # yapf: disable
 
 
 def crate(a, b):
@@ -451,17 +466,25 @@ def dresser(a, b):
     box = Solid((-1.1, 1.1, .5, 0), (-1.1, 1.1, .5, 1.7), a)
     for face in ('left', 'right'):
         for v in (.06, .37, .68):
-            box.decal(face, .06, .94, v, v + .26, b).decal(face, .45, .55, v + .11, v + .16, (30, 30, 30))
+            box.decal(face, .06, .94, v, v + .26, b).decal(face, .45, .55, v + .11, v + .16,
+                                                           (30, 30, 30))
     return [box], []
 
 
 def sofa(a, b):
-    return [Solid((-1.2, 1.2, .5, .15), (-1.2, 1.2, .5, .6), a), Solid((-1.2, -.95, .5, .5), (-1.15, -.95, .5, .95), b),
-            Solid((.95, 1.2, .5, .5), (.95, 1.15, .5, .95), b), Solid((-1., 1., .12, .6), (-1., 1., .1, 1.3), a * .9)], []
+    return [
+        Solid((-1.2, 1.2, .5, .15), (-1.2, 1.2, .5, .6), a),
+        Solid((-1.2, -.95, .5, .5), (-1.15, -.95, .5, .95), b),
+        Solid((.95, 1.2, .5, .5), (.95, 1.15, .5, .95), b),
+        Solid((-1., 1., .12, .6), (-1., 1., .1, 1.3), a * .9)
+    ], []
 
 
 def stairs(a, b):
-    return [Solid((-1 + i * .5, 1, .7, i * .4), (-1 + i * .5, 1, .7, (i + 1) * .4), (a, b)[i % 2]) for i in range(4)], []
+    return [
+        Solid((-1 + i * .5, 1, .7, i * .4), (-1 + i * .5, 1, .7, (i + 1) * .4), (a, b)[i % 2])
+        for i in range(4)
+    ], []
 
 
 def loudspeaker(a, b):
@@ -472,11 +495,21 @@ def loudspeaker(a, b):
 
 
 def arch(a, b):
-    return [Solid((-1.1, -.6, .4, 0), (-1.1, -.6, .4, 1.5), a), Solid((.6, 1.1, .4, 0), (.6, 1.1, .4, 1.5), a),
-            Solid((-1.3, 1.3, .5, 1.5), (-1.2, 1.2, .45, 1.95), b)], []
+    return [
+        Solid((-1.1, -.6, .4, 0), (-1.1, -.6, .4, 1.5), a),
+        Solid((.6, 1.1, .4, 0), (.6, 1.1, .4, 1.5), a),
+        Solid((-1.3, 1.3, .5, 1.5), (-1.2, 1.2, .45, 1.95), b)
+    ], []
 
 
-SOLID = dict(crate=crate, pyramid=pyramid, dresser=dresser, sofa=sofa, stairs=stairs, loudspeaker=loudspeaker, arch=arch)
+SOLID = dict(
+    crate=crate,
+    pyramid=pyramid,
+    dresser=dresser,
+    sofa=sofa,
+    stairs=stairs,
+    loudspeaker=loudspeaker,
+    arch=arch)
 CLASSES = tuple(FLAT) + tuple(SOLID)
 assert len(CLASSES) == 80, len(CLASSES)
 
@@ -490,8 +523,12 @@ def draw_shape(name, camera, rng):
         size = rng.uniform(.8, 2.)
         solids, wheels = SOLID[name](a, b)
         for solid in solids:
-            solid.faces = {face: [tuple(size * value for value in point) for point in corners] for face, corners in solid.faces.items()}
-        return draw_solids(camera, right, ahead, rng.uniform(-.9, .9) + rng.choice([0, np.pi]), solids, wheels), ahead
+            solid.faces = {
+                face: [tuple(size * value for value in point) for point in corners]
+                for face, corners in solid.faces.items()
+            }
+        return draw_solids(camera, right, ahead,
+                           rng.uniform(-.9, .9) + rng.choice([0, np.pi]), solids, wheels), ahead
     size = rng.uniform(.6, 1.5) * np.array([rng.uniform(.8, 1.25), 1.])
     turn = rng.normal(0, .2)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -500,7 +537,9 @@ def draw_shape(name, camera, rng):
 
     def place(points):
         flat = (points * size) @ rotation.T * mirror
-        return camera.project(np.stack([right + flat[:, 0], up + flat[:, 1], np.full(len(flat), ahead)], 1))
+        return camera.project(
+            np.stack([right + flat[:, 0], up + flat[:, 1],
+                      np.full(len(flat), ahead)], 1))
 
     parts = Parts(place)
     FLAT[name](parts, a, b)
@@ -517,9 +556,16 @@ def draw_scene(seed, width=512, height=256):
             parts, ahead = draw_shape(CLASSES[label], street.camera, rng)
             points = np.concatenate([points for points, _ in parts.polygons])
             (x0, y0), (x1, y1) = points.min(0), points.max(0)
-            shown = (min(x1, width) - max(x0, 0)) * (min(y1, height) - max(y0, 0)) / max(1, (x1 - x0) * (y1 - y0))
-            hidden = [max(0, min(x1, b[2]) - max(x0, b[0])) * max(0, min(y1, b[3]) - max(y0, b[1])) /
-                      min((x1 - x0) * (y1 - y0), (b[2] - b[0]) * (b[3] - b[1])) for b in boxes]
+            shown = (min(x1, width) - max(x0, 0)) * (min(y1, height) - max(y0, 0)) / max(
+                1, (x1 - x0) * (y1 - y0))
+            hidden = [
+                max(0,
+                    min(x1, b[2]) - max(x0, b[0])) * max(0,
+                                                         min(y1, b[3]) - max(y0, b[1])) / min(
+                                                             (x1 - x0) * (y1 - y0),
+                                                             (b[2] - b[0]) * (b[3] - b[1]))
+                for b in boxes
+            ]
             if x1 > 0 and y1 > 0 and shown > .7 and max(hidden, default=0) < .25:
                 boxes.append((x0, y0, x1, y1))
                 things.append((int(label), parts, ahead))
@@ -537,12 +583,20 @@ def draw_scene(seed, width=512, height=256):
 def annotate(mask):
     """Polygons, box and area of a mask, COCO's way; None where less than 40 pixels are seen."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    polygons = [contour[:, 0].reshape(-1).tolist() for contour in contours if len(contour) >= 3 and cv2.contourArea(contour) > 4]
+    polygons = [
+        contour[:, 0].reshape(-1).tolist() for contour in contours
+        if len(contour) >= 3 and cv2.contourArea(contour) > 4
+    ]
     area = int(mask.sum())
     if not polygons or area < 40:
         return None
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+    box = [
+        int(columns[0]),
+        int(rows[0]),
+        int(columns[-1] - columns[0] + 1),
+        int(rows[-1] - rows[0] + 1)
+    ]
     return dict(segmentation=polygons, bbox=box, area=area, iscrowd=0)
 
 
@@ -553,7 +607,10 @@ def _write(arguments):
     name = f'{split}_{index:05d}.png'
     cv2.imwrite(str(Path(root, split, name)), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     info = dict(id=index, file_name=name, height=image.shape[0], width=image.shape[1])
-    return info, [dict(found, category_id=label + 1) for label, mask in things for found in [annotate(mask)] if found]
+    return info, [
+        dict(found, category_id=label + 1) for label, mask in things for found in [annotate(mask)]
+        if found
+    ]
 
 
 def main():
@@ -572,11 +629,17 @@ def main():
         with ProcessPoolExecutor(args.workers) as pool:
             for info, found in pool.map(_write, tasks, chunksize=8):
                 images.append(info)
-                annotations += [dict(one, image_id=info['id'], id=len(annotations) + i + 1) for i, one in enumerate(found)]
+                annotations += [
+                    dict(one, image_id=info['id'], id=len(annotations) + i + 1)
+                    for i, one in enumerate(found)
+                ]
         path = Path(args.out, 'annotations', f'{split}.json')
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
-        print(f'{len(images)} images and {len(annotations)} objects of {len(categories)} classes in {path}')
+        path.write_text(
+            json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+        print(
+            f'{len(images)} images and {len(annotations)} objects of {len(categories)} classes in {path}'
+        )
 
 
 if __name__ == '__main__':

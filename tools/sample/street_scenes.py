@@ -2,10 +2,11 @@
 
     python tools/sample/street_scenes.py data/cityscapes_sample --train 240 --val 80 --seed 0
 
-writes leftImg8bit/{train,val}/<city>/*_leftImg8bit.png and gtFine/{train,val}/<city>/*_gtFine_{instanceIds,labelIds}.png and
-*_gtFine_polygons.json as the originals are laid out: 16-bit instance ids of label id * 1000 + a number, groups of things that cannot be told
-apart with the bare label id. The eight classes with instances are solids or flat figures seen by a camera in the
-street: their colours say little, their shapes tell them apart. The same seed gives the same pictures.
+writes leftImg8bit/{train,val}/<city>/*_leftImg8bit.png, gtFine/{train,val}/<city>/*_gtFine_instanceIds.png,
+*_labelIds.png and *_polygons.json as the originals are laid out: 16-bit instance ids of label id * 1000 + a
+number, groups of things that cannot be told apart with the bare label id. The eight classes with
+instances are solids or flat figures seen by a camera in the street: their colours say little, their shapes
+tell them apart. The same seed gives the same pictures.
 """
 import argparse
 import json
@@ -21,8 +22,9 @@ LABEL_IDS = {
     'person': 24, 'rider': 25, 'car': 26, 'truck': 27, 'bus': 28, 'train': 31, 'motorcycle': 32, 'bicycle': 33,
 }  # yapf: disable
 CITIES = {'train': ('lindau', 'marlow', 'orvieto'), 'val': ('tessin', )}
-BLACK, GLASS, LAMP, REAR, SKIN = (25, 25, 25), (95, 80, 70), (215, 235, 240), (40, 35, 190), np.array([120, 150, 200])
-
+BLACK, GLASS, LAMP, REAR, SKIN = (25, 25, 25), (95, 80, 70), (215, 235,
+                                                              240), (40, 35,
+                                                                     190), np.array([120, 150, 200])
 
 # Figures: flat, drawn in metres of their own plane (along, up), which stands on the road and is turned by a heading.
 
@@ -32,7 +34,10 @@ def plane(camera, right, ahead, heading, size=1.):
 
     def place(points):
         points = points * size
-        world = np.stack([right + points[:, 0] * np.cos(heading), points[:, 1], ahead + points[:, 0] * np.sin(heading)], 1)
+        world = np.stack([
+            right + points[:, 0] * np.cos(heading), points[:, 1],
+            ahead + points[:, 0] * np.sin(heading)
+        ], 1)
         return camera.project(world)
 
     return place
@@ -50,21 +55,27 @@ def draw_person(parts, rng):
     broad = rng.uniform(.17, .25)
     swing = stride * rng.uniform(.4, 1.)
     for sign, shade in ((-1, .75), (1, 1.)):
-        limb(parts, (sign * .07, .92), (sign * stride * .55 + .05, .5), (sign * stride, .07), .15, trousers * shade)
+        limb(parts, (sign * .07, .92), (sign * stride * .55 + .05, .5), (sign * stride, .07), .15,
+             trousers * shade)
         parts.stroke([(sign * stride - .03, .05), (sign * stride + .13, .05)], .1, trousers * .4)
-    limb(parts, (-broad, 1.38), (-broad - swing * .4, 1.1), (-swing - broad * .5, .88), .1, cloth * .7)
+    limb(parts, (-broad, 1.38), (-broad - swing * .4, 1.1), (-swing - broad * .5, .88), .1,
+         cloth * .7)
     coat = rng.random() < .3
     hem = .55 if coat else .85
-    parts.polygon([(-broad, 1.45), (broad, 1.45), (broad * .85, 1.1), (broad * (1.2 if coat else .8), hem),
-                   (-broad * (1.2 if coat else .8), hem), (-broad * .85, 1.1)], cloth)
+    parts.polygon([(-broad, 1.45), (broad, 1.45), (broad * .85, 1.1),
+                   (broad * (1.2 if coat else .8), hem), (-broad * (1.2 if coat else .8), hem),
+                   (-broad * .85, 1.1)], cloth)
     parts.stroke([(-broad + .04, 1.42), (broad - .04, 1.42)], .12, cloth)
-    limb(parts, (broad, 1.38), (broad + swing * .5, 1.12), (swing + broad * .8, .9), .1, cloth * .85)
+    limb(parts, (broad, 1.38), (broad + swing * .5, 1.12), (swing + broad * .8, .9), .1,
+         cloth * .85)
     parts.disc(swing + broad * .8, .88, .055, skin)
     if rng.random() < .3:
-        parts.polygon([(-broad - .16, 1.4), (-broad + .04, 1.42), (-broad + .04, .95), (-broad - .14, .98)], random_color(rng))
+        parts.polygon([(-broad - .16, 1.4), (-broad + .04, 1.42), (-broad + .04, .95),
+                       (-broad - .14, .98)], random_color(rng))
     parts.stroke([(0, 1.45), (0, 1.55)], .1, skin * .85)
     parts.disc(0, 1.64, .115, skin, 1.2)
-    parts.polygon([(-.125, 1.63), (-.1, 1.76), (0, 1.8), (.1, 1.76), (.125, 1.66), (.03, 1.71)], hair)
+    parts.polygon([(-.125, 1.63), (-.1, 1.76), (0, 1.8), (.1, 1.76), (.125, 1.66), (.03, 1.71)],
+                  hair)
 
 
 def draw_bicycle(parts, rng):
@@ -75,7 +86,8 @@ def draw_bicycle(parts, rng):
             parts.stroke([(x - dx, .34 - dy), (x + dx, .34 + dy)], .012, (120, 120, 120))
         parts.ring(x, .34, .345, .055, tyre)
     crank, saddle, head = (-.05, .3), (-.2, .85), (.38, .86)
-    for a, b in ((crank, saddle), (crank, head), ((-.53, .34), crank), ((-.53, .34), (-.18, .78)), ((-.18, .78), (.37, .8))):
+    for a, b in ((crank, saddle), (crank, head), ((-.53, .34), crank), ((-.53, .34), (-.18, .78)),
+                 ((-.18, .78), (.37, .8))):
         parts.stroke([a, b], .055, frame)
     parts.stroke([(.53, .34), (.36, .98)], .055, frame)
     parts.stroke([(.3, 1.03), (.36, .99), (.48, 1.02)], .05, BLACK)
@@ -83,7 +95,8 @@ def draw_bicycle(parts, rng):
     parts.stroke([(-.32, .95), (-.1, .95)], .07, BLACK)
     parts.disc(crank[0], crank[1], .09, BLACK)
     if rng.random() < .3:
-        parts.polygon([(.4, .85), (.75, .85), (.7, 1.1), (.42, 1.1)], np.array([60, 90, 130]) * rng.uniform(.6, 1.3))
+        parts.polygon([(.4, .85), (.75, .85), (.7, 1.1), (.42, 1.1)],
+                      np.array([60, 90, 130]) * rng.uniform(.6, 1.3))
     if rng.random() < .4:
         parts.stroke([(-.75, .73), (-.3, .73)], .04, BLACK)
 
@@ -98,7 +111,8 @@ def draw_motorcycle(parts, rng):
     parts.disc(.05, .42, .17, (125, 125, 130))
     parts.stroke([(-.1, .24), (-.9, .3)], .1, (165, 165, 170))  # the exhaust
     parts.polygon([(-.2, .6), (.42, .58), (.46, .86), (.2, .98), (-.1, .88)], paint)  # the tank
-    parts.polygon([(-.95, .88), (-.85, .72), (-.3, .62), (-.1, .72), (-.1, .88), (-.5, .82)], BLACK)  # the seat
+    parts.polygon([(-.95, .88), (-.85, .72), (-.3, .62), (-.1, .72), (-.1, .88), (-.5, .82)],
+                  BLACK)  # the seat
     parts.polygon([(-1., .86), (-.8, .62), (-.45, .6), (-.4, .74), (-.8, .78)], paint * .8)
     parts.stroke([(.7, .31), (.47, .98)], .09, (150, 150, 155))  # the fork
     parts.polygon([(.36, .62), (1.02, .58), (.92, .7), (.55, .72)], paint)  # the mudguard
@@ -113,7 +127,8 @@ def draw_motorcycle(parts, rng):
 def draw_rider(parts, rng, motorcycle):
     cloth, trousers = random_color(rng), random_color(rng, 20, 150)
     skin = SKIN * rng.uniform(.4, 1.15)
-    hip, shoulder, hand = ((-.28, .9), (.0, 1.42), (.36, 1.06)) if motorcycle else ((-.2, .98), (.1, 1.5), (.42, 1.06))
+    hip, shoulder, hand = ((-.28, .9), (.0, 1.42),
+                           (.36, 1.06)) if motorcycle else ((-.2, .98), (.1, 1.5), (.42, 1.06))
     shift = rng.uniform(-.06, .06)
     shoulder = (shoulder[0] + shift, shoulder[1] - abs(shift) * .5)
     phase = rng.uniform(0, 2 * np.pi)
@@ -124,11 +139,13 @@ def draw_rider(parts, rng, motorcycle):
             foot = (-.05 + .16 * np.cos(phase) * sign, .3 + .16 * np.sin(phase) * sign)
             knee = ((hip[0] + foot[0]) / 2 + .26, (hip[1] + foot[1]) / 2 + .1)
         limb(parts, hip, knee, foot, .16, trousers * shade)
-        parts.stroke([(foot[0] - .04, foot[1] - .03), (foot[0] + .16, foot[1] - .03)], .09, trousers * .4)
+        parts.stroke([(foot[0] - .04, foot[1] - .03), (foot[0] + .16, foot[1] - .03)], .09,
+                     trousers * .4)
     parts.stroke([hip, shoulder], .3, cloth)
     parts.stroke([hip, shoulder], .22, cloth * 1.1)
     if rng.random() < .35:
-        parts.polygon([(hip[0] - .22, hip[1] + .2), (hip[0] - .06, hip[1] + .15), (shoulder[0] - .08, shoulder[1] + .02),
+        parts.polygon([(hip[0] - .22, hip[1] + .2), (hip[0] - .06, hip[1] + .15),
+                       (shoulder[0] - .08, shoulder[1] + .02),
                        (shoulder[0] - .3, shoulder[1] - .02)], random_color(rng))
     elbow = ((shoulder[0] + hand[0]) / 2 - .02, (shoulder[1] + hand[1]) / 2 - .12)
     limb(parts, shoulder, elbow, hand, .11, cloth * .85)
@@ -139,15 +156,16 @@ def draw_rider(parts, rng, motorcycle):
         helmet = random_color(rng)
         parts.disc(top[0], top[1], .155 if motorcycle else .125, helmet if motorcycle else skin)
         if motorcycle:
-            parts.polygon([(top[0] + .03, top[1] + .05), (top[0] + .15, top[1] + .05), (top[0] + .15, top[1] - .05),
-                           (top[0] + .03, top[1] - .05)], BLACK)
+            parts.polygon([(top[0] + .03, top[1] + .05), (top[0] + .15, top[1] + .05),
+                           (top[0] + .15, top[1] - .05), (top[0] + .03, top[1] - .05)], BLACK)
         else:
-            parts.polygon([(top[0] - .16, top[1] + .02), (top[0] - .1, top[1] + .15), (top[0] + .05, top[1] + .17),
-                           (top[0] + .17, top[1] + .03)], helmet)
+            parts.polygon([(top[0] - .16, top[1] + .02), (top[0] - .1, top[1] + .15),
+                           (top[0] + .05, top[1] + .17), (top[0] + .17, top[1] + .03)], helmet)
     else:
         parts.disc(top[0], top[1], .115, skin, 1.2)
-        parts.polygon([(top[0] - .13, top[1] - .02), (top[0] - .1, top[1] + .12), (top[0] + .02, top[1] + .16),
-                       (top[0] + .13, top[1] + .04)], np.array([30, 40, 50]) * rng.uniform(.4, 3))
+        parts.polygon([(top[0] - .13, top[1] - .02), (top[0] - .1, top[1] + .12),
+                       (top[0] + .02, top[1] + .16), (top[0] + .13, top[1] + .04)],
+                      np.array([30, 40, 50]) * rng.uniform(.4, 3))
 
 
 # Solids: boxes in metres (along, across, up), wider below than above where it suits, with flat things on their faces.
@@ -199,8 +217,10 @@ def draw_solids(camera, right, ahead, heading, solids, wheels=(), extras=()):
 
     def world(points):
         points = np.asarray(points, np.float64)
-        return np.stack([right + points[:, 0] * cosine - points[:, 1] * sine, points[:, 2],
-                         ahead + points[:, 0] * sine + points[:, 1] * cosine], 1)
+        return np.stack([
+            right + points[:, 0] * cosine - points[:, 1] * sine, points[:, 2],
+            ahead + points[:, 0] * sine + points[:, 1] * cosine
+        ], 1)
 
     parts = Parts(lambda points: camera.project(world(points)))
     eye = np.array([0, camera.eye, 0])
@@ -216,7 +236,9 @@ def draw_solids(camera, right, ahead, heading, solids, wheels=(), extras=()):
             return None
         return .8 + .25 * (normal @ sun)
 
-    order = sorted(solids, key=lambda solid: -np.linalg.norm(world([bilinear(solid.faces['top'], .5, .5)])[0] - eye))
+    order = sorted(
+        solids,
+        key=lambda solid: -np.linalg.norm(world([bilinear(solid.faces['top'], .5, .5)])[0] - eye))
     for solid in order:
         for name, corners in solid.faces.items():
             bright = seen(corners)
@@ -225,17 +247,22 @@ def draw_solids(camera, right, ahead, heading, solids, wheels=(), extras=()):
             parts.polygon(corners, np.asarray(solid.face_colors.get(name, solid.color)) * bright)
             for face, u0, u1, v0, v1, color in solid.decals:
                 if face == name:
-                    points = [bilinear(corners, u, v) for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))]
+                    points = [
+                        bilinear(corners, u, v) for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))
+                    ]
                     parts.polygon(points, np.asarray(color) * bright)
     angle = np.linspace(0, 2 * np.pi, 21)[:-1]
     for x, half, radius in wheels:
         for side in (-1, 1):
-            if seen([(x - 1, side * half, 0), (x + 1, side * half, 0), (x + 1, side * half, 1), (x - 1, side * half, 1)]
-                    [::-side]) is None:
+            if seen([(x - 1, side * half, 0), (x + 1, side * half, 0), (x + 1, side * half, 1),
+                     (x - 1, side * half, 1)][::-side]) is None:
                 continue
             for share, color in ((1., BLACK), (.58, (150, 150, 150)), (.2, BLACK)):
-                parts.polygon(np.stack([x + share * radius * np.cos(angle), np.full(20, side * half),
-                                        radius + share * radius * np.sin(angle)], 1), color)
+                parts.polygon(
+                    np.stack([
+                        x + share * radius * np.cos(angle),
+                        np.full(20, side * half), radius + share * radius * np.sin(angle)
+                    ], 1), color)
     for points, color in extras:
         parts.polygon(points, color)
     return parts
@@ -251,12 +278,19 @@ def car(rng):
     front = (x1 - 1.05, x1 - 1.1, x1 - .75)[kind]
     roof += .15 * (kind == 2)
     body = Solid((x0, x1, half, .22), (x0 + .04, x1 - .06, half - .03, waist), paint)
-    body.decal('front', .06, .26, .52, .8, LAMP).decal('front', .74, .94, .52, .8, LAMP).decal('front', .32, .68, .3, .6, BLACK)
-    body.decal('back', .04, .22, .55, .85, REAR).decal('back', .78, .96, .55, .85, REAR).decal('back', .38, .62, .35, .55, (220, 220, 220))
-    body.sides(0, 1, 0, .12, paint * .45).sides(.49, .5, .1, 1, paint * .6).sides(.97, 1, .6, .8, LAMP).sides(0, .03, .6, .8, REAR)
+    body.decal('front', .06, .26, .52, .8, LAMP).decal('front', .74, .94, .52, .8,
+                                                       LAMP).decal('front', .32, .68, .3, .6, BLACK)
+    body.decal('back', .04, .22, .55, .85, REAR).decal('back', .78, .96, .55, .85,
+                                                       REAR).decal('back', .38, .62, .35, .55,
+                                                                   (220, 220, 220))
+    body.sides(0, 1, 0, .12, paint * .45).sides(.49, .5, .1, 1,
+                                                paint * .6).sides(.97, 1, .6, .8,
+                                                                  LAMP).sides(0, .03, .6, .8, REAR)
     glass = np.array(GLASS) * rng.uniform(.6, 1.2)
-    cabin = Solid((back, front, half - .06, waist), (back + (.45 if kind == 0 else .25), front - rng.uniform(.5, .8), half - .18, roof),
-                  paint * .95)
+    cabin = Solid(
+        (back, front, half - .06, waist),
+        (back + (.45 if kind == 0 else .25), front - rng.uniform(.5, .8), half - .18, roof),
+        paint * .95)
     cabin.sides(.06, .47, .12, .85, glass).sides(.52, .92, .12, .85, glass)
     cabin.decal('front', .06, .94, .1, .9, glass).decal('back', .08, .92, .15, .88, glass)
     axle = long * rng.uniform(.29, .32)
@@ -271,7 +305,8 @@ def truck(rng):
     glass = np.array(GLASS) * rng.uniform(.6, 1.2)
     chassis = Solid((x0, x1 - .3, half - .25, .45), (x0, x1 - .3, half - .25, .85), (55, 55, 55))
     cargo = Solid((x0, cab_back - .15, half, .85), (x0, cab_back - .15, half, tall), box)
-    cargo.decal('back', .48, .52, 0, 1, box * .6).decal('back', .05, .15, 0, .06, REAR).decal('back', .85, .95, 0, .06, REAR)
+    cargo.decal('back', .48, .52, 0, 1, box * .6).decal('back', .05, .15, 0, .06,
+                                                        REAR).decal('back', .85, .95, 0, .06, REAR)
     style = rng.integers(0, 3)
     if style == 0:
         cargo.sides(.15, .85, .35, .65, random_color(rng))
@@ -281,9 +316,11 @@ def truck(rng):
     high = min(tall - .1, rng.uniform(2.3, 2.8))
     cab = Solid((cab_back, x1, half, .45), (cab_back, x1 - .25, half - .05, high), paint)
     cab.sides(.35, .85, .52, .86, glass).sides(.28, .3, .1, .9, paint * .6)
-    cab.decal('front', .07, .93, .5, .88, glass).decal('front', .08, .24, .1, .24, LAMP).decal('front', .76, .92, .1, .24, LAMP)
+    cab.decal('front', .07, .93, .5, .88, glass).decal('front', .08, .24, .1, .24,
+                                                       LAMP).decal('front', .76, .92, .1, .24, LAMP)
     cab.decal('front', .3, .7, .12, .4, BLACK)
-    wheels = [(x1 - .9, half, .48), (x0 + 1., half, .48)] + ([(x0 + 2.05, half, .48)] if rng.random() < .6 else [])
+    wheels = [(x1 - .9, half, .48),
+              (x0 + 1., half, .48)] + ([(x0 + 2.05, half, .48)] if rng.random() < .6 else [])
     return [chassis, cargo, cab], wheels, [], .55 * long
 
 
@@ -292,16 +329,21 @@ def bus(rng):
     long, half, tall = rng.uniform(8.5, 11.), 1.25, rng.uniform(2.9, 3.2)
     x0, x1 = -long / 2, long / 2
     glass = np.array(GLASS) * rng.uniform(.6, 1.2)
-    body = Solid((x0, x1, half, .3), (x0 + .05, x1 - .12, half - .04, tall), paint, dict(top=paint * .9))
+    body = Solid((x0, x1, half, .3), (x0 + .05, x1 - .12, half - .04, tall), paint,
+                 dict(top=paint * .9))
     count = rng.integers(5, 8)
     for i in range(count):
         body.sides((i + .08) / count, (i + .92) / count, .5, .84, glass)
     for u in (.1, .52):
-        body.decal('right', 1 - u - .11, 1 - u, .04, .84, glass * .8).decal('right', 1 - u - .057, 1 - u - .053, .04, .84, paint * .7)
+        body.decal('right', 1 - u - .11, 1 - u, .04, .84,
+                   glass * .8).decal('right', 1 - u - .057, 1 - u - .053, .04, .84, paint * .7)
     body.sides(0, 1, .3, .4, random_color(rng))
-    body.decal('front', .05, .95, .36, .8, glass).decal('front', .15, .85, .84, .95, (30, 30, 30)).decal('front', .25, .7, .87, .92, (40, 190, 240))
+    body.decal('front', .05, .95, .36, .8,
+               glass).decal('front', .15, .85, .84, .95,
+                            (30, 30, 30)).decal('front', .25, .7, .87, .92, (40, 190, 240))
     body.decal('front', .06, .2, .1, .2, LAMP).decal('front', .8, .94, .1, .2, LAMP)
-    body.decal('back', .15, .85, .5, .85, glass).decal('back', .04, .14, .1, .3, REAR).decal('back', .86, .96, .1, .3, REAR)
+    body.decal('back', .15, .85, .5, .85, glass).decal('back', .04, .14, .1, .3,
+                                                       REAR).decal('back', .86, .96, .1, .3, REAR)
     wheels = [(x1 - 2.3, half, .47), (x0 + 2.4, half, .47)]
     return [body], wheels, [], .52 * long
 
@@ -318,25 +360,32 @@ def train(rng):
     for i in range(cars):
         a, b = x0 + i * step + .12 * (i > 0), x0 + (i + 1) * step - .12 * (i < cars - 1)
         nose, tail = (.75 if i == cars - 1 else 0.), (.75 if i == 0 else 0.)
-        body = Solid((a, b, half, .12), (a + tail, b - nose, half - .06, tall), paint, dict(top=(110, 110, 110)))
+        body = Solid((a, b, half, .12), (a + tail, b - nose, half - .06, tall), paint,
+                     dict(top=(110, 110, 110)))
         body.sides(0, 1, 0, .13, (60, 60, 60)).sides(0, 1, .2, .38, stripe)
         for u in (.1, .42, .74):
             body.sides(u, u + .2, .46, .85, glass)
         body.sides(.32, .4, .05, .88, glass * .7).sides(.64, .72, .05, .88, glass * .7)
         if i == cars - 1:
-            body.decal('front', .1, .9, .42, .84, glass).decal('front', .3, .7, .87, .95, (40, 190, 240))
+            body.decal('front', .1, .9, .42, .84, glass).decal('front', .3, .7, .87, .95,
+                                                               (40, 190, 240))
             body.decal('front', 0, 1, .14, .3, stripe).decal('front', .42, .58, .17, .27, LAMP)
         if i == 0:
-            body.decal('back', .1, .9, .42, .84, glass).decal('back', .1, .25, .17, .27, REAR).decal('back', .75, .9, .17, .27, REAR)
+            body.decal('back', .1, .9, .42, .84,
+                       glass).decal('back', .1, .25, .17, .27,
+                                    REAR).decal('back', .75, .9, .17, .27, REAR)
         solids.append(body)
     for i in range(1, cars):
         a = x0 + i * step
-        solids.append(Solid((a - .13, a + .13, half - .15, .25), (a - .13, a + .13, half - .15, tall - .15), (50, 50, 50)))
+        solids.append(
+            Solid((a - .13, a + .13, half - .15, .25), (a - .13, a + .13, half - .15, tall - .15),
+                  (50, 50, 50)))
     middle = x0 + step * rng.uniform(.4, .6)
     extras = []
-    for p, q in (((-.6, tall), (.5, tall + .65)), ((.5, tall + .65), (-.3, tall + 1.2)), ((-.8, tall + 1.2), (.2, tall + 1.2)),
-                 ((-.7, tall + .05), (.6, tall + .05))):
-        extras.append(([(middle + p[0], 0, p[1]), (middle + q[0], 0, q[1]), (middle + q[0], 0, q[1] + .1),
+    for p, q in (((-.6, tall), (.5, tall + .65)), ((.5, tall + .65), (-.3, tall + 1.2)),
+                 ((-.8, tall + 1.2), (.2, tall + 1.2)), ((-.7, tall + .05), (.6, tall + .05))):
+        extras.append(([(middle + p[0], 0, p[1]), (middle + q[0], 0, q[1]),
+                        (middle + q[0], 0, q[1] + .1),
                         (middle + p[0], 0, p[1] + .1)], (40, 40, 40)))
     return solids, [], extras, .52 * long
 
@@ -377,7 +426,9 @@ class Scene:
         rng = self.rng
         kinds = ['person', 'person', 'bicycle', 'motorcycle', 'car', 'truck', 'bus', 'train']
         wanted = list(rng.choice(['truck', 'bus', 'train'], rng.integers(1, 3), replace=False))
-        wanted += list(rng.choice(['car', 'person', 'bicycle', 'motorcycle', 'car', 'person'], rng.integers(3, 8)))
+        wanted += list(
+            rng.choice(['car', 'person', 'bicycle', 'motorcycle', 'car', 'person'],
+                       rng.integers(3, 8)))
         if rng.random() < .1:
             wanted.append('group')
         plan, taken = [], []
@@ -387,7 +438,10 @@ class Scene:
                 item = self._place(kind)
                 x0, y0, x1, y1 = box = item['box']
                 area = max(1., (x1 - x0) * (y1 - y0))
-                shown = max(0, min(x1, self.width) - max(x0, 0)) * max(0, min(y1, self.height) - max(y0, 0))
+                shown = max(0,
+                            min(x1, self.width) - max(x0, 0)) * max(
+                                0,
+                                min(y1, self.height) - max(y0, 0))
                 hidden = max((self._overlap(box, other) for other in taken), default=0.)
                 if shown / area > .65 and hidden < .3:
                     plan.append(item)
@@ -435,7 +489,9 @@ class Scene:
         rng = self.rng
         parts = None
         for i in range(rng.integers(4, 8)):
-            one = Parts(plane(self.camera, right + i * .38, ahead + rng.uniform(-.3, .3), 0, rng.uniform(.85, 1.05)))
+            one = Parts(
+                plane(self.camera, right + i * .38, ahead + rng.uniform(-.3, .3), 0,
+                      rng.uniform(.85, 1.05)))
             draw_person(one, rng)
             if parts is None:
                 parts = one
@@ -451,7 +507,8 @@ class Scene:
         if item['kind'] == 'train':
             self._rails(item)
         deep = 1.2 if item['kind'] in VEHICLES else .35
-        street.canvas.ellipse_shadow(((x0 + x1) / 2, foot[1]), (x1 - x0) * .52, max(1.5, deep * meter * .3), .5)
+        street.canvas.ellipse_shadow(((x0 + x1) / 2, foot[1]), (x1 - x0) * .52,
+                                     max(1.5, deep * meter * .3), .5)
         light = self.rng.uniform(.8, 1.15)
         for label, parts in item['parts']:
             outline = street.paint(parts, item['ahead'], light=light)
@@ -462,7 +519,10 @@ class Scene:
     def _rails(self, item):
         cosine, sine = np.cos(item['heading']), np.sin(item['heading'])
         for across in (-.75, .75):
-            ends = [[item['right'] + x * cosine - across * sine, 0, item['ahead'] + x * sine + across * cosine] for x in (-14, 14)]
+            ends = [[
+                item['right'] + x * cosine - across * sine, 0,
+                item['ahead'] + x * sine + across * cosine
+            ] for x in (-14, 14)]
             if min(end[2] for end in ends) > 2:
                 p, q = self.camera.project(ends)
                 self.street.canvas.line(p, q, 1., (60, 60, 65))
@@ -483,7 +543,10 @@ class Scene:
         return labels, instances
 
     def polygons(self):
-        objects = [dict(label=label + 'group' * is_group, polygon=outline.tolist()) for label, outline, is_group in self.objects]
+        objects = [
+            dict(label=label + 'group' * is_group, polygon=outline.tolist())
+            for label, outline, is_group in self.objects
+        ]
         return dict(imgHeight=self.height, imgWidth=self.width, objects=objects)
 
 
@@ -514,7 +577,8 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--workers', type=int, default=2)
     args = parser.parse_args()
-    tasks = [(args.out, split, i, args.seed) for split in ('train', 'val') for i in range(getattr(args, split))]
+    tasks = [(args.out, split, i, args.seed) for split in ('train', 'val')
+             for i in range(getattr(args, split))]
     with ProcessPoolExecutor(args.workers) as pool:
         for _ in pool.map(_write, tasks, chunksize=8):
             pass

@@ -33,6 +33,7 @@ setup(
     extras_require={
         'tensorboard': ['tensorboard'],
         'cityscapes': ['cityscapesscripts'],
+        'albu': ['albumentations'],
         'plot': ['matplotlib'],
         'tests': ['pytest', 'hypothesis', 'tensorboard'],
         'dev': ['pre-commit', 'yapf', 'isort', 'flake8', 'codespell'],

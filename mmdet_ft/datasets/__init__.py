@@ -8,12 +8,13 @@ from mmdet_ft.datasets.loader import build_dataloader, collate
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler)
-from mmdet_ft.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmdet_ft.datasets.wrappers import (ClassBalancedDataset, ConcatDataset, MultiImageMixDataset,
+                                        RepeatDataset)
 from mmdet_ft.registry import DATASETS, PIPELINES
 
 __all__ = [
     'BitmapMasks', 'CityscapesDataset', 'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset',
     'CustomDataset', 'DATASETS', 'DistributedGroupSampler', 'DistributedSampler', 'GroupSampler',
-    'InfiniteBatchSampler', 'InfiniteGroupBatchSampler', 'PIPELINES', 'PolygonMasks',
-    'RepeatDataset', 'build_dataloader', 'build_dataset', 'collate'
+    'InfiniteBatchSampler', 'InfiniteGroupBatchSampler', 'MultiImageMixDataset', 'PIPELINES',
+    'PolygonMasks', 'RepeatDataset', 'build_dataloader', 'build_dataset', 'collate'
 ]

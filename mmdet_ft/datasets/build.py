@@ -1,17 +1,19 @@
 """From `data.train` and its sisters to dataset objects."""
 from typing import Any, Dict, Optional
 
-from mmdet_ft.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmdet_ft.datasets.wrappers import (ClassBalancedDataset, ConcatDataset, MultiImageMixDataset,
+                                        RepeatDataset)
 from mmdet_ft.registry import DATASETS
 
+WRAPPERS = (RepeatDataset, ClassBalancedDataset, MultiImageMixDataset)
 ONE_EACH = ('ann_file', 'img_prefix', 'seg_prefix', 'proposal_file')
 
 
 def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> Any:
     """The dataset of a config: V2's rules.
 
-    A list is a ConcatDataset of its parts; wrappers (ConcatDataset, RepeatDataset, ClassBalancedDataset) build what
-    they wrap; lists in `ann_file` (and `img_prefix`, `seg_prefix`, `proposal_file`) make a ConcatDataset of one dataset
+    A list is a ConcatDataset of its parts; wrappers (ConcatDataset, RepeatDataset, ClassBalancedDataset,
+    MultiImageMixDataset) build what they wrap; lists in `ann_file` (and `img_prefix`, `seg_prefix`, `proposal_file`) make a ConcatDataset of one dataset
     each. `default_args` fill what the innermost datasets leave out.
     """
     if isinstance(cfg, (list, tuple)):
@@ -22,7 +24,7 @@ def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> An
     if kind in ('ConcatDataset', ConcatDataset):
         parts = [build_dataset(part, default_args) for part in _inner(cfg, 'datasets')]
         return DATASETS.build({**cfg, 'datasets': parts})
-    if kind in ('RepeatDataset', 'ClassBalancedDataset', RepeatDataset, ClassBalancedDataset):
+    if kind in WRAPPERS or kind in [wrapper.__name__ for wrapper in WRAPPERS]:
         return DATASETS.build({
             **cfg, 'dataset': build_dataset(_inner(cfg, 'dataset'), default_args)
         })

@@ -269,6 +269,19 @@ class PolygonMasks:
         return boxes
 
 
+def join_masks(
+        parts: Sequence[Union[BitmapMasks, PolygonMasks]]) -> Union[BitmapMasks, PolygonMasks]:
+    """The masks of several images of one size, in order; bitmaps if any of them are."""
+    height, width = parts[0].height, parts[0].width
+    assert all((part.height, part.width) == (height, width) for part in parts)
+    if all(isinstance(part, PolygonMasks) for part in parts):
+        return PolygonMasks([mask for part in parts for mask in part.masks], height, width)
+    bitmaps = [part.to_bitmap() for part in parts]
+    return BitmapMasks.from_crops([crop for part in bitmaps for crop in part.crops],
+                                  [corner for part in bitmaps for corner in part.corners], height,
+                                  width)
+
+
 def _shoelace(x: np.ndarray, y: np.ndarray) -> float:
     return 0.5 * np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
 

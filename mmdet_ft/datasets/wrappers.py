@@ -1,13 +1,15 @@
 """Datasets made of datasets; they nest in any order."""
 import bisect
+import copy
 import math
 from collections import Counter
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mmdet_ft.datasets.pipelines.compose import defer_normalize
 from mmdet_ft.evaluation.text import print_log
-from mmdet_ft.registry import DATASETS
+from mmdet_ft.registry import DATASETS, PIPELINES
 
 
 def _flags(dataset: Any) -> Any:
@@ -164,3 +166,86 @@ class ClassBalancedDataset(_IndexedDataset):
         ]
         super().__init__(dataset, np.repeat(np.arange(len(dataset)), times))
         self.repeat_indices = self.indices.tolist()
+
+
+@DATASETS.register_module()
+class MultiImageMixDataset(_IndexedDataset):
+    """A dataset whose samples may mix several images: for Mosaic, MixUp and their like.
+
+    A transform with a method `get_indexes(dataset)` receives the samples of these places in `results['mix_results']`.
+
+    Args:
+        dataset: what is mixed; its own pipeline loads images and annotations.
+        pipeline: transforms of the samples.
+        dynamic_scale: refused, as in V2; use Resize.
+        skip_type_keys: types of transforms to leave out.
+        max_refetch: how often to try again what gives None, before a RuntimeError.
+    """
+
+    def __init__(self,
+                 dataset: Any,
+                 pipeline: Sequence[Any],
+                 dynamic_scale: Optional[Tuple[int, int]] = None,
+                 skip_type_keys: Optional[Sequence[str]] = None,
+                 max_refetch: int = 15):
+        if dynamic_scale is not None:
+            raise ValueError(
+                f'MultiImageMixDataset: dynamic_scale={dynamic_scale} is gone since V2.17; put '
+                f"dict(type='Resize', img_scale=..., keep_ratio=True) into its pipeline")
+        if isinstance(pipeline, (str, bytes, dict)) or not isinstance(pipeline, Sequence):
+            raise TypeError(f'a pipeline is a list of transforms, not a {type(pipeline).__name__}')
+        super().__init__(dataset, np.arange(len(dataset)))
+        self.num_samples = len(dataset)
+        self.max_refetch = max_refetch
+        self._skip_type_keys: Optional[Tuple[str, ...]] = None
+        if skip_type_keys is not None:
+            self.update_skip_type_keys(skip_type_keys)
+        built = [PIPELINES.build(transform) for transform in pipeline]
+        self.pipeline_types = [
+            str(transform['type']) if isinstance(transform, dict)
+            and not callable(transform['type']) else type(made).__name__
+            for transform, made in zip(pipeline, built)
+        ]
+        self.pipeline = defer_normalize(built)
+
+    def update_skip_type_keys(self, skip_type_keys: Sequence[str]) -> None:
+        """Other transforms to leave out, from the next sample on; in this process."""
+        if isinstance(skip_type_keys,
+                      str) or not all(isinstance(key, str) for key in skip_type_keys):
+            raise TypeError(
+                f"skip_type_keys is a list of types like ['Mosaic', 'MixUp'], found {skip_type_keys!r}"
+            )
+        self._skip_type_keys = tuple(skip_type_keys)
+
+    def __getitem__(self, idx: int) -> Any:
+        results = self.dataset[idx]
+        for transform, kind in zip(self.pipeline, self.pipeline_types):
+            if kind in (self._skip_type_keys or ()):
+                continue
+            if hasattr(transform, 'get_indexes'):
+                results = {**results, 'mix_results': self._others(transform)}
+            results = self._apply(transform, results)
+            results.pop('mix_results', None)
+        return results
+
+    def _others(self, transform: Any) -> List[Any]:
+        for _ in range(self.max_refetch):
+            places = transform.get_indexes(self.dataset)
+            if not isinstance(places, Sequence):
+                places = [places]
+            others = [self.dataset[place] for place in places]
+            if all(other is not None for other in others):
+                return others
+        raise RuntimeError(
+            f'MultiImageMixDataset: the pipeline of the inner dataset gave None {self.max_refetch} '
+            f'times for what {type(transform).__name__} mixes in')
+
+    def _apply(self, transform: Any, results: Dict[str, Any]) -> Dict[str, Any]:
+        for _ in range(self.max_refetch):
+            # what a try has changed must not reach the next one
+            changed = transform(copy.deepcopy(results))
+            if changed is not None:
+                return changed
+        raise RuntimeError(
+            f'MultiImageMixDataset: {type(transform).__name__} gave None {self.max_refetch} times '
+            f'for one sample; let it be, or raise max_refetch')

@@ -336,3 +336,26 @@ class DeferredPad(Pad):
         results['pad_shape'] = (max(size[0], shape[0]), max(size[1], shape[1]), *shape[2:])
         results['pad_fixed_size'] = None if self.size_divisor is not None else size
         results['deferred_pad'] = True
+
+
+@PIPELINES.register_module()
+class SegRescale:
+    """Scale segmentation maps, to the nearest pixel.
+
+    Args:
+        scale_factor: factor of both sides.
+        backend: 'cv2' or 'pillow'.
+    """
+
+    def __init__(self, scale_factor: float = 1, backend: str = 'cv2'):
+        self.scale_factor = scale_factor
+        self.backend = backend
+
+    def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        for key in results.get('seg_fields', []) if self.scale_factor != 1 else ():
+            results[key] = mmcv.imrescale(
+                results[key], self.scale_factor, interpolation='nearest', backend=self.backend)
+        return results
+
+    def __repr__(self) -> str:
+        return f'SegRescale(scale_factor={self.scale_factor})'

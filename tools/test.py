@@ -8,12 +8,12 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))  # the package beside this folder
 
-from mmdet_ft.config import DictAction, import_custom_modules, load_config  # noqa: E402
+from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.engine import build, dist  # noqa: E402
+from mmdet_ft.engine.check import prepare  # noqa: E402
 from mmdet_ft.engine.checkpoint import load_trained  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test  # noqa: E402
-from mmdet_ft.engine.legacy import modernise  # noqa: E402
 from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
 from mmdet_ft.engine.precision import build_precision  # noqa: E402
 
@@ -81,8 +81,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
-    import_custom_modules(cfg)
-    cfg, notes = modernise(cfg)
+    cfg, notes = prepare(cfg, for_training=False)
     build.set_up_processes(cfg)
     if args.launcher != 'none':
         dist.init_dist(args.launcher, **cfg.get('dist_params', {}))

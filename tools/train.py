@@ -8,6 +8,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import Config, DictAction, load_config  # noqa: E402
 from mmdet_ft.engine.build import train  # noqa: E402
+from mmdet_ft.engine.check import prepare  # noqa: E402
 from mmdet_ft.engine.dist import init_dist, shutdown  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
@@ -86,6 +87,7 @@ def read_config(args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args)
+    prepare(cfg)  # stops here, before the processes meet and anything is read; train() does it again and logs the notes
     if args.launcher != 'none':
         init_dist(args.launcher, **cfg.get('dist_params', {}))
     train(

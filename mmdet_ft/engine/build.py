@@ -11,17 +11,17 @@ import torch
 from torch import nn
 
 from mmdet_ft import __version__
-from mmdet_ft.config import Config, import_custom_modules
+from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import checkpoint as checkpoints
 from mmdet_ft.engine import dist
+from mmdet_ft.engine.check import prepare
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import ProgressBarHook, dataset_name, trained_part
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.hook import Hook
-from mmdet_ft.engine.legacy import modernise
 from mmdet_ft.engine.log import collect_env, get_root_logger, on_terminal, time_string
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
@@ -52,8 +52,7 @@ def train(cfg: Config,
     Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a
     user can mend.
     """
-    import_custom_modules(cfg)
-    cfg, notes = modernise(cfg)
+    cfg, notes = prepare(cfg)
     set_up_processes(cfg)
     logger, timestamp, meta = open_log(cfg)
     for note in notes:

@@ -1,7 +1,9 @@
 """What a user can mend: errors whose message is all that is needed, and how a command ends on
 one."""
 import functools
+import os
 import sys
+import time
 from typing import Callable
 
 
@@ -32,8 +34,8 @@ def is_user_mistake(error: BaseException) -> bool:
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """A command whose user mistakes end in one message on stderr and exit code 1, other errors in a
-    traceback."""
+    """A command whose user mistakes end in one message on stderr and exit code 1 (2 for what is
+    wrong in the config), other errors in a traceback."""
 
     @functools.wraps(main)
     def run() -> None:
@@ -43,9 +45,13 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             if not is_user_mistake(error):
                 raise
             message = error.args[0] if isinstance(error, KeyError) else error
+            code = getattr(error, 'exit_code', 1)
+            if code == 2 and os.environ.get('RANK', '0') != '0':
+                # Rank 0 most likely says the same; then this process is ended before it comes to it.
+                time.sleep(5)
             notes = ''.join(f'\n({note})' for note in getattr(error, '__notes__', ()))
             sys.stdout.flush()
             print(f'\nerror: {message}{notes}', file=sys.stderr, flush=True)
-            sys.exit(1)
+            sys.exit(code)
 
     return run

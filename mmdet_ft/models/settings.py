@@ -1,4 +1,7 @@
-"""Parts of a config that have no class of their own, as small frozen records with V2's keys."""
+"""Parts of a config that have no class of their own, as small frozen records with V2's keys.
+
+A constructor names the record of a dict in its annotation: the check of a config reads that.
+"""
 import dataclasses
 import difflib
 from typing import Any, Dict, Optional, Type, TypeVar
@@ -66,7 +69,7 @@ class ProposalSettings(_ReadsNMS):
     """`train_cfg.rpn_proposal` and `test_cfg.rpn`. Of the keys V2 left behind, the second half has no effect."""
     nms_pre: int = -1
     max_per_img: Optional[int] = None
-    nms: Any = None
+    nms: Optional[NMSSettings] = None  # or its dict
     min_bbox_size: float = 0
     max_num: Optional[int] = None
     nms_thr: Optional[float] = None
@@ -94,7 +97,7 @@ class RCNNTrainSettings:
 @dataclasses.dataclass(frozen=True)
 class RCNNTestSettings(_ReadsNMS):
     """`test_cfg.rcnn`."""
-    nms: Any
+    nms: Optional[NMSSettings]  # or its dict
     score_thr: float = .05
     max_per_img: int = 100
     mask_thr_binary: float = .5
@@ -102,17 +105,17 @@ class RCNNTestSettings(_ReadsNMS):
 
 @dataclasses.dataclass(frozen=True)
 class TwoStageTrainSettings:
-    """`model.train_cfg` of a two-stage detector."""
-    rpn: Any = None
-    rcnn: Any = None
-    rpn_proposal: Any = None
+    """`model.train_cfg` of a two-stage detector, made of records or of their dicts."""
+    rpn: Optional[RPNTrainSettings] = None
+    rcnn: Optional[RCNNTrainSettings] = None
+    rpn_proposal: Optional[ProposalSettings] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class TwoStageTestSettings:
-    """`model.test_cfg` of a two-stage detector."""
-    rpn: Any = None
-    rcnn: Any = None
+    """`model.test_cfg` of a two-stage detector, made of records or of their dicts."""
+    rpn: Optional[ProposalSettings] = None
+    rcnn: Optional[RCNNTestSettings] = None
 
 
 def as_dict(values: Any) -> Dict[str, Any]:

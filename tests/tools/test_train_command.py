@@ -228,17 +228,18 @@ def test_two_processes_train_and_evaluate_as_one(trained, tmp_path):
     assert two == one and lines[1]['bbox_mAP'] == pytest.approx(one['bbox_mAP'], abs=1e-5)
 
 
-@pytest.mark.parametrize('words,message', [
-    (['--cfg-options', 'data.train.ann_file=/nowhere/ann.json'], '/nowhere/ann.json'),
-    (['--cfg-options', 'load_from=/nowhere/a.pth'], 'checkpoint /nowhere/a.pth does not exist'),
-    (['--cfg-options', 'model.roi_head.bbox_head.num_classes=80'
-      ], 'roi_head.bbox_head.num_classes is 80'),
-    (['--cfg-options', 'model.backbone.type=ResNett'], "'ResNet'"),
-    (['--cfg-options', 'evaluation.metrics=bbox'], 'evaluation has no metrics'),
-    (['--cfg-options', 'fp16.loss_scale=512.'], 'bfloat16'),
+@pytest.mark.parametrize('option,message,code', [
+    ('data.train.ann_file=/nowhere/ann.json', '/nowhere/ann.json', 1),
+    ('load_from=/nowhere/a.pth', 'checkpoint /nowhere/a.pth does not exist', 1),
+    ('fp16.loss_scale=512.', 'bfloat16', 1),
+    ('model.roi_head.bbox_head.num_classes=80', 'roi_head.bbox_head.num_classes is 80', 2),
+    ('model.backbone.type=ResNett', "did you mean 'ResNet'?", 2),
+    ('evaluation.metrics=bbox', "evaluation has no 'metrics'", 2),
 ])
-def test_a_users_mistake_ends_in_one_message(trained, tmp_path, words, message):
-    out, err = train(trained['config'], '--work-dir', tmp_path, *words, expect=1)
+def test_a_users_mistake_ends_in_one_message(trained, tmp_path, option, message, code):
+    words = ['--work-dir', tmp_path / 'run', '--cfg-options', option]
+    out, err = train(trained['config'], *words, expect=code)
+    assert (tmp_path / 'run').exists() == (code == 1)  # in the config: before anything is begun
     assert message in err.split('error: ')[-1] and 'Traceback' not in err
 
 

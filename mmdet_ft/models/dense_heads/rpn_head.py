@@ -1,5 +1,5 @@
 """Region proposal network (Faster R-CNN, sec. 3.1)."""
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +54,8 @@ class RPNHead(BaseModule):
                  reg_decoded_bbox: bool = False,
                  loss_cls: Any = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
                  loss_bbox: Any = dict(type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0),
-                 train_cfg: Optional[Dict] = None,
-                 test_cfg: Optional[Dict] = None,
+                 train_cfg: Union[Dict, RPNTrainSettings, None] = None,
+                 test_cfg: Union[Dict, ProposalSettings, None] = None,
                  init_cfg: Any = dict(type='Normal', layer='Conv2d', std=0.01)):
         super().__init__(init_cfg)
         self.anchor_generator: AnchorGenerator = MODELS.build(anchor_generator)

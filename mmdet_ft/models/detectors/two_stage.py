@@ -29,8 +29,8 @@ class TwoStageDetector(BaseModule):
                  backbone: Any,
                  rpn_head: Any,
                  roi_head: Any,
-                 train_cfg: Optional[Dict] = None,
-                 test_cfg: Optional[Dict] = None,
+                 train_cfg: Union[Dict, TwoStageTrainSettings, None] = None,
+                 test_cfg: Union[Dict, TwoStageTestSettings, None] = None,
                  neck: Any = None,
                  pretrained: Optional[str] = None,
                  init_cfg: Any = None):

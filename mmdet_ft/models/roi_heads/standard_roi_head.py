@@ -1,5 +1,5 @@
 """The second stage: sample regions, pool them, tell class, box and mask."""
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -54,8 +54,8 @@ class StandardRoIHead(BaseModule):
                  mask_roi_extractor: Any = None,
                  mask_head: Any = None,
                  shared_head: Any = None,
-                 train_cfg: Optional[Dict] = None,
-                 test_cfg: Optional[Dict] = None,
+                 train_cfg: Union[Dict, RCNNTrainSettings, None] = None,
+                 test_cfg: Union[Dict, RCNNTestSettings, None] = None,
                  pretrained: Optional[str] = None,
                  init_cfg: Any = None):
         super().__init__(init_cfg)

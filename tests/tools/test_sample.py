@@ -1,5 +1,6 @@
 """The drawn sample: Cityscapes' layout, reproducible, and a shipped checkpoint that is what it says."""
 import hashlib
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -77,25 +78,48 @@ def test_pretraining_classes_are_eighty_others_and_those_of_the_config(sample):
         CONFIGS / 'mask_rcnn_slim_80.py').data.train.dataset.classes) == shapes.CLASSES
 
 
-def test_files_lie_as_in_cityscapes_and_convert(sample, tmp_path):
-    import importlib.util
-    streets, _ = sample
+def load_tool(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def folder(sample, tmp_path_factory):
+    """Three drawn scenes on disk, converted."""
+    root = tmp_path_factory.mktemp('cityscapes')
     for split, count in (('train', 2), ('val', 1)):
         for index in range(count):
-            streets.write_scene(tmp_path, split, index, 0)
-    stem = tmp_path / 'gtFine' / 'train' / 'lindau' / 'lindau_000000_000019_gtFine'
+            sample[0].write_scene(root, split, index, 0)
+    converter = load_tool(ROOT / 'tools' / 'dataset_converters' / 'cityscapes.py')
+    converter.main([str(root), '--out-dir', str(root / 'annotations')])
+    return root
+
+
+def test_files_lie_as_in_cityscapes(folder):
+    stem = folder / 'gtFine' / 'train' / 'lindau' / 'lindau_000000_000019_gtFine'
     instances = cv2.imread(f'{stem}_instanceIds.png', cv2.IMREAD_UNCHANGED)
-    assert instances.dtype == np.uint16 and instances.shape == (256,
-                                                                512) and instances.max() >= 24000
+    assert instances.dtype == np.uint16 and instances.shape == (256, 512)
+    assert instances.max() >= 24000
     assert cv2.imread(f'{stem}_labelIds.png', cv2.IMREAD_UNCHANGED).dtype == np.uint8
     assert json.loads(Path(f'{stem}_polygons.json').read_text())['objects']
-    spec = importlib.util.spec_from_file_location('converter',
-                                                  ROOT / 'tools/dataset_converters/cityscapes.py')
-    converter = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(converter)
-    files = converter.collect_files(
-        str(tmp_path / 'leftImg8bit' / 'train'), str(tmp_path / 'gtFine' / 'train'))
-    assert len(files) == 2
+
+
+def test_converted_sample_is_drawn_beside_predictions(folder):
+    from mmdet_ft.datasets.cityscapes import CityscapesDataset
+    dataset = CityscapesDataset(
+        ann_file=str(folder / 'annotations' / 'instancesonly_filtered_gtFine_train.json'),
+        img_prefix=str(folder / 'leftImg8bit' / 'train'),
+        pipeline=[],
+        test_mode=True)
+    assert len(dataset) == 2 and len(dataset.get_ann_info(0)['labels'])
+    nothing = [np.zeros((0, 5), np.float32)] * 8
+    drawer = load_tool(SAMPLE / 'draw_results.py')
+    picture = drawer.draw(dataset, 0, (nothing, [[] for _ in range(8)]), .5)
+    truth, prediction = picture[-256:, :512], picture[-256:, -512:]
+    image = cv2.imread(str(folder / 'leftImg8bit' / 'train' / dataset.data_infos[0]['filename']))
+    assert (prediction == image).all() and (truth != image).any()
 
 
 def test_annotation_of_a_shape_covers_its_mask(sample):

@@ -1,4 +1,4 @@
-# Importing a leaf registers its types; one line each.
+"""Models, and V2's names for their registry. Importing a leaf registers its types; one line each."""
 from mmdet_ft.models import anchors  # noqa: F401
 from mmdet_ft.models import assigners  # noqa: F401
 from mmdet_ft.models import backbones  # noqa: F401
@@ -9,3 +9,13 @@ from mmdet_ft.models import layers  # noqa: F401
 from mmdet_ft.models import losses  # noqa: F401
 from mmdet_ft.models import necks  # noqa: F401
 from mmdet_ft.models import roi_heads  # noqa: F401
+from mmdet_ft.registry import (ANCHOR_GENERATORS, BACKBONES, BBOX_ASSIGNERS, BBOX_CODERS,
+                               BBOX_SAMPLERS, CLASSIFIERS, DETECTORS, HEADS, IOU_CALCULATORS,
+                               LOSSES, MODELS, NECKS, PRIOR_GENERATORS, ROI_EXTRACTORS,
+                               SHARED_HEADS)
+
+__all__ = [
+    'ANCHOR_GENERATORS', 'BACKBONES', 'BBOX_ASSIGNERS', 'BBOX_CODERS', 'BBOX_SAMPLERS',
+    'CLASSIFIERS', 'DETECTORS', 'HEADS', 'IOU_CALCULATORS', 'LOSSES', 'MODELS', 'NECKS',
+    'PRIOR_GENERATORS', 'ROI_EXTRACTORS', 'SHARED_HEADS'
+]

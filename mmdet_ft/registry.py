@@ -1,7 +1,8 @@
 """Names to classes: what `type='...'` in a config means.
 
-One table for each kind of thing. A table imports the folder that fills it on its first look-up, so that
-`from mmdet_ft.registry import MODELS` is cheap and `MODELS.build(cfg)` still knows every shipped type.
+One table for each kind of thing. A table imports the folder that fills it on its first look-up, so
+that `from mmdet_ft.registry import MODELS` is cheap and `MODELS.build(cfg)` still knows every
+shipped type.
 """
 import difflib
 import functools
@@ -15,7 +16,8 @@ class Registry:
 
     Args:
         name: what the things are called in messages ('model', 'dataset').
-        location: dotted module whose import registers the shipped types; imported on the first look-up.
+        location: dotted module whose import registers the shipped types; imported on the first
+            look-up.
     """
 
     def __init__(self, name: str, location: Optional[str] = None):
@@ -68,10 +70,13 @@ class Registry:
             names = [name] if isinstance(name, str) else name or [cls.__name__]
             for key in names:
                 taken = self._table.get(key)
-                same = taken is not None and (taken.__module__, taken.__qualname__) == (cls.__module__, cls.__qualname__)
+                same = taken is not None and (taken.__module__,
+                                              taken.__qualname__) == (cls.__module__,
+                                                                      cls.__qualname__)
                 if taken is not None and not same and not force:
-                    raise KeyError(f'{self.name} type {key!r} is already {taken.__module__}.{taken.__qualname__}; '
-                                   f'choose another name, or replace it with register_module(force=True)')
+                    raise KeyError(
+                        f'{self.name} type {key!r} is already {taken.__module__}.{taken.__qualname__}; '
+                        f'choose another name, or replace it with register_module(force=True)')
                 self._table[key] = cls
             return cls
 
@@ -94,16 +99,21 @@ class Registry:
         near = difflib.get_close_matches(str(kind), self._table, n=3, cutoff=.6)
         if not near:  # case aside: 'resnet' has no letter in common with 'ResNet' that counts enough
             lower = {key.lower(): key for key in self._table}
-            near = [lower[key] for key in difflib.get_close_matches(str(kind).lower(), lower, n=3, cutoff=.6)]
+            near = [
+                lower[key]
+                for key in difflib.get_close_matches(str(kind).lower(), lower, n=3, cutoff=.6)
+            ]
         hint = f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
-        return (f'unknown {self.name} type {kind!r}{hint} A type of your own is found when its module is named in '
-                f"custom_imports=dict(imports=['your.module']).")
+        return (
+            f'unknown {self.name} type {kind!r}{hint} A type of your own is found when its module is named in '
+            f"custom_imports=dict(imports=['your.module']).")
 
     def build(self, cfg: Any, **defaults: Any) -> Any:
         """Build `dict(type=Name, **arguments)`; `defaults` fill what it leaves out.
 
-        What is not a dict is an object built already (a test hands those in) and passes through. An error
-        inside a constructor keeps its own type and traceback, with a note on what was being built.
+        What is not a dict is an object built already (a test hands those in) and passes through. An
+        error inside a constructor keeps its own type and traceback, with a note on what was being
+        built.
         """
         if not isinstance(cfg, dict):
             return cfg
@@ -119,15 +129,19 @@ class Registry:
             raise
 
 
-def build_from_cfg(cfg: Any, registry: Registry, default_args: Optional[Dict[str, Any]] = None) -> Any:
+def build_from_cfg(cfg: Any,
+                   registry: Registry,
+                   default_args: Optional[Dict[str, Any]] = None) -> Any:
     """V2's function of this name; `registry.build(cfg, **default_args)` says the same."""
     return registry.build(cfg, **(default_args or {}))
 
 
 def fixed_arguments(**values: Any) -> Callable[[type], type]:
-    """Class decorator: the parent's constructor with some arguments settled, and no longer in the signature.
+    """Class decorator: the parent's constructor with some arguments settled, and no longer in the
+    signature.
 
-    So that a type which is only a setting of another (`Shared2FCBBoxHead`) still names every argument it takes.
+    So that a type which is only a setting of another (`Shared2FCBBoxHead`) still names every
+    argument it takes.
     """
 
     def settle(cls: type) -> type:
@@ -139,7 +153,9 @@ def fixed_arguments(**values: Any) -> Callable[[type], type]:
         def __init__(self, *positional, **named):
             taken = values.keys() & named.keys()
             if taken:
-                raise TypeError(f'{cls.__name__} settles {", ".join(sorted(taken))} itself; remove it from the config')
+                raise TypeError(
+                    f'{cls.__name__} settles {", ".join(sorted(taken))} itself; remove it from the config'
+                )
             bound = __init__.__signature__.bind(self, *positional, **named)
             parent(**bound.arguments, **values)
 

@@ -1,13 +1,13 @@
 """What travels from the loader to the loss: padded tensors with validity masks.
 
 Letters, used in every docstring and shape comment of the package:
-    B images of a batch           G ground-truth slots of an image    I ignored-region slots of an image
-    A anchors of all levels       P proposals of an image             S sampled boxes of an image
-    D detections of an image      K foreground classes; label K is the background
+    B images of a batch           G ground-truth slots of an image    I ignored-region slots of an
+    image A anchors of all levels       P proposals of an image             S sampled boxes of an
+    image D detections of an image      K foreground classes; label K is the background
     L feature levels              C channels                          H W pixels
 
-Boxes are xyxy in float32 pixels of the network's input. Padding is benign (a unit box, label 0, False in
-`valid`), never a sentinel: nothing downstream has to know how much of it there is.
+Boxes are xyxy in float32 pixels of the network's input. Padding is benign (a unit box, label 0,
+False in `valid`), never a sentinel: nothing downstream has to know how much of it there is.
 """
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -18,8 +18,8 @@ from torch import Tensor
 class Masks(NamedTuple):
     """Instance bitmaps of a batch, each cropped to its object and laid end to end.
 
-    A crop holds its object's pixels and, inside the image, one pixel of empty margin, so that RoIAlign on the crop
-    equals RoIAlign on the whole bitmap.
+    A crop holds its object's pixels and, inside the image, one pixel of empty margin, so that
+    RoIAlign on the crop equals RoIAlign on the whole bitmap.
     """
     data: Tensor  # uint8 [sum of w*h], 0 or 1, row-major crops
     offset: Tensor  # int64 [B, G], where a crop starts in data
@@ -58,7 +58,9 @@ class Detections(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What a training step tells: `terms` are summed and differentiated, `metrics` are only logged."""
+    """What a training step tells: `terms` are summed and differentiated, `metrics` are only
+    logged.
+    """
     terms: Dict[str, Tensor]  # V2's log keys; scalars
     metrics: Dict[str, Tensor] = {}
 

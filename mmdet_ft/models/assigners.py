@@ -1,4 +1,6 @@
-"""Assigners and samplers by their config names: thin classes around ops.matching and ops.sampling."""
+"""Assigners and samplers by their config names: thin classes around ops.matching and
+ops.sampling.
+"""
 from typing import NamedTuple, Optional, Tuple, Union
 
 import torch
@@ -13,7 +15,9 @@ from mmdet_ft.structures import GroundTruth
 
 @MODELS.register_module()
 class BboxOverlaps2D:
-    """V2's `iou_calculator`; overlaps are always computed in float32, so its fp16 arguments change nothing."""
+    """V2's `iou_calculator`; overlaps are always computed in float32, so its fp16 arguments change
+    nothing.
+    """
 
     def __init__(self, scale: float = 1., dtype: Optional[str] = None):
         self.scale, self.dtype = scale, dtype
@@ -23,9 +27,11 @@ class BboxOverlaps2D:
 class MaxIoUAssigner:
     """Each box to the ground truth it overlaps most; see ops.matching.match for the rules.
 
-    V2's arguments: `pos_iou_thr`, `neg_iou_thr` (a number or a range), `min_pos_iou`, `gt_max_assign_all`, `ignore_iof_thr` (boxes lying that
-    much in an ignored region are neither positive nor negative; not above 0 switches it off), `ignore_wrt_candidates`,
-    `match_low_quality`. `gpu_assign_thr` is accepted and not needed: memory is bounded by taking ground truths in turns.
+    V2's arguments: `pos_iou_thr`, `neg_iou_thr` (a number or a range), `min_pos_iou`,
+    `gt_max_assign_all`, `ignore_iof_thr` (boxes lying that much in an ignored region are neither
+    positive nor negative; not above 0 switches it off), `ignore_wrt_candidates`,
+    `match_low_quality`. `gpu_assign_thr` is accepted and not needed: memory is bounded by taking
+    ground truths in turns.
     """
 
     def __init__(self,
@@ -45,12 +51,16 @@ class MaxIoUAssigner:
 
     @torch.no_grad()
     def __call__(self, boxes: Tensor, gt: GroundTruth, box_valid: Optional[Tensor] = None) -> Match:
-        """boxes [B, N, 4] or [N, 4] (the same for all images); box_valid [B, N]. Returns gt_index and label [B, N]."""
+        """boxes [B, N, 4] or [N, 4] (the same for all images); box_valid [B, N]. Returns gt_index
+        and label [B, N].
+        """
         ignore = None
         if self.ignore_iof_thr > 0 and gt.ignore.shape[1] > 0:
-            ignore = in_ignored_region(boxes, gt.ignore, gt.ignore_valid, self.ignore_iof_thr, self.ignore_wrt_candidates)
-        return match(boxes, gt.boxes, gt.valid, self.pos_iou_thr, self.neg_iou_thr, self.min_pos_iou, self.match_low_quality,
-                     self.gt_max_assign_all, box_valid, ignore)
+            ignore = in_ignored_region(boxes, gt.ignore, gt.ignore_valid, self.ignore_iof_thr,
+                                       self.ignore_wrt_candidates)
+        return match(boxes, gt.boxes, gt.valid, self.pos_iou_thr, self.neg_iou_thr,
+                     self.min_pos_iou, self.match_low_quality, self.gt_max_assign_all, box_valid,
+                     ignore)
 
 
 class Sample(NamedTuple):
@@ -66,7 +76,11 @@ class RandomSampler:
     `add_gt_as_proposals` is read by the RoI head, which then lets ground truths join the proposals.
     """
 
-    def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True):
+    def __init__(self,
+                 num: int,
+                 pos_fraction: float,
+                 neg_pos_ub: float = -1,
+                 add_gt_as_proposals: bool = True):
         self.num, self.pos_fraction, self.neg_pos_ub = num, pos_fraction, neg_pos_ub
         self.add_gt_as_proposals = add_gt_as_proposals
 
@@ -75,14 +89,17 @@ class RandomSampler:
         """label [B, N] as in ops.matching.Match."""
         index, valid = sample(label, self.num, self.pos_fraction, self.neg_pos_ub)
         max_positive = min(int(self.num * self.pos_fraction), index.shape[1])
-        # Computed on the slots in question, not cut out of all: a slice would have to be copied wherever it is flattened.
+        # Computed on the slots in question, not cut out of all: a slice would have to be copied
+        # wherever it is flattened.
         positive = valid[:, :max_positive] & (take(label, index[:, :max_positive]) == 1)
         return Sample(index, valid, positive)
 
 
 @MODELS.register_module()
 class PseudoSampler:
-    """No sampling: every box that is positive or background counts (one-stage heads, focal loss)."""
+    """No sampling: every box that is positive or background counts (one-stage heads, focal
+    loss).
+    """
     add_gt_as_proposals = False
 
     @torch.no_grad()

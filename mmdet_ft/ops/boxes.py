@@ -11,7 +11,9 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
 
 def unit_box(boxes: Tensor) -> Tensor:
-    """0 0 1 1 as `boxes` has them, made on the device: a list of numbers would have to be copied there."""
+    """0 0 1 1 as `boxes` has them, made on the device: a list of numbers would have to be copied
+    there.
+    """
     return (torch.arange(4, device=boxes.device) > 1).to(boxes.dtype)
 
 
@@ -23,8 +25,8 @@ def area(boxes: Tensor) -> Tensor:
 def pairwise_overlap(a: Tensor, b: Tensor, mode: str = 'iou', eps: float = 1e-6) -> Tensor:
     """Overlap of every box of one set with every box of another.
 
-    `iou` divides the intersection by the union, `iof` by the area of `a`. Both as V2's bbox_overlaps, where a
-    denominator is at least `eps`.
+    `iou` divides the intersection by the union, `iof` by the area of `a`. Both as V2's
+    bbox_overlaps, where a denominator is at least `eps`.
 
     a [..., N, 4], b [..., M, 4]. Returns [..., N, M] in 0..1.
     """

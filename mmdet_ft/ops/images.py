@@ -8,13 +8,15 @@ from mmdet_ft.structures import Batch
 def normalised_images(batch: Batch) -> Tensor:
     """The images in float32, mean and std applied, zero where there is only padding: [B, C, H, W].
 
-    Images that travelled as uint8 are normalised here, which is V2's Normalize before its Pad; others were in the pipeline.
+    Images that travelled as uint8 are normalised here, which is V2's Normalize before its Pad;
+    others were in the pipeline.
     """
     images = batch.images
     if batch.mean is None:
         return images
     images = (images.float() - batch.mean[:, :, None, None]) * (1 / batch.std)[:, :, None, None]
     height, width = images.shape[2:]
-    row = torch.arange(height, device=images.device)[:, None] < batch.sizes[:, 0, None, None]  # [B, H, 1]
+    row = torch.arange(
+        height, device=images.device)[:, None] < batch.sizes[:, 0, None, None]  # [B, H, 1]
     column = torch.arange(width, device=images.device) < batch.sizes[:, 1, None, None]  # [B, 1, W]
     return images * (row & column)[:, None]

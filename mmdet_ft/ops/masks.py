@@ -11,11 +11,13 @@ from mmdet_ft.structures import Masks
 MAX_PIXELS = 1 << 26
 
 
-def mask_targets(masks: Masks, image_index: Tensor, gt_index: Tensor, boxes: Tensor, size: int) -> Tensor:
+def mask_targets(masks: Masks, image_index: Tensor, gt_index: Tensor, boxes: Tensor,
+                 size: int) -> Tensor:
     """The bitmap of a ground truth inside a box, as size x size zeros and ones.
 
-    V2's BitmapMasks.crop_and_resize: RoIAlign with adaptive sampling on the bitmap, one where at least half is covered. Working
-    on the crops is exact because each has a margin of empty pixels where the image goes on.
+    V2's BitmapMasks.crop_and_resize: RoIAlign with adaptive sampling on the bitmap, one where at
+    least half is covered. Working on the crops is exact because each has a margin of empty pixels
+    where the image goes on.
 
     image_index, gt_index int64 [T]; boxes [T, 4] in input pixels. Returns float32 [T, size, size].
     """
@@ -25,7 +27,8 @@ def mask_targets(masks: Masks, image_index: Tensor, gt_index: Tensor, boxes: Ten
 
 
 @torch.library.custom_op('mmdet_ft::mask_targets', mutates_args=())
-def _mask_targets(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int, max_size: List[int]) -> Tensor:
+def _mask_targets(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int,
+                  max_size: List[int]) -> Tensor:
     targets = boxes.new_zeros(boxes.shape[0], size, size)
     for slot, (start, (x0, y0, width, height)) in enumerate(zip(offset.tolist(), rect.tolist())):
         if width and height:
@@ -36,8 +39,11 @@ def _mask_targets(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, siz
 
 
 @_mask_targets.register_kernel('cuda')
-def _mask_targets_padded(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int, max_size: List[int]) -> Tensor:
-    """The same from crops padded to one size: a crop ends in empty margin or at the image's border, where the padding repeats it."""
+def _mask_targets_padded(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int,
+                         max_size: List[int]) -> Tensor:
+    """The same from crops padded to one size: a crop ends in empty margin or at the image's border,
+    where the padding repeats it.
+    """
     height, width = max(max_size[0], 1), max(max_size[1], 1)
     step = max(1, MAX_PIXELS // (height * width))
     x0, y0, crop_width, crop_height = rect[:, :, None, None].unbind(1)  # [T, 1, 1] each
@@ -49,15 +55,18 @@ def _mask_targets_padded(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tens
         inside = (y <= crop_height[part]) & (x <= crop_width[part]) & (crop_width[part] > 0)
         row = torch.minimum(y, crop_height[part] - 1)
         column = torch.minimum(x, crop_width[part] - 1)
-        place = (offset[part, None, None] + row * crop_width[part] + column).clamp(0, max(data.numel() - 1, 0))
+        place = (offset[part, None, None] + row * crop_width[part] + column).clamp(
+            0, max(data.numel() - 1, 0))
         bitmap = data[place].masked_fill(~inside, 0).float()
         roi = boxes[part] - torch.cat([rect[part, :2], rect[part, :2]], 1)
         number = torch.arange(bitmap.shape[0], device=data.device, dtype=roi.dtype)[:, None]
         rois = torch.cat([number, roi], 1)
-        parts.append(torch.ops.torchvision.roi_align(bitmap[:, None], rois, 1., size, size, 0, True)[:, 0])
+        parts.append(
+            torch.ops.torchvision.roi_align(bitmap[:, None], rois, 1., size, size, 0, True)[:, 0])
     return (torch.cat(parts) >= .5).float() if parts else boxes.new_zeros(0, size, size)
 
 
 @_mask_targets.register_fake
-def _(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int, max_size: List[int]) -> Tensor:
+def _(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int,
+      max_size: List[int]) -> Tensor:
     return boxes.new_empty(boxes.shape[0], size, size)

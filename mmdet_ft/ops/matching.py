@@ -6,7 +6,8 @@ from torch import Tensor
 
 from mmdet_ft.ops.boxes import pairwise_overlap, unit_box
 
-# Elements of one overlap matrix held at a time; more ground truths are taken in turns (same result, bounded memory).
+# Elements of one overlap matrix held at a time; more ground truths are taken in turns (same result,
+# bounded memory).
 MAX_OVERLAPS = 1 << 28
 
 
@@ -27,10 +28,11 @@ def match(boxes: Tensor,
           ignore: Optional[Tensor] = None) -> Match:
     """Give each box a ground truth, the background, or neither.
 
-    A box is positive from `pos_iou` up, background below `neg_iou` (or inside that range), neither between. With
-    `low_quality` each ground truth also claims its best boxes, ties included under `all_best`, from `min_pos_iou` up
-    (Faster R-CNN, sec. 3.1.2 case i); of two claims the later ground truth's wins, as in V2. Without any ground
-    truth every box is background, ignored regions or not, as in V2.
+    A box is positive from `pos_iou` up, background below `neg_iou` (or inside that range), neither
+    between. With `low_quality` each ground truth also claims its best boxes, ties included under
+    `all_best`, from `min_pos_iou` up (Faster R-CNN, sec. 3.1.2 case i); of two claims the later
+    ground truth's wins, as in V2. Without any ground truth every box is background, ignored regions
+    or not, as in V2.
 
     Args:
         boxes [B, N, 4] or [N, 4]; box_valid [B, N], what is not valid is neither.
@@ -87,11 +89,13 @@ def _claims(overlap: Tensor, min_pos_iou: float, all_best: bool, start: int) -> 
     return number.masked_fill(~claim, -1).amax(1)
 
 
-def in_ignored_region(boxes: Tensor, ignore: Tensor, ignore_valid: Tensor, iof_thr: float, wrt_boxes: bool) -> Tensor:
+def in_ignored_region(boxes: Tensor, ignore: Tensor, ignore_valid: Tensor, iof_thr: float,
+                      wrt_boxes: bool) -> Tensor:
     """Boxes whose overlap with an ignored region is over `iof_thr`: [B, N] bool.
 
-    The intersection is divided by the box's area, or by the region's where `wrt_boxes` is False (V2's
-    `ignore_wrt_candidates`). boxes [B, N, 4] or [N, 4], ignore [B, I, 4], ignore_valid [B, I].
+    The intersection is divided by the box's area, or by the region's where `wrt_boxes` is False
+    (V2's `ignore_wrt_candidates`). boxes [B, N, 4] or [N, 4], ignore [B, I, 4], ignore_valid [B,
+    I].
     """
     ignore = torch.where(ignore_valid[..., None], ignore, unit_box(boxes))
     if wrt_boxes:

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from mmdet_ft.ops.boxes import pairwise_overlap
 
-# A chain of n boxes, each suppressed but for the one before, needs n rounds; random chains are much shorter (at 2000 boxes
-# a problem: median 5, longest seen 11). Rounds are fixed because asking the device whether it is done would wait for it.
+# A chain of n boxes, each suppressed but for the one before, needs n rounds; random chains are much
+# shorter (at 2000 boxes a problem: median 5, longest seen 11). Rounds are fixed because asking the
+# device whether it is done would wait for it.
 CUDA_ROUNDS = 24
 # Elements of one overlap matrix held at a time on a CUDA device.
 MAX_OVERLAPS = 1 << 28
@@ -16,10 +17,11 @@ MAX_OVERLAPS = 1 << 28
 def nms_keep(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     """Which boxes survive greedy suppression, problem by problem.
 
-    The best-scored box of a problem survives and removes those that overlap it by more than `iou_threshold`; the next best of the rest
-    likewise.
+    The best-scored box of a problem survives and removes those that overlap it by more than
+    `iou_threshold`; the next best of the rest likewise.
 
-    boxes [R, N, 4], scores [R, N], valid [R, N]: what is not valid neither survives nor removes. Returns bool [R, N].
+    boxes [R, N, 4], scores [R, N], valid [R, N]: what is not valid neither survives nor removes.
+    Returns bool [R, N].
     """
     keep = torch.zeros_like(valid)
     boxes, scores = boxes.float(), scores.float()
@@ -37,8 +39,11 @@ def _(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float) -> Ten
 
 
 @nms_keep.register_kernel('cuda')
-def nms_keep_by_rounds(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """The same without asking the host: a box survives when no surviving better box overlaps it, to a fixed point."""
+def nms_keep_by_rounds(boxes: Tensor, scores: Tensor, valid: Tensor,
+                       iou_threshold: float) -> Tensor:
+    """The same without asking the host: a box survives when no surviving better box overlaps it, to
+    a fixed point.
+    """
     num_problems, num_boxes = scores.shape
     keep = torch.empty_like(valid)
     step = max(1, MAX_OVERLAPS // max(1, num_boxes * num_boxes))
@@ -49,7 +54,8 @@ def nms_keep_by_rounds(boxes: Tensor, scores: Tensor, valid: Tensor, iou_thresho
         sorted_boxes = boxes[part].float().gather(1, order[..., None].expand(-1, -1, 4))
         real = valid[part].gather(1, order)
         # torchvision's own arithmetic has no floor under the union.
-        over = (pairwise_overlap(sorted_boxes, sorted_boxes, eps=0.) > iou_threshold).triu(1)  # [r, better, worse]
+        over = (pairwise_overlap(sorted_boxes, sorted_boxes, eps=0.)
+                > iou_threshold).triu(1)  # [r, better, worse]
         alive = real
         for _ in range(CUDA_ROUNDS):
             alive = real & ~(over & alive[..., None]).any(1)

@@ -5,26 +5,33 @@ import numpy as np
 import pycocotools.mask as coco_mask
 
 
-def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int], threshold: float) -> Dict[str, Any]:
-    """A mask head's bitmap stretched over its box, cut at `threshold`, as COCO run lengths of the whole image.
+def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int],
+                 threshold: float) -> Dict[str, Any]:
+    """A mask head's bitmap stretched over its box, cut at `threshold`, as COCO run lengths of the
+    whole image.
 
-    Values between the bitmap's pixels are bilinear and outside it zero, pixels counting from their centres: V2's pasting
-    (grid_sample, align_corners=False), which too looks one pixel around the box and no farther.
+    Values between the bitmap's pixels are bilinear and outside it zero, pixels counting from their
+    centres: V2's pasting (grid_sample, align_corners=False), which too looks one pixel around the
+    box and no farther.
 
-    mask float [M, M] in 0..1; box x0 y0 x1 y1 in image pixels; size (h, w). Returns dict(size=[h, w], counts=bytes).
+    mask float [M, M] in 0..1; box x0 y0 x1 y1 in image pixels; size (h, w). Returns dict(size=[h,
+    w], counts=bytes).
     """
     height, width = size
     x0, y0 = max(int(np.floor(box[0])) - 1, 0), max(int(np.floor(box[1])) - 1, 0)
     x1, y1 = min(int(np.ceil(box[2])) + 1, width), min(int(np.ceil(box[3])) + 1, height)
     if x1 <= x0 or y1 <= y0:
-        return coco_mask.frPyObjects(dict(size=[height, width], counts=[height * width]), height, width)
+        return coco_mask.frPyObjects(
+            dict(size=[height, width], counts=[height * width]), height, width)
     rows = _stretch(y0, y1, box[1], box[3], mask.shape[0])
     columns = _stretch(x0, x1, box[0], box[2], mask.shape[1])
     return rle_of_crop((rows @ mask.astype(np.float32) @ columns.T) >= threshold, x0, y0, size)
 
 
 def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.ndarray:
-    """Bilinear weights of `count` cells spread over low..high at the pixels start..stop: float32 [stop - start, count]."""
+    """Bilinear weights of `count` cells spread over low..high at the pixels start..stop: float32
+    [stop - start, count].
+    """
     pixel = np.arange(start, stop, dtype=np.float32) + np.float32(.5)
     place = (pixel - np.float32(low)) / np.float32(max(high - low, 1e-12)) * count - np.float32(.5)
     return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count, dtype=np.float32)))

@@ -8,40 +8,51 @@ from torch import Tensor
 assert hasattr(torch.ops.torchvision, 'roi_align'), torchvision.__version__
 
 
-def multi_level_roi_align(features: Sequence[Tensor], rois: Tensor, level: Tensor, scales: Sequence[float], output_size: int,
-                          sampling_ratio: int, aligned: bool) -> Tensor:
-    """Pool each RoI from the one level it belongs to (Mask R-CNN, sec. 3; FPN, eq. 1 decides the level).
+def multi_level_roi_align(features: Sequence[Tensor], rois: Tensor, level: Tensor,
+                          scales: Sequence[float], output_size: int, sampling_ratio: int,
+                          aligned: bool) -> Tensor:
+    """Pool each RoI from the one level it belongs to (Mask R-CNN, sec. 3; FPN, eq. 1 decides the
+    level).
 
-    features: L maps [B, C, H_l, W_l]; rois [R, 5] as (image index, x0, y0, x1, y1) in input pixels; level int64 [R] in
-    0..L-1; scales: features per input pixel of each level. `sampling_ratio` 0 takes as many samples a bin as it is
-    feature pixels wide. Returns [R, C, output_size, output_size] in the features' type; computed in float32.
+    features: L maps [B, C, H_l, W_l]; rois [R, 5] as (image index, x0, y0, x1, y1) in input pixels;
+        level int64 [R] in
+    0..L-1; scales: features per input pixel of each level. `sampling_ratio` 0 takes as many samples
+    a bin as it is feature pixels wide. Returns [R, C, output_size, output_size] in the features'
+    type; computed in float32.
     """
     dtype = features[0].dtype
     if dtype in (torch.bfloat16, torch.float16):
         features = [feature.float() for feature in features]
-    out = _roi_align(list(features), rois.to(features[0].dtype), level, list(scales), output_size, sampling_ratio, aligned)
+    out = _roi_align(
+        list(features), rois.to(features[0].dtype), level, list(scales), output_size,
+        sampling_ratio, aligned)
     return out.to(dtype)
 
 
 @torch.library.custom_op('mmdet_ft::multi_level_roi_align', mutates_args=())
-def _roi_align(features: List[Tensor], rois: Tensor, level: Tensor, scales: List[float], output_size: int, sampling_ratio: int,
-               aligned: bool) -> Tensor:
+def _roi_align(features: List[Tensor], rois: Tensor, level: Tensor, scales: List[float],
+               output_size: int, sampling_ratio: int, aligned: bool) -> Tensor:
     out = rois.new_zeros(rois.shape[0], features[0].shape[1], output_size, output_size)
     for number, (feature, scale) in enumerate(zip(features, scales)):
         here = (level == number).nonzero().squeeze(1)
-        out[here] = torch.ops.torchvision.roi_align(feature, rois[here], scale, output_size, output_size, sampling_ratio, aligned)
+        out[here] = torch.ops.torchvision.roi_align(feature, rois[here], scale, output_size,
+                                                    output_size, sampling_ratio, aligned)
     return out
 
 
 @_roi_align.register_kernel('cuda')
-def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scales: List[float], output_size: int,
-                      sampling_ratio: int, aligned: bool) -> Tensor:
-    """Without an index list, which the host would have to wait for: at other levels a RoI is an empty box, which costs nothing."""
+def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scales: List[float],
+                      output_size: int, sampling_ratio: int, aligned: bool) -> Tensor:
+    """Without an index list, which the host would have to wait for: at other levels a RoI is an
+    empty box, which costs nothing.
+    """
     out = None
     for number, (feature, scale) in enumerate(zip(features, scales)):
         here = level == number
-        pooled = torch.ops.torchvision.roi_align(feature, _only(rois, here), scale, output_size, output_size, sampling_ratio, aligned)
-        pooled = pooled * here[:, None, None, None]  # an empty box still reads a sample where sampling_ratio > 0 or not aligned
+        pooled = torch.ops.torchvision.roi_align(feature, _only(rois, here), scale, output_size,
+                                                 output_size, sampling_ratio, aligned)
+        pooled = pooled * here[:, None, None,
+                               None]  # an empty box still reads a sample where sampling_ratio > 0 or not aligned
         out = pooled if out is None else out.add_(pooled)
     return out
 
@@ -57,33 +68,41 @@ def _(features, rois, level, scales, output_size, sampling_ratio, aligned):
 
 
 @torch.library.custom_op('mmdet_ft::multi_level_roi_align_backward', mutates_args=())
-def _roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: List[float], output_size: int, sampling_ratio: int,
-                        aligned: bool, batch: int, channels: int, sizes: List[int]) -> List[Tensor]:
+def _roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: List[float],
+                        output_size: int, sampling_ratio: int, aligned: bool, batch: int,
+                        channels: int, sizes: List[int]) -> List[Tensor]:
     """Gradients of all maps; `sizes` is H_0, W_0, H_1, W_1, ..."""
     grads = []
     for number, scale in enumerate(scales):
         here = (level == number).nonzero().squeeze(1)
         grads.append(
-            torch.ops.torchvision._roi_align_backward(grad[here], rois[here], scale, output_size, output_size, batch, channels,
-                                                      sizes[2 * number], sizes[2 * number + 1], sampling_ratio, aligned))
+            torch.ops.torchvision._roi_align_backward(grad[here], rois[here], scale, output_size,
+                                                      output_size, batch, channels,
+                                                      sizes[2 * number], sizes[2 * number + 1],
+                                                      sampling_ratio, aligned))
     return grads
 
 
 @_roi_align_backward.register_kernel('cuda')
-def _roi_align_backward_masked(grad, rois, level, scales, output_size, sampling_ratio, aligned, batch, channels, sizes):
+def _roi_align_backward_masked(grad, rois, level, scales, output_size, sampling_ratio, aligned,
+                               batch, channels, sizes):
     grads = []
     for number, scale in enumerate(scales):
         here = level == number
         grads.append(
-            torch.ops.torchvision._roi_align_backward((grad * here[:, None, None, None]).contiguous(), _only(rois, here), scale,
-                                                      output_size, output_size, batch, channels, sizes[2 * number],
-                                                      sizes[2 * number + 1], sampling_ratio, aligned))
+            torch.ops.torchvision._roi_align_backward(
+                (grad * here[:, None, None, None]).contiguous(), _only(rois, here), scale,
+                output_size, output_size, batch, channels, sizes[2 * number], sizes[2 * number + 1],
+                sampling_ratio, aligned))
     return grads
 
 
 @_roi_align_backward.register_fake
 def _(grad, rois, level, scales, output_size, sampling_ratio, aligned, batch, channels, sizes):
-    return [grad.new_empty(batch, channels, height, width) for height, width in zip(sizes[::2], sizes[1::2])]
+    return [
+        grad.new_empty(batch, channels, height, width)
+        for height, width in zip(sizes[::2], sizes[1::2])
+    ]
 
 
 def _setup_context(ctx, inputs, output):
@@ -96,7 +115,8 @@ def _setup_context(ctx, inputs, output):
 
 def _backward(ctx, grad):
     rois, level = ctx.saved_tensors
-    grads = _roi_align_backward(grad.contiguous(), rois, level, *ctx.arguments, *ctx.shape, ctx.sizes)
+    grads = _roi_align_backward(grad.contiguous(), rois, level, *ctx.arguments, *ctx.shape,
+                                ctx.sizes)
     return grads, None, None, None, None, None, None
 
 

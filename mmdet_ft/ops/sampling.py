@@ -10,14 +10,16 @@ def sample(label: Tensor,
            pos_fraction: float,
            neg_pos_ub: float = -1,
            keys: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
-    """Draw up to `num` boxes of an image, at most `pos_fraction` of them positive, the rest background.
+    """Draw up to `num` boxes of an image, at most `pos_fraction` of them positive, the rest
+    background.
 
-    Fewer positives leave room for more background, as in V2's RandomSampler; with `neg_pos_ub` not below 0 there are
-    at most `neg_pos_ub` background boxes for each positive (counted as at least one). Positives come first, so they
-    always lie in the first `int(num * pos_fraction)` slots.
+    Fewer positives leave room for more background, as in V2's RandomSampler; with `neg_pos_ub` not
+    below 0 there are at most `neg_pos_ub` background boxes for each positive (counted as at least
+    one). Positives come first, so they always lie in the first `int(num * pos_fraction)` slots.
 
-    label [B, N]: 1 positive, 0 background, -1 never drawn. keys [B, N] in 0..1, the random order (drawn here from the
-    default generator when not given). Returns index [B, S] and valid [B, S], S = min(num, N).
+    label [B, N]: 1 positive, 0 background, -1 never drawn. keys [B, N] in 0..1, the random order
+    (drawn here from the default generator when not given). Returns index [B, S] and valid [B, S], S
+    = min(num, N).
     """
     num_boxes = label.shape[1]
     num_slots = min(num, num_boxes)

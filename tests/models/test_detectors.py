@@ -25,8 +25,10 @@ def step(model, batch, seed=0):
 def test_a_step_gives_the_five_losses_of_mask_rcnn_and_the_accuracy():
     losses = tiny_model()(tiny_batch())
     assert list(losses.terms) == KEYS and list(losses.metrics) == ['acc']
-    assert all(value.dim() == 0 and value.isfinite() and value > 0 for value in losses.terms.values())
-    assert losses.total.item() == pytest.approx(sum(value.item() for value in losses.terms.values()))
+    assert all(value.dim() == 0 and value.isfinite() and value > 0
+               for value in losses.terms.values())
+    assert losses.total.item() == pytest.approx(
+        sum(value.item() for value in losses.terms.values()))
 
 
 def test_every_trained_weight_gets_a_gradient_even_without_any_object():
@@ -50,7 +52,8 @@ def test_an_image_without_objects_counts_one_positive_in_the_normaliser_of_the_r
     losses, _ = step(model, batch)
     outputs = model.rpn_head(model.extract_features(batch))
     torch.manual_seed(0)
-    inside = model.rpn_head.usable(model.rpn_head.anchors(outputs.sizes, batch.images.device), outputs.sizes, batch)
+    inside = model.rpn_head.usable(
+        model.rpn_head.anchors(outputs.sizes, batch.images.device), outputs.sizes, batch)
     drawn = model.rpn_head.sampler(torch.where(inside, 0, -1))
     logits = torch.cat(outputs.logits, 1)[0, drawn.index[0, drawn.valid[0]], 0]
     assert len(logits) == 32
@@ -86,7 +89,9 @@ def test_more_empty_slots_change_nothing():
 
 
 def test_a_batch_is_its_images_one_by_one():
-    """The losses of two images are those of each, weighed by their own normalisers; the RPN's classification shows it."""
+    """The losses of two images are those of each, weighed by their own normalisers; the RPN's
+    classification shows it.
+    """
     config = tiny_config()
     config['train_cfg']['rpn']['sampler'].update(num=20000)
     from mmdet_ft.registry import MODELS
@@ -96,18 +101,28 @@ def test_a_batch_is_its_images_one_by_one():
     single = []
     for i in range(2):
         one = tiny_batch((2, 1))
-        gt = one.gt._replace(**{
-            name: getattr(one.gt, name)[i:i + 1]
-            for name in ('boxes', 'labels', 'valid', 'ignore', 'ignore_valid')
-        }, masks=one.gt.masks._replace(offset=one.gt.masks.offset[i:i + 1], rect=one.gt.masks.rect[i:i + 1]))
-        one = one._replace(images=one.images[i:i + 1], sizes=one.sizes[i:i + 1], pad_sizes=one.pad_sizes[i:i + 1],
-                           scale_factors=one.scale_factors[i:i + 1], metas=one.metas[i:i + 1], gt=gt)
+        gt = one.gt._replace(
+            **{
+                name: getattr(one.gt, name)[i:i + 1]
+                for name in ('boxes', 'labels', 'valid', 'ignore', 'ignore_valid')
+            },
+            masks=one.gt.masks._replace(
+                offset=one.gt.masks.offset[i:i + 1], rect=one.gt.masks.rect[i:i + 1]))
+        one = one._replace(
+            images=one.images[i:i + 1],
+            sizes=one.sizes[i:i + 1],
+            pad_sizes=one.pad_sizes[i:i + 1],
+            scale_factors=one.scale_factors[i:i + 1],
+            metas=one.metas[i:i + 1],
+            gt=gt)
         outputs = model.rpn_head(model.extract_features(one))
         anchors = model.rpn_head.anchors(outputs.sizes, one.images.device)
-        label = model.rpn_head.assigner(anchors, one.gt, model.rpn_head.usable(anchors, outputs.sizes, one)).label
+        label = model.rpn_head.assigner(anchors, one.gt,
+                                        model.rpn_head.usable(anchors, outputs.sizes, one)).label
         count = max(int((label == 1).sum()), 1) + max(int((label == 0).sum()), 1)
         single.append((model.rpn_head.loss(outputs, one)['loss_rpn_cls'].item() * count, count))
-    both = model.rpn_head.loss(model.rpn_head(model.extract_features(batch)), batch)['loss_rpn_cls'].item()
+    both = model.rpn_head.loss(model.rpn_head(model.extract_features(batch)),
+                               batch)['loss_rpn_cls'].item()
     assert both == pytest.approx(sum(s for s, _ in single) / sum(c for _, c in single), rel=1e-5)
 
 
@@ -123,7 +138,10 @@ def counted_step(model, batch, optimizer):
 
 def test_a_step_waits_at_most_twice_and_its_operations_do_not_grow_with_the_batch():
     model = tiny_model()
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], .01, .9, foreach=True)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad],
+                                .01,
+                                .9,
+                                foreach=True)
     counted_step(model, tiny_batch((2, 0)), optimizer)  # anchors are made and momentum begins once
     counts = {}
     for size in (1, 2, 8):
@@ -150,10 +168,19 @@ def test_frozen_layers_and_eval_batch_norm_do_not_change_in_training():
         optimizer.zero_grad()
         model(tiny_batch()).total.backward()
         optimizer.step()
-    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name
+        for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
     still = ('backbone.conv1', 'backbone.bn1', 'backbone.layer1')
-    assert not [name for name in changed if name.startswith(still) or 'running' in name or 'num_batches' in name]
-    assert {'backbone.layer2.0.conv1.weight', 'neck.lateral_convs.0.conv.weight', 'rpn_head.rpn_cls.bias'} <= changed
+    assert not [
+        name
+        for name in changed if name.startswith(still) or 'running' in name or 'num_batches' in name
+    ]
+    assert {
+        'backbone.layer2.0.conv1.weight', 'neck.lateral_convs.0.conv.weight',
+        'rpn_head.rpn_cls.bias'
+    } <= changed
 
 
 def test_validation_losses_are_those_of_training_and_predictions_those_of_evaluation():
@@ -207,7 +234,11 @@ def test_a_mirrored_view_is_mirrored_back(direction):
     batch = batch._replace(metas=[dict(batch.metas[0], flip=True, flip_direction=direction)])
     boxes = torch.tensor([[[3., 4., 10., 20.]]])
     there = _to_view(boxes, batch)[0, 0].tolist()
-    expected = {'horizontal': [76., 8., 90., 40.], 'vertical': [6., 24., 20., 56.], 'diagonal': [76., 24., 90., 56.]}[direction]
+    expected = {
+        'horizontal': [76., 8., 90., 40.],
+        'vertical': [6., 24., 20., 56.],
+        'diagonal': [76., 24., 90., 56.]
+    }[direction]
     assert there == expected
     assert torch.equal(_from_view(_to_view(boxes, batch), batch), boxes)
 
@@ -216,7 +247,8 @@ def test_images_that_travel_as_bytes_are_normalised_on_the_device_and_zero_in_th
     batch = tiny_batch((1, 1))
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=generator)
-    mean, std = torch.tensor([[123.675, 116.28, 103.53]] * 2), torch.tensor([[58.395, 57.12, 57.375]] * 2)
+    mean, std = torch.tensor([[123.675, 116.28, 103.53]] * 2), torch.tensor(
+        [[58.395, 57.12, 57.375]] * 2)
     sizes = torch.tensor([[64., 96.], [50., 80.]])
     images = normalised_images(batch._replace(images=pixels, mean=mean, std=std, sizes=sizes))
     expected = (pixels.float() - mean[:, :, None, None]) / std[:, :, None, None]
@@ -229,7 +261,9 @@ def test_an_unknown_key_of_a_settings_dict_is_named_with_the_nearest():
     from mmdet_ft.registry import MODELS
     config = tiny_config()
     config['test_cfg']['rcnn']['score_thresh'] = .1
-    with pytest.raises(TypeError, match=r"test_cfg.rcnn: unknown key 'score_thresh'; did you mean 'score_thr'"):
+    with pytest.raises(
+            TypeError,
+            match=r"test_cfg.rcnn: unknown key 'score_thresh'; did you mean 'score_thr'"):
         MODELS.build(config)
 
 

@@ -1,4 +1,6 @@
-"""What must not change unnoticed: the names and shapes of every state_dict, and the losses of fixed weights."""
+"""What must not change unnoticed: the names and shapes of every state_dict, and the losses of fixed
+weights.
+"""
 import hashlib
 import json
 import os.path as osp
@@ -12,7 +14,8 @@ from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-# sha256 of json.dumps(sorted((name, shape))) over the state_dict that MMDetection 2.28.2 builds from the config of this name.
+# sha256 of json.dumps(sorted((name, shape))) over the state_dict that MMDetection 2.28.2 builds
+# from the config of this name.
 STATES = {
     'cityscapes/mask_rcnn_r50_fpn_1x_cityscapes.py': (360, 'dab1b7c041'),
     'faster_rcnn/faster_rcnn_r101_fpn_2x_coco.py': (654, '3fec8bd208'),
@@ -28,14 +31,20 @@ STATES = {
     'mask_rcnn/mask_rcnn_x101_64x4d_fpn_1x_coco.py': (666, '6f932e9993'),
 }
 # Printed by the test when they change. A change that should not change numbers leaves them alone.
-LOSSES = dict(loss_rpn_cls=1.17272, loss_rpn_bbox=0.00282, loss_cls=1.25371, loss_bbox=0.04909, loss_mask=0.71941)
+LOSSES = dict(
+    loss_rpn_cls=1.17272,
+    loss_rpn_bbox=0.00282,
+    loss_cls=1.25371,
+    loss_bbox=0.04909,
+    loss_mask=0.71941)
 
 
 @pytest.mark.parametrize('name', STATES)
 def test_the_state_dict_of_a_shipped_config_is_that_of_v2(name):
     config = Config.fromfile(osp.join(ROOT, 'configs', name))
     with torch.device('meta'):
-        model = MODELS.build(config.model, train_cfg=config.get('train_cfg'), test_cfg=config.get('test_cfg'))
+        model = MODELS.build(
+            config.model, train_cfg=config.get('train_cfg'), test_cfg=config.get('test_cfg'))
     table = sorted((key, list(value.shape)) for key, value in model.state_dict().items())
     digest = hashlib.sha256(json.dumps(table).encode()).hexdigest()
     assert (len(table), digest[:10]) == STATES[name]
@@ -59,7 +68,10 @@ def test_losses_of_fixed_weights_are_the_golden_ones(kind):
     for part in ('rpn', 'rcnn'):  # all boxes, so that nothing is drawn by chance
         config['train_cfg'][part]['sampler'].update(num=20000, pos_fraction=.5)
     model = fixed_weights(MODELS.build(config)).train()
-    losses = {name: round(value.item(), 5) for name, value in model(tiny_batch((2, 1))).terms.items()}
+    losses = {
+        name: round(value.item(), 5)
+        for name, value in model(tiny_batch((2, 1))).terms.items()
+    }
     print(kind, losses)
     assert losses == pytest.approx({name: LOSSES[name] for name in losses}, rel=1e-3, abs=1e-5)
     assert ('loss_mask' in losses) == (kind == 'MaskRCNN')

@@ -12,21 +12,40 @@ from tests.ops.test_ops_masks import pack
 
 def tiny_config(with_mask: bool = True, num_classes: int = 3) -> Dict[str, Any]:
     extractor = dict(
-        type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0), out_channels=16, featmap_strides=[4, 8, 16, 32])
-    assigner = dict(type='MaxIoUAssigner', pos_iou_thr=.7, neg_iou_thr=.3, min_pos_iou=.3, match_low_quality=True, ignore_iof_thr=-1)
-    sampler = dict(type='RandomSampler', num=32, pos_fraction=.5, neg_pos_ub=-1, add_gt_as_proposals=False)
-    proposals = dict(nms_pre=100, max_per_img=50, nms=dict(type='nms', iou_threshold=.7), min_bbox_size=0)
+        type='SingleRoIExtractor',
+        roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+        out_channels=16,
+        featmap_strides=[4, 8, 16, 32])
+    assigner = dict(
+        type='MaxIoUAssigner',
+        pos_iou_thr=.7,
+        neg_iou_thr=.3,
+        min_pos_iou=.3,
+        match_low_quality=True,
+        ignore_iof_thr=-1)
+    sampler = dict(
+        type='RandomSampler', num=32, pos_fraction=.5, neg_pos_ub=-1, add_gt_as_proposals=False)
+    proposals = dict(
+        nms_pre=100, max_per_img=50, nms=dict(type='nms', iou_threshold=.7), min_bbox_size=0)
     model = dict(
         type='FasterRCNN',
         backbone=dict(type='ResNet', depth=18, base_channels=8, frozen_stages=1, norm_eval=True),
         neck=dict(type='FPN', in_channels=[8, 16, 32, 64], out_channels=16, num_outs=5),
         rpn_head=dict(
-            type='RPNHead', in_channels=16, feat_channels=16,
-            anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[.5, 1., 2.], strides=[4, 8, 16, 32, 64])),
+            type='RPNHead',
+            in_channels=16,
+            feat_channels=16,
+            anchor_generator=dict(
+                type='AnchorGenerator', scales=[8], ratios=[.5, 1., 2.], strides=[4, 8, 16, 32,
+                                                                                  64])),
         roi_head=dict(
             type='StandardRoIHead',
             bbox_roi_extractor=extractor,
-            bbox_head=dict(type='Shared2FCBBoxHead', in_channels=16, fc_out_channels=32, num_classes=num_classes)),
+            bbox_head=dict(
+                type='Shared2FCBBoxHead',
+                in_channels=16,
+                fc_out_channels=32,
+                num_classes=num_classes)),
         train_cfg=dict(
             rpn=dict(assigner=assigner, sampler=sampler, allowed_border=-1, pos_weight=-1),
             rpn_proposal=proposals,
@@ -35,12 +54,23 @@ def tiny_config(with_mask: bool = True, num_classes: int = 3) -> Dict[str, Any]:
                 sampler=dict(sampler, num=24, pos_fraction=.25, add_gt_as_proposals=True),
                 mask_size=28,
                 pos_weight=-1)),
-        test_cfg=dict(rpn=proposals, rcnn=dict(score_thr=.05, nms=dict(type='nms', iou_threshold=.5), max_per_img=20, mask_thr_binary=.5)))
+        test_cfg=dict(
+            rpn=proposals,
+            rcnn=dict(
+                score_thr=.05,
+                nms=dict(type='nms', iou_threshold=.5),
+                max_per_img=20,
+                mask_thr_binary=.5)))
     if with_mask:
         model['type'] = 'MaskRCNN'
         model['roi_head'].update(
             mask_roi_extractor=copy.deepcopy(extractor),
-            mask_head=dict(type='FCNMaskHead', num_convs=1, in_channels=16, conv_out_channels=16, num_classes=num_classes))
+            mask_head=dict(
+                type='FCNMaskHead',
+                num_convs=1,
+                in_channels=16,
+                conv_out_channels=16,
+                num_classes=num_classes))
         model['roi_head']['mask_roi_extractor']['roi_layer']['output_size'] = 14
     return model
 
@@ -52,7 +82,8 @@ def tiny_model(with_mask: bool = True, num_classes: int = 3, seed: int = 0):
     return model.train()
 
 
-def tiny_batch(objects=(2, 0), slots: int = 8, size=(64, 96), seed: int = 0, num_classes: int = 3) -> Batch:
+def tiny_batch(objects=(2, 0), slots: int = 8, size=(64, 96), seed: int = 0,
+               num_classes: int = 3) -> Batch:
     """Noise images with `objects[i]` random boxes each, and blobs in them as masks."""
     generator = torch.Generator().manual_seed(seed)
     num_images, (height, width) = len(objects), size
@@ -64,21 +95,27 @@ def tiny_batch(objects=(2, 0), slots: int = 8, size=(64, 96), seed: int = 0, num
     bitmaps = torch.zeros(num_images, slots, height, width, dtype=torch.bool)
     for i, count in enumerate(objects):
         for j in range(count):
-            x, y = (torch.rand(2, generator=generator) * torch.tensor([width - 40., height - 40.])).tolist()
+            x, y = (torch.rand(2, generator=generator) *
+                    torch.tensor([width - 40., height - 40.])).tolist()
             w, h = (torch.rand(2, generator=generator) * 20 + 18).tolist()
             boxes[i, j] = torch.tensor([x, y, x + w, y + h])
             labels[i, j] = torch.randint(0, num_classes, (), generator=generator)
             valid[i, j] = True
-            blob = F.interpolate(torch.rand(1, 1, 4, 4, generator=generator), (int(h), int(w)), mode='bilinear')[0, 0] > .4
+            blob = F.interpolate(
+                torch.rand(1, 1, 4, 4, generator=generator), (int(h), int(w)),
+                mode='bilinear')[0, 0] > .4
             bitmaps[i, j, int(y):int(y) + int(h), int(x):int(x) + int(w)] = blob
     sizes = torch.tensor([[float(height), float(width)]]).repeat(num_images, 1)
-    gt = GroundTruth(boxes, labels, valid, torch.zeros(num_images, 0, 4), torch.zeros(num_images, 0, dtype=torch.bool),
+    gt = GroundTruth(boxes, labels, valid, torch.zeros(num_images, 0, 4),
+                     torch.zeros(num_images, 0, dtype=torch.bool),
                      pack(bitmaps) if bitmaps.any() else empty_masks(num_images, slots))
-    metas = [dict(ori_shape=(height, width, 3), img_shape=(height, width, 3), flip=False)] * num_images
+    metas = [dict(ori_shape=(height, width, 3), img_shape=(height, width, 3), flip=False)
+             ] * num_images
     return Batch(images, sizes, sizes.clone(), torch.ones(num_images, 4), metas, gt=gt)
 
 
 def empty_masks(num_images: int, slots: int):
     from mmdet_ft.structures import Masks
-    return Masks(torch.zeros(0, dtype=torch.uint8), torch.zeros(num_images, slots, dtype=torch.long),
-                 torch.zeros(num_images, slots, 4, dtype=torch.long), (0, 0))
+    return Masks(
+        torch.zeros(0, dtype=torch.uint8), torch.zeros(num_images, slots, dtype=torch.long),
+        torch.zeros(num_images, slots, 4, dtype=torch.long), (0, 0))

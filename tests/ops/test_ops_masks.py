@@ -35,23 +35,29 @@ def pack(bitmaps: torch.Tensor) -> Masks:
         torch.tensor(rect).view(num_images, num_gts, 4), tuple(max_size))
 
 
-@pytest.mark.parametrize('op', [mask_ops._mask_targets, mask_ops._mask_targets_padded], ids=['loop', 'padded'])
+@pytest.mark.parametrize(
+    'op', [mask_ops._mask_targets, mask_ops._mask_targets_padded], ids=['loop', 'padded'])
 def test_targets_from_crops_equal_those_from_whole_bitmaps(op):
     generator = torch.Generator().manual_seed(0)
-    bitmaps = F.interpolate(torch.rand(2, 4, 8, 8, generator=generator), (64, 64), mode='bilinear') > .55
+    bitmaps = F.interpolate(
+        torch.rand(2, 4, 8, 8, generator=generator), (64, 64), mode='bilinear') > .55
     bitmaps[1, 2] = 0
     bitmaps[0, 1, :, :40] = 0
     bitmaps[0, 2] = 1  # touches every border
     masks = pack(bitmaps)
     boxes = random_boxes(40, size=50, generator=generator).clamp(max=64)
     boxes[0] = torch.tensor([0., 0., 64., 64.])
-    image_index, gt_index = torch.randint(0, 2, (40, ), generator=generator), torch.randint(0, 4, (40, ), generator=generator)
-    targets = op(masks.data, masks.offset[image_index, gt_index], masks.rect[image_index, gt_index], boxes, 14, list(masks.max_size))
+    image_index, gt_index = torch.randint(
+        0, 2, (40, ), generator=generator), torch.randint(
+            0, 4, (40, ), generator=generator)
+    targets = op(masks.data, masks.offset[image_index, gt_index], masks.rect[image_index, gt_index],
+                 boxes, 14, list(masks.max_size))
     whole = bitmaps[image_index, gt_index][:, None].float()
     rois = torch.cat([torch.arange(40.)[:, None], boxes], 1)
     expected = (torchvision.ops.roi_align(whole, rois, 14, 1., 0, True)[:, 0] >= .5).float()
     assert 0 < expected.mean() < 1
-    # A box shifted by whole pixels rounds differently: a sum that is one half up to that may fall either way.
+    # A box shifted by whole pixels rounds differently: a sum that is one half up to that may fall
+    # either way.
     assert (targets != expected).float().mean() < 1e-3
 
 
@@ -62,7 +68,8 @@ def pasted_on_canvas(mask, box, size, threshold):
     y = ((np.arange(height) + .5 - y0) / (y1 - y0) * 2 - 1)[:, None].repeat(width, 1)
     x = ((np.arange(width) + .5 - x0) / (x1 - x0) * 2 - 1)[None].repeat(height, 0)
     grid = torch.from_numpy(np.stack([x, y], -1)).float()[None]
-    return (F.grid_sample(torch.from_numpy(mask)[None, None], grid, align_corners=False)[0, 0] >= threshold).numpy()
+    return (F.grid_sample(torch.from_numpy(mask)[None, None], grid, align_corners=False)[0, 0]
+            >= threshold).numpy()
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,7 +82,8 @@ def test_pasting_inside_the_box_equals_pasting_on_a_canvas(seed, threshold):
     rle = paste_to_rle(mask, box, (60, 80), threshold)
     expected = pasted_on_canvas(mask, box, (60, 80), threshold)
     assert rle['size'] == [60, 80]
-    assert (coco_mask.decode(rle).astype(bool) != expected).sum() <= 1  # a value on the threshold may round either way
+    assert (coco_mask.decode(rle).astype(bool)
+            != expected).sum() <= 1  # a value on the threshold may round either way
 
 
 @settings(max_examples=60, deadline=None)

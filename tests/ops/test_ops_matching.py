@@ -12,7 +12,8 @@ from tests.reference import boxes as reference
 
 def test_a_box_is_positive_background_or_neither_by_hand():
     gt = torch.tensor([[[0., 0., 10., 10.]]])
-    boxes = torch.tensor([[0., 0., 10., 10.], [0., 0., 10., 5.], [20., 20., 30., 30.], [0., 0., 10., 4.]])
+    boxes = torch.tensor([[0., 0., 10., 10.], [0., 0., 10., 5.], [20., 20., 30., 30.],
+                          [0., 0., 10., 4.]])
     result = match(boxes, gt, torch.ones(1, 1, dtype=torch.bool), .7, .3, .3)
     assert result.label.tolist() == [[1, -1, 0, -1]]
 
@@ -35,7 +36,14 @@ def test_of_two_claims_on_a_box_the_later_object_wins():
 def test_an_image_without_objects_has_only_background_even_in_ignored_regions():
     gt = torch.tensor([[[0., 0., 1., 1.]]])
     boxes = random_boxes(5)
-    result = match(boxes, gt, torch.zeros(1, 1, dtype=torch.bool), .7, .3, .3, ignore=torch.ones(1, 5, dtype=torch.bool))
+    result = match(
+        boxes,
+        gt,
+        torch.zeros(1, 1, dtype=torch.bool),
+        .7,
+        .3,
+        .3,
+        ignore=torch.ones(1, 5, dtype=torch.bool))
     assert result.label.tolist() == [[0] * 5]
 
 
@@ -50,15 +58,16 @@ def test_an_image_without_objects_has_only_background_even_in_ignored_regions():
     all_best=st.booleans(),
     neg=st.sampled_from([(0., .3), (.1, .5)]),
     min_pos=st.sampled_from([0., .3, .5]))
-def test_matching_equals_the_reference_whatever_is_in_the_padding(seed, num_gts, padding, num_boxes, num_ignored, low_quality,
+def test_matching_equals_the_reference_whatever_is_in_the_padding(seed, num_gts, padding, num_boxes,
+                                                                  num_ignored, low_quality,
                                                                   all_best, neg, min_pos):
     generator = torch.Generator().manual_seed(seed)
     gts = random_boxes(num_gts, generator=generator).round()
     boxes = random_boxes(num_boxes, generator=generator).round()
     ignored = random_boxes(num_ignored, generator=generator).round()
     usable = torch.rand(num_boxes, generator=generator) < .8
-    expected = reference.match(boxes.tolist(), gts.tolist(), .5, neg, min_pos, low_quality, all_best, usable.tolist(), ignored.tolist(),
-                               .4)
+    expected = reference.match(boxes.tolist(), gts.tolist(), .5, neg, min_pos, low_quality,
+                               all_best, usable.tolist(), ignored.tolist(), .4)
     slots = num_gts + padding
     padded = torch.full((1, max(slots, 1), 4), GARBAGE[seed % 3])
     padded[0, :num_gts] = gts
@@ -67,7 +76,8 @@ def test_matching_equals_the_reference_whatever_is_in_the_padding(seed, num_gts,
     garbage[0, :num_ignored] = ignored
     ignore_valid = torch.arange(num_ignored + 1)[None] < num_ignored
     ignore = in_ignored_region(boxes, garbage, ignore_valid, .4, True)
-    result = match(boxes, padded, valid, .5, neg, min_pos, low_quality, all_best, usable[None], ignore)
+    result = match(boxes, padded, valid, .5, neg, min_pos, low_quality, all_best, usable[None],
+                   ignore)
     assert result.label[0].tolist() == [label for _, label in expected]
     for index, (gt, label) in zip(result.gt_index[0].tolist(), expected):
         assert label != 1 or index == gt
@@ -90,4 +100,5 @@ def test_overlaps_equal_the_reference(mode):
     table = pairwise_overlap(a, b, mode)
     for i in range(4):
         for j in range(7):
-            assert table[i, j].item() == pytest.approx(reference.overlap(a[i].tolist(), b[j].tolist(), mode), abs=1e-6)
+            assert table[i, j].item() == pytest.approx(
+                reference.overlap(a[i].tolist(), b[j].tolist(), mode), abs=1e-6)

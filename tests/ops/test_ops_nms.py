@@ -11,9 +11,13 @@ from tests.reference import boxes as reference
 @pytest.mark.parametrize('garbage', GARBAGE)
 def test_suppression_equals_the_reference_whatever_is_in_the_padding(op, threshold, garbage):
     generator = torch.Generator().manual_seed(1)
-    boxes, scores = random_boxes(5, 60, size=50, generator=generator), torch.rand(5, 60, generator=generator)
+    boxes, scores = random_boxes(
+        5, 60, size=50, generator=generator), torch.rand(
+            5, 60, generator=generator)
     valid = torch.rand(5, 60, generator=generator) < torch.tensor([0., .2, .5, .9, 1.])[:, None]
-    keep = op(torch.where(valid[..., None], boxes, garbage), torch.where(valid, scores, garbage), valid, threshold)
+    keep = op(
+        torch.where(valid[..., None], boxes, garbage), torch.where(valid, scores, garbage), valid,
+        threshold)
     for number in range(5):
         real = valid[number].nonzero()[:, 0].tolist()
         kept = reference.nms(boxes[number, real].tolist(), scores[number, real].tolist(), threshold)
@@ -21,7 +25,9 @@ def test_suppression_equals_the_reference_whatever_is_in_the_padding(op, thresho
 
 
 def test_rounds_reach_through_a_chain_of_suppressions():
-    """Each box overlaps only its neighbours: every second one survives, known only from the first on."""
+    """Each box overlaps only its neighbours: every second one survives, known only from the first
+    on.
+    """
     x = torch.arange(20.) * 4
     boxes = torch.stack([x, x * 0, x + 10, x * 0 + 10], -1)[None]
     scores = torch.linspace(1, .1, 20)[None]

@@ -9,7 +9,10 @@ from tests.ops.helpers import random_boxes
 
 def world(dtype=torch.float64, num_rois=9):
     generator = torch.Generator().manual_seed(0)
-    features = [torch.randn(2, 3, size, size, generator=generator, dtype=dtype).requires_grad_() for size in (16, 8, 4)]
+    features = [
+        torch.randn(2, 3, size, size, generator=generator, dtype=dtype).requires_grad_()
+        for size in (16, 8, 4)
+    ]
     boxes = random_boxes(num_rois, size=60, generator=generator)
     image = torch.randint(0, 2, (num_rois, 1), generator=generator)
     level = torch.randint(0, 3, (num_rois, ), generator=generator)
@@ -22,8 +25,8 @@ def test_each_region_is_pooled_from_its_level_alone(sampling_ratio, aligned):
     features, rois, level, scales = world()
     out = multi_level_roi_align(features, rois, level, scales, 7, sampling_ratio, aligned)
     for number in range(len(rois)):
-        expected = torchvision.ops.roi_align(features[level[number]], rois[number:number + 1], 7, scales[level[number]],
-                                             sampling_ratio or -1, aligned)
+        expected = torchvision.ops.roi_align(features[level[number]], rois[number:number + 1], 7,
+                                             scales[level[number]], sampling_ratio or -1, aligned)
         assert torch.allclose(out[number], expected[0], atol=1e-12)
 
 
@@ -36,7 +39,9 @@ def test_the_way_without_an_index_list_gives_the_same(sampling_ratio):
     assert torch.allclose(indexed, masked, atol=1e-12)
     grad = torch.randn_like(indexed)
     shape = (2, 3, [16, 16, 8, 8, 4, 4])
-    for a, b in zip(roi_align._roi_align_backward(grad, *arguments, *shape), roi_align._roi_align_backward_masked(grad, *arguments, *shape)):
+    for a, b in zip(
+            roi_align._roi_align_backward(grad, *arguments, *shape),
+            roi_align._roi_align_backward_masked(grad, *arguments, *shape)):
         assert torch.allclose(a, b, atol=1e-12)
 
 
@@ -63,5 +68,6 @@ def test_half_precision_features_are_pooled_in_float32():
     features, rois, level, scales = world(torch.float32)
     half = [feature.detach().bfloat16() for feature in features]
     out = multi_level_roi_align(half, rois, level, scales, 7, 0, True)
-    expected = multi_level_roi_align([feature.float() for feature in half], rois, level, scales, 7, 0, True)
+    expected = multi_level_roi_align([feature.float() for feature in half], rois, level, scales, 7,
+                                     0, True)
     assert out.dtype == torch.bfloat16 and torch.equal(out, expected.bfloat16())

@@ -7,7 +7,8 @@ from mmdet_ft.ops.sampling import sample
 
 @settings(max_examples=100, deadline=None)
 @given(
-    labels=st.lists(st.lists(st.sampled_from([1, 0, -1]), min_size=12, max_size=12), min_size=1, max_size=3),
+    labels=st.lists(
+        st.lists(st.sampled_from([1, 0, -1]), min_size=12, max_size=12), min_size=1, max_size=3),
     num=st.integers(1, 20),
     fraction=st.sampled_from([.25, .5, 1.]),
     bound=st.sampled_from([-1, 0, 2]))

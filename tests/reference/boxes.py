@@ -28,7 +28,8 @@ def match(boxes: List[Box],
         return [(0, 0 if ok else -1) for ok in usable]
     table = [[overlap(gt, box) for box in boxes] for gt in gts]
     for j, box in enumerate(boxes):
-        in_ignored = ignore_iof > 0 and any(overlap(box, region, 'iof') > ignore_iof for region in ignored)
+        in_ignored = ignore_iof > 0 and any(
+            overlap(box, region, 'iof') > ignore_iof for region in ignored)
         if in_ignored or not usable[j]:
             for row in table:
                 row[j] = -1.
@@ -43,7 +44,8 @@ def match(boxes: List[Box],
             best = max(row)
             if best < min_pos_iou:
                 continue
-            winners = [j for j, value in enumerate(row) if value == best] if all_best else [row.index(best)]
+            winners = [j for j, value in enumerate(row)
+                       if value == best] if all_best else [row.index(best)]
             for j in winners:
                 answer[j] = (i, 1)
     return [pair if ok else (pair[0], -1) for pair, ok in zip(answer, usable)]

@@ -7,18 +7,22 @@ from mmdet_ft.ops.paste import paste_to_rle
 from mmdet_ft.structures import Detections
 
 
-def to_results(detections: Detections, metas: List[Dict[str, Any]], num_classes: int, mask_threshold: float) -> List[Any]:
+def to_results(detections: Detections, metas: List[Dict[str, Any]], num_classes: int,
+               mask_threshold: float) -> List[Any]:
     """V2's result of each image of a batch.
 
-    Boxes are a list over classes of float32 arrays [n, 5] (x0, y0, x1, y1, score), best first, in original pixels. With masks
-    a result is a pair of that and a list over classes of lists of COCO run lengths.
+    Boxes are a list over classes of float32 arrays [n, 5] (x0, y0, x1, y1, score), best first, in
+    original pixels. With masks a result is a pair of that and a list over classes of lists of COCO
+    run lengths.
     """
-    host = Detections(*(None if field is None else field.float().cpu().numpy() for field in detections))
+    host = Detections(*(None if field is None else field.float().cpu().numpy()
+                        for field in detections))
     results = []
     for number, meta in enumerate(metas):
         valid = host.valid[number] > 0
         labels = host.labels[number][valid].astype(int)
-        rows = np.concatenate([host.boxes[number][valid], host.scores[number][valid][:, None]], 1).astype(np.float32)
+        rows = np.concatenate([host.boxes[number][valid], host.scores[number][valid][:, None]],
+                              1).astype(np.float32)
         boxes = [rows[labels == label] for label in range(num_classes)]
         if host.masks is None:
             results.append(boxes)

@@ -1,4 +1,6 @@
-"""Test-time views: one detection out of several scales and flips of the same images (V2's aug_test)."""
+"""Test-time views: one detection out of several scales and flips of the same images (V2's
+aug_test).
+"""
 from typing import Any, List, Sequence
 
 import torch
@@ -13,25 +15,30 @@ from mmdet_ft.structures import Batch, Detections
 def merge_views(model: Any, views: Sequence[Batch]) -> Detections:
     """Detections of a TwoStageDetector on several views of the same images.
 
-    Proposals of all views are thinned out together; each then gets the mean over the views of its scores and of its moved
-    boxes, each detection the mean of its masks.
+    Proposals of all views are thinned out together; each then gets the mean over the views of its
+    scores and of its moved boxes, each detection the mean of its masks.
     """
     rpn_head, roi_head = model.rpn_head, model.roi_head
     features = [model.extract_features(view) for view in views]
-    proposals = _join(model, [rpn_head.proposals(rpn_head(x), view) for x, view in zip(features, views)], views)
+    proposals = _join(model,
+                      [rpn_head.proposals(rpn_head(x), view) for x, view in zip(features, views)],
+                      views)
 
     boxes, scores = [], []
     for x, view in zip(features, views):
         moved, score = roi_head.box_predictions(x, _to_view(proposals.boxes, view), view)
         boxes.append(_from_view(moved.flatten(1, 2), view).view_as(moved))
         scores.append(score)
-    detections = roi_head.select(torch.stack(boxes).mean(0), torch.stack(scores).mean(0), proposals.valid)
+    detections = roi_head.select(
+        torch.stack(boxes).mean(0),
+        torch.stack(scores).mean(0), proposals.valid)
     if roi_head.mask_head is None:
         return detections
 
     masks = []
     for x, view in zip(features, views):
-        there = _to_view(detections.boxes, view) / view.scale_factors[:, None]  # flipped, still in original pixels
+        there = _to_view(detections.boxes,
+                         view) / view.scale_factors[:, None]  # flipped, still in original pixels
         mask = roi_head.mask_predictions(x, detections._replace(boxes=there), view)
         axes = {'horizontal': [-1], 'vertical': [-2], 'diagonal': [-2, -1]}.get(_flip(view))
         masks.append(mask.flip(axes) if axes else mask)
@@ -58,7 +65,9 @@ def _join(model: Any, proposals: List[Proposals], views: Sequence[Batch]) -> Pro
     """One set of proposals in original pixels: suppression over all views, then the best."""
     settings = model.rpn_head.test_settings
     boxes = torch.cat([_from_view(part.boxes, view) for part, view in zip(proposals, views)], 1)
-    scores, valid = (torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))
+    scores, valid = (
+        torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))
     keep = nms_keep(boxes, scores, valid, settings.nms.iou_threshold)
-    scores, index = scores.masked_fill(~keep, -1.).topk(min(settings.max_per_img, scores.shape[1]), 1)
+    scores, index = scores.masked_fill(~keep,
+                                       -1.).topk(min(settings.max_per_img, scores.shape[1]), 1)
     return Proposals(box_ops.take(boxes, index), scores, scores >= 0)

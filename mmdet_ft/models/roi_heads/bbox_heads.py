@@ -14,7 +14,9 @@ from mmdet_ft.structures import GroundTruth, Losses
 
 
 class SampledRoIs(NamedTuple):
-    """The regions a RoI head is trained on. Positives lie in the first P slots; slots that hold nothing have a unit box."""
+    """The regions a RoI head is trained on. Positives lie in the first P slots; slots that hold
+    nothing have a unit box.
+    """
     boxes: Tensor  # float32 [B, S, 4]
     valid: Tensor  # bool [B, S]
     positive: Tensor  # bool [B, P]
@@ -32,7 +34,8 @@ def linear_predictor(settings: Dict, in_features: int, out_features: int) -> nn.
 
 @MODELS.register_module()
 class ConvFCBBoxHead(BaseModule):
-    """Convolutions and fully connected layers, first shared, then for each branch, then the two predictors.
+    """Convolutions and fully connected layers, first shared, then for each branch, then the two
+    predictors.
 
                                 /-> cls convs -> cls fcs -> fc_cls
         shared convs -> shared fcs
@@ -77,7 +80,8 @@ class ConvFCBBoxHead(BaseModule):
                 dict(
                     type='Xavier',
                     distribution='uniform',
-                    override=[dict(name='shared_fcs'), dict(name='cls_fcs'),
+                    override=[dict(name='shared_fcs'),
+                              dict(name='cls_fcs'),
                               dict(name='reg_fcs')])
             ]
         super().__init__(init_cfg)
@@ -90,22 +94,32 @@ class ConvFCBBoxHead(BaseModule):
 
         cells = 1 if with_avg_pool else roi_feat_size**2
 
-        def branch(num_convs: int, num_fcs: int, channels: int, flat: bool) -> Tuple[nn.ModuleList, nn.ModuleList, int, bool]:
+        def branch(num_convs: int, num_fcs: int, channels: int,
+                   flat: bool) -> Tuple[nn.ModuleList, nn.ModuleList, int, bool]:
             """Layers, then the width of what comes out and whether it is flat already."""
             convs = nn.ModuleList(
-                ConvModule(channels if i == 0 else conv_out_channels, conv_out_channels, 3, padding=1, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
-                for i in range(num_convs))
+                ConvModule(
+                    channels if i == 0 else conv_out_channels,
+                    conv_out_channels,
+                    3,
+                    padding=1,
+                    conv_cfg=conv_cfg,
+                    norm_cfg=norm_cfg) for i in range(num_convs))
             channels = conv_out_channels if num_convs else channels
             width = channels if flat else channels * cells
-            fcs = nn.ModuleList(nn.Linear(width if i == 0 else fc_out_channels, fc_out_channels) for i in range(num_fcs))
+            fcs = nn.ModuleList(
+                nn.Linear(width if i == 0 else fc_out_channels, fc_out_channels)
+                for i in range(num_fcs))
             return convs, fcs, fc_out_channels if num_fcs else channels, flat or num_fcs > 0
 
-        shared_convs, shared_fcs, width, flat = branch(num_shared_convs, num_shared_fcs, in_channels, False)
+        shared_convs, shared_fcs, width, flat = branch(num_shared_convs, num_shared_fcs,
+                                                       in_channels, False)
         assert not flat or num_cls_convs + num_reg_convs == 0, 'no convolution can follow shared_fcs'
         cls_convs, cls_fcs, cls_width, cls_flat = branch(num_cls_convs, num_cls_fcs, width, flat)
         reg_convs, reg_fcs, reg_width, reg_flat = branch(num_reg_convs, num_reg_fcs, width, flat)
         # The predictors come first, as in V2's state_dict.
-        self.fc_cls = linear_predictor(cls_predictor_cfg, cls_width * (1 if cls_flat else cells), num_classes + 1)
+        self.fc_cls = linear_predictor(cls_predictor_cfg, cls_width * (1 if cls_flat else cells),
+                                       num_classes + 1)
         self.fc_reg = linear_predictor(reg_predictor_cfg, reg_width * (1 if reg_flat else cells),
                                        4 if reg_class_agnostic else 4 * num_classes)
         self.shared_convs, self.shared_fcs = shared_convs, shared_fcs
@@ -113,13 +127,19 @@ class ConvFCBBoxHead(BaseModule):
         self.reg_convs, self.reg_fcs = reg_convs, reg_fcs
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Features of regions [R, C, size, size] -> logits [R, K+1] and deltas [R, 4*K] (or [R, 4]), float32."""
+        """Features of regions [R, C, size, size] -> logits [R, K+1] and deltas [R, 4*K] (or [R,
+        4]), float32.
+        """
         x = self._branch(x, self.shared_convs, self.shared_fcs)
         cls = self._branch(x, self.cls_convs, self.cls_fcs, last=True)
         reg = self._branch(x, self.reg_convs, self.reg_fcs, last=True)
         return self.fc_cls(cls).float(), self.fc_reg(reg).float()
 
-    def _branch(self, x: Tensor, convs: nn.ModuleList, fcs: nn.ModuleList, last: bool = False) -> Tensor:
+    def _branch(self,
+                x: Tensor,
+                convs: nn.ModuleList,
+                fcs: nn.ModuleList,
+                last: bool = False) -> Tensor:
         for conv in convs:
             x = conv(x)
         if (len(fcs) or last) and x.dim() > 2:
@@ -128,13 +148,16 @@ class ConvFCBBoxHead(BaseModule):
             x = fc(x).relu()
         return x
 
-    def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: SampledRoIs, gt: GroundTruth, settings: RCNNTrainSettings) -> Losses:
-        """`loss_cls`, `loss_bbox` and the metric `acc`, all over the number of drawn regions of the batch.
+    def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: SampledRoIs, gt: GroundTruth,
+             settings: RCNNTrainSettings) -> Losses:
+        """`loss_cls`, `loss_bbox` and the metric `acc`, all over the number of drawn regions of the
+        batch.
 
         cls_score [B*S, K+1], bbox_pred [B*S, 4*K] as forward gives them.
         """
         (num_images, num_slots), num_pos_slots = rois.valid.shape, rois.positive.shape[1]
-        pos_labels = take(gt.labels, rois.gt_index).masked_fill(~rois.positive, self.num_classes)  # [B, P]
+        pos_labels = take(gt.labels, rois.gt_index).masked_fill(~rois.positive,
+                                                                self.num_classes)  # [B, P]
         background = pos_labels.new_full((num_images, num_slots - num_pos_slots), self.num_classes)
         labels = torch.cat([pos_labels, background], 1).flatten()
         weight = rois.valid.float()
@@ -162,22 +185,42 @@ class ConvFCBBoxHead(BaseModule):
             rois.positive.flatten()[:, None].expand(-1, 4).float(),
             avg_factor=drawn.clamp(min=1))
         right = (cls_score.argmax(1) == labels) & rois.valid.flatten()
-        return Losses(dict(loss_cls=loss_cls, loss_bbox=loss_bbox), dict(acc=right.sum() * 100. / drawn.clamp(min=1)))
+        return Losses(
+            dict(loss_cls=loss_cls, loss_bbox=loss_bbox),
+            dict(acc=right.sum() * 100. / drawn.clamp(min=1)))
 
 
 @MODELS.register_module()
-@fixed_arguments(num_shared_convs=0, num_shared_fcs=0, num_cls_convs=0, num_cls_fcs=0, num_reg_convs=0, num_reg_fcs=0)
+@fixed_arguments(
+    num_shared_convs=0,
+    num_shared_fcs=0,
+    num_cls_convs=0,
+    num_cls_fcs=0,
+    num_reg_convs=0,
+    num_reg_fcs=0)
 class BBoxHead(ConvFCBBoxHead):
     """The two predictors straight on the region's features: V2's simplest head."""
 
 
 @MODELS.register_module()
-@fixed_arguments(num_shared_convs=0, num_shared_fcs=2, num_cls_convs=0, num_cls_fcs=0, num_reg_convs=0, num_reg_fcs=0)
+@fixed_arguments(
+    num_shared_convs=0,
+    num_shared_fcs=2,
+    num_cls_convs=0,
+    num_cls_fcs=0,
+    num_reg_convs=0,
+    num_reg_fcs=0)
 class Shared2FCBBoxHead(ConvFCBBoxHead):
     """Two shared fully connected layers: the head of FPN."""
 
 
 @MODELS.register_module()
-@fixed_arguments(num_shared_convs=4, num_shared_fcs=1, num_cls_convs=0, num_cls_fcs=0, num_reg_convs=0, num_reg_fcs=0)
+@fixed_arguments(
+    num_shared_convs=4,
+    num_shared_fcs=1,
+    num_cls_convs=0,
+    num_cls_fcs=0,
+    num_reg_convs=0,
+    num_reg_fcs=0)
 class Shared4Conv1FCBBoxHead(ConvFCBBoxHead):
     """Four shared convolutions and one fully connected layer: the head used with group norm."""

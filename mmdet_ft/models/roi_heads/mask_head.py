@@ -13,8 +13,8 @@ from mmdet_ft.registry import MODELS
 class FCNMaskHead(BaseModule):
     """Convolutions, one upsampling, and a bitmap of logits for each class.
 
-    V2's arguments and state_dict (`convs`, `upsample`, `conv_logits`). `upsample_cfg` of type deconv, nearest or bilinear,
-    or None.
+    V2's arguments and state_dict (`convs`, `upsample`, `conv_logits`). `upsample_cfg` of type
+    deconv, nearest or bilinear, or None.
     """
 
     def __init__(self,
@@ -49,11 +49,15 @@ class FCNMaskHead(BaseModule):
             self.upsample = nn.ConvTranspose2d(channels, conv_out_channels, scale, stride=scale)
             channels = conv_out_channels
         elif kind in ('nearest', 'bilinear'):
-            self.upsample = nn.Upsample(scale_factor=scale, mode=kind, align_corners=None if kind == 'nearest' else False)
+            self.upsample = nn.Upsample(
+                scale_factor=scale, mode=kind, align_corners=None if kind == 'nearest' else False)
         elif kind is not None:
-            raise ValueError(f"upsample_cfg type {kind!r} is not available; write 'deconv', 'nearest', 'bilinear' or None")
+            raise ValueError(
+                f"upsample_cfg type {kind!r} is not available; write 'deconv', 'nearest', 'bilinear' or None"
+            )
         self.relu_after_upsample = kind == 'deconv'
-        self.conv_logits = build_conv_layer(predictor_cfg, channels, 1 if class_agnostic else num_classes, 1)
+        self.conv_logits = build_conv_layer(predictor_cfg, channels,
+                                            1 if class_agnostic else num_classes, 1)
         self.loss_mask = MODELS.build(loss_mask)
 
     def init_weights(self) -> None:
@@ -74,13 +78,16 @@ class FCNMaskHead(BaseModule):
         return self.conv_logits(x)
 
     def of_class(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Each region's bitmap of its own class: logits [R, K, M, M], labels [R] in 0..K-1 -> float32 [R, M, M]."""
+        """Each region's bitmap of its own class: logits [R, K, M, M], labels [R] in 0..K-1 ->
+        float32 [R, M, M].
+        """
         if self.class_agnostic:
             return logits[:, 0].float()
         index = labels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
         return logits.gather(1, index)[:, 0].float()
 
-    def loss(self, logits: Tensor, targets: Tensor, labels: Tensor, valid: Tensor) -> Dict[str, Tensor]:
+    def loss(self, logits: Tensor, targets: Tensor, labels: Tensor,
+             valid: Tensor) -> Dict[str, Tensor]:
         """`loss_mask`: mean binary cross entropy over the pixels of the valid regions.
 
         logits [T, K, M, M]; targets [T, M, M]; labels [T] in 0..K-1; valid [T].

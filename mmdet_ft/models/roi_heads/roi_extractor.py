@@ -13,7 +13,8 @@ from mmdet_ft.registry import MODELS
 class RoIAlign(nn.Module):
     """mmcv's `roi_layer=dict(type='RoIAlign', ...)`: the settings; ops.roi_align does the work.
 
-    `sampling_ratio` 0 means as many samples a bin as it is feature pixels wide. `use_torchvision` changes nothing.
+    `sampling_ratio` 0 means as many samples a bin as it is feature pixels wide. `use_torchvision`
+    changes nothing.
     """
 
     def __init__(self,
@@ -25,14 +26,16 @@ class RoIAlign(nn.Module):
                  use_torchvision: bool = False):
         super().__init__()
         if pool_mode != 'avg':
-            raise ValueError(f"RoIAlign pool_mode {pool_mode!r} is not available; write pool_mode='avg'")
+            raise ValueError(
+                f"RoIAlign pool_mode {pool_mode!r} is not available; write pool_mode='avg'")
         self.output_size = output_size if isinstance(output_size, int) else output_size[0]
         self.spatial_scale, self.sampling_ratio, self.aligned = spatial_scale, sampling_ratio, aligned
 
 
 @MODELS.register_module()
 class SingleRoIExtractor(BaseModule):
-    """Each region from one level: of scale s = sqrt(w * h), level floor(log2(s / finest_scale)) (FPN, eq. 1, in V2's form).
+    """Each region from one level: of scale s = sqrt(w * h), level floor(log2(s / finest_scale))
+    (FPN, eq. 1, in V2's form).
 
     V2's arguments. `featmap_strides`: input pixels a feature pixel, level by level.
     """
@@ -45,7 +48,8 @@ class SingleRoIExtractor(BaseModule):
                  init_cfg: Optional[Dict] = None):
         super().__init__(init_cfg)
         self.roi_layer: RoIAlign = MODELS.build(roi_layer)
-        self.out_channels, self.featmap_strides, self.finest_scale = out_channels, list(featmap_strides), finest_scale
+        self.out_channels, self.featmap_strides, self.finest_scale = out_channels, list(
+            featmap_strides), finest_scale
 
     @property
     def num_inputs(self) -> int:
@@ -54,11 +58,14 @@ class SingleRoIExtractor(BaseModule):
     def map_roi_levels(self, rois: Tensor) -> Tensor:
         """rois [R, 5] -> level int64 [R]."""
         scale = torch.sqrt((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2]))
-        return torch.floor(torch.log2(scale / self.finest_scale + 1e-6)).clamp(0, self.num_inputs - 1).long()
+        return torch.floor(torch.log2(scale / self.finest_scale + 1e-6)).clamp(
+            0, self.num_inputs - 1).long()
 
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """features: maps [B, C, H_l, W_l]; rois [R, 5] as (image, x0, y0, x1, y1). Returns [R, C, size, size]."""
+        """features: maps [B, C, H_l, W_l]; rois [R, 5] as (image, x0, y0, x1, y1). Returns [R, C,
+        size, size].
+        """
         layer = self.roi_layer
         return multi_level_roi_align(features[:self.num_inputs], rois, self.map_roi_levels(rois),
-                                     [1 / stride for stride in self.featmap_strides], layer.output_size, layer.sampling_ratio,
-                                     layer.aligned)
+                                     [1 / stride for stride in self.featmap_strides],
+                                     layer.output_size, layer.sampling_ratio, layer.aligned)

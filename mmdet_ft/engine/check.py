@@ -76,9 +76,10 @@ class Mistake(NamedTuple):
     path: str  # dotted, of the value
     message: str
     where: Optional[str]  # 'configs/a.py:12'
+    is_sentence: bool = False  # the message names the path itself
 
     def __str__(self) -> str:
-        start = '' if self.path in self.message else f'{self.path}: '
+        start = '' if self.is_sentence else f'{self.path}: '
         return f'{start}{self.message}' + (f' ({self.where})' if self.where else '')
 
 
@@ -134,6 +135,8 @@ def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optio
             lower[known]
             for known in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=.6)
         ]
+    if not near and name:
+        near = [known for known in names if known.startswith(name)]
     return near[0] if near else None
 
 
@@ -220,9 +223,13 @@ class _Check:
 
     # --- saying
 
-    def say(self, path: str, message: str, where_path: Optional[str] = None) -> None:
-        self.mistakes.append(
-            Mistake(path, message, self.where(path if where_path is None else where_path)))
+    def say(self,
+            path: str,
+            message: str,
+            where: Optional[str] = None,
+            is_sentence: bool = False) -> None:
+        """Note a mistake at a path; `where` is the path whose line is told, if another."""
+        self.mistakes.append(Mistake(path, message, self.where(where or path), is_sentence))
 
     def where(self, path: str) -> Optional[str]:
         """`file:line` of a value; of what is around it where nothing sets it itself."""
@@ -240,7 +247,7 @@ class _Check:
         near = nearest(key, known, taken=values)
         hint = f'did you mean {near!r}?' if near else f'it knows {", ".join(known)}'
         newer = legacy.newer_key(key)
-        if newer:
+        if newer and not (near and len(near) == len(str(key)) + 1):
             hint = newer
         elif near and (self.where(full) or '').startswith(OPTIONS_LABEL):
             set_by = self.config.where(f'{path}.{near}' if path else near)
@@ -692,7 +699,8 @@ class _Check:
                     self.say(
                         f'{path}.num_classes',
                         f'{name} has {len(classes)} classes{stated} but {path}.num_classes is '
-                        f'{count}{place}; write num_classes={len(classes)} there or in your config')
+                        f'{count}{place}; write num_classes={len(classes)} there or in your config',
+                        is_sentence=True)
             if self.mistakes:
                 return
 

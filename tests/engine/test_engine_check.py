@@ -1,0 +1,394 @@
+"""The check of a whole config: every mistake named with its line and the right spelling, no false alarm."""
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from mmdet_ft.config import Config, ConfigDict, ConfigError, load_config
+from mmdet_ft.engine.check import CheckError, check, nearest, prepare
+from mmdet_ft.registry import HOOKS, MODELS, PIPELINES
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
+SHIPPED = sorted(
+    path for path in CONFIGS.rglob('*.py')
+    if '_base_' not in path.parts and Config.fromfile(path).get('model'))
+MAIN = CONFIGS / 'cityscapes/mask_rcnn_ft.py'
+
+
+def mistakes(config):
+    """What the check says of a config, a list of Mistake."""
+    with pytest.raises(CheckError) as caught:
+        prepare(config)
+    return caught.value.mistakes
+
+
+def heir(tmp_path, monkeypatch, text, base=MAIN):
+    """A config over the fine-tuning one, with its mistakes."""
+    path = tmp_path / 'heir.py'
+    path.write_text(f'_base_ = {str(base)!r}\n{text}\n')
+    monkeypatch.chdir(tmp_path)
+    return load_config('heir.py')
+
+
+# --- no false alarm
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_a_shipped_config_is_right(path):
+    assert prepare(load_config(path))[1] == []
+
+
+def test_a_dumped_config_is_right_though_nothing_reads_its_variables(tmp_path):
+    for suffix in ('py', 'json', 'yml'):
+        path = str(tmp_path / f'dumped.{suffix}')
+        load_config(MAIN, {'seed': 1, 'gpu_ids': [0]}).dump(path)
+        assert prepare(load_config(path))[1] == []
+        assert load_config(path).dataset_type == 'CityscapesDataset'
+
+
+def test_v2s_inert_keys_are_accepted(tmp_path, monkeypatch):
+    config = heir(
+        tmp_path, monkeypatch, '''
+model = dict(
+    train_cfg=dict(
+        rpn=dict(debug=True, assigner=dict(gpu_assign_thr=100)),
+        rpn_proposal=dict(nms_across_levels=False, nms_post=1000, max_num=1000, nms_thr=0.7)),
+    test_cfg=dict(rpn=dict(nms_across_levels=False, nms_post=1000)))
+gpu_ids = range(1)
+device = 'cuda'
+data = dict(train_dataloader=dict(samples_per_gpu=2))
+''')
+    assert prepare(config)[1] == []
+
+
+def test_a_config_built_by_a_program_is_checked_too():
+    config = Config(dict(model=dict(type='FasterRCNNN'), data={}))
+    assert "'FasterRCNN'" in str(mistakes(config)[0]) and mistakes(config)[0].where is None
+
+
+# --- typos
+
+
+def leaf_paths(value, path=()):
+    """Paths of the keys of a tree whose values are no dicts."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        here = (*path, key)
+        if isinstance(item, dict) or isinstance(item, (list, tuple)) and any(
+                isinstance(part, dict) for part in item):
+            yield from leaf_paths(item, here)
+        elif isinstance(value, dict):
+            yield here
+
+
+def rename(value, path, new):
+    """A copy of a tree in which the last key of a path has another name; order is kept."""
+    first, *rest = path
+    if isinstance(value, dict):
+        items = {}
+        for key, item in value.items():
+            if key == first:
+                items[key if rest else new] = rename(item, rest, new) if rest else item
+            else:
+                items[key] = item
+        return items
+    return type(value)(rename(item, rest, new) if place == first else item
+                       for place, item in enumerate(value))
+
+
+def without_one_character(name, draw):
+    """What is left must be a name of python."""
+    places = [
+        place for place in range(len(name)) if (name[:place] + name[place + 1:]).isidentifier()
+    ]
+    place = draw.choice(places)
+    return name[:place] + name[place + 1:]
+
+
+def in_sections(config):
+    """Leaf keys that are read: those of variables are read through their copies."""
+    from mmdet_ft.engine.check import ENGINE_NAMES
+    return [path for path in leaf_paths(config.copy()) if path[0] in ENGINE_NAMES]
+
+
+def test_two_hundred_typos_in_files_are_all_named_with_file_line_and_spelling(monkeypatch):
+    """One character lost from a leaf key, in the text of the file that sets the key."""
+    monkeypatch.chdir(ROOT)
+    draw = random.Random(0)
+    all_keys = [(path, keys) for path in SHIPPED for keys in in_sections(load_config(path))]
+    for path, keys in draw.sample(all_keys, 200):
+        dotted, name = '.'.join(map(str, keys)), keys[-1]
+        file, line = load_config(path).where(dotted).rsplit(':', 1)
+        lines = (ROOT / file).read_text().splitlines(keepends=True)
+        wrong = without_one_character(name, draw)
+        text, count = re.subn(rf"(?<!\w){name}(?=\s*=)", wrong, lines[int(line) - 1], count=1)
+        assert count == 1, (dotted, lines[int(line) - 1])
+        lines[int(line) - 1] = text
+        with monkeypatch.context() as patch:
+            patch.setattr('mmdet_ft.config._text_of', edited(ROOT / file, ''.join(lines)))
+            found = mistakes_of(path)
+        assert [
+            message for message in found if f'{file}:{line}' in message
+            and f'did you mean {name!r}?' in message and wrong in message
+        ], (str(path), dotted, wrong, found)
+
+
+def mistakes_of(path):
+    try:
+        prepare(load_config(path))
+    except CheckError as error:
+        return [str(mistake) for mistake in error.mistakes]
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+def edited(file, text):
+    from mmdet_ft.config import _text_of
+    return lambda path: text if Path(path) == file else _text_of(path)
+
+
+def test_two_hundred_typos_on_the_command_line_are_all_named_with_the_right_spelling():
+    draw = random.Random(1)
+    all_keys = [(path, keys) for path in SHIPPED for keys in in_sections(load_config(path))]
+    for path, keys in draw.sample(all_keys, 200):
+        words = [place for place, step in enumerate(keys) if isinstance(step, str)]
+        place = draw.choice(words)
+        steps = [str(step) for step in keys]
+        right = steps[place]
+        steps[place] = without_one_character(right, draw)
+        found = mistakes(load_config(path, {'.'.join(steps): 1}))
+        wanted = [mistake for mistake in found if f'did you mean {right!r}?' in str(mistake)]
+        assert wanted and wanted[0].path == '.'.join(steps[:place + 1]), (steps, right,
+                                                                          [*map(str, found)])
+        assert wanted[0].where.startswith('--cfg-options '), wanted
+
+
+@pytest.mark.parametrize('name, known, right', [
+    ('num_clases', ['num_classes', 'num_convs'], 'num_classes'),
+    ('l', ['lr', 'type'], 'lr'),
+    ('resnet', ['ResNeXt', 'ResNet'], 'ResNet'),
+    ('Shared2FcBBoxHead', ['BBoxHead', 'Shared2FCBBoxHead'], 'Shared2FCBBoxHead'),
+    ('qqq', ['lr'], None),
+])
+def test_the_nearest_name(name, known, right):
+    assert nearest(name, known) == right
+
+
+# --- single mistakes
+
+
+@pytest.mark.parametrize('text, path, words', [
+    ("model = dict(neck=dict(type='FPNN'))", 'model.neck', ["unknown model type 'FPNN'", "'FPN'", 'heir.py:2']),
+    ("model = dict(rpn_head=dict(loss_cls=dict(type='CrossEntropy')))", 'model.rpn_head.loss_cls',
+     ["'CrossEntropyLoss'", 'heir.py:2']),
+    ('model = dict(train_cfg=dict(rcnn=dict(assigner=dict(pos_iou=0.5))))', 'model.train_cfg.rcnn.assigner.pos_iou',
+     ["MaxIoUAssigner has no 'pos_iou' (here 0.5)", "'pos_iou_thr'"]),
+    ('model = dict(test_cfg=dict(rcnn=dict(nms=dict(iou_thres=0.5))))', 'model.test_cfg.rcnn.nms.iou_thres',
+     ["'iou_thr'"]),
+    ("model = dict(backbone=dict(norm_cfg=dict(type='BatchNorm')))", 'model.backbone.norm_cfg',
+     ["unknown norm layer type 'BatchNorm'"]),
+    ('model = dict(backbone=dict(norm_cfg=dict(requires_grads=True)))', 'model.backbone.norm_cfg.requires_grads',
+     ["BN has no 'requires_grads'", "'requires_grad'"]),
+    ("model = dict(neck=dict(conv_cfg=dict(type='Conv2D')))", 'model.neck.conv_cfg', ["'Conv2d'"]),
+    ("model = dict(neck=dict(act_cfg=dict(type='ReLu')))", 'model.neck.act_cfg', ["'ReLU'"]),
+    ("model = dict(neck=dict(init_cfg=dict(type='Xavier', layers='Conv2d')))", 'model.neck.init_cfg.layers', ["'layer'"]),
+    ('model = dict(backbone=dict(dcn=dict(deform_groups=1)))', 'model.backbone.dcn', ['deformable', 'remove dcn']),
+    ("data = dict(train=dict(dataset=dict(type='CityScapesDataset')))", 'data.train.dataset', ["'CityscapesDataset'"]),
+    ("data = dict(val=dict(ann_fil='a.json'))", 'data.val.ann_fil', ["'ann_file'"]),
+    ('data = dict(workers_per_gpus=2)', 'data.workers_per_gpus', ["'workers_per_gpu'"]),
+    ('data = dict(train_dataloader=dict(shufle=True))', 'data.train_dataloader.shufle', ["'shuffle'"]),
+    ('data = dict(train=dict(time=2))', 'data.train.time', ["RepeatDataset has no 'time'", "'times'"]),
+    ("evaluation = dict(metrics='bbox')", 'evaluation.metrics', ["'metric'"]),
+    ("evaluation = dict(save_bets='bbox_mAP')", 'evaluation.save_bets', ["'save_best'"]),
+    ("optimizer = dict(type='AdamWW')", 'optimizer', ["'AdamW'"]),
+    ('optimizer = dict(beta=0.9)', 'optimizer.beta', ["SGD has no 'beta'"]),
+    ('optimizer = dict(paramwise_cfg=dict(norm_decay=0))', 'optimizer.paramwise_cfg.norm_decay', ["'norm_decay_mult'"]),
+    ('optimizer = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr=0.1))))',
+     'optimizer.paramwise_cfg.custom_keys.backbone.lr', ["'lr_mult'"]),
+    ('optimizer_config = dict(grad_clip=dict(maxnorm=1), _delete_=True)', 'optimizer_config.grad_clip.maxnorm',
+     ["'max_norm'"]),
+    ("lr_config = dict(policy='steps')", 'lr_config.policy', ["'Step'"]),
+    ('lr_config = dict(warmup_iter=5)', 'lr_config.warmup_iter', ["'warmup_iters'"]),
+    ("runner = dict(type='EpochRunner')", 'runner', ["'EpochBasedRunner'"]),
+    ('runner = dict(max_epoch=3)', 'runner.max_epoch', ["'max_epochs'"]),
+    ('checkpoint_config = dict(max_keep=3)', 'checkpoint_config.max_keep', ["'max_keep_ckpts'"]),
+    ("log_config = dict(hooks=[dict(type='TextLogger')])", 'log_config.hooks.0', ["'TextLoggerHook'"]),
+    ("custom_hooks = [dict(type='NumClassCheck')]", 'custom_hooks.0', ["'NumClassCheckHook'"]),
+    ('fp16 = dict(loss_scal=512.)', 'fp16.loss_scal', ["'loss_scale'"]),
+    ("workflow = [('train', 1), ('vall', 1)]", 'workflow', ["[('train', 1)]"]),
+    ("dist_params = dict(backnd='gloo')", 'dist_params.backnd', ["'backend'"]),
+    ('lr_confg = dict(gamma=0.1)', 'lr_confg', ['nothing reads this name', "'lr_config'"]),
+    ('nr_gpus = 3', 'nr_gpus', ['nothing reads this name (= 3)']),
+    ('fp16 = dict(_delete_=True, loss_scale=512.)', 'fp16._delete_', ['nothing to delete', 'heir.py:2']),
+    ("model = dict(roi_head=dict(bbox_head=dict(loss_iou=dict(_delete_=True, type='IoULoss'))))",
+     'model.roi_head.bbox_head.loss_iou', ["'loss_iou'"]),
+    ("data = dict(samples_per_gpu=2, train=dict(pipeline=[dict(type='LoadImage')]))", 'data.train.pipeline',
+     ["RepeatDataset has no 'pipeline'"]),
+])  # yapf: disable
+def test_a_mistake_is_named(tmp_path, monkeypatch, text, path, words):
+    found = mistakes(heir(tmp_path, monkeypatch, text))
+    assert found[0].path == path, [*map(str, found)]
+    message = str(found[0])
+    assert all(word in message for word in words) and 'heir.py:2' in message, message
+
+
+def test_a_mistake_of_a_base_names_the_base_file(tmp_path, monkeypatch):
+    (tmp_path / 'base.py').write_text('optimizer = dict(\n    nestrov=True)\n')
+    config = heir(tmp_path, monkeypatch, 'log_level = "DEBUG"', base=tmp_path / 'base.py')
+    assert "did you mean 'nesterov'" not in str(
+        mistakes(config)[0])  # without a type nothing is known
+    (tmp_path / 'base.py').write_text("optimizer = dict(\n    type='SGD',\n    nestrov=True)\n")
+    found = mistakes(load_config('heir.py'))[0]
+    assert (found.path, found.where) == ('optimizer.nestrov', 'base.py:3')
+
+
+def test_all_mistakes_are_told_at_once_ten_at_most(tmp_path, monkeypatch):
+    config = heir(tmp_path, monkeypatch, '\n'.join(f'name_{i} = {i}' for i in range(13)))
+    with pytest.raises(CheckError) as caught:
+        prepare(config)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith('13 mistakes in the config') and lines[-1] == '... and 3 more' and len(
+        lines) == 12
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_argument_is_told():
+    config = load_config(MAIN, {'model.neck': dict(_delete_=True, type='FPN', in_channels=[1])})
+    assert 'FPN needs out_channels and num_outs' in str(mistakes(config)[0])
+
+
+def test_without_a_runner_training_is_refused_and_testing_is_not(tmp_path, monkeypatch):
+    config = heir(tmp_path, monkeypatch, 'runner = None')
+    assert 'the config has no runner' in str(mistakes(config)[0])
+    prepare(config, for_training=False)
+
+
+# --- top-level names
+
+
+def test_a_name_that_an_expression_reads_is_legal(tmp_path, monkeypatch):
+    config = heir(tmp_path, monkeypatch,
+                  "rate = 0.1\noptimizer = dict(lr=rate)\nname = 'a'\nwork_dir = 'runs/${name}'")
+    assert prepare(config)[1] == []
+
+
+def test_a_base_variable_read_with_braces_is_legal(tmp_path, monkeypatch):
+    (tmp_path /
+     'base.py').write_text(f'_base_ = {str(MAIN)!r}\nrate = 0.1\nhooks = dict(interval=3)\n')
+    config = heir(
+        tmp_path,
+        monkeypatch,
+        'optimizer = dict(lr={{ _base_.rate }})\nlog_config = {{ _base_.hooks }}',
+        base=tmp_path / 'base.py')
+    assert prepare(config)[1] == []
+
+
+def test_overriding_a_variable_of_a_base_is_warned_of_with_what_keeps_the_old_value(
+        tmp_path, monkeypatch):
+    config = heir(tmp_path, monkeypatch, "data_root = '/mine/'")
+    (warning, ) = prepare(config)[1]
+    assert 'data_root (heir.py:2)' in warning and 'cityscapes_instance.py:3' in warning
+    assert 'data.train.dataset.ann_file, data.train.dataset.img_prefix, data.val.ann_file' in warning
+
+
+@pytest.mark.parametrize('option, path', [
+    ('data_root', 'data.train.dataset.ann_file, data.train.dataset.img_prefix, data.val.ann_file'),
+    ('img_norm_cfg.mean', 'data.train.dataset.pipeline.4'),
+    ('dataset_type', 'data.train.dataset.type, data.val.type, data.test.type'),
+])
+def test_a_variable_on_the_command_line_names_what_holds_its_value(option, path):
+    (mistake, ) = mistakes(load_config(MAIN, {option: 1}))
+    assert 'expressions have read it' in mistake.message and path in mistake.message
+    assert 'cityscapes_instance.py:' in mistake.message
+
+
+# --- types of users
+
+
+def test_types_of_users_are_checked_by_their_signature_and_with_kwargs_take_anything(
+        tmp_path, monkeypatch):
+
+    class Strict:
+
+        def __init__(self, size, part=None):
+            pass
+
+    class Open:
+
+        def __init__(self, **kwargs):
+            pass
+
+    for registry, names in ((HOOKS, ('StrictHook', 'OpenHook')), (PIPELINES, ('StrictStep',
+                                                                              'OpenStep'))):
+        for name, cls in zip(names, (Strict, Open)):
+            monkeypatch.setitem(registry.module_dict, name, cls)
+    text = ("custom_hooks = [dict(type='OpenHook', any=dict(type='Thing', thing=1)), "
+            "dict(type='StrictHook', size=1, part=dict(type='Other', x=1), priority='LOW')]")
+    assert prepare(heir(tmp_path, monkeypatch, text))[1] == []
+    found = mistakes(heir(tmp_path, monkeypatch, text.replace('size=', 'siz=')))
+    assert "StrictHook has no 'siz' (here 1); did you mean 'size'?" in str(found[0])
+    step = "data = dict(val=dict(pipeline=[dict(type='OpenStep', a=1), dict(type='StrictStep')]))"
+    assert 'StrictStep needs size' in str(mistakes(heir(tmp_path, monkeypatch, step))[0])
+
+
+def test_a_backbone_of_a_user_may_have_parts_that_no_registry_knows(tmp_path, monkeypatch):
+
+    class MyBackbone:
+
+        def __init__(self, stem, norm_cfg=None):
+            pass
+
+    monkeypatch.setitem(MODELS.module_dict, 'MyBackbone', MyBackbone)
+    text = "model = dict(backbone=dict(_delete_=True, type='MyBackbone', stem=dict(kind='x'), norm_cfg=dict(type='{}')))"
+    assert prepare(heir(tmp_path, monkeypatch, text.format('GN')))[1] == []
+    assert "did you mean 'GN'?" in str(mistakes(heir(tmp_path, monkeypatch, text.format('GNN')))[0])
+
+
+def test_a_module_that_cannot_be_imported_is_a_mistake_with_its_line(tmp_path, monkeypatch):
+    config = heir(tmp_path, monkeypatch, "custom_imports = dict(imports=['no_such_module'])")
+    with pytest.raises(CheckError, match=r"cannot import 'no_such_module' .*\(heir.py:2\)"):
+        prepare(config)
+
+
+# --- classes
+
+
+def test_num_classes_against_classes_names_both_lines(tmp_path, monkeypatch):
+    text = "classes = ('a', 'b')\ndata = dict(train=dict(dataset=dict(\n    classes=classes)))"
+    found = mistakes(heir(tmp_path, monkeypatch, text))
+    assert [mistake.path for mistake in found
+            ] == ['model.roi_head.bbox_head.num_classes', 'model.roi_head.mask_head.num_classes']
+    assert 'CityscapesDataset has 2 classes (heir.py:4) but model.roi_head.bbox_head.num_classes is 8; ' \
+        'write num_classes=2' in str(found[0])
+    assert found[0].where.endswith('configs/cityscapes/mask_rcnn_ft.py:23')
+
+
+def test_num_classes_is_not_asked_without_the_hook_nor_of_class_files(tmp_path, monkeypatch):
+    two = "data = dict(train=dict(dataset=dict(classes=('a', 'b'))))\ncustom_hooks = []"
+    assert prepare(heir(tmp_path, monkeypatch, two))[1] == []
+    file = "data = dict(train=dict(dataset=dict(classes='names.txt')))"
+    assert prepare(heir(tmp_path, monkeypatch, file))[1] == []
+
+
+# --- time
+
+
+def test_a_warm_checked_load_takes_at_most_fifteen_milliseconds():
+    prepare(load_config(MAIN))
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        prepare(load_config(MAIN))
+        times.append(time.perf_counter() - start)
+    assert min(
+        times) < 0.015  # about 2 ms; the least of many, for a machine that does other things too
+
+
+def test_a_check_does_not_change_the_config():
+    config = load_config(MAIN)
+    before = config.copy().to_dict()
+    check(config)
+    assert config.copy().to_dict() == before and isinstance(config.model, ConfigDict)

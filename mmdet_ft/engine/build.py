@@ -26,7 +26,7 @@ from mmdet_ft.engine.log import collect_env, get_root_logger, on_terminal, time_
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.runner import BaseRunner, Update
-from mmdet_ft.engine.schedules import build_learning_rate
+from mmdet_ft.engine.schedules import build_learning_rate, build_momentum
 from mmdet_ft.registry import HOOKS, MODELS, RUNNERS
 
 
@@ -78,7 +78,7 @@ def train(cfg: Config,
                 type(getattr(model, 'module', model)).__name__, trained_part(model))
 
     scale_learning_rate(cfg, dist.get_dist_info()[1], logger)
-    precision = build_precision(cfg.get('fp16'), device)
+    precision = build_precision(read_fp16(cfg), device)
     logger.info('Training on %s in %s', device, precision)
     runner_settings = dict(cfg.runner)
     by_epoch = RUNNERS.resolve(runner_settings['type']).by_epoch
@@ -90,6 +90,7 @@ def train(cfg: Config,
         logger=logger,
         meta=meta,
         learning_rate=cfg.get('lr_config') and build_learning_rate(cfg.lr_config, by_epoch),
+        momentum=cfg.get('momentum_config') and build_momentum(cfg.momentum_config, by_epoch),
         update=read_update(cfg.get('optimizer_config')),
         precision=precision,
         seed=seed)
@@ -344,6 +345,16 @@ def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
 # V2's hook types as `optimizer_config.type`: what they did is done by the loop.
 OPTIMIZER_HOOKS = ('OptimizerHook', 'Fp16OptimizerHook', 'GradientCumulativeOptimizerHook',
                    'GradientCumulativeFp16OptimizerHook')
+# Arguments of theirs that ask for nothing here: how gradients travel is DistributedDataParallel's business.
+INERT_OF_OPTIMIZER_HOOKS = ('detect_anomalous_params', 'coalesce', 'bucket_size_mb', 'distributed')
+
+
+def read_fp16(cfg: Config) -> Optional[Dict[str, Any]]:
+    """`fp16`, or the half precision that an Fp16 hook of V2 in `optimizer_config` stands for."""
+    settings = cfg.get('optimizer_config') or {}
+    if cfg.get('fp16') is None and 'Fp16' in str(settings.get('type')):
+        return dict(loss_scale=settings.get('loss_scale', 512.))
+    return cfg.get('fp16')
 
 
 def read_update(optimizer_config: Optional[Dict[str, Any]]) -> Update:
@@ -354,7 +365,10 @@ def read_update(optimizer_config: Optional[Dict[str, Any]]) -> Update:
         raise UserError(
             f'unknown optimizer_config.type {kind!r}; there are {", ".join(OPTIMIZER_HOOKS)}, and none is needed'
         )
-    settings.pop('detect_anomalous_params', None)
+    for name in INERT_OF_OPTIMIZER_HOOKS:
+        settings.pop(name, None)
+    if 'Fp16' in kind:
+        settings.pop('loss_scale', None)  # see read_fp16
     unknown = sorted(set(settings) - set(Update._fields))
     if unknown:
         raise UserError(

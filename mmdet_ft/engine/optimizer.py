@@ -155,7 +155,7 @@ def _can_fuse(optimizer_class: type, settings: Dict[str, Any], model: nn.Module)
         for parameter in model.parameters())
 
 
-def zero_missing_momentum(optimizer: torch.optim.Optimizer) -> None:
+def zero_missing_momentum(optimizer: torch.optim.Optimizer, scheduled: bool = False) -> None:
     """Give each parameter of a fused SGD its momentum before the first step.
 
     The kernel would otherwise create it uninitialised and fill it in a step that may be refused;
@@ -164,7 +164,7 @@ def zero_missing_momentum(optimizer: torch.optim.Optimizer) -> None:
     if not isinstance(optimizer, torch.optim.SGD):
         return
     for group in optimizer.param_groups:
-        if not group.get('fused') or not group['momentum']:
+        if not group.get('fused') or not (group['momentum'] or scheduled):
             continue
         for parameter in group['params']:
             if parameter.requires_grad and optimizer.state[parameter].get(

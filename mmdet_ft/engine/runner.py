@@ -19,7 +19,7 @@ from mmdet_ft.engine.log import get_root_logger, time_string
 from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
 from mmdet_ft.engine.optimizer import load_optimizer_state, step_unless, zero_missing_momentum
 from mmdet_ft.engine.precision import Precision
-from mmdet_ft.engine.schedules import LearningRate, Progress
+from mmdet_ft.engine.schedules import LearningRate, Momentum, Progress
 from mmdet_ft.registry import HOOKS, RUNNERS
 from mmdet_ft.structures import Losses, to_device
 
@@ -76,6 +76,7 @@ class BaseRunner:
         meta: goes into checkpoints and the head of the json log: config, seed, exp_name, env_info,
             hook_msgs.
         learning_rate: `lr_config`; None leaves the rate to the optimizer, or to a hook.
+        momentum: `momentum_config`; None leaves the momentum to the optimizer, or to a hook.
         update: `optimizer_config`.
         precision: `fp16`.
         seed: from which each step's random numbers follow.
@@ -96,6 +97,7 @@ class BaseRunner:
                  logger: Any = None,
                  meta: Optional[Dict[str, Any]] = None,
                  learning_rate: Optional[LearningRate] = None,
+                 momentum: Optional[Momentum] = None,
                  update: Update = Update(),
                  precision: Optional[Precision] = None,
                  seed: int = 0,
@@ -109,6 +111,7 @@ class BaseRunner:
         self.logger = logger or get_root_logger()
         self.meta = {} if meta is None else meta
         self.learning_rate = learning_rate
+        self.momentum = momentum
         self.update = update
         self.device = next(model.parameters()).device
         self.precision = precision or Precision(self.device)
@@ -127,6 +130,7 @@ class BaseRunner:
         self.data_batch: Any = None
         self.outputs: Dict[str, Any] = {}
         self._scheduled: Optional[List[float]] = None
+        self._scheduled_momenta: Optional[List[float]] = None
         self._meters: Tuple[int, int, Dict[str, Any]] = (-1, 0, {})  # iteration, how many, means
         self._resumed: Dict[str, Any] = {}
         os.makedirs(self.work_dir, exist_ok=True)
@@ -224,6 +228,25 @@ class BaseRunner:
             for group, rate in zip(self.optimizer.param_groups, rates):
                 group['lr'] = rate
 
+    def set_momentum(self, epoch_starts: bool = False) -> None:
+        """Give the groups their momenta, or first betas, as set_learning_rate does the rates."""
+        if self.momentum is None:
+            return
+        groups = self.optimizer.param_groups
+        if any('momentum' not in group and 'betas' not in group for group in groups):
+            raise UserError(f'momentum_config needs an optimizer with momentum or betas, and '
+                            f'{type(self.optimizer).__name__} has neither: take it out')
+        for group, momentum in zip(groups, self.current_momentum()):
+            group.setdefault('initial_momentum', momentum)
+        momenta = self.momentum([group['initial_momentum'] for group in groups], self.progress)
+        if momenta != self._scheduled_momenta or epoch_starts:
+            self._scheduled_momenta = momenta
+            for group, momentum in zip(groups, momenta):
+                if 'momentum' in group:
+                    group['momentum'] = momentum
+                else:
+                    group['betas'] = (momentum, *group['betas'][1:])
+
     def current_lr(self) -> List[float]:
         return [group['lr'] for group in self.optimizer.param_groups]
 
@@ -253,6 +276,11 @@ class BaseRunner:
     def call_hook(self, stage: str) -> None:
         for hook in self.hooks:
             getattr(hook, stage)(self)
+
+    def prepare_model(self) -> None:
+        """Let the hooks add what checkpoints of this run hold besides the model's own weights."""
+        for hook in self.hooks:
+            hook.prepare_model(getattr(self.model, 'module', self.model))
 
     def get_hook_info(self) -> str:
         """Who acts when, in the order of the calls."""
@@ -337,6 +365,7 @@ class BaseRunner:
         """Continue where a checkpoint stands: weights, optimizer, schedule, epoch, iteration,
         random states, best score."""
         checkpoint = checkpoints.read(source)
+        self.prepare_model()  # for what hooks have added to the model of the file
         model = getattr(self.model, 'module', self.model)
         meta = checkpoint.meta
         if 'epoch' not in meta or 'iter' not in meta:
@@ -388,13 +417,15 @@ class BaseRunner:
             raise UserError('the training set gives no batch')
         self.data_loader = train
         self._begin(len(train))
-        zero_missing_momentum(self.optimizer)
+        self.set_momentum()
+        zero_missing_momentum(self.optimizer, scheduled=self.momentum is not None)
         self.start_iter = self.iter
         self.logger.info('Start running on %s, work_dir: %s', self.device, self.work_dir)
         self.logger.info('Hooks will be executed in the following order:\n%s', self.get_hook_info())
         self.logger.info(
             'workflow: %s, max: %s', list(workflow),
             f'{self.max_epochs} epochs' if self.by_epoch else f'{self.max_iters} iters')
+        self.prepare_model()
         self.call_hook('before_run')
         try:
             self._loop(data_loaders, workflow)
@@ -425,6 +456,7 @@ class BaseRunner:
         """One batch with its hooks and its times."""
         self.data_batch = batch
         self.set_learning_rate()
+        self.set_momentum()
         self.call_hook('before_train_iter')
         self.train_step(batch)
         started, waited = self._iteration_began
@@ -480,6 +512,7 @@ class EpochBasedRunner(BaseRunner):
         skipped = self.iter - self.epoch * len(loader)  # done before a resume in the middle
         self.inner_iter = skipped
         self.set_learning_rate(epoch_starts=True)
+        self.set_momentum(epoch_starts=True)
         self.call_hook('before_train_epoch')
         self._within_epoch = True
         for batch in self._timed(from_batch(loader, skipped)):

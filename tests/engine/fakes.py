@@ -102,12 +102,14 @@ def make_runner(work_dir,
                 lr=0.1,
                 momentum=.9,
                 optimizer=None,
+                momenta=None,
                 **arguments):
     torch.manual_seed(0)
     model = model or FakeModel(noise=.1)
     from mmdet_ft.engine.optimizer import build_optimizer
     optimizer = build_optimizer(
         model, optimizer or dict(type='SGD', lr=lr, momentum=momentum, weight_decay=1e-4))
+    arguments['momentum'] = momenta  # the schedule; `momentum` is SGD's
     if kind == 'epoch':
         return EpochBasedRunner(
             model, optimizer, work_dir=str(work_dir), max_epochs=length, **arguments)

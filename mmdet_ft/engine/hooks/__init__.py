@@ -2,13 +2,15 @@
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import (CheckInvalidLossHook, DistSamplerSeedHook, IterTimerHook,
                                           NumClassCheckHook, ProgressBarHook)
+from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentumEMAHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.hook import Hook, Priority, get_priority, master_only
 from mmdet_ft.engine.hooks.logger import LoggerHook, TensorboardLoggerHook, TextLoggerHook
 from mmdet_ft.registry import HOOKS
 
 __all__ = [
-    'HOOKS', 'Hook', 'Priority', 'get_priority', 'master_only', 'CheckpointHook', 'EvalHook',
-    'DistEvalHook', 'LoggerHook', 'TextLoggerHook', 'TensorboardLoggerHook', 'NumClassCheckHook',
-    'CheckInvalidLossHook', 'DistSamplerSeedHook', 'IterTimerHook', 'ProgressBarHook'
+    'CheckInvalidLossHook', 'CheckpointHook', 'DistEvalHook', 'DistSamplerSeedHook', 'EMAHook',
+    'EvalHook', 'ExpMomentumEMAHook', 'HOOKS', 'Hook', 'IterTimerHook', 'LinearMomentumEMAHook',
+    'LoggerHook', 'NumClassCheckHook', 'Priority', 'ProgressBarHook', 'TensorboardLoggerHook',
+    'TextLoggerHook', 'get_priority', 'master_only'
 ]

@@ -49,6 +49,12 @@ class Hook:
 
     stages = STAGES
 
+    def prepare_model(self, model: Any) -> None:
+        """Add buffers to the model; called before a checkpoint is resumed and before the run.
+
+        Not a point of V2, where a resumed run meets its hooks too late.
+        """
+
     def before_run(self, runner: Any) -> None:
         pass
 

@@ -72,6 +72,11 @@ class ConfigKeyError(ConfigError, KeyError):
         return str(self.args[0])
 
 
+class CheckError(ConfigError):
+    """What a config says that nothing understands; a command ends with exit code 2."""
+    exit_code = 2
+
+
 # --- values ---------------------------------------------------------------------------------------
 
 

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS as LAYERS
 from torch import nn
 
-from mmdet_ft.config import (DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, Config, ConfigError,
-                             Layer, import_custom_modules, value_at)
+from mmdet_ft.config import (DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, CheckError, Config,
+                             ConfigError, Layer, import_custom_modules, value_at)
 from mmdet_ft.config_lines import read_source
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import legacy
@@ -65,11 +65,6 @@ UNAVAILABLE = dict(
 # Arguments of these classes that hold dicts of another library, or anything.
 FREE = {('Albu', 'transforms'), ('Albu', 'bbox_params'), ('Albu', 'keymap'),
         ('CheckpointHook', 'meta')}
-
-
-class CheckError(ConfigError):
-    """What is wrong in a config, all of it; a command ends with exit code 2."""
-    exit_code = 2
 
 
 class Mistake(NamedTuple):

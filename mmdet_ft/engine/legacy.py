@@ -6,7 +6,7 @@ translated: what else such a config means would have to be guessed.
 import copy
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from mmdet_ft.config import Config, ConfigDict, ConfigError
+from mmdet_ft.config import CheckError, Config, ConfigDict, ConfigError
 
 # Top-level names that `modernise` rewrites.
 OLDER_NAMES = ('total_epochs', 'train_cfg', 'test_cfg')
@@ -92,7 +92,7 @@ def newer_type(kind: Any) -> Optional[str]:
 def modernise(config: Config) -> Tuple[Config, List[str]]:
     """A config in V2.28's spellings, and what was changed: one sentence each, for the log.
 
-    Raises ConfigError where an old and a new spelling contradict each other, and for MMDetection 3's names.
+    Raises ConfigError where an old and a new spelling contradict each other, CheckError for MMDetection 3's names.
     """
     _refuse_newer(config)
     config = copy.deepcopy(config)
@@ -109,9 +109,7 @@ def _refuse_newer(config: Config) -> None:
             f'{name}: a name of MMDetection 3; write {NEWER_NAMES[name]}{_place(config, name)}'
             for name in found
         ]
-        error = ConfigError('\n'.join(lines))
-        error.exit_code = 2
-        raise error
+        raise CheckError('\n'.join(lines))
 
 
 def _is_newer(name: str, value: Any) -> bool:
@@ -139,7 +137,7 @@ def _runner(config: Config) -> Iterator[str]:
                 f'runner.max_epochs={runner["max_epochs"]}{_place(config, "runner.max_epochs")} '
                 'contradict each other; keep runner = dict(max_epochs=...) only')
         if 'max_iters' not in runner:
-            config.runner = {**runner, 'max_epochs': epochs}
+            config.runner = {'type': 'EpochBasedRunner', **runner, 'max_epochs': epochs}
             config.record_move('total_epochs', 'runner.max_epochs')
         yield (
             f"total_epochs{_place(config, 'total_epochs')} is now runner = dict(type='EpochBasedRunner', "

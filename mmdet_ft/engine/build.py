@@ -25,7 +25,7 @@ from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.log import collect_env, get_root_logger, on_terminal, time_string
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
-from mmdet_ft.engine.runner import BaseRunner, Update
+from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update
 from mmdet_ft.engine.schedules import build_learning_rate, build_momentum
 from mmdet_ft.registry import HOOKS, MODELS, RUNNERS
 
@@ -345,8 +345,6 @@ def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
 # V2's hook types as `optimizer_config.type`: what they did is done by the loop.
 OPTIMIZER_HOOKS = ('OptimizerHook', 'Fp16OptimizerHook', 'GradientCumulativeOptimizerHook',
                    'GradientCumulativeFp16OptimizerHook')
-# Arguments of theirs that ask for nothing here: how gradients travel is DistributedDataParallel's business.
-INERT_OF_OPTIMIZER_HOOKS = ('detect_anomalous_params', 'coalesce', 'bucket_size_mb', 'distributed')
 
 
 def read_fp16(cfg: Config) -> Optional[Dict[str, Any]]:
@@ -365,7 +363,7 @@ def read_update(optimizer_config: Optional[Dict[str, Any]]) -> Update:
         raise UserError(
             f'unknown optimizer_config.type {kind!r}; there are {", ".join(OPTIMIZER_HOOKS)}, and none is needed'
         )
-    for name in INERT_OF_OPTIMIZER_HOOKS:
+    for name in INERT_OF_UPDATE:
         settings.pop(name, None)
     if 'Fp16' in kind:
         settings.pop('loss_scale', None)  # see read_fp16

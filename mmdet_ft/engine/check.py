@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS as LAYERS
 from torch import nn
 
-from mmdet_ft.config import (DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, CheckError, Config,
-                             ConfigError, Layer, import_custom_modules, value_at)
+from mmdet_ft.config import (DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, CheckError, Config, ConfigError,
+                             Layer, import_custom_modules, value_at)
 from mmdet_ft.config_lines import read_source
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import legacy
@@ -32,8 +32,8 @@ from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import OTHER_CLASSES
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook
 from mmdet_ft.engine.optimizer import DefaultOptimizerConstructor
-from mmdet_ft.engine.runner import BaseRunner, Update
-from mmdet_ft.engine.schedules import POLICIES, LearningRate
+from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update
+from mmdet_ft.engine.schedules import (MOMENTUM_POLICIES, POLICIES, LearningRate, Momentum)
 from mmdet_ft.models.base_module import INITIALIZERS
 from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, PIPELINES,
                                RUNNERS, SAMPLERS, Registry)
@@ -41,9 +41,9 @@ from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTI
 MOST_SHOWN = 10  # mistakes in one message
 
 # Top-level names with a checker of their own: methods of _Check of these names.
-SECTIONS = ('model', 'data', 'optimizer', 'optimizer_config', 'lr_config', 'runner', 'evaluation',
-            'checkpoint_config', 'log_config', 'custom_hooks', 'fp16', 'auto_scale_lr',
-            'dist_params', 'workflow')
+SECTIONS = ('model', 'data', 'optimizer', 'optimizer_config', 'lr_config', 'momentum_config',
+            'runner', 'evaluation', 'checkpoint_config', 'log_config', 'custom_hooks', 'fp16',
+            'auto_scale_lr', 'dist_params', 'workflow')
 # Plain values that the engine or a command reads.
 VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
           'find_unused_parameters', 'cudnn_benchmark', 'opencv_num_threads', 'mp_start_method',
@@ -502,27 +502,37 @@ class _Check:
 
     def optimizer_config(self, value: Any, path: str) -> None:
         if self.is_dict(value, path):
-            self.keys(names_of('type', 'detect_anomalous_params', *Update._fields), value, path)
+            known = names_of('type', *Update._fields, *INERT_OF_UPDATE)
+            if 'Fp16' in str(value.get('type')):
+                known = known.plus('loss_scale')
+            self.keys(known, value, path)
             clip = vocabulary(torch.nn.utils.clip_grad_norm_, 1)
             self.keys(clip, value.get('grad_clip'), f'{path}.grad_clip')
 
     def lr_config(self, value: Any, path: str) -> None:
+        self._schedule(value, path, LearningRate, POLICIES)
+
+    def momentum_config(self, value: Any, path: str) -> None:
+        self._schedule(value, path, Momentum, MOMENTUM_POLICIES)
+
+    def _schedule(self, value: Any, path: str, schedule: Any, policies: Mapping[str, Any]) -> None:
         if not self.is_dict(value, path):
             return
         if 'policy' not in value:
             near = next((key for key in value if nearest(key, ['policy'])), None)
             if near is not None:
-                return self.unknown_key('lr_config', ['policy'], value, near, path)
+                return self.unknown_key(schedule.where, ['policy'], value, near, path)
             return self.say(path, "needs a policy: add policy='step' or another")
-        policy = POLICIES.get(str(value['policy']).lower())
+        policy = policies.get(str(value['policy']).lower())
         if policy is None:
-            near = nearest(value['policy'], [cls.__name__ for cls in POLICIES.values()])
+            near = nearest(value['policy'],
+                           [cls.__name__.replace('Momentum', '') for cls in policies.values()])
             return self.say(
                 f'{path}.policy', f'unknown policy {value["policy"]!r}; ' +
-                (f'did you mean {near!r}?' if near else f'there are {", ".join(POLICIES)}'))
-        known = vocabulary(LearningRate).without('policy').plus('policy',
-                                                                *vocabulary(policy).parameters)
-        self.keys(known, value, path, f'lr_config of policy {value["policy"]!r}')
+                (f'did you mean {near!r}?' if near else f'there are {", ".join(policies)}'))
+        known = vocabulary(schedule).without('policy').plus('policy',
+                                                            *vocabulary(policy).parameters)
+        self.keys(known, value, path, f'{schedule.where} of policy {value["policy"]!r}')
 
     def runner(self, value: Any, path: str) -> None:
         if self.is_dict(value, path):

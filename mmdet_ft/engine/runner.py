@@ -41,6 +41,11 @@ def seed_of(seed: int, iteration: int, rank: int) -> int:
     return mixed >> 1
 
 
+# Arguments of V2's optimizer hooks that ask for nothing here: how gradients travel is up to
+# DistributedDataParallel.
+INERT_OF_UPDATE = ('detect_anomalous_params', 'coalesce', 'bucket_size_mb', 'distributed')
+
+
 class Update(NamedTuple):
     """`optimizer_config`: what happens between the gradients and the step.
 

@@ -27,6 +27,7 @@ from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update
 from mmdet_ft.engine.schedules import build_learning_rate, build_momentum
+from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.registry import HOOKS, MODELS, RUNNERS
 
 
@@ -311,6 +312,8 @@ def wrap(model: nn.Module, cfg: Config) -> nn.Module:
 
     Buffers are not broadcast at each step: norm statistics are, before an evaluation.
     """
+    if next(model.parameters()).device.type == 'cpu' and unsynchronise(model):
+        get_root_logger().warning('SyncBN needs GPUs: on the CPU it is BN')
     if not dist.is_distributed():
         return model
     data_parallel = nn.parallel.DistributedDataParallel

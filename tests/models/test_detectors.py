@@ -273,3 +273,20 @@ def test_prediction_layers_are_those_that_follow_classes_and_anchors():
     differ = {name for name, value in a.state_dict().items() if value.shape != sizes[name]}
     assert differ and all(name.startswith(a.prediction_layers()) for name in differ)
     assert all(any(name.startswith(prefix) for name in sizes) for prefix in a.prediction_layers())
+
+
+def test_on_a_cpu_synchronised_batch_norm_becomes_plain_with_the_same_weights():
+    config = tiny_config()
+    config['backbone']['norm_cfg'] = dict(type='SyncBN', requires_grad=False)
+    from mmdet_ft.models.layers import unsynchronise
+    from mmdet_ft.registry import MODELS
+    model = MODELS.build(config).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
+    assert unsynchronise(model) > 0 and unsynchronise(model) == 0
+    after = model.state_dict()
+    assert list(after) == list(before) and all(
+        torch.equal(after[name], before[name]) for name in before)
+    assert {name for name, value in model.named_parameters() if not value.requires_grad} == frozen
+    assert not model.backbone.bn1.training  # as norm_eval had it
+    model(tiny_batch()).total.backward()

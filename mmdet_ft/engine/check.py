@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS as LAYERS
 from torch import nn
 
-from mmdet_ft.config import (DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, CheckError, Config, ConfigError,
-                             Layer, import_custom_modules, value_at)
+from mmdet_ft.config import (DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, CheckError, Config,
+                             ConfigError, Layer, import_custom_modules, value_at)
 from mmdet_ft.config_lines import read_source
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import legacy
@@ -268,6 +268,11 @@ class _Check:
             self.say(path, f'must be a dict, not {_short(value)}')
         return isinstance(value, dict)
 
+    def is_list(self, value: Any, path: str) -> bool:
+        if value is not None and not isinstance(value, (list, tuple)):
+            self.say(path, f'must be a list, not {_short(value)}')
+        return isinstance(value, (list, tuple))
+
     def keys(self, known: Vocabulary, value: Any, path: str, owner: Optional[str] = None) -> None:
         """A dict's keys, nothing inside; what is no dict passes."""
         if isinstance(value, dict) and not known.is_open:
@@ -339,7 +344,7 @@ class _Check:
                 self.keys(names_of(*default), item, path)
             elif known.is_ours and parameter is not None:
                 self.typed(registry, item, path)
-        elif known.is_ours or not isinstance(item, dict) or item['type'] in registry:
+        else:
             self.inner(registry, item, path, known.is_ours)
 
     def inner(self, registry: Registry, item: Any, path: str, is_ours: bool) -> None:
@@ -348,7 +353,7 @@ class _Check:
             for place, part in enumerate(item):
                 if isinstance(part, (dict, list, tuple)):
                     self.inner(registry, part, f'{path}.{place}', is_ours)
-        elif is_ours or ('type' in item and item['type'] in registry):
+        elif is_ours or isinstance(item.get('type'), str) and item['type'] in registry:
             self.typed(registry, item, path)
 
     def record(self, kind: type, value: Any, path: str) -> None:
@@ -409,7 +414,7 @@ class _Check:
         if kind == 'Pretrained':
             return self.keys(
                 names_of('type', 'checkpoint', 'prefix', 'map_location'), value, path, 'Pretrained')
-        if kind not in INITIALIZERS:
+        if not isinstance(kind, str) or kind not in INITIALIZERS:
             return self.unknown_type('initialiser', [*INITIALIZERS, 'Pretrained'], kind, path)
         own = vocabulary(INITIALIZERS[kind], 1).plus('type', 'bias_prob')
         self.keys(own.plus('layer', 'override'), value, path, str(kind))
@@ -419,8 +424,8 @@ class _Check:
             inside = f'{path}.override.{place}' if isinstance(overrides,
                                                               (list, tuple)) else f'{path}.override'
             if isinstance(item, dict):
-                other = vocabulary(INITIALIZERS[item['type']],
-                                   1) if item.get('type') in INITIALIZERS else own
+                other = vocabulary(INITIALIZERS[item['type']], 1) if str(
+                    item.get('type')) in INITIALIZERS else own
                 self.keys(
                     other.plus('type', 'name', 'bias_prob', 'layer', 'checkpoint', 'prefix'), item,
                     inside, 'override')
@@ -433,6 +438,8 @@ class _Check:
         elif isinstance(value, dict):
             joins = isinstance(value.get('ann_file'), (list, tuple))
             self.typed(DATASETS, value, path, extra=[*extra, 'separate_eval'] if joins else extra)
+        elif isinstance(value, (str, int, float)):
+            self.say(path, f'must be a dict, or a list of them, not {_short(value)}')
 
     # --- sections
 
@@ -473,10 +480,10 @@ class _Check:
                 ('samples_per_gpu', ))
         known = vocabulary(build_dataloader).without('dataset')
         for name in loaders:
-            self.keys(known, value.get(name), f'{path}.{name}')
-            sampler = (value.get(name) or {}).get('sampler') if isinstance(value.get(name),
-                                                                           dict) else None
-            self.typed(SAMPLERS, sampler, f'{path}.{name}.sampler', given=('dataset', ))
+            if self.is_dict(value.get(name), f'{path}.{name}'):
+                self.keys(known, value[name], f'{path}.{name}')
+                sampler = value[name].get('sampler')
+                self.typed(SAMPLERS, sampler, f'{path}.{name}.sampler', given=('dataset', ))
 
     def optimizer(self, value: Any, path: str) -> None:
         if not self.is_dict(value, path):
@@ -495,10 +502,11 @@ class _Check:
         if isinstance(paramwise, dict):
             inside = f'{path}.paramwise_cfg'
             self.keys(names_of(*DefaultOptimizerConstructor.known), paramwise, inside)
-            for name, settings in (paramwise.get('custom_keys') or {}).items():
-                self.keys(
-                    names_of('lr_mult', 'decay_mult'), settings, f'{inside}.custom_keys.{name}',
-                    'custom_keys')
+            customs = paramwise.get('custom_keys')
+            if self.is_dict(customs, f'{inside}.custom_keys'):
+                known = names_of('lr_mult', 'decay_mult')
+                for name, settings in customs.items():
+                    self.keys(known, settings, f'{inside}.custom_keys.{name}', 'custom_keys')
 
     def optimizer_config(self, value: Any, path: str) -> None:
         if self.is_dict(value, path):
@@ -563,10 +571,12 @@ class _Check:
     def log_config(self, value: Any, path: str) -> None:
         if self.is_dict(value, path):
             self.keys(names_of('interval', 'hooks'), value, path)
-            self.typed(HOOKS, value.get('hooks'), f'{path}.hooks', extra=('priority', ))
+            if self.is_list(value.get('hooks'), f'{path}.hooks'):
+                self.typed(HOOKS, value['hooks'], f'{path}.hooks', extra=('priority', ))
 
     def custom_hooks(self, value: Any, path: str) -> None:
-        self.typed(HOOKS, value, path, extra=('priority', ))
+        if self.is_list(value, path):
+            self.typed(HOOKS, value, path, extra=('priority', ))
 
     def fp16(self, value: Any, path: str) -> None:
         if self.is_dict(value, path):

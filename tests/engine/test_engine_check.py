@@ -397,3 +397,36 @@ def test_a_check_does_not_change_the_config():
     before = config.copy().to_dict()
     check(config)
     assert config.copy().to_dict() == before and isinstance(config.model, ConfigDict)
+
+
+JUNK = [
+    3, 'x', True, [], {}, [1], [[]], (1, 2),
+    dict(a=1),
+    dict(type='X'),
+    dict(type=3),
+    dict(type=['a']),
+    dict(type=None), [dict(type='X')]
+]
+
+
+def all_paths(value, path=()):
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key)
+        if isinstance(item, (dict, list, tuple)):
+            yield from all_paths(item, (*path, key))
+
+
+def test_whatever_stands_in_a_place_the_check_itself_does_not_fail():
+    draw = random.Random(2)
+    places = list(all_paths(load_config(MAIN).copy()))
+    for _ in range(400):
+        config, path = load_config(MAIN), draw.choice(places)
+        node = config._cfg_dict
+        for step in path[:-1]:
+            node = node[step]
+        if not isinstance(node, tuple):
+            node[path[-1]] = draw.choice(JUNK)
+        try:
+            prepare(config)
+        except ConfigError as error:
+            assert str(error)

@@ -1,8 +1,8 @@
 """Each transform against what MMDetection 2.28.2's own code made of the same samples and draws.
 
-`golden_transforms.json` holds, for each case, the type, its arguments, the seed of sample and draws, and figures of the
-result: OpenCV's versions differ in the last bit of a pixel, so pixels have a tolerance; boxes, labels, masks, maps and the
-state of the random numbers afterwards have none to speak of.
+`golden_transforms.json` holds, for each case, the type, its arguments, the seed of sample and draws, and figures of
+the result: OpenCV's versions differ in the last bit of a pixel, so pixels have a tolerance; boxes, labels, masks, maps
+and the state of the random numbers afterwards have none to speak of.
 """
 import json
 from pathlib import Path

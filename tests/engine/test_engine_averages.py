@@ -1,15 +1,18 @@
-"""Moving averages of weights: their arithmetic, who sees them, exact resumption."""
+"""Moving averages of weights: their arithmetic, who sees them, exact resumption; and other hooks of V2."""
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mmdet_ft.engine import checkpoint as checkpoints
 from mmdet_ft.engine.build import read_fp16, read_update
+from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentumEMAHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.hooks.mixing import YOLOXModeSwitchHook
 from tests.engine.fakes import FakeLoader, FakeModel, make_runner, same, weights
 
 
@@ -189,3 +192,59 @@ def test_v2s_optimizer_hooks_are_understood():
     assert read_fp16(dict(optimizer_config=dict(type='Fp16OptimizerHook'))) == dict(loss_scale=512.)
     assert read_fp16(dict(fp16=dict(loss_scale=8.), **config)) == dict(loss_scale=8.)
     assert read_fp16(dict(optimizer_config=dict(grad_clip=None))) is None
+
+
+# the end of mixing
+class Mixed(torch.utils.data.Dataset):
+    """Tells what it is asked to leave out."""
+    skipped = ()
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, place):
+        return len(self.skipped)
+
+    def update_skip_type_keys(self, skip_type_keys):
+        self.skipped = tuple(skip_type_keys)
+
+
+@pytest.mark.parametrize('begin', [0, 3])
+def test_mixing_ends_in_the_last_epochs_in_persistent_workers_too(begin):
+    loader = torch.utils.data.DataLoader(Mixed(), num_workers=1, persistent_workers=True)
+    lines = []
+    runner = SimpleNamespace(
+        max_epochs=4,
+        data_loader=loader,
+        model=SimpleNamespace(bbox_head=SimpleNamespace(use_l1=False)),
+        logger=SimpleNamespace(info=lines.append))
+    hook = YOLOXModeSwitchHook(num_last_epochs=2)
+    seen = []
+    for runner.epoch in range(begin, 4):
+        hook.before_train_epoch(runner)
+        seen.append(sum(int(batch) for batch in loader))
+    assert seen == [0, 6, 6, 6][begin:] and runner.model.bbox_head.use_l1 and len(lines) == 2
+    del loader._iterator
+
+
+def test_mixing_goes_on_in_a_run_no_longer_than_the_end(tmp_path):
+    dataset = Mixed()
+    runner = SimpleNamespace(
+        max_epochs=2,
+        epoch=1,
+        data_loader=SimpleNamespace(dataset=dataset),
+        model=None,
+        logger=None)
+    YOLOXModeSwitchHook(num_last_epochs=15).before_train_epoch(runner)
+    assert dataset.skipped == ()
+
+
+def test_the_end_of_mixing_needs_something_mixed(tmp_path):
+    runner = make_runner(tmp_path, length=2)
+    runner.register_hook(YOLOXModeSwitchHook(num_last_epochs=1))
+    with pytest.raises(UserError, match='MultiImageMixDataset, not FakeDataset'):
+        runner.run([FakeLoader()])
+    runner = make_runner(tmp_path, kind='iter', length=2)
+    runner.register_hook(YOLOXModeSwitchHook())
+    with pytest.raises(UserError, match='EpochBasedRunner'):
+        runner.run([FakeLoader()])

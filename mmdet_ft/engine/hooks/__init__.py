@@ -6,11 +6,12 @@ from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentu
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.hook import Hook, Priority, get_priority, master_only
 from mmdet_ft.engine.hooks.logger import LoggerHook, TensorboardLoggerHook, TextLoggerHook
+from mmdet_ft.engine.hooks.mixing import YOLOXModeSwitchHook
 from mmdet_ft.registry import HOOKS
 
 __all__ = [
     'CheckInvalidLossHook', 'CheckpointHook', 'DistEvalHook', 'DistSamplerSeedHook', 'EMAHook',
     'EvalHook', 'ExpMomentumEMAHook', 'HOOKS', 'Hook', 'IterTimerHook', 'LinearMomentumEMAHook',
     'LoggerHook', 'NumClassCheckHook', 'Priority', 'ProgressBarHook', 'TensorboardLoggerHook',
-    'TextLoggerHook', 'get_priority', 'master_only'
+    'TextLoggerHook', 'YOLOXModeSwitchHook', 'get_priority', 'master_only'
 ]

@@ -1,0 +1,48 @@
+"""When a run stops mixing images."""
+from typing import Any, Sequence
+
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.registry import HOOKS
+
+
+@HOOKS.register_module()
+class YOLOXModeSwitchHook(Hook):
+    """Leaves out the transforms that mix images in the last epochs, and adds YOLOX's L1 loss.
+
+    The training set is a MultiImageMixDataset. `use_l1` is set where the model's `bbox_head` has it. A run that is
+    resumed in those epochs begins without mixing.
+
+    Args:
+        num_last_epochs: how many epochs follow the one that is the first without; a run that is not longer mixes
+            to its end.
+        skip_type_keys: types of the transforms.
+    """
+
+    def __init__(self,
+                 num_last_epochs: int = 15,
+                 skip_type_keys: Sequence[str] = ('Mosaic', 'RandomAffine', 'MixUp')):
+        self.num_last_epochs = num_last_epochs
+        self.skip_type_keys = skip_type_keys
+        self._switched = False
+
+    def before_train_epoch(self, runner: Any) -> None:
+        if runner.max_epochs is None:
+            raise UserError('YOLOXModeSwitchHook counts epochs; use it with EpochBasedRunner')
+        first = runner.max_epochs - self.num_last_epochs
+        if self._switched or not 0 < first <= runner.epoch + 1:
+            return
+        loader = runner.data_loader
+        if not hasattr(loader.dataset, 'update_skip_type_keys'):
+            raise UserError(
+                f'YOLOXModeSwitchHook needs a training set of type MultiImageMixDataset, '
+                f'not {type(loader.dataset).__name__}')
+        self._switched = True
+        runner.logger.info('No mosaic and mixup aug now!')
+        loader.dataset.update_skip_type_keys(self.skip_type_keys)
+        if getattr(loader, 'persistent_workers', False):
+            loader._iterator = None  # its processes hold the data set as it was; new ones are started
+        head = getattr(getattr(runner.model, 'module', runner.model), 'bbox_head', None)
+        if hasattr(head, 'use_l1'):
+            runner.logger.info('Add additional L1 loss now!')
+            head.use_l1 = True

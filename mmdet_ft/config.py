@@ -27,7 +27,8 @@ import types
 import warnings
 from argparse import Action
 from copy import deepcopy
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 import yaml
 from addict import Dict as AddictDict
@@ -73,8 +74,12 @@ class ConfigKeyError(ConfigError, KeyError):
 
 
 class CheckError(ConfigError):
-    """What a config says that nothing understands; a command ends with exit code 2."""
+    """What a config says that nothing understands; a command ends with exit code 2.
+
+    `mistakes` lists all of it, see mmdet_ft.engine.check.
+    """
     exit_code = 2
+    mistakes: Sequence[Any] = ()
 
 
 # --- values ---------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import functools
 import inspect
 import re
 import typing
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,7 @@ NORM_LAYERS = ('BN', 'BN1d', 'BN2d', 'BN3d', 'SyncBN', 'GN', 'LN', 'IN', 'IN1d',
 CONV_LAYERS = ('Conv1d', 'Conv2d', 'Conv3d', 'Conv', 'Conv2dAdaptivePadding', 'ConvWS', 'ConvAWS')
 ACTIVATIONS = ('ReLU', 'LeakyReLU', 'PReLU', 'RReLU', 'ReLU6', 'ELU', 'Sigmoid', 'Tanh', 'SiLU',
                'GELU', 'Swish', 'HSwish', 'HSigmoid', 'Clip', 'Clamp')
+UPSAMPLINGS = ('deconv', 'nearest', 'bilinear')
 # What the model around gives a layer itself.
 SIZES_OF_LAYERS = ('num_features', 'num_channels', 'normalized_shape', 'in_channels',
                    'out_channels', 'kernel_size')
@@ -88,8 +90,9 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
     try:
         import_custom_modules(config)
     except ImportError as error:
-        where = config.where('custom_imports')
-        raise CheckError(f'{error}' + (f' ({where})' if where else '')) from error
+        mistake = Mistake(
+            'custom_imports', str(error), config.where('custom_imports'), is_sentence=True)
+        raise _refusal(config, [mistake]) from error
     config, notes = legacy.modernise(config)
     return config, notes + check(config, for_training)
 
@@ -98,18 +101,21 @@ def check(config: Config, for_training: bool = True) -> List[str]:
     """Warnings about a config in today's spelling; raises CheckError as `prepare` does."""
     checked = _Check(config)
     checked.everything(for_training)
-    mistakes = checked.mistakes
-    if mistakes:
-        lines = [str(mistake) for mistake in mistakes[:MOST_SHOWN]]
-        if len(mistakes) > MOST_SHOWN:
-            lines.append(f'... and {len(mistakes) - MOST_SHOWN} more')
-        of_what = f'{config.filename}: ' if config.filename else ''
-        if len(mistakes) > 1:
-            lines.insert(0, f'{of_what}{len(mistakes)} mistakes in the config')
-        error = CheckError('\n'.join(lines))
-        error.mistakes = mistakes
-        raise error
+    if checked.mistakes:
+        raise _refusal(config, checked.mistakes)
     return checked.warnings
+
+
+def _refusal(config: Config, mistakes: List[Mistake]) -> CheckError:
+    lines = [str(mistake) for mistake in mistakes[:MOST_SHOWN]]
+    if len(mistakes) > MOST_SHOWN:
+        lines.append(f'... and {len(mistakes) - MOST_SHOWN} more')
+    if len(mistakes) > 1:
+        of_what = f'{config.filename}: ' if config.filename else ''
+        lines.insert(0, f'{of_what}{len(mistakes)} mistakes in the config')
+    error = CheckError('\n'.join(lines))
+    error.mistakes = mistakes
+    return error
 
 
 def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optional[str]:
@@ -385,14 +391,15 @@ class _Check:
     def linear(self, value: Any, path: str) -> None:
         if isinstance(value, dict):
             if value.get('type', 'Linear') != 'Linear':
-                self.unknown_type('predictor', ['Linear'], value['type'], path)
+                return self.unknown_type('predictor', ['Linear'], value['type'], path)
             self.keys(vocabulary(nn.Linear, 2).plus('type'), value, path)
 
     def upsample(self, value: Any, path: str) -> None:
+        """Of a mask head dict(type='deconv', scale_factor=2), of a neck dict(mode='nearest')."""
         if isinstance(value, dict):
-            self.keys(
-                vocabulary(F.interpolate, 1).plus('type', 'upsample_kernel', 'scale_factor'), value,
-                path)
+            if value.get('type') not in (None, *UPSAMPLINGS):
+                return self.unknown_type('upsampling', UPSAMPLINGS, value['type'], path)
+            self.keys(vocabulary(F.interpolate, 1).plus('type'), value, path)
 
     def file_client(self, value: Any, path: str) -> None:
         """Each backend has its own arguments; here only the name of the name is known."""
@@ -465,6 +472,13 @@ class _Check:
     def model(self, value: Any, path: str) -> None:
         if self.is_dict(value, path):
             self.typed(MODELS, value, path, given=('train_cfg', 'test_cfg'))
+            # What a part asks of train_cfg and test_cfg is not known before its type is.
+            settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
+            if any('unknown model type' in mistake.message and not mistake.path.startswith(settings)
+                   for mistake in self.mistakes):
+                self.mistakes = [
+                    mistake for mistake in self.mistakes if not mistake.path.startswith(settings)
+                ]
 
     def data(self, value: Any, path: str) -> None:
         if not self.is_dict(value, path):

@@ -1,5 +1,6 @@
 """Transforms with random draws: the same draws, told once more in plain loops."""
 import copy
+import random
 import sys
 
 import cv2
@@ -61,6 +62,7 @@ def sample(number=4, seed=0, polygons=False, height=HEIGHT, width=WIDTH):
 
 
 def seeded(transform, results, seed):
+    random.seed(seed)  # the loader seeds both
     np.random.seed(seed)
     return transform(copy.deepcopy(results))
 

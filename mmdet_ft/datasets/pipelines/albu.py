@@ -98,6 +98,8 @@ class Albu:
         if hasattr(self.aug, 'set_random_seed'):
             # Newer versions draw from a generator of their own; ours are seeded for each sample.
             self.aug.set_random_seed(int(np.random.randint(2**31)))
+        elif boxes is not None:  # older ones ask whether boxes are there as one asks a list
+            data['bboxes'] = [tuple(box) for box in data['bboxes'].tolist()]
         data = self.aug(**data)
 
         results = {**results, **{key: data[theirs] for theirs, key in ours.items()}}

@@ -691,8 +691,9 @@ class _Check:
         if len(files) != 1 or self.source(
                 files[0]).names_read - {'dict', 'range', 'float', 'globals'}:
             return False
-        near = nearest(name, ENGINE_NAMES)
-        if near and difflib.SequenceMatcher(None, name, near).ratio() > .9:
+        near = nearest(name, ENGINE_NAMES) or ''
+        alike = difflib.SequenceMatcher(None, name, near).ratio()
+        if alike > .9 or len(near) == len(name) + 1 and alike > .75:
             return False
         value = self.config[name]
         sections = [self.config[key] for key in self.config if key in SECTIONS]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import Config, ConfigDict, ConfigError, load_config
-from mmdet_ft.engine.check import CheckError, check, nearest, prepare
+from mmdet_ft.engine.check import ENGINE_NAMES, CheckError, check, nearest, prepare
 from mmdet_ft.registry import HOOKS, MODELS, PIPELINES
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +47,18 @@ def test_a_dumped_config_is_right_though_nothing_reads_its_variables(tmp_path):
         load_config(MAIN, {'seed': 1, 'gpu_ids': [0]}).dump(path)
         assert prepare(load_config(path))[1] == []
         assert load_config(path).dataset_type == 'CityscapesDataset'
+
+
+def test_a_character_lost_from_a_name_is_noticed_in_a_dumped_config_too(tmp_path):
+    source = load_config(MAIN, {'seed': 0, 'data.workers_per_gpu': 0}).pretty_text
+    names = [name for name in load_config(MAIN) if name in ENGINE_NAMES]
+    for name in [*names, 'seed']:
+        for place in range(len(name)):
+            wrong = name[:place] + name[place + 1:]
+            text = re.sub(rf'(?m)^{name} =', f'{wrong} =', source)
+            assert text != source
+            found = mistakes(Config.fromstring(text, '.py'))
+            assert any(mistake.path == wrong for mistake in found), wrong
 
 
 def test_v2s_inert_keys_are_accepted(tmp_path, monkeypatch):
@@ -109,7 +121,6 @@ def without_one_character(name, draw):
 
 def in_sections(config):
     """Leaf keys that are read: those of variables are read through their copies."""
-    from mmdet_ft.engine.check import ENGINE_NAMES
     return [path for path in leaf_paths(config.copy()) if path[0] in ENGINE_NAMES]
 
 

@@ -15,7 +15,7 @@ from mmdet_ft.datasets.pipelines.albu import Albu
 from mmdet_ft.datasets.pipelines.color import (Corrupt, CutOut, PhotoMetricDistortion,
                                                YOLOXHSVRandomAug)
 from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.crop import MinIoURandomCrop, RandomCrop
+from mmdet_ft.datasets.pipelines.crop import MinIoURandomCrop, RandomCenterCropPad, RandomCrop
 from mmdet_ft.datasets.pipelines.geometric import SegRescale
 from mmdet_ft.datasets.pipelines.mix import Mosaic, MixUp
 from mmdet_ft.datasets.pipelines.move import Expand, RandomAffine, RandomShift
@@ -264,6 +264,43 @@ def test_min_iou_crop_takes_any_patch_of_an_image_without_objects():
     shapes = {seeded(MinIoURandomCrop(), before, seed)['img'].shape for seed in range(10)}
     assert len(shapes) > 5
     check_objects(seeded(MinIoURandomCrop(), before, 3))
+
+
+# RandomCenterCropPad
+MEAN = dict(mean=[1, 2, 3], std=[1, 1, 1], to_rgb=True)
+
+
+def test_center_crop_moves_boxes_with_their_pixels():
+    before = sample()
+    before.update(mask_fields=[], seg_fields=[], img=before['img'].astype(np.float32))
+    crop = RandomCenterCropPad(
+        crop_size=(60, 30), ratios=(.8, 1.2), border=16, test_pad_mode=None, **MEAN)
+    for seed in range(20):
+        after = seeded(crop, before, seed)
+        assert after['img'].shape in ((48, 24, 3), (72, 36, 3)) and len(after['gt_bboxes'])
+        for box, label in zip(after['gt_bboxes'].astype(int), after['gt_labels']):
+            assert (after['img'][box[1]:box[3], box[0]:box[2]] == 10 * (label + 1)).all()
+        outside = (after['img'] == [3, 2, 1]).all(axis=2)  # BGR
+        assert outside[0].all() or after['img'].shape[0] == 48
+
+
+def test_center_crop_gives_up_what_no_centre_shows():
+    before = sample(1)
+    before.update(mask_fields=[], seg_fields=[], img=before['img'].astype(np.float32))
+    before['gt_bboxes'] = np.array([[-30, -30, -20, -20]], dtype=np.float32)
+    crop = RandomCenterCropPad(crop_size=(20, 20), test_pad_mode=None, border=8, **MEAN)
+    assert seeded(crop, before, 0) is None
+
+
+@pytest.mark.parametrize('arguments, word', [
+    (dict(crop_size=(2, 2), test_pad_mode=None), 'mean'),
+    (dict(crop_size=(2, 2), **MEAN), 'test_pad_mode=None'),
+    (dict(test_pad_mode=None, **MEAN), 'crop_size'),
+    (dict(test_mode=True, **MEAN), 'ratios=None'),
+])
+def test_center_crop_refuses_what_makes_no_sense(arguments, word):
+    with pytest.raises(ValueError, match=word):
+        RandomCenterCropPad(**arguments)
 
 
 # Expand

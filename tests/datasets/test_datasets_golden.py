@@ -14,7 +14,7 @@ from mmdet_ft.datasets.masks import BitmapMasks
 from mmdet_ft.registry import PIPELINES
 
 GOLDEN = json.loads((Path(__file__).parent / 'golden_transforms.json').read_text())
-ALONE = ('RandomShift', 'RandomAffine', 'Mosaic', 'MixUp')  # V2 moves gt_bboxes only
+ALONE = ('RandomShift', 'RandomAffine', 'RandomCenterCropPad', 'Mosaic', 'MixUp')  # V2 moves gt_bboxes only
 OTHERS = dict(Mosaic=3, MixUp=1)
 
 
@@ -62,6 +62,8 @@ def figures(transform, kind, seed, masks=BitmapMasks):
     sample = samples[0]
     if kind in OTHERS:
         sample['mix_results'] = samples[1:]
+    if kind == 'RandomCenterCropPad':
+        sample['img'] = sample['img'].astype(np.float32)
     np.random.seed(seed)
     results = transform(sample)
     rest = float(np.random.random())
@@ -82,6 +84,8 @@ def figures(transform, kind, seed, masks=BitmapMasks):
         labels=results['gt_labels'].tolist())
     if 'scale_factor' in results:
         found['scale_factor'] = np.asarray(results['scale_factor']).tolist()
+    if 'border' in results:
+        found['border'] = results['border'].tolist()
     if 'gt_masks' in results:
         found.update(
             ignored=results['gt_bboxes_ignore'].tolist(),

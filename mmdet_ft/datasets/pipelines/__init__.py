@@ -3,7 +3,7 @@ from mmdet_ft.datasets.pipelines.albu import Albu
 from mmdet_ft.datasets.pipelines.color import (Corrupt, CutOut, DeferredNormalize, Normalize,
                                                PhotoMetricDistortion, YOLOXHSVRandomAug)
 from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.crop import MinIoURandomCrop, RandomCrop
+from mmdet_ft.datasets.pipelines.crop import MinIoURandomCrop, RandomCenterCropPad, RandomCrop
 from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
                                                     ToTensor, Transpose, to_tensor)
 from mmdet_ft.datasets.pipelines.geometric import Pad, RandomFlip, Resize, SegRescale
@@ -18,7 +18,7 @@ __all__ = [
     'Albu', 'Collect', 'Compose', 'Corrupt', 'CutOut', 'DefaultFormatBundle', 'DeferredNormalize',
     'Expand', 'ImageToTensor', 'LoadAnnotations', 'LoadImageFromFile', 'LoadImageFromWebcam',
     'LoadMultiChannelImageFromFiles', 'LoadProposals', 'MinIoURandomCrop', 'MixUp', 'Mosaic',
-    'MultiScaleFlipAug', 'Normalize', 'Pad', 'PhotoMetricDistortion', 'RandomAffine', 'RandomCrop',
-    'RandomFlip', 'RandomShift', 'Resize', 'SegRescale', 'ToTensor', 'Transpose',
-    'YOLOXHSVRandomAug', 'to_tensor'
+    'MultiScaleFlipAug', 'Normalize', 'Pad', 'PhotoMetricDistortion', 'RandomAffine',
+    'RandomCenterCropPad', 'RandomCrop', 'RandomFlip', 'RandomShift', 'Resize', 'SegRescale',
+    'ToTensor', 'Transpose', 'YOLOXHSVRandomAug', 'to_tensor'
 ]

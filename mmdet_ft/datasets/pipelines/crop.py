@@ -1,5 +1,5 @@
 """Transforms that cut a part out of the image."""
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -228,3 +228,145 @@ def _overlaps(patch: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     common = np.maximum(sides, 0).prod(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     return common / np.maximum((patch[2:] - patch[:2]).prod() + areas - common, np.float32(1e-6))
+
+
+@PIPELINES.register_module()
+class RandomCenterCropPad:
+    """CornerNet's crop (arXiv:1808.01244): a part of a drawn size around a drawn centre, filled up with the mean.
+
+    In training the centre is drawn until it shows an object (a sample where that takes too long is given up), and
+    objects whose middle is outside are dropped. At test time the whole image is laid into the middle of a larger one. Images are float32; masks and maps are refused.
+
+    Args:
+        crop_size: (height, width) before the drawn ratio; None at test time, like ratios and border.
+        ratios: ratios to draw from.
+        border: how far the centre stays from the image's border, pixels; halved for small images.
+        mean, std, to_rgb: those of Normalize; the image is filled up with the mean.
+        test_mode: as at test time.
+        test_pad_mode: ('logical_or', value): sides become side | value; ('size_divisor', value): multiples of value.
+            None in training.
+        test_pad_add_pix: pixels added to that in the first mode.
+        bbox_clip_border: cut boxes at the border.
+
+    Sets img_shape, pad_shape, and at test time border (float32: top, bottom, left, right of the image in it).
+    """
+
+    def __init__(self,
+                 crop_size: Optional[Tuple[int, int]] = None,
+                 ratios: Optional[Sequence[float]] = (0.9, 1.0, 1.1),
+                 border: Optional[int] = 128,
+                 mean: Optional[Sequence[float]] = None,
+                 std: Optional[Sequence[float]] = None,
+                 to_rgb: Optional[bool] = None,
+                 test_mode: bool = False,
+                 test_pad_mode: Optional[Tuple[str, int]] = ('logical_or', 127),
+                 test_pad_add_pix: int = 0,
+                 bbox_clip_border: bool = True):
+        if mean is None or std is None or to_rgb is None:
+            raise ValueError('RandomCenterCropPad needs mean, std and to_rgb, those of Normalize')
+        if test_mode:
+            if not (crop_size is None and ratios is None and border is None):
+                raise ValueError('RandomCenterCropPad(test_mode=True) takes the whole image; write '
+                                 'crop_size=None, ratios=None, border=None')
+            if not test_pad_mode or test_pad_mode[0] not in ('logical_or', 'size_divisor'):
+                raise ValueError("RandomCenterCropPad: test_pad_mode is ('logical_or', value) or "
+                                 f"('size_divisor', value), found {test_pad_mode!r}")
+        else:
+            if not isinstance(crop_size, (list, tuple)) or not min(crop_size) > 0:
+                raise ValueError('RandomCenterCropPad: crop_size is (height, width) in training, '
+                                 f'found {crop_size!r}')
+            if not isinstance(ratios, (list, tuple)):
+                raise ValueError(
+                    f'RandomCenterCropPad: ratios is a list in training, found {ratios!r}')
+            if test_pad_mode is not None:
+                raise ValueError('RandomCenterCropPad: write test_pad_mode=None in training')
+        self.crop_size = crop_size
+        self.ratios = ratios
+        self.border = border
+        self.to_rgb = to_rgb
+        self.input_mean, self.input_std = mean, std
+        self.mean = mean[::-1] if to_rgb else mean
+        self.test_mode = test_mode
+        self.test_pad_mode = test_pad_mode
+        self.test_pad_add_pix = test_pad_add_pix
+        self.bbox_clip_border = bbox_clip_border
+
+    def _margin(self, size: int) -> int:
+        """The border, halved until it leaves a range for the centre in `size` pixels."""
+        share = 2 * self.border / size
+        return int(self.border // 2**(np.ceil(np.log2(np.ceil(share))) + (share == int(share))))
+
+    def _paste(self, img: np.ndarray, center: Tuple[int, int],
+               size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(image of `size` whose middle is `center` (y, x) of img; where img lies in it, top bottom left right; its
+        patch of img, x1 y1 x2 y2)."""
+        middle = size[0] // 2, size[1] // 2
+        canvas = np.zeros((*size, img.shape[2]), dtype=img.dtype) + np.array(
+            self.mean, dtype=img.dtype)
+        begin = [max(0, center[axis] - middle[axis]) for axis in (0, 1)]
+        end = [min(center[axis] + middle[axis], img.shape[axis]) for axis in (0, 1)]
+        shift = [middle[axis] - center[axis] for axis in (0, 1)]
+        top, left, bottom, right = (at + shift[place % 2] for place, at in enumerate(begin + end))
+        canvas[top:bottom, left:right] = img[begin[0]:end[0], begin[1]:end[1]]
+        where = np.array([top, bottom, left, right], dtype=np.float32)
+        return canvas, where, np.array([begin[1], begin[0], end[1], end[0]])
+
+    def __call__(self, results: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        img = results['img']
+        if img.dtype != np.float32:
+            raise ValueError('RandomCenterCropPad needs a float32 image; write '
+                             "dict(type='LoadImageFromFile', to_float32=True)")
+        return self._at_test_time(results) if self.test_mode else self._in_training(results)
+
+    def _in_training(self, results: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        if results.get('mask_fields') or results.get('seg_fields'):
+            raise NotImplementedError('RandomCenterCropPad moves boxes only; load without masks '
+                                      '(with_mask=False, with_seg=False)')
+        height, width = results['img'].shape[:2]
+        margin_y, margin_x = self._margin(height), self._margin(width)
+        for _ in range(100):
+            ratio = np.random.choice(self.ratios)
+            size = int(self.crop_size[0] * ratio), int(self.crop_size[1] * ratio)
+            for _ in range(50):
+                center_x = int(np.random.randint(margin_x, width - margin_x))
+                center_y = int(np.random.randint(margin_y, height - margin_y))
+                patch = np.array([
+                    max(0, center_x - size[1] // 2),
+                    max(0, center_y - size[0] // 2),
+                    min(center_x + size[1] // 2, width),
+                    min(center_y + size[0] // 2, height)
+                ])
+                boxes = results['gt_bboxes']
+                if len(boxes) and not centers_inside(boxes, patch).any():
+                    continue
+                results['img'], _, _ = self._paste(results['img'], (center_y, center_x), size)
+                results['img_shape'] = results['pad_shape'] = results['img'].shape
+                shift = np.array([size[1] // 2 - center_x, size[0] // 2 - center_y] * 2)
+                for key in results.get('bbox_fields', []):
+                    inside = centers_inside(results[key], patch)
+                    boxes = results[key] + shift.astype(results[key].dtype)
+                    if self.bbox_clip_border:
+                        boxes = clip_boxes(boxes, *size)
+                    sides = boxes[:, 2:] - boxes[:, :2]
+                    keep_boxes(results, key, boxes, inside & (sides > 0).all(axis=1))
+                return results
+        return None  # no centre shows an object; V2 would go on for ever
+
+    def _at_test_time(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        img = results['img']
+        height, width = img.shape[:2]
+        mode, value = self.test_pad_mode
+        if mode == 'logical_or':
+            size = (height | value) + self.test_pad_add_pix, (width | value) + self.test_pad_add_pix
+        else:
+            size = -(-height // value) * value, -(-width // value) * value
+        results['img_shape'] = img.shape
+        results['img'], results['border'], _ = self._paste(img, (height // 2, width // 2), size)
+        results['pad_shape'] = results['img'].shape
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(crop_size={self.crop_size}, ratios={self.ratios}, '
+                f'border={self.border}, mean={self.input_mean}, std={self.input_std}, '
+                f'to_rgb={self.to_rgb}, test_mode={self.test_mode}, '
+                f'test_pad_mode={self.test_pad_mode}, bbox_clip_border={self.bbox_clip_border})')

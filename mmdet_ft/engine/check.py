@@ -87,6 +87,11 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
 
     Raises CheckError with all mistakes, each with its place, value, file, line and the nearest right name.
     """
+    imports = _Check(config)
+    imports.keys(
+        names_of('imports', 'allow_failed_imports'), config.get('custom_imports'), 'custom_imports')
+    if imports.mistakes:
+        raise _refusal(config, imports.mistakes)
     try:
         import_custom_modules(config)
     except ImportError as error:
@@ -634,7 +639,7 @@ class _Check:
             if said and said[-1].label == OPTIONS_LABEL and files:
                 self.variable_on_the_command_line(name, files)
             elif not files or not self.is_read(files[-1], name):
-                if len(files) > 1:
+                if any(self.is_read(base, name) for base in files[:-1]):
                     self.warn_of_override(name, files)
                 elif not (files and self.is_left_in_a_dump(name)):
                     self.unknown_name(name)

@@ -310,6 +310,12 @@ def test_overriding_a_variable_of_a_base_is_warned_of_with_what_keeps_the_old_va
     assert 'data.train.dataset.ann_file, data.train.dataset.img_prefix, data.val.ann_file' in warning
 
 
+def test_a_name_that_neither_the_base_nor_its_heir_reads_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / 'base.py').write_text(f'_base_ = {str(MAIN)!r}\nlr_confg = dict(a=1)\n')
+    config = heir(tmp_path, monkeypatch, 'lr_confg = dict(b=1)', base=tmp_path / 'base.py')
+    assert "did you mean 'lr_config'? (heir.py:2)" in str(mistakes(config)[0])
+
+
 @pytest.mark.parametrize('option, path', [
     ('data_root', 'data.train.dataset.ann_file, data.train.dataset.img_prefix, data.val.ann_file'),
     ('img_norm_cfg.mean', 'data.train.dataset.pipeline.4'),
@@ -361,6 +367,13 @@ def test_a_backbone_of_a_user_may_have_parts_that_no_registry_knows(tmp_path, mo
     text = "model = dict(backbone=dict(_delete_=True, type='MyBackbone', stem=dict(kind='x'), norm_cfg=dict(type='{}')))"
     assert prepare(heir(tmp_path, monkeypatch, text.format('GN')))[1] == []
     assert "did you mean 'GN'?" in str(mistakes(heir(tmp_path, monkeypatch, text.format('GNN')))[0])
+
+
+def test_a_misspelt_key_of_custom_imports_is_told_before_anything_is_imported(
+        tmp_path, monkeypatch):
+    config = heir(tmp_path, monkeypatch,
+                  "custom_imports = dict(import_=['a'], imports=['no_such'])")
+    assert "'import_' (here ['a']); did you mean 'imports'?" in str(mistakes(config)[0])
 
 
 def test_a_module_that_cannot_be_imported_is_a_mistake_with_its_line(tmp_path, monkeypatch):

@@ -680,8 +680,9 @@ class _Check:
         value = self.config[name]
         self.say(
             name,
-            f'is a variable of {set_in}: expressions have read it before the command line is, so '
-            f'{_short(value)} would change nothing. Set what holds its value: {_listed(copies)}')
+            f'{name} is a variable of {set_in}: expressions have read it before the command line is, so '
+            f'{_short(value)} would change nothing. Set what holds its value: {_listed(copies)}',
+            is_sentence=True)
 
     def warn_of_override(self, name: str, files: List[Layer]) -> None:
         copies = self.copies(name, files[-2])

@@ -30,7 +30,9 @@ def read_settings(kind: Type[T], values: Any, where: str) -> T:
 
 @dataclasses.dataclass(frozen=True)
 class NMSSettings:
-    """`nms=dict(type='nms', iou_threshold=0.5)`; `iou_thr` is the older key, `split_thr` has no effect here."""
+    """`nms=dict(type='nms', iou_threshold=0.5)`; `iou_thr` is the older key, `split_thr` has no
+    effect here.
+    """
     iou_threshold: Optional[float] = None
     type: str = 'nms'
     iou_thr: Optional[float] = None
@@ -40,10 +42,14 @@ class NMSSettings:
 
     def __post_init__(self):
         if self.type != 'nms':
-            raise ValueError(f"nms type {self.type!r} is not available; write nms=dict(type='nms', iou_threshold=0.5)")
+            raise ValueError(
+                f"nms type {self.type!r} is not available; write nms=dict(type='nms', iou_threshold=0.5)"
+            )
         if self.iou_threshold is None:
             if self.iou_thr is None:
-                raise TypeError("nms: 'iou_threshold' is missing; write nms=dict(type='nms', iou_threshold=0.5)")
+                raise TypeError(
+                    "nms: 'iou_threshold' is missing; write nms=dict(type='nms', iou_threshold=0.5)"
+                )
             object.__setattr__(self, 'iou_threshold', self.iou_thr)
 
 
@@ -66,7 +72,9 @@ class RPNTrainSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ProposalSettings(_ReadsNMS):
-    """`train_cfg.rpn_proposal` and `test_cfg.rpn`. Of the keys V2 left behind, the second half has no effect."""
+    """`train_cfg.rpn_proposal` and `test_cfg.rpn`. Of the keys V2 left behind, the second half has
+    no effect.
+    """
     nms_pre: int = -1
     max_per_img: Optional[int] = None
     nms: Optional[NMSSettings] = None  # or its dict
@@ -78,9 +86,11 @@ class ProposalSettings(_ReadsNMS):
 
     def __post_init__(self):
         if self.max_per_img is None:
-            object.__setattr__(self, 'max_per_img', self.max_num if self.max_num is not None else 1000)
+            object.__setattr__(self, 'max_per_img',
+                               self.max_num if self.max_num is not None else 1000)
         if self.nms is None:
-            object.__setattr__(self, 'nms', dict(iou_threshold=.7 if self.nms_thr is None else self.nms_thr))
+            object.__setattr__(self, 'nms',
+                               dict(iou_threshold=.7 if self.nms_thr is None else self.nms_thr))
         super().__post_init__()
 
 

@@ -45,7 +45,10 @@ class RPNHead(BaseModule):
                  feat_channels: int = 256,
                  num_convs: int = 1,
                  anchor_generator: Any = dict(
-                     type='AnchorGenerator', scales=[8, 16, 32], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]),
+                     type='AnchorGenerator',
+                     scales=[8, 16, 32],
+                     ratios=[0.5, 1.0, 2.0],
+                     strides=[4, 8, 16, 32, 64]),
                  bbox_coder: Any = dict(
                      type='DeltaXYWHBBoxCoder',
                      clip_border=True,
@@ -75,9 +78,12 @@ class RPNHead(BaseModule):
 
         num_anchors = self.anchor_generator.num_base_priors[0]
         if num_convs > 1:
-            self.rpn_conv = nn.Sequential(*(
-                ConvModule(in_channels if i == 0 else feat_channels, feat_channels, 3, padding=1, inplace=False)
-                for i in range(num_convs)))
+            self.rpn_conv = nn.Sequential(*(ConvModule(
+                in_channels if i == 0 else feat_channels,
+                feat_channels,
+                3,
+                padding=1,
+                inplace=False) for i in range(num_convs)))
         else:
             self.rpn_conv = nn.Conv2d(in_channels, feat_channels, 3, padding=1)
         self.rpn_cls = nn.Conv2d(feat_channels, num_anchors * (1 if self.use_sigmoid else 2), 1)
@@ -87,18 +93,21 @@ class RPNHead(BaseModule):
         logits, deltas = [], []
         for feature in features:
             hidden = F.relu(self.rpn_conv(feature))
-            for branch, out, width in ((self.rpn_cls, logits, 1 if self.use_sigmoid else 2), (self.rpn_reg, deltas, 4)):
-                out.append(branch(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, width).float())  # [B, A_l, width]
+            for branch, out, width in ((self.rpn_cls, logits, 1 if self.use_sigmoid else 2),
+                                       (self.rpn_reg, deltas, 4)):
+                told = branch(hidden).permute(0, 2, 3, 1)  # [B, H_l, W_l, anchors * width]
+                out.append(told.reshape(len(feature), -1, width).float())  # [B, A_l, width]
         return RPNOutputs(logits, deltas, [tuple(feature.shape[2:]) for feature in features])
 
     def loss(self, outputs: RPNOutputs, batch: Batch) -> Dict[str, Tensor]:
         """`loss_rpn_cls` and `loss_rpn_bbox`, on the sampled anchors of each image.
 
-        Both are divided by the sum over images of max(positives, 1) + max(negatives, 1), as V2 does: an image without
-        objects still counts one.
+        Both are divided by the sum over images of max(positives, 1) + max(negatives, 1), as V2
+        does: an image without objects still counts one.
         """
         settings, gt = self.train_settings, batch.gt
-        logits, deltas = torch.cat(outputs.logits, 1), torch.cat(outputs.deltas, 1)  # [B, A, 1], [B, A, 4]
+        logits = torch.cat(outputs.logits, 1)  # [B, A, 1]
+        deltas = torch.cat(outputs.deltas, 1)  # [B, A, 4]
         anchors = self.anchors(outputs.sizes, deltas.device)
         inside = self.usable(anchors, outputs.sizes, batch)
 
@@ -129,7 +138,10 @@ class RPNHead(BaseModule):
         else:
             goal = self.bbox_coder.encode(start, goal)
         loss_bbox = self.loss_bbox(
-            pred.flatten(0, 1), goal.flatten(0, 1), positive.flatten()[:, None].expand(-1, 4).float(), avg_factor=normaliser)
+            pred.flatten(0, 1),
+            goal.flatten(0, 1),
+            positive.flatten()[:, None].expand(-1, 4).float(),
+            avg_factor=normaliser)
         return dict(loss_rpn_cls=loss_cls, loss_rpn_bbox=loss_bbox)
 
     def anchors(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Tensor:
@@ -137,23 +149,32 @@ class RPNHead(BaseModule):
         return self.anchor_generator.grid(sizes, device=device).anchors
 
     def usable(self, anchors: Tensor, sizes: Sequence[Tuple[int, int]], batch: Batch) -> Tensor:
-        """Anchors whose cell lies in the padded image, and which do not reach over its border where that is asked: [B, A]."""
+        """Anchors whose cell lies in the padded image, and which do not reach over its border where
+        that is asked: [B, A].
+        """
         valid = self.anchor_generator.valid_flags(sizes, batch.pad_sizes)
         border = self.train_settings.allowed_border
         if border >= 0:
             height, width = batch.sizes[:, :1], batch.sizes[:, 1:]
             x0, y0, x1, y1 = anchors.unbind(-1)
-            valid = valid & (x0 >= -border) & (y0 >= -border) & (x1 < width + border) & (y1 < height + border)
+            valid = valid & (x0 >= -border) & (y0 >= -border) & (x1 < width + border) & (
+                y1 < height + border)
         return valid
 
     @torch.no_grad()
-    def proposals(self, outputs: RPNOutputs, batch: Batch, settings: Optional[ProposalSettings] = None) -> Proposals:
-        """The best boxes of each image: the best `nms_pre` of each level, moved, clipped, thinned out level by level."""
+    def proposals(self,
+                  outputs: RPNOutputs,
+                  batch: Batch,
+                  settings: Optional[ProposalSettings] = None) -> Proposals:
+        """The best boxes of each image: the best `nms_pre` of each level, moved, clipped, thinned
+        out level by level.
+        """
         settings = settings or self.test_settings
         anchors = self.anchor_generator.grid_priors(outputs.sizes, device=outputs.deltas[0].device)
         level_scores, level_boxes = [], []
         for logits, deltas, level_anchors in zip(outputs.logits, outputs.deltas, anchors):
-            scores = logits[..., 0].sigmoid() if self.use_sigmoid else logits.softmax(-1)[..., 0]  # [B, A_l]
+            likely = logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)
+            scores = likely[..., 0]  # [B, A_l]
             count = scores.shape[1]
             if settings.nms_pre > 0:
                 count = min(count, settings.nms_pre)
@@ -162,20 +183,23 @@ class RPNHead(BaseModule):
             level_boxes.append((level_anchors[index], take(deltas, index)))
         counts = [scores.shape[1] for scores in level_scores]
         start, deltas = (torch.cat(parts, 1) for parts in zip(*level_boxes))
-        boxes = self.bbox_coder.decode(start, deltas, max_shape=batch.sizes)  # [B, sum of counts, 4]
+        boxes = self.bbox_coder.decode(
+            start, deltas, max_shape=batch.sizes)  # [B, sum of counts, 4]
         valid = boxes.new_ones(boxes.shape[:2], dtype=torch.bool)
         if settings.min_bbox_size >= 0:
             valid = ((boxes[..., 2:] - boxes[..., :2]) > settings.min_bbox_size).all(-1)
 
         # One suppression problem a level and image, padded to the longest.
         longest = max(counts)
-        boxes, scores, valid = (
-            torch.stack([_pad(part, longest) for part in x.split(counts, 1)], 1)
-            for x in (boxes, torch.cat(level_scores, 1), valid))  # [B, L, longest, ...]
-        keep = nms_keep(boxes.flatten(0, 1), scores.flatten(0, 1), valid.flatten(0, 1), settings.nms.iou_threshold)
-        scores = scores.flatten(0, 1).masked_fill(~keep, -1.).view(len(scores), -1)  # [B, L*longest]
+        problems = [
+            torch.stack([_pad(part, longest) for part in x.split(counts, 1)], 1).flatten(0, 1)
+            for x in (boxes, torch.cat(level_scores, 1), valid)
+        ]  # [B*L, longest, ...]
+        keep = nms_keep(*problems, settings.nms.iou_threshold)
+        boxes, scores = problems[0].view(len(boxes), -1, 4), problems[1].masked_fill(~keep, -1.)
+        scores = scores.view(len(boxes), -1)  # [B, L*longest]
         scores, index = scores.topk(min(settings.max_per_img, scores.shape[1]), 1)
-        return Proposals(take(boxes.flatten(1, 2), index), scores, scores >= 0)
+        return Proposals(take(boxes, index), scores, scores >= 0)
 
 
 def _pad(x: Tensor, length: int) -> Tensor:

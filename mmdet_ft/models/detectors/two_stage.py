@@ -8,7 +8,8 @@ from mmdet_ft.models.dense_heads.rpn_head import RPNHead
 from mmdet_ft.models.detectors.results import to_results
 from mmdet_ft.models.detectors.test_time import merge_views
 from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead
-from mmdet_ft.models.settings import (ProposalSettings, TwoStageTestSettings, TwoStageTrainSettings, read_settings)
+from mmdet_ft.models.settings import (ProposalSettings, TwoStageTestSettings, TwoStageTrainSettings,
+                                      read_settings)
 from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, Losses
@@ -19,8 +20,8 @@ class TwoStageDetector(BaseModule):
 
         images -> backbone -> neck -> rpn_head -> proposals -> roi_head -> losses or detections
 
-    V2's arguments and state_dict. `prediction_layers` names what follows the number of classes and anchors: a checkpoint may
-    differ from the model there, and nowhere else.
+    V2's arguments and state_dict. `prediction_layers` names what follows the number of classes and
+    anchors: a checkpoint may differ from the model there, and nowhere else.
     """
     CLASSES: Optional[Tuple[str, ...]] = None
     PALETTE: Any = None
@@ -42,13 +43,17 @@ class TwoStageDetector(BaseModule):
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.rpn_head: RPNHead = MODELS.build(rpn_head, train_cfg=train.rpn, test_cfg=test.rpn)
-        self.roi_head: StandardRoIHead = MODELS.build(roi_head, train_cfg=train.rcnn, test_cfg=test.rcnn)
+        self.roi_head: StandardRoIHead = MODELS.build(
+            roi_head, train_cfg=train.rcnn, test_cfg=test.rcnn)
         self.train_proposals = self.rpn_head.test_settings
         if train.rpn_proposal is not None:
-            self.train_proposals = read_settings(ProposalSettings, train.rpn_proposal, 'train_cfg.rpn_proposal')
+            self.train_proposals = read_settings(ProposalSettings, train.rpn_proposal,
+                                                 'train_cfg.rpn_proposal')
 
     def forward(self, batch: Union[Batch, Tuple[Batch, ...]]) -> Union[Losses, Detections]:
-        """Losses of a batch in training; in evaluation Detections of a batch, or of a tuple of views of the same images."""
+        """Losses of a batch in training; in evaluation Detections of a batch, or of a tuple of
+        views of the same images.
+        """
         if self.training:
             return self.loss(batch)
         views = (batch, ) if isinstance(batch, Batch) else batch
@@ -77,12 +82,15 @@ class TwoStageDetector(BaseModule):
     def results(self, detections: Detections, metas: List[Dict[str, Any]]) -> List[Any]:
         """V2's result of each image, on the host; see results.to_results."""
         num_classes = self.roi_head.bbox_head.num_classes
-        return to_results(detections, metas, num_classes, self.roi_head.test_settings.mask_thr_binary)
+        return to_results(detections, metas, num_classes,
+                          self.roi_head.test_settings.mask_thr_binary)
 
     def prediction_layers(self) -> Tuple[str, ...]:
         """Prefixes of state_dict names whose shape follows the classes or the anchors."""
-        layers = ('rpn_head.rpn_cls.', 'rpn_head.rpn_reg.', 'roi_head.bbox_head.fc_cls.', 'roi_head.bbox_head.fc_reg.')
-        return layers + (('roi_head.mask_head.conv_logits.', ) if self.roi_head.mask_head is not None else ())
+        layers = ('rpn_head.rpn_cls.', 'rpn_head.rpn_reg.', 'roi_head.bbox_head.fc_cls.',
+                  'roi_head.bbox_head.fc_reg.')
+        return layers + (
+            ('roi_head.mask_head.conv_logits.', ) if self.roi_head.mask_head is not None else ())
 
 
 @MODELS.register_module()

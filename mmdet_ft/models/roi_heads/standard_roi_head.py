@@ -21,7 +21,8 @@ from mmdet_ft.structures import Batch, Detections, GroundTruth, Losses
 class HostCount:
     """A number on its way to the host: the copy starts now, `read` waits for what is left of it.
 
-    The one thing a training step reads. Between the two the device gets other work, so that it never runs dry.
+    The one thing a training step reads. Between the two the device gets other work, so that it
+    never runs dry.
     """
 
     def __init__(self, count: Tensor):
@@ -42,8 +43,9 @@ class HostCount:
 class StandardRoIHead(BaseModule):
     """Box and mask branch over sampled regions (Fast R-CNN; Mask R-CNN, sec. 3).
 
-        proposals + ground truths -> match -> sample [B, S] -> RoIAlign 7x7   -> bbox_head -> loss_cls, loss_bbox
-                                                 positives  -> RoIAlign 14x14 -> mask_head -> loss_mask
+        proposals + ground truths -> match -> sample [B, S]
+            all       -> RoIAlign 7x7   -> bbox_head -> loss_cls, loss_bbox
+            positives -> RoIAlign 14x14 -> mask_head -> loss_mask
 
     V2's arguments. Without a `mask_roi_extractor` masks are pooled by the box branch's.
     """
@@ -60,7 +62,8 @@ class StandardRoIHead(BaseModule):
                  init_cfg: Any = None):
         super().__init__(init_cfg)
         if shared_head is not None:
-            raise ValueError('StandardRoIHead: shared_head is not available; remove it, or use an FPN model')
+            raise ValueError(
+                'StandardRoIHead: shared_head is not available; remove it, or use an FPN model')
         self.bbox_roi_extractor: SingleRoIExtractor = MODELS.build(bbox_roi_extractor)
         self.bbox_head: ConvFCBBoxHead = MODELS.build(bbox_head)
         self.mask_head: Optional[FCNMaskHead] = MODELS.build(mask_head)
@@ -85,11 +88,16 @@ class StandardRoIHead(BaseModule):
         if self.mask_head is None:
             return losses
         num_slots = slots_for(num_positive.read(), rois.positive.numel())
-        return Losses({**losses.terms, **self.mask_loss(features, rois, gt, num_slots)}, losses.metrics)
+        return Losses({
+            **losses.terms,
+            **self.mask_loss(features, rois, gt, num_slots)
+        }, losses.metrics)
 
     @torch.no_grad()
     def sample(self, proposals: Proposals, gt: GroundTruth) -> SampledRoIs:
-        """Which regions to learn from. Ground truths join the proposals: early proposals are too poor to be positive."""
+        """Which regions to learn from. Ground truths join the proposals: early proposals are too
+        poor to be positive.
+        """
         match = self.assigner(proposals.boxes, gt, proposals.valid)
         boxes, gt_index, label = proposals.boxes, match.gt_index, match.label
         if self.sampler.add_gt_as_proposals:
@@ -100,9 +108,11 @@ class StandardRoIHead(BaseModule):
         drawn = self.sampler(label)
         index = drawn.index
         boxes = torch.where(drawn.valid[..., None], take(boxes, index), unit_box(boxes))
-        return SampledRoIs(boxes, drawn.valid, drawn.positive, take(gt_index, index[:, :drawn.positive.shape[1]]))
+        return SampledRoIs(boxes, drawn.valid, drawn.positive,
+                           take(gt_index, index[:, :drawn.positive.shape[1]]))
 
-    def mask_loss(self, features: Sequence[Tensor], rois: SampledRoIs, gt: GroundTruth, num_slots: int) -> Dict[str, Tensor]:
+    def mask_loss(self, features: Sequence[Tensor], rois: SampledRoIs, gt: GroundTruth,
+                  num_slots: int) -> Dict[str, Tensor]:
         """Mask loss on the positives of all images, moved together into `num_slots` slots."""
         num_images, num_positive_slots = rois.positive.shape
         order = first_true(rois.positive, num_slots)
@@ -112,9 +122,11 @@ class StandardRoIHead(BaseModule):
         gt_index = rois.gt_index[image_index, slot].masked_fill(~valid, 0)
         boxes = rois.boxes[image_index, slot]
         labels = gt.labels[image_index, gt_index].masked_fill(~valid, 0)
-        pooled = self._mask_extractor(features, torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1))
+        pooled = self._mask_extractor(features,
+                                      torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1))
         logits = self.mask_head(pooled)
-        targets = mask_targets(gt.masks, image_index, gt_index, boxes, self.train_settings.mask_size)
+        targets = mask_targets(gt.masks, image_index, gt_index, boxes,
+                               self.train_settings.mask_size)
         return self.mask_head.loss(logits, targets, labels, valid)
 
     @property
@@ -126,13 +138,17 @@ class StandardRoIHead(BaseModule):
     def predict(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> Detections:
         """Detections in original pixels, masks as 28x28 probabilities inside their boxes."""
         boxes, scores = self.box_predictions(features, proposals.boxes, batch)
-        detections = self.select(boxes / batch.scale_factors[:, None, None], scores, proposals.valid)
+        detections = self.select(boxes / batch.scale_factors[:, None, None], scores,
+                                 proposals.valid)
         if self.mask_head is None:
             return detections
         return detections._replace(masks=self.mask_predictions(features, detections, batch))
 
-    def box_predictions(self, features: Sequence[Tensor], boxes: Tensor, batch: Batch) -> Tuple[Tensor, Tensor]:
-        """boxes [B, P, 4] -> moved boxes [B, P, K, 4] (1 in place of K where class-agnostic), scores [B, P, K]."""
+    def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
+                        batch: Batch) -> Tuple[Tensor, Tensor]:
+        """boxes [B, P, 4] -> moved boxes [B, P, K, 4] (1 in place of K where class-agnostic),
+        scores [B, P, K].
+        """
         num_images, num_proposals = boxes.shape[:2]
         logits, deltas = self.bbox_head(self.bbox_roi_extractor(features, to_rois(boxes)))
         scores = logits.softmax(-1)[:, :-1].view(num_images, num_proposals, -1)
@@ -141,7 +157,8 @@ class StandardRoIHead(BaseModule):
         return moved.unflatten(-1, (-1, 4)), scores
 
     def select(self, boxes: Tensor, scores: Tensor, valid: Tensor) -> Detections:
-        """Every class of every proposal is a candidate; suppression within a class; the best `max_per_img` of an image.
+        """Every class of every proposal is a candidate; suppression within a class; the best
+        `max_per_img` of an image.
 
         boxes [B, P, K or 1, 4], scores [B, P, K], valid [B, P].
         """
@@ -152,7 +169,8 @@ class StandardRoIHead(BaseModule):
         if settings.nms.class_agnostic:
             problems = [x.flatten(1, 2) for x in (boxes, scores, candidate)]  # [B, P*K, ...]
         else:
-            problems = [x.transpose(1, 2).flatten(0, 1) for x in (boxes, scores, candidate)]  # [B*K, P, ...]
+            problems = [x.transpose(1, 2).flatten(0, 1) for x in (boxes, scores, candidate)]
+            # [B*K, P, ...]
         keep = nms_keep(*problems, settings.nms.iou_threshold)
         if settings.nms.class_agnostic:
             keep = keep.view(num_images, num_proposals, num_classes)
@@ -163,15 +181,20 @@ class StandardRoIHead(BaseModule):
         best, index = kept.topk(min(limit, kept.shape[1]), 1)
         return Detections(take(boxes.flatten(1, 2), index), best, index % num_classes, best >= 0)
 
-    def mask_predictions(self, features: Sequence[Tensor], detections: Detections, batch: Batch) -> Tensor:
-        """Probabilities [B, D, M, M] inside the boxes of detections, which are in original pixels; zero where there is none."""
+    def mask_predictions(self, features: Sequence[Tensor], detections: Detections,
+                         batch: Batch) -> Tensor:
+        """Probabilities [B, D, M, M] inside the boxes of detections, which are in original pixels;
+        zero where there is none.
+        """
         num_images, num_detections = detections.valid.shape
         num_slots = slots_for(HostCount(detections.valid.sum()).read(), detections.valid.numel())
         order = first_true(detections.valid, num_slots)
         image_index = order // num_detections
         boxes = (detections.boxes * batch.scale_factors[:, None]).flatten(0, 1)[order]
         boxes = torch.where(detections.valid.flatten()[order, None], boxes, unit_box(boxes))
-        logits = self.mask_head(self._mask_extractor(features, torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)))
+        logits = self.mask_head(
+            self._mask_extractor(features,
+                                 torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)))
         masks = self.mask_head.of_class(logits, detections.labels.flatten()[order]).sigmoid()
         out = masks.new_zeros(num_images * num_detections, *masks.shape[1:])
         return out.index_copy(0, order, masks).view(num_images, num_detections, *masks.shape[1:])
@@ -180,15 +203,19 @@ class StandardRoIHead(BaseModule):
 def to_rois(boxes: Tensor) -> Tensor:
     """Boxes [B, N, 4] with their image's number in front: [B*N, 5]."""
     num_images, num_boxes = boxes.shape[:2]
-    image = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(-1, num_boxes, 1)
-    return torch.cat([image, boxes], 2).flatten(0, 1)
+    image = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None]
+    return torch.cat([image.expand(-1, num_boxes, 1), boxes], 2).flatten(0, 1)
 
 
 def slots_for(count: int, limit: int) -> int:
-    """`count` rounded up to a multiple of 8 and at least 8: few sizes occur, and every rank touches the weights of the mask head."""
+    """`count` rounded up to a multiple of 8 and at least 8: few sizes occur, and every rank touches
+    the weights of the mask head.
+    """
     return min(-(-max(count, 1) // 8) * 8, limit)
 
 
 def first_true(x: Tensor, num_slots: int) -> Tensor:
-    """Places of `num_slots` elements of the flattened bool tensor `x`, its true ones first, in order: int64 [num_slots]."""
+    """Places of `num_slots` elements of the flattened bool tensor `x`, its true ones first, in
+    order: int64 [num_slots].
+    """
     return x.flatten().byte().sort(descending=True, stable=True).indices[:num_slots]

@@ -7,15 +7,11 @@ _base_ = '../cityscapes/mask_rcnn_ft.py'
 # 2. ResNet-18 with a quarter of the channels; everything after it as narrow.
 model = dict(
     backbone=dict(
-        depth=18,
-        base_channels=16,
-        frozen_stages=-1,
+        depth=18, base_channels=16, frozen_stages=-1,
         norm_eval=False),  # batches of four small pictures are enough for statistics of their own
     neck=dict(in_channels=[16, 32, 64, 128], out_channels=64),
-    rpn_head=dict(
-        in_channels=64,
-        feat_channels=64,
-        anchor_generator=dict(scales=[6])),  # objects of 24 to 384 pixels
+    rpn_head=dict(in_channels=64, feat_channels=64,
+                  anchor_generator=dict(scales=[6])),  # objects of 24 to 384 pixels
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
         bbox_head=dict(in_channels=64, fc_out_channels=256),
@@ -25,8 +21,7 @@ model = dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=200, max_per_img=100),
         rcnn=dict(sampler=dict(num=64))),
-    test_cfg=dict(
-        rpn=dict(nms_pre=200, max_per_img=100), rcnn=dict(max_per_img=50)))
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100), rcnn=dict(max_per_img=50)))
 
 img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 train_pipeline = [
@@ -84,12 +79,12 @@ lr_config = dict(
     warmup='linear',
     warmup_iters=50,
     warmup_ratio=0.01)
-runner = dict(max_epochs=7)
-evaluation = dict(interval=7)  # at the end
+runner = dict(max_epochs=5)  # 300 iterations
+evaluation = dict(interval=5)  # at the end
 
-# 4.
+# 4. More lines: an epoch is 60 iterations.
 log_config = dict(interval=20)
-checkpoint_config = dict(interval=7)
+checkpoint_config = dict(interval=5)
 
 # 5. Trained by tools/sample/pretrain.py on eighty drawn classes that are none of these eight.
 load_from = '{{ fileDirname }}/mask_rcnn_slim_80.pth'

@@ -37,11 +37,9 @@ def draw(dataset, index, result, score_thr):
     if image is None:
         raise UserError(f'cannot read {path}')
     masks = [as_mask(polygons, *image.shape[:2]) for polygons in annotation['masks']]
-    truth = visualization.draw_ground_truth(image, annotation['bboxes'],
-                                            annotation['labels'], dataset.CLASSES, masks,
-                                            annotation.get('bboxes_ignore'), dataset.PALETTE)
-    found = visualization.draw_detections(image, result, dataset.CLASSES, score_thr,
-                                          dataset.PALETTE)
+    truth = visualization.draw_ground_truth(image, annotation['bboxes'], annotation['labels'],
+                                            dataset.CLASSES, masks, annotation.get('bboxes_ignore'))
+    found = visualization.draw_detections(image, result, dataset.CLASSES, score_thr)
     return visualization.side_by_side(truth, found,
                                       ('truth', f'prediction (score from {score_thr})'))
 

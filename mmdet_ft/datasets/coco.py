@@ -1,6 +1,7 @@
 """COCO annotation files, for any set of classes."""
 import difflib
 import json
+import logging
 import os.path as osp
 import tempfile
 from collections import OrderedDict
@@ -10,6 +11,7 @@ import numpy as np
 
 from mmdet_ft.datasets.coco_file import CocoFile
 from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, evaluate_det_segm,
                                       results_to_records)
 from mmdet_ft.registry import DATASETS
@@ -24,7 +26,7 @@ class CocoDataset(CustomDataset):
     `ignore`, of no area, under one pixel wide or high, wholly outside the image, of another category. `iscrowd`
     ones become `bboxes_ignore`.
 
-    Raises KeyError when the file lacks one of the classes, with the line to write instead.
+    Raises DataError when the file lacks one of the classes, with a table of both and the line to write instead.
     """
 
     CLASSES = ('person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck',
@@ -84,16 +86,16 @@ class CocoDataset(CustomDataset):
         ]
         if not names:
             if len(self._file.ids):
-                raise KeyError(f'{self.ann_file} has annotations but no categories')
+                raise DataError(f'{self.ann_file} has annotations but no categories')
             return list(range(1, len(self.CLASSES) + 1))  # a list of images to predict on
         for name in self.CLASSES:
             if len(ids_of_name.get(name, [])) > 1:
-                raise ValueError(
+                raise DataError(
                     f'{self.ann_file}: class {name!r} stands for the category ids {ids_of_name[name]}; '
                     f'join them in the file')
         missing = [name for name in self.CLASSES if name not in ids_of_name]
         if missing:
-            raise KeyError(self._missing_classes(missing, names))
+            raise DataError(self._missing_classes(missing, names))
         return [ids_of_name[name][0] for name in self.CLASSES]
 
     def _missing_classes(self, missing: List[str], names: List[str]) -> str:
@@ -118,8 +120,25 @@ class CocoDataset(CustomDataset):
             else:
                 head += f'. The file has: {", ".join(map(repr, names))}.'
         line = ', '.join(map(repr, wanted)) + (', ' if len(wanted) == 1 else '')
-        return (f'{head} Write in data.train, data.val and data.test: classes=({line}) '
-                f'(and num_classes={len(wanted)} in the heads)')
+        return (
+            f'{head}\n{self._table_of_classes(near)}\nWrite in data.train, data.val and data.test: classes=({line}) '
+            f'(and num_classes={len(wanted)} in the heads)')
+
+    def _table_of_classes(self, near: Dict[str, str], most: int = 20) -> str:
+        """`classes` beside the categories of the file and their annotations; what matches comes last."""
+        counts = self._annotations_of_names()
+        missing = [(name, f'- did you mean {near[name]!r}?' if name in near else '-', '')
+                   for name in self.CLASSES if name not in counts]
+        others = [('-', name, count) for name, count in counts.items() if name not in self.CLASSES]
+        matching = [(name, name, counts[name]) for name in self.CLASSES if name in counts]
+        rows = [('in classes', 'in the file', 'annotations')]
+        for part in (missing, others, matching):
+            rows += part[:most]
+            if len(part) > most:
+                rows.append((f'... {len(part) - most} more', '...', ''))
+        widths = [max(len(str(row[column])) for row in rows) for column in (0, 1)]
+        return '\n'.join(f'  {str(a):{widths[0]}}  {str(b):{widths[1]}}  {c}'.rstrip()
+                         for a, b, c in rows)
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
         """bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], masks (n raw segmentations), seg_map."""
@@ -157,6 +176,62 @@ class CocoDataset(CustomDataset):
         self.img_ids = [self.img_ids[place] for place in valid]
         return valid
 
+    def _drop_useless_boxes(self) -> None:
+        """Tell what `_parse_ann_info` will leave out of the annotations of the classes, and classes without any."""
+        file = self._file
+        image = np.repeat(np.arange(len(file.image_ids)), np.diff(file.starts))
+        low, size = file.boxes[:, :2], file.boxes[:, 2:]
+        beyond = low + size - file.sizes[image]  # pixels to the right of the image and below it
+        of_classes = np.isin(file.category_ids, self.cat_ids) & ~file.ignore
+        with np.errstate(invalid='ignore'):
+            area = (size >= 1).all(1) & (file.areas > 0) & np.isfinite(file.boxes).all(1)
+            inside = (low < file.sizes[image]).all(1) & (low + size > 0).all(1)
+            reaching = ((low < -1) | (beyond > 1)).any(1)
+        for found, what in (
+            (~area, 'under one pixel wide, high or in area: left out'),
+            (area & ~inside, 'wholly outside the image: left out'),
+            (area & inside & reaching,
+             'reaching more than a pixel out of the image: cut at its border by Resize'),
+        ):
+            found = np.flatnonzero(found & of_classes)
+            if len(found):
+                self._tell(
+                    f'{len(found)} of {int(of_classes.sum())} boxes are {what} (annotation ids '
+                    f'{", ".join(map(str, file.ids[found[:5]]))}{" ..." if len(found) > 5 else ""})'
+                )
+        if file.num_orphans:
+            self._tell(
+                f'{file.num_orphans} annotations are of images that the file does not list: left out'
+            )
+        self._tell_classes(file.category_ids[of_classes & area & inside])
+
+    def _tell_classes(self, category_ids: np.ndarray) -> None:
+        without = [
+            name for name, category_id in zip(self.CLASSES, self.cat_ids)
+            if category_id not in set(category_ids.tolist())
+        ]
+        if without and len(without) < len(self.CLASSES):
+            self._tell(
+                f'no box of {", ".join(map(repr, without[:10]))}{" ..." if len(without) > 10 else ""}: '
+                f'{"these classes" if len(without) > 1 else "this class"} cannot be learnt from it')
+        others = [(name, count) for name, count in self._annotations_of_names().items()
+                  if count and name not in self.CLASSES]
+        if others:
+            listed = ', '.join(f'{name!r} ({count})' for name, count in others[:10])
+            self._tell(
+                f'annotations of categories that `classes` does not name are left out: {listed}'
+                f'{" ..." if len(others) > 10 else ""}', logging.INFO)
+
+    def _annotations_of_names(self) -> Dict[str, int]:
+        """How many annotations the file has of each category, in the order of its ids."""
+        ids, counts = np.unique(self._file.category_ids, return_counts=True)
+        count_of_id = dict(zip(ids.tolist(), counts.tolist()))
+        found: Dict[str, int] = {}
+        for category in sorted(self._file.categories, key=lambda item: item['id']):
+            found[category['name']] = found.get(category['name'], 0) + count_of_id.get(
+                category['id'], 0)
+        return found
+
     def _set_group_flag(self) -> None:
         sizes = self._file.sizes[[self._file.index_of(image_id) for image_id in self.img_ids]]
         self.flag = (sizes[:, 0] > sizes[:, 1]).astype(np.uint8)
@@ -169,8 +244,9 @@ class CocoDataset(CustomDataset):
             x1, y1, width, height = annotation['bbox']
             if annotation['ignore'] or not self._is_inside(x1, y1, width, height, img_info):
                 continue
-            if annotation['area'] <= 0 or width < 1 or height < 1 or annotation[
-                    'category_id'] not in self.cat2label:
+            if not (annotation['area'] > 0 and width >= 1 and height >= 1):  # a NaN is not either
+                continue
+            if annotation['category_id'] not in self.cat2label:
                 continue
             box = [x1, y1, x1 + width, y1 + height]
             if annotation['iscrowd']:

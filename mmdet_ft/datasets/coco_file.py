@@ -6,6 +6,7 @@ from typing import Any, Dict, List
 import numpy as np
 import pycocotools.mask as mask_api
 
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.packed import PackedList, PackedSegmentations
 
 
@@ -31,13 +32,13 @@ class CocoFile:
         if not isinstance(data, dict) or 'images' not in data:
             found = f'the keys {", ".join(list(data)[:8])}' if isinstance(
                 data, dict) else f'a {type(data).__name__}'
-            raise ValueError(
+            raise DataError(
                 f'{path} is not a COCO annotation file: it needs a dict with images, annotations and '
                 f'categories, found {found}')
         self.categories: List[Dict[str, Any]] = data.get('categories') or []
         for category in self.categories:
             if 'id' not in category or 'name' not in category:
-                raise ValueError(f'{path}: a category needs id and name, found {category}')
+                raise DataError(f'{path}: a category needs id and name, found {category}')
         self._read_images(data['images'])
         self._read_annotations(data.get('annotations') or [])
 
@@ -46,12 +47,12 @@ class CocoFile:
         for index, image in enumerate(images):
             missing = [key for key in ('id', 'file_name', 'width', 'height') if key not in image]
             if missing:
-                raise ValueError(
+                raise DataError(
                     f'{self.path}: image {image.get("file_name", image.get("id", index))!r} has no '
                     f'{" and no ".join(missing)}')
             if image['id'] in index_of_id:
                 other = images[index_of_id[image['id']]]
-                raise ValueError(
+                raise DataError(
                     f'{self.path}: image id {image["id"]!r} stands for both {other["file_name"]!r} and '
                     f'{image["file_name"]!r}; give each image an id of its own')
             index_of_id[image['id']] = index
@@ -68,13 +69,13 @@ class CocoFile:
             ]
             if missing or len(annotation['bbox']) != 4:
                 problem = f'has no {" and no ".join(missing)}' if missing else f'has a bbox of {annotation["bbox"]}'
-                raise ValueError(f'{self.path}: annotation {annotation.get("id")!r} of image '
-                                 f'{annotation.get("image_id")!r} {problem}')
+                raise DataError(f'{self.path}: annotation {annotation.get("id")!r} of image '
+                                f'{annotation.get("image_id")!r} {problem}')
         ids = [annotation['id'] for annotation in annotations if 'id' in annotation]
         if len(set(ids)) < len(ids):
             seen: set = set()
             twice = next(i for i in ids if i in seen or seen.add(i))
-            raise ValueError(
+            raise DataError(
                 f'{self.path}: annotation ids are not unique (id {twice!r} stands twice), as after joining '
                 f'two files; number them anew')
         # the pairing of annotation and image is by place from here on
@@ -101,7 +102,7 @@ class CocoFile:
                 area = item.get('area')
                 areas.append(_area(item, height, width) if area is None else area)
             except (ValueError, TypeError) as error:
-                raise ValueError(
+                raise DataError(
                     f'{self.path}: annotation {item.get("id")!r} of image {item["image_id"]!r}: '
                     f'{error}') from error
         self.segmentations.finish()
@@ -141,7 +142,7 @@ def _read_json(path: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f'{path} is not a complete json file: {error}') from error
+        raise DataError(f'{path} is not a complete json file: {error}') from error
     finally:
         if enabled:
             gc.enable()

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.registry import DATASETS
 
@@ -30,7 +31,7 @@ class CustomDataset:
         filter_empty_gt: in training, leave out images without a box of the classes.
         file_client_args: V2's storage backend; 'disk' or what mmengine.fileio offers.
 
-    Raises FileNotFoundError for a missing annotation file, ValueError when training is left without an image.
+    Raises FileNotFoundError for a missing annotation file, DataError when training is left without an image.
     """
 
     CLASSES: Optional[Sequence[str]] = None
@@ -91,6 +92,7 @@ class CustomDataset:
 
     def _apply_filter(self) -> None:
         num_images = len(self.data_infos)
+        self._drop_useless_boxes()
         valid = self._filter_imgs()
         infos = self.data_infos
         self.data_infos = infos.take(valid) if hasattr(infos, 'take') else [infos[i] for i in valid]
@@ -105,12 +107,46 @@ class CustomDataset:
                     f'of its {num_images} images all are left out: {removed}. Check `classes` against the file '
                     f'({self._describe_classes()}), or set filter_empty_gt=False to train on images without boxes'
                 )
-            raise ValueError(
+            raise DataError(
                 f'{type(self).__name__}: no image to train on in {self.ann_file!r}: {hint}')
         if removed:
-            logging.getLogger('mmdet_ft').info(
-                f'{type(self).__name__} {self.ann_file}: {len(valid)} of {num_images} images are used for training; '
-                f'left out: {removed}')
+            self._tell(
+                f'{len(valid)} of {num_images} images are used for training; left out: {removed}',
+                logging.INFO)
+
+    def _drop_useless_boxes(self) -> None:
+        """Take boxes without area or wholly outside their image out of the records, and tell how many.
+
+        Only here, for what `load_annotations` gives: their logarithms would be infinite, and V2's loss with them.
+        """
+        num_boxes, examples, num_useless = 0, [], 0
+        for info in self.data_infos:
+            annotation = info.get('ann')
+            if not isinstance(annotation, dict) or annotation.get('bboxes') is None:
+                continue
+            boxes = np.asarray(annotation['bboxes'], dtype=np.float32).reshape(-1, 4)
+            low = np.maximum(boxes[:, :2], 0)
+            high = np.minimum(boxes[:, 2:], [info.get('width', np.inf), info.get('height', np.inf)])
+            useful = np.isfinite(boxes).all(1) & (boxes[:, 2:]
+                                                  > boxes[:, :2]).all(1) & (high > low).all(1)
+            num_boxes += len(boxes)
+            if useful.all():
+                continue
+            num_useless += int((~useful).sum())
+            examples.append(info.get('filename'))
+            for key in ('bboxes', 'labels', 'masks'):
+                if annotation.get(key) is not None and len(annotation[key]) == len(useful):
+                    annotation[key] = [item for item, keep in zip(annotation[key], useful) if keep] \
+                        if isinstance(annotation[key], (list, tuple)) else annotation[key][useful]
+        if num_useless:
+            self._tell(
+                f'of {num_boxes} boxes {num_useless} without area or wholly outside their image are left out '
+                f'(in {", ".join(map(repr, examples[:3]))}{" ..." if len(examples) > 3 else ""})')
+
+    def _tell(self, message: str, level: int = logging.WARNING) -> None:
+        """A sentence about the annotation file, for the log."""
+        logging.getLogger('mmdet_ft').log(level,
+                                          f'{type(self).__name__} {self.ann_file}: {message}')
 
     def _describe_classes(self) -> str:
         names = list(self.CLASSES or [])
@@ -125,7 +161,7 @@ class CustomDataset:
         with open(ann_file, 'rb') as file:
             infos = json.load(file) if ann_file.endswith('.json') else pickle.load(file)
         if not isinstance(infos, list):
-            raise ValueError(
+            raise DataError(
                 f'{ann_file}: CustomDataset expects a list with one dict an image, found a '
                 f'{type(infos).__name__}; a COCO json is read by type=\'CocoDataset\'')
         for info in infos:
@@ -230,12 +266,12 @@ class CustomDataset:
             with open(classes, encoding='utf-8') as file:
                 return [line.rstrip('\n\r') for line in file if line.strip()]
         if not isinstance(classes, (tuple, list)):
-            raise ValueError(
+            raise DataError(
                 f'classes is a list or tuple of names, or a text file; found a {type(classes).__name__}'
             )
         double = sorted({name for name in classes if list(classes).count(name) > 1})
         if double:
-            raise ValueError(f'classes names {", ".join(map(repr, double))} twice')
+            raise DataError(f'classes names {", ".join(map(repr, double))} twice')
         return classes
 
     def get_cat2imgs(self) -> Dict[int, List[int]]:

@@ -125,11 +125,15 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
     rank, world_size = dist.get_dist_info()
     name = os.path.basename(cfg.filename or 'config.py')
     timestamp = dist.broadcast_object(time_string())
-    os.makedirs(cfg.work_dir, exist_ok=True)
-    logger = get_root_logger(
-        os.path.join(cfg.work_dir, f'{timestamp}.log'), cfg.get('log_level', 'INFO'))
-    if rank == 0:
-        cfg.dump(os.path.join(cfg.work_dir, name))
+    try:
+        os.makedirs(cfg.work_dir, exist_ok=True)
+        logger = get_root_logger(
+            os.path.join(cfg.work_dir, f'{timestamp}.log'), cfg.get('log_level', 'INFO'))
+        if rank == 0:
+            cfg.dump(os.path.join(cfg.work_dir, name))
+    except OSError as error:
+        raise UserError(f'cannot write to work_dir {cfg.work_dir!r}: {error.strerror or error} '
+                        f'({error.filename}); name another with --work-dir') from None
     env_info = '\n'.join(f'{key}: {value}' for key, value in collect_env().items())
     text = cfg.pretty_text if rank == 0 else ''  # yapf takes its time; only rank 0 writes
     logger.info('Environment info:\n%s', env_info)

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Callable
 
+from mmdet_ft.datasets.errors import DataError
+
 
 class UserError(RuntimeError):
     """A mistake in a config, in data or on the command line; its message names the value and the
@@ -25,12 +27,22 @@ def is_user_mistake(error: BaseException) -> bool:
     its traceback stays."""
     from mmdet_ft import config  # here: the engine can be used without the config language
 
-    mistakes = (UserError, FileNotFoundError, PermissionError, NotADirectoryError)
+    mistakes = (UserError, DataError, FileNotFoundError, PermissionError, NotADirectoryError)
     if isinstance(error, mistakes + (getattr(config, 'ConfigError', UserError), )):
         return True
     # the registry's answer to a misspelt type
     return isinstance(error, KeyError) and bool(error.args) and str(
         error.args[0]).startswith('unknown ')
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says, without the traceback that a loader process puts before it."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if text.startswith('Caught ') and ' in DataLoader worker process ' in text:
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
+        return text.rpartition(f'\n{name}: ')[2].rstrip()
+    return text
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
@@ -44,14 +56,13 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except Exception as error:
             if not is_user_mistake(error):
                 raise
-            message = error.args[0] if isinstance(error, KeyError) else error
             code = getattr(error, 'exit_code', 1)
             if code == 2 and os.environ.get('RANK', '0') != '0':
                 # Rank 0 most likely says the same; then this process is ended before it comes to it.
                 time.sleep(5)
             notes = ''.join(f'\n({note})' for note in getattr(error, '__notes__', ()))
             sys.stdout.flush()
-            print(f'\nerror: {message}{notes}', file=sys.stderr, flush=True)
+            print(f'\nerror: {message_of(error)}{notes}', file=sys.stderr, flush=True)
             sys.exit(code)
 
     return run

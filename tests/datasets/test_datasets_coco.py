@@ -10,6 +10,7 @@ from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from .conftest import train_pipeline
@@ -92,16 +93,17 @@ def test_nothing_left_names_the_filter(coco_dataset, coco_folder):
 
 
 def test_a_misspelt_class_gets_the_line_to_write(coco_dataset):
-    with pytest.raises(KeyError) as error:
+    with pytest.raises(DataError) as error:
         coco_dataset(classes=('Person', 'stop-sign', 'zebra'))
     assert "did you mean 'person', 'stop sign'?" in str(error.value)
     assert "classes=('person', 'stop sign', 'zebra')" in str(error.value)
-    with pytest.raises(KeyError, match='The file has:.*num_classes=4'):
+    assert "\n  stop-sign   - did you mean 'stop sign'?" in str(error.value)
+    with pytest.raises(DataError, match=r'(?s)The file has:.*num_classes=4'):
         coco_dataset(classes=('submarine', ))
 
 
 def test_a_file_of_other_classes_gets_the_line_to_write(coco_dataset):
-    with pytest.raises(KeyError) as error:
+    with pytest.raises(DataError) as error:
         coco_dataset(classes=None)
     assert "expects its own 80 classes" in str(error.value)
     assert "classes=('person', 'unused', 'stop sign', 'zebra')" in str(error.value)

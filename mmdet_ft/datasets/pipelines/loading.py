@@ -1,10 +1,12 @@
 """The start of a pipeline: images and annotations from files."""
+import io
 import os.path as osp
 from typing import Any, Dict, List, Optional, Union
 
 import mmcv
 import numpy as np
 
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks, bitmaps_of_runs, polygon_runs
 from mmdet_ft.registry import PIPELINES
 
@@ -32,7 +34,7 @@ def _under(prefix: Optional[str], name: str) -> str:
 
 def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, Any],
                color_type: str, channel_order: str) -> np.ndarray:
-    """Decode an image file as mmcv does; FileNotFoundError or ValueError name the file and where it is listed."""
+    """Decode an image file as mmcv does; FileNotFoundError or DataError name the file and where it is listed."""
     try:
         content = read_bytes(path, file_client_args)
     except FileNotFoundError:
@@ -42,12 +44,25 @@ def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, A
         img = mmcv.imfrombytes(
             content, flag=color_type, channel_order=channel_order) if content else None
     except Exception as error:  # each backend has errors of its own
-        raise ValueError(f'cannot decode the image {path!r}{_where(results)}: {error}') from error
-    if img is None:
-        raise ValueError(
-            f'cannot decode the image {path!r}{_where(results)}: {len(content)} bytes, not a whole picture'
-        )
+        raise DataError(f'cannot decode the image {path!r}{_where(results)}: {error}') from error
+    if img is None or is_cut_off(content):
+        raise DataError(
+            f'cannot decode the image {path!r}{_where(results)}: its {len(content)} bytes are not a whole picture; '
+            f'fetch it again, or take it out of the annotation file')
     return img
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG ends before its picture does. OpenCV 4 paints what is missing grey and says nothing to us."""
+    begin, end, scan = b'\xff\xd8', b'\xff\xd9', b'\xff\xda'
+    if content[:2] != begin or content.endswith(end) or content.rfind(end) > content.rfind(scan):
+        return False  # nearly always at the second question
+    from PIL import Image  # slow and sure: phones append films, whose bytes may look like anything
+    try:
+        Image.open(io.BytesIO(content)).load()
+    except OSError:
+        return True
+    return False
 
 
 @PIPELINES.register_module()
@@ -61,7 +76,7 @@ class LoadImageFromFile:
         file_client_args: storage backend.
 
     Sets filename, ori_filename, img [H, W, C], img_shape, ori_shape, img_fields. Raises FileNotFoundError and
-    ValueError with path, image id and annotation file.
+    DataError with path, image id and annotation file.
     """
 
     def __init__(self,
@@ -151,7 +166,7 @@ class LoadAnnotations:
         denorm_bbox: boxes are relative to the image size (0..1).
         file_client_args: storage backend.
 
-    Raises ValueError when an instance has no segmentation but masks are wanted.
+    Raises DataError when an instance has no segmentation but masks are wanted.
     """
 
     def __init__(self,
@@ -186,7 +201,7 @@ class LoadAnnotations:
         height, width = results['img_info']['height'], results['img_info']['width']
         raw = results['ann_info'].get('masks')
         if raw is None or any(mask is None or len(mask) == 0 for mask in raw):
-            raise ValueError(
+            raise DataError(
                 f'an instance of {results["img_info"].get("filename")!r}{_where(results)} has no '
                 f'segmentation; complete the file, or train without masks: with_mask=False and no '
                 f"'gt_masks' in Collect, and a detector without a mask head")
@@ -211,7 +226,7 @@ class LoadAnnotations:
         try:
             return bitmaps_of_runs(runs, height, width)
         except ValueError as error:
-            raise ValueError(
+            raise DataError(
                 f'{results["img_info"].get("filename")!r}{_where(results)}: {error}') from error
 
     @staticmethod
@@ -254,7 +269,7 @@ class LoadProposals:
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         proposals = results['proposals']
         if proposals.shape[1] not in (4, 5):
-            raise ValueError(f'proposals are arrays [n, 4] or [n, 5], found {proposals.shape}')
+            raise DataError(f'proposals are arrays [n, 4] or [n, 5], found {proposals.shape}')
         proposals = proposals[:self.num_max_proposals, :4]
         if not len(proposals):
             proposals = np.zeros((1, 4), dtype=np.float32)

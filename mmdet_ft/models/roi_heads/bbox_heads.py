@@ -190,37 +190,23 @@ class ConvFCBBoxHead(BaseModule):
             dict(acc=right.sum() * 100. / drawn.clamp(min=1)))
 
 
+# The branches of the common heads have no layers of their own.
+NO_BRANCHES = dict(num_cls_convs=0, num_cls_fcs=0, num_reg_convs=0, num_reg_fcs=0)
+
+
 @MODELS.register_module()
-@fixed_arguments(
-    num_shared_convs=0,
-    num_shared_fcs=0,
-    num_cls_convs=0,
-    num_cls_fcs=0,
-    num_reg_convs=0,
-    num_reg_fcs=0)
+@fixed_arguments(num_shared_convs=0, num_shared_fcs=0, **NO_BRANCHES)
 class BBoxHead(ConvFCBBoxHead):
     """The two predictors straight on the region's features: V2's simplest head."""
 
 
 @MODELS.register_module()
-@fixed_arguments(
-    num_shared_convs=0,
-    num_shared_fcs=2,
-    num_cls_convs=0,
-    num_cls_fcs=0,
-    num_reg_convs=0,
-    num_reg_fcs=0)
+@fixed_arguments(num_shared_convs=0, num_shared_fcs=2, **NO_BRANCHES)
 class Shared2FCBBoxHead(ConvFCBBoxHead):
     """Two shared fully connected layers: the head of FPN."""
 
 
 @MODELS.register_module()
-@fixed_arguments(
-    num_shared_convs=4,
-    num_shared_fcs=1,
-    num_cls_convs=0,
-    num_cls_fcs=0,
-    num_reg_convs=0,
-    num_reg_fcs=0)
+@fixed_arguments(num_shared_convs=4, num_shared_fcs=1, **NO_BRANCHES)
 class Shared4Conv1FCBBoxHead(ConvFCBBoxHead):
     """Four shared convolutions and one fully connected layer: the head used with group norm."""

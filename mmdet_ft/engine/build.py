@@ -318,6 +318,9 @@ def wrap(model: nn.Module, cfg: Config) -> nn.Module:
     """
     if next(model.parameters()).device.type == 'cpu' and unsynchronise(model):
         get_root_logger().warning('SyncBN needs GPUs: on the CPU it is BN')
+    # V2 wraps a model in one process too, and its users' hooks read runner.model.module. Past nn.Module's own
+    # bookkeeping, so that the model is not a part of itself.
+    vars(model)['module'] = model
     if not dist.is_distributed():
         return model
     data_parallel = nn.parallel.DistributedDataParallel

@@ -27,7 +27,7 @@ from mmdet_ft.config import (DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, Chec
                              ConfigError, Layer, import_custom_modules, value_at)
 from mmdet_ft.config_lines import read_source
 from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine import legacy
+from mmdet_ft.engine import legacy, legacy_code
 from mmdet_ft.engine.dist import init_dist
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import OTHER_CLASSES
@@ -93,13 +93,24 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
     if imports.mistakes:
         raise _refusal(config, imports.mistakes)
     try:
-        import_custom_modules(config)
-    except ImportError as error:
-        mistake = Mistake(
-            'custom_imports', str(error), config.where('custom_imports'), is_sentence=True)
-        raise _refusal(config, [mistake]) from error
+        modules = import_custom_modules(config)
+    except Exception as error:  # an installed mmdet refuses today's mmcv by an assertion
+        text = legacy_code.of_failed_import(error)
+        if text is not None:
+            raise _refusal(config, [_of_user_code(text)]) from error
+        if not isinstance(error, ImportError):
+            raise
+        raise _refusal(config,
+                       [_of_user_code(str(error), config.where('custom_imports'))]) from error
+    text = legacy_code.of_modules(modules)
+    if text is not None:
+        raise _refusal(config, [_of_user_code(text)])
     config, notes = legacy.modernise(config)
     return config, notes + check(config, for_training)
+
+
+def _of_user_code(text: str, where: Optional[str] = None) -> Mistake:
+    return Mistake('custom_imports', text, where, is_sentence=True)
 
 
 def check(config: Config, for_training: bool = True) -> List[str]:
@@ -321,6 +332,9 @@ class _Check:
         cls = kind if callable(kind) else registry.get(kind) if isinstance(kind, str) else None
         if cls is None:
             return self.unknown_type(registry.name, registry, kind, path)
+        written_for_v2 = legacy_code.of_class(cls) if registry is MODELS else None
+        if written_for_v2:
+            return self.say(path, written_for_v2)
         known = vocabulary(cls).plus('type', *extra)
         name = kind if isinstance(kind, str) else cls.__name__
         self.arguments(registry, known, value, path, name, given)

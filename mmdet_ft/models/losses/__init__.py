@@ -3,12 +3,13 @@ from mmdet_ft.models.losses.cross_entropy import (CrossEntropyLoss, binary_cross
                                                   cross_entropy, mask_cross_entropy)
 from mmdet_ft.models.losses.focal import FocalLoss, sigmoid_focal_loss
 from mmdet_ft.models.losses.iou import BoundedIoULoss, CIoULoss, DIoULoss, GIoULoss, IoULoss
-from mmdet_ft.models.losses.reduction import masked, reduce_loss, weight_reduce_loss
+from mmdet_ft.models.losses.reduction import (masked, reduce_loss, weight_reduce_loss,
+                                               weighted_loss)
 from mmdet_ft.models.losses.smooth_l1 import L1Loss, MSELoss, SmoothL1Loss
 
 __all__ = [
     'Accuracy', 'BoundedIoULoss', 'CIoULoss', 'CrossEntropyLoss', 'DIoULoss', 'FocalLoss',
     'GIoULoss', 'IoULoss', 'L1Loss', 'MSELoss', 'SmoothL1Loss', 'accuracy', 'binary_cross_entropy',
     'cross_entropy', 'mask_cross_entropy', 'masked', 'reduce_loss', 'sigmoid_focal_loss',
-    'weight_reduce_loss'
+    'weight_reduce_loss', 'weighted_loss'
 ]

@@ -5,7 +5,8 @@ anything, NaN included. Multiplying a NaN by 0 gives a NaN, in the value and in 
 the *inputs* are replaced before the arithmetic: every loss here does that by itself when it is given `weight`. A
 function further up (a coder, a log) does the same with `masked`.
 """
-from typing import Optional, Union
+import functools
+from typing import Any, Callable, Optional, Union
 
 import torch
 from torch import Tensor
@@ -68,3 +69,28 @@ def weight_reduce_loss(loss: Tensor,
     # V2 adds this epsilon so that an image whose labels are all ignored does not divide by zero.
     return loss.sum() / (avg_factor +
                          torch.finfo(torch.float32).eps) if reduction == 'mean' else loss
+
+
+def weighted_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorator: an elementwise `function(pred, target, **options)` becomes a loss with V2's weight and average.
+
+        weighted(pred, target, weight=None, reduction='mean', avg_factor=None, **options)
+
+    What has weight 0 is not looked at: both inputs are 0 there.
+    """
+
+    @functools.wraps(function)
+    def weighted(pred: Tensor,
+                 target: Tensor,
+                 weight: Optional[Tensor] = None,
+                 reduction: str = 'mean',
+                 avg_factor: AvgFactor = None,
+                 **options: Any) -> Tensor:
+        pred = full_precision(pred)
+        if weight is not None:
+            # a weight for each number, or one for each box: what `masked` needs is said by its first dimensions
+            pred = masked(pred, weight != 0)
+            target = masked(target, weight != 0) if target.shape == pred.shape else target
+        return weight_reduce_loss(function(pred, target, **options), weight, reduction, avg_factor)
+
+    return weighted

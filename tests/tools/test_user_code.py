@@ -1,0 +1,169 @@
+"""mmdet_ft/USER_CODE.md: every block of the page is run as the page says, through tools/train.py."""
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdet_ft.engine import legacy_code
+from mmdet_ft.engine.checkpoint import read
+from tests.tools.test_train_command import rows, run
+from tests.tools.tiny_world import CLASSES, write_world
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / 'mmdet_ft' / 'USER_CODE.md').read_text(encoding='utf-8')
+BLOCKS = dict(re.findall(r'```python\n# (\w+\.py)\n(.*?)```', PAGE, re.S))
+ANSWERS = re.findall(r'```text\n(.*?)```', PAGE, re.S)
+
+
+def train(folder, config, *words, expect=0):
+    return run(
+        sys.executable,
+        ROOT / 'tools/train.py',
+        config,
+        '--work-dir',
+        folder / 'run',
+        '--seed',
+        '0',
+        *words,
+        cwd=folder,
+        expect=expect)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """The working directory of a user who has typed off the page, beside a small config and its data."""
+    folder = tmp_path_factory.mktemp('mine')
+    write_world(folder)
+    for name, text in BLOCKS.items():
+        (folder / name).write_text(f'# {name}\n{text}')
+    return folder
+
+
+def test_transform_hook_dataset_backbone_neck_and_loss_of_the_page_run(folder):
+    assert len(BLOCKS) == 8 and len(ANSWERS) == 2
+    out, err = train(folder, 'my_config.py', '--cfg-options', 'runner.max_epochs=1',
+                     'data.workers_per_gpu=1', 'log_config.interval=1')
+    assert 'watching MaskRCNN for 2 iterations, seed 0' in err and 'epoch 0 iter 1 loss' in err
+    lines = rows(folder / 'run')[1:]
+    assert 0 < lines[0]['weight'] < 1 and lines[0]['momentum'] == .9 and lines[0]['loss_bbox'] >= 0
+    assert lines[-1]['mode'] == 'val' and 'bbox_mAP' in lines[-1]
+    checkpoint = read(str(folder / 'run' / 'latest.pth'))
+    assert tuple(checkpoint.meta['CLASSES']) == CLASSES
+    names = set(checkpoint.state_dict)
+    assert {'backbone.stages.0.conv.weight', 'neck.convs.0.weight'} <= names
+    assert not [name for name in names if name.startswith('module.')]
+
+
+def test_the_middle_format_of_the_page_trains_and_useless_boxes_are_counted(folder):
+    """Annotations of one's own kind, for a model without masks; one box has no area, one lies outside."""
+    text = ''.join(f'{index}.png 96 64\n 5 5 40 30 {CLASSES[index % 3]}\n' for index in range(4))
+    (folder / 'lines.txt').write_text(text + ' 7 7 7 20 bar\n 100 2 120 9 dot\n')
+    (folder / 'lines.py').write_text('''
+_base_ = 'my_config.py'
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', img_scale=(96, 64), keep_ratio=True),
+    dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels'],
+         meta_keys=('filename', 'ori_filename', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor')),
+]
+data = dict(train=dict(_delete_=True, type='LinesDataset', ann_file='lines.txt', img_prefix='train/',
+                       pipeline=train_pipeline))
+model = dict(type='FasterRCNN', roi_head=dict(mask_head=None, mask_roi_extractor=None))
+''')
+    out, err = train(folder, 'lines.py', '--no-validate', '--cfg-options', 'runner.max_epochs=1')
+    assert "of 6 boxes 2 without area or wholly outside their image are left out (in '3.png')" in err
+    assert (folder / 'run' / 'epoch_1.pth').exists()
+
+
+@pytest.mark.parametrize('place,module,option', [
+    (0, 'my_old_code', 'runner.max_epochs=1'),
+    (1, 'my_old_head', 'model.roi_head.type=MyRoIHead'),
+])
+def test_what_cannot_run_is_answered_as_the_page_says(folder, place, module, option):
+    config = folder / f'{module}_config.py'
+    config.write_text(f"_base_ = 'tiny.py'\ncustom_imports = dict(imports=['{module}'])\n")
+    out, err = train(folder, config.name, '--cfg-options', option, expect=2)
+    assert 'Traceback' not in err
+    told = [line.strip() for line in err.split('error: ')[-1].splitlines()]
+    for line in ANSWERS[place].splitlines():
+        assert any(said.startswith(line) for said in told), f'{line}\nis not in\n{err}'
+
+
+def test_answers_name_what_is_there():
+    for name, module in legacy_code.HOME_OF.items():
+        assert hasattr(importlib.import_module(module), name), f'{module} has no {name}'
+    for answer in legacy_code.ANSWERS.values():
+        found = re.match(r'from (\S+) import (\w+)', answer)
+        if found:
+            assert hasattr(importlib.import_module(found.group(1)), found.group(2)), answer
+
+
+@pytest.mark.parametrize('line,answer', [
+    ('import mmdet', 'mmdet_ft.models'),
+    ('import mmcv.runner', 'mmdet_ft.engine.hooks'),
+    ('from mmdet import models', 'mmdet_ft.models'),
+    ('from mmdet.models.backbones import ResNet',
+     'from mmdet_ft.models.backbones.resnet import ResNet'),
+    ('from mmdet.datasets.pipelines.loading import LoadAnnotations', 'import LoadAnnotations'),
+    ('from mmdet.models.builder import NECKS as N', 'from mmdet_ft.models import NECKS'),
+    ('from mmcv.parallel import DataContainer as DC', 'plain arrays'),
+    ('from mmcv.cnn import ConvModule, kaiming_init',
+     'from mmdet_ft.models.base_module import kaiming_init'),
+    ('from mmcv.ops import DeformConv2d', 'from torchvision.ops import DeformConv2d'),
+    ('from mmdet.models.dense_heads import AnchorHead', 'USER_CODE.md'),
+    ('from mmdet.core import something_of_its_own', 'in your own code'),
+    ('import mmcv\n@mmcv.runner.HOOKS.register_module()\nclass A: pass',
+     'from mmdet_ft.engine.hooks import HOOKS'),
+])
+def test_old_names_are_answered(line, answer):
+    found, = legacy_code.old_names(line)
+    assert answer in found.instead
+    if line.startswith('from'):
+        assert found.written.startswith(line.split(' import')[0])
+
+
+def test_what_mmcv_still_has_passes():
+    assert not legacy_code.old_names('''
+import mmcv
+import mmcv.cnn as cnn
+from mmcv.cnn import ConvModule, build_norm_layer
+from mmcv import imread
+from mmdet_ft.models import BACKBONES
+image = mmcv.imresize(mmcv.image.imread('a.png'), (3, 4))
+''')
+
+
+def test_an_old_import_that_a_module_tries_first_is_its_own_business(tmp_path, monkeypatch):
+    (tmp_path / 'both.py').write_text(
+        'try:\n    from mmdet.datasets import PIPELINES\nexcept ImportError:\n'
+        '    from mmdet_ft.datasets import PIPELINES\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert legacy_code.of_modules([importlib.import_module('both')]) is None
+
+
+def test_another_missing_module_is_not_blamed_on_v2(tmp_path, monkeypatch):
+    (tmp_path / 'other.py').write_text('from mmcv.cnn import ConvModule\nimport no_such_module\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ImportError) as error:
+        importlib.import_module('other')
+    assert legacy_code.of_failed_import(error.value) is None
+
+
+def test_heads_of_the_projects_own_kind_pass():
+    from mmdet_ft.registry import MODELS
+    assert not [name for name in MODELS if legacy_code.of_class(MODELS.get(name))]
+
+
+def test_a_weighted_loss_does_not_look_at_what_has_no_weight():
+    from mmdet_ft.models.losses import weighted_loss
+    loss = weighted_loss(lambda pred, target: (pred - target)**2)
+    pred = torch.tensor([1., float('nan')], requires_grad=True)
+    value = loss(pred, torch.zeros(2), torch.tensor([2., 0.]), avg_factor=4)
+    value.backward()
+    assert value.item() == pytest.approx(.5) and pred.grad.tolist() == pytest.approx([1., 0.])
+    assert loss(torch.ones(2), torch.zeros(2), reduction='sum') == 2

@@ -14,7 +14,8 @@ from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
                                                     ToTensor, Transpose, to_tensor)
 from mmdet_ft.datasets.pipelines.geometric import Pad, RandomFlip, Resize
-from mmdet_ft.datasets.pipelines.loading import LoadAnnotations, LoadImageFromFile, LoadProposals
+from mmdet_ft.datasets.pipelines.loading import (LoadAnnotations, LoadImageFromFile, LoadProposals,
+                                                 is_cut_off)
 from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
 from .conftest import NORM, train_pipeline
 
@@ -397,6 +398,19 @@ def test_missing_and_broken_images_are_named(coco_folder):
         (coco_folder / 'broken.png').write_bytes(content)
         with pytest.raises(ValueError, match=r'broken\.png.*image id 7.*annotations\.json'):
             LoadImageFromFile()(raw(coco_folder, 'broken.png'))
+
+
+def test_a_jpeg_that_ends_too_early_is_told_from_one_with_something_behind_it():
+    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    whole = cv2.imencode('.jpg', picture)[1].tobytes()
+    thumbnail = cv2.imencode('.jpg', picture[:8, :8])[1].tobytes()
+    with_thumbnail = whole[:2] + b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(
+        2, 'big') + thumbnail + whole[2:]
+    film = bytes(range(200)) + b'\xff\xda'
+    for content in (whole, with_thumbnail, whole + film, with_thumbnail + film, b'', b'no picture'):
+        assert not is_cut_off(content)
+    for content in (whole[:-2], whole[:len(whole) // 2], with_thumbnail[:-200]):
+        assert is_cut_off(content)
 
 
 def annotations(masks):

@@ -46,10 +46,6 @@ class CityscapesDataset(CocoDataset):
         single[image[~self._file.crowd]] = True
         return super()._images_with_classes() & single
 
-    def _is_inside(self, x1: float, y1: float, width: float, height: float,
-                   img_info: Dict[str, Any]) -> bool:
-        return True  # V2 does not look at the border here
-
     def _seg_map(self, img_info: Dict[str, Any]) -> str:
         return img_info['segm_file'] if 'segm_file' in img_info else super()._seg_map(img_info)
 

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.coco_file import CocoFile
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
@@ -59,19 +60,31 @@ class CocoDataset(CustomDataset):
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """Read the file; sets `cat_ids` (in the order of CLASSES), `cat2label`, `img_ids`."""
-        self._file = CocoFile(ann_file)
+        self._read_file = CocoFile(ann_file)
         self.cat_ids = self._select_categories()
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
         self.img_ids = list(self._file.image_ids)
         return self._file.images
 
+    _read_file: Optional[CocoFile] = None
+    _coco: Optional[COCO] = None
+
     @property
-    def coco(self):
+    def _file(self) -> CocoFile:
+        if self._read_file is None:  # a user's load_annotations has read it by COCO alone, as V2 did
+            self._read_file = CocoFile(self._local(self.ann_file, 'ann_file'))
+        return self._read_file
+
+    @property
+    def coco(self) -> COCO:
         """pycocotools' COCO of the annotation file, for users' own code; read anew on the first access."""
-        if getattr(self, '_coco', None) is None:
-            from mmdet_ft.evaluation.coco import silent_coco
-            self._coco = silent_coco(self._local(self.ann_file, 'ann_file'))
+        if self._coco is None:
+            self._coco = COCO(self._local(self.ann_file, 'ann_file'))
         return self._coco
+
+    @coco.setter
+    def coco(self, value: COCO) -> None:
+        self._coco = value
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, '_coco': None}  # not to every worker
@@ -165,8 +178,11 @@ class CocoDataset(CustomDataset):
 
     def _filter_imgs(self, min_size: int = 32) -> List[int]:
         """Places of the images to train on: at least `min_size` pixels on both sides, and with the classes."""
-        large = self._file.sizes.min(axis=1) >= min_size
-        used = self._images_with_classes() if self.filter_empty_gt else np.ones(
+        # load_annotations of a user may have taken other images than all of the file
+        index = np.array([self._file.index_of(image_id) for image_id in self.img_ids],
+                         dtype=np.int64)
+        large = self._file.sizes[index].min(axis=1) >= min_size
+        used = self._images_with_classes()[index] if self.filter_empty_gt else np.ones(
             len(large), dtype=bool)
         self.filter_counts = {
             f'smaller than {min_size} pixels': int((~large & used).sum()),
@@ -206,10 +222,10 @@ class CocoDataset(CustomDataset):
         self._tell_classes(file.category_ids[of_classes & area & inside])
 
     def _tell_classes(self, category_ids: np.ndarray) -> None:
-        without = [
-            name for name, category_id in zip(self.CLASSES, self.cat_ids)
-            if category_id not in set(category_ids.tolist())
-        ]
+        """Classes without a box among `category_ids`, and what the file has beside the classes."""
+        names = {category['id']: category['name'] for category in self._file.categories}
+        found = {names.get(category_id) for category_id in set(category_ids.tolist())}
+        without = [name for name in self.CLASSES if name not in found]
         if without and len(without) < len(self.CLASSES):
             self._tell(
                 f'no box of {", ".join(map(repr, without[:10]))}{" ..." if len(without) > 10 else ""}: '
@@ -242,19 +258,19 @@ class CocoDataset(CustomDataset):
         boxes, labels, ignored, masks = [], [], [], []
         for annotation in ann_info:
             x1, y1, width, height = annotation['bbox']
-            if annotation['ignore'] or not self._is_inside(x1, y1, width, height, img_info):
+            if annotation.get('ignore') or not self._is_inside(x1, y1, width, height, img_info):
                 continue
             if not (annotation['area'] > 0 and width >= 1 and height >= 1):  # a NaN is not either
                 continue
             if annotation['category_id'] not in self.cat2label:
                 continue
             box = [x1, y1, x1 + width, y1 + height]
-            if annotation['iscrowd']:
+            if annotation.get('iscrowd'):
                 ignored.append(box)
             else:
                 boxes.append(box)
                 labels.append(self.cat2label[annotation['category_id']])
-                masks.append(annotation['segmentation'])
+                masks.append(annotation.get('segmentation'))
         return dict(
             bboxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
             labels=np.array(labels, dtype=np.int64),

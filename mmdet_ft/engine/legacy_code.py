@@ -19,6 +19,7 @@ ANY_PACKAGE = OLD_PACKAGES + ('mmcv', )  # mmcv is still there, a part of what i
 HOMES = {
     'mmdet_ft.datasets': 'PIPELINES DATASETS build_dataset build_dataloader BitmapMasks PolygonMasks',
     'mmdet_ft.datasets.pipelines': 'Compose to_tensor',
+    'mmdet_ft.datasets.coco_api': 'COCO',
     'mmdet_ft.models': 'MODELS BACKBONES NECKS HEADS SHARED_HEADS ROI_EXTRACTORS LOSSES DETECTORS CLASSIFIERS '
                        'BBOX_ASSIGNERS BBOX_SAMPLERS BBOX_CODERS ANCHOR_GENERATORS PRIOR_GENERATORS IOU_CALCULATORS',
     'mmdet_ft.models.losses': 'weighted_loss weight_reduce_loss reduce_loss accuracy cross_entropy '

@@ -120,12 +120,6 @@ def _runs(mask: Any) -> Dict[str, Any]:
     }
 
 
-def silent_coco(annotation_file: Optional[str] = None) -> COCO:
-    """pycocotools' COCO without its progress lines."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(annotation_file)
-
-
 def _indexed(images: List[Dict], annotations: List[Dict], category_ids: Sequence[int]) -> COCO:
     coco = COCO()
     coco.dataset = {

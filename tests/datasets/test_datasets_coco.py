@@ -1,5 +1,6 @@
 """COCO files, their classes and filters, and the wrappers around datasets."""
 import json
+import logging
 import math
 import pickle
 
@@ -9,6 +10,7 @@ import pytest
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import build_dataloader
@@ -213,6 +215,35 @@ def test_another_image_is_drawn_where_the_pipeline_gives_none(coco_dataset):
 
 
 # Cityscapes
+def test_a_subclass_that_reads_by_coco_as_v2_taught_works(coco_folder):
+    """load_annotations and get_ann_info written over, with V2's names, and one image left out."""
+
+    class Own(CocoDataset):
+
+        def load_annotations(self, ann_file):
+            self.coco = COCO(ann_file)
+            self.cat_ids = self.coco.get_cat_ids(cat_names=self.CLASSES)
+            self.cat2label = {cat_id: i for i, cat_id in enumerate(self.cat_ids)}
+            self.img_ids = self.coco.get_img_ids()[1:]
+            infos = [self.coco.load_imgs([i])[0] for i in self.img_ids]
+            return [dict(info, filename=info['file_name']) for info in infos]
+
+        def get_ann_info(self, idx):
+            ids = self.coco.get_ann_ids(img_ids=[self.data_infos[idx]['id']])
+            return self._parse_ann_info(self.data_infos[idx], self.coco.load_anns(ids))
+
+    arguments = dict(
+        ann_file=str(coco_folder / 'annotations.json'),
+        pipeline=[],
+        classes=('stop sign', 'person'))
+    own, ours = Own(**arguments), CocoDataset(**arguments)
+    assert own.cat_ids == sorted(ours.cat_ids) and len(own) == len(ours) - 1
+    for place, info in enumerate(own.data_infos):
+        expected = ours.get_ann_info(ours.img_ids.index(info['id']))['bboxes']
+        np.testing.assert_array_equal(own.get_ann_info(place)['bboxes'], expected)
+    assert own.flag.tolist() == [ours.flag[ours.img_ids.index(i)] for i in own.img_ids]
+
+
 def test_cityscapes_leaves_out_images_of_groups_alone(coco_folder):
 
     def change(content):
@@ -224,7 +255,7 @@ def test_cityscapes_leaves_out_images_of_groups_alone(coco_folder):
             annotation['category_id'] = 26
             annotation['iscrowd'] = int(annotation['image_id'] == 3)
         content['images'][0]['segm_file'] = 'city/7_labelIds.png'
-        content['annotations'][0]['bbox'] = [-30, 5, 20, 20]  # outside: V2 keeps it here
+        content['annotations'][0]['bbox'] = [-30, 5, 20, 20]  # V2 keeps it here, for a loss without end
 
     rewrite(coco_folder, change)
     arguments = dict(
@@ -232,7 +263,7 @@ def test_cityscapes_leaves_out_images_of_groups_alone(coco_folder):
     dataset = CityscapesDataset(**arguments)
     assert dataset.img_ids == [7, 12]
     assert dataset.get_ann_info(0)['seg_map'] == 'city/7_labelIds.png'
-    assert dataset.get_ann_info(0)['labels'].tolist() == [2, 2, 2]
+    assert dataset.get_ann_info(0)['labels'].tolist() == [2, 2]
     assert CityscapesDataset(filter_empty_gt=False, **arguments).img_ids == [7, 3, 12, 5]
     with pytest.raises(ImportError, match='pip install cityscapesscripts'):
         _without_scripts(dataset)
@@ -362,3 +393,26 @@ def test_configs_build_what_they_say(coco_folder):
         build_dataset(dict(leaf, ann_file=['a', 'b'], img_prefix=['']))
     with pytest.raises(KeyError, match='RepeatDataset needs dataset='):
         build_dataset(dict(type='RepeatDataset', times=2))
+
+
+# What the log tells
+def test_the_log_counts_what_is_left_out(coco_dataset, coco_folder, caplog, monkeypatch):
+    """Boxes without area, outside, reaching out and not numbers; classes without a box; categories not asked for."""
+    monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
+
+    def spoil(content):
+        for change, annotation in zip(
+            (dict(bbox=[-20, 5, 10, 10]), dict(bbox=[4, float('nan'), 9, 9])),
+                content['annotations']):
+            annotation.update(change)
+
+    rewrite(coco_folder, spoil)
+    with caplog.at_level(logging.INFO, 'mmdet_ft'):
+        dataset = coco_dataset(classes=('person', 'zebra', 'unused'))
+    assert 'boxes are wholly outside the image: left out' in caplog.text
+    assert 'under one pixel wide, high or in area: left out' in caplog.text
+    assert "no box of 'unused': this class cannot be learnt from it" in caplog.text
+    assert "annotations of categories that `classes` does not name are left out: 'stop sign' (" in caplog.text
+    for place in range(len(dataset)):
+        boxes = dataset.get_ann_info(place)['bboxes']
+        assert np.isfinite(boxes).all() and (boxes[:, 2:] > 0).all()

@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from mmdet_ft import visualization
-from mmdet_ft.config import Config, import_custom_modules
+from mmdet_ft.config import Config
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
 from mmdet_ft.engine import checkpoint as checkpoints
 from mmdet_ft.engine.build import build_model, train
+from mmdet_ft.engine.check import import_user_code
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.legacy import modernise
 from mmdet_ft.engine.precision import build_precision
@@ -55,7 +56,7 @@ def init_detector(config: Union[str, os.PathLike, Config, None] = None,
     cfg = _config_of(config, loaded)
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
-    import_custom_modules(cfg)
+    import_user_code(cfg)
     cfg, notes = modernise(cfg)
     for note in notes:
         logger.warning(note)

@@ -92,6 +92,13 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
         names_of('imports', 'allow_failed_imports'), config.get('custom_imports'), 'custom_imports')
     if imports.mistakes:
         raise _refusal(config, imports.mistakes)
+    import_user_code(config)
+    config, notes = legacy.modernise(config)
+    return config, notes + check(config, for_training)
+
+
+def import_user_code(config: Config) -> None:
+    """Import `custom_imports`; CheckError tells what cannot be imported, or what to write instead of names of V2."""
     try:
         modules = import_custom_modules(config)
     except Exception as error:  # an installed mmdet refuses today's mmcv by an assertion
@@ -105,8 +112,6 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
     text = legacy_code.of_modules(modules)
     if text is not None:
         raise _refusal(config, [_of_user_code(text)])
-    config, notes = legacy.modernise(config)
-    return config, notes + check(config, for_training)
 
 
 def _of_user_code(text: str, where: Optional[str] = None) -> Mistake:

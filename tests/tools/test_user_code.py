@@ -167,3 +167,15 @@ def test_a_weighted_loss_does_not_look_at_what_has_no_weight():
     value.backward()
     assert value.item() == pytest.approx(.5) and pred.grad.tolist() == pytest.approx([1., 0.])
     assert loss(torch.ones(2), torch.zeros(2), reduction='sum') == 2
+
+
+def test_a_notebook_gets_the_same_answer(folder, monkeypatch):
+    from mmdet_ft.apis import init_detector
+    from mmdet_ft.config import CheckError
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    (folder / 'notebook.py'
+     ).write_text("_base_ = 'tiny.py'\ncustom_imports = dict(imports=['my_old_code'])\n")
+    with pytest.raises(
+            CheckError, match=r'my_old_code\.py:3: from mmcv\.runner import HOOKS, Hook: write'):
+        init_detector('notebook.py')

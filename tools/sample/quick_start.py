@@ -75,7 +75,7 @@ def set_up(folder):
     install = [python, '-m', 'pip', 'install', '--disable-pip-version-check']
     # setuptools by name: the project is then built here, not in a second environment.
     run(install + ['--upgrade', 'setuptools', 'wheel'], WORK / 'setup.log')
-    run(install + ['--no-build-isolation', '-e', '.[tests]'], WORK / 'install.log')
+    run(install + ['--use-pep517', '--no-build-isolation', '-e', '.[tests]'], WORK / 'install.log')
     return python
 
 

@@ -52,6 +52,13 @@ VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 's
 # V2's commands write or read these; nothing here needs them.
 INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')
 ENGINE_NAMES = SECTIONS + VALUES + INERT
+# Variables of V2's own configs: what stands beside the sections in a file that a run of V2 has dumped.
+V2_VARIABLES = ('data_root', 'dataset_type', 'img_norm_cfg', 'train_pipeline', 'test_pipeline',
+                'val_pipeline', 'load_pipeline', 'train_dataset', 'norm_cfg', 'conv_cfg',
+                'head_norm_cfg', 'pad_cfg', 'image_size', 'img_size', 'img_scale', 'input_size',
+                'classes', 'CLASSES', 'num_classes', 'file_client_args', 'checkpoint',
+                'checkpoint_file', 'albu_train_transforms', 'custom_keys', 'max_epochs',
+                'max_iters', 'interval', 'dynamic_intervals')
 
 NORM_LAYERS = ('BN', 'BN1d', 'BN2d', 'BN3d', 'SyncBN', 'GN', 'LN', 'IN', 'IN1d', 'IN2d', 'IN3d')
 CONV_LAYERS = ('Conv1d', 'Conv2d', 'Conv3d', 'Conv', 'Conv2dAdaptivePadding', 'ConvWS', 'ConvAWS')
@@ -711,11 +718,15 @@ class _Check:
             f'{files[-2].where((name, ))}: values already copied from it do not change{held}')
 
     def is_left_in_a_dump(self, name: str) -> bool:
-        """A config that a run has dumped holds all in one file, and its variables beside their copies."""
+        """A config that a run has dumped holds all in one file, and its variables beside their
+        copies.
+        """
         files = [layer for layer in self.config.layers if layer.path is not None]
         if len(files) != 1 or self.source(
                 files[0]).names_read - {'dict', 'range', 'float', 'globals'}:
             return False
+        if name in V2_VARIABLES:
+            return True
         near = nearest(name, ENGINE_NAMES) or ''
         alike = difflib.SequenceMatcher(None, name, near).ratio()
         if alike > .9 or len(near) == len(name) + 1 and alike > .75:

@@ -12,9 +12,10 @@ ONE_EACH = ('ann_file', 'img_prefix', 'seg_prefix', 'proposal_file')
 def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> Any:
     """The dataset of a config: V2's rules.
 
-    A list is a ConcatDataset of its parts; wrappers (ConcatDataset, RepeatDataset, ClassBalancedDataset,
-    MultiImageMixDataset) build what they wrap; lists in `ann_file` (and `img_prefix`, `seg_prefix`, `proposal_file`) make a ConcatDataset of one dataset
-    each. `default_args` fill what the innermost datasets leave out.
+    A list is a ConcatDataset of its parts; wrappers (ConcatDataset, RepeatDataset,
+    ClassBalancedDataset, MultiImageMixDataset) build what they wrap; lists in `ann_file` (and
+    `img_prefix`, `seg_prefix`, `proposal_file`) make a ConcatDataset of one dataset each.
+    `default_args` fill what the innermost datasets leave out.
     """
     if isinstance(cfg, (list, tuple)):
         return ConcatDataset([build_dataset(part, default_args) for part in cfg])

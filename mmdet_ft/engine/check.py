@@ -34,7 +34,7 @@ from mmdet_ft.engine.hooks.checks import OTHER_CLASSES
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook
 from mmdet_ft.engine.optimizer import DefaultOptimizerConstructor
 from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update
-from mmdet_ft.engine.schedules import (MOMENTUM_POLICIES, POLICIES, LearningRate, Momentum)
+from mmdet_ft.engine.schedules import MOMENTUM_POLICIES, POLICIES, LearningRate, Momentum
 from mmdet_ft.models.base_module import INITIALIZERS
 from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, PIPELINES,
                                RUNNERS, SAMPLERS, Registry)

@@ -1,7 +1,7 @@
 """What a run says about itself: values stay on the device and are read once per log interval."""
 import math
 from collections import OrderedDict, deque
-from typing import Any, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Deque, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor

@@ -7,8 +7,7 @@ iterations and parameter groups come free.
 """
 import dataclasses
 import math
-from typing import (Any, Callable, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tuple,
-                    Union)
+from typing import Any, Callable, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 
 class Progress(NamedTuple):

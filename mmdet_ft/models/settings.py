@@ -4,7 +4,7 @@ A constructor names the record of a dict in its annotation: the check of a confi
 """
 import dataclasses
 import difflib
-from typing import Any, Dict, Optional, Type, TypeVar
+from typing import Any, Optional, Type, TypeVar
 
 T = TypeVar('T')
 
@@ -126,7 +126,3 @@ class TwoStageTestSettings:
     """`model.test_cfg` of a two-stage detector, made of records or of their dicts."""
     rpn: Optional[ProposalSettings] = None
     rcnn: Optional[RCNNTestSettings] = None
-
-
-def as_dict(values: Any) -> Dict[str, Any]:
-    return {} if values is None else dict(values)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import Config, ConfigDict
-
 from .test_stock_configs import DIGESTS, digest
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from mmdet_ft.datasets.pipelines.color import (Corrupt, CutOut, PhotoMetricDisto
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.crop import MinIoURandomCrop, RandomCenterCropPad, RandomCrop
 from mmdet_ft.datasets.pipelines.geometric import SegRescale
-from mmdet_ft.datasets.pipelines.mix import Mosaic, MixUp
+from mmdet_ft.datasets.pipelines.mix import MixUp, Mosaic
 from mmdet_ft.datasets.pipelines.move import Expand, RandomAffine, RandomShift
 from .conftest import NORM
 

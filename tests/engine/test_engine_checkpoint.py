@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from mmdet_ft.engine import checkpoint as checkpoints
-from mmdet_ft.engine.checkpoint import Checkpoint, covers, find_latest_checkpoint, fit, parse_load_from, read
+from mmdet_ft.engine.checkpoint import (Checkpoint, covers, find_latest_checkpoint, fit,
+                                        parse_load_from, read)
 from mmdet_ft.engine.errors import CheckpointError
 from tests.engine.fakes import FakeModel, same
 

@@ -13,7 +13,8 @@ from mmdet_ft.engine.precision import LossScaler, Precision, build_precision
 from mmdet_ft.engine.runner import EpochBasedRunner, Update, seed_of
 from mmdet_ft.engine.schedules import build_learning_rate
 from mmdet_ft.structures import Losses
-from tests.engine.fakes import FakeDataset, FakeLoader, FakeModel, Recorder, make_runner, same, weights
+from tests.engine.fakes import (FakeDataset, FakeLoader, FakeModel, Recorder, make_runner, same,
+                                weights)
 from tests.no_sync import NoSync
 
 STEP = dict(policy='step', step=[2], warmup='linear', warmup_iters=3)

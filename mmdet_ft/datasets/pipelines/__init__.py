@@ -10,7 +10,7 @@ from mmdet_ft.datasets.pipelines.geometric import Pad, RandomFlip, Resize, SegRe
 from mmdet_ft.datasets.pipelines.loading import (LoadAnnotations, LoadImageFromFile,
                                                  LoadImageFromWebcam,
                                                  LoadMultiChannelImageFromFiles, LoadProposals)
-from mmdet_ft.datasets.pipelines.mix import Mosaic, MixUp
+from mmdet_ft.datasets.pipelines.mix import MixUp, Mosaic
 from mmdet_ft.datasets.pipelines.move import Expand, RandomAffine, RandomShift
 from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
 

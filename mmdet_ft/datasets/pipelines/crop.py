@@ -11,7 +11,8 @@ MASKS_OF = {'gt_bboxes': 'gt_masks', 'gt_bboxes_ignore': 'gt_masks_ignore'}
 
 
 def keep_boxes(results: Dict[str, Any], key: str, boxes: np.ndarray, keep: np.ndarray) -> None:
-    """Put `boxes[keep]` into the field `key`, and keep of its labels and masks what belongs to them.
+    """Put `boxes[keep]` into the field `key`, and keep of its labels and masks what belongs to
+    them.
 
     boxes [n, 4]; keep bool [n].
     """
@@ -22,7 +23,9 @@ def keep_boxes(results: Dict[str, Any], key: str, boxes: np.ndarray, keep: np.nd
 
 
 def centers_inside(boxes: np.ndarray, patch: np.ndarray) -> np.ndarray:
-    """Whether the middle of each box [n, 4] lies inside a patch (x1, y1, x2, y2), not on its border: bool [n]."""
+    """Whether the middle of each box [n, 4] lies inside a patch (x1, y1, x2, y2), not on its
+    border: bool [n].
+    """
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centers > patch[:2]) & (centers < patch[2:])).all(axis=1)
 
@@ -33,7 +36,9 @@ def clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def check_single_image(results: Dict[str, Any], transform: Any) -> None:
-    """Raise ValueError when there are other images beside `img`, which the transform would leave behind."""
+    """Raise ValueError when there are other images beside `img`, which the transform would leave
+    behind.
+    """
     fields = results.get('img_fields', ['img'])
     if list(fields) != ['img']:
         raise ValueError(f"{type(transform).__name__} takes samples of one image, 'img'; "
@@ -49,13 +54,13 @@ class RandomCrop:
 
     Args:
         crop_size: (height, width), or what `crop_type` makes of it:
-        crop_type: 'absolute': pixels, as far as the image goes; 'absolute_range': each side drawn between
-            crop_size[0] and crop_size[1] pixels; 'relative': shares 0..1 of height and width;
-            'relative_range': each share drawn between its value and 1.
+        crop_type: 'absolute': pixels, as far as the image goes; 'absolute_range': each side drawn
+            between crop_size[0] and crop_size[1] pixels; 'relative': shares 0..1 of height and
+            width; 'relative_range': each share drawn between its value and 1.
         allow_negative_crop: also take crops without objects.
         recompute_bbox: new boxes around what the crop leaves of the masks.
-        bbox_clip_border: cut boxes at the border of the crop, and drop those of which nothing is left; otherwise all
-            boxes stay, outside ones too.
+        bbox_clip_border: cut boxes at the border of the crop, and drop those of which nothing is
+            left; otherwise all boxes stay, outside ones too.
 
     Sets img_shape.
     """
@@ -143,14 +148,16 @@ class RandomCrop:
 
 @PIPELINES.register_module()
 class MinIoURandomCrop:
-    """SSD's crop (arXiv:1512.02325, sec. 2.2): a random part whose overlap with every object is at least a drawn one.
+    """SSD's crop (arXiv:1512.02325, sec. 2.2): a random part whose overlap with every object is at
+    least a drawn one.
 
-    The overlap is the IoU of crop and box. Objects whose middle falls outside the crop are dropped. One drawing in
-    len(min_ious) + 2 leaves the image as it is, one asks for no overlap.
+    The overlap is the IoU of crop and box. Objects whose middle falls outside the crop are dropped.
+    One drawing in len(min_ious) + 2 leaves the image as it is, one asks for no overlap.
 
     Args:
         min_ious: overlaps to draw from, 0..1.
-        min_crop_size: least height and width of the crop, as shares 0..1 of the image's; their ratio is in 0.5..2.
+        min_crop_size: least height and width of the crop, as shares 0..1 of the image's; their
+            ratio is in 0.5..2.
         bbox_clip_border: cut boxes at the border of the crop.
 
     Sets img_shape.
@@ -171,7 +178,8 @@ class MinIoURandomCrop:
         crop_height = np.random.uniform(self.min_crop_size * height, height)
         if not 0.5 <= crop_height / crop_width <= 2:
             return None
-        # With one argument numpy draws between it and 1: up to a pixel more than fits, which rounding takes away.
+        # With one argument numpy draws between it and 1: up to a pixel more than fits, which
+        # rounding takes away.
         left = np.random.uniform(width - crop_width)
         top = np.random.uniform(height - crop_height)
         patch = np.array([int(left), int(top), int(left + crop_width), int(top + crop_height)])
@@ -232,23 +240,27 @@ def _overlaps(patch: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 @PIPELINES.register_module()
 class RandomCenterCropPad:
-    """CornerNet's crop (arXiv:1808.01244): a part of a drawn size around a drawn centre, filled up with the mean.
+    """CornerNet's crop (arXiv:1808.01244): a part of a drawn size around a drawn centre, filled up
+    with the mean.
 
-    In training the centre is drawn until it shows an object (a sample where that takes too long is given up), and
-    objects whose middle is outside are dropped. At test time the whole image is laid into the middle of a larger one. Images are float32; masks and maps are refused.
+    In training the centre is drawn until it shows an object (a sample where that takes too long is
+    given up), and objects whose middle is outside are dropped. At test time the whole image is laid
+    into the middle of a larger one. Images are float32; masks and maps are refused.
 
     Args:
-        crop_size: (height, width) before the drawn ratio; None at test time, like ratios and border.
+        crop_size: (height, width) before the drawn ratio; None at test time, like ratios and
+            border.
         ratios: ratios to draw from.
         border: how far the centre stays from the image's border, pixels; halved for small images.
         mean, std, to_rgb: those of Normalize; the image is filled up with the mean.
         test_mode: as at test time.
-        test_pad_mode: ('logical_or', value): sides become side | value; ('size_divisor', value): multiples of value.
-            None in training.
+        test_pad_mode: ('logical_or', value): sides become side | value; ('size_divisor', value):
+            multiples of value. None in training.
         test_pad_add_pix: pixels added to that in the first mode.
         bbox_clip_border: cut boxes at the border.
 
-    Sets img_shape, pad_shape, and at test time border (float32: top, bottom, left, right of the image in it).
+    Sets img_shape, pad_shape, and at test time border (float32: top, bottom, left, right of the
+    image in it).
     """
 
     def __init__(self,
@@ -298,8 +310,8 @@ class RandomCenterCropPad:
 
     def _paste(self, img: np.ndarray, center: Tuple[int, int],
                size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(image of `size` whose middle is `center` (y, x) of img; where img lies in it, top bottom left right; its
-        patch of img, x1 y1 x2 y2)."""
+        """(image of `size` whose middle is `center` (y, x) of img; where img lies in it, top bottom
+        left right; its patch of img, x1 y1 x2 y2)."""
         middle = size[0] // 2, size[1] // 2
         canvas = np.zeros((*size, img.shape[2]), dtype=img.dtype) + np.array(
             self.mean, dtype=img.dtype)

@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from mmdet_ft.datasets.pipelines.crop import (MASKS_OF, check_single_image, clip_boxes, keep_boxes)
+from mmdet_ft.datasets.pipelines.crop import MASKS_OF, check_single_image, clip_boxes, keep_boxes
 from mmdet_ft.registry import PIPELINES
 
 

@@ -3,8 +3,7 @@ from mmdet_ft.models.losses.cross_entropy import (CrossEntropyLoss, binary_cross
                                                   cross_entropy, mask_cross_entropy)
 from mmdet_ft.models.losses.focal import FocalLoss, sigmoid_focal_loss
 from mmdet_ft.models.losses.iou import BoundedIoULoss, CIoULoss, DIoULoss, GIoULoss, IoULoss
-from mmdet_ft.models.losses.reduction import (masked, reduce_loss, weight_reduce_loss,
-                                               weighted_loss)
+from mmdet_ft.models.losses.reduction import masked, reduce_loss, weight_reduce_loss, weighted_loss
 from mmdet_ft.models.losses.smooth_l1 import L1Loss, MSELoss, SmoothL1Loss
 
 __all__ = [

@@ -196,6 +196,8 @@ def test_unwritable_work_dir(case):
 
 
 HOOK = '''
+import os
+
 import torch
 
 from mmdet_ft.engine.hooks import HOOKS, Hook
@@ -215,7 +217,8 @@ class Spoil(Hook):
     def close(self):
         after = self.model.state_dict()
         same = all(torch.equal(value, after[name]) for name, value in self.before.items())
-        print('the weights are those before it:', same, flush=True)
+        # One write: two processes share the pipe, and what print writes piece by piece can interleave.
+        os.write(1, f'the weights are those before it: {same}\\n'.encode())
 '''
 
 

@@ -9,7 +9,7 @@ Letters, used in every docstring and shape comment of the package:
 Boxes are xyxy in float32 pixels of the network's input. Padding is benign (a unit box, label 0,
 False in `valid`), never a sentinel: nothing downstream has to know how much of it there is.
 """
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -36,6 +36,11 @@ class GroundTruth(NamedTuple):
     masks: Optional[Masks] = None
 
 
+class ClassTruth(NamedTuple):
+    """What a classifier is to say of each image."""
+    labels: Tensor  # int64 [B]; or float32 [B, K], shares of the classes: several labels, or mixed images
+
+
 class Batch(NamedTuple):
     """Images padded to a common size (right and bottom) and what is known about them."""
     images: Tensor  # [B, C, H, W], float32 normalised, or uint8 still to be normalised by mean and std
@@ -45,7 +50,7 @@ class Batch(NamedTuple):
     metas: List[Dict[str, Any]]  # host only: V2's img_metas
     mean: Optional[Tensor] = None  # float32 [B, C], with uint8 images only
     std: Optional[Tensor] = None  # float32 [B, C]
-    gt: Optional[GroundTruth] = None
+    gt: Union[GroundTruth, ClassTruth, None] = None
 
 
 class Detections(NamedTuple):
@@ -55,6 +60,11 @@ class Detections(NamedTuple):
     labels: Tensor  # int64 [B, D]
     valid: Tensor  # bool [B, D]
     masks: Optional[Tensor] = None  # float32 [B, D, M, M], probability inside the box
+
+
+class Scores(NamedTuple):
+    """Predictions of a classifier."""
+    scores: Tensor  # float32 [B, K], 0..1
 
 
 class Losses(NamedTuple):

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from mmdet_ft import visualization
+from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
-from mmdet_ft.engine import checkpoint as checkpoints
 from mmdet_ft.engine.build import build_model, train
 from mmdet_ft.engine.check import import_user_code
 from mmdet_ft.engine.errors import UserError
@@ -52,7 +52,7 @@ def init_detector(config: Union[str, os.PathLike, Config, None] = None,
     Returns the model with `cfg`, `CLASSES` and `PALETTE`. Raises UserError where neither argument tells what to build,
     ConfigError and CheckpointError where one of them is faulty.
     """
-    loaded = checkpoints.read(checkpoint) if checkpoint is not None else None
+    loaded = reading.read(checkpoint) if checkpoint is not None else None
     cfg = _config_of(config, loaded)
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
@@ -64,7 +64,7 @@ def init_detector(config: Union[str, os.PathLike, Config, None] = None,
     classes, palette = _classes_of(cfg, loaded)
     model = build_model(cfg, SimpleNamespace(CLASSES=classes, PALETTE=palette))
     if checkpoint is not None:
-        checkpoints.load_trained(model, checkpoint)
+        fitting.load_trained(model, checkpoint)
     if model.CLASSES is None:
         raise UserError(f'neither {checkpoint} nor the config tells the classes; '
                         f"write cfg_options={{'data.test.classes': [...]}}")
@@ -72,7 +72,7 @@ def init_detector(config: Union[str, os.PathLike, Config, None] = None,
     return model.to(_device(device)).eval()
 
 
-def _config_of(config: Any, loaded: Optional[checkpoints.Checkpoint]) -> Config:
+def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
     if isinstance(config, Config):
         return copy.deepcopy(config)
     if config is not None:
@@ -88,7 +88,7 @@ def _config_of(config: Any, loaded: Optional[checkpoints.Checkpoint]) -> Config:
 
 
 def _classes_of(cfg: Config,
-                loaded: Optional[checkpoints.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
+                loaded: Optional[reading.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
     """Class names and colors: of the checkpoint before the config before the type of dataset."""
     data = _test_data(cfg)
     kind = DATASETS.get(data['type']) if isinstance(data.get('type'), str) else data.get('type')

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from mmdet_ft import __version__
+from mmdet_ft.checkpoints import fitting, reading, writing
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine import checkpoint as checkpoints
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.check import prepare
 from mmdet_ft.engine.errors import UserError
@@ -276,21 +276,21 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
     first."""
     source, strict = resume_source(cfg), True
     if source is None and cfg.get('load_from'):
-        source, strict = checkpoints.parse_load_from(cfg.load_from)
-    checkpoint = None if source is None else dist.first_on_main(lambda: checkpoints.read(source))
-    if checkpoints.covers(checkpoint, model) and drop_pretrained(model.backbone):
+        source, strict = fitting.parse_load_from(cfg.load_from)
+    checkpoint = None if source is None else dist.first_on_main(lambda: reading.read(source))
+    if fitting.covers(checkpoint, model) and drop_pretrained(model.backbone):
         logger.info(
             '%s has the whole backbone: backbone.init_cfg is not used, nothing is downloaded for it',
             source)
     dist.first_on_main(lambda: _initialise(model))
     if checkpoint is not None and resume_source(cfg) is None:
-        logger.info(str(checkpoints.fit(model, checkpoint, strict)))
+        logger.info(str(fitting.fit(model, checkpoint, strict)))
 
 
 def _initialise(model: nn.Module) -> None:
     if hasattr(model, 'init_weights'):
         if 'load' in inspect.signature(model.init_weights).parameters:
-            model.init_weights(load=checkpoints.read_state_dict)
+            model.init_weights(load=reading.read_state_dict)
         else:
             model.init_weights()
 
@@ -308,7 +308,7 @@ def resume_source(cfg: Config) -> Optional[str]:
     """`resume_from`, or with `auto_resume` the newest checkpoint of the work_dir."""
     if cfg.get('resume_from'):
         return cfg.resume_from
-    return checkpoints.find_latest_checkpoint(cfg.work_dir) if cfg.get('auto_resume') else None
+    return writing.find_latest_checkpoint(cfg.work_dir) if cfg.get('auto_resume') else None
 
 
 def wrap(model: nn.Module, cfg: Config) -> nn.Module:

@@ -6,16 +6,13 @@ import sys
 import time
 from typing import Callable
 
+from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.errors import DataError
 
 
 class UserError(RuntimeError):
     """A mistake in a config, in data or on the command line; its message names the value and the
     remedy."""
-
-
-class CheckpointError(UserError):
-    """A checkpoint cannot be found, read or fitted to the model."""
 
 
 class NonFiniteError(UserError):
@@ -27,7 +24,8 @@ def is_user_mistake(error: BaseException) -> bool:
     its traceback stays."""
     from mmdet_ft import config  # here: the engine can be used without the config language
 
-    mistakes = (UserError, DataError, FileNotFoundError, PermissionError, NotADirectoryError)
+    mistakes = (UserError, CheckpointError, DataError, FileNotFoundError, PermissionError,
+                NotADirectoryError)
     if isinstance(error, mistakes + (getattr(config, 'ConfigError', UserError), )):
         return True
     # the registry's answer to a misspelt type

@@ -61,7 +61,7 @@ ANSWERS = {
     'reduce_mean': 'nothing: losses are averaged over their own process, gradients over all',
     **dict.fromkeys(('load_checkpoint', '_load_checkpoint', 'load_state_dict'),
                     "init_cfg=dict(type='Pretrained', checkpoint=...) of the module; read(path).state_dict of "
-                    'mmdet_ft.engine.checkpoint reads any file'),
+                    'mmdet_ft.checkpoints.reading reads any file'),
     'save_checkpoint': 'runner.save_checkpoint(out_dir)',
     **dict.fromkeys(('OptimizerHook', 'Fp16OptimizerHook'), 'optimizer_config and fp16 in the config: backward, clip '
                                                             'and step stand in mmdet_ft/engine/runner.py'),

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mmdet_ft import __version__
-from mmdet_ft.engine import checkpoint as checkpoints
+from mmdet_ft.checkpoints import fitting, reading, writing
+from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.engine import dist
-from mmdet_ft.engine.errors import CheckpointError, UserError
+from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.hook import STAGES, Hook, Priority, get_priority
 from mmdet_ft.engine.log import get_root_logger, time_string
 from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
@@ -362,14 +363,14 @@ class BaseRunner:
                     for name, parameter in model.named_parameters() if parameter.grad is not None
                 }  # of the window that is not full yet
         name = (filename_tmpl or self.filename_tmpl).format(epochs if self.by_epoch else iterations)
-        checkpoints.save(os.path.join(out_dir, name), model.state_dict(), about, **others)
+        writing.save(os.path.join(out_dir, name), model.state_dict(), about, **others)
         if create_symlink:
-            checkpoints.link_latest(out_dir, name)
+            writing.link_latest(out_dir, name)
 
     def resume(self, source: str, resume_optimizer: bool = True) -> None:
         """Continue where a checkpoint stands: weights, optimizer, schedule, epoch, iteration,
         random states, best score."""
-        checkpoint = checkpoints.read(source)
+        checkpoint = reading.read(source)
         self.prepare_model()  # for what hooks have added to the model of the file
         model = getattr(self.model, 'module', self.model)
         meta = checkpoint.meta
@@ -399,8 +400,8 @@ class BaseRunner:
 
     def load_checkpoint(self, source: str, strict: bool = True) -> None:
         """`load_from`; see `checkpoint.fit`."""
-        checkpoint = checkpoints.read(source)
-        self.logger.info(str(checkpoints.fit(self.model, checkpoint, strict)))
+        checkpoint = reading.read(source)
+        self.logger.info(str(fitting.fit(self.model, checkpoint, strict)))
 
     # ---------------------------------------------------------------------------------------- a run
 

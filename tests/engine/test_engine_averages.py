@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmdet_ft.engine import checkpoint as checkpoints
+from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.engine.build import read_fp16, read_update
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
@@ -118,7 +118,7 @@ def test_evaluation_and_checkpoints_get_the_averages(tmp_path, kind, length):
         done = 8 if by_epoch else 2 * (number + 1)
         assert same(seen, shown[done - 1])
         name = 'epoch_2.pth' if by_epoch else f'iter_{done}.pth'
-        assert same(checkpoints.read(str(tmp_path / name)).state_dict, seen)
+        assert same(reading.read(str(tmp_path / name)).state_dict, seen)
     assert len(evaluated) == (1 if by_epoch else 3)
 
 
@@ -159,10 +159,10 @@ def test_a_resumed_run_is_bit_equal(tmp_path, kind, length, cut, make):
 def test_a_checkpoint_has_v2s_names_and_loads_as_a_plain_model(tmp_path):
     _, plain, shown, runner = run_with(tmp_path, EMAHook())
     runner.save_checkpoint(str(tmp_path), 'a.pth')
-    saved = checkpoints.read(str(tmp_path / 'a.pth'))
+    saved = reading.read(str(tmp_path / 'a.pth'))
     assert 'ema_backbone_weight' in saved.state_dict and 'ema_norm_bias' in saved.state_dict
     model = FakeModel()
-    checkpoints.load_trained(model, str(tmp_path / 'a.pth'))
+    fitting.load_trained(model, str(tmp_path / 'a.pth'))
     assert torch.equal(model.head.weight, shown[-1]['head.weight'])
 
 

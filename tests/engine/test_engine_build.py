@@ -3,9 +3,10 @@ import logging
 import pytest
 from torch import nn
 
+from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config import Config, ConfigError
 from mmdet_ft.engine import build
-from mmdet_ft.engine.errors import CheckpointError, UserError, is_user_mistake
+from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.legacy import modernise
 from mmdet_ft.registry import HOOKS, MODELS
@@ -130,7 +131,7 @@ class TinyWithBackbone(nn.Module):
 
 
 def test_a_checkpoint_that_covers_the_backbone_saves_its_download(tmp_path, messages):
-    from mmdet_ft.engine.checkpoint import save
+    from mmdet_ft.checkpoints.writing import save
     path = str(tmp_path / 'a.pth')
     save(path, TinyWithBackbone().state_dict(), {})
     build.begin_weights(TinyWithBackbone(), config(load_from=path), messages)

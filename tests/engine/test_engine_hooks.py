@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from mmdet_ft.engine.checkpoint import read
+from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import (CheckpointHook, EvalHook, Hook, LoggerHook, Priority,
                                    TensorboardLoggerHook, TextLoggerHook, get_priority)

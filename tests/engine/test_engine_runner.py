@@ -5,8 +5,9 @@ import os
 import pytest
 import torch
 
-from mmdet_ft.engine.checkpoint import read
-from mmdet_ft.engine.errors import CheckpointError, NonFiniteError, UserError
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.reading import read
+from mmdet_ft.engine.errors import NonFiniteError, UserError
 from mmdet_ft.engine.hooks import CheckpointHook, Hook, NumClassCheckHook, TextLoggerHook
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import LossScaler, Precision, build_precision

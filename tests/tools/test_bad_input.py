@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdet_ft.engine.checkpoint import read
+from mmdet_ft.checkpoints.reading import read
 from tests.tools.test_train_command import free_port, run
 from tests.tools.tiny_world import write_world
 

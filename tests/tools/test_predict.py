@@ -11,8 +11,8 @@ import torch
 from pycocotools.coco import COCO
 
 from mmdet_ft import apis
+from mmdet_ft.checkpoints.writing import save
 from mmdet_ft.config import Config
-from mmdet_ft.engine.checkpoint import save
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config

@@ -148,13 +148,13 @@ def test_shipped_checkpoint_is_what_its_facts_say():
 
 
 def test_slim_model_takes_all_but_the_heads_of_the_shipped_checkpoint():
+    from mmdet_ft.checkpoints import fitting, reading
     from mmdet_ft.config import Config
-    from mmdet_ft.engine import checkpoint as checkpoints
     from mmdet_ft.registry import MODELS
     cfg = Config.fromfile(CONFIGS / 'mask_rcnn_slim_ft.py')
     assert Path(cfg.load_from) == CHECKPOINT
     model = MODELS.build(cfg.model)
-    report = checkpoints.fit(model, checkpoints.read(str(CHECKPOINT)))
+    report = fitting.fit(model, reading.read(str(CHECKPOINT)))
     changed = {name.rsplit('.', 1)[0] for name, _, _ in report.reinitialised}
     assert changed == {
         'roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg', 'roi_head.mask_head.conv_logits'

@@ -1,7 +1,7 @@
 """One run with everything that V2's users switch on beside the defaults."""
 import torch
 
-from mmdet_ft.engine import checkpoint as checkpoints
+from mmdet_ft.checkpoints import reading
 from .test_train_command import rows, test, train
 from .tiny_world import write_world
 
@@ -45,12 +45,12 @@ def test_a_run_with_everything_trains_resumes_and_is_tested(tmp_path):
     train(config, '--work-dir', tmp_path / 'whole', '--seed', '1')
     losses = [row['loss'] for row in rows(tmp_path / 'whole') if row.get('mode') == 'train']
     assert len(losses) == 2 and all(0 < loss < 100 for loss in losses)
-    whole = checkpoints.read(str(tmp_path / 'whole/epoch_2.pth'))
+    whole = reading.read(str(tmp_path / 'whole/epoch_2.pth'))
     assert any(name.startswith('ema_backbone_') for name in whole.state_dict)
 
     train(config, '--work-dir', tmp_path / 'rest', '--seed', '1', '--resume-from',
           tmp_path / 'whole/epoch_1.pth')
-    rest = checkpoints.read(str(tmp_path / 'rest/epoch_2.pth'))
+    rest = reading.read(str(tmp_path / 'rest/epoch_2.pth'))
     assert rest.state_dict.keys() == whole.state_dict.keys()
     assert all(
         torch.equal(rest.state_dict[name], value) for name, value in whole.state_dict.items())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdet_ft.engine.checkpoint import read
+from mmdet_ft.checkpoints.reading import read
 from tests.engine.fakes import same
 from tests.tools.tiny_world import CLASSES, write_world
 

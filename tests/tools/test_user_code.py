@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.engine import legacy_code
-from mmdet_ft.engine.checkpoint import read
 from tests.tools.test_train_command import rows, run
 from tests.tools.tiny_world import CLASSES, write_world
 

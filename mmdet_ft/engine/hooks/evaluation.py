@@ -4,7 +4,7 @@ import os
 from math import inf
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmdet_ft.engine import checkpoint as checkpoints
+from mmdet_ft.checkpoints import reading
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
 from mmdet_ft.engine.hooks.hook import Hook
@@ -226,7 +226,7 @@ def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:
     found = {}
     for name in os.listdir(work_dir):
         if name.startswith('best_') and name.endswith('.pth'):
-            messages = checkpoints.read(os.path.join(work_dir, name)).meta.get('hook_msgs') or {}
+            messages = reading.read(os.path.join(work_dir, name)).meta.get('hook_msgs') or {}
             if os.path.basename(messages.get('best_ckpt', '')) == name:
                 found = dict(
                     best_score=messages['best_score'], best_ckpt=os.path.join(work_dir, name))

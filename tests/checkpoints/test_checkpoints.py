@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_ft.engine import checkpoint as checkpoints
-from mmdet_ft.engine.checkpoint import (Checkpoint, covers, find_latest_checkpoint, fit,
-                                        parse_load_from, read)
-from mmdet_ft.engine.errors import CheckpointError
+from mmdet_ft.checkpoints import sources, writing
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.fitting import covers, fit, parse_load_from
+from mmdet_ft.checkpoints.reading import Checkpoint, read
+from mmdet_ft.checkpoints.writing import find_latest_checkpoint
 from tests.engine.fakes import FakeModel, same
 
 
@@ -196,11 +197,11 @@ def test_a_wrong_hash_or_a_missing_file_leaves_nothing_in_the_cache(tmp_path, se
 
 
 def test_names_stand_for_v2s_urls():
-    assert checkpoints._torchvision_url(
+    assert sources._torchvision_url(
         'resnet50') == 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
-    assert checkpoints._openmmlab_url('detectron2/resnet50_caffe').endswith(
+    assert sources._openmmlab_url('detectron2/resnet50_caffe').endswith(
         'resnet50_msra-5891d200.pth')
-    assert checkpoints._openmmlab_url('resnet50_caffe') == checkpoints._openmmlab_url(
+    assert sources._openmmlab_url('resnet50_caffe') == sources._openmmlab_url(
         'detectron/resnet50_caffe')
     for name in ('torchvision://resnet51', 'open-mmlab://resnet51'):
         with pytest.raises(CheckpointError, match='resnet51'):
@@ -216,9 +217,9 @@ def test_load_from_is_a_path_or_says_strict():
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / 'a.pth'
-    checkpoints.save(str(path), FakeModel().state_dict(), dict(epoch=1))
+    writing.save(str(path), FakeModel().state_dict(), dict(epoch=1))
     with pytest.raises(KeyboardInterrupt):
-        with checkpoints.atomic_file(str(path)) as file:
+        with writing.atomic_file(str(path)) as file:
             file.write(b'half')
             raise KeyboardInterrupt
     assert read(str(path)).meta['epoch'] == 1 and os.listdir(tmp_path) == ['a.pth']
@@ -227,8 +228,8 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 def test_latest_is_never_dangling_and_found(tmp_path):
     assert find_latest_checkpoint(str(tmp_path)) is None
     for epoch in (9, 10):
-        checkpoints.save(str(tmp_path / f'epoch_{epoch}.pth'), {}, dict(epoch=epoch))
+        writing.save(str(tmp_path / f'epoch_{epoch}.pth'), {}, dict(epoch=epoch))
     assert find_latest_checkpoint(str(tmp_path)).endswith('epoch_10.pth')
-    checkpoints.link_latest(str(tmp_path), 'epoch_9.pth')
-    checkpoints.link_latest(str(tmp_path), 'epoch_10.pth')
+    writing.link_latest(str(tmp_path), 'epoch_9.pth')
+    writing.link_latest(str(tmp_path), 'epoch_10.pth')
     assert os.path.realpath(find_latest_checkpoint(str(tmp_path))) == str(tmp_path / 'epoch_10.pth')

@@ -1,0 +1,178 @@
+"""Fitting a checkpoint to a model, and saying what became of each weight."""
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from torch import nn
+
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read
+
+
+class Report(NamedTuple):
+    """What became of each weight; counted without num_batches_tracked, which old files lack."""
+    source: str
+    total: int
+    loaded: List[str]
+    reinitialised: List[Tuple[str, Tuple[int, ...],
+                              Tuple[int, ...]]]  # name, shape in the file, shape in the model
+    mismatched: List[Tuple[str, Tuple[int, ...],
+                           Tuple[int, ...]]]  # dropped though not in a prediction layer
+    missing: List[str]
+    unexpected: List[str]
+    classes: Tuple[Optional[int], Optional[int]]  # of the file, of the model
+
+    def __str__(self) -> str:
+        share = round(100 * len(self.loaded) / max(self.total, 1))
+        lines = [f'{self.source}: loaded {len(self.loaded)} of {self.total} ({share} %)']
+        if self.reinitialised:
+            old, new = self.classes
+            if old is not None and new is not None and old != new:
+                reason = f'classes changed {old} -> {new}'
+            else:
+                reason = 'the shapes of the prediction layers differ'
+            lines.append(f're-initialised because {reason}: ' +
+                         '; '.join(map(_shapes, self.reinitialised)))
+        if self.mismatched:
+            lines.append('dropped because the shape differs: ' +
+                         '; '.join(map(_shapes, self.mismatched)))
+        lines.append('missing in the file, left as initialised: ' + _some(self.missing))
+        lines.append('unexpected in the file, ignored: ' + _some(self.unexpected))
+        return '\n  '.join(lines)
+
+
+def _shapes(item: Tuple[str, Tuple[int, ...], Tuple[int, ...]]) -> str:
+    name, old, new = item
+    return f'{name} {tuple(old)} -> {tuple(new)}'
+
+
+def _some(names: Sequence[str], limit: int = 12) -> str:
+    if not names:
+        return 'none'
+    rest = f' and {len(names) - limit} more' if len(names) > limit else ''
+    return f'{len(names)}: {", ".join(names[:limit])}{rest}'
+
+
+def _counts(name: str) -> bool:
+    return not name.endswith('num_batches_tracked')
+
+
+def fit(model: nn.Module, checkpoint: Checkpoint, strict: bool = True) -> Report:
+    """Load what fits, and say what did not.
+
+    A weight of another shape is left at its fresh initialisation if it belongs to one of
+    `model.prediction_layers()`: classes and anchors are legitimate edits. Elsewhere it is an error,
+    as is a file that fills less than half of the model or nothing but its backbone; `strict=False`
+    loads what there is of such a file.
+
+    Raises CheckpointError with the way out.
+    """
+    model = getattr(model, 'module', model)
+    own = model.state_dict()
+    layers = tuple(model.prediction_layers()) if hasattr(model, 'prediction_layers') else ()
+    given = checkpoint.state_dict
+    common = [name for name in own if name in given]
+    differing = [(name, tuple(given[name].shape), tuple(own[name].shape)) for name in common
+                 if given[name].shape != own[name].shape]
+    reinitialised = [item for item in differing if item[0].startswith(layers)] if layers else []
+    mismatched = [item for item in differing if item not in reinitialised]
+    refused = {item[0] for item in differing}
+    fitting = {name: given[name] for name in common if name not in refused}
+    report = Report(
+        source=checkpoint.source,
+        total=sum(map(_counts, own)),
+        loaded=list(filter(_counts, fitting)),
+        reinitialised=reinitialised,
+        mismatched=mismatched,
+        missing=[name for name in own if name not in given and _counts(name)],
+        unexpected=[name for name in given if name not in own and _counts(name)],
+        classes=(_num_classes(checkpoint.meta.get('CLASSES')),
+                 _num_classes(getattr(model, 'CLASSES', None))))
+    if strict:
+        _refuse_misfits(model, report, given)
+    model.load_state_dict(fitting, strict=False)
+    return report
+
+
+def _num_classes(classes: Any) -> Optional[int]:
+    return len(classes) if isinstance(classes, (list, tuple)) else None
+
+
+def _refuse_misfits(model: nn.Module, report: Report, given: StateDict) -> None:
+    allow = f"To load what fits all the same, write load_from=dict(checkpoint={report.source!r}, strict=False)"
+    backbone_only = _init_cfg_line(model, report, given)
+    if backbone_only is not None:
+        raise CheckpointError(
+            f'{report.source} holds a backbone, and load_from is for a whole model. Write\n'
+            f'    {backbone_only}\n  instead of load_from. {allow}.')
+    if report.mismatched:
+        raise CheckpointError(
+            f'{report}\n  These weights belong to another model: only prediction layers '
+            f'may differ in shape. {allow}.')
+    if 2 * len(report.loaded) < report.total:
+        raise CheckpointError(
+            f'{report}\n  Less than half of the model was found in the file. {allow}.')
+
+
+def _init_cfg_line(model: nn.Module, report: Report, given: StateDict) -> Optional[str]:
+    """The config line for a file that holds the backbone of the model and nothing else of it."""
+    backbone = getattr(model, 'backbone', None)
+    if not isinstance(backbone, nn.Module):
+        return None
+    names = [name for name in backbone.state_dict() if _counts(name)]
+    beyond = [name for name in report.loaded if not name.startswith('backbone.')]
+    for prefix in ('', 'backbone.'):
+        found = sum(prefix + name in given for name in names)
+        if 2 * found >= len(names) > 0 and not beyond and not report.reinitialised and len(
+                names) < report.total:
+            entry = f", prefix='{prefix}'" if prefix else ''
+            return (
+                f"model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={report.source!r}{entry})))"
+            )
+    return None
+
+
+def covers(checkpoint: Optional[Checkpoint], model: nn.Module, part: str = 'backbone') -> bool:
+    """Whether the file holds every weight of `model.<part>` in its shape, so that nothing else need
+    be loaded there."""
+    module = getattr(model, part, None)
+    if checkpoint is None or not isinstance(module, nn.Module):
+        return False
+    given = checkpoint.state_dict
+    names = {name: value for name, value in module.state_dict().items() if _counts(name)}
+    return bool(names) and all(
+        f'{part}.{name}' in given and given[f'{part}.{name}'].shape == value.shape
+        for name, value in names.items())
+
+
+def parse_load_from(load_from: Union[str, Dict[str, Any]]) -> Tuple[str, bool]:
+    """`load_from='path'` or `load_from=dict(checkpoint='path', strict=False)` -> (source,
+    strict)."""
+    if not isinstance(load_from, dict):
+        return str(load_from), True
+    unknown = sorted(set(load_from) - {'checkpoint', 'strict'})
+    if unknown or 'checkpoint' not in load_from:
+        raise CheckpointError(
+            f'load_from is a path, a URL or dict(checkpoint=..., strict=True); got {dict(load_from)!r}'
+        )
+    return str(load_from['checkpoint']), bool(load_from.get('strict', True))
+
+
+def load_checkpoint(model: nn.Module, source: str, strict: bool = True) -> Checkpoint:
+    """Read a file and load it into a model by the contract of `fit`."""
+    checkpoint = read(source)
+    fit(model, checkpoint, strict)
+    return checkpoint
+
+
+def load_trained(model: nn.Module, source: str) -> Checkpoint:
+    """Load a model's own checkpoint, as for a test: every weight must be there in its shape.
+
+    Raises CheckpointError that names what differs.
+    """
+    checkpoint = read(source)
+    own = getattr(model, 'module', model)
+    if checkpoint.meta.get('CLASSES') is not None and getattr(own, 'CLASSES', None) is None:
+        own.CLASSES = checkpoint.meta['CLASSES']
+    report = fit(own, checkpoint, strict=False)
+    if report.missing or report.mismatched or report.reinitialised:
+        raise CheckpointError(f'{report}\n  This is not a checkpoint of the model in the config')
+    return checkpoint

@@ -1,0 +1,84 @@
+"""Reading a checkpoint: always with `weights_only`, so that no file runs code."""
+import pickle
+import re
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.sources import resolve
+
+StateDict = Dict[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """A file's content: `state_dict` with bare names, V2's `meta`, and the whole for what else is
+    in it."""
+    source: str
+    state_dict: StateDict
+    meta: Dict[str, Any]
+    content: Dict[str, Any]
+
+
+def _harmless_globals() -> List[Any]:
+    """numpy scalars, which old checkpoints keep as best scores: they hold a number and run
+    nothing."""
+    core = getattr(np, '_core', None) or np.core
+    names = [
+        np.dtype, core.multiarray.scalar, (core.multiarray.scalar, 'numpy.core.multiarray.scalar')
+    ]
+    kinds = [
+        getattr(np.dtypes, kind)
+        for kind in ('Float64DType', 'Float32DType', 'Int64DType', 'Int32DType', 'BoolDType')
+    ] if hasattr(np, 'dtypes') else []
+    return names + kinds
+
+
+def read(source: str) -> Checkpoint:
+    """Read a checkpoint on the CPU, wherever it is.
+
+    Accepts {'state_dict': ...} (V2), {'model': ...} (torchvision, Detectron2) and a bare dict of
+    tensors; a leading `module.` of every name is dropped. Raises CheckpointError.
+    """
+    path = resolve(source)
+    try:
+        with torch.serialization.safe_globals(_harmless_globals()):
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_why_unreadable(path, error)) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
+            UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f'{path} is not a readable checkpoint (truncated, or of another kind): '
+            f'{str(error).splitlines()[0] if str(error) else type(error).__name__}') from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path} holds a {type(content).__name__}, not a state_dict')
+    state_dict = next(
+        (content[key] for key in ('state_dict', 'model') if isinstance(content.get(key), dict)),
+        content)
+    state_dict = {str(key): value for key, value in state_dict.items() if isinstance(value, Tensor)}
+    if not state_dict:
+        raise CheckpointError(
+            f'{path} holds no tensors by name; its keys are {", ".join(map(str, list(content)[:8]))}'
+        )
+    if all(key.startswith('module.') for key in state_dict):
+        state_dict = {key[len('module.'):]: value for key, value in state_dict.items()}
+    meta = content.get('meta')
+    return Checkpoint(str(source), state_dict, meta if isinstance(meta, dict) else {}, content)
+
+
+def read_state_dict(source: str) -> StateDict:
+    """What `init_weights(load=...)` of a model asks for."""
+    return read(source).state_dict
+
+
+def _why_unreadable(path: str, error: Exception) -> str:
+    named = re.search(r'GLOBAL ([\w.]+)', str(error)) or re.search(r'`([\w.]+)`', str(error))
+    if named is None:
+        return f'{path} is not a readable checkpoint: {str(error).splitlines()[0]}'
+    return (
+        f'{path} asks to run {named.group(1)}, which reading weights safely does not do. If you trust the file, rewrite '
+        f'it once: python -c "import torch; c = torch.load({path!r}, map_location=\'cpu\', weights_only=False); '
+        f"torch.save(dict(state_dict=c.get('state_dict', c)), 'weights.pth')\"")

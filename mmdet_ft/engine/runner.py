@@ -160,10 +160,11 @@ class BaseRunner:
         with self._gradients_stay_local(not last):
             with self.precision.autocast():
                 losses = self.model(to_device(batch, self.device))
-            self._tell(losses, batch)
-            self.latch.close_if(~losses.total.detach().isfinite(), self.iter)
+            total = losses.total
+            self._tell(losses, total, batch)
+            self.latch.close_if(~total.detach().isfinite(), self.iter)
             # A NaN in the shared gradients makes every rank refuse the step, not only this one.
-            loss = losses.total * torch.where(self.latch.closed, float('nan'), 1.)
+            loss = total * torch.where(self.latch.closed, float('nan'), 1.)
             self.precision.scale(loss / window).backward()
 
         if last:
@@ -185,13 +186,13 @@ class BaseRunner:
         model = getattr(self.model, 'module', self.model)
         with torch.no_grad(), self.precision.autocast():
             losses = model.loss(to_device(batch, self.device))
-        self._tell(losses, batch)
+        self._tell(losses, losses.total, batch)
 
-    def _tell(self, losses: Losses, batch: Any) -> None:
+    def _tell(self, losses: Losses, total: Tensor, batch: Any) -> None:
         """Put the losses of an iteration where hooks, loggers and the latch find them."""
         self.outputs = dict(
-            loss=losses.total.detach(), log_vars={}, num_samples=_num_samples(batch))
-        self._log({**losses.terms, **losses.metrics, 'loss': losses.total})
+            loss=total.detach(), log_vars={}, num_samples=_num_samples(batch))
+        self._log({**losses.terms, **losses.metrics, 'loss': total})
         if self.mode == 'train':
             self.latch.begin(self.iter,
                              self.current_lr()[0], _files(batch), self.outputs['log_vars'])

@@ -11,6 +11,7 @@ import torch.distributed as torch_dist
 from torch import nn
 
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.untrusted import load_pickle
 
 
 def is_distributed() -> bool:
@@ -188,8 +189,7 @@ def collect_results(part: List[Any],
         barrier()
         parts = []
         for index in range(world_size if rank == 0 else 0):
-            with open(os.path.join(tmpdir, f'part_{index}.pkl'), 'rb') as file:
-                parts.append(pickle.load(file))  # written by ourselves a moment ago
+            parts.append(load_pickle(os.path.join(tmpdir, f'part_{index}.pkl')))
         barrier()
         if rank == 0:
             shutil.rmtree(tmpdir)

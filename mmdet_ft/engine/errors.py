@@ -8,6 +8,7 @@ from typing import Callable
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.untrusted import UntrustedFileError
 
 
 class UserError(RuntimeError):
@@ -24,8 +25,8 @@ def is_user_mistake(error: BaseException) -> bool:
     its traceback stays."""
     from mmdet_ft import config  # here: the engine can be used without the config language
 
-    mistakes = (UserError, CheckpointError, DataError, FileNotFoundError, PermissionError,
-                NotADirectoryError)
+    mistakes = (UserError, CheckpointError, DataError, UntrustedFileError, FileNotFoundError,
+                PermissionError, NotADirectoryError)
     if isinstance(error, mistakes + (getattr(config, 'ConfigError', UserError), )):
         return True
     # the registry's answer to a misspelt type

@@ -6,7 +6,6 @@ CONFIG tells the data set (data.test), results.pkl is what tools/test.py --out w
 """
 import argparse
 import os
-import pickle
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -17,6 +16,7 @@ from mmdet_ft import visualization  # noqa: E402
 from mmdet_ft.config import import_custom_modules, load_config  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.untrusted import load_pickle  # noqa: E402
 
 
 def parse_args():
@@ -57,8 +57,7 @@ def main():
     cfg = load_config(args.config)
     import_custom_modules(cfg)
     dataset = build_dataset(dict(cfg.data.test, test_mode=True))
-    with open(args.results, 'rb') as file:
-        results = pickle.load(file)
+    results = load_pickle(args.results)
     if len(results) != len(dataset):
         raise UserError(
             f'{args.results} has results of {len(results)} images and the data set {len(dataset)}')

@@ -1,0 +1,115 @@
+"""Reading files that somebody else made: pickles that run nothing, archives that stay in their
+folder."""
+import os
+import pickle
+import shutil
+import tarfile
+import zipfile
+import zlib
+from typing import Any, Iterator, Tuple
+
+import numpy as np
+
+_NUMPY_CORE = 'numpy._core' if hasattr(np, '_core') else 'numpy.core'
+# What pickles of results and annotations consist of besides python's own kinds of values.
+_HARMLESS = {
+    ('numpy', 'ndarray'),
+    ('numpy', 'dtype'),
+    (f'{_NUMPY_CORE}.multiarray', '_reconstruct'),
+    (f'{_NUMPY_CORE}.multiarray', 'scalar'),
+    (f'{_NUMPY_CORE}.numeric', '_frombuffer'),
+    ('_codecs', 'encode'),  # bytes in the older protocols
+    ('collections', 'OrderedDict'),
+    ('builtins', 'set'),
+    ('builtins', 'frozenset'),
+    ('builtins', 'slice'),
+    ('builtins', 'complex'),
+    ('builtins', 'bytearray'),
+}
+_HARMLESS |= {('__builtin__', name) for module, name in _HARMLESS if module == 'builtins'}
+
+
+class UntrustedFileError(ValueError):
+    """A file asks for more than being read; the message names it and what it asks for."""
+
+
+class _Unpickler(pickle.Unpickler):
+
+    def find_class(self, module: str, name: str) -> Any:
+        for spelling in ('numpy._core.', 'numpy.core.'):  # NumPy 2 and 1 read each other's files
+            if module.startswith(spelling):
+                module = f'{_NUMPY_CORE}.{module[len(spelling):]}'
+        if (module, name) not in _HARMLESS:
+            raise UntrustedFileError(f'asks for {module}.{name}, which could run code; '
+                                     'only numpy arrays and plain python values are read')
+        return super().find_class(module, name)
+
+
+def load_pickle(path: str) -> Any:
+    """The value in a pickle of numpy arrays and plain python values; nothing in it is run.
+
+    Raises UntrustedFileError for any other class or function, and for what is no pickle.
+    """
+    with open(path, 'rb') as file:
+        try:
+            return _Unpickler(file).load()
+        except UntrustedFileError as error:
+            raise UntrustedFileError(f'{path} {error}') from None
+        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError,
+                AttributeError, ImportError, UnicodeDecodeError, MemoryError) as error:
+            raise UntrustedFileError(
+                f'{path} is not a whole pickle file: {error or type(error).__name__}') from None
+
+
+def inside(folder: str, name: str) -> str:
+    """The path of `name` (with / between its parts) in `folder`.
+
+    Raises UntrustedFileError if it would lie outside.
+    """
+    folder = os.path.abspath(folder)
+    path = os.path.normpath(os.path.join(folder, name))
+    # Both kinds of slashes and a drive: what is a plain name here may be a path elsewhere.
+    if '\\' in name or os.path.splitdrive(name)[0] or not path.startswith(os.path.join(folder, '')):
+        raise UntrustedFileError(f'{name!r} would be written outside {folder}')
+    return path
+
+
+def extract(archive: str, folder: str) -> None:
+    """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`, which is made if need be.
+
+    Only files and folders are unpacked, with the rights of new files. Raises UntrustedFileError,
+    before anything is written, if a member lies outside `folder` or is a link or a device, and
+    for what is no archive.
+    """
+    kind = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
+    try:
+        with kind(archive) as opened:
+            members = list(_members(opened))
+            places = [inside(folder, name) for name, _ in members]
+            for place, (_, member) in zip(places, members):
+                os.makedirs(os.path.dirname(place), exist_ok=True)
+                source = opened.open(member) if kind is zipfile.ZipFile \
+                    else opened.extractfile(member)
+                with source, open(place, 'wb') as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+    except UntrustedFileError as error:
+        raise UntrustedFileError(f'{archive}: {error}') from None
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UntrustedFileError(f'{archive} is not a whole zip or tar archive: {error}') from None
+
+
+def _members(opened: Any) -> Iterator[Tuple[str, Any]]:
+    """(name, member) of every file of an archive."""
+    if isinstance(opened, zipfile.ZipFile):
+        for member in opened.infolist():
+            # Unix keeps the kind of a file in the upper 16 bits; 0 where none is said.
+            if (member.external_attr >> 28) not in (0, 0o04, 0o10):
+                raise UntrustedFileError(f'{member.filename!r} is a link or a device')
+            if not member.is_dir():
+                yield member.filename, member
+        return
+    for member in opened.getmembers():
+        if not (member.isfile() or member.isdir()):
+            raise UntrustedFileError(f'{member.name!r} is a link or a device')
+        if member.isfile():
+            yield member.name, member

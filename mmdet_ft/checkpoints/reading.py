@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.kinds.layout import weights_in
+from mmdet_ft.checkpoints.kinds.origin import Origin
+from mmdet_ft.checkpoints.kinds.table import convert
 from mmdet_ft.checkpoints.sources import resolve
 
 StateDict = Dict[str, Tensor]
 
 
 class Checkpoint(NamedTuple):
-    """A file's content: `state_dict` with bare names, V2's `meta`, and the whole for what else is
-    in it."""
+    """A file's content: `state_dict` with V2's names, V2's `meta`, the whole for what else is in
+    it, and whose weights they were."""
     source: str
     state_dict: StateDict
     meta: Dict[str, Any]
     content: Dict[str, Any]
+    origin: Origin = Origin()
 
 
 def _harmless_globals() -> List[Any]:
@@ -39,8 +43,8 @@ def _harmless_globals() -> List[Any]:
 def read(source: str) -> Checkpoint:
     """Read a checkpoint on the CPU, wherever it is.
 
-    Accepts {'state_dict': ...} (V2), {'model': ...} (torchvision, Detectron2) and a bare dict of
-    tensors; a leading `module.` of every name is dropped. Raises CheckpointError.
+    Accepts every kind of kinds/table.py, under any key of kinds/layout.py or as a bare dict of
+    tensors, and converts it. Raises CheckpointError.
     """
     path = resolve(source)
     try:
@@ -55,18 +59,16 @@ def read(source: str) -> Checkpoint:
             f'{str(error).splitlines()[0] if str(error) else type(error).__name__}') from None
     if not isinstance(content, dict):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a state_dict')
-    state_dict = next(
-        (content[key] for key in ('state_dict', 'model') if isinstance(content.get(key), dict)),
-        content)
-    state_dict = {str(key): value for key, value in state_dict.items() if isinstance(value, Tensor)}
+    state_dict, notes = weights_in(content)
     if not state_dict:
         raise CheckpointError(
             f'{path} holds no tensors by name; its keys are {", ".join(map(str, list(content)[:8]))}'
         )
-    if all(key.startswith('module.') for key in state_dict):
-        state_dict = {key[len('module.'):]: value for key, value in state_dict.items()}
     meta = content.get('meta')
-    return Checkpoint(str(source), state_dict, meta if isinstance(meta, dict) else {}, content)
+    meta = meta if isinstance(meta, dict) else {}
+    state_dict, origin = convert(state_dict, meta, content)
+    origin = origin._replace(changes=(*notes, *origin.changes))
+    return Checkpoint(str(source), state_dict, meta, content, origin)
 
 
 def read_state_dict(source: str) -> StateDict:

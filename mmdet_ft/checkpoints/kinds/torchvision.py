@@ -1,0 +1,83 @@
+"""Files of torchvision: Faster and Mask R-CNN on ResNet-FPN, first and second version, and the
+ResNets."""
+from typing import Optional
+
+from mmdet_ft.checkpoints.kinds.origin import (Converted, File, Origin, Rules, coco_classes, has,
+                                               rename, take_rows)
+
+NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
+# torchvision's name -> V2's. Before 0.14 a convolution with nothing behind it was no list of layers, and the mask
+# head's were numbered from 1: those names are still in the published files.
+RULES: Rules = (
+    (r'backbone\.body\.(.+)', r'backbone.\1'),
+    (r'backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)', r'neck.lateral_convs.\1.conv.\2'),
+    (r'backbone\.fpn\.inner_blocks\.(\d)\.1\.' + NORM, r'neck.lateral_convs.\1.bn.\2'),
+    (r'backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)', r'neck.fpn_convs.\1.conv.\2'),
+    (r'backbone\.fpn\.layer_blocks\.(\d)\.1\.' + NORM, r'neck.fpn_convs.\1.bn.\2'),
+    (r'rpn\.head\.cls_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
+    (r'rpn\.head\.bbox_pred\.(.+)', r'rpn_head.rpn_reg.\1'),
+    (r'roi_heads\.box_head\.fc6\.(.+)', r'roi_head.bbox_head.shared_fcs.0.\1'),
+    (r'roi_heads\.box_head\.fc7\.(.+)', r'roi_head.bbox_head.shared_fcs.1.\1'),
+    (r'roi_heads\.box_head\.(\d)\.0\.weight', r'roi_head.bbox_head.shared_convs.\1.conv.weight'),
+    (r'roi_heads\.box_head\.(\d)\.1\.' + NORM, r'roi_head.bbox_head.shared_convs.\1.bn.\2'),
+    (r'roi_heads\.box_head\.5\.(weight|bias)', r'roi_head.bbox_head.shared_fcs.0.\1'),
+    (r'roi_heads\.box_predictor\.cls_score\.(.+)', r'roi_head.bbox_head.fc_cls.\1'),
+    (r'roi_heads\.box_predictor\.bbox_pred\.(.+)', r'roi_head.bbox_head.fc_reg.\1'),
+    *((rf'roi_heads\.mask_head\.mask_fcn{i + 1}\.(.+)', rf'roi_head.mask_head.convs.{i}.conv.\1')
+      for i in range(4)),
+    (r'roi_heads\.mask_head\.(\d)\.0\.(weight|bias)', r'roi_head.mask_head.convs.\1.conv.\2'),
+    (r'roi_heads\.mask_head\.(\d)\.1\.' + NORM, r'roi_head.mask_head.convs.\1.bn.\2'),
+    (r'roi_heads\.mask_predictor\.conv5_mask\.(.+)', r'roi_head.mask_head.upsample.\1'),
+    (r'roi_heads\.mask_predictor\.mask_fcn_logits\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
+)
+ONE_RPN_CONVOLUTION: Rules = ((r'rpn\.head\.conv(?:\.0\.0)?\.(weight|bias)',
+                               r'rpn_head.rpn_conv.\1'), )
+SEVERAL: Rules = ((r'rpn\.head\.conv\.(\d)\.0\.(weight|bias)', r'rpn_head.rpn_conv.\1.conv.\2'), )
+CLASSES = 'roi_heads.box_predictor.cls_score.weight'
+
+
+def detector(file: File) -> Optional[Converted]:
+    """`fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn` and their `_v2`, also fine-tuned ones."""
+    given = file.state_dict
+    if not has(given, (CLASSES, 'backbone.body.conv1.weight', 'rpn.head.cls_logits.weight')):
+        return None
+    num_rows = len(given[CLASSES])
+    second = 'backbone.fpn.inner_blocks.0.1.weight' in given
+    has_masks = 'roi_heads.mask_predictor.mask_fcn_logits.weight' in given
+    classes, foreground = None, list(range(1, num_rows))
+    if num_rows == 91:  # COCO by its official ids, some of which stand for nothing
+        classes, ids = coco_classes()
+        foreground = list(ids)
+    converted = rename(
+        given, RULES + (SEVERAL if 'rpn.head.conv.1.0.weight' in given else ONE_RPN_CONVOLUTION))
+    for name, value in converted.items():
+        layer = name.split('.')[-2]
+        if layer == 'fc_cls':
+            converted[name] = take_rows(value, foreground + [0], num_rows)
+        elif layer in ('fc_reg', 'conv_logits'):
+            converted[name] = take_rows(value, foreground, num_rows)
+    config = f'{"mask" if has_masks else "faster"}_rcnn_r50_fpn{"_v2" if second else ""}_coco.py'
+    kind = f'torchvision {"Mask" if has_masks else "Faster"} R-CNN{" v2" if second else ""}'
+    return converted, Origin(
+        kind,
+        changes=
+        ('names as V2 has them',
+         f'classes: {num_rows} rows with the background first -> {len(foreground)} and the background last'
+         ),
+        advice=
+        (f'trained with RoIAlign sampling_ratio=2, aligned=False, anchors rounded to whole pixels{_norm(second)}: '
+         f'configs/torchvision/{config} says so (RGB, mean and std as in V2)', ),
+        classes=classes)
+
+
+def _norm(second: bool) -> str:
+    return ', batch norm everywhere' if second else ', frozen batch norm with eps=0'
+
+
+def classifier(file: File) -> Optional[Converted]:
+    """A ResNet or ResNeXt: its names are V2's already, `fc` being the classifier's last layer."""
+    names = ('conv1.weight', 'bn1.weight', 'layer1.0.conv1.weight', 'layer4.0.conv1.weight',
+             'fc.weight')
+    if not has(file.state_dict, names) or file.meta:
+        return None
+    return file.state_dict, Origin('torchvision ResNet')

@@ -5,10 +5,11 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
+from mmdet_ft.ops.patches import neighbour_table
 from mmdet_ft.registry import MODELS
 
 Size = Tuple[int, int]
-MAX_CACHED_GRIDS = 16  # 4 MB each at 800x1333; more image sizes than that come and go under multi-scale training
+MAX_CACHED_GRIDS = 16  # 10 MB each at 800x1333; more image sizes than that come and go under multi-scale training
 
 
 class Grid(NamedTuple):
@@ -16,6 +17,7 @@ class Grid(NamedTuple):
     anchors: Tensor  # [A, 4]
     corner: Tensor  # [A, 2], x and y of the cell's corner in pixels: cell index times stride
     counts: List[int]  # anchors of each level
+    neighbours: Tensor  # int32 [cells, 9], see ops.patches
 
 
 @MODELS.register_module()
@@ -139,7 +141,8 @@ class AnchorGenerator:
             for level, size in enumerate(featmap_sizes)
         ]
         anchors, corners = zip(*levels)
-        grid = Grid(torch.cat(anchors), torch.cat(corners), [len(level) for level in anchors])
+        grid = Grid(torch.cat(anchors), torch.cat(corners), [len(level) for level in anchors],
+                    neighbour_table(featmap_sizes, device))
         if _is_plain(grid.anchors):
             self._grids[key] = grid
             if len(self._grids) > MAX_CACHED_GRIDS:

@@ -126,3 +126,9 @@ class TwoStageTestSettings:
     """`model.test_cfg` of a two-stage detector, made of records or of their dicts."""
     rpn: Optional[ProposalSettings] = None
     rcnn: Optional[RCNNTestSettings] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierTrainSettings:
+    """`model.train_cfg` of a classifier."""
+    augments: Any = None  # one or several ways to mix the images of a batch

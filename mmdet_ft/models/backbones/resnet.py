@@ -1,22 +1,28 @@
-from typing import Dict, List, Optional, Sequence, Tuple, Type
+import functools
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Type
 
-from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmcv.cnn import ConvModule, build_conv_layer, build_norm_layer
+from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg, Sequential
+from mmdet_ft.models.layers import check_layout, freeze, keep_statistics
 from mmdet_ft.registry import MODELS, fixed_arguments
 
 # In every constructor here the order of the assignments is the order of the state_dict, and of V2's optimizer states.
 
 
 class ResidualBlock(BaseModule):
-    """A block's frame: its convolutions are added to the input, or to the input's projection, before the last ReLU."""
+    """A block's frame: its convolutions are added to the input, or to the input's projection, before the last ReLU.
+
+    With a `drop_path_rate` training leaves the convolutions of so many samples out (Deep Networks with Stochastic Depth).
+    """
     expansion: int  # output channels over `channels`
     with_cp: bool
     downsample: Optional[nn.Module]
     relu: nn.Module
+    drop_path: Optional[DropPath]
     norm1_name: str
     norm2_name: str
 
@@ -33,13 +39,19 @@ class ResidualBlock(BaseModule):
 
     def residual(self, x: Tensor) -> Tensor:
         out = self.convolutions(x)
+        if self.drop_path is not None:
+            out = self.drop_path(out)
         out += x if self.downsample is None else self.downsample(x)
         return out
 
     def forward(self, x: Tensor) -> Tensor:
         if self.with_cp and x.requires_grad:
-            # Nothing in a block is random, so no random state has to be kept.
-            out = checkpoint(self.residual, x, use_reentrant=False, preserve_rng_state=False)
+            # Where nothing in a block is random, no random state has to be kept.
+            out = checkpoint(
+                self.residual,
+                x,
+                use_reentrant=False,
+                preserve_rng_state=self.drop_path is not None)
         else:
             out = self.residual(x)
         return self.relu(out)
@@ -59,7 +71,8 @@ class BasicBlock(ResidualBlock):
                  with_cp: bool = False,
                  conv_cfg: Optional[Dict] = None,
                  norm_cfg: Dict = dict(type='BN'),
-                 init_cfg: InitCfg = None):
+                 init_cfg: InitCfg = None,
+                 drop_path_rate: float = 0.):
         super().__init__(init_cfg)
         self.norm1_name, norm1 = build_norm_layer(norm_cfg, channels, postfix=1)
         self.norm2_name, norm2 = build_norm_layer(norm_cfg, channels, postfix=2)
@@ -78,6 +91,7 @@ class BasicBlock(ResidualBlock):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
         self.with_cp = with_cp
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else None
 
     def convolutions(self, x: Tensor) -> Tensor:
         x = self.relu(self.norm1(self.conv1(x)))
@@ -103,12 +117,14 @@ class Bottleneck(ResidualBlock):
                  conv_cfg: Optional[Dict] = None,
                  norm_cfg: Dict = dict(type='BN'),
                  init_cfg: InitCfg = None,
+                 drop_path_rate: float = 0.,
+                 expansion: int = 4,
                  groups: int = 1,
                  base_width: int = 4,
                  base_channels: int = 64):
         super().__init__(init_cfg)
         width = channels if groups == 1 else int(channels * (base_width / base_channels)) * groups
-        out_channels = channels * self.expansion
+        out_channels = channels * expansion
         stride1, stride2 = (1, stride) if style == 'pytorch' else (stride, 1)
         self.norm1_name, norm1 = build_norm_layer(norm_cfg, width, postfix=1)
         self.norm2_name, norm2 = build_norm_layer(norm_cfg, width, postfix=2)
@@ -132,6 +148,7 @@ class Bottleneck(ResidualBlock):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
         self.with_cp = with_cp
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else None
 
     @property
     def norm3(self) -> nn.Module:
@@ -143,6 +160,32 @@ class Bottleneck(ResidualBlock):
         return self.norm3(self.conv3(x))
 
 
+def make_projection(in_channels: int,
+                    out_channels: int,
+                    stride: int,
+                    avg_down: bool = False,
+                    conv_cfg: Optional[Dict] = None,
+                    norm_cfg: Dict = dict(type='BN'),
+                    layout: str = 'mmdet') -> nn.Module:
+    """A 1x1 convolution that gives a block's input the shape of its output.
+
+    With `avg_down` it averages before a convolution of stride 1 (ResNet-D).
+    """
+    # MMDetection has an average over one pixel too, and its weights the number that comes of it.
+    average = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+               ] if avg_down and (stride != 1 or layout == 'mmdet') else []
+    return nn.Sequential(
+        *average,
+        build_conv_layer(
+            conv_cfg,
+            in_channels,
+            out_channels,
+            kernel_size=1,
+            stride=1 if avg_down else stride,
+            bias=False),
+        build_norm_layer(norm_cfg, out_channels)[1])
+
+
 def make_stage(block: Type[ResidualBlock],
                in_channels: int,
                channels: int,
@@ -150,32 +193,28 @@ def make_stage(block: Type[ResidualBlock],
                stride: int = 1,
                dilation: int = 1,
                style: str = 'pytorch',
-               avg_down: bool = False,
                with_cp: bool = False,
                conv_cfg: Optional[Dict] = None,
                norm_cfg: Dict = dict(type='BN'),
                init_cfg: InitCfg = None,
-               block_arguments: Optional[Dict] = None) -> Sequential:
+               drop_path_rate: float = 0.,
+               expansion: Optional[int] = None,
+               block_arguments: Optional[Dict] = None,
+               project: Callable[[int, int, int], nn.Module] = make_projection) -> Sequential:
     """Blocks of one resolution; the first has the stride, and projects its input where the shape changes.
 
-    With `avg_down` the projection averages before a convolution of stride 1 (ResNet-D). `block_arguments` are those
-    of one kind of block only.
+    Args:
+        block: the kind of block; `block_arguments` are those of one kind only.
+        channels: of the block's inside; `expansion` times as many come out.
+        project: (in channels, out channels, stride) -> the projection.
     """
-    out_channels = channels * block.expansion
+    out_channels = channels * (block.expansion if expansion is None else expansion)
     downsample = None
     if stride != 1 or in_channels != out_channels:
-        average = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
-                   ] if avg_down else []
-        downsample = nn.Sequential(
-            *average,
-            build_conv_layer(
-                conv_cfg,
-                in_channels,
-                out_channels,
-                kernel_size=1,
-                stride=1 if avg_down else stride,
-                bias=False),
-            build_norm_layer(norm_cfg, out_channels)[1])
+        downsample = project(in_channels, out_channels, stride)
+    arguments = dict(block_arguments or {})
+    if expansion is not None:
+        arguments['expansion'] = expansion
     return Sequential(*(block(
         in_channels if first else out_channels,
         channels,
@@ -187,7 +226,14 @@ def make_stage(block: Type[ResidualBlock],
         conv_cfg=conv_cfg,
         norm_cfg=norm_cfg,
         init_cfg=init_cfg,
-        **(block_arguments or {})) for first in [True] + [False] * (num_blocks - 1)))
+        drop_path_rate=drop_path_rate,
+        **arguments) for first in [True] + [False] * (num_blocks - 1)))
+
+
+CONVOLUTION_INIT = [
+    dict(type='Kaiming', layer='Conv2d'),
+    dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+]
 
 
 @MODELS.register_module()
@@ -212,6 +258,12 @@ class ResNet(BaseModule):
         with_cp: recompute blocks in the backward pass: less memory, a third more time.
         zero_init_residual: random weights begin with blocks that pass their input on.
         pretrained: older form of `init_cfg=dict(type='Pretrained', checkpoint=...)`.
+        expansion: output channels of a bottleneck over its inner ones; 4 by default.
+        drop_path_rate: share of samples for which training skips a block.
+        layout: 'mmdet' or 'mmcls': the names of weights in deep stems and averaging projections, which differ
+            between MMDetection and MMClassification.
+
+    The defaults are MMDetection's; a classifier states MMClassification's, see classification_defaults.py.
 
     Raises ValueError for a depth, style or number of stages that there is not, and for lists of another length.
     """
@@ -246,9 +298,13 @@ class ResNet(BaseModule):
                  with_cp: bool = False,
                  zero_init_residual: bool = True,
                  pretrained: Optional[str] = None,
-                 init_cfg: InitCfg = None):
+                 init_cfg: InitCfg = None,
+                 expansion: Optional[int] = None,
+                 drop_path_rate: float = 0.,
+                 layout: str = 'mmdet'):
+        check_layout(layout)
         self._check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn,
-                    plugins)
+                    plugins, expansion)
         if pretrained is not None:
             if init_cfg:
                 raise ValueError(
@@ -257,17 +313,15 @@ class ResNet(BaseModule):
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         block, num_blocks = self.arch_settings[depth]
         block_init_cfg = None
-        if init_cfg is None:
-            init_cfg = [
-                dict(type='Kaiming', layer='Conv2d'),
-                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-            ]
-            if zero_init_residual:
-                last_norm = 'norm2' if block is BasicBlock else 'norm3'
-                block_init_cfg = dict(type='Constant', val=0, override=dict(name=last_norm))
-        super().__init__(init_cfg)
+        # With rules of the config's own MMDetection leaves the blocks to them, MMClassification does not.
+        if zero_init_residual and (init_cfg is None or layout == 'mmcls' and not (
+                isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained')):
+            last_norm = 'norm2' if block is BasicBlock else 'norm3'
+            block_init_cfg = dict(type='Constant', val=0, override=dict(name=last_norm))
+        super().__init__(CONVOLUTION_INIT if init_cfg is None else init_cfg)
         self.depth = depth
         self.base_channels = base_channels
+        self.layout = layout
         self.out_indices = tuple(out_indices)
         self.deep_stem = deep_stem
         self.frozen_stages = frozen_stages
@@ -275,6 +329,12 @@ class ResNet(BaseModule):
 
         channels = base_channels if stem_channels is None else stem_channels
         self._make_stem(in_channels, channels, conv_cfg, norm_cfg)
+        project = functools.partial(
+            self.projection,
+            avg_down=avg_down,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg,
+            layout=layout)
         self.res_layers = []
         for i in range(num_stages):
             stage = make_stage(
@@ -285,20 +345,22 @@ class ResNet(BaseModule):
                 stride=strides[i],
                 dilation=dilations[i],
                 style=style,
-                avg_down=avg_down,
                 with_cp=with_cp,
                 conv_cfg=conv_cfg,
                 norm_cfg=norm_cfg,
                 init_cfg=block_init_cfg,
-                block_arguments=self.block_arguments())
-            channels = base_channels * 2**i * block.expansion
+                drop_path_rate=drop_path_rate,
+                expansion=expansion,
+                block_arguments=self.block_arguments(),
+                project=project)
+            channels = base_channels * 2**i * (block.expansion if expansion is None else expansion)
             self.res_layers.append(f'layer{i + 1}')
             self.add_module(self.res_layers[-1], stage)
         self.feat_dim = channels
         self._freeze_stages()
 
     def _check(self, depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn,
-               plugins) -> None:
+               plugins, expansion) -> None:
         kind = type(self).__name__
         if depth not in self.arch_settings:
             raise ValueError(
@@ -323,6 +385,11 @@ class ResNet(BaseModule):
             )
         if plugins is not None:
             raise ValueError(f'{kind}: plugins are not available; remove plugins={plugins!r}')
+        if expansion is not None and self.arch_settings[depth][0] is BasicBlock:
+            raise ValueError(
+                f'{kind}: a network of depth {depth} has no bottlenecks to expand; remove expansion')
+
+    projection = staticmethod(make_projection)
 
     def block_arguments(self) -> Dict:
         """Arguments of this network's blocks beyond the common ones."""
@@ -334,18 +401,15 @@ class ResNet(BaseModule):
             widths = [in_channels, channels // 2, channels // 2, channels]
             layers = []
             for i in range(3):
-                layers += [
-                    build_conv_layer(
-                        conv_cfg,
-                        widths[i],
-                        widths[i + 1],
-                        kernel_size=3,
-                        stride=2 if i == 0 else 1,
-                        padding=1,
-                        bias=False),
-                    build_norm_layer(norm_cfg, widths[i + 1])[1],
-                    nn.ReLU(inplace=True)
-                ]
+                conv = ConvModule(
+                    widths[i],
+                    widths[i + 1],
+                    kernel_size=3,
+                    stride=2 if i == 0 else 1,
+                    padding=1,
+                    conv_cfg=conv_cfg,
+                    norm_cfg=norm_cfg)
+                layers += [conv] if self.layout == 'mmcls' else [conv.conv, conv.norm, conv.activate]
             self.stem = nn.Sequential(*layers)
         else:
             self.conv1 = build_conv_layer(
@@ -375,9 +439,7 @@ class ResNet(BaseModule):
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            keep_statistics(self)
         return self
 
     def _freeze_stages(self) -> None:
@@ -386,8 +448,13 @@ class ResNet(BaseModule):
         frozen = [self.stem] if self.deep_stem else [self.conv1, self.norm1]
         frozen += [getattr(self, name) for name in self.res_layers[:self.frozen_stages]]
         for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
+            freeze(module)
+
+
+@MODELS.register_module()
+@fixed_arguments(deep_stem=True, avg_down=False)
+class ResNetV1c(ResNet):
+    """ResNet with three 3x3 convolutions as its stem (Bag of Tricks, sec. 4)."""
 
 
 @MODELS.register_module()

@@ -7,12 +7,14 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from mmdet_ft.models.anchors import AnchorGenerator
-from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler
+from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler, RandomSampler
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.losses.reduction import full_precision
 from mmdet_ft.models.settings import ProposalSettings, RPNTrainSettings, read_settings
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.nms import nms_keep
+from mmdet_ft.ops.patches import take_patches
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch
 
@@ -38,6 +40,10 @@ class RPNHead(BaseModule):
                                           -> 1x1: four deltas, for each anchor of the cell
 
     V2's arguments and state_dict (`rpn_conv`, `rpn_cls`, `rpn_reg`).
+
+    Proposals are detached and the loss is on few sampled anchors, so in training the maps are
+    computed without gradients, and again with them only where an anchor was drawn: the same
+    gradients, for a third of the head's work.
     """
 
     def __init__(self,
@@ -86,29 +92,70 @@ class RPNHead(BaseModule):
                 inplace=False) for i in range(num_convs)))
         else:
             self.rpn_conv = nn.Conv2d(in_channels, feat_channels, 3, padding=1)
-        self.rpn_cls = nn.Conv2d(feat_channels, num_anchors * (1 if self.use_sigmoid else 2), 1)
+        self.rpn_cls = nn.Conv2d(feat_channels, num_anchors * self.num_logits, 1)
         self.rpn_reg = nn.Conv2d(feat_channels, num_anchors * 4, 1)
 
     def forward(self, features: Sequence[Tensor]) -> RPNOutputs:
+        """The maps of all levels; without gradients where `at` computes the drawn anchors anew."""
+        if not (self.computes_anew and torch.is_grad_enabled()):
+            return self._maps(features)
+        device = features[0].device.type
+        # autocast would keep the weights that it casts here for `at`, without their gradient
+        with torch.no_grad(), torch.autocast(
+                device,
+                torch.get_autocast_dtype(device),
+                torch.is_autocast_enabled(device),
+                cache_enabled=False):
+            return self._maps(features)
+
+    def _maps(self, features: Sequence[Tensor]) -> RPNOutputs:
         logits, deltas = [], []
         for feature in features:
             hidden = F.relu(self.rpn_conv(feature))
-            for branch, out, width in ((self.rpn_cls, logits, 1 if self.use_sigmoid else 2),
-                                       (self.rpn_reg, deltas, 4)):
+            for branch, out, width in ((self.rpn_cls, logits, self.num_logits), (self.rpn_reg,
+                                                                                 deltas, 4)):
                 told = branch(hidden).permute(0, 2, 3, 1)  # [B, H_l, W_l, anchors * width]
-                out.append(told.reshape(len(feature), -1, width).float())  # [B, A_l, width]
+                out.append(full_precision(told.reshape(len(feature), -1, width)))  # [B, A_l, width]
         return RPNOutputs(logits, deltas, [tuple(feature.shape[2:]) for feature in features])
 
-    def loss(self, outputs: RPNOutputs, batch: Batch) -> Dict[str, Tensor]:
+    @property
+    def num_logits(self) -> int:
+        return 1 if self.use_sigmoid else 2
+
+    @property
+    def computes_anew(self) -> bool:
+        """Whether the loss sees few anchors, and each of them one 3x3 patch of the features."""
+        return (self.train_settings is not None and isinstance(self.sampler, RandomSampler)
+                and isinstance(self.rpn_conv, nn.Conv2d))
+
+    def at(self, features: Sequence[Tensor], sizes: Sequence[Tuple[int, int]],
+           index: Tensor) -> Tuple[Tensor, Tensor]:
+        """Logits [B, S, 1 or 2] and deltas [B, S, 4] of some anchors, index [B, S]: those of
+        `forward`, and nothing else computed.
+        """
+        num_anchors = self.anchor_generator.num_base_priors[0]
+        grid = self.anchor_generator.grid(sizes, device=index.device)
+        cell = torch.div(index, num_anchors, rounding_mode='floor')
+        patches = take_patches(features, grid.neighbours[cell])
+        hidden = F.relu(F.linear(patches, self.rpn_conv.weight.flatten(1), self.rpn_conv.bias))
+        place = (index - cell * num_anchors)[..., None, None]  # of the anchor in its cell
+
+        def of_anchor(branch: nn.Conv2d, width: int) -> Tensor:
+            told = full_precision(F.linear(hidden, branch.weight.flatten(1), branch.bias))
+            told = told.unflatten(2, (num_anchors, width))  # [B, S, anchors, width]
+            return told.gather(2, place.expand(-1, -1, 1, width)).squeeze(2)
+
+        return of_anchor(self.rpn_cls, self.num_logits), of_anchor(self.rpn_reg, 4)
+
+    def loss(self, features: Sequence[Tensor], outputs: RPNOutputs,
+             batch: Batch) -> Dict[str, Tensor]:
         """`loss_rpn_cls` and `loss_rpn_bbox`, on the sampled anchors of each image.
 
         Both are divided by the sum over images of max(positives, 1) + max(negatives, 1), as V2
         does: an image without objects still counts one.
         """
         settings, gt = self.train_settings, batch.gt
-        logits = torch.cat(outputs.logits, 1)  # [B, A, 1]
-        deltas = torch.cat(outputs.deltas, 1)  # [B, A, 4]
-        anchors = self.anchors(outputs.sizes, deltas.device)
+        anchors = self.anchors(outputs.sizes, gt.boxes.device)
         inside = self.usable(anchors, outputs.sizes, batch)
 
         match = self.assigner(anchors, gt, inside)  # [B, A]
@@ -117,13 +164,19 @@ class RPNHead(BaseModule):
         num_neg = drawn.valid.sum(1) - num_pos
         normaliser = (num_pos.clamp(min=1) + num_neg.clamp(min=1)).sum()
 
+        if self.computes_anew and torch.is_grad_enabled():
+            logits, deltas = self.at(features, outputs.sizes, drawn.index)  # [B, S, 1], [B, S, 4]
+        else:
+            logits, deltas = (
+                take(torch.cat(part, 1), drawn.index) for part in (outputs.logits, outputs.deltas))
+
         num_pos_slots, num_slots = drawn.positive.shape[1], drawn.index.shape[1]
         positive = F.pad(drawn.positive, [0, num_slots - num_pos_slots])  # [B, S]
         weight = drawn.valid.float()
         if settings.pos_weight > 0:
             weight = weight.masked_fill(positive, settings.pos_weight)
         loss_cls = self.loss_cls(
-            take(logits, drawn.index).flatten(0, 1),  # [B*S, 1]
+            logits.flatten(0, 1),  # [B*S, 1]
             (~positive).long().flatten(),  # one class: 0 is an object, 1 the background
             weight.flatten(),
             avg_factor=normaliser)
@@ -132,7 +185,7 @@ class RPNHead(BaseModule):
         index, positive = drawn.index[:, :num_pos_slots], drawn.positive
         start = anchors[index]  # [B, P, 4]
         goal = torch.where(positive[..., None], take(gt.boxes, take(match.gt_index, index)), start)
-        pred = take(deltas, index)
+        pred = deltas[:, :num_pos_slots]
         if self.reg_decoded_bbox:
             pred = self.bbox_coder.decode(start, pred)
         else:

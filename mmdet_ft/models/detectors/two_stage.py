@@ -68,7 +68,7 @@ class TwoStageDetector(BaseModule):
         """Losses in training and, for validation, in evaluation mode: V2's keys."""
         features = self.extract_features(batch)
         outputs = self.rpn_head(features)
-        rpn_losses = self.rpn_head.loss(outputs, batch)
+        rpn_losses = self.rpn_head.loss(features, outputs, batch)
         proposals = self.rpn_head.proposals(outputs, batch, self.train_proposals)
         losses = self.roi_head.loss(features, proposals, batch)
         return Losses({**rpn_losses, **losses.terms}, losses.metrics)

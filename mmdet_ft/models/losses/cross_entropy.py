@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdet_ft.models.losses.reduction import (AvgFactor, check_reduction, expand_right,
-                                              full_precision, weight_reduce_loss)
+                                              full_precision, masked, weight_reduce_loss)
 from mmdet_ft.registry import MODELS
 
 
@@ -35,6 +35,31 @@ def cross_entropy(pred: Tensor,
         pred = pred.masked_fill((label == ignore).unsqueeze(1), 0)
     loss = F.cross_entropy(pred, label, weight=class_weight, ignore_index=ignore, reduction='none')
     return weight_reduce_loss(loss, weight, reduction, avg_factor)
+
+
+def soft_cross_entropy(pred: Tensor,
+                       label: Tensor,
+                       weight: Optional[Tensor] = None,
+                       reduction: str = 'mean',
+                       avg_factor: AvgFactor = None,
+                       class_weight: Optional[Tensor] = None) -> Tensor:
+    """Softmax cross entropy of logits against shares of the classes.
+
+    pred [N, K]; label float32 [N, K], or int64 [N] for the whole of one class; weight [N]; class_weight [K]. Returns a
+    scalar, or [N] for reduction 'none'.
+    """
+    pred = full_precision(pred)
+    if weight is not None:
+        pred = masked(pred, weight != 0)
+    loss = -to_shares(label, pred.size(1)) * F.log_softmax(pred, dim=1)
+    if class_weight is not None:
+        loss = loss * class_weight
+    return weight_reduce_loss(loss.sum(1), weight, reduction, avg_factor)
+
+
+def to_shares(label: Tensor, num_classes: int) -> Tensor:
+    """int64 [N] or shares [N, K] -> shares float32 [N, K]."""
+    return (F.one_hot(label, num_classes) if label.dim() == 1 else label).float()
 
 
 def binary_cross_entropy(pred: Tensor,
@@ -107,16 +132,21 @@ def mask_cross_entropy(pred: Tensor,
 
 @MODELS.register_module()
 class CrossEntropyLoss(nn.Module):
-    """Softmax, sigmoid or mask cross entropy, with V2's arguments.
+    """Softmax, sigmoid or mask cross entropy, with V2's arguments, those of classification among them.
 
     Args:
         use_sigmoid: a sigmoid for each class in place of the softmax.
         use_mask: masks of rows; `label` is then the target masks and `weight` the rows' classes.
         reduction: 'none', 'mean' or 'sum'.
-        class_weight: one factor a class; with `use_sigmoid` it multiplies the positive term only.
+        class_weight: one factor a class; with `use_sigmoid` it multiplies the positive term only, but see
+            `weigh_negatives`.
         ignore_index: label that weighs nothing.
         loss_weight: factor of the whole.
         avg_non_ignore: average over the labels that are not ignored, as PyTorch does, not over all.
+        use_soft: labels are shares of the classes [N, C].
+        pos_weight: one factor a class for the positive term of `use_sigmoid`.
+        weigh_negatives: `class_weight` of `use_sigmoid` is for both terms, as MMClassification means it; a classifier
+            states that itself.
     """
 
     def __init__(self,
@@ -126,11 +156,16 @@ class CrossEntropyLoss(nn.Module):
                  class_weight: Optional[List[float]] = None,
                  ignore_index: Optional[int] = None,
                  loss_weight: float = 1.0,
-                 avg_non_ignore: bool = False):
+                 avg_non_ignore: bool = False,
+                 use_soft: bool = False,
+                 pos_weight: Optional[List[float]] = None,
+                 weigh_negatives: bool = False):
         super().__init__()
         if use_sigmoid and use_mask:
             raise ValueError(
                 'CrossEntropyLoss: use_mask is a sigmoid already; write use_sigmoid=False')
+        if use_soft and (use_sigmoid or use_mask):
+            raise ValueError('CrossEntropyLoss: use_soft is a softmax; write use_sigmoid=False')
         self.use_sigmoid = use_sigmoid
         self.use_mask = use_mask
         self.reduction = check_reduction(reduction)
@@ -138,9 +173,13 @@ class CrossEntropyLoss(nn.Module):
         self.ignore_index = ignore_index
         self.loss_weight = loss_weight
         self.avg_non_ignore = avg_non_ignore
+        self.use_soft = use_soft
+        if use_sigmoid and not weigh_negatives:
+            class_weight, pos_weight = None, class_weight if pos_weight is None else pos_weight
         # On the device once, and no entry of the state_dict.
-        table = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
-        self.register_buffer('class_weight_table', table, persistent=False)
+        for name, values in (('class_weight_table', class_weight), ('pos_weight_table', pos_weight)):
+            table = None if values is None else torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, table, persistent=False)
 
     def forward(self,
                 cls_score: Tensor,
@@ -156,21 +195,25 @@ class CrossEntropyLoss(nn.Module):
         """
         reduction = check_reduction(reduction_override or self.reduction)
         ignore_index = self.ignore_index if ignore_index is None else ignore_index
-        class_weight = self.class_weight_table
-        if class_weight is not None and cls_score.dtype == torch.float64:
-            class_weight = class_weight.double()
+        class_weight, pos_weight = (
+            table.double() if table is not None and cls_score.dtype == torch.float64 else table
+            for table in (self.class_weight_table, self.pos_weight_table))
         if self.use_mask:
             assert reduction == 'mean' and avg_factor is None and ignore_index is None, 'a mask loss is a plain mean'
             return self.loss_weight * mask_cross_entropy(
                 cls_score, label, weight, class_weight=class_weight, valid=valid)
         assert valid is None, 'valid is for masks; give other losses a weight of 0'
-        criterion = binary_cross_entropy if self.use_sigmoid else cross_entropy
-        return self.loss_weight * criterion(
-            cls_score,
-            label,
-            weight,
-            reduction=reduction,
-            avg_factor=avg_factor,
-            class_weight=class_weight,
-            ignore_index=ignore_index,
-            avg_non_ignore=self.avg_non_ignore)
+        common = dict(reduction=reduction, avg_factor=avg_factor)
+        if self.use_soft:
+            return self.loss_weight * soft_cross_entropy(
+                cls_score, label, weight, class_weight=class_weight, **common)
+        common.update(ignore_index=ignore_index, avg_non_ignore=self.avg_non_ignore)
+        if not self.use_sigmoid:
+            return self.loss_weight * cross_entropy(
+                cls_score, label, weight, class_weight=class_weight, **common)
+        if class_weight is not None:
+            label = to_shares(label, cls_score.size(1))
+            weight = class_weight if weight is None else weight.reshape(-1, 1) * class_weight
+            weight = weight.expand_as(cls_score)
+        return self.loss_weight * binary_cross_entropy(
+            cls_score, label, weight, class_weight=pos_weight, **common)

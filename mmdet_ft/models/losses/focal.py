@@ -19,11 +19,14 @@ def sigmoid_focal_loss(pred: Tensor,
                        activated: bool = False) -> Tensor:
     """Sigmoid cross entropy that fades for what is classified well (Focal Loss, eq. 5).
 
-    pred [N, K] logits, or probabilities when `activated`; target int64 [N] in 0..K, K the background; weight [N],
-    [N, K] or [N * K]. Returns a scalar, or [N, K] for reduction 'none'.
+    pred [N, K] logits, or probabilities when `activated`; target int64 [N] in 0..K, K the background, or 0..1 for each
+    class [N, K]; weight [N], [N, K] or [N * K]. Returns a scalar, or [N, K] for reduction 'none'.
     """
     pred = full_precision(pred)
-    positive = target.unsqueeze(-1) == torch.arange(pred.size(-1), device=target.device)  # [N, K]
+    positive = target
+    if target.dim() < pred.dim():
+        positive = target.unsqueeze(-1) == torch.arange(
+            pred.size(-1), device=target.device)  # [N, K]
     if weight is not None:
         if weight.dim() == 1:
             weight = weight.unsqueeze(1) if len(weight) == len(pred) else weight.reshape(pred.shape)

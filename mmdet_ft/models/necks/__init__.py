@@ -1,3 +1,4 @@
 from mmdet_ft.models.necks.fpn import FPN
+from mmdet_ft.models.necks.gap import GlobalAveragePooling
 
-__all__ = ['FPN']
+__all__ = ['FPN', 'GlobalAveragePooling']

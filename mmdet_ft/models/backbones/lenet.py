@@ -1,0 +1,33 @@
+from typing import Tuple
+
+from torch import Tensor, nn
+
+from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.registry import MODELS
+
+
+@MODELS.register_module()
+class LeNet5(BaseModule):
+    """LeNet-5 (Gradient-Based Learning Applied to Document Recognition, fig. 2) for gray images of 32x32 pixels.
+
+    Args:
+        num_classes: with its own classifier; at 0 and below the features of the last convolution come out.
+    """
+
+    def __init__(self, num_classes: int = -1):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, kernel_size=5), nn.Tanh(), nn.AvgPool2d(kernel_size=2),
+            nn.Conv2d(6, 16, kernel_size=5), nn.Tanh(), nn.AvgPool2d(kernel_size=2),
+            nn.Conv2d(16, 120, kernel_size=5), nn.Tanh())
+        self.prediction_layers: Tuple[str, ...] = ()
+        if num_classes > 0:
+            self.num_classes = num_classes
+            self.classifier = nn.Sequential(
+                nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, num_classes))
+            self.prediction_layers = ('classifier.2.', )
+
+    def forward(self, x: Tensor) -> Tuple[Tensor]:
+        """x [B, 1, 32, 32] -> ([B, K] logits, ) or ([B, 120, 1, 1], )."""
+        x = self.features(x)
+        return (self.classifier(x.flatten(1)) if self.prediction_layers else x, )

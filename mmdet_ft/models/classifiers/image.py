@@ -1,0 +1,85 @@
+"""An image in, a score for each class out."""
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.classification_defaults import build_for_classification
+from mmdet_ft.models.classifiers.mixing import Mixing
+from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
+from mmdet_ft.models.settings import ClassifierTrainSettings, read_settings
+from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import Batch, Losses, Scores
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseModule):
+    """A classifier is called with a batch: in training it returns Losses, in evaluation Scores.
+
+        images (-> mixing) -> backbone -> neck -> head -> loss or scores
+
+    MMClassification 0.25's arguments and state_dict.
+
+    Args:
+        backbone, neck, head: parts, or their configs. Some backbones hold their classifier themselves (VGG, LeNet5):
+            their head only judges.
+        pretrained: a checkpoint of the whole classifier, as `init_cfg=dict(type='Pretrained', ...)`.
+        train_cfg: `augments`, which mix the images of a batch in training: one of BatchMixup and BatchCutMix, or a
+            list of them with their probabilities.
+    """
+    CLASSES: Optional[Tuple[str, ...]] = None
+    PALETTE: Any = None
+
+    def __init__(self,
+                 backbone: Any,
+                 neck: Any = None,
+                 head: Any = None,
+                 pretrained: Optional[str] = None,
+                 train_cfg: Union[Dict, ClassifierTrainSettings, None] = None,
+                 init_cfg: Any = None):
+        if pretrained is not None:
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+        super().__init__(init_cfg)
+        train = read_settings(ClassifierTrainSettings, train_cfg or {}, 'train_cfg')
+        self.backbone = build_for_classification(backbone)
+        self.neck = MODELS.build(neck)
+        self.head: Union[ClsHead, MultiLabelClsHead, None] = MODELS.build(head)
+        self.mixing = None if train.augments is None else Mixing(train.augments)
+
+    def forward(self, batch: Union[Batch, Tuple[Batch, ...]]) -> Union[Losses, Scores]:
+        """Losses of a batch in training; in evaluation Scores of a batch, or the mean of those of a tuple of views of
+        the same images.
+        """
+        if self.training:
+            return self.loss(batch)
+        views = (batch, ) if isinstance(batch, Batch) else batch
+        scores = [self.head.scores(self.logits(normalised_images(view))) for view in views]
+        return Scores(scores[0] if len(views) == 1 else torch.stack(scores).mean(0))
+
+    def extract_features(self, images: Tensor) -> Tuple[Tensor, ...]:
+        """Normalised images [B, C, H, W] -> what the backbone, or the neck after it, gives."""
+        features = self.backbone(images)
+        return features if self.neck is None else self.neck(features)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Normalised images -> float32 [B, K]."""
+        return self.head(self.extract_features(images))
+
+    def loss(self, batch: Batch) -> Losses:
+        """Losses in training, where images are mixed, and for validation, where they are not."""
+        images, labels = normalised_images(batch), batch.gt.labels
+        if self.mixing is not None and self.training:
+            images, labels = self.mixing(images, labels)
+        return self.head.loss(self.logits(images), labels)
+
+    def results(self, scores: Scores, metas: List[Dict[str, Any]]) -> List[np.ndarray]:
+        """MMClassification's result of each image: its scores, float32 [K], on the host."""
+        return list(scores.scores.float().cpu().numpy())
+
+    def prediction_layers(self) -> Tuple[str, ...]:
+        """Prefixes of state_dict names whose shape follows the number of classes."""
+        return tuple(f'{part}.{name}' for part in ('backbone', 'head')
+                     for name in getattr(getattr(self, part), 'prediction_layers', ()))

@@ -1,0 +1,155 @@
+"""Heads of classifiers: logits, their loss, and the scores that they stand for.
+
+One label an image (softmax) or several (sigmoid); with a linear layer of their own, or after a backbone that gives
+logits itself.
+"""
+from typing import Any, Sequence, Tuple, Union
+
+from torch import Tensor, nn
+
+from mmdet_ft.models.base_module import BaseModule, InitCfg
+from mmdet_ft.models.classification_defaults import build_for_classification
+from mmdet_ft.models.losses.accuracy import accuracy
+from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import Losses
+
+Features = Union[Tensor, Tuple[Tensor, ...]]
+
+
+def last_of(features: Features) -> Tensor:
+    """Of several stages the last, [B, C]."""
+    return features if isinstance(features, Tensor) else features[-1]
+
+
+def linear_layer(in_channels: int, num_classes: int) -> nn.Linear:
+    if num_classes <= 0:
+        raise ValueError(f'num_classes is {num_classes}; write the number of classes')
+    return nn.Linear(in_channels, num_classes)
+
+
+@MODELS.register_module()
+class ClsHead(BaseModule):
+    """One label an image, of logits that the backbone gives.
+
+    Args:
+        loss: of logits [B, K] and labels int64 [B], or shares of classes [B, K].
+        topk: for which k the accuracy is logged, with `cal_acc`.
+        cal_acc: log the accuracy of each batch as `top-k`; of mixed images it is that of the larger share.
+    """
+
+    prediction_layers: Tuple[str, ...] = ()
+
+    def __init__(self,
+                 loss: Any = dict(type='CrossEntropyLoss', loss_weight=1.0),
+                 topk: Union[int, Sequence[int]] = (1, ),
+                 cal_acc: bool = False,
+                 init_cfg: InitCfg = None):
+        super().__init__(init_cfg)
+        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        if min(self.topk) < 1:
+            raise ValueError(f'{type(self).__name__}: topk is {topk!r}; write numbers from 1 up')
+        self.cal_acc = cal_acc
+        self.compute_loss = build_for_classification(loss)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits, float32 [B, K]."""
+        return last_of(features).float()
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Losses:
+        """V2's `loss`, a mean over the images, and by `cal_acc` its `top-1` and such."""
+        terms = dict(loss=self.compute_loss(logits, labels, avg_factor=len(logits)))
+        if not self.cal_acc:
+            return Losses(terms)
+        best = labels if labels.dim() == 1 else labels.argmax(1)
+        shares = accuracy(logits, best, self.topk)
+        return Losses(terms, {f'top-{k}': share for k, share in zip(self.topk, shares)})
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Probabilities [B, K] that add up to 1."""
+        return logits.softmax(1)
+
+
+@MODELS.register_module()
+class LinearClsHead(ClsHead):
+    """One label an image, by a linear layer on the features.
+
+    Args:
+        num_classes: K.
+        in_channels: of the features.
+        loss, topk, cal_acc: as ClsHead.
+    """
+
+    prediction_layers = ('fc.', )
+
+    def __init__(self,
+                 num_classes: int,
+                 in_channels: int,
+                 init_cfg: InitCfg = dict(type='Normal', layer='Linear', std=0.01),
+                 loss: Any = dict(type='CrossEntropyLoss', loss_weight=1.0),
+                 topk: Union[int, Sequence[int]] = (1, ),
+                 cal_acc: bool = False):
+        super().__init__(loss, topk, cal_acc, init_cfg)
+        self.num_classes = num_classes
+        self.fc = linear_layer(in_channels, num_classes)
+
+    def forward(self, features: Features) -> Tensor:
+        return self.fc(last_of(features)).float()
+
+
+@MODELS.register_module()
+class MultiLabelClsHead(BaseModule):
+    """Any number of labels an image, of logits that the backbone gives.
+
+    Args:
+        loss: of logits and labels, both [B, K].
+    """
+
+    prediction_layers: Tuple[str, ...] = ()
+
+    def __init__(self,
+                 loss: Any = dict(
+                     type='CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=1.0),
+                 init_cfg: InitCfg = None):
+        super().__init__(init_cfg)
+        self.compute_loss = build_for_classification(loss)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits, float32 [B, K]."""
+        return last_of(features).float()
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Losses:
+        """V2's `loss`: the sum over the classes, as a mean over the images. Labels of -1, VOC's difficult objects,
+        count as 1.
+        """
+        return Losses(
+            dict(loss=self.compute_loss(logits, labels.float().abs(), avg_factor=len(logits))))
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """A probability for each class, [B, K]."""
+        return logits.sigmoid()
+
+
+@MODELS.register_module()
+class MultiLabelLinearClsHead(MultiLabelClsHead):
+    """Any number of labels an image, by a linear layer on the features.
+
+    Args:
+        num_classes: K.
+        in_channels: of the features.
+        loss: as MultiLabelClsHead.
+    """
+
+    prediction_layers = ('fc.', )
+
+    def __init__(self,
+                 num_classes: int,
+                 in_channels: int,
+                 loss: Any = dict(
+                     type='CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=1.0),
+                 init_cfg: InitCfg = dict(type='Normal', layer='Linear', std=0.01)):
+        super().__init__(loss, init_cfg)
+        self.num_classes = num_classes
+        self.fc = linear_layer(in_channels, num_classes)
+
+    def forward(self, features: Features) -> Tensor:
+        return self.fc(last_of(features)).float()

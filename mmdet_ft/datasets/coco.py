@@ -361,14 +361,6 @@ class CocoDataset(CustomDataset):
             iou_thrs=iou_thrs,
             metric_items=metric_items)
 
-    def _check_results(self, results: List[Any]) -> None:
-        if not isinstance(results, list) or len(results) != len(self):
-            count = f'{len(results)} results' if isinstance(results,
-                                                            list) else f'a {type(results).__name__}'
-            raise ValueError(
-                f'{count} for the {len(self)} images of {self.ann_file}; they have to be a list with one '
-                f'entry an image, in the order of the dataset')
-
     def _records(self, results: List[Any]) -> 'OrderedDict[str, List[Dict]]':
         return results_to_records(results, self.img_ids, self.cat_ids)
 

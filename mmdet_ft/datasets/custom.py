@@ -2,13 +2,18 @@
 import json
 import logging
 import os.path as osp
-import pickle
+from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from mmdet_ft.datasets import safe_pickle
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose
+from mmdet_ft.evaluation.mean_ap import eval_map
+from mmdet_ft.evaluation.recall import recalls
+from mmdet_ft.evaluation.text import print_log
 from mmdet_ft.registry import DATASETS
 
 
@@ -119,25 +124,32 @@ class CustomDataset:
 
         Only here, for what `load_annotations` gives: their logarithms would be infinite, and V2's loss with them.
         """
-        num_boxes, examples, num_useless = 0, [], 0
-        for info in self.data_infos:
+        counts, examples = np.zeros(2, dtype=np.int64), []  # boxes, useless ones
+
+        def clean(info: Dict[str, Any]) -> Dict[str, Any]:
             annotation = info.get('ann')
             if not isinstance(annotation, dict) or annotation.get('bboxes') is None:
-                continue
+                return info
             boxes = np.asarray(annotation['bboxes'], dtype=np.float32).reshape(-1, 4)
             low = np.maximum(boxes[:, :2], 0)
             high = np.minimum(boxes[:, 2:], [info.get('width', np.inf), info.get('height', np.inf)])
             useful = np.isfinite(boxes).all(1) & (boxes[:, 2:]
                                                   > boxes[:, :2]).all(1) & (high > low).all(1)
-            num_boxes += len(boxes)
+            counts[:] += len(boxes), (~useful).sum()
             if useful.all():
-                continue
-            num_useless += int((~useful).sum())
+                return info
             examples.append(info.get('filename'))
             for key in ('bboxes', 'labels', 'masks'):
                 if annotation.get(key) is not None and len(annotation[key]) == len(useful):
                     annotation[key] = [item for item, keep in zip(annotation[key], useful) if keep] \
                         if isinstance(annotation[key], (list, tuple)) else annotation[key][useful]
+            return info
+
+        # a list of a user's own load_annotations stays one: his code may write to it
+        infos = map(clean, self.data_infos)
+        self.data_infos = PackedList(infos) if isinstance(self.data_infos,
+                                                          PackedList) else list(infos)
+        num_boxes, num_useless = counts.tolist()
         if num_useless:
             self._tell(
                 f'of {num_boxes} boxes {num_useless} without area or wholly outside their image are left out '
@@ -158,24 +170,52 @@ class CustomDataset:
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """One dict an image from the annotation file; at least filename, width, height."""
-        with open(ann_file, 'rb') as file:
-            infos = json.load(file) if ann_file.endswith('.json') else pickle.load(file)
+        if ann_file.endswith('.json'):
+            with open(ann_file, 'rb') as file:
+                infos = read_json(file.read(), ann_file)
+        else:
+            infos = safe_pickle.load(ann_file)
         if not isinstance(infos, list):
             raise DataError(
                 f'{ann_file}: CustomDataset expects a list with one dict an image, found a '
                 f'{type(infos).__name__}; a COCO json is read by type=\'CocoDataset\'')
-        for info in infos:
-            for key, dtype, width in (('bboxes', np.float32, 4), ('labels', np.int64, None),
-                                      ('bboxes_ignore', np.float32, 4), ('labels_ignore', np.int64,
-                                                                         None)):
-                if key in info.get('ann', {}):
-                    value = np.asarray(info['ann'][key], dtype=dtype)
-                    info['ann'][key] = value.reshape(-1, width) if width else value.reshape(-1)
-        return infos
+        return PackedList(
+            self._middle_record(info, f'{ann_file}: image {place}')
+            for place, info in enumerate(infos))
+
+    def _middle_record(self, info: Any, where: str) -> Dict[str, Any]:
+        """An entry of V2's middle format with arrays; `where` begins the message about a bad one."""
+        if not isinstance(info, dict) or not isinstance(info.get('filename'), str):
+            raise DataError(f'{where} has no filename; found {info!r:.120}')
+        where = f'{where} ({info["filename"]!r})'
+        missing = [key for key in ('width', 'height') if not self.test_mode and not info.get(key)]
+        annotation = dict(info.get('ann') or {})
+        if 'ann' in info:
+            missing += [f'ann.{key}' for key in ('bboxes', 'labels') if annotation.get(key) is None]
+        if missing:
+            raise DataError(f'{where} has no {" and no ".join(missing)}')
+        for key, dtype, shape in (('bboxes', np.float32, (-1, 4)), ('labels', np.int64, (-1, )),
+                                  ('bboxes_ignore', np.float32, (-1, 4)), ('labels_ignore',
+                                                                           np.int64, (-1, ))):
+            try:
+                if annotation.get(key) is not None:
+                    annotation[key] = np.asarray(annotation[key], dtype=dtype).reshape(shape)
+            except (ValueError, TypeError) as error:
+                raise DataError(
+                    f'{where}: ann.{key} is not an array of shape {shape}: {error}') from error
+        labels = annotation.get('labels', np.zeros(0))
+        if len(labels) != len(annotation.get('bboxes', labels)):
+            raise DataError(
+                f'{where} has {len(annotation["bboxes"])} bboxes and {len(labels)} labels')
+        if len(labels) and not (0 <= labels.min() and
+                                (self.CLASSES is None or labels.max() < len(self.CLASSES))):
+            raise DataError(
+                f'{where} has the labels {sorted(set(labels.tolist()))[:10]}; they count from 0, and '
+                f'`classes` names {len(self.CLASSES or ())}: {self._describe_classes()}')
+        return {**info, 'ann': annotation} if 'ann' in info else dict(info)
 
     def load_proposals(self, proposal_file: str) -> List[np.ndarray]:
-        with open(proposal_file, 'rb') as file:
-            return pickle.load(file)
+        return safe_pickle.load(proposal_file)
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
         """What is known about sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any."""
@@ -297,11 +337,94 @@ class CustomDataset:
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, float]:
-        raise NotImplementedError(
-            f'{type(self).__name__} has no evaluation of its own yet; use a COCO json with '
-            f'type=\'CocoDataset\'')
+        """VOC's metrics of the results of all images, in the order of the dataset.
+
+        Args:
+            results: an image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score in original
+                pixels), or a tuple (boxes, masks); for proposals one array [n, 5].
+            metric: 'mAP' or 'recall', alone or in a list.
+            logger: a logger, its name, None for print, 'silent'.
+            proposal_nums: numbers of boxes an image, for recall.
+            iou_thr: IoU from which on a detection is right; several give an AP each, and their mean.
+            scale_ranges: ranges (from, below) of the square root of the area, each with an AP of its
+                own; then one iou_thr.
+
+        Returns V2's keys: `mAP` and `AP50` (rounded to three decimals) and so on; `recall@100@0.5`
+        and, with several thresholds, `AR@100`.
+        """
+        return self._evaluate_boxes(results, metric, logger, proposal_nums, iou_thr, scale_ranges)
+
+    def _evaluate_boxes(self,
+                        results: List[Any],
+                        metric: Union[str, List[str]],
+                        logger: Any,
+                        proposal_nums: Sequence[int],
+                        iou_thr: Union[float, List[float]],
+                        scale_ranges: Optional[List[Tuple[int, int]]] = None,
+                        mode: str = 'area',
+                        use_legacy_coordinate: bool = False) -> Dict[str, Any]:
+        if not isinstance(metric, str) and len(metric) == 1:
+            metric = metric[0]
+        if metric not in ('mAP', 'recall'):
+            raise KeyError(f'metric {metric!r} is not supported by {type(self).__name__}; '
+                           f"there are 'mAP' and 'recall', one at a time")
+        self._check_results(results)
+        iou_thrs = [iou_thr] if isinstance(iou_thr, (int, float)) else list(iou_thr)
+        annotations = [self.get_ann_info(place) for place in range(len(self))]
+        values: Dict[str, Any] = OrderedDict()
+        if metric == 'recall':
+            boxes = [_all_boxes(result) for result in results]
+            found = recalls([annotation['bboxes'] for annotation in annotations], boxes,
+                            proposal_nums, iou_thrs, float(use_legacy_coordinate))
+            for number, row in zip(proposal_nums, found.tolist()):
+                for threshold, value in zip(iou_thrs, row):
+                    values[f'recall@{number}@{threshold}'] = value
+            if len(iou_thrs) > 1:
+                for number, row in zip(proposal_nums, found.tolist()):
+                    values[f'AR@{number}'] = sum(row) / len(row)
+            return values
+        names = self.CLASSES or [str(label) for label in range(len(_per_class(results[0])))]
+        means = []
+        for threshold in iou_thrs:
+            print_log(f'\n{"-" * 15}iou_thr: {threshold}{"-" * 15}', logger=logger)
+            mean, _ = eval_map(results, annotations, names, scale_ranges, threshold, mode,
+                               use_legacy_coordinate, logger)
+            if scale_ranges is not None:
+                for (low, high), value in zip(scale_ranges, mean):
+                    values[f'AP{round(threshold * 100):02d}_{low}_{high}'] = round(value, 3)
+                mean = sum(mean) / len(mean)
+            means.append(mean)
+            values[f'AP{round(threshold * 100):02d}'] = round(mean, 3)
+        values['mAP'] = sum(means) / len(means)
+        return values
+
+    def _check_results(self, results: List[Any]) -> None:
+        if not isinstance(results, list) or len(results) != len(self):
+            count = f'{len(results)} results' if isinstance(results,
+                                                            list) else f'a {type(results).__name__}'
+            raise ValueError(
+                f'{count} for the {len(self)} images of {self.ann_file}; they have to be a list with one '
+                f'entry an image, in the order of the dataset')
 
     def __repr__(self) -> str:
         kind = 'Test' if self.test_mode else 'Train'
         return (f'{type(self).__name__} {kind} dataset with number of images {len(self)}, '
                 f'ann_file={self.ann_file!r}, classes: {self._describe_classes()}')
+
+
+def read_json(text: bytes, path: str) -> Any:
+    """The content of a json file; DataError names the path."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DataError(f'{path} is not a complete json file: {error}') from error
+
+
+def _per_class(result: Any) -> Any:
+    return result[0] if isinstance(result, tuple) else result
+
+
+def _all_boxes(result: Any) -> np.ndarray:
+    """The boxes [n, 5] of an image, whatever their class."""
+    boxes = _per_class(result)
+    return np.concatenate(boxes) if isinstance(boxes, list) else boxes

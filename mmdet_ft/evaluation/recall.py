@@ -4,13 +4,13 @@ from typing import List, Sequence
 import numpy as np
 
 
-def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU [N, M] of boxes [N, 4] and [M, 4], x1 y1 x2 y2."""
+def pairwise_iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0) -> np.ndarray:
+    """IoU [N, M] of boxes [N, 4] and [M, 4], x1 y1 x2 y2; sides are `extra` longer (VOC counts pixels: 1)."""
     top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
     bottom_right = np.minimum(boxes[:, None, 2:4], others[None, :, 2:4])
-    overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
-    areas = (boxes[:, 2:4] - boxes[:, :2]).prod(axis=1)[:, None] + (others[:, 2:4] -
-                                                                    others[:, :2]).prod(axis=1)
+    overlap = np.clip(bottom_right - top_left + extra, 0, None).prod(axis=2)
+    areas = (boxes[:, 2:4] - boxes[:, :2] +
+             extra).prod(axis=1)[:, None] + (others[:, 2:4] - others[:, :2] + extra).prod(axis=1)
     return overlap / np.maximum(areas - overlap, 1e-6)
 
 
@@ -28,17 +28,21 @@ def _matched_iou(iou: np.ndarray) -> np.ndarray:
     return matched
 
 
-def recalls(gt_boxes: List[np.ndarray], proposals: List[np.ndarray], proposal_nums: Sequence[int],
-            iou_thrs: Sequence[float]) -> np.ndarray:
+def recalls(gt_boxes: List[np.ndarray],
+            proposals: List[np.ndarray],
+            proposal_nums: Sequence[int],
+            iou_thrs: Sequence[float],
+            extra: float = 0) -> np.ndarray:
     """Share of the true boxes found, [numbers of proposals, thresholds].
 
-    gt_boxes: an image [n, 4]; proposals: an image [m, 4], or [m, 5] with a score to sort by.
+    gt_boxes: an image [n, 4]; proposals: an image [m, 4], or [m, 5] with a score to sort by; extra:
+    see `pairwise_iou`.
     """
     per_image = []
     for truth, found in zip(gt_boxes, proposals):
         if found.shape[1] == 5:
             found = found[np.argsort(found[:, 4])[::-1]]
-        per_image.append(pairwise_iou(truth, found[:max(proposal_nums)]))
+        per_image.append(pairwise_iou(truth, found[:max(proposal_nums)], extra))
     total = sum(len(truth) for truth in gt_boxes)
     result = np.zeros((len(proposal_nums), len(iou_thrs)), dtype=np.float32)
     for i, number in enumerate(proposal_nums):

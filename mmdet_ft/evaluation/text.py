@@ -18,13 +18,16 @@ def print_log(message: str, logger: Any = None, level: int = logging.INFO) -> No
         logging.getLogger(logger).log(level, message)
 
 
-def table_text(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in plain characters, as text for a log."""
+def table_text(headers: Sequence[str],
+               rows: Sequence[Sequence[str]],
+               last_row_apart: bool = False) -> str:
+    """A table in plain characters, as text for a log; with a line above the last row if asked."""
     table = Table(box=rich.box.ASCII)
     for header in headers:
         table.add_column(header)
-    for row in rows:
-        table.add_row(*(str(value) for value in row))
+    for place, row in enumerate(rows):
+        apart = last_row_apart and place == len(rows) - 2
+        table.add_row(*(str(value) for value in row), end_section=apart)
     stream = io.StringIO()
     Console(file=stream, width=200, color_system=None, markup=False, highlight=False).print(table)
     return stream.getvalue().rstrip()

@@ -1,0 +1,56 @@
+"""Lists of images, and the class names that annotation files of one image each use."""
+import difflib
+import logging
+from typing import Any, Dict, List
+
+from mmdet_ft.datasets.errors import DataError
+
+
+def read_ids(path: str) -> List[str]:
+    """The lines of a text file that names one image a line; empty lines are left out."""
+    with open(path, encoding='utf-8-sig') as file:
+        return [line.strip() for line in file if line.strip()]
+
+
+def check_names(dataset: Any, counts: Dict[str, int]) -> None:
+    """Compare a dataset's classes with the names in its files, and tell what differs.
+
+    counts: objects of each name in the files. Raises DataError when no object is of the classes, or
+    a class is written otherwise than in the files: its objects would be left out without a word.
+    """
+    absent = [name for name in dataset.CLASSES if not counts.get(name)]
+    others = {name: count for name, count in counts.items() if name not in dataset.CLASSES}
+    spelt = {_plain(name): name for name in others}
+    misspelt = {name: spelt[_plain(name)] for name in absent if _plain(name) in spelt}
+    if misspelt or (others and len(absent) == len(dataset.CLASSES)):
+        raise DataError(_refusal(dataset, counts, misspelt))
+    if absent and counts:
+        near = {name: difflib.get_close_matches(name, others, n=1, cutoff=.6) for name in absent}
+        listed = ', '.join(
+            repr(name) + (f' (did you mean {near[name][0]!r}?)' if near[name] else '')
+            for name in absent[:10])
+        dataset._tell(f'no object of {listed}{" ..." if len(absent) > 10 else ""}')
+    if others:
+        listed = ', '.join(f'{name!r} ({count})' for name, count in list(others.items())[:10])
+        dataset._tell(
+            f'objects that `classes` does not name are left out: {listed}'
+            f'{" ..." if len(others) > 10 else ""}', logging.INFO)
+
+
+def _plain(name: str) -> str:
+    return ''.join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _refusal(dataset: Any, counts: Dict[str, int], misspelt: Dict[str, str]) -> str:
+    names = sorted(counts, key=counts.get, reverse=True)
+    if misspelt:
+        told = ', '.join(f'{name!r} is {other!r}' for name, other in misspelt.items())
+        head = f'what `classes` calls {told} in the files'
+        names = [misspelt.get(name, name) for name in dataset.CLASSES]
+    else:
+        head = f'no object is of the classes {dataset._describe_classes()}; the files have ' + ', '.join(
+            f'{name!r} ({counts[name]})' for name in names[:20])
+    line = ', '.join(map(repr, names)) + (', ' if len(names) == 1 else '')
+    return (
+        f'{type(dataset).__name__} {dataset.ann_file}: {head}. Write in data.train, data.val and data.test: '
+        f'classes=({line})')

@@ -1,0 +1,185 @@
+"""One xml file an image, in PASCAL VOC's form."""
+import os.path as osp
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+from PIL import Image
+
+from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.names import check_names, read_ids
+from mmdet_ft.datasets.packed import PackedList
+from mmdet_ft.registry import DATASETS
+
+
+class VOCFile(NamedTuple):
+    """What an xml file says."""
+    folder: Optional[str]
+    filename: Optional[str]
+    width: Optional[int]
+    height: Optional[int]
+    names: List[str]  # of n objects
+    boxes: np.ndarray  # float32 [n, 4], x1 y1 x2 y2 in whole pixels from 0, as V2 makes them
+    difficult: np.ndarray  # bool [n]
+
+
+def read_voc_xml(path: str) -> VOCFile:
+    """Read a file; DataError names path and line, or path and object, of what is wrong."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise DataError(f'{path}:{error.position[0]}: not a complete xml file: {error}') from error
+    size = root.find('size')
+    names, boxes, difficult = [], [], []
+    for place, item in enumerate(root.findall('object'), 1):
+        name = item.findtext('name')
+        try:
+            box = [
+                int(float(item.findtext(f'bndbox/{side}')))
+                for side in ('xmin', 'ymin', 'xmax', 'ymax')
+            ]
+            flag = int(item.findtext('difficult') or 0)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(
+                f'{path}: object {place} ({name!r}) needs numbers in bndbox/xmin, ymin, xmax, ymax and '
+                f'in difficult, if it has that') from None
+        if name is None:
+            raise DataError(f'{path}: object {place} has no name')
+        names.append(name)
+        boxes.append(box)
+        difficult.append(flag != 0)
+    return VOCFile(
+        folder=root.findtext('folder'),
+        filename=root.findtext('filename'),
+        width=None if size is None else _side(size, 'width', path),
+        height=None if size is None else _side(size, 'height', path),
+        names=names,
+        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4) - 1,
+        difficult=np.array(difficult, dtype=bool))
+
+
+def _side(size: Any, side: str, path: str) -> int:
+    try:
+        return int(size.findtext(side))
+    except (TypeError, ValueError):
+        raise DataError(
+            f'{path}: size/{side} is no whole number: {size.findtext(side)!r}') from None
+
+
+@DATASETS.register_module()
+class XMLDataset(CustomDataset):
+    """Boxes of PASCAL VOC's xml files; `ann_file` is a text file with an image's name a line.
+
+    An image NAME has `img_prefix`/`ann_subdir`/NAME.xml and `img_prefix`/`img_subdir`/NAME.jpg (or
+    with the ending that the xml's <filename> has). Coordinates count from 1 in the files and from 0
+    in samples. Difficult objects become `bboxes_ignore`; those of other classes are left out.
+
+    Args:
+        min_size: objects under so many pixels wide or high are ignored like difficult ones; not
+            with test_mode.
+        img_subdir, ann_subdir: folders in img_prefix.
+        Others as CustomDataset.
+
+    Raises FileNotFoundError and DataError with the file; DataError when `classes` are not written
+    as in the files.
+    """
+
+    def __init__(self,
+                 ann_file: str,
+                 pipeline: Sequence[Any],
+                 classes: Union[str, Sequence[str], None] = None,
+                 data_root: Optional[str] = None,
+                 img_prefix: Optional[str] = '',
+                 seg_prefix: Optional[str] = None,
+                 seg_suffix: str = '.png',
+                 proposal_file: Optional[str] = None,
+                 test_mode: bool = False,
+                 filter_empty_gt: bool = True,
+                 file_client_args: Dict[str, Any] = dict(backend='disk'),
+                 min_size: Optional[float] = None,
+                 img_subdir: str = 'JPEGImages',
+                 ann_subdir: str = 'Annotations'):
+        names = self.get_classes(classes)
+        if not names:
+            raise DataError(
+                f'{type(self).__name__} needs classes=(...): the names in its xml files')
+        if min_size and test_mode:
+            raise DataError(
+                f'{type(self).__name__}: min_size={min_size} is for training; the truth of an evaluation stays '
+                f'as it is: remove it from data.val and data.test')
+        self.min_size = min_size
+        self.img_subdir = img_subdir
+        self.ann_subdir = ann_subdir
+        self.cat2label = {name: label for label, name in enumerate(names)}
+        super().__init__(ann_file, pipeline, classes, data_root, img_prefix, seg_prefix, seg_suffix,
+                         proposal_file, test_mode, filter_empty_gt, file_client_args)
+
+    def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
+        """Read all files; sets `name_counts`, the objects of each name in them."""
+        self.name_counts: Dict[str, int] = Counter()
+        infos = PackedList(self._read(img_id) for img_id in read_ids(ann_file))
+        check_names(self, self.name_counts)
+        return infos
+
+    def _read(self, img_id: str) -> Dict[str, Any]:
+        content = self._read_xml(img_id)
+        self.name_counts.update(content.names)
+        filename = self._image_name(img_id, content)
+        width, height = content.width, content.height
+        if width is None:
+            path = osp.join(self.img_prefix, filename)
+            try:
+                with Image.open(path) as image:
+                    width, height = image.size
+            except OSError as error:
+                raise DataError(f'{self._xml_path(img_id)} has no size, and {path} cannot be read: '
+                                f'{error}') from error
+        return dict(
+            id=img_id, filename=filename, width=width, height=height, ann=self._annotation(content))
+
+    def _xml_path(self, img_id: str) -> str:
+        return osp.join(self.img_prefix, self.ann_subdir, f'{img_id}.xml')
+
+    def _read_xml(self, img_id: str) -> VOCFile:
+        try:
+            return read_voc_xml(self._xml_path(img_id))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f'{type(self).__name__}: there is no {self._xml_path(img_id)!r}, which {self.ann_file} lists as '
+                f'{img_id!r}; img_prefix is {self.img_prefix!r}, ann_subdir {self.ann_subdir!r}'
+            ) from None
+
+    def _image_name(self, img_id: str, content: VOCFile) -> str:
+        """The image under img_prefix."""
+        name = osp.join(self.img_subdir, f'{img_id}.jpg')
+        if osp.isfile(osp.join(self.img_prefix, name)):
+            return name
+        ending = osp.splitext(content.filename or '')[1] or '.jpg'
+        return osp.join(self.img_subdir, img_id + ending)
+
+    def _annotation(self, content: VOCFile) -> Dict[str, np.ndarray]:
+        """V2's selection: boxes and labels of the classes, those to ignore apart."""
+        labels = np.array([self.cat2label.get(name, -1) for name in content.names], dtype=np.int64)
+        ignored = content.difficult.copy()
+        if self.min_size:
+            ignored |= (content.boxes[:, 2:] - content.boxes[:, :2] < self.min_size).any(axis=1)
+        used, ignored = (labels >= 0) & ~ignored, (labels >= 0) & ignored
+        return dict(
+            bboxes=content.boxes[used],
+            labels=labels[used],
+            bboxes_ignore=content.boxes[ignored],
+            labels_ignore=labels[ignored])
+
+    def get_ann_info(self, idx: int) -> Dict[str, Any]:
+        """bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], labels_ignore [k]."""
+        info = self.data_infos[idx]
+        if 'ann' not in info:  # of a user's own load_annotations, as V2 made them
+            return self._annotation(self._read_xml(info['id']))
+        return info['ann']
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        """The labels of the objects of sample `idx`, difficult ones too, as in V2."""
+        annotation = self.get_ann_info(idx)
+        return annotation['labels'].tolist() + annotation['labels_ignore'].tolist()

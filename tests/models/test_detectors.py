@@ -115,14 +115,16 @@ def test_a_batch_is_its_images_one_by_one():
             scale_factors=one.scale_factors[i:i + 1],
             metas=one.metas[i:i + 1],
             gt=gt)
-        outputs = model.rpn_head(model.extract_features(one))
+        features = model.extract_features(one)
+        outputs = model.rpn_head(features)
         anchors = model.rpn_head.anchors(outputs.sizes, one.images.device)
         label = model.rpn_head.assigner(anchors, one.gt,
                                         model.rpn_head.usable(anchors, outputs.sizes, one)).label
         count = max(int((label == 1).sum()), 1) + max(int((label == 0).sum()), 1)
-        single.append((model.rpn_head.loss(outputs, one)['loss_rpn_cls'].item() * count, count))
-    both = model.rpn_head.loss(model.rpn_head(model.extract_features(batch)),
-                               batch)['loss_rpn_cls'].item()
+        single.append(
+            (model.rpn_head.loss(features, outputs, one)['loss_rpn_cls'].item() * count, count))
+    features = model.extract_features(batch)
+    both = model.rpn_head.loss(features, model.rpn_head(features), batch)['loss_rpn_cls'].item()
     assert both == pytest.approx(sum(s for s, _ in single) / sum(c for _, c in single), rel=1e-5)
 
 

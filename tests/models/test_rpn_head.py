@@ -1,0 +1,67 @@
+"""The head computes the drawn anchors anew: as the maps have them, with the same gradients."""
+import pytest
+import torch
+from torch import nn
+
+from mmdet_ft.models.assigners import PseudoSampler
+from mmdet_ft.ops.patches import neighbour_table, take_patches
+from tests.models.tiny import tiny_batch, tiny_model
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 4), (3, 5)])
+def test_patches_are_what_a_convolution_sees(shape):
+    sizes = [shape, (2, 2)]
+    features = [torch.randn(2, 3, *size) for size in sizes]
+    convolution = nn.Conv2d(3, 4, 3, padding=1)
+    table = neighbour_table(sizes, torch.device('cpu'))
+    patches = take_patches(features, table.expand(2, -1, -1))  # [B, N, C * 9]
+    out = patches @ convolution.weight.flatten(1).t() + convolution.bias
+    expected = torch.cat([convolution(x).flatten(2) for x in features], 2).transpose(1, 2)
+    torch.testing.assert_close(out, expected)
+
+
+def rpn_gradients(model, batch, anew):
+    """Losses and all gradients of the RPN and of the features, in float64."""
+    head = model.rpn_head
+    features = [x.detach().requires_grad_() for x in model.extract_features(batch)]
+    outputs = head(features) if anew else head._maps(features)
+    assert outputs.logits[0].requires_grad is not anew
+    torch.manual_seed(3)  # the same draw
+    losses = head.loss(features, outputs, batch)
+    wanted = features + list(head.parameters())
+    return losses, torch.autograd.grad(sum(losses.values()), wanted)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_gradients_are_those_of_the_whole_maps(monkeypatch, channels_last):
+    model, batch = tiny_model().double(), tiny_batch((2, 0, 4))
+    batch = batch._replace(images=batch.images.double())
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        batch = batch._replace(images=batch.images.to(memory_format=torch.channels_last))
+    losses, gradients = rpn_gradients(model, batch, anew=True)
+    monkeypatch.setattr(type(model.rpn_head), 'computes_anew', False)
+    expected_losses, expected = rpn_gradients(model, batch, anew=False)
+    for name in losses:
+        assert losses[name].item() == pytest.approx(expected_losses[name].item(), rel=1e-12)
+    assert sum(bool(gradient.any()) for gradient in expected) >= len(expected) - 2
+    for mine, theirs in zip(gradients, expected):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_under_autocast_no_weight_is_left_without_gradient():
+    model, batch = tiny_model(), tiny_batch((2, 1))
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(batch)
+    losses.total.backward()
+    assert all(parameter.grad is not None for parameter in model.rpn_head.parameters())
+
+
+def test_without_sampling_the_maps_themselves_learn():
+    model, batch = tiny_model(), tiny_batch((2, 1))
+    model.rpn_head.sampler = PseudoSampler()
+    assert not model.rpn_head.computes_anew
+    features = model.extract_features(batch)
+    outputs = model.rpn_head(features)
+    sum(model.rpn_head.loss(features, outputs, batch).values()).backward()
+    assert model.rpn_head.rpn_conv.weight.grad.abs().max() > 0

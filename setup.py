@@ -29,7 +29,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.9',
     packages=find_packages(include=['mmdet_ft', 'mmdet_ft.*']),
-    package_data={'mmdet_ft': ['*.md']},
+    package_data={'mmdet_ft': ['*.md', 'datasets/classification/*.txt']},
     install_requires=read_requirements(),
     extras_require={
         'tensorboard': ['tensorboard'],

@@ -8,7 +8,7 @@ import difflib
 import functools
 import importlib
 import inspect
-from typing import Any, Callable, Dict, Iterable, List, Optional, Union
+from typing import Any, Callable, Collection, Dict, Iterable, List, Optional, Tuple, Union
 
 
 class Registry:
@@ -24,6 +24,7 @@ class Registry:
         self.name = name
         self._location = location
         self._table: Dict[str, Callable] = {}
+        self._by_argument: Dict[Tuple[str, str], Callable] = {}  # (name, argument) -> class
 
     def __repr__(self) -> str:
         return f'Registry({self.name}: {", ".join(sorted(self._table))})'
@@ -50,16 +51,22 @@ class Registry:
                 self._location = location
                 raise
 
-    def get(self, name: str) -> Optional[Callable]:
+    def get(self, name: str, arguments: Collection[str] = ()) -> Optional[Callable]:
+        """The class of a name, or None; of several that share it, the one that the arguments mean."""
         if name not in self._table:
             self._load_shipped()
+        for (shared, argument), cls in self._by_argument.items():
+            if shared == name and argument in arguments:
+                return cls
         return self._table.get(name)
 
     def register_module(self,
                         name: Union[str, List[str], None] = None,
                         force: bool = False,
-                        module: Optional[Callable] = None):
-        """Register a class or function, as a decorator or by `module=`; V2's signature.
+                        module: Optional[Callable] = None,
+                        when: Optional[str] = None):
+        """Register a class or function, as a decorator or by `module=`; V2's signature, and `when`:
+        the name means this class where that argument is given, and else what it means without.
 
         Raises KeyError when the name is taken by something else and `force` is not set.
         """
@@ -68,6 +75,9 @@ class Registry:
 
         def register(cls):
             names = [name] if isinstance(name, str) else name or [cls.__name__]
+            if when is not None:
+                self._by_argument.update({(key, when): cls for key in names})
+                return cls
             for key in names:
                 taken = self._table.get(key)
                 same = taken is not None and (taken.__module__,
@@ -82,14 +92,14 @@ class Registry:
 
         return register if module is None else register(module)
 
-    def resolve(self, kind: Any) -> Callable:
-        """The class of a `type` entry: a registered name, or a class itself.
+    def resolve(self, kind: Any, arguments: Collection[str] = ()) -> Callable:
+        """The class of a `type` entry: a registered name, or a class itself; see `get`.
 
         Raises KeyError with the nearest registered names.
         """
         if callable(kind):
             return kind
-        cls = self.get(kind) if isinstance(kind, str) else None
+        cls = self.get(kind, arguments) if isinstance(kind, str) else None
         if cls is None:
             raise KeyError(self.unknown(kind))
         return cls
@@ -120,7 +130,7 @@ class Registry:
         arguments = {**defaults, **cfg}
         if 'type' not in arguments:
             raise KeyError(f'a {self.name} needs a type: add type=... to {dict(cfg)!r}')
-        cls = self.resolve(arguments.pop('type'))
+        cls = self.resolve(arguments.pop('type'), arguments)
         try:
             return cls(**arguments)
         except Exception as error:

@@ -12,18 +12,18 @@ from torch.utils.data import DataLoader, get_worker_info
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler, Place,
                                         rank_and_world)
-from mmdet_ft.structures import Batch, GroundTruth, Masks
+from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks
 
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
 KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
-              'gt_bboxes_ignore', 'gt_masks')
+              'gt_bboxes_ignore', 'gt_masks', 'gt_label')
 
 
 def collate(samples: List[Dict[str, Any]]) -> Union[Batch, Tuple[Batch, ...]]:
     """One batch of the samples that Collect made.
 
-    Training samples (with gt_bboxes) give a Batch with ground truth. Test samples give a tuple of Batches, one a view
-    of MultiScaleFlipAug (a single one for a pipeline without it), without ground truth.
+    Training samples (with gt_bboxes, or a classifier's with gt_label) give a Batch with ground truth. Test samples give
+    a tuple of Batches, one a view of MultiScaleFlipAug (a single one for a pipeline without it), without ground truth.
 
     Raises ValueError for a key that has no place in a Batch.
     """
@@ -42,10 +42,13 @@ def collate(samples: List[Dict[str, Any]]) -> Union[Batch, Tuple[Batch, ...]]:
             } for sample in samples]) for view in range(views))
     if 'gt_bboxes' in first:
         return _batch(samples, _ground_truth(samples))
+    if 'gt_label' in first:
+        labels = torch.stack([torch.as_tensor(sample['gt_label']) for sample in samples])
+        return _batch(samples, ClassTruth(labels))
     return (_batch(samples), )
 
 
-def _batch(samples: List[Dict[str, Any]], gt: Optional[GroundTruth] = None) -> Batch:
+def _batch(samples: List[Dict[str, Any]], gt: Union[GroundTruth, ClassTruth, None] = None) -> Batch:
     metas = [sample['img_metas'] for sample in samples]
     deferred = [sample['img'].dtype == torch.uint8 and 'img_mean' in sample for sample in samples]
     mean = std = None
@@ -56,16 +59,15 @@ def _batch(samples: List[Dict[str, Any]], gt: Optional[GroundTruth] = None) -> B
         samples = [
             _normalized(sample) if late else sample for sample, late in zip(samples, deferred)
         ]
-    scale = [
-        np.broadcast_to(np.asarray(meta.get('scale_factor', 1.0), dtype=np.float32), 4)
-        for meta in metas
-    ]
+    scale = np.ones((len(metas), 4), dtype=np.float32)
+    for row, meta in zip(scale, metas):
+        row[:] = meta.get('scale_factor', 1.0)
     return Batch(
         images=_stack_images([sample['img'] for sample in samples], metas[0].get('img_pad_val', 0)),
         sizes=torch.tensor([meta['img_shape'][:2] for meta in metas], dtype=torch.float32),
         pad_sizes=torch.tensor([meta.get('pad_shape', meta['img_shape'])[:2] for meta in metas],
                                dtype=torch.float32),
-        scale_factors=torch.from_numpy(np.stack(scale)),
+        scale_factors=torch.from_numpy(scale),
         metas=metas,
         mean=mean,
         std=std,
@@ -96,6 +98,8 @@ def _stack_images(images: List[Tensor], pad_value: float) -> Tensor:
     """Images [C, h, w] in one tensor [B, C, H, W], padded at the right and bottom."""
     height, width = max(img.shape[1] for img in images), max(img.shape[2] for img in images)
     stacked = _shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
+    if all(img.shape == stacked.shape[1:] and img.dtype == stacked.dtype for img in images):
+        return torch.stack(images, out=stacked)
     for target, img in zip(stacked, images):
         target[:, img.shape[1]:] = pad_value
         target[:, :img.shape[1], img.shape[2]:] = pad_value
@@ -201,18 +205,25 @@ class SeededDataset:
         return len(self.dataset)
 
     def __getitem__(self, place: int) -> Any:
-        epoch = place.epoch if isinstance(place, Place) else 0
+        return self.__getitems__([place])[0]
+
+    def __getitems__(self, places: Sequence[int]) -> List[Any]:
+        """The samples of a batch. The states are put back once for all: of a small image that would be most of its
+        time.
+        """
         if get_worker_info() is not None:
-            seed_place(self.seed, epoch, int(place))
-            return self.dataset[int(place)]
+            return [self._sample(place) for place in places]
         states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
         try:
-            seed_place(self.seed, epoch, int(place))
-            return self.dataset[int(place)]
+            return [self._sample(place) for place in places]
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.default_generator.set_state(states[2])
+
+    def _sample(self, place: int) -> Any:
+        seed_place(self.seed, place.epoch if isinstance(place, Place) else 0, int(place))
+        return self.dataset[int(place)]
 
     def __getattr__(self, name: str) -> Any:
         if name == 'dataset':  # while unpickling

@@ -341,7 +341,7 @@ class _Check:
             return self.say(
                 path, f'a {registry.name} needs a type: add type=... to {_short(dict(value))}')
         kind = value['type']
-        cls = kind if callable(kind) else registry.get(kind) if isinstance(kind, str) else None
+        cls = kind if callable(kind) else registry.get(kind, value) if isinstance(kind, str) else None
         if cls is None:
             return self.unknown_type(registry.name, registry, kind, path)
         written_for_v2 = legacy_code.of_class(cls) if registry is MODELS else None
@@ -837,7 +837,7 @@ def _innermost(split: Any, path: str) -> Iterator[Tuple[Dict[str, Any], str]]:
 
 def _dataset_class(split: Dict[str, Any]) -> Any:
     kind = split.get('type')
-    return kind if callable(kind) else DATASETS.get(kind) if isinstance(kind, str) else None
+    return kind if callable(kind) else DATASETS.get(kind, split) if isinstance(kind, str) else None
 
 
 def _dataset_classes(split: Any) -> Iterator[Any]:

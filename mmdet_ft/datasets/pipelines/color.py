@@ -37,14 +37,15 @@ class DeferredNormalize(Normalize):
     """Normalize, put off to the device: the image stays uint8, mean and std travel with it.
 
     Compose puts it in the place of a Normalize (see defer_normalize). What makes the image a tensor swaps the channels
-    where `to_rgb` asks for it; Collect adds `img_mean` and `img_std`. An image that is not three channels of uint8
-    is normalised here, as written.
+    where `to_rgb` asks for it; Collect adds `img_mean` and `img_std`. An image that is not uint8 with three channels or
+    one is normalised here, as written.
     """
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         img = results['img']
-        if results.get('img_fields',
-                       ['img']) != ['img'] or img.dtype != np.uint8 or img.shape[2:] != (3, ):
+        channels = img.shape[2] if img.ndim == 3 else 1
+        if results.get('img_fields', ['img']) != ['img'] or img.dtype != np.uint8 or not (
+                channels == len(self.mean) == len(self.std) and channels in (1, 3)):
             return super().__call__(results)
         results['img_norm_cfg'] = dict(mean=self.mean, std=self.std, to_rgb=self.to_rgb)
         results['deferred_normalize'] = results['img_norm_cfg']

@@ -57,8 +57,7 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     makes_tensor = collects = False
     for transform in transforms[place + 1:]:
         kind = type(transform)  # a subclass may do anything
-        if kind is Pad and not collects and not makes_tensor and transform.pad_val.get('img',
-                                                                                       0) == 0:
+        if kind is Pad and not collects and not makes_tensor and transform.fills_with_zeros():
             continue
         if kind is DefaultFormatBundle and transform.pad_val.get('img', 0) == 0:
             makes_tensor = True

@@ -20,10 +20,11 @@ def to_tensor(data: Any) -> Tensor:
     if isinstance(data, Tensor):
         return data
     if isinstance(data, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(data))
+        # a number without axes stays one
+        return torch.from_numpy(data if data.flags.c_contiguous else np.ascontiguousarray(data))
     if isinstance(data, Sequence) and not isinstance(data, str):
         return torch.tensor(data)
-    if isinstance(data, int):
+    if isinstance(data, (int, np.integer)):
         return torch.LongTensor([data])
     if isinstance(data, float):
         return torch.FloatTensor([data])
@@ -66,7 +67,8 @@ def _add_default_meta(results: Dict[str, Any]) -> None:
     img = results.get('img')
     if isinstance(img, np.ndarray):
         channels = 1 if img.ndim < 3 else img.shape[2]
-        results.setdefault('pad_shape', img.shape)
+        if 'pad_shape' not in results:  # whatever a transform of a user's own has done
+            results['pad_shape'] = results['img_shape'] = img.shape
         results.setdefault('scale_factor', 1.0)
         results.setdefault(
             'img_norm_cfg',

@@ -1,6 +1,6 @@
 """Transforms that move pixels, and boxes and masks with them."""
 import warnings
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import mmcv
@@ -8,6 +8,7 @@ import numpy as np
 
 from mmdet_ft.registry import PIPELINES
 
+PADDING_MODES = ('constant', 'edge', 'reflect', 'symmetric')
 DIRECTIONS = ('horizontal', 'vertical', 'diagonal')
 Scale = Tuple[int, int]
 
@@ -29,6 +30,29 @@ def as_scales(img_scale: Union[Scale, List[Scale]]) -> List[Scale]:
     return [tuple(scale) for scale in scales]
 
 
+def as_size(size: Union[int, Scale], where: str, adaptive: bool = False) -> Scale:
+    """(height, width) of one number for both, or of a pair; `adaptive` pairs may end in -1.
+
+    Raises ValueError with the value when it is neither.
+    """
+    pair = (size, size) if isinstance(size, int) else size
+    good = isinstance(pair, (tuple, list)) and len(pair) == 2 and all(
+        isinstance(side, int) and side > 0
+        for side in (pair[:1] if adaptive and pair[1] == -1 else pair))
+    if not good:
+        ending = ', or (side, -1)' if adaptive else ''
+        raise ValueError(
+            f'{where} is a number of pixels or (height, width){ending}; found {size!r}')
+    return tuple(pair)
+
+
+def put_image(results: Dict[str, Any], key: str, img: np.ndarray) -> None:
+    """Put an image of another shape into a sample that has nothing but images; what an earlier Pad said is gone."""
+    results[key] = img
+    results['img_shape'] = img.shape
+    results.pop('pad_shape', None)
+
+
 def flip_image(img: np.ndarray, direction: str) -> np.ndarray:
     """mmcv.imflip, as an array of its own: what comes next would have to copy a reversed view, which is slow."""
     if img.ndim == 2 or img.shape[2] in (2, 3, 4):
@@ -44,6 +68,8 @@ class Resize:
     `img_scale` times a random ratio of `ratio_range`; one of several `img_scale` (multiscale_mode 'value'); long and
     short side drawn between those of two (multiscale_mode 'range'); the only `img_scale`.
 
+    A classifier's pipeline writes `size` instead, which depends on nothing else.
+
     Args:
         img_scale: (long side, short side) at most, or a list of them.
         multiscale_mode: 'range' or 'value'.
@@ -53,6 +79,9 @@ class Resize:
         backend: 'cv2' or 'pillow'.
         interpolation: of the image; masks and maps are resized to the nearest pixel.
         override: ignore what an earlier Resize has set.
+        size: (height, width), or one number for both, whatever the ratio; (side, -1) keeps the ratio: `side` is that
+            of `adaptive_side`, the other is rounded down.
+        adaptive_side: 'short', 'long', 'height' or 'width'.
 
     Sets scale, scale_idx, img_shape, pad_shape, scale_factor (float32 [4]: w h w h), keep_ratio.
     """
@@ -65,7 +94,19 @@ class Resize:
                  bbox_clip_border: bool = True,
                  backend: str = 'cv2',
                  interpolation: str = 'bilinear',
-                 override: bool = False):
+                 override: bool = False,
+                 size: Union[int, Tuple[int, int], None] = None,
+                 adaptive_side: str = 'short'):
+        if size is not None and (img_scale is not None or ratio_range is not None):
+            raise ValueError(
+                f'Resize takes size={size} (a classifier) or img_scale={img_scale} and '
+                f'ratio_range={ratio_range} (a detector), not both')
+        if adaptive_side not in ('short', 'long', 'height', 'width'):
+            raise ValueError(
+                f"Resize: adaptive_side is 'short', 'long', 'height' or 'width', found "
+                f'{adaptive_side!r}')
+        self.size = None if size is None else as_size(size, 'Resize: size', adaptive=True)
+        self.adaptive_side = adaptive_side
         self.img_scale = None if img_scale is None else as_scales(img_scale)
         if ratio_range is not None and (self.img_scale is None or len(self.img_scale) != 1):
             raise ValueError(f'Resize: ratio_range goes with one img_scale, found {img_scale!r}')
@@ -121,6 +162,17 @@ class Resize:
                                                dtype=np.float32)
             results['keep_ratio'] = self.keep_ratio
 
+    def _size_of(self, height: int, width: int) -> Scale:
+        """(width, height) of an image after `size`."""
+        side, other = self.size
+        if other != -1:
+            return other, side
+        by_width = dict(
+            short=width < height, long=width > height, height=False, width=True)[self.adaptive_side]
+        if by_width:
+            return side, int(side * height / width)
+        return int(side * width / height), side
+
     def _resize_boxes(self, results: Dict[str, Any]) -> None:
         height, width = results['img_shape'][:2]
         for key in results.get('bbox_fields', []):
@@ -146,6 +198,15 @@ class Resize:
                 results[key], results['scale'], interpolation='nearest', backend=self.backend)
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        if self.size is not None:
+            for key in results.get('img_fields', ['img']):
+                img = results[key]
+                size = self._size_of(*img.shape[:2])
+                if size != (img.shape[1], img.shape[0]):
+                    img = mmcv.imresize(
+                        img, size, interpolation=self.interpolation, backend=self.backend)
+                put_image(results, key, img)
+            return results
         if 'scale' not in results:
             if 'scale_factor' in results:
                 factor = results['scale_factor']
@@ -169,6 +230,9 @@ class Resize:
         return results
 
     def __repr__(self) -> str:
+        if self.size is not None:
+            return (f"Resize(size={self.size}, adaptive_side='{self.adaptive_side}', "
+                    f"interpolation='{self.interpolation}', backend='{self.backend}')")
         return (f'Resize(img_scale={self.img_scale}, multiscale_mode={self.multiscale_mode}, '
                 f'ratio_range={self.ratio_range}, keep_ratio={self.keep_ratio}, '
                 f'bbox_clip_border={self.bbox_clip_border})')
@@ -183,11 +247,19 @@ class RandomFlip:
     Args:
         flip_ratio: probability 0..1 of a flip, shared evenly by several directions; or a list with one for each.
         direction: 'horizontal', 'vertical', 'diagonal' (both), or a list of them.
+        flip_prob: what a classifier's pipeline calls flip_ratio.
     """
 
     def __init__(self,
                  flip_ratio: Union[float, List[float], None] = None,
-                 direction: Union[str, List[str]] = 'horizontal'):
+                 direction: Union[str, List[str]] = 'horizontal',
+                 flip_prob: Optional[float] = None):
+        if flip_prob is not None:
+            if flip_ratio is not None:
+                raise ValueError(
+                    f'RandomFlip: flip_ratio={flip_ratio} and flip_prob={flip_prob} are the same thing '
+                    f'for detectors and classifiers; keep one')
+            flip_ratio = flip_prob
         ratios = flip_ratio if isinstance(flip_ratio,
                                           (list,
                                            tuple)) else [0 if flip_ratio is None else flip_ratio]
@@ -226,7 +298,11 @@ class RandomFlip:
                                                         (list, tuple)) else [self.direction]
         if self.flip_ratio is None:
             raise ValueError(
-                'RandomFlip: give flip_ratio, or put RandomFlip into MultiScaleFlipAug')
+                'RandomFlip: give flip_ratio (detectors) or flip_prob (classifiers), or put RandomFlip into MultiScaleFlipAug'
+            )
+        if len(directions) == 1 and not isinstance(self.flip_ratio, (list, tuple)):
+            # the draw of np.random.choice, in a tenth of its time
+            return directions[0] if np.random.random_sample() < self.flip_ratio else None
         if isinstance(self.flip_ratio, (list, tuple)):
             ratios = list(self.flip_ratio) + [1 - sum(self.flip_ratio)]
         else:
@@ -266,6 +342,7 @@ class Pad:
         pad_to_square: pad to the longer side.
         pad_val: values of the padding: img, masks, seg; one number stands for img and masks (deprecated). For
             img give a tuple, one value a channel: as in V2 a number fills the first channel only, the others get 0.
+        padding_mode: of the image: 'constant', or 'edge', 'reflect', 'symmetric', which go on with its pixels.
 
     Sets pad_shape, pad_fixed_size, pad_size_divisor.
     """
@@ -274,7 +351,14 @@ class Pad:
                  size: Optional[Tuple[int, int]] = None,
                  size_divisor: Optional[int] = None,
                  pad_to_square: bool = False,
-                 pad_val: Union[Dict[str, float], float] = dict(img=0, masks=0, seg=255)):
+                 pad_val: Union[Dict[str, float], float,
+                                Sequence[float]] = dict(img=0, masks=0, seg=255),
+                 padding_mode: str = 'constant'):
+        if isinstance(pad_val, (list, tuple)):
+            pad_val = dict(img=tuple(pad_val))
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(
+                f'Pad: padding_mode is one of {", ".join(PADDING_MODES)}, found {padding_mode!r}')
         if isinstance(pad_val, (int, float)):
             warnings.warn(
                 f'pad_val={pad_val} is deprecated, write pad_val=dict(img={pad_val}, masks={pad_val}, '
@@ -287,6 +371,11 @@ class Pad:
         self.size_divisor = size_divisor
         self.pad_to_square = pad_to_square
         self.pad_val = pad_val
+        self.padding_mode = padding_mode
+
+    def fills_with_zeros(self) -> bool:
+        """Whether the padding of an image is 0."""
+        return self.pad_val.get('img', 0) == 0 and self.padding_mode == 'constant'
 
     def _target(self, shape: Tuple[int, ...]) -> Tuple[int, int]:
         height, width = shape[:2]
@@ -301,7 +390,11 @@ class Pad:
     def _pad_images(self, results: Dict[str, Any]) -> None:
         for key in results.get('img_fields', ['img']):
             size = self._target(results[key].shape)
-            results[key] = mmcv.impad(results[key], shape=size, pad_val=self.pad_val.get('img', 0))
+            results[key] = mmcv.impad(
+                results[key],
+                shape=size,
+                pad_val=self.pad_val.get('img', 0),
+                padding_mode=self.padding_mode)
             results['pad_shape'] = results[key].shape
             results['pad_fixed_size'] = None if self.size_divisor is not None else size
 

@@ -1,0 +1,162 @@
+"""What all classification datasets share: V2's BaseDataset."""
+import os.path as osp
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from mmdet_ft.datasets.custom import CustomDataset as DetectionDataset
+from mmdet_ft.datasets.packed import PackedList
+from mmdet_ft.datasets.pipelines.compose import Compose
+from mmdet_ft.evaluation.classification import evaluate_scores
+
+
+class ImageRecords:
+    """Images that lie in one array: a read-only list of V2's dicts, each made when it is asked for.
+
+    Args:
+        images: uint8 [N, H, W] or [N, H, W, 3] (BGR).
+        labels: int64 [N].
+        source: the file they come from, for messages about one of them.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, source: str):
+        self.images = images
+        self.labels = labels
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, idx: int) -> Dict[str, Any]:
+        image = self.images[idx].copy()  # transforms may write into it
+        return dict(
+            img=image,
+            gt_label=np.array(self.labels[idx]),
+            filename=f'{self.source}#{idx}',
+            ori_filename=str(idx),
+            img_shape=image.shape,
+            ori_shape=image.shape)
+
+
+class FileRecords:
+    """Images in files: a read-only list of V2's dicts, each made when it is asked for.
+
+    Args:
+        prefix: folder of all of them.
+        names: file names below it.
+        labels: int64 [N].
+    """
+
+    def __init__(self, prefix: str, names: Sequence[str], labels: np.ndarray):
+        self.prefix = prefix
+        self.names = PackedList(names)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, idx: int) -> Dict[str, Any]:
+        return dict(
+            img_prefix=self.prefix,
+            img_info=dict(filename=self.names[idx]),
+            gt_label=np.array(self.labels[idx]))
+
+
+class ClassificationDataset:
+    """Images with one label each; the base class of the others.
+
+    Args:
+        data_prefix: folder of the data.
+        pipeline: transforms, dicts or callables. They begin with `img` (or `img_prefix` and `img_info`) and
+            `gt_label`, an int64 array without axes.
+        classes: class names (list or tuple), or a text file with one name a line; default: the class's CLASSES.
+        ann_file: annotation file, for datasets that have one.
+        test_mode: read the test files, where training and test files lie in one folder.
+
+    A subclass has `load_annotations()`, which gives V2's list of dicts.
+    """
+
+    CLASSES: Optional[Sequence[str]] = None
+    PALETTE = None
+
+    def __init__(self,
+                 data_prefix: str,
+                 pipeline: Sequence[Any],
+                 classes: Union[str, Sequence[str], None] = None,
+                 ann_file: Optional[str] = None,
+                 test_mode: bool = False):
+        self.data_prefix = osp.expanduser(data_prefix)
+        self.ann_file = None if ann_file is None else osp.expanduser(ann_file)
+        self.test_mode = test_mode
+        self.CLASSES = self.get_classes(classes)
+        self.data_infos: Sequence[Dict[str, Any]] = self.load_annotations()
+        self.flag = np.zeros(
+            len(self), dtype=np.uint8)  # all images of one group, whatever their shape
+        self.pipeline = Compose(pipeline)
+
+    @classmethod
+    def get_classes(cls,
+                    classes: Union[str, Sequence[str], None] = None) -> Optional[Sequence[str]]:
+        """The class names: given, read from a file of one name a line, or the class's own."""
+        return cls.CLASSES if classes is None else DetectionDataset.get_classes(classes)
+
+    def load_annotations(self) -> Sequence[Dict[str, Any]]:
+        raise NotImplementedError(f'{type(self).__name__} has no load_annotations')
+
+    def __len__(self) -> int:
+        return len(self.data_infos)
+
+    def prepare_data(self, idx: int) -> Any:
+        """Sample `idx` through the pipeline."""
+        return self.pipeline(dict(self.data_infos[idx]))
+
+    def __getitem__(self, idx: int) -> Any:
+        return self.prepare_data(int(idx))
+
+    @property
+    def class_to_idx(self) -> Dict[str, int]:
+        """Class name -> label."""
+        return {name: label for label, name in enumerate(self.CLASSES)}
+
+    def get_gt_labels(self) -> np.ndarray:
+        """The label of every image, int64 [N]."""
+        labels = getattr(self.data_infos, 'labels', None)
+        if labels is None:
+            labels = np.array([info['gt_label'] for info in self.data_infos])
+        return labels
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        """The label of image `idx`, as a list: what ClassBalancedDataset asks."""
+        return [int(self.get_gt_labels()[idx])]
+
+    def evaluate(self,
+                 results: Sequence[np.ndarray],
+                 metric: Union[str, Sequence[str]] = 'accuracy',
+                 metric_options: Optional[Dict[str, Any]] = None,
+                 indices: Optional[Sequence[int]] = None,
+                 logger: Any = None) -> Dict[str, Any]:
+        """V2's metrics of scores, one array [K] an image; see `evaluate_scores`.
+
+        Args:
+            results: scores of every image, or of those at `indices`.
+            metric: accuracy, precision, recall, f1_score, support, confusion_matrix, or a list of them.
+            metric_options: topk (1, 5), thrs (0 or a tuple), average_mode ('macro' or 'none').
+        """
+        labels = self.get_gt_labels()
+        return evaluate_scores(
+            np.vstack(results), labels if indices is None else labels[np.asarray(indices)], metric,
+            metric_options, self.CLASSES, logger)
+
+    def result_items(self, results: Sequence[np.ndarray]) -> Dict[str, Any]:
+        """What a file of results says of every image, under V2's keys: class_scores [N, K], pred_score [N],
+        pred_label [N], pred_class (names)."""
+        scores = np.vstack(results)
+        labels = scores.argmax(1)
+        classes = [self.CLASSES[label] for label in labels] if self.CLASSES else labels.tolist()
+        return dict(
+            class_scores=scores, pred_score=scores.max(1), pred_label=labels, pred_class=classes)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__} {"Test" if self.test_mode else "Train"} dataset with number of images '
+            f'{len(self)}, data_prefix={self.data_prefix!r}, {len(self.CLASSES or ())} classes')

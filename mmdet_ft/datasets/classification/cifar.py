@@ -1,0 +1,160 @@
+"""CIFAR-10 and CIFAR-100, from the published python batches."""
+import codecs
+import io
+import os.path as osp
+import pickle
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from mmdet_ft.datasets.classification.base import ClassificationDataset, ImageRecords
+from mmdet_ft.datasets.classification.files import check_md5, fetch, members
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CIFAR10(ClassificationDataset):
+    """Ten classes of 32 x 32 colour images (Krizhevsky 2009): 50,000 for training, 10,000 for testing.
+
+    Args:
+        data_prefix: folder with `cifar-10-batches-py/`, or with the archive, which need not be unpacked.
+        pipeline: transforms; `img` is uint8 [32, 32, 3]. As in V2 its channels are those of the file, R G B, where
+            images from files are B G R.
+        classes: other names, in the order of the labels; default: those of the file.
+        ann_file: not used.
+        test_mode: the 10,000 of the test.
+        download: fetch the archive when neither is there.
+        check_md5: refuse batches that are not the published ones; without it batches may be missing too.
+
+    Raises DataError for files that are missing, other than published, or broken.
+    """
+
+    base_folder = 'cifar-10-batches-py'
+    url = 'https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz'
+    filename = 'cifar-10-python.tar.gz'
+    tgz_md5 = 'c58f30108f718f92721af3b95e74349a'
+    train_list = [
+        ('data_batch_1', 'c99cafc152244af753f735de768cd75f'),
+        ('data_batch_2', 'd4bba439e000b95fd0a9bffe97cbabec'),
+        ('data_batch_3', '54ebc095f3ab1f0389bbae665268c751'),
+        ('data_batch_4', '634d18415352ddfa80567beed471001a'),
+        ('data_batch_5', '482c414d41f54cd18b22e5b47cb7c3cb'),
+    ]
+    test_list = [('test_batch', '40351d587109b95175f43aff81a1287e')]
+    meta = dict(filename='batches.meta', key='label_names', md5='5ff9c542aee3614f3951f8cda6e48888')
+    CLASSES = [
+        'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'
+    ]
+
+    def __init__(self,
+                 data_prefix: str,
+                 pipeline: Sequence[Any],
+                 classes: Union[str, Sequence[str], None] = None,
+                 ann_file: Optional[str] = None,
+                 test_mode: bool = False,
+                 download: bool = True,
+                 check_md5: bool = True):
+        self.download = download
+        self.check_md5 = check_md5
+        self._classes_given = classes is not None
+        super().__init__(data_prefix, pipeline, classes, ann_file, test_mode)
+
+    def load_annotations(self) -> ImageRecords:
+        wanted: List[Tuple[str, str]] = list(self.test_list if self.test_mode else self.train_list)
+        contents = self._contents([*wanted, (self.meta['filename'], self.meta['md5'])])
+        batches = [contents[name] for name, _ in wanted if name in contents]
+        source = osp.join(self.data_prefix, self.base_folder)
+        if not batches or self.meta['filename'] not in contents:
+            raise DataError(f'{type(self).__name__}: {source} has not {self.meta["filename"]} and '
+                            f'{" or ".join(name for name, _ in wanted)}')
+        if not self._classes_given:
+            self.CLASSES = contents[self.meta['filename']][self.meta['key']]
+        images = np.concatenate([np.asarray(batch['data']) for batch in batches])
+        labels = np.concatenate(
+            [batch.get('labels', batch.get('fine_labels')) for batch in batches])
+        images = np.ascontiguousarray(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        return ImageRecords(images, labels.astype(np.int64), source)
+
+    def _contents(self, files: List[Tuple[str, str]]) -> Dict[str, Dict[str, Any]]:
+        """{name: unpickled content} of those files that are there; all of them where md5 sums are asked for."""
+        folder = osp.join(self.data_prefix, self.base_folder)
+        raw = {}
+        for name, _ in files:
+            if osp.isfile(osp.join(folder, name)):
+                with open(osp.join(folder, name), 'rb') as file:
+                    raw[name] = file.read()
+        if len(raw) < len(files) and (self.check_md5 or not raw):
+            archive = osp.join(self.data_prefix, self.filename)
+            if not osp.exists(archive):
+                if not self.download:
+                    missing = ', '.join(name for name, _ in files if name not in raw)
+                    raise DataError(
+                        f'{type(self).__name__}: {folder} has not {missing}, and there is no {archive}; '
+                        f'correct data_prefix={self.data_prefix!r}, or let it be fetched with '
+                        f'download=True')
+                fetch([self.url], archive, self.tgz_md5)
+            inside = members(archive, [f'{self.base_folder}/{name}' for name, _ in files])
+            raw = {name.rpartition('/')[2]: content for name, content in inside.items()}
+        contents = {}
+        for name, md5 in files:
+            if name in raw:
+                path = osp.join(folder, name)
+                if self.check_md5:
+                    check_md5(raw[name], md5, path)
+                contents[name] = read_batch(raw[name], path)
+        return contents
+
+
+@DATASETS.register_module()
+class CIFAR100(CIFAR10):
+    """A hundred classes of 32 x 32 colour images; see CIFAR10."""
+
+    base_folder = 'cifar-100-python'
+    url = 'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz'
+    filename = 'cifar-100-python.tar.gz'
+    tgz_md5 = 'eb9058c3a382ffc7106e4002c42a8d85'
+    train_list = [('train', '16019d7e3df5f24257cddd939b257f8d')]
+    test_list = [('test', 'f0ef6b0ae62326f3e7ffdfab6717acfc')]
+    meta = dict(filename='meta', key='fine_label_names', md5='7973b15100ade9c7d40fb424638fde48')
+    CLASSES = [
+        'apple', 'aquarium_fish', 'baby', 'bear', 'beaver', 'bed', 'bee', 'beetle', 'bicycle',
+        'bottle', 'bowl', 'boy', 'bridge', 'bus', 'butterfly', 'camel', 'can', 'castle',
+        'caterpillar', 'cattle', 'chair', 'chimpanzee', 'clock', 'cloud', 'cockroach', 'couch',
+        'crab', 'crocodile', 'cup', 'dinosaur', 'dolphin', 'elephant', 'flatfish', 'forest', 'fox',
+        'girl', 'hamster', 'house', 'kangaroo', 'keyboard', 'lamp', 'lawn_mower', 'leopard', 'lion',
+        'lizard', 'lobster', 'man', 'maple_tree', 'motorcycle', 'mountain', 'mouse', 'mushroom',
+        'oak_tree', 'orange', 'orchid', 'otter', 'palm_tree', 'pear', 'pickup_truck', 'pine_tree',
+        'plain', 'plate', 'poppy', 'porcupine', 'possum', 'rabbit', 'raccoon', 'ray', 'road',
+        'rocket', 'rose', 'sea', 'seal', 'shark', 'shrew', 'skunk', 'skyscraper', 'snail', 'snake',
+        'spider', 'squirrel', 'streetcar', 'sunflower', 'sweet_pepper', 'table', 'tank',
+        'telephone', 'television', 'tiger', 'tractor', 'train', 'trout', 'tulip', 'turtle',
+        'wardrobe', 'whale', 'willow_tree', 'wolf', 'woman', 'worm'
+    ]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes arrays in plain containers, and calls nothing else whatever a file asks for."""
+
+    _known = dict(
+        ndarray=np.ndarray,
+        dtype=np.dtype,
+        encode=codecs.encode,
+        _reconstruct=np.empty(0).__reduce__()[0],
+        scalar=np.int64(0).__reduce__()[0])
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in self._known:
+            raise pickle.UnpicklingError(f'it asks for {module}.{name}')
+        return self._known[name]
+
+
+def read_batch(content: bytes, path: str) -> Dict[str, Any]:
+    """A pickled dict of arrays and lists. Raises DataError when it is something else."""
+    try:
+        batch = _Unpickler(io.BytesIO(content), encoding='latin1').load()
+    except Exception as error:  # pickle raises what it likes
+        raise DataError(f'{path} is not a batch of arrays: {error}') from error
+    if not isinstance(batch, dict):
+        raise DataError(f'{path} is not a batch: it holds a {type(batch).__name__}')
+    return batch

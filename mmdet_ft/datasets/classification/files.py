@@ -1,0 +1,90 @@
+"""Published files: fetched, and checked by md5."""
+import contextlib
+import hashlib
+import os
+import os.path as osp
+import tarfile
+import urllib.error
+import urllib.request
+from typing import Dict, Iterator, Sequence
+
+from mmdet_ft.datasets.errors import DataError
+
+CHUNK = 1 << 20
+
+
+def check_md5(content: bytes, md5: str, path: str) -> None:
+    """Raise DataError when a file is not the published one."""
+    found = hashlib.md5(content).hexdigest()
+    if found != md5:
+        raise DataError(
+            f'{path} is not the published file: its md5 is {found}, not {md5}. Fetch it again; for data of your own '
+            f'in this form write check_md5=False in the data set')
+
+
+def fetch(urls: Sequence[str], path: str, md5: str) -> None:
+    """Download `path` from the first address that has it, as a whole or not at all; processes of one machine do it once.
+
+    Raises DataError with all addresses and what each answered.
+    """
+    try:
+        os.makedirs(osp.dirname(path) or '.', exist_ok=True)
+        with _alone(f'{path}.lock'):
+            if osp.exists(path):  # another process was first
+                return
+            answers = []
+            for url in urls:
+                try:
+                    return _download(url, path, md5)
+                except (urllib.error.URLError, OSError, DataError) as error:
+                    answers.append(f'{url}: {error}')
+    except OSError as error:
+        answers = [str(error)]
+    raise DataError(f'cannot download {path}; put the file there by hand. ' + '; '.join(answers))
+
+
+def _download(url: str, path: str, md5: str) -> None:
+    part, digest = f'{path}.part', hashlib.md5()
+    try:
+        with urllib.request.urlopen(url, timeout=60) as source, open(part, 'wb') as target:
+            for chunk in iter(lambda: source.read(CHUNK), b''):
+                digest.update(chunk)
+                target.write(chunk)
+        if digest.hexdigest() != md5:
+            raise DataError(f'what came has the md5 {digest.hexdigest()}, not {md5}')
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(part)
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Only one process at a time, where the system can do that."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with open(path, 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
+def members(archive: str, names: Sequence[str]) -> Dict[str, bytes]:
+    """The contents of these members of a tar archive, read in one pass. Nothing is unpacked, so nothing an archive
+    says can write a file.
+
+    Raises DataError when the archive is broken.
+    """
+    found = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.name in names and member.isfile():
+                    found[member.name] = tar.extractfile(member).read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f'cannot read the archive {archive}: {error}; fetch it again') from error
+    return found

@@ -1,0 +1,134 @@
+"""How well a classifier ranks the classes: V2's metrics, in percent."""
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from mmdet_ft.evaluation.text import print_log, table_text
+
+METRICS = ('accuracy', 'precision', 'recall', 'f1_score', 'support', 'confusion_matrix')
+MOST_SHOWN = 20  # classes of a confusion matrix in the log
+
+
+def topk_accuracy(scores: np.ndarray, labels: np.ndarray, topk: Sequence[int],
+                  thresholds: Sequence[float]) -> np.ndarray:
+    """Percentage of images whose label is among the k best classes, with a score above a threshold.
+
+    scores [N, K]; labels [N]. Returns [len(topk), len(thresholds)]. Of more classes than there are all are taken.
+    """
+    rank = ranks(scores, labels)
+    own = scores[np.arange(len(labels)), labels]
+    right = [[(rank < k) & (own > threshold) for threshold in thresholds] for k in topk]
+    return 100. * np.mean(right, axis=-1)
+
+
+def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before the label: those of higher scores, and of equal ones those of lower number. [N]"""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    before = np.arange(scores.shape[1]) < labels[:, None]
+    # a label whose score is NaN comes last
+    return ((scores > own) | ((scores == own) & before) | np.isnan(own)).sum(1)
+
+
+def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How often a class (row) was taken for another (column): int64 [K, K]."""
+    number = scores.shape[1]
+    return np.bincount(
+        labels * number + scores.argmax(1), minlength=number**2).reshape(number, number)
+
+
+class ByClass(NamedTuple):
+    """Percentages of each class, [K]; 0 where nothing was predicted, or nothing is there."""
+    precision: np.ndarray
+    recall: np.ndarray
+    f1_score: np.ndarray
+
+
+def precision_recall_f1(scores: np.ndarray, labels: np.ndarray, threshold: float = 0.) -> ByClass:
+    """Of the images taken for a class, those that show it; of those that show it, those taken for it; 2pr / (p + r).
+
+    scores [N, K]; labels [N]. An image counts for its best class if that scores above the threshold.
+    """
+    number = scores.shape[1]
+    best = scores.argmax(1)
+    counted = scores.max(1) > threshold
+    taken = np.bincount(best[counted], minlength=number)
+    shown = np.bincount(labels, minlength=number)
+    right = np.bincount(best[counted & (best == labels)], minlength=number)
+    precision = 100. * right / np.maximum(taken, 1)
+    recall = 100. * right / np.maximum(shown, 1)
+    both = np.maximum(precision + recall, np.finfo(np.float32).eps)
+    return ByClass(precision, recall, 2 * precision * recall / both)
+
+
+def evaluate_scores(scores: np.ndarray,
+                    labels: np.ndarray,
+                    metric: Union[str, Sequence[str]] = 'accuracy',
+                    metric_options: Optional[Dict[str, Any]] = None,
+                    classes: Optional[Sequence[str]] = None,
+                    logger: Any = None) -> Dict[str, Any]:
+    """MMClassification 0.25's figures under its keys.
+
+    Args:
+        scores: [N, K], higher is likelier.
+        labels: int64 [N].
+        metric: METRICS, one or several. confusion_matrix goes to the log as a table too; it is a list [K][K].
+        metric_options: `topk`, default (1, 5): 'accuracy_top-1' and so on, or of a single number 'accuracy';
+            `thrs`, default 0: scores that count; a tuple gives 'accuracy_top-1_thr_0.50' and its like;
+            `average_mode`: 'macro', the mean over the classes, or 'none', a list [K] (V2's array, which no log can hold).
+        classes: names for the table.
+
+    Raises ValueError for an unknown metric or option, and for as many results as there are no labels.
+    """
+    metrics = [metric] if isinstance(metric, str) else list(metric)
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise ValueError(
+            f'unknown metric {", ".join(map(repr, unknown))}; there are {", ".join(METRICS)}')
+    options = dict(topk=(1, 5), thrs=0., average_mode='macro')
+    unknown = sorted(set(metric_options or ()) - set(options))
+    if unknown:
+        raise ValueError(
+            f'metric_options has no {", ".join(unknown)}; it knows {", ".join(options)}')
+    options.update(metric_options or {})
+    if options['average_mode'] not in ('macro', 'none'):
+        raise ValueError(
+            f"metric_options.average_mode is 'macro' or 'none', not {options['average_mode']!r}")
+    if len(scores) != len(labels):
+        raise ValueError(f'{len(scores)} results for {len(labels)} images')
+
+    topk, one_k = _several(options['topk'])
+    thresholds, one_threshold = _several(0. if options['thrs'] is None else options['thrs'])
+    endings = [''] if one_threshold else [f'_thr_{threshold:.2f}' for threshold in thresholds]
+    is_mean = options['average_mode'] == 'macro'
+    values: Dict[str, Any] = {}
+    if 'accuracy' in metrics:
+        names = ['accuracy'] if one_k else [f'accuracy_top-{k}' for k in topk]
+        table = topk_accuracy(scores, labels, topk, thresholds)
+        for name, row in zip(names, table):
+            values.update({name + ending: float(value) for ending, value in zip(endings, row)})
+    if 'support' in metrics:
+        shown = np.bincount(labels, minlength=scores.shape[1])
+        values['support'] = float(shown.sum()) if is_mean else shown.tolist()
+    by_class = [precision_recall_f1(scores, labels, threshold) for threshold in thresholds]
+    for name in ByClass._fields:
+        if name in metrics:
+            for ending, one in zip(endings, by_class):
+                figures = getattr(one, name)
+                values[name + ending] = float(figures.mean()) if is_mean else figures.tolist()
+    if 'confusion_matrix' in metrics:
+        values['confusion_matrix'] = confusion_matrix(scores, labels).tolist()
+        print_log(_table(values['confusion_matrix'], classes), logger)
+    return values
+
+
+def _several(value: Any) -> Tuple[List[Any], bool]:
+    """A list of one or several, and whether it was one."""
+    return (list(value), False) if isinstance(value, (list, tuple)) else ([value], True)
+
+
+def _table(matrix: List[List[int]], classes: Optional[Sequence[str]]) -> str:
+    names = list(classes or range(len(matrix)))
+    if len(names) > MOST_SHOWN:
+        return f'confusion matrix of {len(names)} classes: too large to show'
+    rows = [[name, *row] for name, row in zip(names, matrix)]
+    return 'rows: the truth, columns: taken for\n' + table_text(['', *map(str, names)], rows)

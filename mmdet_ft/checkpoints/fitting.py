@@ -5,6 +5,7 @@ from torch import nn
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read
+from mmdet_ft.checkpoints.sources import Source
 
 
 class Report(NamedTuple):
@@ -143,17 +144,25 @@ def covers(checkpoint: Optional[Checkpoint], model: nn.Module, part: str = 'back
         for name, value in names.items())
 
 
-def parse_load_from(load_from: Union[str, Dict[str, Any]]) -> Tuple[str, bool]:
-    """`load_from='path'` or `load_from=dict(checkpoint='path', strict=False)` -> (source,
-    strict)."""
+class LoadFrom(NamedTuple):
+    """`load_from` of a config: where the weights are, and how they are taken."""
+    checkpoint: Source
+    strict: bool = True  # see `fit`
+    trust: bool = False  # see `reading.read`
+
+
+def parse_load_from(load_from: Union[Source, Dict[str, Any]]) -> LoadFrom:
+    """`'path'`, `['path', 'https://...']` (the first that is there), or
+    `dict(checkpoint=<one of these>, strict=False)`."""
     if not isinstance(load_from, dict):
-        return str(load_from), True
-    unknown = sorted(set(load_from) - {'checkpoint', 'strict'})
-    if unknown or 'checkpoint' not in load_from:
+        load_from = dict(checkpoint=load_from)
+    unknown = sorted(set(load_from) - set(LoadFrom._fields))
+    if unknown or not load_from.get('checkpoint'):
+        known = ', '.join(f'{name}={value!r}' for name, value in LoadFrom._field_defaults.items())
         raise CheckpointError(
-            f'load_from is a path, a URL or dict(checkpoint=..., strict=True); got {dict(load_from)!r}'
-        )
-    return str(load_from['checkpoint']), bool(load_from.get('strict', True))
+            'load_from is a path, a URL, a list of such of which the first is taken that is there, '
+            f'or dict(checkpoint=..., {known}); got {dict(load_from)!r}')
+    return LoadFrom(**load_from)
 
 
 def load_checkpoint(model: nn.Module, source: str, strict: bool = True) -> Checkpoint:

@@ -11,7 +11,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.kinds.layout import weights_in
 from mmdet_ft.checkpoints.kinds.origin import Origin
 from mmdet_ft.checkpoints.kinds.table import convert
-from mmdet_ft.checkpoints.sources import resolve
+from mmdet_ft.checkpoints.sources import Source, resolve
 
 StateDict = Dict[str, Tensor]
 
@@ -40,16 +40,17 @@ def _harmless_globals() -> List[Any]:
     return names + kinds
 
 
-def read(source: str) -> Checkpoint:
+def read(source: Source, trust: bool = False) -> Checkpoint:
     """Read a checkpoint on the CPU, wherever it is.
 
+    `trust`: build whatever objects the file asks for, which may run any code its author chose.
     Accepts every kind of kinds/table.py, under any key of kinds/layout.py or as a bare dict of
     tensors, and converts it. Raises CheckpointError.
     """
     path = resolve(source)
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
-            content = torch.load(path, map_location='cpu', weights_only=True)
+            content = torch.load(path, map_location='cpu', weights_only=not trust)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_why_unreadable(path, error)) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
@@ -68,10 +69,11 @@ def read(source: str) -> Checkpoint:
     meta = meta if isinstance(meta, dict) else {}
     state_dict, origin = convert(state_dict, meta, content)
     origin = origin._replace(changes=(*notes, *origin.changes))
-    return Checkpoint(str(source), state_dict, meta, content, origin)
+    return Checkpoint(
+        source if isinstance(source, str) else path, state_dict, meta, content, origin)
 
 
-def read_state_dict(source: str) -> StateDict:
+def read_state_dict(source: Source) -> StateDict:
     """What `init_weights(load=...)` of a model asks for."""
     return read(source).state_dict
 

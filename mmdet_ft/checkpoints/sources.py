@@ -4,13 +4,17 @@ import os
 import re
 import urllib.error
 from importlib.util import find_spec
+from typing import Sequence, Union
 
 import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 
+# Several are alternatives: the first that is there is taken.
+Source = Union[str, Sequence[str]]
 
-def resolve(source: str) -> str:
+
+def resolve(source: Source) -> str:
     """A local path for a path, `http(s)://` URL, `torchvision://NAME` or `open-mmlab://NAME`.
 
     A download goes to `$TORCH_HOME/hub/checkpoints`, appears there only when complete, and must

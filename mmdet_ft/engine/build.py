@@ -274,17 +274,17 @@ def cancel_pretrained(model: Dict[str, Any]) -> bool:
 def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
     """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded
     first."""
-    source, strict = resume_source(cfg), True
-    if source is None and cfg.get('load_from'):
-        source, strict = fitting.parse_load_from(cfg.load_from)
-    checkpoint = None if source is None else dist.first_on_main(lambda: reading.read(source))
+    resumed = resume_source(cfg)
+    source = resumed or cfg.get('load_from')
+    begin = fitting.parse_load_from(source) if source else None
+    checkpoint = begin and dist.first_on_main(lambda: reading.read(begin.checkpoint, begin.trust))
     if fitting.covers(checkpoint, model) and drop_pretrained(model.backbone):
         logger.info(
             '%s has the whole backbone: backbone.init_cfg is not used, nothing is downloaded for it',
-            source)
+            checkpoint.source)
     dist.first_on_main(lambda: _initialise(model))
-    if checkpoint is not None and resume_source(cfg) is None:
-        logger.info(str(fitting.fit(model, checkpoint, strict)))
+    if checkpoint is not None and not resumed:
+        logger.info(str(fitting.fit(model, checkpoint, begin.strict)))
 
 
 def _initialise(model: nn.Module) -> None:

@@ -209,8 +209,8 @@ def test_names_stand_for_v2s_urls():
 
 
 def test_load_from_is_a_path_or_says_strict():
-    assert parse_load_from('a.pth') == ('a.pth', True)
-    assert parse_load_from(dict(checkpoint='a.pth', strict=False)) == ('a.pth', False)
+    assert parse_load_from('a.pth').strict and parse_load_from('a.pth').checkpoint == 'a.pth'
+    assert not parse_load_from(dict(checkpoint='a.pth', strict=False)).strict
     with pytest.raises(CheckpointError, match='strict'):
         parse_load_from(dict(checkpoint='a.pth', strikt=False))
 

@@ -137,12 +137,13 @@ class AnchorGenerator:
             self._grids.move_to_end(key)
             return self._grids[key]
         levels = [
-            self._single_level(size, level, dtype, device)
-            for level, size in enumerate(featmap_sizes)
+            self._single_level(size, level, stride, dtype, device)
+            for level, (size, stride) in enumerate(zip(featmap_sizes, self.steps(featmap_sizes)))
         ]
         anchors, corners = zip(*levels)
-        grid = Grid(torch.cat(anchors), torch.cat(corners), [len(level) for level in anchors],
-                    neighbour_table(featmap_sizes, device))
+        grid = Grid(
+            torch.cat(anchors), torch.cat(corners), [len(level) for level in anchors],
+            neighbour_table(featmap_sizes, device))
         if _is_plain(grid.anchors):
             self._grids[key] = grid
             if len(self._grids) > MAX_CACHED_GRIDS:
@@ -163,12 +164,18 @@ class AnchorGenerator:
                                  dtype: torch.dtype = torch.float32,
                                  device: Union[torch.device, str] = 'cpu') -> Tensor:
         """One level of `grid_priors`."""
-        return self._single_level(featmap_size, level_idx, dtype, torch.device(device))[0]
+        return self._single_level(featmap_size, level_idx, self.strides[level_idx], dtype,
+                                  torch.device(device))[0]
 
-    def _single_level(self, size: Size, level: int, dtype: torch.dtype, device: torch.device):
+    def steps(self, featmap_sizes: Sequence[Size]) -> List[Tuple[float, float]]:
+        """Pixels from cell to cell, (w, h) of each level."""
+        return self.strides
+
+    def _single_level(self, size: Size, level: int, stride: Tuple[float, float], dtype: torch.dtype,
+                      device: torch.device):
         base = self._base_anchors_on(level, dtype, device)
-        x = torch.arange(size[1], device=device).to(dtype) * self.strides[level][0]
-        y = torch.arange(size[0], device=device).to(dtype) * self.strides[level][1]
+        x = torch.arange(size[1], device=device).to(dtype) * stride[0]
+        y = torch.arange(size[0], device=device).to(dtype) * stride[1]
         y, x = torch.meshgrid(y, x, indexing='ij')  # [h, w]
         corner = torch.stack([x, y], -1).reshape(-1, 1, 2)  # [h*w, 1, 2]
         anchors = base + corner.repeat(1, 1, 2)  # [h*w, anchors a cell, 4]
@@ -218,6 +225,46 @@ class AnchorGenerator:
             f'{type(self).__name__}(strides={self.strides}, ratios={self.ratios.tolist()}, '
             f'scales={self.scales.tolist()}, base_sizes={self.base_sizes}, scale_major={self.scale_major}, '
             f'centers={self.centers}, center_offset={self.center_offset})')
+
+
+@MODELS.register_module()
+class LegacyAnchorGenerator(AnchorGenerator):
+    """Anchors of MMDetection 1: a box of n pixels ends n - 1 behind its start, corners are whole pixels.
+
+    V2's type for weights of that time; with center_offset=0.5.
+    """
+
+    def gen_single_level_base_anchors(self,
+                                      base_size: float,
+                                      scales: Tensor,
+                                      ratios: Tensor,
+                                      center: Optional[Tuple[float, float]] = None) -> Tensor:
+        if center is None:
+            center = (self.center_offset * (base_size - 1), ) * 2
+        boxes = super().gen_single_level_base_anchors(base_size, scales, ratios, (0., 0.))
+        less = torch.tensor([.5, .5, -.5, -.5])
+        return (boxes + less + torch.tensor(center * 2)).round()
+
+
+@MODELS.register_module()
+class TorchvisionAnchorGenerator(AnchorGenerator):
+    """Anchors as torchvision's detectors have them: corners are whole pixels, and from cell to cell it is what the
+    padded image's size, a multiple of the strides but the last, holds of each level's cells.
+
+    For images of 800 pixels, 61 at the level of 13 cells, where V2 steps by 64.
+    """
+
+    def gen_single_level_base_anchors(self,
+                                      base_size: float,
+                                      scales: Tensor,
+                                      ratios: Tensor,
+                                      center: Optional[Tuple[float, float]] = None) -> Tensor:
+        return super().gen_single_level_base_anchors(base_size, scales, ratios, center).round()
+
+    def steps(self, featmap_sizes: Sequence[Size]) -> List[Tuple[float, float]]:
+        image_width = featmap_sizes[0][1] * self.strides[0][0]
+        image_height = featmap_sizes[0][0] * self.strides[0][1]
+        return [(image_width // width, image_height // height) for height, width in featmap_sizes]
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -91,6 +91,39 @@ class DeltaXYWHBBoxCoder:
         return torch.cat([low, high], -1).reshape(shape)
 
 
+@MODELS.register_module()
+class LegacyDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
+    """Deltas of MMDetection 1, where a box that ends at its start is one pixel wide.
+
+    V2's type for weights of that time, with its arithmetic: what is decoded keeps the extra pixel, which gains 0.5 AP
+    over taking it off (V2's own note), and ends at the border's last pixel.
+    """
+
+    def __init__(self,
+                 target_means: Sequence[float] = (0., 0., 0., 0.),
+                 target_stds: Sequence[float] = (1., 1., 1., 1.)):
+        super().__init__(target_means, target_stds)
+
+    def encode(self, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+        return super().encode(_one_wider(boxes), _one_wider(gt_boxes))
+
+    def decode(self,
+               boxes: Tensor,
+               deltas: Tensor,
+               max_shape: MaxShape = None,
+               wh_ratio_clip: float = 16 / 1000) -> Tensor:
+        if max_shape is not None and not isinstance(max_shape, Tensor):
+            max_shape = torch.as_tensor(max_shape[:2])
+        last = None if max_shape is None else max_shape - 1
+        return super().decode(_one_wider(boxes), deltas, last, wh_ratio_clip)
+
+
+def _one_wider(boxes: Tensor) -> Tensor:
+    """Half a pixel more on each side, about the same centre."""
+    boxes = full_precision(boxes)
+    return torch.cat([boxes[..., :2] - .5, boxes[..., 2:] + .5], -1)
+
+
 # Numbers of the config stay Python scalars: a tensor made of them is a copy to the GPU that waits.
 
 

@@ -4,10 +4,12 @@ import pickle
 
 import pytest
 import torch
+import torchvision
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet_ft.models import anchors as anchors_module
-from mmdet_ft.models.anchors import AnchorGenerator
+from mmdet_ft.models.anchors import (AnchorGenerator, LegacyAnchorGenerator,
+                                     TorchvisionAnchorGenerator)
 from mmdet_ft.registry import MODELS
 from tests.no_sync import NoSync
 
@@ -159,3 +161,32 @@ def test_copies_and_pickles_leave_the_caches_behind():
 def test_arguments_that_contradict_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build(dict(type='AnchorGenerator', **arguments))
+
+
+def test_legacy_anchors_end_a_pixel_earlier_on_whole_pixels():
+    anchors = LegacyAnchorGenerator([16], [1.], [1.], base_sizes=[9], center_offset=.5)
+    assert anchors.grid_priors([(2, 2)])[0].tolist() == [[0., 0., 8., 8.], [16., 0., 24., 8.],
+                                                         [0., 16., 8., 24.], [16., 16., 24., 24.]]
+    anchors = LegacyAnchorGenerator([4], [.5, 1., 2.], [8], center_offset=.5)
+    expected = []
+    for ratio in (.5, 1., 2.):
+        width, height = 32 / ratio**.5, 32 * ratio**.5
+        expected.append([
+            round(1.5 - (width - 1) / 2),
+            round(1.5 - (height - 1) / 2),
+            round(1.5 + (width - 1) / 2),
+            round(1.5 + (height - 1) / 2)
+        ])
+    assert anchors.base_anchors[0].tolist() == expected
+
+
+@pytest.mark.parametrize('size', [(800, 1344), (128, 160)])
+def test_torchvisions_anchors_are_torchvisions(size):
+    theirs = torchvision.models.detection.anchor_utils.AnchorGenerator(
+        ((32, ), (64, ), (128, ), (256, ), (512, )), ((.5, 1., 2.), ) * 5)
+    levels = [tuple(-(-side // stride) for side in size) for stride in (4, 8, 16, 32, 64)]
+    images = torchvision.models.detection.image_list.ImageList(
+        torch.zeros(1, 3, *size), [tuple(size)])
+    expected = theirs(images, [torch.zeros(1, 1, *level) for level in levels])[0]
+    ours = TorchvisionAnchorGenerator([4, 8, 16, 32, 64], [.5, 1., 2.], [8])
+    assert torch.equal(ours.grid(levels).anchors, expected)

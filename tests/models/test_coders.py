@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
 from mmdet_ft.registry import MODELS
 from tests.no_sync import NoSync
 
@@ -151,3 +151,25 @@ def test_nothing_waits_for_the_device(normalisation):
 def test_three_means_are_refused():
     with pytest.raises(ValueError, match='four numbers'):
         MODELS.build(dict(type='DeltaXYWHBBoxCoder', target_means=(0., 0., 0.)))
+
+
+def test_legacy_deltas_count_the_last_pixel():
+    coder = LegacyDeltaXYWHBBoxCoder(target_stds=(.1, .1, .2, .2))
+    start, goal = torch.tensor([[10., 20., 19., 39.]]), torch.tensor([[12., 18., 31., 37.]])
+    deltas = coder.encode(start, goal)  # 10 x 20 pixels to 20 x 20
+    assert deltas[0].tolist() == pytest.approx([7 / 10 / .1, -2 / 20 / .1, math.log(2) / .2, 0.])
+    assert coder.decode(start, deltas)[0].tolist() == pytest.approx([11.5, 17.5, 31.5, 37.5])
+    assert coder.decode(start, deltas, (30, 30))[0].tolist() == pytest.approx([11.5, 17.5, 29, 29])
+    inside = coder.decode(start[None], deltas[None], torch.tensor([[30., 25.]]))
+    assert inside[0, 0].tolist() == pytest.approx([11.5, 17.5, 24, 29])
+
+
+def test_legacy_known_boxes():
+    coder = MODELS.build(dict(type='LegacyDeltaXYWHBBoxCoder'))
+    start = torch.tensor([[0., 0., 1., 1.], [0., 0., 1., 1.], [0., 0., 1., 1.], [5., 5., 5., 5.]])
+    deltas = torch.tensor([[0., 0., 0., 0.], [1., 1., 1., 1.], [0., 0., 2., -1.],
+                           [.7, -1.9, -.5, .3]])
+    expected = [[0., 0., 1.5, 1.5], [0., 0., 5.2183, 5.2183], [0., .1321, 7.8891, .8679],
+                [5.3967, 2.4251, 6.0033, 3.7749]]  # V2's documentation
+    decoded = coder.decode(start, deltas, (32, 32))
+    assert torch.allclose(decoded, torch.tensor(expected), atol=1e-4)

@@ -1,0 +1,182 @@
+"""torchvision's files, through torchvision's models and ours."""
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from mmdet_ft.checkpoints.fitting import fit
+from mmdet_ft.checkpoints.kinds.origin import coco_classes
+from mmdet_ft.checkpoints.kinds.table import convert
+from mmdet_ft.checkpoints.reading import read
+from mmdet_ft.config import Config
+from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import Batch
+
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'torchvision'
+NUM_PROPOSALS = 100
+MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+
+
+def their_model(name, num_classes, image):
+    """torchvision's model whose weights, though random, say something of every layer and region."""
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(
+        name,
+        weights=None,
+        weights_backbone=None,
+        num_classes=num_classes,
+        min_size=min(image.shape[1:]),
+        max_size=max(image.shape[1:]),
+        rpn_pre_nms_top_n_test=NUM_PROPOSALS,
+        rpn_post_nms_top_n_test=NUM_PROPOSALS).eval()
+    for layer_name, layer in model.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            # The last of a block small, so that sixteen sums do not explode.
+            scale = .2 if layer_name.endswith('bn3') else 1.
+            nn.init.uniform_(layer.weight, .5 * scale, scale)
+            nn.init.normal_(layer.bias, std=.1)
+            nn.init.normal_(layer.running_mean, std=.1)
+            nn.init.uniform_(layer.running_var, .5, 1.5)
+            layer.eps = 1e-5 if name.endswith('_v2') else 0.  # that of the published weights
+    predictor = model.roi_heads.box_predictor
+    spread(model, image, {model.rpn.head.cls_logits: 2., model.rpn.head.bbox_pred: .2})
+    spread(model, image, {predictor.cls_score: 2., predictor.bbox_pred: .5})
+    return model
+
+
+def spread(model, image, layers):
+    """Give the outputs of some layers, on an image, mean 0 and these deviations."""
+
+    def adapt(layer, inputs, output):
+        if layer in layers:
+            deviation = layers.pop(layer)
+            channels = 1 if output.dim() == 4 else -1
+            mean = output.transpose(channels, -1).flatten(0, -2).mean(0)
+            layer.weight.data *= deviation / (output - output.mean()).std()
+            layer.bias.data -= mean
+            output = layer.forward(*inputs)
+            layer.bias.data -= output.transpose(channels, -1).flatten(0, -2).mean(0)
+            return layer.forward(*inputs)
+
+    handles = [layer.register_forward_hook(adapt) for layer in list(layers)]
+    with torch.no_grad():
+        model([image])
+    for handle in handles:
+        handle.remove()
+
+
+def our_model(config, num_classes=None):
+    cfg = Config.fromfile(CONFIGS / config).model
+    if num_classes is not None:
+        cfg.roi_head.bbox_head.num_classes = num_classes
+        if 'mask_head' in cfg.roi_head:
+            cfg.roi_head.mask_head.num_classes = num_classes
+    cfg.test_cfg.rpn.update(nms_pre=NUM_PROPOSALS, max_per_img=NUM_PROPOSALS)
+    return MODELS.build(cfg).eval()
+
+
+@pytest.mark.parametrize('name, config', [
+    ('maskrcnn_resnet50_fpn', 'mask_rcnn_r50_fpn_coco.py'),
+    ('maskrcnn_resnet50_fpn_v2', 'mask_rcnn_r50_fpn_v2_coco.py'),
+])
+def test_the_same_image_gives_the_same_boxes_scores_and_masks(name, config, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3))  # RGB
+    image = cv2.resize(image.astype(np.uint8)[::16, ::16], (160, 128)).astype(np.float32)
+    their_image = torch.from_numpy(image / 255).permute(2, 0, 1).contiguous()
+    our_image = torch.from_numpy((image - MEAN) / STD).permute(2, 0, 1).float()[None]
+    theirs = their_model(name, 4, their_image)
+    path = str(tmp_path / 'theirs.pth')
+    torch.save(theirs.state_dict(), path)
+    ours = our_model(config, 3)
+    report = fit(ours, read(path))
+    assert not report.missing and not report.unexpected and len(report.loaded) == report.total
+
+    theirs.transform.postprocess = lambda result, *_: result  # masks before they are pasted
+    sizes = torch.tensor([image.shape[:2]], dtype=torch.float32)
+    with torch.no_grad():
+        expected = theirs([their_image])[0]
+        found = ours(Batch(our_image, sizes, sizes, torch.ones(1, 4), [{}]))
+    count = len(expected['scores'])
+    assert count > 20 and int(found.valid.sum()) == count
+    assert len(set(expected['labels'].tolist())) == 3
+    assert expected['scores'].max() - expected['scores'].min() > .3
+    assert torch.equal(found.labels[0, :count] + 1, expected['labels'])
+    assert torch.allclose(found.scores[0, :count], expected['scores'], atol=1e-4)
+    assert torch.allclose(found.boxes[0, :count], expected['boxes'], atol=1e-4, rtol=1e-5)
+    assert torch.allclose(found.masks[0, :count], expected['masks'][:, 0], atol=1e-4)
+
+
+def shapes(state_dict):
+    return {
+        name: tuple(value.shape)
+        for name, value in state_dict.items() if not name.endswith('num_batches_tracked')
+    }
+
+
+@pytest.mark.parametrize('name, config', [
+    ('fasterrcnn_resnet50_fpn', 'faster_rcnn_r50_fpn_coco.py'),
+    ('fasterrcnn_resnet50_fpn_v2', 'faster_rcnn_r50_fpn_v2_coco.py'),
+    ('maskrcnn_resnet50_fpn', 'mask_rcnn_r50_fpn_coco.py'),
+    ('maskrcnn_resnet50_fpn_v2', 'mask_rcnn_r50_fpn_v2_coco.py'),
+])
+def test_every_weight_of_the_published_models_has_its_place_and_shape(name, config):
+    with torch.device('meta'):
+        theirs = torchvision.models.get_model(name, weights=None, weights_backbone=None)
+        ours = our_model(config)
+    converted, origin = convert(theirs.state_dict(), {}, {})
+    assert shapes(converted) == shapes(ours.state_dict())
+    assert origin.classes == CocoDataset.CLASSES
+    assert config in origin.advice[0]
+
+
+def test_the_names_of_the_published_files_are_older():
+    with torch.device('meta'):
+        given = torchvision.models.get_model(
+            'maskrcnn_resnet50_fpn', weights=None, weights_backbone=None).state_dict()
+        ours = our_model('mask_rcnn_r50_fpn_coco.py')
+    older = {}
+    for name, value in given.items():
+        for number in range(4):
+            name = name.replace(f'mask_head.{number}.0.', f'mask_head.mask_fcn{number + 1}.')
+            for blocks in ('inner_blocks', 'layer_blocks'):
+                name = name.replace(f'{blocks}.{number}.0.', f'{blocks}.{number}.')
+        older[name.replace('rpn.head.conv.0.0.', 'rpn.head.conv.')] = value
+    assert len(set(older) - set(given)) == 26
+    assert shapes(convert(older, {}, {})[0]) == shapes(ours.state_dict())
+
+
+def test_classes_lose_the_ids_that_stand_for_nothing_and_the_background_goes_last():
+    names, ids = coco_classes()
+    assert names == CocoDataset.CLASSES and len(ids) == 80 and ids[0] == 1 and ids[-1] == 90
+    heads = {
+        'backbone.body.conv1.weight': torch.zeros(1),
+        'rpn.head.cls_logits.weight': torch.zeros(1),
+        'roi_heads.box_predictor.cls_score.weight': torch.arange(91.)[:, None].expand(-1, 5),
+        'roi_heads.box_predictor.bbox_pred.bias': torch.arange(91 * 4.),
+        'roi_heads.mask_predictor.mask_fcn_logits.weight': torch.arange(91.)[:, None, None, None],
+    }
+    converted = convert(heads, {}, {})[0]
+    assert converted['roi_head.bbox_head.fc_cls.weight'][:, 0].tolist() == [*ids, 0]
+    assert converted['roi_head.bbox_head.fc_reg.bias'].tolist() == [
+        4 * number + side for number in ids for side in range(4)
+    ]
+    assert converted['roi_head.mask_head.conv_logits.weight'].flatten().tolist() == list(ids)
+
+
+def test_resnets_have_our_names(tmp_path):
+    theirs = torchvision.models.resnet18(weights=None)
+    torch.save(theirs.state_dict(), tmp_path / 'resnet.pth')
+    ours = MODELS.build(dict(type='ResNet', depth=18))
+    checkpoint = read(str(tmp_path / 'resnet.pth'))
+    assert checkpoint.origin.kind == 'torchvision ResNet'
+    given = shapes(checkpoint.state_dict)
+    assert {
+        name: given.pop(name)
+        for name in shapes(ours.state_dict())
+    } == shapes(ours.state_dict())
+    assert set(given) == {'fc.weight', 'fc.bias'}

@@ -45,14 +45,16 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load_pickle(path: str) -> Any:
+def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
     """The value in a pickle of numpy arrays and plain python values; nothing in it is run.
+
+    encoding: of texts that Python 2 has written.
 
     Raises UntrustedFileError for any other class or function, and for what is no pickle.
     """
     with open(path, 'rb') as file:
         try:
-            return _Unpickler(file).load()
+            return _Unpickler(file, encoding=encoding).load()
         except UntrustedFileError as error:
             raise UntrustedFileError(f'{path} {error}') from None
         except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError,

@@ -17,7 +17,7 @@ MAY_IMPORT = {  # room -> rooms below it
     'checkpoints': set(),
     'models': BOTTOM | {'ops'},
     'evaluation': BOTTOM | {'ops'},
-    'datasets': BOTTOM | {'ops', 'evaluation'},
+    'datasets': BOTTOM | {'ops', 'evaluation', 'visualization'},
     'engine': BOTTOM | {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization'},
     'apis': BOTTOM | {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization', 'engine'},
 }

@@ -22,7 +22,10 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray, topk: Sequence[int],
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before the label: those of higher scores, and of equal ones those of lower number. [N]"""
+    """How many classes come before the label: those of higher scores, and of equal ones those of lower number.
+
+    scores [N, K]; labels [N]. Returns [N].
+    """
     own = scores[np.arange(len(labels)), labels][:, None]
     before = np.arange(scores.shape[1]) < labels[:, None]
     # a label whose score is NaN comes last
@@ -74,7 +77,7 @@ def evaluate_scores(scores: np.ndarray,
         metric: METRICS, one or several. confusion_matrix goes to the log as a table too; it is a list [K][K].
         metric_options: `topk`, default (1, 5): 'accuracy_top-1' and so on, or of a single number 'accuracy';
             `thrs`, default 0: scores that count; a tuple gives 'accuracy_top-1_thr_0.50' and its like;
-            `average_mode`: 'macro', the mean over the classes, or 'none', a list [K] (V2's array, which no log can hold).
+            `average_mode`: 'macro', the mean over the classes, or 'none', a list [K] where V2 has an array.
         classes: names for the table.
 
     Raises ValueError for an unknown metric or option, and for as many results as there are no labels.

@@ -1,6 +1,6 @@
 """What all classification datasets share: V2's BaseDataset."""
 import os.path as osp
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 

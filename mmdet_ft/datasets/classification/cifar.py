@@ -1,16 +1,14 @@
 """CIFAR-10 and CIFAR-100, from the published python batches."""
-import codecs
-import io
 import os.path as osp
-import pickle
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy as np
 
 from mmdet_ft.datasets.classification.base import ClassificationDataset, ImageRecords
-from mmdet_ft.datasets.classification.files import check_md5, fetch, members
+from mmdet_ft.datasets.classification.files import check_md5, fetch, unpack
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.registry import DATASETS
+from mmdet_ft.untrusted import load_pickle
 
 
 @DATASETS.register_module()
@@ -18,7 +16,7 @@ class CIFAR10(ClassificationDataset):
     """Ten classes of 32 x 32 colour images (Krizhevsky 2009): 50,000 for training, 10,000 for testing.
 
     Args:
-        data_prefix: folder with `cifar-10-batches-py/`, or with the archive, which need not be unpacked.
+        data_prefix: folder with `cifar-10-batches-py/`, or with the archive, which is unpacked there.
         pipeline: transforms; `img` is uint8 [32, 32, 3]. As in V2 its channels are those of the file, R G B, where
             images from files are B G R.
         classes: other names, in the order of the labels; default: those of the file.
@@ -27,7 +25,7 @@ class CIFAR10(ClassificationDataset):
         download: fetch the archive when neither is there.
         check_md5: refuse batches that are not the published ones; without it batches may be missing too.
 
-    Raises DataError for files that are missing, other than published, or broken.
+    Raises DataError for files that are missing or other than published, UntrustedFileError for broken ones.
     """
 
     base_folder = 'cifar-10-batches-py'
@@ -61,49 +59,50 @@ class CIFAR10(ClassificationDataset):
         super().__init__(data_prefix, pipeline, classes, ann_file, test_mode)
 
     def load_annotations(self) -> ImageRecords:
-        wanted: List[Tuple[str, str]] = list(self.test_list if self.test_mode else self.train_list)
-        contents = self._contents([*wanted, (self.meta['filename'], self.meta['md5'])])
-        batches = [contents[name] for name, _ in wanted if name in contents]
-        source = osp.join(self.data_prefix, self.base_folder)
-        if not batches or self.meta['filename'] not in contents:
-            raise DataError(f'{type(self).__name__}: {source} has not {self.meta["filename"]} and '
-                            f'{" or ".join(name for name, _ in wanted)}')
+        folder = osp.join(self.data_prefix, self.base_folder)
+        wanted = [
+            *(self.test_list if self.test_mode else self.train_list),
+            (self.meta['filename'], self.meta['md5'])
+        ]
+        self._make_available(folder, [name for name, _ in wanted])
+        contents = [self._read(osp.join(folder, name), md5) for name, md5 in wanted]
+        batches, meta = [content for content in contents[:-1] if content], contents[-1]
+        if not batches or not meta:
+            raise DataError(f'{type(self).__name__}: {folder} needs {self.meta["filename"]} and '
+                            f'{" or ".join(name for name, _ in wanted[:-1])}')
         if not self._classes_given:
-            self.CLASSES = contents[self.meta['filename']][self.meta['key']]
+            self.CLASSES = [_text(name) for name in meta[self.meta['key']]]
         images = np.concatenate([np.asarray(batch['data']) for batch in batches])
         labels = np.concatenate(
             [batch.get('labels', batch.get('fine_labels')) for batch in batches])
         images = np.ascontiguousarray(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        return ImageRecords(images, labels.astype(np.int64), source)
+        return ImageRecords(images, labels.astype(np.int64), folder)
 
-    def _contents(self, files: List[Tuple[str, str]]) -> Dict[str, Dict[str, Any]]:
-        """{name: unpickled content} of those files that are there; all of them where md5 sums are asked for."""
-        folder = osp.join(self.data_prefix, self.base_folder)
-        raw = {}
-        for name, _ in files:
-            if osp.isfile(osp.join(folder, name)):
-                with open(osp.join(folder, name), 'rb') as file:
-                    raw[name] = file.read()
-        if len(raw) < len(files) and (self.check_md5 or not raw):
-            archive = osp.join(self.data_prefix, self.filename)
-            if not osp.exists(archive):
-                if not self.download:
-                    missing = ', '.join(name for name, _ in files if name not in raw)
-                    raise DataError(
-                        f'{type(self).__name__}: {folder} has not {missing}, and there is no {archive}; '
-                        f'correct data_prefix={self.data_prefix!r}, or let it be fetched with '
-                        f'download=True')
-                fetch([self.url], archive, self.tgz_md5)
-            inside = members(archive, [f'{self.base_folder}/{name}' for name, _ in files])
-            raw = {name.rpartition('/')[2]: content for name, content in inside.items()}
-        contents = {}
-        for name, md5 in files:
-            if name in raw:
-                path = osp.join(folder, name)
-                if self.check_md5:
-                    check_md5(raw[name], md5, path)
-                contents[name] = read_batch(raw[name], path)
-        return contents
+    def _make_available(self, folder: str, names: Sequence[str]) -> None:
+        """Fetch and unpack the archive where that is needed."""
+        there = [osp.isfile(osp.join(folder, name)) for name in names]
+        if all(there) or any(there) and not self.check_md5:
+            return
+        archive = osp.join(self.data_prefix, self.filename)
+        if not osp.exists(archive):
+            if not self.download:
+                missing = ', '.join(name for name, here in zip(names, there) if not here)
+                raise DataError(
+                    f'{type(self).__name__}: {folder} has not {missing}, and there is no {archive}; correct '
+                    f'data_prefix={self.data_prefix!r}, or let it be fetched with download=True')
+            fetch([self.url], archive, self.tgz_md5)
+        unpack(archive, self.tgz_md5 if self.check_md5 else None)
+
+    def _read(self, path: str, md5: str) -> Dict[str, Any]:
+        """A batch, or nothing of what may be missing."""
+        if not osp.isfile(path):
+            return {}
+        if self.check_md5:
+            check_md5(path, md5)
+        content = load_pickle(path, encoding='latin1')
+        if not isinstance(content, dict):
+            raise DataError(f'{path} is not a batch: it holds a {type(content).__name__}')
+        return {_text(key): value for key, value in content.items()}
 
 
 @DATASETS.register_module()
@@ -133,28 +132,6 @@ class CIFAR100(CIFAR10):
     ]
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes arrays in plain containers, and calls nothing else whatever a file asks for."""
-
-    _known = dict(
-        ndarray=np.ndarray,
-        dtype=np.dtype,
-        encode=codecs.encode,
-        _reconstruct=np.empty(0).__reduce__()[0],
-        scalar=np.int64(0).__reduce__()[0])
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name not in self._known:
-            raise pickle.UnpicklingError(f'it asks for {module}.{name}')
-        return self._known[name]
-
-
-def read_batch(content: bytes, path: str) -> Dict[str, Any]:
-    """A pickled dict of arrays and lists. Raises DataError when it is something else."""
-    try:
-        batch = _Unpickler(io.BytesIO(content), encoding='latin1').load()
-    except Exception as error:  # pickle raises what it likes
-        raise DataError(f'{path} is not a batch of arrays: {error}') from error
-    if not isinstance(batch, dict):
-        raise DataError(f'{path} is not a batch: it holds a {type(batch).__name__}')
-    return batch
+def _text(value: Any) -> str:
+    """A word of a batch, which copies made in Python 3 hold as bytes."""
+    return value.decode('latin1') if isinstance(value, bytes) else value

@@ -3,27 +3,30 @@ import contextlib
 import hashlib
 import os
 import os.path as osp
-import tarfile
 import urllib.error
 import urllib.request
-from typing import Dict, Iterator, Sequence
+from typing import Iterator, Optional, Sequence
 
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.untrusted import extract
 
 CHUNK = 1 << 20
 
 
-def check_md5(content: bytes, md5: str, path: str) -> None:
+def check_md5(path: str, md5: str) -> None:
     """Raise DataError when a file is not the published one."""
-    found = hashlib.md5(content).hexdigest()
-    if found != md5:
+    digest = hashlib.md5()
+    with open(path, 'rb') as file:
+        for chunk in iter(lambda: file.read(CHUNK), b''):
+            digest.update(chunk)
+    if digest.hexdigest() != md5:
         raise DataError(
-            f'{path} is not the published file: its md5 is {found}, not {md5}. Fetch it again; for data of your own '
-            f'in this form write check_md5=False in the data set')
+            f'{path} is not the published file: its md5 is {digest.hexdigest()}, not {md5}. Fetch it '
+            f'again; for data of your own in this form write check_md5=False in the data set')
 
 
 def fetch(urls: Sequence[str], path: str, md5: str) -> None:
-    """Download `path` from the first address that has it, as a whole or not at all; processes of one machine do it once.
+    """Download `path` from the first address that has it, whole or not at all; processes of one machine do it once.
 
     Raises DataError with all addresses and what each answered.
     """
@@ -73,18 +76,16 @@ def _alone(path: str) -> Iterator[None]:
         os.remove(path)
 
 
-def members(archive: str, names: Sequence[str]) -> Dict[str, bytes]:
-    """The contents of these members of a tar archive, read in one pass. Nothing is unpacked, so nothing an archive
-    says can write a file.
+def unpack(archive: str, md5: Optional[str]) -> None:
+    """Unpack an archive beside itself, after a look at its md5; processes of one machine do it one after the other.
 
-    Raises DataError when the archive is broken.
+    Raises DataError when it is not the published file or the folder cannot be written, UntrustedFileError when it is
+    broken or wants to write elsewhere.
     """
-    found = {}
+    if md5 is not None:
+        check_md5(archive, md5)
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.name in names and member.isfile():
-                    found[member.name] = tar.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f'cannot read the archive {archive}: {error}; fetch it again') from error
-    return found
+        with _alone(f'{archive}.lock'):
+            extract(archive, osp.dirname(archive))
+    except OSError as error:
+        raise DataError(f'cannot unpack {archive}: {error}') from error

@@ -82,12 +82,11 @@ class MNIST(ClassificationDataset):
             bases = self.resource_prefix
             bases = [bases] if isinstance(bases, str) else bases
             fetch([base.rstrip('/') + '/' + name for base in bases], path, md5)
-        with open(path, 'rb') as file:
-            content = file.read()
         if self.check_md5:
-            check_md5(content, md5, path)
+            check_md5(path, md5)
         try:
-            content = gzip.decompress(content)
+            with gzip.open(path) as file:
+                content = file.read()
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f'cannot unpack {path}: {error}; fetch it again') from error
         return read_idx(content, path, num_axes), path

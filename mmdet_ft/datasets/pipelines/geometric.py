@@ -298,8 +298,8 @@ class RandomFlip:
                                                         (list, tuple)) else [self.direction]
         if self.flip_ratio is None:
             raise ValueError(
-                'RandomFlip: give flip_ratio (detectors) or flip_prob (classifiers), or put RandomFlip into MultiScaleFlipAug'
-            )
+                'RandomFlip: give flip_ratio (flip_prob, for a classifier), or put RandomFlip into '
+                'MultiScaleFlipAug')
         if len(directions) == 1 and not isinstance(self.flip_ratio, (list, tuple)):
             # the draw of np.random.choice, in a tenth of its time
             return directions[0] if np.random.random_sample() < self.flip_ratio else None

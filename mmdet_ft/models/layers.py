@@ -1,6 +1,10 @@
 """Layers that mmcv-lite's own tables lack, and what is done to layers of a whole model."""
+from typing import Dict, List, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
 from mmcv.cnn.bricks import norm
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 # mmcv's compiled synchronised batch norm; PyTorch's has the same parameters and arithmetic.
@@ -50,3 +54,92 @@ def check_layout(layout: str) -> str:
     if layout not in ('mmdet', 'mmcls'):
         raise ValueError(f"layout is {layout!r}; write 'mmdet' or 'mmcls'")
     return layout
+
+
+# Convolutions whose norm layer is in their weights: convolution -> weight and bias.
+Folded = Dict[nn.Module, Tuple[Tensor, Tensor]]
+NOT_FOLDED: Folded = {}
+
+
+def conv_norm(conv: nn.Module, norm_layer: nn.Module, x: Tensor, folded: Folded) -> Tensor:
+    """`norm_layer(conv(x))`, in one convolution where `folded` has it."""
+    if conv not in folded:
+        return norm_layer(conv(x))
+    weight, bias = folded[conv]
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
+    """The pairs (convolution, norm layer) that make one convolution, with its weight and bias.
+
+    Batch norm in evaluation mode is a fixed scale and shift of each channel, in training as well
+    (V2's `norm_eval` and `frozen_stages`): the scale may as well be in the weights. Gradients reach
+    the convolution's and the norm layer's own parameters as without folding. A pair is left alone
+    if it is of another kind or somebody's hook watches one of the two.
+    """
+    fixed, trained = [], []
+    for conv, norm_layer in pairs:
+        if _can_fold(conv, norm_layer):
+            parameters = (conv.weight, norm_layer.weight, norm_layer.bias)
+            learns = any(parameter.requires_grad for parameter in parameters)
+            (trained if learns else fixed).append((conv, norm_layer))
+    folded: Folded = {}
+    for part in (fixed, trained):
+        if part:
+            tensors = _FoldNorms.apply([layer.eps for _, layer in part],
+                                       *(conv.weight for conv, _ in part),
+                                       *(layer.weight for _, layer in part),
+                                       *(layer.bias for _, layer in part),
+                                       *(layer.running_mean for _, layer in part),
+                                       *(layer.running_var for _, layer in part))
+            convs = [conv for conv, _ in part]
+            folded.update(zip(convs, zip(tensors[:len(part)], tensors[len(part):])))
+    return folded
+
+
+def _can_fold(conv: nn.Module, norm_layer: nn.Module) -> bool:
+    return (type(conv) is nn.Conv2d and conv.bias is None and conv.padding_mode == 'zeros'
+            and isinstance(norm_layer, _BatchNorm) and not norm_layer.training and norm_layer.affine
+            and norm_layer.track_running_stats and not _is_watched(conv)
+            and not _is_watched(norm_layer))
+
+
+def _is_watched(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+                or module._backward_pre_hooks)
+
+
+class _FoldNorms(torch.autograd.Function):
+    """All pairs at once: a launch for each kind of operation and not for each layer."""
+
+    @staticmethod
+    def forward(ctx, eps: List[float], *tensors: Tensor) -> Tuple[Tensor, ...]:
+        weights, gammas, betas, means, variances = _in_parts(tensors, 5)
+        inverse = torch._foreach_add(variances, eps)
+        torch._foreach_sqrt_(inverse)
+        torch._foreach_reciprocal_(inverse)
+        scales = torch._foreach_mul(gammas, inverse)
+        ctx.save_for_backward(*weights, *means, *inverse, *scales)
+        return (*torch._foreach_mul(weights, _columns(scales)),
+                *torch._foreach_sub(betas, torch._foreach_mul(means, scales)))
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> Tuple:
+        weights, means, inverse, scales = _in_parts(ctx.saved_tensors, 4)
+        grad_weights, grad_biases = _in_parts(grads, 2)
+        grad_gammas = [
+            product.sum((1, 2, 3)) for product in torch._foreach_mul(grad_weights, weights)
+        ]
+        torch._foreach_sub_(grad_gammas, torch._foreach_mul(means, grad_biases))
+        torch._foreach_mul_(grad_gammas, inverse)
+        grad_weights = torch._foreach_mul(grad_weights, _columns(scales))
+        return (None, *grad_weights, *grad_gammas, *grad_biases, *[None] * (2 * len(weights)))
+
+
+def _in_parts(tensors: Sequence[Tensor], number: int) -> List[List[Tensor]]:
+    length = len(tensors) // number
+    return [list(tensors[i * length:(i + 1) * length]) for i in range(number)]
+
+
+def _columns(scales: Sequence[Tensor]) -> List[Tensor]:
+    return [scale.view(-1, 1, 1, 1) for scale in scales]

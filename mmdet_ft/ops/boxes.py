@@ -14,12 +14,13 @@ def unit_box(boxes: Tensor) -> Tensor:
     """0 0 1 1 as `boxes` has them, made on the device: a list of numbers would have to be copied
     there.
     """
-    return (torch.arange(4, device=boxes.device) > 1).to(boxes.dtype)
+    return torch.arange(4, device=boxes.device, dtype=boxes.dtype).div_(2, rounding_mode='floor')
 
 
 def area(boxes: Tensor) -> Tensor:
     """Width times height: [..., 4] -> [...]."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    size = boxes[..., 2:] - boxes[..., :2]
+    return size[..., 0] * size[..., 1]
 
 
 def pairwise_overlap(a: Tensor, b: Tensor, mode: str = 'iou', eps: float = 1e-6) -> Tensor:

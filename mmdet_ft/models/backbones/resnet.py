@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg, Sequential
-from mmdet_ft.models.layers import check_layout, freeze, keep_statistics
+from mmdet_ft.models.layers import (NOT_FOLDED, Folded, check_layout, conv_norm, fold_norms, freeze,
+                                    keep_statistics)
 from mmdet_ft.registry import MODELS, fixed_arguments
 
 # In every constructor here the order of the assignments is the order of the state_dict, and of V2's optimizer states.
@@ -34,26 +35,44 @@ class ResidualBlock(BaseModule):
     def norm2(self) -> nn.Module:
         return getattr(self, self.norm2_name)
 
-    def convolutions(self, x: Tensor) -> Tensor:
+    def pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
+        """Each convolution with the norm layer that follows it."""
+        pairs = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
+        return pairs + ([tuple(self.downsample[-2:])] if self._projects() else [])
+
+    def _projects(self) -> bool:
+        return isinstance(self.downsample, nn.Sequential)
+
+    def convolutions(self, x: Tensor, folded: Folded) -> Tensor:
         raise NotImplementedError
 
-    def residual(self, x: Tensor) -> Tensor:
-        out = self.convolutions(x)
+    def shortcut(self, x: Tensor, folded: Folded) -> Tensor:
+        if not self._projects():
+            return x if self.downsample is None else self.downsample(x)
+        *before, conv, norm = self.downsample
+        for layer in before:
+            x = layer(x)
+        return conv_norm(conv, norm, x, folded)
+
+    def residual(self, x: Tensor, folded: Folded) -> Tensor:
+        out = self.convolutions(x, folded)
         if self.drop_path is not None:
             out = self.drop_path(out)
-        out += x if self.downsample is None else self.downsample(x)
+        out += self.shortcut(x, folded)
         return out
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
+        """x [B, C, H, W]; `folded` as layers.fold_norms gives it for the pairs of this block."""
         if self.with_cp and x.requires_grad:
             # Where nothing in a block is random, no random state has to be kept.
             out = checkpoint(
                 self.residual,
                 x,
+                folded,
                 use_reentrant=False,
                 preserve_rng_state=self.drop_path is not None)
         else:
-            out = self.residual(x)
+            out = self.residual(x, folded)
         return self.relu(out)
 
 
@@ -93,9 +112,9 @@ class BasicBlock(ResidualBlock):
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else None
 
-    def convolutions(self, x: Tensor) -> Tensor:
-        x = self.relu(self.norm1(self.conv1(x)))
-        return self.norm2(self.conv2(x))
+    def convolutions(self, x: Tensor, folded: Folded) -> Tensor:
+        x = self.relu(conv_norm(self.conv1, self.norm1, x, folded))
+        return conv_norm(self.conv2, self.norm2, x, folded)
 
 
 class Bottleneck(ResidualBlock):
@@ -154,10 +173,13 @@ class Bottleneck(ResidualBlock):
     def norm3(self) -> nn.Module:
         return getattr(self, self.norm3_name)
 
-    def convolutions(self, x: Tensor) -> Tensor:
-        x = self.relu(self.norm1(self.conv1(x)))
-        x = self.relu(self.norm2(self.conv2(x)))
-        return self.norm3(self.conv3(x))
+    def pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
+        return super().pairs() + [(self.conv3, self.norm3)]
+
+    def convolutions(self, x: Tensor, folded: Folded) -> Tensor:
+        x = self.relu(conv_norm(self.conv1, self.norm1, x, folded))
+        x = self.relu(conv_norm(self.conv2, self.norm2, x, folded))
+        return conv_norm(self.conv3, self.norm3, x, folded)
 
 
 def make_projection(in_channels: int,
@@ -314,8 +336,9 @@ class ResNet(BaseModule):
         block, num_blocks = self.arch_settings[depth]
         block_init_cfg = None
         # With rules of the config's own MMDetection leaves the blocks to them, MMClassification does not.
-        if zero_init_residual and (init_cfg is None or layout == 'mmcls' and not (
-                isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained')):
+        if zero_init_residual and (
+                init_cfg is None or layout == 'mmcls'
+                and not (isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained')):
             last_norm = 'norm2' if block is BasicBlock else 'norm3'
             block_init_cfg = dict(type='Constant', val=0, override=dict(name=last_norm))
         super().__init__(CONVOLUTION_INIT if init_cfg is None else init_cfg)
@@ -330,11 +353,7 @@ class ResNet(BaseModule):
         channels = base_channels if stem_channels is None else stem_channels
         self._make_stem(in_channels, channels, conv_cfg, norm_cfg)
         project = functools.partial(
-            self.projection,
-            avg_down=avg_down,
-            conv_cfg=conv_cfg,
-            norm_cfg=norm_cfg,
-            layout=layout)
+            self.projection, avg_down=avg_down, conv_cfg=conv_cfg, norm_cfg=norm_cfg, layout=layout)
         self.res_layers = []
         for i in range(num_stages):
             stage = make_stage(
@@ -387,7 +406,8 @@ class ResNet(BaseModule):
             raise ValueError(f'{kind}: plugins are not available; remove plugins={plugins!r}')
         if expansion is not None and self.arch_settings[depth][0] is BasicBlock:
             raise ValueError(
-                f'{kind}: a network of depth {depth} has no bottlenecks to expand; remove expansion')
+                f'{kind}: a network of depth {depth} has no bottlenecks to expand; remove expansion'
+            )
 
     projection = staticmethod(make_projection)
 
@@ -409,7 +429,8 @@ class ResNet(BaseModule):
                     padding=1,
                     conv_cfg=conv_cfg,
                     norm_cfg=norm_cfg)
-                layers += [conv] if self.layout == 'mmcls' else [conv.conv, conv.norm, conv.activate]
+                layers += [conv
+                           ] if self.layout == 'mmcls' else [conv.conv, conv.norm, conv.activate]
             self.stem = nn.Sequential(*layers)
         else:
             self.conv1 = build_conv_layer(
@@ -425,14 +446,25 @@ class ResNet(BaseModule):
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """x [B, C, H, W] -> the stages `out_indices`: the first [B, c, H/4, W/4], each next half the size."""
-        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
+        folded = fold_norms(self._pairs())
+        if self.deep_stem:
+            x = self.stem(x)
+        else:
+            x = self.relu(conv_norm(self.conv1, self.norm1, x, folded))
         x = self.maxpool(x)
         outputs = []
         for i, name in enumerate(self.res_layers):
-            x = getattr(self, name)(x)
+            for block in getattr(self, name):
+                x = block(x, folded)
             if i in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
+
+    def _pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
+        """Every convolution with the norm layer that follows it, but for a deep stem's."""
+        stem = [] if self.deep_stem else [(self.conv1, self.norm1)]
+        blocks = (block for name in self.res_layers for block in getattr(self, name))
+        return stem + [pair for block in blocks for pair in block.pairs()]
 
     def train(self, mode: bool = True) -> 'ResNet':
         """Training mode, without what is frozen and, by `norm_eval`, without batch norm's statistics."""

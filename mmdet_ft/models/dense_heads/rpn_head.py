@@ -223,39 +223,40 @@ class RPNHead(BaseModule):
         out level by level.
         """
         settings = settings or self.test_settings
-        anchors = self.anchor_generator.grid_priors(outputs.sizes, device=outputs.deltas[0].device)
-        level_scores, level_boxes = [], []
-        for logits, deltas, level_anchors in zip(outputs.logits, outputs.deltas, anchors):
-            likely = logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)
-            scores = likely[..., 0]  # [B, A_l]
-            count = scores.shape[1]
+        grid = self.anchor_generator.grid(outputs.sizes, device=outputs.deltas[0].device)
+        logits, deltas = torch.cat(outputs.logits, 1), torch.cat(outputs.deltas, 1)
+        likely = logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)
+        best, start = [], 0
+        for level_scores in likely[..., 0].split(grid.counts, 1):  # [B, A_l]
+            count = level_scores.shape[1]
             if settings.nms_pre > 0:
                 count = min(count, settings.nms_pre)
-            scores, index = scores.topk(count, 1)
-            level_scores.append(scores)
-            level_boxes.append((level_anchors[index], take(deltas, index)))
-        counts = [scores.shape[1] for scores in level_scores]
-        start, deltas = (torch.cat(parts, 1) for parts in zip(*level_boxes))
+            scores, index = level_scores.topk(count, 1)
+            best.append((scores, index + start))
+            start += level_scores.shape[1]
+        counts = [scores.shape[1] for scores, _ in best]
+        scores, index = (torch.cat(parts, 1) for parts in zip(*best))  # [B, sum of counts]
         boxes = self.bbox_coder.decode(
-            start, deltas, max_shape=batch.sizes)  # [B, sum of counts, 4]
-        valid = boxes.new_ones(boxes.shape[:2], dtype=torch.bool)
+            grid.anchors[index], take(deltas, index), max_shape=batch.sizes)
+        valid = torch.ones_like(scores)
         if settings.min_bbox_size >= 0:
-            valid = ((boxes[..., 2:] - boxes[..., :2]) > settings.min_bbox_size).all(-1)
+            valid = ((boxes[..., 2:] - boxes[..., :2]) > settings.min_bbox_size).all(-1).to(scores)
 
         # One suppression problem a level and image, padded to the longest.
+        packed = torch.cat([boxes, scores[..., None], valid[..., None]], -1)
         longest = max(counts)
-        problems = [
-            torch.stack([_pad(part, longest) for part in x.split(counts, 1)], 1).flatten(0, 1)
-            for x in (boxes, torch.cat(level_scores, 1), valid)
-        ]  # [B*L, longest, ...]
-        keep = nms_keep(*problems, settings.nms.iou_threshold)
-        boxes, scores = problems[0].view(len(boxes), -1, 4), problems[1].masked_fill(~keep, -1.)
-        scores = scores.view(len(boxes), -1)  # [B, L*longest]
+        packed = torch.stack([_pad(part, longest) for part in packed.split(counts, 1)], 1)
+        boxes, scores = packed[..., :4], packed[..., 4]  # [B, L, longest, 4], [B, L, longest]
+        valid = packed[..., 5] > 0
+        keep = nms_keep(
+            boxes.flatten(0, 1), scores.flatten(0, 1), valid.flatten(0, 1),
+            settings.nms.iou_threshold).view_as(valid)
+        boxes, scores = boxes.flatten(1, 2), scores.masked_fill(~keep, -1.).flatten(1)
         scores, index = scores.topk(min(settings.max_per_img, scores.shape[1]), 1)
         return Proposals(take(boxes, index), scores, scores >= 0)
 
 
 def _pad(x: Tensor, length: int) -> Tensor:
-    """Zeros (False) up to `length` along dimension 1."""
+    """x [B, N, ...] with zeros up to `length` rows."""
     missing = length - x.shape[1]
-    return F.pad(x, [0, 0] * (x.dim() - 2) + [0, missing]) if missing else x
+    return F.pad(x, [0, 0, 0, missing]) if missing else x

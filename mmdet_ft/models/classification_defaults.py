@@ -11,6 +11,7 @@ _RESNET = dict(stem_channels=64, out_indices=(3, ), norm_eval=False, layout='mmc
 OF_CLASSIFICATION: Dict[str, Dict[str, Any]] = dict(
     ResNet=_RESNET,
     ResNeXt=dict(_RESNET, groups=32),
+    ThinResNet_CIFAR={},  # no type of either package: its own
     MobileNetV2=dict(out_indices=(7, ), layout='mmcls'),
     CrossEntropyLoss=dict(weigh_negatives=True),
 )
@@ -24,9 +25,11 @@ def build_for_classification(cfg: Any) -> Any:
     parameters = inspect.signature(cls).parameters.values()
     named = {parameter.name for parameter in parameters}
     is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    base = next((base for base in getattr(cls, '__mro__', ()) if base.__name__ in OF_CLASSIFICATION),
-                None)
+    base = next(
+        (base for base in getattr(cls, '__mro__', ()) if base.__name__ in OF_CLASSIFICATION), None)
     defaults = OF_CLASSIFICATION[base.__name__] if base is not None else {}
     return MODELS.build(
-        cfg, **{key: value
-                for key, value in defaults.items() if is_open or key in named})
+        cfg, **{
+            key: value
+            for key, value in defaults.items() if is_open or key in named
+        })

@@ -138,8 +138,9 @@ class Mixing:
         total = sum(augment.prob for augment in self.augments)
         is_complete = any(isinstance(augment, Identity) for augment in self.augments)
         if total > 1 + 1e-6 or is_complete and total < 1 - 1e-6:
-            raise ValueError(f'train_cfg.augments: the probabilities add up to {total:g}; lower or raise prob so that '
-                             f'they make {"1" if is_complete else "at most 1"}')
+            raise ValueError(
+                f'train_cfg.augments: the probabilities add up to {total:g}; lower or raise prob so that '
+                f'they make {"1" if is_complete else "at most 1"}')
         if len({augment.num_classes for augment in self.augments}) > 1:
             raise ValueError('train_cfg.augments: num_classes differs among them')
         self.num_classes = self.augments[0].num_classes

@@ -177,7 +177,8 @@ class CrossEntropyLoss(nn.Module):
         if use_sigmoid and not weigh_negatives:
             class_weight, pos_weight = None, class_weight if pos_weight is None else pos_weight
         # On the device once, and no entry of the state_dict.
-        for name, values in (('class_weight_table', class_weight), ('pos_weight_table', pos_weight)):
+        for name, values in (('class_weight_table', class_weight), ('pos_weight_table',
+                                                                    pos_weight)):
             table = None if values is None else torch.tensor(values, dtype=torch.float32)
             self.register_buffer(name, table, persistent=False)
 

@@ -50,8 +50,9 @@ class LabelSmoothLoss(nn.Module):
         """Logits [N, K]; label int64 [N] or shares [N, K]; weight [N]."""
         num_classes = cls_score.size(1)
         if self.num_classes not in (None, num_classes):
-            raise ValueError(f'LabelSmoothLoss: num_classes is {self.num_classes}, but the head has '
-                             f'{num_classes}; write num_classes={num_classes}, or leave it out')
+            raise ValueError(
+                f'LabelSmoothLoss: num_classes is {self.num_classes}, but the head has '
+                f'{num_classes}; write num_classes={num_classes}, or leave it out')
         label = to_shares(label, num_classes)
         common = dict(reduction=reduction_override or self.reduction, avg_factor=avg_factor)
         if self.mode == 'multi_label':

@@ -1,0 +1,158 @@
+from typing import Dict, Optional, Sequence, Tuple
+
+from mmcv.cnn import ConvModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmdet_ft.models.backbones.resnet import CONVOLUTION_INIT
+from mmdet_ft.models.base_module import BaseModule, InitCfg
+from mmdet_ft.models.layers import check_layout, freeze, keep_statistics, make_divisible
+from mmdet_ft.registry import MODELS
+
+
+class InvertedResidual(BaseModule):
+    """1x1 to more channels, 3x3 for each channel, 1x1 to few without activation (MobileNetV2, fig. 3b).
+
+    Added to the input where that has the same shape. `layout` 'mmcls' numbers the three, 'mmdet' names them.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 stride: int,
+                 expand_ratio: int,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Dict = dict(type='BN'),
+                 act_cfg: Dict = dict(type='ReLU6'),
+                 with_cp: bool = False,
+                 layout: str = 'mmdet'):
+        super().__init__()
+        self.with_cp = with_cp
+        self.is_residual = stride == 1 and in_channels == out_channels
+        hidden = in_channels * expand_ratio
+        kinds = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+        layers = dict(
+            expand_conv=ConvModule(in_channels, hidden, 1, act_cfg=act_cfg, **kinds),
+            depthwise_conv=ConvModule(
+                hidden,
+                hidden,
+                3,
+                stride=stride,
+                padding=1,
+                groups=hidden,
+                act_cfg=act_cfg,
+                **kinds),
+            linear_conv=ConvModule(hidden, out_channels, 1, act_cfg=None, **kinds))
+        if expand_ratio == 1:
+            del layers['expand_conv']
+        if layout == 'mmcls':
+            layers = dict(conv=nn.Sequential(*layers.values()))
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def residual(self, x: Tensor) -> Tensor:
+        out = x
+        for layer in self.children():
+            out = layer(out)
+        return x + out if self.is_residual else out
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.with_cp and x.requires_grad:  # nothing random inside: no random state has to be kept
+            return checkpoint(self.residual, x, use_reentrant=False, preserve_rng_state=False)
+        return self.residual(x)
+
+
+@MODELS.register_module()
+class MobileNetV2(BaseModule):
+    """MobileNetV2: Inverted Residuals and Linear Bottlenecks (table 2), in stages 0 to 6 and a last convolution, 7.
+
+    Args:
+        widen_factor: of all numbers of channels.
+        out_indices: stages whose output is returned.
+        frozen_stages: from 0 on the stem and so many stages keep their weights and statistics; -1 for none. (In V2
+            the stem's statistics go on.)
+        conv_cfg, norm_cfg, act_cfg: layers in mmcv's words.
+        norm_eval: batch norm keeps its statistics in training.
+        with_cp: recompute blocks in the backward pass: less memory, a third more time.
+        pretrained: older form of `init_cfg=dict(type='Pretrained', checkpoint=...)`.
+        layout: 'mmdet' or 'mmcls': whose names the weights have.
+
+    The defaults are MMDetection's; a classifier states MMClassification's, see classification_defaults.py.
+
+    Raises ValueError for stages that there are not.
+    """
+
+    # expansion, channels, blocks, stride
+    arch_settings = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+                     (6, 160, 3, 2), (6, 320, 1, 1))
+
+    def __init__(self,
+                 widen_factor: float = 1.,
+                 out_indices: Sequence[int] = (1, 2, 4, 7),
+                 frozen_stages: int = -1,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Dict = dict(type='BN'),
+                 act_cfg: Dict = dict(type='ReLU6'),
+                 norm_eval: bool = False,
+                 with_cp: bool = False,
+                 pretrained: Optional[str] = None,
+                 init_cfg: InitCfg = None,
+                 layout: str = 'mmdet'):
+        check_layout(layout)
+        if not set(out_indices) <= set(range(8)):
+            raise ValueError(f'MobileNetV2: out_indices={out_indices}, but the stages are 0 to 7')
+        if frozen_stages not in range(-1, 8):
+            raise ValueError(f'MobileNetV2: frozen_stages is {frozen_stages!r}; write -1 to 7')
+        if pretrained is not None:
+            if init_cfg:
+                raise ValueError(
+                    'MobileNetV2: pretrained and init_cfg both say how the weights begin; '
+                    'remove pretrained')
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+        super().__init__(CONVOLUTION_INIT if init_cfg is None else init_cfg)
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        channels = make_divisible(32 * widen_factor, 8)
+        self.conv1 = ConvModule(3, channels, 3, stride=2, padding=1, **layers)
+        self.layers = []
+        for i, (expansion, width, num_blocks, stride) in enumerate(self.arch_settings):
+            blocks = []
+            for j in range(num_blocks):
+                out_channels = make_divisible(width * widen_factor, 8)
+                blocks.append(
+                    InvertedResidual(
+                        channels,
+                        out_channels,
+                        stride if j == 0 else 1,
+                        expansion,
+                        with_cp=with_cp,
+                        layout=layout,
+                        **layers))
+                channels = out_channels
+            self.layers.append(f'layer{i + 1}')
+            self.add_module(self.layers[-1], nn.Sequential(*blocks))
+        self.conv2 = ConvModule(channels, int(1280 * max(widen_factor, 1)), 1, **layers)
+        self.layers.append('conv2')
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """x [B, 3, H, W] -> the stages `out_indices`: by default [B, c, H/s, W/s] for s = 4, 8, 16, 32."""
+        x = self.conv1(x)
+        outputs = []
+        for i, name in enumerate(self.layers[:max(self.out_indices) + 1]):
+            x = getattr(self, name)(x)
+            if i in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> 'MobileNetV2':
+        """Training mode, without what is frozen and, by `norm_eval`, without batch norm's statistics."""
+        super().train(mode)
+        if self.frozen_stages >= 0:
+            for name in ['conv1', *self.layers[:self.frozen_stages]]:
+                freeze(getattr(self, name))
+        if mode and self.norm_eval:
+            keep_statistics(self)
+        return self

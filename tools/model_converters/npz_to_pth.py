@@ -1,0 +1,140 @@
+"""Turn the arrays of a classifier (.npz) into a checkpoint for `load_from` or `init_cfg`.
+
+    python tools/model_converters/npz_to_pth.py mobilenet_v2.npz mobilenet_v2.pth
+    python tools/model_converters/npz_to_pth.py mobilenet_v2.npz mobilenet_v2_det.pth --layout mmdet
+
+reads two kinds, told by their names:
+    MobileNetV2 with torchvision's names (features.N..., classifier.1) and batch norm folded into the convolutions
+    the CIFAR ResNet-20 to -110 with batch norm of its own (layer1.0.conv1, linear): ThinResNet_CIFAR
+
+`--layout mmdet` gives the names that a detector's backbone has; there the file is read by
+    init_cfg=dict(type='Pretrained', checkpoint='mobilenet_v2_det.pth', prefix='backbone.')
+
+Folded batch norm comes back as one that changes nothing as long as its statistics stay: write norm_eval=True.
+"""
+import argparse
+import os
+import re
+import sys
+from typing import Dict, List, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+EPS = 1e-5  # of BatchNorm2d
+NUM_IMAGENET = 1000
+# Blocks of each stage of MobileNetV2: where torchvision counts through, V2 begins anew.
+BLOCKS = (1, 2, 3, 4, 3, 3, 1)
+STEPS = ('expand_conv', 'depthwise_conv', 'linear_conv')
+
+Arrays = Dict[str, np.ndarray]
+Weights = Dict[str, Tensor]
+
+
+def mobilenet_v2(arrays: Arrays, layout: str) -> Tuple[Weights, List[str]]:
+    """The state_dict of ImageClassifier(MobileNetV2, LinearClsHead), and what the user should know."""
+    state_dict: Weights = {}
+    for name in arrays:
+        match = re.fullmatch(r'(features\..*)\.weight', name)
+        if match:
+            target = 'backbone.' + _mobilenet_name(match.group(1), layout)
+            state_dict.update(_with_norm(target, arrays, match.group(1)))
+    notes = ['batch norm was folded into the convolutions: write norm_eval=True for the backbone']
+    weight, bias = arrays['classifier.1.weight'], arrays['classifier.1.bias']
+    if len(weight) == NUM_IMAGENET + 1:
+        weight, bias = weight[1:], bias[1:]
+        notes.append(
+            "class 0, TensorFlow's background, is left out: 1000 classes in ImageNet's order")
+    state_dict.update({'head.fc.weight': _tensor(weight), 'head.fc.bias': _tensor(bias)})
+    return state_dict, notes
+
+
+def _mobilenet_name(name: str, layout: str) -> str:
+    """features.4.conv.1.0 -> layer3.0.conv.1 ('mmcls') or layer3.0.depthwise_conv ('mmdet'), each a ConvModule."""
+    number = int(name.split('.')[1])
+    if number in (0, 1 + sum(BLOCKS)):
+        return 'conv1' if number == 0 else 'conv2'
+    place, stage = number - 1, 1
+    while place >= BLOCKS[stage - 1]:
+        place -= BLOCKS[stage - 1]
+        stage += 1
+    step = int(name.split('.')[3])
+    # The first block does not expand: its steps begin with the second.
+    kind = f'conv.{step}' if layout == 'mmcls' else STEPS[step + (number == 1)]
+    return f'layer{stage}.{place}.{kind}'
+
+
+def _with_norm(target: str, arrays: Arrays, source: str) -> Weights:
+    """A convolution with a bias as one without, and a batch norm that adds it."""
+    bias = _tensor(arrays[f'{source}.bias'])
+    return {
+        f'{target}.conv.weight': _tensor(arrays[f'{source}.weight']),
+        f'{target}.bn.weight': torch.ones_like(bias),
+        f'{target}.bn.bias': bias,
+        f'{target}.bn.running_mean': torch.zeros_like(bias),
+        f'{target}.bn.running_var': torch.full_like(bias, 1 - EPS),
+        f'{target}.bn.num_batches_tracked': torch.zeros((), dtype=torch.long),
+    }
+
+
+def thin_resnet(arrays: Arrays) -> Tuple[Weights, List[str]]:
+    """The state_dict of ImageClassifier(ThinResNet_CIFAR, LinearClsHead)."""
+    names = {
+        name:
+        name.replace('linear.', 'head.fc.') if name.startswith('linear.') else 'backbone.' + name
+        for name in arrays
+    }
+    blocks = len({name.split('.')[1] for name in arrays if name.startswith('layer1.')})
+    return {
+        names[name]: _tensor(value)
+        for name, value in arrays.items()
+    }, [f'ThinResNet_CIFAR of depth {6 * blocks + 2}']
+
+
+def _tensor(value: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(value))
+
+
+def convert(arrays: Arrays, layout: str = 'mmcls') -> Tuple[Weights, List[str]]:
+    """The state_dict of a classifier and notes on it.
+
+    Raises ValueError for arrays of another kind.
+    """
+    if 'features.18.0.weight' in arrays and 'features.18.0.bias' in arrays:
+        return mobilenet_v2(arrays, layout)
+    if 'layer1.0.conv1.weight' in arrays and 'linear.weight' in arrays:
+        return thin_resnet(arrays)
+    raise ValueError(
+        f'neither a folded MobileNetV2 nor a CIFAR ResNet; its arrays are {", ".join(list(arrays)[:4])} ...'
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', help='the .npz')
+    parser.add_argument('target', help='the checkpoint to write')
+    parser.add_argument(
+        '--layout',
+        choices=('mmcls', 'mmdet'),
+        default='mmcls',
+        help="whose names MobileNetV2's weights get")
+    args = parser.parse_args()
+    try:
+        with np.load(args.source, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        state_dict, notes = convert(arrays, args.layout)
+        os.makedirs(os.path.dirname(os.path.abspath(args.target)), exist_ok=True)
+        torch.save(dict(meta={}, state_dict=state_dict), args.target)
+    except (OSError, ValueError) as error:
+        print(f'{args.source}: {error}', file=sys.stderr)
+        return 1
+    print(f'{args.target}: {len(state_dict)} weights')
+    for note in notes:
+        print(f'  {note}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

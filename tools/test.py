@@ -101,6 +101,7 @@ def main() -> None:
     if args.eval:
         evaluation['metric'] = args.eval
         build.check_evaluation_options(dataset, evaluation)
+        build.count_all_detections(cfg, dataset, evaluation)
 
     cfg.model.train_cfg = None
     model = build.build_model(cfg, dataset)

@@ -4,7 +4,10 @@ from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.kitti import KittiDataset
+from mmdet_ft.datasets.labelme import LabelmeDataset
 from mmdet_ft.datasets.loader import build_dataloader, collate
+from mmdet_ft.datasets.lvis import LVISDataset
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler)
@@ -18,7 +21,7 @@ from mmdet_ft.registry import DATASETS, PIPELINES
 __all__ = [
     'BitmapMasks', 'CityscapesDataset', 'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset',
     'CustomDataset', 'DATASETS', 'DistributedGroupSampler', 'DistributedSampler', 'GroupSampler',
-    'InfiniteBatchSampler', 'InfiniteGroupBatchSampler', 'MultiImageMixDataset', 'PIPELINES',
-    'PolygonMasks', 'RepeatDataset', 'VOCDataset', 'WIDERFaceDataset', 'XMLDataset',
-    'build_dataloader', 'build_dataset', 'collate'
+    'InfiniteBatchSampler', 'InfiniteGroupBatchSampler', 'KittiDataset', 'LVISDataset',
+    'LabelmeDataset', 'MultiImageMixDataset', 'PIPELINES', 'PolygonMasks', 'RepeatDataset',
+    'VOCDataset', 'WIDERFaceDataset', 'XMLDataset', 'build_dataloader', 'build_dataset', 'collate'
 ]

@@ -1,5 +1,4 @@
 """Cityscapes instances, from the json that tools/dataset_converters/cityscapes.py writes."""
-import contextlib
 import os
 import os.path as osp
 import tempfile
@@ -11,25 +10,13 @@ import numpy as np
 import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.evaluation.old_numpy import numpy_names
 from mmdet_ft.evaluation.text import print_log, table_text
 from mmdet_ft.registry import DATASETS
 
 # ids of the eight classes in Cityscapes' label files
 CITYSCAPES_IDS = dict(
     person=24, rider=25, car=26, truck=27, bus=28, train=31, motorcycle=32, bicycle=33)
-
-
-@contextlib.contextmanager
-def _numpy_as_it_was():
-    """numpy.in1d, which cityscapesScripts 2.3 calls and NumPy 2.4 no longer has."""
-    if hasattr(np, 'in1d'):
-        yield
-        return
-    np.in1d = np.isin
-    try:
-        yield
-    finally:
-        del np.in1d
 
 
 @DATASETS.register_module()
@@ -93,7 +80,8 @@ class CityscapesDataset(CocoDataset):
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thrs: Union[float, Sequence[float]] = np.arange(0.5, 0.96, 0.05),
                  metric_items: Union[str, List[str], None] = None,
-                 jsonfile_prefix: Optional[str] = None) -> Dict[str, Any]:
+                 jsonfile_prefix: Optional[str] = None,
+                 max_dets: int = 100) -> Dict[str, Any]:
         """'cityscapes' by the official scripts (keys `mAP`, `AP@50`), the others as CocoDataset.evaluate."""
         metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
         prefix = outfile_prefix if outfile_prefix is not None else jsonfile_prefix
@@ -103,7 +91,7 @@ class CityscapesDataset(CocoDataset):
             metrics.remove('cityscapes')
         if metrics:
             values.update(super().evaluate(results, metrics, logger, prefix, classwise,
-                                           proposal_nums, iou_thrs, metric_items))
+                                           proposal_nums, iou_thrs, metric_items, max_dets))
         return values
 
     def _evaluate_cityscapes(self, results: List[Any], prefix: Optional[str],
@@ -131,7 +119,8 @@ class CityscapesDataset(CocoDataset):
                 f"metric 'cityscapes' reads the official truth, and {len(missing)} files are not "
                 f'there, the first one {missing[0]!r} (img_prefix is {self.img_prefix!r})')
         files, folder = self.format_results(results, prefix)
-        with tempfile.TemporaryDirectory() as cache, _numpy_as_it_was():
+        with tempfile.TemporaryDirectory() as cache, numpy_names(
+                in1d=np.isin):  # cityscapesScripts 2.3 calls it, NumPy 2.4 has it no longer
             arguments = official.args  # the official script keeps its settings in this global
             arguments.predictionPath = osp.dirname(osp.abspath(files[0]))
             arguments.predictionWalk = None

@@ -61,6 +61,9 @@ class CocoDataset(CustomDataset):
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """Read the file; sets `cat_ids` (in the order of CLASSES), `cat2label`, `img_ids`."""
         self._read_file = CocoFile(ann_file)
+        return self._use_file()
+
+    def _use_file(self) -> Sequence[Dict[str, Any]]:
         self.cat_ids = self._select_categories()
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
         self.img_ids = list(self._file.image_ids)
@@ -324,7 +327,8 @@ class CocoDataset(CustomDataset):
                  classwise: bool = False,
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thrs: Union[float, Sequence[float], None] = None,
-                 metric_items: Union[str, List[str], None] = None) -> Dict[str, Any]:
+                 metric_items: Union[str, List[str], None] = None,
+                 max_dets: int = 100) -> Dict[str, Any]:
         """COCO's metrics of the results of all images, in the order of the dataset.
 
         Args:
@@ -335,9 +339,12 @@ class CocoDataset(CustomDataset):
             logger: a logger, its name, None for print, 'silent'.
             jsonfile_prefix: where to write V2's result files; nothing is written without it.
             classwise: also show the AP of every class.
-            proposal_nums: numbers of detections an image; the first is that of AP, as in V2.
+            proposal_nums: numbers of detections an image, of which AR is told.
             iou_thrs: IoU thresholds, 0.5 to 0.95 in steps of 0.05 by default.
             metric_items: which of COCO's numbers to return.
+            max_dets: the number of detections an image for mAP, COCO's 100. The commands raise it to test_cfg's
+                max_per_img: what a detector finds beyond 100 would not count otherwise. (AP at 0.5, at 0.75 and by
+                size take the largest of proposal_nums, as in V2.)
 
         Returns V2's keys (`bbox_mAP`, `bbox_mAP_50`, ..., `bbox_mAP_copypaste`) rounded to four decimals.
         """
@@ -359,7 +366,8 @@ class CocoDataset(CustomDataset):
             classwise=classwise,
             proposal_nums=proposal_nums,
             iou_thrs=iou_thrs,
-            metric_items=metric_items)
+            metric_items=metric_items,
+            max_dets=max_dets)
 
     def _records(self, results: List[Any]) -> 'OrderedDict[str, List[Dict]]':
         return results_to_records(results, self.img_ids, self.cat_ids)

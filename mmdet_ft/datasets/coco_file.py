@@ -14,7 +14,8 @@ class CocoFile:
     """A COCO json, checked and packed; images and, inside an image, annotations keep the file's order.
 
     Missing `info`, `annotations`, `iscrowd`, `ignore`, `area` and annotation ids are filled in; annotations of
-    images that are not listed are left out, as pycocotools would never find them (`num_orphans` counts them).
+    images that are not listed are left out, as pycocotools would never find them (`num_orphans` counts them). LVIS v1
+    names its images by `coco_url` alone: file_name is the last two parts of it.
 
     Attributes:
         categories: the dicts of the file, at least id and name.
@@ -26,9 +27,10 @@ class CocoFile:
         segmentations: N items, see PackedSegmentations.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, content: Any = None):
+        """Read `path`; with `content`, what such a file would hold, the path is for messages only."""
         self.path = path
-        data = _read_json(path)
+        data = _read_json(path) if content is None else content
         if not isinstance(data, dict) or 'images' not in data:
             found = f'the keys {", ".join(list(data)[:8])}' if isinstance(
                 data, dict) else f'a {type(data).__name__}'
@@ -45,6 +47,8 @@ class CocoFile:
     def _read_images(self, images: List[Dict[str, Any]]) -> None:
         index_of_id: Dict[Any, int] = {}
         for index, image in enumerate(images):
+            if 'coco_url' in image:
+                image.setdefault('file_name', '/'.join(image['coco_url'].split('/')[-2:]))
             missing = [key for key in ('id', 'file_name', 'width', 'height') if key not in image]
             if missing:
                 raise DataError(
@@ -100,7 +104,7 @@ class CocoFile:
             try:
                 self.segmentations.append(item.get('segmentation'), height, width)
                 area = item.get('area')
-                areas.append(_area(item, height, width) if area is None else area)
+                areas.append(area_of(item, height, width) if area is None else area)
             except (ValueError, TypeError) as error:
                 raise DataError(
                     f'{self.path}: annotation {item.get("id")!r} of image {item["image_id"]!r}: '
@@ -148,8 +152,8 @@ def _read_json(path: str) -> Any:
             gc.enable()
 
 
-def _area(annotation: Dict[str, Any], height: int, width: int) -> float:
-    """The pixels of a segmentation, or of the box where there is none."""
+def area_of(annotation: Dict[str, Any], height: int, width: int) -> float:
+    """The pixels of an annotation's segmentation, or of its box where there is none."""
     segmentation = annotation.get('segmentation')
     if isinstance(segmentation, dict):
         if isinstance(segmentation['counts'], list):

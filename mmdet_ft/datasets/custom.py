@@ -7,7 +7,6 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from mmdet_ft.datasets import safe_pickle
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose
@@ -15,6 +14,7 @@ from mmdet_ft.evaluation.mean_ap import eval_map
 from mmdet_ft.evaluation.recall import recalls
 from mmdet_ft.evaluation.text import print_log
 from mmdet_ft.registry import DATASETS
+from mmdet_ft.untrusted import load_pickle
 
 
 @DATASETS.register_module()
@@ -174,7 +174,7 @@ class CustomDataset:
             with open(ann_file, 'rb') as file:
                 infos = read_json(file.read(), ann_file)
         else:
-            infos = safe_pickle.load(ann_file)
+            infos = load_pickle(ann_file)
         if not isinstance(infos, list):
             raise DataError(
                 f'{ann_file}: CustomDataset expects a list with one dict an image, found a '
@@ -215,7 +215,7 @@ class CustomDataset:
         return {**info, 'ann': annotation} if 'ann' in info else dict(info)
 
     def load_proposals(self, proposal_file: str) -> List[np.ndarray]:
-        return safe_pickle.load(proposal_file)
+        return load_pickle(proposal_file)
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
         """What is known about sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any."""

@@ -17,6 +17,7 @@ from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.check import prepare
+from mmdet_ft.engine.data_check import tell_about_data
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import ProgressBarHook, dataset_name, trained_part
@@ -98,6 +99,12 @@ def train(cfg: Config,
     runner.timestamp = timestamp
     for hook, priority in hooks_of(cfg, by_epoch, validate):
         runner.register_hook(hook, priority)
+    if dist.get_dist_info()[0] == 0:
+        watched = {
+            'val': hook.dataloader.dataset
+            for hook in runner.hooks if isinstance(hook, EvalHook)
+        }
+        tell_about_data(cfg, {'train': main_dataset, **watched}, logger)
 
     source = resume_source(cfg)
     if source is not None:
@@ -423,6 +430,7 @@ def evaluation_hook(cfg: Config, by_epoch: bool) -> Hook:
         for key, value in own.items() if key in inspect.signature(hook_class).parameters
     }
     check_evaluation_options(loader.dataset, options)
+    count_all_detections(cfg, loader.dataset, options)
     return hook_class(loader, eval_options=options, **{'by_epoch': by_epoch, **own})
 
 
@@ -436,6 +444,17 @@ def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[s
         key: value
         for key, value in evaluation.items() if key not in own
     })
+
+
+def count_all_detections(cfg: Config, dataset: Any, options: Dict[str, Any]) -> None:
+    """Let a metric that takes the best `max_dets` detections of an image count as many as the model
+    may give: `max_per_img`, where that is more than COCO's 100."""
+    test_cfg = cfg.model.get('test_cfg') or {}
+    most = (test_cfg.get('rcnn') or test_cfg).get('max_per_img') or 0
+    parts = getattr(dataset, 'datasets', [dataset])
+    if most > 100 and all('max_dets' in inspect.signature(part.evaluate).parameters
+                          for part in parts):
+        options.setdefault('max_dets', most)
 
 
 def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:

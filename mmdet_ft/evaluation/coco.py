@@ -203,7 +203,8 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
                       classwise: bool = False,
                       proposal_nums: Sequence[int] = (100, 300, 1000),
                       iou_thrs: Union[float, Sequence[float], None] = None,
-                      metric_items: Union[str, List[str], None] = None) -> 'OrderedDict[str, Any]':
+                      metric_items: Union[str, List[str], None] = None,
+                      max_dets: int = 100) -> 'OrderedDict[str, Any]':
     """V2's evaluation of boxes, masks and proposals in COCO's protocol; see CocoDataset.evaluate.
 
     records: what `results_to_records` made of `results`. Without a single detection the rest of the metrics is left
@@ -240,7 +241,7 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
             iou_type)
         evaluation.params.catIds = list(ground_truth.category_ids)
         evaluation.params.imgIds = list(ground_truth.image_ids)
-        evaluation.params.maxDets = list(proposal_nums)
+        evaluation.params.maxDets = _numbers_of_detections(proposal_nums, max_dets)
         evaluation.params.iouThrs = iou_thrs
         evaluation.params.useCats = int(metric != 'proposal')
         text = io.StringIO()
@@ -249,13 +250,19 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
             evaluation.accumulate()
         with contextlib.redirect_stdout(text):
             evaluation.summarize()
+        if max_dets != 100:
+            evaluation.stats[0] = _average(evaluation, max_dets)
+            print(
+                f' Average Precision  (AP) @[ area=   all | maxDets={max_dets} ] = '
+                f'{evaluation.stats[0]:0.3f} (mAP)',
+                file=text)
         print_log('\n' + text.getvalue(), logger=logger)
         prefix = '' if metric == 'proposal' else f'{metric}_'
         default = list(METRIC_ITEMS)[6:] if metric == 'proposal' else list(METRIC_ITEMS)[:6]
         if classwise and metric != 'proposal':
             places = np.argsort(np.argsort(
                 ground_truth.category_ids))  # COCOeval sorts the categories by id
-            _log_classes(evaluation.eval['precision'][:, :, places], class_names, logger)
+            log_classes(evaluation.eval['precision'][:, :, places], class_names, logger)
         for item in metric_items or default:
             values[f'{prefix}{item}'] = float(f'{evaluation.stats[METRIC_ITEMS[item]]:.4f}')
         if metric != 'proposal':
@@ -264,7 +271,21 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
     return values
 
 
-def _log_classes(precision: np.ndarray, class_names: Sequence[str], logger: Any) -> None:
+def _numbers_of_detections(proposal_nums: Sequence[int], max_dets: int) -> List[int]:
+    """COCOeval's maxDets, of which it reads the first three: `max_dets` takes the place of 100."""
+    numbers = [max_dets if number == 100 else number for number in proposal_nums]
+    return sorted(numbers if max_dets in numbers else [*numbers, max_dets])
+
+
+def _average(evaluation: COCOeval, max_dets: int) -> float:
+    """AP over all thresholds, classes and areas of the best `max_dets` detections an image."""
+    place = list(evaluation.params.maxDets).index(max_dets)
+    precision = evaluation.eval['precision'][..., 0, place]
+    precision = precision[precision > -1]
+    return float(precision.mean()) if precision.size else -1.
+
+
+def log_classes(precision: np.ndarray, class_names: Sequence[str], logger: Any) -> None:
     """V2's table of the AP of every class; `precision` is [thresholds, recalls, classes, area ranges, numbers]."""
     cells = []
     for label, name in enumerate(class_names):

@@ -1,0 +1,219 @@
+"""Boxes, masks and classes of a split."""
+from typing import Any, List, Optional, Sequence, Tuple
+
+import numpy as np
+import pycocotools.mask as mask_api
+
+from mmdet_ft.datasets.checks.problem import Example, Problem, Row
+from mmdet_ft.datasets.checks.split import Split
+
+TOLERANCE = 1  # pixels that a box may reach out of its image
+
+
+def check_boxes(split: Split) -> List[Problem]:
+    """Boxes that training would drop, cut or stumble over."""
+    if not split.has_boxes:
+        return []
+    boxes, sizes = split.boxes, split.sizes[split.image]
+    known = (sizes > 0).all(1)
+    used = split.labels >= 0
+    finite = np.isfinite(boxes).all(1)
+    with np.errstate(invalid='ignore'):
+        thin = finite & ~(boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
+        outside = finite & ~thin & known & ((boxes[:, :2] >= sizes) | (boxes[:, 2:] <= 0)).any(1)
+        reaching = finite & ~thin & ~outside & known & ((boxes[:, :2] < -TOLERANCE) |
+                                                        (boxes[:, 2:] > sizes + TOLERANCE)).any(1)
+    problems = split.of_objects('box not a number', ~finite,
+                                'boxes with NaN or infinite corners: left out',
+                                'correct their bbox')
+    wrong_form = _wrong_form(split, used & finite & known, thin | outside | reaching)
+    if wrong_form:
+        return problems + wrong_form
+    problems += split.of_objects(
+        'box without area', thin,
+        'boxes under one pixel wide or high, or with the corners exchanged: left out of training',
+        'correct their bbox (COCO: x y width height; elsewhere x1 y1 x2 y2), or take them out')
+    problems += split.of_objects('box outside its image', outside,
+                                 'boxes wholly outside their image: left out of training',
+                                 'correct their bbox, or the width and height of the image')
+    problems += split.of_objects(
+        'box reaching out of its image', reaching,
+        f'boxes that reach more than {TOLERANCE} pixel out of their image: cut at its border',
+        'cut them in the file, or correct the width and height of the image')
+    return problems
+
+
+def _wrong_form(split: Split, usual: np.ndarray, bad: np.ndarray) -> List[Problem]:
+    """Boxes in another form than that of the file's type: shares of the image, or corners for sizes."""
+    if usual.sum() < 5:
+        return []
+    boxes, sizes = split.boxes, split.sizes[split.image]
+    if (np.abs(boxes[usual]) <= 2).all():
+        return split.of_objects(
+            'boxes as shares of the image', usual,
+            'boxes with no coordinate above 2: they seem to be shares of the image, not pixels',
+            'multiply x by the width and y by the height of the image')
+    corners = boxes.copy()
+    corners[:, 2:] -= boxes[:, :2]  # what COCO's width and height say, read as x2 y2
+    fits = ((corners[:, 2:] > corners[:, :2]) & (corners[:, 2:] <= sizes + TOLERANCE)).all(1)
+    if 'coco' in split.kind.lower() and fits[usual].all() and bad[usual].mean() > .3:
+        return split.of_objects(
+            'boxes as corners', usual & bad, 'boxes that leave their image as x y width height and '
+            'fit as x1 y1 x2 y2', 'write bbox=[x1, y1, x2 - x1, y2 - y1], as COCO has it')
+    return []
+
+
+def check_same(split: Split) -> List[Problem]:
+    """Objects annotated twice: the same image, class and box."""
+    if not len(split.boxes) or not split.has_boxes:
+        return []
+    table = np.column_stack([split.image, split.labels, split.boxes])
+    order = np.lexsort(table.T)
+    same = np.zeros(len(table), dtype=bool)
+    same[order[1:]] = (table[order[1:]] == table[order[:-1]]).all(1)
+    return split.of_objects(
+        'object twice', same & (split.labels >= 0),
+        'objects annotated twice, with the same box and '
+        'class: one of them is a miss in every evaluation', 'take one of each pair out')
+
+
+def check_masks(split: Split, wanted: bool) -> List[Problem]:
+    """Segmentations that are missing, empty, or of something else than the box is of.
+
+    wanted: the pipeline loads masks.
+    """
+    if split.segmentation is None:
+        return []
+    with np.errstate(invalid='ignore'):  # what is wrong with a box has been told
+        sound = (split.boxes[:, 2:] - split.boxes[:, :2] >= 1).all(1)
+        sound &= (split.boxes[:, :2] < split.sizes[split.image]).all(1)
+    limits = np.column_stack([np.zeros_like(split.sizes), split.sizes]) + [-1, -1, 1, 1]
+    missing, short, elsewhere = [], [], []
+    for index in np.flatnonzero((split.labels >= 0) & ~split.ignored):
+        segmentation = split.segmentation(int(index))
+        if segmentation is None or len(segmentation) == 0:
+            missing.append(index)
+            continue
+        extent = extent_of(segmentation)
+        if extent is None:
+            short.append(index)
+        elif sound[index] and _overlap(extent, _cut(split.boxes[index],
+                                                    limits[split.image[index]])) < .5:
+            elsewhere.append(index)
+    problems = split.of_objects(
+        'object without a mask', np.array(missing, dtype=np.int64),
+        'objects without a segmentation: a detector with a mask head cannot be trained on them',
+        'complete them, or train a detector without masks') if wanted else []
+    problems += split.of_objects(
+        'mask of nothing', np.array(short, dtype=np.int64),
+        'masks of no pixel: polygons of under three points, or without area',
+        'draw them again, or take them out')
+    problems += split.of_objects('mask elsewhere than its box', np.array(elsewhere, dtype=np.int64),
+                                 'objects whose mask and box overlap by less than half (IoU)',
+                                 'bbox should be the box around the segmentation')
+    return problems
+
+
+def extent_of(segmentation: Any) -> Optional[Tuple[float, float, float, float]]:
+    """x1 y1 x2 y2 around polygons or run lengths; None when they hold nothing."""
+    if isinstance(segmentation, dict):
+        if isinstance(segmentation['counts'], list):
+            segmentation = mask_api.frPyObjects(segmentation, *segmentation['size'])
+        x, y, width, height = mask_api.toBbox(segmentation).tolist()
+        return (x, y, x + width, y + height) if width and height else None
+    parts = [
+        np.asarray(part, dtype=np.float64).reshape(-1, 2) for part in segmentation
+        if len(part) >= 6 and len(part) % 2 == 0
+    ]
+    if not parts:
+        return None
+    points = np.concatenate(parts)
+    (x1, y1), (x2, y2) = points.min(0), points.max(0)
+    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+
+
+def _cut(box: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """The part of a box within another."""
+    return np.concatenate([np.maximum(box[:2], limits[:2]), np.minimum(box[2:], limits[2:])])
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """IoU of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if not (width > 0 and height > 0):
+        return 0.
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def class_table(splits: Sequence[Split]) -> List[Row]:
+    """Every class with its label, its id in the file of the first split, and its objects in each split."""
+    first = splits[0]
+    counts = [
+        np.bincount(
+            split.labels[(split.labels >= 0) & ~split.ignored], minlength=len(first.classes))
+        for split in splits
+    ]
+    return [
+        Row(name, label, first.category_ids[label] if label < len(first.category_ids) else '',
+            tuple(int(count[label]) for count in counts))
+        for label, name in enumerate(first.classes)
+    ]
+
+
+def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
+    """Labels that mean nothing, or different things in different splits; classes without an object.
+
+    are_named: the config names the classes, so that one without objects is a mistake; those of a type like COCO's 80
+    may be more than a small set shows.
+    """
+    problems: List[Problem] = []
+    first = splits[0]
+    for split in splits:
+        if split.classes != first.classes:
+            pairs = [
+                Example(f'label {label}: {a!r} in {first.name}, {b!r} in {split.name}')
+                for label, (a, b) in enumerate(zip(first.classes, split.classes)) if a != b
+            ] or [Example(f'{len(first.classes)} and {len(split.classes)} classes')]
+            problems.append(
+                Problem(f'{first.name}, {split.name}', 'labels shifted', len(pairs),
+                        'labels that stand for different classes in two splits',
+                        'give data.train, data.val and data.test the same classes=(...)',
+                        pairs[:5]))
+        problems += _labels_out_of_range(split)
+    for split in splits:
+        counts = np.bincount(
+            split.labels[(split.labels >= 0) & ~split.ignored], minlength=len(split.classes))
+        without = [name for name, count in zip(split.classes, counts) if not count]
+        if without and len(split.labels):
+            training = split.name == 'train'
+            problems.append(
+                Problem(
+                    split.name, 'class without objects', len(without),
+                    f'classes without a single object in {split.name}: ' +
+                    ('they cannot be learnt' if training else 'their AP is not defined'),
+                    'correct their names, add pictures of them, or take them out of classes and num_classes',
+                    [Example(repr(name)) for name in without[:5]], training and are_named))
+        if split.others:
+            problems.append(
+                Problem(split.name, 'category not in classes', sum(split.others.values()),
+                        'objects of categories that `classes` does not name: left out',
+                        'nothing, if that is meant so; otherwise add them to classes', [
+                            Example(f'{name!r}: {count} objects')
+                            for name, count in list(split.others.items())[:5]
+                        ], False))
+    return problems
+
+
+def _labels_out_of_range(split: Split) -> List[Problem]:
+    number = len(split.classes)
+    beyond = split.labels >= number
+    if not beyond.any():
+        return []
+    from_one = not (split.labels == 0).any() and split.labels.max() == number
+    return split.of_objects(
+        'label out of range', beyond, f'labels of {number} and more for {number} classes' +
+        (', and none of 0: they seem to count from 1' if from_one else ''),
+        'labels count from 0 to the number of classes minus 1' +
+        (': subtract 1 from all' if from_one else ''))

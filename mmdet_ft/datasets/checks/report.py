@@ -1,0 +1,123 @@
+"""The findings as text for a terminal or a log."""
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+import rich.box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mmdet_ft.datasets.checks.anchors import Reach
+from mmdet_ft.datasets.checks.problem import Problem, Row
+from mmdet_ft.datasets.checks.split import Split
+
+MOST_CLASSES = 100  # rows of the table
+
+
+class Report(NamedTuple):
+    splits: List[Split]
+    classes: List[Row]
+    problems: List[Problem]
+    reaches: Dict[str, Reach]  # split -> how its objects meet the anchors
+    num_looked: Dict[str, int]  # split -> images that were opened
+
+    @property
+    def defects(self) -> List[Problem]:
+        return [problem for problem in self.problems if problem.is_defect]
+
+    @property
+    def notes(self) -> List[Problem]:
+        return [problem for problem in self.problems if not problem.is_defect]
+
+
+def facts(report: Report) -> List[Tuple[str, List[str]]]:
+    """(what, one value a split): the table at the head of a report."""
+    rows = [
+        ('annotations', [split.source for split in report.splits]),
+        ('type', [split.kind for split in report.splits]),
+        ('images listed', [str(len(split.paths)) for split in report.splits]),
+        ('of them opened', [str(report.num_looked.get(split.name, 0)) for split in report.splits]),
+        ('used', [_used(split) for split in report.splits]),
+    ]
+    if any(split.has_boxes for split in report.splits):
+        rows += [
+            ('without objects', [_empty(split) for split in report.splits]),
+            ('objects of the classes',
+             [str(int(((split.labels >= 0) & ~split.ignored).sum())) for split in report.splits]),
+            ('crowd or ignored', [str(int(split.ignored.sum())) for split in report.splits]),
+            ('object side in pixels', [_sides(split) for split in report.splits]),
+        ]
+    if report.reaches:
+        rows.append(
+            ('met by anchors', [_reach(report.reaches.get(split.name)) for split in report.splits]))
+    return rows
+
+
+def _used(split: Split) -> str:
+    reasons = ', '.join(f'{count} {reason}' for reason, count in split.left_out.items())
+    return str(split.num_used) + (f'; left out: {reasons}' if reasons else '')
+
+
+def _empty(split: Split) -> str:
+    shown = set(split.image[(split.labels >= 0) & ~split.ignored].tolist())
+    return str(len(split.paths) - len(shown))
+
+
+def _sides(split: Split) -> str:
+    real = split.boxes[(split.labels >= 0) & ~split.ignored]
+    real = real[np.isfinite(real).all(1)]
+    if not len(real):
+        return '-'
+    sides = np.sqrt((real[:, 2:] - real[:, :2]).clip(0).prod(1))
+    low, middle, high = np.percentile(sides, (5, 50, 95))
+    return f'{middle:.0f} ({low:.0f} to {high:.0f})'
+
+
+def _reach(reach: Any) -> str:
+    if reach is None:
+        return '-'
+    return f'{reach.good:.0%} well, {reach.best_only:.0%} by the best only, {reach.never:.0%} not'
+
+
+def render(report: Report, console: Console) -> None:
+    """Write facts, classes and problems to a terminal (or, by a Console of a file, to a log)."""
+    names = [split.name for split in report.splits]
+    if report.splits:
+        _print_table(console, ['', *names], [(what, *values) for what, values in facts(report)])
+    if report.classes:
+        _print_table(console, ['class', 'label', 'id in the file', *names], class_rows(report))
+    for title, problems, color in (('defect', report.defects, 'red'), ('to look at', report.notes,
+                                                                       'yellow')):
+        for problem in problems:
+            head = Text(
+                f'{title}: ', style=color) + Text(
+                    f'{problem.kind} ({problem.split}, {problem.count})', style='bold')
+            console.print(head)
+            console.print(Text(f'  {problem.text}'), soft_wrap=True)
+            for example in problem.examples:
+                console.print(Text(f'    {example.text}', style='dim'), soft_wrap=True)
+            console.print(Text(f'  fix: {problem.fix}'), soft_wrap=True)
+    console.print(Text(verdict(report), style='red' if report.defects else 'green'))
+
+
+def class_rows(report: Report) -> List[Tuple[Any, ...]]:
+    rows = [(row.name, row.label, row.category_id, *row.counts)
+            for row in report.classes[:MOST_CLASSES]]
+    if len(report.classes) > MOST_CLASSES:
+        rows.append((f'... {len(report.classes)} in all', '', ''))
+    return rows
+
+
+def verdict(report: Report) -> str:
+    if not report.defects:
+        return f'no defect found in {", ".join(split.name for split in report.splits)}'
+    return f'{len(report.defects)} kinds of defects, in {sum(problem.count for problem in report.defects)} places'
+
+
+def _print_table(console: Console, headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    table = Table(box=rich.box.ASCII if console.color_system is None else rich.box.SIMPLE)
+    for header in headers:
+        table.add_column(header, overflow='fold')
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row))
+    console.print(table)

@@ -1,0 +1,162 @@
+"""A data set as the checks read it: every image and every object that its files know."""
+import os.path as osp
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from mmdet_ft.datasets.checks.problem import Example, Problem, examples
+
+
+class Split(NamedTuple):
+    """I images and their N objects, before anything is filtered."""
+    name: str  # train, val or test
+    source: str  # the annotation file
+    kind: str  # the type of the data set
+    classes: List[str]
+    paths: List[Optional[str]]  # [I]; None for images that are no files of their own
+    sizes: np.ndarray  # int64 [I, 2], width and height as annotated; 0 where they are not
+    image: np.ndarray  # int64 [N], the image of each object
+    boxes: np.ndarray  # float64 [N, 4], x1 y1 x2 y2 as annotated
+    labels: np.ndarray  # int64 [N]; -1 for what is of none of the classes
+    ignored: np.ndarray  # bool [N], crowds and difficult ones
+    names: Callable[[int], str]  # object -> what to call it in a message
+    segmentation: Optional[Callable[[int], Any]]  # object -> polygons, run lengths or None
+    category_ids: List[str]  # of each class in the annotation file
+    others: 'dict[str, int]'  # names that are not of the classes -> number of objects
+    num_used: int  # images that the data set yields
+    left_out: 'dict[str, int]'  # why images are left out -> how many
+    has_boxes: bool = True  # otherwise a label an image, and boxes say nothing
+
+    def example(self, index: int, text: str = '') -> Example:
+        """One object."""
+        image = int(self.image[index])
+        where = f'{self.names(int(index))} in {self.short(image)}'
+        return Example(f'{where}: {text}' if text else where, self.paths[image],
+                       self.boxes[index].tolist())
+
+    def of_objects(self, kind: str, found: np.ndarray, text: str, fix: str,
+                   **more: Any) -> List[Problem]:
+        """A problem of the objects at the places `found` (int64, or bool [N]), or none."""
+        if found.dtype == bool:
+            found = np.flatnonzero(found)
+        if not len(found):
+            return []
+        shown = [
+            self.example(index, 'x1 y1 x2 y2 = ' + ' '.join(f'{side:.6g}'
+                                                            for side in self.boxes[index]))
+            for index in found[:5]
+        ]
+        return [Problem(self.name, kind, len(found), text, fix, examples(shown), **more)]
+
+    def short(self, image: int) -> str:
+        return osp.basename(self.paths[image] or f'image {image}')
+
+
+def innermost(dataset: Any) -> List[Any]:
+    """The data sets inside wrappers, each once."""
+    if hasattr(dataset, 'datasets'):
+        return [part for inner in dataset.datasets for part in innermost(inner)]
+    if hasattr(dataset, 'dataset'):
+        return innermost(dataset.dataset)
+    return [dataset]
+
+
+def split_of(dataset: Any, name: str) -> Split:
+    """What a detection data set knows, whatever its type; without wrappers around it."""
+    if hasattr(dataset, '_file') and hasattr(dataset, 'cat2label'):
+        return _of_coco(dataset, name)
+    return _of_annotations(dataset, name)
+
+
+def _path(prefix: Optional[str], filename: Any) -> Optional[str]:
+    if not isinstance(filename, str):
+        return None
+    return osp.join(prefix, filename) if prefix else filename
+
+
+def _of_coco(dataset: Any, name: str) -> Split:
+    file = dataset._file
+    boxes = file.boxes.copy()
+    boxes[:, 2:] += boxes[:, :2]
+    labels = np.array([dataset.cat2label.get(id_, -1) for id_ in file.category_ids.tolist()],
+                      dtype=np.int64)
+    others = {
+        category: count
+        for category, count in dataset._annotations_of_names().items()
+        if category not in dataset.CLASSES
+    }
+    return Split(
+        name=name,
+        source=dataset.ann_file,
+        kind=type(dataset).__name__,
+        classes=list(dataset.CLASSES),
+        paths=[_path(dataset.img_prefix, image['filename']) for image in file.images],
+        sizes=file.sizes,
+        image=np.repeat(np.arange(len(file.image_ids)), np.diff(file.starts)),
+        boxes=boxes,
+        labels=labels,
+        ignored=file.crowd | file.ignore,
+        names=lambda index: f'annotation {file.ids[index]}',
+        segmentation=file.segmentations.__getitem__,
+        category_ids=[str(id_) for id_ in dataset.cat_ids],
+        others=others,
+        num_used=len(dataset),
+        left_out={
+            reason: count
+            for reason, count in dataset.filter_counts.items() if count
+        })
+
+
+def _of_annotations(dataset: Any, name: str) -> Split:
+    """By `data_infos` and `get_ann_info`, which every data set has; classification folders have labels alone."""
+    paths, sizes, image, boxes, labels, ignored, masks = [], [], [], [], [], [], []
+    for place, info in enumerate(dataset.data_infos):
+        inner = info.get('img_info', info)  # classification nests it
+        prefix = info.get('img_prefix', getattr(dataset, 'img_prefix', None))
+        paths.append(_path(prefix, inner.get('filename')))
+        sizes.append((info.get('width') or 0, info.get('height') or 0))
+        if not hasattr(dataset, 'get_ann_info'):
+            found = dict(bboxes=np.zeros((1, 4)), labels=np.atleast_1d(info['gt_label'])[:1])
+        else:
+            found = dataset.get_ann_info(place)
+        kept = np.asarray(found.get('bboxes', ()), dtype=np.float64).reshape(-1, 4)
+        crowd = np.asarray(found.get('bboxes_ignore', ()), dtype=np.float64).reshape(-1, 4)
+        boxes += [kept, crowd]
+        labels += [
+            np.asarray(found.get('labels', ()), dtype=np.int64).reshape(-1),
+            np.full(len(crowd), -1, dtype=np.int64)
+        ]
+        ignored += [np.zeros(len(kept), dtype=bool), np.ones(len(crowd), dtype=bool)]
+        image.append(np.full(len(kept) + len(crowd), place))
+        masks += list(found.get('masks') or [None] * len(kept)) + [None] * len(crowd)
+
+    def joined(parts: Sequence[np.ndarray], empty: np.ndarray) -> np.ndarray:
+        return np.concatenate([empty, *parts])
+
+    image_of = joined(image, np.zeros(0, dtype=np.int64)).astype(np.int64)
+    starts = np.searchsorted(image_of, np.arange(len(paths)))
+    return Split(
+        name=name,
+        source=str(getattr(dataset, 'ann_file', None) or getattr(dataset, 'data_prefix', '')),
+        kind=type(dataset).__name__,
+        classes=[str(item) for item in dataset.CLASSES or ()],
+        paths=paths,
+        sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        image=image_of,
+        boxes=joined(boxes, np.zeros((0, 4))),
+        labels=joined(labels, np.zeros(0, dtype=np.int64)),
+        ignored=joined(ignored, np.zeros(0, dtype=bool)),
+        names=lambda index: f'object {index - starts[image_of[index]] + 1}',
+        segmentation=masks.__getitem__ if any(mask is not None for mask in masks) else None,
+        category_ids=[''] * len(dataset.CLASSES or ()),
+        others={
+            category: count
+            for category, count in getattr(dataset, 'name_counts', {}).items()
+            if category not in (dataset.CLASSES or ())
+        },
+        num_used=len(dataset),
+        left_out={
+            reason: count
+            for reason, count in getattr(dataset, 'filter_counts', {}).items() if count
+        },
+        has_boxes=hasattr(dataset, 'get_ann_info'))

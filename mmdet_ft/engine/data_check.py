@@ -1,0 +1,295 @@
+"""The checks of data for a config: all of them (tools/misc/check_data.py), and what costs little before a training."""
+import copy
+import inspect
+import io
+import json
+import logging
+import os
+import tempfile
+from collections import defaultdict
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+from rich.console import Console
+
+from mmdet_ft.config import Config
+from mmdet_ft.datasets.checks.anchors import Anchors, Reach, check_anchors
+from mmdet_ft.datasets.checks.coco_json import CocoJson
+from mmdet_ft.datasets.checks.images import (Look, check_copies, check_images, check_overlap,
+                                             look_at, look_at_all, size_of)
+from mmdet_ft.datasets.checks.objects import (check_boxes, check_classes, check_masks, check_same,
+                                              class_table)
+from mmdet_ft.datasets.checks.problem import Problem
+from mmdet_ft.datasets.checks.report import Report, render
+from mmdet_ft.datasets.checks.split import Split, innermost, split_of
+from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.engine.progress import track
+from mmdet_ft.registry import DATASETS, MODELS
+
+NUM_HEADERS = 8  # images of a split that the short form looks at
+MOST_FILES = 5000  # annotation files that it reads, where every image has one
+
+
+def check_data(config: Config,
+               names: Sequence[str] = ('train', 'val', 'test'),
+               images: bool = True,
+               workers: int = 2) -> Report:
+    """Everything that can be known about the data of a config without training.
+
+    Args:
+        config: in today's spelling (see `prepare`).
+        names: which of data.train, data.val and data.test.
+        images: open every image; otherwise only annotations are read.
+        workers: processes that open images.
+
+    Nothing raises for bad data: it is in the report.
+    """
+    problems: List[Problem] = []
+    splits: List[Split] = []
+    parts: Dict[str, Dict[str, Any]] = {}
+    seen: List[Tuple[Any, ...]] = []
+    for name, part in _parts(config, names):
+        key = tuple(
+            str(part.get(item))
+            for item in ('type', 'data_root', 'ann_file', 'img_prefix', 'data_prefix', 'classes'))
+        if not name.startswith('train') and key in seen:
+            continue  # data.test is data.val in most configs
+        seen.append(key)
+        split, found = _read(name, part)
+        problems += found
+        if split is not None:
+            splits.append(split)
+            parts[name] = part
+    digests: Dict[str, Dict[str, List[int]]] = {}
+    num_looked: Dict[str, int] = {}
+    for split in splits:
+        problems += _annotation_problems(split, parts[split.name])
+        if images:
+            looks = _look(split, workers, parts[split.name].get('file_client_args', {}))
+            problems += check_images(split, looks)
+            num_looked[split.name] = len(looks)
+            digests[split.name] = _digests(looks)
+            problems += check_copies(split, digests[split.name])
+    return _report(config, splits, problems, digests, num_looked)
+
+
+def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> None:
+    """The short form: the class table and what stands out, without opening more than a few images.
+
+    datasets: split -> the data set as it was built; what it says about boxes it leaves out it has said by itself.
+    """
+    splits, problems, num_looked = [], [], {}
+    for name, dataset in datasets.items():
+        inner = innermost(dataset)
+        for place, part in enumerate(inner):
+            if not _is_cheap(part):
+                continue
+            split = split_of(part, name if len(inner) == 1 else f'{name}.{place}')
+            chosen = np.unique(np.linspace(0,
+                                           len(split.paths) - 1, NUM_HEADERS).astype(int)).tolist()
+            looks = [(place, look_at(split.paths[place], decode=False)) for place in chosen
+                     if split.paths[place]]
+            problems += check_images(split, looks)
+            num_looked[split.name] = len(looks)
+            splits.append(split)
+    if not splits:
+        return
+    report = _report(config, splits, problems, {}, num_looked)
+    text = io.StringIO()
+    render(report, Console(file=text, width=160, color_system=None, highlight=False))
+    logger.log(logging.WARNING if report.defects else logging.INFO, 'Data; every image and object: '
+               'python tools/misc/check_data.py %s\n%s', config.filename or 'CONFIG',
+               text.getvalue().rstrip())
+
+
+def _is_cheap(dataset: Any) -> bool:
+    """Whether what a data set knows is in memory, or in few files."""
+    if not hasattr(dataset, 'data_infos') or not len(dataset.data_infos):
+        return False
+    in_memory = hasattr(dataset, '_file') or not hasattr(dataset, 'get_ann_info')
+    return in_memory or 'ann' in dataset.data_infos[0] or len(dataset) <= MOST_FILES
+
+
+def _report(config: Config, splits: List[Split], problems: List[Problem],
+            digests: Dict[str, Dict[str, List[int]]], num_looked: Dict[str, int]) -> Report:
+    """The checks between splits and against the model, and everything together."""
+    training = [split for split in splits if split.name.startswith('train')]
+    for first in training:
+        for second in splits:
+            if second not in training:
+                problems += check_overlap(first, second, digests)
+    classes = []
+    if splits:
+        problems += check_classes(splits,
+                                  any('classes' in part for _, part in _parts(config, ('train', ))))
+        classes = class_table(splits)
+    reaches: Dict[str, Reach] = {}
+    anchors = anchors_of(config)
+    scale = scale_of(config)
+    if anchors is not None and scale is not None:
+        for split in splits:
+            reach, found = check_anchors(split, anchors, *scale)
+            problems += found if split in training else []
+            if reach is not None:
+                reaches[split.name] = reach
+    return Report(splits, classes, problems, reaches, num_looked)
+
+
+# ------------------------------------------------------------------------------------ reading a split
+
+
+def _parts(config: Config, names: Sequence[str]) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """(name, settings) of each data set under wrappers and lists; 'train.1' where there are several."""
+    for name in names:
+        found = list(_inner(config.data.get(name))) if config.get('data') else []
+        for place, part in enumerate(found):
+            yield (name if len(found) == 1 else f'{name}.{place}'), part
+
+
+def _inner(settings: Any) -> Iterator[Dict[str, Any]]:
+    if isinstance(settings, (list, tuple)):
+        for part in settings:
+            yield from _inner(part)
+    elif isinstance(settings, dict):
+        wrapped = settings.get('dataset', settings.get('datasets'))
+        if wrapped is not None:
+            yield from _inner(wrapped)
+        elif isinstance(settings.get('ann_file'), (list, tuple)):
+            for place in range(len(settings['ann_file'])):
+                yield {
+                    key:
+                    value[place] if isinstance(value, (list, tuple))
+                    and key in ('ann_file', 'img_prefix', 'seg_prefix', 'proposal_file') else value
+                    for key, value in settings.items()
+                }
+        else:
+            yield settings
+
+
+def _read(name: str, part: Dict[str, Any]) -> Tuple[Optional[Split], List[Problem]]:
+    """A split as far as it can be read, and why not farther."""
+    problems: List[Problem] = []
+    try:
+        cls = DATASETS.resolve(part.get('type'))
+        settings = {
+            key: copy.deepcopy(value)
+            for key, value in part.items() if key != 'samples_per_gpu'
+        }
+        parameters = inspect.signature(cls).parameters
+        settings.update({
+            key: value
+            for key, value in dict(pipeline=[], test_mode=True).items() if key in parameters
+        })
+        with tempfile.TemporaryDirectory() as folder:
+            path = None
+            if inspect.isclass(cls) and issubclass(cls, CocoDataset):
+                path, found = _mend(cls, settings, name, folder)
+                problems += found
+            dataset = DATASETS.build(settings)
+        if path is not None:
+            dataset.ann_file = path
+        return _unfiltered(dataset, name, part), problems
+    except (DataError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        problems.append(
+            Problem(name, 'cannot be read', 1, str(error),
+                    f'correct data.{name} of the config, or the file'))
+        return None, problems
+
+
+def _mend(cls: Any, settings: Dict[str, Any], name: str,
+          folder: str) -> Tuple[Optional[str], List[Problem]]:
+    """Point the settings of a CocoDataset at a file without the defects that its reader refuses; they are returned."""
+    root = settings.get('data_root')
+    under = (lambda path: path) if root is None else (lambda path: os.path.join(root, path))
+    path = under(settings['ann_file'])
+    if not os.path.isfile(path) or settings.get('file_client_args', {}).get('backend',
+                                                                            'disk') != 'disk':
+        return None, []
+    try:
+        with open(path, encoding='utf-8') as file:
+            data = json.load(file)
+    except ValueError:
+        return None, []  # the reader tells it better
+    if not isinstance(data, dict) or 'images' not in data:
+        return None, []
+    classes = cls.get_classes(settings.get('classes')) or ()
+    mended = CocoJson(data, name, under(settings.get('img_prefix') or ''), classes,
+                      settings.get('classes') is not None, size_of)
+    if mended.is_mended:
+        settings['ann_file'] = os.path.join(os.path.abspath(folder), os.path.basename(path))
+        with open(settings['ann_file'], 'w', encoding='utf-8') as file:
+            json.dump(mended.data, file)
+    return path, mended.problems
+
+
+def _unfiltered(dataset: Any, name: str, part: Dict[str, Any]) -> Split:
+    """The split with all its images, and how many the data set would use in training."""
+    split = split_of(dataset, name)
+    if not name.startswith('train') or part.get('test_mode') or not hasattr(
+            dataset, '_filter_imgs'):
+        return split
+    twin = copy.copy(dataset)  # filtering changes it
+    valid = twin._filter_imgs()
+    return split._replace(
+        num_used=len(valid),
+        left_out={
+            reason: count
+            for reason, count in twin.filter_counts.items() if count
+        })
+
+
+def _annotation_problems(split: Split, part: Dict[str, Any]) -> List[Problem]:
+    wanted = any(
+        transform.get('with_mask') for transform in part.get('pipeline') or ()
+        if isinstance(transform, dict) and transform.get('type') == 'LoadAnnotations')
+    return check_boxes(split) + check_same(split) + check_masks(split, wanted)
+
+
+def _look(split: Split, workers: int, file_client_args: Dict[str, Any]) -> List[Tuple[int, Look]]:
+    places = [place for place, path in enumerate(split.paths) if path is not None]
+    looks = look_at_all([split.paths[place] for place in places], workers, file_client_args)
+    return list(zip(places, track(looks, f'images of {split.name}', len(places))))
+
+
+def _digests(looks: Sequence[Tuple[int, Look]]) -> Dict[str, List[int]]:
+    places: Dict[str, List[int]] = defaultdict(list)
+    for place, look in looks:
+        if look.digest:
+            places[look.digest].append(place)
+    return places
+
+
+# ---------------------------------------------------------------------------------- from the model
+
+
+def anchors_of(config: Config) -> Optional[Anchors]:
+    """The anchors of the first stage, where the model has some."""
+    model = config.get('model') or {}
+    head = model.get('rpn_head') or model.get('bbox_head') or {}
+    if not isinstance(head, dict) or not isinstance(head.get('anchor_generator'), dict):
+        return None
+    train_cfg = model.get('train_cfg') or {}
+    assigner = (train_cfg.get('rpn') or train_cfg).get('assigner') or {}
+    if assigner.get('type') != 'MaxIoUAssigner':
+        return None
+    generator = MODELS.build(copy.deepcopy(dict(head['anchor_generator'])))
+    positive = assigner.get('pos_iou_thr', .5)
+    least = assigner.get('min_pos_iou', 0.) if assigner.get('match_low_quality', True) else positive
+    return Anchors([base.numpy() for base in generator.base_anchors], generator.strides, positive,
+                   least)
+
+
+def scale_of(config: Config) -> Optional[Tuple[Tuple[float, float], bool]]:
+    """(img_scale, keep_ratio) of the training pipeline: of several scales the middle one."""
+    for settings in (config.get('data')
+                     or {}).get('train'), *(part for _, part in _parts(config, ('train', ))):
+        for transform in (settings.get('pipeline') if isinstance(settings, dict) else None) or ():
+            if isinstance(
+                    transform,
+                    dict) and transform.get('type') == 'Resize' and transform.get('img_scale'):
+                scale = transform['img_scale']
+                if isinstance(scale[0], (list, tuple)):
+                    scale = sorted(scale, key=min)[len(scale) // 2]
+                return tuple(scale), transform.get('keep_ratio', True)
+    return None

@@ -1,0 +1,134 @@
+"""tools/misc/check_data.py and browse_dataset.py, as a user runs them."""
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tools.test_train_command import call
+from tests.tools.tiny_world import write_world
+
+
+@pytest.fixture
+def world(tmp_path):
+    write_world(tmp_path, num_train=12, num_val=4)
+    for place in range(12):  # as photographs are stored
+        image = cv2.imread(str(tmp_path / f'train/{place}.png'))
+        cv2.imwrite(str(tmp_path / f'train/{place}.jpg'), image)
+        (tmp_path / f'train/{place}.png').unlink()
+    text = (tmp_path / 'train.json').read_text().replace('.png', '.jpg')
+    (tmp_path / 'train.json').write_text(text)
+    return tmp_path
+
+
+def check(world, *words, expect):
+    out, err = call('misc/check_data.py', world / 'tiny.py', *words, expect=expect)
+    assert 'Traceback' not in out + err, err
+    return out
+
+
+def test_clean_data_has_no_defect_and_an_html_report(world):
+    out = check(world, '--html', world / 'report.html', expect=0)
+    assert 'no defect found in train, val' in out and 'defect:' not in out
+    pictures = (world / 'report.html').read_text().split('Pictures of ')[1:]
+    assert [part.count('data:image/jpeg;base64,') for part in pictures] == [6, 4]
+    for split in ('train', 'val'):
+        content = json.loads((world / f'{split}.json').read_text())
+        for place, name in enumerate(('box', 'bar', 'dot')):
+            count = sum(item['category_id'] == place + 1 for item in content['annotations'])
+            column = -3 if split == 'train' else -2
+            row = next(line for line in out.splitlines() if line.startswith(f'| {name} '))
+            assert int(row.split('|')[column]) == count, (split, name)
+
+
+def test_every_planted_defect_is_found_in_one_run(world):
+    content = json.loads((world / 'train.json').read_text())
+    images, annotations = content['images'], content['annotations']
+    expected = set()
+
+    def plant(kind):
+        expected.add(kind)
+
+    (world / 'train/0.jpg').unlink()
+    plant('image missing (train')
+    whole = (world / 'train/2.jpg').read_bytes()
+    (world / 'train/2.jpg').write_bytes(whole[:len(whole) // 2])
+    plant('image broken (train')
+    images[3]['height'] += 7
+    plant('image size differs (train')
+    picture = Image.open(world / 'train/4.jpg')
+    exif = picture.getexif()
+    exif[0x112] = 6
+    picture.save(world / 'train/4.jpg', exif=exif)
+    plant('image turned by EXIF (train')
+    annotations[0]['bbox'][2] = 0
+    plant('box without area (train')
+    annotations[1]['bbox'][0] = 4000
+    plant('box outside its image (train')
+    annotations[2]['bbox'][1] = float('nan')
+    plant('box not a number (train')
+    annotations[3]['bbox'][3] += 200
+    plant('box reaching out of its image (train')
+    annotations[5]['id'] = annotations[4]['id']
+    plant('annotation id twice (train')
+    annotations.append({**annotations[6], 'id': 500})
+    plant('object twice (train')
+    shutil.copy(world / 'train/6.jpg', world / 'train/20.jpg')
+    images.append({**images[5], 'file_name': '20.jpg'})
+    plant('image id twice (train')
+    plant('image twice (train')
+    content['categories'][1]['name'] = 'Bar'
+    plant('class not in the file (train')
+    annotations[8]['segmentation'] = [[1, 2, 3, 4]]
+    plant('mask of nothing (train')
+    annotations[9]['segmentation'] = []
+    plant('object without a mask (train')
+    annotations[10]['segmentation'] = [[0, 0, 2, 0, 2, 2, 0, 2]]
+    plant('mask elsewhere than its box (train')
+    annotations[11]['category_id'] = 77
+    plant('unknown category id (train')
+    annotations.append({**annotations[12], 'id': 501, 'image_id': 4242})
+    plant('annotation without image (train')
+    (world / 'val/1.png').write_bytes(b'<html>404</html>')
+    plant('image broken (val')
+    shutil.copy(world / 'val/2.png', world / 'train/copy.png')
+    images.append(dict(id=900, file_name='copy.png', width=96, height=64))
+    plant('image in two splits (train, val')
+    annotations[13]['segmentation'] = {'size': [4, 4], 'counts': [3, 13]}
+    plant('segmentation malformed (train')
+    (world / 'train.json').write_text(json.dumps(content))
+
+    out = check(world, '--html', world / 'report.html', expect=1)
+    found = {
+        line.split('defect: ')[1].rsplit(', ', 1)[0]
+        for line in out.splitlines() if 'defect: ' in line
+    }
+    assert found == expected
+    assert out.count('  fix: ') >= len(expected)
+    page = (world / 'report.html').read_text()
+    for kind in expected:
+        assert kind.split(' (')[0] in page
+
+
+def test_what_stops_a_split_does_not_hide_the_others(world):
+    (world / 'train.json').write_text('{"images": [')
+    out = check(world, '--no-images', expect=1)
+    assert 'cannot be read (train' in out and 'not a complete json file' in out
+    assert '| val ' in out  # its table stands
+
+
+def test_browsing_writes_what_the_network_sees(world):
+    call('misc/browse_dataset.py', world / 'tiny.py', '--not-show', '--output-dir',
+         world / 'pictures', '--cfg-options', 'data.train.pipeline.3.flip_ratio=1.0')
+    content = json.loads((world / 'train.json').read_text())
+    with_objects = {item['image_id'] for item in content['annotations']}
+    names = sorted(item['file_name'] for item in content['images'] if item['id'] in with_objects)
+    assert sorted(path.name for path in (world / 'pictures').iterdir()) == names
+    shown = cv2.imread(str(world / 'pictures' / names[0]))
+    source = cv2.imread(str(world / 'train' / names[0]))
+    assert shown.shape == (64, 96, 3)
+    # the same picture, mirrored, but for what is drawn on it
+    same = np.abs(shown.astype(int) - source[:, ::-1]).max(2) < 40
+    assert same.mean() > .5 > (np.abs(shown.astype(int) - source).max(2) < 40).mean() - .2

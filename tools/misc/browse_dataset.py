@@ -1,0 +1,143 @@
+"""Show what the network sees: the samples of data.train after their pipeline, with boxes, masks and labels."""
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))))  # the package beside tools/
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from mmdet_ft.config import DictAction, load_config  # noqa: E402
+from mmdet_ft.datasets.build import build_dataset  # noqa: E402
+from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
+from mmdet_ft.engine.check import prepare  # noqa: E402
+from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.visualization import draw_ground_truth  # noqa: E402
+
+WINDOW = 'data set: a key for the next, q or Esc to end'
+
+
+def parse_args(arguments=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--skip-type',
+        nargs='+',
+        default=[],
+        help='types of transforms to leave out; none by default: the sample is as it is trained on')
+    parser.add_argument('--output-dir', help='folder for the pictures')
+    parser.add_argument('--not-show', action='store_true', help='open no window')
+    parser.add_argument(
+        '--show-interval',
+        type=float,
+        default=2,
+        help='seconds that a picture is shown; 0 waits for a key')
+    parser.add_argument('--number', type=int, help='end after so many samples')
+    parser.add_argument('--seed', type=int, default=0, help='of the random transforms')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='values to put over those of the config')
+    return parser.parse_args(arguments)
+
+
+def without(settings, skip_type):
+    """The settings of a data set, its pipelines without some types; what is wrapped keeps its own under a mix."""
+    if isinstance(settings, (list, tuple)):
+        return [without(part, skip_type) for part in settings]
+    settings = dict(settings)
+    if 'pipeline' in settings:
+        settings['pipeline'] = [
+            transform for transform in settings['pipeline'] if transform['type'] not in skip_type
+        ]
+    elif 'dataset' in settings or 'datasets' in settings:
+        key = 'dataset' if 'dataset' in settings else 'datasets'
+        settings[key] = without(settings[key], skip_type)
+    return settings
+
+
+def picture_of(sample, class_names, palette=None) -> np.ndarray:
+    """A sample drawn: uint8 [H, W, 3], BGR; padding is black as the network has it."""
+    metas = sample.get('img_metas', sample)
+    image = np.asarray(sample['img'])
+    if isinstance(sample['img'], torch.Tensor):
+        image = image.transpose(1, 2, 0)
+    norm = metas.get('img_norm_cfg') or {}
+    normalized = image.dtype != np.uint8 and norm
+    if normalized:
+        height, width = metas['img_shape'][:2]
+        image = image.astype(np.float32) * norm['std'] + norm['mean']
+        image[height:], image[:, width:] = 0, 0  # padding comes after normalising
+    # a tensor whose normalisation is left to the device has its channels turned already
+    if norm.get('to_rgb') and (normalized or 'img_mean' in sample):
+        image = image[..., ::-1]
+    masks = sample.get('gt_masks')
+    boxes, labels = (np.asarray(sample.get(key, np.zeros(shape)))
+                     for key, shape in (('gt_bboxes', (0, 4)), ('gt_labels', 0)))
+    if len(labels) != len(boxes):  # a pipeline without labels: one class
+        labels, class_names = np.zeros(len(boxes)), ['object']
+    ignored = sample.get('gt_bboxes_ignore')
+    return draw_ground_truth(
+        image,
+        boxes,
+        labels,
+        class_names,
+        None if masks is None else list(masks.to_ndarray()),
+        None if ignored is None else np.asarray(ignored),
+        palette=palette)
+
+
+def name_of(sample, index: int, taken: set) -> str:
+    """The name of the image's file, numbered where it comes again (repeated sets) or there is none."""
+    path = sample.get('img_metas', sample).get('filename')
+    path = Path(path[0] if isinstance(path, (list, tuple)) else path or f'{index}.png')
+    name = path.name if path.name not in taken else f'{path.stem}_{index}{path.suffix}'
+    taken.add(name)
+    return name
+
+
+def show(picture: np.ndarray, seconds: float) -> bool:
+    """Whether the person wants to see more."""
+    try:
+        cv2.imshow(WINDOW, picture)
+        key = cv2.waitKey(int(1000 * seconds)) & 255
+    except cv2.error as error:
+        raise UserError(
+            'there is no window here (headless OpenCV or no display); write pictures with '
+            '--output-dir FOLDER --not-show') from error
+    return key not in (ord('q'), 27)
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    if args.not_show and not args.output_dir:
+        raise UserError(
+            '--not-show without --output-dir does nothing; name a folder for the pictures')
+    config, _ = prepare(load_config(args.config, args.cfg_options))
+    dataset = SeededDataset(build_dataset(without(config.data.train, args.skip_type)), args.seed)
+    palette = getattr(dataset, 'PALETTE', None)
+    classes = list(dataset.CLASSES)
+    number = len(dataset) if args.number is None else min(args.number, len(dataset))
+    if args.output_dir:
+        os.makedirs(args.output_dir, exist_ok=True)
+    taken = set()
+    for index in track(range(number), 'samples', number):
+        sample = dataset[index]
+        picture = picture_of(sample, classes,
+                             palette if len(palette or ()) >= len(classes) else None)
+        if args.output_dir:
+            cv2.imwrite(os.path.join(args.output_dir, name_of(sample, index, taken)), picture)
+        if not args.not_show and not show(picture, args.show_interval):
+            break
+
+
+if __name__ == '__main__':
+    main()

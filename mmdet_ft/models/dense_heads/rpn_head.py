@@ -1,5 +1,6 @@
 """Region proposal network (Faster R-CNN, sec. 3.1)."""
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+import contextlib
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -99,13 +100,7 @@ class RPNHead(BaseModule):
         """The maps of all levels; without gradients where `at` computes the drawn anchors anew."""
         if not (self.computes_anew and torch.is_grad_enabled()):
             return self._maps(features)
-        device = features[0].device.type
-        # autocast would keep the weights that it casts here for `at`, without their gradient
-        with torch.no_grad(), torch.autocast(
-                device,
-                torch.get_autocast_dtype(device),
-                torch.is_autocast_enabled(device),
-                cache_enabled=False):
+        with torch.no_grad(), _without_autocast_cache():
             return self._maps(features)
 
     def _maps(self, features: Sequence[Tensor]) -> RPNOutputs:
@@ -254,6 +249,17 @@ class RPNHead(BaseModule):
         boxes, scores = boxes.flatten(1, 2), scores.masked_fill(~keep, -1.).flatten(1)
         scores, index = scores.topk(min(settings.max_per_img, scores.shape[1]), 1)
         return Proposals(take(boxes, index), scores, scores >= 0)
+
+
+@contextlib.contextmanager
+def _without_autocast_cache() -> Iterator[None]:
+    """autocast would keep the weights it casts here, and use them again without their gradient."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
 
 
 def _pad(x: Tensor, length: int) -> Tensor:

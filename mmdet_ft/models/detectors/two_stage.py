@@ -64,13 +64,17 @@ class TwoStageDetector(BaseModule):
         features = self.backbone(normalised_images(batch))
         return list(features if self.neck is None else self.neck(features))
 
-    def loss(self, batch: Batch) -> Losses:
-        """Losses in training and, for validation, in evaluation mode: V2's keys."""
+    def loss(self, batch: Batch, num_mask_slots: Optional[int] = None) -> Losses:
+        """Losses in training and, for validation, in evaluation mode: V2's keys.
+
+        With `num_mask_slots` (see StandardRoIHead.loss) the shapes of all tensors follow from those
+        of the batch, and nothing waits for the device.
+        """
         features = self.extract_features(batch)
         outputs = self.rpn_head(features)
         rpn_losses = self.rpn_head.loss(features, outputs, batch)
         proposals = self.rpn_head.proposals(outputs, batch, self.train_proposals)
-        losses = self.roi_head.loss(features, proposals, batch)
+        losses = self.roi_head.loss(features, proposals, batch, num_mask_slots)
         return Losses({**rpn_losses, **losses.terms}, losses.metrics)
 
     def predict(self, batch: Batch) -> Detections:

@@ -79,18 +79,29 @@ class StandardRoIHead(BaseModule):
 
     # Training
 
-    def loss(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> Losses:
+    def loss(self,
+             features: Sequence[Tensor],
+             proposals: Proposals,
+             batch: Batch,
+             num_mask_slots: Optional[int] = None) -> Losses:
+        """V2's losses of the box and mask branch.
+
+        The mask branch works on `num_mask_slots` regions, positives first. Not given, they are as
+        many as there are positives, rounded up: the one number that a step reads from the device.
+        """
         gt = batch.gt
         rois = self.sample(proposals, gt)
-        num_positive = HostCount(rois.positive.sum())
+        count = HostCount(
+            rois.positive.sum()) if num_mask_slots is None and self.mask_head is not None else None
         pooled = self.bbox_roi_extractor(features, to_rois(rois.boxes))
         losses = self.bbox_head.loss(*self.bbox_head(pooled), rois, gt, self.train_settings)
         if self.mask_head is None:
             return losses
-        num_slots = slots_for(num_positive.read(), rois.positive.numel())
+        if count is not None:
+            num_mask_slots = slots_for(count.read(), rois.positive.numel())
         return Losses({
             **losses.terms,
-            **self.mask_loss(features, rois, gt, num_slots)
+            **self.mask_loss(features, rois, gt, num_mask_slots)
         }, losses.metrics)
 
     @torch.no_grad()

@@ -73,7 +73,7 @@ UNAVAILABLE = dict(
     dcn='deformable convolutions are not available', plugins='plugins are not available')
 # Arguments of these classes that hold dicts of another library, or anything.
 FREE = {('Albu', 'transforms'), ('Albu', 'bbox_params'), ('Albu', 'keymap'),
-        ('CheckpointHook', 'meta')}
+        ('CheckpointHook', 'meta'), ('AutoAugment', 'hparams'), ('RandAugment', 'hparams')}
 
 
 class Mistake(NamedTuple):
@@ -245,6 +245,7 @@ class _Check:
             init_cfg=self.init_cfg,
             pipeline=functools.partial(self.typed, PIPELINES),
             transforms=functools.partial(self.typed, PIPELINES),
+            policies=self.policies,
             dataset=self.dataset,
             datasets=self.dataset,
             pad_val=functools.partial(self.keys, names_of('img', 'masks', 'seg')),
@@ -467,6 +468,15 @@ class _Check:
                 self.keys(
                     other.plus('type', 'name', 'bias_prob', 'layer', 'checkpoint', 'prefix'), item,
                     inside, 'override')
+
+    def policies(self, value: Any, path: str) -> None:
+        """Changes of AutoAugment and RandAugment, which fill in what `hparams` and `magnitude_key` name."""
+        if isinstance(value, (list, tuple)):
+            for place, item in enumerate(value):
+                self.policies(item, f'{path}.{place}')
+        elif isinstance(value, dict):
+            given = [value['magnitude_key']] if 'magnitude_key' in value else []
+            self.typed(PIPELINES, value, path, given, extra=('magnitude_key', 'magnitude_range'))
 
     def dataset(self, value: Any, path: str, extra: Sequence[str] = ()) -> None:
         """A dataset, a wrapper around others, or a list."""
@@ -868,7 +878,7 @@ def _heads(value: Any, path: str) -> Iterator[Tuple[str, int]]:
         bases = {base.__name__ for base in getattr(cls, '__mro__', ())}
         parameter = vocabulary(cls).parameters.get('num_classes') if cls is not None else None
         count = value.get('num_classes', getattr(parameter, 'default', None))
-        if isinstance(count, int) and not bases & set(OTHER_CLASSES):
+        if isinstance(count, int) and count > 0 and not bases & set(OTHER_CLASSES):
             yield path, count
         for key, item in value.items():
             yield from _heads(item, f'{path}.{key}')

@@ -1,5 +1,12 @@
 """Transforms of samples, under V2's names."""
 from mmdet_ft.datasets.pipelines.albu import Albu
+from mmdet_ft.datasets.pipelines.augment import (AutoContrast, Brightness, ColorTransform, Contrast,
+                                                 Cutout, Equalize, Invert, Posterize, Rotate,
+                                                 Sharpness, Shear, Solarize, SolarizeAdd, Translate)
+from mmdet_ft.datasets.pipelines.classifier_color import (ColorJitter, Lighting, RandomErasing,
+                                                          RandomGrayscale)
+from mmdet_ft.datasets.pipelines.classifier_crop import (CenterCrop, RandomCropOfSize,
+                                                         RandomResizedCrop)
 from mmdet_ft.datasets.pipelines.color import (Corrupt, CutOut, DeferredNormalize, Normalize,
                                                PhotoMetricDistortion, YOLOXHSVRandomAug)
 from mmdet_ft.datasets.pipelines.compose import Compose
@@ -12,13 +19,18 @@ from mmdet_ft.datasets.pipelines.loading import (LoadAnnotations, LoadImageFromF
                                                  LoadMultiChannelImageFromFiles, LoadProposals)
 from mmdet_ft.datasets.pipelines.mix import MixUp, Mosaic
 from mmdet_ft.datasets.pipelines.move import Expand, RandomAffine, RandomShift
+from mmdet_ft.datasets.pipelines.policies import AutoAugment, RandAugment
 from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
 
 __all__ = [
-    'Albu', 'Collect', 'Compose', 'Corrupt', 'CutOut', 'DefaultFormatBundle', 'DeferredNormalize',
-    'Expand', 'ImageToTensor', 'LoadAnnotations', 'LoadImageFromFile', 'LoadImageFromWebcam',
-    'LoadMultiChannelImageFromFiles', 'LoadProposals', 'MinIoURandomCrop', 'MixUp', 'Mosaic',
-    'MultiScaleFlipAug', 'Normalize', 'Pad', 'PhotoMetricDistortion', 'RandomAffine',
-    'RandomCenterCropPad', 'RandomCrop', 'RandomFlip', 'RandomShift', 'Resize', 'SegRescale',
-    'ToTensor', 'Transpose', 'YOLOXHSVRandomAug', 'to_tensor'
+    'Albu', 'AutoAugment', 'AutoContrast', 'Brightness', 'CenterCrop', 'Collect', 'ColorJitter',
+    'ColorTransform', 'Compose', 'Contrast', 'Corrupt', 'CutOut', 'Cutout', 'DefaultFormatBundle',
+    'DeferredNormalize', 'Equalize', 'Expand', 'ImageToTensor', 'Invert', 'Lighting',
+    'LoadAnnotations', 'LoadImageFromFile', 'LoadImageFromWebcam', 'LoadMultiChannelImageFromFiles',
+    'LoadProposals', 'MinIoURandomCrop', 'MixUp', 'Mosaic', 'MultiScaleFlipAug', 'Normalize', 'Pad',
+    'PhotoMetricDistortion', 'Posterize', 'RandAugment', 'RandomAffine', 'RandomCenterCropPad',
+    'RandomCrop', 'RandomCropOfSize', 'RandomErasing', 'RandomFlip', 'RandomGrayscale',
+    'RandomResizedCrop', 'RandomShift', 'Resize', 'Rotate', 'SegRescale', 'Sharpness', 'Shear',
+    'Solarize', 'SolarizeAdd', 'ToTensor', 'Translate', 'Transpose', 'YOLOXHSVRandomAug',
+    'to_tensor'
 ]

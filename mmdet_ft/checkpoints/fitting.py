@@ -1,62 +1,26 @@
 """Fitting a checkpoint to a model, and saying what became of each weight."""
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from torch import nn
 
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.facts import Facts
+from mmdet_ft.checkpoints.heads import by_class, class_names, match_classes
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read
+from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
 from mmdet_ft.checkpoints.sources import Source
-
-
-class Report(NamedTuple):
-    """What became of each weight; counted without num_batches_tracked, which old files lack."""
-    source: str
-    total: int
-    loaded: List[str]
-    reinitialised: List[Tuple[str, Tuple[int, ...],
-                              Tuple[int, ...]]]  # name, shape in the file, shape in the model
-    mismatched: List[Tuple[str, Tuple[int, ...],
-                           Tuple[int, ...]]]  # dropped though not in a prediction layer
-    missing: List[str]
-    unexpected: List[str]
-    classes: Tuple[Optional[int], Optional[int]]  # of the file, of the model
-
-    def __str__(self) -> str:
-        share = round(100 * len(self.loaded) / max(self.total, 1))
-        lines = [f'{self.source}: loaded {len(self.loaded)} of {self.total} ({share} %)']
-        if self.reinitialised:
-            old, new = self.classes
-            if old is not None and new is not None and old != new:
-                reason = f'classes changed {old} -> {new}'
-            else:
-                reason = 'the shapes of the prediction layers differ'
-            lines.append(f're-initialised because {reason}: ' +
-                         '; '.join(map(_shapes, self.reinitialised)))
-        if self.mismatched:
-            lines.append('dropped because the shape differs: ' +
-                         '; '.join(map(_shapes, self.mismatched)))
-        lines.append('missing in the file, left as initialised: ' + _some(self.missing))
-        lines.append('unexpected in the file, ignored: ' + _some(self.unexpected))
-        return '\n  '.join(lines)
-
-
-def _shapes(item: Tuple[str, Tuple[int, ...], Tuple[int, ...]]) -> str:
-    name, old, new = item
-    return f'{name} {tuple(old)} -> {tuple(new)}'
-
-
-def _some(names: Sequence[str], limit: int = 12) -> str:
-    if not names:
-        return 'none'
-    rest = f' and {len(names) - limit} more' if len(names) > limit else ''
-    return f'{len(names)}: {", ".join(names[:limit])}{rest}'
 
 
 def _counts(name: str) -> bool:
     return not name.endswith('num_batches_tracked')
 
 
-def fit(model: nn.Module, checkpoint: Checkpoint, strict: bool = True) -> Report:
+def fit(model: nn.Module,
+        checkpoint: Checkpoint,
+        strict: bool = True,
+        heads: Optional[str] = None,
+        aliases: Optional[Dict[str, str]] = None,
+        run: Facts = Facts()) -> Report:
     """Load what fits, and say what did not.
 
     A weight of another shape is left at its fresh initialisation if it belongs to one of
@@ -64,12 +28,27 @@ def fit(model: nn.Module, checkpoint: Checkpoint, strict: bool = True) -> Report
     as is a file that fills less than half of the model or nothing but its backbone; `strict=False`
     loads what there is of such a file.
 
+    Args:
+        heads: 'by_class' takes the rows of prediction layers for the classes that the file has
+            too, whatever their order; `aliases` says for classes of the model what the file calls
+            them. None takes a layer whole or not at all.
+        run: what the config of this run says of its images, to be compared with the weights'.
+
     Raises CheckpointError with the way out.
     """
     model = getattr(model, 'module', model)
     own = model.state_dict()
     layers = tuple(model.prediction_layers()) if hasattr(model, 'prediction_layers') else ()
-    given = checkpoint.state_dict
+    given, changes = _as_whole_model(model, checkpoint.state_dict)
+    old_classes = class_names(checkpoint.meta, checkpoint.origin.classes)
+    new_classes = getattr(model, 'CLASSES', None)
+    match = None
+    if heads is not None:
+        match = match_classes(old_classes, new_classes, aliases or {})
+        for name in (name for name in own if layers and name.startswith(layers) and name in given):
+            rows = by_class(name, given[name], own[name], match)
+            given[name] = given[name] if rows is None else rows
+
     common = [name for name in own if name in given]
     differing = [(name, tuple(given[name].shape), tuple(own[name].shape)) for name in common
                  if given[name].shape != own[name].shape]
@@ -77,20 +56,45 @@ def fit(model: nn.Module, checkpoint: Checkpoint, strict: bool = True) -> Report
     mismatched = [item for item in differing if item not in reinitialised]
     refused = {item[0] for item in differing}
     fitting = {name: given[name] for name in common if name not in refused}
+    missing = [name for name in own if name not in given and _counts(name)]
+    unexpected = [name for name in given if name not in own and _counts(name)]
+    origin = checkpoint.origin
     report = Report(
         source=checkpoint.source,
         total=sum(map(_counts, own)),
         loaded=list(filter(_counts, fitting)),
         reinitialised=reinitialised,
         mismatched=mismatched,
-        missing=[name for name in own if name not in given and _counts(name)],
-        unexpected=[name for name in given if name not in own and _counts(name)],
-        classes=(_num_classes(checkpoint.meta.get('CLASSES')),
-                 _num_classes(getattr(model, 'CLASSES', None))))
+        missing=missing,
+        unexpected=unexpected,
+        classes=(_num_classes(old_classes), _num_classes(new_classes)),
+        origin=origin._replace(changes=(*origin.changes, *changes)),
+        by_class=match,
+        warnings=warnings_of(
+            facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected))
     if strict:
         _refuse_misfits(model, report, given)
     model.load_state_dict(fitting, strict=False)
     return report
+
+
+def _as_whole_model(model: nn.Module, given: StateDict) -> Tuple[StateDict, List[str]]:
+    """The weights under the model's names, where these follow from what kind of model it is."""
+    own = model.state_dict()
+    # Hooks that average weights keep the other set in buffers of the model (V2's EMA hooks).
+    averages = {f'ema_{name.replace(".", "_")}' for name in given} - set(own)
+    buffers = averages.intersection(given)
+    changes = [f'{len(buffers)} ema_ buffers left out: the weights themselves are the averages'
+               ] if buffers else []
+    given = {name: value for name, value in given.items() if name not in buffers}
+    # A classifier of torchvision: a backbone's names, and fc.
+    if 'fc.weight' in given and 'head.fc.weight' in own and not set(own).intersection(given):
+        given = {
+            f'head.{name}' if name.startswith('fc.') else f'backbone.{name}': value
+            for name, value in given.items()
+        }
+        changes.append('fc is head.fc, the rest the backbone')
+    return given, changes
 
 
 def _num_classes(classes: Any) -> Optional[int]:
@@ -149,6 +153,8 @@ class LoadFrom(NamedTuple):
     checkpoint: Source
     strict: bool = True  # see `fit`
     trust: bool = False  # see `reading.read`
+    heads: Optional[str] = None  # see `fit`
+    aliases: Optional[Dict[str, str]] = None
 
 
 def parse_load_from(load_from: Union[Source, Dict[str, Any]]) -> LoadFrom:
@@ -162,7 +168,13 @@ def parse_load_from(load_from: Union[Source, Dict[str, Any]]) -> LoadFrom:
         raise CheckpointError(
             'load_from is a path, a URL, a list of such of which the first is taken that is there, '
             f'or dict(checkpoint=..., {known}); got {dict(load_from)!r}')
-    return LoadFrom(**load_from)
+    read_as = LoadFrom(**load_from)
+    if read_as.heads not in (None, 'by_class'):
+        raise CheckpointError(
+            f"load_from.heads is 'by_class' or left out (layers as wholes), not {read_as.heads!r}")
+    if read_as.aliases and read_as.heads is None:
+        raise CheckpointError("load_from.aliases goes with heads='by_class'; add that")
+    return read_as
 
 
 def load_checkpoint(model: nn.Module, source: str, strict: bool = True) -> Checkpoint:

@@ -5,6 +5,8 @@ from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from mmdet_ft.checkpoints.facts import Facts
+
 StateDict = Dict[str, Tensor]
 
 
@@ -18,11 +20,13 @@ class File(NamedTuple):
 class Origin(NamedTuple):
     """Whose weights a file holds and what was done to them, in words for the report."""
     kind: str = 'state_dict'
-    changes: Tuple[str, ...] = ()  # on the way from the file to V2's names and order
-    advice: Tuple[str,
-                  ...] = ()  # settings with which these weights were trained, where V2's differ
-    classes: Optional[Tuple[str,
-                            ...]] = None  # known from the kind, where the file itself names none
+    # What happened on the way from the file to V2's names and order.
+    changes: Tuple[str, ...] = ()
+    # Settings with which these weights were trained, where V2's differ.
+    advice: Tuple[str, ...] = ()
+    # Known from the kind, for where the file does not say:
+    classes: Optional[Tuple[str, ...]] = None
+    facts: Facts = Facts()
 
 
 Converted = Tuple[StateDict, Origin]

@@ -2,6 +2,7 @@
 ResNets."""
 from typing import Optional
 
+from mmdet_ft.checkpoints.facts import IMAGENET
 from mmdet_ft.checkpoints.kinds.origin import (Converted, File, Origin, Rules, coco_classes, has,
                                                rename, take_rows)
 
@@ -56,22 +57,15 @@ def detector(file: File) -> Optional[Converted]:
             converted[name] = take_rows(value, foreground + [0], num_rows)
         elif layer in ('fc_reg', 'conv_logits'):
             converted[name] = take_rows(value, foreground, num_rows)
-    config = f'{"mask" if has_masks else "faster"}_rcnn_r50_fpn{"_v2" if second else ""}_coco.py'
+    version = '_v2' if second else ''
+    norm = ', batch norm everywhere' if second else ', frozen batch norm with eps=0'
+    config = f'{"mask" if has_masks else "faster"}_rcnn_r50_fpn{version}_coco.py'
+    changes = ('names as V2 has them', f'classes: {num_rows} rows with the background first -> '
+               f'{len(foreground)} and the background last')
+    advice = ('trained with RoIAlign sampling_ratio=2, aligned=False, anchors on whole pixels'
+              f'{norm}: configs/torchvision/{config} says so (RGB, mean and std as in V2)', )
     kind = f'torchvision {"Mask" if has_masks else "Faster"} R-CNN{" v2" if second else ""}'
-    return converted, Origin(
-        kind,
-        changes=
-        ('names as V2 has them',
-         f'classes: {num_rows} rows with the background first -> {len(foreground)} and the background last'
-         ),
-        advice=
-        (f'trained with RoIAlign sampling_ratio=2, aligned=False, anchors rounded to whole pixels{_norm(second)}: '
-         f'configs/torchvision/{config} says so (RGB, mean and std as in V2)', ),
-        classes=classes)
-
-
-def _norm(second: bool) -> str:
-    return ', batch norm everywhere' if second else ', frozen batch norm with eps=0'
+    return converted, Origin(kind, changes, advice, classes, IMAGENET)
 
 
 def classifier(file: File) -> Optional[Converted]:
@@ -80,4 +74,4 @@ def classifier(file: File) -> Optional[Converted]:
              'fc.weight')
     if not has(file.state_dict, names) or file.meta:
         return None
-    return file.state_dict, Origin('torchvision ResNet')
+    return file.state_dict, Origin('torchvision ResNet', facts=IMAGENET)

@@ -1,0 +1,133 @@
+"""What a config says of the images and layers its weights belong to, read without running it."""
+import ast
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+from torch import Tensor
+
+Numbers = Tuple[float, ...]
+
+
+class Facts(NamedTuple):
+    """None where it is not known."""
+    to_rgb: Optional[bool] = None  # the network's channels are R G B, else B G R
+    mean: Optional[Numbers] = None  # of the channels as the network gets them, in 0..255
+    std: Optional[Numbers] = None
+    style: Optional[str] = None  # of a ResNet: 'pytorch' or 'caffe'
+
+
+IMAGENET = Facts(True, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 'pytorch')
+MSRA = Facts(False, (103.53, 116.28, 123.675), (1., 1., 1.), 'caffe')
+
+
+def facts_of(config: Mapping[str, Any]) -> Facts:
+    """Facts of a config of MMDetection 1 to 3 or MMClassification, merged or not."""
+    model = config.get('model')
+    backbone = model.get('backbone') if isinstance(model, Mapping) else None
+    style = backbone.get('style') if isinstance(backbone, Mapping) else None
+    data = config.get('data')
+    train = data.get('train') if isinstance(data, Mapping) else None
+    for part in (train, config.get('train_pipeline'), data):
+        for step in _dicts(part):
+            if step.get('type') == 'Normalize' and 'mean' in step and 'std' in step:
+                return Facts(
+                    bool(step.get('to_rgb', True)), _numbers(step['mean']), _numbers(step['std']),
+                    style)
+    for key in ('bgr_to_rgb', 'to_rgb'):  # MMDetection 3, MMPretrain
+        for step in _dicts([model, config.get('data_preprocessor')]):
+            if key in step and step.get('mean') is not None:
+                return Facts(
+                    bool(step[key]), _numbers(step['mean']), _numbers(step.get('std')), style)
+    return Facts(style=style)
+
+
+def _numbers(values: Any) -> Optional[Numbers]:
+    is_list = isinstance(values, (list, tuple))
+    if not is_list or not all(isinstance(value, (int, float)) for value in values):
+        return None
+    return tuple(map(float, values))
+
+
+def _dicts(value: Any) -> Iterator[Mapping[str, Any]]:
+    """All dicts of a tree, outer ones first."""
+    if isinstance(value, Mapping):
+        yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _dicts(item)
+
+
+def input_scale(state_dict: Mapping[str, Tensor], prefix: str = '') -> Optional[float]:
+    """How strongly the first layer of a ResNet answers to a unit of its input; None without one.
+
+    Root mean square over the filters of norm(weights) times the batch norm's gain. Where the input was divided by its
+    deviation it is near 1 (measured: 0.7 in a ResNet-20 for CIFAR-10, 3.1 in a MobileNetV2 for ImageNet); where a unit
+    is a grey level, some 58 times less.
+    """
+    for conv, norm in (('conv1', 'bn1'), ('stem.0', 'stem.1'), ('conv1.conv', 'conv1.bn')):
+        names = [f'{prefix}{conv}.weight', f'{prefix}{norm}.weight', f'{prefix}{norm}.running_var']
+        if all(name in state_dict for name in names):
+            weight, gain, variance = (state_dict[name].float() for name in names)
+            if weight.dim() != 4 or len(weight) != len(gain):
+                return None
+            gain = gain / (variance + 1e-5).sqrt() * weight.flatten(1).norm(dim=1)
+            return float(gain.square().mean().sqrt())
+    return None
+
+
+class _Unknown(Exception):
+    """An expression that is more than data."""
+
+
+def literals(text: str) -> Dict[str, Any]:
+    """The top-level assignments of a python config as data: numbers, strings, lists, dicts, `dict(...)`, `**`, sums and
+    names assigned before. What is more than that is left out; nothing is run.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    names: Dict[str, Any] = {}
+    for node in body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(
+                node.targets[0], ast.Name):
+            try:
+                names[node.targets[0].id] = _value(node.value, names)
+            except (_Unknown, TypeError, RecursionError):
+                names.pop(node.targets[0].id, None)
+    return names
+
+
+def _value(node: ast.expr, names: Dict[str, Any]) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name) and node.id in names:
+        return names[node.id]
+    if isinstance(node, (ast.List, ast.Tuple)):
+        items: List[Any] = [_leaf(item, names) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Dict):
+        result: Dict[Any, Any] = {}
+        for key, value in zip(node.keys, node.values):
+            result.update({_value(key, names): _leaf(value, names)} if key else _leaf(value, names))
+        return result
+    if isinstance(node, ast.Call) and isinstance(
+            node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        result = {}
+        for keyword in node.keywords:
+            value = _leaf(keyword.value, names)
+            result.update(value if keyword.arg is None else {keyword.arg: value})
+        return result
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand, names)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _value(node.left, names) + _value(node.right, names)
+    raise _Unknown
+
+
+def _leaf(node: ast.expr, names: Dict[str, Any]) -> Any:
+    """A part of a list or dict: what cannot be read does not make the rest unreadable."""
+    try:
+        return _value(node, names)
+    except _Unknown:
+        return {} if isinstance(node, (ast.Dict, ast.Call)) else None

@@ -1,0 +1,100 @@
+"""Prediction layers by class name: rows of classes that the file and the model share."""
+import re
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from torch import Tensor
+
+from mmdet_ft.checkpoints.errors import CheckpointError
+
+# Layers with rows of their own for each class, class by class. fc_cls has a last row for the background; fc is a
+# classifier's.
+CLASS_LAYERS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc')
+# The same for each anchor in turn.
+ANCHOR_LAYERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls')
+
+
+class Match(NamedTuple):
+    """Which class of a file each class of a model begins as."""
+    copied: List[Tuple[int, int]]  # (class of the model, class of the file)
+    old: Tuple[str, ...]  # all classes of the file
+    new: Tuple[str, ...]  # all classes of the model
+
+    @property
+    def fresh(self) -> List[str]:
+        known = {place for place, _ in self.copied}
+        return [name for place, name in enumerate(self.new) if place not in known]
+
+    def __str__(self) -> str:
+        names = ', '.join(self.new[new] if _plain(self.new[new]) ==
+                          _plain(self.old[old]) else f'{self.new[new]} (as {self.old[old]})'
+                          for new, old in self.copied[:12])
+        rest = f' and {len(self.copied) - 12} more' if len(self.copied) > 12 else ''
+        fresh = f'; new: {", ".join(self.fresh)}' if self.fresh else ''
+        return f'{len(self.copied)} of {len(self.new)} classes copied: {names}{rest}{fresh}'
+
+
+def _plain(name: str) -> str:
+    """VOC writes diningtable, COCO 'dining table'."""
+    return re.sub(r'[^0-9a-z]', '', name.lower()) or name
+
+
+def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
+                  aliases: Mapping[str, str]) -> Match:
+    """Match by name, apart from case, spaces and signs, and by `aliases`: class of the model -> class of the file.
+
+    Raises CheckpointError where one of them does not name its classes, and for an alias that names none of them.
+    """
+    for classes, who in ((old, 'the file'), (new, 'the model')):
+        if not isinstance(classes, (list, tuple)):
+            raise CheckpointError(
+                f"load_from: heads='by_class' needs the names of the classes, and {who} has none; "
+                "leave heads='by_class' out to begin with new heads")
+    places = {_plain(name): place for place, name in enumerate(old)}
+    for mine, theirs in aliases.items():
+        for name, known, who in ((mine, new, 'the model'), (theirs, old, 'the file')):
+            if _plain(name) not in map(_plain, known):
+                raise CheckpointError(
+                    f'load_from.aliases: {name!r} is no class of {who}, which has {", ".join(known)}. '
+                    'Write aliases={class of the model: class of the file}')
+    wanted = {_plain(mine): _plain(theirs) for mine, theirs in aliases.items()}
+    copied = []
+    for place, name in enumerate(new):
+        source = places.get(wanted.get(_plain(name), _plain(name)))
+        if source is not None:
+            copied.append((place, source))
+    return Match(copied, tuple(old), tuple(new))
+
+
+def by_class(name: str, old: Tensor, new: Tensor, match: Match) -> Optional[Tensor]:
+    """`new` with the rows of the copied classes from `old`; None where the layer has no rows of classes.
+
+    old, new: [rows, ...], alike but for the number of classes.
+    """
+    layer = name.split('.')[-2] if '.' in name else ''
+    num_old, num_new = len(match.old), len(match.new)
+    if layer not in CLASS_LAYERS + ANCHOR_LAYERS or not old.dim() or old.shape[1:] != new.shape[1:]:
+        return None
+    pairs = list(match.copied)
+    if layer == 'fc_cls' and (len(old), len(new)) == (num_old + 1, num_new + 1):
+        pairs.append((num_new, num_old))
+        num_old, num_new = num_old + 1, num_new + 1
+    if len(old) % num_old or len(new) % num_new or len(old) // num_old != len(new) // num_new:
+        return None  # class-agnostic
+    dimension = 1 if layer in ANCHOR_LAYERS else 0
+    sizes = [(count, -1) if dimension == 0 else (-1, count) for count in (num_old, num_new)]
+    result = new.detach().clone()
+    if pairs:
+        to, source = (list(places) for places in zip(*pairs))
+        index = (slice(None), ) * dimension
+        rows = old.unflatten(0, sizes[0])[index + (source, )].to(result)
+        result.unflatten(0, sizes[1])[index + (to, )] = rows
+    return result
+
+
+def class_names(meta: Dict, known: Optional[Tuple[str, ...]]) -> Optional[Tuple[str, ...]]:
+    """The classes that a file names: V1 and V2 in meta.CLASSES, V3 in meta.dataset_meta; or those of its kind."""
+    dataset = meta.get('dataset_meta') if isinstance(meta.get('dataset_meta'), dict) else {}
+    for names in (meta.get('CLASSES'), dataset.get('classes'), dataset.get('CLASSES'), known):
+        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return None

@@ -1,0 +1,158 @@
+"""What became of each weight of a checkpoint, in five lines and in json."""
+import re
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from torch import Tensor
+
+from mmdet_ft.checkpoints.facts import Facts, facts_of, input_scale, literals
+from mmdet_ft.checkpoints.heads import Match
+from mmdet_ft.checkpoints.kinds.origin import Origin
+
+Shapes = Tuple[str, Tuple[int, ...], Tuple[int, ...]]  # name, shape in the file, shape in the model
+
+
+class Report(NamedTuple):
+    """What became of each weight; counted without num_batches_tracked, which old files lack."""
+    source: str
+    total: int
+    loaded: List[str]
+    reinitialised: List[Shapes]
+    mismatched: List[Shapes]  # dropped though not in a prediction layer
+    missing: List[str]
+    unexpected: List[str]
+    classes: Tuple[Optional[int], Optional[int]]  # of the file, of the model
+    origin: Origin = Origin()
+    by_class: Optional[Match] = None
+    warnings: Tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        share = round(100 * len(self.loaded) / max(self.total, 1))
+        kind = f' ({self.origin.kind})' if self.origin.kind != Origin().kind else ''
+        lines = [f'{self.source}{kind}: loaded {len(self.loaded)} of {self.total} ({share} %)']
+        if self.origin.changes:
+            lines.append('on the way: ' + '; '.join(self.origin.changes))
+        if self.by_class is not None:
+            lines.append(f'heads by class: {self.by_class}')
+        if self.reinitialised:
+            old, new = self.classes
+            if old is not None and new is not None and old != new:
+                reason = f'classes changed {old} -> {new}'
+            else:
+                reason = 'the shapes of the prediction layers differ'
+            lines.append(f're-initialised because {reason}: ' +
+                         '; '.join(map(_shapes, self.reinitialised)))
+        if self.mismatched:
+            lines.append('dropped because the shape differs: ' +
+                         '; '.join(map(_shapes, self.mismatched)))
+        lines.append(f'missing in the file, left as initialised: {_some(self.missing)}; '
+                     f'unexpected in the file, ignored: {_some(self.unexpected)}')
+        lines += [f'note: {advice}' for advice in self.origin.advice]
+        lines += [f'warning: {warning}' for warning in self.warnings]
+        return '\n  '.join(lines)
+
+    def as_json(self) -> Dict[str, Any]:
+        """The same for programs; every name is there."""
+        match = self.by_class
+        return dict(
+            source=self.source,
+            kind=self.origin.kind,
+            total=self.total,
+            loaded=self.loaded,
+            changes=self.origin.changes,
+            heads_by_class=match and dict(
+                copied={
+                    match.new[new]: match.old[old]
+                    for new, old in match.copied
+                },
+                new=match.fresh),
+            reinitialised=[_record(item) for item in self.reinitialised],
+            mismatched=[_record(item) for item in self.mismatched],
+            missing=self.missing,
+            unexpected=self.unexpected,
+            num_classes=dict(file=self.classes[0], model=self.classes[1]),
+            advice=self.origin.advice,
+            warnings=self.warnings)
+
+
+def _record(item: Shapes) -> Dict[str, Any]:
+    return dict(name=item[0], shape_in_file=item[1], shape_in_model=item[2])
+
+
+def _shapes(item: Shapes) -> str:
+    name, old, new = item
+    return f'{name} {tuple(old)} -> {tuple(new)}'
+
+
+def _some(names: Sequence[str], limit: int = 12) -> str:
+    if not names:
+        return 'none'
+    rest = f' and {len(names) - limit} more' if len(names) > limit else ''
+    return f'{len(names)}: {", ".join(names[:limit])}{rest}'
+
+
+# ----------------------------------------------------------------------------------------- warnings
+
+
+def facts_of_file(meta: Mapping[str, Any], origin: Origin) -> Facts:
+    """What the file's own config says of its weights, else what is known of its kind."""
+    own = Facts()
+    for key in ('config', 'cfg'):  # mmengine's is the second
+        if isinstance(meta.get(key), str):
+            own = facts_of(literals(meta[key]))
+    return Facts(*(known if stated is None else stated for stated, known in zip(own, origin.facts)))
+
+
+def warnings_of(file: Facts, run: Facts, weights: Mapping[str, Tensor], missing: Iterable[str],
+                unexpected: Iterable[str]) -> Tuple[str, ...]:
+    """What in the run's config does not go with the weights: each a sentence with what to write."""
+    found = []
+    if file.mean is not None and run.mean is not None and not _same_images(file, run):
+        found.append(
+            f'these weights were trained on {_images(file)}, the data here come as {_images(run)}; '
+            f'write img_norm_cfg = dict(mean={list(file.mean)}, std={list(file.std or ())}, '
+            f'to_rgb={file.to_rgb}) and use it in the pipelines')
+    if file.mean is None and run.std is not None:
+        found += _scale_warning(weights, run.std)
+    style = run.style or 'pytorch'
+    if run != Facts() and file.style not in (None, style):
+        found.append(f'these weights are of style {file.style!r} (where a block has its stride), '
+                     f"the model of {style!r}; write model.backbone.style='{file.style}'")
+    old, new = _norms(unexpected), _norms(missing)
+    if old and new and old != new:
+        found.append(f'norm layers differ: {" and ".join(sorted(old))} in the file, '
+                     f'{" and ".join(sorted(new))} in the model; see norm_cfg')
+    return tuple(found)
+
+
+def _same_images(a: Facts, b: Facts) -> bool:
+    pairs = [(x, y) for one, other in ((a.mean, b.mean), (a.std, b.std)) if one and other
+             for x, y in zip(one, other)]
+    return a.to_rgb == b.to_rgb and all(
+        abs(x - y) <= .01 * max(abs(x), abs(y), 1) for x, y in pairs)
+
+
+def _images(facts: Facts) -> str:
+    return (f'{"RGB" if facts.to_rgb else "BGR"} with mean {list(facts.mean)}' +
+            (f' and std {list(facts.std)}' if facts.std else ''))
+
+
+def _scale_warning(weights: Mapping[str, Tensor], std: Tuple[float, ...]) -> List[str]:
+    scale = input_scale(weights, 'backbone.')
+    if scale is None:
+        return []
+    divided = max(
+        std
+    ) > 8  # images here are divided by their deviation, some 58; else grey levels reach the network
+    if divided == (scale > .2):
+        return []
+    expects = 'grey levels (caffe style: std=[1, 1, 1])' if divided else 'images divided by their std, some 58'
+    return [
+        f"the first convolution answers to a unit of its input by {scale:.3g}, as it would to {expects}; "
+        f'img_norm_cfg has std={list(std)}: compare it with what the weights were trained with'
+    ]
+
+
+def _norms(names: Iterable[str]) -> Set[str]:
+    kinds = dict(bn='batch norm', gn='group norm', ln='layer norm', **{'in': 'instance norm'})
+    found = (re.search(r'(?:^|\.)(bn|gn|ln|in)\d*\.', name) for name in names)
+    return {kinds[match.group(1)] for match in found if match}

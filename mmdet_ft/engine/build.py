@@ -1,6 +1,7 @@
 """From a config to everything a run needs, and the run."""
 import copy
 import inspect
+import json
 import os
 import platform
 import random
@@ -12,6 +13,7 @@ from torch import nn
 
 from mmdet_ft import __version__
 from mmdet_ft.checkpoints import fitting, reading, writing
+from mmdet_ft.checkpoints.facts import facts_of
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
@@ -280,7 +282,7 @@ def cancel_pretrained(model: Dict[str, Any]) -> bool:
 
 def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
     """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded
-    first."""
+    first. What became of each weight stands in `load_from.json` of the work_dir."""
     resumed = resume_source(cfg)
     source = resumed or cfg.get('load_from')
     begin = fitting.parse_load_from(source) if source else None
@@ -291,7 +293,11 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
             checkpoint.source)
     dist.first_on_main(lambda: _initialise(model))
     if checkpoint is not None and not resumed:
-        logger.info(str(fitting.fit(model, checkpoint, begin.strict)))
+        report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases, facts_of(cfg))
+        logger.info(str(report))
+        if dist.get_dist_info()[0] == 0:
+            with open(os.path.join(cfg.work_dir, 'load_from.json'), 'w', encoding='utf-8') as file:
+                json.dump(report.as_json(), file, indent=1)
 
 
 def _initialise(model: nn.Module) -> None:

@@ -28,6 +28,7 @@ from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.log import collect_env, get_root_logger, on_terminal, time_string
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
+from mmdet_ft.engine.restart import go_on_after_restart
 from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update
 from mmdet_ft.engine.schedules import build_learning_rate, build_momentum
 from mmdet_ft.models.layers import unsynchronise
@@ -59,6 +60,7 @@ def train(cfg: Config,
     cfg, notes = prepare(cfg)
     set_up_processes(cfg)
     logger, timestamp, meta = open_log(cfg)
+    go_on_after_restart(cfg, logger)
     for note in notes:
         logger.warning(note)
 
@@ -253,8 +255,10 @@ def build_test_loader(cfg: Config, split: str) -> Any:
 
 
 def build_model(cfg: Config, dataset: Any) -> nn.Module:
-    """The model with random weights; it knows the classes of the data set."""
+    """The model with random weights; it knows the classes of the data set, and `num_classes='auto'`
+    anywhere in it is their number."""
     settings = copy.deepcopy(cfg.model)
+    count_classes(settings, getattr(dataset, 'CLASSES', None))
     if cancel_pretrained(settings):
         get_root_logger().info(
             'model.pretrained=None: backbone.init_cfg is not used, nothing is downloaded for it')
@@ -262,6 +266,21 @@ def build_model(cfg: Config, dataset: Any) -> nn.Module:
     model.CLASSES = getattr(dataset, 'CLASSES', None)
     model.PALETTE = getattr(dataset, 'PALETTE', None)
     return model
+
+
+def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = 'model') -> None:
+    """Put the number of classes where a model's settings say num_classes='auto'."""
+    if isinstance(settings, dict):
+        if settings.get('num_classes') == 'auto':
+            if not classes:
+                raise UserError(f"{path}.num_classes='auto' needs to know the classes: write classes=(...) in "
+                                f'data.train, data.val and data.test')
+            settings['num_classes'] = len(classes)
+        for key, value in settings.items():
+            count_classes(value, classes, f'{path}.{key}')
+    elif isinstance(settings, (list, tuple)):
+        for place, value in enumerate(settings):
+            count_classes(value, classes, f'{path}.{place}')
 
 
 def cancel_pretrained(model: Dict[str, Any]) -> bool:

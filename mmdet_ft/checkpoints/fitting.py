@@ -5,7 +5,7 @@ from torch import nn
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import Facts
-from mmdet_ft.checkpoints.heads import by_class, class_names, match_classes
+from mmdet_ft.checkpoints.heads import by_class, match_classes
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read
 from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
 from mmdet_ft.checkpoints.sources import Source
@@ -40,7 +40,7 @@ def fit(model: nn.Module,
     own = model.state_dict()
     layers = tuple(model.prediction_layers()) if hasattr(model, 'prediction_layers') else ()
     given, changes = _as_whole_model(model, checkpoint.state_dict)
-    old_classes = class_names(checkpoint.meta, checkpoint.origin.classes)
+    old_classes = checkpoint.meta.get('CLASSES')
     new_classes = getattr(model, 'CLASSES', None)
     match = None
     if heads is not None:

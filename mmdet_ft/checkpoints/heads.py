@@ -1,6 +1,6 @@
 """Prediction layers by class name: rows of classes that the file and the model share."""
 import re
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from torch import Tensor
 
@@ -89,12 +89,3 @@ def by_class(name: str, old: Tensor, new: Tensor, match: Match) -> Optional[Tens
         rows = old.unflatten(0, sizes[0])[index + (source, )].to(result)
         result.unflatten(0, sizes[1])[index + (to, )] = rows
     return result
-
-
-def class_names(meta: Dict, known: Optional[Tuple[str, ...]]) -> Optional[Tuple[str, ...]]:
-    """The classes that a file names: V1 and V2 in meta.CLASSES, V3 in meta.dataset_meta; or those of its kind."""
-    dataset = meta.get('dataset_meta') if isinstance(meta.get('dataset_meta'), dict) else {}
-    for names in (meta.get('CLASSES'), dataset.get('classes'), dataset.get('CLASSES'), known):
-        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
-            return tuple(names)
-    return None

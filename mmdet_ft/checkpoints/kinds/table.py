@@ -5,20 +5,39 @@ V2's order, with the words for the report; or None where the file is of another 
 """
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from mmdet_ft.checkpoints.kinds import torchvision
+from mmdet_ft.checkpoints.kinds import detectron2, openmmlab, torchvision
 from mmdet_ft.checkpoints.kinds.origin import Converted, File, Origin, StateDict
 
 KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
     torchvision.detector,
+    detectron2.detector,
+    detectron2.msra_backbone,
+    detectron2.torch_backbone,
+    openmmlab.mmdet_1,
+    openmmlab.mmdet_3,
+    openmmlab.mmdet_2,
+    openmmlab.mmcls,
     torchvision.classifier,
 )
 
 
 def convert(state_dict: StateDict, meta: Dict[str, Any], content: Dict[str, Any]) -> Converted:
-    """Weights as V2 names and orders them, whoever saved them; names that no kind knows stay."""
+    """Weights as V2 names and orders them, whoever saved them; names that no kind knows stay.
+
+    `meta` gets V2's CLASSES, where the file or its kind names the classes at another place.
+    """
     file = File(state_dict, meta, content)
-    for kind in KINDS:
-        converted = kind(file)
-        if converted is not None:
-            return converted
-    return state_dict, Origin()
+    converted = next(filter(None, (kind(file) for kind in KINDS)), (state_dict, Origin()))
+    classes = class_names(meta, converted[1].classes)
+    if classes is not None:
+        meta['CLASSES'] = classes
+    return converted
+
+
+def class_names(meta: Dict, known: Optional[Tuple[str, ...]]) -> Optional[Tuple[str, ...]]:
+    """The classes that a file names: V1 and V2 in meta.CLASSES, V3 in meta.dataset_meta; or those of its kind."""
+    dataset = meta.get('dataset_meta') if isinstance(meta.get('dataset_meta'), dict) else {}
+    for names in (meta.get('CLASSES'), dataset.get('classes'), dataset.get('CLASSES'), known):
+        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return None

@@ -1,6 +1,6 @@
 """Detectron2's files: Faster and Mask R-CNN on ResNet-FPN, and the ImageNet backbones that they
 began from."""
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 
@@ -45,15 +45,14 @@ RULES: Rules = (
     (r'roi_heads\.mask_head\.deconv\.(.+)', r'roi_head.mask_head.upsample.\1'),
     (r'roi_heads\.mask_head\.predictor\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
 )
+NAMES = ('backbone.bottom_up.stem.conv1.weight', 'roi_heads.box_predictor.cls_score.weight')
 NOT_WEIGHTS = r'(proposal_generator\.)?anchor_generator\.cell_anchors\.\d|pixel_mean|pixel_std'
 
 
 def detector(file: File) -> Optional[Converted]:
     """R-CNNs of the model zoo, `.pkl` and `.pth`; the background is last there too."""
     given = file.state_dict
-    if not has(
-            given,
-        ('backbone.bottom_up.stem.conv1.weight', 'roi_heads.box_predictor.cls_score.weight')):
+    if not has(given, NAMES):
         return None
     facts = MSRA
     if has(given, ('pixel_mean', 'pixel_std')):
@@ -84,6 +83,15 @@ def torch_backbone(file: File) -> Optional[Converted]:
         'Detectron2 ImageNet ResNet', ('names as V2 has them', ), facts=IMAGENET)
 
 
+STEM = {
+    'conv1_w': 'stem.conv1.weight',
+    'res_conv1_bn_s': 'stem.conv1.norm.weight',
+    'res_conv1_bn_b': 'stem.conv1.norm.bias',
+    'fc1000_w': 'stem.fc.weight',
+    'fc1000_b': 'stem.fc.bias',
+    'pred_w': 'stem.fc.weight',
+    'pred_b': 'stem.fc.bias',
+}
 BLOCK = {'branch1': 'shortcut', 'branch2a': 'conv1', 'branch2b': 'conv2', 'branch2c': 'conv3'}
 PART = {'w': 'weight', 'bn_s': 'norm.weight', 'bn_b': 'norm.bias'}
 
@@ -95,18 +103,9 @@ def msra_backbone(file: File) -> Optional[Converted]:
         return None
     named = {}
     for name, value in given.items():
-        stem = {
-            'conv1_w': 'stem.conv1.weight',
-            'res_conv1_bn_s': 'stem.conv1.norm.weight',
-            'res_conv1_bn_b': 'stem.conv1.norm.bias',
-            'fc1000_w': 'stem.fc.weight',
-            'fc1000_b': 'stem.fc.bias',
-            'pred_w': 'stem.fc.weight',
-            'pred_b': 'stem.fc.bias'
-        }
         pieces = name.split('_', 3)
-        if name in stem:
-            named[stem[name]] = value
+        if name in STEM:
+            named[STEM[name]] = value
         elif len(pieces) == 4 and pieces[2] in BLOCK and pieces[3] in PART:
             named[f'{pieces[0]}.{pieces[1]}.{BLOCK[pieces[2]]}.{PART[pieces[3]]}'] = value
     for name in [name for name in named if name.endswith('norm.weight')]:

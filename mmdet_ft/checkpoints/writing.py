@@ -1,15 +1,20 @@
 """Writing checkpoints so that none is ever half there, and finding the newest."""
 import contextlib
+import errno
 import os
 import re
+import shutil
 import tempfile
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmdet_ft.checkpoints.reading import StateDict
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.reading import StateDict, read
+
+INTERRUPTED = 'interrupted.pth'  # what a run leaves that a signal has stopped
 
 
 @contextlib.contextmanager
@@ -62,7 +67,10 @@ def plain(value: Any) -> Any:
 
 def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) -> None:
     """Write V2's checkpoint {meta, state_dict, optimizer, ...} atomically; readable with
-    `weights_only`."""
+    `weights_only`.
+
+    Raises CheckpointError where there is no room or it cannot be written; what stands there stays.
+    """
     content = dict(
         meta=plain(meta),
         state_dict={
@@ -70,8 +78,48 @@ def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) 
             for name, value in state_dict.items()
         })
     content.update({key: plain(value) for key, value in others.items() if value is not None})
-    with atomic_file(path) as file:
-        torch.save(content, file)
+    needed, folder = size_of(content), os.path.dirname(os.path.abspath(path))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        _require_room(path, needed)
+        with atomic_file(path) as file:
+            torch.save(content, file)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _require_room(path, needed, is_full=True)
+        raise CheckpointError(f'cannot write the checkpoint {path}: {error.strerror or error}. '
+                              'What was saved before is still there') from None
+    except RuntimeError:
+        _require_room(path,
+                      needed)  # torch tells of a disk that fills up meanwhile in its own words
+        raise
+
+
+def size_of(value: Any) -> int:
+    """Bytes of a checkpoint's content on disk, a little more rather than less."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size() + 512
+    if isinstance(value, (dict, list, tuple)):
+        items = value.values() if isinstance(value, dict) else value
+        return 128 + sum(map(size_of, items))
+    return 64 + len(value) if isinstance(value, str) else 64
+
+
+def _require_room(path: str, needed: int, is_full: bool = False) -> None:
+    free = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+    if is_full or free < needed:
+        raise CheckpointError(
+            f'no room for the checkpoint {path}: it takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free. '
+            'What was saved before is still there. Make room and go on with --auto-resume; '
+            'checkpoint_config = dict(interval=1, max_keep_ckpts=3) keeps the last three only')
+
+
+def remove_leftovers(folder: str) -> None:
+    """Remove what a killed process was writing when it died; for when nothing is being written."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if re.fullmatch(r'\..+\.pth(\..+)?\.tmp', name):
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(folder, name))
 
 
 def link_latest(folder: str, name: str, link: str = 'latest.pth') -> None:
@@ -82,20 +130,38 @@ def link_latest(folder: str, name: str, link: str = 'latest.pth') -> None:
     try:
         os.symlink(name, temporary)
     except OSError:  # a file system without links: a copy, as V2 makes on Windows
-        import shutil
         shutil.copyfile(os.path.join(folder, name), temporary)
     os.replace(temporary, os.path.join(folder, link))
 
 
-def find_latest_checkpoint(folder: str) -> Optional[str]:
-    """`latest.pth`, or the checkpoint of the highest epoch or iteration; None where there is
-    none."""
-    latest = os.path.join(folder, 'latest.pth')
-    if os.path.exists(latest):
-        return latest
-    found = []
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        number = re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', name)
-        if number:
-            found.append((int(number.group(1)), name))
-    return os.path.join(folder, max(found)[1]) if found else None
+def find_latest_checkpoint(folder: str,
+                           tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
+    """The file of a folder that a run was furthest at, of those that can be read; None where there
+    is none.
+
+    Where several runs have used the folder, it is of the one that `latest.pth` belongs to. `tell`
+    receives a sentence about each file that is skipped.
+    """
+
+    def is_latest(path: str) -> bool:
+        return os.path.realpath(path) == os.path.realpath(os.path.join(folder, 'latest.pth'))
+
+    found: List[Tuple[str, Dict[str, Any]]] = []
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        path = os.path.join(folder, name)
+        if os.path.islink(path):
+            continue
+        if is_latest(path) or name == INTERRUPTED or re.fullmatch(r'(epoch|iter)_\d+\.pth', name):
+            try:
+                found.append((path, read(path).meta))
+            except CheckpointError as error:
+                tell(f'skipped: {error}')
+
+    def how_far(item: Tuple[str, Dict[str, Any]]) -> Tuple[int, int, bool]:
+        path, meta = item
+        number = re.search(r'_(\d+)\.pth$', path)
+        return meta.get('iter', -1), int(number.group(1)) if number else -1, is_latest(path)
+
+    run = next((meta.get('run_id') for path, meta in found if is_latest(path)), None)
+    own = [(path, meta) for path, meta in found if run in (None, meta.get('run_id'))]
+    return max(own, key=how_far)[0] if own else None

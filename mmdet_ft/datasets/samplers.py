@@ -60,7 +60,7 @@ class _GroupedSampler(Sampler):
         self.num_replicas = num_replicas
         self.rank = rank
         self.seed = seed
-        self.epoch = 0
+        self.epoch = self.start = 0
         self.flag = _group_flags(dataset)
         self.group_sizes = np.bincount(self.flag)
         step = samples_per_gpu * num_replicas
@@ -79,14 +79,19 @@ class _GroupedSampler(Sampler):
                                         math.ceil(size / step) * step))  # repeats from the front
         batches = np.concatenate(groups).reshape(-1, self.samples_per_gpu)
         batches = rng.permutation(batches)[self.rank::self.num_replicas]
-        return iter([Place.of(index, self.epoch) for index in batches.reshape(-1).tolist()])
+        order = batches.reshape(-1)[self.start:]
+        return iter([Place.of(index, self.epoch) for index in order.tolist()])
 
     def __len__(self) -> int:
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iteration is; the order is a function of (seed, epoch)."""
-        self.epoch = epoch
+        self.epoch, self.start = epoch, 0
+
+    def set_start(self, start: int) -> None:
+        """Leave out the first `start` samples of this rank, which a resumed run has seen, until the next epoch."""
+        self.start = start
 
 
 @SAMPLERS.register_module()
@@ -125,7 +130,7 @@ class DistributedSampler(Sampler):
         self.rank, self.num_replicas = rank_and_world(rank, num_replicas)
         self.shuffle = shuffle
         self.seed = seed
-        self.epoch = 0
+        self.epoch = self.start = 0
         self.num_samples = math.ceil(len(dataset) / self.num_replicas)
         self.total_size = self.num_samples * self.num_replicas
 
@@ -133,14 +138,18 @@ class DistributedSampler(Sampler):
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = generator(self.seed, self.epoch).permutation(order)
-        order = np.resize(order, self.total_size)[self.rank::self.num_replicas]
+        order = np.resize(order, self.total_size)[self.rank::self.num_replicas][self.start:]
         return iter([Place.of(index, self.epoch) for index in order.tolist()])
 
     def __len__(self) -> int:
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self.epoch, self.start = epoch, 0
+
+    def set_start(self, start: int) -> None:
+        """As GroupSampler's."""
+        self.start = start
 
 
 class _InfiniteBatches(Sampler):

@@ -55,6 +55,26 @@ class LogBuffer:
     def _append(self, keys: Tuple[str, ...], entry: _Entry) -> None:
         self._history.setdefault(keys, deque(maxlen=self.keep)).append(entry)
 
+    def state_dict(self) -> List[Dict[str, Any]]:
+        """The history for a checkpoint: a table [iterations, keys] for the keys that came together."""
+        return [
+            dict(
+                keys=list(keys),
+                counts=[entry.count for entry in history],
+                values=torch.stack(
+                    [torch.as_tensor(entry.values, dtype=torch.float64)
+                     for entry in history]).cpu(),
+                on_device=isinstance(history[0].values, Tensor))
+            for keys, history in self._history.items()
+        ]
+
+    def load_state_dict(self, state: List[Dict[str, Any]], device: torch.device) -> None:
+        for part in state:
+            rows = part['values'].float().to(
+                device) if part['on_device'] else part['values'].tolist()
+            for row, count in zip(rows, part['counts']):
+                self._append(tuple(part['keys']), _Entry(row, count))
+
     def average(self, n: int = 0) -> None:
         """Weighted means of the last `n` entries (0: of all) over the entries and over the ranks,
         into `output`."""

@@ -2,23 +2,20 @@
 nowhere else."""
 import contextlib
 import os
-import random
 import time
+import uuid
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmdet_ft import __version__
 from mmdet_ft.checkpoints import fitting, reading, writing
-from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.engine import dist
+from mmdet_ft.engine import dist, state
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.hook import STAGES, Hook, Priority, get_priority
 from mmdet_ft.engine.log import get_root_logger, time_string
 from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
-from mmdet_ft.engine.optimizer import load_optimizer_state, step_unless, zero_missing_momentum
+from mmdet_ft.engine.optimizer import step_unless, zero_missing_momentum
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.schedules import LearningRate, Momentum, Progress
 from mmdet_ft.registry import HOOKS, RUNNERS
@@ -138,7 +135,13 @@ class BaseRunner:
         self._scheduled: Optional[List[float]] = None
         self._scheduled_momenta: Optional[List[float]] = None
         self._meters: Tuple[int, int, Dict[str, Any]] = (-1, 0, {})  # iteration, how many, means
-        self._resumed: Dict[str, Any] = {}
+        self.run_id = uuid.uuid4(
+        ).hex  # checkpoints of one run know each other by it, resumed ones too
+        self.epoch_length = 0  # in iterations
+        self.calling: Optional[state.Call] = None  # of the hooks, now
+        self.stop_reason: Optional[str] = None  # set by a hook, it ends the run before its time
+        self.resumed = state.Place()
+        self._unfinished: Optional[state.Call] = None  # what the resumed run has yet to call
         os.makedirs(self.work_dir, exist_ok=True)
 
     @property
@@ -166,6 +169,7 @@ class BaseRunner:
             # A NaN in the shared gradients makes every rank refuse the step, not only this one.
             loss = total * torch.where(self.latch.closed, float('nan'), 1.)
             self.precision.scale(loss / window).backward()
+        if first:
 
         if last:
             parameters = self._parameters_with_gradients()
@@ -190,8 +194,7 @@ class BaseRunner:
 
     def _tell(self, losses: Losses, total: Tensor, batch: Any) -> None:
         """Put the losses of an iteration where hooks, loggers and the latch find them."""
-        self.outputs = dict(
-            loss=total.detach(), log_vars={}, num_samples=_num_samples(batch))
+        self.outputs = dict(loss=total.detach(), log_vars={}, num_samples=_num_samples(batch))
         self._log({**losses.terms, **losses.metrics, 'loss': total})
         if self.mode == 'train':
             self.latch.begin(self.iter,
@@ -254,6 +257,12 @@ class BaseRunner:
                 else:
                     group['betas'] = (momentum, *group['betas'][1:])
 
+    def schedule_state(self) -> Dict[str, Any]:
+        return dict(rates=self._scheduled, momenta=self._scheduled_momenta)
+
+    def load_schedule_state(self, values: Dict[str, Any]) -> None:
+        self._scheduled, self._scheduled_momenta = values['rates'], values['momenta']
+
     def current_lr(self) -> List[float]:
         return [group['lr'] for group in self.optimizer.param_groups]
 
@@ -281,8 +290,19 @@ class BaseRunner:
         self.register_hook(HOOKS.build(arguments), priority)
 
     def call_hook(self, stage: str) -> None:
-        for hook in self.hooks:
+        names = state.names_of(self.hooks)
+        unfinished, through = self._is_unfinished(stage), ()
+        if unfinished:
+            through, self._unfinished = self._unfinished.done, None
+        for place, (name, hook) in enumerate(zip(names, self.hooks)):
+            if unfinished and (name in through or not hook.repeats_on_resume):
+                continue
+            self.calling = state.Call(stage, names[:place])
             getattr(hook, stage)(self)
+        self.calling = None
+
+    def _is_unfinished(self, stage: str) -> bool:
+        return self._unfinished is not None and self._unfinished.stage == stage
 
     def prepare_model(self) -> None:
         """Let the hooks add what checkpoints of this run hold besides the model's own weights."""
@@ -325,9 +345,12 @@ class BaseRunner:
 
     # ---------------------------------------------------------------------------------- checkpoints
 
-    def _place(self) -> Tuple[int, int]:
-        """(epochs, iterations) that are done, when asked at the end of one."""
+    def place(self) -> Tuple[int, int]:
+        """(epochs, iterations) that are done: the present one too once its hooks are called."""
         raise NotImplementedError
+
+    def iterations_done(self) -> int:
+        return self.iter + (self.calling is not None and self.calling.stage == 'after_train_iter')
 
     def save_checkpoint(self,
                         out_dir: str,
@@ -335,68 +358,26 @@ class BaseRunner:
                         save_optimizer: bool = True,
                         meta: Optional[Dict[str, Any]] = None,
                         create_symlink: bool = True) -> None:
-        """Write V2's {meta, state_dict, optimizer}, with the random states, and let `latest.pth`
-        point to it.
+        """Write V2's {meta, state_dict, optimizer} with all that resuming needs (see `engine.state`),
+        and let `latest.pth` point to it.
 
-        Raises NonFiniteError rather than write weights after a NaN.
+        Raises NonFiniteError rather than write weights after a NaN, CheckpointError if there is no
+        room.
         """
         self.latch.check(everywhere=False)
+        about, others = state.capture(self, save_optimizer, meta or {})
+        name = (filename_tmpl or self.filename_tmpl).format(self.place()[0 if self.by_epoch else 1])
         model = getattr(self.model, 'module', self.model)
-        epochs, iterations = self._place()
-        about = {**self.meta, **(meta or {})}
-        about.update(
-            epoch=epochs,
-            iter=iterations,
-            time=time.asctime(),
-            mmdet_ft_version=__version__,
-            world_size=self.world_size)
-        about.setdefault('CLASSES', getattr(model, 'CLASSES', None))
-        about.setdefault('PALETTE', getattr(model, 'PALETTE', None))
-        if self.precision.scaler is not None:
-            about['fp16'] = dict(loss_scaler=self.precision.scaler.state_dict())
-        others: Dict[str, Any] = {}
-        if save_optimizer and self.optimizer is not None:
-            others['optimizer'] = self.optimizer.state_dict()
-            others['random_state'] = _random_state()
-            if iterations % self.update.cumulative_iters and iterations < self.max_iters:
-                others['gradients'] = {
-                    name: parameter.grad
-                    for name, parameter in model.named_parameters() if parameter.grad is not None
-                }  # of the window that is not full yet
-        name = (filename_tmpl or self.filename_tmpl).format(epochs if self.by_epoch else iterations)
         writing.save(os.path.join(out_dir, name), model.state_dict(), about, **others)
         if create_symlink:
             writing.link_latest(out_dir, name)
 
     def resume(self, source: str, resume_optimizer: bool = True) -> None:
         """Continue where a checkpoint stands: weights, optimizer, schedule, epoch, iteration,
-        random states, best score."""
+        random states, best score, what hooks remember."""
         checkpoint = reading.read(source)
         self.prepare_model()  # for what hooks have added to the model of the file
-        model = getattr(self.model, 'module', self.model)
-        meta = checkpoint.meta
-        if 'epoch' not in meta or 'iter' not in meta:
-            raise CheckpointError(
-                f'{source} does not say how far it was trained: use it as load_from, not resume_from'
-            )
-        try:
-            model.load_state_dict(checkpoint.state_dict)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
-                'weights use load_from') from None
-        self.epoch, self.iter = int(meta['epoch']), int(meta['iter'])
-        self.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs') or {})
-        if resume_optimizer and 'optimizer' in checkpoint.content:
-            load_optimizer_state(self.optimizer, checkpoint.content['optimizer'])
-        if self.precision.scaler is not None and 'loss_scaler' in (meta.get('fp16') or {}):
-            self.precision.scaler.load_state_dict(meta['fp16']['loss_scaler'])
-        for name, gradient in checkpoint.content.get('gradients', {}).items():
-            parameter = model.get_parameter(name)
-            parameter.grad = gradient.to(parameter.device)
-        if 'random_state' in checkpoint.content:
-            _set_random_state(checkpoint.content['random_state'])
-        self._resumed = dict(world_size=meta.get('world_size', self.world_size))
+        self.resumed = state.restore(self, checkpoint, resume_optimizer)
         self.logger.info('resumed epoch %d, iter %d from %s', self.epoch, self.iter, source)
 
     def load_checkpoint(self, source: str, strict: bool = True) -> None:
@@ -422,7 +403,8 @@ class BaseRunner:
                 f"workflow {list(workflow)!r} trains nothing; write workflow = [('train', 1)]")
         if len(train) == 0:
             raise UserError('the training set gives no batch')
-        self.data_loader = train
+        self.data_loader, self.epoch_length = train, len(train)
+        self._unfinished = self.resumed.call
         self._begin(len(train))
         self.set_momentum()
         zero_missing_momentum(self.optimizer, scheduled=self.momentum is not None)
@@ -434,9 +416,12 @@ class BaseRunner:
             f'{self.max_epochs} epochs' if self.by_epoch else f'{self.max_iters} iters')
         self.prepare_model()
         self.call_hook('before_run')
+        state.restore_hooks(self, self.resumed.run_state)
         try:
             self._loop(data_loaders, workflow)
             self.check_finite()
+            if self.stop_reason is not None:
+                self.logger.info('the run ends here: %s', self.stop_reason)
             self.call_hook('after_run')
         finally:
             for hook in self.hooks:  # a bar left on the terminal would hide what went wrong
@@ -447,6 +432,16 @@ class BaseRunner:
 
     def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
         raise NotImplementedError
+
+    def _finish_iteration(self) -> None:
+        """Call the hooks that were still to be called for the iteration that a checkpoint was
+        written after."""
+        if self._is_unfinished('after_train_iter'):
+            self.iter -= 1
+            self.inner_iter -= 1
+            self.call_hook('after_train_iter')
+            self.iter += 1
+            self.inner_iter += 1
 
     def _timed(self, batches: Iterator) -> Iterator:
         """The batches, while `data_time` and `time` of each iteration go into the log."""
@@ -484,7 +479,6 @@ class EpochBasedRunner(BaseRunner):
     """Trains `max_epochs` times over the data."""
 
     filename_tmpl = 'epoch_{}.pth'
-    _within_epoch = False
 
     def _begin(self, epoch_length: int) -> None:
         if self.max_epochs is None:
@@ -492,24 +486,35 @@ class EpochBasedRunner(BaseRunner):
                 "EpochBasedRunner needs max_epochs: runner = dict(type='EpochBasedRunner', max_epochs=12)"
             )
         self.max_iters = self.max_epochs * epoch_length
-        if not self.epoch * epoch_length <= self.iter < (self.epoch + 1) * epoch_length:
-            # Other GPUs or batch size than before: epochs are what was asked for.
+        if self.resumed.epoch is not None:
+            self.epoch = self.resumed.epoch
+        before = self.resumed.epoch_length or epoch_length
+        done = self.iter - self.epoch * before  # of this epoch, in the iterations it had then
+        if not 0 <= done <= before:  # a file of V2, after which the epoch has another length
+            done = 0
+        iteration = self.epoch * epoch_length + done * epoch_length // before
+        if iteration != self.iter:  # Other GPUs or batch size: epochs are what was asked for.
             self.logger.info(
                 'an epoch now has %d iterations: the iteration number changes from %d to %d',
-                epoch_length, self.iter, self.epoch * epoch_length)
-            self.iter = self.epoch * epoch_length
+                epoch_length, self.iter, iteration)
+            self.iter = iteration
 
-    def _place(self) -> Tuple[int, int]:
-        done = self.iter + (1 if self._within_epoch else 0)
-        return done // len(self.data_loader), done
+    def place(self) -> Tuple[int, int]:
+        done = self.iterations_done()
+        return done // self.epoch_length, done
 
     def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
-        while self.epoch < self.max_epochs:
-            for loader, (mode, epochs) in zip(data_loaders, workflow):
-                for _ in range(epochs):
-                    if mode == 'train' and self.epoch >= self.max_epochs:
-                        break
-                    self.train_epoch(loader) if mode == 'train' else self.val_epoch(loader)
+        steps = [(loader, mode) for loader, (mode, times) in zip(data_loaders, workflow)
+                 for _ in range(times)]
+        training = [place for place, (_, mode) in enumerate(steps) if mode == 'train']
+        first = training[self.epoch % len(training)] if self.iter else 0
+        while self.epoch < self.max_epochs and self.stop_reason is None:
+            for loader, mode in steps[first:]:
+                if mode == 'val':
+                    self.val_epoch(loader)
+                elif self.epoch < self.max_epochs and self.stop_reason is None:
+                    self.train_epoch(loader)
+            first = 0
 
     def train_epoch(self, loader: Any) -> None:
         """Once over the data."""
@@ -518,16 +523,17 @@ class EpochBasedRunner(BaseRunner):
         set_epoch(loader, self.epoch)
         skipped = self.iter - self.epoch * len(loader)  # done before a resume in the middle
         self.inner_iter = skipped
-        self.set_learning_rate(epoch_starts=True)
-        self.set_momentum(epoch_starts=True)
-        self.call_hook('before_train_epoch')
-        self._within_epoch = True
-        for batch in self._timed(from_batch(loader, skipped)):
-            self._train_iter(batch)
-            self.iter += 1
-            self.inner_iter += 1
+        if not self._is_unfinished('after_train_epoch'):  # else only the rest of that call is left
+            if not skipped:
+                self.set_learning_rate(epoch_starts=True)
+                self.set_momentum(epoch_starts=True)
+            self.call_hook('before_train_epoch')
+            self._finish_iteration()
+            for batch in self._timed(from_batch(loader, skipped)):
+                self._train_iter(batch)
+                self.iter += 1
+                self.inner_iter += 1
         self.inner_iter = len(loader) - 1  # where hooks of the epoch's end expect it
-        self._within_epoch = False
         self.call_hook('after_train_epoch')
         self.epoch += 1
 
@@ -549,38 +555,52 @@ class IterBasedRunner(BaseRunner):
 
     by_epoch = False
     filename_tmpl = 'iter_{}.pth'
-    _within_iter = False
 
     def _begin(self, epoch_length: int) -> None:
         if self.max_iters is None:
             raise UserError(
                 "IterBasedRunner needs max_iters: runner = dict(type='IterBasedRunner', max_iters=90000)"
             )
-        before = self._resumed.get('world_size', self.world_size)
+        before = self.resumed.world_size or self.world_size
         if before != self.world_size:  # as many images as were asked for, in steps of another size
             self.logger.info(
                 'the iteration number is changed from %d to %d due to change of GPU number from %d to %d',
                 self.iter, self.iter * before // self.world_size, before, self.world_size)
             self.iter = self.iter * before // self.world_size
-        if not is_endless(self.data_loader):
+        if self.resumed.epoch is not None and before == self.world_size:
+            self.epoch = self.resumed.epoch
+        elif not is_endless(self.data_loader):
             self.epoch = self.iter // epoch_length
 
-    def _place(self) -> Tuple[int, int]:
-        return self.epoch, self.iter + (1 if self._within_iter else 0)
+    def place(self) -> Tuple[int, int]:
+        return self.epoch, self.iterations_done()
 
     def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+        counts = {
+            mode: sum(count for m, count in workflow if m == mode)
+            for mode in ('train', 'val')
+        }
+        rounds, passed = divmod(self.iter, counts['train'])
+        if passed == 0 and rounds:  # the round's training is done, its validation is not
+            rounds, passed = rounds - 1, counts['train']
+        self.mode, self.inner_iter = 'train', self.iter
         self.call_hook('before_train_epoch')  # to the hooks the run is one epoch
+        self._finish_iteration()
         endless = [
-            self._endless(loader) if mode == 'train' else self._repeated(loader)
+            self._endless(loader) if mode == 'train' else self._repeated(
+                loader, rounds * counts['val'])
             for loader, (mode, _) in zip(data_loaders, workflow)
         ]
-        while self.iter < self.max_iters:
+        while (self.iter < self.max_iters or passed) and self.stop_reason is None:
             for loader, batches, (mode, count) in zip(data_loaders, endless, workflow):
                 self.mode, self.data_loader = mode, loader
                 if mode == 'train':
-                    for _ in range(min(count, self.max_iters - self.iter)):
-                        self.train_iter(next(batches))
-                else:
+                    skipped = min(passed, count)  # done before a resume
+                    passed -= skipped
+                    for _ in range(min(count - skipped, self.max_iters - self.iter)):
+                        if self.stop_reason is None:
+                            self.train_iter(next(batches))
+                elif not passed:
                     self.val_iters(batches, count)
         self.mode, self.data_loader = 'train', data_loaders[[mode for mode, _ in workflow
                                                              ].index('train')]
@@ -589,9 +609,7 @@ class IterBasedRunner(BaseRunner):
     def train_iter(self, batch: Any) -> None:
         self.model.train()
         self.inner_iter = self.iter
-        self._within_iter = True
         self._train_iter(batch)
-        self._within_iter = False
         self.iter += 1
 
     def val_iters(self, batches: Iterator, count: int) -> None:
@@ -619,7 +637,12 @@ class IterBasedRunner(BaseRunner):
             self.epoch += 1
 
     @staticmethod
-    def _repeated(loader: Any) -> Iterator:
+    def _repeated(loader: Any, drawn: int) -> Iterator:
+        """Batches without end, but for the first `drawn`."""
+        if is_endless(loader):
+            loader.batch_sampler.set_start(drawn)
+            yield from loader
+        yield from from_batch(loader, drawn % len(loader))
         while True:
             yield from loader
 
@@ -644,6 +667,10 @@ def is_endless(loader: Any) -> bool:
 
 def from_batch(loader: Any, start: int) -> Iterator:
     """An epoch's batches without its first `start`, which a resumed run has seen."""
+    sampler = getattr(loader, 'sampler', None)
+    if start and hasattr(sampler, 'set_start'):  # nothing is read or decoded for them
+        sampler.set_start(start * loader.batch_size)
+        return iter(loader)
     batches = iter(loader)
     for _ in range(start):
         next(batches)
@@ -663,23 +690,6 @@ def _files(batch: Any) -> List[str]:
 def _num_samples(batch: Any) -> int:
     metas = getattr(_views(batch), 'metas', None)
     return len(metas) if metas else 1
-
-
-def _random_state() -> Dict[str, Any]:
-    """Of python, numpy and torch, in types that `weights_only` reads."""
-    name, keys, place, has_gauss, cached = np.random.get_state()
-    return dict(
-        python=random.getstate(),
-        torch=torch.get_rng_state(),
-        numpy=(name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, cached))
-
-
-def _set_random_state(state: Dict[str, Any]) -> None:
-    version, numbers, gauss = state['python']
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, place, has_gauss, cached = state['numpy']
-    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
-    torch.set_rng_state(state['torch'])
 
 
 def _priority_name(priority: int) -> str:

@@ -3,6 +3,7 @@ import logging
 import pytest
 from torch import nn
 
+from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config import Config, ConfigError
 from mmdet_ft.engine import build
@@ -10,7 +11,7 @@ from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.legacy import modernise
 from mmdet_ft.registry import HOOKS, MODELS
-from tests.engine.fakes import FakeDataset, FakeLoader
+from tests.engine.fakes import FakeDataset, FakeLoader, FakeModel
 
 
 def config(**values):
@@ -142,7 +143,8 @@ def test_a_checkpoint_that_covers_the_backbone_saves_its_download(tmp_path, mess
 
 
 def test_auto_resume_takes_the_newest_and_an_explicit_one_counts_more(tmp_path):
-    (tmp_path / 'epoch_3.pth').touch()
+    writing.save(str(tmp_path / 'epoch_3.pth'), FakeModel().state_dict(), dict(epoch=3, iter=9))
+    (tmp_path / 'epoch_4.pth').touch()
     cfg = config(work_dir=str(tmp_path), auto_resume=True)
     assert build.resume_source(cfg) == str(tmp_path / 'epoch_3.pth')
     assert build.resume_source(

@@ -197,8 +197,8 @@ def test_a_metric_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_best_score_survives_a_restart(tmp_path):
-    """epoch_1.pth is written before epoch 1 is evaluated: the score is read from the best checkpoint."""
-    scores = iter([.7, .6])
+    """epoch_1.pth is written before epoch 1 is evaluated: the resumed run evaluates it once more, then epoch 2."""
+    scores = iter([.7, .7, .6])
 
     class Scored(FakeDataset):
 

@@ -2,6 +2,7 @@
 import os
 from typing import Any, Dict, Optional
 
+from mmdet_ft.checkpoints import writing
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.registry import HOOKS
 
@@ -53,6 +54,13 @@ class CheckpointHook(Hook):
             self.out_dir = os.path.join(self.out_dir,
                                         os.path.basename(os.path.abspath(runner.work_dir)))
             runner.logger.info('checkpoints are saved in %s', self.out_dir)
+        if runner.rank == 0:
+            writing.remove_leftovers(self.out_dir)
+        if runner.rank == 0 and runner.iter:  # what a killed run had no time for
+            done, end = runner.place()[0], runner.max_epochs
+            if not self.by_epoch:
+                done, end = runner.place()[1], runner.max_iters
+            self._drop_old(done if done == end else done - done % max(self.interval, 1))
 
     def after_train_epoch(self, runner: Any) -> None:
         if self.by_epoch and (self.every_n_epochs(runner, self.interval) or
@@ -81,6 +89,10 @@ class CheckpointHook(Hook):
         runner.meta.setdefault('hook_msgs',
                                {})['last_ckpt'] = os.path.join(self.out_dir,
                                                                self.filename_tmpl.format(now))
+        self._drop_old(now)
+
+    def _drop_old(self, now: int) -> None:
+        """Remove what is beyond the newest `max_keep_ckpts`, `now` being the newest."""
         if self.max_keep_ckpts > 0 and self.interval > 0:
             newest_dropped = now - self.max_keep_ckpts * self.interval
             if now % self.interval:  # the last one came out of turn: it takes the place of one of the others

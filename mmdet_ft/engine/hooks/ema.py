@@ -30,6 +30,8 @@ class BaseEMAHook(Hook):
         with_buffers: average the model's buffers (norm statistics) like weights.
     """
 
+    repeats_on_resume = True
+
     def __init__(self, momentum: float, interval: int, resume_from: Optional[str],
                  with_buffers: bool):
         name = type(self).__name__

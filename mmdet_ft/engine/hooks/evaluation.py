@@ -1,10 +1,12 @@
 """Evaluation during training, and the best checkpoint."""
 import bisect
+import contextlib
 import os
 from math import inf
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmdet_ft.checkpoints import reading
+from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
 from mmdet_ft.engine.hooks.hook import Hook
@@ -67,6 +69,14 @@ class EvalHook(Hook):
         if save_best not in (None, 'auto'):
             self._set_rule(save_best)
 
+    repeats_on_resume = True  # an epoch is saved before it is evaluated
+
+    def state_dict(self) -> Dict[str, Any]:
+        return dict(asked_at_start=self._asked_at_start)
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        self._asked_at_start = state['asked_at_start']
+
     def _set_rule(self, metric: str) -> None:
         """Decide whether more is better: by the whole name first, then by a part of it, whatever
         the case."""
@@ -101,7 +111,6 @@ class EvalHook(Hook):
 
     def _evaluate_at_start(self, runner: Any, now: int) -> None:
         """`start` asks for the figures of the weights that the run begins with."""
-        self._choose_interval(now)
         if not self._asked_at_start:
             self._asked_at_start = True
             if self.start is not None and now >= self.start and self._is_due(now):
@@ -126,6 +135,7 @@ class EvalHook(Hook):
             self._evaluate(runner)
 
     def _is_due(self, now: int) -> bool:
+        self._choose_interval(now)
         if self.start is None:
             return (now + 1) % self.interval == 0
         return now + 1 >= self.start and (now + 1 - self.start) % self.interval == 0
@@ -221,12 +231,15 @@ class DistEvalHook(EvalHook):
 
 
 def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:
-    """What the best checkpoint of a resumed run says of itself: an epoch is saved before it is
-    evaluated, so the file that was resumed does not know its own score."""
+    """What the best checkpoint in the work_dir says of itself, which may be younger than the file
+    that was resumed."""
     found = {}
     for name in os.listdir(work_dir):
         if name.startswith('best_') and name.endswith('.pth'):
-            messages = reading.read(os.path.join(work_dir, name)).meta.get('hook_msgs') or {}
+            messages: Dict[str, Any] = {}
+            with contextlib.suppress(
+                    CheckpointError):  # cut off by a program that wrote it in place
+                messages = reading.read(os.path.join(work_dir, name)).meta.get('hook_msgs') or {}
             if os.path.basename(messages.get('best_ckpt', '')) == name:
                 found = dict(
                     best_score=messages['best_score'], best_ckpt=os.path.join(work_dir, name))

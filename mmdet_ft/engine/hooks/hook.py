@@ -1,7 +1,7 @@
 """V2's hook: what watches a run, and when."""
 import functools
 from enum import IntEnum
-from typing import Any, Callable, List, Union
+from typing import Any, Callable, Dict, List, Union
 
 STAGES = ('before_run', 'before_train_epoch', 'before_train_iter', 'after_train_iter',
           'after_train_epoch', 'before_val_epoch', 'before_val_iter', 'after_val_iter',
@@ -48,6 +48,16 @@ class Hook:
     """
 
     stages = STAGES
+    # A checkpoint is written by one hook in the middle of a call; those behind it are called again when it is
+    # resumed, if they ask for it here. See `mmdet_ft.engine.state`.
+    repeats_on_resume = False
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What a checkpoint should keep of the hook, in types that `weights_only` reads."""
+        return {}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; called after `before_run` of a resumed run."""
 
     def prepare_model(self, model: Any) -> None:
         """Add buffers to the model; called before a checkpoint is resumed and before the run.

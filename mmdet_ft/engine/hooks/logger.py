@@ -39,6 +39,14 @@ class LoggerHook(Hook):
         self._told = 0  # iterations up to here are in a line, or not to be
         self._wrote = False  # in this epoch; in this run if it counts iterations
 
+    repeats_on_resume = True
+
+    def state_dict(self) -> Dict[str, Any]:
+        return dict(told=self._told, wrote=self._wrote)
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        self._told, self._wrote = state['told'], state['wrote']
+
     def log(self, runner: Any) -> None:
         raise NotImplementedError
 
@@ -64,8 +72,9 @@ class LoggerHook(Hook):
         self._told, self._wrote = runner.iter, False
 
     def before_train_epoch(self, runner: Any) -> None:
-        runner.log_buffer.clear()
-        self._told, self._wrote = runner.iter, False
+        if runner.inner_iter == 0:  # else resumed within it
+            runner.log_buffer.clear()
+            self._told, self._wrote = runner.iter, False
 
     def before_val_epoch(self, runner: Any) -> None:
         runner.log_buffer.clear()

@@ -1,0 +1,154 @@
+"""What a checkpoint holds besides the weights, so that a resumed run goes on as if it had never stopped.
+
+A hook writes the checkpoint in the middle of a call of all hooks: those behind it have not evaluated or logged yet.
+So the file notes which call that was and who was through, and a resumed run finishes it first:
+
+    after_train_epoch of epoch 3:   CheckpointHook   EvalHook   EarlyStopHook   TextLoggerHook
+                                         saves |     <- killed in here, called (again) after resuming
+"""
+import random
+import time
+from collections import Counter
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from mmdet_ft import __version__
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.reading import Checkpoint
+from mmdet_ft.engine.optimizer import load_optimizer_state
+
+UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes
+
+
+class Call(NamedTuple):
+    """A call of the hooks: at which point, and who was through."""
+    stage: str
+    done: Sequence[str]
+
+
+class Place(NamedTuple):
+    """Where a resumed checkpoint stood; None where the file does not tell."""
+    world_size: Optional[int] = None
+    epoch: Optional[int] = None  # that was trained then
+    epoch_length: Optional[int] = None  # in iterations
+    call: Optional[Call] = None
+    run_state: Dict[str, Any] = {}
+
+
+def names_of(hooks: Sequence[Any]) -> List[str]:
+    """A name for each hook by which a later run knows it again: its type, and the number among its
+    kind."""
+    counts: Counter = Counter()
+    names = []
+    for hook in hooks:
+        name = type(hook).__name__
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f'{name}#{counts[name]}')
+    return names
+
+
+def capture(runner: Any, save_optimizer: bool,
+            about: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """(the file's `meta` with what `about` adds, what else belongs in it) of a run as it stands."""
+    model = getattr(runner.model, 'module', runner.model)
+    epochs, iterations = runner.place()
+    meta = {**runner.meta, **about}
+    meta.update(
+        epoch=epochs,
+        iter=iterations,
+        time=time.asctime(),
+        mmdet_ft_version=__version__,
+        run_id=runner.run_id,
+        world_size=runner.world_size,
+        epoch_length=runner.epoch_length)
+    meta.setdefault('CLASSES', getattr(model, 'CLASSES', None))
+    meta.setdefault('PALETTE', getattr(model, 'PALETTE', None))
+    if runner.precision.scaler is not None:
+        meta['fp16'] = dict(loss_scaler=runner.precision.scaler.state_dict())
+    if not save_optimizer or runner.optimizer is None:
+        return meta, {}
+    others: Dict[str, Any] = dict(
+        optimizer=runner.optimizer.state_dict(),
+        random_state=random_state(),
+        run_state=dict(
+            epoch=runner.epoch,
+            hooks={
+                name: hook.state_dict()
+                for name, hook in zip(names_of(runner.hooks), runner.hooks)
+            },
+            log=runner.log_buffer.state_dict(),
+            schedule=runner.schedule_state()))
+    if runner.calling is not None and runner.calling.stage in UNFINISHED:
+        others['run_state'].update(stage=runner.calling.stage, done=list(runner.calling.done))
+    if iterations % runner.update.cumulative_iters and iterations < runner.max_iters:
+        others['gradients'] = {
+            name: parameter.grad
+            for name, parameter in model.named_parameters() if parameter.grad is not None
+        }  # of the window that is not full yet
+    return meta, others
+
+
+def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Place:
+    """Give a run the weights and all else that a checkpoint holds, but for what its hooks remember.
+
+    Raises CheckpointError for a file that does not say how far it is, or of another model.
+    """
+    source, meta, content = checkpoint.source, checkpoint.meta, checkpoint.content
+    model = getattr(runner.model, 'module', runner.model)
+    if 'epoch' not in meta or 'iter' not in meta:
+        raise CheckpointError(
+            f'{source} does not say how far it was trained: use it as load_from, not resume_from')
+    try:
+        model.load_state_dict(checkpoint.state_dict)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
+            'weights use load_from') from None
+    runner.epoch, runner.iter = int(meta['epoch']), int(meta['iter'])
+    runner.run_id = meta.get('run_id', runner.run_id)
+    runner.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs') or {})
+    if resume_optimizer and 'optimizer' in content:
+        load_optimizer_state(runner.optimizer, content['optimizer'])
+    if runner.precision.scaler is not None and 'loss_scaler' in (meta.get('fp16') or {}):
+        runner.precision.scaler.load_state_dict(meta['fp16']['loss_scaler'])
+    for name, gradient in content.get('gradients', {}).items():
+        parameter = model.get_parameter(name)
+        parameter.grad = gradient.to(parameter.device)
+    if 'random_state' in content:
+        set_random_state(content['random_state'])
+    state = content.get('run_state') or {}
+    return Place(
+        world_size=meta.get('world_size'),
+        epoch=state.get('epoch'),
+        epoch_length=meta.get('epoch_length'),
+        call=Call(state['stage'], state['done']) if 'stage' in state else None,
+        run_state=state)
+
+
+def restore_hooks(runner: Any, state: Dict[str, Any]) -> None:
+    """Give the hooks and the log what they knew; a hook that the file does not know begins anew."""
+    for name, hook in zip(names_of(runner.hooks), runner.hooks):
+        if state.get('hooks', {}).get(name):
+            hook.load_state_dict(state['hooks'][name])
+    runner.log_buffer.load_state_dict(state.get('log', ()), runner.device)
+    if 'schedule' in state:
+        runner.load_schedule_state(state['schedule'])
+
+
+def random_state() -> Dict[str, Any]:
+    """Of python, numpy and torch, in types that `weights_only` reads."""
+    name, keys, place, has_gauss, cached = np.random.get_state()
+    return dict(
+        python=random.getstate(),
+        torch=torch.get_rng_state(),
+        numpy=(name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, cached))
+
+
+def set_random_state(state: Dict[str, Any]) -> None:
+    version, numbers, gauss = state['python']
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, place, has_gauss, cached = state['numpy']
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
+    torch.set_rng_state(state['torch'])

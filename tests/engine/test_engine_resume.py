@@ -1,0 +1,143 @@
+"""A run that is killed anywhere and resumed ends as if nothing had happened: weights, logs, best score."""
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdet_ft.checkpoints import writing
+from mmdet_ft.engine.hooks import CheckpointHook, EMAHook, EvalHook, TextLoggerHook
+from mmdet_ft.engine.runner import Update
+from mmdet_ft.engine.schedules import build_learning_rate
+from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
+
+
+class Killed(BaseException):
+    """What no `except Exception` catches: the process is gone."""
+
+
+class Killer:
+    """Ends a run at its n-th step, hook calls and writes of checkpoints being the steps; counts them."""
+
+    def __init__(self, monkeypatch, at=None):
+        self.count, self.at = 0, at
+        for cls in (CheckpointHook, EvalHook, TextLoggerHook):
+            for name in ('before_train_epoch', 'before_train_iter', 'after_train_iter',
+                         'after_train_epoch'):
+                self._watch(monkeypatch, cls, name)
+        for name in ('save', 'link_latest'):
+            self._watch(monkeypatch, writing, name)
+        self._watch(monkeypatch, torch, 'save', half_done=True)
+        self._watch(monkeypatch, os, 'replace')
+
+    def _watch(self, monkeypatch, owner, name, half_done=False):
+        original = getattr(owner, name)
+
+        def step(*arguments, **named):
+            self.count += 1
+            if self.count == self.at:
+                if half_done:
+                    arguments[1].write(b'half')
+                raise Killed
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, step)
+
+
+def start(work_dir, kind, every, **settings):
+    """A run with what a config usually asks for; `every` iterations between two checkpoints, 0: once an epoch."""
+    by_epoch = kind == 'epoch'
+    schedule = dict(
+        policy='step',
+        step=[1 if by_epoch else 5],
+        warmup='linear',
+        warmup_iters=3,
+        by_epoch=by_epoch)
+    runner = make_runner(
+        work_dir,
+        kind=kind,
+        length=3 if by_epoch else 10,
+        learning_rate=build_learning_rate(schedule),
+        update=Update(dict(max_norm=1.), settings.get('cumulative', 1)))
+    if settings.get('ema'):
+        runner.register_hook(EMAHook(momentum=.3, warm_up=2), settings['ema'])
+    runner.register_hook(CheckpointHook(interval=every or 1, by_epoch=not every, max_keep_ckpts=2))
+    runner.register_hook(
+        EvalHook(
+            FakeLoader(FakeDataset(4), views=True),
+            interval=1 if by_epoch else 4,
+            by_epoch=by_epoch,
+            save_best='fake_mAP'), 'LOW')
+    runner.register_hook(TextLoggerHook(interval=3, by_epoch=by_epoch), 'VERY_LOW')
+    return runner
+
+
+def loaders(settings):
+    both = settings.get('workflow', [('train', 1)])
+    return [FakeLoader(FakeDataset(10, seed=place)) for place, _ in enumerate(both)], both
+
+
+def figures(work_dir):
+    """The lines of all json logs but for times, the last one of each place."""
+    lines = {}
+    for path in sorted(Path(work_dir).glob('*.log.json')):
+        for line in map(json.loads, path.read_text().splitlines()):
+            if 'mode' in line:
+                key = line['mode'], 'fake_mAP' in line, line['epoch'], line['iter']
+                assert ('loss' in line) != ('fake_mAP' in line)
+                lines[key] = {
+                    k: v
+                    for k, v in line.items() if k not in ('time', 'data_time', 'memory')
+                }
+    return lines
+
+
+def outcome(runner):
+    best = [name for name in os.listdir(runner.work_dir) if name.startswith('best')]
+    return best, runner.meta['hook_msgs']['best_score'], runner.current_lr(
+    ), runner.iter, runner.epoch
+
+
+SETTINGS = [
+    ('epoch', 0, {}),
+    ('epoch', 2, {}),
+    ('epoch', 3, dict(cumulative=2)),
+    ('epoch', 2, dict(ema=49)),
+    ('epoch', 2, dict(ema='LOW')),
+    ('epoch', 0, dict(workflow=[('train', 2), ('val', 1)])),
+    ('iter', 3, {}),
+    ('iter', 4, dict(cumulative=3)),
+    ('iter', 2, dict(ema=49)),
+    ('iter', 3, dict(workflow=[('train', 2), ('val', 1)])),
+]
+
+
+@pytest.mark.parametrize('kind,every,settings', SETTINGS, ids=str)
+def test_a_run_killed_anywhere_and_resumed_is_the_whole_run(tmp_path, monkeypatch, kind, every,
+                                                            settings):
+    with monkeypatch.context() as patch:
+        steps = Killer(patch)
+        whole = start(tmp_path / 'whole', kind, every, **settings)
+        whole.run(*loaders(settings))
+    expected = figures(whole.work_dir)
+    assert len(expected) >= 5
+    for at in range(1, steps.count + 1, steps.count // 24 | 1):
+        work_dir = tmp_path / f'killed_at_{at}'
+        with monkeypatch.context() as patch:
+            Killer(patch, at)
+            with pytest.raises(Killed):
+                start(work_dir, kind, every, **settings).run(*loaders(settings))
+        rest = start(work_dir, kind, every, **settings)
+        newest = writing.find_latest_checkpoint(str(work_dir), tell=pytest.fail)
+        if newest is not None:
+            rest.resume(newest)
+        rest.run(*loaders(settings))
+        assert same(weights(whole.model), weights(rest.model)), at
+        assert figures(work_dir) == expected, at
+        assert outcome(rest) == outcome(whole), at
+        assert {name
+                for name in os.listdir(work_dir) if name.endswith('.pth')
+                } == {name
+                      for name in os.listdir(whole.work_dir) if name.endswith('.pth')}, at
+        assert not list(work_dir.glob('.*'))

@@ -87,17 +87,26 @@ STEM = {
     'conv1_w': 'stem.conv1.weight',
     'res_conv1_bn_s': 'stem.conv1.norm.weight',
     'res_conv1_bn_b': 'stem.conv1.norm.bias',
+    'res_conv1_bn_rm': 'stem.conv1.norm.running_mean',
+    'res_conv1_bn_riv': 'stem.conv1.norm.running_var',
     'fc1000_w': 'stem.fc.weight',
     'fc1000_b': 'stem.fc.bias',
     'pred_w': 'stem.fc.weight',
     'pred_b': 'stem.fc.bias',
 }
 BLOCK = {'branch1': 'shortcut', 'branch2a': 'conv1', 'branch2b': 'conv2', 'branch2c': 'conv3'}
-PART = {'w': 'weight', 'bn_s': 'norm.weight', 'bn_b': 'norm.bias'}
+PART = {
+    'w': 'weight',
+    'bn_s': 'norm.weight',
+    'bn_b': 'norm.bias',
+    'bn_rm': 'norm.running_mean',
+    'bn_riv': 'norm.running_var'
+}
 
 
 def msra_backbone(file: File) -> Optional[Converted]:
-    """`ImageNetPretrained/MSRA/R-50.pkl`: Caffe2's names; batch norms are a scale and a shift."""
+    """`ImageNetPretrained/MSRA/R-50.pkl`: Caffe2's names; batch norms are mostly a scale and a
+    shift, and the convolutions' biases (`_b`) are zero."""
     given = file.state_dict
     if not has(given, ('conv1_w', 'res_conv1_bn_s', 'res2_0_branch2a_w')):
         return None
@@ -110,8 +119,8 @@ def msra_backbone(file: File) -> Optional[Converted]:
             named[f'{pieces[0]}.{pieces[1]}.{BLOCK[pieces[2]]}.{PART[pieces[3]]}'] = value
     for name in [name for name in named if name.endswith('norm.weight')]:
         layer = name[:-len('weight')]
-        named[layer + 'running_mean'] = torch.zeros_like(named[name])
+        named.setdefault(layer + 'running_mean', torch.zeros_like(named[name]))
         # With the 1e-5 that batch norm adds the gain is the scale itself.
-        named[layer + 'running_var'] = torch.ones_like(named[name]) - 1e-5
+        named.setdefault(layer + 'running_var', torch.ones_like(named[name]) - 1e-5)
     return rename(named, backbone_rules('', '')), Origin(
         'Detectron2 MSRA ResNet', ('names as V2 has them', ), facts=MSRA)

@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
+HOTCOCO = 'hotcoco>=1.0.1; python_version >= "3.10"'  # COCO's metrics at once; pycocotools without it
 
 
 def read_version():
@@ -35,8 +36,9 @@ setup(
         'tensorboard': ['tensorboard'],
         'cityscapes': ['cityscapesscripts'],
         'albu': ['albumentations'],
+        'fast_eval': [HOTCOCO],
         'plot': ['matplotlib'],
-        'tests': ['pytest', 'hypothesis', 'tensorboard'],
+        'tests': ['pytest', 'hypothesis', 'tensorboard', HOTCOCO],
         'dev': ['pre-commit', 'yapf', 'isort', 'flake8', 'codespell'],
     },
     classifiers=[

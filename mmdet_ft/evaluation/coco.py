@@ -1,4 +1,4 @@
-"""COCO's metrics of boxes and masks, by pycocotools behind V2's keys and tables.
+"""COCO's metrics of boxes and masks behind V2's keys and tables.
 
 The truth comes as arrays from the dataset that was predicted on: there is no second path that could name another file.
 """
@@ -11,9 +11,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 import pycocotools.mask as mask_api
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mmdet_ft.evaluation.coco_match import match
 from mmdet_ft.evaluation.recall import recalls
 from mmdet_ft.evaluation.text import print_log, table_text
 
@@ -120,24 +120,20 @@ def _runs(mask: Any) -> Dict[str, Any]:
     }
 
 
-def _indexed(images: List[Dict], annotations: List[Dict], category_ids: Sequence[int]) -> COCO:
-    coco = COCO()
-    coco.dataset = {
-        'images': images,
-        'annotations': annotations,
-        'categories': [{
-            'id': id_
-        } for id_ in category_ids]
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
+def _numbers_of(image_ids: Sequence[Any]) -> Dict[Any, int]:
+    """Numbers for image ids, which may be anything, in their order: equal scores are sorted by it."""
+    return {image_id: number for number, image_id in enumerate(sorted(image_ids, key=_by_kind), 1)}
 
 
-def _truth(ground_truth: CocoGroundTruth, with_masks: bool) -> Tuple[COCO, List[Dict]]:
-    """The truth as a COCO object, and its images."""
+def _by_kind(image_id: Any) -> Tuple[str, Any]:
+    return '' if isinstance(image_id, (int, float)) else type(image_id).__name__, image_id
+
+
+def _truth(ground_truth: CocoGroundTruth, with_masks: bool,
+           numbers: Dict[Any, int]) -> Tuple[List[Dict], List[Dict]]:
+    """The images and their annotations as COCO's dicts."""
     images = [
-        dict(id=image_id, width=width, height=height)
+        dict(id=numbers[image_id], width=width, height=height)
         for image_id, (width, height) in zip(ground_truth.image_ids, ground_truth.sizes.tolist())
     ]
     annotations = []
@@ -149,26 +145,26 @@ def _truth(ground_truth: CocoGroundTruth, with_masks: bool) -> Tuple[COCO, List[
         # ids start from 1 whatever the file says: COCOeval takes a match with id 0 for none
         annotation = dict(
             id=place + 1,
-            image_id=ground_truth.image_ids[index],
+            image_id=images[index]['id'],
             category_id=category_id,
             bbox=box,
             area=area,
             iscrowd=int(crowd))
         if with_masks and category_id in wanted:
             annotation['segmentation'] = _truth_runs(
-                ground_truth.segmentation(place), images[index])
+                ground_truth.segmentation(place), images[index], ground_truth.image_ids[index])
         annotations.append(annotation)
-    return _indexed(images, annotations, ground_truth.category_ids), images
+    return images, annotations
 
 
-def _truth_runs(segmentation: Any, image: Dict[str, Any]) -> Dict[str, Any]:
+def _truth_runs(segmentation: Any, image: Dict[str, Any], image_id: Any) -> Dict[str, Any]:
     height, width = image['height'], image['width']
     if isinstance(segmentation, dict):
         return segmentation
     parts = [part for part in segmentation or [] if len(part) >= 6 and len(part) % 2 == 0]
     if segmentation is None:
         raise ValueError(
-            f'image {image["id"]!r} has an annotation without segmentation, so the metric segm cannot be '
+            f'image {image_id!r} has an annotation without segmentation, so the metric segm cannot be '
             f"computed; evaluate with metric='bbox'")
     if not parts:
         return mask_api.frPyObjects({
@@ -178,20 +174,25 @@ def _truth_runs(segmentation: Any, image: Dict[str, Any]) -> Dict[str, Any]:
     return mask_api.merge(mask_api.frPyObjects(parts, height, width))
 
 
-def _detections(records: List[Dict], iou_type: str, images: List[Dict],
-                category_ids: Sequence[int]) -> COCO:
-    """Detections as a COCO object, with the areas that pycocotools' loadRes gives them."""
+def _detections(records: List[Dict], iou_type: str, numbers: Dict[Any, int]) -> List[Dict]:
+    """Detections as COCO's annotations, with the areas that pycocotools' loadRes gives them."""
     annotations = []
-    for place, record in enumerate(records):
-        annotation = dict(record, id=place + 1, iscrowd=0)
+    for place, record in enumerate(records, 1):
+        annotation = dict(
+            id=place,
+            image_id=numbers[record['image_id']],
+            category_id=record['category_id'],
+            score=record['score'],
+            iscrowd=0)
         if iou_type == 'segm':
             # V2 drops the box, so that the size classes go by the area of the mask
+            annotation['segmentation'] = record['segmentation']
             annotation['area'] = int(mask_api.area(record['segmentation']))
-            annotation.pop('bbox', None)
         else:
+            annotation['bbox'] = record['bbox']
             annotation['area'] = record['bbox'][2] * record['bbox'][3]
         annotations.append(annotation)
-    return _indexed(images, annotations, category_ids)
+    return annotations
 
 
 def evaluate_det_segm(ground_truth: CocoGroundTruth,
@@ -235,19 +236,18 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
                 level=logging.ERROR)
             break
         iou_type = 'bbox' if metric == 'proposal' else metric
-        truth, images = _truth(ground_truth, iou_type == 'segm')
-        evaluation = COCOeval(
-            truth, _detections(records[metric], iou_type, images, ground_truth.category_ids),
-            iou_type)
-        evaluation.params.catIds = list(ground_truth.category_ids)
-        evaluation.params.imgIds = list(ground_truth.image_ids)
-        evaluation.params.maxDets = _numbers_of_detections(proposal_nums, max_dets)
-        evaluation.params.iouThrs = iou_thrs
-        evaluation.params.useCats = int(metric != 'proposal')
+        numbers = _numbers_of(ground_truth.image_ids)
+        images, truth = _truth(ground_truth, iou_type == 'segm', numbers)
+        evaluation = match(
+            images,
+            truth,
+            _detections(records[metric], iou_type, numbers),
+            ground_truth.category_ids,
+            iou_type,
+            _numbers_of_detections(proposal_nums, max_dets),
+            iou_thrs,
+            use_categories=metric != 'proposal')
         text = io.StringIO()
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation.evaluate()
-            evaluation.accumulate()
         with contextlib.redirect_stdout(text):
             evaluation.summarize()
         if max_dets != 100:

@@ -1,17 +1,19 @@
-"""Reading a checkpoint: always with `weights_only`, so that no file runs code."""
+"""Reading a checkpoint, so that no file runs code: see safe_pickle.py."""
 import pickle
-import re
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.files import read_file, read_pickle, reader_of
 from mmdet_ft.checkpoints.kinds.layout import weights_in
 from mmdet_ft.checkpoints.kinds.origin import Origin
 from mmdet_ft.checkpoints.kinds.table import convert
-from mmdet_ft.checkpoints.sources import Source, resolve
+from mmdet_ft.checkpoints.mapped_file import MappedFile
+from mmdet_ft.checkpoints.safe_pickle import Refused, UnknownName
+from mmdet_ft.checkpoints.sources import Source, first_available
+from mmdet_ft.checkpoints.values import faults_of
 
 StateDict = Dict[str, Tensor]
 
@@ -26,63 +28,73 @@ class Checkpoint(NamedTuple):
     origin: Origin = Origin()
 
 
-def _harmless_globals() -> List[Any]:
-    """numpy scalars, which old checkpoints keep as best scores: they hold a number and run
-    nothing."""
-    core = getattr(np, '_core', None) or np.core
-    names = [
-        np.dtype, core.multiarray.scalar, (core.multiarray.scalar, 'numpy.core.multiarray.scalar')
-    ]
-    kinds = [
-        getattr(np.dtypes, kind)
-        for kind in ('Float64DType', 'Float32DType', 'Int64DType', 'Int32DType', 'BoolDType')
-    ] if hasattr(np, 'dtypes') else []
-    return names + kinds
-
-
 def read(source: Source, trust: bool = False) -> Checkpoint:
-    """Read a checkpoint on the CPU, wherever it is.
+    """Read a checkpoint on the CPU, wherever it is; of several alternatives the first that is there.
 
-    `trust`: build whatever objects the file asks for, which may run any code its author chose.
+    Its tensors are views of the file where possible: they cost nothing before they are used, and
+    writing to them does not change the file. Instances of harmless classes, such as mmengine's
+    HistoryBuffer, are stand-ins (safe_pickle.Record). `trust`: build whatever objects the file asks
+    for, which may run any code that its author chose; only if it asks for any.
+
     Accepts every kind of kinds/table.py, under any key of kinds/layout.py or as a bare dict of
     tensors, and converts it. Raises CheckpointError.
     """
-    path = resolve(source)
-    try:
-        with torch.serialization.safe_globals(_harmless_globals()):
-            content = torch.load(path, map_location='cpu', weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_why_unreadable(path, error)) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
-            UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f'{path} is not a readable checkpoint (truncated, or of another kind): '
-            f'{str(error).splitlines()[0] if str(error) else type(error).__name__}') from None
+    name, path = first_available(source)
+    content = _content(path, name, trust)
     if not isinstance(content, dict):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a state_dict')
     state_dict, notes = weights_in(content)
     if not state_dict:
-        raise CheckpointError(
-            f'{path} holds no tensors by name; its keys are {", ".join(map(str, list(content)[:8]))}'
-        )
+        keys = ', '.join(map(str, list(content)[:8])) or 'none'
+        raise CheckpointError(f'{path} holds no tensors by name; its keys are {keys:.500}')
     meta = content.get('meta')
     meta = meta if isinstance(meta, dict) else {}
-    state_dict, origin = convert(state_dict, meta, content)
+    try:
+        state_dict, origin = convert(state_dict, meta, content)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            f'{path} has the names of a known kind of checkpoint, but its weights do not fit '
+            f'them: {type(error).__name__}: {error}') from error
     origin = origin._replace(changes=(*notes, *origin.changes))
-    return Checkpoint(
-        source if isinstance(source, str) else path, state_dict, meta, content, origin)
+    return Checkpoint(name, state_dict, meta, content, origin)
 
 
 def read_state_dict(source: Source) -> StateDict:
-    """What `init_weights(load=...)` of a model asks for."""
-    return read(source).state_dict
+    """What `init_weights(load=...)` of a model asks for.
+
+    Raises CheckpointError, for weights that are not numbers too.
+    """
+    checkpoint = read(source)
+    faults = faults_of(checkpoint.state_dict)
+    if faults:
+        raise CheckpointError(f'{checkpoint.source} cannot be used: {faults}')
+    return checkpoint.state_dict
 
 
-def _why_unreadable(path: str, error: Exception) -> str:
-    named = re.search(r'GLOBAL ([\w.]+)', str(error)) or re.search(r'`([\w.]+)`', str(error))
-    if named is None:
-        return f'{path} is not a readable checkpoint: {str(error).splitlines()[0]}'
-    return (
-        f'{path} asks to run {named.group(1)}, which reading weights safely does not do. If you trust the file, rewrite '
-        f'it once: python -c "import torch; c = torch.load({path!r}, map_location=\'cpu\', weights_only=False); '
-        f"torch.save(dict(state_dict=c.get('state_dict', c)), 'weights.pth')\"")
+def _content(path: str, name: str, trust: bool) -> Any:
+    try:
+        return read_file(path)
+    except UnknownName as refused:
+        if trust:
+            return _trusted(path)
+        raise CheckpointError(
+            f'{path} {refused}, which could run code and is not known as harmless; nothing of the file was run. If '
+            f'you trust its author as you would trust their program, write load_from=dict(checkpoint={name!r}, '
+            f'trust=True), or rewrite the file once without its objects: python '
+            f'tools/model_converters/publish_model.py {path} plain.pth --trust') from None
+    except Refused as refused:
+        raise CheckpointError(f'{path} {refused}') from refused.__cause__
+    except OSError as error:
+        raise CheckpointError(f'{path} cannot be read: {error.strerror or error}') from None
+
+
+def _trusted(path: str) -> Any:
+    try:
+        with open(path, 'rb') as file:
+            if reader_of(MappedFile(path)) is read_pickle:
+                return pickle.load(file, encoding='latin1')
+            return torch.load(file, map_location='cpu', weights_only=False)
+    except Exception as error:  # whatever its objects do
+        raise CheckpointError(
+            f'{path} cannot be read although it is trusted: {type(error).__name__}: {error}. The '
+            'packages whose objects it holds must be installed') from error

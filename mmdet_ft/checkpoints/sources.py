@@ -1,90 +1,125 @@
 """Where checkpoints come from: a local path for every way in which a config names one."""
+import difflib
 import json
+import logging
 import os
-import re
-import urllib.error
+import urllib.parse
+import urllib.request
 from importlib.util import find_spec
-from typing import Sequence, Union
+from typing import Callable, Dict, Sequence, Tuple, Union
 
-import torch
-
+from mmdet_ft.checkpoints.download import fetch
 from mmdet_ft.checkpoints.errors import CheckpointError
+
+logger = logging.getLogger('mmdet_ft')
 
 # Several are alternatives: the first that is there is taken.
 Source = Union[str, Sequence[str]]
 
 
-def resolve(source: Source) -> str:
-    """A local path for a path, `http(s)://` URL, `torchvision://NAME` or `open-mmlab://NAME`.
+def first_available(source: Source) -> Tuple[str, str]:
+    """(its name as written, its local path) of the first alternative that is there.
 
-    A download goes to `$TORCH_HOME/hub/checkpoints`, appears there only when complete, and must
-    agree with the sha256 prefix in its name (`-d4b0c5d6.pth`) if there is one. Raises
-    CheckpointError.
+    Raises CheckpointError with what was wrong with each.
     """
-    source = os.path.expanduser(str(source))
-    if source.startswith('torchvision://'):
-        source = _torchvision_url(source[len('torchvision://'):])
-    elif source.startswith('open-mmlab://'):
-        source = _openmmlab_url(source[len('open-mmlab://'):])
-    elif source.startswith('file://'):
-        source = source[len('file://'):]
-    if source.startswith(('http://', 'https://')):
-        return _download(source)
-    if not os.path.isfile(source):
-        what = 'is a folder' if os.path.isdir(source) else 'does not exist'
-        raise CheckpointError(f'checkpoint {source} {what} (looked from {os.getcwd()})')
-    return source
+    alternatives = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    failures = []
+    for place, alternative in enumerate(map(str, alternatives), 1):
+        try:
+            return alternative, resolve(alternative)
+        except CheckpointError as error:
+            failures.append(str(error))
+            if place < len(alternatives):
+                logger.warning('%s. Next: %s', error, alternatives[place])
+    raise CheckpointError('\n  '.join(failures) or 'no checkpoint is named')
 
 
-def _download(url: str) -> str:
-    name = os.path.basename(url.split('?')[0])
-    path = os.path.join(torch.hub.get_dir(), 'checkpoints', name)
-    if os.path.isfile(path):
-        return path
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    digest = re.search(r'-([0-9a-f]{8,64})\.[^.]+$', name)
-    try:
-        torch.hub.download_url_to_file(url, path, hash_prefix=digest and digest.group(1))
-    except (OSError, RuntimeError,
-            ValueError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
-        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+def resolve(source: str) -> str:
+    """A local path for a path, an `http(s)://` URL or a name in a table of `TABLES`.
+
+    Raises CheckpointError.
+    """
+    scheme, separator, name = source.partition('://')
+    if separator and scheme in TABLES:
+        source = TABLES[scheme](name)
+    elif separator and scheme == 'file':
+        source = urllib.request.url2pathname(name)
+    elif separator and scheme not in ('http', 'https'):
         raise CheckpointError(
-            f'cannot download {url}: {cause}. A copy fetched by other means is found at {path}'
-        ) from None
+            f'checkpoint {source}: nothing is fetched by {scheme}://; write a path, http(s):// or '
+            f'{", ".join(f"{known}://NAME" for known in TABLES)}')
+    if source.startswith(('http://', 'https://')):
+        return fetch(source)
+    path = os.path.expanduser(source)
+    if not os.path.isfile(path):
+        raise CheckpointError(
+            f'checkpoint {path} {_what_instead(path)} (looked from {os.getcwd()})')
     return path
+
+
+def _what_instead(path: str) -> str:
+    if os.path.isdir(path):
+        return 'is a folder'
+    if os.path.exists(path):
+        return 'is a device or pipe, not a file'
+    return 'is a link that leads nowhere' if os.path.islink(path) else 'does not exist'
 
 
 def _torchvision_url(name: str) -> str:
     import torchvision
+    name, _, version = name.partition('.')  # resnet50.imagenet1k_v2
     try:
         weights = torchvision.models.get_model_weights(name)
     except ValueError:
         raise CheckpointError(
             f'torchvision has no model {name!r}; torchvision.models.list_models() lists them'
         ) from None
-    members = {
-        weight.name: weight
-        for weight in weights
-    }  # V1 are the weights that V2's figures were made with
-    first = next((member for key, member in members.items() if key.endswith('_V1')),
-                 next(iter(members.values())))
+    members = {weight.name: weight for weight in weights}
+    if version and version.upper() not in members:
+        raise CheckpointError(
+            f'torchvision has no weights {version!r} of {name}; it has {", ".join(members).lower()}'
+        )
+    # V1 are the weights that V2's figures were made with.
+    first = members.get(version.upper()) or next(
+        (member
+         for key, member in members.items() if key.endswith('_V1')), next(iter(members.values())))
     return first.url
 
 
 def _openmmlab_url(name: str) -> str:
-    spec = find_spec(
-        'mmengine')  # its hub folder carries the table of names; nothing of it is imported
-    if spec is None:
+    return _from_mmengine('openmmlab', _tables().get('deprecated', {}).get(name, name))
+
+
+def _from_mmengine(table: str, name: str) -> str:
+    names = _tables().get(table)
+    if names is None:
         raise CheckpointError(
-            f'open-mmlab://{name} is looked up in a table of mmengine, which is not installed; '
+            f'{name} is looked up in a table of mmengine, which is not installed: '
             'pip install mmengine, or write the URL')
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3)
+        raise CheckpointError(f'unknown name {name}; ' + (
+            f'did you mean {" or ".join(near)}?' if near else f'known: {", ".join(sorted(names))}'))
+    return urllib.parse.urljoin('https://download.openmmlab.com/', names[name])
+
+
+def _tables() -> Dict[str, Dict[str, str]]:
+    """OpenMMLab's names, from files in mmengine's hub folder; nothing of it is imported."""
+    spec = find_spec('mmengine')
+    if spec is None or spec.origin is None:
+        return {}
     folder = os.path.join(os.path.dirname(spec.origin), 'hub')
     tables = {}
-    for table in ('deprecated', 'openmmlab'):
+    for table in ('deprecated', 'openmmlab', 'mmcls'):
         with open(os.path.join(folder, f'{table}.json'), encoding='utf-8') as file:
             tables[table] = json.load(file)
-    url = tables['openmmlab'].get(tables['deprecated'].get(name, name))
-    if url is None:
-        raise CheckpointError(
-            f'unknown name open-mmlab://{name}; known: {", ".join(sorted(tables["openmmlab"]))}')
-    return url if url.startswith('http') else f'https://download.openmmlab.com/{url}'
+    return tables
+
+
+TABLES: Dict[str, Callable[[str], str]] = {  # scheme -> the URL of a name; V2's
+    'torchvision': _torchvision_url,
+    'modelzoo': _torchvision_url,
+    'open-mmlab': _openmmlab_url,
+    'openmmlab': _openmmlab_url,
+    'mmcls': lambda name: _from_mmengine('mmcls', name),
+}

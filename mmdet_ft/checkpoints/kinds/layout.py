@@ -47,7 +47,7 @@ def _tensors(content: Mapping[str, Any]) -> Dict[str, Tensor]:
     weights = {}
     for name, value in content.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in 'fiu':
-            value = torch.from_numpy(np.ascontiguousarray(value))
+            value = torch.from_numpy(np.ascontiguousarray(value)).view(value.shape)
         if isinstance(value, Tensor):
             weights[str(name)] = value
     return weights

@@ -1,0 +1,292 @@
+"""Fetching a file of the web into the cache: once, whole, checked, and from where it broke off."""
+import contextlib
+import hashlib
+import http.client
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import IO, Any, Callable, Iterator, Optional, Tuple
+
+import torch
+
+from mmdet_ft.checkpoints.errors import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # Windows: each process fetches for itself
+    fcntl = None  # type: ignore[assignment]
+
+STALL_SECONDS = 30  # without a byte, after which a connection is given up
+ATTEMPTS = 3  # in a row that bring nothing
+PAUSE_SECONDS = 1.  # before the second, twice that before the third
+CHUNK = 1 << 18
+
+logger = logging.getLogger('mmdet_ft')
+
+
+class Failure(Exception):
+    """Why a download failed, in words for the user."""
+
+
+class Interruption(Failure):
+    """A failure that another attempt may overcome."""
+
+
+def cache_path(url: str) -> str:
+    """Where the file of a URL lies, or is to be put by hand.
+
+    Under its own name, as torch.hub and torchvision keep it, if that tells a hash; else in a folder
+    of its own, so that two sites' `latest.pth` are not taken for each other.
+    """
+    name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+    name = name if name.strip('.') else 'weights'
+    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
+    if hash_of(name) is None:
+        folder = os.path.join(folder, hashlib.sha256(url.encode()).hexdigest()[:8])
+    return os.path.join(folder, name)
+
+
+def hash_of(name: str) -> Optional[str]:
+    """`model-0676ba61.pth` -> the first digits of its sha256; None where there are none."""
+    found = re.search(r'-([0-9a-f]{8,64})(?:\.\w+)+$', name)
+    if found is None or re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])[0-3]\d', found.group(1)):
+        return None  # the latter is a date
+    return found.group(1)
+
+
+def fetch(url: str) -> str:
+    """The local path of a URL's file, downloaded unless it is in the cache.
+
+    Raises CheckpointError with the cause and the path at which a copy made by hand is found.
+    """
+    path = cache_path(url)
+    if os.path.isfile(path):
+        return path
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _alone(path) as (partial, notes):
+            if not os.path.isfile(path):  # another process may have brought it meanwhile
+                _persist(url, partial, notes)
+                _check_hash(partial, hash_of(os.path.basename(path)))
+                os.replace(partial, path)
+    except Failure as failure:
+        raise CheckpointError(f'cannot download {url}: {failure}. '
+                              f'A copy fetched by other means is found at {path}') from None
+    except OSError as error:
+        raise CheckpointError(
+            f'cannot download {url}: {error.strerror or error} ({error.filename or path}). The environment '
+            f'variable TORCH_HOME names another folder for downloads; a copy fetched by other means is found at '
+            f'{path}') from None
+    return path
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[Tuple[str, IO[str]]]:
+    """One process at a time, also across machines that share the disk; what has been fetched so
+    far, and the notes about it, are its own.
+
+    The lock is the kernel's, on the file of notes: a process that dies lets go of it.
+    """
+    partial, name = f'{path}.partial', f'{path}.lock'
+    while True:
+        notes = open(name, 'a+', encoding='utf-8')
+        if not _lock(notes, path):
+            partial = f'{path}.{os.getpid()}.partial'
+            break
+        # The one before may have removed the file that was waited for.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(notes.fileno()), os.stat(name)):
+                break
+        notes.close()
+    try:
+        yield partial, notes
+    finally:
+        if not os.path.exists(partial):
+            with contextlib.suppress(OSError):
+                os.remove(name)
+        notes.close()
+
+
+def _lock(notes: IO[str], path: str) -> bool:
+    """Wait for the lock; False where there is none to be had (Windows, some network disks)."""
+    if fcntl is None:
+        return False
+    try:
+        try:
+            fcntl.flock(notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info('another process is fetching %s: waiting for it', path)
+            fcntl.flock(notes, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+def _persist(url: str, partial: str, notes: IO[str]) -> None:
+    """Bring the whole file to `partial`, going on where it breaks off as long as that helps."""
+    attempt = 0
+    while True:
+        before = _size(partial)
+        try:
+            return _transfer(url, partial, notes)
+        except Interruption as interruption:
+            attempt = attempt + 1 if _size(partial) <= before else 1
+            if attempt >= ATTEMPTS:
+                kept = _size(partial)
+                raise Failure(f'{interruption}' +
+                              (f'; {_megabytes(kept)} are kept, and the next try goes on from there'
+                               if kept else '')) from None
+            logger.warning('%s: %s; trying again', url, interruption)
+            time.sleep(PAUSE_SECONDS * attempt)
+
+
+def _transfer(url: str, partial: str, notes: IO[str]) -> None:
+    """One request, for what is missing if the server allows."""
+    done = _size(partial)
+    headers = {'User-Agent': 'mmdet_ft', 'Accept-Encoding': 'identity'}
+    validator = _noted(notes, url)
+    if done and validator:
+        headers.update({'Range': f'bytes={done}-', 'If-Range': validator})
+    try:
+        with _open(url, headers) as response:
+            total = _begin(response, url, partial, notes)
+            done = _size(partial)
+            with open(partial, 'ab') as file, _progress(url, done, total) as advance:
+                while True:
+                    chunk = response.read1(CHUNK)
+                    if not chunk:
+                        break
+                    if file.tell() == 0 and chunk.lstrip()[:1] == b'<':
+                        raise _page()
+                    file.write(chunk)
+                    advance(len(chunk))
+                file.flush()
+                os.fsync(file.fileno())
+    except socket.timeout:  # TimeoutError since Python 3.10
+        raise Interruption(f'the server sent nothing for {STALL_SECONDS:g} s') from None
+    except (ConnectionError, http.client.HTTPException) as error:
+        raise Interruption(f'the connection broke ({error or type(error).__name__})') from None
+    if total is not None and _size(partial) < total:
+        raise Interruption(
+            f'the server hung up after {_megabytes(_size(partial))} of {_megabytes(total)}')
+
+
+def _open(url: str, headers: Any) -> Any:
+    try:
+        return urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=STALL_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is missing, or the file has become another
+            return error
+        answer = f'the server answered {error.code} {error.reason}'
+        raise (Interruption
+               if error.code >= 500 or error.code in (408, 429) else Failure)(answer) from None
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, socket.timeout):
+            raise error.reason from None
+        raise Failure(str(error.reason)) from None
+    except ValueError as error:
+        raise Failure(str(error)) from None
+
+
+def _begin(response: Any, url: str, partial: str, notes: IO[str]) -> Optional[int]:
+    """Look at an answer's head: drop what has been fetched if it cannot be continued. Returns the
+    whole's size if the server tells it."""
+    done = _size(partial)
+    about = re.fullmatch(r'bytes (\d+-\d+|\*)/(\d+)', response.headers.get('Content-Range', ''))
+    if response.status == 416:
+        if about is None or int(about.group(2)) != done:
+            os.remove(partial)
+            raise Interruption('the file has changed at its place')
+        return done
+    if response.headers.get_content_type() == 'text/html':
+        raise _page()
+    length = response.headers.get('Content-Length')
+    missing = int(length) if length is not None else None
+    if response.status != 206 or about is None or not about.group(1).startswith(f'{done}-'):
+        done = 0
+        open(partial, 'wb').close()
+        _note(notes, url, response.headers)
+    if missing is not None and missing > shutil.disk_usage(os.path.dirname(partial)).free:
+        raise Failure(
+            f'it needs {_megabytes(missing)}, more than is free in {os.path.dirname(partial)}')
+    return None if missing is None else done + missing
+
+
+def _page() -> Failure:
+    return Failure(
+        'the server answered with a web page (html) instead of weights, as log-in pages and proxies do; '
+        'open the URL in a browser')
+
+
+def _note(notes: IO[str], url: str, headers: Any) -> None:
+    """Remember by what the server will know that the file is still the same."""
+    tag = headers.get('ETag', '')
+    validator = headers.get('Last-Modified') if tag.startswith('W/') or not tag else tag
+    notes.truncate(0)
+    json.dump(dict(url=url, validator=validator), notes)
+    notes.flush()
+
+
+def _noted(notes: IO[str], url: str) -> Optional[str]:
+    notes.seek(0)
+    try:
+        content = json.load(notes)
+    except ValueError:
+        return None
+    return content.get('validator') if content.get('url') == url else None
+
+
+def _check_hash(partial: str, expected: Optional[str]) -> None:
+    if expected is None:
+        return
+    digest = hashlib.sha256()
+    with open(partial, 'rb') as file:
+        while True:
+            chunk = file.read(1 << 22)
+            if not chunk:
+                break
+            digest.update(chunk)
+    if not digest.hexdigest().startswith(expected):
+        os.remove(partial)
+        raise Failure(
+            f'its sha256 begins with {digest.hexdigest()[:len(expected)]}, not with {expected} as its '
+            'name says: it was damaged or changed; nothing of it is kept')
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _megabytes(size: int) -> str:
+    return f'{size / 1e6:.1f} MB'
+
+
+@contextlib.contextmanager
+def _progress(url: str, done: int, total: Optional[int]) -> Iterator[Callable[[int], None]]:
+    """A bar for a person at a terminal, which vanishes; a line for a log."""
+    size = 'of unknown size' if total is None else _megabytes(total)
+    logger.info('downloading %s (%s%s)', url, size, f', from {_megabytes(done)} on' if done else '')
+    if not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    from rich import progress
+    from rich.console import Console
+    with progress.Progress(
+            progress.TextColumn('{task.description}'),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            transient=True) as bars:
+        task = bars.add_task(os.path.basename(cache_path(url)), total=total, completed=done)
+        yield lambda size: bars.advance(task, size)

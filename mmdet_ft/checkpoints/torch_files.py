@@ -1,0 +1,224 @@
+"""What torch.save writes: zip archives since 1.6, a sequence of pickles and numbers before.
+
+Tensors are views of the mapped file where its layout allows: nothing is read before it is used, and
+the processes of a machine share the pages.
+"""
+import io
+import math
+import zipfile
+from typing import Any, Callable, Dict, Tuple
+
+import torch
+from torch import Tensor
+
+from mmdet_ft.checkpoints import safe_pickle
+from mmdet_ft.checkpoints.mapped_file import MappedFile
+from mmdet_ft.checkpoints.safe_pickle import Name, Plan, Refused
+
+# The pickled number 0x1950a86a20f9469cfc6c with which torch.save began a file before 1.6.
+LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+DTYPES = {
+    'BFloat16': torch.bfloat16, 'Bool': torch.bool, 'Byte': torch.uint8, 'Char': torch.int8,
+    'ComplexDouble': torch.complex128, 'ComplexFloat': torch.complex64, 'Double': torch.float64,
+    'Float': torch.float32, 'Half': torch.float16, 'Int': torch.int32, 'Long': torch.int64,
+    'Short': torch.int16, 'Untyped': torch.uint8
+}  # yapf: disable
+QUANTISED = ('QInt8', 'QInt32', 'QUInt8', 'QUInt4x2', 'QUInt2x4')
+
+
+class Storage(Plan):
+    """A run of numbers in a file; where it starts is known when a tensor is built."""
+
+    def __init__(self, values: Callable[[], Tensor]):
+        self.values = values
+
+    def build(self) -> Tensor:
+        return self.values()
+
+
+class TensorPlan(Plan):
+    """A view of a storage: numbers that are checked when it is built."""
+
+    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, dtype: Any = None):
+        self.arguments = storage, offset, size, stride, dtype
+
+    def set_state(self, state: Any) -> None:
+        """Attributes of the tensor, which weights do not need."""
+
+    def build(self) -> Tensor:
+        storage, offset, size, stride, dtype = self.arguments
+        if not isinstance(storage, Storage):
+            raise Refused('holds a tensor without a storage')
+        if len(size) != len(stride) or len(size) > 64 or not all(
+                type(number) is int and number >= 0 for number in (offset, *size, *stride)):
+            raise Refused(f'holds a tensor of size {size}, stride {stride} and offset {offset}')
+        values = storage.build()
+        if dtype is not None:
+            values = values.view(_dtype(dtype))
+        if 0 in size:
+            return torch.empty(size, dtype=values.dtype)
+        last = offset + sum((number - 1) * step for number, step in zip(size, stride))
+        if last >= len(values) or math.prod(size) > len(values):
+            raise Refused(
+                f'declares a tensor of size {tuple(size)} with {len(values)} numbers for it')
+        return values.as_strided(size, stride, offset)
+
+
+def _dtype(name: Any) -> torch.dtype:
+    dtype = getattr(torch,
+                    name.path.partition('torch.')[2], None) if isinstance(name, Name) else None
+    if not isinstance(dtype, torch.dtype):
+        raise Refused(f'holds a tensor of {name}')
+    return dtype
+
+
+def _refuse(what: str) -> Callable[..., Any]:
+
+    def refuse(*_: Any) -> Any:
+        raise Refused(f'holds {what}; only dense real tensors are weights here')
+
+    return refuse
+
+
+def _of_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
+    """A subclass of Tensor, or one with attributes: the tensor."""
+    if not isinstance(function, Name) or function.path not in TORCH:
+        raise Refused(f'builds a tensor by {function}')
+    return TORCH[function.path](*arguments)
+
+
+TORCH: Dict[str, Callable[..., Any]] = {
+    **safe_pickle.VALUES,
+    'torch._tensor._rebuild_from_type_v2': _of_subclass,
+    'torch._utils._rebuild_parameter': lambda data, *_: data,
+    'torch._utils._rebuild_parameter_with_state': lambda data, *_: data,
+    'torch._utils._rebuild_tensor': lambda *arguments: TensorPlan(*arguments[:4]),
+    'torch._utils._rebuild_tensor_v2': lambda *arguments: TensorPlan(*arguments[:4]),
+    'torch._utils._rebuild_tensor_v3': lambda *arguments: TensorPlan(*arguments[:4], arguments[6]),
+    'torch._utils._rebuild_meta_tensor_no_storage': _refuse('a tensor without values (meta)'),
+    'torch._utils._rebuild_nested_tensor': _refuse('a nested tensor'),
+    'torch._utils._rebuild_qtensor': _refuse('a quantised tensor'),
+    'torch._utils._rebuild_sparse_tensor': _refuse('a sparse tensor'),
+    'torch.Size': lambda sizes=(): tuple(sizes),
+    'torch.device': lambda *arguments: ':'.join(map(str, arguments)),
+    'torch.torch_version.TorchVersion': str,
+    **{
+        f'{module}.{kind}Storage': _refuse('a storage by itself')
+        for module in ('torch', 'torch.cuda', 'torch.storage')
+        for kind in (*DTYPES, *QUANTISED)
+    },
+    **{  # kinds of numbers and layouts, which are only arguments
+        f'torch.{name}': _refuse(f'torch.{name} as a function')
+        for name in dir(torch) if isinstance(
+            getattr(torch, name), (torch.dtype, torch.layout, torch.qscheme))
+    },
+    'torch.serialization._get_layout': lambda name: name,
+    'torch.Tensor': _refuse('a tensor of the time before torch 0.4'),
+    'torch.nn.parameter.Parameter': _refuse('a parameter of the time before torch 0.4'),
+}
+
+
+def _storage_dtype(kind: Any) -> torch.dtype:
+    name = kind.path.rpartition('.')[2] if isinstance(kind, Name) else str(kind)
+    dtype = DTYPES.get(name[:-len('Storage')])
+    if dtype is None:
+        raise Refused(f'holds a {name}; only dense real tensors are weights here')
+    return dtype
+
+
+def read_zip(file: MappedFile) -> Any:
+    """What `torch.save` has written since 1.6: an uncompressed archive of a pickle and one record a
+    storage."""
+    with open(file.path, 'rb') as opened, zipfile.ZipFile(opened) as archive:
+        records = {info.filename: info for info in archive.infolist()}
+        folder = _folder(records)
+        order = records.get(f'{folder}byteorder')
+        if order is not None and archive.read(order) != b'little':
+            raise Refused('was written on a big-endian machine')
+        pickled = io.BytesIO(archive.read(f'{folder}data.pkl'))
+
+    def persistent(reference: Any) -> Storage:
+        kind, key, numel = _reference(reference)
+        dtype = _storage_dtype(kind)
+
+        def values() -> Tensor:
+            start, num_bytes = _place(file, records[f'{folder}data/{key}'])
+            if numel * dtype.itemsize > num_bytes:
+                raise Refused(f'declares {numel} numbers where {num_bytes} bytes are')
+            return file.values(start, numel, dtype)
+
+        return Storage(values)
+
+    return safe_pickle.settle(safe_pickle.load(pickled, TORCH, persistent))
+
+
+def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
+    """The folder of the archive in which torch's files are; refuses what torch.save does not
+    write."""
+    pickles = [name for name in records if name.split('/')[1:] == ['data.pkl']]
+    if not pickles:
+        raise Refused(f'is a zip archive, but not of torch; it has {", ".join(list(records)[:4])}')
+    folder = pickles[0][:-len('data.pkl')]
+    if f'{folder}constants.pkl' in records:
+        raise Refused('is a TorchScript program; save its state_dict() with torch.save instead')
+    if any(record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size
+           for record in records.values()):
+        raise Refused(
+            'is a compressed archive, which torch.save never writes: unpack and store it, '
+            'or save it anew')
+    return folder
+
+
+def _place(file: MappedFile, record: zipfile.ZipInfo) -> Tuple[int, int]:
+    """Where a record's bytes start, and how many they are; before them are 30 bytes, its name and
+    padding."""
+    header = file.bytes[record.header_offset:record.header_offset + 30]
+    lengths = int.from_bytes(header[26:28], 'little') + int.from_bytes(header[28:30], 'little')
+    return record.header_offset + 30 + lengths, record.file_size
+
+
+def _reference(reference: Any) -> Tuple[Any, Any, int]:
+    """A persistent id -> kind, key and count of a storage."""
+    if type(reference) is not tuple or len(reference) not in (5, 6) or reference[0] != 'storage':
+        what = reference[0] if type(reference) is tuple and reference else reference
+        raise Refused(f'holds a {what!r}, not only tensors'
+                      if isinstance(what, str) else 'refers to something that is no storage')
+    kind, key, _, numel = reference[1:5]
+    if type(numel) is not int or numel < 0:
+        raise Refused(f'declares a storage of {numel!r} numbers')
+    return kind, key, numel
+
+
+def read_legacy(file: MappedFile) -> Any:
+    """What torch.save wrote before 1.6: pickles of a magic number, a version, the machine, the
+    content and the storages' keys; then each storage behind its count."""
+    stream = file.bytes
+    stream.seek(0)
+    _, version, machine = [safe_pickle.load(stream) for _ in range(3)]
+    if version != 1001 or not machine.get('little_endian'):
+        raise Refused(
+            f'is of version {version} on {machine}, where 1001 and little_endian are read')
+    dtypes: Dict[Any, torch.dtype] = {}
+    places: Dict[Any, Tuple[int, int]] = {}
+
+    def persistent(reference: Any) -> Storage:
+        kind, key, _ = _reference(reference)
+        dtypes[key] = _storage_dtype(kind)
+        view = reference[5] if len(reference) == 6 else None
+
+        def values() -> Tensor:
+            whole = file.values(*places[key], dtypes[key])
+            return whole if view is None else whole[view[1]:view[1] + view[2]]
+
+        return Storage(values)
+
+    content = safe_pickle.load(stream, TORCH, persistent)
+    keys = safe_pickle.load(stream)
+    position = stream.tell()
+    for key in keys:
+        numel = int.from_bytes(stream[position:position + 8], 'little')
+        places[key] = position + 8, numel
+        position += 8 + numel * dtypes[key].itemsize
+    if position > len(file):
+        raise Refused(f'is cut short: it should have {position} bytes and has {len(file)}')
+    return safe_pickle.settle(content)

@@ -103,12 +103,14 @@ def train(cfg: Config,
     runner.timestamp = timestamp
     for hook, priority in hooks_of(cfg, by_epoch, validate):
         runner.register_hook(hook, priority)
+    watched = {
+        'val': hook.dataloader.dataset
+        for hook in runner.hooks if isinstance(hook, EvalHook)
+    }
     if dist.get_dist_info()[0] == 0:
-        watched = {
-            'val': hook.dataloader.dataset
-            for hook in runner.hooks if isinstance(hook, EvalHook)
-        }
         tell_about_data(cfg, {'train': main_dataset, **watched}, logger)
+    for dataset in watched.values():
+        check_same_classes(main_dataset, dataset)
 
     source = resume_source(cfg)
     if source is not None:
@@ -273,8 +275,9 @@ def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = '
     if isinstance(settings, dict):
         if settings.get('num_classes') == 'auto':
             if not classes:
-                raise UserError(f"{path}.num_classes='auto' needs to know the classes: write classes=(...) in "
-                                f'data.train, data.val and data.test')
+                raise UserError(
+                    f"{path}.num_classes='auto' needs to know the classes: write classes=(...) in "
+                    f'data.train, data.val and data.test')
             settings['num_classes'] = len(classes)
         for key, value in settings.items():
             count_classes(value, classes, f'{path}.{key}')
@@ -312,7 +315,8 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
             checkpoint.source)
     dist.first_on_main(lambda: _initialise(model))
     if checkpoint is not None and not resumed:
-        report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases, facts_of(cfg))
+        report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
+                             facts_of(cfg))
         logger.info(str(report))
         if dist.get_dist_info()[0] == 0:
             with open(os.path.join(cfg.work_dir, 'load_from.json'), 'w', encoding='utf-8') as file:
@@ -469,6 +473,22 @@ def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[s
         key: value
         for key, value in evaluation.items() if key not in own
     })
+
+
+def check_same_classes(training: Any, validation: Any) -> None:
+    """Refuse what would be a metric of shifted labels: a class folder that one of the two lacks is enough."""
+    own, other = (
+        list(getattr(dataset, 'CLASSES', None) or ()) for dataset in (training, validation))
+    if not own or not other or own == other:
+        return
+    only = [
+        f'only {split} has {", ".join(map(repr, names[:10]))}'
+        for split, names in (('data.train', [name for name in own if name not in other]),
+                             ('data.val', [name for name in other if name not in own])) if names
+    ]
+    raise UserError(
+        f'data.train has {len(own)} classes and data.val {len(other)}, and a label would mean two things: '
+        f'{"; ".join(only) or "their order differs"}. Write the same classes=(...) in both')
 
 
 def count_all_detections(cfg: Config, dataset: Any, options: Dict[str, Any]) -> None:

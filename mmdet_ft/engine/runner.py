@@ -684,7 +684,7 @@ def _views(batch: Any) -> Any:
 def _files(batch: Any) -> List[str]:
     """The image paths of a batch, where it knows them."""
     metas = getattr(_views(batch), 'metas', None) or ()
-    return [str(meta.get('filename')) for meta in metas]
+    return [str(meta.get('filename') or meta.get('ori_filename')) for meta in metas]
 
 
 def _num_samples(batch: Any) -> int:

@@ -65,6 +65,8 @@ def split_of(dataset: Any, name: str) -> Split:
     """What a detection data set knows, whatever its type; without wrappers around it."""
     if hasattr(dataset, '_file') and hasattr(dataset, 'cat2label'):
         return _of_coco(dataset, name)
+    if hasattr(dataset.data_infos, 'labels'):
+        return _of_labels(dataset, name)
     return _of_annotations(dataset, name)
 
 
@@ -105,6 +107,30 @@ def _of_coco(dataset: Any, name: str) -> Split:
             reason: count
             for reason, count in dataset.filter_counts.items() if count
         })
+
+
+def _of_labels(dataset: Any, name: str) -> Split:
+    """By the table of a classification data set, which may have a million images."""
+    table = dataset.data_infos
+    names = getattr(table, 'names', [None] * len(table))
+    return Split(
+        name=name,
+        source=dataset.ann_file or dataset.data_prefix,
+        kind=type(dataset).__name__,
+        classes=[str(item) for item in dataset.CLASSES or ()],
+        paths=[_path(getattr(table, 'prefix', None), file) for file in names],
+        sizes=np.zeros((len(table), 2), dtype=np.int64),
+        image=np.arange(len(table)),
+        boxes=np.zeros((len(table), 4)),
+        labels=table.labels,
+        ignored=np.zeros(len(table), dtype=bool),
+        names=lambda index: 'label',
+        segmentation=None,
+        category_ids=[''] * len(dataset.CLASSES or ()),
+        others={},
+        num_used=len(table),
+        left_out={},
+        has_boxes=False)
 
 
 def _of_annotations(dataset: Any, name: str) -> Split:

@@ -32,8 +32,8 @@ class ImageRecords:
         return dict(
             img=image,
             gt_label=np.array(self.labels[idx]),
-            filename=f'{self.source}#{idx}',
-            ori_filename=str(idx),
+            filename=None,  # an image without a file of its own
+            ori_filename=f'{self.source}#{idx}',
             img_shape=image.shape,
             ori_shape=image.shape)
 

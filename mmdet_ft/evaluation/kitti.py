@@ -89,6 +89,11 @@ def evaluate_kitti(results: List[Any],
     rows = [[*table[name], f'{overlaps.get(name, .5):.2f}'] for name in class_names]
     headers = [text for level in LEVELS for text in (level, 'AP')]
     print_log('\n' + table_text(['class', *headers, 'IoU'], rows), logger=logger)
+    if 'all_mAP' in values and 'hard_mAP' not in values:
+        print_log(
+            'No object is within the limits of easy, moderate or hard (occluded 3 means not known): '
+            "the level 'all' counts instead.",
+            logger=logger)
     means = [level for level in ('moderate', 'all', 'easy', 'hard') if f'{level}_mAP' in values]
     for level in means[:1]:  # what KITTI ranks by comes first
         values.move_to_end(f'{level}_mAP', last=False)

@@ -128,6 +128,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--gt-dir', default='gtFine', help='folder of the truth in it')
     parser.add_argument('-o', '--out-dir', help='where to write; default: the data folder itself')
     parser.add_argument('--nproc', default=1, type=int, help='number of processes')
+    parser.add_argument('--force', action='store_true', help='replace existing jsons')
     return parser.parse_args(argv)
 
 
@@ -155,6 +156,9 @@ def main(argv: Optional[List[str]] = None) -> None:
             sys.exit(f'{split}: no images <city>/*_{IMAGE_SUFFIX} in {osp.join(img_dir, split)}')
         name = osp.join(args.out_dir or args.cityscapes_path,
                         f'instancesonly_filtered_gtFine_{split}.json')
+        if osp.exists(name) and not args.force:
+            sys.exit(
+                f'{name} is there already; name another --out-dir, or add --force to replace it')
         content = convert_annotations(collect_annotations(files, args.nproc), name)
         crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
         print(f'{split}: {len(content["images"])} images, {len(content["annotations"])} instances '

@@ -81,7 +81,7 @@ def set_up(folder):
 
 def draw_and_convert(python, seed):
     run([python, TOOLS / 'sample/street_scenes.py', DATA, '--seed', seed], WORK / 'draw.log', ('images', ))
-    convert = [python, TOOLS / 'dataset_converters/cityscapes.py', DATA, '--nproc', 2]
+    convert = [python, TOOLS / 'dataset_converters/cityscapes.py', DATA, '--nproc', 2, '--force']
     run(convert + ['--out-dir', DATA / 'annotations'], WORK / 'convert.log', ('instances', ))
 
 

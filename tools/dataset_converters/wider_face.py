@@ -1,0 +1,128 @@
+"""Turn WIDER FACE's lists into a COCO json, or into the xml files that WIDERFaceDataset reads.
+
+    python tools/dataset_converters/wider_face.py data/WIDERFace/wider_face_split/wider_face_val_bbx_gt.txt \
+        data/WIDERFace/WIDER_val/images --out data/WIDERFace/val.json
+    python tools/dataset_converters/wider_face.py data/WIDERFace/wider_face_split/wider_face_val_bbx_gt.txt \
+        data/WIDERFace/WIDER_val/images --out data/WIDERFace/val.txt --voc data/WIDERFace/WIDER_val
+
+Faces marked as invalid become iscrowd, or difficult: neither right nor wrong to find. With --voc the xml files go to
+Annotations/ of that folder, the img_prefix of WIDERFaceDataset, and --out is the list of names.
+"""
+import argparse
+import os
+import os.path as osp
+import sys
+from typing import Iterable, Iterator, List, Tuple
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+
+from mmdet_ft.datasets.errors import DataError  # noqa: E402
+from mmdet_ft.datasets.kitti import image_size  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageObjects, refuse_existing, write_coco  # noqa: E402
+from mmdet_ft.engine.errors import command  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+
+Faces = Tuple[str, np.ndarray, np.ndarray]  # image, boxes x1 y1 x2 y2, invalid
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='WIDER FACE to COCO json or VOC xml')
+    parser.add_argument('list', help='wider_face_*_bbx_gt.txt')
+    parser.add_argument('images', help='folder of the images, with one folder an event')
+    parser.add_argument(
+        '--out', required=True, help='the json to write; with --voc the list of names')
+    parser.add_argument('--voc', help='write xml files to Annotations/ of this folder instead')
+    parser.add_argument('--force', action='store_true', help='replace existing files')
+    return parser.parse_args()
+
+
+def read_list(path: str) -> List[Faces]:
+    """The images of a list; DataError names path and line of what is wrong.
+
+    An image is a line with its name, one with the number of faces, and one a face: x y width height, and six flags, of
+    which the fourth says invalid. Images without a face have one line of zeros.
+    """
+    with open(path, encoding='utf-8') as file:
+        lines = [line.strip() for line in file]
+    images, place = [], 0
+    while place < len(lines):
+        if not lines[place]:
+            place += 1
+            continue
+        name = lines[place]
+        try:
+            number = int(lines[place + 1])
+        except (ValueError, IndexError):
+            raise DataError(
+                f'{path}:{place + 2}: the number of faces of {name!r} should stand here') from None
+        rows = []
+        for line in range(place + 2, place + 2 + max(number, 1)):
+            try:
+                rows.append([float(word) for word in lines[line].split()])
+                assert len(rows[-1]) >= 4
+            except (ValueError, IndexError, AssertionError):
+                raise DataError(
+                    f'{path}:{line + 1}: a face of {name!r} should stand here: x y width height and six '
+                    f'flags') from None
+        table = np.array([(row + [0.] * 10)[:10] for row in rows[:number]]).reshape(-1, 10)
+        boxes = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
+        images.append((name, boxes, table[:, 7] != 0))
+        place += 2 + max(number, 1)
+    return images
+
+
+def to_objects(images: List[Faces], folder: str) -> Iterator[ImageObjects]:
+    for name, boxes, invalid in images:
+        width, height = image_size(osp.join(folder, name))
+        yield ImageObjects(name, width, height, ['face'] * len(boxes), boxes, invalid)
+
+
+def voc_xml(image: ImageObjects, folder: str) -> str:
+    """The image's xml, coordinates from 1; `folder` is where it lies under img_prefix."""
+    lines = [
+        '<annotation>', f'  <folder>{escape(folder)}</folder>',
+        f'  <filename>{escape(osp.basename(image.file_name))}</filename>',
+        f'  <size><width>{image.width}</width><height>{image.height}</height><depth>3</depth></size>'
+    ]
+    for box, invalid in zip(image.boxes, image.crowd):
+        sides = ''.join(f'<{side}>{int(value) + 1}</{side}>'
+                        for side, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box))
+        lines.append(
+            f'  <object><name>face</name><difficult>{int(invalid)}</difficult><bndbox>{sides}</bndbox></object>'
+        )
+    return '\n'.join([*lines, '</annotation>', ''])
+
+
+def write_voc(images: Iterable[ImageObjects], image_folder: str, root: str, out: str) -> str:
+    folder = osp.join(root, 'Annotations')
+    os.makedirs(folder, exist_ok=True)
+    names, num_faces = [], 0
+    for image in images:
+        stem = osp.splitext(osp.basename(image.file_name))[0]
+        names.append(stem)
+        num_faces += len(image.boxes)
+        place = osp.relpath(osp.join(image_folder, osp.dirname(image.file_name)), root)
+        with open(osp.join(folder, f'{stem}.xml'), 'w', encoding='utf-8') as file:
+            file.write(voc_xml(image, place.replace(os.sep, '/')))
+    with open(out, 'w', encoding='utf-8') as file:
+        file.write('\n'.join(names) + '\n')
+    return f'{len(names)} images, {num_faces} faces -> {folder}, listed in {out}'
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    refuse_existing(args.out, args.force)
+    listed = read_list(args.list)
+    images = track(to_objects(listed, args.images), 'reading', len(listed))
+    if args.voc:
+        print(write_voc(images, args.images, args.voc, args.out))
+    else:
+        print(write_coco(args.out, images, ['face'], args.force))
+
+
+if __name__ == '__main__':
+    main()

@@ -136,6 +136,9 @@ class MobileNetV2(BaseModule):
             self.add_module(self.layers[-1], nn.Sequential(*blocks))
         self.conv2 = ConvModule(channels, int(1280 * max(widen_factor, 1)), 1, **layers)
         self.layers.append('conv2')
+        # DistributedDataParallel waits for a gradient of all that learns.
+        for name in self.layers[max(self.out_indices) + 1:]:
+            getattr(self, name).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """x [B, 3, H, W] -> the stages `out_indices`: by default [B, c, H/s, W/s] for s = 4, 8, 16, 32."""

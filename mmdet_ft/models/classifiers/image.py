@@ -48,6 +48,11 @@ class ImageClassifier(BaseModule):
         self.neck = MODELS.build(neck)
         self.head: Union[ClsHead, MultiLabelClsHead, None] = MODELS.build(head)
         self.mixing = None if train.augments is None else Mixing(train.augments)
+        num_classes = getattr(self.head, 'num_classes', getattr(self.backbone, 'num_classes', None))
+        if self.mixing is not None and num_classes not in (None, self.mixing.num_classes):
+            raise ValueError(
+                f'train_cfg.augments: num_classes is {self.mixing.num_classes}, but the model has '
+                f'{num_classes}; write num_classes={num_classes} there')
 
     def forward(self, batch: Union[Batch, Tuple[Batch, ...]]) -> Union[Losses, Scores]:
         """Losses of a batch in training; in evaluation Scores of a batch, or the mean of those of a tuple of views of

@@ -5,10 +5,10 @@ Everything is drawn on the device, from the generator that the runner seeds at e
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Beta
 
+from mmdet_ft.models.losses.cross_entropy import to_shares
 from mmdet_ft.registry import MODELS
 
 
@@ -147,12 +147,10 @@ class Mixing:
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
         """Images [B, C, H, W]; labels int64 [B] or shares [B, K] -> mixed images and shares float32 [B, K]."""
-        if labels.dim() == 1:
-            labels = F.one_hot(labels, self.num_classes)
         shares = self._draw(images.shape[2:], images.device)
         partner = torch.randperm(len(images), device=images.device)
         images = images * shares.of_pixels + images[partner] * (1 - shares.of_pixels)
-        labels = labels.float()
+        labels = to_shares(labels, self.num_classes)
         return images, labels * shares.of_label + labels[partner] * (1 - shares.of_label)
 
     def _draw(self, size: Tuple[int, int], device: torch.device) -> Shares:

@@ -59,7 +59,9 @@ def soft_cross_entropy(pred: Tensor,
 
 def to_shares(label: Tensor, num_classes: int) -> Tensor:
     """int64 [N] or shares [N, K] -> shares float32 [N, K]."""
-    return (F.one_hot(label, num_classes) if label.dim() == 1 else label).float()
+    if label.dim() == 1:  # F.one_hot would make the host wait
+        label = label.unsqueeze(1) == torch.arange(num_classes, device=label.device)
+    return label.float()
 
 
 def binary_cross_entropy(pred: Tensor,

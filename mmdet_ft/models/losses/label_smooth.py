@@ -3,15 +3,15 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from mmdet_ft.models.losses.cross_entropy import (binary_cross_entropy, soft_cross_entropy,
-                                                  to_shares)
+from mmdet_ft.models.losses.cross_entropy import binary_cross_entropy, soft_cross_entropy, to_shares
 from mmdet_ft.models.losses.reduction import AvgFactor, check_reduction
 from mmdet_ft.registry import MODELS
 
 
 @MODELS.register_module()
 class LabelSmoothLoss(nn.Module):
-    """Cross entropy against labels of which a share e goes to all classes (Rethinking the Inception Architecture, sec. 7).
+    """Cross entropy against labels of which a share e goes to all classes (Rethinking the Inception
+    Architecture, sec. 7).
 
     Args:
         label_smooth_val: e, from 0 up and below 1.

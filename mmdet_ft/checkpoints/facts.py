@@ -28,7 +28,7 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
     train = data.get('train') if isinstance(data, Mapping) else None
     for part in (train, config.get('train_pipeline'), data):
         for step in _dicts(part):
-            if step.get('type') == 'Normalize' and 'mean' in step and 'std' in step:
+            if step.get('type', 'Normalize') == 'Normalize' and 'mean' in step and 'std' in step:
                 return Facts(
                     bool(step.get('to_rgb', True)), _numbers(step['mean']), _numbers(step['std']),
                     style)
@@ -83,10 +83,7 @@ def literals(text: str) -> Dict[str, Any]:
     """The top-level assignments of a python config as data: numbers, strings, lists, dicts, `dict(...)`, `**`, sums and
     names assigned before. What is more than that is left out; nothing is run.
     """
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
+    body = _statements(text) or _statements(text.partition('\n')[2])  # mmcv 0.x put a path first
     names: Dict[str, Any] = {}
     for node in body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(
@@ -96,6 +93,13 @@ def literals(text: str) -> Dict[str, Any]:
             except (_Unknown, TypeError, RecursionError):
                 names.pop(node.targets[0].id, None)
     return names
+
+
+def _statements(text: str) -> List[ast.stmt]:
+    try:
+        return ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
 
 
 def _value(node: ast.expr, names: Dict[str, Any]) -> Any:

@@ -4,13 +4,16 @@ import pickle
 import shutil
 import subprocess
 import tempfile
-from typing import Any, Callable, List, Optional, Tuple
+from datetime import timedelta
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 import torch
 import torch.distributed as torch_dist
 from torch import nn
 
+from mmdet_ft.engine import watchdog
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.processes import end_with_parent
 from mmdet_ft.untrusted import load_pickle
 
 
@@ -36,11 +39,23 @@ def barrier() -> None:
 def init_dist(launcher: str,
               backend: str = 'nccl',
               port: Optional[int] = None,
+              timeout: Union[float, timedelta] = 1800,
+              stall_timeout: float = watchdog.STALL_TIMEOUT,
+              init_method: str = 'env://',
               **options: Any) -> None:
-    """Join the process group that `launcher` prepared: V2's 'pytorch' (torchrun), 'slurm' or 'mpi'.
+    """Join the process group that `launcher` prepared, and watch over the others: `dist_params`.
 
-    `options` go to torch.distributed.init_process_group (`timeout`, `init_method`). Without a GPU
-    the backend is gloo whatever the config says, because NCCL has nothing to talk through.
+    Args:
+        launcher: V2's 'pytorch' (torchrun), 'slurm' or 'mpi'.
+        backend: without a GPU it is gloo whatever the config says, because NCCL has nothing to talk
+            through.
+        port: of rank 0, for 'slurm' and 'mpi'.
+        timeout: seconds that ranks wait for each other, be it to meet, or while rank 0 evaluates.
+        stall_timeout: seconds after which a rank whose loader gives no batch, or whose step does
+            not end, or which has not been heard of, ends the run; 0 never does. The first steps
+            may take `timeout`.
+        init_method: where the ranks meet.
+        options: further ones of torch.distributed.init_process_group.
     """
     environments = {
         'pytorch': _torchrun_environment,
@@ -51,6 +66,8 @@ def init_dist(launcher: str,
         raise UserError(
             f'unknown launcher {launcher!r}; there are {", ".join(environments)} (or none)')
     environments[launcher](port)
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        end_with_parent()  # if torchrun itself is killed, nobody else would end this process
     if torch.cuda.is_available():
         device = torch.device('cuda', local_rank() % torch.cuda.device_count())
         torch.cuda.set_device(device)
@@ -58,11 +75,36 @@ def init_dist(launcher: str,
             options.setdefault('device_id', device)
     elif backend == 'nccl':
         backend = 'gloo'
-    torch_dist.init_process_group(backend=backend, **options)
+    timeout = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
+    store, rank, world_size = _meet(init_method, timeout)
+    torch_dist.init_process_group(
+        backend=backend,
+        timeout=timeout,
+        store=store,
+        rank=rank,
+        world_size=world_size,
+        **options)
+    watchdog.start(
+        _meet(init_method, timeout)[0], rank, world_size, stall_timeout, timeout.total_seconds(),
+        f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}')
+
+
+def _meet(init_method: str, timeout: timedelta) -> Tuple[torch_dist.Store, int, int]:
+    """A connection to the store of this attempt, rank and world size.
+
+    torchrun keeps one store over its restarts. What the processes before have left there, such as
+    addresses that nobody listens at any more, must not be found.
+    """
+    rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+    store, _, _ = next(torch_dist.rendezvous(init_method, rank, world_size, timeout=timeout))
+    store.set_timeout(timeout)
+    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    return torch_dist.PrefixStore(f'mmdet_ft/{attempt}', store), rank, world_size
 
 
 def shutdown() -> None:
     """Leave the process group, so that NCCL does not warn about it at exit."""
+    watchdog.stop()
     if is_distributed():
         torch_dist.destroy_process_group()
 
@@ -160,6 +202,28 @@ def broadcast_norm_buffers(model: nn.Module) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             torch_dist.broadcast(module.running_mean, 0)
             torch_dist.broadcast(module.running_var, 0)
+
+
+def check_unused(model: nn.Module) -> None:
+    """After a backward: refuse parameters that took no part in the loss, by name.
+
+    DistributedDataParallel waits for the gradient of each one: on the other ranks for ever, on this
+    one until its next step fails. Raises UserError.
+    """
+    if not isinstance(model, nn.parallel.DistributedDataParallel) or model.find_unused_parameters:
+        return
+    unused = [
+        name for name, parameter in model.module.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    if unused:
+        shown = ', '.join(unused[:5]) + (f', ... {len(unused)} in all' if len(unused) > 5 else '')
+        raise UserError(
+            f'the loss of rank {get_dist_info()[0]} does not depend on {shown}, and several '
+            'processes wait for the gradient of every parameter. Set find_unused_parameters = True '
+            'in the config, which costs a little time; or freeze what is not meant to be trained '
+            '(requires_grad = False); or, if it is, add 0 * parameter.sum() to the loss where it '
+            'is not used')
 
 
 def collect_results(part: List[Any],

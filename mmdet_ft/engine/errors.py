@@ -1,13 +1,18 @@
 """What a user can mend: errors whose message is all that is needed, and how a command ends on
 one."""
 import functools
+import logging
 import os
 import sys
 import time
+import traceback
 from typing import Callable
+
+import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.engine import watchdog
 from mmdet_ft.untrusted import UntrustedFileError
 
 
@@ -46,22 +51,40 @@ def message_of(error: BaseException) -> str:
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """A command whose user mistakes end in one message on stderr and exit code 1 (2 for what is
-    wrong in the config), other errors in a traceback."""
+    wrong in the config), other errors in a traceback.
+
+    Of several processes only the one that failed first says why, and the others end with it.
+    """
 
     @functools.wraps(main)
     def run() -> None:
         try:
             main()
         except Exception as error:
-            if not is_user_mistake(error):
+            together = watchdog.is_watching()
+            if not together and not is_user_mistake(error):
                 raise
             code = getattr(error, 'exit_code', 1)
             if code == 2 and os.environ.get('RANK', '0') != '0':
                 # Rank 0 most likely says the same; then this process is ended before it comes to it.
                 time.sleep(5)
-            notes = ''.join(f'\n({note})' for note in getattr(error, '__notes__', ()))
-            sys.stdout.flush()
-            print(f'\nerror: {message_of(error)}{notes}', file=sys.stderr, flush=True)
+            watchdog.report(_ending(error))
+            if together:  # what else runs here, of NCCL or a loader, might wait for others for ever
+                logging.shutdown()
+                os._exit(code)
             sys.exit(code)
 
     return run
+
+
+def _ending(error: BaseException) -> str:
+    """The last words of a command."""
+    rank = os.environ.get('RANK', '0')
+    if is_user_mistake(error):
+        notes = ''.join(f'\n({note})' for note in getattr(error, '__notes__', ()))
+        return f'\nerror: {message_of(error)}{notes}\n'
+    text = str(error)
+    if isinstance(error, torch.distributed.DistError) or 'gloo/transport' in text:
+        return (f'\nerror: rank {rank} has lost the connection to another rank, which was killed or has lost its '
+                f'machine or network ({text.splitlines()[0]})\n')
+    return f'\nrank {rank} failed:\n{"".join(traceback.format_exception(None, error, error.__traceback__))}'

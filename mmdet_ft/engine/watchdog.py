@@ -1,0 +1,287 @@
+"""What ends a run of several processes when one of them fails or hangs: within seconds, all of
+them, and with one report.
+
+Every rank tells the others through the store of its process group how many batches it has done,
+where its main thread stands and for how long. It takes two threads: one talks to the store, which
+may not answer; the other judges.
+"""
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import Any, Dict, List, NamedTuple, Optional
+
+STALL_TIMEOUT = 300.
+PATIENCE = .9  # of the process group's timeout: its own error knows less
+# Where a main thread may stand: (part of the file's path, functions), innermost frame first.
+_LOADER = (os.path.join('torch', 'utils', 'data', 'dataloader.py'), ('__next__', '__iter__'))
+_STEPS = (os.path.join('mmdet_ft', 'engine'), ('train_step', 'val_step', 'run_over'))
+_WAITING_FOR_OTHERS = tuple(
+    os.path.join('torch', *name) for name in (('distributed', ''), ('autograd', 'graph.py')))
+_DEBUGGERS = ('pdb.py', 'bdb.py', 'pydevd.py', 'debugpy')
+_LONG_STEPS = 2  # the first ones compile, choose algorithms and start workers
+_GRACE = 3.  # seconds in which a process may end by itself once another has failed
+
+_current: Optional['Watchdog'] = None
+
+
+def start(store: Any, rank: int, world_size: int, stall_timeout: float, timeout: float,
+          address: str) -> None:
+    """Watch the ranks of this run from now on; `stop` ends it.
+
+    store: a connection of its own to the store of the process group.
+    stall_timeout: seconds after which a batch that does not come or a step that does not end counts
+        as hung; 0 never. The run is ended when all ranks stand still as long as that.
+    timeout: the same for everything else, such as an evaluation on rank 0.
+    address: of the store, for messages.
+    """
+    global _current
+    stop()
+    _current = Watchdog(store, rank, world_size, stall_timeout, timeout, address)
+
+
+def stop() -> None:
+    global _current
+    if _current is not None:
+        _current.stop()
+        _current = None
+
+
+def beat() -> None:
+    """A batch is done, of training or evaluation."""
+    if _current is not None:
+        _current.beats += 1
+
+
+def report(text: str) -> None:
+    """Print why this process fails, unless another rank has failed before: its report is the cause
+    and this one a consequence."""
+    if _current is None:
+        sys.stdout.flush()
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    else:
+        _current.propose(text)
+
+
+def is_watching() -> bool:
+    return _current is not None
+
+
+class Place(NamedTuple):
+    """Where the main thread of a rank stands.
+
+    turn: counts up, so that a rank that says the same again is known to live.
+    stage: 'loader', 'step' or 'else'.
+    stalled: seconds without a beat.
+    limit: seconds that it may stand there.
+    """
+    turn: int
+    beats: int
+    stage: str
+    stalled: float
+    limit: float
+    waits: bool  # for another rank, or the loader's processes, by where it stands
+    line: str
+    stack: str
+
+
+class Watchdog:
+
+    def __init__(self, store: Any, rank: int, world_size: int, stall_timeout: float, timeout: float,
+                 address: str):
+        self.beats = 0
+        self.store = store
+        self.rank, self.world_size = rank, world_size
+        self.stall_timeout = stall_timeout or float('inf')
+        self.timeout = PATIENCE * timeout
+        self.address = address
+        self.period = min(max(min(self.stall_timeout, timeout) / 20, .1), 5.)
+        self.main_thread = threading.main_thread().ident
+        self.places: Dict[int, Place] = {}  # as last heard of other ranks
+        self.unheard: Dict[int, float] = dict.fromkeys(range(world_size), 0.)  # seconds
+        self.stalled, self._seen_beats = 0., -1
+        self.proposal: Optional[str] = None
+        self.decided = threading.Event()
+        self.stopped = threading.Event()
+        self._turn = 0
+        self._write()
+        for target in (self._talk, self._judge):
+            threading.Thread(target=target, name=f'watchdog{target.__name__}', daemon=True).start()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    # ------------------------------------------------------------------------------ telling others
+
+    def propose(self, text: str) -> None:
+        """Make `text` the report of the run, if it is the first; it is printed then."""
+        self.proposal = text
+        # Without an answer of the store this rank speaks for itself.
+        if not self.decided.wait(2 * self.period + 5):
+            self._print(text)
+
+    def _talk(self) -> None:
+        """Write where this rank stands, read where the others stand, and whether one has failed."""
+        while not self.stopped.wait(self.period if self.proposal is None else .05):
+            try:
+                self._write()
+                for rank in range(self.world_size):
+                    if rank != self.rank:
+                        self._hear(rank, json.loads(self.store.get(f'rank{rank}')))
+                if self._settle():
+                    return
+            except Exception:  # the store is away: `_judge` counts for how long
+                time.sleep(self.period)
+
+    def _settle(self) -> bool:
+        """Whether the run has failed, be it by this rank's own report, which is printed if it is
+        the first."""
+        verdict = self.store.compare_set('verdict', '', '-').decode()
+        if self.proposal is not None:
+            verdict = self.store.compare_set('verdict', '-', f'rank {self.rank}').decode()
+        if verdict == '-':
+            return False
+        is_own = verdict == f'rank {self.rank}'
+        if is_own:
+            self._print(self.proposal)
+        if self._place().stage == 'loader':
+            _ask_worker(self.main_thread)
+        self.decided.set()
+        if is_own:
+            return True
+        self.stopped.wait(_GRACE)  # to end by itself, with what it leaves behind
+        self._end()
+        return True
+
+    def _write(self) -> None:
+        self.store.set(f'rank{self.rank}', json.dumps(self._place()))
+
+    def _hear(self, rank: int, heard: List[Any]) -> None:
+        place = Place(*heard)
+        before = self.places.get(rank)
+        if before is None or place != before:
+            self.unheard[rank] = 0.
+        self.places[rank] = place
+
+    def _print(self, text: str) -> None:
+        sys.stdout.flush()
+        sys.stderr.write(text if text.endswith('\n') else text + '\n')
+        sys.stderr.flush()
+
+    def _end(self) -> None:
+        logging.shutdown()
+        os._exit(1)  # the main thread cannot be woken from a collective; loader processes follow it
+
+    # ------------------------------------------------------------------------------------- judging
+
+    def _place(self) -> Place:
+        frames = _frames(self.main_thread)
+        stage = _stage(frames)
+        is_short = stage == 'loader' or (stage == 'step' and self.beats >= _LONG_STEPS)
+        limit = self.stall_timeout if is_short else self.timeout
+        last = frames[-1]
+        # Stacks are only sent when they may be asked for.
+        stack = ''.join(traceback.format_list(frames)) if self.stalled > limit / 2 else ''
+        self._turn += 1
+        waits = any(part in last.filename for part in _WAITING_FOR_OTHERS) if stage != 'loader' \
+            else any(frame.name == '_try_get_data' for frame in frames)
+        return Place(self._turn, self.beats, stage, self.stalled, limit, waits,
+                     f'{last.filename}:{last.lineno} in {last.name}', stack)
+
+    def _judge(self) -> None:
+        """Count how long nothing has moved, and end the run when nothing can move any more.
+
+        Time is counted in steps of this thread, so that a machine that was asleep or a process that
+        was stopped does not seem hung.
+        """
+        before = time.monotonic()
+        while not self.stopped.wait(self.period):
+            now = time.monotonic()
+            passed, before = min(now - before, 2 * self.period), now
+            frames = _frames(self.main_thread)
+            is_still = self.beats == self._seen_beats and not any(name in frame.filename
+                                                                  for frame in frames
+                                                                  for name in _DEBUGGERS)
+            self.stalled = self.stalled + passed if is_still else 0.
+            self._seen_beats = self.beats
+            for rank in self.unheard:
+                self.unheard[rank] += passed
+            self.unheard[self.rank] = 0.
+            places = {**self.places, self.rank: self._place()}
+            if self.proposal is None and all(
+                    self._is_stuck(rank, places.get(rank)) for rank in range(self.world_size)):
+                self.propose(self._verdict(places))
+                self.stopped.wait(2 * self.period)  # the others read it
+                self._end()
+
+    def _is_lost(self, rank: int) -> bool:
+        return self.unheard[rank] > self.stall_timeout
+
+    def _is_stuck(self, rank: int, place: Optional[Place]) -> bool:
+        return self._is_lost(rank) or place is not None and place.stalled > place.limit
+
+    def _verdict(self, places: Dict[int, Place]) -> str:
+        """Who stands where, and the stack of those who do not wait for others."""
+        others = [rank for rank in range(self.world_size) if rank != self.rank]
+        lost = [rank for rank in others if self._is_lost(rank)]
+        lines = [
+            f'\nerror: nothing has moved for {self.stalled:.0f} s: the run ends '
+            f'(dist_params has stall_timeout = {self.stall_timeout:g} for a batch or a step, '
+            f'timeout = {self.timeout / PATIENCE:g} for all else)'
+        ]
+        if others and lost == others:
+            lines.append(f'  rank {self.rank} has had no word of the others for '
+                         f'{min(self.unheard[rank] for rank in lost):.0f} s: the network to '
+                         f'{self.address} or the other machines are down')
+        for rank in range(self.world_size):
+            place = places.get(rank)
+            if rank in lost:
+                lines.append(f'  rank {rank} has not been heard of for {self.unheard[rank]:.0f} s: '
+                             'its machine, the network, or the process itself')
+            elif place.stage == 'loader':
+                below = '; the process that it waits for says below where it stands' if place.waits else ''
+                lines.append(f'  rank {rank} has been in its loader for {place.stalled:.0f} s, '
+                             f'after {place.beats} batches{below}')
+            else:
+                what = 'waits for the others' if place.waits else 'stands'
+                lines.append(f'  rank {rank} {what} at {place.line}, after {place.beats} batches')
+        present = {rank: place for rank, place in places.items() if rank not in lost}
+        # Of those who wait for processes, be it of other ranks or of their loader, the stack tells nothing.
+        for rank in sorted(rank for rank, place in present.items()
+                           if not lost and not place.waits and place.stack):
+            lines.append(f'\nrank {rank} (most recent call last):\n{present[rank].stack.rstrip()}')
+        return '\n'.join(lines) + '\n'
+
+
+def _ask_worker(thread: int) -> None:
+    """Let the process whose batch the loader of `thread` waits for print where it stands."""
+    frame = sys._current_frames()[thread]
+    while frame is not None and frame.f_code.co_name != '_try_get_data':
+        frame = frame.f_back
+    # Not Linux, ended meanwhile, or a loader that is built in another way.
+    with contextlib.suppress(OSError, ValueError, AttributeError, LookupError):
+        loader = frame.f_locals['self']
+        worker = loader._workers[loader._task_info[loader._rcvd_idx][0]]
+        with open(f'/proc/{worker.pid}/status', encoding='ascii') as file:
+            handled = next(line.split()[1] for line in file if line.startswith('SigCgt:'))
+        if int(handled, 16) >> (signal.SIGUSR2 - 1) & 1:  # see datasets.loader.init_worker
+            os.kill(worker.pid, signal.SIGUSR2)
+            time.sleep(.2)  # it writes before its parent ends, and it with it
+
+
+def _frames(thread: int) -> List[traceback.FrameSummary]:
+    """The stack of a thread, outermost first."""
+    return list(traceback.extract_stack(sys._current_frames()[thread]))
+
+
+def _stage(frames: List[traceback.FrameSummary]) -> str:
+    for stage, (path, names) in (('loader', _LOADER), ('step', _STEPS)):
+        if any(frame.name in names and path in frame.filename for frame in frames):
+            return stage
+    return 'else'

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdet_ft.checkpoints import fitting, reading, writing
-from mmdet_ft.engine import dist, state
+from mmdet_ft.engine import dist, state, watchdog
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.hook import STAGES, Hook, Priority, get_priority
 from mmdet_ft.engine.log import get_root_logger, time_string
@@ -170,6 +170,7 @@ class BaseRunner:
             loss = total * torch.where(self.latch.closed, float('nan'), 1.)
             self.precision.scale(loss / window).backward()
         if first:
+            dist.check_unused(self.model)
 
         if last:
             parameters = self._parameters_with_gradients()
@@ -465,6 +466,7 @@ class BaseRunner:
         self.log_buffer.update({'data_time': waited, 'time': time.perf_counter() - started})
         self.call_hook('after_train_iter')
         self.data_batch = None
+        watchdog.beat()
 
     def _val_iter(self, batch: Any) -> None:
         self.data_batch = batch
@@ -472,6 +474,7 @@ class BaseRunner:
         self.val_step(batch)
         self.call_hook('after_val_iter')
         self.data_batch = None
+        watchdog.beat()
 
 
 @RUNNERS.register_module()

@@ -67,7 +67,10 @@ def fetch(url: str) -> str:
 
     Raises CheckpointError with the cause and the path at which a copy made by hand is found.
     """
-    path = cache_path(url)
+    try:
+        path = cache_path(url)
+    except ValueError as error:
+        raise CheckpointError(f'cannot download {url}: {error}') from None
     if os.path.isfile(path):
         return path
     try:
@@ -109,9 +112,10 @@ def _alone(path: str) -> Iterator[Tuple[str, IO[str]]]:
     try:
         yield partial, notes
     finally:
-        if not os.path.exists(partial):
-            with contextlib.suppress(OSError):
-                os.remove(name)
+        if _size(partial) == 0:  # nothing to go on from
+            for leftover in (partial, name):
+                with contextlib.suppress(OSError):
+                    os.remove(leftover)
         notes.close()
 
 

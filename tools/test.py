@@ -1,4 +1,4 @@
-"""Test a trained detector: write, evaluate, format or draw its results."""
+"""Test a trained detector or classifier: write, evaluate, format or draw its results."""
 import argparse
 import json
 import os
@@ -22,11 +22,18 @@ from mmdet_ft.engine.precision import build_precision  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Test (and evaluate) a detector')
+    parser = argparse.ArgumentParser(description='Test (and evaluate) a detector or a classifier')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of the model in it')
     parser.add_argument('--work-dir', help='folder for a json file with the metrics')
-    parser.add_argument('--out', help='file (.pkl) for the results')
+    parser.add_argument(
+        '--out', help='file for the results: .pkl, or .json for those of a classifier')
+    parser.add_argument(
+        '--out-items',
+        nargs='+',
+        default=['all'],
+        choices=['class_scores', 'pred_score', 'pred_label', 'pred_class', 'none', 'all'],
+        help="what of a classifier's results, beside the metrics")
     parser.add_argument(
         '--fuse-conv-bn',
         action='store_true',
@@ -38,7 +45,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--format-only', action='store_true', help='write the results as a test server wants them')
     parser.add_argument(
-        '--eval', nargs='+', help='metrics of the data set: bbox segm proposal (COCO), mAP (VOC)')
+        '--eval',
+        '--metrics',
+        nargs='+',
+        help='metrics of the data set: bbox segm (COCO), mAP (VOC), accuracy f1_score (classifiers), ...')
+    parser.add_argument(
+        '--metric-options',
+        nargs='+',
+        action=DictAction,
+        help="KEY=VALUE for a classifier's metrics: topk=1,5 thrs=0.5 average_mode=none")
     parser.add_argument('--show', action='store_true', help='show the results in a window')
     parser.add_argument('--show-dir', help='folder for painted images')
     parser.add_argument(
@@ -73,8 +88,8 @@ def parse_args() -> argparse.Namespace:
         )
     if args.eval and args.format_only:
         parser.error('--eval and --format-only exclude each other')
-    if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        parser.error('--out must end in .pkl or .pickle')
+    if args.out and not args.out.endswith(('.pkl', '.pickle', '.json')):
+        parser.error('--out must end in .pkl, .pickle or .json')
     if args.gpu_ids:
         args.gpu_id = args.gpu_ids[0]
     return args
@@ -96,8 +111,12 @@ def main() -> None:
     device = build.choose_device(args.gpu_id)
     loader = build.build_test_loader(cfg, 'test')
     dataset = loader.dataset
+    if args.out and args.out.endswith('.json') and not hasattr(dataset, 'result_items'):
+        raise UserError(f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json')
     evaluation = build.split_evaluation(cfg.get('evaluation') or {})[1]
     evaluation.update(args.eval_options or {})
+    if args.metric_options:
+        evaluation['metric_options'] = args.metric_options
     if args.eval:
         evaluation['metric'] = args.eval
         build.check_evaluation_options(dataset, evaluation)
@@ -128,22 +147,37 @@ def main() -> None:
 
 def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, logger) -> None:
     """Write, format and evaluate, as the command line says."""
+    content = results
+    if hasattr(dataset, 'result_items'):  # a table by V2's keys instead of an entry for each image
+        items = dataset.result_items(results)
+        content = {key: items[key] for key in items if {key, 'all'} & set(args.out_items)}
     if args.out:
         logger.info('writing results to %s', args.out)
-        os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
-        with open(args.out, 'wb') as file:
-            pickle.dump(results, file)
+        write(content, args.out)
     if args.format_only:
         dataset.format_results(results, **(args.eval_options or {}))
     if args.eval:
         metrics = dataset.evaluate(results, logger=logger, **evaluation)
         print(dict(metrics))
+        if args.out and isinstance(content, dict):
+            write({**metrics, **content}, args.out)
         if args.work_dir:
             os.makedirs(args.work_dir, exist_ok=True)
             with open(
                     os.path.join(args.work_dir, f'eval_{time_string()}.json'), 'w',
                     encoding='utf-8') as file:
                 json.dump(dict(config=args.config, metric=dict(metrics)), file, default=float)
+
+
+def write(results, path: str) -> None:
+    """As json, or pickled."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    if path.endswith('.json'):
+        with open(path, 'w', encoding='utf-8') as file:
+            json.dump(results, file, default=lambda value: value.tolist())
+    else:
+        with open(path, 'wb') as file:
+            pickle.dump(results, file)
 
 
 def painter(args: argparse.Namespace, classes, palette):

@@ -41,6 +41,8 @@ def run_over(model: nn.Module,
         pending = None
         rank, _ = get_dist_info()
         for views in track(data_loader, 'evaluating', len(data_loader), quiet=rank != 0):
+            if isinstance(views, Batch):  # the pipeline has collected the truth too
+                views = (views, )
             with precision.autocast():
                 predictions = model(to_device(views, device))
             if pending is not None:

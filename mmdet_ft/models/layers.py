@@ -1,5 +1,5 @@
 """Layers that mmcv-lite's own tables lack, and what is done to layers of a whole model."""
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -127,11 +127,13 @@ class _FoldNorms(torch.autograd.Function):
     def backward(ctx, *grads: Tensor) -> Tuple:
         weights, means, inverse, scales = _in_parts(ctx.saved_tensors, 4)
         grad_weights, grad_biases = _in_parts(grads, 2)
-        grad_gammas = [
-            product.sum((1, 2, 3)) for product in torch._foreach_mul(grad_weights, weights)
-        ]
-        torch._foreach_sub_(grad_gammas, torch._foreach_mul(means, grad_biases))
-        torch._foreach_mul_(grad_gammas, inverse)
+        grad_gammas: List[Optional[Tensor]] = [None] * len(weights)
+        if any(ctx.needs_input_grad[1 + len(weights):1 + 2 * len(weights)]):
+            grad_gammas = [
+                product.sum((1, 2, 3)) for product in torch._foreach_mul(grad_weights, weights)
+            ]
+            torch._foreach_sub_(grad_gammas, torch._foreach_mul(means, grad_biases))
+            torch._foreach_mul_(grad_gammas, inverse)
         grad_weights = torch._foreach_mul(grad_weights, _columns(scales))
         return (None, *grad_weights, *grad_gammas, *grad_biases, *[None] * (2 * len(weights)))
 

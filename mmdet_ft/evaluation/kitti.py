@@ -159,16 +159,16 @@ def _scores_of_truths(image: _Image, min_overlap: float) -> List[float]:
 def _thresholds(scores: np.ndarray, num_truths: int) -> List[float]:
     """The scores at which the recall is nearest to 0, 1/40, ..., 1, as far as it goes."""
     thresholds: List[float] = []
+    recall = 0.
     for place, score in enumerate(scores):
         is_last = place == len(scores) - 1
         left = (place + 1) / num_truths
         right = left if is_last else (place + 2) / num_truths
-        while len(thresholds) <= NUM_POINTS:
-            recall = len(thresholds) / NUM_POINTS
-            if right - recall < recall - left and not is_last:
-                break
+        # The original asks once: with more than 40 truths none reaches two points.
+        while len(thresholds) <= NUM_POINTS and (is_last or right - recall >= recall - left):
             thresholds.append(score)
-            if left < len(thresholds) / NUM_POINTS:
+            recall += 1 / NUM_POINTS
+            if left < recall - 1e-9:
                 break
     return thresholds
 

@@ -61,7 +61,7 @@ def init_detector(config: Union[str, os.PathLike, Config, None] = None,
     for note in notes:
         logger.warning(note)
     cfg.model.train_cfg = None
-    classes, palette = _classes_of(cfg, loaded)
+    classes, palette = classes_of(cfg, loaded)
     model = build_model(cfg, SimpleNamespace(CLASSES=classes, PALETTE=palette))
     if checkpoint is not None:
         fitting.load_trained(model, checkpoint)
@@ -87,8 +87,8 @@ def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
     return Config.fromstring(text, '.py')
 
 
-def _classes_of(cfg: Config,
-                loaded: Optional[reading.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
+def classes_of(cfg: Config,
+               loaded: Optional[reading.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
     """Class names and colors: of the checkpoint before the config before the type of dataset."""
     data = _test_data(cfg)
     kind = DATASETS.get(data['type']) if isinstance(data.get('type'), str) else data.get('type')

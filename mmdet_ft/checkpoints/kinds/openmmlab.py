@@ -1,12 +1,14 @@
 """OpenMMLab's files: MMDetection 1, 2 and 3, MMClassification and MMPretrain, and our own."""
 import re
-from typing import List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
+from mmdet_ft.checkpoints.facts import Facts
 from mmdet_ft.checkpoints.kinds.origin import (Converted, File, Origin, Rules, StateDict,
                                                coco_classes, rename, take_rows, without)
 
 # Heads of MMDetection 1 that are below roi_head since V2.
 ROI_HEADS = 'bbox_head|mask_head|semantic_head|grid_head|mask_iou_head'
+UPGRADED_FROM = 'upgraded_from'  # in meta of what upgrade_model_version.py writes
 # Up to version 0.5.3 RetinaNet's convolutions were not ConvModules.
 OLD_RETINA: Rules = ((r'(bbox_head\.(?:cls|reg)_convs\.\d)\.(weight|bias)', r'\1.conv.\2'), )
 
@@ -99,11 +101,31 @@ def is_classifier(file: File) -> bool:
     return {'backbone', 'head'} <= parts <= {'backbone', 'neck', 'head'}
 
 
+def upgraded_meta(meta: Dict[str, Any], origin: Origin, version: str) -> Dict[str, Any]:
+    """`meta` of a converted file: written by us, and still knowing whose weights they were."""
+    facts = origin.facts._asdict()
+    source = dict(kind=origin.kind, advice=list(origin.advice), facts=facts)
+    return {**meta, 'mmdet_version': f'mmdet_ft {version}', UPGRADED_FROM: source}
+
+
+def _as_upgraded(written_by: str, source: Any) -> Origin:
+    if not isinstance(source, dict):
+        return Origin(written_by)
+    facts = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in (source.get('facts') or {}).items() if key in Facts._fields
+    }
+    return Origin(
+        f'{source.get("kind")}, upgraded', (),
+        tuple(source.get('advice') or ()),
+        facts=Facts(**facts))
+
+
 def mmdet_2(file: File) -> Optional[Converted]:
     """MMDetection 2 and ourselves."""
     written_by = str(file.meta.get('mmdet_version', ''))
     if written_by.startswith('mmdet_ft'):
-        return file.state_dict, Origin(written_by)
+        return file.state_dict, _as_upgraded(written_by, file.meta.get(UPGRADED_FROM))
     version = version_of(file, 'mmdet')
     if not version:
         return None

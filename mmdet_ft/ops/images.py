@@ -14,7 +14,8 @@ def normalised_images(batch: Batch) -> Tensor:
     images = batch.images
     if batch.mean is None:
         return images
-    images = (images.float() - batch.mean[:, :, None, None]) * (1 / batch.std)[:, :, None, None]
+    # Divided, not multiplied by the inverse: then all bits are those of OpenCV in V2's pipeline.
+    images = (images.float() - batch.mean[:, :, None, None]) / batch.std[:, :, None, None]
     height, width = images.shape[2:]
     row = torch.arange(
         height, device=images.device)[:, None] < batch.sizes[:, 0, None, None]  # [B, H, 1]

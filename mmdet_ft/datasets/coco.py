@@ -358,7 +358,6 @@ class CocoDataset(CustomDataset):
             self.results2json(results, jsonfile_prefix)
         return evaluate_det_segm(
             self._ground_truth(),
-            self._records(results),
             results,
             metrics,
             class_names=list(self.CLASSES),

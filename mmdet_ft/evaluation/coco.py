@@ -7,13 +7,13 @@ import io
 import itertools
 import logging
 from collections import OrderedDict
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import pycocotools.mask as mask_api
 from pycocotools.cocoeval import COCOeval
 
-from mmdet_ft.evaluation.coco_match import match
+from mmdet_ft.evaluation.coco_match import Detected, match
 from mmdet_ft.evaluation.recall import recalls
 from mmdet_ft.evaluation.text import print_log, table_text
 
@@ -49,73 +49,106 @@ class CocoGroundTruth(NamedTuple):
     segmentation: Callable[[int], Any]  # annotation -> polygon parts, run lengths, or None
 
 
+class Found(NamedTuple):
+    """The detections of I images, N in all, in the order of the results."""
+    image: np.ndarray  # int64 [N], place of the image
+    labels: np.ndarray  # int64 [N]
+    boxes: np.ndarray  # float64 [N, 4], x y w h
+    scores: np.ndarray  # float64 [N]
+    masks: Optional[List[Any]] = None  # [N], run lengths or bitmaps
+    mask_scores: Optional[
+        np.ndarray] = None  # float64 [N]; Mask Scoring R-CNN rates masks apart from boxes
+
+
+def read_results(results: List[Any], num_classes: int) -> Found:
+    """V2's results as columns.
+
+    results: an image a list over classes of arrays [n, 5], or a tuple (boxes, masks), or one array [n, 5] of proposals,
+    which get the label 0. Raises ValueError when the number of classes is not `num_classes`.
+    """
+    if results and isinstance(results[0], np.ndarray):
+        return _joined([(index, 0, boxes, None, None) for index, boxes in enumerate(results)])
+    if results and not isinstance(results[0], (list, tuple)):
+        raise TypeError(
+            f'an image\'s result is a list over classes, a tuple (boxes, masks) or an array, not a '
+            f'{type(results[0]).__name__}')
+    parts = []
+    for index, result in enumerate(results):
+        boxes, masks = result if isinstance(result, tuple) else (result, None)
+        if len(boxes) != num_classes:
+            raise ValueError(
+                f'results of {len(boxes)} classes for a dataset of {num_classes}; num_classes of '
+                f'the heads and the classes of the dataset differ')
+        masks, scores = masks if isinstance(masks, tuple) else (masks, None)
+        for label in range(num_classes):
+            if masks is not None and len(masks[label]) != len(boxes[label]):
+                raise ValueError(
+                    f'{len(boxes[label])} boxes but {len(masks[label])} masks of label {label} in the image at '
+                    f'place {index}')
+            if len(boxes[label]):
+                parts.append((index, label, boxes[label], None if masks is None else masks[label],
+                              None if scores is None else scores[label]))
+    return _joined(parts, with_masks=bool(results) and isinstance(results[0], tuple))
+
+
+def _joined(parts: List[Tuple[int, int, np.ndarray, Any, Any]], with_masks: bool = False) -> Found:
+    """Columns of (image, label, rows x1 y1 x2 y2 score, masks, their scores)."""
+    rows = np.concatenate([np.zeros((0, 5))] + [np.asarray(part[2])[:, :5] for part in parts])
+    counts = [len(part[2]) for part in parts]
+    boxes = rows[:, :4].copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    image, labels = (
+        np.repeat(np.array([part[place] for part in parts], dtype=np.int64), counts)
+        for place in (0, 1))
+    if not with_masks:
+        return Found(image, labels, boxes, rows[:, 4])
+    masks = [mask for part in parts for mask in part[3]]
+    scores = [part[2][:, 4] if part[4] is None else part[4] for part in parts]
+    return Found(image, labels, boxes, rows[:, 4], masks,
+                 np.concatenate([np.zeros(0), *scores]).astype(np.float64))
+
+
 def results_to_records(results: List[Any], image_ids: List[Any],
                        category_ids: List[int]) -> Dict[str, List[Dict]]:
     """V2's results as COCO's records, for each kind in them: bbox and proposal, segm too with masks.
 
-    results: an image a list over classes of arrays [n, 5], or a tuple (boxes, masks), or one array [n, 5] of proposals.
-    Raises ValueError when the number of classes is not that of the dataset.
+    results: see `read_results`.
     """
-    records: Dict[str, List[Dict]] = OrderedDict()
-    if not results:
-        return OrderedDict(bbox=[], proposal=[])
-    if isinstance(results[0], np.ndarray):
-        records['proposal'] = []
-        for image_id, boxes in zip(image_ids, results):
-            # pycocotools drops categories that the truth does not have; V2 always writes 1
-            records['proposal'] += _box_records(image_id,
-                                                1 if 1 in category_ids else category_ids[0], boxes)
-        return records
-    if not isinstance(results[0], (list, tuple)):
-        raise TypeError(
-            f'an image\'s result is a list over classes, a tuple (boxes, masks) or an array, not a '
-            f'{type(results[0]).__name__}')
-    with_masks = isinstance(results[0], tuple)
-    records['bbox'] = records['proposal'] = []
-    if with_masks:
-        records['segm'] = []
-    for image_id, result in zip(image_ids, results):
-        boxes, masks = result if with_masks else (result, None)
-        if len(boxes) != len(category_ids):
-            raise ValueError(
-                f'results of {len(boxes)} classes for a dataset of {len(category_ids)}; num_classes of '
-                f'the heads and the classes of the dataset differ')
-        # Mask Scoring R-CNN and the like rate masks apart from boxes
-        masks, scores = masks if isinstance(masks, tuple) else (masks, [box[:, 4] for box in boxes])
-        for label, category_id in enumerate(category_ids):
-            found = _box_records(image_id, category_id, boxes[label])
-            records['bbox'] += found
-            if with_masks:
-                if len(masks[label]) != len(found):
-                    raise ValueError(
-                        f'{len(found)} boxes but {len(masks[label])} masks of label {label} in image '
-                        f'{image_id}')
-                records['segm'] += [{
-                    **record, 'score': float(score),
-                    'segmentation': _runs(mask)
-                } for record, score, mask in zip(found, scores[label], masks[label])]
+    found = read_results(results, len(category_ids))
+    of_label = category_ids
+    if results and isinstance(results[0], np.ndarray):
+        # pycocotools drops categories that the truth does not have; V2 always writes 1
+        of_label = [1 if 1 in category_ids else category_ids[0]]
+    boxes = [
+        dict(image_id=image_ids[index], bbox=box, score=score, category_id=of_label[label])
+        for index, label, box, score in zip(found.image.tolist(), found.labels.tolist(),
+                                            found.boxes.tolist(), found.scores.tolist())
+    ]
+    if of_label is not category_ids:
+        return OrderedDict(proposal=boxes)
+    records = OrderedDict(bbox=boxes, proposal=boxes)
+    if found.masks is not None:
+        records['segm'] = [{
+            **record, 'score': score,
+            'segmentation': _text(_runs(mask))
+        } for record, score, mask in zip(boxes, found.mask_scores.tolist(), found.masks)]
     return records
 
 
-def _box_records(image_id: Any, category_id: int, boxes: np.ndarray) -> List[Dict[str, Any]]:
-    return [
-        dict(
-            image_id=image_id,
-            bbox=[x1, y1, x2 - x1, y2 - y1],
-            score=score,
-            category_id=category_id) for x1, y1, x2, y2, score in np.asarray(boxes)[:, :5].tolist()
-    ]
-
-
 def _runs(mask: Any) -> Dict[str, Any]:
-    """Run lengths with counts as text, from run lengths or a bitmap [H, W]."""
+    """Compressed run lengths, from run lengths or a bitmap [H, W]."""
     if not isinstance(mask, dict):
-        mask = mask_api.encode(np.asfortranarray(mask, dtype=np.uint8))
-    counts = mask['counts']
-    if isinstance(counts, list):
-        counts = mask_api.frPyObjects(mask, *mask['size'])['counts']
+        return mask_api.encode(np.asfortranarray(mask, dtype=np.uint8))
+    if isinstance(mask['counts'], list):
+        return mask_api.frPyObjects(mask, *mask['size'])
+    return mask
+
+
+def _text(runs: Dict[str, Any]) -> Dict[str, Any]:
+    """Run lengths as they stand in a json."""
+    counts = runs['counts']
     return {
-        'size': [int(side) for side in mask['size']],
+        'size': [int(side) for side in runs['size']],
         'counts': counts.decode() if isinstance(counts, bytes) else counts
     }
 
@@ -174,29 +207,7 @@ def _truth_runs(segmentation: Any, image: Dict[str, Any], image_id: Any) -> Dict
     return mask_api.merge(mask_api.frPyObjects(parts, height, width))
 
 
-def _detections(records: List[Dict], iou_type: str, numbers: Dict[Any, int]) -> List[Dict]:
-    """Detections as COCO's annotations, with the areas that pycocotools' loadRes gives them."""
-    annotations = []
-    for place, record in enumerate(records, 1):
-        annotation = dict(
-            id=place,
-            image_id=numbers[record['image_id']],
-            category_id=record['category_id'],
-            score=record['score'],
-            iscrowd=0)
-        if iou_type == 'segm':
-            # V2 drops the box, so that the size classes go by the area of the mask
-            annotation['segmentation'] = record['segmentation']
-            annotation['area'] = int(mask_api.area(record['segmentation']))
-        else:
-            annotation['bbox'] = record['bbox']
-            annotation['area'] = record['bbox'][2] * record['bbox'][3]
-        annotations.append(annotation)
-    return annotations
-
-
 def evaluate_det_segm(ground_truth: CocoGroundTruth,
-                      records: Dict[str, List[Dict]],
                       results: List[Any],
                       metrics: Sequence[str],
                       class_names: Sequence[str],
@@ -208,8 +219,7 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
                       max_dets: int = 100) -> 'OrderedDict[str, Any]':
     """V2's evaluation of boxes, masks and proposals in COCO's protocol; see CocoDataset.evaluate.
 
-    records: what `results_to_records` made of `results`. Without a single detection the rest of the metrics is left
-    out, with a line that says so, as in V2.
+    Without a single detection the rest of the metrics is left out, with a line that says so, as in V2.
     """
     if iou_thrs is None:
         iou_thrs = np.linspace(.5, .95, 10)
@@ -221,32 +231,25 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
             raise KeyError(
                 f'metric item {item!r} is not supported; there are {", ".join(METRIC_ITEMS)}')
     values: 'OrderedDict[str, Any]' = OrderedDict()
+    found = read_results(results, len(ground_truth.category_ids))
+    are_proposals = bool(results) and isinstance(results[0], np.ndarray)
     for metric in metrics:
         print_log(('\n' if logger is None else '') + f'Evaluating {metric}...', logger=logger)
         if metric == 'proposal_fast':
             values.update(_fast_recall(ground_truth, results, proposal_nums, iou_thrs, logger))
             continue
-        if metric not in records:
-            raise KeyError(f'{metric} is not in the results; they hold {", ".join(records)}. '
-                           f"metric 'segm' needs a detector with a mask head")
-        if not records[metric]:
+        if metric == 'segm' and found.masks is None or metric == 'bbox' and are_proposals:
+            raise KeyError(f'{metric} is not in the results' +
+                           (", which are proposals; use metric='proposal'" if are_proposals else
+                            "; metric 'segm' needs a detector with a mask head"))
+        if not len(found.scores):
             print_log(
                 'The testing results of the whole dataset is empty.',
                 logger=logger,
                 level=logging.ERROR)
             break
-        iou_type = 'bbox' if metric == 'proposal' else metric
-        numbers = _numbers_of(ground_truth.image_ids)
-        images, truth = _truth(ground_truth, iou_type == 'segm', numbers)
-        evaluation = match(
-            images,
-            truth,
-            _detections(records[metric], iou_type, numbers),
-            ground_truth.category_ids,
-            iou_type,
-            _numbers_of_detections(proposal_nums, max_dets),
-            iou_thrs,
-            use_categories=metric != 'proposal')
+        evaluation = _match(ground_truth, found, metric,
+                            _numbers_of_detections(proposal_nums, max_dets), iou_thrs)
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
             evaluation.summarize()
@@ -269,6 +272,28 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
             values[f'{prefix}mAP_copypaste'] = ' '.join(f'{value:.4f}'
                                                         for value in evaluation.stats[:6])
     return values
+
+
+def _match(ground_truth: CocoGroundTruth, found: Found, metric: str, max_dets: Sequence[int],
+           iou_thrs: np.ndarray) -> COCOeval:
+    numbers = _numbers_of(ground_truth.image_ids)
+    with_masks = metric == 'segm'
+    images, truth = _truth(ground_truth, with_masks, numbers)
+    ids = np.array(ground_truth.category_ids)
+    detections = Detected(
+        image_ids=np.array([image['id'] for image in images])[found.image],
+        category_ids=ids[found.labels],
+        boxes=found.boxes,
+        scores=found.mask_scores if with_masks else found.scores,
+        runs=[_runs(mask) for mask in found.masks] if with_masks else None)
+    return match(
+        images,
+        truth,
+        detections,
+        ground_truth.category_ids,
+        max_dets,
+        iou_thrs,
+        use_categories=metric != 'proposal')
 
 
 def _numbers_of_detections(proposal_nums: Sequence[int], max_dets: int) -> List[int]:

@@ -40,18 +40,16 @@ def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.n
 def rle_of_crop(crop: np.ndarray, x0: int, y0: int, size: Tuple[int, int]) -> Dict[str, Any]:
     """COCO run lengths of an image that is zero but for a bool crop [h, w] at column x0, row y0."""
     height, width = size
-    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), np.int8)
+    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), bool)  # run lengths go column by column
     columns[:, 1:-1] = crop.T
-    change = np.diff(columns, axis=1)  # [w, h+1], 1 where a run starts, -1 where it has ended
-    base = (np.arange(crop.shape[1]) + x0) * height + y0
-    column, row = np.nonzero(change == 1)
-    starts = base[column] + row
-    column, row = np.nonzero(change == -1)
-    ends = base[column] + row
+    flat = columns.ravel()
+    # Where a run starts and where it has ended, in turn.
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), columns.shape[1])
+    edges = (column + x0) * height + (row + y0)
     # Runs over whole columns go on in the next one.
-    joint = np.flatnonzero(ends[:-1] == starts[1:])
-    starts, ends = np.delete(starts, joint + 1), np.delete(ends, joint)
-    edges = np.concatenate([[0], np.stack([starts, ends], 1).ravel(), [height * width]])
+    parted = np.ones(len(edges), bool)
+    parted[1:-1:2] = parted[2::2] = edges[1:-1:2] != edges[2::2]
+    edges = np.concatenate([[0], edges[parted], [height * width]])
     counts = np.diff(edges).tolist()
     if len(counts) > 1 and counts[-1] == 0:  # the last run reaches the image's end
         counts.pop()

@@ -4,7 +4,7 @@ import pycocotools.mask as mask_api
 import pytest
 
 from mmdet_ft.evaluation import coco_match
-from mmdet_ft.evaluation.coco import CocoGroundTruth, evaluate_det_segm, results_to_records
+from mmdet_ft.evaluation.coco import CocoGroundTruth, evaluate_det_segm
 
 HEIGHT, WIDTH = 50, 60
 
@@ -54,8 +54,7 @@ def box_runs(box):
 
 
 def evaluate(truth, results, metrics, logger='silent', **options):
-    records = results_to_records(results, truth.image_ids, truth.category_ids)
-    return evaluate_det_segm(truth, records, results, metrics,
+    return evaluate_det_segm(truth, results, metrics,
                              [f'class {id_}' for id_ in truth.category_ids], logger, **options)
 
 
@@ -108,15 +107,13 @@ def test_precision_and_recall_are_equal_to_the_last_digits(without_hotcoco):
             area=100.,
             iscrowd=int(place % 9 == 0)) for place in range(60)
     ]
-    detections = [
-        dict(
-            item,
-            id=place + 1,
-            bbox=(np.array(item['bbox']) + rng.integers(-1, 2, 4)).clip(1).tolist(),
-            score=float(rng.integers(4)) / 4,
-            iscrowd=0) for place, item in enumerate(truth)
-    ]
-    settings = (images, truth, detections, [5, 2], 'bbox', [1, 10, 100], np.linspace(.5, .95, 10))
+    detections = coco_match.Detected(
+        image_ids=np.array([item['image_id'] for item in truth]),
+        category_ids=np.array([item['category_id'] for item in truth]),
+        boxes=np.array([item['bbox'] for item in truth]) + rng.integers(0, 3, (len(truth), 4)) * 1.,
+        scores=rng.integers(0, 4, len(truth)) / 4,
+        runs=None)
+    settings = (images, truth, detections, [5, 2], [1, 10, 100], np.linspace(.5, .95, 10))
     fast = coco_match.match(*settings)
     without_hotcoco()
     slow = coco_match.match(*settings)
@@ -129,3 +126,10 @@ def test_an_old_hotcoco_is_not_used(monkeypatch):
     package = pytest.importorskip('hotcoco')
     monkeypatch.setattr(package, '__version__', '1.0.0')
     assert coco_match.hotcoco() is None
+
+
+def test_areas_of_many_masks_are_those_of_each():
+    rng = np.random.default_rng(0)
+    runs = [box_runs(box) for box in rng.integers(1, 25, (600, 4))]
+    detections = coco_match.Detected(None, None, None, None, runs)
+    assert detections.areas().tolist() == [mask_api.area(item) for item in runs]

@@ -1,4 +1,5 @@
 """What kind of file weights come in, told by its content, and reading it."""
+import codecs
 import json
 import math
 import os
@@ -76,7 +77,11 @@ def _what(start: bytes) -> str:
 
 
 def _is_text(start: bytes) -> bool:
-    return not any(byte < 32 and byte not in b'\t\n\r\f' for byte in start) and len(start) > 0
+    try:
+        text = codecs.getincrementaldecoder('utf-8')().decode(start)  # a last letter may be cut
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def read_pickle(file: MappedFile) -> Any:

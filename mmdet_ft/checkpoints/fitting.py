@@ -1,5 +1,6 @@
 """Fitting a checkpoint to a model, and saying what became of each weight."""
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+import logging
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from torch import nn
 
@@ -9,6 +10,9 @@ from mmdet_ft.checkpoints.heads import by_class, match_classes
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read
 from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
 from mmdet_ft.checkpoints.sources import Source
+from mmdet_ft.checkpoints.values import faults_of
+
+logger = logging.getLogger('mmdet_ft')
 
 
 def _counts(name: str) -> bool:
@@ -58,6 +62,7 @@ def fit(model: nn.Module,
     fitting = {name: given[name] for name in common if name not in refused}
     missing = [name for name in own if name not in given and _counts(name)]
     unexpected = [name for name in given if name not in own and _counts(name)]
+    faults = faults_of(fitting, own)
     origin = checkpoint.origin
     report = Report(
         source=checkpoint.source,
@@ -70,10 +75,14 @@ def fit(model: nn.Module,
         classes=(_num_classes(old_classes), _num_classes(new_classes)),
         origin=origin._replace(changes=(*origin.changes, *changes)),
         by_class=match,
-        warnings=warnings_of(
-            facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected))
+        warnings=(*warnings_of(
+            facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected), *faults))
     if strict:
         _refuse_misfits(model, report, given)
+        if faults:
+            raise CheckpointError(
+                f'{report}\n  These values cannot be right. To load them all the same, write '
+                f'load_from=dict(checkpoint={report.source!r}, strict=False)')
     model.load_state_dict(fitting, strict=False)
     return report
 
@@ -177,6 +186,20 @@ def parse_load_from(load_from: Union[Source, Dict[str, Any]]) -> LoadFrom:
     return read_as
 
 
+def pretrained_loader(run: Facts) -> Callable[[Source], StateDict]:
+    """What `init_weights(load=...)` of a model asks for: reads a file, and warns where its weights do not go with
+    the images of this run."""
+
+    def load(source: Source) -> StateDict:
+        checkpoint = read(source)
+        facts = facts_of_file(checkpoint.meta, checkpoint.origin)
+        for warning in warnings_of(facts, run, checkpoint.state_dict):
+            logger.warning('%s (%s): %s', checkpoint.source, checkpoint.origin.kind, warning)
+        return checkpoint.state_dict
+
+    return load
+
+
 def load_checkpoint(model: nn.Module, source: str, strict: bool = True) -> Checkpoint:
     """Read a file and load it into a model by the contract of `fit`."""
     checkpoint = read(source)
@@ -187,9 +210,12 @@ def load_checkpoint(model: nn.Module, source: str, strict: bool = True) -> Check
 def load_trained(model: nn.Module, source: str) -> Checkpoint:
     """Load a model's own checkpoint, as for a test: every weight must be there in its shape.
 
-    Raises CheckpointError that names what differs.
+    Raises CheckpointError that names what differs, or cannot be right.
     """
     checkpoint = read(source)
+    faults = faults_of(checkpoint.state_dict)
+    if faults:
+        raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
     own = getattr(model, 'module', model)
     if checkpoint.meta.get('CLASSES') is not None and getattr(own, 'CLASSES', None) is None:
         own.CLASSES = checkpoint.meta['CLASSES']

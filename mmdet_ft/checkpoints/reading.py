@@ -67,7 +67,7 @@ def read_state_dict(source: Source) -> StateDict:
     checkpoint = read(source)
     faults = faults_of(checkpoint.state_dict)
     if faults:
-        raise CheckpointError(f'{checkpoint.source} cannot be used: {faults}')
+        raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
     return checkpoint.state_dict
 
 

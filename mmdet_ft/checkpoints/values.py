@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 
-def faults_of(given: Mapping[str, Tensor], own: Optional[Mapping[str, Tensor]] = None) -> str:
-    """What is wrong with the values of a state_dict, in one line; '' if nothing is.
+def faults_of(given: Mapping[str, Tensor], own: Optional[Mapping[str, Tensor]] = None) -> List[str]:
+    """What is wrong with the values of a state_dict: a line each for the first three weights.
 
     A weight that is NaN, or infinite, makes every loss NaN from the first step: whatever wrote the
     file had diverged. Minus infinity is let pass, it stands in masks. `own`: the model's, whose
@@ -14,6 +14,8 @@ def faults_of(given: Mapping[str, Tensor], own: Optional[Mapping[str, Tensor]] =
     """
     faults: List[str] = []
     for name, value in given.items():
+        if value.dtype.itemsize == 1 and value.is_floating_point():
+            value = value.float()  # eight bits cannot be added
         mine = value if own is None else own[name]
         if value.is_complex() or value.is_floating_point() != mine.is_floating_point():
             faults.append(f'{name} is of {value.dtype}' +
@@ -23,14 +25,13 @@ def faults_of(given: Mapping[str, Tensor], own: Optional[Mapping[str, Tensor]] =
             faults.append(
                 f'{bad} of {value.numel()} numbers of {name} are NaN or infinite, so whatever wrote them '
                 'had diverged: take an earlier checkpoint')
-    rest = f'; and {len(faults) - 3} more' if len(faults) > 3 else ''
-    return '; '.join(faults[:3]) + rest
+    if len(faults) > 3:
+        faults[3:] = [f'so it is with {len(faults) - 3} more weights']
+    return faults
 
 
 def _is_finite(value: Tensor) -> bool:
     """By the sum, which needs no memory: NaN and infinity stay what they are in it."""
-    if value.dtype.itemsize == 1:  # kinds that cannot be added
-        value = value.float()
     total = value.sum(dtype=torch.float64 if value.dtype == torch.float64 else torch.float32)
     if total < float('inf'):  # False for NaN too
         return True

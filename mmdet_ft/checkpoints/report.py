@@ -4,7 +4,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 
 from torch import Tensor
 
-from mmdet_ft.checkpoints.facts import Facts, facts_of, input_scale, literals
+from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, Facts, facts_of, input_scale, literals
 from mmdet_ft.checkpoints.heads import Match
 from mmdet_ft.checkpoints.kinds.origin import Origin
 
@@ -102,8 +102,13 @@ def facts_of_file(meta: Mapping[str, Any], origin: Origin) -> Facts:
     return Facts(*(known if stated is None else stated for stated, known in zip(own, origin.facts)))
 
 
-def warnings_of(file: Facts, run: Facts, weights: Mapping[str, Tensor], missing: Iterable[str],
-                unexpected: Iterable[str]) -> Tuple[str, ...]:
+def warnings_of(
+    file: Facts,
+    run: Facts,
+    weights: Mapping[str, Tensor],
+    missing: Iterable[str] = (),
+    unexpected: Iterable[str] = ()
+) -> Tuple[str, ...]:
     """What in the run's config does not go with the weights: each a sentence with what to write."""
     found = []
     if file.mean is not None and run.mean is not None and not _same_images(file, run):
@@ -137,13 +142,13 @@ def _images(facts: Facts) -> str:
 
 
 def _scale_warning(weights: Mapping[str, Tensor], std: Tuple[float, ...]) -> List[str]:
-    scale = input_scale(weights, 'backbone.')
+    scale = input_scale(weights)
     if scale is None:
         return []
     divided = max(
         std
     ) > 8  # images here are divided by their deviation, some 58; else grey levels reach the network
-    if divided == (scale > .2):
+    if divided == (scale > ANSWER_TO_GREY_LEVELS):
         return []
     expects = 'grey levels (caffe style: std=[1, 1, 1])' if divided else 'images divided by their std, some 58'
     return [

@@ -60,19 +60,19 @@ text = 'left' + 'right'
 
 
 def test_another_normalisation_is_told_with_the_line_to_write():
-    warning, = warnings_of(MSRA._replace(style=None), IMAGENET, {}, (), ())
+    warning, = warnings_of(MSRA._replace(style=None), IMAGENET, {})
     assert warning == (
         'these weights were trained on BGR with mean [103.53, 116.28, 123.675] and std [1.0, 1.0, 1.0], the data here '
         'come as RGB with mean [123.675, 116.28, 103.53] and std [58.395, 57.12, 57.375]; write img_norm_cfg = '
         'dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False) and use it in the pipelines'
     )
-    assert warnings_of(IMAGENET, IMAGENET, {}, (), ()) == ()
-    assert warnings_of(IMAGENET, IMAGENET._replace(to_rgb=False), {}, (), ()) != ()
-    assert warnings_of(MSRA, Facts(), {}, (), ()) == ()  # nothing is known of the data
+    assert warnings_of(IMAGENET, IMAGENET, {}) == ()
+    assert warnings_of(IMAGENET, IMAGENET._replace(to_rgb=False), {}) != ()
+    assert warnings_of(MSRA, Facts(), {}) == ()  # nothing is known of the data
 
 
 def test_caffe_weights_in_a_pytorch_model_are_told():
-    found = warnings_of(MSRA, IMAGENET, {}, (), ())
+    found = warnings_of(MSRA, IMAGENET, {})
     assert len(found) == 2 and "model.backbone.style='caffe'" in found[1]
 
 
@@ -91,8 +91,8 @@ def test_without_a_config_the_first_convolution_tells_what_it_was_trained_on(
         'backbone.bn1.weight': torch.rand(64) + .5,
         'backbone.bn1.running_var': torch.ones(64),
     }
-    assert input_scale(weights, 'backbone.') == pytest.approx(scale, rel=.2)
-    found = warnings_of(Facts(), Facts(True, (0., 0., 0.), std), weights, (), ())
+    assert input_scale(weights) == pytest.approx(scale, rel=.2)
+    found = warnings_of(Facts(), Facts(True, (0., 0., 0.), std), weights)
     assert len(found) == warned
     if warned:
         assert 'the first convolution answers to a unit of its input by' in found[0]

@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.apis import classes_of  # noqa: E402
 from mmdet_ft.checkpoints import fitting  # noqa: E402
-from mmdet_ft.checkpoints.facts import facts_of, input_scale  # noqa: E402
+from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, facts_of, input_scale  # noqa: E402
 from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
@@ -70,11 +70,12 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
             f'  trained on {"RGB" if facts.to_rgb else "BGR"} images with mean {list(facts.mean)} '
             f'and std {list(facts.std or ())}' + (f', style {facts.style}' if facts.style else ''))
     else:
-        scale = input_scale(weights, 'backbone.') or input_scale(weights)
+        scale = input_scale(weights)
         if scale is not None:
             yield (
                 f'  its first convolution answers to a unit of its input by {scale:.3g}: trained on '
-                f'{"images divided by their std" if scale > .2 else "grey levels (std 1)"}')
+                f'{"images divided by their std" if scale > ANSWER_TO_GREY_LEVELS else "grey levels (std 1)"}'
+            )
     for advice in origin.advice:
         yield f'  note: {advice}'
 

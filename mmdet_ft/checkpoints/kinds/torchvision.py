@@ -2,7 +2,7 @@
 ResNets."""
 from typing import Optional
 
-from mmdet_ft.checkpoints.facts import IMAGENET
+from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, IMAGENET, MSRA, input_scale
 from mmdet_ft.checkpoints.kinds.origin import (Converted, File, Origin, Rules, coco_classes, has,
                                                rename, take_rows)
 
@@ -74,4 +74,7 @@ def classifier(file: File) -> Optional[Converted]:
              'fc.weight')
     if not has(file.state_dict, names) or file.meta:
         return None
+    scale = input_scale(file.state_dict)
+    if scale is not None and scale <= ANSWER_TO_GREY_LEVELS:  # Caffe's, as OpenMMLab has renamed it
+        return file.state_dict, Origin('ResNet for grey levels', facts=MSRA)
     return file.state_dict, Origin('torchvision ResNet', facts=IMAGENET)

@@ -13,7 +13,7 @@ from torch import nn
 
 from mmdet_ft import __version__
 from mmdet_ft.checkpoints import fitting, reading, writing
-from mmdet_ft.checkpoints.facts import facts_of
+from mmdet_ft.checkpoints.facts import Facts, facts_of
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
@@ -313,7 +313,7 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
         logger.info(
             '%s has the whole backbone: backbone.init_cfg is not used, nothing is downloaded for it',
             checkpoint.source)
-    dist.first_on_main(lambda: _initialise(model))
+    dist.first_on_main(lambda: _initialise(model, facts_of(cfg)))
     if checkpoint is not None and not resumed:
         report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
                              facts_of(cfg))
@@ -323,10 +323,10 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
                 json.dump(report.as_json(), file, indent=1)
 
 
-def _initialise(model: nn.Module) -> None:
+def _initialise(model: nn.Module, run: Facts) -> None:
     if hasattr(model, 'init_weights'):
         if 'load' in inspect.signature(model.init_weights).parameters:
-            model.init_weights(load=reading.read_state_dict)
+            model.init_weights(load=fitting.pretrained_loader(run))
         else:
             model.init_weights()
 

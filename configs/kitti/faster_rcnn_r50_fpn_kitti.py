@@ -8,7 +8,10 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(init_cfg=None),  # load_from brings the backbone too
-    roi_head=dict(bbox_head=dict(num_classes='auto')))
+    roi_head=dict(bbox_head=dict(num_classes='auto')),
+    # Boxes that lie by half in a DontCare region are neither objects nor background.
+    train_cfg=dict(
+        rpn=dict(assigner=dict(ignore_iof_thr=0.5)), rcnn=dict(assigner=dict(ignore_iof_thr=0.5))))
 # lr is for 16 images a step.
 optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)
 optimizer_config = dict(grad_clip=None)

@@ -11,6 +11,9 @@ _base_ = [
 model = dict(
     rpn_head=dict(anchor_generator=dict(scales=[2, 4, 8], ratios=[1.0])),  # faces are about square
     roi_head=dict(bbox_head=dict(num_classes='auto')),
+    # Boxes that lie by half in an invalid or too small face are neither faces nor background.
+    train_cfg=dict(
+        rpn=dict(assigner=dict(ignore_iof_thr=0.5)), rcnn=dict(assigner=dict(ignore_iof_thr=0.5))),
     test_cfg=dict(rcnn=dict(max_per_img=750)))  # an image may show hundreds of faces
 img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 train_pipeline = [
@@ -21,7 +24,7 @@ train_pipeline = [
     dict(type='Normalize', **img_norm_cfg),
     dict(type='Pad', size_divisor=32),
     dict(type='DefaultFormatBundle'),
-    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels']),
+    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels', 'gt_bboxes_ignore']),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -241,7 +241,7 @@ class CustomDataset:
         for place, info in enumerate(self.data_infos):
             if min(info['width'], info['height']) < min_size:
                 small += 1
-            elif self.filter_empty_gt and 'ann' in info and not len(info['ann']['labels']):
+            elif self.filter_empty_gt and self._is_empty(place, info):
                 empty += 1
             else:
                 valid.append(place)
@@ -250,6 +250,9 @@ class CustomDataset:
             'without a box (filter_empty_gt)': empty
         }
         return valid
+
+    def _is_empty(self, place: int, info: Dict[str, Any]) -> bool:
+        return 'ann' in info and not len(info['ann']['labels'])
 
     def _set_group_flag(self) -> None:
         """Group 1 for images wider than high, 0 for the others: batches are drawn from one group."""

@@ -179,6 +179,9 @@ class XMLDataset(CustomDataset):
             return self._annotation(self._read_xml(info['id']))
         return info['ann']
 
+    def _is_empty(self, place: int, info: Dict[str, Any]) -> bool:
+        return not self.get_cat_ids(place)
+
     def get_cat_ids(self, idx: int) -> List[int]:
         """The labels of the objects of sample `idx`, difficult ones too, as in V2."""
         annotation = self.get_ann_info(idx)

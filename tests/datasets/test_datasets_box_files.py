@@ -1,0 +1,309 @@
+"""VOC's xml, WIDER FACE, KITTI, and V2's middle format: what becomes a sample, and what is refused."""
+import json
+import logging
+import pickle
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdet_ft.config import Config
+from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.loader import collate
+from mmdet_ft.datasets.packed import PackedList
+from mmdet_ft.datasets.voc import VOCDataset
+from mmdet_ft.datasets.xml_style import XMLDataset
+from mmdet_ft.engine.build import build_test_loader
+from mmdet_ft.untrusted import UntrustedFileError
+from . import formats
+from .formats import Thing
+
+CLASSES = ('Pedestrian', 'Car', 'Cyclist')
+IMAGES = [[
+    Thing('Car', (10, 20, 50, 60)),
+    Thing('Tram', (60, 20, 90, 60)),
+    Thing('Pedestrian', (100, 20, 112, 60)),
+    Thing('Cyclist', (120, 20, 150, 60), ignored=True),
+], [Thing('Tram', (60, 20, 90, 60))], [Thing('Car', (5, 5, 30, 30), ignored=True)]]
+
+
+def xml_dataset(root, kind=XMLDataset, classes=CLASSES, images=IMAGES, **settings):
+    paths = formats.write_voc(root, images) if not root.exists() else dict(
+        ann_file=str(root / 'ImageSets/Main/train.txt'), img_prefix=f'{root}/')
+    return kind(pipeline=[], classes=classes, **paths, **settings)
+
+
+def same(annotation, **wanted):
+    assert {key: annotation[key].tolist() for key in wanted} == wanted
+    assert annotation['bboxes'].dtype == np.float32 and annotation['labels'].dtype == np.int64
+
+
+# XML
+
+
+def test_an_xml_becomes_boxes_from_zero_and_difficult_ones_apart(tmp_path):
+    dataset = xml_dataset(tmp_path / 'a', test_mode=True)
+    same(
+        dataset.get_ann_info(0),
+        bboxes=[[10, 20, 50, 60], [100, 20, 112, 60]],
+        labels=[1, 0],
+        bboxes_ignore=[[120, 20, 150, 60]],
+        labels_ignore=[2])
+    assert dataset.get_cat_ids(0) == [1, 0, 2]  # difficult ones too, as in V2
+    info = dataset.data_infos[0]
+    assert (info['id'], info['filename']) == ('image_0', 'JPEGImages/image_0.jpg')
+    assert (info['width'], info['height']) == (formats.WIDTH, formats.HEIGHT)
+    assert dataset.name_counts == dict(Car=2, Tram=2, Pedestrian=1, Cyclist=1)
+
+
+def test_training_leaves_out_images_without_the_classes_unless_told(tmp_path):
+    stems = [info['id'] for info in xml_dataset(tmp_path / 'a').data_infos]
+    assert stems == ['image_0', 'image_2']  # a difficult object is enough, as in V2
+    assert len(xml_dataset(tmp_path / 'a', filter_empty_gt=False)) == 3
+    assert len(xml_dataset(tmp_path / 'a', test_mode=True)) == 3
+
+
+def test_objects_under_min_size_are_ignored_in_training(tmp_path):
+    dataset = xml_dataset(tmp_path / 'a', min_size=13)
+    same(
+        dataset.get_ann_info(0),
+        bboxes=[[10, 20, 50, 60]],
+        bboxes_ignore=[[100, 20, 112, 60], [120, 20, 150, 60]],
+        labels_ignore=[0, 2])
+    with pytest.raises(DataError, match='min_size=13 is for training'):
+        xml_dataset(tmp_path / 'a', min_size=13, test_mode=True)
+
+
+def test_coordinates_are_cut_to_whole_pixels_and_sizes_may_come_from_the_image(tmp_path):
+    xml_dataset(tmp_path / 'a')
+    (tmp_path / 'a/Annotations/image_0.xml').write_text(
+        '<annotation><object><name>Car</name><bndbox><xmin>3.9</xmin><ymin>4.2</ymin><xmax>30.99</xmax>'
+        '<ymax>40</ymax></bndbox></object></annotation>')
+    dataset = xml_dataset(tmp_path / 'a')
+    same(dataset.get_ann_info(0), bboxes=[[2, 3, 29, 39]], labels=[1], bboxes_ignore=[])
+    assert dataset.data_infos[0]['width'] == formats.WIDTH
+
+
+def test_images_may_have_another_ending_that_the_xml_tells(tmp_path):
+    xml_dataset(tmp_path / 'a')
+    image = tmp_path / 'a/JPEGImages/image_0.jpg'
+    image.rename(image.with_suffix('.png'))
+    path = tmp_path / 'a/Annotations/image_0.xml'
+    path.write_text(path.read_text().replace('.jpg', '.png'))
+    assert xml_dataset(tmp_path / 'a').data_infos[0]['filename'] == 'JPEGImages/image_0.png'
+
+
+@pytest.mark.parametrize('content, message', [
+    ('<annotation>\n<object>', r'image_1\.xml:2: not a complete xml'),
+    ('<annotation><object><name>Car</name></object></annotation>',
+     r"image_1\.xml: object 1 \('Car'\) needs numbers in bndbox"),
+    ('<annotation><size><width>wide</width></size></annotation>', 'size/width is no whole number'),
+])
+def test_a_bad_xml_is_named(content, message, tmp_path):
+    xml_dataset(tmp_path / 'a')
+    (tmp_path / 'a/Annotations/image_1.xml').write_text(content)
+    with pytest.raises(DataError, match=message):
+        xml_dataset(tmp_path / 'a')
+
+
+def test_a_missing_xml_is_named_with_the_list_that_wants_it(tmp_path):
+    xml_dataset(tmp_path / 'a')
+    (tmp_path / 'a/Annotations/image_1.xml').unlink()
+    with pytest.raises(FileNotFoundError, match=r"image_1\.xml', which .*train\.txt lists"):
+        xml_dataset(tmp_path / 'a')
+
+
+@pytest.mark.parametrize('classes, message', [
+    (('car', 'Pedestrian'), "'car' is 'Car' in the files.*classes=\\('Car', 'Pedestrian'\\)"),
+    (('cat', 'dog'), "no object is of the classes cat, dog; the files have 'Car' \\(2\\)"),
+    (('person', ), "classes=\\('Car', 'Tram', 'Pedestrian', 'Cyclist'\\)"),
+])
+def test_classes_that_are_not_in_the_files_are_refused_with_the_line_to_write(
+        classes, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        xml_dataset(tmp_path / 'a', classes=classes, test_mode=True)
+
+
+def test_a_class_without_an_object_and_objects_without_a_class_are_told(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, 'mmdet_ft'):
+        xml_dataset(tmp_path / 'a', classes=('Car', 'Pedestrians', 'dog'))
+    assert "no object of 'Pedestrians' (did you mean 'Pedestrian'?), 'dog'" in caplog.text
+    assert "left out: 'Tram' (2)" in caplog.text
+
+
+def test_voc_takes_its_year_from_the_folder(tmp_path):
+    assert xml_dataset(tmp_path / 'VOC2012', VOCDataset).year == 2012
+    with pytest.raises(DataError, match="neither 'VOC2007' nor 'VOC2012'.*type='XMLDataset'"):
+        xml_dataset(tmp_path / 'cells', VOCDataset)
+
+
+def test_a_subclass_written_for_v2_may_load_and_annotate_itself(tmp_path):
+
+    class Mine(XMLDataset):
+        CLASSES = CLASSES
+
+        def load_annotations(self, ann_file):  # what V2's own did
+            return [
+                dict(id=line, filename=f'{self.img_subdir}/{line}.jpg', width=160, height=120)
+                for line in open(ann_file).read().split()
+            ]
+
+    dataset = xml_dataset(tmp_path / 'a', Mine, classes=None)
+    same(dataset.get_ann_info(0), bboxes=[[10, 20, 50, 60], [100, 20, 112, 60]], labels=[1, 0])
+    assert dataset.cat2label == dict(Pedestrian=0, Car=1, Cyclist=2)
+
+
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', img_scale=(320, 240), keep_ratio=True),
+    dict(type='RandomFlip', flip_ratio=0.),
+    dict(type='Normalize', mean=[0, 0, 0], std=[1, 1, 1], to_rgb=True),
+    dict(type='Pad', size_divisor=32),
+    dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels', 'gt_bboxes_ignore']),
+]
+
+
+@pytest.mark.parametrize('kind, write', [('XMLDataset', formats.write_voc),
+                                         ('KittiDataset', formats.write_kitti),
+                                         ('CocoDataset', formats.write_coco_json)])
+def test_what_is_ignored_reaches_the_batch(kind, write, tmp_path):
+    paths = write(tmp_path / 'a', IMAGES)
+    dataset = build_dataset(dict(type=kind, classes=CLASSES, pipeline=PIPELINE, **paths))
+    batch = collate([dataset[0]])
+    assert batch.gt.ignore[batch.gt.ignore_valid].tolist() == [[240, 40, 300, 120]]
+    assert batch.gt.boxes[batch.gt.valid].tolist() == [[20, 40, 100, 120], [200, 40, 224, 120]]
+
+
+# KITTI
+
+
+def kitti_dataset(root, classes=CLASSES, **settings):
+    paths = formats.write_kitti(root, IMAGES) if not root.exists() else dict(
+        ann_file=str(root / 'train.txt'), img_prefix=str(root))
+    return build_dataset(
+        dict(type='KittiDataset', pipeline=[], classes=classes, **paths, **settings))
+
+
+def test_kitti_labels_become_boxes_and_dont_care_is_ignored(tmp_path):
+    dataset = kitti_dataset(tmp_path / 'a')
+    same(
+        dataset.get_ann_info(0),
+        bboxes=[[10, 20, 50, 60], [100, 20, 112, 60]],
+        labels=[1, 0],
+        bboxes_ignore=[[120, 20, 150, 60]])
+    assert dataset.name_counts == dict(Car=1, Tram=2, Pedestrian=1)
+    assert [info['id'] for info in dataset.data_infos] == ['image_0']
+
+
+def test_a_bad_kitti_line_is_named(tmp_path):
+    kitti_dataset(tmp_path / 'a')
+    label = tmp_path / 'a/label_2/image_1.txt'
+    label.write_text('Car 0 0 0 1 2 3 4\n\nCar 0 0 0 1 2 wide 4\n')
+    with pytest.raises(DataError, match=r'image_1\.txt:3: a label is a type'):
+        kitti_dataset(tmp_path / 'a')
+    label.unlink()
+    with pytest.raises(
+            FileNotFoundError, match=r"image_1\.txt is missing, and .*ann_subdir 'label_2'"):
+        kitti_dataset(tmp_path / 'a')
+
+
+# V2's middle format
+
+
+def middle_dataset(root, content, suffix='.pkl', **settings):
+    root.mkdir(exist_ok=True)
+    path = root / f'middle{suffix}'
+    if suffix == '.pkl':
+        path.write_bytes(pickle.dumps(content))
+    else:
+        path.write_text(json.dumps(content, default=np.ndarray.tolist))
+    return CustomDataset(ann_file=str(path), pipeline=[], classes=CLASSES, **settings)
+
+
+def test_pickle_and_json_say_the_same_and_stay_packed(tmp_path):
+    content = formats.middle_content(IMAGES, CLASSES)
+    for suffix in ('.pkl', '.json'):
+        dataset = middle_dataset(tmp_path, content, suffix)
+        assert isinstance(dataset.data_infos, PackedList)
+        same(
+            dataset.get_ann_info(0),
+            bboxes=[[10, 20, 50, 60], [100, 20, 112, 60]],
+            labels=[1, 0],
+            bboxes_ignore=[[120, 20, 150, 60]],
+            labels_ignore=[2])
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(filename=None), 'image 1 has no filename'),
+    (dict(width=0), r"image 1 \('image_1.jpg'\) has no width"),
+    (dict(ann=dict(bboxes=[[1, 2, 3, 4]], labels=[])), 'has 1 bboxes and 0 labels'),
+    (dict(ann=dict(bboxes=[[1, 2, 3, 4]], labels=[3])), r'labels \[3\].*`classes` names 3'),
+    (dict(ann=dict(bboxes=[[1, 2, 3, 4]], labels=[-1])), r'labels \[-1\]; they count from 0'),
+    (dict(ann=dict(bboxes=[[1, 2, 3]], labels=[1])), 'ann.bboxes is not an array'),
+    (dict(ann=dict(bboxes=[])), 'has no ann.labels'),
+])
+def test_a_bad_record_is_named(change, message, tmp_path):
+    content = formats.middle_content(IMAGES, CLASSES)
+    content[1].update(change)
+    with pytest.raises(DataError, match=message):
+        middle_dataset(tmp_path, content)
+
+
+def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path):
+    target = tmp_path / 'kept'
+    target.mkdir()
+
+    class Trap:
+
+        def __reduce__(self):
+            return shutil.rmtree, (str(target), )
+
+    with pytest.raises(UntrustedFileError, match='shutil.*could run code'):
+        middle_dataset(tmp_path, [Trap()])
+    assert target.is_dir()
+
+
+def test_useless_boxes_are_left_out_of_training_alone(tmp_path, caplog):
+    content = formats.middle_content(IMAGES, CLASSES)
+    content[0]['ann']['bboxes'][0] = [20, 20, 20, 40]
+    with caplog.at_level(logging.WARNING, 'mmdet_ft'):
+        dataset = middle_dataset(tmp_path, content)
+    same(dataset.get_ann_info(0), bboxes=[[100, 20, 112, 60]], labels=[0])
+    assert 'of 2 boxes 1 without area' in caplog.text
+    assert len(middle_dataset(tmp_path, content, test_mode=True).get_ann_info(0)['labels']) == 2
+
+
+def test_several_thresholds_give_an_ap_each_and_sizes_a_mean(tmp_path):
+    dataset = middle_dataset(tmp_path, formats.middle_content(IMAGES, CLASSES), test_mode=True)
+    results = formats.fed_back(dataset)
+    results[0][1][:, 2] -= 15  # the car: IoU 25 / 40
+    values = dataset.evaluate(results, iou_thr=[.5, .75], logger='silent')
+    assert values == {'AP50': 1.0, 'AP75': .5, 'mAP': .75}
+    values = dataset.evaluate(
+        formats.fed_back(dataset), scale_ranges=[(0, 30), (30, 100)], logger='silent')
+    assert values['mAP'] == 1 and values['AP50_0_30'] == 1 and values['AP50_30_100'] == 1
+    values = dataset.evaluate(results, 'recall', iou_thr=[.5, .75], logger='silent')
+    assert values['recall@100@0.5'] == 1 and values['recall@100@0.75'] == .5
+    assert values['AR@300'] == .75
+    with pytest.raises(KeyError, match="'mAP' and 'recall'"):
+        dataset.evaluate(results, 'bbox')
+    with pytest.raises(ValueError, match='2 results for the 3 images'):
+        dataset.evaluate(results[:2])
+
+
+def test_a_test_loader_of_the_voc_config_reads_the_layout(tmp_path):
+    config = Config.fromfile('configs/pascal_voc/faster_rcnn_r50_fpn_1x_voc0712.py')
+    paths = formats.write_voc(tmp_path / 'VOC2007', IMAGES)
+    config.merge_from_dict({
+        'data.workers_per_gpu': 0,
+        'data.test': dict(config.data.test, classes=list(CLASSES), **paths)
+    })
+    loader = build_test_loader(config, 'test')
+    assert len(loader) == 3 and next(iter(loader))[0].images.shape[-1] % 32 == 0
+    image = cv2.imread(str(tmp_path / 'VOC2007/JPEGImages/image_0.jpg'))
+    assert image.shape == (formats.HEIGHT, formats.WIDTH, 3)

@@ -3,6 +3,7 @@ one."""
 import functools
 import logging
 import os
+import re
 import sys
 import time
 import traceback
@@ -37,6 +38,13 @@ def is_user_mistake(error: BaseException) -> bool:
     # the registry's answer to a misspelt type
     return isinstance(error, KeyError) and bool(error.args) and str(
         error.args[0]).startswith('unknown ')
+
+
+def is_consequence(error: BaseException) -> bool:
+    """Whether the error tells only that another process has ended: its connections closed, or torchrun
+    has sent SIGTERM to this one and to its loader."""
+    return isinstance(error, torch.distributed.DistError) or re.search(
+        'gloo/transport|killed by signal: Terminated', str(error)) is not None
 
 
 def message_of(error: BaseException) -> str:
@@ -83,8 +91,8 @@ def _ending(error: BaseException) -> str:
     if is_user_mistake(error):
         notes = ''.join(f'\n({note})' for note in getattr(error, '__notes__', ()))
         return f'\nerror: {message_of(error)}{notes}\n'
-    text = str(error)
-    if isinstance(error, torch.distributed.DistError) or 'gloo/transport' in text:
-        return (f'\nerror: rank {rank} has lost the connection to another rank, which was killed or has lost its '
-                f'machine or network ({text.splitlines()[0]})\n')
+    if is_consequence(error):
+        cause = re.sub(r'^\[\S+\] ', '', str(error)).split('. ')[0].splitlines()[0]
+        return (f'\nerror: rank {rank} cannot go on: another rank was killed, or its machine or network is down '
+                f'({cause})\n')
     return f'\nrank {rank} failed:\n{"".join(traceback.format_exception(None, error, error.__traceback__))}'

@@ -1,0 +1,183 @@
+import json
+import threading
+import time
+import types
+
+import pytest
+import torch.distributed as torch_dist
+from torch.utils.data import DataLoader
+
+from mmdet_ft.engine import watchdog
+from mmdet_ft.engine.watchdog import Place, Watchdog
+
+
+class Slow:
+    """A data set whose samples take `seconds`."""
+
+    def __init__(self, *seconds):
+        self.seconds = seconds
+
+    def __len__(self):
+        return len(self.seconds)
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds[index])
+        return index
+
+
+class Watched(Watchdog):
+    """Ends nothing, but remembers that it would have."""
+
+    def __init__(self, store, rank=0, world_size=2, stall_timeout=.8, timeout=100.):
+        self.ended, self.said = threading.Event(), []
+        super().__init__(store, rank, world_size, stall_timeout, timeout, 'host:29500')
+        self.beats = 10  # past the first steps
+
+    def _end(self):
+        self.ended.set()
+        self.stop()
+
+    def _print(self, text):
+        self.said.append(text)
+
+
+class Peer:
+    """Rank 1 as the others hear of it."""
+
+    def __init__(self, store, **place):
+        self.store, self.place, self.silent = store, place, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        turn = 0
+        while not self.silent.wait(.03):
+            turn += 1
+            usual = dict(
+                turn=turn,
+                beats=10,
+                stage='step',
+                stalled=0.,
+                limit=.8,
+                waits=True,
+                line='x.py:1 in f',
+                stack='')
+            self.store.set('rank1', json.dumps(Place(**{**usual, **self.place})))
+
+
+@pytest.fixture
+def store(monkeypatch):
+    monkeypatch.setattr(watchdog, '_GRACE', .1)
+    return torch_dist.HashStore()
+
+
+def load(*seconds, beats=None):
+    for _ in DataLoader(Slow(*seconds), batch_size=1):
+        if beats is not None:
+            beats.beats += 1
+
+
+def test_a_loader_that_hangs_ends_the_run_and_is_named(store):
+    peer = Peer(store, stalled=9.)
+    watched = Watched(store)
+    load(2.5)
+    assert watched.ended.is_set()
+    text, = watched.said
+    assert 'rank 0 has been in its loader for' in text and 'rank 1 waits for the others at x.py:1' in text
+    assert 'rank 0 (most recent call last)' in text and 'time.sleep' in text  # no workers: it is the main thread's
+    assert 'stall_timeout = 0.8' in text
+    peer.silent.set()
+
+
+def test_batches_that_come_are_no_hang(store):
+    peer = Peer(store, stalled=9.)
+    watched = Watched(store)
+    load(*[.2] * 10, beats=watched)
+    watched.stop()
+    assert not watched.ended.is_set() and not watched.said
+    peer.silent.set()
+
+
+def test_a_rank_that_evaluates_keeps_the_others_waiting(store):
+    peer = Peer(store, stage='else', stalled=9., limit=100.)
+    watched = Watched(store)
+    load(1.5)
+    watched.stop()
+    assert not watched.ended.is_set() and not watched.said
+    peer.silent.set()
+
+
+def test_what_is_neither_loader_nor_step_may_take_the_whole_timeout(store):
+    peer = Peer(store, stalled=9.)
+    watched = Watched(store, timeout=1.5)
+    time.sleep(.85)  # past the stall_timeout
+    assert not watched.said
+    assert watched.ended.wait(2.)
+    assert 'timeout = 1.5 for all else' in watched.said[0]
+    peer.silent.set()
+
+
+def test_the_first_steps_may_take_the_whole_timeout(store):
+    peer = Peer(store, stalled=9.)
+    watched = Watched(store)
+    watched.beats = 0
+
+    def train_step():
+        time.sleep(1.5)
+
+    inside = types.FunctionType(
+        train_step.__code__.replace(co_filename='/site/mmdet_ft/engine/runner.py'), globals())
+    inside()
+    assert not watched.said
+    watched.beats = 2
+    inside()
+    assert watched.ended.is_set() and 'rank 0 stands at' in watched.said[0]
+    peer.silent.set()
+
+
+def test_a_rank_that_falls_silent_is_named(store):
+    peer = Peer(store)
+    watched = Watched(store)
+    load(.3, beats=watched)
+    peer.silent.set()
+    load(3.)
+    assert watched.ended.is_set()
+    assert 'rank 1 has not been heard of for' in watched.said[0]
+    assert 'host:29500' in watched.said[
+        0]  # nobody else is heard: it may be this rank that is cut off
+
+
+def test_a_debugger_may_stop_a_rank(store):
+    peer = Peer(store, stalled=9.)
+    watched = Watched(store)
+    inside = types.FunctionType(load.__code__.replace(co_filename='/lib/pdb.py'), globals())
+    inside(1.5, beats=None)
+    watched.stop()
+    assert not watched.said
+    peer.silent.set()
+
+
+def test_only_the_first_failure_is_reported(store):
+    ranks = [Watched(store, rank, 3) for rank in range(3)]
+    ranks[2].propose('the cause')
+    ranks[0].propose('a consequence')  # returns, for its process to end
+    assert ranks[1].ended.wait(3.)  # it has no failure of its own: it ends all the same
+    assert [watched.said for watched in ranks] == [[], [], ['the cause']]
+
+
+def test_without_its_store_a_rank_speaks_for_itself(store, monkeypatch):
+    watched = Watched(store)
+
+    def away(*_):
+        raise RuntimeError('broken pipe')
+
+    watched.store = types.SimpleNamespace(set=away, get=away, compare_set=away)
+    monkeypatch.setattr(watched.decided, 'wait', lambda seconds: False)
+    watched.propose('the cause')
+    assert watched.said == ['the cause']
+    watched.stop()
+
+
+def test_one_process_reports_without_a_watchdog(capsys):
+    watchdog.report('why\n')
+    assert capsys.readouterr().err == 'why\n'

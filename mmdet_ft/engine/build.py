@@ -511,3 +511,7 @@ def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
         raise UserError(
             f'evaluation has no {", ".join(unknown)}; {dataset_name(dataset)}.evaluate knows {", ".join(known)}'
         )
+    if hasattr(dataset, 'check_metrics'):
+        dataset.check_metrics(
+            **{key: options[key]
+               for key in ('metric', 'metric_options') if key in options})

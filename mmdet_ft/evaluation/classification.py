@@ -80,22 +80,9 @@ def evaluate_scores(scores: np.ndarray,
             `average_mode`: 'macro', the mean over the classes, or 'none', a list [K] where V2 has an array.
         classes: names for the table.
 
-    Raises ValueError for an unknown metric or option, and for as many results as there are no labels.
+    Raises ValueError as read_metrics does, and when there are not as many scores as labels.
     """
-    metrics = [metric] if isinstance(metric, str) else list(metric)
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
-        raise ValueError(
-            f'unknown metric {", ".join(map(repr, unknown))}; there are {", ".join(METRICS)}')
-    options = dict(topk=(1, 5), thrs=0., average_mode='macro')
-    unknown = sorted(set(metric_options or ()) - set(options))
-    if unknown:
-        raise ValueError(
-            f'metric_options has no {", ".join(unknown)}; it knows {", ".join(options)}')
-    options.update(metric_options or {})
-    if options['average_mode'] not in ('macro', 'none'):
-        raise ValueError(
-            f"metric_options.average_mode is 'macro' or 'none', not {options['average_mode']!r}")
+    metrics, options = read_metrics(metric, metric_options)
     if len(scores) != len(labels):
         raise ValueError(f'{len(scores)} results for {len(labels)} images')
 
@@ -122,6 +109,29 @@ def evaluate_scores(scores: np.ndarray,
         values['confusion_matrix'] = confusion_matrix(scores, labels).tolist()
         print_log(_table(values['confusion_matrix'], classes), logger)
     return values
+
+
+def read_metrics(metric: Union[str, Sequence[str]],
+                 metric_options: Optional[Dict[str, Any]]) -> Tuple[List[str], Dict[str, Any]]:
+    """Names of metrics, and all their options; see evaluate_scores.
+
+    Raises ValueError for an unknown name or value, with those that are known.
+    """
+    metrics = [metric] if isinstance(metric, str) else list(metric)
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise ValueError(
+            f'unknown metric {", ".join(map(repr, unknown))}; there are {", ".join(METRICS)}')
+    options = dict(topk=(1, 5), thrs=0., average_mode='macro')
+    unknown = sorted(set(metric_options or ()) - set(options))
+    if unknown:
+        raise ValueError(
+            f'metric_options has no {", ".join(unknown)}; it knows {", ".join(options)}')
+    options.update(metric_options or {})
+    if options['average_mode'] not in ('macro', 'none'):
+        raise ValueError(
+            f"metric_options.average_mode is 'macro' or 'none', not {options['average_mode']!r}")
+    return metrics, options
 
 
 def _several(value: Any) -> Tuple[List[Any], bool]:

@@ -5,9 +5,10 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 import numpy as np
 
 from mmdet_ft.datasets.custom import CustomDataset as DetectionDataset
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.evaluation.classification import evaluate_scores
+from mmdet_ft.evaluation.classification import evaluate_scores, read_metrics
 
 
 class ImageRecords:
@@ -142,10 +143,20 @@ class ClassificationDataset:
             metric: accuracy, precision, recall, f1_score, support, confusion_matrix, or a list of them.
             metric_options: topk (1, 5), thrs (0 or a tuple), average_mode ('macro' or 'none').
         """
+        self.check_metrics(metric, metric_options)
         labels = self.get_gt_labels()
         return evaluate_scores(
             np.vstack(results), labels if indices is None else labels[np.asarray(indices)], metric,
             metric_options, self.CLASSES, logger)
+
+    @staticmethod
+    def check_metrics(metric: Union[str, Sequence[str]] = 'accuracy',
+                      metric_options: Optional[Dict[str, Any]] = None) -> None:
+        """Raise DataError for what `evaluate` would not know, before anything is trained."""
+        try:
+            read_metrics(metric, metric_options)
+        except ValueError as error:
+            raise DataError(f'evaluation: {error}') from error
 
     def result_items(self, results: Sequence[np.ndarray]) -> Dict[str, Any]:
         """What a file of results says of every image, under V2's keys: class_scores [N, K], pred_score [N],

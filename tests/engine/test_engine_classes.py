@@ -1,0 +1,106 @@
+"""What a run takes from its data set: the number of classes, and how many detections count."""
+import copy
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mmdet_ft.config import Config
+from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.engine.build import build_model, count_all_detections, count_classes
+from mmdet_ft.engine.check import prepare
+from mmdet_ft.engine.errors import UserError
+from tests.models.tiny import tiny_config
+
+
+def test_auto_is_the_number_of_classes_everywhere_in_a_model():
+    settings = tiny_config(num_classes=3)
+    wanted = copy.deepcopy(settings)
+    for head in ('bbox_head', 'mask_head'):
+        settings['roi_head'][head]['num_classes'] = 'auto'
+    config = SimpleNamespace(model=settings)
+    model = build_model(config, SimpleNamespace(CLASSES=('a', 'b', 'c')))
+    heads = model.roi_head
+    assert heads.bbox_head.num_classes == heads.mask_head.num_classes == 3
+    assert settings['roi_head']['bbox_head']['num_classes'] == 'auto'  # the config stays
+    count_classes(settings, ('a', 'b', 'c'))
+    assert settings == wanted
+
+
+def test_auto_without_classes_says_what_to_write():
+    settings = dict(heads=[dict(num_classes='auto')])
+    with pytest.raises(UserError, match=r"model.heads.0.num_classes='auto'.*classes=\(\.\.\.\)"):
+        count_classes(settings, None)
+
+
+@pytest.mark.parametrize('name', ['mask_rcnn', 'faster_rcnn'])
+def test_the_custom_configs_say_paths_and_classes_alone(name):
+    path = f'configs/custom/{name}.py'
+    code = [line for line in open(path) if line.strip() and not line.startswith('#')]
+    assert len(code) < 12 and not any('num_classes' in line or 'model' in line for line in code)
+    config, notes = prepare(Config.fromfile(path))
+    assert notes == []
+    settings = copy.deepcopy(config.model)
+    count_classes(settings, config.data.train.classes)
+    assert settings.roi_head.bbox_head.num_classes == 2
+    for split in ('train', 'val', 'test'):
+        assert config.data[split].classes == ('cat', 'dog')
+
+
+def config_of(max_per_img, one_stage=False):
+    settings = dict(max_per_img=max_per_img)
+    test_cfg = settings if one_stage else dict(rpn=dict(max_per_img=1000), rcnn=settings)
+    return Config(dict(model=dict(test_cfg=test_cfg)))
+
+
+@pytest.mark.parametrize('one_stage', [True, False])
+def test_more_than_100_detections_count_when_the_model_gives_them(one_stage, tmp_path):
+    dataset, _ = crowded(tmp_path)
+    for most, wanted in ((100, {}), (50, {}), (300, dict(max_dets=300))):
+        options = {}
+        count_all_detections(config_of(most, one_stage), dataset, options)
+        assert options == wanted
+    options = dict(max_dets=200)
+    count_all_detections(config_of(300), dataset, options)
+    assert options == dict(max_dets=200)
+
+    class Mine:
+
+        def evaluate(self, results, logger=None):
+            """Without max_dets."""
+
+    options = {}
+    count_all_detections(config_of(300), Mine(), options)
+    assert options == {}
+
+
+def crowded(tmp_path, number=150):
+    """A set of one image with `number` objects, and its truth as results, best score first."""
+    boxes = [[20 * (place % 15), 20 * (place // 15), 18, 18] for place in range(number)]
+    annotations = [
+        dict(id=place + 1, image_id=1, category_id=1, bbox=box, area=18 * 18, iscrowd=0)
+        for place, box in enumerate(boxes)
+    ]
+    content = dict(
+        images=[dict(id=1, file_name='a.jpg', width=300, height=300)],
+        annotations=annotations,
+        categories=[dict(id=1, name='ant')])
+    path = tmp_path / 'ants.json'
+    path.write_text(json.dumps(content))
+    dataset = CocoDataset(str(path), [], classes=('ant', ), test_mode=True)
+    found = np.array([[x, y, x + w, y + h, 1 - place / 1000]
+                      for place, (x, y, w, h) in enumerate(boxes)], np.float32)
+    return dataset, [[found]]
+
+
+def test_an_image_of_150_objects_scores_one_with_max_dets_alone(tmp_path, capsys):
+    dataset, results = crowded(tmp_path)
+    usual = dataset.evaluate(results, logger='silent')
+    assert usual['bbox_mAP'] == pytest.approx(2 / 3, abs=.01)  # 100 of 150
+    assert usual['bbox_mAP_50'] == 1  # of 1000, as in V2
+    values = dataset.evaluate(results, max_dets=150, classwise=True)
+    assert values['bbox_mAP'] == 1 and values['bbox_mAP_copypaste'].startswith('1.0000 1.0000')
+    assert 'maxDets=150 ] = 1.000' in capsys.readouterr().out
+    values = dataset.evaluate(results, max_dets=300, logger='silent')
+    assert values['bbox_mAP'] == 1

@@ -263,7 +263,8 @@ def load_pretrained(module: nn.Module,
     Args:
         state_dict: tensors by name; a leading `module.` is dropped.
         source: where they came from, for messages.
-        prefix: take only the entries under this name ('backbone.'), without it.
+        prefix: take only the entries under this name ('backbone.'), without it; by default those of a backbone where
+            the file holds a whole model, whose names this module has not.
 
     Raises ValueError when less than half of the module's entries are found: such a file is of another network.
     """
@@ -271,17 +272,20 @@ def load_pretrained(module: nn.Module,
         name[7:] if name.startswith('module.') else name: value
         for name, value in state_dict.items()
     }
+    # Files older than PyTorch 0.4.1 have no num_batches_tracked, and frozen statistics need none.
+    own = {
+        name: value
+        for name, value in module.state_dict().items() if not name.endswith('num_batches_tracked')
+    }
+    whole = any(name.startswith('backbone.') for name in state_dict)
+    if prefix is None and whole and not own.keys() & state_dict.keys():
+        prefix = 'backbone.'
     if prefix:
         prefix = prefix if prefix.endswith('.') else prefix + '.'
         state_dict = {
             name[len(prefix):]: value
             for name, value in state_dict.items() if name.startswith(prefix)
         }
-    # Files older than PyTorch 0.4.1 have no num_batches_tracked, and frozen statistics need none.
-    own = {
-        name: value
-        for name, value in module.state_dict().items() if not name.endswith('num_batches_tracked')
-    }
     fits = {
         name
         for name in own if name in state_dict and state_dict[name].shape == own[name].shape

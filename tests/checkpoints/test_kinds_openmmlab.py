@@ -252,12 +252,13 @@ def test_a_classifiers_backbone_goes_into_a_detectors(meta, kind, tmp_path):
     again = classifier()
     report = fit(again, read(path))
     assert len(report.loaded) == report.total
-    settings = copy.deepcopy(tiny_config())
-    settings['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
-    detector = MODELS.build(settings)
-    detector.init_weights(load=read_state_dict)
-    assert torch.equal(detector.backbone.layer3[0].conv1.weight,
-                       source.backbone.layer3[0].conv1.weight)
+    for prefix in (dict(prefix='backbone.'), {}):
+        settings = copy.deepcopy(tiny_config())
+        settings['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=path, **prefix)
+        detector = MODELS.build(settings)
+        detector.init_weights(load=read_state_dict)
+        assert torch.equal(detector.backbone.layer3[0].conv1.weight,
+                           source.backbone.layer3[0].conv1.weight)
 
 
 def test_a_classifier_of_torchvision_goes_into_ours(tmp_path):

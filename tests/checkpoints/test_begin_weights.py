@@ -1,0 +1,63 @@
+"""What a run begins from: the model, `load_from` and `init_cfg` of a config."""
+import json
+import logging
+
+import torch
+
+from mmdet_ft.checkpoints.kinds.origin import coco_classes
+from mmdet_ft.config import Config
+from mmdet_ft.engine.build import begin_weights
+from mmdet_ft.registry import MODELS
+from tests.checkpoints.test_kinds_openmmlab import CLASSES, in_version_1
+from tests.models.tiny import tiny_config, tiny_model
+
+RGB = dict(
+    type='Normalize', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+
+
+def begin(tmp_path, caplog, classes, settings=None, **values):
+    """A model after begin_weights, and the lines of the log."""
+    settings = settings or tiny_config(num_classes=len(classes))
+    cfg = Config(
+        dict(
+            model=settings, data=dict(train=dict(pipeline=[RGB])), work_dir=str(tmp_path),
+            **values))
+    model = MODELS.build(settings)
+    model.CLASSES = classes
+    with caplog.at_level(logging.INFO, logger='mmdet_ft'):
+        begin_weights(model, cfg, logging.getLogger('mmdet_ft'))
+    return model, '\n'.join(caplog.messages)
+
+
+def test_a_file_of_version_1_begins_a_run_by_class(tmp_path, caplog):
+    source = tiny_model()
+    config = "img_norm_cfg = dict(mean=[102.9801, 115.9465, 122.7717], std=[1.0, 1.0, 1.0], to_rgb=False)\n" \
+             "data = dict(train=dict(pipeline=[dict(type='Normalize', **img_norm_cfg)]))"
+    meta = dict(mmdet_version='1.1.0', CLASSES=CLASSES, config=config)
+    torch.save(dict(meta=meta, state_dict=in_version_1(source.state_dict())), tmp_path / 'old.pth')
+    load_from = dict(
+        checkpoint=str(tmp_path / 'old.pth'), heads='by_class', aliases=dict(fox='dog'))
+    model, log = begin(tmp_path, caplog, ('bird', 'fox'), load_from=load_from)
+    old, new = source.roi_head.mask_head.conv_logits, model.roi_head.mask_head.conv_logits
+    assert torch.equal(new.weight, old.weight[[2, 1]])
+    lines = log[log.index('old.pth (MMDetection 1.1): loaded'):].splitlines()
+    assert [line.split()[0]
+            for line in lines[1:]] == ['on', 'heads', 'missing', 'note:', 'warning:']
+    assert 'trained on BGR with mean [102.9801' in lines[-1] and 'come as RGB' in lines[-1]
+    record = json.loads((tmp_path / 'load_from.json').read_text())
+    assert record['heads_by_class'] == dict(copied=dict(bird='bird', fox='dog'), new=[])
+    assert record['kind'] == 'MMDetection 1.1' and len(record['warnings']) == 1
+
+
+def test_caffes_backbone_under_pytorchs_normalisation_is_told(tmp_path, caplog):
+    settings = tiny_config()
+    backbone = MODELS.build(settings['backbone'])
+    weights = backbone.state_dict()
+    torch.nn.init.normal_(weights['conv1.weight'], std=.05 / 58)
+    torch.save(weights, tmp_path / 'caffe.pth')
+    settings['backbone']['init_cfg'] = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'caffe.pth'))
+    model, log = begin(tmp_path, caplog, coco_classes()[0][:3], settings)
+    assert torch.equal(model.backbone.conv1.weight, weights['conv1.weight'])
+    assert 'caffe.pth (state_dict): the first convolution answers to a unit of its input by' in log
+    assert not (tmp_path / 'load_from.json').exists()

@@ -5,6 +5,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from mmdet_ft.ops.switches import triton_kernels
 from mmdet_ft.structures import Masks
 
 # Pixels of bitmap unpacked at a time on a CUDA device.
@@ -44,6 +45,9 @@ def _mask_targets_padded(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tens
     """The same from crops padded to one size: a crop ends in empty margin or at the image's border,
     where the padding repeats it.
     """
+    kernels = triton_kernels()
+    if kernels is not None:
+        return kernels.mask_targets(data, offset, rect, boxes, size)
     height, width = max(max_size[0], 1), max(max_size[1], 1)
     step = max(1, MAX_PIXELS // (height * width))
     x0, y0, crop_width, crop_height = rect[:, :, None, None].unbind(1)  # [T, 1, 1] each

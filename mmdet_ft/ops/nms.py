@@ -4,11 +4,12 @@ import torchvision
 from torch import Tensor
 
 from mmdet_ft.ops.boxes import pairwise_overlap
+from mmdet_ft.ops.switches import triton_kernels
 
 # A chain of n boxes, each suppressed but for the one before, needs n rounds; random chains are much
-# shorter (at 2000 boxes a problem: median 5, longest seen 11). Rounds are fixed because asking the
-# device whether it is done would wait for it.
-CUDA_ROUNDS = 24
+# shorter (at 2000 boxes a problem: median 5, longest seen 11). So many are made before the host asks
+# the device whether they were enough, which is the one wait of this operator.
+ROUNDS = 16
 # Elements of one overlap matrix held at a time on a CUDA device.
 MAX_OVERLAPS = 1 << 28
 
@@ -39,11 +40,10 @@ def _(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float) -> Ten
 
 
 @nms_keep.register_kernel('cuda')
-def nms_keep_by_rounds(boxes: Tensor, scores: Tensor, valid: Tensor,
+def nms_keep_on_device(boxes: Tensor, scores: Tensor, valid: Tensor,
                        iou_threshold: float) -> Tensor:
-    """The same without asking the host: a box survives when no surviving better box overlaps it, to
-    a fixed point.
-    """
+    """The same for all problems at once: sorted, then settled by the Triton kernel, which asks the
+    host nothing, or by rounds."""
     num_problems, num_boxes = scores.shape
     keep = torch.empty_like(valid)
     step = max(1, MAX_OVERLAPS // max(1, num_boxes * num_boxes))
@@ -53,11 +53,24 @@ def nms_keep_by_rounds(boxes: Tensor, scores: Tensor, valid: Tensor,
         order = score.argsort(dim=1, descending=True, stable=True)
         sorted_boxes = boxes[part].float().gather(1, order[..., None].expand(-1, -1, 4))
         real = valid[part].gather(1, order)
-        # torchvision's own arithmetic has no floor under the union.
-        over = (pairwise_overlap(sorted_boxes, sorted_boxes, eps=0.)
-                > iou_threshold).triu(1)  # [r, better, worse]
-        alive = real
-        for _ in range(CUDA_ROUNDS):
-            alive = real & ~(over & alive[..., None]).any(1)
-        keep[part] = torch.zeros_like(alive).scatter(1, order, alive)
+        kernels = triton_kernels()
+        settle = nms_by_rounds if kernels is None else kernels.nms
+        keep[part] = torch.zeros_like(real).scatter(1, order,
+                                                    settle(sorted_boxes, real, iou_threshold))
     return keep
+
+
+def nms_by_rounds(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
+    """Survivors of boxes [R, N, 4] that are sorted, best first: bool [R, N].
+
+    A box survives when no surviving better box overlaps it: rounds to the fixed point, which is the
+    greedy answer.
+    """
+    # torchvision's own arithmetic has no floor under the union.
+    over = (pairwise_overlap(boxes, boxes, eps=0.) > iou_threshold).triu(1)  # [R, better, worse]
+    alive = valid
+    while True:
+        for _ in range(ROUNDS):
+            before, alive = alive, valid & ~(over & alive[..., None]).any(1)
+        if torch.equal(before, alive):
+            return alive

@@ -5,6 +5,8 @@ import torch
 import torchvision  # registers torch.ops.torchvision
 from torch import Tensor
 
+from mmdet_ft.ops.switches import triton_kernels
+
 assert hasattr(torch.ops.torchvision, 'roi_align'), torchvision.__version__
 
 
@@ -21,12 +23,16 @@ def multi_level_roi_align(features: Sequence[Tensor], rois: Tensor, level: Tenso
     type; computed in float32.
     """
     dtype = features[0].dtype
-    if dtype in (torch.bfloat16, torch.float16):
+    if dtype in (torch.bfloat16, torch.float16) and not _by_triton(features[0]):
         features = [feature.float() for feature in features]
+    rois = rois.to(torch.promote_types(features[0].dtype, torch.float32))
     out = _roi_align(
-        list(features), rois.to(features[0].dtype), level, list(scales), output_size,
-        sampling_ratio, aligned)
+        list(features), rois, level, list(scales), output_size, sampling_ratio, aligned)
     return out.to(dtype)
+
+
+def _by_triton(feature: Tensor) -> bool:
+    return feature.is_cuda and triton_kernels() is not None
 
 
 @torch.library.custom_op('mmdet_ft::multi_level_roi_align', mutates_args=())
@@ -46,6 +52,9 @@ def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scale
     """Without an index list, which the host would have to wait for: at other levels a RoI is an
     empty box, which costs nothing.
     """
+    if _by_triton(features[0]):
+        return triton_kernels().roi_align(features, rois, level, scales, output_size,
+                                          sampling_ratio, aligned)
     out = None
     for number, (feature, scale) in enumerate(zip(features, scales)):
         here = level == number
@@ -64,7 +73,7 @@ def _only(rois: Tensor, here: Tensor) -> Tensor:
 
 @_roi_align.register_fake
 def _(features, rois, level, scales, output_size, sampling_ratio, aligned):
-    return rois.new_empty(rois.shape[0], features[0].shape[1], output_size, output_size)
+    return features[0].new_empty(rois.shape[0], features[0].shape[1], output_size, output_size)
 
 
 @torch.library.custom_op('mmdet_ft::multi_level_roi_align_backward', mutates_args=())
@@ -86,6 +95,10 @@ def _roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: List[
 @_roi_align_backward.register_kernel('cuda')
 def _roi_align_backward_masked(grad, rois, level, scales, output_size, sampling_ratio, aligned,
                                batch, channels, sizes):
+    if _by_triton(grad):
+        shapes = list(zip(sizes[::2], sizes[1::2]))
+        return triton_kernels().roi_align_backward(grad, rois, level, scales, sampling_ratio,
+                                                   aligned, batch, shapes)
     grads = []
     for number, scale in enumerate(scales):
         here = level == number
@@ -111,13 +124,14 @@ def _setup_context(ctx, inputs, output):
     ctx.arguments = (scales, output_size, sampling_ratio, aligned)
     ctx.shape = features[0].shape[:2]
     ctx.sizes = [size for feature in features for size in feature.shape[2:]]
+    ctx.dtype = features[0].dtype
 
 
 def _backward(ctx, grad):
     rois, level = ctx.saved_tensors
     grads = _roi_align_backward(grad.contiguous(), rois, level, *ctx.arguments, *ctx.shape,
                                 ctx.sizes)
-    return grads, None, None, None, None, None, None
+    return [grad.to(ctx.dtype) for grad in grads], None, None, None, None, None, None
 
 
 _roi_align.register_autograd(_backward, setup_context=_setup_context)

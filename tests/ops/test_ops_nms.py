@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from mmdet_ft.ops.nms import nms_keep, nms_keep_by_rounds
+from mmdet_ft.ops.nms import nms_keep, nms_keep_on_device
 from tests.ops.helpers import GARBAGE, random_boxes
 from tests.reference import boxes as reference
 
 
-@pytest.mark.parametrize('op', [nms_keep, nms_keep_by_rounds], ids=['loop', 'rounds'])
+@pytest.mark.parametrize('op', [nms_keep, nms_keep_on_device], ids=['loop', 'rounds'])
 @pytest.mark.parametrize('threshold', [.3, .5, .7])
 @pytest.mark.parametrize('garbage', GARBAGE)
 def test_suppression_equals_the_reference_whatever_is_in_the_padding(op, threshold, garbage):
@@ -28,11 +28,11 @@ def test_rounds_reach_through_a_chain_of_suppressions():
     """Each box overlaps only its neighbours: every second one survives, known only from the first
     on.
     """
-    x = torch.arange(20.) * 4
+    x = torch.arange(60.) * 4
     boxes = torch.stack([x, x * 0, x + 10, x * 0 + 10], -1)[None]
-    scores = torch.linspace(1, .1, 20)[None]
-    keep = nms_keep_by_rounds(boxes, scores, torch.ones(1, 20, dtype=torch.bool), .4)
-    assert keep[0].tolist() == [True, False] * 10
+    scores = torch.linspace(1, .1, 60)[None]
+    keep = nms_keep_on_device(boxes, scores, torch.ones(1, 60, dtype=torch.bool), .4)
+    assert keep[0].tolist() == [True, False] * 30
 
 
 def test_the_operator_has_a_fake_kernel_and_is_registered_soundly():

@@ -41,6 +41,33 @@ class FaultAt(Hook):
             model.register_forward_pre_hook(lambda *_: strike(self.kind, self.mark))
 
 
+@HOOKS.register_module()
+class MarkAt(Hook):
+    """Makes a file at iteration `at`, on every rank."""
+
+    def __init__(self, mark: str, at: int):
+        self.mark, self.at = mark, at
+
+    def after_train_iter(self, runner: Any) -> None:
+        if runner.iter == self.at:
+            Path(self.mark).touch()
+
+
+@HOOKS.register_module()
+class CountAtEpochs(Hook):
+    """After each epoch a line in counts_<rank>: open files, child processes, resident kilobytes."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        status = Path('/proc/self/status').read_text()
+        children = Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()
+        kilobytes = status.split('VmRSS:')[1].split()[0]
+        with open(self.folder / f'counts_{runner.rank}', 'a') as file:
+            file.write(f"{len(os.listdir('/proc/self/fd'))} {len(children)} {kilobytes}\n")
+
+
 @PIPELINES.register_module()
 class FaultOn:
     """Strikes in the loader of one rank, on one image and once `after` exists."""

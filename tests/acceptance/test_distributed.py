@@ -1,0 +1,135 @@
+"""Launches of two and four processes whose ranks die, raise or hang: all end or recover within a minute,
+with one report, and leave no process behind. Linux only."""
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmdet_ft.checkpoints.reading import read
+from tests.tools.faults import processes_of, start, wait, write_faulty_world
+from tests.tools.test_dist_faults import epochs_of
+
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.skipif(sys.platform != 'linux', reason='looks at /proc')
+]
+LIMITS = 'dist_params = dict(backend="nccl", timeout=300, stall_timeout=10)\n'
+PROCESSES = pytest.mark.parametrize('processes', [2, 4])
+
+
+def launch_with(root, processes, kind, in_loader=False, restarts=0):
+    """(how a launch ended whose rank 1 fails, seconds from the fault to that)."""
+    mark = root / 'mark'
+    # Epoch 2 is done by then, of two iterations with two processes and one with four.
+    hooks = [dict(type='FaultAt', kind=kind, at=4 if processes == 2 else 2, mark=str(mark))]
+    transform = None
+    if in_loader:
+        hooks = [dict(type='MarkAt', at=3 if processes == 2 else 1, mark=str(root / 'saved'))]
+        transform = dict(type='FaultOn', kind=kind, mark=str(mark), after=str(root / 'saved'))
+    config = write_faulty_world(root / 'world', hooks, transform, epochs=6, extra=LIMITS)
+    ending = wait(start(config, root / 'run', processes, MAX_RESTARTS=str(restarts)), root)
+    assert mark.exists(), ending.output
+    return ending, time.time() - mark.stat().st_mtime
+
+
+def check_recovery(root, ending, attempts):
+    assert ending.code == 0, ending.output
+    assert not ending.orphans
+    assert ending.output.count('going on from the last checkpoint') == attempts
+    assert read(str(root / 'run/latest.pth')).meta['epoch'] == 6
+    assert epochs_of(root / 'run') == [1, 2, 3, 4, 5, 6]
+
+
+@PROCESSES
+def test_a_killed_process_is_replaced(tmp_path, processes):
+    ending, seconds = launch_with(tmp_path, processes, 'kill', restarts=1)
+    check_recovery(tmp_path, ending, 1)
+    assert seconds < 60
+
+
+@PROCESSES
+def test_a_killed_process_ends_the_run_without_restarts(tmp_path, processes):
+    ending, seconds = launch_with(tmp_path, processes, 'kill')
+    assert ending.code == 128 + signal.SIGKILL and seconds < 60
+    assert 'rank 1 (process ' in ending.output and 'was ended by SIGKILL' in ending.output
+    assert 'Traceback' not in ending.output and not ending.orphans
+
+
+@PROCESSES
+def test_an_error_is_told_once(tmp_path, processes):
+    ending, seconds = launch_with(tmp_path, processes, 'raise')
+    assert ending.code == 1 and seconds < 60 and not ending.orphans
+    assert ending.output.count('Traceback') == 1
+    assert ending.output.count('ZeroDivisionError: a planted error') == 1
+    assert 'rank 1 failed:' in ending.output
+    last_words = ending.output[ending.output.index('ZeroDivisionError'):].splitlines()
+    assert len([line for line in last_words if line.strip()]) < 8, last_words
+
+
+@PROCESSES
+def test_a_loader_that_hangs_ends_the_run(tmp_path, processes):
+    ending, seconds = launch_with(tmp_path, processes, 'hang', in_loader=True)
+    assert ending.code == 1 and seconds < 60 and not ending.orphans
+    assert ending.output.count('rank 1 has been in its loader for') == 1
+    assert 'rank 0 waits for the others' in ending.output
+    assert ending.output.count('in strike') == 1 and 'Traceback' not in ending.output
+
+
+@PROCESSES
+def test_a_step_that_hangs_ends_the_run(tmp_path, processes):
+    ending, seconds = launch_with(tmp_path, processes, 'hang')
+    assert ending.code == 1 and seconds < 60 and not ending.orphans
+    assert ending.output.count('\nrank 1 (most recent call last):') == 1
+    assert 'time.sleep' in ending.output and 'Traceback' not in ending.output
+
+
+def test_a_hang_is_recovered_from(tmp_path):
+    ending, seconds = launch_with(tmp_path, 2, 'hang', in_loader=True, restarts=1)
+    check_recovery(tmp_path, ending, 1)
+    assert seconds < 60
+
+
+@pytest.mark.parametrize('in_loader', [False, True])
+def test_nothing_outlives_torchrun(tmp_path, in_loader):
+    """It is killed while one rank hangs, which nobody else could end."""
+    mark = tmp_path / 'mark'
+    fault = dict(kind='hang', mark=str(mark))
+    config = write_faulty_world(tmp_path / 'world',
+                                [] if in_loader else [dict(type='FaultAt', at=3, **fault)],
+                                dict(type='FaultOn', **fault) if in_loader else None)
+    launch = start(config, tmp_path / 'run', 2)
+    try:
+        began = time.monotonic()
+        while not mark.exists():
+            assert time.monotonic() < began + 200 and launch.poll() is None
+            time.sleep(.5)
+        assert len(processes_of(tmp_path)) >= 3
+    finally:
+        os.kill(launch.pid, signal.SIGKILL)
+    ending = wait(launch, tmp_path)
+    assert not ending.orphans
+
+
+def test_handles_and_processes_stay_as_they_are_for_fifty_epochs(tmp_path):
+    """With loader processes that are kept: what is counted after each epoch."""
+    saving = 'checkpoint_config = dict(interval=1, max_keep_ckpts=1)\n'
+    config = write_faulty_world(
+        tmp_path / 'world', [dict(type='CountAtEpochs', folder=str(tmp_path))],
+        dict(type='FaultOn', kind='none', mark=str(tmp_path)),
+        epochs=50,
+        extra=f'{saving}evaluation = dict(interval=5, metric="bbox")\n')
+    ending = wait(start(config, tmp_path / 'run', 2), tmp_path, timeout=600)
+    assert ending.code == 0 and not ending.orphans, ending.output
+    for rank in range(2):
+        rows = [
+            list(map(int, line.split()))
+            for line in Path(tmp_path / f'counts_{rank}').read_text().splitlines()
+        ]
+        assert len(rows) == 50
+        files, children, kilobytes = zip(*rows)
+        assert max(files[10:]) <= max(files[5:10]) + 2, files
+        assert max(children[10:]) <= max(children[5:10]), children
+        assert max(kilobytes[40:]) < 1.05 * max(kilobytes[5:15]), kilobytes

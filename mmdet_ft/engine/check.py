@@ -721,7 +721,13 @@ class _Check:
             is_sentence=True)
 
     def warn_of_override(self, name: str, files: List[Layer]) -> None:
-        copies = self.copies(name, files[-2])
+        base = files[-2].where((name, )).rpartition(':')[0]
+        copied = self.copies(name, files[-2])
+        copies = [
+            path for path in copied if (self.config.where(path) or '').rpartition(':')[0] == base
+        ]
+        if copied and not copies:
+            return  # the heir sets anew all that the base has copied
         held = f'; {_listed(copies)} keep the value of the base' if copies else ''
         self.warnings.append(
             f'{name} ({files[-1].where((name, ))}) is a variable of the base '

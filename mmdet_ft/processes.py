@@ -2,8 +2,10 @@
 import contextlib
 import ctypes
 import faulthandler
+import os
 import signal
 import sys
+import threading
 
 _PR_SET_PDEATHSIG = 1
 
@@ -16,6 +18,25 @@ def end_with_parent() -> None:
     """
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def leave_signals_to_parent() -> None:
+    """For a process that works for another: Ctrl-C and what a batch system sends to everyone are the
+    parent's business, which needs its work until it has saved. SIGTERM ends it only if the parent
+    sends it.
+    """
+    for name in ('SIGINT', 'SIGUSR1'):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):  # Linux: tells who has sent it
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_wait_for_parents_signal, daemon=True).start()
+
+
+def _wait_for_parents_signal() -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def show_stack_on_signal() -> None:

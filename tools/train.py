@@ -13,11 +13,17 @@ from mmdet_ft.config import Config, DictAction, load_config  # noqa: E402
 from mmdet_ft.engine.build import train  # noqa: E402
 from mmdet_ft.engine.check import prepare  # noqa: E402
 from mmdet_ft.engine.dist import init_dist, shutdown  # noqa: E402
+from mmdet_ft.engine.dry_run import dry_run  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a detector')
+    parser = argparse.ArgumentParser(
+        description='Train a detector',
+        epilog=
+        'Exit code: 0 trained to the end; 1 an error; 2 a mistake in the config or on the command line; '
+        '75 stopped by SIGTERM, SIGUSR1 or Ctrl-C and saved, --auto-resume goes on (a second Ctrl-C leaves at once).'
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; work_dirs/<config name> by default')
@@ -25,7 +31,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-resume',
         action='store_true',
-        help='go on with the newest checkpoint of the work_dir')
+        help='go on with the newest readable checkpoint of the work_dir')
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help=
+        'try everything in small and leave nothing: two steps, two validation images, a checkpoint')
     parser.add_argument(
         '--no-validate', action='store_true', help='do not evaluate during training')
     gpus = parser.add_mutually_exclusive_group()
@@ -90,7 +101,13 @@ def read_config(args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args)
-    prepare(cfg)  # stops here, before the processes meet and anything is read; train() does it again and logs the notes
+    if args.dry_run:
+        if args.launcher != 'none':
+            raise UserError('--dry-run is for one process: leave --launcher out')
+        return dry_run(
+            cfg, validate=not args.no_validate, seed=args.seed or 0, gpu_id=args.gpu_id)
+    # Stops here, before the processes meet and anything is read; train() does it again and logs the notes.
+    prepare(cfg)
     if args.launcher != 'none':
         init_dist(args.launcher, **cfg.get('dist_params', {}))
     train(

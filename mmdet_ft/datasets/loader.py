@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, get_worker_info
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler, Place,
                                         rank_and_world)
-from mmdet_ft.processes import end_with_parent, show_stack_on_signal
+from mmdet_ft.processes import (end_with_parent, leave_signals_to_parent,
+                                show_stack_on_signal)
 from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks
 
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
@@ -235,6 +236,7 @@ class SeededDataset:
 def init_worker(worker_id: int) -> None:
     """One thread a worker: OpenCV and torch would start as many as there are cores in each of them."""
     end_with_parent()
+    leave_signals_to_parent()
     show_stack_on_signal()  # for the watchdog, when this process hangs
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

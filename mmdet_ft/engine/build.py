@@ -1,11 +1,13 @@
 """From a config to everything a run needs, and the run."""
+import contextlib
 import copy
 import inspect
 import json
+import math
 import os
 import platform
 import random
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -17,19 +19,20 @@ from mmdet_ft.checkpoints.facts import Facts, facts_of
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine import dist
+from mmdet_ft.engine import dist, forensics, manners, preflight, signals
 from mmdet_ft.engine.check import prepare
 from mmdet_ft.engine.data_check import tell_about_data
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import ProgressBarHook, dataset_name, trained_part
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.log import collect_env, get_root_logger, on_terminal, time_string
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.restart import go_on_after_restart
-from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update
+from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update, is_endless
 from mmdet_ft.engine.schedules import build_learning_rate, build_momentum
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.registry import HOOKS, MODELS, RUNNERS
@@ -55,11 +58,56 @@ def train(cfg: Config,
         gpu_id: in a run of one process.
 
     Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a
-    user can mend.
+    user can mend, and Interrupted when a signal has ended the run.
     """
-    cfg, notes = prepare(cfg)
-    set_up_processes(cfg)
-    logger, timestamp, meta = open_log(cfg)
+    run = assemble(cfg, validate, seed, diff_seed, deterministic, gpu_id)
+    runner = run.runner
+    if dist.get_dist_info()[0] == 0:
+        manners.tell(runner.logger,
+                     manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg)))
+    preflight.before_run(runner)
+    with signals.stoppable(runner), forensics.recorded(runner):
+        runner.run(run.loaders, run.workflow)
+    return runner
+
+
+class Run(NamedTuple):
+    """All that a run needs; `runner.run(loaders, workflow)` starts it."""
+    cfg: Config
+    runner: BaseRunner
+    loaders: List[Any]
+    workflow: List[Tuple[str, int]]
+
+    @property
+    def train_loader(self) -> Any:
+        return self.loaders[[mode for mode, _ in self.workflow].index('train')]
+
+    @property
+    def epoch_length(self) -> int:
+        """Iterations; for a loader without end those that see each image once."""
+        loader = self.train_loader
+        return math.ceil(len(loader.dataset) /
+                         images_per_step(self.cfg)) if is_endless(loader) else len(loader)
+
+
+def assemble(
+    cfg: Config,
+    validate: bool = True,
+    seed: Optional[int] = None,
+    diff_seed: bool = False,
+    deterministic: bool = False,
+    gpu_id: int = 0,
+    item: Callable[[str], ContextManager] = lambda title: contextlib.nullcontext()
+) -> Run:
+    """Make everything up to the first iteration; arguments as `train`'s.
+
+    item: entered with the title of each part, for a list of what went well.
+    """
+    with item('config'):
+        cfg, notes = prepare(cfg)
+    with item('work_dir'):
+        set_up_processes(cfg)
+        logger, timestamp, meta = open_log(cfg)
     go_on_after_restart(cfg, logger)
     for note in notes:
         logger.warning(note)
@@ -71,37 +119,43 @@ def train(cfg: Config,
     meta['seed'] = cfg.seed = seed
 
     workflow = [tuple(entry) for entry in cfg.get('workflow') or [('train', 1)]]
-    datasets = build_workflow_datasets(cfg, workflow)
-    loaders = [
-        build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets
-    ]
-    main_dataset = datasets[[mode for mode, _ in workflow].index('train')]
+    with item('training data'):
+        datasets = build_workflow_datasets(cfg, workflow)
+        loaders = [
+            build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets
+        ]
+        main_dataset = datasets[[mode for mode, _ in workflow].index('train')]
+    with item('hooks and validation data'):
+        by_epoch = RUNNERS.resolve(cfg.runner.type).by_epoch
+        hooks = hooks_of(cfg, by_epoch, validate)
 
-    model = build_model(cfg, main_dataset)
-    begin_weights(model, cfg, logger)
-    model = wrap(model.to(device), cfg)
+    with item('model and weights'):
+        cfg.resume_from = dist.broadcast_object(
+            resume_source(cfg, logger.warning) if dist.get_dist_info()[0] == 0 else None)
+        model = build_model(cfg, main_dataset)
+        begin_weights(model, cfg, logger)
+        model = wrap(model.to(device), cfg)
     logger.info('Model: %s, %s',
                 type(getattr(model, 'module', model)).__name__, trained_part(model))
 
-    scale_learning_rate(cfg, dist.get_dist_info()[1], logger)
-    precision = build_precision(read_fp16(cfg), device)
-    logger.info('Training on %s in %s', device, precision)
-    runner_settings = dict(cfg.runner)
-    by_epoch = RUNNERS.resolve(runner_settings['type']).by_epoch
-    runner: BaseRunner = RUNNERS.build(
-        runner_settings,
-        model=model,
-        optimizer=build_optimizer(model, cfg.optimizer),
-        work_dir=cfg.work_dir,
-        logger=logger,
-        meta=meta,
-        learning_rate=cfg.get('lr_config') and build_learning_rate(cfg.lr_config, by_epoch),
-        momentum=cfg.get('momentum_config') and build_momentum(cfg.momentum_config, by_epoch),
-        update=read_update(cfg.get('optimizer_config')),
-        precision=precision,
-        seed=seed)
+    with item('optimizer and schedule'):
+        scale_learning_rate(cfg, dist.get_dist_info()[1], logger)
+        precision = build_precision(read_fp16(cfg), device)
+        logger.info('Training on %s in %s', device, precision)
+        runner: BaseRunner = RUNNERS.build(
+            dict(cfg.runner),
+            model=model,
+            optimizer=build_optimizer(model, cfg.optimizer),
+            work_dir=cfg.work_dir,
+            logger=logger,
+            meta=meta,
+            learning_rate=cfg.get('lr_config') and build_learning_rate(cfg.lr_config, by_epoch),
+            momentum=cfg.get('momentum_config') and build_momentum(cfg.momentum_config, by_epoch),
+            update=read_update(cfg.get('optimizer_config')),
+            precision=precision,
+            seed=seed)
     runner.timestamp = timestamp
-    for hook, priority in hooks_of(cfg, by_epoch, validate):
+    for hook, priority in hooks:
         runner.register_hook(hook, priority)
     watched = {
         'val': hook.dataloader.dataset
@@ -112,11 +166,10 @@ def train(cfg: Config,
     for dataset in watched.values():
         check_same_classes(main_dataset, dataset)
 
-    source = resume_source(cfg)
-    if source is not None:
-        runner.resume(source)
-    runner.run(loaders, workflow)
-    return runner
+    if cfg.resume_from:
+        runner.resume(cfg.resume_from)
+        follow_world_size(runner, cfg)
+    return Run(cfg, runner, loaders, workflow)
 
 
 # -------------------------------------------------------------------------------- before the models
@@ -305,7 +358,7 @@ def cancel_pretrained(model: Dict[str, Any]) -> bool:
 def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
     """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded
     first. What became of each weight stands in `load_from.json` of the work_dir."""
-    resumed = resume_source(cfg)
+    resumed = cfg.get('resume_from')
     source = resumed or cfg.get('load_from')
     begin = fitting.parse_load_from(source) if source else None
     checkpoint = begin and dist.first_on_main(lambda: reading.read(begin.checkpoint, begin.trust))
@@ -340,11 +393,15 @@ def drop_pretrained(module: nn.Module) -> bool:
     return True
 
 
-def resume_source(cfg: Config) -> Optional[str]:
-    """`resume_from`, or with `auto_resume` the newest checkpoint of the work_dir."""
-    if cfg.get('resume_from'):
-        return cfg.resume_from
-    return writing.find_latest_checkpoint(cfg.work_dir) if cfg.get('auto_resume') else None
+def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
+    """`resume_from`, or with `auto_resume` the newest checkpoint of the work_dir that can be read;
+    `tell` hears of those that cannot."""
+    if cfg.get('resume_from') or not cfg.get('auto_resume'):
+        return cfg.get('resume_from')
+    source = writing.find_latest_checkpoint(cfg.work_dir, tell)
+    if source is None:
+        tell(f'auto_resume: {cfg.work_dir} holds no checkpoint to go on from; the run begins anew')
+    return source
 
 
 def wrap(model: nn.Module, cfg: Config) -> nn.Module:
@@ -369,6 +426,37 @@ def wrap(model: nn.Module, cfg: Config) -> nn.Module:
 
 
 # ----------------------------------------------------------------------------------------- settings
+
+
+def images_per_step(cfg: Config) -> int:
+    """Of all processes."""
+    per_process = train_loader_settings(cfg, 0)['samples_per_gpu']
+    return per_process * dist.get_dist_info()[1] * read_update(
+        cfg.get('optimizer_config')).cumulative_iters
+
+
+def follow_world_size(runner: BaseRunner, cfg: Config) -> None:
+    """Say what becomes of the learning rate when a run is resumed by another number of processes.
+
+    With `auto_scale_lr` it follows the images of a step; otherwise it stays, as in V2.
+    """
+    before, now = runner.resumed.world_size, runner.world_size
+    if before in (None, now):
+        return
+    images = images_per_step(cfg)
+    what = f'resumed by {now} processes instead of {before}: a step has {images} images instead of {images * before // now}'
+    rate = runner.optimizer.param_groups[0].get('initial_lr', runner.current_lr()[0])
+    if not (cfg.get('auto_scale_lr') or {}).get('enable'):
+        runner.logger.warning(
+            '%s. The learning rate stays %g; in proportion it would be %g, which auto_scale_lr=dict(enable=True, '
+            'base_batch_size=...) does', what, rate, rate * now / before)
+        return
+    for group in runner.optimizer.param_groups:
+        for key in ('lr', 'initial_lr'):
+            if key in group:
+                group[key] *= now / before
+    runner.logger.warning('%s. auto_scale_lr: the learning rate changes from %g to %g', what, rate,
+                          rate * now / before)
 
 
 def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
@@ -442,6 +530,8 @@ def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, An
     # Before the loggers, which write its figures.
     if validate and cfg.data.get('val'):
         hooks.append((evaluation_hook(cfg, by_epoch), 'LOW'))
+    if cfg.get('early_stop') is not None:  # Behind the evaluation, whose figures it looks at.
+        hooks.append((EarlyStopHook(**cfg.early_stop), 'LOW'))
     # Last: they tell what all others left in the buffer.
     for entry in (cfg.get('log_config') or {}).get('hooks', ()):
         defaults = dict(interval=cfg.log_config.get('interval', 10), by_epoch=by_epoch)

@@ -31,6 +31,7 @@ from mmdet_ft.engine import legacy, legacy_code
 from mmdet_ft.engine.dist import init_dist
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import OTHER_CLASSES
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook
 from mmdet_ft.engine.optimizer import DefaultOptimizerConstructor
 from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update
@@ -43,8 +44,8 @@ MOST_SHOWN = 10  # mistakes in one message
 
 # Top-level names with a checker of their own: methods of _Check of these names.
 SECTIONS = ('model', 'data', 'optimizer', 'optimizer_config', 'lr_config', 'momentum_config',
-            'runner', 'evaluation', 'checkpoint_config', 'log_config', 'custom_hooks', 'fp16',
-            'auto_scale_lr', 'dist_params', 'workflow')
+            'runner', 'evaluation', 'early_stop', 'checkpoint_config', 'log_config',
+            'custom_hooks', 'fp16', 'auto_scale_lr', 'dist_params', 'workflow')
 # Plain values that the engine or a command reads.
 VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
           'find_unused_parameters', 'cudnn_benchmark', 'opencv_num_threads', 'mp_start_method',
@@ -618,6 +619,12 @@ class _Check:
             known = known._replace(is_open=known.is_open or own.is_open).plus(*own.parameters)
         if kinds:
             self.keys(known, value, path)
+
+    def early_stop(self, value: Any, path: str) -> None:
+        if self.is_dict(value, path):
+            self.keys(vocabulary(EarlyStopHook), value, path)
+            if 'monitor' not in value:
+                self.say(path, "needs a monitor: the metric to watch, such as monitor='bbox_mAP'")
 
     def checkpoint_config(self, value: Any, path: str) -> None:
         if self.is_dict(value, path):

@@ -148,13 +148,22 @@ class FiniteLatch:
             rank, _, text = max(
                 bad,
                 key=lambda item: item[1])  # all ranks see a bad gradient: who had the bad loss?
-            raise NonFiniteError(text if len(reports) == 1 else f'rank {rank}: {text}')
+            error = NonFiniteError(text if len(reports) == 1 else f'rank {rank}: {text}')
+            error.iteration = iteration
+            raise error
         self._steps.clear()
+
+    def losses_of(self, iteration: int) -> Dict[str, float]:
+        """What an iteration that the latch still remembers has told."""
+        for step in self._steps:
+            if step.iteration == iteration:
+                return {key: float(value) for key, value in step.values.items()}
+        return {}
 
     def _report(self, iteration: int) -> Tuple[int, str]:
         """(how many losses of this rank were not finite, the message)."""
         step = next((step for step in self._steps if step.iteration == iteration), None)
-        values = {} if step is None else {key: value.item() for key, value in step.values.items()}
+        values = self.losses_of(iteration)
         num_bad = sum(not math.isfinite(value) for value in values.values())
         what = 'the loss was' if num_bad else 'the gradient was' if values else 'the loss or its gradient was'
         text = f'training stopped: {what} not finite at iteration {iteration + 1}'

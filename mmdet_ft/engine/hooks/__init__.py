@@ -2,6 +2,7 @@
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import (CheckInvalidLossHook, DistSamplerSeedHook, IterTimerHook,
                                           NumClassCheckHook, ProgressBarHook)
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentumEMAHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.hook import Hook, Priority, get_priority, master_only
@@ -11,7 +12,7 @@ from mmdet_ft.registry import HOOKS
 
 __all__ = [
     'CheckInvalidLossHook', 'CheckpointHook', 'DistEvalHook', 'DistSamplerSeedHook', 'EMAHook',
-    'EvalHook', 'ExpMomentumEMAHook', 'HOOKS', 'Hook', 'IterTimerHook', 'LinearMomentumEMAHook',
+    'EarlyStopHook', 'EvalHook', 'ExpMomentumEMAHook', 'HOOKS', 'Hook', 'IterTimerHook', 'LinearMomentumEMAHook',
     'LoggerHook', 'NumClassCheckHook', 'Priority', 'ProgressBarHook', 'TensorboardLoggerHook',
     'TextLoggerHook', 'YOLOXModeSwitchHook', 'get_priority', 'master_only'
 ]

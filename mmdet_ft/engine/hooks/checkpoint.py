@@ -45,6 +45,7 @@ class CheckpointHook(Hook):
         self.create_symlink = create_symlink
         self.filename_tmpl = filename_tmpl or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
         self.meta = meta
+        self._saved_at: Optional[int] = None  # iterations done then
 
     def before_run(self, runner: Any) -> None:
         if self.out_dir is None or os.path.abspath(self.out_dir) == os.path.abspath(
@@ -74,7 +75,13 @@ class CheckpointHook(Hook):
             runner.logger.info('Saving checkpoint at %d iterations', runner.iter + 1)
             self._save(runner, runner.iter + 1)
 
+    def after_run(self, runner: Any) -> None:
+        epochs, iterations = runner.place()
+        if runner.stop_reason is not None and self.save_last and self._saved_at != iterations:
+            self._save(runner, epochs if self.by_epoch else iterations)
+
     def _save(self, runner: Any, now: int) -> None:
+        self._saved_at = runner.iterations_done()
         runner.check_finite()  # of all ranks: nothing bad is ever written
         if self.sync_buffer:
             runner.broadcast_norm_buffers()

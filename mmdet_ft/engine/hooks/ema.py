@@ -1,6 +1,6 @@
 """Moving averages of the weights, which are evaluated and saved in the place of the weights."""
 import math
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ class BaseEMAHook(Hook):
         self.resume_from = resume_from
         self.with_buffers = with_buffers
         self._pairs: List[Pair] = []
+        self._names: List[str] = []  # of the weights
+        self._shows_averages = True
         self._model: Optional[nn.Module] = None
 
     def momentum_at(self, iteration: int) -> float:
@@ -64,6 +66,7 @@ class BaseEMAHook(Hook):
             average = value.detach().clone()
             model.register_buffer(f'ema_{name.replace(".", "_")}', average)
             self._pairs.append((value, average))
+            self._names.append(name)
         self._model = model
 
     def before_run(self, runner: Any) -> None:
@@ -86,6 +89,20 @@ class BaseEMAHook(Hook):
     def _change_places(self) -> None:
         for weight, average in self._pairs:  # pointers only, nothing is copied
             weight.data, average.data = average.data, weight.data
+        self._shows_averages = not self._shows_averages
+
+    def training_weights(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """A state_dict of the model as it is trained, whether or not the averages stand there
+        now."""
+        if not self._shows_averages:
+            return state_dict
+        return {
+            **state_dict,
+            **{
+                name: state_dict[f'ema_{name.replace(".", "_")}']
+                for name in self._names
+            }
+        }
 
 
 @HOOKS.register_module()

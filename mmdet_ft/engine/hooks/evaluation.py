@@ -66,6 +66,7 @@ class EvalHook(Hook):
         self.latest_results: Optional[list] = None
         self.key_indicator = save_best
         self._asked_at_start = False
+        self._evaluated_at: Optional[int] = None  # iterations done then
         if save_best not in (None, 'auto'):
             self._set_rule(save_best)
 
@@ -78,19 +79,10 @@ class EvalHook(Hook):
         self._asked_at_start = state['asked_at_start']
 
     def _set_rule(self, metric: str) -> None:
-        """Decide whether more is better: by the whole name first, then by a part of it, whatever
-        the case."""
+        """Decide whether more is better."""
         self.key_indicator = metric
-        if self.rule is not None:
-            return
-        name = metric.lower()
-        greater = [key.lower() for key in self.greater_keys]
-        less = [key.lower() for key in self.less_keys]
-        if name in greater or (name not in less and any(key in name for key in greater)):
-            self.rule = 'greater'
-        elif name in less or any(key in name for key in less):
-            self.rule = 'less'
-        else:
+        self.rule = self.rule or rule_of(metric, self.greater_keys, self.less_keys)
+        if self.rule is None:
             raise ValueError(
                 f"evaluation.save_best={metric!r}: is more better? Write evaluation.rule='greater' or 'less'"
             )
@@ -140,7 +132,12 @@ class EvalHook(Hook):
             return (now + 1) % self.interval == 0
         return now + 1 >= self.start and (now + 1 - self.start) % self.interval == 0
 
+    def has_evaluated(self, runner: Any) -> bool:
+        """Whether there are figures of the weights as they are now."""
+        return self._evaluated_at == runner.iterations_done()
+
     def _evaluate(self, runner: Any) -> None:
+        self._evaluated_at = runner.iterations_done()
         runner.check_finite()
         results = self._test(runner)
         self.latest_results = results
@@ -228,6 +225,18 @@ class DistEvalHook(EvalHook):
             tmpdir=tmpdir,
             gpu_collect=self.gpu_collect,
             precision=runner.precision)
+
+
+def rule_of(metric: str,
+            greater_keys: Sequence[str] = GREATER_KEYS,
+            less_keys: Sequence[str] = LESS_KEYS) -> Optional[str]:
+    """'greater' or 'less', whichever is better, by the whole name first, then by a part of it, whatever
+    the case; None if it is not known."""
+    name = metric.lower()
+    greater, less = [key.lower() for key in greater_keys], [key.lower() for key in less_keys]
+    if name in greater or (name not in less and any(key in name for key in greater)):
+        return 'greater'
+    return 'less' if name in less or any(key in name for key in less) else None
 
 
 def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:

@@ -1,0 +1,236 @@
+"""What a run leaves when it fails: `failure_<rank>.pt`, from which tools/misc/replay.py repeats the step.
+
+It holds, readable with `weights_only`: the batch, its image paths, the iteration, learning rates and gradient norm,
+the random states, the weights before the step, the config and the error.
+"""
+import contextlib
+import os
+import re
+import traceback
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from mmdet_ft import structures
+from mmdet_ft.checkpoints import writing
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.engine import state
+from mmdet_ft.engine.errors import NonFiniteError, UserError, is_consequence
+from mmdet_ft.engine.hooks.ema import BaseEMAHook
+
+
+class OutOfMemory(UserError):
+    """The GPU or the machine has too little memory for a step; the message names images and
+    settings."""
+
+
+class LoaderDied(UserError):
+    """A loader process has ended without a word: killed, or a crash of a library."""
+
+
+@contextlib.contextmanager
+def recorded(runner: Any) -> Iterator[None]:
+    """Leave `failure_<rank>.pt` in the work_dir when `runner.run` inside fails, and say what is out
+    of memory."""
+    try:
+        yield
+    except Exception as error:
+        if not is_of_a_step(runner, error):
+            raise
+        path = os.path.join(runner.work_dir, f'failure_{runner.rank}.pt')
+        try:
+            torch_save(path, record(runner, error))
+            _note(error, f'{path} holds the step; python tools/misc/replay.py {path} repeats it')
+        except Exception as second:  # never in the place of the error itself
+            _note(error, f'{path} could not be written: {second}')
+        if is_out_of_memory(error):
+            raise _explain_memory(runner, error) from error
+        if re.match(r'DataLoader worker \(pid.*\) (exited|is killed)', str(error)):
+            raise _explain_death(error) from error
+        raise
+
+
+def is_of_a_step(runner: Any, error: Exception) -> bool:
+    """Whether the batch, the model or the loader of this process failed, rather than a setting, a
+    disk or another rank."""
+    if isinstance(error, (UserError, CheckpointError)) and not isinstance(error, NonFiniteError):
+        return False
+    if is_consequence(error):
+        return False
+    return runner.mode is not None and (runner.calling is None
+                                        or not runner.calling.stage.startswith('before_'))
+
+
+def _note(error: BaseException, text: str) -> None:
+    """Python 3.11's add_note, for all."""
+    error.__notes__ = [*getattr(error, '__notes__', ()), text]
+
+
+def torch_save(path: str, content: Dict[str, Any]) -> None:
+    with writing.atomic_file(path) as file:
+        torch.save(writing.plain(content), file)
+
+
+def record(runner: Any, error: BaseException) -> Dict[str, Any]:
+    """What is known about the step that failed."""
+    iteration = error.iteration if isinstance(error, NonFiniteError) else runner.iter
+    batch = runner.data_batch if iteration == runner.iter else None
+    places = None
+    if runner.mode == 'train' and iteration is not None:
+        places = places_of(runner.data_loader, iteration, runner)
+        if batch is None and isinstance(error, NonFiniteError):
+            batch = load(runner.data_loader, places)
+    norm = runner.outputs.get('log_vars', {}).get('grad_norm')
+    return dict(
+        error=''.join(traceback.format_exception_only(type(error), error)).strip(),
+        traceback=''.join(traceback.format_exception(None, error, error.__traceback__)),
+        mode=runner.mode,
+        iteration=iteration,
+        epoch=runner.epoch,
+        seed=runner.seed,
+        rank=runner.rank,
+        world_size=runner.world_size,
+        device=str(runner.device),
+        learning_rates=runner.current_lr(),
+        grad_norm=None if norm is None else float(norm),
+        losses=runner.latch.losses_of(iteration),
+        files=files_of(batch),
+        places=places,
+        batch=pack(batch),
+        random_state=state.random_state(),
+        # A sample that cannot be loaded needs none.
+        state_dict=None if batch is None else training_weights(runner),
+        config=runner.meta.get('config'),
+        classes=getattr(getattr(runner.model, 'module', runner.model), 'CLASSES', None))
+
+
+def training_weights(runner: Any) -> Dict[str, Tensor]:
+    """The weights that are trained, also where their averages stand in their place."""
+    weights = dict(getattr(runner.model, 'module', runner.model).state_dict())
+    for hook in runner.hooks:
+        if isinstance(hook, BaseEMAHook):
+            weights = hook.training_weights(weights)
+    return weights
+
+
+# ------------------------------------------------------------------------------------------- a batch
+
+
+def places_of(loader: Any, iteration: int, runner: Any) -> Optional[List[List[int]]]:
+    """[epoch, index] of the samples of an iteration, by the loader's sampler; None where it is of
+    another kind."""
+    batch_sampler = getattr(loader, 'batch_sampler', None)
+    sampler = getattr(loader, 'sampler', None)
+    if hasattr(batch_sampler, 'set_start'):
+        batch_sampler.set_start(iteration)
+    elif hasattr(sampler, 'set_start') and hasattr(sampler, 'set_epoch'):
+        epoch, within = divmod(iteration, runner.epoch_length)
+        sampler.set_epoch(epoch)
+        sampler.set_start(within * loader.batch_size)
+    else:
+        return None
+    places = next(iter(batch_sampler), [])
+    return [[getattr(place, 'epoch', 0), int(place)] for place in places]
+
+
+def load(loader: Any, places: Optional[List[List[int]]]) -> Any:
+    """The batch of these places, made here rather than in a loader process."""
+    if places is None:
+        return None
+    from mmdet_ft.datasets.loader import collate
+    from mmdet_ft.datasets.samplers import Place
+    return collate([loader.dataset[Place.of(index, epoch)] for epoch, index in places])
+
+
+def files_of(batch: Any) -> List[str]:
+    views = batch[0] if isinstance(batch, tuple) and not hasattr(batch, '_fields') else batch
+    return [str(meta.get('filename')) for meta in getattr(views, 'metas', None) or ()]
+
+
+def pack(value: Any) -> Any:
+    """Named tuples as dicts that know their type, for a file of plain values."""
+    if isinstance(value, tuple) and hasattr(value, '_fields'):
+        fields = {name: pack(field) for name, field in zip(value._fields, value)}
+        return dict(fields, __type__=type(value).__name__)
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, (list, tuple)):
+        return type(value)(pack(item) for item in value)
+    return value
+
+
+def unpack(value: Any) -> Any:
+    """What `pack` was given, of the types of structures.py."""
+    if isinstance(value, dict) and '__type__' in value:
+        fields = {name: unpack(field) for name, field in value.items() if name != '__type__'}
+        return getattr(structures, value['__type__'])(**fields)
+    if isinstance(value, (list, tuple)):
+        return type(value)(unpack(item) for item in value)
+    return value
+
+
+# ------------------------------------------------------------------------------------------- memory
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, RuntimeError):  # torch's own among them
+        return re.search("can't allocate memory|out of memory", str(error)) is not None
+    return isinstance(error, MemoryError)
+
+
+class _Image(NamedTuple):
+    name: str
+    size: str
+    num_truths: Optional[int]
+
+    def __str__(self) -> str:
+        truths = '' if self.num_truths is None else f', {self.num_truths} truths'
+        return f'{self.name} ({self.size}{truths})'
+
+
+def _images(batch: Any) -> List[_Image]:
+    valid = getattr(getattr(batch, 'gt', None), 'valid', None)
+    counts = [None] * len(files_of(batch)) if valid is None else valid.sum(1).tolist()
+    sizes = getattr(batch, 'sizes', None)
+    sizes = [('?', '?')] * len(counts) if sizes is None else sizes.int().tolist()
+    return [
+        _Image(name, f'{size[1]} x {size[0]}', count)
+        for name, size, count in zip(files_of(batch), sizes, counts)
+    ]
+
+
+def _explain_memory(runner: Any, error: BaseException) -> OutOfMemory:
+    images = _images(runner.data_batch)
+    most = max((image.num_truths or 0 for image in images), default=0)
+    remedies = []
+    if len(images) > 1:
+        remedies.append(
+            f'data.samples_per_gpu below {len(images)} (and optimizer.lr in proportion)')
+    remedies.append('a smaller img_scale of Resize in data.train.pipeline')
+    if runner.device.type == 'cuda' and runner.precision.dtype is None:
+        remedies.append("fp16 = dict(dtype='bfloat16')")
+    if most > 100:
+        remedies.insert(
+            0, 'a RandomCrop in data.train.pipeline, or fewer truths in the image that has '
+            f'{most}')
+    if runner.mode != 'train':
+        remedies = ['data.val.samples_per_gpu=1', 'a smaller img_scale in data.val.pipeline']
+    where = f'iteration {runner.iter + 1}' if runner.mode == 'train' else 'an evaluation'
+    listed = '; '.join(map(str, images)) or 'unknown'
+    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    explained = OutOfMemory(
+        f'out of memory on {runner.device} in {where}: {cause}\n  images: {listed}\n'
+        f'  what helps: {"; ".join(remedies)}')
+    explained.__notes__ = getattr(error, '__notes__', [])
+    return explained
+
+
+def _explain_death(error: BaseException) -> LoaderDied:
+    text = str(error).splitlines()[0]
+    explained = LoaderDied(
+        f'{text}. It had no time to say why. "Killed" is nearly always the machine out of memory: lower '
+        'data.workers_per_gpu, or data.samples_per_gpu; "Bus error" too little shared memory: docker run '
+        '--shm-size=8g; a crash shows with data.workers_per_gpu=0')
+    explained.__notes__ = getattr(error, '__notes__', [])
+    return explained

@@ -1,0 +1,89 @@
+"""Ending a run that no longer gets better."""
+from typing import Any, Dict, Optional
+
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.evaluation import EvalHook, rule_of
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.registry import HOOKS
+
+
+@HOOKS.register_module()
+class EarlyStopHook(Hook):
+    """`early_stop` of a config: end the run after `patience` evaluations without a better figure.
+
+    Stands behind the evaluation and before the loggers. A resumed run knows how long it has waited.
+
+    Args:
+        monitor: a metric of the evaluation, as the log names it: 'bbox_mAP', 'segm_mAP'.
+        patience: evaluations in a row that may pass without an improvement.
+        min_delta: by how much a figure must be better to count, in units of the metric (0.001 of an
+            mAP between 0 and 1).
+        rule: 'greater' or 'less' is better; known for usual metrics.
+    """
+
+    repeats_on_resume = True
+
+    def __init__(self,
+                 monitor: str,
+                 patience: int = 5,
+                 min_delta: float = 0.,
+                 rule: Optional[str] = None):
+        if patience < 1:
+            raise UserError(f'early_stop.patience must be at least 1, not {patience}')
+        if min_delta < 0:
+            raise UserError(f'early_stop.min_delta must not be negative, not {min_delta}')
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.rule = rule or rule_of(monitor)
+        if self.rule not in ('greater', 'less'):
+            raise UserError(
+                f"early_stop.monitor={monitor!r}: is more better? Write early_stop.rule='greater' or 'less'"
+            )
+        self.best: Optional[float] = None
+        self.waited = 0
+        self._judged_at: Optional[int] = None  # iterations done then
+
+    def state_dict(self) -> Dict[str, Any]:
+        return dict(best=self.best, waited=self.waited)
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        self.best, self.waited = state['best'], state['waited']
+
+    def before_run(self, runner: Any) -> None:
+        if not any(isinstance(hook, EvalHook) for hook in runner.hooks):
+            raise UserError('early_stop needs an evaluation: data.val, and no --no-validate')
+
+    def after_train_iter(self, runner: Any) -> None:
+        self._look(runner)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        self._look(runner)
+
+    def _look(self, runner: Any) -> None:
+        evaluated = any(
+            isinstance(hook, EvalHook) and hook.has_evaluated(runner) for hook in runner.hooks)
+        if not evaluated or self._judged_at == runner.iterations_done():
+            return
+        self._judged_at = runner.iterations_done()
+        reason = None
+        if runner.rank == 0:  # where the evaluation is judged
+            reason = self._judge(runner.log_buffer.output)
+        runner.stop_reason = dist.broadcast_object(reason)
+
+    def _judge(self, figures: Dict[str, Any]) -> Optional[str]:
+        if self.monitor not in figures:
+            raise UserError(f'early_stop.monitor={self.monitor!r} is not among the metrics: '
+                            f'{", ".join(key for key in figures if key != "eval_iter_num")}')
+        now = float(figures[self.monitor])
+        gain = None if self.best is None else now - self.best if self.rule == 'greater' else self.best - now
+        if gain is None or gain > self.min_delta:
+            self.best, self.waited = now, 0
+            return None
+        self.waited += 1
+        if self.waited < self.patience:
+            return None
+        return (
+            f'early_stop: {self.monitor} has not been better than {self.best:.4f} for {self.waited} evaluations'
+        )

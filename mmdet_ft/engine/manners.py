@@ -1,0 +1,123 @@
+"""What fits a large data set and not this one: settings that cannot do what they are meant for, told in one block at
+the start of a run. Nothing is changed here; the block also says what the engine does by itself."""
+from typing import Any, Dict, List, Optional
+
+from mmdet_ft.config import Config
+from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
+from mmdet_ft.engine.hooks.evaluation import EvalHook
+from mmdet_ft.engine.hooks.logger import LoggerHook
+
+
+def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int) -> List[str]:
+    """One sentence for each setting that does not fit the length of the run, with its reason and
+    what to write.
+
+    Args:
+        runner: with its hooks, before the run.
+        epoch_length: iterations of an epoch.
+        images_per_step: of all processes.
+    """
+    by_epoch = runner.by_epoch
+    num_iters = runner.max_epochs * epoch_length if by_epoch else runner.max_iters
+    num_epochs = runner.max_epochs if by_epoch else None
+    found = _schedule(cfg.get('lr_config') or {}, by_epoch, epoch_length, num_iters, num_epochs)
+    found += _batch(cfg, images_per_step)
+    for hook in runner.hooks:
+        if isinstance(hook, LoggerHook):
+            found += _logger(hook, epoch_length, num_iters)
+        elif isinstance(hook, CheckpointHook):
+            found += _checkpoints(hook, num_iters, num_epochs)
+        elif isinstance(hook, EvalHook):
+            found += _evaluation(hook, num_iters, num_epochs)
+        elif isinstance(hook, EarlyStopHook):
+            found += _early_stop(hook, runner, num_iters, num_epochs)
+    return list(dict.fromkeys(found))
+
+
+def tell(logger: Any, found: List[str]) -> None:
+    if found:
+        logger.warning('For a run of this size:\n%s', '\n'.join(f'  - {item}' for item in found))
+
+
+def _schedule(lr_config: Dict[str, Any], by_epoch: bool, epoch_length: int, num_iters: int,
+              num_epochs: Optional[int]) -> List[str]:
+    found = []
+    if lr_config.get('warmup'):
+        length = lr_config.get('warmup_iters', 0) * (
+            epoch_length if lr_config.get('warmup_by_epoch') else 1)
+        if length >= num_iters:
+            found.append(
+                f'lr_config.warmup_iters: the warmup of {length} iterations is as long as the whole run of '
+                f'{num_iters}, which never reaches optimizer.lr; a tenth is usual: '
+                f'warmup_iters={max(num_iters // 10, 1)}')
+    steps = lr_config.get('step')
+    if str(lr_config.get('policy')).lower() == 'step' and steps:
+        first = min(steps) if isinstance(steps, (list, tuple)) else steps
+        end, unit = (num_epochs,
+                     'epochs') if lr_config.get('by_epoch', by_epoch) else (num_iters, 'iterations')
+        if end is not None and first >= end:
+            found.append(
+                f'lr_config.step: the learning rate drops for the first time after {first} {unit}, and the '
+                f'run has {end}: it never does')
+    return found
+
+
+def _batch(cfg: Config, images_per_step: int) -> List[str]:
+    settings = cfg.get('auto_scale_lr') or {}
+    base = settings.get('base_batch_size')
+    lr = (cfg.get('optimizer') or {}).get('lr')
+    if not base or not lr or settings.get('enable') or base == images_per_step:
+        return []
+    return [
+        f'optimizer.lr={lr:g} is meant for {base} images a step (auto_scale_lr.base_batch_size), and a step has '
+        f'{images_per_step}; in proportion that is {lr * images_per_step / base:.3g}, which --auto-scale-lr sets'
+    ]
+
+
+def _logger(hook: LoggerHook, epoch_length: int, num_iters: int) -> List[str]:
+    if hook.by_epoch and hook.interval > epoch_length:
+        return [
+            f'log_config.interval={hook.interval} is longer than an epoch of {epoch_length} iterations: a line is '
+            'written at the end of each epoch instead (V2 would write none)'
+        ]
+    if not hook.by_epoch and hook.interval > num_iters:
+        return [
+            f'log_config.interval={hook.interval} is longer than the run of {num_iters} iterations: one line is '
+            'written at its end'
+        ]
+    return []
+
+
+def _checkpoints(hook: CheckpointHook, num_iters: int, num_epochs: Optional[int]) -> List[str]:
+    end, unit = (num_epochs, 'epochs') if hook.by_epoch else (num_iters, 'iterations')
+    if end is None or 0 < hook.interval <= end:
+        return []
+    saved = 'only its end is saved' if hook.save_last else 'nothing is saved'
+    return [
+        f'checkpoint_config.interval={hook.interval}, and the run has {end} {unit}: {saved}, and what is killed '
+        'before begins anew'
+    ]
+
+
+def _evaluation(hook: EvalHook, num_iters: int, num_epochs: Optional[int]) -> List[str]:
+    end, unit = (num_epochs, 'epochs') if hook.by_epoch else (num_iters, 'iterations')
+    first = min(hook.dynamic_intervals[-1][1], hook.interval) if hook.start is None else hook.start
+    if end is None or first <= end:
+        return []
+    return [
+        f'evaluation: the first one is after {first} {unit}, and the run has {end}: there is none, and no best '
+        f'checkpoint; write evaluation=dict(interval={max(end // 8, 1)})'
+    ]
+
+
+def _early_stop(hook: EarlyStopHook, runner: Any, num_iters: int,
+                num_epochs: Optional[int]) -> List[str]:
+    evaluation = next((other for other in runner.hooks if isinstance(other, EvalHook)), None)
+    end = num_epochs if evaluation is not None and evaluation.by_epoch else num_iters
+    if evaluation is None or end is None or hook.patience * evaluation.interval < end:
+        return []
+    return [
+        f'early_stop.patience={hook.patience} evaluations, {evaluation.interval} apart, are as many as the run has: '
+        'it never stops early'
+    ]

@@ -1,0 +1,167 @@
+"""What would only fail after the first epoch, or in the middle of the night, tried before the first iteration.
+
+`before_run` is the short form, part of every run: room for checkpoints, the learning rate, and two validation images
+through the model and the evaluator. `engine.dry_run` has the long one.
+"""
+import copy
+import shutil
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import numpy as np
+import torch
+
+from mmdet_ft.checkpoints import writing
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.datasets.loader import collate
+from mmdet_ft.engine import state
+from mmdet_ft.engine.errors import UserError, is_user_mistake
+from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
+from mmdet_ft.engine.hooks.evaluation import EvalHook
+from mmdet_ft.structures import to_device
+
+NUM_IMAGES = 2  # of the validation set
+HIGHEST_RATE = dict(adaptive=1., other=100.)  # learning rates above are slips of the pen
+
+
+def before_run(runner: Any) -> None:
+    """Raise UserError, or whatever the evaluation raises, for what cannot go well."""
+    check_learning_rate(runner)
+    if runner.rank != 0:
+        return
+    room = room_for_checkpoints(runner)
+    if room is not None and room.free < room.all_kept:
+        runner.logger.warning('%s', room)
+    for hook in runner.hooks:
+        if isinstance(hook, EvalHook):
+            check_evaluation(runner, hook)
+
+
+def check_learning_rate(runner: Any) -> None:
+    """Raises UserError for a rate that no training can mean."""
+    for group in runner.optimizer.param_groups:
+        rate = group.get('initial_lr', group['lr'])
+        highest = HIGHEST_RATE['adaptive' if 'betas' in group else 'other']
+        if not 0 <= rate <= highest:  # 0 for groups that are not to be trained
+            raise UserError(
+                f'optimizer.lr={rate:g} is out of range: {type(runner.optimizer).__name__} is trained with '
+                f'more than 0 and at most {highest:g}')
+    if not any(group['lr'] for group in runner.optimizer.param_groups):
+        raise UserError('optimizer.lr=0 trains nothing')
+
+
+class Room(NamedTuple):
+    """Bytes on the disk of the checkpoints."""
+    folder: str
+    one: int  # checkpoint
+    all_kept: int
+    num_kept: int
+    free: int
+
+    def __str__(self) -> str:
+        return (
+            f'checkpoints of {self.one / 1e6:.0f} MB, {self.num_kept} of them: {self.all_kept / 1e6:.0f} MB; '
+            f'{self.free / 1e6:.0f} MB are free in {self.folder}' +
+            ('' if self.all_kept < self.free else
+             ': the disk will be full. checkpoint_config=dict(interval=1, max_keep_ckpts=3) keeps the last three'
+             ))
+
+
+def room_for_checkpoints(runner: Any) -> Optional[Room]:
+    """What the checkpoints of this run will take; raises CheckpointError where not even two fit, of
+    which the older one goes only when the newer one is there."""
+    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    if hook is None:
+        return None
+    weights = getattr(runner.model, 'module', runner.model).state_dict()
+    one = writing.size_of(weights)
+    if hook.save_optimizer:
+        trained = [
+            parameter for group in runner.optimizer.param_groups for parameter in group['params']
+            if parameter.requires_grad
+        ]
+        group = runner.optimizer.param_groups[0]
+        one += writing.size_of(trained) * (2 if 'betas' in group else bool(group.get('momentum')))
+    total = (runner.max_epochs if hook.by_epoch else runner.max_iters) or 1
+    num = total // hook.interval if hook.interval > 0 else 0
+    num = max(min(num, hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else num), 1)
+    num += any(isinstance(other, EvalHook) and other.save_best for other in runner.hooks)
+    folder = hook.out_dir or runner.work_dir
+    free = shutil.disk_usage(folder if hook.out_dir is None else runner.work_dir).free
+    room = Room(folder, one, num * one, num, free)
+    if free < min(2, num) * one:
+        raise CheckpointError(f'no room for checkpoints: {room}')
+    return room
+
+
+def check_evaluation(runner: Any, hook: EvalHook) -> Dict[str, Any]:
+    """The first validation images through the model and `dataset.evaluate`; returns its figures.
+
+    Leaves no trace: random states, the model's mode and the log are as before. Raises UserError for
+    an evaluation that cannot work.
+    """
+    loader = hook.dataloader.dataset  # seeds each sample; the data set itself is inside
+    dataset = first_images(getattr(loader, 'dataset', loader), NUM_IMAGES)
+    if dataset is None:
+        return {}
+    model = getattr(runner.model, 'module', runner.model)
+    random_state, was_training = state.random_state(), model.training
+    model.eval()
+    try:
+        results: List[Any] = []
+        for place in range(len(dataset)):
+            views = collate([dataset[place]])
+            with torch.no_grad(), runner.precision.autocast():
+                predictions = model(to_device(views, runner.device))
+            results += model.results(predictions, views[0].metas)
+        figures = _evaluate(dataset, results, hook.eval_options)
+    finally:
+        model.train(was_training)
+        state.set_random_state(random_state)
+    wanted = {'evaluation.save_best': hook.save_best if hook.save_best != 'auto' else None}
+    wanted.update({
+        'early_stop.monitor': other.monitor
+        for other in runner.hooks if isinstance(other, EarlyStopHook)
+    })
+    for key, name in wanted.items():
+        if name is not None and figures and name not in figures:
+            raise UserError(f'{key}={name!r} is not among the metrics: {", ".join(figures)}')
+    return figures
+
+
+def _evaluate(dataset: Any, results: List[Any], options: Dict[str, Any]) -> Dict[str, Any]:
+    options = {  # no files of two images in the place of files of all
+        key: value
+        for key, value in options.items() if not key.endswith('file_prefix')
+    }
+    try:
+        return dict(dataset.evaluate(results, logger='silent', **options) or {})
+    except Exception as error:
+        if is_user_mistake(error):
+            raise
+        asked = ', '.join(f'evaluation.{key}={value!r}' for key, value in options.items())
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise UserError(
+            f'{type(dataset).__name__}.evaluate failed on the first {len(results)} images of data.val '
+            f'({asked or "no options"}): {type(error).__name__}: {text}') from error
+
+
+def first_images(dataset: Any, number: int) -> Any:
+    """A data set with the first images of another, which it leaves as it is; None where that is not
+    known how."""
+    few = copy.copy(dataset)
+    if hasattr(dataset, 'datasets'):
+        few.datasets = [first_images(part, number) for part in dataset.datasets]
+        few.cumulative_sizes = np.cumsum([len(part) for part in few.datasets]).tolist()
+        return few
+    if not hasattr(dataset, 'data_infos'):
+        return None
+    for name in ('data_infos', 'img_ids', 'proposals', 'flag'):
+        value = getattr(dataset, name, None)
+        if value is not None:
+            places = list(range(min(number, len(value))))
+            setattr(
+                few, name,
+                value.take(places)
+                if hasattr(value, 'take') else [value[place] for place in places])
+    return few

@@ -1,0 +1,92 @@
+"""The step of a failed run once more, from what it left: `failure_<rank>.pt`."""
+from types import SimpleNamespace
+from typing import Any, Dict, Optional
+
+import torch
+from torch import Tensor, nn
+
+from mmdet_ft.checkpoints import reading
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.config import Config
+from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.loader import build_dataloader
+from mmdet_ft.engine.build import build_model, read_fp16, train_loader_settings
+from mmdet_ft.engine.check import prepare
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.forensics import load, unpack
+from mmdet_ft.engine.precision import build_precision
+from mmdet_ft.engine.runner import seed_of
+from mmdet_ft.engine.state import set_random_state
+from mmdet_ft.models.layers import unsynchronise
+from mmdet_ft.structures import to_device
+
+
+def read_failure(path: str) -> Dict[str, Any]:
+    """What a run has left; raises UserError for another file."""
+    try:
+        failure = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise UserError(
+            f'{path} does not exist; a run that fails in a step leaves failure_<rank>.pt in its '
+            'work_dir') from None
+    except Exception as error:
+        raise UserError(
+            f'{path} is not what a failed run leaves: {str(error).splitlines()[0]}') from None
+    if not isinstance(failure, dict) or 'random_state' not in failure:
+        raise UserError(f'{path} is not what a failed run leaves (failure_<rank>.pt)')
+    return failure
+
+
+def replay(failure: Dict[str, Any],
+           checkpoint: Optional[str] = None,
+           device: str = 'cpu') -> Dict[str, float]:
+    """Repeat the step: the same batch, weights and random numbers; the losses and `grad_norm`.
+
+    Args:
+        failure: of `read_failure`. Without a batch in it, the samples are loaded anew.
+        checkpoint: weights to use instead of those before the step.
+        device: where to.
+
+    Raises whatever the step raised, if it does so again.
+    """
+    cfg, _ = prepare(Config.fromstring(failure['config'], '.py'))
+    set_random_state(failure['random_state'])
+    batch = unpack(failure['batch'])
+    if batch is None:
+        if failure['places'] is None:
+            raise UserError(f'the file holds neither a batch nor its places: {failure["error"]}')
+        settings = dict(
+            train_loader_settings(cfg, failure['seed']), workers_per_gpu=0, dist=False, num_gpus=1)
+        batch = load(build_dataloader(build_dataset(cfg.data.train), **settings), failure['places'])
+    model = build_model(cfg, SimpleNamespace(CLASSES=failure['classes']))
+    _load_weights(model, failure, checkpoint)
+    model.to(device).train()
+    if device == 'cpu':
+        unsynchronise(model)
+    torch.manual_seed(seed_of(failure['seed'], failure['iteration'], failure['rank']))
+    precision = build_precision(read_fp16(cfg), device)
+    with precision.autocast():
+        losses = model(to_device(batch, torch.device(device)))
+    values = {**losses.terms, **losses.metrics, 'loss': losses.total}
+    losses.total.backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    values['grad_norm'] = _norm(gradients)
+    return {key: float(value) for key, value in values.items()}
+
+
+def _load_weights(model: nn.Module, failure: Dict[str, Any], checkpoint: Optional[str]) -> None:
+    weights = failure['state_dict'] if checkpoint is None else reading.read(checkpoint).state_dict
+    if weights is None:
+        raise UserError('the file holds no weights: name a checkpoint with --checkpoint')
+    own = model.state_dict()
+    missing = [
+        name for name in own if name not in weights or weights[name].shape != own[name].shape
+    ]
+    if missing:
+        raise CheckpointError(
+            f'{checkpoint or "the file"} lacks weights of the model: {", ".join(missing[:5])}')
+    model.load_state_dict({name: weights[name] for name in own})
+
+
+def _norm(gradients: Any) -> Tensor:
+    return torch.stack(torch._foreach_norm(gradients)).norm()

@@ -1,0 +1,120 @@
+"""Signals that end a run before its time, which is saved first: SIGTERM and SIGUSR1 of a batch system, Ctrl-C of a
+person.
+
+A signal only leaves a note. The run reads it when a step is done and all hooks were called, or between two batches
+of an evaluation; several processes agree about the step. It then writes `interrupted.pth`, from which --auto-resume
+goes on, in the middle of an epoch too.
+"""
+import contextlib
+import signal
+import threading
+import time
+from typing import Any, Iterator, Optional, Tuple
+
+import torch
+import torch.distributed as torch_dist
+
+from mmdet_ft.checkpoints import writing
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.hook import Hook
+
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: not done, try again
+NAMES = ('SIGTERM', 'SIGUSR1', 'SIGINT')
+SAME_KEYPRESS = 1.  # seconds: a terminal and torchrun both send a process its SIGINT
+
+_listener: Optional['InterruptHook'] = None
+
+
+class Interrupted(UserError):
+    """A signal has ended the run; the message says from where it goes on."""
+    exit_code = EXIT_CODE
+
+
+def check() -> None:
+    """Raise Interrupted if this process was asked to stop; for what takes long between two steps."""
+    if _listener is not None and _listener.asked is not None:
+        raise Interrupted
+
+
+class InterruptHook(Hook):
+    """Ends the run after a step once any rank was asked to stop; must be the last hook.
+
+    Ranks learn of each other's signals one step later, by a message that travels while the step is
+    computed: nobody waits for it, and all stop at the same one.
+    """
+
+    def __init__(self):
+        self.asked: Optional[signal.Signals] = None
+        self._since = 0.
+        self._group: Any = None
+        self._vote: Optional[Tuple[Any, torch.Tensor]] = None
+        self._stop = False
+
+    def note(self, number: int, frame: Any) -> None:
+        """The handler. A second Ctrl-C does not wait for anything."""
+        now = time.monotonic()
+        if self.asked is None:
+            self.asked, self._since = signal.Signals(number), now
+        elif number == signal.SIGINT and now - self._since > SAME_KEYPRESS:
+            raise KeyboardInterrupt
+
+    def before_run(self, runner: Any) -> None:
+        if dist.is_distributed():
+            self._group = torch_dist.new_group(backend='gloo')
+
+    def after_train_iter(self, runner: Any) -> None:
+        self._stop = self._stop or self._agreed()
+        # Within a window of accumulation each rank has gradients of its own, and one file would not do.
+        _, _, window_ends = runner.update.window(runner.iter, runner.max_iters)
+        if self._stop and (window_ends or self._group is None):
+            raise Interrupted
+
+    def _agreed(self) -> bool:
+        if self._group is None:
+            return self.asked is not None
+        before = self._vote
+        flag = torch.tensor([self.asked is not None], dtype=torch.int32)
+        self._vote = torch_dist.all_reduce(
+            flag, torch_dist.ReduceOp.MAX, self._group, async_op=True), flag
+        if before is None:
+            return False
+        before[0].wait()
+        return bool(before[1])
+
+
+@contextlib.contextmanager
+def stoppable(runner: Any) -> Iterator[None]:
+    """While `runner.run` is inside, signals end it by Interrupted, after it was saved.
+
+    Only the main thread hears signals: in another one nothing is done.
+    """
+    global _listener
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _listener = hook = InterruptHook()
+    runner.register_hook(hook, 'LOWEST')
+    handlers = {
+        number: signal.getsignal(number)
+        for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name))
+    }
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:  # as nohup asks for
+            signal.signal(number, hook.note)
+    try:
+        yield
+    except Interrupted:
+        if runner.rank == 0:
+            runner.save_checkpoint(runner.work_dir, writing.INTERRUPTED)
+        dist.barrier()  # with the first report all processes end
+        name = 'a signal to another process' if hook.asked is None else hook.asked.name
+        epochs, iterations = runner.place()
+        raise Interrupted(
+            f'stopped by {name} after {iterations} iterations ({epochs} epochs). All is saved in '
+            f'{runner.work_dir}/{writing.INTERRUPTED}: the same command with --auto-resume goes on from there '
+            f'(exit code {EXIT_CODE})') from None
+    finally:
+        _listener = None
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)

@@ -35,6 +35,8 @@ setup(
     extras_require={
         'tensorboard': ['tensorboard'],
         'cityscapes': ['cityscapesscripts'],
+        'lvis': ['lvis'],
+        'wider_face': ['scipy'],
         'albu': ['albumentations'],
         'fast_eval': [HOTCOCO],
         'plot': ['matplotlib'],

@@ -88,7 +88,7 @@ def write_coco(path: str, images: Iterable[ImageObjects], classes: Optional[Sequ
         f'{len(content["images"])} images, {len(content["annotations"])} objects ({crowds} to ignore) -> {path}\n'
         f'classes = {names!r}')
     if converted.num_flat:
-        text += f'\n{converted.num_flat} boxes without area are left out'
+        text += f'\nleft out, because they have no area: {converted.num_flat} boxes'
     if converted.other_names:
         text += f'\nnot among the classes, left out: {", ".join(map(repr, converted.other_names))}'
     return text

@@ -4,6 +4,7 @@ Beside legacy.py, which does the same for configs, the only place that knows old
 """
 import ast
 import importlib
+import inspect
 import os
 import traceback
 import types
@@ -49,7 +50,7 @@ _ANOTHER_CONTRACT = (
     'are called otherwise')
 # Where no name of ours says the same.
 ANSWERS = {
-    **dict.fromkeys(('build_backbone', 'build_neck', 'build_head', 'build_loss', 'build_detector',
+    **dict.fromkeys(('build_backbone', 'build_neck', 'build_head', 'build_loss', 'build_detector', 'build_classifier',
                      'build_roi_extractor', 'build_shared_head', 'build_assigner', 'build_sampler', 'build_bbox_coder',
                      'build_anchor_generator', 'build_prior_generator', 'build_iou_calculator'), _BY_BUILD),
     **dict.fromkeys(('force_fp32', 'auto_fp16'), 'nothing, and leave the decorator out: fp16 in the config is autocast '
@@ -71,7 +72,8 @@ ANSWERS = {
                     'from torchvision.ops import DeformConv2d'),
     'SigmoidFocalLoss': 'from mmdet_ft.models.losses import FocalLoss',
     **dict.fromkeys(('BaseDetector', 'SingleStageDetector', 'BaseDenseHead', 'BaseRoIHead', 'AnchorFreeHead',
-                     'AnchorHead', 'BBoxTestMixin', 'MaskTestMixin'), _ANOTHER_CONTRACT),
+                     'AnchorHead', 'BBoxTestMixin', 'MaskTestMixin', 'BaseClassifier', 'BaseHead'), _ANOTHER_CONTRACT),
+    'BaseBackbone': 'from mmdet_ft.models.base_module import BaseModule',
 }  # yapf: disable
 
 
@@ -267,7 +269,15 @@ def of_class(cls: Any) -> Optional[str]:
     old = [name for name in V2_METHODS if any(name in vars(base) for base in own)]
     if not old or any(name in vars(base) for base in own for name in OUR_METHODS):
         return None
-    if any('extract_feat' in vars(base) for base in own):
+    is_whole = any('extract_feat' in vars(base) for base in own)
+    # Of classification: V2's detectors learn from gt_bboxes and gt_labels.
+    if any('gt_label' in inspect.signature(vars(base)['forward_train']).parameters for base in own
+           if 'forward_train' in vars(base)):
+        model = ('forward(batch), loss(batch) and results(scores, metas) as ImageClassifier in '
+                 'mmdet_ft/models/classifiers/image.py' if is_whole else
+                 'forward(features), loss(logits, labels) and scores(logits) as ClsHead in '
+                 'mmdet_ft/models/heads/cls_head.py')
+    elif is_whole:
         model = ('forward(batch), loss(batch) and predict(batch) as TwoStageDetector in '
                  'mmdet_ft/models/detectors/two_stage.py')
     elif 'get_bboxes' in old:

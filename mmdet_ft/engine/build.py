@@ -20,6 +20,7 @@ from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist, forensics, manners, preflight, signals
+from mmdet_ft.engine.acceleration import accelerate
 from mmdet_ft.engine.check import prepare
 from mmdet_ft.engine.data_check import tell_about_data
 from mmdet_ft.engine.errors import UserError
@@ -134,7 +135,8 @@ def assemble(
             resume_source(cfg, logger.warning) if dist.get_dist_info()[0] == 0 else None)
         model = build_model(cfg, main_dataset)
         begin_weights(model, cfg, logger)
-        model = wrap(model.to(device), cfg)
+        accelerate(model.to(device), cfg, device, logger)
+        model = wrap(model, cfg)
     logger.info('Model: %s, %s',
                 type(getattr(model, 'module', model)).__name__, trained_part(model))
 

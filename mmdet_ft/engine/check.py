@@ -48,8 +48,8 @@ SECTIONS = ('model', 'data', 'optimizer', 'optimizer_config', 'lr_config', 'mome
             'custom_hooks', 'fp16', 'auto_scale_lr', 'dist_params', 'workflow')
 # Plain values that the engine or a command reads.
 VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
-          'find_unused_parameters', 'cudnn_benchmark', 'opencv_num_threads', 'mp_start_method',
-          'custom_imports')
+          'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'triton',
+          'opencv_num_threads', 'mp_start_method', 'custom_imports')
 # V2's commands write or read these; nothing here needs them.
 INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')
 ENGINE_NAMES = SECTIONS + VALUES + INERT

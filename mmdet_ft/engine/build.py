@@ -373,7 +373,7 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
         report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
                              facts_of(cfg))
         logger.info(str(report))
-        if dist.get_dist_info()[0] == 0:
+        if cfg.get('work_dir') and dist.get_dist_info()[0] == 0:
             with open(os.path.join(cfg.work_dir, 'load_from.json'), 'w', encoding='utf-8') as file:
                 json.dump(report.as_json(), file, indent=1)
 

@@ -237,9 +237,9 @@ def classifier(depth=18):
 
 
 @pytest.mark.parametrize('meta, kind', [
-    (dict(mmcls_version='0.23.0', CLASSES=tuple('abcde')), 'MMClassification 0'),
+    (dict(mmcls_version='0.23.0', CLASSES=tuple('abcde')), 'MMClassification 0.23'),
     (dict(mmengine_version='0.8.0', dataset_meta=dict(classes=tuple('abcde'))), 'MMPretrain 1'),
-    ({}, 'MMClassification 0'),
+    ({}, 'state_dict'),
 ])
 def test_a_classifiers_backbone_goes_into_a_detectors(meta, kind, tmp_path):
     source = classifier()

@@ -1,8 +1,9 @@
 """tools/model_converters: a file's kind told, a file rewritten."""
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,15 +12,24 @@ from mmdet_ft.checkpoints.reading import read
 from tests.checkpoints.test_kinds_openmmlab import CLASSES, in_version_1
 from tests.models.tiny import tiny_config, tiny_model
 
-ROOT = Path(__file__).parents[2]
+TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
 
 
-def run(name, *words):
-    command = [
-        sys.executable,
-        str(ROOT / 'tools' / 'model_converters' / f'{name}.py'), *map(str, words)
-    ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a tool in this process; returns its exit code and what it wrote."""
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, words)])
+        monkeypatch.setattr(sys, 'path', list(sys.path))
+        code = 0
+        try:
+            runpy.run_path(str(TOOLS / f'{name}.py'), run_name='__main__')
+        except SystemExit as end:
+            code = end.code
+        return SimpleNamespace(returncode=code, **capsys.readouterr()._asdict())
+
+    return run
 
 
 @pytest.fixture(scope='module')
@@ -32,11 +42,11 @@ def old_file(tmp_path_factory):
     return path
 
 
-def test_a_file_of_version_1_is_upgraded_once(old_file, tmp_path):
+def test_a_file_of_version_1_is_upgraded_once(old_file, tmp_path, run):
     new = tmp_path / 'new.pth'
     done = run('upgrade_model_version', old_file, new)
-    assert done.returncode == 0, done.stderr
-    assert 'old.pth: MMDetection 1.1\n  heads under roi_head\n  classes: 4 rows' in done.stdout
+    assert done.returncode == 0, done.err
+    assert 'old.pth: MMDetection 1.1\n  heads under roi_head\n  classes: 4 rows' in done.out
     expected, found = read(str(old_file)), read(str(new))
     assert {
         name: value.tolist()
@@ -48,10 +58,10 @@ def test_a_file_of_version_1_is_upgraded_once(old_file, tmp_path):
     assert found.origin.kind == 'MMDetection 1.1, upgraded' and not found.origin.changes
     assert found.origin.advice == expected.origin.advice and found.meta['epoch'] == 12
     wrong = run('upgrade_model_version', old_file, new, '--num-classes', 81)
-    assert wrong.returncode == 1 and 'has 4 classes, the background too, not --num-classes 81' in wrong.stderr
+    assert wrong.returncode == 1 and 'has 4 classes, the background too, not --num-classes 81' in wrong.err
 
 
-def test_inspection_tells_the_kind_and_what_would_be_loaded(old_file, tmp_path):
+def test_inspection_tells_the_kind_and_what_would_be_loaded(old_file, tmp_path, run):
     data = dict(
         type='CocoDataset',
         ann_file='absent.json',
@@ -65,19 +75,19 @@ def test_inspection_tells_the_kind_and_what_would_be_loaded(old_file, tmp_path):
         f"model = {tiny_config()!r}\ndata = dict(train={data!r}, val={data!r}, test={data!r})\n"
         "load_from = dict(checkpoint='other.pth', heads='by_class')\n")
     done = run('inspect_checkpoint', old_file, config, '--json', tmp_path / 'report.json')
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.err
     for line in ('old.pth: MMDetection 1.1\n', 'classes: 3: cat, dog, bird', 'parts: backbone ',
                  'meta: mmdet_version 1.1.0, epoch 12',
                  'trained on BGR images with mean [1.0, 2.0, 3.0]', 'into the MaskRCNN of',
                  '2 of 3 classes copied: bird, cat; new: rider',
                  'warning: these weights were trained on BGR'):
-        assert line in done.stdout, done.stdout
+        assert line in done.out, done.out
     assert json.loads((tmp_path / 'report.json').read_text())['heads_by_class']['new'] == ['rider']
 
 
-def test_a_file_that_is_none_is_one_message(tmp_path):
+def test_a_file_that_is_none_is_one_message(tmp_path, run):
     (tmp_path / 'text.pth').write_text('hello')
     for name, more in (('inspect_checkpoint', ()), ('upgrade_model_version',
                                                     (tmp_path / 'new.pth', ))):
         done = run(name, tmp_path / 'text.pth', *more)
-        assert done.returncode == 1 and 'error: ' in done.stderr and 'Traceback' not in done.stderr
+        assert done.returncode == 1 and 'error: ' in done.err and 'Traceback' not in done.err

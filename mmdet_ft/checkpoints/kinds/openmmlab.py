@@ -89,9 +89,10 @@ def mmdet_3(file: File) -> Optional[Converted]:
 
 def mmcls(file: File) -> Optional[Converted]:
     """MMClassification 0.x: our classifiers' names."""
-    if not is_classifier(file):
+    version = version_of(file, 'mmcls')
+    if not version:
         return None
-    return file.state_dict, Origin('MMClassification 0')
+    return file.state_dict, Origin('MMClassification ' + '.'.join(map(str, version)))
 
 
 def is_classifier(file: File) -> bool:

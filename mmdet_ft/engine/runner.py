@@ -17,6 +17,7 @@ from mmdet_ft.engine.log import get_root_logger, time_string
 from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
 from mmdet_ft.engine.optimizer import step_unless, zero_missing_momentum
 from mmdet_ft.engine.precision import Precision
+from mmdet_ft.engine.prefetch import on_device
 from mmdet_ft.engine.schedules import LearningRate, Momentum, Progress
 from mmdet_ft.registry import HOOKS, RUNNERS
 from mmdet_ft.structures import Losses, to_device
@@ -151,7 +152,8 @@ class BaseRunner:
     # ------------------------------------------------------------------------------------- the step
 
     def train_step(self, batch: Any) -> None:
-        """One iteration: forward and backward; at the end of its window clip and step.
+        """One iteration on a batch that is on the device: forward and backward; at the end of its
+        window clip and step.
 
         Nothing here waits for the device: what is not finite is noticed there.
         """
@@ -162,7 +164,7 @@ class BaseRunner:
 
         with self._gradients_stay_local(not last):
             with self.precision.autocast():
-                losses = self.model(to_device(batch, self.device))
+                losses = self.model(batch)
             total = losses.total
             self._tell(losses, total, batch)
             self.latch.close_if(~total.detach().isfinite(), self.iter)
@@ -445,7 +447,9 @@ class BaseRunner:
             self.inner_iter += 1
 
     def _timed(self, batches: Iterator) -> Iterator:
-        """The batches, while `data_time` and `time` of each iteration go into the log."""
+        """The batches on the device, while `data_time` and `time` of each iteration go into the
+        log."""
+        batches = on_device(batches, self.device)
         while True:
             started = time.perf_counter()
             batch = next(batches, None)

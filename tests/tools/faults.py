@@ -54,6 +54,17 @@ class MarkAt(Hook):
 
 
 @HOOKS.register_module()
+class Slow(Hook):
+    """Takes `seconds` before each step."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+    def before_train_iter(self, runner: Any) -> None:
+        time.sleep(self.seconds)
+
+
+@HOOKS.register_module()
 class CountAtEpochs(Hook):
     """After each epoch a line in counts_<rank>: open files, child processes, resident kilobytes."""
 

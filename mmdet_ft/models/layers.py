@@ -100,11 +100,12 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
 def _can_fold(conv: nn.Module, norm_layer: nn.Module) -> bool:
     return (type(conv) is nn.Conv2d and conv.bias is None and conv.padding_mode == 'zeros'
             and isinstance(norm_layer, _BatchNorm) and not norm_layer.training and norm_layer.affine
-            and norm_layer.track_running_stats and not _is_watched(conv)
-            and not _is_watched(norm_layer))
+            and norm_layer.track_running_stats and not is_watched(conv)
+            and not is_watched(norm_layer))
 
 
-def _is_watched(module: nn.Module) -> bool:
+def is_watched(module: nn.Module) -> bool:
+    """Whether somebody's hook is called with the module."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
                 or module._backward_pre_hooks)
 

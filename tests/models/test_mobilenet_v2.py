@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import vgg
 
+from mmdet_ft.models.backbones import mobilenet_v2
 from mmdet_ft.models.backbones.mobilenet_v2 import MobileNetV2
 from mmdet_ft.models.backbones.resnet_cifar import ThinResNet_CIFAR
 from mmdet_ft.models.backbones.vgg import VGG
@@ -173,3 +174,33 @@ def test_depths_of_the_thin_networks_count_their_layers():
                 m for m in ThinResNet_CIFAR(depth).modules() if isinstance(m, nn.Conv2d)
             ]
         assert len(convolutions) == depth - 1  # and the linear layer of the head
+
+
+def test_statistics_that_stay_go_into_the_weights_with_the_same_gradients(monkeypatch):
+    torch.manual_seed(0)
+    model = with_random_statistics(MobileNetV2(widen_factor=.25, norm_eval=True)).train()
+    results = []
+    for folds in (True, False):
+        if not folds:
+            monkeypatch.setattr(mobilenet_v2, 'fold_norms', lambda pairs: {})
+        else:
+            assert len(mobilenet_v2.fold_norms(model._pairs())) == 52
+        model.zero_grad()
+        stages = model(X)
+        sum(stage.square().mean() for stage in stages).backward()
+        results.append((stages, [value.grad.clone() for value in model.parameters()]))
+    for ours, plain in zip(results[0][0] + tuple(results[0][1]),
+                           results[1][0] + tuple(results[1][1])):
+        assert torch.allclose(ours, plain, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize('make, stage', [
+    (lambda: MobileNetV2(widen_factor=.25, norm_eval=True), 'layer3'),
+    (lambda: ThinResNet_CIFAR(20, norm_eval=True), 'layer3'),
+])
+def test_a_hook_on_a_stage_or_layer_is_called(make, stage):
+    model, seen = make().train(), []
+    for module in (getattr(model, stage), getattr(model, stage)[0], model.conv1):
+        module.register_forward_hook(lambda module, inputs, output: seen.append(type(module)))
+    model(X)
+    assert len(seen) == 3

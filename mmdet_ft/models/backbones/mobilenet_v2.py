@@ -1,12 +1,13 @@
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmdet_ft.models.backbones.resnet import CONVOLUTION_INIT
+from mmdet_ft.models.backbones.resnet import CONVOLUTION_INIT, Stage
 from mmdet_ft.models.base_module import BaseModule, InitCfg
-from mmdet_ft.models.layers import check_layout, freeze, keep_statistics, make_divisible
+from mmdet_ft.models.layers import (NOT_FOLDED, Folded, check_layout, conv_norm, fold_norms, freeze,
+                                    is_watched, keep_statistics, make_divisible)
 from mmdet_ft.registry import MODELS
 
 
@@ -50,16 +51,25 @@ class InvertedResidual(BaseModule):
         for name, layer in layers.items():
             self.add_module(name, layer)
 
-    def residual(self, x: Tensor) -> Tensor:
+    def residual(self, x: Tensor, folded: Folded) -> Tensor:
         out = x
-        for layer in self.children():
-            out = layer(out)
+        for layer in self.conv if hasattr(self, 'conv') else self.children():
+            out = conv_module(layer, out, folded)
         return x + out if self.is_residual else out
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
         if self.with_cp and x.requires_grad:  # nothing random inside: no random state has to be kept
-            return checkpoint(self.residual, x, use_reentrant=False, preserve_rng_state=False)
-        return self.residual(x)
+            return checkpoint(
+                self.residual, x, folded, use_reentrant=False, preserve_rng_state=False)
+        return self.residual(x, folded)
+
+
+def conv_module(module: ConvModule, x: Tensor, folded: Folded) -> Tensor:
+    """`module(x)`, its norm layer in the convolution where `folded` has it."""
+    if module.conv not in folded:
+        return module(x)
+    x = conv_norm(module.conv, module.norm, x, folded)
+    return module.activate(x) if module.with_activation else x
 
 
 @MODELS.register_module()
@@ -133,7 +143,7 @@ class MobileNetV2(BaseModule):
                         **layers))
                 channels = out_channels
             self.layers.append(f'layer{i + 1}')
-            self.add_module(self.layers[-1], nn.Sequential(*blocks))
+            self.add_module(self.layers[-1], Stage(*blocks))
         self.conv2 = ConvModule(channels, int(1280 * max(widen_factor, 1)), 1, **layers)
         self.layers.append('conv2')
         # DistributedDataParallel waits for a gradient of all that learns.
@@ -142,13 +152,22 @@ class MobileNetV2(BaseModule):
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """x [B, 3, H, W] -> the stages `out_indices`: by default [B, c, H/s, W/s] for s = 4, 8, 16, 32."""
-        x = self.conv1(x)
+        folded = fold_norms(self._pairs())
+        x = conv_module(self.conv1, x, folded)
         outputs = []
         for i, name in enumerate(self.layers[:max(self.out_indices) + 1]):
-            x = getattr(self, name)(x)
+            if name == 'conv2':
+                x = conv_module(self.conv2, x, folded)
+            else:
+                x = getattr(self, name)(x, folded)
             if i in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
+
+    def _pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
+        """Every convolution with the norm layer that follows it."""
+        return [(module.conv, module.norm) for module in self.modules()
+                if isinstance(module, ConvModule) and module.with_norm and not is_watched(module)]
 
     def train(self, mode: bool = True) -> 'MobileNetV2':
         """Training mode, without what is frozen and, by `norm_eval`, without batch norm's statistics."""

@@ -17,7 +17,8 @@ from mmdet_ft.registry import MODELS, fixed_arguments
 class ResidualBlock(BaseModule):
     """A block's frame: its convolutions are added to the input, or to the input's projection, before the last ReLU.
 
-    With a `drop_path_rate` training leaves the convolutions of so many samples out (Deep Networks with Stochastic Depth).
+    With a `drop_path_rate` training leaves the convolutions of so many samples out (Deep Networks with Stochastic
+    Depth).
     """
     expansion: int  # output channels over `channels`
     with_cp: bool
@@ -182,6 +183,15 @@ class Bottleneck(ResidualBlock):
         return conv_norm(self.conv3, self.norm3, x, folded)
 
 
+class Stage(Sequential):
+    """Blocks one after the other; `folded` goes to each."""
+
+    def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
+        for block in self:
+            x = block(x, folded)
+        return x
+
+
 def make_projection(in_channels: int,
                     out_channels: int,
                     stride: int,
@@ -222,7 +232,7 @@ def make_stage(block: Type[ResidualBlock],
                drop_path_rate: float = 0.,
                expansion: Optional[int] = None,
                block_arguments: Optional[Dict] = None,
-               project: Callable[[int, int, int], nn.Module] = make_projection) -> Sequential:
+               project: Callable[[int, int, int], nn.Module] = make_projection) -> Stage:
     """Blocks of one resolution; the first has the stride, and projects its input where the shape changes.
 
     Args:
@@ -237,7 +247,7 @@ def make_stage(block: Type[ResidualBlock],
     arguments = dict(block_arguments or {})
     if expansion is not None:
         arguments['expansion'] = expansion
-    return Sequential(*(block(
+    return Stage(*(block(
         in_channels if first else out_channels,
         channels,
         stride=stride if first else 1,
@@ -454,8 +464,7 @@ class ResNet(BaseModule):
         x = self.maxpool(x)
         outputs = []
         for i, name in enumerate(self.res_layers):
-            for block in getattr(self, name):
-                x = block(x, folded)
+            x = getattr(self, name)(x, folded)
             if i in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)

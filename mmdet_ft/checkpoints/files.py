@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdet_ft.checkpoints import safe_pickle
 from mmdet_ft.checkpoints.mapped_file import MappedFile
-from mmdet_ft.checkpoints.safe_pickle import Refused
+from mmdet_ft.checkpoints.safe_pickle import Refused, shown
 from mmdet_ft.checkpoints.torch_files import LEGACY_MAGIC, read_legacy, read_zip
 
 SAFETENSORS = {
@@ -48,7 +48,7 @@ def read_file(path: str) -> Any:
     except RecursionError:
         raise Refused('is nested too deeply for a file of weights') from None
     except Exception as error:  # a broken file breaks its reader anywhere
-        first_line = str(error).partition('\n')[0]
+        first_line = str(error).partition('\n')[0][:200]
         raise Refused(f'is broken or cut short ({len(file)} bytes): '
                       f'{first_line or type(error).__name__}') from error
 
@@ -85,8 +85,10 @@ def _is_text(start: bytes) -> bool:
 
 
 def read_pickle(file: MappedFile) -> Any:
-    file.bytes.seek(0)
-    return safe_pickle.settle(safe_pickle.load(file.bytes))
+    """A dict of numpy arrays (Detectron2)."""
+    with open(file.path,
+              'rb') as stream:  # all of it is copied, pages of the mapping would count twice
+        return safe_pickle.settle(safe_pickle.load(stream))
 
 
 def _is_safetensors(file: MappedFile, start: bytes) -> bool:
@@ -112,13 +114,13 @@ def _safetensor(file: MappedFile, begin: int, name: str, dtype: str, shape: Any,
     kind = SAFETENSORS.get(dtype)
     numbers = (*shape, *data_offsets)
     if kind is None or not all(type(number) is int and number >= 0 for number in numbers):
-        raise Refused(
-            f'has an index of safetensors that says of {name}: dtype {dtype}, shape {shape}, '
-            f'data_offsets {data_offsets}')
+        raise Refused(f'has an index that says of {name:.100}: dtype {shown(dtype)}, shape '
+                      f'{shown(shape)}, data_offsets {shown(data_offsets)}')
     num_values = math.prod(shape)
     if data_offsets[1] - data_offsets[0] != num_values * kind.itemsize:
         raise Refused(
-            f'gives {name} {data_offsets[1] - data_offsets[0]} bytes for shape {shape} of {dtype}')
+            f'gives {name:.100} {data_offsets[1] - data_offsets[0]} bytes for shape {shown(shape)} of {dtype}'
+        )
     return file.values(begin + data_offsets[0], num_values, kind).view(shape)
 
 

@@ -1,6 +1,6 @@
 """Reading a checkpoint, so that no file runs code: see safe_pickle.py."""
 import pickle
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -39,21 +39,15 @@ def read(source: Source, trust: bool = False) -> Checkpoint:
     Accepts every kind of kinds/table.py, under any key of kinds/layout.py or as a bare dict of
     tensors, and converts it. Raises CheckpointError.
     """
-    name, path = first_available(source)
-    content = _content(path, name, trust)
-    if not isinstance(content, dict):
-        raise CheckpointError(f'{path} holds a {type(content).__name__}, not a state_dict')
+    name, content = read_content(source, trust)
     state_dict, notes = weights_in(content)
-    if not state_dict:
-        keys = ', '.join(map(str, list(content)[:8])) or 'none'
-        raise CheckpointError(f'{path} holds no tensors by name; its keys are {keys:.500}')
     meta = content.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     try:
         state_dict, origin = convert(state_dict, meta, content)
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(
-            f'{path} has the names of a known kind of checkpoint, but its weights do not fit '
+            f'{name} has the names of a known kind of checkpoint, but its weights do not fit '
             f'them: {type(error).__name__}: {error}') from error
     origin = origin._replace(changes=(*notes, *origin.changes))
     return Checkpoint(name, state_dict, meta, content, origin)
@@ -69,6 +63,21 @@ def read_state_dict(source: Source) -> StateDict:
     if faults:
         raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
     return checkpoint.state_dict
+
+
+def read_content(source: Source, trust: bool = False) -> Tuple[str, Dict[str, Any]]:
+    """(the alternative that was taken, its content as it stands in the file).
+
+    Raises CheckpointError, also where there are no weights in it.
+    """
+    name, path = first_available(source)
+    content = _content(path, name, trust)
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path} holds a {type(content).__name__}, not a state_dict')
+    if not weights_in(content)[0]:
+        keys = ', '.join(map(str, list(content)[:8])) or 'none'
+        raise CheckpointError(f'{path} holds no tensors by name; its keys are {keys:.500}')
+    return name, content
 
 
 def _content(path: str, name: str, trust: bool) -> Any:

@@ -10,6 +10,7 @@ import codecs
 import math
 import pickletools
 import re
+import reprlib
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -17,6 +18,15 @@ import numpy as np
 
 class Refused(Exception):
     """A file asks for more than weights need; says what in words that follow the file's name."""
+
+
+_brief = reprlib.Repr()
+_brief.maxlevel = 2  # crafted lists within lists would be printed for ever
+
+
+def shown(value: Any) -> str:
+    """What a file holds, for a message."""
+    return _brief.repr(value)[:100]
 
 
 class UnknownName(Refused):
@@ -70,7 +80,7 @@ class _DType(Plan):
     def build(self) -> np.dtype:
         # Records and objects have states that numpy believes without a check.
         if not re.fullmatch(r'[biufcSU]\d{1,9}', self.code) or self.order not in '<>=|':
-            raise Refused(f'holds an array of {self.code!r}, not of numbers or text')
+            raise Refused(f'holds an array of {shown(self.code)}, not of numbers or text')
         return np.dtype(self.order + self.code)
 
 
@@ -95,8 +105,9 @@ def _array(raw: Any, dtype: _DType, shape: Any, order: str = 'C') -> np.ndarray:
     raw = raw.encode('latin1') if isinstance(raw, str) else raw
     kind = dtype.build()
     shape = (shape, ) if isinstance(shape, int) else tuple(shape)
-    if any(size < 0 for size in shape) or math.prod(shape) * kind.itemsize != len(raw):
-        raise Refused(f'holds an array of shape {shape} that has not the bytes for it')
+    if not all(0 <= size <= max(len(raw), 1)
+               for size in shape) or math.prod(shape) * kind.itemsize != len(raw):
+        raise Refused(f'holds an array of shape {shown(shape)} that has not the bytes for it')
     array = np.frombuffer(raw, kind, count=math.prod(shape)).reshape(shape, order=order)
     return array.astype(kind.newbyteorder('='))  # a copy, which may be written to
 
@@ -123,7 +134,7 @@ def _config(*arguments: Any) -> Dict[Any, Any]:
 def _bytes(text: str = '', encoding: str = 'latin1') -> bytes:
     """How protocols before 3 write bytes; other codecs could do more."""
     if encoding not in ('latin1', 'latin-1'):
-        raise Refused(f'calls the codec {encoding!r}')
+        raise Refused(f'calls the codec {shown(encoding)}')
     return text if isinstance(text, bytes) else codecs.encode(text, 'latin1')
 
 

@@ -6,14 +6,14 @@ the processes of a machine share the pages.
 import io
 import math
 import zipfile
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from mmdet_ft.checkpoints import safe_pickle
 from mmdet_ft.checkpoints.mapped_file import MappedFile
-from mmdet_ft.checkpoints.safe_pickle import Name, Plan, Refused
+from mmdet_ft.checkpoints.safe_pickle import Name, Plan, Refused, shown
 
 # The pickled number 0x1950a86a20f9469cfc6c with which torch.save began a file before 1.6.
 LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
@@ -27,13 +27,16 @@ QUANTISED = ('QInt8', 'QInt32', 'QUInt8', 'QUInt4x2', 'QUInt2x4')
 
 
 class Storage(Plan):
-    """A run of numbers in a file; where it starts is known when a tensor is built."""
+    """A run of numbers in a file; where it starts is known when the first tensor of it is built."""
 
-    def __init__(self, values: Callable[[], Tensor]):
-        self.values = values
+    def __init__(self, read: Callable[[], Tensor]):
+        self.read = read
+        self.values: Optional[Tensor] = None  # one for all tensors that share it
 
     def build(self) -> Tensor:
-        return self.values()
+        if self.values is None:
+            self.values = self.read()
+        return self.values
 
 
 class TensorPlan(Plan):
@@ -49,9 +52,10 @@ class TensorPlan(Plan):
         storage, offset, size, stride, dtype = self.arguments
         if not isinstance(storage, Storage):
             raise Refused('holds a tensor without a storage')
-        if len(size) != len(stride) or len(size) > 64 or not all(
-                type(number) is int and number >= 0 for number in (offset, *size, *stride)):
-            raise Refused(f'holds a tensor of size {size}, stride {stride} and offset {offset}')
+        if len(size) != len(stride) or len(size) > 64 or not _are_counts(offset, *size, *stride):
+            raise Refused(
+                f'holds a tensor of size {shown(size)}, stride {shown(stride)} and offset '
+                f'{shown(offset)}')
         values = storage.build()
         if dtype is not None:
             values = values.view(_dtype(dtype))
@@ -68,7 +72,7 @@ def _dtype(name: Any) -> torch.dtype:
     dtype = getattr(torch,
                     name.path.partition('torch.')[2], None) if isinstance(name, Name) else None
     if not isinstance(dtype, torch.dtype):
-        raise Refused(f'holds a tensor of {name}')
+        raise Refused(f'holds a tensor of {shown(name)}')
     return dtype
 
 
@@ -80,10 +84,16 @@ def _refuse(what: str) -> Callable[..., Any]:
     return refuse
 
 
+def _text(*parts: Any) -> str:
+    if not all(isinstance(part, (str, int)) for part in parts):
+        raise Refused('builds a text of other things')
+    return ':'.join(map(str, parts))
+
+
 def _of_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
     """A subclass of Tensor, or one with attributes: the tensor."""
     if not isinstance(function, Name) or function.path not in TORCH:
-        raise Refused(f'builds a tensor by {function}')
+        raise Refused(f'builds a tensor by {shown(function)}')
     return TORCH[function.path](*arguments)
 
 
@@ -100,8 +110,8 @@ TORCH: Dict[str, Callable[..., Any]] = {
     'torch._utils._rebuild_qtensor': _refuse('a quantised tensor'),
     'torch._utils._rebuild_sparse_tensor': _refuse('a sparse tensor'),
     'torch.Size': lambda sizes=(): tuple(sizes),
-    'torch.device': lambda *arguments: ':'.join(map(str, arguments)),
-    'torch.torch_version.TorchVersion': str,
+    'torch.device': _text,
+    'torch.torch_version.TorchVersion': _text,
     **{
         f'{module}.{kind}Storage': _refuse('a storage by itself')
         for module in ('torch', 'torch.cuda', 'torch.storage')
@@ -118,8 +128,8 @@ TORCH: Dict[str, Callable[..., Any]] = {
 }
 
 
-def _storage_dtype(kind: Any) -> torch.dtype:
-    name = kind.path.rpartition('.')[2] if isinstance(kind, Name) else str(kind)
+def _dtype_of_storage(kind: str) -> torch.dtype:
+    name = kind.rpartition('.')[2]
     dtype = DTYPES.get(name[:-len('Storage')])
     if dtype is None:
         raise Refused(f'holds a {name}; only dense real tensors are weights here')
@@ -137,9 +147,9 @@ def read_zip(file: MappedFile) -> Any:
             raise Refused('was written on a big-endian machine')
         pickled = io.BytesIO(archive.read(f'{folder}data.pkl'))
 
-    def persistent(reference: Any) -> Storage:
-        kind, key, numel = _reference(reference)
-        dtype = _storage_dtype(kind)
+    @_once
+    def storage(kind: str, key: str, numel: int) -> Storage:
+        dtype = _dtype_of_storage(kind)
 
         def values() -> Tensor:
             start, num_bytes = _place(file, records[f'{folder}data/{key}'])
@@ -149,7 +159,7 @@ def read_zip(file: MappedFile) -> Any:
 
         return Storage(values)
 
-    return safe_pickle.settle(safe_pickle.load(pickled, TORCH, persistent))
+    return safe_pickle.settle(safe_pickle.load(pickled, TORCH, storage))
 
 
 def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
@@ -177,16 +187,29 @@ def _place(file: MappedFile, record: zipfile.ZipInfo) -> Tuple[int, int]:
     return record.header_offset + 30 + lengths, record.file_size
 
 
-def _reference(reference: Any) -> Tuple[Any, Any, int]:
-    """A persistent id -> kind, key and count of a storage."""
-    if type(reference) is not tuple or len(reference) not in (5, 6) or reference[0] != 'storage':
-        what = reference[0] if type(reference) is tuple and reference else reference
-        raise Refused(f'holds a {what!r}, not only tensors'
-                      if isinstance(what, str) else 'refers to something that is no storage')
-    kind, key, _, numel = reference[1:5]
-    if type(numel) is not int or numel < 0:
-        raise Refused(f'declares a storage of {numel!r} numbers')
-    return kind, key, numel
+def _once(storage: Callable[..., Storage]) -> Callable[[Any], Storage]:
+    """A function of kind, key and count of a storage as one of the reference that a pickle holds to
+    it; with the same storage for the same reference, so that tensors share it again."""
+    storages: Dict[Any, Storage] = {}
+
+    def persistent(reference: Any) -> Storage:
+        if type(reference) is not tuple or len(reference) < 5 or reference[0] != 'storage':
+            what = reference[0] if type(reference) is tuple and reference else reference
+            raise Refused(f'holds a {shown(what)} by reference, where only storages are read')
+        _, kind, key, _, numel, *view = reference
+        if not isinstance(kind, Name) or type(
+                key) is not str or not _are_counts(numel) or view not in ([], [None]):
+            raise Refused(f'refers to a storage as {shown(reference)}')
+        place = kind.path, key, numel
+        if place not in storages:
+            storages[place] = storage(*place)
+        return storages[place]
+
+    return persistent
+
+
+def _are_counts(*numbers: Any) -> bool:
+    return all(type(number) is int and 0 <= number < 2**62 for number in numbers)
 
 
 def read_legacy(file: MappedFile) -> Any:
@@ -197,22 +220,17 @@ def read_legacy(file: MappedFile) -> Any:
     _, version, machine = [safe_pickle.load(stream) for _ in range(3)]
     if version != 1001 or not machine.get('little_endian'):
         raise Refused(
-            f'is of version {version} on {machine}, where 1001 and little_endian are read')
+            f'is of version {shown(version)} on {shown(machine)}, where 1001 and little_endian are read'
+        )
     dtypes: Dict[Any, torch.dtype] = {}
     places: Dict[Any, Tuple[int, int]] = {}
 
-    def persistent(reference: Any) -> Storage:
-        kind, key, _ = _reference(reference)
-        dtypes[key] = _storage_dtype(kind)
-        view = reference[5] if len(reference) == 6 else None
+    @_once
+    def storage(kind: str, key: str, numel: int) -> Storage:
+        dtypes[key] = _dtype_of_storage(kind)
+        return Storage(lambda: file.values(*places[key], dtypes[key]))
 
-        def values() -> Tensor:
-            whole = file.values(*places[key], dtypes[key])
-            return whole if view is None else whole[view[1]:view[1] + view[2]]
-
-        return Storage(values)
-
-    content = safe_pickle.load(stream, TORCH, persistent)
+    content = safe_pickle.load(stream, TORCH, storage)
     keys = safe_pickle.load(stream)
     position = stream.tell()
     for key in keys:

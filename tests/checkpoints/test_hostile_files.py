@@ -54,6 +54,10 @@ def repacked(data, edit, compression=zipfile.ZIP_STORED):
     return stream.getvalue()
 
 
+def in_zip(pickled):
+    return repacked(saved(weights()), lambda _: pickled)
+
+
 def swap(old, new):
 
     def edit(pickled):
@@ -158,6 +162,11 @@ FILES = {
     'deep nesting of json': (lambda: safetensors(b'{"a":' + b'[' * 100_000), 'is'),
     'lists within lists': (lambda: pickle.dumps(billion_laughs(), 2), 'holds a list, not a state_dict'),
     'a key of tuples': (tuple_key, 'has a tuple as a key'),
+    'lists within lists as a reference': (
+        lambda: in_zip(pickle.dumps((billion_laughs(), 1), 2)[:-1] + b'Q.'), 'holds a [[[...], '),
+    'lists within lists as a size': (
+        lambda: in_zip(b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00' +
+                       pickle.dumps(billion_laughs(), 2)[2:-1] + b')tR.'), 'holds a tensor without a storage'),
     'a text said to be huge': (lambda: b'\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7fx.', 'is broken or cut short'),
     'memo that is not there': (lambda: b'\x80\x02h\x05.', 'is broken or cut short'),
     'an empty stack': (lambda: b'\x80\x02R.', 'is broken or cut short'),
@@ -178,7 +187,7 @@ FILES = {
     'safetensors before the file': (lambda: safetensors(dict(
         a=dict(dtype='U8', shape=[4], data_offsets=[-4, 0])), b''), 'data_offsets [-4, 0]'),
     'safetensors of an unknown kind': (lambda: safetensors(dict(
-        a=dict(dtype='F4', shape=[2], data_offsets=[0, 1])), b'1'), 'dtype F4'),
+        a=dict(dtype='F4', shape=[2], data_offsets=[0, 1])), b'1'), "says of a: dtype 'F4'"),
     'safetensors whose index is none': (lambda: safetensors(b'{nonsense}'), 'is broken or cut short'),
     'safetensors whose index is huge': (lambda: safetensors({}, length=2**60), 'no file of weights that is known'),
     'safetensors with an odd entry': (lambda: safetensors(dict(a=3)), 'is broken or cut short'),

@@ -1,0 +1,65 @@
+"""tools/model_converters/publish_model.py: smaller, named by its hash, the same weights."""
+import datetime
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdet_ft.checkpoints import writing
+from mmdet_ft.checkpoints.download import hash_of
+from mmdet_ft.checkpoints.reading import read
+from tests.checkpoints.test_reading import Evil
+from tests.engine.fakes import FakeModel, same
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words):
+    tool = ROOT / 'tools' / 'model_converters' / 'publish_model.py'
+    command = [sys.executable, str(tool), *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+
+
+def test_what_is_published_is_smaller_and_named_by_its_hash(tmp_path):
+    state = FakeModel().state_dict()
+    momentum = {0: dict(momentum_buffer=torch.rand(10_000))}
+    writing.save(
+        str(tmp_path / 'epoch_1.pth'),
+        state,
+        dict(epoch=1, CLASSES=('a', )),
+        optimizer=dict(state=momentum))
+    done = run(tmp_path / 'epoch_1.pth', tmp_path / 'my.pth')
+    assert done.returncode == 0, done.stderr
+    [path] = tmp_path.glob('my*')
+    assert done.stdout.startswith(str(path)) and path.stat().st_size < 5_000
+    assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(hash_of(path.name))
+    published = read(str(path))
+    assert same(published.state_dict, state) and published.meta['CLASSES'] == ('a', )
+    assert 'optimizer' not in published.content and torch.load(path, weights_only=True)
+    # Again, from the published file: the same name, so the content decides alone.
+    run(path, tmp_path / 'again')
+    assert (tmp_path / path.name.replace('my', 'again')).exists()
+
+
+def test_a_trusted_file_is_published_without_its_objects(tmp_path):
+    content = dict(
+        state_dict=FakeModel().state_dict(), when=datetime.datetime(2020, 1, 2), extra=Evil(tmp_path / 'built'))
+    torch.save(content, tmp_path / 'a.pth')
+    refused = run(tmp_path / 'a.pth', tmp_path / 'plain.pth')
+    assert refused.returncode == 1 and '--trust' in refused.stderr and 'Traceback' not in refused.stderr
+    assert run(tmp_path / 'a.pth', tmp_path / 'plain.pth', '--trust').returncode == 0
+    [path] = tmp_path.glob('plain*')
+    assert same(torch.load(path, weights_only=True)['state_dict'], content['state_dict'])
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_what_has_diverged_is_not_published(tmp_path, value):
+    torch.save(dict(state_dict=dict(a=torch.tensor([value]))), tmp_path / 'a.pth')
+    done = run(tmp_path / 'a.pth', tmp_path / 'b.pth')
+    assert done.returncode == 1 and 'not worth publishing: 1 of 1 numbers of a are NaN' in done.stderr
+    assert not list(tmp_path.glob('b*'))

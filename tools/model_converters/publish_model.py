@@ -1,0 +1,70 @@
+"""Make a checkpoint ready to be handed on: without what only a resumed run needs, with its hash in the name.
+
+    python tools/model_converters/publish_model.py work_dirs/my/epoch_12.pth my_model.pth
+
+writes my_model-<first 8 digits of its sha256>.pth, which a download is checked against.
+"""
+import argparse
+import hashlib
+import os
+import sys
+
+import torch
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))))  # beside tools/
+
+from mmdet_ft.checkpoints.errors import CheckpointError  # noqa: E402
+from mmdet_ft.checkpoints.kinds.layout import weights_in  # noqa: E402
+from mmdet_ft.checkpoints.reading import read_content  # noqa: E402
+from mmdet_ft.checkpoints.values import faults_of  # noqa: E402
+from mmdet_ft.checkpoints.writing import atomic_file, plain  # noqa: E402
+from mmdet_ft.engine.errors import command  # noqa: E402
+
+# What a run is resumed from: ours, mmengine's, torchvision's.
+OF_A_RUN = ('optimizer', 'random_state', 'gradients', 'message_hub', 'param_schedulers', 'optimizer_state_dict',
+            'lr_scheduler', 'scheduler', 'scaler', 'amp')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('in_file', help='checkpoint to read: path or URL')
+    parser.add_argument('out_file', help='checkpoint to write; the hash is added to its name')
+    parser.add_argument(
+        '--trust',
+        action='store_true',
+        help='build the objects in in_file, which may run any code that its author chose; the file '
+        'that is written holds none')
+    return parser.parse_args()
+
+
+def publish(in_file: str, out_file: str, trust: bool = False) -> str:
+    """Write what is worth handing on of a checkpoint; returns the path with the hash.
+
+    Raises CheckpointError, also for weights that are not numbers.
+    """
+    name, content = read_content(in_file, trust)
+    faults = faults_of(weights_in(content)[0])
+    if faults:
+        raise CheckpointError(f'{name} is not worth publishing: {"; ".join(faults)}')
+    kept = plain({key: value for key, value in content.items() if key not in OF_A_RUN})
+    stem = out_file[:-len('.pth')] if out_file.endswith('.pth') else out_file
+    unnamed = f'{stem}.unnamed'
+    with atomic_file(unnamed) as file:
+        torch.save(kept, file)
+    with open(unnamed, 'rb') as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    path = f'{stem}-{digest[:8]}.pth'
+    os.replace(unnamed, path)
+    return path
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    path = publish(args.in_file, args.out_file, args.trust)
+    print(f'{path}: {os.path.getsize(path) / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+    main()

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_ft.models import layers
-from mmdet_ft.models.backbones.resnet import Bottleneck, ResNet, ResNetV1d
+from mmdet_ft.models.backbones.residual import Bottleneck
+from mmdet_ft.models.backbones.resnet import ResNet, ResNetV1d
 from mmdet_ft.models.backbones.resnext import ResNeXt
 from mmdet_ft.registry import MODELS
 

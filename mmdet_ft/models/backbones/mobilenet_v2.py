@@ -4,7 +4,8 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmdet_ft.models.backbones.resnet import CONVOLUTION_INIT, Stage
+from mmdet_ft.models.backbones.residual import Stage
+from mmdet_ft.models.backbones.resnet import CONVOLUTION_INIT
 from mmdet_ft.models.base_module import BaseModule, InitCfg
 from mmdet_ft.models.layers import (NOT_FOLDED, Folded, check_layout, conv_norm, fold_norms, freeze,
                                     is_watched, keep_statistics, make_divisible)

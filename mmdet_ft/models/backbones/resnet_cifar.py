@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
-from mmdet_ft.models.backbones.resnet import BasicBlock, ResNet
+from mmdet_ft.models.backbones.residual import BasicBlock
+from mmdet_ft.models.backbones.resnet import ResNet
 from mmdet_ft.models.base_module import InitCfg
 from mmdet_ft.registry import MODELS, fixed_arguments
 

@@ -2,7 +2,8 @@ import functools
 import inspect
 from typing import Any, Callable, Dict
 
-from mmdet_ft.models.backbones.resnet import Bottleneck, ResNet
+from mmdet_ft.models.backbones.residual import Bottleneck
+from mmdet_ft.models.backbones.resnet import ResNet
 from mmdet_ft.registry import MODELS
 
 

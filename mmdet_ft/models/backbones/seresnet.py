@@ -4,7 +4,8 @@ from typing import Any, Dict
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet_ft.models.backbones.resnet import Bottleneck, ResNet
+from mmdet_ft.models.backbones.residual import Bottleneck
+from mmdet_ft.models.backbones.resnet import ResNet
 from mmdet_ft.models.backbones.resnext import arguments_of_blocks
 from mmdet_ft.models.layers import Folded, make_divisible
 from mmdet_ft.registry import MODELS

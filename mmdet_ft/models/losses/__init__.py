@@ -10,7 +10,7 @@ from mmdet_ft.models.losses.smooth_l1 import L1Loss, MSELoss, SmoothL1Loss
 
 __all__ = [
     'Accuracy', 'BoundedIoULoss', 'CIoULoss', 'CrossEntropyLoss', 'DIoULoss', 'FocalLoss',
-    'GIoULoss', 'IoULoss', 'L1Loss', 'LabelSmoothLoss', 'MSELoss', 'SmoothL1Loss', 'accuracy', 'binary_cross_entropy',
-    'cross_entropy', 'mask_cross_entropy', 'masked', 'reduce_loss', 'sigmoid_focal_loss', 'soft_cross_entropy',
-    'weight_reduce_loss', 'weighted_loss'
+    'GIoULoss', 'IoULoss', 'L1Loss', 'LabelSmoothLoss', 'MSELoss', 'SmoothL1Loss', 'accuracy',
+    'binary_cross_entropy', 'cross_entropy', 'mask_cross_entropy', 'masked', 'reduce_loss',
+    'sigmoid_focal_loss', 'soft_cross_entropy', 'weight_reduce_loss', 'weighted_loss'
 ]

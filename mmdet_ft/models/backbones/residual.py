@@ -1,0 +1,260 @@
+"""What residual networks are made of: blocks, projections of their input, stages."""
+from typing import Callable, Dict, List, Optional, Tuple, Type
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmdet_ft.models.base_module import BaseModule, InitCfg, Sequential
+from mmdet_ft.models.layers import NOT_FOLDED, Folded, conv_norm
+
+# In every constructor here the order of the assignments is the order of the state_dict, and of V2's optimizer states.
+
+
+class ResidualBlock(BaseModule):
+    """A block's frame: its convolutions are added to the input, or to the input's projection, before the last ReLU.
+
+    With a `drop_path_rate` training leaves the convolutions of so many samples out (Deep Networks with Stochastic
+    Depth).
+    """
+    expansion: int  # output channels over `channels`
+    with_cp: bool
+    downsample: Optional[nn.Module]
+    relu: nn.Module
+    drop_path: Optional[DropPath]
+    norm1_name: str
+    norm2_name: str
+
+    @property
+    def norm1(self) -> nn.Module:
+        return getattr(self, self.norm1_name)
+
+    @property
+    def norm2(self) -> nn.Module:
+        return getattr(self, self.norm2_name)
+
+    def pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
+        """Each convolution with the norm layer that follows it."""
+        pairs = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
+        return pairs + ([tuple(self.downsample[-2:])] if self._projects() else [])
+
+    def _projects(self) -> bool:
+        return isinstance(self.downsample, nn.Sequential)
+
+    def convolutions(self, x: Tensor, folded: Folded) -> Tensor:
+        raise NotImplementedError
+
+    def shortcut(self, x: Tensor, folded: Folded) -> Tensor:
+        if not self._projects():
+            return x if self.downsample is None else self.downsample(x)
+        *before, conv, norm = self.downsample
+        for layer in before:
+            x = layer(x)
+        return conv_norm(conv, norm, x, folded)
+
+    def residual(self, x: Tensor, folded: Folded) -> Tensor:
+        out = self.convolutions(x, folded)
+        if self.drop_path is not None:
+            out = self.drop_path(out)
+        out += self.shortcut(x, folded)
+        return out
+
+    def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
+        """x [B, C, H, W]; `folded` as layers.fold_norms gives it for the pairs of this block."""
+        if self.with_cp and x.requires_grad:
+            # Where nothing in a block is random, no random state has to be kept.
+            out = checkpoint(
+                self.residual,
+                x,
+                folded,
+                use_reentrant=False,
+                preserve_rng_state=self.drop_path is not None)
+        else:
+            out = self.residual(x, folded)
+        return self.relu(out)
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions (Deep Residual Learning, fig. 5 left); `style` and groups make no difference to it."""
+    expansion = 1
+
+    def __init__(self,
+                 in_channels: int,
+                 channels: int,
+                 stride: int = 1,
+                 dilation: int = 1,
+                 downsample: Optional[nn.Module] = None,
+                 style: str = 'pytorch',
+                 with_cp: bool = False,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Dict = dict(type='BN'),
+                 init_cfg: InitCfg = None,
+                 drop_path_rate: float = 0.):
+        super().__init__(init_cfg)
+        self.norm1_name, norm1 = build_norm_layer(norm_cfg, channels, postfix=1)
+        self.norm2_name, norm2 = build_norm_layer(norm_cfg, channels, postfix=2)
+        self.conv1 = build_conv_layer(
+            conv_cfg,
+            in_channels,
+            channels,
+            3,
+            stride=stride,
+            padding=dilation,
+            dilation=dilation,
+            bias=False)
+        self.add_module(self.norm1_name, norm1)
+        self.conv2 = build_conv_layer(conv_cfg, channels, channels, 3, padding=1, bias=False)
+        self.add_module(self.norm2_name, norm2)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+        self.with_cp = with_cp
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else None
+
+    def convolutions(self, x: Tensor, folded: Folded) -> Tensor:
+        x = self.relu(conv_norm(self.conv1, self.norm1, x, folded))
+        return conv_norm(self.conv2, self.norm2, x, folded)
+
+
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3, 1x1 (Deep Residual Learning, fig. 5 right); with groups, ResNeXt's (fig. 3c).
+
+    A stride belongs to the 3x3 convolution in style 'pytorch', to the first 1x1 in style 'caffe', as in the original.
+    The inner width is `channels`, or with groups, `channels * base_width / base_channels` rounded down in each group.
+    """
+    expansion = 4
+
+    def __init__(self,
+                 in_channels: int,
+                 channels: int,
+                 stride: int = 1,
+                 dilation: int = 1,
+                 downsample: Optional[nn.Module] = None,
+                 style: str = 'pytorch',
+                 with_cp: bool = False,
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Dict = dict(type='BN'),
+                 init_cfg: InitCfg = None,
+                 drop_path_rate: float = 0.,
+                 expansion: int = 4,
+                 groups: int = 1,
+                 base_width: int = 4,
+                 base_channels: int = 64):
+        super().__init__(init_cfg)
+        width = channels if groups == 1 else int(channels * (base_width / base_channels)) * groups
+        out_channels = channels * expansion
+        stride1, stride2 = (1, stride) if style == 'pytorch' else (stride, 1)
+        self.norm1_name, norm1 = build_norm_layer(norm_cfg, width, postfix=1)
+        self.norm2_name, norm2 = build_norm_layer(norm_cfg, width, postfix=2)
+        self.norm3_name, norm3 = build_norm_layer(norm_cfg, out_channels, postfix=3)
+        self.conv1 = build_conv_layer(
+            conv_cfg, in_channels, width, kernel_size=1, stride=stride1, bias=False)
+        self.add_module(self.norm1_name, norm1)
+        self.conv2 = build_conv_layer(
+            conv_cfg,
+            width,
+            width,
+            kernel_size=3,
+            stride=stride2,
+            padding=dilation,
+            dilation=dilation,
+            groups=groups,
+            bias=False)
+        self.add_module(self.norm2_name, norm2)
+        self.conv3 = build_conv_layer(conv_cfg, width, out_channels, kernel_size=1, bias=False)
+        self.add_module(self.norm3_name, norm3)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+        self.with_cp = with_cp
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else None
+
+    @property
+    def norm3(self) -> nn.Module:
+        return getattr(self, self.norm3_name)
+
+    def pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
+        return super().pairs() + [(self.conv3, self.norm3)]
+
+    def convolutions(self, x: Tensor, folded: Folded) -> Tensor:
+        x = self.relu(conv_norm(self.conv1, self.norm1, x, folded))
+        x = self.relu(conv_norm(self.conv2, self.norm2, x, folded))
+        return conv_norm(self.conv3, self.norm3, x, folded)
+
+
+class Stage(Sequential):
+    """Blocks one after the other; `folded` goes to each."""
+
+    def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
+        for block in self:
+            x = block(x, folded)
+        return x
+
+
+def make_projection(in_channels: int,
+                    out_channels: int,
+                    stride: int,
+                    avg_down: bool = False,
+                    conv_cfg: Optional[Dict] = None,
+                    norm_cfg: Dict = dict(type='BN'),
+                    layout: str = 'mmdet') -> nn.Module:
+    """A 1x1 convolution that gives a block's input the shape of its output.
+
+    With `avg_down` it averages before a convolution of stride 1 (ResNet-D).
+    """
+    # MMDetection has an average over one pixel too, and its weights the number that comes of it.
+    average = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+               ] if avg_down and (stride != 1 or layout == 'mmdet') else []
+    return nn.Sequential(
+        *average,
+        build_conv_layer(
+            conv_cfg,
+            in_channels,
+            out_channels,
+            kernel_size=1,
+            stride=1 if avg_down else stride,
+            bias=False),
+        build_norm_layer(norm_cfg, out_channels)[1])
+
+
+def make_stage(block: Type[ResidualBlock],
+               in_channels: int,
+               channels: int,
+               num_blocks: int,
+               stride: int = 1,
+               dilation: int = 1,
+               style: str = 'pytorch',
+               with_cp: bool = False,
+               conv_cfg: Optional[Dict] = None,
+               norm_cfg: Dict = dict(type='BN'),
+               init_cfg: InitCfg = None,
+               drop_path_rate: float = 0.,
+               expansion: Optional[int] = None,
+               block_arguments: Optional[Dict] = None,
+               project: Callable[[int, int, int], nn.Module] = make_projection) -> Stage:
+    """Blocks of one resolution; the first has the stride, and projects its input where the shape changes.
+
+    Args:
+        block: the kind of block; `block_arguments` are those of one kind only.
+        channels: of the block's inside; `expansion` times as many come out.
+        project: (in channels, out channels, stride) -> the projection.
+    """
+    out_channels = channels * (block.expansion if expansion is None else expansion)
+    downsample = None
+    if stride != 1 or in_channels != out_channels:
+        downsample = project(in_channels, out_channels, stride)
+    arguments = dict(block_arguments or {})
+    if expansion is not None:
+        arguments['expansion'] = expansion
+    return Stage(*(block(
+        in_channels if first else out_channels,
+        channels,
+        stride=stride if first else 1,
+        dilation=dilation,
+        downsample=downsample if first else None,
+        style=style,
+        with_cp=with_cp,
+        conv_cfg=conv_cfg,
+        norm_cfg=norm_cfg,
+        init_cfg=init_cfg,
+        drop_path_rate=drop_path_rate,
+        **arguments) for first in [True] + [False] * (num_blocks - 1)))

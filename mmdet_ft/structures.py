@@ -9,7 +9,7 @@ Letters, used in every docstring and shape comment of the package:
 Boxes are xyxy in float32 pixels of the network's input. Padding is benign (a unit box, label 0,
 False in `valid`), never a sentinel: nothing downstream has to know how much of it there is.
 """
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, Union
 
 import torch
 from torch import Tensor
@@ -27,13 +27,23 @@ class Masks(NamedTuple):
     max_size: Tuple[int, int]  # largest (h, w) of the batch, known to the host
 
 
+class Outlines(NamedTuple):
+    """Instance polygons of a batch (`poly2mask=False`), their sides laid end to end."""
+    sides: Tensor  # float64 [N, 4], x0 y0 x1 y1 in input pixels
+    part: Tensor  # int64 [N], which of its object's polygons a side belongs to, from 0
+    start: Tensor  # int64 [B, G], an object's first side
+    count: Tensor  # int64 [B, G], its number of sides; 0 in an empty slot
+    max_sides: int  # of an object of the batch, known to the host
+    max_parts: int
+
+
 class GroundTruth(NamedTuple):
     boxes: Tensor  # float32 [B, G, 4]
     labels: Tensor  # int64 [B, G]
     valid: Tensor  # bool [B, G]
     ignore: Tensor  # float32 [B, I, 4], crowd and difficult regions
     ignore_valid: Tensor  # bool [B, I]
-    masks: Optional[Masks] = None
+    masks: Union[Masks, Outlines, None] = None
 
 
 class ClassTruth(NamedTuple):

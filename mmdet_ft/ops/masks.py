@@ -1,27 +1,32 @@
 """What a mask head learns: each positive box's window on its object's bitmap."""
-from typing import List
+from typing import List, Union
 
 import torch
 import torchvision
 from torch import Tensor
 
+from mmdet_ft.ops.polygons import outline_targets
 from mmdet_ft.ops.switches import triton_kernels
-from mmdet_ft.structures import Masks
+from mmdet_ft.structures import Masks, Outlines
 
 # Pixels of bitmap unpacked at a time on a CUDA device.
 MAX_PIXELS = 1 << 26
 
 
-def mask_targets(masks: Masks, image_index: Tensor, gt_index: Tensor, boxes: Tensor,
-                 size: int) -> Tensor:
+def mask_targets(masks: Union[Masks, Outlines], image_index: Tensor, gt_index: Tensor,
+                 boxes: Tensor, size: int) -> Tensor:
     """The bitmap of a ground truth inside a box, as size x size zeros and ones.
 
     V2's BitmapMasks.crop_and_resize: RoIAlign with adaptive sampling on the bitmap, one where at
     least half is covered. Working on the crops is exact because each has a margin of empty pixels
     where the image goes on.
 
+    Polygons are drawn in the box instead, see ops.polygons.
+
     image_index, gt_index int64 [T]; boxes [T, 4] in input pixels. Returns float32 [T, size, size].
     """
+    if isinstance(masks, Outlines):
+        return outline_targets(masks, image_index, gt_index, boxes.float(), size)
     offset = masks.offset[image_index, gt_index]
     rect = masks.rect[image_index, gt_index]
     return _mask_targets(masks.data, offset, rect, boxes.float(), size, list(masks.max_size))

@@ -132,7 +132,7 @@ class Watchdog:
             try:
                 self._write()
                 for rank in range(self.world_size):
-                    if rank != self.rank:
+                    if rank != self.rank and self.store.check([f'rank{rank}']):
                         self._hear(rank, json.loads(self.store.get(f'rank{rank}')))
                 if self._settle():
                     return
@@ -224,7 +224,11 @@ class Watchdog:
         return self.unheard[rank] > self.stall_timeout
 
     def _is_stuck(self, rank: int, place: Optional[Place]) -> bool:
-        return self._is_lost(rank) or place is not None and place.stalled > place.limit
+        if self._is_lost(rank) or place is None:
+            return self._is_lost(rank)
+        # Whatever it does, it waits in vain for a rank that is lost.
+        in_vain = place.waits and any(map(self._is_lost, self.unheard))
+        return place.stalled > (self.stall_timeout if in_vain else place.limit)
 
     def _verdict(self, places: Dict[int, Place]) -> str:
         """Who stands where, and the stack of those who do not wait for others."""

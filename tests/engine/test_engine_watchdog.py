@@ -147,6 +147,18 @@ def test_a_rank_that_falls_silent_is_named(store):
         0]  # nobody else is heard: it may be this rank that is cut off
 
 
+def test_who_waits_for_a_silent_rank_does_not_wait_the_whole_timeout(store):
+    peer = Peer(store, stage='else', waits=False, limit=100., stalled=9.)
+    watched = Watched(store, world_size=3)  # rank 2 never says a word
+    place = watched._place
+    watched._place = lambda: place()._replace(waits=True)  # in a barrier after an evaluation
+    time.sleep(1.8)
+    assert not watched.said  # rank 1 evaluates
+    peer.place.update(waits=True)
+    assert watched.ended.wait(3.) and 'rank 2 has not been heard of for' in watched.said[0]
+    peer.silent.set()
+
+
 def test_a_debugger_may_stop_a_rank(store):
     peer = Peer(store, stalled=9.)
     watched = Watched(store)
@@ -171,7 +183,7 @@ def test_without_its_store_a_rank_speaks_for_itself(store, monkeypatch):
     def away(*_):
         raise RuntimeError('broken pipe')
 
-    watched.store = types.SimpleNamespace(set=away, get=away, compare_set=away)
+    watched.store = types.SimpleNamespace(set=away, check=away, get=away, compare_set=away)
     monkeypatch.setattr(watched.decided, 'wait', lambda seconds: False)
     watched.propose('the cause')
     assert watched.said == ['the cause']

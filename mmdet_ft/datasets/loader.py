@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.masks import PolygonMasks
+from mmdet_ft.datasets.ring import RingCollate, RingLoader, shared_empty
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler, Place,
                                         rank_and_world)
-from mmdet_ft.processes import (end_with_parent, leave_signals_to_parent,
-                                show_stack_on_signal)
-from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks
+from mmdet_ft.processes import end_with_parent, leave_signals_to_parent, show_stack_on_signal
+from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
 
+MOST_SKIPPED = 20  # bad images in a row: then it is not a few of them
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
 KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
               'gt_bboxes_ignore', 'gt_masks', 'gt_label')
@@ -86,20 +89,10 @@ def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
     return {**sample, 'img': img}
 
 
-def _shared_empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A tensor to fill; in a worker in shared memory at once, which saves the copy on its way to the main process."""
-    number = int(np.prod(shape))
-    if get_worker_info() is None or not number:
-        return torch.empty(*shape, dtype=dtype)
-    prototype = torch.empty(0, dtype=dtype)
-    return prototype.new(prototype._typed_storage()._new_shared(number)).view(
-        *shape)  # as torch's default_collate
-
-
 def _stack_images(images: List[Tensor], pad_value: float) -> Tensor:
     """Images [C, h, w] in one tensor [B, C, H, W], padded at the right and bottom."""
     height, width = max(img.shape[1] for img in images), max(img.shape[2] for img in images)
-    stacked = _shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
+    stacked = shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
     if all(img.shape == stacked.shape[1:] and img.dtype == stacked.dtype for img in images):
         return torch.stack(images, out=stacked)
     for target, img in zip(stacked, images):
@@ -155,8 +148,28 @@ def _with_margin(pixels: np.ndarray, corner: Tuple[int, int], height: int, width
     return _Crop(pixels, (x0 - left, y0 - top), (left, top, right - left, bottom - top))
 
 
-def _masks(all_masks: List[Any], slots: int) -> Masks:
-    """The masks of a batch, cropped to their objects; polygons are drawn here."""
+def _outlines(all_masks: List[PolygonMasks], slots: int) -> Outlines:
+    """The polygons of a batch."""
+    count = torch.zeros(len(all_masks), slots, dtype=torch.int64)
+    sides, parts, max_parts = [np.zeros((0, 4))], [], 0
+    for row, masks in zip(count, all_masks):
+        for slot, polygons in enumerate(masks):
+            for number, polygon in enumerate(polygons):
+                points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+                sides.append(np.concatenate([points, np.roll(points, -1, axis=0)], 1))
+                parts += [number] * len(points)
+            row[slot] = sum(len(polygon) // 2 for polygon in polygons)
+            max_parts = max(max_parts, len(polygons))
+    start = count.flatten().cumsum(0).view_as(count) - count
+    return Outlines(
+        torch.from_numpy(np.concatenate(sides)), torch.tensor(parts, dtype=torch.int64), start,
+        count, int(count.max()), max_parts)
+
+
+def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
+    """The masks of a batch, cropped to their objects; polygons stay what they are."""
+    if all(isinstance(masks, PolygonMasks) for masks in all_masks):
+        return _outlines(all_masks, slots)
     rect = torch.zeros(len(all_masks), slots, 4, dtype=torch.int64)
     offset = torch.zeros(len(all_masks), slots, dtype=torch.int64)
     crops = []
@@ -172,7 +185,7 @@ def _masks(all_masks: List[Any], slots: int) -> Masks:
     sizes = rect[..., 2] * rect[..., 3]
     ends = sizes.flatten().cumsum(0).view_as(sizes)
     offset = ends - sizes
-    data = _shared_empty((int(ends[-1, -1]), ), torch.uint8).zero_()
+    data = shared_empty((int(ends[-1, -1]), ), torch.uint8).zero_()
     flat = data.numpy()
     for starts, found in zip(offset.tolist(), crops):
         for start, crop in zip(starts, found):
@@ -199,9 +212,10 @@ class SeededDataset:
     In the main process the random states are put back afterwards, so that loading there changes no other draw.
     """
 
-    def __init__(self, dataset: Any, seed: int):
+    def __init__(self, dataset: Any, seed: int, skip_bad_images: bool = False):
         self.dataset = dataset
         self.seed = seed
+        self.skip_bad_images = skip_bad_images
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -225,7 +239,24 @@ class SeededDataset:
 
     def _sample(self, place: int) -> Any:
         seed_place(self.seed, place.epoch if isinstance(place, Place) else 0, int(place))
-        return self.dataset[int(place)]
+        return self._of_readable_files(int(place)) if self.skip_bad_images else self.dataset[int(place)]
+
+    def _of_readable_files(self, index: int) -> Any:
+        """Sample `index`, or the next one of its aspect group whose files can be read, which tells so in its metas."""
+        group = np.flatnonzero(np.asarray(self.dataset.flag) == self.dataset.flag[index]).tolist()
+        first = group.index(index)
+        skipped: List[str] = []
+        for other in [*group[first:], *group[:first]]:
+            try:
+                sample = self.dataset[other]
+            except (DataError, FileNotFoundError) as error:
+                skipped.append(str(error))
+                if len(skipped) == min(MOST_SKIPPED, len(group)):
+                    raise
+            else:
+                if skipped:
+                    sample['img_metas'] = {**sample['img_metas'], 'skipped': skipped}
+                return sample
 
     def __getattr__(self, name: str) -> Any:
         if name == 'dataset':  # while unpickling
@@ -242,7 +273,7 @@ def init_worker(worker_id: int) -> None:
     torch.set_num_threads(1)
 
 
-class _Pinnable:
+class Pinnable:
     """A batch on its way through the loader's pinning thread, which would turn the tuples of the metas into lists."""
 
     def __init__(self, batch: Any):
@@ -262,8 +293,8 @@ def _pinned(value: Any) -> Any:
     return value
 
 
-def collate_pinnable(samples: List[Dict[str, Any]]) -> _Pinnable:
-    return _Pinnable(collate(samples))
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def build_dataloader(dataset: Any,
@@ -280,7 +311,8 @@ def build_dataloader(dataset: Any,
                      prefetch_factor: Optional[int] = None,
                      drop_last: bool = False,
                      timeout: float = 0,
-                     multiprocessing_context: Optional[str] = None) -> DataLoader:
+                     multiprocessing_context: Optional[str] = None,
+                     skip_bad_images: bool = False) -> DataLoader:
     """The loader of this process; iterating gives what `collate` makes.
 
     Args:
@@ -294,6 +326,8 @@ def build_dataloader(dataset: Any,
         class_aware_sampler: not supported.
         pin_memory: default: where CUDA is.
         prefetch_factor, drop_last, timeout, multiprocessing_context: as torch's DataLoader.
+        skip_bad_images: an image that is missing or cannot be decoded is replaced by the next one, and counted in the
+            log, instead of ending the run. For training.
 
     Tell the epoch by `loader.sampler.set_epoch(epoch)` before each iteration. `loader.dataset` gives every attribute of
     the dataset; the object itself is `loader.dataset.dataset`.
@@ -334,10 +368,10 @@ def build_dataloader(dataset: Any,
             prefetch_factor=prefetch_factor or 2,
             worker_init_fn=init_worker,
             multiprocessing_context=multiprocessing_context)
-    return DataLoader(
-        SeededDataset(dataset, seed),
+    return RingLoader(
+        SeededDataset(dataset, seed, skip_bad_images),
         num_workers=num_workers,
-        collate_fn=collate_pinnable if pin_memory else collate,
+        collate_fn=RingCollate(collate, Pinnable if pin_memory else _as_it_is),
         pin_memory=pin_memory,
         timeout=timeout if num_workers else 0,
         generator=torch.Generator(

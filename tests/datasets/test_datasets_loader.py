@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_ft.datasets.loader import (SeededDataset, build_dataloader, collate, collate_pinnable,
-                                      round_up)
+from mmdet_ft.datasets.loader import Pinnable, SeededDataset, build_dataloader, collate, round_up
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler, Place)
@@ -133,11 +132,11 @@ def test_pinning_keeps_tuples(monkeypatch):
     monkeypatch.setattr(torch.Tensor, 'pin_memory',
                         lambda self: self.clone())  # there may be no CUDA
     samples = [train_sample(np.random.default_rng(0), 2, 0)]
-    pinned = collate_pinnable(samples).pin_memory()
+    pinned = Pinnable(collate(samples)).pin_memory()
     assert type(pinned).__name__ == 'Batch' and isinstance(pinned.gt.masks.max_size, tuple)
     assert isinstance(pinned.metas[0]['img_shape'], tuple)
     test_sample = dict(img=[samples[0]['img']], img_metas=[samples[0]['img_metas']])
-    assert isinstance(collate_pinnable([test_sample]).pin_memory(), tuple)
+    assert isinstance(Pinnable(collate([test_sample])).pin_memory(), tuple)
 
 
 # Samplers

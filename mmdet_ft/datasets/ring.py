@@ -1,0 +1,223 @@
+"""Batches come from the workers in memory that is used again and again.
+
+torch puts every tensor of a batch into a new file in shared memory, whose pages are all new: to take, clear and map
+them costs more than to decode and resize the images. Here each worker has a few slots that it shares with the main
+process. A batch is written into a free one, and the slot is free again when no tensor of the batch is left. A batch
+that is kept is never overwritten; while no slot is free, batches go torch's way.
+"""
+import itertools
+import mmap
+import os
+import weakref
+from multiprocessing.reduction import DupFd
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+SLOT_BYTES = 256 << 20  # addresses only: memory is taken for what is written
+ALIGNMENT = 64
+_numbers = itertools.count()
+_rings: 'weakref.WeakValueDictionary[int, Ring]' = weakref.WeakValueDictionary()
+_slot: Optional['Slot'] = None  # where this worker writes the batch that it makes
+
+
+class Ring:
+    """The slots of all workers of one iteration over a loader.
+
+    slots_each: batches of a worker that may be on their way or in use at a time.
+    """
+
+    def __init__(self, num_workers: int, slots_each: int):
+        self.number = next(_numbers)
+        self.slots_each = slots_each
+        self.num_slots = num_workers * slots_each
+        self.owner = os.getpid()
+        file = os.memfd_create('mmdet_ft batches')
+        os.ftruncate(file, self.num_slots * SLOT_BYTES + mmap.PAGESIZE)
+        self._map(file)
+
+    def _map(self, file: int) -> None:
+        self._file = file
+        weakref.finalize(self, os.close, file).atexit = False
+        memory = mmap.mmap(file, self.num_slots * SLOT_BYTES + mmap.PAGESIZE)
+        self.busy = np.frombuffer(memory, np.uint8, self.num_slots)  # 1: written, or in use
+        self.memory = memory
+        _rings[self.number] = self
+
+    def __getstate__(self) -> Any:
+        """For workers that are not forked."""
+        return {**self.__dict__, '_file': DupFd(self._file), 'busy': None, 'memory': None}
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state)
+        self._map(state['_file'].detach())
+
+    def array(self, slot: int, offset: int, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        start = mmap.PAGESIZE + slot * SLOT_BYTES + offset
+        count = int(np.prod(shape))
+        return np.frombuffer(self.memory, dtype, count, start).reshape(shape)
+
+    def take(self, worker: int) -> Optional[int]:
+        """A free slot of a worker, busy from now on."""
+        own = range(worker * self.slots_each, (worker + 1) * self.slots_each)
+        for slot in own:  # the first ones most, so that no more memory is taken than needed
+            if not self.busy[slot]:
+                self.busy[slot] = 1
+                return slot
+        return None
+
+    def release(self, slot: int) -> None:
+        if os.getpid() == self.owner:  # a worker forked meanwhile has a copy of every batch in use
+            self.busy[slot] = 0
+
+
+class Slot:
+    """A slot while a worker writes a batch into it."""
+
+    def __init__(self, ring: Ring, index: int):
+        self.ring = ring
+        self.index = index
+        self.offset = 0
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Optional[Tensor]:
+        """A tensor in the slot, or None where it does not fit in."""
+        kind = torch.empty(0, dtype=dtype).numpy().dtype
+        size = int(np.prod(shape)) * kind.itemsize
+        if self.offset + size > SLOT_BYTES:
+            return None
+        tensor = torch.from_numpy(self.ring.array(self.index, self.offset, shape, kind))
+        self.offset += -(-size // ALIGNMENT) * ALIGNMENT
+        return tensor
+
+    def place(self, tensor: Tensor) -> Optional[int]:
+        """Where in the slot a tensor begins; None for one that lies elsewhere."""
+        start = self.ring.array(self.index, 0, (1, ), np.dtype(np.uint8)).ctypes.data
+        place = tensor.data_ptr() - start
+        return place if 0 <= place < self.offset and tensor.is_contiguous() else None
+
+
+def shared_empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor to fill; in a worker in shared memory at once, which saves the copy on its way to the main process."""
+    tensor = _slot.empty(shape, dtype) if _slot is not None else None
+    if tensor is not None:
+        return tensor
+    number = int(np.prod(shape))
+    if get_worker_info() is None or not number:
+        return torch.empty(*shape, dtype=dtype)
+    prototype = torch.empty(0, dtype=dtype)  # as torch's default_collate
+    return prototype.new(prototype._typed_storage()._new_shared(number)).view(*shape)
+
+
+class Placed(NamedTuple):
+    """A tensor on its way: where it lies in the slot."""
+    offset: int
+    shape: Tuple[int, ...]
+    dtype: np.dtype
+
+
+class Copied(NamedTuple):
+    """A small tensor on its way, with its content: a file in shared memory would cost more."""
+    array: np.ndarray
+
+
+class Parcel:
+    """A batch as a worker sends it; what the main process receives is the batch itself."""
+
+    def __init__(self, content: Any, slot: Slot, finish: Callable[[Any], Any]):
+        self.content = _packed(content, slot)
+        self.ring_number = slot.ring.number
+        self.slot = slot.index
+        self.finish = finish
+
+    def __reduce__(self) -> Any:
+        return _unpack, (self.content, self.ring_number, self.slot, self.finish)
+
+
+def _packed(value: Any, slot: Slot) -> Any:
+    if isinstance(value, Tensor):
+        place = slot.place(value)
+        if place is None and value.is_shared():  # too large for the slot
+            return value
+        array = value.numpy()
+        return Copied(array) if place is None else Placed(place, array.shape, array.dtype)
+    return _mapped(value, lambda item: _packed(item, slot))
+
+
+def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """The same tuples around what the function makes of their fields."""
+    if isinstance(value, tuple) and hasattr(value, '_fields'):
+        return type(value)(*map(function, value))
+    return tuple(map(function, value)) if isinstance(value, tuple) else value
+
+
+class _Lease:
+    """Lives as long as a tensor of its batch; then the slot is free."""
+
+    def __init__(self, ring: Ring, slot: int):
+        self.ring = ring
+        self.slot = slot
+        weakref.finalize(self, ring.release, slot).atexit = False
+
+
+class _Leased(np.ndarray):
+    """The memory of a received tensor: torch keeps it as long as there are tensors that look at it."""
+    lease: _Lease
+
+
+def _unpack(content: Any, ring_number: int, slot: int, finish: Callable[[Any], Any]) -> Any:
+    return finish(_unpacked(content, _Lease(_rings[ring_number], slot)))
+
+
+def _unpacked(value: Any, lease: _Lease) -> Any:
+    # not a function inside _unpack: one that calls itself lives until the garbage is collected, and the lease with it
+    if isinstance(value, Copied):
+        return torch.from_numpy(value.array)
+    if isinstance(value, Placed):
+        array = lease.ring.array(lease.slot, *value).view(_Leased)
+        array.lease = lease
+        return torch.from_numpy(array)
+    return _mapped(value, lambda item: _unpacked(item, lease))
+
+
+class RingCollate:
+    """A collate function whose batches travel by a ring."""
+
+    def __init__(self,
+                 collate: Callable,
+                 finish: Callable[[Any], Any],
+                 ring: Optional[Ring] = None):
+        self.collate = collate
+        self.finish = finish
+        self.ring = ring
+
+    def __call__(self, samples: Any) -> Any:
+        global _slot
+        worker = get_worker_info()
+        index = self.ring.take(worker.id) if self.ring is not None and worker is not None else None
+        if index is None:
+            return self.finish(self.collate(samples))
+        slot = _slot = Slot(self.ring, index)
+        try:
+            return Parcel(self.collate(samples), slot, self.finish)
+        except BaseException:
+            self.ring.busy[index] = 0
+            raise
+        finally:
+            _slot = None
+
+
+class RingLoader(DataLoader):
+    """torch's DataLoader with a ring for each iteration's workers. Its collate_fn is a RingCollate."""
+
+    def _get_iterator(self) -> Any:
+        if not self.num_workers or not hasattr(os, 'memfd_create'):  # Linux
+            return super()._get_iterator()
+        # Beside those fetched early: the batch in use, in an evaluation the one before, and one to spare.
+        ring = Ring(self.num_workers, self.prefetch_factor + 3)
+        self.collate_fn = RingCollate(self.collate_fn.collate, self.collate_fn.finish, ring)
+        iterator = super()._get_iterator()
+        iterator.ring = ring  # for batches that are still to come, as long as anyone asks for them
+        return iterator

@@ -157,15 +157,17 @@ def _transfer(url: str, partial: str, notes: IO[str]) -> None:
     done = _size(partial)
     headers = {'User-Agent': 'mmdet_ft', 'Accept-Encoding': 'identity'}
     validator = _noted(notes, url)
-    if done and validator:
-        headers.update({'Range': f'bytes={done}-', 'If-Range': validator})
+    if done and (validator or hash_of(os.path.basename(cache_path(url)))):
+        headers['Range'] = f'bytes={done}-'
+        if validator:  # else the hash will tell whether the parts belong together
+            headers['If-Range'] = validator
     try:
         with _open(url, headers) as response:
             total = _begin(response, url, partial, notes)
             done = _size(partial)
             with open(partial, 'ab') as file, _progress(url, done, total) as advance:
                 while True:
-                    chunk = response.read1(CHUNK)
+                    chunk = _next(response)
                     if not chunk:
                         break
                     if file.tell() == 0 and chunk.lstrip()[:1] == b'<':
@@ -181,6 +183,16 @@ def _transfer(url: str, partial: str, notes: IO[str]) -> None:
     if total is not None and _size(partial) < total:
         raise Interruption(
             f'the server hung up after {_megabytes(_size(partial))} of {_megabytes(total)}')
+
+
+def _next(response: Any) -> bytes:
+    """What has come in, as ConnectionError for whatever the network does."""
+    try:
+        return response.read1(CHUNK)
+    except socket.timeout:
+        raise
+    except OSError as error:  # of TLS, for example
+        raise ConnectionError(error) from None
 
 
 def _open(url: str, headers: Any) -> Any:

@@ -59,6 +59,8 @@ class Server:
         if length is not None:
             handler.send_header('Content-Length', str(length))
         for name, value in headers.items():
+            if value is None:
+                continue
             handler.send_header(name.replace('_', '-'), value)
         handler.end_headers()
 
@@ -192,6 +194,28 @@ def test_a_second_try_brings_only_what_is_missing(tmp_path, server, monkeypatch,
     fetch(url)
     assert server.requests[-1][1]['Range'] == 'bytes=100000-'
     assert server.sent == len(server.content)
+
+
+def test_a_hash_in_the_name_is_enough_to_go_on_by(tmp_path, server, monkeypatch):
+    """Neither ETag nor Last-Modified, and another mirror: the hash tells whether the parts fit."""
+    monkeypatch.setattr(download, 'ATTEMPTS', 1)
+    server.etag = None
+    name = f'a-{hashlib.sha256(server.content).hexdigest()[:8]}.pth'
+    failure_of(f'{server.url}/cut/{name}')
+    server.healthy = True
+    fetch(f'{server.url}/mirror/{name}')
+    assert 'If-Range' not in server.requests[-1][1] and server.sent == len(server.content)
+    # Parts that do not fit are found out, and the next try begins anew.
+    os.remove(cache_path(f'{server.url}/{name}'))
+    server.healthy = False
+    failure_of(f'{server.url}/cut/{name}')
+    partial = f'{cache_path(server.url + "/" + name)}.partial'
+    with open(partial, 'r+b') as file:
+        file.write(b'xxxx')
+    server.healthy = True
+    assert 'its sha256 begins with' in failure_of(f'{server.url}/mirror/{name}')
+    fetch(f'{server.url}/mirror/{name}')
+    assert cached(tmp_path) == [name]
 
 
 def test_a_file_that_has_changed_meanwhile_is_begun_anew(tmp_path, server, monkeypatch):

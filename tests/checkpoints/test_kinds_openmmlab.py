@@ -261,20 +261,6 @@ def test_a_classifiers_backbone_goes_into_a_detectors(meta, kind, tmp_path):
                            source.backbone.layer3[0].conv1.weight)
 
 
-def test_a_classifier_of_torchvision_goes_into_ours(tmp_path):
-    theirs = torchvision.models.resnet18(weights=None, num_classes=5)
-    torch.save(theirs.state_dict(), tmp_path / 'resnet.pth')
-    ours = MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=dict(type='ResNet', depth=18, out_indices=(3, )),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=5, in_channels=512)))
-    report = fit(ours, read(str(tmp_path / 'resnet.pth')))
-    assert len(report.loaded) == report.total and not report.unexpected
-    assert torch.equal(ours.head.fc.weight, theirs.fc.weight)
-
-
 @pytest.mark.parametrize('wrap, note', [
     (lambda plain, average: dict(state_dict=plain, state_dict_ema=average), 'state_dict_ema'),
     (lambda plain, average: dict(model=plain, ema=dict(module=average, updates=3)), "'ema'"),

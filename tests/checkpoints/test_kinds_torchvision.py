@@ -180,3 +180,32 @@ def test_resnets_have_our_names(tmp_path):
         for name in shapes(ours.state_dict())
     } == shapes(ours.state_dict())
     assert set(given) == {'fc.weight', 'fc.bias'}
+
+
+@pytest.mark.parametrize('name, backbone, channels', [
+    ('resnet18', dict(type='ResNet', depth=18, out_indices=(3, )), 512),
+    ('mobilenet_v2', dict(type='MobileNetV2', layout='mmcls', out_indices=(7, )), 1280),
+])
+def test_a_classifier_gives_the_same_logits(name, backbone, channels, tmp_path):
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(name, weights=None, num_classes=5).eval()
+    for layer in theirs.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, .5, 1.5)
+            nn.init.normal_(layer.bias, std=.1)
+            nn.init.normal_(layer.running_mean, std=.1)
+            nn.init.uniform_(layer.running_var, .5, 1.5)
+    torch.save(theirs.state_dict(), tmp_path / 'theirs.pth')
+    ours = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=backbone,
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=5, in_channels=channels))).eval()
+    report = fit(ours, read(str(tmp_path / 'theirs.pth')))
+    assert len(report.loaded) == report.total and not report.unexpected
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        features = ours.neck(ours.backbone(images))
+        features = features[-1] if isinstance(features, (list, tuple)) else features
+        assert torch.allclose(ours.head.fc(features), theirs(images), atol=1e-4, rtol=1e-4)

@@ -18,6 +18,7 @@ KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
     openmmlab.mmdet_2,
     openmmlab.mmcls,
     torchvision.classifier,
+    torchvision.mobilenet_v2,
 )
 
 

@@ -1,6 +1,6 @@
-"""Files of torchvision: Faster and Mask R-CNN on ResNet-FPN, first and second version, and the
-ResNets."""
-from typing import Optional
+"""Files of torchvision: Faster and Mask R-CNN on ResNet-FPN, first and second version, the
+ResNets, and MobileNetV2."""
+from typing import List, Optional, Tuple
 
 from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, IMAGENET, MSRA, input_scale
 from mmdet_ft.checkpoints.kinds.origin import (Converted, File, Origin, Rules, coco_classes, has,
@@ -78,3 +78,33 @@ def classifier(file: File) -> Optional[Converted]:
     if scale is not None and scale <= ANSWER_TO_GREY_LEVELS:  # Caffe's, as OpenMMLab has renamed it
         return file.state_dict, Origin('ResNet for grey levels', facts=MSRA)
     return file.state_dict, Origin('torchvision ResNet', facts=IMAGENET)
+
+
+# Blocks of each stage of MobileNetV2: where torchvision counts through, V2 begins anew.
+MOBILE_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
+
+
+def mobilenet_v2(file: File) -> Optional[Converted]:
+    """MobileNetV2, of any width, under the names that it has in a classifier."""
+    names = ('features.0.0.weight', 'features.1.conv.1.weight', 'features.18.0.weight',
+             'classifier.1.weight')
+    if not has(file.state_dict, names):
+        return None
+    rules: List[Tuple[str, str]] = [(r'classifier\.1\.(.+)', r'fc.\1')]
+
+    def conv_and_norm(conv: str, norm: str, ours: str) -> None:
+        rules.append((conv.replace('.', r'\.') + r'\.weight', f'{ours}.conv.weight'))
+        rules.append((norm.replace('.', r'\.') + r'\.' + NORM, ours + r'.bn.\1'))
+
+    conv_and_norm('features.0.0', 'features.0.1', 'conv1')
+    conv_and_norm('features.18.0', 'features.18.1', 'conv2')
+    places = [(stage + 1, block) for stage, count in enumerate(MOBILE_BLOCKS)
+              for block in range(count)]
+    for number, (stage, block) in enumerate(places, 1):
+        theirs, ours = f'features.{number}.conv.', f'layer{stage}.{block}.conv.'
+        last = 1 if number == 1 else 2  # the first block does not expand
+        for step in range(last):
+            conv_and_norm(f'{theirs}{step}.0', f'{theirs}{step}.1', f'{ours}{step}')
+        conv_and_norm(f'{theirs}{last}', f'{theirs}{last + 1}', f'{ours}{last}')
+    return rename(file.state_dict, rules), Origin(
+        'torchvision MobileNetV2', ('names as V2 has them', ), facts=IMAGENET)

@@ -86,6 +86,19 @@ def test_a_step_that_hangs_ends_the_run(tmp_path, processes):
     assert 'time.sleep' in ending.output and 'Traceback' not in ending.output
 
 
+def test_unused_parameters_are_named(tmp_path):
+    config = write_faulty_world(tmp_path / 'world', extra=LIMITS)
+    options = ['--cfg-options', 'model.type=WithUnusedLayer']
+    ending = wait(start(config, tmp_path / 'run', 2, *options), tmp_path)
+    assert ending.code == 1 and ending.seconds < 60 and not ending.orphans
+    assert 'does not depend on unused.weight, unused.bias' in ending.output
+    assert 'Set find_unused_parameters = True' in ending.output
+    assert 'Traceback' not in ending.output
+    options.append('find_unused_parameters=True')
+    ending = wait(start(config, tmp_path / 'run', 2, *options), tmp_path)
+    assert ending.code == 0, ending.output
+
+
 def test_a_hang_is_recovered_from(tmp_path):
     ending, seconds = launch_with(tmp_path, 2, 'hang', in_loader=True, restarts=1)
     check_recovery(tmp_path, ending, 1)

@@ -5,11 +5,14 @@ import socket
 
 import pytest
 import torch
+import torch.distributed as torch_dist
 import torch.multiprocessing as mp
 
+from mmdet_ft.datasets.samplers import DistributedSampler
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.build import wrap
 from mmdet_ft.engine.errors import NonFiniteError, UserError
+from mmdet_ft.engine.evaluate import multi_gpu_test
 from mmdet_ft.engine.hooks import CheckpointHook, DistEvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.runner import EpochBasedRunner, Update
@@ -143,8 +146,69 @@ def check_bad_loss(rank, root):
                   if name.endswith('.pth')) == ['epoch_1.pth', 'latest.pth']
 
 
-CHECKS = (check_messages, check_results, check_norm_buffers, check_evaluation, check_accumulation,
-          check_bad_loss)
+def check_fewer_samples_than_ranks(rank, root):
+    """One sample for two ranks: both run it, and it counts once."""
+    dataset = FakeDataset(1)
+    loader = RankLoader(dataset, rank, views=True)
+    results = multi_gpu_test(FakeModel(), loader, os.path.join(root, 'one'))
+    assert results is None if rank else len(results) == 1
+
+
+def check_gradients_travel_once_a_window(rank, root):
+    """Four iterations in windows of two: the ranks talk about gradients twice."""
+    runner = make(FakeModel(), os.path.join(root, 'window'), update=Update(cumulative_iters=2))
+    calls = []
+
+    def count(state, bucket):
+        calls.append(runner.iter)
+        return torch_dist.all_reduce(
+            bucket.buffer().div_(2), async_op=True).get_future().then(lambda done: done.value()[0])
+
+    runner.model.register_comm_hook(None, count)
+    runner.run([RankLoader(FakeDataset(16), rank)])
+    assert calls == [1, 3]
+
+
+class HalfUsed(FakeModel):
+    """A layer that takes part in the loss on rank 0 only."""
+
+    def __init__(self):
+        super().__init__()
+        self.extra = torch.nn.Linear(4, 1)
+
+    def loss(self, batch):
+        losses = super().loss(batch)
+        if dist.get_dist_info()[0] == 1:
+            return losses
+        return Losses({**losses.terms, 'loss_extra': self.extra(batch.x).mean()})
+
+
+def check_unused_parameters(rank, root):
+    """They are named on the rank that did not use them, before any rank could wait for ever."""
+    model = wrap(HalfUsed(), dict(find_unused_parameters=True))
+    optimizer = build_optimizer(model, dict(type='SGD', lr=.1))
+    runner = EpochBasedRunner(model, optimizer, work_dir=os.path.join(root, 'unused'), max_epochs=1)
+    runner.run([RankLoader(FakeDataset(8), rank)])  # said so: it runs
+    weights = dist.gather_objects(model.module.extra.weight.detach())
+    assert torch.equal(*weights)
+
+    model = HalfUsed(
+    )  # without DistributedDataParallel's own waiting: what is looked at afterwards
+    model.loss(next(iter(RankLoader(FakeDataset(8), rank)))).total.backward()
+    wrapped = wrap(model, {})
+    if rank == 0:
+        dist.check_unused(wrapped)
+    else:
+        with pytest.raises(
+                UserError,
+                match=r'rank 1 does not depend on extra\.weight, extra\.bias, .*'
+                r'find_unused_parameters = True'):
+            dist.check_unused(wrapped)
+
+
+CHECKS = (check_messages, check_results, check_norm_buffers, check_evaluation,
+          check_fewer_samples_than_ranks, check_accumulation, check_gradients_travel_once_a_window,
+          check_unused_parameters, check_bad_loss)
 
 
 def _process(rank, port, root):
@@ -182,6 +246,17 @@ def test_a_launcher_without_its_environment_is_explained(monkeypatch):
             dist.init_dist(launcher)
     with pytest.raises(UserError, match='lsf'):
         dist.init_dist('lsf')
+
+
+def test_samplers_share_out_fewer_samples_than_ranks():
+    for size, ranks in ((1, 4), (3, 4), (5, 4), (8, 4)):
+        parts = [
+            list(map(int, DistributedSampler(range(size), ranks, rank, shuffle=False)))
+            for rank in range(ranks)
+        ]
+        assert len(set(map(len, parts))) == 1  # all take part in every collective call
+        rows = [part[row] for row in range(len(parts[0])) for part in parts]
+        assert rows[:size] == list(range(size))  # as collect_results puts them together
 
 
 def test_one_process_needs_no_group(tmp_path):

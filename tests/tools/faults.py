@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
+from torch import nn
+
 from mmdet_ft.engine.hooks.hook import Hook
-from mmdet_ft.registry import HOOKS, PIPELINES
+from mmdet_ft.models.detectors.two_stage import MaskRCNN
+from mmdet_ft.registry import HOOKS, MODELS, PIPELINES
 from tests.tools.tiny_world import write_world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +42,15 @@ class FaultAt(Hook):
             model = getattr(runner.model, 'module', runner.model)
             # within the step, where a hang is noticed soonest
             model.register_forward_pre_hook(lambda *_: strike(self.kind, self.mark))
+
+
+@MODELS.register_module()
+class WithUnusedLayer(MaskRCNN):
+    """A detector with a layer that no loss depends on."""
+
+    def init_weights(self, load: Any = None) -> None:
+        super().init_weights(load)
+        self.unused = nn.Linear(2, 2)
 
 
 @HOOKS.register_module()

@@ -3,6 +3,7 @@ import copy
 import random
 
 import numpy as np
+import pycocotools.mask as coco_mask
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from mmdet_ft.datasets.loader import Pinnable, SeededDataset, build_dataloader, 
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler, Place)
+from mmdet_ft.ops.masks import mask_targets
 from .conftest import train_pipeline
 
 
@@ -93,14 +95,24 @@ def test_a_batch_holds_every_sample_and_benign_padding(counts, seed):
     assert gt.masks.data.numel() == end and gt.masks.data.dtype == torch.uint8
 
 
-def test_masks_of_polygons_are_drawn_where_they_ended_up():
+def test_polygons_stay_polygons_and_give_the_targets_of_pycocotools():
     rng = np.random.default_rng(0)
-    sample = train_sample(rng, 1, 0, height=40, width=30)
-    polygons = PolygonMasks([[np.array([3., 4, 20, 4, 20, 30, 3, 30])]], 40, 30).flip().resize(
-        (80, 60))
-    sample['gt_masks'] = polygons
-    masks = collate([sample]).gt.masks
-    np.testing.assert_array_equal(pasted(masks, 0, 0, 80, 60), polygons.to_ndarray()[0])
+    samples = [train_sample(rng, count, 0, height=40, width=30) for count in (2, 0, 1)]
+    polygons = [[[rng.uniform(0, 30, 12), rng.uniform(0, 30, 8)], [rng.uniform(0, 30, 6)]], [],
+                [[rng.uniform(0, 30, 10)]]]
+    for sample, masks in zip(samples, polygons):
+        sample['gt_masks'] = PolygonMasks(masks, 40, 30).flip().resize((80, 60))
+    outlines = collate(samples).gt.masks
+    image, slot = torch.tensor([0, 0, 2]), torch.tensor([0, 1, 0])
+    boxes = torch.tensor([[5, 6, 40, 70.5], [10, 10, 11.25, 12], [-4, 2, 50, 81]])
+    targets = mask_targets(outlines, image, slot, boxes, 28)
+    assert outlines.count[1].sum() == 0 and 0 < targets.mean() < 1
+    for target, i, j, box in zip(targets, image, slot, boxes.double().numpy()):
+        size = np.maximum(box[2:] - box[:2], 1)
+        moved = [((part.reshape(-1, 2) - box[:2]) * (28 / size)).flatten()
+                 for part in samples[i]['gt_masks'].masks[j]]
+        drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(moved, 28, 28)))
+        np.testing.assert_array_equal(target, drawn)
 
 
 def test_batches_without_masks_or_objects():

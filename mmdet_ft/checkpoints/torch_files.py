@@ -139,7 +139,7 @@ def _dtype_of_storage(kind: str) -> torch.dtype:
 def read_zip(file: MappedFile) -> Any:
     """What `torch.save` has written since 1.6: an uncompressed archive of a pickle and one record a
     storage."""
-    with open(file.path, 'rb') as opened, zipfile.ZipFile(opened) as archive:
+    with open(file.path, 'rb') as opened, _archive(opened, len(file)) as archive:
         records = {info.filename: info for info in archive.infolist()}
         folder = _folder(records)
         order = records.get(f'{folder}byteorder')
@@ -160,6 +160,15 @@ def read_zip(file: MappedFile) -> Any:
         return Storage(values)
 
     return safe_pickle.settle(safe_pickle.load(pickled, TORCH, storage))
+
+
+def _archive(opened: Any, size: int) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(opened)
+    except zipfile.BadZipFile:
+        raise Refused(
+            f'is broken or cut short ({size} bytes): the directory at the end of the archive is not there; '
+            'fetch or copy the file anew') from None
 
 
 def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:

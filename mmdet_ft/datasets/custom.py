@@ -2,7 +2,6 @@
 import json
 import logging
 import os.path as osp
-from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -10,9 +9,8 @@ import numpy as np
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.evaluation.mean_ap import eval_map
-from mmdet_ft.evaluation.recall import recalls
-from mmdet_ft.evaluation.text import print_log
+from mmdet_ft.evaluation.mean_ap import evaluate_map
+from mmdet_ft.evaluation.recall import evaluate_recall
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.untrusted import load_pickle
 
@@ -374,32 +372,11 @@ class CustomDataset:
         self._check_results(results)
         iou_thrs = [iou_thr] if isinstance(iou_thr, (int, float)) else list(iou_thr)
         annotations = [self.get_ann_info(place) for place in range(len(self))]
-        values: Dict[str, Any] = OrderedDict()
         if metric == 'recall':
-            boxes = [_all_boxes(result) for result in results]
-            found = recalls([annotation['bboxes'] for annotation in annotations], boxes,
-                            proposal_nums, iou_thrs, float(use_legacy_coordinate))
-            for number, row in zip(proposal_nums, found.tolist()):
-                for threshold, value in zip(iou_thrs, row):
-                    values[f'recall@{number}@{threshold}'] = value
-            if len(iou_thrs) > 1:
-                for number, row in zip(proposal_nums, found.tolist()):
-                    values[f'AR@{number}'] = sum(row) / len(row)
-            return values
-        names = self.CLASSES or [str(label) for label in range(len(_per_class(results[0])))]
-        means = []
-        for threshold in iou_thrs:
-            print_log(f'\n{"-" * 15}iou_thr: {threshold}{"-" * 15}', logger=logger)
-            mean, _ = eval_map(results, annotations, names, scale_ranges, threshold, mode,
-                               use_legacy_coordinate, logger)
-            if scale_ranges is not None:
-                for (low, high), value in zip(scale_ranges, mean):
-                    values[f'AP{round(threshold * 100):02d}_{low}_{high}'] = round(value, 3)
-                mean = sum(mean) / len(mean)
-            means.append(mean)
-            values[f'AP{round(threshold * 100):02d}'] = round(mean, 3)
-        values['mAP'] = sum(means) / len(means)
-        return values
+            return evaluate_recall(results, annotations, proposal_nums, iou_thrs,
+                                   use_legacy_coordinate)
+        return evaluate_map(results, annotations, self.CLASSES, iou_thrs, scale_ranges, mode,
+                            use_legacy_coordinate, logger)
 
     def _check_results(self, results: List[Any]) -> None:
         if not isinstance(results, list) or len(results) != len(self):
@@ -421,13 +398,3 @@ def read_json(text: bytes, path: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise DataError(f'{path} is not a complete json file: {error}') from error
-
-
-def _per_class(result: Any) -> Any:
-    return result[0] if isinstance(result, tuple) else result
-
-
-def _all_boxes(result: Any) -> np.ndarray:
-    """The boxes [n, 5] of an image, whatever their class."""
-    boxes = _per_class(result)
-    return np.concatenate(boxes) if isinstance(boxes, list) else boxes

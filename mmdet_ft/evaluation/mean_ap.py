@@ -1,4 +1,5 @@
 """PASCAL VOC's mean average precision of boxes, with V2's arithmetic."""
+from collections import OrderedDict
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -125,6 +126,32 @@ def eval_map(det_results: List[Any],
     ]
     _print_table(results, means, class_names, scale_ranges, logger)
     return (means[0] if scale_ranges is None else means), results
+
+
+def evaluate_map(results: List[Any], annotations: List[Dict[str, np.ndarray]],
+                 class_names: Optional[Sequence[str]], iou_thrs: Sequence[float],
+                 scale_ranges: Optional[Sequence[Range]], mode: str, use_legacy_coordinate: bool,
+                 logger: Any) -> 'OrderedDict[str, float]':
+    """`eval_map` at each threshold, as V2's keys: `AP50` and so on, and their mean `mAP`; with
+    scale_ranges also `AP50_<from>_<below>`. Without class_names classes go by their numbers."""
+    if class_names is None:
+        boxes = results[0][0] if isinstance(results[0], tuple) else results[0]
+        class_names = [str(label) for label in range(len(boxes))]
+    values: 'OrderedDict[str, float]' = OrderedDict()
+    means = []
+    for threshold in iou_thrs:
+        print_log(f'\n{"-" * 15}iou_thr: {threshold}{"-" * 15}', logger=logger)
+        mean, _ = eval_map(results, annotations, class_names, scale_ranges, threshold, mode,
+                           use_legacy_coordinate, logger)
+        key = f'AP{round(threshold * 100):02d}'
+        if scale_ranges is not None:
+            for (low, high), value in zip(scale_ranges, mean):
+                values[f'{key}_{low}_{high}'] = round(value, 3)
+            mean = sum(mean) / len(mean)
+        means.append(mean)
+        values[key] = round(mean, 3)
+    values['mAP'] = sum(means) / len(means)
+    return values
 
 
 def _evaluate_class(detections: List[np.ndarray], annotations: List[Dict[str, np.ndarray]],

@@ -1,5 +1,5 @@
 """Recall of boxes without classes: V2's fast evaluation of proposals."""
-from typing import List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
@@ -50,3 +50,32 @@ def recalls(gt_boxes: List[np.ndarray],
                                  or [np.zeros(0)])
         result[i] = [(matched >= threshold).sum() / max(total, 1) for threshold in iou_thrs]
     return result
+
+
+def evaluate_recall(results: List[Any],
+                    annotations: List[Dict[str, np.ndarray]],
+                    proposal_nums: Sequence[int],
+                    iou_thrs: Sequence[float],
+                    use_legacy_coordinate: bool = False) -> Dict[str, float]:
+    """V2's keys `recall@100@0.5` and so on, and with several thresholds `AR@100`, their mean.
+
+    results: an image a list over classes of arrays [n, 5], a tuple (boxes, masks), or one array;
+    annotations: an image a dict with bboxes [n, 4].
+    """
+    boxes = []
+    for result in results:
+        result = result[0] if isinstance(result, tuple) else result
+        boxes.append(np.concatenate(result) if isinstance(result, list) else result)
+    found = recalls([annotation['bboxes'] for annotation in annotations], boxes, proposal_nums,
+                    iou_thrs, float(use_legacy_coordinate)).tolist()
+    values = {
+        f'recall@{number}@{threshold}': value
+        for number, row in zip(proposal_nums, found)
+        for threshold, value in zip(iou_thrs, row)
+    }
+    if len(iou_thrs) > 1:
+        values.update({
+            f'AR@{number}': sum(row) / len(row)
+            for number, row in zip(proposal_nums, found)
+        })
+    return values

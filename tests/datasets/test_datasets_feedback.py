@@ -122,3 +122,26 @@ def test_both_years_of_voc_are_one_set_and_are_evaluated_apart_or_together(tmp_p
         values = dataset.evaluate(formats.fed_back(dataset), logger='silent')
         names = ('0_mAP', '0_AP50', '1_mAP', '1_AP50') if separately else ('mAP', 'AP50')
         assert {key: round(value, 6) for key, value in values.items()} == dict.fromkeys(names, 1.0)
+
+
+def test_wrappers_nest_around_lists_of_voc(tmp_path):
+    lists = [
+        formats.write_voc(tmp_path / f'VOC{year}', formats.draw_things(3, seed=year))
+        for year in (2007, 2012)
+    ]
+    both = dict(
+        type='VOCDataset',
+        classes=CLASSES,
+        pipeline=[],
+        ann_file=[item['ann_file'] for item in lists],
+        img_prefix=[item['img_prefix'] for item in lists])
+    dataset = build_dataset(
+        dict(
+            type='ClassBalancedDataset',
+            oversample_thr=1e-3,
+            dataset=dict(type='RepeatDataset', times=3, dataset=[both, both])))
+    inner = dataset.dataset.dataset
+    assert len(inner) == 8 and len(dataset) == 24 and dataset.CLASSES == CLASSES
+    assert [len(dataset.get_ann_info(place)['labels']) for place in range(8)
+            ] == [len(inner.get_ann_info(place)['labels']) for place in range(8)]
+    assert set(dataset.get_cat_ids(23)) <= {0, 1, 2}

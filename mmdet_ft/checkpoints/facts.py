@@ -51,14 +51,17 @@ def _numbers(values: Any) -> Optional[Numbers]:
     return tuple(map(float, values))
 
 
-def _dicts(value: Any) -> Iterator[Mapping[str, Any]]:
-    """All dicts of a tree, outer ones first."""
-    if isinstance(value, Mapping):
-        yield value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _dicts(item)
+def _dicts(tree: Any) -> Iterator[Mapping[str, Any]]:
+    """All dicts of a tree, outer ones first; each once, however often it is named."""
+    waiting, seen = [tree], set()
+    while waiting:
+        value = waiting.pop()
+        if not isinstance(value, (Mapping, list, tuple)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            yield value
+        waiting += reversed(list(value.values() if isinstance(value, Mapping) else value))
 
 
 def input_scale(state_dict: Mapping[str, Tensor]) -> Optional[float]:
@@ -76,6 +79,9 @@ def input_scale(state_dict: Mapping[str, Tensor]) -> Optional[float]:
             gain = gain / (variance + 1e-5).sqrt() * weight.flatten(1).norm(dim=1)
             return float(gain.square().mean().sqrt())
     return None
+
+
+LONGEST_SUM = 10_000  # items: a file could double a list line by line
 
 
 class _Unknown(Exception):
@@ -128,7 +134,10 @@ def _value(node: ast.expr, names: Dict[str, Any]) -> Any:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand, names)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _value(node.left, names) + _value(node.right, names)
+        left, right = _value(node.left, names), _value(node.right, names)
+        if isinstance(left, (str, list, tuple)) and len(left) + len(right) > LONGEST_SUM:
+            raise _Unknown
+        return left + right
     raise _Unknown
 
 

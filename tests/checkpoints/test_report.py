@@ -59,6 +59,17 @@ text = 'left' + 'right'
     assert literals('def broken(:') == {} and literals('(' * 5000) == {}
 
 
+@pytest.mark.parametrize('bomb', [
+    'a = [1]\n' + 'a = a + a\n' * 60,
+    "a = 'x'\n" + 'a = a + a\n' * 60,
+    'a = [1]\n' + 'a = [a, dict(b=a)]\n' * 60 + 'data = dict(train=a)',
+    'a = ' + '-' * 100_000 + '1',
+    'a = ' + '1+' * 100_000 + '1',
+])
+def test_a_config_that_would_grow_without_end_is_given_up(bomb):
+    assert facts_of(literals(bomb)) == Facts()
+
+
 def test_another_normalisation_is_told_with_the_line_to_write():
     warning, = warnings_of(MSRA._replace(style=None), IMAGENET, {})
     assert warning == (

@@ -25,7 +25,8 @@ from mmdet_ft.engine.check import prepare
 from mmdet_ft.engine.data_check import tell_about_data
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
-from mmdet_ft.engine.hooks.checks import ProgressBarHook, dataset_name, trained_part
+from mmdet_ft.engine.hooks.checks import (ProgressBarHook, SkippedImagesHook, dataset_name,
+                                          trained_part)
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.hook import Hook
@@ -526,6 +527,8 @@ def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, An
     # Closed before an evaluation opens a bar of its own.
     if dist.get_dist_info()[0] == 0 and on_terminal():
         hooks.append((ProgressBarHook(by_epoch), 'ABOVE_NORMAL'))
+    if (cfg.data.get('train_dataloader') or {}).get('skip_bad_images'):
+        hooks.append((SkippedImagesHook(), 'NORMAL'))
     # Before the evaluation: if that fails, the epoch is not lost.
     if cfg.get('checkpoint_config') is not None:
         hooks.append((CheckpointHook(**{'by_epoch': by_epoch, **cfg.checkpoint_config}), 'NORMAL'))

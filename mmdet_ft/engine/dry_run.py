@@ -41,6 +41,7 @@ class Checklist:
             yield
         except Exception as error:
             self.console.print(f'[red]FAILED[/]  {escape(title)}: {escape(message_of(error))}')
+            error.exit_code = 1  # whatever it is
             raise
         seconds = time.monotonic() - began
         details = escape('; '.join(self._details))

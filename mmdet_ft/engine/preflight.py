@@ -4,6 +4,7 @@
 through the model and the evaluator. `engine.dry_run` has the long one.
 """
 import copy
+import os
 import shutil
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -52,7 +53,6 @@ def check_learning_rate(runner: Any) -> None:
 
 class Room(NamedTuple):
     """Bytes on the disk of the checkpoints."""
-    folder: str
     one: int  # checkpoint
     all_kept: int
     num_kept: int
@@ -61,7 +61,7 @@ class Room(NamedTuple):
     def __str__(self) -> str:
         return (
             f'checkpoints of {self.one / 1e6:.0f} MB, {self.num_kept} of them: {self.all_kept / 1e6:.0f} MB; '
-            f'{self.free / 1e6:.0f} MB are free in {self.folder}' +
+            f'{self.free / 1e6:.0f} MB are free there' +
             ('' if self.all_kept < self.free else
              ': the disk will be full. checkpoint_config=dict(interval=1, max_keep_ckpts=3) keeps the last three'
              ))
@@ -86,10 +86,11 @@ def room_for_checkpoints(runner: Any) -> Optional[Room]:
     num = total // hook.interval if hook.interval > 0 else 0
     num = max(min(num, hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else num), 1)
     num += any(isinstance(other, EvalHook) and other.save_best for other in runner.hooks)
-    folder = hook.out_dir or runner.work_dir
-    free = shutil.disk_usage(folder if hook.out_dir is None else runner.work_dir).free
-    room = Room(folder, one, num * one, num, free)
-    if free < min(2, num) * one:
+    folder = os.path.abspath(hook.out_dir or runner.work_dir)
+    while not os.path.exists(folder):  # it is made when the run begins
+        folder = os.path.dirname(folder)
+    room = Room(one, num * one, num, shutil.disk_usage(folder).free)
+    if room.free < min(2, num) * one:
         raise CheckpointError(f'no room for checkpoints: {room}')
     return room
 

@@ -135,7 +135,8 @@ def test_a_checkpoint_that_covers_the_backbone_saves_its_download(tmp_path, mess
     from mmdet_ft.checkpoints.writing import save
     path = str(tmp_path / 'a.pth')
     save(path, TinyWithBackbone().state_dict(), {})
-    build.begin_weights(TinyWithBackbone(), config(load_from=path), messages)
+    begin = config(load_from=path, work_dir=str(tmp_path))
+    build.begin_weights(TinyWithBackbone(), begin, messages)
     assert 'backbone.init_cfg is not used' in messages.lines[
         0] and 'loaded 4 of 4 (100 %)' in messages.lines[1]
     with pytest.raises(CheckpointError, match='/nowhere.pth'):

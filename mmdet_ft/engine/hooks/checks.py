@@ -1,4 +1,5 @@
 """Hooks that look at a run rather than write about it."""
+from collections import Counter
 from typing import Any, Optional
 
 from torch import nn
@@ -84,6 +85,27 @@ class DistSamplerSeedHook(Hook):
 @HOOKS.register_module()
 class IterTimerHook(Hook):
     """Accepted for V2's configs: the loop itself measures `time` and `data_time`."""
+
+
+@HOOKS.register_module()
+class SkippedImagesHook(Hook):
+    """Tells of the images that `data.train_dataloader.skip_bad_images` has left out: each once, and at
+    the end how often."""
+
+    def __init__(self):
+        self._counts: Counter = Counter()
+
+    def after_train_iter(self, runner: Any) -> None:
+        for meta in getattr(runner.data_batch, 'metas', ()):
+            for message in meta.get('skipped', ()):
+                if message not in self._counts:
+                    runner.logger.warning('skipped: %s', message)
+                self._counts[message] += 1
+
+    def after_run(self, runner: Any) -> None:
+        if self._counts:
+            runner.logger.warning('skip_bad_images: %d images were left out, %d times in all',
+                                  len(self._counts), sum(self._counts.values()))
 
 
 @HOOKS.register_module()

@@ -1,0 +1,173 @@
+"""What would fail in the night fails in the first minute: `tools/train.py --dry-run`, and its short form before a run."""
+import json
+import os
+import shutil
+from collections import namedtuple
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.registry import HOOKS
+from tests.tools.test_train_command import train
+from tests.tools.tiny_world import write_world
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp('world')
+    write_world(root)
+    return root
+
+
+@HOOKS.register_module(force=True)
+class RaisingHook(Hook):
+
+    def after_train_iter(self, runner):
+        if runner.iter == 1:
+            raise ZeroDivisionError('in a hook of mine')
+
+
+def spoilt_annotations(world, folder, change):
+    content = json.loads((world / 'train.json').read_text())
+    change(content)
+    path = folder / 'train.json'
+    path.write_text(json.dumps(content))
+    return f'data.train.ann_file={path}'
+
+
+def missing_file(world, folder):
+    return [f'data.train.ann_file={folder}/gone.json'], f'{folder}/gone.json'
+
+
+def wrong_classes(world, folder):
+    return ["data.train.classes=('box','bar','dott')"], 'dott'
+
+
+def wrong_shape(world, folder):
+    from mmdet_ft.config import Config
+    from mmdet_ft.engine.build import build_model
+    cfg = Config.fromfile(world / 'tiny.py')
+    weights = build_model(cfg, None).state_dict()
+    name = 'backbone.conv1.weight'
+    weights[name] = torch.zeros(2, *weights[name].shape[1:])
+    torch.save(dict(state_dict=weights), folder / 'other.pth')
+    return [f'load_from={folder}/other.pth'], name
+
+
+def bad_evaluator(world, folder):
+    return ['evaluation.metric=bboxes'], "evaluation.metric='bboxes'"
+
+
+def nan_image(world, folder):
+    (folder / 'train').mkdir()
+    for place in range(4):
+        image = cv2.imread(str(world / 'train' / f'{place}.png')).astype(np.float32)
+        image[10:20, 10:20] = np.nan
+        cv2.imwrite(str(folder / 'train' / f'{place}.tiff'), image)
+
+    def rename(content):
+        for place, image in enumerate(content['images']):
+            image['file_name'] = f'{place}.tiff'
+
+    return [
+        spoilt_annotations(world, folder, rename), f'data.train.img_prefix={folder}/train/',
+        'data.train.pipeline.0.color_type=unchanged'
+    ], '.tiff'
+
+
+def empty_dataset(world, folder):
+    change = spoilt_annotations(world, folder, lambda content: content.update(annotations=[]))
+    return [change], f'{folder}/train.json'
+
+
+def unreachable_url(world, folder):
+    return ['load_from=http://127.0.0.1:9/weights.pth'], 'http://127.0.0.1:9/weights.pth'
+
+
+def wrong_num_classes(world, folder):
+    return ['model.roi_head.bbox_head.num_classes=80'], 'model.roi_head.bbox_head.num_classes'
+
+
+def raising_hook(world, folder):
+    return ['custom_hooks.0.type=RaisingHook'
+            ], 'RaisingHook.after_train_iter raised ZeroDivisionError: in a hook of mine'
+
+
+def lr_out_of_range(world, folder):
+    return ['optimizer.lr=2000'], 'optimizer.lr=2000'
+
+
+def wrong_best(world, folder):
+    return ['evaluation.save_best=mask_mAP'], "evaluation.save_best='mask_mAP'"
+
+
+def read_only(world, folder):
+    return ['work_dir=/proc/self/run'], '/proc/self/run'
+
+
+FAULTS = [
+    missing_file, wrong_classes, wrong_shape, bad_evaluator, read_only, nan_image, empty_dataset,
+    unreachable_url, wrong_num_classes, raising_hook, lr_out_of_range, wrong_best
+]
+
+
+@pytest.mark.parametrize('fault', FAULTS, ids=lambda fault: fault.__name__)
+def test_a_planted_fault_stops_the_dry_run(world, tmp_path, fault):
+    options, named = fault(world, tmp_path)
+    out, err = train(
+        world / 'tiny.py',
+        '--dry-run',
+        '--cfg-options',
+        f'work_dir={tmp_path}/run',
+        *options,
+        expect=1)
+    assert named in err.split('error: ')[-1] and named in out, err
+    assert 'FAILED' in out and 'Traceback' not in err
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_disk_that_is_too_small_stops_the_dry_run_and_the_run(world, tmp_path, monkeypatch):
+    usage = namedtuple('usage', 'total used free')
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(10**7, 10**7, 10**6))
+    for words in (['--dry-run'], []):
+        out, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', *words, expect=1)
+        assert 'no room for checkpoints' in err and '1 MB are free' in err and 'Traceback' not in err
+        assert not list(tmp_path.glob('run/*.pth'))
+
+
+@pytest.mark.parametrize(
+    'fault', [bad_evaluator, lr_out_of_range, wrong_best], ids=lambda fault: fault.__name__)
+def test_the_short_form_stops_a_run_before_its_first_iteration(world, tmp_path, fault):
+    options, named = fault(world, tmp_path)
+    out, err = train(
+        world / 'tiny.py', '--work-dir', tmp_path / 'run', '--cfg-options', *options, expect=1)
+    assert named in err.split('error: ')[-1] and 'Epoch [1]' not in err and 'Traceback' not in err
+
+
+def test_a_good_config_passes_and_nothing_is_left(world, tmp_path):
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'mine.txt').write_text('stays')
+    out, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', '--dry-run',
+                     '--cfg-options', 'lr_config.warmup_iters=50', 'early_stop.monitor=bbox_mAP')
+    for line in ('work_dir', '2 training steps: loss ', '2 validation images: figures: bbox_mAP',
+                 'a checkpoint written and read', 'memory'):
+        assert f'ok      {line}' in out, out
+    assert 'lr_config.warmup_iters: the warmup of 50 iterations is as long as the whole run of 4' in out
+    assert 'early_stop.patience=5' in out
+    assert os.listdir(tmp_path / 'run') == ['mine.txt'] and not err
+
+
+def test_the_short_form_changes_nothing(world, tmp_path, monkeypatch):
+    from mmdet_ft.checkpoints.reading import read
+    from mmdet_ft.engine import preflight
+    from tests.engine.fakes import same
+    words = ['--seed', '3', '--cfg-options', 'runner.max_epochs=1']
+    train(world / 'tiny.py', '--work-dir', tmp_path / 'a', *words)
+    monkeypatch.setattr(preflight, 'before_run', lambda runner: None)
+    train(world / 'tiny.py', '--work-dir', tmp_path / 'b', *words)
+    first, second = (read(str(tmp_path / name / 'epoch_1.pth')) for name in 'ab')
+    assert same(first.state_dict, second.state_dict)
+    assert str(first.content['random_state']) == str(second.content['random_state'])

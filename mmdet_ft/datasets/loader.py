@@ -1,4 +1,5 @@
 """From datasets to batches: collate, seeding, workers."""
+import functools
 import platform
 import random
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -24,8 +25,8 @@ KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels
               'gt_bboxes_ignore', 'gt_masks', 'gt_label')
 
 
-def collate(samples: List[Dict[str, Any]]) -> Union[Batch, Tuple[Batch, ...]]:
-    """One batch of the samples that Collect made.
+def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
+    """One batch of the samples that Collect made, padded to multiples of `bucket` pixels.
 
     Training samples (with gt_bboxes, or a classifier's with gt_label) give a Batch with ground truth. Test samples give
     a tuple of Batches, one a view of MultiScaleFlipAug (a single one for a pipeline without it), without ground truth.
@@ -44,16 +45,18 @@ def collate(samples: List[Dict[str, Any]]) -> Union[Batch, Tuple[Batch, ...]]:
             _batch([{
                 key: value[view]
                 for key, value in sample.items()
-            } for sample in samples]) for view in range(views))
+            } for sample in samples], bucket) for view in range(views))
     if 'gt_bboxes' in first:
-        return _batch(samples, _ground_truth(samples))
+        return _batch(samples, bucket, _ground_truth(samples))
     if 'gt_label' in first:
         labels = torch.stack([torch.as_tensor(sample['gt_label']) for sample in samples])
-        return _batch(samples, ClassTruth(labels))
-    return (_batch(samples), )
+        return _batch(samples, bucket, ClassTruth(labels))
+    return (_batch(samples, bucket), )
 
 
-def _batch(samples: List[Dict[str, Any]], gt: Union[GroundTruth, ClassTruth, None] = None) -> Batch:
+def _batch(samples: List[Dict[str, Any]],
+           bucket: int,
+           gt: Union[GroundTruth, ClassTruth, None] = None) -> Batch:
     metas = [sample['img_metas'] for sample in samples]
     deferred = [sample['img'].dtype == torch.uint8 and 'img_mean' in sample for sample in samples]
     mean = std = None
@@ -68,7 +71,8 @@ def _batch(samples: List[Dict[str, Any]], gt: Union[GroundTruth, ClassTruth, Non
     for row, meta in zip(scale, metas):
         row[:] = meta.get('scale_factor', 1.0)
     return Batch(
-        images=_stack_images([sample['img'] for sample in samples], metas[0].get('img_pad_val', 0)),
+        images=_stack_images([sample['img'] for sample in samples], metas[0].get('img_pad_val', 0),
+                             bucket),
         sizes=torch.tensor([meta['img_shape'][:2] for meta in metas], dtype=torch.float32),
         pad_sizes=torch.tensor([meta.get('pad_shape', meta['img_shape'])[:2] for meta in metas],
                                dtype=torch.float32),
@@ -89,9 +93,9 @@ def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
     return {**sample, 'img': img}
 
 
-def _stack_images(images: List[Tensor], pad_value: float) -> Tensor:
+def _stack_images(images: List[Tensor], pad_value: float, bucket: int) -> Tensor:
     """Images [C, h, w] in one tensor [B, C, H, W], padded at the right and bottom."""
-    height, width = max(img.shape[1] for img in images), max(img.shape[2] for img in images)
+    height, width = (round_up(max(img.shape[side] for img in images), bucket) for side in (1, 2))
     stacked = shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
     if all(img.shape == stacked.shape[1:] and img.dtype == stacked.dtype for img in images):
         return torch.stack(images, out=stacked)
@@ -239,7 +243,8 @@ class SeededDataset:
 
     def _sample(self, place: int) -> Any:
         seed_place(self.seed, place.epoch if isinstance(place, Place) else 0, int(place))
-        return self._of_readable_files(int(place)) if self.skip_bad_images else self.dataset[int(place)]
+        return self._of_readable_files(
+            int(place)) if self.skip_bad_images else self.dataset[int(place)]
 
     def _of_readable_files(self, index: int) -> Any:
         """Sample `index`, or the next one of its aspect group whose files can be read, which tells so in its metas."""
@@ -312,7 +317,8 @@ def build_dataloader(dataset: Any,
                      drop_last: bool = False,
                      timeout: float = 0,
                      multiprocessing_context: Optional[str] = None,
-                     skip_bad_images: bool = False) -> DataLoader:
+                     skip_bad_images: bool = False,
+                     bucket: Optional[int] = None) -> DataLoader:
     """The loader of this process; iterating gives what `collate` makes.
 
     Args:
@@ -328,6 +334,8 @@ def build_dataloader(dataset: Any,
         prefetch_factor, drop_last, timeout, multiprocessing_context: as torch's DataLoader.
         skip_bad_images: an image that is missing or cannot be decoded is replaced by the next one, and counted in the
             log, instead of ending the run. For training.
+        bucket: pad batches to multiples of so many pixels, and give all processes images of one aspect group at a step:
+            few shapes occur, as compiled models and CUDA graphs want them.
 
     Tell the epoch by `loader.sampler.set_epoch(epoch)` before each iteration. `loader.dataset` gives every attribute of
     the dataset; the object itself is `loader.dataset.dataset`.
@@ -358,7 +366,7 @@ def build_dataloader(dataset: Any,
                 dataset, world_size, rank, shuffle=False, seed=seed)
         elif world_size > 1:
             options['sampler'] = DistributedGroupSampler(
-                dataset, batch_size, world_size, rank, seed=seed)
+                dataset, batch_size, world_size, rank, seed=seed, same_group=bucket is not None)
         else:
             options['sampler'] = GroupSampler(dataset, batch_size, seed=seed)
     if num_workers:
@@ -371,7 +379,8 @@ def build_dataloader(dataset: Any,
     return RingLoader(
         SeededDataset(dataset, seed, skip_bad_images),
         num_workers=num_workers,
-        collate_fn=RingCollate(collate, Pinnable if pin_memory else _as_it_is),
+        collate_fn=RingCollate(
+            functools.partial(collate, bucket=bucket or 1), Pinnable if pin_memory else _as_it_is),
         pin_memory=pin_memory,
         timeout=timeout if num_workers else 0,
         generator=torch.Generator(

@@ -50,16 +50,22 @@ class _GroupedSampler(Sampler):
 
     Every group is shuffled and filled up with its own first images to full batches for all ranks, then the batches of
     all groups are shuffled. Rank r takes the batches r, r + R, r + 2R ..., so the batches of one step lie side by
-    side in the order of the epoch.
+    side in the order of the epoch. With `same_group` those are of one group.
     """
 
-    def __init__(self, dataset: Any, samples_per_gpu: int, num_replicas: int, rank: int,
-                 seed: Optional[int]):
+    def __init__(self,
+                 dataset: Any,
+                 samples_per_gpu: int,
+                 num_replicas: int,
+                 rank: int,
+                 seed: Optional[int],
+                 same_group: bool = False):
         self.dataset = dataset
         self.samples_per_gpu = samples_per_gpu
         self.num_replicas = num_replicas
         self.rank = rank
         self.seed = seed
+        self.same_group = same_group
         self.epoch = self.start = 0
         self.flag = _group_flags(dataset)
         self.group_sizes = np.bincount(self.flag)
@@ -77,8 +83,10 @@ class _GroupedSampler(Sampler):
                 indices = rng.permutation(np.flatnonzero(self.flag == group))
                 groups.append(np.resize(indices,
                                         math.ceil(size / step) * step))  # repeats from the front
-        batches = np.concatenate(groups).reshape(-1, self.samples_per_gpu)
-        batches = rng.permutation(batches)[self.rank::self.num_replicas]
+        together = self.num_replicas if self.same_group else 1
+        batches = np.concatenate(groups).reshape(-1, together, self.samples_per_gpu)
+        batches = rng.permutation(batches).reshape(-1, self.samples_per_gpu)
+        batches = batches[self.rank::self.num_replicas]
         order = batches.reshape(-1)[self.start:]
         return iter([Place.of(index, self.epoch) for index in order.tolist()])
 
@@ -111,9 +119,10 @@ class DistributedGroupSampler(_GroupedSampler):
                  samples_per_gpu: int = 1,
                  num_replicas: Optional[int] = None,
                  rank: Optional[int] = None,
-                 seed: Optional[int] = 0):
+                 seed: Optional[int] = 0,
+                 same_group: bool = False):
         rank, num_replicas = rank_and_world(rank, num_replicas)
-        super().__init__(dataset, samples_per_gpu, num_replicas, rank, seed)
+        super().__init__(dataset, samples_per_gpu, num_replicas, rank, seed, same_group)
 
 
 @SAMPLERS.register_module()

@@ -348,3 +348,24 @@ def test_errors_of_workers_name_the_image(coco_dataset, coco_folder):
     (coco_folder / '7.png').unlink()
     with pytest.raises(FileNotFoundError, match=r'7\.png.*image id 7'):
         list(build_dataloader(dataset, 1, 1, seed=0))
+
+
+def test_a_bucket_gives_few_shapes_and_every_rank_the_same_group():
+    rng = np.random.default_rng(0)
+    samples = [
+        train_sample(rng, 1, 0, height=33, width=70),
+        train_sample(rng, 1, 0, height=40, width=5)
+    ]
+    batch = collate(samples, bucket=32)
+    assert batch.images.shape[2:] == (64, 96)
+    assert batch.sizes.tolist() == [[33, 70], [40, 5]]
+    dataset = [0] * 30
+    flags = type('Flags', (list, ), dict(flag=np.array([0] * 19 + [1] * 11, dtype=np.uint8)))(
+        dataset)
+    ranks = [
+        DistributedGroupSampler(flags, 2, num_replicas=3, rank=rank, seed=5, same_group=True)
+        for rank in range(3)
+    ]
+    groups = [flags.flag[[int(place) for place in sampler]] for sampler in ranks]
+    assert (groups[0] == groups[1]).all() and (groups[0] == groups[2]).all()
+    assert len(set(groups[0].tolist())) == 2

@@ -13,7 +13,8 @@ from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.hooks.logger import LoggerHook
 from mmdet_ft.registry import HOOKS
 
-GREATER_KEYS = ('acc', 'top', 'AR@', 'auc', 'precision', 'mAP', 'mDice', 'mIoU', 'mAcc', 'aAcc')
+GREATER_KEYS = ('acc', 'top', 'AR@', 'auc', 'precision', 'mAP', '_AP', 'mDice', 'mIoU', 'mAcc',
+                'aAcc')
 LESS_KEYS = ('loss', )
 
 

@@ -34,6 +34,22 @@ def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> An
     return DATASETS.build(cfg, **(default_args or {}))
 
 
+def build_for_losses(cfg: Dict[str, Any], pipeline: Any) -> Any:
+    """A validation set in the training pipeline: `workflow` asks for the losses on it.
+
+    A detector's data set gives the truth when it is not in test_mode. A classifier's always does, and its test_mode
+    chooses the files.
+    """
+    split = {
+        key: value
+        for key, value in cfg.items() if key not in ('samples_per_gpu', 'test_mode')
+    }
+    kind = DATASETS.resolve(cfg['type'], cfg)
+    if getattr(kind, 'truth_in_test_mode', False):
+        split['test_mode'] = True
+    return build_dataset({**split, 'pipeline': pipeline})
+
+
 def _inner(cfg: Dict[str, Any], key: str) -> Any:
     if key not in cfg:
         raise KeyError(f'{cfg["type"]} needs {key}=: what it is made of')

@@ -17,7 +17,7 @@ from mmdet_ft import __version__
 from mmdet_ft.checkpoints import fitting, reading, writing
 from mmdet_ft.checkpoints.facts import Facts, facts_of
 from mmdet_ft.config import Config
-from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.build import build_dataset, build_for_losses
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist, forensics, manners, preflight, signals
 from mmdet_ft.engine.acceleration import accelerate
@@ -245,11 +245,7 @@ def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) ->
         if mode == 'train':
             datasets.append(build_dataset(cfg.data.train))
         else:
-            split = copy.deepcopy(cfg.data.val)
-            split.pipeline = _pipeline_of(cfg.data.train)
-            for key in ('samples_per_gpu', 'test_mode'):
-                split.pop(key, None)
-            datasets.append(build_dataset(split))
+            datasets.append(build_for_losses(cfg.data.val, _pipeline_of(cfg.data.train)))
     return datasets
 
 
@@ -571,7 +567,8 @@ def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[s
 
 
 def check_same_classes(training: Any, validation: Any) -> None:
-    """Refuse what would be a metric of shifted labels: a class folder that one of the two lacks is enough."""
+    """Refuse what would be a metric of shifted labels: a class folder that one of the two lacks is
+    enough."""
     own, other = (
         list(getattr(dataset, 'CLASSES', None) or ()) for dataset in (training, validation))
     if not own or not other or own == other:
@@ -581,9 +578,10 @@ def check_same_classes(training: Any, validation: Any) -> None:
         for split, names in (('data.train', [name for name in own if name not in other]),
                              ('data.val', [name for name in other if name not in own])) if names
     ]
+    told = '; '.join(only) or 'their order differs'
     raise UserError(
-        f'data.train has {len(own)} classes and data.val {len(other)}, and a label would mean two things: '
-        f'{"; ".join(only) or "their order differs"}. Write the same classes=(...) in both')
+        f'data.train has {len(own)} classes and data.val {len(other)}, and a label would mean two things: {told}. '
+        f'Write the same classes=(...) in both')
 
 
 def count_all_detections(cfg: Config, dataset: Any, options: Dict[str, Any]) -> None:

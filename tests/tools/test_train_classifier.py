@@ -132,6 +132,14 @@ def test_another_head_drops_the_layer_of_the_classes(trained, tmp_path):
     assert read(str(tmp_path / 'latest.pth')).state_dict['head.fc.weight'].shape == (2, 64)
 
 
+def test_validation_losses_are_of_the_validation_set(world, tmp_path):
+    _, config = world
+    train(config, '--work-dir', tmp_path, '--no-validate', '--cfg-options', 'runner.max_epochs=1',
+          'data.val.test_mode=True', "workflow=[('train', 1), ('val', 1)]")
+    line, = [line for line in rows(tmp_path)[1:] if line['mode'] == 'val']
+    assert line['iter'] == 2 and line['loss'] > 0  # nine images
+
+
 def test_class_folders_that_differ_are_refused(world, tmp_path):
     _, config = world
     write_colours(tmp_path / 'val', 1, 2)

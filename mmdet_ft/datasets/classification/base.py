@@ -79,6 +79,7 @@ class ClassificationDataset:
 
     CLASSES: Optional[Sequence[str]] = None
     PALETTE = None
+    truth_in_test_mode = True  # samples have their label; pipelines choose whether to collect it
 
     def __init__(self,
                  data_prefix: str,

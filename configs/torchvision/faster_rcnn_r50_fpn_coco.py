@@ -1,5 +1,5 @@
-# torchvision's fasterrcnn_resnet50_fpn: the settings its weights were trained with, where V2's differ. Normalisation does
-# not: RGB, 0..255, with the mean and std of the bases.
+# torchvision's fasterrcnn_resnet50_fpn: the settings its weights were trained with, where V2's differ. Normalisation
+# does not: RGB, 0..255, with the mean and std of the bases.
 _base_ = [
     '../_base_/models/faster_rcnn_r50_fpn.py', '../_base_/datasets/coco_detection.py',
     '../_base_/schedules/schedule_1x.py', '../_base_/default_runtime.py'

@@ -1,5 +1,5 @@
-# torchvision's fasterrcnn_resnet50_fpn_v2: batch norm that learns, also in the neck and the heads, two RPN convolutions,
-# four convolutions in the box head.
+# torchvision's fasterrcnn_resnet50_fpn_v2: batch norm that learns, also in the neck and the heads, two RPN
+# convolutions, four convolutions in the box head.
 _base_ = './faster_rcnn_r50_fpn_coco.py'
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(

@@ -1,5 +1,5 @@
-# torchvision's Mask R-CNN for COCO fine-tuned to Cityscapes: 7 of the 8 classes begin with what their heads know. Schedule
-# and data are those of ../cityscapes/mask_rcnn_ft.py.
+# torchvision's Mask R-CNN for COCO fine-tuned to Cityscapes: 7 of the 8 classes begin with what their heads know.
+# Schedule and data are those of ../cityscapes/mask_rcnn_ft.py.
 _base_ = '../cityscapes/mask_rcnn_ft.py'
 model = dict(
     backbone=dict(norm_cfg=dict(requires_grad=False, eps=0.)),

@@ -30,8 +30,11 @@ from mmdet_ft.engine.legacy import modernise
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.structures import to_device
+from mmdet_ft.untrusted import require_plain_config
 
-__all__ = ['inference_detector', 'init_detector', 'show_result_pyplot', 'train']
+__all__ = [
+    'inference_detector', 'inference_model', 'init_detector', 'init_model', 'show_result_pyplot', 'train'
+]
 
 Image = Union[str, os.PathLike, np.ndarray]
 logger = logging.getLogger('mmdet_ft')
@@ -84,6 +87,7 @@ def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
         raise UserError(
             f'{loaded.source} carries no config (meta.config); give the file that it was trained with'
         )
+    require_plain_config(text, loaded.source)
     return Config.fromstring(text, '.py')
 
 
@@ -91,7 +95,7 @@ def classes_of(cfg: Config,
                loaded: Optional[reading.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
     """Class names and colors: of the checkpoint before the config before the type of dataset."""
     data = _test_data(cfg)
-    kind = DATASETS.get(data['type']) if isinstance(data.get('type'), str) else data.get('type')
+    kind = DATASETS.get(data['type'], data) if isinstance(data.get('type'), str) else data.get('type')
     named = data.get('classes')
     if isinstance(named, str):  # a file with a name a line
         with open(named, encoding='utf-8') as file:
@@ -163,6 +167,28 @@ def inference_detector(model: nn.Module, imgs: Union[Image, Sequence[Image]]) ->
     with torch.no_grad(), precision.autocast():
         detections = model(to_device(views, device))
     return model.results(detections, views[0].metas)
+
+
+def init_model(config: Union[str, os.PathLike, Config, None] = None,
+               checkpoint: Optional[str] = None,
+               device: Union[str, torch.device] = 'cuda:0',
+               options: Optional[Dict[str, Any]] = None) -> nn.Module:
+    """MMClassification's name: a classifier ready for `inference_model`; see `init_detector`."""
+    return init_detector(config, checkpoint, device, options)
+
+
+def inference_model(model: nn.Module, img: Image) -> Dict[str, Any]:
+    """The class of an image, a path or an array as in `inference_detector`.
+
+    Returns MMClassification's dict: pred_label, pred_score (0..1) and pred_class, the name.
+    """
+    return class_of(inference_detector(model, img), model.CLASSES)
+
+
+def class_of(scores: np.ndarray, class_names: Sequence[str]) -> Dict[str, Any]:
+    """The best class of scores [K]."""
+    label = int(scores.argmax())
+    return dict(pred_label=label, pred_score=float(scores[label]), pred_class=class_names[label])
 
 
 def _pipeline(steps: Sequence[Dict[str, Any]], in_memory: bool) -> Compose:

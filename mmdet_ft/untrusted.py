@@ -1,5 +1,6 @@
-"""Reading files that somebody else made: pickles that run nothing, archives that stay in their
-folder."""
+"""Reading files that somebody else made: pickles and configs of checkpoints that run nothing, archives
+that stay in their folder."""
+import ast
 import os
 import pickle
 import shutil
@@ -61,6 +62,55 @@ def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
                 AttributeError, ImportError, UnicodeDecodeError, MemoryError) as error:
             raise UntrustedFileError(
                 f'{path} is not a whole pickle file: {error or type(error).__name__}') from None
+
+
+def require_plain_config(text: str, source: str) -> None:
+    """Refuse a python config that is more than values: it may be run then, as it can do nothing.
+
+    Names are given constants, lists, tuples, sets, dicts and `dict(...)`, which is all that a dumped
+    config has. Raises UntrustedFileError, which names `source`, for anything else: other calls,
+    imports, bases, variables that are filled in.
+    """
+    code = 'it is not run. If you trust it, give its config as a file'
+    if '{{' in text:
+        raise UntrustedFileError(f'the config in {source} has variables to be filled in: {code}')
+    try:
+        statements = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UntrustedFileError(f'the config in {source} is not python: {error}') from None
+    for statement in statements:
+        if not (isinstance(statement, ast.Assign) and all(map(_is_name, statement.targets))
+                and _is_plain(statement.value)):
+            line = text.splitlines()[statement.lineno - 1].strip()
+            raise UntrustedFileError(
+                f'the config in {source} is more than values, {line!r}: {code}')
+
+
+def _is_name(target: ast.AST) -> bool:
+    if isinstance(target, ast.Subscript):  # globals()['a name that python cannot write']
+        call = target.value
+        return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and \
+            call.func.id == 'globals' and not call.args and not call.keywords and \
+            isinstance(target.slice, ast.Constant) and target.slice.value != '_base_'
+    return isinstance(target, ast.Name) and target.id != '_base_'
+
+
+def _is_plain(node: ast.AST) -> bool:
+    if isinstance(node, ast.Constant):
+        return True
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        return all(map(_is_plain, node.elts))
+    if isinstance(node, ast.Dict):
+        return all(key is not None and _is_plain(key)
+                   for key in node.keys) and all(map(_is_plain, node.values))
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, (ast.UAdd, ast.USub)) and isinstance(node.operand, ast.Constant)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return False
+    if node.func.id == 'float':  # float('inf')
+        return not node.keywords and all(isinstance(item, ast.Constant) for item in node.args)
+    return node.func.id == 'dict' and not node.args and all(
+        keyword.arg is not None and _is_plain(keyword.value) for keyword in node.keywords)
 
 
 def inside(folder: str, name: str) -> str:

@@ -9,7 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from mmdet_ft.untrusted import UntrustedFileError, extract, inside, load_pickle
+from mmdet_ft.untrusted import (UntrustedFileError, extract, inside, load_pickle,
+                                require_plain_config)
 
 
 class Runs:
@@ -58,6 +59,41 @@ def test_a_broken_pickle_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UntrustedFileError, match=r'results\.pkl is not a whole pickle'):
         load_pickle(str(path))
+
+
+GOOD_CONFIG = '''
+model = dict(type='MaskRCNN', anchors={'a b': [1.0, -2, (3, )], 4: None}, weight=float('inf'))
+globals()['odd-name'] = {1, 2}
+data_root = 'data/'
+'''
+
+
+def test_values_of_a_config_may_be_read():
+    require_plain_config(GOOD_CONFIG, 'a.pth')
+
+
+@pytest.mark.parametrize('code', [
+    'import os',
+    'x = __import__("os").mkdir("ran")',
+    'x = dict(a=[open("ran", "w")])',
+    'x = dict(**globals())',
+    'x = f"{open(1)}"',
+    'x = [y for y in ()]',
+    'x = (lambda: 0)()',
+    'x = "a" * 10**9',
+    'x.y = 1',
+    'globals()["_base_"] = "other.py"',
+    '_base_ = "other.py"',
+    'x = "{{$HOME:\' + open(\'ran\') + \'}}"',
+    'x: open("ran", "w") = 1',
+    'def f(): pass',
+    'if True:\n  x = 1',
+    'x =',
+    '\0',
+])
+def test_a_config_that_would_run_something_is_refused(code):
+    with pytest.raises(UntrustedFileError, match=r'the config in a\.pth'):
+        require_plain_config(f'{GOOD_CONFIG}{code}\n', 'a.pth')
 
 
 OUTSIDE = ['../out.txt', 'a/../../out.txt', '/out.txt', '..', 'C:/out.txt/../../..', r'..\out.txt']

@@ -19,6 +19,7 @@ from mmdet_ft.engine.runner import seed_of
 from mmdet_ft.engine.state import set_random_state
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.structures import to_device
+from mmdet_ft.untrusted import require_plain_config
 
 
 def read_failure(path: str) -> Dict[str, Any]:
@@ -49,6 +50,7 @@ def replay(failure: Dict[str, Any],
 
     Raises whatever the step raised, if it does so again.
     """
+    require_plain_config(failure['config'], 'the failure file')
     cfg, _ = prepare(Config.fromstring(failure['config'], '.py'))
     set_random_state(failure['random_state'])
     batch = unpack(failure['batch'])

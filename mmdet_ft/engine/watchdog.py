@@ -111,11 +111,18 @@ class Watchdog:
         self.stopped = threading.Event()
         self._turn = 0
         self._write()
-        for target in (self._talk, self._judge):
-            threading.Thread(target=target, name=f'watchdog{target.__name__}', daemon=True).start()
+        self.threads = [
+            threading.Thread(target=target, name=f'watchdog{target.__name__}', daemon=True)
+            for target in (self._talk, self._judge)
+        ]
+        for thread in self.threads:
+            thread.start()
 
     def stop(self) -> None:
         self.stopped.set()
+        # python's end would abort a thread that is inside the store, and the process with it
+        for thread in set(self.threads) - {threading.current_thread()}:
+            thread.join(5)
 
     # ------------------------------------------------------------------------------ telling others
 

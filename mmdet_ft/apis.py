@@ -33,7 +33,8 @@ from mmdet_ft.structures import to_device
 from mmdet_ft.untrusted import require_plain_config
 
 __all__ = [
-    'inference_detector', 'inference_model', 'init_detector', 'init_model', 'show_result_pyplot', 'train'
+    'inference_detector', 'inference_model', 'init_detector', 'init_model', 'show_result_pyplot',
+    'train'
 ]
 
 Image = Union[str, os.PathLike, np.ndarray]
@@ -95,7 +96,8 @@ def classes_of(cfg: Config,
                loaded: Optional[reading.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
     """Class names and colors: of the checkpoint before the config before the type of dataset."""
     data = _test_data(cfg)
-    kind = DATASETS.get(data['type'], data) if isinstance(data.get('type'), str) else data.get('type')
+    kind = data.get('type')
+    kind = DATASETS.get(kind, data) if isinstance(kind, str) else kind
     named = data.get('classes')
     if isinstance(named, str):  # a file with a name a line
         with open(named, encoding='utf-8') as file:
@@ -152,12 +154,16 @@ def inference_detector(model: nn.Module, imgs: Union[Image, Sequence[Image]]) ->
     data = _test_data(model.cfg)
     if 'pipeline' not in data:
         raise UserError('the config has no data.test.pipeline, which tells how images are prepared')
-    from_file, from_array = (_pipeline(data['pipeline'], in_memory) for in_memory in (False, True))
+    reading = getattr(DATASETS.get(str(data.get('type')), data), 'image_files', {})
+    from_file, from_array = (
+        _pipeline(data['pipeline'], in_memory, reading) for in_memory in (False, True))
     samples = []
     for img in imgs:
         if isinstance(img, np.ndarray):
-            img = visualization.as_bgr(img) if img.ndim == 2 else img
-            samples.append(from_array(dict(img=img, img_info={}, img_prefix=None)))
+            if img.ndim == 2 and reading.get('color_type') != 'grayscale':
+                img = visualization.as_bgr(img)
+            about = dict(filename=None, ori_filename=None, img_shape=img.shape, ori_shape=img.shape)
+            samples.append(from_array(dict(img=img, img_info={}, img_prefix=None, **about)))
         else:
             samples.append(from_file(dict(img_info=dict(filename=os.fspath(img)), img_prefix=None)))
     views = collate(samples)
@@ -191,8 +197,11 @@ def class_of(scores: np.ndarray, class_names: Sequence[str]) -> Dict[str, Any]:
     return dict(pred_label=label, pred_score=float(scores[label]), pred_class=class_names[label])
 
 
-def _pipeline(steps: Sequence[Dict[str, Any]], in_memory: bool) -> Compose:
+def _pipeline(steps: Sequence[Dict[str, Any]], in_memory: bool, reading: Dict[str, Any]) -> Compose:
+    """The test pipeline for arrays or files; `reading` says how a file becomes an image of a set that has none."""
     steps = copy.deepcopy(list(steps))
+    if not in_memory and not any(str(step.get('type')).startswith('Load') for step in steps):
+        steps.insert(0, dict(type='LoadImageFromFile', **reading))
     if in_memory and isinstance(steps[0], dict) and steps[0].get('type') == 'LoadImageFromFile':
         steps[0]['type'] = 'LoadImageFromWebcam'
     return Compose(steps)

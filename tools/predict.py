@@ -1,9 +1,10 @@
-"""Run a trained detector over anyone's images.
+"""Run a trained detector or classifier over anyone's images.
 
     python tools/predict.py work_dirs/mask_rcnn_ft/latest.pth photos/ more/*.jpg --out predictions
 
 draws what was found into --out and writes predictions.json there: COCO's form, with file names, class
 names, boxes, scores and masks as run lengths. The checkpoint carries its config and classes; nothing else is needed.
+Of a classifier each image gets its best class, and `scores` of all.
 """
 import argparse
 import glob
@@ -16,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))  # the package beside this folder
 
 import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 from rich.progress import track  # noqa: E402
 
 from mmdet_ft import apis, visualization  # noqa: E402
@@ -26,7 +28,7 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Run a trained detector over images')
+    parser = argparse.ArgumentParser(description='Run a trained detector or classifier over images')
     parser.add_argument('checkpoint', help='checkpoint of a training run (path or URL)')
     parser.add_argument(
         'images',
@@ -123,10 +125,8 @@ def main() -> None:
                 print(f'skipped: {error}', file=sys.stderr)
         results = apis.inference_detector(model, [path for _, path, _ in readable])
         for (name, path, image), result in zip(readable, results):
-            note(document, path, image, apis.detections_of(result, model.CLASSES, args.score_thr))
+            picture = note(document, path, image, result, model, args.score_thr)
             if not args.no_pictures:
-                picture = visualization.draw_detections(image, result, model.CLASSES,
-                                                        args.score_thr, model.PALETTE)
                 target = os.path.join(args.out, name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 if not cv2.imwrite(target, picture):
@@ -137,27 +137,37 @@ def main() -> None:
     with open(target, 'w', encoding='utf-8') as file:
         json.dump(document, file)
     pictures = '' if args.no_pictures else f', pictures in {args.out}'
-    print(
-        f'{len(document["annotations"])} detections in {len(document["images"])} images: {target}{pictures}'
-    )
+    found = '' if any(
+        'pred_class' in image
+        for image in document['images']) else f'{len(document["annotations"])} detections in '
+    print(f'{found}{len(document["images"])} images: {target}{pictures}')
     if unreadable:
         raise UserError(
             f'{len(unreadable)} of {len(images)} images could not be read (named above)')
 
 
-def note(document: dict, path: str, image, records: List[dict]) -> None:
-    """Add an image and its detections."""
+def note(document: dict, path: str, image, result, model, score_thr: float):
+    """Add an image and what was found in it; returns the picture of that."""
+    height, width = image.shape[:2]
     image_id = len(document['images']) + 1
-    document['images'].append(
-        dict(id=image_id, file_name=path, height=image.shape[0], width=image.shape[1]))
-    for record in records:
+    record = dict(id=image_id, file_name=path, height=height, width=width)
+    document['images'].append(record)
+    if isinstance(result, np.ndarray):  # scores of a classifier
+        best = apis.class_of(result, model.CLASSES)
+        record.update(best, scores=[round(float(score), 5) for score in result])
+        picture = image.copy()
+        visualization.draw_label(picture, f'{best["pred_class"]} {best["pred_score"]:.2f}',
+                                 (0, 0, width, height), (0, 0, 0))
+        return picture
+    for found in apis.detections_of(result, model.CLASSES, score_thr):
         document['annotations'].append(
             dict(
-                record,
+                found,
                 id=len(document['annotations']) + 1,
                 image_id=image_id,
                 file_name=path,
                 iscrowd=0))
+    return visualization.draw_detections(image, result, model.CLASSES, score_thr, model.PALETTE)
 
 
 if __name__ == '__main__':

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from mmdet_ft import apis
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config, load_config
 from mmdet_ft.engine.check import prepare
-from .test_train_command import ROOT, one_thread, rows, test, train  # noqa: F401
+from .test_train_command import ROOT, call, one_thread, rows, test, train  # noqa: F401
 
 CLASSES = ('blue', 'green', 'red')
 CONFIG = '''
@@ -115,6 +116,30 @@ def test_test_writes_the_metrics_and_the_scores(trained, tmp_path):
         items = pickle.load(file)
     assert list(items) == ['pred_label'
                            ] and items['pred_label'].tolist() == scores.argmax(1).tolist()
+
+
+def test_images_of_anyone_get_a_class(trained, tmp_path):
+    root, _ = trained
+    call('predict.py', root / 'run/latest.pth', root / 'val/red', '--out', tmp_path, '--device',
+         'cpu')
+    document = json.loads((tmp_path / 'predictions.json').read_text())
+    model = apis.init_model(None, str(root / 'run/latest.pth'), 'cpu')
+    assert len(document['images']) == 3 and (tmp_path / '0.png').exists()
+    for image in document['images']:
+        found = apis.inference_model(model, image['file_name'])
+        assert found['pred_class'] == image['pred_class'] == CLASSES[found['pred_label']]
+        assert found['pred_score'] == pytest.approx(max(image['scores']), abs=1e-4)
+        assert apis.inference_model(model, cv2.imread(image['file_name'])) == found
+
+
+def test_a_digit_from_a_file_or_an_array(tmp_path):
+    digit = np.zeros((28, 28), dtype=np.uint8)
+    digit[4:24, 13:16] = 255
+    cv2.imwrite(str(tmp_path / 'one.png'), digit)
+    model = apis.init_model(str(ROOT / 'configs/mnist/lenet5.py'), None, 'cpu')
+    from_file = apis.inference_detector(model, str(tmp_path / 'one.png'))
+    assert np.array_equal(from_file, apis.inference_detector(model,
+                                                             digit)) and from_file.shape == (10, )
 
 
 def test_another_head_drops_the_layer_of_the_classes(trained, tmp_path):

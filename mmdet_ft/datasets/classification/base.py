@@ -79,6 +79,8 @@ class ClassificationDataset:
 
     CLASSES: Optional[Sequence[str]] = None
     PALETTE = None
+    image_files: Dict[str, Any] = {
+    }  # how LoadImageFromFile has to read a file to look like an image of the set
     truth_in_test_mode = True  # samples have their label; pipelines choose whether to collect it
 
     def __init__(self,

@@ -41,6 +41,7 @@ class CIFAR10(ClassificationDataset):
     ]
     test_list = [('test_batch', '40351d587109b95175f43aff81a1287e')]
     meta = dict(filename='batches.meta', key='label_names', md5='5ff9c542aee3614f3951f8cda6e48888')
+    image_files = dict(channel_order='rgb')
     CLASSES = [
         'airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'
     ]

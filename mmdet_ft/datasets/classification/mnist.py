@@ -35,6 +35,7 @@ class MNIST(ClassificationDataset):
         train_label_file=('train-labels-idx1-ubyte.gz', 'd53e105ee54ea40749a09fcbcd1e9432'),
         test_image_file=('t10k-images-idx3-ubyte.gz', '9fb629c4189551a2d022fa330f9573f3'),
         test_label_file=('t10k-labels-idx1-ubyte.gz', 'ec29112dd5afa0611ce80d1b7f02629c'))
+    image_files = dict(color_type='grayscale')
     CLASSES = [
         '0 - zero', '1 - one', '2 - two', '3 - three', '4 - four', '5 - five', '6 - six',
         '7 - seven', '8 - eight', '9 - nine'

@@ -134,9 +134,9 @@ def test_no_wait_once_a_device_knows_the_shapes():
 
 def test_what_tracing_makes_is_not_kept():
     generator = AnchorGenerator([8], [1.], [2])
-    with FakeTensorMode():
+    with FakeTensorMode(allow_non_fake_inputs=True):
         assert generator.grid_priors([(2, 3)], device='meta')[0].shape == (6, 4)
-    with FakeTensorMode():
+    with FakeTensorMode(allow_non_fake_inputs=True):
         assert generator.grid_priors([(2, 3)])[0].shape == (6, 4)
     assert generator.grid_priors([(2, 3)], device='meta')[0].device.type == 'meta'
     assert type(generator.grid_priors([(2, 3)])[0]) is torch.Tensor

@@ -1,4 +1,4 @@
-"""What would fail in the night fails in the first minute: `tools/train.py --dry-run`, and its short form before a run."""
+"""What would fail in the night fails in the first minute: `train.py --dry-run`, and its short form before a run."""
 import json
 import os
 import shutil

@@ -1,0 +1,124 @@
+"""Runs that end before their time, and remarks on settings that do not fit a small data set."""
+import pytest
+
+from mmdet_ft.config import Config
+from mmdet_ft.engine import manners
+from mmdet_ft.engine.check import check
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks import CheckpointHook, EarlyStopHook, EvalHook, TextLoggerHook
+from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
+
+
+def scored(scores):
+    scores = iter(scores)
+
+    class Scored(FakeDataset):
+
+        def evaluate(self, results, logger=None):
+            return {'bbox_mAP': next(scores), 'loss_val': .5}
+
+    return FakeLoader(Scored(2), views=True)
+
+
+def make(tmp_path, scores, kind='epoch', length=9, save_every=1, **settings):
+    runner = make_runner(tmp_path, kind=kind, length=length, lr=.01)
+    by_epoch = kind == 'epoch'
+    runner.register_hook(CheckpointHook(interval=save_every, by_epoch=by_epoch))
+    runner.register_hook(
+        EvalHook(scored(scores), interval=1 if by_epoch else 2, by_epoch=by_epoch), 'LOW')
+    runner.register_hook(EarlyStopHook(**{'monitor': 'bbox_mAP', 'patience': 2, **settings}), 'LOW')
+    runner.register_hook(TextLoggerHook(interval=2, by_epoch=by_epoch), 'VERY_LOW')
+    return runner
+
+
+@pytest.mark.parametrize('scores,settings,epochs', [
+    ([.1, .3, .2, .3, .9], {}, 4),
+    ([.1, .3, .2, .31, .2, .2, .9], {}, 6),
+    ([.1, .3, .31, .32, .9], dict(min_delta=.05), 4),
+    ([.9, .8, .7, .75, .72, .9], dict(rule='less'), 5),
+])
+def test_the_run_ends_after_so_many_evaluations_without_gain(tmp_path, scores, settings, epochs):
+    runner = make(tmp_path, scores, **settings)
+    runner.run([FakeLoader()])
+    assert runner.epoch == epochs and 'bbox_mAP' in runner.stop_reason
+
+
+def test_iterations_stop_too_and_the_end_is_saved(tmp_path):
+    runner = make(tmp_path, [.5, .4, .3, .9], kind='iter', length=20, save_every=100)
+    runner.run([FakeLoader()])
+    assert runner.iter == 6 and (tmp_path / 'iter_6.pth').exists()
+
+
+def test_patience_survives_a_restart(tmp_path):
+    make(tmp_path, [.5, .4, .9], length=2).run([FakeLoader()])
+    rest = make(tmp_path, [.4, .3, .9])
+    rest.resume(str(tmp_path / 'epoch_2.pth'))  # saved before its evaluation, which is made again
+    rest.run([FakeLoader()])
+    assert rest.epoch == 3
+
+
+def test_a_monitor_that_is_no_metric_and_a_run_without_evaluation_are_refused(tmp_path):
+    with pytest.raises(UserError, match="early_stop.monitor='segm_mAP'.*bbox_mAP, loss_val"):
+        make(tmp_path, [.5], monitor='segm_mAP').run([FakeLoader()])
+    runner = make_runner(tmp_path)
+    runner.register_hook(EarlyStopHook('bbox_mAP'))
+    with pytest.raises(UserError, match='data.val'):
+        runner.run([FakeLoader()])
+    with pytest.raises(UserError, match='early_stop.rule'):
+        EarlyStopHook('mine')
+    with pytest.raises(UserError, match='patience'):
+        EarlyStopHook('bbox_mAP', patience=0)
+
+
+def test_the_section_is_checked():
+    config = dict(
+        model=dict(type='FasterRCNN'),
+        data=dict(),
+        optimizer=dict(type='SGD', lr=1),
+        runner=dict(type='EpochBasedRunner', max_epochs=1))
+    with pytest.raises(Exception, match="early_stop has no 'patienc'.*did you mean 'patience'"):
+        check(Config(dict(config, early_stop=dict(monitor='bbox_mAP', patienc=3))))
+    with pytest.raises(Exception, match='needs a monitor'):
+        check(Config(dict(config, early_stop=dict(patience=3))))
+
+
+def found(tmp_path, config, kind='epoch', length=4, hooks=(), images=2):
+    runner = make_runner(tmp_path, kind=kind, length=length)
+    for hook in hooks:
+        runner.register_hook(hook)
+    return manners.remarks(runner, Config(config), 10, images)
+
+
+def test_what_fits_is_not_remarked(tmp_path):
+    config = dict(
+        optimizer=dict(lr=.02),
+        auto_scale_lr=dict(base_batch_size=2),
+        lr_config=dict(policy='step', step=[3], warmup='linear', warmup_iters=39))
+    hooks = [
+        CheckpointHook(1),
+        EvalHook(scored([])),
+        TextLoggerHook(interval=10),
+        EarlyStopHook('mAP', 3)
+    ]
+    assert found(tmp_path, config, hooks=hooks) == []
+
+
+@pytest.mark.parametrize('config,hooks,words', [
+    (dict(lr_config=dict(policy='step', step=[3], warmup='linear', warmup_iters=40)), [],
+     'warmup of 40 iterations is as long as the whole run of 40'),
+    (dict(
+        lr_config=dict(policy='step', step=[3], warmup='exp', warmup_iters=4,
+                       warmup_by_epoch=True)), [], 'warmup_iters=4'),
+    (dict(lr_config=dict(policy='step', step=[8, 11])), [], 'after 8 epochs, and the run has 4'),
+    (dict(optimizer=dict(lr=.02), auto_scale_lr=dict(base_batch_size=16)), [], 'that is 0.0025'),
+    (dict(), [TextLoggerHook(interval=50)], 'log_config.interval=50 is longer than an epoch of 10'),
+    (dict(), [CheckpointHook(12)
+              ], 'checkpoint_config.interval=12, and the run has 4 epochs: only its end'),
+    (dict(), [CheckpointHook(12, save_last=False)], 'nothing is saved'),
+    (dict(), [EvalHook(scored([]), interval=12)], 'the first one is after 12 epochs'),
+    (dict(), [EvalHook(scored([]), interval=2),
+              EarlyStopHook('mAP', 2)], 'never stops early'),
+])
+def test_what_does_not_fit_is_remarked_with_its_reason(tmp_path, config, hooks, words):
+    remark, = found(tmp_path, config, hooks=hooks)
+    assert words in remark

@@ -1,0 +1,92 @@
+"""Signals end a run with everything saved, in the middle of an epoch and of an evaluation."""
+import os
+import signal
+import time
+
+import pytest
+
+from mmdet_ft.checkpoints import writing
+from mmdet_ft.engine import signals
+from mmdet_ft.engine.evaluate import run_over
+from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook
+from mmdet_ft.engine.signals import Interrupted, stoppable
+from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
+from tests.engine.test_engine_resume import figures, loaders, outcome, start
+
+
+class Send(Hook):
+    """Sends this process a signal in an iteration."""
+
+    def __init__(self, number, at):
+        self.number, self.at = number, at
+
+    def before_train_iter(self, runner):
+        if runner.iter == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+class Slow(FakeLoader):
+    """Validation data in the midst of which a signal comes."""
+
+    def __iter__(self):
+        for place, batch in enumerate(super().__iter__()):
+            if place == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1', 'SIGINT'])
+@pytest.mark.parametrize('kind,every,settings', [('epoch', 0, dict(ema=49)),
+                                                 ('epoch', 0, dict(cumulative=4)), ('iter', 8, {})])
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, name, kind, every, settings):
+    whole = start(tmp_path / 'whole', kind, every, **settings)
+    whole.run(*loaders(settings))
+    first = start(tmp_path / 'run', kind, every, **settings)
+    first.register_hook(Send(getattr(signal, name), 6))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(
+            Interrupted, match=f'{name} after 7 iterations .*interrupted.pth.*exit code 75'):
+        with stoppable(first):
+            first.run(*loaders(settings))
+    assert signal.getsignal(signal.SIGTERM) is before
+    rest = start(tmp_path / 'run', kind, every, **settings)
+    rest.resume(writing.find_latest_checkpoint(rest.work_dir))
+    assert rest.iter == 7
+    rest.run(*loaders(settings))
+    assert same(weights(whole.model), weights(rest.model))
+    assert figures(whole.work_dir) == figures(rest.work_dir) and outcome(whole) == outcome(rest)
+
+
+def test_a_signal_in_an_evaluation_is_heard_there(tmp_path):
+
+    def make(loader):
+        runner = make_runner(tmp_path, length=2)
+        runner.register_hook(CheckpointHook(interval=5))
+        runner.register_hook(EvalHook(loader, save_best='fake_mAP'), 'LOW')
+        return runner
+
+    runner = make(Slow(FakeDataset(8), views=True))
+    with pytest.raises(Interrupted, match=r'after 4 iterations \(1 epochs\)'):
+        with stoppable(runner):
+            runner.run([FakeLoader()])
+    assert 'best_score' not in runner.meta['hook_msgs']
+    rest = make(FakeLoader(FakeDataset(8), views=True))
+    rest.resume(str(tmp_path / writing.INTERRUPTED))
+    rest.run([FakeLoader()])
+    assert rest.epoch == 2 and list(tmp_path.glob('best_fake_mAP_epoch_*.pth'))
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
+    hook = signals.InterruptHook()
+    hook.note(signal.SIGINT, None)
+    hook.note(signal.SIGINT, None)  # the same keypress, by way of torchrun
+    now = time.monotonic()
+    monkeypatch.setattr(time, 'monotonic', lambda: now + 2)
+    hook.note(signal.SIGTERM, None)
+    with pytest.raises(KeyboardInterrupt):
+        hook.note(signal.SIGINT, None)
+
+
+def test_nobody_listens_outside_of_a_run(tmp_path):
+    signals.check()
+    run_over(make_runner(tmp_path).model, FakeLoader(views=True))

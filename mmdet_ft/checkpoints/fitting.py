@@ -7,7 +7,7 @@ from torch import nn
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import Facts
 from mmdet_ft.checkpoints.heads import by_class, match_classes
-from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read
+from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read, require_sound
 from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
 from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.checkpoints.values import faults_of
@@ -192,6 +192,7 @@ def pretrained_loader(run: Facts) -> Callable[[Source], StateDict]:
 
     def load(source: Source) -> StateDict:
         checkpoint = read(source)
+        require_sound(checkpoint)
         facts = facts_of_file(checkpoint.meta, checkpoint.origin)
         for warning in warnings_of(facts, run, checkpoint.state_dict):
             logger.warning('%s (%s): %s', checkpoint.source, checkpoint.origin.kind, warning)
@@ -213,9 +214,7 @@ def load_trained(model: nn.Module, source: str) -> Checkpoint:
     Raises CheckpointError that names what differs, or cannot be right.
     """
     checkpoint = read(source)
-    faults = faults_of(checkpoint.state_dict)
-    if faults:
-        raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
+    require_sound(checkpoint)
     own = getattr(model, 'module', model)
     if checkpoint.meta.get('CLASSES') is not None and getattr(own, 'CLASSES', None) is None:
         own.CLASSES = checkpoint.meta['CLASSES']

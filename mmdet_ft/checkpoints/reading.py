@@ -59,10 +59,15 @@ def read_state_dict(source: Source) -> StateDict:
     Raises CheckpointError, for weights that are not numbers too.
     """
     checkpoint = read(source)
+    require_sound(checkpoint)
+    return checkpoint.state_dict
+
+
+def require_sound(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError where weights cannot be right whatever the model: NaN, say."""
     faults = faults_of(checkpoint.state_dict)
     if faults:
         raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
-    return checkpoint.state_dict
 
 
 def read_content(source: Source, trust: bool = False) -> Tuple[str, Dict[str, Any]]:

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.fitting import fit, load_trained
+from mmdet_ft.checkpoints.facts import Facts
+from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
 from mmdet_ft.checkpoints.reading import Checkpoint, read
 
 INTEGER = struct.Struct('<I')
@@ -298,6 +299,12 @@ def test_values_that_cannot_be_right_are_refused(tmp_path, changed, words):
     if 'NaN' in words:
         with pytest.raises(CheckpointError, match='cannot be used'):
             load_trained(model, str(tmp_path / 'a.pth'))
+
+
+def test_a_backbone_of_init_cfg_must_be_right_too(tmp_path):
+    torch.save(Model().weights(**{'fc.bias': torch.tensor([1., float('nan')])}), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='cannot be used: 1 of 2 numbers of fc.bias are NaN'):
+        pretrained_loader(Facts())(str(tmp_path / 'a.pth'))
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])

@@ -154,13 +154,13 @@ def inference_detector(model: nn.Module, imgs: Union[Image, Sequence[Image]]) ->
     data = _test_data(model.cfg)
     if 'pipeline' not in data:
         raise UserError('the config has no data.test.pipeline, which tells how images are prepared')
-    reading = getattr(DATASETS.get(str(data.get('type')), data), 'image_files', {})
+    of_files = getattr(DATASETS.get(str(data.get('type')), data), 'image_files', {})
     from_file, from_array = (
-        _pipeline(data['pipeline'], in_memory, reading) for in_memory in (False, True))
+        _pipeline(data['pipeline'], in_memory, of_files) for in_memory in (False, True))
     samples = []
     for img in imgs:
         if isinstance(img, np.ndarray):
-            if img.ndim == 2 and reading.get('color_type') != 'grayscale':
+            if img.ndim == 2 and of_files.get('color_type') != 'grayscale':
                 img = visualization.as_bgr(img)
             about = dict(filename=None, ori_filename=None, img_shape=img.shape, ori_shape=img.shape)
             samples.append(from_array(dict(img=img, img_info={}, img_prefix=None, **about)))
@@ -197,11 +197,12 @@ def class_of(scores: np.ndarray, class_names: Sequence[str]) -> Dict[str, Any]:
     return dict(pred_label=label, pred_score=float(scores[label]), pred_class=class_names[label])
 
 
-def _pipeline(steps: Sequence[Dict[str, Any]], in_memory: bool, reading: Dict[str, Any]) -> Compose:
-    """The test pipeline for arrays or files; `reading` says how a file becomes an image of a set that has none."""
+def _pipeline(steps: Sequence[Dict[str, Any]], in_memory: bool, of_files: Dict[str,
+                                                                               Any]) -> Compose:
+    """The test pipeline for arrays or files; `of_files` says how a file becomes an image of a set that has none."""
     steps = copy.deepcopy(list(steps))
     if not in_memory and not any(str(step.get('type')).startswith('Load') for step in steps):
-        steps.insert(0, dict(type='LoadImageFromFile', **reading))
+        steps.insert(0, dict(type='LoadImageFromFile', **of_files))
     if in_memory and isinstance(steps[0], dict) and steps[0].get('type') == 'LoadImageFromFile':
         steps[0]['type'] = 'LoadImageFromWebcam'
     return Compose(steps)

@@ -131,7 +131,7 @@ class ClassificationDataset:
 
     def get_cat_ids(self, idx: int) -> List[int]:
         """The label of image `idx`, as a list: what ClassBalancedDataset asks."""
-        return [int(self.get_gt_labels()[idx])]
+        return [int(self.data_infos[idx]['gt_label'])]
 
     def evaluate(self,
                  results: Sequence[np.ndarray],

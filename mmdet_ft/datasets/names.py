@@ -30,6 +30,12 @@ def check_names(dataset: Any, counts: Dict[str, int]) -> None:
             repr(name) + (f' (did you mean {near[name][0]!r}?)' if near[name] else '')
             for name in absent[:10])
         dataset._tell(f'no object of {listed}{" ..." if len(absent) > 10 else ""}')
+    plain = {_plain(name) for name in dataset.CLASSES}
+    alike = [f'{name!r} ({count})' for name, count in others.items() if _plain(name) in plain]
+    if alike:
+        dataset._tell(
+            f'some objects are named otherwise than in `classes` and left out: {", ".join(alike)}; '
+            f'give them one name in the files')
     if others:
         listed = ', '.join(f'{name!r} ({count})' for name, count in list(others.items())[:10])
         dataset._tell(

@@ -35,13 +35,20 @@ class Objects(NamedTuple):
     occluded: np.ndarray  # int [n], 0 to 3; 3 and -1 not known
 
 
+class _Truth(NamedTuple):
+    """A truth that matters for a class, and the places of the detections that overlap it enough."""
+    counts: bool  # at this level; the others are ignored
+    large: List[int]  # those high enough for the level, the largest overlap first
+    small: List[int]  # the others
+    by_score: List[int]  # both, the best score first
+
+
 class _Image(NamedTuple):
     """What of an image matters for one class and level."""
-    counted: np.ndarray  # bool [G]; the other truths are ignored
-    detections: np.ndarray  # [N, 5]
-    small: np.ndarray  # bool [N], too low to count
-    iou: np.ndarray  # [G, N]
-    in_dont_care: np.ndarray  # bool [N]
+    truths: List[_Truth]
+    scores: List[float]  # of the detections
+    is_small: List[bool]
+    is_wrong: List[bool]  # unless a truth takes it
 
 
 def evaluate_kitti(results: List[Any],
@@ -76,11 +83,11 @@ def evaluate_kitti(results: List[Any],
                 _prepare(image, result, label, name, level, overlaps.get(name, .5))
                 for image, result in zip(objects, results)
             ]
-            num_truths = sum(int(image.counted.sum()) for image in images)
+            num_truths = sum(truth.counts for image in images for truth in image.truths)
             if not num_truths:
                 table[name] += ['0', '-']
                 continue
-            ap = _average_precision(images, num_truths, overlaps.get(name, .5))
+            ap = _average_precision(images, num_truths)
             values[f'{name}_{level_name}_AP'] = ap
             table[name] += [str(num_truths), f'{ap:.3f}']
             found.append(ap)
@@ -113,14 +120,22 @@ def _prepare(objects: Objects, result: Any, label: int, name: str, level: Level,
     low = [part[np.trunc(part[:, 3] - part[:, 1]) < level.min_height] for part in boxes]
     own = boxes[label]
     detections = np.concatenate([own, *(low[:label] + low[label + 1:])]).astype(np.float64)
+    scores = detections[:, 4]
     small = np.trunc(detections[:, 3] - detections[:, 1]) < level.min_height
     dont_care = objects.boxes[objects.names == DONT_CARE]
-    return _Image(
-        counted=(same & easy_enough)[kept],
-        detections=detections,
-        small=small,
-        iou=pairwise_iou(objects.boxes[kept], detections),
-        in_dont_care=(_share_inside(detections, dont_care) > min_overlap).any(axis=1))
+    inside = (_share_inside(detections, dont_care) > min_overlap).any(axis=1)
+    truths = []
+    for counts, iou in zip((same & easy_enough)[kept].tolist(),
+                           pairwise_iou(objects.boxes[kept], detections)):
+        near = np.flatnonzero(iou > min_overlap)
+        large = near[~small[near]]
+        truths.append(
+            _Truth(
+                counts,
+                large=large[np.argsort(-iou[large], kind='stable')].tolist(),
+                small=near[small[near]].tolist(),
+                by_score=near[np.argsort(-scores[near], kind='stable')].tolist()))
+    return _Image(truths, scores.tolist(), small.tolist(), (~small & ~inside).tolist())
 
 
 def _share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
@@ -131,28 +146,31 @@ def _share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return np.clip(bottom_right - top_left, 0, None).prod(axis=2) / np.maximum(area, 1e-9)[:, None]
 
 
-def _average_precision(images: List[_Image], num_truths: int, min_overlap: float) -> float:
-    scores = np.concatenate([_scores_of_truths(image, min_overlap) for image in images])
+def _average_precision(images: List[_Image], num_truths: int) -> float:
+    found = np.array([score for image in images for score in _scores_of_truths(image)])
+    wrong = np.sort([
+        score for image in images for score, is_wrong in zip(image.scores, image.is_wrong)
+        if is_wrong
+    ])
     precisions = []
-    for threshold in _thresholds(np.sort(scores)[::-1], num_truths):
-        counts = [_count(image, threshold, min_overlap) for image in images]
-        true, false = np.sum(counts, axis=0).tolist()
-        precisions.append(true / max(true + false, 1))
+    for threshold in _thresholds(np.sort(found)[::-1], num_truths):
+        counts = [_count(image, threshold) for image in images if image.truths]
+        num_right, num_taken = np.sum(counts, axis=0).tolist()
+        num_wrong = len(wrong) - np.searchsorted(wrong, threshold) - num_taken
+        precisions.append(num_right / max(num_right + num_wrong, 1))
     best = np.maximum.accumulate(precisions[::-1])[::-1]
     return float(np.sum(best[1:]) / NUM_POINTS)
 
 
-def _scores_of_truths(image: _Image, min_overlap: float) -> List[float]:
+def _scores_of_truths(image: _Image) -> List[float]:
     """The scores of the detections that find counted truths, when each takes the best-scored one."""
-    scores, free = [], np.ones(len(image.detections), dtype=bool)
-    for counted, iou in zip(image.counted, image.iou):
-        candidates = np.flatnonzero(free & (iou > min_overlap))
-        if not len(candidates):
-            continue
-        taken = candidates[image.detections[candidates, 4].argmax()]
-        free[taken] = False
-        if counted and not image.small[taken]:
-            scores.append(image.detections[taken, 4])
+    scores, taken = [], set()
+    for truth in image.truths:
+        place = next((place for place in truth.by_score if place not in taken), None)
+        if place is not None:
+            taken.add(place)
+            if truth.counts and not image.is_small[place]:
+                scores.append(image.scores[place])
     return scores
 
 
@@ -173,17 +191,16 @@ def _thresholds(scores: np.ndarray, num_truths: int) -> List[float]:
     return thresholds
 
 
-def _count(image: _Image, threshold: float, min_overlap: float) -> Tuple[int, int]:
-    """(right, wrong) detections of at least this score."""
-    free = image.detections[:, 4] >= threshold
-    usable = free & ~image.small
-    num_true = 0
-    for counted, iou in zip(image.counted, image.iou):
-        candidates = np.flatnonzero(free & (iou > min_overlap))
-        if not len(candidates):
-            continue
-        large = candidates[~image.small[candidates]]
-        taken = large[iou[large].argmax()] if len(large) else candidates[0]
-        free[taken] = False
-        num_true += bool(counted and len(large))
-    return num_true, int((free & usable & ~image.in_dont_care).sum())
+def _count(image: _Image, threshold: float) -> Tuple[int, int]:
+    """Of the detections of at least this score: those that are right, and those that a truth takes
+    which would be wrong otherwise."""
+    taken: set = set()
+    num_right = num_taken = 0
+    for truth in image.truths:
+        for place in truth.large + truth.small:
+            if image.scores[place] >= threshold and place not in taken:
+                taken.add(place)
+                num_right += truth.counts and not image.is_small[place]
+                num_taken += image.is_wrong[place]
+                break
+    return num_right, num_taken

@@ -134,6 +134,13 @@ def test_a_class_without_an_object_and_objects_without_a_class_are_told(tmp_path
     assert "left out: 'Tram' (2)" in caplog.text
 
 
+def test_a_class_that_is_written_in_two_ways_is_told(tmp_path, caplog):
+    images = [*IMAGES, [Thing('car', (10, 20, 50, 60))]]
+    with caplog.at_level(logging.WARNING, 'mmdet_ft'):
+        xml_dataset(tmp_path / 'a', images=images)
+    assert "named otherwise than in `classes` and left out: 'car' (1)" in caplog.text
+
+
 def test_voc_takes_its_year_from_the_folder(tmp_path):
     assert xml_dataset(tmp_path / 'VOC2012', VOCDataset).year == 2012
     with pytest.raises(DataError, match="neither 'VOC2007' nor 'VOC2012'.*type='XMLDataset'"):

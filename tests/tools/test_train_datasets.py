@@ -1,4 +1,4 @@
-"""Data sets other than COCO's train by tools/train.py and are judged by a metric of their own; heads follow the classes."""
+"""Data sets other than COCO's train by tools/train.py and are judged by their own metric; heads follow the classes."""
 import json
 
 import pytest

@@ -97,35 +97,38 @@ def _of_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
     return TORCH[function.path](*arguments)
 
 
-TORCH: Dict[str, Callable[..., Any]] = {
-    **safe_pickle.VALUES,
-    'torch._tensor._rebuild_from_type_v2': _of_subclass,
-    'torch._utils._rebuild_parameter': lambda data, *_: data,
-    'torch._utils._rebuild_parameter_with_state': lambda data, *_: data,
-    'torch._utils._rebuild_tensor': lambda *arguments: TensorPlan(*arguments[:4]),
-    'torch._utils._rebuild_tensor_v2': lambda *arguments: TensorPlan(*arguments[:4]),
-    'torch._utils._rebuild_tensor_v3': lambda *arguments: TensorPlan(*arguments[:4], arguments[6]),
-    'torch._utils._rebuild_meta_tensor_no_storage': _refuse('a tensor without values (meta)'),
-    'torch._utils._rebuild_nested_tensor': _refuse('a nested tensor'),
-    'torch._utils._rebuild_qtensor': _refuse('a quantised tensor'),
-    'torch._utils._rebuild_sparse_tensor': _refuse('a sparse tensor'),
-    'torch.Size': lambda sizes=(): tuple(sizes),
-    'torch.device': _text,
-    'torch.torch_version.TorchVersion': _text,
-    **{
-        f'{module}.{kind}Storage': _refuse('a storage by itself')
-        for module in ('torch', 'torch.cuda', 'torch.storage')
-        for kind in (*DTYPES, *QUANTISED)
-    },
-    **{  # kinds of numbers and layouts, which are only arguments
-        f'torch.{name}': _refuse(f'torch.{name} as a function')
-        for name in dir(torch) if isinstance(
-            getattr(torch, name), (torch.dtype, torch.layout, torch.qscheme))
-    },
-    'torch.serialization._get_layout': lambda name: name,
-    'torch.Tensor': _refuse('a tensor of the time before torch 0.4'),
-    'torch.nn.parameter.Parameter': _refuse('a parameter of the time before torch 0.4'),
-}
+TORCH: Dict[str,
+            Callable[..., Any]] = {
+                **safe_pickle.VALUES,
+                'torch._tensor._rebuild_from_type_v2': _of_subclass,
+                'torch._utils._rebuild_parameter': lambda data, *_: data,
+                'torch._utils._rebuild_parameter_with_state': lambda data, *_: data,
+                'torch._utils._rebuild_tensor': lambda *arguments: TensorPlan(*arguments[:4]),
+                'torch._utils._rebuild_tensor_v2': lambda *arguments: TensorPlan(*arguments[:4]),
+                'torch._utils._rebuild_tensor_v3':
+                lambda *arguments: TensorPlan(*arguments[:4], arguments[6]),
+                'torch._utils._rebuild_meta_tensor_no_storage':
+                _refuse('a tensor without values (meta)'),
+                'torch._utils._rebuild_nested_tensor': _refuse('a nested tensor'),
+                'torch._utils._rebuild_qtensor': _refuse('a quantised tensor'),
+                'torch._utils._rebuild_sparse_tensor': _refuse('a sparse tensor'),
+                'torch.Size': lambda sizes=(): tuple(sizes),
+                'torch.device': _text,
+                'torch.torch_version.TorchVersion': _text,
+                **{
+                    f'{module}.{kind}Storage': _refuse('a storage by itself')
+                    for module in ('torch', 'torch.cuda', 'torch.storage')
+                    for kind in (*DTYPES, *QUANTISED)
+                },
+                **{  # kinds of numbers and layouts, which are only arguments
+                    f'torch.{name}': _refuse(f'torch.{name} as a function')
+                    for name, value in vars(torch).items() if isinstance(
+                        value, (torch.dtype, torch.layout, torch.qscheme))
+                },
+                'torch.serialization._get_layout': lambda name: name,
+                'torch.Tensor': _refuse('a tensor of the time before torch 0.4'),
+                'torch.nn.parameter.Parameter': _refuse('a parameter of the time before torch 0.4'),
+            }
 
 
 def _dtype_of_storage(kind: str) -> torch.dtype:

@@ -132,7 +132,7 @@ class Server:
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     monkeypatch.setattr(download, 'PAUSE_SECONDS', .01)
-    monkeypatch.setattr(download, 'STALL_SECONDS', .5)
+    monkeypatch.setattr(download, 'STALL_SECONDS', 30)
     server = Server()
     yield server
     server.web.shutdown()
@@ -172,7 +172,9 @@ def test_a_url_is_fetched_once_and_nothing_else_stays(tmp_path, server):
     ('lame', 'the server hung up after 0.1 MB of 0.3 MB; 0.1 MB are kept', ['a.pth.lock', 'a.pth.partial']),
 ])  # yapf: disable
 def test_each_misbehaviour_has_its_message_and_does_not_poison_the_cache(
-        tmp_path, server, how, cause, left):
+        tmp_path, server, monkeypatch, how, cause, left):
+    if how in ('stall', 'silent'):
+        monkeypatch.setattr(download, 'STALL_SECONDS', .5)
     url = f'{server.url}/{how}/a.pth'
     if cause is None:  # overcome by going on within one call
         fetch(url)
@@ -188,6 +190,8 @@ def test_each_misbehaviour_has_its_message_and_does_not_poison_the_cache(
 @pytest.mark.parametrize('how', ['cut', 'stall'])
 def test_a_second_try_brings_only_what_is_missing(tmp_path, server, monkeypatch, how):
     monkeypatch.setattr(download, 'ATTEMPTS', 1)
+    if how == 'stall':
+        monkeypatch.setattr(download, 'STALL_SECONDS', .5)
     url = f'{server.url}/{how}/a.pth'
     assert '0.1 MB are kept, and the next try goes on from there' in failure_of(url)
     server.healthy = True
@@ -307,8 +311,7 @@ def run(url, results):
     results.put(fetch(url))
 
 
-def test_eight_processes_at_once_download_once(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(download, 'STALL_SECONDS', 30)
+def test_eight_processes_at_once_download_once(tmp_path, server):
     context = multiprocessing.get_context('fork')
     results = context.Queue()
     url = f'{server.url}/slow/a.pth'
@@ -322,8 +325,7 @@ def test_eight_processes_at_once_download_once(tmp_path, server, monkeypatch):
     assert len(server.requests) == 1 and cached(tmp_path) == ['a.pth']
 
 
-def test_a_process_that_is_killed_leaves_no_lock_and_what_it_had(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(download, 'STALL_SECONDS', 30)
+def test_a_process_that_is_killed_leaves_no_lock_and_what_it_had(tmp_path, server):
     context = multiprocessing.get_context('fork')
     url = f'{server.url}/stall/a.pth'
     process = context.Process(target=run, args=(url, context.Queue()))

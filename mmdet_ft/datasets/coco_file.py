@@ -1,16 +1,16 @@
 """The reader of COCO annotation files."""
 import gc
 import json
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.packed import PackedList, PackedSegmentations
+from mmdet_ft.datasets.packed import PackedList, PackedSegmentations, SharesArrays
 
 
-class CocoFile:
+class CocoFile(SharesArrays):
     """A COCO json, checked and packed; images and, inside an image, annotations keep the file's order.
 
     Missing `info`, `annotations`, `iscrowd`, `ignore`, `area` and annotation ids are filled in; annotations of
@@ -41,10 +41,10 @@ class CocoFile:
         for category in self.categories:
             if 'id' not in category or 'name' not in category:
                 raise DataError(f'{path}: a category needs id and name, found {category}')
-        self._read_images(data['images'])
-        self._read_annotations(data.get('annotations') or [])
+        self._read_annotations(data.get('annotations') or [], self._read_images(data['images']))
 
-    def _read_images(self, images: List[Dict[str, Any]]) -> None:
+    def _read_images(self, images: List[Dict[str, Any]]) -> Dict[Any, int]:
+        """Returns the place of each image id."""
         index_of_id: Dict[Any, int] = {}
         for index, image in enumerate(images):
             if 'coco_url' in image:
@@ -60,13 +60,20 @@ class CocoFile:
                     f'{self.path}: image id {image["id"]!r} stands for both {other["file_name"]!r} and '
                     f'{image["file_name"]!r}; give each image an id of its own')
             index_of_id[image['id']] = index
-        self._index_of_id = index_of_id
         self.image_ids = list(index_of_id)
+        # A dict would be copied by every worker, page by page, as they look images up in it.
+        self._index_of_id: Optional[Dict[Any, int]] = index_of_id
+        if all(type(image_id) is int and abs(image_id) < 2**63 for image_id in self.image_ids):
+            self._index_of_id = None
+            self._sorted_places = np.argsort(np.array(self.image_ids, dtype=np.int64))
+            self._sorted_ids = np.array(self.image_ids, dtype=np.int64)[self._sorted_places]
         self.sizes = np.array([(image['width'], image['height']) for image in images],
                               dtype=np.int64).reshape(-1, 2)
         self.images = PackedList({**image, 'filename': image['file_name']} for image in images)
+        return index_of_id
 
-    def _read_annotations(self, annotations: List[Dict[str, Any]]) -> None:
+    def _read_annotations(self, annotations: List[Dict[str, Any]], index_of_id: Dict[Any,
+                                                                                     int]) -> None:
         for annotation in annotations:
             missing = [
                 key for key in ('image_id', 'category_id', 'bbox') if annotation.get(key) is None
@@ -83,7 +90,7 @@ class CocoFile:
                 f'{self.path}: annotation ids are not unique (id {twice!r} stands twice), as after joining '
                 f'two files; number them anew')
         # the pairing of annotation and image is by place from here on
-        places = [self._index_of_id.get(annotation['image_id'], -1) for annotation in annotations]
+        places = [index_of_id.get(annotation['image_id'], -1) for annotation in annotations]
         places = np.array(places, dtype=np.int64)
         order = np.argsort(places, kind='stable')
         self.num_orphans = int((places < 0).sum())
@@ -113,8 +120,13 @@ class CocoFile:
         self.areas = np.array(areas, dtype=np.float64)
 
     def index_of(self, image_id: Any) -> int:
-        """The place of an image in the file."""
-        return self._index_of_id[image_id]
+        """The place of an image in the file; KeyError for an id that it does not have."""
+        if self._index_of_id is not None:
+            return self._index_of_id[image_id]
+        place = int(np.searchsorted(self._sorted_ids, image_id))
+        if place == len(self._sorted_ids) or self._sorted_ids[place] != image_id:
+            raise KeyError(image_id)
+        return int(self._sorted_places[place])
 
     def annotations_of(self, index: int) -> List[Dict[str, Any]]:
         """The annotations of the image at place `index` as dicts in COCO's form."""

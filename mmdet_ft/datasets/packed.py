@@ -3,16 +3,65 @@
 Workers get them by fork: a page is copied as soon as a process touches the reference count of an object on it, so a
 list of dicts is soon there once per worker, while arrays stay shared (users.md: memory grows with ranks x workers).
 """
+import mmap
+import os
 import pickle
-from typing import Any, Dict, Iterable, List, Sequence, Union
+import weakref
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd
+from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
 
 import numpy as np
 import pycocotools.mask as mask_api
 
 NONE, POLYGONS, RUNS = 0, 1, 2
+SMALL = 1 << 16  # bytes of an array that is not worth a file
 
 
-class PackedList:
+class _ArrayFile:
+    """An array in a file without a name; pickled for a new process, it arrives as the array, mapped."""
+
+    def __init__(self, array: np.ndarray):
+        self.dtype, self.shape = array.dtype, array.shape
+        self.file = os.memfd_create('mmdet_ft annotations')
+        weakref.finalize(self, os.close, self.file).atexit = False
+        with open(os.dup(self.file), 'wb') as file:
+            file.write(np.ascontiguousarray(array).data)
+
+    def __reduce__(self) -> Any:
+        return _map_array, (DupFd(self.file), self.dtype, self.shape)
+
+
+def _map_array(file: Any, dtype: np.dtype, shape: Tuple[int, ...]) -> np.ndarray:
+    descriptor = file.detach()
+    try:
+        return np.frombuffer(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ), dtype).reshape(shape)
+    finally:
+        os.close(descriptor)
+
+
+class SharesArrays:
+    """Base of what holds large arrays: workers that are spawned, not forked, map them too instead of having copies."""
+    _files: Dict[str, _ArrayFile] = {}
+
+    def __getstate__(self) -> Dict[str, Any]:
+        state = {key: value for key, value in self.__dict__.items() if key != '_files'}
+        if get_spawning_popen() is None or not hasattr(os,
+                                                       'memfd_create'):  # a file, a copy; not Linux
+            return state
+        large = {
+            key: value
+            for key, value in state.items()
+            if isinstance(value, np.ndarray) and value.nbytes > SMALL
+        }
+        self._files = {
+            key: self._files.get(key) or _ArrayFile(value)
+            for key, value in large.items()
+        }
+        return {**state, **self._files}
+
+
+class PackedList(SharesArrays):
     """A read-only list whose items are pickled end to end in one array; each access makes a fresh item."""
 
     def __init__(self, items: Iterable[Any]):
@@ -46,7 +95,7 @@ class PackedList:
         return list(other) + list(self)
 
 
-class PackedSegmentations:
+class PackedSegmentations(SharesArrays):
     """COCO segmentations of N annotations: polygons as one array of coordinates, run lengths as one of bytes.
 
     Item i is a list of float64 arrays (polygon parts), a dict {'size': [h, w], 'counts': bytes}, or None.

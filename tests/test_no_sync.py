@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.no_sync import HostSync, NoSync, count_syncs
+from tools.benchmarks.no_sync import HostSync, NoSync, count_syncs
 
 X = torch.arange(6.).reshape(2, 3)
 MASK = X > 2

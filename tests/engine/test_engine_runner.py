@@ -16,7 +16,7 @@ from mmdet_ft.engine.schedules import build_learning_rate
 from mmdet_ft.structures import Losses
 from tests.engine.fakes import (FakeDataset, FakeLoader, FakeModel, Recorder, make_runner, same,
                                 weights)
-from tests.no_sync import NoSync
+from tools.benchmarks.no_sync import NoSync
 
 STEP = dict(policy='step', step=[2], warmup='linear', warmup_iters=3)
 

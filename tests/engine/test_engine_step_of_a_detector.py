@@ -11,7 +11,7 @@ from mmdet_ft.engine.runner import EpochBasedRunner, Update
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import to_device
 from tests.models.tiny import tiny_batch, tiny_model
-from tests.no_sync import count_syncs
+from tools.benchmarks.no_sync import count_syncs
 
 CONFIGS = Path(__file__).parents[2] / 'configs/_base_/models'
 OBJECTS = [3, 0, 1, 2, 0, 4, 1, 2]

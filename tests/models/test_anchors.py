@@ -11,7 +11,7 @@ from mmdet_ft.models import anchors as anchors_module
 from mmdet_ft.models.anchors import (AnchorGenerator, LegacyAnchorGenerator,
                                      TorchvisionAnchorGenerator)
 from mmdet_ft.registry import MODELS
-from tests.no_sync import NoSync
+from tools.benchmarks.no_sync import NoSync
 
 GENERATORS = [
     dict(strides=[4, 8, 16, 32, 64], ratios=[.5, 1., 2.], scales=[8]),

@@ -11,8 +11,8 @@ from mmdet_ft.models.losses.cross_entropy import CrossEntropyLoss
 from mmdet_ft.models.losses.focal import FocalLoss
 from mmdet_ft.models.losses.label_smooth import LabelSmoothLoss
 from mmdet_ft.registry import MODELS
-from tests.no_sync import NoSync
 from tests.reference.losses import focal, sigmoid_entropy, softmax_entropy
+from tools.benchmarks.no_sync import NoSync
 
 N, K = 6, 4
 

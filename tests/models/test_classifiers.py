@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmdet_ft.models.backbones.resnet import ResNet
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, ClassTruth, Losses
-from tests.no_sync import NoSync
+from tools.benchmarks.no_sync import NoSync
 
 GAP = dict(type='GlobalAveragePooling')
 BN = dict(type='BN')

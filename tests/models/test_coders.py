@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
 from mmdet_ft.registry import MODELS
-from tests.no_sync import NoSync
+from tools.benchmarks.no_sync import NoSync
 
 NORMALISATIONS = [
     dict(),

@@ -6,8 +6,8 @@ import torch
 from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.structures import Detections
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model
-from tests.no_sync import NoSync, count_syncs
 from tests.ops.helpers import GARBAGE
+from tools.benchmarks.no_sync import NoSync, count_syncs
 
 KEYS = ['loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask']
 

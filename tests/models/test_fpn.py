@@ -8,7 +8,7 @@ from torch import nn
 
 from mmdet_ft.models.necks.fpn import FPN
 from mmdet_ft.registry import MODELS
-from tests.no_sync import NoSync
+from tools.benchmarks.no_sync import NoSync
 
 CHANNELS = [4, 8, 16, 32]
 

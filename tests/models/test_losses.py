@@ -14,8 +14,8 @@ from mmdet_ft.models.losses.iou import BoundedIoULoss, CIoULoss, DIoULoss, GIoUL
 from mmdet_ft.models.losses.reduction import masked, weight_reduce_loss
 from mmdet_ft.models.losses.smooth_l1 import L1Loss, MSELoss, SmoothL1Loss
 from mmdet_ft.registry import MODELS
-from tests.no_sync import NoSync
 from tests.reference import losses as reference
+from tools.benchmarks.no_sync import NoSync
 
 GARBAGE = [float('nan'), float('inf'), -float('inf'), 1e30]
 N, C = 7, 5

@@ -36,7 +36,7 @@ from mmdet_ft.engine.runner import EpochBasedRunner  # noqa: E402
 from mmdet_ft.models.dense_heads.rpn_head import Proposals  # noqa: E402
 from mmdet_ft.registry import MODELS  # noqa: E402
 from mmdet_ft.structures import Batch, to_device  # noqa: E402
-from tests.no_sync import count_syncs  # noqa: E402
+from tools.benchmarks.no_sync import count_syncs  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CONFIG = os.path.join(ROOT, 'configs/torchvision/mask_rcnn_r50_fpn_coco.py')

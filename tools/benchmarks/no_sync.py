@@ -60,7 +60,7 @@ class NoSync(TorchDispatchMode):
     def __init__(self, limit: Optional[int] = 0, waiting: Collection[str] = ()):
         super().__init__()
         self.limit = limit
-        self.waiting = {**WAITING, **{name: 'named by the test' for name in waiting}}
+        self.waiting = {**WAITING, **{name: 'named by the caller' for name in waiting}}
         self.syncs: List[str] = []
         self.num_ops = 0
         self.num_views = 0

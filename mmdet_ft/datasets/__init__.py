@@ -7,7 +7,7 @@ from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.kitti import KittiDataset
 from mmdet_ft.datasets.labelme import LabelmeDataset
 from mmdet_ft.datasets.loader import build_dataloader, collate
-from mmdet_ft.datasets.lvis import LVISDataset
+from mmdet_ft.datasets.lvis import LVISDataset, LVISV1Dataset, LVISV05Dataset
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler)
@@ -22,6 +22,7 @@ __all__ = [
     'BitmapMasks', 'CityscapesDataset', 'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset',
     'CustomDataset', 'DATASETS', 'DistributedGroupSampler', 'DistributedSampler', 'GroupSampler',
     'InfiniteBatchSampler', 'InfiniteGroupBatchSampler', 'KittiDataset', 'LVISDataset',
-    'LabelmeDataset', 'MultiImageMixDataset', 'PIPELINES', 'PolygonMasks', 'RepeatDataset',
-    'VOCDataset', 'WIDERFaceDataset', 'XMLDataset', 'build_dataloader', 'build_dataset', 'collate'
+    'LVISV05Dataset', 'LVISV1Dataset', 'LabelmeDataset', 'MultiImageMixDataset', 'PIPELINES',
+    'PolygonMasks', 'RepeatDataset', 'VOCDataset', 'WIDERFaceDataset', 'XMLDataset',
+    'build_dataloader', 'build_dataset', 'collate'
 ]

@@ -136,3 +136,6 @@ class LVISDataset(CocoDataset):
         """The AP of every class; `precision` is [thresholds, recalls, classes by id, area ranges]."""
         places = np.argsort(np.argsort(self.cat_ids))
         log_classes(precision[:, :, places, :, None], list(self.CLASSES), logger)
+
+
+LVISV05Dataset = LVISV1Dataset = LVISDataset  # V2's classes; what differs is told by the files

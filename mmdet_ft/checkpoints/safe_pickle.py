@@ -172,11 +172,13 @@ VALUES: Dict[str, Callable[..., Any]] = {  # what is built of a name and its arg
         for module in ('pathlib', 'pathlib._local')
         for name in ('Path', 'PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
     },
-    **{  # dicts with attributes, in which OpenMMLab and Detectron2 keep configs
+    **{  # dicts with attributes, in which configs are kept
         name: _config
         for name in ('addict.addict.Dict', 'addict.Dict', 'mmcv.utils.config.ConfigDict',
                      'mmengine.config.config.ConfigDict', 'fvcore.common.config.CfgNode',
-                     'detectron2.config.config.CfgNode', 'yacs.config.CfgNode')
+                     'detectron2.config.config.CfgNode', 'yacs.config.CfgNode',
+                     'lightning_fabric.utilities.data.AttributeDict',
+                     'pytorch_lightning.utilities.parsing.AttributeDict')
     },
 }
 
@@ -186,7 +188,6 @@ HELD = {  # classes whose instances are kept as a Record
     'datetime.datetime',
     'datetime.timedelta',
     'datetime.timezone',
-    'mmcv.runner.log_buffer.LogBuffer',
     'mmcv.utils.config.Config',
     'mmengine.config.config.Config',
     'mmengine.logging.history_buffer.HistoryBuffer',
@@ -200,7 +201,6 @@ HELD = {  # classes whose instances are kept as a Record
     'numpy.random._pcg64.PCG64',
     'types.SimpleNamespace',
     'uuid.UUID',
-    'yolox.utils.metric.AverageMeter',
 }
 # Classes that only wait to be an argument, such as the factory of a defaultdict.
 NAMED = {f'builtins.{name}' for name in ('bool', 'bytes', 'float', 'int', 'list', 'str', 'tuple')}

@@ -101,6 +101,9 @@ TORCH: Dict[str,
             Callable[..., Any]] = {
                 **safe_pickle.VALUES,
                 'torch._tensor._rebuild_from_type_v2': _of_subclass,
+                # Of devices that torch does not know by itself.
+                'torch._utils._rebuild_device_tensor_from_cpu_tensor': lambda data, *_: data,
+                'torch._utils._rebuild_device_tensor_from_numpy': lambda data, *_: data,
                 'torch._utils._rebuild_parameter': lambda data, *_: data,
                 'torch._utils._rebuild_parameter_with_state': lambda data, *_: data,
                 'torch._utils._rebuild_tensor': lambda *arguments: TensorPlan(*arguments[:4]),

@@ -16,7 +16,10 @@ NNODES=${NNODES:-1}
 MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 PORT=${PORT:-29500}
 case $NNODES in
-*:*) MEET=(--rdzv_backend=c10d --rdzv_endpoint="$MASTER_ADDR:$PORT" --rdzv_id="${RUN_ID:-mmdet_ft}") ;;
+*:*)
+    MAX_RESTARTS=${MAX_RESTARTS:-3}
+    MEET=(--rdzv_backend=c10d --rdzv_endpoint="$MASTER_ADDR:$PORT" --rdzv_id="${RUN_ID:-mmdet_ft}")
+    ;;
 *) MEET=(--node_rank="${NODE_RANK:-0}" --master_addr="$MASTER_ADDR" --master_port="$PORT") ;;
 esac
 

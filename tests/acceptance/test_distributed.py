@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.checkpoints.reading import read
-from tests.tools.faults import processes_of, start, wait, write_faulty_world
+from tests.tools.faults import free_port, processes_of, start, wait, write_faulty_world
 from tests.tools.test_dist_faults import epochs_of
 
 pytestmark = [
@@ -84,6 +84,27 @@ def test_a_step_that_hangs_ends_the_run(tmp_path, processes):
     assert ending.code == 1 and seconds < 60 and not ending.orphans
     assert ending.output.count('\nrank 1 (most recent call last):') == 1
     assert 'time.sleep' in ending.output and 'Traceback' not in ending.output
+
+
+def test_a_machine_that_leaves_is_done_without(tmp_path):
+    """NNODES=1:2, both on this machine: when torchrun of one is killed the other goes on alone."""
+    config = write_faulty_world(
+        tmp_path / 'world', [dict(type='Slow', seconds=.5)], epochs=8, extra=LIMITS)
+    together = dict(NNODES='1:2', PORT=free_port(), RUN_ID=tmp_path.name)
+    first = start(config, tmp_path / 'run', 1, **together)
+    time.sleep(3)  # the first one keeps the list of those who are there
+    second = start(config, tmp_path / 'run', 1, **together)
+    latest = tmp_path / 'run/epoch_2.pth'
+    began = time.monotonic()
+    while not latest.exists():
+        assert time.monotonic() < began + 200
+        time.sleep(.5)
+    os.kill(second.pid, signal.SIGKILL)
+    ending = wait(first, tmp_path)
+    assert ending.code == 0, ending.output
+    assert 'resumed by 1 processes instead of 2' in ending.output
+    assert read(str(tmp_path / 'run/latest.pth')).meta['epoch'] == 8
+    assert epochs_of(tmp_path / 'run') == list(range(1, 9)) and not ending.orphans
 
 
 def test_unused_parameters_are_named(tmp_path):

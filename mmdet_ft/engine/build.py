@@ -397,10 +397,18 @@ def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: Non
     `tell` hears of those that cannot."""
     if cfg.get('resume_from') or not cfg.get('auto_resume'):
         return cfg.get('resume_from')
-    source = writing.find_latest_checkpoint(cfg.work_dir, tell)
-    if source is None:
-        tell(f'auto_resume: {cfg.work_dir} holds no checkpoint to go on from; the run begins anew')
-    return source
+    folders = [cfg.work_dir]
+    if (cfg.get('checkpoint_config') or {}).get('out_dir'):
+        name = os.path.basename(os.path.abspath(cfg.work_dir))
+        folders.append(os.path.join(cfg.checkpoint_config.out_dir, name))
+    found = [writing.find_latest_checkpoint(folder, tell) for folder in folders]
+    found = [path for path in found if path is not None]
+    if not found:
+        tell(
+            f'auto_resume: {" and ".join(folders)} hold no checkpoint to go on from; the run begins anew'
+        )
+        return None
+    return max(found, key=lambda path: reading.read(path).meta.get('iter', -1))
 
 
 def wrap(model: nn.Module, cfg: Config) -> nn.Module:

@@ -69,7 +69,8 @@ class Room(NamedTuple):
 
 def room_for_checkpoints(runner: Any) -> Optional[Room]:
     """What the checkpoints of this run will take; raises CheckpointError where not even two fit, of
-    which the older one goes only when the newer one is there."""
+    which the older one goes only when the newer one is there (it is there already in a resumed run).
+    """
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if hook is None:
         return None
@@ -90,7 +91,7 @@ def room_for_checkpoints(runner: Any) -> Optional[Room]:
     while not os.path.exists(folder):  # it is made when the run begins
         folder = os.path.dirname(folder)
     room = Room(one, num * one, num, shutil.disk_usage(folder).free)
-    if room.free < min(2, num) * one:
+    if room.free < (one if runner.iter else min(2, num) * one):
         raise CheckpointError(f'no room for checkpoints: {room}')
     return room
 

@@ -2,13 +2,16 @@
 import json
 import logging
 
+import pytest
 import torch
 
+from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.kinds.origin import coco_classes
 from mmdet_ft.config import Config
 from mmdet_ft.engine.build import begin_weights
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_openmmlab import CLASSES, in_version_1
+from tests.checkpoints.test_reading import Evil
 from tests.models.tiny import tiny_config, tiny_model
 
 RGB = dict(
@@ -61,3 +64,16 @@ def test_caffes_backbone_under_pytorchs_normalisation_is_told(tmp_path, caplog):
     assert torch.equal(model.backbone.conv1.weight, weights['conv1.weight'])
     assert 'caffe.pth (state_dict): the first convolution answers to a unit of its input by' in log
     assert not (tmp_path / 'load_from.json').exists()
+
+
+def test_alternatives_and_trust_reach_the_reader(tmp_path, caplog):
+    source = tiny_model()
+    torch.save(
+        dict(state_dict=source.state_dict(), extra=Evil(tmp_path / 'built')), tmp_path / 'a.pth')
+    alternatives = [str(tmp_path / 'nowhere.pth'), str(tmp_path / 'a.pth')]
+    with pytest.raises(CheckpointError, match='trust=True'):
+        begin(tmp_path, caplog, CLASSES, load_from=alternatives)
+    model, log = begin(
+        tmp_path, caplog, CLASSES, load_from=dict(checkpoint=alternatives, trust=True))
+    assert 'nowhere.pth does not exist' in log and f'{alternatives[1]}: loaded' in log
+    assert torch.equal(model.rpn_head.rpn_cls.weight, source.rpn_head.rpn_cls.weight)

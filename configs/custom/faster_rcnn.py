@@ -6,8 +6,8 @@
 # The annotation files are COCO jsons; tools/dataset_converters/ makes them from VOC, KITTI, labelme and others.
 _base_ = './base_faster_rcnn.py'
 
-classes = ('cat', 'dog'
-           )  # as the json names them; the order is yours, and a single class is written ('cat', )
+# As the json names them; the order is yours, and a single class is written ('cat', ).
+classes = ('cat', 'dog')
 data_root = 'data/pets/'
 
 data = dict(

@@ -7,8 +7,8 @@
 # without masks copy faster_rcnn.py.
 _base_ = './base_mask_rcnn.py'
 
-classes = ('cat', 'dog'
-           )  # as the json names them; the order is yours, and a single class is written ('cat', )
+# As the json names them; the order is yours, and a single class is written ('cat', ).
+classes = ('cat', 'dog')
 data_root = 'data/pets/'
 
 data = dict(

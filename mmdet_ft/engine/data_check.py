@@ -51,8 +51,8 @@ def check_data(config: Config,
     seen: List[Tuple[Any, ...]] = []
     for name, part in _parts(config, names):
         key = tuple(
-            str(part.get(item))
-            for item in ('type', 'data_root', 'ann_file', 'img_prefix', 'data_prefix', 'classes'))
+            str(part.get(item)) for item in ('type', 'data_root', 'ann_file', 'img_prefix',
+                                             'data_prefix', 'classes', 'test_mode'))
         if not name.startswith('train') and key in seen:
             continue  # data.test is data.val in most configs
         seen.append(key)
@@ -177,10 +177,9 @@ def _read(name: str, part: Dict[str, Any]) -> Tuple[Optional[Split], List[Proble
             for key, value in part.items() if key != 'samples_per_gpu'
         }
         parameters = inspect.signature(cls).parameters
-        settings.update({
-            key: value
-            for key, value in dict(pipeline=[], test_mode=True).items() if key in parameters
-        })
+        settings['pipeline'] = []
+        if hasattr(cls, 'get_ann_info') and 'test_mode' in parameters:
+            settings['test_mode'] = True  # nothing is filtered; a classifier's may be other files
         with tempfile.TemporaryDirectory() as folder:
             path = None
             if inspect.isclass(cls) and issubclass(cls, CocoDataset):

@@ -132,3 +132,43 @@ def test_browsing_writes_what_the_network_sees(world):
     # the same picture, mirrored, but for what is drawn on it
     same = np.abs(shown.astype(int) - source[:, ::-1]).max(2) < 40
     assert same.mean() > .5 > (np.abs(shown.astype(int) - source).max(2) < 40).mean() - .2
+
+
+def test_xml_files_and_class_folders_are_checked_too(tmp_path):
+    voc = tmp_path / 'VOC2007'
+    for folder in ('Annotations', 'JPEGImages', 'ImageSets/Main'):
+        (voc / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        boxes = [(10, 10, 40, 30), (20, 5, 50, 44)]
+        if index == 1:
+            boxes[0] = (30, 10, 30, 40)
+        items = ''.join(
+            f'<object><name>cat</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>'
+            '</bndbox></object>' for x1, y1, x2, y2 in boxes)
+        width = 70 if index == 2 else 64
+        (voc / f'Annotations/{index}.xml').write_text(
+            f'<annotation><size><width>{width}</width><height>48</height></size>{items}</annotation>'
+        )
+        cv2.imwrite(
+            str(voc / f'JPEGImages/{index}.jpg'), rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+        folder = tmp_path / f'photos/{"ab"[index % 2]}'
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(voc / f'JPEGImages/{index}.jpg', folder / f'{index}.jpg')
+    (voc / 'JPEGImages/3.jpg').write_bytes(b'no picture')
+    (tmp_path / 'photos/b/3.jpg').write_bytes(b'')
+    (voc / 'ImageSets/Main/all.txt').write_text('0\n1\n2\n3\n')
+    names = f"ann_file='{voc}/ImageSets/Main/all.txt', img_prefix='{voc}/'"
+
+    def found(data, *words):
+        (tmp_path / 'config.py').write_text(f'data = dict(train=dict({data}))')
+        out, _ = call('misc/check_data.py', tmp_path / 'config.py', *words, expect=1)
+        return {line.split('defect: ')[1]
+                for line in out.splitlines() if 'defect: ' in line} - {'config (config, 1)'}
+
+    assert found(f"type='VOCDataset', {names}, classes=('cat', ), pipeline=[]") == {
+        'box without area (train, 1)', 'image size differs (train, 1)', 'image broken (train, 1)'
+    }
+    assert found(f"type='CustomDataset', data_prefix='{tmp_path}/photos', pipeline=[]") == {
+        'image broken (train, 1)'
+    }

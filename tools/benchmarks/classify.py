@@ -84,7 +84,7 @@ def lenet(root):
         nn.AvgPool2d(2), nn.Conv2d(16, 120, 5), nn.Tanh(), nn.Flatten(), nn.Linear(120, 84),
         nn.Tanh(), nn.Linear(84, 10))
     transform = T.Compose([T.Resize(32), T.ToTensor(), normalise([33.46], [78.87])])
-    return own, (net, Pictures(images, labels, transform)), 64
+    return own, (net, Pictures(images, labels, transform)), 128
 
 
 def resnet18():

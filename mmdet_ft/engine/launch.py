@@ -4,6 +4,7 @@ traceback after that of the process that failed.
 The exit code is that of the process that ended first: what it means for one process it means for
 several. SIGUSR1 goes to the processes, as torchrun hands on SIGTERM.
 """
+import gc
 import logging
 import signal
 import sys
@@ -11,7 +12,10 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 from torch.distributed.run import main
+
+from mmdet_ft.engine import signals
 
 
 def _pass_on(number: int, frame: Any) -> None:
@@ -37,8 +41,12 @@ def launch() -> int:
         print(f'\n{_describe(failure, rank)}', file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as error:
+        # The agent keeps to itself how its processes ended, and they may have saved the run.
+        saved = any(
+            isinstance(item, SubprocessHandler) and item.proc.returncode == signals.EXIT_CODE
+            for item in gc.get_objects())
         print(f'\nended by {signal.Signals(error.sigval).name}', file=sys.stderr)
-        return 128 + error.sigval
+        return signals.EXIT_CODE if saved else 128 + error.sigval
     return 0
 
 

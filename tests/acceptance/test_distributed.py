@@ -107,6 +107,22 @@ def test_a_machine_that_leaves_is_done_without(tmp_path):
     assert epochs_of(tmp_path / 'run') == list(range(1, 9)) and not ending.orphans
 
 
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
+def test_a_signal_to_torchrun_saves_the_run(tmp_path, name):
+    config = write_faulty_world(
+        tmp_path / 'world', [dict(type='Slow', seconds=.3)], epochs=20, extra=LIMITS)
+    launch = start(config, tmp_path / 'run', 2)
+    began = time.monotonic()
+    while not (tmp_path / 'run/epoch_2.pth').exists():
+        assert time.monotonic() < began + 200
+        time.sleep(.3)
+    os.kill(launch.pid, getattr(signal, name))
+    ending = wait(launch, tmp_path)
+    assert ending.code == 75 and ending.seconds < 30 and not ending.orphans
+    assert ending.output.count(f'stopped by {name} after') == 1 and 'Traceback' not in ending.output
+    assert read(str(tmp_path / 'run/interrupted.pth')).meta['iter'] < 40
+
+
 def test_unused_parameters_are_named(tmp_path):
     config = write_faulty_world(tmp_path / 'world', extra=LIMITS)
     options = ['--cfg-options', 'model.type=WithUnusedLayer']

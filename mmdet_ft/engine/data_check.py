@@ -53,9 +53,10 @@ def check_data(config: Config,
         key = tuple(
             str(part.get(item)) for item in ('type', 'data_root', 'ann_file', 'img_prefix',
                                              'data_prefix', 'classes', 'test_mode'))
-        if not name.startswith('train') and key in seen:
+        if key in seen:
             continue  # data.test is data.val in most configs
-        seen.append(key)
+        if not name.startswith('train'):  # that a validation set is the training set is a finding
+            seen.append(key)
         split, found = _read(name, part)
         problems += found
         if split is not None:

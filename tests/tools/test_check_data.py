@@ -119,6 +119,17 @@ def test_what_stops_a_split_does_not_hide_the_others(world):
     assert '| val ' in out  # its table stands
 
 
+def test_validation_on_the_training_set_is_a_defect(world):
+    out = check(
+        world,
+        '--no-images',
+        '--cfg-options',
+        f'data.val.ann_file={world}/train.json',
+        f'data.val.img_prefix={world}/train/',
+        expect=1)
+    assert 'defect: image in two splits (train, val, 12)' in out
+
+
 def test_browsing_writes_what_the_network_sees(world):
     call('misc/browse_dataset.py', world / 'tiny.py', '--not-show', '--output-dir',
          world / 'pictures', '--cfg-options', 'data.train.pipeline.3.flip_ratio=1.0')

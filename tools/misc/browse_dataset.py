@@ -17,7 +17,7 @@ from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
 from mmdet_ft.engine.check import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
-from mmdet_ft.visualization import draw_ground_truth  # noqa: E402
+from mmdet_ft.visualization import WHITE, draw_ground_truth, draw_label  # noqa: E402
 
 WINDOW = 'data set: a key for the next, q or Esc to end'
 
@@ -84,7 +84,7 @@ def picture_of(sample, class_names, palette=None) -> np.ndarray:
     if len(labels) != len(boxes):  # a pipeline without labels: one class
         labels, class_names = np.zeros(len(boxes)), ['object']
     ignored = sample.get('gt_bboxes_ignore')
-    return draw_ground_truth(
+    picture = draw_ground_truth(
         image,
         boxes,
         labels,
@@ -92,6 +92,13 @@ def picture_of(sample, class_names, palette=None) -> np.ndarray:
         None if masks is None else list(masks.to_ndarray()),
         None if ignored is None else np.asarray(ignored),
         palette=palette)
+    if 'gt_label' in sample:  # of the whole image
+        names = ', '.join(class_names[label] for label in np.atleast_1d(sample['gt_label']))
+        factor = max(1, 224 //
+                     min(picture.shape[:2]))  # digits of 28 pixels would be under their label
+        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+        draw_label(picture, names, (0, 0, 0, 0), WHITE)
+    return picture
 
 
 def name_of(sample, index: int, taken: set) -> str:

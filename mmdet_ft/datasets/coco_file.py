@@ -47,8 +47,7 @@ class CocoFile(SharesArrays):
         """Returns the place of each image id."""
         index_of_id: Dict[Any, int] = {}
         for index, image in enumerate(images):
-            if 'coco_url' in image:
-                image.setdefault('file_name', '/'.join(image['coco_url'].split('/')[-2:]))
+            name_by_url(image)
             missing = [key for key in ('id', 'file_name', 'width', 'height') if key not in image]
             if missing:
                 raise DataError(
@@ -162,6 +161,12 @@ def _read_json(path: str) -> Any:
     finally:
         if enabled:
             gc.enable()
+
+
+def name_by_url(image: Dict[str, Any]) -> None:
+    """Give a record of LVIS v1 its file_name: the last two parts of its coco_url."""
+    if 'coco_url' in image:
+        image.setdefault('file_name', '/'.join(image['coco_url'].split('/')[-2:]))
 
 
 def area_of(annotation: Dict[str, Any], height: int, width: int) -> float:

@@ -178,3 +178,11 @@ def test_lvis_forgives_what_it_has_not_annotated(tmp_path):
     with pytest.raises(DataError, match="neg_category_ids.*type='CocoDataset'"):
         lvis(tmp_path / 'a').evaluate(results, logger='silent')
     assert 'float' not in vars(sys.modules['numpy'])
+
+
+def test_check_data_knows_lvis_by_its_urls(tmp_path):
+    from mmdet_ft.datasets.checks.coco_json import CocoJson
+    content = json.loads(open(formats.write_lvis(tmp_path / 'a', IMAGES)['ann_file']).read())
+    checked = CocoJson(content, 'train', str(tmp_path / 'a'), ['Car', 'Pedestrian', 'Tram'], True,
+                       lambda path: (formats.WIDTH, formats.HEIGHT))
+    assert not checked.is_mended

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
+from mmdet_ft.datasets.coco_file import name_by_url
 from mmdet_ft.datasets.packed import PackedSegmentations
 
 
@@ -60,6 +61,7 @@ class CocoJson:
     def _images(self) -> None:
         nameless, sizeless, kept = [], [], []
         for place, image in enumerate(self.data.get('images') or []):
+            name_by_url(image)
             if image.get('id') is None or not image.get('file_name'):
                 nameless.append(Example(f'images[{place}]: {str(image)[:80]}'))
                 continue

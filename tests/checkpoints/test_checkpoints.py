@@ -37,7 +37,8 @@ def test_prediction_layers_of_another_size_are_left_fresh_and_both_shapes_told()
     report = fit(model, checkpoint_of(source, 80))
     text = str(report)
     assert text.startswith('file.pth: loaded 8 of 10 (80 %)\n')
-    assert 're-initialised because classes changed 80 -> 2: fc_cls.weight (81, 4) -> (3, 4); fc_cls.bias (81,) -> (3,)' in text
+    assert ('re-initialised because classes changed 80 -> 2: fc_cls.weight (81, 4) -> (3, 4); '
+            'fc_cls.bias (81,) -> (3,)') in text
     assert 'missing in the file, left as initialised: none' in text and 'unexpected in the file, ignored: none' in text
     assert torch.equal(model.fc_cls.weight, fresh)
     assert torch.equal(model.backbone[0].weight, source.backbone[0].weight)

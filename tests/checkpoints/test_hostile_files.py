@@ -51,7 +51,8 @@ def repacked(data, edit, compression=zipfile.ZIP_STORED):
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, 'w', compression) as new:
         for info in old.infolist():
             content = old.read(info)
-            new.writestr(info.filename, edit(content) if info.filename.endswith('data.pkl') else content)
+            new.writestr(info.filename,
+                         edit(content) if info.filename.endswith('data.pkl') else content)
     return stream.getvalue()
 
 
@@ -230,7 +231,8 @@ def test_what_cannot_be_opened_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.symlink('b.pth', 'a.pth')
     os.symlink('a.pth', 'b.pth')
-    for path, words in (('.', 'is a folder'), ('a.pth', 'is a link that leads nowhere'), ('c', 'does not exist')):
+    for path, words in (('.', 'is a folder'), ('a.pth', 'is a link that leads nowhere'),
+                        ('c', 'does not exist')):
         with pytest.raises(CheckpointError, match=words):
             read(path)
     if os.getuid() != 0:  # root reads everything
@@ -247,7 +249,11 @@ def test_any_byte_may_be_wrong(tmp_path, layout):
     """A thousand damaged files: read or refused, never another exception."""
     chance = random.Random(0)
     if layout == 'pkl':
-        whole = pickle.dumps(dict(model={'a': np.arange(4.), 'b': np.float32(2)}, c=[1, 'x', None]), 2)
+        whole = pickle.dumps(
+            dict(model={
+                'a': np.arange(4.),
+                'b': np.float32(2)
+            }, c=[1, 'x', None]), 2)
     elif layout == 'safetensors':
         whole = safetensors(dict(a=dict(dtype='F32', shape=[2], data_offsets=[0, 8])), b'12345678')
     else:
@@ -310,14 +316,20 @@ def test_a_backbone_of_init_cfg_must_be_right_too(tmp_path):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_another_precision_are_taken(dtype):
     model = Model()
-    given = {name: value.to(dtype) if value.is_floating_point() else value for name, value in Model().weights().items()}
+    given = {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in Model().weights().items()
+    }
     fit(model, Checkpoint('a.pth', given, {}, {}))
     assert torch.equal(model.fc.weight, given['fc.weight'].float())
 
 
 def test_minus_infinity_stands_in_masks(tmp_path):
     model = Model()
-    fit(model, Checkpoint('a.pth', model.weights(**{'fc.bias': torch.tensor([1., -float('inf')])}), {}, {}))
+    fit(
+        model,
+        Checkpoint('a.pth', model.weights(**{'fc.bias': torch.tensor([1., -float('inf')])}), {},
+                   {}))
 
 
 def test_weights_of_another_model_are_refused():

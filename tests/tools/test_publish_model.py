@@ -1,10 +1,10 @@
 """tools/model_converters/publish_model.py: smaller, named by its hash, the same weights."""
 import datetime
 import hashlib
-import os
-import subprocess
+import importlib.util
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,17 +15,35 @@ from mmdet_ft.checkpoints.reading import read
 from tests.checkpoints.test_reading import Evil
 from tests.engine.fakes import FakeModel, same
 
-ROOT = Path(__file__).parents[2]
+TOOL = Path(__file__).parents[2] / 'tools' / 'model_converters' / 'publish_model.py'
 
 
-def run(*words):
-    tool = ROOT / 'tools' / 'model_converters' / 'publish_model.py'
-    command = [sys.executable, str(tool), *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_what_is_published_is_smaller_and_named_by_its_hash(tmp_path):
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """run(word, ...): the command in this process."""
+    spec = importlib.util.spec_from_file_location('publish_model', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def running(*words):
+        monkeypatch.setattr(sys, 'argv', ['publish_model.py', *map(str, words)])
+        code = 0
+        try:
+            tool.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        return Done(code, *capsys.readouterr())
+
+    return running
+
+
+def test_what_is_published_is_smaller_and_named_by_its_hash(tmp_path, run):
     state = FakeModel().state_dict()
     momentum = {0: dict(momentum_buffer=torch.rand(10_000))}
     writing.save(
@@ -46,9 +64,11 @@ def test_what_is_published_is_smaller_and_named_by_its_hash(tmp_path):
     assert (tmp_path / path.name.replace('my', 'again')).exists()
 
 
-def test_a_trusted_file_is_published_without_its_objects(tmp_path):
+def test_a_trusted_file_is_published_without_its_objects(tmp_path, run):
     content = dict(
-        state_dict=FakeModel().state_dict(), when=datetime.datetime(2020, 1, 2), extra=Evil(tmp_path / 'built'))
+        state_dict=FakeModel().state_dict(),
+        when=datetime.datetime(2020, 1, 2),
+        extra=Evil(tmp_path / 'built'))
     torch.save(content, tmp_path / 'a.pth')
     refused = run(tmp_path / 'a.pth', tmp_path / 'plain.pth')
     assert refused.returncode == 1 and '--trust' in refused.stderr and 'Traceback' not in refused.stderr
@@ -58,7 +78,7 @@ def test_a_trusted_file_is_published_without_its_objects(tmp_path):
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_what_has_diverged_is_not_published(tmp_path, value):
+def test_what_has_diverged_is_not_published(tmp_path, run, value):
     torch.save(dict(state_dict=dict(a=torch.tensor([value]))), tmp_path / 'a.pth')
     done = run(tmp_path / 'a.pth', tmp_path / 'b.pth')
     assert done.returncode == 1 and 'not worth publishing: 1 of 1 numbers of a are NaN' in done.stderr

@@ -25,14 +25,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('checkpoint', nargs='?', help='one of Mask R-CNN is made if left out')
     parser.add_argument('--config', default=CONFIG, help='the model of the checkpoint')
-    parser.add_argument('--legacy', action='store_true', help="make the file in torch's format from before 1.6")
+    parser.add_argument(
+        '--legacy', action='store_true', help="make the file in torch's format from before 1.6")
     parser.add_argument('--runs', type=int, default=5)
     parser.add_argument('--measure', nargs=2, metavar=('READER', 'STAGE'), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         return measure(args.checkpoint, args.config, *args.measure)
     with tempfile.TemporaryDirectory() as folder:
-        path = args.checkpoint or make(os.path.join(folder, 'mask_rcnn.pth'), args.config, args.legacy)
+        path = args.checkpoint or make(
+            os.path.join(folder, 'mask_rcnn.pth'), args.config, args.legacy)
         size = os.path.getsize(path) / 1e6
         print(f'{path}: {size:.1f} MB')
         print('stage   torch.load           ours                 time   memory/size')
@@ -40,12 +42,17 @@ def main():
             figures = {'torch': [], 'ours': []}
             for _ in range(args.runs):
                 for reader, measured in figures.items():
-                    command = [sys.executable, __file__, path, '--config', args.config, '--measure', reader, stage]
+                    command = [
+                        sys.executable, __file__, path, '--config', args.config, '--measure',
+                        reader, stage
+                    ]
                     seconds, megabytes = subprocess.check_output(command, text=True).split()[-2:]
                     measured.append((float(seconds), float(megabytes)))
-            (theirs, their_memory), (own, own_memory) = [min(measured) for measured in figures.values()]
-            print(f'{stage:6}  {theirs * 1e3:7.1f} ms {their_memory:6.1f} MB  {own * 1e3:7.1f} ms {own_memory:6.1f} MB'
-                  f'  {own / theirs:5.2f}  {own_memory / size:5.2f}')
+            (theirs, their_memory), (own,
+                                     own_memory) = [min(measured) for measured in figures.values()]
+            print(
+                f'{stage:6}  {theirs * 1e3:7.1f} ms {their_memory:6.1f} MB  {own * 1e3:7.1f} ms {own_memory:6.1f} MB'
+                f'  {own / theirs:5.2f}  {own_memory / size:5.2f}')
 
 
 def build(config):
@@ -59,7 +66,10 @@ def build(config):
 
 def make(path, config, legacy):
     import torch
-    torch.save(dict(meta={}, state_dict=build(config).state_dict()), path, _use_new_zipfile_serialization=not legacy)
+    torch.save(
+        dict(meta={}, state_dict=build(config).state_dict()),
+        path,
+        _use_new_zipfile_serialization=not legacy)
     return path
 
 

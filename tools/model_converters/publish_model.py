@@ -22,8 +22,8 @@ from mmdet_ft.checkpoints.writing import atomic_file, plain  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 
 # What a run is resumed from: ours, mmengine's, torchvision's.
-OF_A_RUN = ('optimizer', 'random_state', 'gradients', 'message_hub', 'param_schedulers', 'optimizer_state_dict',
-            'lr_scheduler', 'scheduler', 'scaler', 'amp')
+OF_A_RUN = ('optimizer', 'random_state', 'gradients', 'message_hub', 'param_schedulers',
+            'optimizer_state_dict', 'lr_scheduler', 'scheduler', 'scaler', 'amp')
 
 
 def parse_args() -> argparse.Namespace:

@@ -63,6 +63,8 @@ class CustomDataset:
         self.file_client_args = dict(file_client_args)
         self.CLASSES = self.get_classes(classes)
         self._classes_given = classes is not None
+        if self.PALETTE is not None and len(self.PALETTE) < len(self.CLASSES or ()):
+            self.PALETTE = None  # colours of other classes, and too few: visualization chooses
 
         self.data_infos: Sequence[Dict[str, Any]] = self.load_annotations(
             self._local(self.ann_file, 'ann_file'))

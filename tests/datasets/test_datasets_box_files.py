@@ -207,6 +207,12 @@ def test_kitti_labels_become_boxes_and_dont_care_is_ignored(tmp_path):
     assert [info['id'] for info in dataset.data_infos] == ['image_0']
 
 
+def test_more_classes_than_colours_are_painted_with_chosen_ones(tmp_path):
+    assert len(kitti_dataset(tmp_path / 'a').PALETTE) == 3
+    assert kitti_dataset(
+        tmp_path / 'a', classes=('Car', 'Tram', 'Pedestrian', 'Truck')).PALETTE is None
+
+
 def test_a_bad_kitti_line_is_named(tmp_path):
     kitti_dataset(tmp_path / 'a')
     label = tmp_path / 'a/label_2/image_1.txt'

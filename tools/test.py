@@ -193,7 +193,9 @@ def painter(args: argparse.Namespace, classes, palette):
                 raise UserError(f'cannot read {meta["filename"]} to paint on it')
             painted = draw_detections(image, result, classes, args.show_score_thr, palette)
             if args.show_dir:
-                path = os.path.join(args.show_dir, meta['ori_filename'])
+                # not beside the folder: a name may begin with ../ where images lie outside img_prefix
+                name = os.path.normpath(meta['ori_filename']).replace(os.pardir + os.sep, '')
+                path = os.path.join(args.show_dir, name)
                 os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
                 cv2.imwrite(path, painted)
             if args.show:

@@ -1,248 +1,183 @@
 """How long a training step of Mask R-CNN R50-FPN takes, beside its peers in the same run.
 
     python tools/benchmarks/train_step.py                       # 2 images of 800x1088, float32
-    python tools/benchmarks/train_step.py --batch 16 --precision bfloat16 --channels-last
+    python tools/benchmarks/train_step.py --clock cpu           # the same on a busy machine
+    python tools/benchmarks/train_step.py --batch 16 --precision bfloat16 --gate 50 \\
+        --peers torchvision torchvision+channels_last+compile mmdetection detectron2 \\
+        --variants plain channels_last channels_last+compile channels_last+triton
 
-A step is forward, backward and optimizer, from a batch on the device. All have the same weights, images, objects, and
-the same boxes added to their proposals, so that the mask heads have the same work (random weights would leave them
-idle). The peers take turns, step by step; what is printed are medians, and ratios to the first peer.
+A step is forward, backward and optimizer, from a batch on the device. All have the same images, objects, and the same
+boxes added to their proposals, so that the mask heads have the same work (random weights would leave them idle), and
+the same weights, detectron2 excepted. Peers and variants of ours take turns; what is printed are medians, and ratios to
+the first row. While they are timed the learning rate is 0, so that their work stays the same.
+
+`--gate 50` trains each variant of ours for 50 steps from the same weights and seed, and prints by how much of its loss
+a variant differs from the first one at most; the row `another seed` is what is no difference.
 """
 import argparse
+import copy
+import importlib
 import os
 import statistics
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+import warnings
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, ROOT)
+# A compilation is measured as the first of its kind.
+os.environ.setdefault('TORCHINDUCTOR_FORCE_DISABLE_CACHES', '1')
 
 import torch  # noqa: E402
 import torchvision  # noqa: E402
+from rich import box  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torchvision.models.detection import MaskRCNN, backbone_utils  # noqa: E402
-from torchvision.models.detection.image_list import ImageList  # noqa: E402
-from torchvision.ops.misc import FrozenBatchNorm2d  # noqa: E402
 
-from mmdet_ft.checkpoints.fitting import load_checkpoint  # noqa: E402
-from mmdet_ft.config import Config  # noqa: E402
-from mmdet_ft.datasets.loader import collate  # noqa: E402
-from mmdet_ft.datasets.masks import BitmapMasks  # noqa: E402
-from mmdet_ft.engine.optimizer import build_optimizer, zero_missing_momentum  # noqa: E402
-from mmdet_ft.engine.precision import build_precision  # noqa: E402
-from mmdet_ft.engine.runner import EpochBasedRunner  # noqa: E402
-from mmdet_ft.models.dense_heads.rpn_head import Proposals  # noqa: E402
-from mmdet_ft.registry import MODELS  # noqa: E402
-from mmdet_ft.structures import Batch, to_device  # noqa: E402
 from tools.benchmarks.no_sync import count_syncs  # noqa: E402
+from tools.benchmarks.peers import torchvision as theirs  # noqa: E402
+from tools.benchmarks.peers.work import PRECISIONS, Peer, Setting, Work  # noqa: E402
+from tools.benchmarks.peers.work import make_work, read_setting  # noqa: E402
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-CONFIG = os.path.join(ROOT, 'configs/torchvision/mask_rcnn_r50_fpn_coco.py')
+PEERS = ('torchvision', 'mmdetection', 'detectron2')
 PEAK = {'bfloat16': 790e12, 'float16': 790e12, 'float32': 50e12}  # FLOP a second of an H200, dense
 
 
-class Work(NamedTuple):
-    """What every peer is given."""
-    images: Tensor  # float32 [B, 3, H, W], normalised
-    boxes: List[Tensor]  # float32 [G, 4] an image
-    labels: List[Tensor]  # int64 [G], 0..79
-    masks: List[Tensor]  # uint8 [G, H, W]
-    extra: Tensor  # float32 [B, E, 4], boxes that join the proposals
-
-
-class Peer(NamedTuple):
+class Row(NamedTuple):
     name: str
-    step: Callable[[], None]
-    positives: List[int]  # of each step so far, all images together
+    peer: Peer
+    setting: Setting
+    first: float  # seconds to the end of the first step, from nothing
+    losses: List[float]  # of the gate
+    times: List[float]  # seconds of a step
 
 
-def make_work(args: argparse.Namespace) -> Work:
-    """Noise with ellipses as objects; each object's box, moved a little, is added to the proposals
-    until there are `--positives` of them."""
-    generator = torch.Generator().manual_seed(args.seed)
-    height, width = args.size
-    images = torch.randn(args.batch, 3, height, width, generator=generator)
-    boxes, labels, masks, extra = [], [], [], []
-    y, x = torch.arange(height)[:, None] + .5, torch.arange(width) + .5
-    for _ in range(args.batch):
-        size = torch.rand(args.objects, 2, generator=generator) * 200 + 40
-        corner = torch.rand(
-            args.objects, 2, generator=generator) * (
-                torch.tensor([width, height]) - size)
-        box = torch.cat([corner, corner + size], 1)
-        boxes.append(box)
-        labels.append(torch.randint(0, 80, (args.objects, ), generator=generator))
-        centre, radius = corner + size / 2, size / 2
-        masks.append(
-            torch.stack([(((x - cx) / rx)**2 + ((y - cy) / ry)**2 <= 1).to(torch.uint8)
-                         for (cx, cy), (rx, ry) in zip(centre.tolist(), radius.tolist())]))
-        copies = box[torch.arange(args.positives - args.objects) % args.objects]
-        shift = (torch.rand(copies.shape, generator=generator) -
-                 .5) * .1 * (copies[:, 2:] - copies[:, :2]).repeat(1, 2)
-        extra.append(copies + shift)
-    return Work(images, boxes, labels, masks, torch.stack(extra))
+class Start(NamedTuple):
+    name: str
+    module: str  # of tools/benchmarks/peers
+    setting: Setting
 
 
-# -------------------------------------------------------------------------------------- torchvision
+def starts(args: argparse.Namespace) -> List[Start]:
+    found = []
+    for text in args.peers:
+        module, _, words = text.partition('+')
+        if module not in PEERS:
+            raise argparse.ArgumentTypeError(f'{module!r}: peers are {", ".join(PEERS)}')
+        found.append(Start(text, module, read_setting(words or 'plain', args.precision)))
+    for words in args.variants:
+        name = 'mmdet_ft' if words == 'plain' else f'mmdet_ft+{words}'
+        found.append(Start(name, 'mmdet_ft', read_setting(words, args.precision)))
+    return found
 
 
-def torchvision_model() -> MaskRCNN:
-    """torchvision's own maskrcnn_resnet50_fpn, its frozen batch norm and frozen first stages, for
-    80 classes, with as many proposals as V2 draws from."""
-    torch.manual_seed(0)
-    resnet = torchvision.models.resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
-    backbone = backbone_utils._resnet_fpn_extractor(resnet, 3)
-    return MaskRCNN(backbone, 91, rpn_post_nms_top_n_train=1000).train()
+def start(one: Start, weights: str, work: Work, args: argparse.Namespace) -> Row:
+    """A peer after its first step, or after those of the gate and back at the weights it began
+    with."""
+    begin = time.perf_counter()
+    peer = importlib.import_module(f'tools.benchmarks.peers.{one.module}').peer(
+        weights, work, one.setting, args)
+    before = copy.deepcopy(peer.model.state_dict())
+    losses = [peer.step()]
+    wait(args)
+    first = time.perf_counter() - begin
+    if one.module == 'mmdet_ft':
+        losses += [peer.step() for _ in range(args.gate - 1)]
+    peer.model.load_state_dict(before)
+    for group in peer.optimizer.param_groups:
+        group['lr'] = 0.
+    return Row(one.name, peer, one.setting, first, [float(loss) for loss in losses], [])
 
 
-def torchvision_peer(model: MaskRCNN, work: Work, args: argparse.Namespace) -> Peer:
-    device = torch.device(args.device)
-    model = prepare(model.to(device), args)
-    sizes = [tuple(args.size)] * args.batch
-    images = ImageList(layout(work.images.to(device), args), sizes)
-    targets = [
-        dict(boxes=boxes.to(device), labels=labels.to(device) + 1, masks=masks.to(device))
-        for boxes, labels, masks in zip(work.boxes, work.labels, work.masks)
-    ]
-    extra = list(work.extra.to(device))
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=args.lr, momentum=.9, weight_decay=1e-4)
-    autocast = build_precision(half(args), device).autocast
-    positives: List[int] = []
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with autocast():
-            features = model.backbone(images.tensors)
-            proposals, rpn_losses = model.rpn(images, features, targets)
-            proposals = [torch.cat(pair) for pair in zip(proposals, extra)]
-            _, losses = model.roi_heads(features, proposals, sizes, targets)
-            loss = sum({**rpn_losses, **losses}.values())
-        loss.backward()
-        optimizer.step()
-
-    select = model.roi_heads.select_training_samples
-
-    def counted(*arguments: Any) -> Tuple:
-        chosen = select(*arguments)
-        positives.append(sum((labels > 0).sum() for labels in chosen[2]))
-        return chosen
-
-    model.roi_heads.select_training_samples = counted
-    return Peer('torchvision', step, positives)
+def start_all(args: argparse.Namespace) -> Tuple[List[Row], Dict[str, str], Optional[float]]:
+    """(rows, why others are left out, how far losses of two seeds are apart)."""
+    rows, left_out, noise = [], {}, None
+    work = make_work(args)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = os.path.join(folder, 'weights.pth')
+        torch.save(theirs.build(work.images).state_dict(), weights)
+        for one in starts(args):
+            try:
+                rows.append(start(one, weights, work, args))
+            except Exception as error:  # of many kinds: not installed, no compiler, no memory
+                first_line = (str(error).strip().splitlines() or [''])[0]
+                left_out[one.name] = f'{type(error).__name__}: {first_line}'
+        plain = next((row for row in rows if row.name.startswith('mmdet_ft')), None)
+        if args.gate and plain is not None:
+            other = argparse.Namespace(**{**vars(args), 'seed': args.seed + 1})
+            noise = difference(
+                start(Start('', 'mmdet_ft', plain.setting), weights, work, other).losses,
+                plain.losses)
+    return rows, left_out, noise
 
 
-# --------------------------------------------------------------------------------------------- ours
-
-
-def our_model(weights: str) -> torch.nn.Module:
-    model = MODELS.build(Config.fromfile(CONFIG).model)
-    load_checkpoint(model, weights)
-    return model.train()
-
-
-def our_batch(work: Work) -> Batch:
-    height, width = work.images.shape[2:]
-    meta = dict(
-        img_shape=(height, width, 3),
-        pad_shape=(height, width, 3),
-        ori_shape=(height, width, 3),
-        scale_factor=1.,
-        flip=False)
-    return collate([
-        dict(
-            img=image,
-            img_metas=meta,
-            gt_bboxes=boxes,
-            gt_labels=labels,
-            gt_masks=BitmapMasks(masks.numpy(), height, width))
-        for image, boxes, labels, masks in zip(work.images, work.boxes, work.labels, work.masks)
-    ])
-
-
-def our_peer(model: torch.nn.Module, work: Work, args: argparse.Namespace) -> Peer:
-    device = torch.device(args.device)
-    model = prepare(model.to(device), args)
-    batch = to_device(our_batch(work), device)
-    batch = batch._replace(images=layout(batch.images, args))
-    extra = work.extra.to(device)
-    optimizer = build_optimizer(model, dict(type='SGD', lr=args.lr, momentum=.9, weight_decay=1e-4))
-    zero_missing_momentum(optimizer)
-    folder = tempfile.mkdtemp()
-    runner = EpochBasedRunner(
-        model, optimizer, folder, precision=build_precision(half(args), device), max_epochs=1)
-    runner.max_iters = 10**6
-    positives: List[int] = []
-    propose, sample = model.rpn_head.proposals, model.roi_head.sample
-
-    def with_extra(*arguments: Any) -> Proposals:
-        boxes, scores, valid = propose(*arguments)
-        more = extra.new_ones(extra.shape[:2])
-        return Proposals(
-            torch.cat([boxes, extra], 1), torch.cat([scores, more], 1),
-            torch.cat([valid, more > 0], 1))
-
-    def counted(*arguments: Any) -> Any:
-        rois = sample(*arguments)
-        positives.append(rois.positive.sum())
-        return rois
-
-    model.rpn_head.proposals, model.roi_head.sample = with_extra, counted
-
-    def step() -> None:
-        runner.train_step(batch)
-        runner.iter += 1
-
-    return Peer('mmdet_ft', step, positives)
+def difference(losses: List[float], reference: List[float]) -> float:
+    return max(abs(a - b) / abs(b) for a, b in zip(losses, reference))
 
 
 # ---------------------------------------------------------------------------------------- measuring
 
 
-def half(args: argparse.Namespace) -> Any:
-    return None if args.precision == 'float32' else dict(dtype=args.precision, loss_scale=512.)
-
-
-def layout(images: Tensor, args: argparse.Namespace) -> Tensor:
-    return images.to(memory_format=torch.channels_last) if args.channels_last else images
-
-
-def prepare(model: torch.nn.Module, args: argparse.Namespace) -> torch.nn.Module:
-    if args.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    if args.compile:
-        model.backbone = torch.compile(model.backbone)
-    return model
+def on_gpu(args: argparse.Namespace) -> bool:
+    return args.device.startswith('cuda')
 
 
 def wait(args: argparse.Namespace) -> None:
-    if args.device.startswith('cuda'):
+    if on_gpu(args):
         torch.cuda.synchronize()
 
 
-def measure(peers: List[Peer], args: argparse.Namespace) -> Dict[str, List[float]]:
-    """Seconds of each step; the peers in turns."""
-    times: Dict[str, List[float]] = {peer.name: [] for peer in peers}
+def measure(rows: List[Row], args: argparse.Namespace) -> None:
+    """Fill the rows' times, in turns. On a GPU a turn is several steps: the host may run ahead, as
+    it does in training."""
+    clock = time.process_time if args.clock == 'cpu' else time.perf_counter
+    block = args.block or (10 if on_gpu(args) else 1)
     for number in range(args.warmup + args.steps):
-        for peer in peers:
+        for row in rows:
             wait(args)
-            begin = time.perf_counter()
-            peer.step()
+            begin = clock()
+            for _ in range(block):
+                row.peer.step()
             wait(args)
             if number >= args.warmup:
-                times[peer.name].append(time.perf_counter() - begin)
-    return times
+                row.times.append((clock() - begin) / block)
 
 
-def peak_memory(peer: Peer, args: argparse.Namespace) -> str:
-    if not args.device.startswith('cuda'):
+def waits_and_operations(peer: Peer, args: argparse.Namespace) -> Tuple[str, str]:
+    """Of a step. On a GPU, what torch's debug mode sees, and launches of kernels + of graphs;
+    elsewhere what NoSync counts."""
+    if not on_gpu(args):
+        with count_syncs() as seen:
+            peer.step()
+        return str(len(seen.syncs)), str(seen.num_ops)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        torch.cuda.set_sync_debug_mode('warn')
+        try:
+            peer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+    waits = sum('called a synchronizing' in str(warning.message) for warning in caught)
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        peer.step()
+        wait(args)
+    names = [event.name for event in profile.events()]
+    return str(waits), (f'{sum("LaunchKernel" in name for name in names)} + '
+                        f'{names.count("cudaGraphLaunch")}')
+
+
+def step_memory(peer: Peer, args: argparse.Namespace) -> str:
+    """What a step holds at its peak beyond what is held between steps."""
+    if not on_gpu(args):
         return '-'
     torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
     peer.step()
     wait(args)
-    return f'{torch.cuda.max_memory_allocated() / 2**30:.1f} GB'
+    return f'{(torch.cuda.max_memory_allocated() - before) / 2**30:.1f} GB'
 
 
 def flop_of_step(height: int, width: int, num_positives: float, num_rois: int = 512) -> float:
@@ -275,7 +210,51 @@ def flop_of_step(height: int, width: int, num_positives: float, num_rois: int = 
     return 2. * (frozen + 3 * learning - into_frozen)
 
 
-def main() -> None:
+def table_of(rows: List[Row], noise: Optional[float], args: argparse.Namespace) -> Table:
+    flop = flop_of_step(*args.size, args.positives) * args.batch
+    table = Table(box=box.MARKDOWN)
+    for column in ('', 'ms a step', 'images/s', 'ratio', 'of the floor', 'mask regions', 'waits',
+                   'operations', 'step memory', 's to the first step', 'images in 10 minutes',
+                   'losses differ'):
+        table.add_column(column, justify='right')
+    reference = statistics.median(rows[0].times)
+    plain = next((row for row in rows if row.name.startswith('mmdet_ft')), None)
+    for row in rows:
+        median = statistics.median(row.times)
+        waits, operations = waits_and_operations(row.peer, args)
+        floor = f'{flop / PEAK[row.setting.precision] / median:.0%}' if on_gpu(args) else '-'
+        regions = statistics.mean(map(float, row.peer.positives)) / args.batch
+        gated = args.gate and row.name.startswith('mmdet_ft') and row is not plain
+        table.add_row(row.name, f'{median * 1e3:.1f}', f'{args.batch / median:.2f}',
+                      f'{median / reference:.3f}', floor, f'{regions:.1f}', waits, operations,
+                      step_memory(row.peer, args), f'{row.first:.1f}',
+                      f'{args.batch * (1 + max(0., 600 - row.first) / median):.0f}',
+                      f'{difference(row.losses, plain.losses):.1e}' if gated else '-')
+    if noise is not None:
+        table.add_row('another seed', *[''] * 10, f'{noise:.1e}')
+    return table
+
+
+def print_report(console: Console, table: Table, rows: List[Row], left_out: Dict[str, str],
+                 args: argparse.Namespace) -> None:
+    flop = flop_of_step(*args.size, args.positives) * args.batch
+    chip = torch.cuda.get_device_name() if on_gpu(args) else 'cpu'
+    console.print(
+        f'{args.batch} x {args.size[0]}x{args.size[1]}, {args.precision}, {chip}, '
+        f'{args.clock} clock, torch {torch.__version__}, torchvision {torchvision.__version__}, '
+        f'{time.strftime("%Y-%m-%d")}; floor: {flop / 1e12:.2f} TFLOP a step\n')
+    console.print(table)
+    for row in rows:
+        if row.peer.remark:
+            console.print(f'{row.name}: {row.peer.remark}')
+        if args.gate and row.name.startswith('mmdet_ft'):
+            console.print(f'{row.name}: loss {row.losses[0]:.4f}, after {args.gate} steps '
+                          f'{row.losses[-1]:.4f}')
+    for name, reason in left_out.items():
+        console.print(f'left out: {name}: {reason}', highlight=False, markup=False)
+
+
+def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--batch', type=int, default=2)
@@ -283,46 +262,53 @@ def main() -> None:
     parser.add_argument('--objects', type=int, default=7, help='an image')
     parser.add_argument(
         '--positives', type=int, default=64, help='regions of the mask head, an image')
-    parser.add_argument('--warmup', type=int, default=1)
-    parser.add_argument('--steps', type=int, default=5)
+    parser.add_argument(
+        '--peers', nargs='*', default=PEERS, help=f'{", ".join(PEERS)}, with +settings')
+    parser.add_argument(
+        '--variants',
+        nargs='*',
+        default=['plain'],
+        help='of ours; settings are plain, channels_last, compile, graphs (compile with CUDA '
+        f'graphs), triton, {", ".join(PRECISIONS)}, joined by +')
+    parser.add_argument('--gate', type=int, default=0, help='losses to compare; 0: none')
+    parser.add_argument('--warmup', type=int, default=1, help='turns')
+    parser.add_argument('--steps', type=int, default=5, help='turns that are timed')
+    parser.add_argument('--block', type=int, help='steps a turn; default 10 on a GPU, else 1')
+    parser.add_argument(
+        '--clock',
+        default='wall',
+        choices=('wall', 'cpu'),
+        help='cpu: seconds of the processor, for a machine with other work, best with one thread')
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cuda or cpu')
-    parser.add_argument(
-        '--precision', default='float32', choices=('float32', 'bfloat16', 'float16'))
-    parser.add_argument('--channels-last', action='store_true')
-    parser.add_argument('--compile', action='store_true', help="torch.compile the backbones")
-    parser.add_argument('--lr', type=float, default=1e-5)
+    parser.add_argument('--precision', default='float32', choices=PRECISIONS)
+    parser.add_argument('--lr', type=float, default=1e-3, help='of the gate')
     parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
+    parser.add_argument('--out', help='a file that the report is added to')
+    args = parser.parse_args(arguments)
+    try:
+        starts(args)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+    if args.clock == 'cpu' and on_gpu(args):
+        parser.error('--clock cpu is of no use on a GPU')
+    return args
 
-    work, theirs = make_work(args), torchvision_model()
-    with tempfile.TemporaryDirectory() as folder:
-        weights = os.path.join(folder, 'weights.pth')
-        torch.save(theirs.state_dict(), weights)
-        ours = our_model(weights)
-    peers = [torchvision_peer(theirs, work, args), our_peer(ours, work, args)]
-    times = measure(peers, args)
 
-    flop = flop_of_step(*args.size, args.positives) * args.batch
-    table = Table(
-        title=f'{args.batch} x {args.size[0]}x{args.size[1]}, {args.precision}, {args.device}'
-        f', torch {torch.__version__}')
-    for column in ('', 'ms a step', 'images/s', 'ratio', 'of the floor', 'mask regions', 'waits',
-                   'operations', 'memory'):
-        table.add_column(column, justify='right')
-    reference = statistics.median(times[peers[0].name])
-    for peer in peers:
-        median = statistics.median(times[peer.name])
-        with count_syncs() as seen:
-            peer.step()
-        floor = (f'{flop / PEAK[args.precision] / median:.0%}'
-                 if args.device.startswith('cuda') else '-')
-        regions = statistics.mean(map(float, peer.positives)) / args.batch
-        table.add_row(peer.name, f'{median * 1e3:.1f}', f'{args.batch / median:.2f}',
-                      f'{median / reference:.3f}', floor, f'{regions:.1f}', str(len(seen.syncs)),
-                      str(seen.num_ops), peak_memory(peer, args))
-    Console().print(table)
-    print(f'floor: {flop / 1e12:.2f} TFLOP a step')
+def main() -> None:
+    args = parse()
+    torch.backends.cudnn.benchmark = True  # all shapes stay the same
+    torch._dynamo.config.recompile_limit = 64  # all variants are compiled from the same code
+    rows, left_out, noise = start_all(args)
+    if rows:
+        measure(rows, args)
+    table = table_of(rows, noise, args) if rows else Table()
+    print_report(Console(width=200), table, rows, left_out, args)
+    if args.out:
+        with open(args.out, 'a', encoding='utf-8') as file:
+            print_report(Console(file=file, width=200), table, rows, left_out, args)
+    if not rows:
+        sys.exit('nothing could be measured')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,114 @@
+"""What every peer is given, and what it gives back."""
+import argparse
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = ('float32', 'bfloat16', 'float16')
+
+
+class Work(NamedTuple):
+    images: Tensor  # float32 [B, 3, H, W], normalised
+    boxes: List[Tensor]  # float32 [G, 4] an image
+    labels: List[Tensor]  # int64 [G], 0..79
+    masks: List[Tensor]  # uint8 [G, H, W]
+    extra: Tensor  # float32 [B, E, 4], boxes that join the proposals
+
+
+class Setting(NamedTuple):
+    """How a peer runs: words joined by `+`, as `channels_last+compile+bfloat16`."""
+    precision: str = 'float32'
+    channels_last: bool = False
+    compile: Union[bool, Dict[str, Any]] = False  # or torch.compile's arguments
+    triton: bool = False
+
+
+class Peer(NamedTuple):
+    step: Callable[[], Tensor]  # one training step; its loss
+    positives: List[Any]  # of each step so far, all images together
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    remark: str = ''  # said below the table
+
+
+def read_setting(words: str, precision: str) -> Setting:
+    setting = Setting(precision)
+    known = dict(
+        plain={},
+        channels_last=dict(channels_last=True),
+        compile=dict(compile=True),
+        graphs=dict(compile=dict(mode='reduce-overhead')),
+        triton=dict(triton=True),
+        **{name: dict(precision=name)
+           for name in PRECISIONS})
+    for word in words.split('+'):
+        if word not in known:
+            raise argparse.ArgumentTypeError(f'{word!r}: known are {", ".join(known)}, joined by +')
+        setting = setting._replace(**known[word])
+    return setting
+
+
+def make_work(args: argparse.Namespace) -> Work:
+    """Noise with ellipses as objects; each object's box, moved a little, is added to the proposals
+    until there are `--positives` of them."""
+    generator = torch.Generator().manual_seed(args.seed)
+    height, width = args.size
+    images = torch.randn(args.batch, 3, height, width, generator=generator)
+    boxes, labels, masks, extra = [], [], [], []
+    y, x = torch.arange(height)[:, None] + .5, torch.arange(width) + .5
+    for _ in range(args.batch):
+        size = (torch.rand(args.objects, 2, generator=generator) * .25 + .05) * min(args.size)
+        corner = torch.rand(
+            args.objects, 2, generator=generator) * (
+                torch.tensor([width, height]) - size)
+        box = torch.cat([corner, corner + size], 1)
+        boxes.append(box)
+        labels.append(torch.randint(0, 80, (args.objects, ), generator=generator))
+        centre, radius = corner + size / 2, size / 2
+        masks.append(
+            torch.stack([(((x - cx) / rx)**2 + ((y - cy) / ry)**2 <= 1).to(torch.uint8)
+                         for (cx, cy), (rx, ry) in zip(centre.tolist(), radius.tolist())]))
+        copies = box[torch.arange(args.positives - args.objects) % args.objects]
+        shift = (torch.rand(copies.shape, generator=generator) -
+                 .5) * .1 * (copies[:, 2:] - copies[:, :2]).repeat(1, 2)
+        extra.append(copies + shift)
+    return Work(images, boxes, labels, masks, torch.stack(extra))
+
+
+def layout(images: Tensor, setting: Setting) -> Tensor:
+    return images.to(memory_format=torch.channels_last) if setting.channels_last else images
+
+
+def prepare(model: nn.Module, setting: Setting, device: torch.device) -> nn.Module:
+    """A peer's model on the device, with what its users can switch on."""
+    if setting.triton:
+        raise ValueError('the Triton kernels are of mmdet_ft')
+    model = model.to(device)
+    if setting.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if setting.compile:
+        model.backbone.compile(**(setting.compile if isinstance(setting.compile, dict) else {}))
+    return model
+
+
+def learn(model: nn.Module, loss_of: Callable[[], Tensor], setting: Setting,
+          args: argparse.Namespace) -> Tuple[Callable[[], Tensor], torch.optim.Optimizer]:
+    """(step, optimizer) of a peer without a runner of its own: autocast, and SGD."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=args.lr, momentum=.9, weight_decay=1e-4)
+    half = setting.precision != 'float32'
+    scale = 512. if setting.precision == 'float16' else 1.
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(
+                torch.device(args.device).type, getattr(torch, setting.precision), enabled=half):
+            loss = loss_of()
+        (loss * scale).backward()
+        if scale != 1:
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], scale)
+        optimizer.step()
+        return loss.detach()
+
+    return step, optimizer

@@ -77,12 +77,7 @@ def init_dist(launcher: str,
     timeout = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
     store, rank, world_size = _meet(init_method, timeout)
     torch_dist.init_process_group(
-        backend=backend,
-        timeout=timeout,
-        store=store,
-        rank=rank,
-        world_size=world_size,
-        **options)
+        backend=backend, timeout=timeout, store=store, rank=rank, world_size=world_size, **options)
     watchdog.start(
         _meet(init_method, timeout)[0], rank, world_size, stall_timeout, timeout.total_seconds(),
         f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}')

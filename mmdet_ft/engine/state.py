@@ -110,12 +110,12 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
     runner.run_id = meta.get('run_id', runner.run_id)
     runner.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs') or {})
     if resume_optimizer and 'optimizer' in content:
-        load_optimizer_state(runner.optimizer, content['optimizer'])
+        load_optimizer_state(runner.optimizer, _owned(content['optimizer']))
     if runner.precision.scaler is not None and 'loss_scaler' in (meta.get('fp16') or {}):
         runner.precision.scaler.load_state_dict(meta['fp16']['loss_scaler'])
     for name, gradient in content.get('gradients', {}).items():
         parameter = model.get_parameter(name)
-        parameter.grad = gradient.to(parameter.device)
+        parameter.grad = _owned(gradient).to(parameter.device)
     if 'random_state' in content:
         set_random_state(content['random_state'])
     state = content.get('run_state') or {}
@@ -125,6 +125,18 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
         epoch_length=meta.get('epoch_length'),
         call=Call(state['stage'], state['done']) if 'stage' in state else None,
         run_state=state)
+
+
+def _owned(value: Any) -> Any:
+    """Copies of tensors that are views of the mapped file: it may be removed or written over while the
+    run goes on."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _owned(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_owned(item) for item in value)
+    return value
 
 
 def restore_hooks(runner: Any, state: Dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """A run that is killed anywhere and resumed ends as if nothing had happened: weights, logs, best score."""
 import json
+import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -142,3 +144,84 @@ def test_a_run_killed_anywhere_and_resumed_is_the_whole_run(tmp_path, monkeypatc
                 } == {name
                       for name in os.listdir(whole.work_dir) if name.endswith('.pth')}, at
         assert not list(work_dir.glob('.*'))
+
+
+def test_another_number_of_processes_goes_on_at_the_same_share_of_the_epoch(tmp_path):
+    """Twice the batch, as two processes have it: half the iterations."""
+    first = start(tmp_path, 'epoch', 2)
+    first.run([FakeLoader(FakeDataset(20), 2)])
+    rest = start(tmp_path / 'rest', 'epoch', 5)
+    rest.resume(str(tmp_path / 'iter_28.pth'))
+    rest.run([FakeLoader(FakeDataset(20), 4)])
+    assert rest.epoch == 3 and rest.iter == 15 and rest.start_iter == 14
+
+
+def test_a_changed_learning_rate_is_stated_and_scaled_only_if_asked_for(tmp_path, caplog):
+    from mmdet_ft.config import Config
+    from mmdet_ft.engine.build import follow_world_size
+    from mmdet_ft.engine.state import Place
+    data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict())
+    for settings, rate, words in ((None, .1,
+                                   'The learning rate stays 0.1; in proportion it would be 0.025'),
+                                  (dict(enable=True,
+                                        base_batch_size=16), .025, 'changes from 0.1 to 0.025')):
+        runner = make_runner(tmp_path, lr=.1)
+        runner.resumed = Place(world_size=4)
+        runner.logger = logging.getLogger('mmdet_ft.tests.resume')
+        caplog.clear()
+        config = dict(data=data, runner=dict(type='EpochBasedRunner'), auto_scale_lr=settings)
+        follow_world_size(runner, Config(config))
+        assert words in caplog.text and '1 processes instead of 4: a step has 4 images instead of 16' in caplog.text
+        assert runner.current_lr() == pytest.approx([rate])
+
+
+def test_the_newest_readable_checkpoint_of_the_run_is_found(tmp_path):
+    runner = make_runner(tmp_path, length=3)
+    runner.register_hook(CheckpointHook(interval=1))
+    runner.run([FakeLoader()])
+    other = make_runner(tmp_path / 'other', length=9, lr=.01)
+    other.register_hook(CheckpointHook(interval=9))
+    other.run([FakeLoader()])
+    (tmp_path / 'other' / 'epoch_9.pth').rename(tmp_path /
+                                                'epoch_9.pth')  # an older run in the same folder
+    told = []
+    assert writing.find_latest_checkpoint(str(tmp_path),
+                                          told.append) == str(tmp_path / 'epoch_3.pth')
+    whole = (tmp_path / 'epoch_3.pth').read_bytes()
+    (tmp_path / 'epoch_3.pth').write_bytes(whole[:len(whole) // 2])
+    (tmp_path / 'latest.pth').unlink()
+    (tmp_path / 'latest.pth').symlink_to('epoch_2.pth')
+    assert writing.find_latest_checkpoint(str(tmp_path),
+                                          told.append) == str(tmp_path / 'epoch_2.pth')
+    assert len(told) == 1 and f'{tmp_path}/epoch_3.pth' in told[0]
+
+
+def test_what_a_killed_save_leaves_is_removed(tmp_path):
+    (tmp_path / '.epoch_1.pth.abc.tmp').write_bytes(b'half')
+    (tmp_path / '.mine.tmp').write_bytes(b'not ours')
+    runner = make_runner(tmp_path, length=1)
+    runner.register_hook(CheckpointHook(interval=1))
+    runner.run([FakeLoader()])
+    assert sorted(path.name for path in tmp_path.glob('.*')) == ['.mine.tmp']
+
+
+def test_consumed_samples_are_not_loaded_again():
+    from mmdet_ft.datasets.loader import build_dataloader
+    from mmdet_ft.engine.runner import from_batch, set_epoch
+    asked = []
+
+    class Asked(FakeDataset):
+        flag = np.zeros(9, dtype=np.uint8)
+
+        def __getitem__(self, index):
+            asked.append(index)
+            return dict(img=torch.zeros(3, 4, 4), img_metas=dict(img_shape=(4, 4, 3)))
+
+    loader = build_dataloader(Asked(9), 2, 0, dist=False, seed=1)
+    set_epoch(loader, 3)
+    whole = [views[0].metas for views in loader]
+    order, asked[:] = asked[:], []
+    set_epoch(loader, 3)
+    assert len(list(from_batch(loader, 3))) == len(whole) - 3 == 2 and asked == order[6:]
+    set_epoch(loader, 4)
+    assert len(list(from_batch(loader, 0))) == 5

@@ -72,9 +72,11 @@ class LoggerHook(Hook):
         self._told, self._wrote = runner.iter, False
 
     def before_train_epoch(self, runner: Any) -> None:
-        if runner.inner_iter == 0:  # else resumed within it
+        if runner.inner_iter == 0:
             runner.log_buffer.clear()
             self._told, self._wrote = runner.iter, False
+        # Else resumed within it, perhaps by more processes, which count fewer iterations.
+        self._told = min(self._told, runner.iter)
 
     def before_val_epoch(self, runner: Any) -> None:
         runner.log_buffer.clear()

@@ -38,8 +38,8 @@ from rich.table import Table  # noqa: E402
 
 from tools.benchmarks.no_sync import count_syncs  # noqa: E402
 from tools.benchmarks.peers import torchvision as theirs  # noqa: E402
-from tools.benchmarks.peers.work import PRECISIONS, Peer, Setting, Work  # noqa: E402
-from tools.benchmarks.peers.work import make_work, read_setting  # noqa: E402
+from tools.benchmarks.peers.work import (PRECISIONS, Peer, Setting, Work, make_work,  # noqa: E402
+                                         read_setting)
 
 PEERS = ('torchvision', 'mmdetection', 'detectron2')
 PEAK = {'bfloat16': 790e12, 'float16': 790e12, 'float32': 50e12}  # FLOP a second of an H200, dense

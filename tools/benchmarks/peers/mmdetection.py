@@ -1,6 +1,7 @@
 """MMDetection 3.3, on the real mmcv where it is installed; with mmcv-lite, whose operators are
 missing, on torchvision's (see `_operators`)."""
 import argparse
+import os
 import sys
 import types
 from typing import Any, List, Tuple
@@ -51,6 +52,7 @@ class _Operators(types.ModuleType):
 def _operators() -> str:
     """Make `import mmdet` work; with whose operators it runs."""
     import mmcv
+    from mmcv.cnn.bricks import transformer
     try:
         import mmcv.ops  # noqa: F401
         return "mmcv's operators"
@@ -62,6 +64,7 @@ def _operators() -> str:
         for name in ('', '.nms', '.roi_align', '.carafe', '.merge_cells', '.modulated_deform_conv'):
             sys.modules[f'mmcv.ops{name}'] = stand_in
         mmcv.ops = stand_in
+        transformer.MultiScaleDeformableAttention = stand_in.MultiScaleDeformableAttention
     if mmcv.__version__ == '2.2.0':  # 3.3.0 refuses it, and needs nothing that it changed
         mmcv.__version__ = '2.1.0'
     return "torchvision's operators"
@@ -72,25 +75,19 @@ def build(weights: str) -> nn.Module:
     sampling of torchvision's RoIAlign."""
     import mmdet.models  # noqa: F401
     from mmdet.registry import MODELS
-    from mmdet.structures.mask import BitmapMasks  # noqa: F401
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
-    model = ours.build(weights)
-    settings = Config(dict(model=_settings())).model
-    init_default_scope('mmdet')
-    theirs = MODELS.build(settings)
-    theirs.load_state_dict(model.state_dict())
-    return theirs.train()
-
-
-def _settings() -> Any:
-    from mmengine.hub import get_config
-    settings = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model
+    folder = os.path.dirname(mmdet.__file__)
+    path = os.path.join(folder, '.mim/configs/_base_/models/mask-rcnn_r50_fpn.py')
+    settings = Config.fromfile(path).model
     settings.backbone.norm_cfg.requires_grad = False
     settings.backbone.init_cfg = None
     for extractor in (settings.roi_head.bbox_roi_extractor, settings.roi_head.mask_roi_extractor):
         extractor.roi_layer.update(sampling_ratio=2, aligned=False)
-    return settings
+    init_default_scope('mmdet')
+    model = MODELS.build(settings)
+    model.load_state_dict(ours.build(weights).state_dict())
+    return model.train()
 
 
 def peer(weights: str, work: Work, setting: Setting, args: argparse.Namespace) -> Peer:

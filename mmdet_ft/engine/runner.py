@@ -627,7 +627,8 @@ class IterBasedRunner(BaseRunner):
         self.call_hook('after_train_epoch')
 
     def train_iter(self, batch: Any) -> None:
-        self.model.train()
+        if not self.model.training:  # only after validation: it walks over all modules
+            self.model.train()
         self.inner_iter = self.iter
         self._train_iter(batch)
         self.iter += 1

@@ -118,7 +118,7 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
         parameter.grad = _owned(gradient).to(parameter.device)
     if 'random_state' in content:
         set_random_state(content['random_state'])
-    state = content.get('run_state') or {}
+    state = _owned(content.get('run_state') or {})
     return Place(
         world_size=meta.get('world_size'),
         epoch=state.get('epoch'),

@@ -1,4 +1,5 @@
 """A run that is killed anywhere and resumed ends as if nothing had happened: weights, logs, best score."""
+import gc
 import json
 import logging
 import os
@@ -225,3 +226,16 @@ def test_consumed_samples_are_not_loaded_again():
     assert len(list(from_batch(loader, 3))) == len(whole) - 3 == 2 and asked == order[6:]
     set_epoch(loader, 4)
     assert len(list(from_batch(loader, 0))) == 5
+
+
+@pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='looks at /proc')
+def test_a_resumed_run_keeps_nothing_of_the_file(tmp_path):
+    """It is read by mapping; a run that held on to it would keep its room on the disk, and die of a change to it."""
+    first = start(tmp_path, 'epoch', 2, cumulative=3, ema=49)
+    first.run(*loaders({}))
+    path = str(tmp_path / 'iter_14.pth')
+    rest = start(tmp_path / 'rest', 'epoch', 2, cumulative=3, ema=49)
+    rest.resume(path)
+    gc.collect()
+    assert path not in Path('/proc/self/maps').read_text()
+    assert rest.optimizer.state and rest.resumed.run_state['log']

@@ -133,7 +133,7 @@ def measure(rows: List[Row], args: argparse.Namespace) -> None:
     """Fill the rows' times, in turns. On a GPU a turn is several steps: the host may run ahead, as
     it does in training."""
     clock = time.process_time if args.clock == 'cpu' else time.perf_counter
-    block = args.block or (10 if on_gpu(args) else 1)
+    block = args.block or (20 if on_gpu(args) else 1)
     for number in range(args.warmup + args.steps):
         for row in rows:
             wait(args)
@@ -273,7 +273,7 @@ def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--gate', type=int, default=0, help='losses to compare; 0: none')
     parser.add_argument('--warmup', type=int, default=1, help='turns')
     parser.add_argument('--steps', type=int, default=5, help='turns that are timed')
-    parser.add_argument('--block', type=int, help='steps a turn; default 10 on a GPU, else 1')
+    parser.add_argument('--block', type=int, help='steps a turn; default 20 on a GPU, else 1')
     parser.add_argument(
         '--clock',
         default='wall',

@@ -604,6 +604,7 @@ class IterBasedRunner(BaseRunner):
         if passed == 0 and rounds:  # the round's training is done, its validation is not
             rounds, passed = rounds - 1, counts['train']
         self.mode, self.inner_iter = 'train', self.iter
+        self.model.train()  # a model that was only built says it trains, its frozen parts too
         self.call_hook('before_train_epoch')  # to the hooks the run is one epoch
         self._finish_iteration()
         endless = [

@@ -102,6 +102,7 @@ def peer(weights: str, work: Work, setting: Setting, args: argparse.Namespace) -
     size = tuple(args.size)
     meta = dict(img_shape=size, pad_shape=size, ori_shape=size, batch_input_shape=size)
     positives: List[Any] = []
+    of_images: List[int] = []
     samples = []
     for boxes, labels, masks in zip(work.boxes, work.labels, work.masks):
         truth = InstanceData(
@@ -123,13 +124,15 @@ def peer(weights: str, work: Work, setting: Setting, args: argparse.Namespace) -
 
     def counted(*arguments: Any, **named: Any) -> Any:
         chosen = sample(*arguments, **named)
-        positives.append(chosen.pos_inds.numel())
+        of_images.append(chosen.pos_inds.numel())
         return chosen
 
     model.rpn_head.predict_by_feat, model.roi_head.bbox_sampler.sample = with_extra, counted
 
     def loss_of() -> Tensor:
         losses = model.loss(images, [sample.clone() for sample in samples])
+        positives.append(sum(of_images))
+        of_images.clear()
         return sum(
             sum(value) if isinstance(value, list) else value for name, value in losses.items()
             if 'loss' in name)

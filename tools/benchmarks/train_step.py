@@ -38,8 +38,7 @@ from rich.table import Table  # noqa: E402
 
 from tools.benchmarks.no_sync import count_syncs  # noqa: E402
 from tools.benchmarks.peers import torchvision as theirs  # noqa: E402
-from tools.benchmarks.peers.work import (PRECISIONS, Peer, Setting, Work, make_work,  # noqa: E402
-                                         read_setting)
+from tools.benchmarks.peers import work as given  # noqa: E402
 
 PEERS = ('torchvision', 'mmdetection', 'detectron2')
 PEAK = {'bfloat16': 790e12, 'float16': 790e12, 'float32': 50e12}  # FLOP a second of an H200, dense
@@ -47,8 +46,8 @@ PEAK = {'bfloat16': 790e12, 'float16': 790e12, 'float32': 50e12}  # FLOP a secon
 
 class Row(NamedTuple):
     name: str
-    peer: Peer
-    setting: Setting
+    peer: given.Peer
+    setting: given.Setting
     first: float  # seconds to the end of the first step, from nothing
     losses: List[float]  # of the gate
     times: List[float]  # seconds of a step
@@ -57,7 +56,7 @@ class Row(NamedTuple):
 class Start(NamedTuple):
     name: str
     module: str  # of tools/benchmarks/peers
-    setting: Setting
+    setting: given.Setting
 
 
 def starts(args: argparse.Namespace) -> List[Start]:
@@ -66,14 +65,14 @@ def starts(args: argparse.Namespace) -> List[Start]:
         module, _, words = text.partition('+')
         if module not in PEERS:
             raise argparse.ArgumentTypeError(f'{module!r}: peers are {", ".join(PEERS)}')
-        found.append(Start(text, module, read_setting(words or 'plain', args.precision)))
+        found.append(Start(text, module, given.read_setting(words or 'plain', args.precision)))
     for words in args.variants:
         name = 'mmdet_ft' if words == 'plain' else f'mmdet_ft+{words}'
-        found.append(Start(name, 'mmdet_ft', read_setting(words, args.precision)))
+        found.append(Start(name, 'mmdet_ft', given.read_setting(words, args.precision)))
     return found
 
 
-def start(one: Start, weights: str, work: Work, args: argparse.Namespace) -> Row:
+def start(one: Start, weights: str, work: given.Work, args: argparse.Namespace) -> Row:
     """A peer after its first step, or after those of the gate and back at the weights it began
     with."""
     begin = time.perf_counter()
@@ -94,7 +93,7 @@ def start(one: Start, weights: str, work: Work, args: argparse.Namespace) -> Row
 def start_all(args: argparse.Namespace) -> Tuple[List[Row], Dict[str, str], Optional[float]]:
     """(rows, why others are left out, how far losses of two seeds are apart)."""
     rows, left_out, noise = [], {}, None
-    work = make_work(args)
+    work = given.make_work(args)
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, 'weights.pth')
         torch.save(theirs.build(work.images).state_dict(), weights)
@@ -145,7 +144,7 @@ def measure(rows: List[Row], args: argparse.Namespace) -> None:
                 row.times.append((clock() - begin) / block)
 
 
-def waits_and_operations(peer: Peer, args: argparse.Namespace) -> Tuple[str, str]:
+def waits_and_operations(peer: given.Peer, args: argparse.Namespace) -> Tuple[str, str]:
     """Of a step. On a GPU, what torch's debug mode sees, and launches of kernels + of graphs;
     elsewhere what NoSync counts."""
     if not on_gpu(args):
@@ -169,7 +168,7 @@ def waits_and_operations(peer: Peer, args: argparse.Namespace) -> Tuple[str, str
                         f'{names.count("cudaGraphLaunch")}')
 
 
-def step_memory(peer: Peer, args: argparse.Namespace) -> str:
+def step_memory(peer: given.Peer, args: argparse.Namespace) -> str:
     """What a step holds at its peak beyond what is held between steps."""
     if not on_gpu(args):
         return '-'
@@ -269,7 +268,7 @@ def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         nargs='*',
         default=['plain'],
         help='of ours; settings are plain, channels_last, compile, graphs (compile with CUDA '
-        f'graphs), triton, {", ".join(PRECISIONS)}, joined by +')
+        f'graphs), triton, {", ".join(given.PRECISIONS)}, joined by +')
     parser.add_argument('--gate', type=int, default=0, help='losses to compare; 0: none')
     parser.add_argument('--warmup', type=int, default=1, help='turns')
     parser.add_argument('--steps', type=int, default=5, help='turns that are timed')
@@ -281,7 +280,7 @@ def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         help='cpu: seconds of the processor, for a machine with other work, best with one thread')
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cuda or cpu')
-    parser.add_argument('--precision', default='float32', choices=PRECISIONS)
+    parser.add_argument('--precision', default='float32', choices=given.PRECISIONS)
     parser.add_argument('--lr', type=float, default=1e-3, help='of the gate')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', help='a file that the report is added to')

@@ -86,6 +86,7 @@ def start(one: Start, weights: str, work: given.Work, args: argparse.Namespace) 
     if one.module == 'mmdet_ft':
         losses += [peer.step() for _ in range(args.gate - 1)]
     peer.model.load_state_dict(before)
+    peer.positives.clear()
     for group in peer.optimizer.param_groups:
         group['lr'] = 0.
     return Row(one.name, peer, one.setting, first, [float(loss) for loss in losses], [])

@@ -4,7 +4,7 @@ from typing import Any, Callable, List, Optional, Tuple
 import torch
 from torch import nn
 
-from mmdet_ft.engine import signals, watchdog
+from mmdet_ft.engine import interruption, watchdog
 from mmdet_ft.engine.dist import collect_results, get_dist_info
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.progress import track
@@ -49,7 +49,7 @@ def run_over(model: nn.Module,
                 finish(*pending)
             pending = (views, predictions)
             watchdog.beat()
-            signals.check()
+            interruption.check()
         if pending is not None:
             finish(*pending)
     finally:

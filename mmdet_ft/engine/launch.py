@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 from torch.distributed.run import main
 
-from mmdet_ft.engine import signals
+from mmdet_ft.engine import interruption
 
 
 def _pass_on(number: int, frame: Any) -> None:
@@ -43,10 +43,10 @@ def launch() -> int:
     except SignalException as error:
         # The agent keeps to itself how its processes ended, and they may have saved the run.
         saved = any(
-            isinstance(item, SubprocessHandler) and item.proc.returncode == signals.EXIT_CODE
+            isinstance(item, SubprocessHandler) and item.proc.returncode == interruption.EXIT_CODE
             for item in gc.get_objects())
         print(f'\nended by {signal.Signals(error.sigval).name}', file=sys.stderr)
-        return signals.EXIT_CODE if saved else 128 + error.sigval
+        return interruption.EXIT_CODE if saved else 128 + error.sigval
     return 0
 
 

@@ -73,7 +73,7 @@ def replay(failure: Dict[str, Any],
     losses.total.backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     values['grad_norm'] = _norm(gradients)
-    return {key: float(value) for key, value in values.items()}
+    return {key: float(value.detach()) for key, value in values.items()}
 
 
 def _load_weights(model: nn.Module, failure: Dict[str, Any], checkpoint: Optional[str]) -> None:

@@ -15,26 +15,12 @@ import torch
 import torch.distributed as torch_dist
 
 from mmdet_ft.checkpoints import writing
-from mmdet_ft.engine import dist
-from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine import dist, interruption
 from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.interruption import EXIT_CODE, Interrupted
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: not done, try again
 NAMES = ('SIGTERM', 'SIGUSR1', 'SIGINT')
 SAME_KEYPRESS = 1.  # seconds: a terminal and torchrun both send a process its SIGINT
-
-_listener: Optional['InterruptHook'] = None
-
-
-class Interrupted(UserError):
-    """A signal has ended the run; the message says from where it goes on."""
-    exit_code = EXIT_CODE
-
-
-def check() -> None:
-    """Raise Interrupted if this process was asked to stop; for what takes long between two steps."""
-    if _listener is not None and _listener.asked is not None:
-        raise Interrupted
 
 
 class InterruptHook(Hook):
@@ -89,11 +75,10 @@ def stoppable(runner: Any) -> Iterator[None]:
 
     Only the main thread hears signals: in another one nothing is done.
     """
-    global _listener
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _listener = hook = InterruptHook()
+    interruption.listener = hook = InterruptHook()
     runner.register_hook(hook, 'LOWEST')
     handlers = {
         number: signal.getsignal(number)
@@ -115,6 +100,6 @@ def stoppable(runner: Any) -> Iterator[None]:
             f'{runner.work_dir}/{writing.INTERRUPTED}: the same command with --auto-resume goes on from there '
             f'(exit code {EXIT_CODE})') from None
     finally:
-        _listener = None
+        interruption.listener = None
         for number, handler in handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)

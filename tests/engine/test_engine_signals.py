@@ -6,10 +6,11 @@ import time
 import pytest
 
 from mmdet_ft.checkpoints import writing
-from mmdet_ft.engine import signals
+from mmdet_ft.engine import interruption, signals
 from mmdet_ft.engine.evaluate import run_over
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook
-from mmdet_ft.engine.signals import Interrupted, stoppable
+from mmdet_ft.engine.interruption import Interrupted
+from mmdet_ft.engine.signals import stoppable
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
 from tests.engine.test_engine_resume import figures, loaders, outcome, start
 
@@ -88,5 +89,5 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
 
 
 def test_nobody_listens_outside_of_a_run(tmp_path):
-    signals.check()
+    interruption.check()
     run_over(make_runner(tmp_path).model, FakeLoader(views=True))

@@ -9,7 +9,7 @@ Letters, used in every docstring and shape comment of the package:
 Boxes are xyxy in float32 pixels of the network's input. Padding is benign (a unit box, label 0,
 False in `valid`), never a sentinel: nothing downstream has to know how much of it there is.
 """
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor

@@ -451,7 +451,8 @@ def follow_world_size(runner: BaseRunner, cfg: Config) -> None:
     if before in (None, now):
         return
     images = images_per_step(cfg)
-    what = f'resumed by {now} processes instead of {before}: a step has {images} images instead of {images * before // now}'
+    what = (f'resumed by {now} processes instead of {before}: a step has {images} images instead of '
+            f'{images * before // now}')
     rate = runner.optimizer.param_groups[0].get('initial_lr', runner.current_lr()[0])
     if not (cfg.get('auto_scale_lr') or {}).get('enable'):
         runner.logger.warning(

@@ -1,4 +1,5 @@
-"""The whole config against signatures, before anything is built or read: every mistake with its line and the nearest right name.
+"""The whole config against signatures, before anything is built or read: every mistake with its line and
+the nearest right name.
 
     prepare(config)           what the commands call: custom_imports, older spellings, then
       check(config)           raises CheckError, or returns warnings

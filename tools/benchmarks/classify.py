@@ -1,4 +1,5 @@
-"""Training a classifier beside a plain loop in the way of torchvision's references: images a second, time spent waiting.
+"""Training a classifier beside a plain loop in the way of torchvision's references: images a second, time
+spent waiting.
 
     python tools/benchmarks/classify.py
     python tools/benchmarks/classify.py lenet cifar --iterations 200 --workers 2

@@ -1,4 +1,5 @@
-"""Print a config as the commands see it: bases merged, references replaced, options on top; or tell where a value comes from."""
+"""Print a config as the commands see it: bases merged, references replaced, options on top; or tell where a
+value comes from."""
 import argparse
 import os
 import sys

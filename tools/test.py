@@ -14,7 +14,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 from mmdet_ft.checkpoints.fitting import load_trained  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.engine import build, dist  # noqa: E402
-from mmdet_ft.engine.check import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test  # noqa: E402
 from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402

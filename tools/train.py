@@ -11,9 +11,9 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 from mmdet_ft.config import Config, DictAction, load_config  # noqa: E402
 from mmdet_ft.engine.build import train  # noqa: E402
-from mmdet_ft.engine.check import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
 from mmdet_ft.engine.dist import init_dist, shutdown  # noqa: E402
-from mmdet_ft.engine.dry_run import dry_run  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
 

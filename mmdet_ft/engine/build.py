@@ -19,11 +19,14 @@ from mmdet_ft.checkpoints.facts import Facts, facts_of
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset, build_for_losses
 from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine import dist, forensics, manners, preflight, signals
+from mmdet_ft.engine import dist
 from mmdet_ft.engine.acceleration import accelerate
-from mmdet_ft.engine.check import prepare
-from mmdet_ft.engine.data_check import tell_about_data
+from mmdet_ft.engine.checks import manners, preflight
+from mmdet_ft.engine.checks.config import prepare
+from mmdet_ft.engine.checks.data import tell_about_data
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.failures import forensics, signals
+from mmdet_ft.engine.failures.restart import go_on_after_restart
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.checks import (ProgressBarHook, SkippedImagesHook, dataset_name,
                                           trained_part)
@@ -33,7 +36,6 @@ from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.log import collect_env, get_root_logger, on_terminal, time_string
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
-from mmdet_ft.engine.restart import go_on_after_restart
 from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update, is_endless
 from mmdet_ft.engine.schedules import build_learning_rate, build_momentum
 from mmdet_ft.models.layers import unsynchronise

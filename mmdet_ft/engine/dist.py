@@ -11,8 +11,8 @@ import torch
 import torch.distributed as torch_dist
 from torch import nn
 
-from mmdet_ft.engine import watchdog
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.failures import watchdog
 from mmdet_ft.processes import end_with_parent
 
 

@@ -13,7 +13,7 @@ import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.engine import watchdog
+from mmdet_ft.engine.failures import watchdog
 from mmdet_ft.untrusted import UntrustedFileError
 
 

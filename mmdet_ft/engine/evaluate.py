@@ -4,8 +4,8 @@ from typing import Any, Callable, List, Optional, Tuple
 import torch
 from torch import nn
 
-from mmdet_ft.engine import interruption, watchdog
 from mmdet_ft.engine.dist import collect_results, get_dist_info
+from mmdet_ft.engine.failures import interruption, watchdog
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.progress import track
 from mmdet_ft.structures import Batch, to_device

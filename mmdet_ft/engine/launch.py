@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 from torch.distributed.run import main
 
-from mmdet_ft.engine import interruption
+from mmdet_ft.engine.failures import interruption
 
 
 def _pass_on(number: int, frame: Any) -> None:

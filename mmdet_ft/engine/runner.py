@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mmdet_ft.checkpoints import fitting, reading, writing
-from mmdet_ft.engine import dist, state, watchdog
+from mmdet_ft.engine import dist, state
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.failures import watchdog
 from mmdet_ft.engine.hooks.hook import STAGES, Hook, Priority, get_priority
 from mmdet_ft.engine.log import get_root_logger, time_string
 from mmdet_ft.engine.meters import FiniteLatch, LogBuffer

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import Config, ConfigDict, ConfigError, load_config
-from mmdet_ft.engine.check import ENGINE_NAMES, CheckError, check, nearest, prepare
+from mmdet_ft.engine.checks.config import ENGINE_NAMES, CheckError, check, nearest, prepare
 from mmdet_ft.registry import HOOKS, MODELS, PIPELINES
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.engine.build import build_model, count_all_detections, count_classes
-from mmdet_ft.engine.check import prepare
+from mmdet_ft.engine.checks.config import prepare
 from mmdet_ft.engine.errors import UserError
 from tests.models.tiny import tiny_config
 

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from mmdet_ft.engine import restart
+from mmdet_ft.engine.failures import restart
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import time
 import pytest
 
 from mmdet_ft.checkpoints import writing
-from mmdet_ft.engine import interruption, signals
 from mmdet_ft.engine.evaluate import run_over
+from mmdet_ft.engine.failures import interruption, signals
+from mmdet_ft.engine.failures.interruption import Interrupted
+from mmdet_ft.engine.failures.signals import stoppable
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook
-from mmdet_ft.engine.interruption import Interrupted
-from mmdet_ft.engine.signals import stoppable
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
 from tests.engine.test_engine_resume import figures, loaders, outcome, start
 

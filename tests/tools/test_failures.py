@@ -8,7 +8,7 @@ import cv2
 import pytest
 import torch
 
-from mmdet_ft.engine.forensics import pack, unpack
+from mmdet_ft.engine.failures.forensics import pack, unpack
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.registry import HOOKS, PIPELINES
 from mmdet_ft.structures import Batch, GroundTruth

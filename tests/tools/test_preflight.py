@@ -162,7 +162,7 @@ def test_a_good_config_passes_and_nothing_is_left(world, tmp_path):
 
 def test_the_short_form_changes_nothing(world, tmp_path, monkeypatch):
     from mmdet_ft.checkpoints.reading import read
-    from mmdet_ft.engine import preflight
+    from mmdet_ft.engine.checks import preflight
     from tests.engine.fakes import same
     words = ['--seed', '3', '--cfg-options', 'runner.max_epochs=1']
     train(world / 'tiny.py', '--work-dir', tmp_path / 'a', *words)

@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package above this folder
 
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.replay import read_failure, replay  # noqa: E402
+from mmdet_ft.engine.failures.replay import read_failure, replay  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

@@ -21,7 +21,7 @@ from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.engine.build import build_model  # noqa: E402
-from mmdet_ft.engine.check import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 
 

@@ -11,9 +11,9 @@ from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine.build import build_model, read_fp16, train_loader_settings
-from mmdet_ft.engine.check import prepare
+from mmdet_ft.engine.checks.config import prepare
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.forensics import load, unpack
+from mmdet_ft.engine.failures.forensics import load, unpack
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.runner import seed_of
 from mmdet_ft.engine.state import set_random_state

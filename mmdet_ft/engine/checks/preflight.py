@@ -1,7 +1,7 @@
 """What would only fail after the first epoch, or in the middle of the night, tried before the first iteration.
 
 `before_run` is the short form, part of every run: room for checkpoints, the learning rate, and two validation images
-through the model and the evaluator. `engine.dry_run` has the long one.
+through the model and the evaluator. `engine.checks.dry_run` has the long one.
 """
 import copy
 import os

@@ -15,9 +15,10 @@ import torch
 import torch.distributed as torch_dist
 
 from mmdet_ft.checkpoints import writing
-from mmdet_ft.engine import dist, interruption
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.failures import interruption
+from mmdet_ft.engine.failures.interruption import EXIT_CODE, Interrupted
 from mmdet_ft.engine.hooks.hook import Hook
-from mmdet_ft.engine.interruption import EXIT_CODE, Interrupted
 
 NAMES = ('SIGTERM', 'SIGUSR1', 'SIGINT')
 SAME_KEYPRESS = 1.  # seconds: a terminal and torchrun both send a process its SIGINT

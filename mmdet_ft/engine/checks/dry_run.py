@@ -15,7 +15,8 @@ from rich.markup import escape
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.engine import build, manners, preflight
+from mmdet_ft.engine import build
+from mmdet_ft.engine.checks import manners, preflight
 from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook

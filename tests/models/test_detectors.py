@@ -50,7 +50,7 @@ def test_an_image_without_objects_counts_one_positive_in_the_normaliser_of_the_r
     """V2: the sum over images of max(positives, 1) + max(negatives, 1)."""
     model, batch = tiny_model(), tiny_batch((0, ))
     losses, _ = step(model, batch)
-    outputs = model.rpn_head(model.extract_features(batch))
+    outputs = model.rpn_head(model.extract_features(normalised_images(batch)))
     torch.manual_seed(0)
     inside = model.rpn_head.usable(
         model.rpn_head.anchors(outputs.sizes, batch.images.device), outputs.sizes, batch)
@@ -115,7 +115,7 @@ def test_a_batch_is_its_images_one_by_one():
             scale_factors=one.scale_factors[i:i + 1],
             metas=one.metas[i:i + 1],
             gt=gt)
-        features = model.extract_features(one)
+        features = model.extract_features(normalised_images(one))
         outputs = model.rpn_head(features)
         anchors = model.rpn_head.anchors(outputs.sizes, one.images.device)
         label = model.rpn_head.assigner(anchors, one.gt,
@@ -123,7 +123,7 @@ def test_a_batch_is_its_images_one_by_one():
         count = max(int((label == 1).sum()), 1) + max(int((label == 0).sum()), 1)
         single.append(
             (model.rpn_head.loss(features, outputs, one)['loss_rpn_cls'].item() * count, count))
-    features = model.extract_features(batch)
+    features = model.extract_features(normalised_images(batch))
     both = model.rpn_head.loss(features, model.rpn_head(features), batch)['loss_rpn_cls'].item()
     assert both == pytest.approx(sum(s for s, _ in single) / sum(c for _, c in single), rel=1e-5)
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mmdet_ft.models.assigners import PseudoSampler
+from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.ops.patches import neighbour_table, take_patches
 from tests.models.tiny import tiny_batch, tiny_model
 
@@ -23,7 +24,8 @@ def test_patches_are_what_a_convolution_sees(shape):
 def rpn_gradients(model, batch, anew):
     """Losses and all gradients of the RPN and of the features, in float64."""
     head = model.rpn_head
-    features = [x.detach().requires_grad_() for x in model.extract_features(batch)]
+    features = model.extract_features(normalised_images(batch))
+    features = [x.detach().requires_grad_() for x in features]
     outputs = head(features) if anew else head._maps(features)
     assert outputs.logits[0].requires_grad is not anew
     torch.manual_seed(3)  # the same draw
@@ -61,7 +63,7 @@ def test_without_sampling_the_maps_themselves_learn():
     model, batch = tiny_model(), tiny_batch((2, 1))
     model.rpn_head.sampler = PseudoSampler()
     assert not model.rpn_head.computes_anew
-    features = model.extract_features(batch)
+    features = model.extract_features(normalised_images(batch))
     outputs = model.rpn_head(features)
     sum(model.rpn_head.loss(features, outputs, batch).values()).backward()
     assert model.rpn_head.rpn_conv.weight.grad.abs().max() > 0

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.ops import boxes as box_ops
+from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.ops.nms import nms_keep
 from mmdet_ft.structures import Batch, Detections
 
@@ -19,7 +20,7 @@ def merge_views(model: Any, views: Sequence[Batch]) -> Detections:
     scores and of its moved boxes, each detection the mean of its masks.
     """
     rpn_head, roi_head = model.rpn_head, model.roi_head
-    features = [model.extract_features(view) for view in views]
+    features = [model.extract_features(normalised_images(view)) for view in views]
     proposals = _join(model,
                       [rpn_head.proposals(rpn_head(x), view) for x, view in zip(features, views)],
                       views)

@@ -59,10 +59,10 @@ class TwoStageDetector(BaseModule):
         views = (batch, ) if isinstance(batch, Batch) else batch
         return self.predict(views[0]) if len(views) == 1 else merge_views(self, views)
 
-    def extract_features(self, batch: Batch) -> List[Tensor]:
-        """Feature maps of all levels: [B, C, H_l, W_l] each."""
-        features = self.backbone(normalised_images(batch))
-        return list(features if self.neck is None else self.neck(features))
+    def extract_features(self, images: Tensor) -> Tuple[Tensor, ...]:
+        """Normalised images [B, 3, H, W] -> feature maps of all levels: [B, C, H_l, W_l] each."""
+        features = self.backbone(images)
+        return features if self.neck is None else self.neck(features)
 
     def loss(self, batch: Batch, num_mask_slots: Optional[int] = None) -> Losses:
         """Losses in training and, for validation, in evaluation mode: V2's keys.
@@ -70,7 +70,7 @@ class TwoStageDetector(BaseModule):
         With `num_mask_slots` (see StandardRoIHead.loss) the shapes of all tensors follow from those
         of the batch, and nothing waits for the device.
         """
-        features = self.extract_features(batch)
+        features = self.extract_features(normalised_images(batch))
         outputs = self.rpn_head(features)
         rpn_losses = self.rpn_head.loss(features, outputs, batch)
         proposals = self.rpn_head.proposals(outputs, batch, self.train_proposals)
@@ -79,7 +79,7 @@ class TwoStageDetector(BaseModule):
 
     def predict(self, batch: Batch) -> Detections:
         """Detections in pixels of the original images."""
-        features = self.extract_features(batch)
+        features = self.extract_features(normalised_images(batch))
         proposals = self.rpn_head.proposals(self.rpn_head(features), batch)
         return self.roi_head.predict(features, proposals, batch)
 

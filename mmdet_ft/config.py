@@ -642,17 +642,14 @@ class Config:
 
         Args:
             options: values by dotted path; 'data.train.pipeline.2.flip_ratio' goes through a list.
+                A dict is merged as one of a file over its base is, `_delete_=True` replaces.
             allow_list_keys: without it a number is a key like any other.
         """
         tree: Dict[str, Any] = {}
         for path, value in options.items():
-            *parents, last = path.split('.')
-            branch = tree
-            for step in parents:
-                branch = branch.setdefault(step, {})
-                if not isinstance(branch, dict):
-                    raise ConfigKeyError(f'{path!r}: another option sets {step!r} as a whole')
-            branch[last] = value
+            for step in reversed(path.split('.')):
+                value = {step: value}
+            _add_option(value, tree, path)
         super().__setattr__('_cfg_dict', ConfigDict(_merge(tree, self._cfg_dict, allow_list_keys)))
         self._over(Layer(deepcopy(tree), label=OPTIONS_LABEL))
 
@@ -701,6 +698,17 @@ class Config:
         *state, layers = self.__getstate__()
         other.__setstate__((*deepcopy(state, memo), layers))  # layers never change
         return other
+
+
+def _add_option(option: Dict[str, Any], tree: Dict[str, Any], path: str) -> None:
+    """Put a tree with one option into that of all: a dict says what its keys would say one by one."""
+    for key, value in option.items():
+        if not isinstance(value, dict):
+            tree[key] = value
+        elif isinstance(tree.setdefault(key, {}), dict):
+            _add_option(value, tree[key], path)
+        else:
+            raise ConfigKeyError(f'{path!r}: another option sets {key!r} as a whole')
 
 
 def load_config(filename: PathLike, cfg_options: Optional[Dict[str, Any]] = None) -> Config:
@@ -899,6 +907,9 @@ class DictAction(Action):
 
     {'a.b': 1, 'c': ['x', 'y'], 'd': [(1, 2), 3]}. Values are integers, floats, true or false in any
     case, None, or strings; lists and tuples of them nest. Given twice, the options add up.
+
+    Beyond V2 a value, or an item of a list, may be a dict as python writes it, of literals:
+    `'a={"type":"A"}' 'b=[dict(type="A",x=(1,2))]'`, quoted for the shell.
     """
 
     def __call__(self, parser, namespace, values, option_string=None):
@@ -925,6 +936,8 @@ class DictAction(Action):
     @staticmethod
     def _parse_iterable(text: str) -> Any:
         text = text.strip().strip('\'"').strip()
+        if text and _end_of_dict(text) == len(text):
+            return _parse_dict(text)
         if ',' not in text and text[:1] not in ('(', '['):
             return DictAction._parse_int_float_bool(text)
         parts, first_closing = _split_at_commas(text)
@@ -938,9 +951,11 @@ class DictAction(Action):
 
 
 def _split_at_commas(text: str) -> Tuple[List[str], int]:
-    """Parts between the commas outside all brackets, and where the first bracket closes, or -1."""
-    parts, start, open_brackets, first_closing = [], 0, [], -1
+    """Parts between the commas outside all brackets and dicts, and where the first bracket closes, or -1."""
+    parts, start, open_brackets, first_closing, end_of_dict = [], 0, [], -1, 0
     for index, letter in enumerate(text):
+        if index < end_of_dict:
+            continue
         if letter in '([':
             open_brackets.append(letter)
         elif letter in ')]':
@@ -951,8 +966,53 @@ def _split_at_commas(text: str) -> Tuple[List[str], int]:
         elif letter == ',' and not open_brackets:
             parts.append(text[start:index])
             start = index + 1
+        elif letter in 'd{' and text[:index].rstrip()[-1:] in '([,':  # an item begins
+            end_of_dict = _end_of_dict(text, index)
     if open_brackets:
         raise ValueError(f'{open_brackets[-1]!r} is not closed')
     if text[start:].strip():
         parts.append(text[start:])
     return parts, first_closing
+
+
+_DICT = re.compile(r'dict\s*\(|\{\s*(?=[}"\']|\w+\s*:)')  # not '{a}/b.jpg', which is a string
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|[\[({\])}]')  # or a string, whole
+
+
+def _end_of_dict(text: str, start: int = 0) -> int:
+    """Where a dict that begins at a place of a text ends; 0 where none begins."""
+    if not _DICT.match(text, start):
+        return 0
+    depth = 0
+    for token in _BRACKET.finditer(text, start):
+        depth += (token[0] in '[({') - (token[0] in '])}')
+        if depth == 0:
+            return token.end() if text[token.end():].lstrip()[:1] in ',])' else 0
+    return len(text)
+
+
+def _parse_dict(text: str) -> Dict[Any, Any]:
+    try:
+        value = _literal(ast.parse(text, mode='eval').body)
+        if isinstance(value, dict):
+            return value
+    except (SyntaxError, ValueError, TypeError):  # the last for a key that cannot be one
+        pass
+    raise ValueError(
+        f'{text} looks like a dict but cannot be read as one; in a shell write single quotes around '
+        """the whole and double quotes around strings: 'key={"type":"A","x":1}'""")
+
+
+def _literal(node: ast.AST) -> Any:
+    """The value of a literal, of dict(name=literal, ...), and of true and false in any case."""
+    if isinstance(node, ast.Dict):
+        return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values)}
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'dict' and not node.args \
+            and all(word.arg for word in node.keywords):
+        return {word.arg: _literal(word.value) for word in node.keywords}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        items = [_literal(item) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Name) and node.id.lower() in ('true', 'false'):
+        return node.id.lower() == 'true'
+    return ast.literal_eval(node)

@@ -119,6 +119,29 @@ def test_options_may_be_dicts_and_delete():
     assert merged(values, dict(p={'0': dict(type='B')}))['p'] == [dict(type='B', x=1)]
 
 
+def test_a_dict_says_what_its_keys_would_say_one_by_one():
+    values = dict(a=dict(type='A', b=dict(c=1, d=2)), p=[dict(x=1), dict(x=2)], none=None)
+    for options in ({'a': dict(type='B', b=dict(c=5))}, {'a.type': 'B', 'a.b': dict(c=5)},
+                    {'a.b': dict(c=3), 'a': dict(type='B', b=dict(c=5))},
+                    {'a': dict(type='B', b=dict(c=3)), 'a.b.c': 5}):  # yapf: disable
+        given = copy.deepcopy(options)
+        assert merged(values, options)['a'] == dict(type='B', b=dict(c=5, d=2))
+        assert options == given
+    assert merged(values, {'p.1': dict(y=3)})['p'] == [dict(x=1), dict(x=2, y=3)]
+    assert merged(values, {'none': dict(x=1), 'new': {}}) == dict(values, none=dict(x=1), new={})
+    assert merged(values, {'a.b': {'layer.0': dict(lr_mult=0.1)}})['a']['b']['layer.0']
+
+
+def test_a_dict_that_deletes_replaces_what_was_there():
+    values = dict(a=dict(type='A', b=dict(c=1, d=2)), p=[dict(x=1), dict(x=2)])
+    assert merged(values, {'a': dict(_delete_=True, type='B')})['a'] == dict(type='B')
+    assert merged(values, {'a': dict(b=dict(_delete_=True, e=3))})['a'] == dict(
+        type='A', b=dict(e=3))
+    assert merged(values, {'a': dict(_delete_=True, x=1), 'a.y': 2})['a'] == dict(x=1, y=2)
+    assert merged(values, {'p': dict(_delete_=True, x=1)})['p'] == dict(x=1)
+    assert merged(values, {'p.0': dict(_delete_=True, y=1)})['p'] == [dict(y=1), dict(x=2)]
+
+
 def test_options_give_attribute_access_to_new_values():
     config = Config(dict(a=1))
     config.merge_from_dict({'b.c': [dict(d=2)]})
@@ -187,10 +210,73 @@ def parse(*words):
     ('/path with/space', '/path with/space'),
     ('norm(', 'norm('),
     ('https://a.b/c.pth', 'https://a.b/c.pth'),
+    ('{a}', '{a}'),
+    ('{a}/{b:03d}.jpg', '{a}/{b:03d}.jpg'),
+    ('{i:03d}.jpg', '{i:03d}.jpg'),
+    ('{a,b}.jpg', ['{a', 'b}.jpg']),
+    ('${a.b}', '${a.b}'),
+    ('{{fileDirname}}', '{{fileDirname}}'),
+    ('dictionary', 'dictionary'),
+    ('dict,1', ['dict', 1]),
 ])
 def test_words_of_the_command_line_become_values(text, value):
     result = parse('--cfg-options', f'key.sub={text}')['key.sub']
     assert result == value and type(result) is type(value)
+
+
+@pytest.mark.parametrize('text, value', [
+    ('{"type":"Adam","lr":0.001}', dict(type='Adam', lr=0.001)),
+    ("{'type': 'Adam', 'betas': (0.9, 0.99)}", dict(type='Adam', betas=(0.9, 0.99))),
+    ('dict(type="A")', dict(type='A')),
+    ('dict( type = "A", x = dict(y=[{"z": -1}, None]) )',
+     dict(type='A', x=dict(y=[dict(z=-1), None]))),
+    ('{}', {}),
+    ('dict()', {}),
+    ('{1: 2}', {
+        1: 2
+    }),
+    ('{"a": true, "b": FALSE, "c": True}', dict(a=True, b=False, c=True)),
+    ('{"a": "}),(", "b": "it\'s"}', {
+        'a': '}),(',
+        'b': "it's"
+    }),
+    ('[{"type":"LoadImageFromFile"}]', [dict(type='LoadImageFromFile')]),
+    ('[dict(type="A",x=(1,2)),{"type":"B","y":[3,4]}]',
+     [dict(type='A', x=(1, 2)), dict(type='B', y=[3, 4])]),
+    ('({"a":1,"b":2},word,3)', ({
+        'a': 1,
+        'b': 2
+    }, 'word', 3)),
+    ('{"a":1,"b":2},{"a":3}', [dict(a=1, b=2), dict(a=3)]),
+    ('[ [ {"a":"]"} , 1 ] , 2 ]', [[dict(a=']'), 1], 2]),
+    ('{"a":1},', [dict(a=1)]),
+    ('"{"a":1}"', dict(a=1)),
+])
+def test_dicts_of_literals_are_read_on_the_command_line(text, value):
+    result = parse('--cfg-options', f'key.sub={text}')['key.sub']
+    assert result == value and type(result) is type(value)
+
+
+@pytest.mark.parametrize('text', [
+    '{type:Adam}', '{type:', '{"type":"Adam"', 'dict(type=Adam)', 'dict(', 'dict(1)', 'dict(**x)',
+    '{"a": f()}', '{"a": 1/3}', '{"a":1,**x}', '{"a","b"}', '{"a":1,[1]: 2}', '[{a:1}]', '[dict(a=b),1]',
+    'dict(a=__import__("os"))', 'dict(a=[].append(1))'
+])  # yapf: disable
+def test_what_only_looks_like_a_dict_is_refused_with_the_way_to_write_it(text, capsys):
+    with pytest.raises(SystemExit):
+        parse('--cfg-options', f'key={text}')
+    error = capsys.readouterr().err
+    assert repr(f'key={text}') in error and error.count('looks like a dict but cannot be read') == 1
+    assert """'key={"type":"A","x":1}'""" in error
+
+
+@pytest.mark.parametrize('value', [
+    {}, dict(a=1), dict(a='x,y', b=[1, (2.5, None)], c=dict(d=True)), dict(a=['[', '{', "'", '"']),
+])  # yapf: disable
+def test_a_dict_as_python_prints_it_is_read_again(value):
+    for text in (repr(value), f'[{value},{value}]', f'({value}, )'):
+        result = parse('--cfg-options', f'key={text}')['key']
+        assert result == {'[': [value, value], '(': (value, )}.get(text[0], value)
 
 
 def test_options_given_twice_add_up():

@@ -1,4 +1,5 @@
 """Overlap, matching and suppression, box by box."""
+import math
 from typing import List, Optional, Sequence, Tuple
 
 Box = Sequence[float]
@@ -58,3 +59,28 @@ def nms(boxes: List[Box], scores: List[float], threshold: float) -> List[int]:
         if all(overlap(boxes[k], boxes[i]) <= threshold for k in kept):
             kept.append(i)
     return kept
+
+
+def soft_nms(boxes: List[Box],
+             scores: List[float],
+             threshold: float,
+             sigma: float,
+             min_score: float,
+             method: str,
+             offset: int = 0) -> List[Tuple[int, float]]:
+    """(index, score when taken) of the boxes that are taken, in this order."""
+    boxes = [(x0, y0, x1 + offset, y1 + offset) for x0, y0, x1, y1 in boxes]
+    left = dict(enumerate(scores))
+    taken = []
+    while left:
+        best = max(left, key=left.get)
+        taken.append((best, left.pop(best)))
+        for i in list(left):
+            iou = overlap(boxes[best], boxes[i])
+            if method == 'gaussian':
+                left[i] *= math.exp(-iou * iou / sigma)
+            elif iou >= threshold:
+                left[i] *= 0. if method == 'naive' else 1 - iou
+            if left[i] < min_score:
+                del left[i]
+    return taken

@@ -6,6 +6,8 @@ import dataclasses
 import difflib
 from typing import Any, Optional, Type, TypeVar
 
+from mmdet_ft.ops.soft_nms import METHODS
+
 T = TypeVar('T')
 
 
@@ -30,27 +32,48 @@ def read_settings(kind: Type[T], values: Any, where: str) -> T:
 
 @dataclasses.dataclass(frozen=True)
 class NMSSettings:
-    """`nms=dict(type='nms', iou_threshold=0.5)`; `iou_thr` is the older key, `split_thr` has no
-    effect here.
+    """`nms=dict(type='nms', iou_threshold=0.5)` or `nms=dict(type='soft_nms', iou_threshold=0.5,
+    min_score=0.05)`, with mmcv's keys and defaults.
+
+    `iou_thr` is the older key; `split_thr` has no effect here. `offset` is added to widths and
+    heights of boxes; `score_threshold` and `max_num` are of nms alone, the last three of soft_nms.
     """
-    iou_threshold: Optional[float] = None
+    iou_threshold: Optional[float] = None  # soft_nms: 0.3 by default
     type: str = 'nms'
     iou_thr: Optional[float] = None
     class_agnostic: bool = False
-    max_num: int = -1
     split_thr: int = 10000
+    offset: int = 0
+    score_threshold: float = 0
+    max_num: int = -1
+    sigma: float = .5
+    min_score: float = 1e-3
+    method: str = 'linear'
 
     def __post_init__(self):
-        if self.type != 'nms':
+        example = f"write nms=dict(type={self.type!r}, iou_threshold=0.5)"
+        if self.type not in _OTHER_KEYS:
+            raise ValueError(f"nms type {self.type!r} is not available; "
+                             "write nms=dict(type='nms', iou_threshold=0.5), or type='soft_nms'")
+        for key in _OTHER_KEYS[self.type]:
+            if getattr(self, key) != getattr(NMSSettings, key):
+                raise TypeError(f'nms: type {self.type!r} has no {key!r}; {example}')
+        if self.method not in METHODS:
             raise ValueError(
-                f"nms type {self.type!r} is not available; write nms=dict(type='nms', iou_threshold=0.5)"
-            )
-        if self.iou_threshold is None:
-            if self.iou_thr is None:
-                raise TypeError(
-                    "nms: 'iou_threshold' is missing; write nms=dict(type='nms', iou_threshold=0.5)"
-                )
-            object.__setattr__(self, 'iou_threshold', self.iou_thr)
+                f'nms: method is {self.method!r}; write one of {", ".join(map(repr, METHODS))}')
+        threshold = self.iou_thr if self.iou_threshold is None else self.iou_threshold
+        if threshold is None and self.type == 'nms':
+            raise TypeError(f"nms: 'iou_threshold' is missing; {example}")
+        object.__setattr__(self, 'iou_threshold', .3 if threshold is None else threshold)
+
+    def limit(self, max_per_img: int, num_boxes: int) -> int:
+        """How many boxes of an image are kept, at most; limits of 0 and less are none."""
+        limits = [limit for limit in (max_per_img, self.max_num) if limit > 0]
+        return min([num_boxes, *limits])
+
+
+# What a type of nms does not know.
+_OTHER_KEYS = dict(nms=('sigma', 'min_score', 'method'), soft_nms=('score_threshold', 'max_num'))
 
 
 class _ReadsNMS:

@@ -13,8 +13,8 @@ from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.losses.reduction import full_precision
 from mmdet_ft.models.settings import ProposalSettings, RPNTrainSettings, read_settings
+from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
-from mmdet_ft.ops.nms import nms_keep
 from mmdet_ft.ops.patches import take_patches
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch
@@ -243,12 +243,10 @@ class RPNHead(BaseModule):
         packed = torch.stack([_pad(part, longest) for part in packed.split(counts, 1)], 1)
         boxes, scores = packed[..., :4], packed[..., 4]  # [B, L, longest, 4], [B, L, longest]
         valid = packed[..., 5] > 0
-        keep = nms_keep(
-            boxes.flatten(0, 1), scores.flatten(0, 1), valid.flatten(0, 1),
-            settings.nms.iou_threshold).view_as(valid)
-        boxes, scores = boxes.flatten(1, 2), scores.masked_fill(~keep, -1.).flatten(1)
-        scores, index = scores.topk(min(settings.max_per_img, scores.shape[1]), 1)
-        return Proposals(take(boxes, index), scores, scores >= 0)
+        limit = settings.nms.limit(settings.max_per_img, scores[0].numel())
+        kept = suppress(boxes, scores, valid, settings.nms, limit).flatten(1)
+        scores, index = kept.topk(limit, 1)
+        return Proposals(take(boxes.flatten(1, 2), index), scores, scores >= 0)
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def _join(model: Any, proposals: List[Proposals], views: Sequence[Batch]) -> Pro
     boxes = torch.cat([_from_view(part.boxes, view) for part, view in zip(proposals, views)], 1)
     scores, valid = (
         torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))
-    keep = nms_keep(boxes, scores, valid, settings.nms.iou_threshold)
+    keep = nms_keep(boxes, scores, valid, settings.nms.iou_threshold)  # V2: nms of whatever type
     scores, index = scores.masked_fill(~keep,
                                        -1.).topk(min(settings.max_per_img, scores.shape[1]), 1)
     return Proposals(box_ops.take(boxes, index), scores, scores >= 0)

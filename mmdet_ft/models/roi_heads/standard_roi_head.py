@@ -11,9 +11,9 @@ from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
 from mmdet_ft.models.settings import RCNNTestSettings, RCNNTrainSettings, read_settings
+from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take, unit_box
 from mmdet_ft.ops.masks import mask_targets
-from mmdet_ft.ops.nms import nms_keep
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth, Losses
 
@@ -173,23 +173,13 @@ class StandardRoIHead(BaseModule):
 
         boxes [B, P, K or 1, 4], scores [B, P, K], valid [B, P].
         """
-        settings = self.test_settings
-        num_images, num_proposals, num_classes = scores.shape
+        settings, num_classes = self.test_settings, scores.shape[2]
         boxes = boxes.expand(-1, -1, num_classes, -1)
         candidate = valid[..., None] & (scores > settings.score_thr)
-        if settings.nms.class_agnostic:
-            problems = [x.flatten(1, 2) for x in (boxes, scores, candidate)]  # [B, P*K, ...]
-        else:
-            problems = [x.transpose(1, 2).flatten(0, 1) for x in (boxes, scores, candidate)]
-            # [B*K, P, ...]
-        keep = nms_keep(*problems, settings.nms.iou_threshold)
-        if settings.nms.class_agnostic:
-            keep = keep.view(num_images, num_proposals, num_classes)
-        else:
-            keep = keep.view(num_images, num_classes, num_proposals).transpose(1, 2)
-        kept = scores.masked_fill(~keep, -1.).flatten(1)  # [B, P*K]
-        limit = settings.max_per_img if settings.max_per_img > 0 else kept.shape[1]
-        best, index = kept.topk(min(limit, kept.shape[1]), 1)
+        limit = settings.nms.limit(settings.max_per_img, scores[0].numel())
+        kept = suppress(*(x.transpose(1, 2) for x in (boxes, scores, candidate)), settings.nms,
+                        limit)  # [B, K, P]
+        best, index = kept.transpose(1, 2).flatten(1).topk(limit, 1)
         return Detections(take(boxes.flatten(1, 2), index), best, index % num_classes, best >= 0)
 
     def mask_predictions(self, features: Sequence[Tensor], detections: Detections,

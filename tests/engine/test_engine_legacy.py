@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from mmdet_ft.config import ConfigError, load_config
-from mmdet_ft.engine.checks.config import CheckError, prepare
+from mmdet_ft.config import CheckError, ConfigError, load_config
+from mmdet_ft.engine.checks.config import prepare
 from mmdet_ft.engine.legacy import NEWER_NAMES
 
 BASES = Path(__file__).parents[2] / 'configs' / '_base_'

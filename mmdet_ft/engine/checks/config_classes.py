@@ -1,0 +1,92 @@
+"""The classes of data sets and the heads that count them, as far as the config alone tells."""
+from typing import Any, Dict, Iterator, Tuple
+
+from mmdet_ft.engine.checks.config_mistakes import Findings
+from mmdet_ft.engine.checks.config_vocabulary import vocabulary
+from mmdet_ft.engine.hooks.checks import OTHER_CLASSES
+from mmdet_ft.registry import DATASETS, MODELS
+
+
+def check_classes(found: Findings) -> None:
+    """Heads against data sets, where the config tells both and asks for it by NumClassCheckHook."""
+    config = found.config
+    hooks = [
+        hook.get('type') for hook in config.get('custom_hooks') or () if isinstance(hook, dict)
+    ]
+    if 'NumClassCheckHook' not in hooks:
+        return
+    heads = list(_heads(config.model, 'model'))
+    modes = [entry[0] for entry in config.get('workflow') or [('train', 1)]]
+    for split in sorted(set(modes), reverse=True):
+        for name, classes, classes_path in _classes(config.data.get(split), f'data.{split}'):
+            if isinstance(classes, str):
+                found.say(
+                    classes_path,
+                    f'is the string {classes!r}; for a single class write classes=({classes!r}, )')
+                continue
+            for path, count in heads:
+                if count == len(classes):
+                    continue
+                given = found.config.where(f'{path}.num_classes')
+                stated = f' ({found.config.where(classes_path)})' if found.config.where(
+                    classes_path) else ''
+                place = '' if given else ' by default'
+                found.say(
+                    f'{path}.num_classes',
+                    f'{name} has {len(classes)} classes{stated} but {path}.num_classes is '
+                    f'{count}{place}; write num_classes={len(classes)} there or in your config',
+                    is_sentence=True)
+        if found.mistakes:
+            return
+
+
+def _innermost(split: Any, path: str) -> Iterator[Tuple[Dict[str, Any], str]]:
+    """The data sets under wrappers and lists."""
+    if isinstance(split, (list, tuple)):
+        for place, part in enumerate(split):
+            yield from _innermost(part, f'{path}.{place}')
+    elif isinstance(split, dict):
+        inner = next((key for key in ('dataset', 'datasets') if key in split), None)
+        if inner is None:
+            yield split, path
+        else:
+            yield from _innermost(split[inner], f'{path}.{inner}')
+
+
+def _dataset_class(split: Dict[str, Any]) -> Any:
+    kind = split.get('type')
+    return kind if callable(kind) else DATASETS.get(kind, split) if isinstance(kind, str) else None
+
+
+def dataset_classes(split: Any) -> Iterator[Any]:
+    for part, _ in _innermost(split, ''):
+        if _dataset_class(part) is not None:
+            yield _dataset_class(part)
+
+
+def _classes(split: Any, path: str) -> Iterator[Tuple[str, Any, str]]:
+    """(type, classes, where they stand) of data sets whose classes are known without reading a file."""
+    for part, part_path in _innermost(split, path):
+        cls = _dataset_class(part)
+        classes = part.get('classes')
+        if classes is None:
+            classes = getattr(cls, 'CLASSES', None)
+        is_file = isinstance(part.get('classes'), str)  # a file with one name a line
+        if classes is not None and not is_file:
+            yield getattr(cls, '__name__', str(part.get('type'))), classes, f'{part_path}.classes'
+
+
+def _heads(value: Any, path: str) -> Iterator[Tuple[str, int]]:
+    """(path, num_classes) of the parts of a model that count classes."""
+    if isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            yield from _heads(item, f'{path}.{place}')
+    elif isinstance(value, dict):
+        cls = MODELS.get(value.get('type')) if isinstance(value.get('type'), str) else None
+        bases = {base.__name__ for base in getattr(cls, '__mro__', ())}
+        parameter = vocabulary(cls).parameters.get('num_classes') if cls is not None else None
+        count = value.get('num_classes', getattr(parameter, 'default', None))
+        if isinstance(count, int) and count > 0 and not bases & set(OTHER_CLASSES):
+            yield path, count
+        for key, item in value.items():
+            yield from _heads(item, f'{path}.{key}')

@@ -1,0 +1,136 @@
+"""The mistakes found in a config: each with its place, its value and the nearest right name."""
+import difflib
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+
+from mmdet_ft.config import DELETE_KEY, OPTIONS_LABEL, CheckError, Config
+from mmdet_ft.engine import legacy
+from mmdet_ft.engine.checks.config_vocabulary import Vocabulary
+
+MOST_SHOWN = 10  # mistakes in one message
+
+
+class Mistake(NamedTuple):
+    path: str  # dotted, of the value
+    message: str
+    where: Optional[str]  # 'configs/a.py:12'
+    is_sentence: bool = False  # the message names the path itself
+
+    def __str__(self) -> str:
+        start = '' if self.is_sentence else f'{self.path}: '
+        return f'{start}{self.message}' + (f' ({self.where})' if self.where else '')
+
+
+def refusal(config: Config, mistakes: List[Mistake]) -> CheckError:
+    """The error that tells all mistakes."""
+    lines = [str(mistake) for mistake in mistakes[:MOST_SHOWN]]
+    if len(mistakes) > MOST_SHOWN:
+        lines.append(f'... and {len(mistakes) - MOST_SHOWN} more')
+    if len(mistakes) > 1:
+        of_what = f'{config.filename}: ' if config.filename else ''
+        lines.insert(0, f'{of_what}{len(mistakes)} mistakes in the config')
+    error = CheckError('\n'.join(lines))
+    error.mistakes = mistakes
+    return error
+
+
+class Findings:
+    """What a check has found so far. Values are told by the dotted path at which they stand."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.mistakes: List[Mistake] = []
+        self.warnings: List[str] = []
+
+    def say(self,
+            path: str,
+            message: str,
+            where: Optional[str] = None,
+            is_sentence: bool = False) -> None:
+        """Note a mistake at a path; `where` is the path whose line is told, if another."""
+        self.mistakes.append(Mistake(path, message, self.where(where or path), is_sentence))
+
+    def where(self, path: str) -> Optional[str]:
+        """`file:line` of a value; of what is around it where nothing sets it itself."""
+        steps = path.split('.')
+        places = (
+            self.config.where('.'.join(steps[:length])) for length in range(len(steps), 0, -1))
+        return next((place for place in places if place), None)
+
+    def unknown_key(self, owner: str, known: Iterable[str], values: Dict[str, Any], key: Any,
+                    path: str) -> None:
+        known = [name for name in known if name != 'self']
+        full = f'{path}.{key}' if path else str(key)
+        if key == DELETE_KEY:
+            return self.needless_delete(full)
+        near = nearest(key, known, taken=values)
+        hint = f'did you mean {near!r}?' if near else f'it knows {", ".join(known)}'
+        newer = legacy.newer_key(key)
+        if newer and not (near and len(near) == len(str(key)) + 1):
+            hint = newer
+        elif near and (self.where(full) or '').startswith(OPTIONS_LABEL):
+            set_by = self.config.where(f'{path}.{near}' if path else near)
+            hint += f' It is set in {set_by}' if set_by and not set_by.startswith(
+                OPTIONS_LABEL) else ''
+        self.say(full, f'{owner} has no {str(key)!r} (here {short(values[key])}); {hint}')
+
+    def needless_delete(self, path: str) -> None:
+        self.say(path, f'there is nothing to delete here; remove {DELETE_KEY}')
+
+    def unknown_type(self, kind: str, known: Iterable[str], value: Any, path: str) -> None:
+        near = nearest(value, known) if isinstance(value, str) else None
+        hint = f'did you mean {near!r}?' if near else (
+            "a type of your own is found when its module is named in custom_imports=dict(imports=['your.module'])"
+        )
+        self.say(path, f'unknown {kind} type {value!r}; {legacy.newer_type(value) or hint}',
+                 f'{path}.type')
+
+    def is_dict(self, value: Any, path: str) -> bool:
+        if value is not None and not isinstance(value, dict):
+            self.say(path, f'must be a dict, not {short(value)}')
+        return isinstance(value, dict)
+
+    def is_list(self, value: Any, path: str) -> bool:
+        if value is not None and not isinstance(value, (list, tuple)):
+            self.say(path, f'must be a list, not {short(value)}')
+        return isinstance(value, (list, tuple))
+
+    def keys(self, known: Vocabulary, value: Any, path: str, owner: Optional[str] = None) -> None:
+        """A dict's keys, nothing inside; what is no dict passes."""
+        if isinstance(value, dict) and not known.is_open:
+            for key in value:
+                if key not in known.parameters:
+                    self.unknown_key(
+                        owner or path.rpartition('.')[2], known.parameters, value, key, path)
+
+
+def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optional[str]:
+    """The name that was most likely meant: one of which a character was lost, else the most similar one.
+
+    Of several, one that is not `taken` already.
+    """
+    names = sorted(map(str, names), key=lambda known: known in set(taken))
+    name = str(name)
+    for known in names:
+        if len(known) == len(name) + 1 and any(known[:i] + known[i + 1:] == name
+                                               for i in range(len(known))):
+            return known
+    near = difflib.get_close_matches(name, names, n=1, cutoff=.6)
+    if not near:  # case aside
+        lower = {known.lower(): known for known in names}
+        near = [
+            lower[known]
+            for known in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=.6)
+        ]
+    if not near and name:
+        near = [known for known in names if known.startswith(name)]
+    return near[0] if near else None
+
+
+def short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + '...'
+
+
+def listed(paths: Sequence[str], most: int = 12) -> str:
+    more = f' and {len(paths) - most} more' if len(paths) > most else ''
+    return ', '.join(paths[:most]) + more

@@ -1,0 +1,142 @@
+"""Top-level names of a config: each is a section, a value that something reads, or a variable of an expression."""
+import difflib
+import re
+from typing import Any, Iterator, List
+
+from mmdet_ft.config import (BASE_KEY, DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, Config,
+                             ConfigError, Layer, value_at)
+from mmdet_ft.config_lines import read_source
+from mmdet_ft.engine import legacy
+from mmdet_ft.engine.checks.config_mistakes import Findings, listed, nearest, short
+from mmdet_ft.engine.checks.config_sections import SECTIONS
+
+# Plain values that the engine or a command reads.
+VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
+          'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'triton',
+          'opencv_num_threads', 'mp_start_method', 'custom_imports')
+# V2's commands write or read these; nothing here needs them.
+INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')
+ENGINE_NAMES = (*SECTIONS, *VALUES, *INERT)
+# Variables of V2's own configs: what stands beside the sections in a file that a run of V2 has dumped.
+V2_VARIABLES = ('data_root', 'dataset_type', 'img_norm_cfg', 'train_pipeline', 'test_pipeline',
+                'val_pipeline', 'load_pipeline', 'train_dataset', 'norm_cfg', 'conv_cfg',
+                'head_norm_cfg', 'pad_cfg', 'image_size', 'img_size', 'img_scale', 'input_size',
+                'classes', 'CLASSES', 'num_classes', 'file_client_args', 'checkpoint',
+                'checkpoint_file', 'albu_train_transforms', 'custom_keys', 'max_epochs',
+                'max_iters', 'interval', 'dynamic_intervals')
+
+
+def check_names(found: Findings) -> None:
+    """Every top-level name, in the order of the config."""
+    for name in found.config:
+        if name in ENGINE_NAMES:
+            continue
+        said = [
+            layer for layer in found.config.layers
+            if name in layer.values and layer.label != DATA_ROOT_VARIABLE
+        ]
+        files = [layer for layer in said if layer.path is not None]
+        if said and said[-1].label == OPTIONS_LABEL and files:
+            _variable_on_the_command_line(found, name, files)
+        elif not files or not _is_read(found.config, files[-1], name):
+            if any(_is_read(found.config, base, name) for base in files[:-1]):
+                _warn_of_override(found, name, files)
+            elif not (files and _is_left_in_a_dump(found.config, name)):
+                _unknown_name(found, name)
+
+
+def _unknown_name(found: Findings, name: str) -> None:
+    known = [*ENGINE_NAMES, *legacy.OLDER_NAMES, BASE_KEY, DELETE_KEY]
+    variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
+    near = nearest(name, known, taken=found.config) or nearest(name, variables)
+    hint = f'did you mean {near!r}?' if near else 'remove it, or correct its spelling'
+    found.say(name, f'nothing reads this name (= {short(found.config[name])}); {hint}')
+
+
+def _is_read(config: Config, layer: Layer, name: str) -> bool:
+    """Whether an expression takes a variable: in its own file, by {{ _base_.name }} in an heir, or by ${name}."""
+    if name in _source(layer).names_read:
+        return True
+    braces = re.compile(rf'\$_base_\.{re.escape(name)}\b|\$\{{{re.escape(name)}\b')
+    return any(braces.search(other.source) for other in config.layers)
+
+
+def _source(layer: Layer) -> Any:
+    return read_source(layer.source, layer.path.endswith('.py'))
+
+
+def _copies(config: Config, name: str, layer: Layer) -> List[str]:
+    """Paths whose value came out of a variable, as a file set it, and still does."""
+    roots = [root for root in config if root in ENGINE_NAMES]
+    paths = _source(layer).readers(name, roots)
+    for heir in config.layers:
+        if heir.path is not None and f'$_base_.{name}' in heir.source:
+            paths += _source(heir).readers(f'$_base_.{name}', roots)
+    return [path for path in paths if _has(config, path)]
+
+
+def _variable_on_the_command_line(found: Findings, name: str, files: List[Layer]) -> None:
+    copies = _copies(found.config, name, files[-1])
+    set_in = files[-1].where((name, ))
+    if not copies:
+        return _unknown_name(found, name)
+    value = found.config[name]
+    found.say(
+        name,
+        f'{name} is a variable of {set_in}: expressions have read it before the command line is, so '
+        f'{short(value)} would change nothing. Set what holds its value: {listed(copies)}',
+        is_sentence=True)
+
+
+def _warn_of_override(found: Findings, name: str, files: List[Layer]) -> None:
+    base = files[-2].where((name, )).rpartition(':')[0]
+    copied = _copies(found.config, name, files[-2])
+    copies = [
+        path for path in copied if (found.config.where(path) or '').rpartition(':')[0] == base
+    ]
+    if copied and not copies:
+        return  # the heir sets anew all that the base has copied
+    held = f'; {listed(copies)} keep the value of the base' if copies else ''
+    found.warnings.append(
+        f'{name} ({files[-1].where((name, ))}) is a variable of the base '
+        f'{files[-2].where((name, ))}: values already copied from it do not change{held}')
+
+
+def _is_left_in_a_dump(config: Config, name: str) -> bool:
+    """A config that a run has dumped holds all in one file, and its variables beside their copies."""
+    files = [layer for layer in config.layers if layer.path is not None]
+    if len(files) != 1 or _source(files[0]).names_read - {'dict', 'range', 'float', 'globals'}:
+        return False
+    if name in V2_VARIABLES:
+        return True
+    near = nearest(name, ENGINE_NAMES) or ''
+    alike = difflib.SequenceMatcher(None, name, near).ratio()
+    if alike > .9 or len(near) == len(name) + 1 and alike > .75:
+        return False
+    value = config[name]
+    sections = [config[key] for key in config if key in SECTIONS]
+    return any(_is_copy(value, item) for item in _all_values(sections))
+
+
+def _has(config: Config, path: str) -> bool:
+    try:
+        value_at(config, path)
+    except ConfigError:
+        return False
+    return True
+
+
+def _all_values(value: Any) -> Iterator[Any]:
+    yield value
+    for item in value.values() if isinstance(
+            value, dict) else value if isinstance(value, (list, tuple)) else ():
+        yield from _all_values(item)
+
+
+def _is_copy(value: Any, item: Any) -> bool:
+    """Whether `item` may have been made from a variable of this value."""
+    if isinstance(value, str) and isinstance(item, str):
+        return item == value or len(value) > 1 and item.startswith(value)
+    if isinstance(value, dict) and isinstance(item, dict):
+        return bool(value) and all(key in item and item[key] == value[key] for key in value)
+    return type(value) is type(item) and value == item

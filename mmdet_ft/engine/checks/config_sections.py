@@ -1,0 +1,200 @@
+"""Sections of a config that the engine reads: a function of the same name looks at each, given the walk, the section's
+value and its name.
+"""
+from typing import Any, Callable, Dict, Mapping
+
+import torch
+
+from mmdet_ft.datasets.loader import build_dataloader
+from mmdet_ft.engine.checks.config_classes import dataset_classes
+from mmdet_ft.engine.checks.config_mistakes import nearest, short
+from mmdet_ft.engine.checks.config_vocabulary import names_of, vocabulary
+from mmdet_ft.engine.checks.config_walk import Walk
+from mmdet_ft.engine.dist import init_dist
+from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
+from mmdet_ft.engine.hooks.evaluation import DistEvalHook
+from mmdet_ft.engine.optimizer import DefaultOptimizerConstructor
+from mmdet_ft.engine.runner import INERT_OF_UPDATE, BaseRunner, Update
+from mmdet_ft.engine.schedules import MOMENTUM_POLICIES, POLICIES, LearningRate, Momentum
+from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
+
+
+def model(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.typed(MODELS, value, path, given=('train_cfg', 'test_cfg'))
+        # What a part asks of train_cfg and test_cfg is not known before its type is.
+        settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
+        if any('unknown model type' in mistake.message and not mistake.path.startswith(settings)
+               for mistake in walk.mistakes):
+            walk.mistakes = [
+                mistake for mistake in walk.mistakes if not mistake.path.startswith(settings)
+            ]
+
+
+def data(walk: Walk, value: Any, path: str) -> None:
+    if not walk.is_dict(value, path):
+        return
+    splits = ('train', 'val', 'test')
+    loaders = [f'{split}_dataloader' for split in splits]
+    walk.keys(
+        names_of('samples_per_gpu', 'workers_per_gpu', 'persistent_workers', *splits, *loaders),
+        value, path)
+    for split in splits:
+        walk.dataset(
+            value.get(split), f'{path}.{split}', () if split == 'train' else ('samples_per_gpu', ))
+    known = vocabulary(build_dataloader).without('dataset')
+    for name in loaders:
+        if walk.is_dict(value.get(name), f'{path}.{name}'):
+            walk.keys(known, value[name], f'{path}.{name}')
+            sampler = value[name].get('sampler')
+            walk.typed(SAMPLERS, sampler, f'{path}.{name}.sampler', given=('dataset', ))
+
+
+def optimizer(walk: Walk, value: Any, path: str) -> None:
+    if not walk.is_dict(value, path):
+        return
+    constructor = value.get('constructor', 'DefaultOptimizerConstructor')
+    if constructor not in OPTIMIZER_BUILDERS:
+        near = nearest(constructor, OPTIMIZER_BUILDERS)
+        walk.say(
+            f'{path}.constructor', f'unknown optimizer constructor {constructor!r}' +
+            (f'; did you mean {near!r}?' if near else ''))
+    elif OPTIMIZER_BUILDERS.get(constructor) is not DefaultOptimizerConstructor:
+        return  # it reads its dict as it likes
+    walk.typed(
+        OPTIMIZERS, value, path, given=('params', 'lr'), extra=('constructor', 'paramwise_cfg'))
+    paramwise = value.get('paramwise_cfg')
+    if isinstance(paramwise, dict):
+        inside = f'{path}.paramwise_cfg'
+        walk.keys(names_of(*DefaultOptimizerConstructor.known), paramwise, inside)
+        customs = paramwise.get('custom_keys')
+        if walk.is_dict(customs, f'{inside}.custom_keys'):
+            known = names_of('lr_mult', 'decay_mult')
+            for name, settings in customs.items():
+                walk.keys(known, settings, f'{inside}.custom_keys.{name}', 'custom_keys')
+
+
+def optimizer_config(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        known = names_of('type', *Update._fields, *INERT_OF_UPDATE)
+        if 'Fp16' in str(value.get('type')):
+            known = known.plus('loss_scale')
+        walk.keys(known, value, path)
+        clip = vocabulary(torch.nn.utils.clip_grad_norm_, 1)
+        walk.keys(clip, value.get('grad_clip'), f'{path}.grad_clip')
+
+
+def lr_config(walk: Walk, value: Any, path: str) -> None:
+    _schedule(walk, value, path, LearningRate, POLICIES)
+
+
+def momentum_config(walk: Walk, value: Any, path: str) -> None:
+    _schedule(walk, value, path, Momentum, MOMENTUM_POLICIES)
+
+
+def _schedule(walk: Walk, value: Any, path: str, schedule: Any, policies: Mapping[str,
+                                                                                  Any]) -> None:
+    if not walk.is_dict(value, path):
+        return
+    if 'policy' not in value:
+        near = next((key for key in value if nearest(key, ['policy'])), None)
+        if near is not None:
+            return walk.unknown_key(schedule.where, ['policy'], value, near, path)
+        return walk.say(path, "needs a policy: add policy='step' or another")
+    policy = policies.get(str(value['policy']).lower())
+    if policy is None:
+        near = nearest(value['policy'],
+                       [cls.__name__.replace('Momentum', '') for cls in policies.values()])
+        return walk.say(
+            f'{path}.policy', f'unknown policy {value["policy"]!r}; ' +
+            (f'did you mean {near!r}?' if near else f'there are {", ".join(policies)}'))
+    known = vocabulary(schedule).without('policy').plus('policy', *vocabulary(policy).parameters)
+    walk.keys(known, value, path, f'{schedule.where} of policy {value["policy"]!r}')
+
+
+def runner(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        by_engine = set(vocabulary(BaseRunner).parameters) - {'max_epochs', 'max_iters'}
+        cls = RUNNERS.get(value.get('type')) if isinstance(value.get('type'), str) else None
+        if cls is None:
+            return walk.typed(RUNNERS, value, path)
+        known = vocabulary(cls).without(*by_engine).plus('type')
+        walk.arguments(RUNNERS, known, value, path, value['type'], ())
+
+
+def evaluation(walk: Walk, value: Any, path: str) -> None:
+    if not walk.is_dict(value, path):
+        return
+    known = vocabulary(DistEvalHook).without('dataloader', 'eval_options')
+    splits = walk.config.get('data')
+    kinds = list(dataset_classes(splits.get('val'))) if isinstance(splits, dict) else []
+    for cls in kinds:
+        own = vocabulary(cls.evaluate, 1).without('results', 'logger') if hasattr(
+            cls, 'evaluate') else known
+        known = known._replace(is_open=known.is_open or own.is_open).plus(*own.parameters)
+    if kinds:
+        walk.keys(known, value, path)
+
+
+def early_stop(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(vocabulary(EarlyStopHook), value, path)
+        if 'monitor' not in value:
+            walk.say(path, "needs a monitor: the metric to watch, such as monitor='bbox_mAP'")
+
+
+def checkpoint_config(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(vocabulary(CheckpointHook).plus('type'), value, path)
+
+
+def log_config(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(names_of('interval', 'hooks'), value, path)
+        if walk.is_list(value.get('hooks'), f'{path}.hooks'):
+            walk.typed(HOOKS, value['hooks'], f'{path}.hooks', extra=('priority', ))
+
+
+def custom_hooks(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_list(value, path):
+        walk.typed(HOOKS, value, path, extra=('priority', ))
+
+
+def fp16(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(names_of('loss_scale', 'dtype', 'distributed'), value, path)
+        scaler = ('init_scale', 'growth_factor', 'backoff_factor', 'growth_interval', 'enabled',
+                  'mode')
+        walk.keys(names_of(*scaler), value.get('loss_scale'), f'{path}.loss_scale')
+
+
+def auto_scale_lr(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(names_of('enable', 'base_batch_size'), value, path)
+
+
+def dist_params(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        process_group = vocabulary(torch.distributed.init_process_group).parameters \
+            if torch.distributed.is_available() else ()
+        known = vocabulary(init_dist).without('launcher')._replace(is_open=False).plus(
+            *process_group)
+        walk.keys(known, value, path)
+
+
+def workflow(walk: Walk, value: Any, path: str) -> None:
+    good = isinstance(value, (list, tuple)) and all(
+        isinstance(entry, (list, tuple)) and len(entry) == 2 and entry[0] in ('train', 'val')
+        for entry in value)
+    if not good:
+        walk.say(path,
+                 f"must be like [('train', 1)] or [('train', 1), ('val', 1)], not {short(value)}")
+
+
+SECTIONS: Dict[str, Callable[[Walk, Any, str], None]] = {
+    section.__name__: section
+    for section in (model, data, optimizer, optimizer_config, lr_config, momentum_config, runner,
+                    evaluation, early_stop, checkpoint_config, log_config, custom_hooks, fp16,
+                    auto_scale_lr, dist_params, workflow)
+}

@@ -1,0 +1,58 @@
+"""What a dict of a config may and must say: the signature of its class, or the fields of a dataclass."""
+import dataclasses
+import functools
+import inspect
+import typing
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
+
+
+class Vocabulary(NamedTuple):
+    """What a dict may and must say."""
+    parameters: Mapping[str, Any]  # name -> inspect.Parameter, or None
+    is_open: bool = False  # takes anything
+    required: Tuple[str, ...] = ()
+    is_ours: bool = True  # a class of this package: all that it takes is known
+
+    def without(self, *names: str) -> 'Vocabulary':
+        return self._replace(
+            parameters={
+                name: value
+                for name, value in self.parameters.items() if name not in names
+            },
+            required=tuple(name for name in self.required if name not in names))
+
+    def plus(self, *names: str) -> 'Vocabulary':
+        return self._replace(parameters={**self.parameters, **dict.fromkeys(names)})
+
+
+@functools.lru_cache(maxsize=None)
+def vocabulary(function: Callable, skip: int = 0) -> Vocabulary:
+    """The named arguments of a class or function, but for the first `skip`."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # written in C
+        return Vocabulary({}, is_open=True)
+    kinds = inspect.Parameter
+    parameters = [
+        value for value in signature.parameters.values() if value.kind != kinds.VAR_POSITIONAL
+    ][skip:]
+    named = {
+        value.name: value
+        for value in parameters if value.kind not in (kinds.VAR_KEYWORD, kinds.POSITIONAL_ONLY)
+    }
+    is_open = any(value.kind == kinds.VAR_KEYWORD for value in parameters)
+    required = tuple(name for name, value in named.items() if value.default is kinds.empty)
+    return Vocabulary(named, is_open, required, str(function.__module__).startswith('mmdet_ft.'))
+
+
+@functools.lru_cache(maxsize=None)
+def record_of(annotation: Any) -> Optional[type]:
+    """The dataclass in an annotation, such as that of Union[Dict, RPNTrainSettings, None]."""
+    for kind in (annotation, *typing.get_args(annotation)):
+        if inspect.isclass(kind) and dataclasses.is_dataclass(kind):
+            return kind
+    return None
+
+
+def names_of(*names: str) -> Vocabulary:
+    return Vocabulary(dict.fromkeys(names))

@@ -4,6 +4,7 @@ from mmdet_ft.models import assigners  # noqa: F401
 from mmdet_ft.models import backbones  # noqa: F401
 from mmdet_ft.models import classifiers  # noqa: F401
 from mmdet_ft.models import coders  # noqa: F401
+from mmdet_ft.models import deform_conv  # noqa: F401
 from mmdet_ft.models import dense_heads  # noqa: F401
 from mmdet_ft.models import detectors  # noqa: F401
 from mmdet_ft.models import heads  # noqa: F401

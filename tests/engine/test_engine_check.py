@@ -208,7 +208,14 @@ def test_the_nearest_name(name, known, right):
     ("model = dict(neck=dict(conv_cfg=dict(type='Conv2D')))", 'model.neck.conv_cfg', ["'Conv2d'"]),
     ("model = dict(neck=dict(act_cfg=dict(type='ReLu')))", 'model.neck.act_cfg', ["'ReLU'"]),
     ("model = dict(neck=dict(init_cfg=dict(type='Xavier', layers='Conv2d')))", 'model.neck.init_cfg.layers', ["'layer'"]),
-    ('model = dict(backbone=dict(dcn=dict(deform_groups=1)))', 'model.backbone.dcn', ['deformable', 'remove dcn']),
+    ('model = dict(backbone=dict(dcn=dict(deform_groups=1)))', 'model.backbone.dcn', ['needs a type']),
+    ("model = dict(backbone=dict(dcn=dict(type='DCNv3')))", 'model.backbone.dcn', ["'DCN"]),
+    ("model = dict(backbone=dict(dcn=dict(type='DCN', deform_group=1)))", 'model.backbone.dcn.deform_group',
+     ["'deform_groups'"]),
+    ("model = dict(backbone=dict(plugins=[dict(cfg=dict(type='ContextBlok'), position='after_conv3')]))",
+     'model.backbone.plugins.0.cfg', ["'ContextBlock'"]),
+    ("model = dict(backbone=dict(plugins=[dict(cfg=dict(type='ContextBlock', ratios=.1))]))",
+     'model.backbone.plugins.0.cfg.ratios', ["'ratio'"]),
     ("data = dict(train=dict(dataset=dict(type='CityScapesDataset')))", 'data.train.dataset', ["'CityscapesDataset'"]),
     ("data = dict(val=dict(ann_fil='a.json'))", 'data.val.ann_fil', ["'ann_file'"]),
     ('data = dict(workers_per_gpus=2)', 'data.workers_per_gpus', ["'workers_per_gpu'"]),
@@ -251,6 +258,43 @@ def test_a_mistake_is_named(tmp_path, monkeypatch, text, path, words):
     assert found[0].path == path, [*map(str, found)]
     message = str(found[0])
     assert all(word in message for word in words) and 'heir.py:2' in message, message
+
+
+@pytest.mark.parametrize('path, kind', [
+    ('model.init_cfg', 'a dict'),
+    ('model.backbone', 'a dict'),
+    ('model.backbone.init_cfg', 'a dict or a list'),
+    ('model.backbone.norm_cfg', 'a dict'),
+    ('model.roi_head.bbox_head.loss_cls', 'a dict'),
+    ('model.train_cfg', 'a dict'),
+    ('model.train_cfg.rpn.assigner', 'a dict'),
+    ('data.val', 'a dict, or a list of them'),
+    ('data.val.pipeline', 'a list'),
+    ('data.val.pipeline.0', 'a dict'),
+    ('data.val_dataloader', 'a dict'),
+    ('data.val_dataloader.sampler', 'a dict'),
+    ('optimizer', 'a dict'),
+    ('lr_config', 'a dict'),
+    ('runner', 'a dict'),
+    ('log_config.hooks', 'a list'),
+    ('log_config.hooks.0', 'a dict'),
+])
+def test_a_string_in_place_of_a_dict_is_named(path, kind):
+    found = mistakes(load_config(MAIN, {path: '{type:A}'}))
+    assert f"{path}: must be {kind}, not '{{type:A}}' (--cfg-options {path})" in map(str, found)
+
+
+def test_a_key_left_over_from_another_type_asks_for_delete(tmp_path, monkeypatch):
+    wanted = ("optimizer.momentum: Adam has no 'momentum' (here 0.9); it was meant for SGD: write "
+              '_delete_=True beside the type Adam ({}) to inherit nothing (')
+    adam = dict(type='Adam', lr=0.001)
+    found = mistakes(load_config(MAIN, {'optimizer': adam}))
+    assert str(found[0]).startswith(wanted.format('--cfg-options optimizer.type'))
+    assert prepare(load_config(MAIN, {'optimizer': dict(adam, _delete_=True)}))[1] == []
+    found = mistakes(heir(tmp_path, monkeypatch, "optimizer = dict(type='Adam', lr=0.001)"))
+    assert str(found[0]).startswith(wanted.format('heir.py:2'))
+    text = "optimizer = dict(_delete_=True, type='Adam', beta=1)"
+    assert 'meant for' not in str(mistakes(heir(tmp_path, monkeypatch, text))[0])
 
 
 def test_a_mistake_of_a_base_names_the_base_file(tmp_path, monkeypatch):

@@ -190,8 +190,6 @@ def test_pretrained_weights_are_asked_for_and_kept(arguments):
     (dict(depth=18, out_indices=(4, )), 'the stages are 0 to 3'),
     (dict(depth=18, style='tensorflow'), "style is 'tensorflow'"),
     (dict(depth=18, frozen_stages=5), 'frozen_stages is 5 of 4'),
-    (dict(depth=18, dcn=dict(type='DCN')), 'remove dcn'),
-    (dict(depth=18, plugins=[dict(cfg=dict(type='ContextBlock'))]), 'remove plugins'),
     (dict(depth=18, pretrained='a', init_cfg=dict(type='Kaiming')), 'remove pretrained'),
     (dict(type='ResNeXt', depth=18), 'ResNeXt: depth is 18; write one of 50, 101, 152'),
 ])

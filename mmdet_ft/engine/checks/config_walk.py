@@ -14,21 +14,21 @@ from torch import nn
 from mmdet_ft.config import Config
 from mmdet_ft.engine import legacy_code
 from mmdet_ft.engine.checks.config_mistakes import Findings, nearest, short
-from mmdet_ft.engine.checks.config_vocabulary import Vocabulary, names_of, record_of, vocabulary
+from mmdet_ft.engine.checks.config_vocabulary import (Vocabulary, containers_of, names_of,
+                                                      record_of, vocabulary)
 from mmdet_ft.models.base_module import INITIALIZERS
 from mmdet_ft.registry import DATASETS, MODELS, PIPELINES, Registry
 
 NORM_LAYERS = ('BN', 'BN1d', 'BN2d', 'BN3d', 'SyncBN', 'GN', 'LN', 'IN', 'IN1d', 'IN2d', 'IN3d')
-CONV_LAYERS = ('Conv1d', 'Conv2d', 'Conv3d', 'Conv', 'Conv2dAdaptivePadding', 'ConvWS', 'ConvAWS')
+CONV_LAYERS = ('Conv1d', 'Conv2d', 'Conv3d', 'Conv', 'Conv2dAdaptivePadding', 'ConvWS', 'ConvAWS',
+               'DCN', 'DCNv2')
 ACTIVATIONS = ('ReLU', 'LeakyReLU', 'PReLU', 'RReLU', 'ReLU6', 'ELU', 'Sigmoid', 'Tanh', 'SiLU',
                'GELU', 'Swish', 'HSwish', 'HSigmoid', 'Clip', 'Clamp')
 UPSAMPLINGS = ('deconv', 'nearest', 'bilinear')
 # What the model around gives a layer itself.
 SIZES_OF_LAYERS = ('num_features', 'num_channels', 'normalized_shape', 'in_channels',
                    'out_channels', 'kernel_size')
-# V2's arguments that the shipped classes refuse.
-UNAVAILABLE = dict(
-    dcn='deformable convolutions are not available', plugins='plugins are not available')
+PLUGINS = ('ContextBlock', 'GeneralizedAttention', 'NonLocal2d', 'ConvModule')
 # Arguments of these classes that hold dicts of another library, or anything.
 FREE = {('Albu', 'transforms'), ('Albu', 'bbox_params'), ('Albu', 'keymap'),
         ('CheckpointHook', 'meta'), ('AutoAugment', 'hparams'), ('RandAugment', 'hparams')}
@@ -43,6 +43,9 @@ class Walk(Findings):
         self.slots: Dict[str, Callable[[Any, str], None]] = dict(
             norm_cfg=functools.partial(self.layer, 'norm layer', NORM_LAYERS, ('requires_grad', )),
             conv_cfg=functools.partial(self.layer, 'convolution', CONV_LAYERS, ()),
+            dcn=functools.partial(self.layer, 'convolution', CONV_LAYERS[-2:],
+                                  ('fallback_on_stride', )),
+            plugins=self.plugins,
             predictor_cfg=functools.partial(self.layer, 'convolution', CONV_LAYERS, ()),
             act_cfg=functools.partial(self.layer, 'activation', ACTIVATIONS, ('inplace', )),
             reg_predictor_cfg=self.linear,
@@ -71,10 +74,10 @@ class Walk(Findings):
         """
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
-                if isinstance(item, (dict, list, tuple)):
+                if isinstance(item, (dict, list, tuple, str)):
                     self.typed(registry, item, f'{path}.{place}', given, extra)
             return
-        if not isinstance(value, dict):
+        if not self.is_dict(value, path):
             return
         if 'type' not in value:
             near = next((key for key in value if nearest(key, ['type']) and key not in extra), None)
@@ -104,6 +107,10 @@ class Walk(Findings):
                     complete = False
             elif isinstance(item, (dict, list, tuple)) and (name, key) not in FREE:
                 self.argument(registry, known, key, item, f'{path}.{key}')
+            elif isinstance(item, str) and known.is_ours and known.parameters[key] is not None:
+                expected = containers_of(known.parameters[key].annotation)
+                if expected:
+                    self.say(f'{path}.{key}', f'must be {expected}, not {short(item)}')
         missing = [key for key in known.required if key not in value and key not in given]
         if missing and complete:
             self.say(path, f'{name} needs {" and ".join(missing)}: add {missing[0]}=...')
@@ -114,8 +121,6 @@ class Walk(Findings):
         record = parameter is not None and record_of(parameter.annotation)
         if record:
             self.record(record, item, path)
-        elif key in UNAVAILABLE and known.is_ours:
-            self.say(path, f'{UNAVAILABLE[key]}; remove {key}={short(item)}')
         elif key in self.slots:
             self.slots[key](item, path)
         elif isinstance(item, dict) and 'type' not in item:
@@ -163,6 +168,16 @@ class Walk(Findings):
             return self.unknown_type(kind, names, value['type'], path)
         known = vocabulary(cls).without(*SIZES_OF_LAYERS).plus('type', *extra)
         self.keys(known, value, path, owner=str(value['type']))
+
+    def plugins(self, value: Any, path: str) -> None:
+        """Layers in the blocks of a backbone, each with its position and stages."""
+        if self.is_list(value, path):
+            for place, item in enumerate(value):
+                if self.is_dict(item, f'{path}.{place}'):
+                    self.keys(
+                        names_of('cfg', 'stages', 'position'), item, f'{path}.{place}', 'a plugin')
+                    self.layer('plugin', PLUGINS, ('postfix', 'out_channels', 'kernel_size'),
+                               item.get('cfg'), f'{path}.{place}.cfg')
 
     def linear(self, value: Any, path: str) -> None:
         if isinstance(value, dict):

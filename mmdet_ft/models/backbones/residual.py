@@ -1,7 +1,7 @@
 """What residual networks are made of: blocks, projections of their input, stages."""
-from typing import Callable, Dict, List, Optional, Tuple, Type
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Type
 
-from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -116,11 +116,19 @@ class BasicBlock(ResidualBlock):
         return conv_norm(self.conv2, self.norm2, x, folded)
 
 
+POSITIONS = ('after_conv1', 'after_conv2', 'after_conv3')
+
+
 class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1 (Deep Residual Learning, fig. 5 right); with groups, ResNeXt's (fig. 3c).
 
     A stride belongs to the 3x3 convolution in style 'pytorch', to the first 1x1 in style 'caffe', as in the original.
     The inner width is `channels`, or with groups, `channels * base_width / base_channels` rounded down in each group.
+
+    Args:
+        dcn: the 3x3 convolution is a deformable one: `dict(type='DCN', deform_groups=1)`, or of type 'DCNv2'.
+        plugins: layers behind a convolution's norm layer (and ReLU):
+            `[dict(cfg=dict(type='ContextBlock', ratio=1 / 16), position='after_conv3')]`; V2's names of them.
     """
     expansion = 4
 
@@ -134,6 +142,8 @@ class Bottleneck(ResidualBlock):
                  with_cp: bool = False,
                  conv_cfg: Optional[Dict] = None,
                  norm_cfg: Dict = dict(type='BN'),
+                 dcn: Optional[Dict] = None,
+                 plugins: Sequence[Dict] = (),
                  init_cfg: InitCfg = None,
                  drop_path_rate: float = 0.,
                  expansion: int = 4,
@@ -150,8 +160,11 @@ class Bottleneck(ResidualBlock):
         self.conv1 = build_conv_layer(
             conv_cfg, in_channels, width, kernel_size=1, stride=stride1, bias=False)
         self.add_module(self.norm1_name, norm1)
+        # V2 takes the word out of the dict that all blocks of a network share, so that its first deformable block
+        # alone falls back to a plain convolution; and with groups, none does.
+        falls_back = dcn is not None and dcn.pop('fallback_on_stride', False) and groups == 1
         self.conv2 = build_conv_layer(
-            conv_cfg,
+            conv_cfg if dcn is None or falls_back else dcn,
             width,
             width,
             kernel_size=3,
@@ -167,6 +180,23 @@ class Bottleneck(ResidualBlock):
         self.downsample = downsample
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else None
+        self.plugins: Dict[str, List[str]] = {}  # names of layers by position
+        for position, channels in zip(POSITIONS, (width, width, out_channels)):
+            cfgs = [plugin['cfg'] for plugin in plugins if plugin['position'] == position]
+            self.plugins[position] = [self._add_plugin(dict(cfg), channels) for cfg in cfgs]
+
+    def _add_plugin(self, cfg: Dict, channels: int) -> str:
+        name, layer = build_plugin_layer(cfg, postfix=cfg.pop('postfix', ''), in_channels=channels)
+        if hasattr(self, name):
+            raise ValueError(
+                f"plugins: there are two of the name {name!r}; give one cfg a postfix='1'")
+        self.add_module(name, layer)
+        return name
+
+    def _plug(self, position: str, x: Tensor) -> Tensor:
+        for name in self.plugins[position]:
+            x = getattr(self, name)(x)
+        return x
 
     @property
     def norm3(self) -> nn.Module:
@@ -176,9 +206,9 @@ class Bottleneck(ResidualBlock):
         return super().pairs() + [(self.conv3, self.norm3)]
 
     def convolutions(self, x: Tensor, folded: Folded) -> Tensor:
-        x = self.relu(conv_norm(self.conv1, self.norm1, x, folded))
-        x = self.relu(conv_norm(self.conv2, self.norm2, x, folded))
-        return conv_norm(self.conv3, self.norm3, x, folded)
+        x = self._plug('after_conv1', self.relu(conv_norm(self.conv1, self.norm1, x, folded)))
+        x = self._plug('after_conv2', self.relu(conv_norm(self.conv2, self.norm2, x, folded)))
+        return self._plug('after_conv3', conv_norm(self.conv3, self.norm3, x, folded))
 
 
 class Stage(Sequential):
@@ -226,6 +256,8 @@ def make_stage(block: Type[ResidualBlock],
                with_cp: bool = False,
                conv_cfg: Optional[Dict] = None,
                norm_cfg: Dict = dict(type='BN'),
+               dcn: Optional[Dict] = None,
+               plugins: Sequence[Dict] = (),
                init_cfg: InitCfg = None,
                drop_path_rate: float = 0.,
                expansion: Optional[int] = None,
@@ -236,13 +268,24 @@ def make_stage(block: Type[ResidualBlock],
     Args:
         block: the kind of block; `block_arguments` are those of one kind only.
         channels: of the block's inside; `expansion` times as many come out.
+        dcn, plugins: see Bottleneck; other blocks have none.
         project: (in channels, out channels, stride) -> the projection.
+
+    Raises ValueError for `dcn` or `plugins` in blocks that have none.
     """
+    of_bottlenecks = {
+        name: value
+        for name, value in dict(dcn=dcn, plugins=plugins).items() if value
+    }
+    if of_bottlenecks and not issubclass(block, Bottleneck):
+        words = ' and '.join(of_bottlenecks)
+        raise ValueError(
+            f'{words}: networks of depth 18 and 34 have none; remove {words}, or write depth=50')
     out_channels = channels * (block.expansion if expansion is None else expansion)
     downsample = None
     if stride != 1 or in_channels != out_channels:
         downsample = project(in_channels, out_channels, stride)
-    arguments = dict(block_arguments or {})
+    arguments = {**(block_arguments or {}), **of_bottlenecks}
     if expansion is not None:
         arguments['expansion'] = expansion
     return Stage(*(block(

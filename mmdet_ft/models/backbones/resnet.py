@@ -4,7 +4,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Type
 from mmcv.cnn import ConvModule, build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
-from mmdet_ft.models.backbones.residual import (BasicBlock, Bottleneck, ResidualBlock,
+from mmdet_ft.models.backbones.residual import (POSITIONS, BasicBlock, Bottleneck, ResidualBlock,
                                                 make_projection, make_stage)
 from mmdet_ft.models.base_module import BaseModule, InitCfg
 from mmdet_ft.models.layers import check_layout, conv_norm, fold_norms, freeze, keep_statistics
@@ -34,7 +34,10 @@ class ResNet(BaseModule):
         frozen_stages: so many stages, and from 0 on the stem, keep their weights and statistics; -1 for none.
         conv_cfg, norm_cfg: layers in mmcv's words: `dict(type='ConvWS')`, `dict(type='GN', num_groups=32)`.
         norm_eval: batch norm keeps its statistics in training.
-        dcn, stage_with_dcn, plugins: V2's; deformable convolutions and plugins are not available here.
+        dcn: deformable 3x3 convolutions in the bottlenecks of the stages that `stage_with_dcn` names:
+            `dict(type='DCN', deform_groups=1)`, or of type 'DCNv2'.
+        plugins: layers in the bottlenecks, such as `dict(cfg=dict(type='ContextBlock', ratio=1 / 16),
+            stages=(False, True, True, True), position='after_conv3')`; see Bottleneck.
         with_cp: recompute blocks in the backward pass: less memory, a third more time.
         zero_init_residual: random weights begin with blocks that pass their input on.
         pretrained: older form of `init_cfg=dict(type='Pretrained', checkpoint=...)`.
@@ -83,8 +86,9 @@ class ResNet(BaseModule):
                  drop_path_rate: float = 0.,
                  layout: str = 'mmdet'):
         check_layout(layout)
-        self._check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn,
-                    plugins, expansion)
+        self._check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages,
+                    expansion)
+        self._check_extras(num_stages, conv_cfg, dcn, stage_with_dcn, plugins)
         if pretrained is not None:
             if init_cfg:
                 raise ValueError(
@@ -112,6 +116,7 @@ class ResNet(BaseModule):
         self._make_stem(in_channels, channels, conv_cfg, norm_cfg)
         project = functools.partial(
             self.projection, avg_down=avg_down, conv_cfg=conv_cfg, norm_cfg=norm_cfg, layout=layout)
+        dcn = None if dcn is None else dict(dcn)  # blocks change it
         self.res_layers = []
         for i in range(num_stages):
             stage = make_stage(
@@ -125,6 +130,11 @@ class ResNet(BaseModule):
                 with_cp=with_cp,
                 conv_cfg=conv_cfg,
                 norm_cfg=norm_cfg,
+                dcn=dcn if dcn is not None and stage_with_dcn[i] else None,
+                plugins=[
+                    plugin for plugin in plugins or ()
+                    if plugin.get('stages') is None or plugin['stages'][i]
+                ],
                 init_cfg=block_init_cfg,
                 drop_path_rate=drop_path_rate,
                 expansion=expansion,
@@ -136,8 +146,8 @@ class ResNet(BaseModule):
         self.feat_dim = channels
         self._freeze_stages()
 
-    def _check(self, depth, num_stages, strides, dilations, out_indices, style, frozen_stages, dcn,
-               plugins, expansion) -> None:
+    def _check(self, depth, num_stages, strides, dilations, out_indices, style, frozen_stages,
+               expansion) -> None:
         kind = type(self).__name__
         if depth not in self.arch_settings:
             raise ValueError(
@@ -156,16 +166,30 @@ class ResNet(BaseModule):
             raise ValueError(f"{kind}: style is {style!r}; write 'pytorch' or 'caffe'")
         if frozen_stages > num_stages:
             raise ValueError(f'{kind}: frozen_stages is {frozen_stages} of {num_stages} stages')
-        if dcn is not None:
-            raise ValueError(
-                f'{kind}: deformable convolutions (dcn={dict(dcn)!r}) are not available; remove dcn'
-            )
-        if plugins is not None:
-            raise ValueError(f'{kind}: plugins are not available; remove plugins={plugins!r}')
         if expansion is not None and self.arch_settings[depth][0] is BasicBlock:
             raise ValueError(
                 f'{kind}: a network of depth {depth} has no bottlenecks to expand; remove expansion'
             )
+
+    def _check_extras(self, num_stages, conv_cfg, dcn, stage_with_dcn, plugins) -> None:
+        kind = type(self).__name__
+        if dcn is not None and conv_cfg is not None:
+            raise ValueError(
+                f'{kind}: dcn and conv_cfg={conv_cfg!r} exclude each other; remove one')
+        if dcn is not None and len(stage_with_dcn) != num_stages:
+            raise ValueError(
+                f'{kind}: stage_with_dcn={stage_with_dcn} for num_stages={num_stages}; '
+                'give True or False for each stage')
+        for plugin in plugins or ():
+            if plugin.get('position') not in POSITIONS or 'cfg' not in plugin:
+                raise ValueError(
+                    f"{kind}: a plugin is dict(cfg=dict(type='ContextBlock', ratio=1 / 16), position=...), with "
+                    f'one of {", ".join(map(repr, POSITIONS))}, not {dict(plugin)!r}')
+            stages = plugin.get('stages')
+            if stages is not None and len(stages) != num_stages:
+                raise ValueError(
+                    f'{kind}: a plugin has stages={stages} for num_stages={num_stages}; '
+                    'give True or False for each stage')
 
     projection = staticmethod(make_projection)
 

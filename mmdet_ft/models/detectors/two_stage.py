@@ -38,6 +38,8 @@ class TwoStageDetector(BaseModule):
         super().__init__(init_cfg)
         if pretrained is not None:  # V2's older place for it
             backbone = {**backbone, 'init_cfg': dict(type='Pretrained', checkpoint=pretrained)}
+            if isinstance(roi_head, dict) and roi_head.get('shared_head') is not None:
+                roi_head = {**roi_head, 'pretrained': pretrained}
         train = read_settings(TwoStageTrainSettings, train_cfg or {}, 'train_cfg')
         test = read_settings(TwoStageTestSettings, test_cfg or {}, 'test_cfg')
         self.backbone = MODELS.build(backbone)

@@ -10,33 +10,13 @@ from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
+from mmdet_ft.models.roi_heads.shared_head import ResLayer
 from mmdet_ft.models.settings import RCNNTestSettings, RCNNTrainSettings, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take, unit_box
 from mmdet_ft.ops.masks import mask_targets
 from mmdet_ft.registry import MODELS
-from mmdet_ft.structures import Batch, Detections, GroundTruth, Losses
-
-
-class HostCount:
-    """A number on its way to the host: the copy starts now, `read` waits for what is left of it.
-
-    The one thing a training step reads. Between the two the device gets other work, so that it
-    never runs dry.
-    """
-
-    def __init__(self, count: Tensor):
-        self.count, self.event = count, None
-        if count.is_cuda:
-            self.count = torch.empty((), dtype=count.dtype, pin_memory=True)
-            self.count.copy_(count, non_blocking=True)
-            self.event = torch.cuda.Event()
-            self.event.record()
-
-    def read(self) -> int:
-        if self.event is not None:
-            self.event.synchronize()
-        return int(self.count)
+from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy, Losses
 
 
 @MODELS.register_module()
@@ -47,7 +27,8 @@ class StandardRoIHead(BaseModule):
             all       -> RoIAlign 7x7   -> bbox_head -> loss_cls, loss_bbox
             positives -> RoIAlign 14x14 -> mask_head -> loss_mask
 
-    V2's arguments. Without a `mask_roi_extractor` masks are pooled by the box branch's.
+    V2's arguments. Without a `mask_roi_extractor` the mask branch works on the features of the box
+    branch. A `shared_head` comes between RoIAlign and both heads.
     """
 
     def __init__(self,
@@ -61,9 +42,9 @@ class StandardRoIHead(BaseModule):
                  pretrained: Optional[str] = None,
                  init_cfg: Any = None):
         super().__init__(init_cfg)
-        if shared_head is not None:
-            raise ValueError(
-                'StandardRoIHead: shared_head is not available; remove it, or use an FPN model')
+        if shared_head is not None and pretrained is not None:  # V2's older place for it
+            shared_head = {**shared_head, 'pretrained': pretrained}
+        self.shared_head: Optional[ResLayer] = MODELS.build(shared_head)
         self.bbox_roi_extractor: SingleRoIExtractor = MODELS.build(bbox_roi_extractor)
         self.bbox_head: ConvFCBBoxHead = MODELS.build(bbox_head)
         self.mask_head: Optional[FCNMaskHead] = MODELS.build(mask_head)
@@ -91,17 +72,18 @@ class StandardRoIHead(BaseModule):
         """
         gt = batch.gt
         rois = self.sample(proposals, gt)
-        count = HostCount(
-            rois.positive.sum()) if num_mask_slots is None and self.mask_head is not None else None
-        pooled = self.bbox_roi_extractor(features, to_rois(rois.boxes))
+        count = None
+        if num_mask_slots is None and self.mask_head is not None:
+            count = HostCopy(rois.positive.sum(), rois.boxes.device)
+        pooled = self.pool(self.bbox_roi_extractor, features, to_rois(rois.boxes))
         losses = self.bbox_head.loss(*self.bbox_head(pooled), rois, gt, self.train_settings)
         if self.mask_head is None:
             return losses
         if count is not None:
-            num_mask_slots = slots_for(count.read(), rois.positive.numel())
+            num_mask_slots = slots_for(int(count.read()), rois.positive.numel())
         return Losses({
             **losses.terms,
-            **self.mask_loss(features, rois, gt, num_mask_slots)
+            **self.mask_loss(features, pooled, rois, gt, num_mask_slots)
         }, losses.metrics)
 
     @torch.no_grad()
@@ -122,9 +104,13 @@ class StandardRoIHead(BaseModule):
         return SampledRoIs(boxes, drawn.valid, drawn.positive,
                            take(gt_index, index[:, :drawn.positive.shape[1]]))
 
-    def mask_loss(self, features: Sequence[Tensor], rois: SampledRoIs, gt: GroundTruth,
-                  num_slots: int) -> Dict[str, Tensor]:
-        """Mask loss on the positives of all images, moved together into `num_slots` slots."""
+    def mask_loss(self, features: Sequence[Tensor], pooled: Tensor, rois: SampledRoIs,
+                  gt: GroundTruth, num_slots: int) -> Dict[str, Tensor]:
+        """Mask loss on the positives of all images, moved together into `num_slots` slots.
+
+        pooled [B*S, C, size, size]: features of the box branch, which are the mask branch's where
+        it has no extractor of its own.
+        """
         num_images, num_positive_slots = rois.positive.shape
         order = first_true(rois.positive, num_slots)
         image_index = order // num_positive_slots
@@ -133,16 +119,20 @@ class StandardRoIHead(BaseModule):
         gt_index = rois.gt_index[image_index, slot].masked_fill(~valid, 0)
         boxes = rois.boxes[image_index, slot]
         labels = gt.labels[image_index, gt_index].masked_fill(~valid, 0)
-        pooled = self._mask_extractor(features,
-                                      torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1))
+        if self.mask_roi_extractor is None:
+            pooled = pooled.index_select(0, image_index * rois.valid.shape[1] + slot)
+        else:
+            pooled = self.pool(self.mask_roi_extractor, features, numbered(image_index, boxes))
         logits = self.mask_head(pooled)
         targets = mask_targets(gt.masks, image_index, gt_index, boxes,
                                self.train_settings.mask_size)
         return self.mask_head.loss(logits, targets, labels, valid)
 
-    @property
-    def _mask_extractor(self) -> SingleRoIExtractor:
-        return self.mask_roi_extractor or self.bbox_roi_extractor
+    def pool(self, extractor: SingleRoIExtractor, features: Sequence[Tensor],
+             rois: Tensor) -> Tensor:
+        """What the heads see of rois [R, 5]: [R, C, size, size]."""
+        pooled = extractor(features, rois)
+        return pooled if self.shared_head is None else self.shared_head(pooled)
 
     # Testing
 
@@ -161,7 +151,8 @@ class StandardRoIHead(BaseModule):
         scores [B, P, K].
         """
         num_images, num_proposals = boxes.shape[:2]
-        logits, deltas = self.bbox_head(self.bbox_roi_extractor(features, to_rois(boxes)))
+        pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
+        logits, deltas = self.bbox_head(pooled)
         scores = logits.softmax(-1)[:, :-1].view(num_images, num_proposals, -1)
         deltas = deltas.view(num_images, num_proposals, -1)
         moved = self.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=batch.sizes)
@@ -188,14 +179,15 @@ class StandardRoIHead(BaseModule):
         zero where there is none.
         """
         num_images, num_detections = detections.valid.shape
-        num_slots = slots_for(HostCount(detections.valid.sum()).read(), detections.valid.numel())
+        count = HostCopy(detections.valid.sum(), detections.boxes.device)
+        num_slots = slots_for(int(count.read()), detections.valid.numel())
         order = first_true(detections.valid, num_slots)
         image_index = order // num_detections
         boxes = (detections.boxes * batch.scale_factors[:, None]).flatten(0, 1)[order]
         boxes = torch.where(detections.valid.flatten()[order, None], boxes, unit_box(boxes))
-        logits = self.mask_head(
-            self._mask_extractor(features,
-                                 torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)))
+        pooled = self.pool(self.mask_roi_extractor or self.bbox_roi_extractor, features,
+                           numbered(image_index, boxes))
+        logits = self.mask_head(pooled)
         masks = self.mask_head.of_class(logits, detections.labels.flatten()[order]).sigmoid()
         out = masks.new_zeros(num_images * num_detections, *masks.shape[1:])
         return out.index_copy(0, order, masks).view(num_images, num_detections, *masks.shape[1:])
@@ -206,6 +198,11 @@ def to_rois(boxes: Tensor) -> Tensor:
     num_images, num_boxes = boxes.shape[:2]
     image = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None]
     return torch.cat([image.expand(-1, num_boxes, 1), boxes], 2).flatten(0, 1)
+
+
+def numbered(image_index: Tensor, boxes: Tensor) -> Tensor:
+    """Boxes [R, 4] with their image's number, image_index [R], in front: [R, 5]."""
+    return torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)
 
 
 def slots_for(count: int, limit: int) -> int:

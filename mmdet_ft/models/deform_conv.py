@@ -1,0 +1,118 @@
+"""Deformable convolutions, under mmcv's names for `conv_cfg` and `dcn`."""
+import math
+from typing import Optional, Tuple, Union
+
+import torch
+from mmengine.registry import MODELS as LAYERS
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+from torchvision.ops import deform_conv2d
+
+Size = Union[int, Tuple[int, int]]
+
+
+class _DeformConv2d(nn.Module):
+    """A convolution each of whose points looks where an ordinary one, `conv_offset`, says: y and x
+    beside its place in the grid, point by point and for each of `deform_groups` parts of the channels.
+    """
+    _version = 2  # as mmcv's: `conv2.conv_offset` was `conv2_offset` in files of MMDetection 1
+    numbers_a_point: int  # that conv_offset tells
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size,
+                 padding: Size, dilation: Size, groups: int, deform_groups: int, bias: bool):
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
+        self.padding, self.dilation = _pair(padding), _pair(dilation)
+        self.groups, self.deform_groups = groups, deform_groups
+        self.transposed, self.output_padding = False, (0, 0)  # mmcv's ConvModule asks
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels // groups, *self.kernel_size))
+        self.register_parameter('bias', nn.Parameter(torch.empty(out_channels)) if bias else None)
+        num_points = deform_groups * math.prod(self.kernel_size)
+        self.conv_offset = nn.Conv2d(in_channels, num_points * self.numbers_a_point,
+                                     self.kernel_size, self.stride, self.padding, self.dilation)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Begin as the plain convolution: no offsets."""
+        raise NotImplementedError
+
+    def sample(self, x: Tensor, offset: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+        """Under autocast in float32, as the operator has no kernels of less on every device."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        x, offset, weight, bias, mask = (None if value is None else value.to(dtype)
+                                         for value in (x, offset, self.weight, self.bias, mask))
+        return deform_conv2d(x, offset, weight, bias, self.stride, self.padding, self.dilation,
+                             mask)
+
+
+@LAYERS.register_module('DCN')
+class DeformConv2dPack(_DeformConv2d):
+    """Deformable convolution (Deformable Convolutional Networks, sec. 2.1).
+
+    mmcv's arguments and state_dict; `im2col_step` has no effect.
+    """
+    numbers_a_point = 2
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: Size,
+                 stride: Size = 1,
+                 padding: Size = 0,
+                 dilation: Size = 1,
+                 groups: int = 1,
+                 deform_groups: int = 1,
+                 bias: bool = False,
+                 im2col_step: int = 32):
+        if bias:
+            raise ValueError("DCN has no bias; write dict(type='DCNv2'), or bias=False")
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
+                         deform_groups, bias)
+
+    def init_weights(self) -> None:
+        nn.init.kaiming_uniform_(self.weight, nonlinearity='relu')
+        nn.init.zeros_(self.conv_offset.weight)
+        nn.init.zeros_(self.conv_offset.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""
+        return self.sample(x, self.conv_offset(x))
+
+
+@LAYERS.register_module('DCNv2')
+class ModulatedDeformConv2dPack(_DeformConv2d):
+    """Deformable convolution whose points have a weight from 0 to 1 each (Deformable ConvNets v2,
+    sec. 3.2), half at the beginning.
+
+    mmcv's arguments and state_dict.
+    """
+    numbers_a_point = 3
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: Size,
+                 stride: Size = 1,
+                 padding: Size = 0,
+                 dilation: Size = 1,
+                 groups: int = 1,
+                 deform_groups: int = 1,
+                 bias: bool = True):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
+                         deform_groups, bias)
+
+    def init_weights(self) -> None:
+        bound = 1 / math.sqrt(self.in_channels * math.prod(self.kernel_size))
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        nn.init.zeros_(self.conv_offset.weight)
+        nn.init.zeros_(self.conv_offset.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""
+        told = self.conv_offset(x)
+        split = 2 * told.shape[1] // 3  # all offsets, then all weights
+        return self.sample(x, told[:, :split], told[:, split:].sigmoid())

@@ -90,7 +90,10 @@ class Losses(NamedTuple):
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """The same structure with every tensor on `device`; copies from pinned memory do not wait."""
+    """The same structure with every tensor on `device`; copies from pinned memory do not wait.
+
+    Copies from a GPU to the host do not either: HostCopy knows when they have come.
+    """
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, tuple) and hasattr(value, '_fields'):
@@ -98,3 +101,22 @@ def to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, (list, tuple)) and value and not isinstance(value[0], dict):
         return type(value)(to_device(item, device) for item in value)
     return value
+
+
+class HostCopy:
+    """A structure on its way from `device` to the host: the copies start now, `read` waits for what
+    is left of them.
+
+    Between the two the device gets other work, so that it never runs dry.
+    """
+
+    def __init__(self, value: Any, device: torch.device):
+        self._value = to_device(value, torch.device('cpu'))  # into pinned memory
+        self._arrived = None
+        if device.type == 'cuda':  # the stream of the copies, whatever the current device is
+            self._arrived = torch.cuda.current_stream(device).record_event()
+
+    def read(self) -> Any:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._value

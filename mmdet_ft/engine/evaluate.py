@@ -8,7 +8,7 @@ from mmdet_ft.engine.dist import collect_results, get_dist_info
 from mmdet_ft.engine.failures import interruption, watchdog
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.progress import track
-from mmdet_ft.structures import Batch, to_device
+from mmdet_ft.structures import Batch, HostCopy, to_device
 
 # What is done with the results of a batch as they come: (views of the batch, its results).
 Watcher = Callable[[Tuple[Batch, ...], List[Any]], None]
@@ -30,8 +30,8 @@ def run_over(model: nn.Module,
     was_training = model.training
     results: List[Any] = []
 
-    def finish(views: Tuple[Batch, ...], predictions: Any) -> None:
-        part = model.results(predictions, views[0].metas)
+    def finish(views: Tuple[Batch, ...], predictions: HostCopy) -> None:
+        part = model.results(predictions.read(), views[0].metas)
         results.extend(part)
         if watch is not None:
             watch(views, part)
@@ -44,7 +44,7 @@ def run_over(model: nn.Module,
             if isinstance(views, Batch):  # the pipeline has collected the truth too
                 views = (views, )
             with precision.autocast():
-                predictions = model(to_device(views, device))
+                predictions = HostCopy(model(to_device(views, device)), device)
             if pending is not None:
                 finish(*pending)
             pending = (views, predictions)

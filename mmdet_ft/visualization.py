@@ -3,6 +3,8 @@
 Images are uint8 [H, W, 3] in BGR, as cv2 reads and writes them; boxes x0, y0, x1, y1 in pixels of the image.
 """
 import colorsys
+import os
+import sys
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
@@ -55,6 +57,12 @@ def split_result(result: Any) -> Tuple[List[np.ndarray], Optional[List[Sequence]
     if isinstance(masks, tuple):  # Mask Scoring R-CNN adds scores
         masks = masks[0]
     return list(boxes), masks
+
+
+def has_display() -> bool:
+    """Whether cv2.imshow may open a window: where there is no display it ends the process."""
+    return not sys.platform.startswith('linux') or any(
+        os.environ.get(name) for name in ('DISPLAY', 'WAYLAND_DISPLAY'))
 
 
 def draw_detections(image: np.ndarray,

@@ -2,6 +2,7 @@
 import difflib
 import json
 import logging
+import os
 import os.path as osp
 import tempfile
 from collections import OrderedDict
@@ -57,6 +58,7 @@ class CocoDataset(CustomDataset):
                (219, 142, 185), (79, 210, 114), (178, 90, 62), (65, 70, 15), (127, 167, 115),
                (59, 105, 106), (142, 108, 45), (196, 172, 0), (95, 54, 80), (128, 76, 255),
                (201, 57, 1), (246, 0, 122), (191, 162, 208)]
+    METRICS = ALLOWED_METRICS
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """Read the file; sets `cat_ids` (in the order of CLASSES), `cat2label`, `img_ids`."""
@@ -218,9 +220,30 @@ class CocoDataset(CustomDataset):
                     f'{len(found)} of {int(of_classes.sum())} boxes are {what} (annotation ids '
                     f'{", ".join(map(str, file.ids[found[:5]]))}{" ..." if len(found) > 5 else ""})'
                 )
+        if of_classes.any() and not (area & inside)[of_classes].any():
+            example = file.boxes[of_classes][0].tolist()
+            hint = '; they look like shares of the image, and are pixels in COCO\'s form' if (
+                file.boxes[of_classes] <= 1).all() else ''
+            raise DataError(
+                f'{self.ann_file}: not one of the {int(of_classes.sum())} boxes can be used, such as bbox={example} '
+                f'(x, y, width, height){hint}')
+        if np.mean(reaching[of_classes & area & inside] if of_classes.any() else [0]) > 0.25:
+            self._tell(
+                'so many boxes that reach out are mostly corners: bbox is (x, y, width, height) in COCO\'s '
+                'form, not (x1, y1, x2, y2)')
         if file.num_orphans:
             self._tell(
                 f'{file.num_orphans} annotations are of images that the file does not list: left out'
+            )
+        listed = [category['id'] for category in file.categories]
+        unknown = file.category_ids[~np.isin(file.category_ids, listed)]
+        if len(unknown) and listed:
+            ids = sorted(set(unknown.tolist()))
+            shifted = min(ids) == 0 and min(listed) == 1
+            hint = ' (their ids count from 0, those of `categories` from 1: every class is shifted)' if shifted else ''
+            self._tell(
+                f'{len(unknown)} annotations are of category_id {", ".join(map(str, ids[:5]))}'
+                f'{" ..." if len(ids) > 5 else ""}, which `categories` does not list{hint}: left out'
             )
         self._tell_classes(file.category_ids[of_classes & area & inside])
 
@@ -295,6 +318,7 @@ class CocoDataset(CustomDataset):
     # Evaluation
     def results2json(self, results: List[Any], outfile_prefix: str) -> Dict[str, str]:
         """Write V2's result files `<prefix>.bbox.json`, `.segm.json` or `.proposal.json`; returns kind -> path."""
+        os.makedirs(osp.dirname(outfile_prefix) or '.', exist_ok=True)
         records = self._records(results)
         files = {}
         for kind, items in records.items():

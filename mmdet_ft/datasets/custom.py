@@ -39,6 +39,7 @@ class CustomDataset:
 
     CLASSES: Optional[Sequence[str]] = None
     PALETTE: Optional[List[Tuple[int, int, int]]] = None
+    METRICS: Sequence[str] = ('mAP', 'recall')  # what `evaluate` knows
 
     def __init__(self,
                  ann_file: str,
@@ -332,6 +333,29 @@ class CustomDataset:
 
     def format_results(self, results: List[Any], jsonfile_prefix: Optional[str] = None):
         """Write results to files in the dataset's own form; nothing here."""
+
+    def check_metrics(self, metric: Union[str, Sequence[str], None] = None) -> None:
+        """Raise DataError for a metric that `evaluate` would not know, before anything is computed.
+
+        A class that overrides `evaluate` and not METRICS has metrics that are not known here.
+        """
+        owners = [
+            next(cls for cls in type(self).__mro__ if name in vars(cls))
+            for name in ('METRICS', 'evaluate')
+        ]
+        if metric is None or not issubclass(*owners):
+            return
+        unknown = [
+            name for name in ([metric] if isinstance(metric, str) else metric)
+            if name not in self.METRICS
+        ]
+        if unknown:
+            apart = [name.strip() for name in ','.join(unknown).split(',')]
+            hint = f'; write {apart!r}, --eval {" ".join(apart)}' if len(apart) > len(
+                unknown) else ''
+            raise DataError(
+                f'metric {", ".join(map(repr, unknown))} is not supported by {type(self).__name__}; '
+                f'there are {", ".join(self.METRICS)}{hint}')
 
     def evaluate(self,
                  results: List[Any],

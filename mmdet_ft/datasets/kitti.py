@@ -79,6 +79,7 @@ class KittiDataset(CustomDataset):
 
     CLASSES = ('Car', 'Pedestrian', 'Cyclist')
     PALETTE = [(0, 0, 142), (220, 20, 60), (119, 11, 32)]
+    METRICS = ('kitti', *CustomDataset.METRICS)
 
     def __init__(self,
                  ann_file: str,

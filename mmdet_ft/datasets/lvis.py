@@ -29,6 +29,7 @@ class LVISDataset(CocoDataset):
 
     CLASSES: Optional[Sequence[str]] = None
     PALETTE = None
+    METRICS = CocoDataset.METRICS
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         if self.test_mode and importlib.util.find_spec('lvis') is None:

@@ -19,6 +19,7 @@ class WIDERFaceDataset(XMLDataset):
 
     CLASSES = ('face', )
     PALETTE = [(0, 255, 0)]
+    METRICS = ('wider', *XMLDataset.METRICS)
 
     def _image_name(self, img_id: str, content: VOCFile) -> str:
         if content.folder is None:

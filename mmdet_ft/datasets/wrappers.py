@@ -77,6 +77,11 @@ class ConcatDataset:
         dataset, place = self._locate(idx)
         return dataset.get_ann_info(place)
 
+    def check_metrics(self, **options: Any) -> None:
+        for dataset in self.datasets:
+            if hasattr(dataset, 'check_metrics'):
+                dataset.check_metrics(**options)
+
     def evaluate(self, results: List[Any], logger: Any = None, **options: Any) -> Dict[str, Any]:
         """The parts' metrics, `options` being the arguments of their evaluate."""
         if len(results) != len(self):

@@ -3,6 +3,7 @@ import json
 import logging
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -255,7 +256,8 @@ def test_cityscapes_leaves_out_images_of_groups_alone(coco_folder):
             annotation['category_id'] = 26
             annotation['iscrowd'] = int(annotation['image_id'] == 3)
         content['images'][0]['segm_file'] = 'city/7_labelIds.png'
-        content['annotations'][0]['bbox'] = [-30, 5, 20, 20]  # V2 keeps it here, for a loss without end
+        content['annotations'][0]['bbox'] = [-30, 5, 20,
+                                             20]  # V2 keeps it here, for a loss without end
 
     rewrite(coco_folder, change)
     arguments = dict(
@@ -416,3 +418,47 @@ def test_the_log_counts_what_is_left_out(coco_dataset, coco_folder, caplog, monk
     for place in range(len(dataset)):
         boxes = dataset.get_ann_info(place)['bboxes']
         assert np.isfinite(boxes).all() and (boxes[:, 2:] > 0).all()
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda item: item.update(category_id=0),
+     'are of category_id 0, which `categories` does not list (their ids count from 0, those of `categories` from 1'),
+    (lambda item: item.update(bbox=[item['bbox'][0], item['bbox'][1], 99, 99]),
+     'bbox is (x, y, width, height) in COCO\'s form'),
+])  # yapf: disable
+def test_boxes_and_ids_in_another_form_are_told(coco_dataset, coco_folder, caplog, monkeypatch,
+                                                change, message):
+    monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
+    rewrite(coco_folder, lambda content: [change(item) for item in content['annotations'][1:]])
+    coco_dataset()
+    assert message in caplog.text
+
+
+def test_boxes_as_shares_of_the_image_are_refused(coco_dataset, coco_folder):
+    rewrite(
+        coco_folder, lambda content: [
+            item.update(bbox=[value / 100 for value in item['bbox']])
+            for item in content['annotations']
+        ])
+    with pytest.raises(DataError, match='look like shares of the image, and are pixels'):
+        coco_dataset()
+
+
+def test_a_metric_is_looked_up_before_anything_is_computed(coco_dataset):
+    dataset = coco_dataset()
+    dataset.check_metrics(metric=['bbox', 'segm', 'proposal'])
+    for metric, message in ((
+            'mAP', "metric 'mAP' is not supported by CocoDataset; there are bbox, segm, "),
+                            (['bbox,segm'], "write ['bbox', 'segm'], --eval bbox segm")):
+        with pytest.raises(DataError, match=re.escape(message)):
+            dataset.check_metrics(metric=metric)
+        with pytest.raises(DataError):
+            ConcatDataset([dataset, dataset]).check_metrics(metric=metric)
+
+    class Counted(CocoDataset):
+
+        def evaluate(self, results, metric='count', logger=None):
+            return dict(count=len(results))
+
+    dataset.__class__ = Counted
+    dataset.check_metrics(metric='count')  # metrics of a user are not known here

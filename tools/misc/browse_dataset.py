@@ -17,9 +17,11 @@ from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
-from mmdet_ft.visualization import WHITE, draw_ground_truth, draw_label  # noqa: E402
+from mmdet_ft.visualization import WHITE, draw_ground_truth, draw_label, has_display  # noqa: E402
 
 WINDOW = 'data set: a key for the next, q or Esc to end'
+NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pictures with '
+             '--output-dir FOLDER --not-show')
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
@@ -116,9 +118,7 @@ def show(picture: np.ndarray, seconds: float) -> bool:
         cv2.imshow(WINDOW, picture)
         key = cv2.waitKey(int(1000 * seconds)) & 255
     except cv2.error as error:
-        raise UserError(
-            'there is no window here (headless OpenCV or no display); write pictures with '
-            '--output-dir FOLDER --not-show') from error
+        raise UserError(NO_WINDOW) from error
     return key not in (ord('q'), 27)
 
 
@@ -128,6 +128,8 @@ def main() -> None:
     if args.not_show and not args.output_dir:
         raise UserError(
             '--not-show without --output-dir does nothing; name a folder for the pictures')
+    if not args.not_show and not has_display():
+        raise UserError(NO_WINDOW)
     config, _ = prepare(load_config(args.config, args.cfg_options))
     dataset = SeededDataset(build_dataset(without(config.data.train, args.skip_type)), args.seed)
     palette = getattr(dataset, 'PALETTE', None)

@@ -190,13 +190,27 @@ def step_unless(optimizer: torch.optim.Optimizer, refuse: Tensor) -> None:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> None:
-    """Take over a saved state, but keep how this run computes (a file of V2 knows nothing of
-    `fused`)."""
+    """Take over a saved state, but keep how this run computes: a file of V2 knows nothing of
+    `fused`, and one of a run with another `channels_last` has another order in memory."""
     kept = [{
         key: group[key]
-        for key in ('fused', 'foreach') if key in group
+        for key in ('fused', 'foreach', 'capturable') if key in group
     } for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, settings in zip(optimizer.param_groups, kept):
-        group.update(settings)
+    # Before loading: by `fused` the optimizer decides on which device it keeps its step.
+    groups = [{**saved, **own} for saved, own in zip(state['param_groups'], kept)]
+    groups += state['param_groups'][len(kept):]  # too many, as torch will say
+    optimizer.load_state_dict({**state, 'param_groups': groups})
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            values = optimizer.state.get(parameter, {})
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    values[key] = laid_out_as(parameter, value)
     zero_missing_momentum(optimizer)
+
+
+def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A tensor of a parameter's shape in its order in memory, by which fused kernels walk."""
+    if value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,9 +1,12 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from mmdet_ft.engine.optimizer import build_optimizer, step_unless
+from mmdet_ft.engine.optimizer import build_optimizer, load_optimizer_state, step_unless
 from mmdet_ft.registry import OPTIMIZER_BUILDERS
+from tests.fake_cuda import fake_cuda, fake_cuda_works, on_fake_cuda
 
 
 class Model(nn.Module):
@@ -135,3 +138,59 @@ def test_a_refused_step_changes_neither_weights_nor_state(settings):
         torch.equal(value, optimizer.state[model.weight][key]) for key, value in state.items())
     step(False)
     assert not torch.equal(weights[0], model.weight)
+
+
+@pytest.mark.parametrize('before, after', [(torch.contiguous_format, torch.channels_last),
+                                           (torch.channels_last, torch.contiguous_format)])
+@pytest.mark.parametrize('settings',
+                         [dict(type='SGD', lr=.1, momentum=.9),
+                          dict(type='Adam', lr=.1)])
+def test_a_state_of_another_memory_format_goes_on_as_in_its_own(settings, before, after):
+    """A fused kernel walks through memory: with another order it would take the wrong numbers."""
+
+    def model_and_optimizer(memory_format):
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 4, 2).to(memory_format=memory_format)
+        return model, build_optimizer(model, settings)
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        (model(torch.arange(108.).reshape(1, 3, 6, 6) / 54 - 1)**3).sum().backward()
+        step_unless(optimizer, torch.tensor(False))
+
+    first, optimizer = model_and_optimizer(before)
+    step(first, optimizer)
+    state = copy.deepcopy(optimizer.state_dict())
+    second, other = model_and_optimizer(after)
+    second.load_state_dict(first.state_dict())
+    load_optimizer_state(other, state)
+    step(first, optimizer)
+    step(second, other)
+    torch.testing.assert_close(second.weight, first.weight)
+
+
+@fake_cuda_works
+def test_a_state_that_was_saved_unfused_counts_its_steps_on_the_gpu():
+    """As files of V2: a fused Adam refuses a count on the host."""
+    saved = torch.optim.Adam(nn.Linear(3, 2).parameters())
+    for parameter in saved.param_groups[0]['params']:
+        parameter.grad = torch.ones_like(parameter)
+    saved.step()
+    state = saved.state_dict()
+    for values in state['state'].values():
+        values['step'] = 1  # as torch before 1.12
+    with fake_cuda():
+        model = on_fake_cuda(nn.Linear(3, 2))
+        optimizer = build_optimizer(model, dict(type='Adam', lr=.1))
+        load_optimizer_state(optimizer, state)
+    assert optimizer.param_groups[0]['fused']
+    for values in optimizer.state.values():
+        assert {value.device.type for value in values.values()} == {'cuda'}
+
+
+def test_a_state_with_too_many_groups_is_refused():
+    optimizer = build_optimizer(Model(), dict(type='SGD', lr=.1))
+    state = copy.deepcopy(optimizer.state_dict())
+    state['param_groups'] = state['param_groups'] * 2
+    with pytest.raises(ValueError, match='different number of parameter groups'):
+        load_optimizer_state(optimizer, state)

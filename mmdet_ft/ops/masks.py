@@ -50,6 +50,8 @@ def _mask_targets_padded(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tens
     """The same from crops padded to one size: a crop ends in empty margin or at the image's border,
     where the padding repeats it.
     """
+    if not data.numel():  # images without objects only
+        return boxes.new_zeros(boxes.shape[0], size, size)
     kernels = triton_kernels()
     if kernels is not None:
         return kernels.mask_targets(data, offset, rect, boxes, size)

@@ -61,6 +61,16 @@ def test_targets_from_crops_equal_those_from_whole_bitmaps(op):
     assert (targets != expected).float().mean() < 1e-3
 
 
+@pytest.mark.parametrize(
+    'op', [mask_ops._mask_targets, mask_ops._mask_targets_padded], ids=['loop', 'padded'])
+def test_a_batch_without_any_object_has_empty_targets(op):
+    none = torch.zeros(8, dtype=torch.long)
+    targets = op(
+        torch.zeros(0, dtype=torch.uint8), none, none[:, None].expand(-1, 4), random_boxes(8), 14,
+        [0, 0])
+    assert targets.shape == (8, 14, 14) and not targets.any()
+
+
 def pasted_on_canvas(mask, box, size, threshold):
     """V2's way: every pixel of the image asks the mask for its value."""
     height, width = size

@@ -123,7 +123,7 @@ def main() -> None:
             except (OSError, ValueError) as error:
                 unreadable.append(path)
                 print(f'skipped: {error}', file=sys.stderr)
-        results = apis.inference_detector(model, [path for _, path, _ in readable])
+        results = apis.detect(model, [path for _, path, _ in readable])
         for (name, path, image), result in zip(readable, results):
             picture = note(document, path, image, result, model, args.score_thr)
             if not args.no_pictures:

@@ -161,3 +161,26 @@ def test_show_result_writes_a_file(checkpoint, photos, tmp_path):
     picture = apis.show_result_pyplot(
         model, photos / 'a.png', result, 0., out_file=str(tmp_path / 'x' / 'a.png'))
     assert cv2.imread(str(tmp_path / 'x' / 'a.png')).shape == picture.shape == (40, 60, 3)
+
+
+def test_results_and_pictures_are_got_as_from_v2(checkpoint, photos, tmp_path):
+    """Masks are bool arrays, and the model has show_result."""
+    model = apis.init_detector(None, checkpoint, 'cpu')
+    path = str(photos / 'a.png')
+    result = apis.inference_detector(model, path)
+    masks = [mask for of_class in result[1] for mask in of_class]
+    assert masks and all(mask.dtype == bool and mask.shape == (40, 60) for mask in masks)
+    run_lengths = apis.detect(model, [path])[0][1]
+    assert [len(of_class) for of_class in run_lengths] == [len(of_class) for of_class in result[1]]
+    picture = model.show_result(path, result, score_thr=0., out_file=str(tmp_path / 'a.png'))
+    assert np.array_equal(cv2.imread(str(tmp_path / 'a.png')), picture)
+    assert np.array_equal(model.show_result(cv2.imread(path), result, score_thr=0.), picture)
+
+
+@pytest.mark.parametrize(
+    'image', [None, np.zeros((0, 0, 3), np.uint8),
+              np.zeros((8, 8, 4), np.uint8), [None]])
+def test_what_is_no_image_is_refused(checkpoint, image):
+    model = apis.init_detector(None, checkpoint, 'cpu')
+    with pytest.raises(UserError, match='cv2.imread gives None|must be .H, W, 3. in BGR'):
+        apis.inference_detector(model, image)

@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 STEP = 'tools/benchmarks/train_step.py --precision bfloat16'
 BIG = f'{STEP} --batch 16'
-LAST = 'channels_last+compile+triton'
+LAST = 'channels_last+compile+graphs+triton'
 PARTS: Dict[str, Part] = {
     # correctness and plain rate
     'kernels':
@@ -42,11 +42,12 @@ PARTS: Dict[str, Part] = {
     # compilation and graphs
     'compile':
     Part(
-        f'{BIG} --peers --variants channels_last channels_last+compile channels_last+graphs '
-        '--gate 50', 300),
+        f'{BIG} --peers --variants channels_last channels_last+graphs channels_last+compile '
+        'channels_last+compile+graphs --gate 50', 300),
     'graphs of two images':
-    Part(f'{STEP} --peers --variants channels_last channels_last+compile channels_last+graphs',
-         240),
+    Part(
+        f'{STEP} --peers --variants channels_last channels_last+graphs channels_last+compile '
+        'channels_last+compile+graphs channels_last+reduce_overhead', 240),
     # Triton's kernels
     'triton':
     Part(f'{BIG} --peers --variants channels_last channels_last+triton {LAST} --gate 50', 240),

@@ -271,8 +271,7 @@ def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         '--variants',
         nargs='*',
         default=['plain'],
-        help='of ours; settings are plain, channels_last, compile, graphs (compile with CUDA '
-        f'graphs), triton, {", ".join(given.PRECISIONS)}, joined by +')
+        help=f'of ours; settings are {", ".join(given.SETTINGS)}, joined by +')
     parser.add_argument('--gate', type=int, default=0, help='losses to compare; 0: none')
     parser.add_argument('--warmup', type=int, default=1, help='turns')
     parser.add_argument('--steps', type=int, default=5, help='turns that are timed')

@@ -12,7 +12,7 @@ from mmdet_ft.engine.checks.config_sections import SECTIONS
 
 # Plain values that the engine or a command reads.
 VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
-          'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'triton',
+          'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'cuda_graphs', 'triton',
           'opencv_num_threads', 'mp_start_method', 'custom_imports')
 # V2's commands write or read these; nothing here needs them.
 INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')

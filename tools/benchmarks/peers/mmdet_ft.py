@@ -11,7 +11,7 @@ from mmdet_ft.checkpoints.fitting import load_checkpoint
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.masks import BitmapMasks
-from mmdet_ft.engine.acceleration import use_channels_last, use_compile, use_triton_kernels
+from mmdet_ft.engine.acceleration import SWITCHES
 from mmdet_ft.engine.optimizer import build_optimizer, zero_missing_momentum
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.runner import EpochBasedRunner
@@ -53,8 +53,7 @@ def batch_of(work: Work) -> Batch:
 def peer(weights: str, work: Work, setting: Setting, args: argparse.Namespace) -> Peer:
     device = torch.device(args.device)
     model = build(weights).to(device)
-    for name, switch in (('channels_last', use_channels_last), ('compile', use_compile),
-                         ('triton', use_triton_kernels)):
+    for name, switch in SWITCHES.items():
         reason = switch(model, device, getattr(setting, name))
         if reason:
             raise RuntimeError(f'{name} is left off: {reason}')

@@ -21,6 +21,7 @@ class Setting(NamedTuple):
     precision: str = 'float32'
     channels_last: bool = False
     compile: Union[bool, Dict[str, Any]] = False  # or torch.compile's arguments
+    cuda_graphs: bool = False
     triton: bool = False
 
 
@@ -32,20 +33,24 @@ class Peer(NamedTuple):
     remark: str = ''  # said below the table
 
 
+SETTINGS: Dict[str, Dict[str, Any]] = dict(
+    plain={},
+    channels_last=dict(channels_last=True),
+    compile=dict(compile=True),
+    reduce_overhead=dict(compile=dict(mode='reduce-overhead')),
+    graphs=dict(cuda_graphs=True),
+    triton=dict(triton=True),
+    **{name: dict(precision=name)
+       for name in PRECISIONS})
+
+
 def read_setting(words: str, precision: str) -> Setting:
     setting = Setting(precision)
-    known = dict(
-        plain={},
-        channels_last=dict(channels_last=True),
-        compile=dict(compile=True),
-        graphs=dict(compile=dict(mode='reduce-overhead')),
-        triton=dict(triton=True),
-        **{name: dict(precision=name)
-           for name in PRECISIONS})
     for word in words.split('+'):
-        if word not in known:
-            raise argparse.ArgumentTypeError(f'{word!r}: known are {", ".join(known)}, joined by +')
-        setting = setting._replace(**known[word])
+        if word not in SETTINGS:
+            raise argparse.ArgumentTypeError(
+                f'{word!r}: known are {", ".join(SETTINGS)}, joined by +')
+        setting = setting._replace(**SETTINGS[word])
     return setting
 
 
@@ -82,8 +87,8 @@ def layout(images: Tensor, setting: Setting) -> Tensor:
 
 def prepare(model: nn.Module, setting: Setting, device: torch.device) -> nn.Module:
     """A peer's model on the device, with what its users can switch on."""
-    if setting.triton:
-        raise ValueError('the Triton kernels are of mmdet_ft')
+    if setting.triton or setting.cuda_graphs:
+        raise ValueError('triton and graphs are switches of mmdet_ft')
     model = model.to(device)
     if setting.channels_last:
         model = model.to(memory_format=torch.channels_last)

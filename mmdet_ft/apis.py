@@ -24,10 +24,11 @@ from mmdet_ft.config import Config
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
-from mmdet_ft.engine.build import build_model, train
+from mmdet_ft.engine.build import train
 from mmdet_ft.engine.checks.config import import_user_code
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.legacy import modernise
+from mmdet_ft.engine.model import build_model
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.structures import to_device

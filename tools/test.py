@@ -13,12 +13,17 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 from mmdet_ft.checkpoints.fitting import load_trained  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
-from mmdet_ft.engine import build, dist  # noqa: E402
+from mmdet_ft.engine import dist  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test  # noqa: E402
+from mmdet_ft.engine.hooks.build import (check_evaluation_options,  # noqa: E402
+                                         count_all_detections, split_evaluation)
+from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
 from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
+from mmdet_ft.engine.model import build_model  # noqa: E402
 from mmdet_ft.engine.precision import build_precision  # noqa: E402
+from mmdet_ft.engine.setup import choose_device, set_up_processes  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -100,7 +105,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
     cfg, notes = prepare(cfg, for_training=False)
-    build.set_up_processes(cfg)
+    set_up_processes(cfg)
     if args.launcher != 'none':
         dist.init_dist(args.launcher, **cfg.get('dist_params', {}))
     rank, world_size = dist.get_dist_info()
@@ -108,22 +113,22 @@ def main() -> None:
     for note in notes:
         logger.warning(note)
 
-    device = build.choose_device(args.gpu_id)
-    loader = build.build_test_loader(cfg, 'test')
+    device = choose_device(args.gpu_id)
+    loader = build_test_loader(cfg, 'test')
     dataset = loader.dataset
     if args.out and args.out.endswith('.json') and not hasattr(dataset, 'result_items'):
         raise UserError(f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json')
-    evaluation = build.split_evaluation(cfg.get('evaluation') or {})[1]
+    evaluation = split_evaluation(cfg.get('evaluation') or {})[1]
     evaluation.update(args.eval_options or {})
     if args.metric_options:
         evaluation['metric_options'] = args.metric_options
     if args.eval:
         evaluation['metric'] = args.eval
-        build.check_evaluation_options(dataset, evaluation)
-        build.count_all_detections(cfg, dataset, evaluation)
+        check_evaluation_options(dataset, evaluation)
+        count_all_detections(cfg, dataset, evaluation)
 
     cfg.model.train_cfg = None
-    model = build.build_model(cfg, dataset)
+    model = build_model(cfg, dataset)
     load_trained(model, args.checkpoint)
     if args.fuse_conv_bn:
         from mmcv.cnn import fuse_conv_bn

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 import uuid
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -20,66 +20,12 @@ from mmdet_ft.engine.optimizer import step_unless, zero_missing_momentum
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.prefetch import on_device
 from mmdet_ft.engine.schedules import LearningRate, Momentum, Progress
+from mmdet_ft.engine.seeds import seed_generators, seed_of
+from mmdet_ft.engine.update import Update
 from mmdet_ft.registry import HOOKS, RUNNERS
 from mmdet_ft.structures import Losses, to_device
 
 Workflow = Sequence[Tuple[str, int]]
-
-
-def seed_of(seed: int, iteration: int, rank: int) -> int:
-    """The random numbers of a step are a function of its place: 63 bits mixed from seed, iteration
-    and rank.
-
-    (A splitmix64 round for each: neighbouring places share nothing.)
-    """
-    mixed = 0
-    for number in (seed, iteration, rank):
-        mixed = (mixed + number + 0x9E3779B97F4A7C15) & (2**64 - 1)
-        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-        mixed ^= mixed >> 31
-    return mixed >> 1
-
-
-def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed torch's generators of the CPU and of the device that the model is on.
-
-    torch.manual_seed would do it for every kind of device; for each that is not there it formats a stack trace and
-    keeps it: milliseconds a step, and memory without end.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == 'cuda':
-        torch.cuda.manual_seed(seed)
-    elif device.type != 'cpu':
-        torch.manual_seed(seed)
-
-
-# Arguments of V2's optimizer hooks that ask for nothing here: how gradients travel is up to
-# DistributedDataParallel.
-INERT_OF_UPDATE = ('detect_anomalous_params', 'coalesce', 'bucket_size_mb', 'distributed')
-
-
-class Update(NamedTuple):
-    """`optimizer_config`: what happens between the gradients and the step.
-
-    grad_clip: arguments of torch.nn.utils.clip_grad_norm_, or None.
-    cumulative_iters: iterations whose gradients make one step; the last window of a run may be
-    shorter.
-    """
-    grad_clip: Optional[Dict[str, Any]] = None
-    cumulative_iters: int = 1
-
-    def window(self, iteration: int, max_iters: int) -> Tuple[int, bool, bool]:
-        """(iterations of the window of `iteration`, whether it is the first, the last of them)."""
-        place = iteration % self.cumulative_iters
-        length = min(self.cumulative_iters, max_iters - iteration + place)
-        return length, place == 0, place + 1 == length
-
-    def clip(self, parameters: List[Tensor]) -> Tensor:
-        """Clip the gradients, if that is asked for; their norm before."""
-        if self.grad_clip is not None:
-            return nn.utils.clip_grad_norm_(parameters, **self.grad_clip)
-        return torch.stack(torch._foreach_norm([parameter.grad for parameter in parameters])).norm()
 
 
 class BaseRunner:

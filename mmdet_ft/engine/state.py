@@ -6,17 +6,20 @@ So the file notes which call that was and who was through, and a resumed run fin
     after_train_epoch of epoch 3:   CheckpointHook   EvalHook   EarlyStopHook   TextLoggerHook
                                          saves |     <- killed in here, called (again) after resuming
 """
+import os
 import random
 import time
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from mmdet_ft import __version__
+from mmdet_ft.checkpoints import reading, writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import Checkpoint
+from mmdet_ft.config import Config
 from mmdet_ft.engine.optimizer import load_optimizer_state
 
 UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes
@@ -35,6 +38,25 @@ class Place(NamedTuple):
     epoch_length: Optional[int] = None  # in iterations
     call: Optional[Call] = None
     run_state: Dict[str, Any] = {}
+
+
+def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
+    """`resume_from`, or with `auto_resume` the newest checkpoint of the work_dir that can be read;
+    `tell` hears of those that cannot."""
+    if cfg.get('resume_from') or not cfg.get('auto_resume'):
+        return cfg.get('resume_from')
+    folders = [cfg.work_dir]
+    if (cfg.get('checkpoint_config') or {}).get('out_dir'):
+        name = os.path.basename(os.path.abspath(cfg.work_dir))
+        folders.append(os.path.join(cfg.checkpoint_config.out_dir, name))
+    found = [writing.find_latest_checkpoint(folder, tell) for folder in folders]
+    found = [path for path in found if path is not None]
+    if not found:
+        tell(
+            f'auto_resume: {" and ".join(folders)} hold no checkpoint to go on from; the run begins anew'
+        )
+        return None
+    return max(found, key=lambda path: reading.read(path).meta.get('iter', -1))
 
 
 def names_of(hooks: Sequence[Any]) -> List[str]:

@@ -8,7 +8,7 @@ import torch
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.kinds.origin import coco_classes
 from mmdet_ft.config import Config
-from mmdet_ft.engine.build import begin_weights
+from mmdet_ft.engine.model import begin_weights
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_openmmlab import CLASSES, in_version_1
 from tests.checkpoints.test_reading import Evil

@@ -16,7 +16,7 @@ from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.voc import VOCDataset
 from mmdet_ft.datasets.xml_style import XMLDataset
-from mmdet_ft.engine.build import build_test_loader
+from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.untrusted import UntrustedFileError
 from . import formats
 from .formats import Thing

@@ -6,10 +6,16 @@ from torch import nn
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config import Config, ConfigError
-from mmdet_ft.engine import build
+from mmdet_ft.engine import loaders
+from mmdet_ft.engine.batch_size import scale_learning_rate
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook, TextLoggerHook
+from mmdet_ft.engine.hooks import build as hooks_build
+from mmdet_ft.engine.hooks.build import hooks_of
 from mmdet_ft.engine.legacy import modernise
+from mmdet_ft.engine.model import begin_weights, cancel_pretrained
+from mmdet_ft.engine.state import resume_source
+from mmdet_ft.engine.update import Update, read_update
 from mmdet_ft.registry import HOOKS, MODELS
 from tests.engine.fakes import FakeDataset, FakeLoader, FakeModel
 
@@ -75,27 +81,27 @@ def test_loader_settings_come_from_v2s_places():
             val=dict(samples_per_gpu=5),
             test=[dict(samples_per_gpu=2), dict()],
             test_dataloader=dict(workers_per_gpu=7)))
-    train = build.train_loader_settings(cfg, seed=9)
+    train = loaders.train_loader_settings(cfg, seed=9)
     assert train['samples_per_gpu'] == 4 and train['workers_per_gpu'] == 3 and train['seed'] == 9
-    val, test = (build.test_loader_settings(cfg, split) for split in ('val', 'test'))
+    val, test = (loaders.test_loader_settings(cfg, split) for split in ('val', 'test'))
     assert (val['samples_per_gpu'], val['workers_per_gpu'], val['shuffle']) == (5, 3, False)
     assert (test['samples_per_gpu'], test['workers_per_gpu']) == (2, 7)
     newer = config(
         data=dict(train=dict(), train_dataloader=dict(samples_per_gpu=8, workers_per_gpu=0)))
-    assert build.train_loader_settings(newer, 0)['samples_per_gpu'] == 8
+    assert loaders.train_loader_settings(newer, 0)['samples_per_gpu'] == 8
     both = config(
         data=dict(samples_per_gpu=4, train=dict(), train_dataloader=dict(samples_per_gpu=8)))
     with pytest.raises(UserError, match='samples_per_gpu'):
-        build.train_loader_settings(both, 0)
+        loaders.train_loader_settings(both, 0)
 
 
 def test_pretrained_none_cancels_the_backbones_weights():
     pretrained = dict(type='Pretrained', checkpoint='torchvision://resnet50')
     model = dict(pretrained=None, backbone=dict(type='ResNet', init_cfg=pretrained))
-    assert build.cancel_pretrained(model) and model['backbone']['init_cfg'] is None
-    assert not build.cancel_pretrained(model)
-    assert not build.cancel_pretrained(dict(backbone=dict(init_cfg=pretrained)))
-    assert not build.cancel_pretrained(
+    assert cancel_pretrained(model) and model['backbone']['init_cfg'] is None
+    assert not cancel_pretrained(model)
+    assert not cancel_pretrained(dict(backbone=dict(init_cfg=pretrained)))
+    assert not cancel_pretrained(
         dict(pretrained='torchvision://resnet50', backbone=dict(init_cfg=pretrained)))
 
 
@@ -136,42 +142,42 @@ def test_a_checkpoint_that_covers_the_backbone_saves_its_download(tmp_path, mess
     path = str(tmp_path / 'a.pth')
     save(path, TinyWithBackbone().state_dict(), {})
     begin = config(load_from=path, work_dir=str(tmp_path))
-    build.begin_weights(TinyWithBackbone(), begin, messages)
+    begin_weights(TinyWithBackbone(), begin, messages)
     assert 'backbone.init_cfg is not used' in messages.lines[
         0] and 'loaded 4 of 4 (100 %)' in messages.lines[1]
     with pytest.raises(CheckpointError, match='/nowhere.pth'):
-        build.begin_weights(TinyWithBackbone(), config(), messages)
+        begin_weights(TinyWithBackbone(), config(), messages)
 
 
 def test_auto_resume_takes_the_newest_and_an_explicit_one_counts_more(tmp_path):
     writing.save(str(tmp_path / 'epoch_3.pth'), FakeModel().state_dict(), dict(epoch=3, iter=9))
     (tmp_path / 'epoch_4.pth').touch()
     cfg = config(work_dir=str(tmp_path), auto_resume=True)
-    assert build.resume_source(cfg) == str(tmp_path / 'epoch_3.pth')
-    assert build.resume_source(
-        config(work_dir=str(tmp_path), auto_resume=True, resume_from='x.pth')) == 'x.pth'
-    assert build.resume_source(config(work_dir=str(tmp_path))) is None
+    assert resume_source(cfg) == str(tmp_path / 'epoch_3.pth')
+    assert resume_source(config(work_dir=str(tmp_path), auto_resume=True,
+                                resume_from='x.pth')) == 'x.pth'
+    assert resume_source(config(work_dir=str(tmp_path))) is None
 
 
 def test_the_learning_rate_is_scaled_to_the_batch(messages):
     cfg = config(optimizer=dict(lr=.02), auto_scale_lr=dict(enable=True, base_batch_size=16))
-    build.scale_learning_rate(cfg, 1, messages)
+    scale_learning_rate(cfg, 1, messages)
     assert cfg.optimizer.lr == pytest.approx(.0025) and '0.0025' in messages.lines[-1]
     cfg = config(optimizer=dict(lr=.02), auto_scale_lr=dict(enable=False, base_batch_size=16))
-    build.scale_learning_rate(cfg, 1, messages)
+    scale_learning_rate(cfg, 1, messages)
     assert cfg.optimizer.lr == .02
 
 
 def test_optimizer_config_is_read_in_v2s_spellings():
-    assert build.read_update(None) == build.read_update(dict(grad_clip=None)) == build.Update()
+    assert read_update(None) == read_update(dict(grad_clip=None)) == Update()
     clip = dict(max_norm=35, norm_type=2)
-    assert build.read_update(
+    assert read_update(
         dict(type='GradientCumulativeOptimizerHook', cumulative_iters=4,
              grad_clip=clip)) == (clip, 4)
     for wrong, word in ((dict(gradclip=1), 'gradclip'), (dict(type='MyHook'), 'MyHook'),
                         (dict(cumulative_iters=0), 'cumulative')):
         with pytest.raises(UserError, match=word):
-            build.read_update(wrong)
+            read_update(wrong)
 
 
 def test_the_default_hooks_stand_in_one_order(monkeypatch):
@@ -185,7 +191,7 @@ def test_the_default_hooks_stand_in_one_order(monkeypatch):
         def evaluate(self, results, logger=None, metric=None, classwise=False):
             return {}
 
-    monkeypatch.setattr(build, 'build_test_loader', lambda cfg, split: FakeLoader(Dataset()))
+    monkeypatch.setattr(hooks_build, 'build_test_loader', lambda cfg, split: FakeLoader(Dataset()))
     cfg = config(
         data=dict(train=dict(), val=dict(type='X')),
         custom_hooks=[dict(type='UsersHook', priority='HIGH')],
@@ -193,7 +199,7 @@ def test_the_default_hooks_stand_in_one_order(monkeypatch):
         evaluation=dict(
             interval=3, metric='bbox', classwise=True, gpu_collect=True, save_best='auto'),
         log_config=dict(interval=7, hooks=[dict(type='TextLoggerHook')]))
-    hooks = build.hooks_of(cfg, by_epoch=False, validate=True)
+    hooks = hooks_of(cfg, by_epoch=False, validate=True)
     assert [(type(hook), priority) for hook, priority in hooks] == [(UsersHook, 'HIGH'),
                                                                     (CheckpointHook, 'NORMAL'),
                                                                     (EvalHook, 'LOW'),
@@ -202,17 +208,17 @@ def test_the_default_hooks_stand_in_one_order(monkeypatch):
     assert not checkpoint.by_epoch and checkpoint.interval == 2 and not text.by_epoch and text.interval == 7
     assert not evaluation.by_epoch and evaluation.eval_options == dict(
         metric='bbox', classwise=True)
-    assert EvalHook not in [type(hook) for hook, _ in build.hooks_of(cfg, True, validate=False)]
+    assert EvalHook not in [type(hook) for hook, _ in hooks_of(cfg, True, validate=False)]
     cfg.evaluation.metrics = 'bbox'
     with pytest.raises(
             UserError, match='evaluation has no metrics; Dataset.evaluate knows metric, classwise'):
-        build.hooks_of(cfg, True, True)
+        hooks_of(cfg, True, True)
 
 
 def test_the_training_pipeline_is_found_under_wrappers():
     wrapped = dict(
         type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[dict(pipeline=[1])]))
-    assert build._pipeline_of(wrapped) == build._pipeline_of([dict(pipeline=[1])]) == [1]
+    assert loaders._pipeline_of(wrapped) == loaders._pipeline_of([dict(pipeline=[1])]) == [1]
 
 
 def test_mistakes_and_bugs_are_told_apart():

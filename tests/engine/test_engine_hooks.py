@@ -7,7 +7,7 @@ from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import (CheckpointHook, EvalHook, Hook, LoggerHook, Priority,
                                    TensorboardLoggerHook, TextLoggerHook, get_priority)
-from mmdet_ft.engine.runner import Update
+from mmdet_ft.engine.update import Update
 from mmdet_ft.registry import HOOKS
 from tests.engine.fakes import FakeDataset, FakeLoader, Recorder, make_runner
 from tests.engine.test_engine_runner import log_rows

@@ -11,8 +11,8 @@ import torch
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.engine.hooks import CheckpointHook, EMAHook, EvalHook, TextLoggerHook
-from mmdet_ft.engine.runner import Update
 from mmdet_ft.engine.schedules import build_learning_rate
+from mmdet_ft.engine.update import Update
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
 
 
@@ -159,7 +159,7 @@ def test_another_number_of_processes_goes_on_at_the_same_share_of_the_epoch(tmp_
 
 def test_a_changed_learning_rate_is_stated_and_scaled_only_if_asked_for(tmp_path, caplog):
     from mmdet_ft.config import Config
-    from mmdet_ft.engine.build import follow_world_size
+    from mmdet_ft.engine.batch_size import follow_world_size
     from mmdet_ft.engine.state import Place
     data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict())
     for settings, rate, words in ((None, .1,

@@ -48,7 +48,7 @@ def wrong_classes(world, folder):
 
 def wrong_shape(world, folder):
     from mmdet_ft.config import Config
-    from mmdet_ft.engine.build import build_model
+    from mmdet_ft.engine.model import build_model
     cfg = Config.fromfile(world / 'tiny.py')
     weights = build_model(cfg, None).state_dict()
     name = 'backbone.conv1.weight'

@@ -308,9 +308,9 @@ def halves_in_turn(config, start, options):
     from mmdet_ft.datasets.build import build_dataset
     from mmdet_ft.datasets.loader import SeededDataset, collate
     from mmdet_ft.datasets.samplers import DistributedGroupSampler
-    from mmdet_ft.engine.build import build_model
-    from mmdet_ft.engine.runner import seed_of
+    from mmdet_ft.engine.model import build_model
     from mmdet_ft.engine.schedules import Progress, build_learning_rate
+    from mmdet_ft.engine.seeds import seed_of
     cfg = load_config(config, options)
     dataset = build_dataset(cfg.data.train)
     model = build_model(cfg, dataset)

@@ -20,9 +20,9 @@ from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, facts_of, input_sc
 from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
-from mmdet_ft.engine.build import build_model  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
+from mmdet_ft.engine.model import build_model  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

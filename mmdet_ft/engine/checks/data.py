@@ -24,6 +24,7 @@ from mmdet_ft.datasets.checks.report import Report, render
 from mmdet_ft.datasets.checks.split import Split, innermost, split_of
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.progress import track
 from mmdet_ft.registry import DATASETS, MODELS
 
@@ -102,6 +103,24 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
     logger.log(logging.WARNING if report.defects else logging.INFO, 'Data; every image and object: '
                'python tools/misc/check_data.py %s\n%s', config.filename or 'CONFIG',
                text.getvalue().rstrip())
+
+
+def check_same_classes(training: Any, validation: Any) -> None:
+    """Refuse what would be a metric of shifted labels: a class folder that one of the two lacks is
+    enough."""
+    own, other = (
+        list(getattr(dataset, 'CLASSES', None) or ()) for dataset in (training, validation))
+    if not own or not other or own == other:
+        return
+    only = [
+        f'only {split} has {", ".join(map(repr, names[:10]))}'
+        for split, names in (('data.train', [name for name in own if name not in other]),
+                             ('data.val', [name for name in other if name not in own])) if names
+    ]
+    told = '; '.join(only) or 'their order differs'
+    raise UserError(
+        f'data.train has {len(own)} classes and data.val {len(other)}, and a label would mean two things: {told}. '
+        f'Write the same classes=(...) in both')
 
 
 def _is_cheap(dataset: Any) -> bool:

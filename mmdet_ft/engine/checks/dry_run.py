@@ -15,14 +15,15 @@ from rich.markup import escape
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.engine import build
+from mmdet_ft.engine.batch_size import images_per_step
+from mmdet_ft.engine.build import Run, assemble
 from mmdet_ft.engine.checks import manners, preflight
 from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.hook import Hook
-from mmdet_ft.engine.state import Place
+from mmdet_ft.engine.state import Place, resume_source
 
 NUM_STEPS = 2
 
@@ -72,7 +73,7 @@ def dry_run(cfg: Config, **settings: Any) -> None:
             scratch = _scratch(cfg.work_dir)
             check.tell(f'{cfg.work_dir} can be written')
         if cfg.get('auto_resume'):
-            cfg.resume_from, cfg.auto_resume = build.resume_source(cfg, check.warn), False
+            cfg.resume_from, cfg.auto_resume = resume_source(cfg, check.warn), False
         cfg.work_dir = scratch
         _try(cfg, check, settings)
     finally:
@@ -82,12 +83,12 @@ def dry_run(cfg: Config, **settings: Any) -> None:
 
 
 def _try(cfg: Config, check: Checklist, settings: Any) -> None:
-    run = build.assemble(cfg, item=check, **settings)
+    run = assemble(cfg, item=check, **settings)
     runner, hooks = run.runner, list(run.runner.hooks)
-    found = manners.remarks(runner, run.cfg, run.epoch_length, build.images_per_step(run.cfg))
+    found = manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg))
     with check('learning rate'):
         preflight.check_learning_rate(runner)
-        check.tell(f'{runner.current_lr()[0]:g} for {build.images_per_step(run.cfg)} images a step')
+        check.tell(f'{runner.current_lr()[0]:g} for {images_per_step(run.cfg)} images a step')
     with check('room for checkpoints'):
         room = preflight.room_for_checkpoints(runner)
         check.tell(str(room) if room else 'none are saved')
@@ -138,7 +139,7 @@ class _FirstBatches:
         return getattr(self.loader, name)
 
 
-def _train(run: build.Run) -> _Watch:
+def _train(run: Run) -> _Watch:
     """Steps with all hooks of the config but those that save and evaluate."""
     runner, watch = run.runner, _Watch()
     left_out = (CheckpointHook, EvalHook, EarlyStopHook)

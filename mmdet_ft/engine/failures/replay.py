@@ -10,13 +10,15 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine.build import build_model, read_fp16, train_loader_settings
 from mmdet_ft.engine.checks.config import prepare
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.failures.forensics import load, unpack
+from mmdet_ft.engine.loaders import train_loader_settings
+from mmdet_ft.engine.model import build_model
 from mmdet_ft.engine.precision import build_precision
-from mmdet_ft.engine.runner import seed_of
+from mmdet_ft.engine.seeds import seed_of
 from mmdet_ft.engine.state import set_random_state
+from mmdet_ft.engine.update import read_fp16
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.structures import to_device
 from mmdet_ft.untrusted import require_plain_config

@@ -1,0 +1,96 @@
+"""All hooks of a run, from its config."""
+import inspect
+from typing import Any, Dict, List, Tuple
+
+from mmdet_ft.config import Config
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
+from mmdet_ft.engine.hooks.checks import ProgressBarHook, SkippedImagesHook, dataset_name
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
+from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.loaders import build_test_loader
+from mmdet_ft.engine.log import on_terminal
+from mmdet_ft.registry import HOOKS
+
+
+def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, Any]]:
+    """All hooks of a run with their priorities, in the order in which they act."""
+    hooks: List[Tuple[Hook, Any]] = []
+    # The user's first: among hooks of one priority, who comes first acts first, and a checkpoint
+    # should hold what they did.
+    for entry in cfg.get('custom_hooks') or ():
+        arguments = dict(entry)
+        priority = arguments.pop('priority', 'NORMAL')
+        hooks.append((HOOKS.build(arguments), priority))
+    # Closed before an evaluation opens a bar of its own.
+    if dist.get_dist_info()[0] == 0 and on_terminal():
+        hooks.append((ProgressBarHook(by_epoch), 'ABOVE_NORMAL'))
+    if (cfg.data.get('train_dataloader') or {}).get('skip_bad_images'):
+        hooks.append((SkippedImagesHook(), 'NORMAL'))
+    # Before the evaluation: if that fails, the epoch is not lost.
+    if cfg.get('checkpoint_config') is not None:
+        hooks.append((CheckpointHook(**{'by_epoch': by_epoch, **cfg.checkpoint_config}), 'NORMAL'))
+    # Before the loggers, which write its figures.
+    if validate and cfg.data.get('val'):
+        hooks.append((evaluation_hook(cfg, by_epoch), 'LOW'))
+    if cfg.get('early_stop') is not None:  # Behind the evaluation, whose figures it looks at.
+        hooks.append((EarlyStopHook(**cfg.early_stop), 'LOW'))
+    # Last: they tell what all others left in the buffer.
+    for entry in (cfg.get('log_config') or {}).get('hooks', ()):
+        defaults = dict(interval=cfg.log_config.get('interval', 10), by_epoch=by_epoch)
+        hooks.append((HOOKS.build(dict(entry), **defaults), 'VERY_LOW'))
+    return hooks
+
+
+def evaluation_hook(cfg: Config, by_epoch: bool) -> Hook:
+    """`evaluation` of a config; what the hook does not know goes to `dataset.evaluate`."""
+    loader = build_test_loader(cfg, 'val')
+    hook_class = DistEvalHook if dist.is_distributed() else EvalHook
+    own, options = split_evaluation(cfg.get('evaluation') or {})
+    own = {
+        key: value
+        for key, value in own.items() if key in inspect.signature(hook_class).parameters
+    }
+    check_evaluation_options(loader.dataset, options)
+    count_all_detections(cfg, loader.dataset, options)
+    return hook_class(loader, eval_options=options, **{'by_epoch': by_epoch, **own})
+
+
+def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """(what says when to evaluate and what to keep, what says how)."""
+    own = set(inspect.signature(DistEvalHook).parameters) - {'dataloader', 'eval_options'}
+    return ({
+        key: value
+        for key, value in evaluation.items() if key in own
+    }, {
+        key: value
+        for key, value in evaluation.items() if key not in own
+    })
+
+
+def count_all_detections(cfg: Config, dataset: Any, options: Dict[str, Any]) -> None:
+    """Let a metric that takes the best `max_dets` detections of an image count as many as the model
+    may give: `max_per_img`, where that is more than COCO's 100."""
+    test_cfg = cfg.model.get('test_cfg') or {}
+    most = (test_cfg.get('rcnn') or test_cfg).get('max_per_img') or 0
+    parts = getattr(dataset, 'datasets', [dataset])
+    if most > 100 and all('max_dets' in inspect.signature(part.evaluate).parameters
+                          for part in parts):
+        options.setdefault('max_dets', most)
+
+
+def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
+    """Refuse at the start what would fail after the first epoch."""
+    parameters = inspect.signature(dataset.evaluate).parameters
+    unknown = sorted(set(options) - set(parameters))
+    if unknown and not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+        known = [name for name in parameters if name not in ('results', 'logger')]
+        raise UserError(
+            f'evaluation has no {", ".join(unknown)}; {dataset_name(dataset)}.evaluate knows {", ".join(known)}'
+        )
+    if hasattr(dataset, 'check_metrics'):
+        dataset.check_metrics(
+            **{key: options[key]
+               for key in ('metric', 'metric_options') if key in options})

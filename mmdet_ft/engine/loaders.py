@@ -1,0 +1,78 @@
+"""Data sets and loaders of a run: `data` of a config."""
+import copy
+from typing import Any, Dict, List, Sequence, Tuple
+
+from mmdet_ft.config import Config
+from mmdet_ft.datasets.build import build_dataset, build_for_losses
+from mmdet_ft.datasets.loader import build_dataloader
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.errors import UserError
+
+
+def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) -> List[Any]:
+    """A data set for each entry of the workflow; 'val' is the validation set in the training
+    pipeline."""
+    _check_workflow(workflow)
+    datasets = []
+    for mode, _ in workflow:
+        if mode == 'train':
+            datasets.append(build_dataset(cfg.data.train))
+        else:
+            datasets.append(build_for_losses(cfg.data.val, _pipeline_of(cfg.data.train)))
+    return datasets
+
+
+def _check_workflow(workflow: Sequence[Tuple[str, int]]) -> None:
+    modes = [mode for mode, _ in workflow]
+    if 'train' not in modes or set(modes) - {'train', 'val'}:
+        raise UserError(
+            f"workflow must be like [('train', 1)] or [('train', 1), ('val', 1)], not {list(workflow)!r}"
+        )
+
+
+def _pipeline_of(split: Any) -> Any:
+    """The pipeline of a training set, inside RepeatDataset and its like."""
+    while isinstance(split, dict) and 'pipeline' not in split:
+        split = split.get('dataset') or (split.get('datasets') or [{}])[0]
+    return split[0]['pipeline'] if isinstance(split, (list, tuple)) else split['pipeline']
+
+
+def train_loader_settings(cfg: Config, seed: int) -> Dict[str, Any]:
+    """Arguments of build_dataloader for training: `data.samples_per_gpu` and such, over which
+    `data.train_dataloader`."""
+    settings = dict(
+        samples_per_gpu=2,
+        workers_per_gpu=2,
+        num_gpus=1,
+        dist=dist.is_distributed(),
+        seed=seed,
+        runner_type=cfg.runner.type)
+    for key in ('samples_per_gpu', 'workers_per_gpu', 'persistent_workers'):
+        if key in cfg.data:
+            if key != 'workers_per_gpu' and key in cfg.data.get('train_dataloader', {}):
+                raise UserError(
+                    f'data.{key} and data.train_dataloader.{key} are both set; keep the latter')
+            settings[key] = cfg.data[key]
+    settings.update(cfg.data.get('train_dataloader', {}))
+    return settings
+
+
+def test_loader_settings(cfg: Config, split: str) -> Dict[str, Any]:
+    """Arguments of build_dataloader for 'val' or 'test': one sample at a time unless `data.<split>`
+    says otherwise."""
+    settings = dict(samples_per_gpu=1, workers_per_gpu=2, dist=dist.is_distributed(), shuffle=False)
+    if 'workers_per_gpu' in cfg.data:
+        settings['workers_per_gpu'] = cfg.data.workers_per_gpu
+    parts = cfg.data[split] if isinstance(cfg.data[split], (list, tuple)) else [cfg.data[split]]
+    settings['samples_per_gpu'] = max(part.get('samples_per_gpu', 1) for part in parts)
+    settings.update(cfg.data.get(f'{split}_dataloader', {}))
+    return settings
+
+
+def build_test_loader(cfg: Config, split: str) -> Any:
+    """The loader of 'val' or 'test', in order and without augmentation."""
+    data = copy.deepcopy(cfg.data[split])
+    for part in data if isinstance(data, (list, tuple)) else [data]:
+        part.pop('samples_per_gpu', None)
+        part['test_mode'] = True
+    return build_dataloader(build_dataset(data), **test_loader_settings(cfg, split))

@@ -1,0 +1,122 @@
+"""The model of a run: built, initialised, loaded and wrapped; `model` and `load_from` of a config."""
+import copy
+import inspect
+import json
+import os
+from typing import Any, Dict, Optional, Sequence
+
+from torch import nn
+
+from mmdet_ft.checkpoints import fitting, reading
+from mmdet_ft.checkpoints.facts import Facts, facts_of
+from mmdet_ft.config import Config
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.log import get_root_logger
+from mmdet_ft.models.layers import unsynchronise
+from mmdet_ft.registry import MODELS
+
+
+def build_model(cfg: Config, dataset: Any) -> nn.Module:
+    """The model with random weights; it knows the classes of the data set, and `num_classes='auto'`
+    anywhere in it is their number."""
+    settings = copy.deepcopy(cfg.model)
+    count_classes(settings, getattr(dataset, 'CLASSES', None))
+    if cancel_pretrained(settings):
+        get_root_logger().info(
+            'model.pretrained=None: backbone.init_cfg is not used, nothing is downloaded for it')
+    model = MODELS.build(settings)
+    model.CLASSES = getattr(dataset, 'CLASSES', None)
+    model.PALETTE = getattr(dataset, 'PALETTE', None)
+    return model
+
+
+def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = 'model') -> None:
+    """Put the number of classes where a model's settings say num_classes='auto'."""
+    if isinstance(settings, dict):
+        if settings.get('num_classes') == 'auto':
+            if not classes:
+                raise UserError(
+                    f"{path}.num_classes='auto' needs to know the classes: write classes=(...) in "
+                    f'data.train, data.val and data.test')
+            settings['num_classes'] = len(classes)
+        for key, value in settings.items():
+            count_classes(value, classes, f'{path}.{key}')
+    elif isinstance(settings, (list, tuple)):
+        for place, value in enumerate(settings):
+            count_classes(value, classes, f'{path}.{place}')
+
+
+def cancel_pretrained(model: Dict[str, Any]) -> bool:
+    """Take `Pretrained` out of the backbone's init_cfg if the config says `pretrained=None`.
+
+    V2's tutorials write that to begin without ImageNet weights; the bases since 2.11 name them in
+    init_cfg, which V2 then downloads all the same.
+    """
+    backbone = model.get('backbone')
+    if 'pretrained' not in model or model['pretrained'] is not None or not isinstance(
+            backbone, dict):
+        return False
+    if (backbone.get('init_cfg') or {}).get('type') != 'Pretrained':
+        return False
+    backbone['init_cfg'] = None
+    return True
+
+
+def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
+    """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded
+    first. What became of each weight stands in `load_from.json` of the work_dir."""
+    resumed = cfg.get('resume_from')
+    source = resumed or cfg.get('load_from')
+    begin = fitting.parse_load_from(source) if source else None
+    checkpoint = begin and dist.first_on_main(lambda: reading.read(begin.checkpoint, begin.trust))
+    if fitting.covers(checkpoint, model) and drop_pretrained(model.backbone):
+        logger.info(
+            '%s has the whole backbone: backbone.init_cfg is not used, nothing is downloaded for it',
+            checkpoint.source)
+    dist.first_on_main(lambda: _initialise(model, facts_of(cfg)))
+    if checkpoint is not None and not resumed:
+        report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
+                             facts_of(cfg))
+        logger.info(str(report))
+        if cfg.get('work_dir') and dist.get_dist_info()[0] == 0:
+            with open(os.path.join(cfg.work_dir, 'load_from.json'), 'w', encoding='utf-8') as file:
+                json.dump(report.as_json(), file, indent=1)
+
+
+def _initialise(model: nn.Module, run: Facts) -> None:
+    if hasattr(model, 'init_weights'):
+        if 'load' in inspect.signature(model.init_weights).parameters:
+            model.init_weights(load=fitting.pretrained_loader(run))
+        else:
+            model.init_weights()
+
+
+def drop_pretrained(module: nn.Module) -> bool:
+    """Forget `init_cfg=dict(type='Pretrained', ...)` of a module; whether there was one."""
+    init_cfg = getattr(module, 'init_cfg', None)
+    if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+        return False
+    module.init_cfg = None
+    return True
+
+
+def wrap(model: nn.Module, cfg: Config) -> nn.Module:
+    """In DistributedDataParallel where there are several processes.
+
+    Buffers are not broadcast at each step: norm statistics are, before an evaluation.
+    """
+    if next(model.parameters()).device.type == 'cpu' and unsynchronise(model):
+        get_root_logger().warning('SyncBN needs GPUs: on the CPU it is BN')
+    # V2 wraps a model in one process too, and its users' hooks read runner.model.module. Past nn.Module's own
+    # bookkeeping, so that the model is not a part of itself.
+    vars(model)['module'] = model
+    if not dist.is_distributed():
+        return model
+    data_parallel = nn.parallel.DistributedDataParallel
+    new_name = 'forward_sync_buffers' in inspect.signature(
+        data_parallel).parameters  # torch 2.13; the old one warns
+    return data_parallel(
+        model,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        **{'forward_sync_buffers' if new_name else 'broadcast_buffers': False})

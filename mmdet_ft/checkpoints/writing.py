@@ -50,7 +50,8 @@ def _umask() -> int:
 
 
 def plain(value: Any) -> Any:
-    """The same value in types that `weights_only` reads: no numpy, no config classes, no paths."""
+    """The same value in types that `weights_only` reads, on the host: no numpy, no config classes, no
+    paths."""
     if isinstance(value, dict):
         return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -60,7 +61,9 @@ def plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(value))
-    if value is None or isinstance(value, (bool, int, float, Tensor)):
+    if isinstance(value, Tensor):  # so that torch.load needs no GPU and no map_location
+        return value.detach().cpu()
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     return str(value)
 
@@ -71,12 +74,7 @@ def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) 
 
     Raises CheckpointError where there is no room or it cannot be written; what stands there stays.
     """
-    content = dict(
-        meta=plain(meta),
-        state_dict={
-            name: value.detach().cpu()
-            for name, value in state_dict.items()
-        })
+    content = dict(meta=plain(meta), state_dict=plain(dict(state_dict)))
     content.update({key: plain(value) for key, value in others.items() if value is not None})
     needed, folder = size_of(content), os.path.dirname(os.path.abspath(path))
     try:

@@ -330,7 +330,7 @@ def build_dataloader(dataset: Any,
         runner_type: 'IterBasedRunner' gives batches without end.
         persistent_workers: keep workers from epoch to epoch (V2's default is False, which costs seconds an epoch).
         class_aware_sampler: not supported.
-        pin_memory: default: where CUDA is.
+        pin_memory: by default where CUDA is; without it nothing is pinned.
         prefetch_factor, drop_last, timeout, multiprocessing_context: as torch's DataLoader.
         skip_bad_images: an image that is missing or cannot be decoded is replaced by the next one, and counted in the
             log, instead of ending the run. For training.
@@ -353,7 +353,7 @@ def build_dataloader(dataset: Any,
     num_workers = workers_per_gpu * (1 if dist else num_gpus)
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if rank_and_world()[1] == 1 else 0
-    pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+    pin_memory = pin_memory is not False and torch.cuda.is_available()
     options: Dict[str, Any] = {}
     if runner_type == 'IterBasedRunner':
         kind = InfiniteGroupBatchSampler if shuffle else InfiniteBatchSampler

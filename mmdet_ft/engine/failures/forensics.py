@@ -175,7 +175,8 @@ def unpack(value: Any) -> Any:
 
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):  # torch's own among them
-        return re.search("can't allocate memory|out of memory", str(error)) is not None
+        return re.search("can't allocate memory|out of memory|_ALLOC_FAILED",
+                         str(error)) is not None  # of libraries of CUDA the last
     return isinstance(error, MemoryError)
 
 
@@ -191,9 +192,10 @@ class _Image(NamedTuple):
 
 def _images(batch: Any) -> List[_Image]:
     valid = getattr(getattr(batch, 'gt', None), 'valid', None)
-    counts = [None] * len(files_of(batch)) if valid is None else valid.sum(1).tolist()
+    # Computed on the host: on the device there may be no room for a single number.
+    counts = [None] * len(files_of(batch)) if valid is None else valid.cpu().sum(1).tolist()
     sizes = getattr(batch, 'sizes', None)
-    sizes = [('?', '?')] * len(counts) if sizes is None else sizes.int().tolist()
+    sizes = [('?', '?')] * len(counts) if sizes is None else sizes.cpu().int().tolist()
     return [
         _Image(name, f'{size[1]} x {size[0]}', count)
         for name, size, count in zip(files_of(batch), sizes, counts)

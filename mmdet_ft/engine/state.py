@@ -20,7 +20,7 @@ from mmdet_ft.checkpoints import reading, writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config import Config
-from mmdet_ft.engine.optimizer import load_optimizer_state
+from mmdet_ft.engine.optimizer import laid_out_as, load_optimizer_state
 
 UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes
 
@@ -137,7 +137,7 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
         runner.precision.scaler.load_state_dict(meta['fp16']['loss_scaler'])
     for name, gradient in content.get('gradients', {}).items():
         parameter = model.get_parameter(name)
-        parameter.grad = _owned(gradient).to(parameter.device)
+        parameter.grad = laid_out_as(parameter, _owned(gradient).to(parameter.device))
     if 'random_state' in content:
         set_random_state(content['random_state'])
     state = _owned(content.get('run_state') or {})

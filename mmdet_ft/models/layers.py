@@ -146,3 +146,20 @@ def _in_parts(tensors: Sequence[Tensor], number: int) -> List[List[Tensor]]:
 
 def _columns(scales: Sequence[Tensor]) -> List[Tensor]:
     return [scale.view(-1, 1, 1, 1) for scale in scales]
+
+
+def linear_of_map(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A fully connected layer on maps [R, C, h, w], or on what is flat already [R, C*h*w].
+
+    Maps whose channels are innermost in memory would be copied to be flattened, some hundred
+    million numbers a step, and once more in the backward. They are flattened as they lie instead,
+    and the weight is brought into their order for this call. It is not kept so: its checkpoints,
+    and the momentum of a resumed run, would be silently wrong where maps lie otherwise.
+    """
+    if (x.dim() == 2 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
+            or type(layer) is not nn.Linear or is_watched(layer)):
+        return layer(x.flatten(1))
+    weight = layer.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1)
+    # autocast would cast it in a pass of its own.
+    weight = weight.to(x.dtype, memory_format=torch.contiguous_format)
+    return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight.flatten(1), layer.bias)

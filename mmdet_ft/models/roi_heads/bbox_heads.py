@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.layers import linear_of_map
 from mmdet_ft.models.settings import RCNNTrainSettings
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.registry import MODELS, fixed_arguments
@@ -133,7 +134,7 @@ class ConvFCBBoxHead(BaseModule):
         x = self._branch(x, self.shared_convs, self.shared_fcs)
         cls = self._branch(x, self.cls_convs, self.cls_fcs, last=True)
         reg = self._branch(x, self.reg_convs, self.reg_fcs, last=True)
-        return self.fc_cls(cls).float(), self.fc_reg(reg).float()
+        return linear_of_map(self.fc_cls, cls).float(), linear_of_map(self.fc_reg, reg).float()
 
     def _branch(self,
                 x: Tensor,
@@ -142,10 +143,10 @@ class ConvFCBBoxHead(BaseModule):
                 last: bool = False) -> Tensor:
         for conv in convs:
             x = conv(x)
-        if (len(fcs) or last) and x.dim() > 2:
-            x = (x.mean((2, 3), keepdim=True) if self.with_avg_pool else x).flatten(1)
+        if self.with_avg_pool and (len(fcs) or last) and x.dim() > 2:
+            x = x.mean((2, 3))
         for fc in fcs:
-            x = fc(x).relu()
+            x = linear_of_map(fc, x).relu()
         return x
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: SampledRoIs, gt: GroundTruth,

@@ -19,17 +19,19 @@ class _DeformConv2d(nn.Module):
     numbers_a_point: int  # that conv_offset tells
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size,
-                 padding: Size, dilation: Size, groups: int, deform_groups: int, bias: bool):
+                 padding: Size, dilation: Size, groups: int, deform_groups: int, bias: bool,
+                 deformable_groups: Optional[int]):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
         self.padding, self.dilation = _pair(padding), _pair(dilation)
-        self.groups, self.deform_groups = groups, deform_groups
+        self.groups = groups
+        self.deform_groups = deform_groups if deformable_groups is None else deformable_groups
         self.transposed, self.output_padding = False, (0, 0)  # mmcv's ConvModule asks
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels // groups, *self.kernel_size))
         self.register_parameter('bias', nn.Parameter(torch.empty(out_channels)) if bias else None)
-        num_points = deform_groups * math.prod(self.kernel_size)
+        num_points = self.deform_groups * math.prod(self.kernel_size)
         self.conv_offset = nn.Conv2d(in_channels, num_points * self.numbers_a_point,
                                      self.kernel_size, self.stride, self.padding, self.dilation)
         self.init_weights()
@@ -51,7 +53,8 @@ class _DeformConv2d(nn.Module):
 class DeformConv2dPack(_DeformConv2d):
     """Deformable convolution (Deformable Convolutional Networks, sec. 2.1).
 
-    mmcv's arguments and state_dict; `im2col_step` has no effect.
+    mmcv's arguments and state_dict; `im2col_step` has no effect, `deformable_groups` is the older
+    name of `deform_groups`.
     """
     numbers_a_point = 2
 
@@ -65,11 +68,12 @@ class DeformConv2dPack(_DeformConv2d):
                  groups: int = 1,
                  deform_groups: int = 1,
                  bias: bool = False,
-                 im2col_step: int = 32):
+                 im2col_step: int = 32,
+                 deformable_groups: Optional[int] = None):
         if bias:
             raise ValueError("DCN has no bias; write dict(type='DCNv2'), or bias=False")
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
-                         deform_groups, bias)
+                         deform_groups, bias, deformable_groups)
 
     def init_weights(self) -> None:
         nn.init.kaiming_uniform_(self.weight, nonlinearity='relu')
@@ -86,7 +90,7 @@ class ModulatedDeformConv2dPack(_DeformConv2d):
     """Deformable convolution whose points have a weight from 0 to 1 each (Deformable ConvNets v2,
     sec. 3.2), half at the beginning.
 
-    mmcv's arguments and state_dict.
+    mmcv's arguments and state_dict; `deformable_groups` is the older name of `deform_groups`.
     """
     numbers_a_point = 3
 
@@ -99,9 +103,10 @@ class ModulatedDeformConv2dPack(_DeformConv2d):
                  dilation: Size = 1,
                  groups: int = 1,
                  deform_groups: int = 1,
-                 bias: bool = True):
+                 bias: bool = True,
+                 deformable_groups: Optional[int] = None):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
-                         deform_groups, bias)
+                         deform_groups, bias, deformable_groups)
 
     def init_weights(self) -> None:
         bound = 1 / math.sqrt(self.in_channels * math.prod(self.kernel_size))

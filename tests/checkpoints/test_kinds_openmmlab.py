@@ -13,6 +13,7 @@ from mmdet_ft.config import Config
 from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_torchvision import CONFIGS, shapes
+from tests.models.test_v2_parts import c4
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model
 
 CLASSES = ('cat', 'dog', 'bird')
@@ -53,6 +54,21 @@ def test_version_1_comes_back_as_it_was(tmp_path):
     text = str(report)
     assert 'old.pth (MMDetection 1.0): loaded' in text and 'configs/legacy_1.x' in text
     assert len(text.splitlines()) == 4
+
+
+def test_version_1_comes_back_with_its_deformable_convolutions_and_its_shared_head():
+    config = c4()
+    dcn = dict(type='DCN', deform_groups=1)
+    config['backbone'].update(depth=50, base_channels=8, dcn=dcn, stage_with_dcn=(False, True))
+    ours = MODELS.build(config).state_dict()
+    assert 'backbone.layer2.0.conv2.conv_offset.bias' in ours
+    old = {
+        name.replace('conv2.conv_offset', 'conv2_offset'): value
+        for name, value in in_version_1(ours).items()
+    }
+    assert 'shared_head.layer2.0.conv1.weight' in old and 'backbone.layer2.0.conv2_offset.bias' in old
+    converted, origin = convert(old, {}, {})
+    assert shapes(converted) == shapes(ours) and origin.kind == 'MMDetection 1'
 
 
 def test_version_1_is_known_without_meta_and_by_shape():

@@ -62,7 +62,7 @@ def test_it_begins_as_the_plain_convolution():
 def test_names_are_those_of_mmcv():
     assert list(DeformConv2dPack(
         4, 6, 3).state_dict()) == ['weight', 'conv_offset.weight', 'conv_offset.bias']
-    layer = ModulatedDeformConv2dPack(4, 6, 3, deform_groups=2)
+    layer = ModulatedDeformConv2dPack(4, 6, 3, deformable_groups=2)  # the older name
     assert {
         name: list(value.shape)
         for name, value in layer.state_dict().items()

@@ -7,10 +7,12 @@ from mmdet_ft.checkpoints.kinds.origin import (Converted, File, Origin, Rules, S
                                                coco_classes, rename, take_rows, without)
 
 # Heads of MMDetection 1 that are below roi_head since V2.
-ROI_HEADS = 'bbox_head|mask_head|semantic_head|grid_head|mask_iou_head'
+ROI_HEADS = 'shared_head|bbox_head|mask_head|semantic_head|grid_head|mask_iou_head'
 UPGRADED_FROM = 'upgraded_from'  # in meta of what upgrade_model_version.py writes
 # Up to version 0.5.3 RetinaNet's convolutions were not ConvModules.
 OLD_RETINA: Rules = ((r'(bbox_head\.(?:cls|reg)_convs\.\d)\.(weight|bias)', r'\1.conv.\2'), )
+# What tells a deformable convolution its offsets stood beside it.
+OLD_OFFSETS: Rules = ((r'(.+\.conv2)_offset\.(weight|bias)', r'\1.conv_offset.\2'), )
 
 
 def version_of(file: File, package: str) -> Tuple[int, ...]:
@@ -27,7 +29,7 @@ def mmdet_1(file: File) -> Optional[Converted]:
     one: here they stay with their weights.
     """
     version = version_of(file, 'mmdet')
-    names = file.state_dict
+    names = rename(file.state_dict, OLD_OFFSETS)
     in_roi_head = any(name.startswith('rpn_head.') for name in names) and any(
         re.match(f'({ROI_HEADS})\\.', name) for name in names)
     if not in_roi_head and not (version and version < (2, 0)):

@@ -35,6 +35,12 @@ def _by_triton(feature: Tensor) -> bool:
     return feature.is_cuda and triton_kernels() is not None
 
 
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """What the kernels of its device return, to the strides, which torch.compile counts on."""
+    layout = torch.channels_last if _by_triton(like) else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
 @torch.library.custom_op('mmdet_ft::multi_level_roi_align', mutates_args=())
 def _roi_align(features: List[Tensor], rois: Tensor, level: Tensor, scales: List[float],
                output_size: int, sampling_ratio: int, aligned: bool) -> Tensor:
@@ -60,8 +66,8 @@ def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scale
         here = level == number
         pooled = torch.ops.torchvision.roi_align(feature, _only(rois, here), scale, output_size,
                                                  output_size, sampling_ratio, aligned)
-        pooled = pooled * here[:, None, None,
-                               None]  # an empty box still reads a sample where sampling_ratio > 0 or not aligned
+        # An empty box still reads a sample where sampling_ratio > 0 or not aligned.
+        pooled = pooled * here[:, None, None, None]
         out = pooled if out is None else out.add_(pooled)
     return out
 
@@ -73,14 +79,14 @@ def _only(rois: Tensor, here: Tensor) -> Tensor:
 
 @_roi_align.register_fake
 def _(features, rois, level, scales, output_size, sampling_ratio, aligned):
-    return features[0].new_empty(rois.shape[0], features[0].shape[1], output_size, output_size)
+    return _empty(features[0], rois.shape[0], features[0].shape[1], output_size, output_size)
 
 
 @torch.library.custom_op('mmdet_ft::multi_level_roi_align_backward', mutates_args=())
 def _roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: List[float],
                         output_size: int, sampling_ratio: int, aligned: bool, batch: int,
                         channels: int, sizes: List[int]) -> List[Tensor]:
-    """Gradients of all maps; `sizes` is H_0, W_0, H_1, W_1, ..."""
+    """Gradients of all maps, in the type of grad; `sizes` is H_0, W_0, H_1, W_1, ..."""
     grads = []
     for number, scale in enumerate(scales):
         here = (level == number).nonzero().squeeze(1)
@@ -113,7 +119,7 @@ def _roi_align_backward_masked(grad, rois, level, scales, output_size, sampling_
 @_roi_align_backward.register_fake
 def _(grad, rois, level, scales, output_size, sampling_ratio, aligned, batch, channels, sizes):
     return [
-        grad.new_empty(batch, channels, height, width)
+        _empty(grad, batch, channels, height, width)
         for height, width in zip(sizes[::2], sizes[1::2])
     ]
 
@@ -124,14 +130,12 @@ def _setup_context(ctx, inputs, output):
     ctx.arguments = (scales, output_size, sampling_ratio, aligned)
     ctx.shape = features[0].shape[:2]
     ctx.sizes = [size for feature in features for size in feature.shape[2:]]
-    ctx.dtype = features[0].dtype
 
 
 def _backward(ctx, grad):
     rois, level = ctx.saved_tensors
-    grads = _roi_align_backward(grad.contiguous(), rois, level, *ctx.arguments, *ctx.shape,
-                                ctx.sizes)
-    return [grad.to(ctx.dtype) for grad in grads], None, None, None, None, None, None
+    grads = _roi_align_backward(grad, rois, level, *ctx.arguments, *ctx.shape, ctx.sizes)
+    return grads, None, None, None, None, None, None
 
 
 _roi_align.register_autograd(_backward, setup_context=_setup_context)

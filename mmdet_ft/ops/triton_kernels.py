@@ -6,26 +6,37 @@ for.
     mask_targets straight from the packed crops
 
 Each has a twin in plain PyTorch, in ops.nms, ops.roi_align and ops.masks, which is the path of CPUs
-and what its test compares it with, in Triton's interpreter.
-"""
-from typing import List, Sequence, Tuple
+and what its test compares it with, in Triton's interpreter. Another test compiles every launch to
+machine code of GPUs, without one.
 
+`/` of Triton is not rounded as IEEE wants it. Where a threshold or a number of samples hangs on the
+quotient (14 / 7 must not be a little more than 2) stands tl.div_rn.
+"""
+from typing import Any, List, Sequence, Tuple
+
+import numpy as np
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, COLUMNS = 64, 256  # boxes settled at once, boxes they are held against
+ROWS, COLUMNS = 64, 128  # boxes settled at once, boxes they are held against
+LEVELS = 5  # that the kernels of RoIAlign take
+PARTS = 8  # programs that share the pixels of a region
 
 
 @triton.jit
-def _overlaps(x0, y0, x1, y1, u0, v0, u1, v1, threshold):
-    """Whether boxes [a] and [b] overlap by more than the threshold: [a, b]."""
+def _overlaps(x0, y0, x1, y1, u0, v0, u1, v1, threshold, margin):
+    """Whether boxes [a] and [b] overlap by more than the threshold: [a, b].
+
+    A quotient that rounds to more than the threshold is one more than half of the threshold's last
+    bit above it: a third of the work of a division.
+    """
     width = tl.minimum(x1[:, None], u1[None, :]) - tl.maximum(x0[:, None], u0[None, :])
     height = tl.minimum(y1[:, None], v1[None, :]) - tl.maximum(y0[:, None], v0[None, :])
     inter = tl.maximum(width, 0.) * tl.maximum(height, 0.)
     whole = ((x1 - x0) * (y1 - y0))[:, None] + ((u1 - u0) * (v1 - v0))[None, :] - inter
-    return inter / whole > threshold
+    return (tl.fma(whole, -threshold, inter) > whole * margin) & (inter > 0.)
 
 
 @triton.jit
@@ -37,30 +48,31 @@ def _load_boxes(boxes, index, inside):
     return x0, y0, x1, y1
 
 
-@triton.jit
-def _nms_kernel(boxes, alive, num_boxes, threshold, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+@triton.jit(do_not_specialize=['num_boxes'])
+def _nms_kernel(boxes, alive, num_boxes, threshold, margin, ROWS: tl.constexpr,
+                COLUMNS: tl.constexpr):
     """One program a problem. A block of rows settles among itself by rounds to the fixed point,
     then strikes out what it overlaps further down."""
-    boxes += tl.program_id(0) * num_boxes * 4
-    alive += tl.program_id(0) * num_boxes
+    boxes += tl.program_id(0).to(tl.int64) * num_boxes * 4
+    alive += tl.program_id(0).to(tl.int64) * num_boxes
     for start in range(0, num_boxes, ROWS):
         row = start + tl.arange(0, ROWS)
         x0, y0, x1, y1 = _load_boxes(boxes, row, row < num_boxes)
         real = tl.load(alive + row, mask=row < num_boxes, other=0).to(tl.int32)
-        over = _overlaps(x0, y0, x1, y1, x0, y0, x1, y1, threshold)
-        over = (over & (row[:, None] < row[None, :])).to(tl.int32)  # [better, worse]
+        worse = _overlaps(x0, y0, x1, y1, x0, y0, x1, y1, threshold, margin)
+        worse = (worse & (row[:, None] < row[None, :])).to(tl.int32)  # [better, worse]
         kept = real
         changed = 1
         while changed > 0:
-            settled = real * (1 - tl.max(over * kept[:, None], 0))
+            settled = real * (1 - tl.max(worse * kept[:, None], 0))
             changed = tl.sum(tl.abs(settled - kept), 0)
             kept = settled
         tl.store(alive + row, kept.to(tl.int8), mask=row < num_boxes)
         for first in range(start + ROWS, num_boxes, COLUMNS):
             column = first + tl.arange(0, COLUMNS)
             u0, v0, u1, v1 = _load_boxes(boxes, column, column < num_boxes)
-            over = _overlaps(x0, y0, x1, y1, u0, v0, u1, v1, threshold).to(tl.int32)
-            struck = tl.max(over * kept[:, None], 0)
+            over = _overlaps(x0, y0, x1, y1, u0, v0, u1, v1, threshold, margin)
+            struck = tl.max((over & (kept[:, None] > 0)).to(tl.int32), 0)
             left = tl.load(alive + column, mask=column < num_boxes, other=0)
             left = left * (1 - struck).to(tl.int8)
             tl.store(alive + column, left, mask=column < num_boxes)
@@ -72,9 +84,18 @@ def nms(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     N]."""
     alive = valid.to(torch.int8).contiguous()
     num_problems, num_boxes = alive.shape
-    if num_problems and num_boxes:
-        _nms_kernel[(num_problems, )](
-            boxes.contiguous(), alive, num_boxes, iou_threshold, ROWS=ROWS, COLUMNS=COLUMNS)
+    if alive.numel():
+        with torch.cuda.device_of(alive):
+            _nms_kernel[(num_problems, )](
+                boxes.contiguous(),
+                alive,
+                num_boxes,
+                iou_threshold,
+                float(np.spacing(np.float32(iou_threshold)) / 2),
+                ROWS=ROWS,
+                COLUMNS=COLUMNS,
+                num_warps=16,
+                enable_fp_fusion=True)
     return alive.bool()
 
 
@@ -90,7 +111,7 @@ def _corners(y, x, height, width):
     """Places of the four pixels around a point and the point's place between them; whether it
     counts, as 1 or 0: torchvision's rules at the border."""
     inside = (y >= -1.) & (y <= height.to(tl.float32)) & (x >= -1.) & (x <= width.to(tl.float32))
-    y, x = tl.maximum(y, 0.), tl.maximum(x, 0.)
+    y, x = tl.where(y > 0., y, 0.), tl.where(x > 0., x, 0.)  # 0 for NaN too
     y0 = tl.minimum(y.to(tl.int32), height - 1)
     x0 = tl.minimum(x.to(tl.int32), width - 1)
     y1, x1 = tl.minimum(y0 + 1, height - 1), tl.minimum(x0 + 1, width - 1)
@@ -101,114 +122,207 @@ def _corners(y, x, height, width):
 
 
 @triton.jit
-def _roi_kernel(flat, out, rois, level, num_cells, start0, start1, start2, start3, start4, height0,
-                height1, height2, height3, height4, width0, width1, width2, width3, width4, scale0,
-                scale1, scale2, scale3, scale4, channels, sampling_ratio, ALIGNED: tl.constexpr,
-                SIZE: tl.constexpr, BLOCK: tl.constexpr, BACKWARD: tl.constexpr):
-    """One program a region and bin, all channels at once. Forward reads `flat` [B, N, C] and writes
-    `out` [R, SIZE, SIZE, C]; backward adds to `flat` what `out` holds."""
-    region, place = tl.program_id(0), tl.program_id(1)
-    bin_y, bin_x = place // SIZE, place % SIZE
+def _axis(ends, scale, ALIGNED: tl.constexpr, SIZE: tl.constexpr, SAMPLES: tl.constexpr):
+    """A region along one axis of its map, `ends` the place of its lower end: where it starts, how
+    wide a bin is and how many samples it takes."""
+    shift = 0.5 if ALIGNED else 0.
+    start = tl.load(ends) * scale - shift
+    extent = tl.load(ends + 2) * scale - shift - start
+    if not ALIGNED:
+        extent = tl.maximum(extent, 1.)
+    step = tl.div_rn(extent, SIZE)
+    if SAMPLES > 0:
+        samples = tl.full((), SAMPLES, tl.int32)
+    else:
+        samples = tl.ceil(step).to(tl.int32)
+    return start, step, samples
+
+
+# They change with the batch's size: a kernel compiled anew for 1, and for multiples of 16, would
+# stop training of many sizes again and again.
+SIZES = [f'{name}{level}' for name in ('height', 'width') for level in range(LEVELS)]
+
+
+@triton.jit(do_not_specialize=SIZES)
+def _pool_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height3, height4, width0,
+                 width1, width2, width3, width4, scale0, scale1, scale2, scale3, scale4, rois,
+                 level, out, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr, ALIGNED: tl.constexpr,
+                 SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """One program a region and bin, all channels at once: maps [B, H, W, C] -> out [R, SIZE, SIZE,
+    C]."""
+    program = tl.program_id(0)
+    region, place = program // (SIZE * SIZE), program % (SIZE * SIZE)
     at = tl.load(level + region)
-    begin = _of_level(at, start0, start1, start2, start3, start4)
     height = _of_level(at, height0, height1, height2, height3, height4)
     width = _of_level(at, width0, width1, width2, width3, width4)
     scale = _of_level(at, scale0, scale1, scale2, scale3, scale4)
-    image = tl.load(rois + region * 5).to(tl.int32)
-    shift = 0.5 if ALIGNED else 0.
-    left = tl.load(rois + region * 5 + 1) * scale - shift
-    top = tl.load(rois + region * 5 + 2) * scale - shift
-    roi_width = tl.load(rois + region * 5 + 3) * scale - shift - left
-    roi_height = tl.load(rois + region * 5 + 4) * scale - shift - top
-    if not ALIGNED:
-        roi_width, roi_height = tl.maximum(roi_width, 1.), tl.maximum(roi_height, 1.)
-    step_y, step_x = roi_height / SIZE, roi_width / SIZE
-    rows = tl.where(sampling_ratio > 0, sampling_ratio, tl.ceil(step_y).to(tl.int32))
-    columns = tl.where(sampling_ratio > 0, sampling_ratio, tl.ceil(step_x).to(tl.int32))
-    count = tl.maximum(rows * columns, 1).to(tl.float32)
+    top, step_y, rows = _axis(rois + region * 5 + 2, scale, ALIGNED, SIZE, SAMPLES)
+    left, step_x, columns = _axis(rois + region * 5 + 1, scale, ALIGNED, SIZE, SAMPLES)
+    top += (place // SIZE) * step_y
+    left += (place % SIZE) * step_x
+    between_y, between_x = step_y / rows, step_x / columns
 
     channel = tl.arange(0, BLOCK)
-    here = channel < channels
-    out += (region * SIZE * SIZE + place).to(tl.int64) * channels + channel
-    flat += (image.to(tl.int64) * num_cells + begin) * channels + channel
+    here = channel < CHANNELS
+    image = tl.load(rois + region * 5).to(tl.int64)
+    cells = _of_level(at, map0, map1, map2, map3,
+                      map4) + image * height * width * CHANNELS + channel
     total = tl.zeros((BLOCK, ), tl.float32)
-    if BACKWARD:
-        total = tl.load(out, mask=here, other=0.).to(tl.float32) / count
     for row in range(rows):
-        y = top + bin_y * step_y + (row + .5) * step_y / rows
         for column in range(columns):
-            x = left + bin_x * step_x + (column + .5) * step_x / columns
-            inside, y0, x0, y1, x1, down, right = _corners(y, x, height, width)
+            inside, y0, x0, y1, x1, down, right = _corners(top + (row + .5) * between_y,
+                                                           left + (column + .5) * between_x, height,
+                                                           width)
             up, down = (1 - down) * inside, down * inside
-            a, b = flat + (y0 * width + x0) * channels, flat + (y0 * width + x1) * channels
-            c, d = flat + (y1 * width + x0) * channels, flat + (y1 * width + x1) * channels
-            if BACKWARD:
-                tl.atomic_add(a, total * (up * (1 - right)), mask=here)
-                tl.atomic_add(b, total * (up * right), mask=here)
-                tl.atomic_add(c, total * (down * (1 - right)), mask=here)
-                tl.atomic_add(d, total * (down * right), mask=here)
-            else:
-                total += up * (1 - right) * tl.load(a, mask=here, other=0.).to(tl.float32)
-                total += up * right * tl.load(b, mask=here, other=0.).to(tl.float32)
-                total += down * (1 - right) * tl.load(c, mask=here, other=0.).to(tl.float32)
-                total += down * right * tl.load(d, mask=here, other=0.).to(tl.float32)
-    if not BACKWARD:
-        tl.store(out, (total / count).to(out.dtype.element_ty), mask=here)
+            a = tl.load(cells + (y0 * width + x0) * CHANNELS, mask=here, other=0.)
+            b = tl.load(cells + (y0 * width + x1) * CHANNELS, mask=here, other=0.)
+            c = tl.load(cells + (y1 * width + x0) * CHANNELS, mask=here, other=0.)
+            d = tl.load(cells + (y1 * width + x1) * CHANNELS, mask=here, other=0.)
+            total += up * (1 - right) * a.to(tl.float32)
+            total += up * right * b.to(tl.float32)
+            total += down * (1 - right) * c.to(tl.float32)
+            total += down * right * d.to(tl.float32)
+    total *= 1. / tl.maximum(rows * columns, 1)
+    out += program.to(tl.int64) * CHANNELS + channel
+    tl.store(out, total.to(out.dtype.element_ty), mask=here)
 
 
-def _launch(flat: Tensor, out: Tensor, rois: Tensor, level: Tensor, scales: Sequence[float],
-            sizes: Sequence[Tuple[int, int]], sampling_ratio: int, aligned: bool,
-            backward: bool) -> None:
-    assert len(sizes) <= 5, 'the kernel knows five levels'
-    starts, start = [], 0
-    for height, width in sizes:
-        starts.append(start)
-        start += height * width
-    missing = 5 - len(sizes)
-    levels = [
-        list(numbers) + [numbers[0]] * missing
-        for numbers in (starts, [size[0] for size in sizes], [size[1] for size in sizes], scales)
-    ]
-    num_rois, size, _, channels = out.shape
-    if num_rois:
-        _roi_kernel[(num_rois, size * size)](
-            flat,
-            out,
-            rois.float().contiguous(),
-            level.int(),
-            start,
-            *(number for numbers in levels for number in numbers),
-            channels,
-            sampling_ratio,
-            ALIGNED=aligned,
-            SIZE=size,
-            BLOCK=triton.next_power_of_2(channels),
-            BACKWARD=backward)
+@triton.jit
+def _touched(start, step, size, SIZE: tl.constexpr):
+    """The first pixel that the samples of a region touch along one axis, and how many do."""
+    end = start + step * SIZE
+    low, high = tl.minimum(start, end), tl.maximum(start, end)
+    low = tl.minimum(tl.where(low > 0., low, 0.), size - 1.).to(tl.int32)  # 0 for NaN too
+    high = tl.minimum(tl.where(high > 0., high, 0.), size - 1.).to(tl.int32)
+    return low, tl.minimum(high + 1, size - 1) - low + 1
+
+
+@triton.jit
+def _bins(pixel, start, step, size, SIZE: tl.constexpr):
+    """The first and the last bin with samples less than one pixel away from a pixel; the pixels at
+    the border are given what lies beyond it."""
+    low = tl.where((pixel > 0) & (step > 0), tl.floor((pixel - 1 - start) / step), 0.)
+    high = tl.where((pixel < size - 1) & (step > 0), tl.floor((pixel + 1 - start) / step), SIZE)
+    return (tl.maximum(low, 0.).to(tl.int32), tl.minimum(high, SIZE - 1.).to(tl.int32))
+
+
+@triton.jit
+def _weight(pixel, start, step, samples, size):
+    """How much of a pixel is in a bin's samples along one axis: _corners', summed."""
+    weight = 0.
+    for sample in range(samples):
+        at = start + (sample + .5) * (step / samples)
+        inside = (at >= -1.) & (at <= size.to(tl.float32))
+        at = tl.minimum(tl.maximum(at, 0.), size - 1.)
+        weight += tl.where(inside, tl.maximum(1. - tl.abs(at - pixel), 0.), 0.)
+    return weight
+
+
+@triton.jit(do_not_specialize=SIZES)
+def _pool_backward_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height3, height4,
+                          width0, width1, width2, width3, width4, scale0, scale1, scale2, scale3,
+                          scale4, rois, level, grad, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr,
+                          ALIGNED: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
+                          PARTS: tl.constexpr):
+    """One program a region and PARTS-th row of its pixels: grad [R, SIZE, SIZE, C] -> maps float32
+    [B, H, W, C], added to.
+
+    A pixel of a region gathers what its bins' samples owe it and is added to once. Scattered from
+    the samples it would be added to by each, four to six times as often.
+    """
+    program = tl.program_id(0)
+    region, part = program // PARTS, program % PARTS
+    at = tl.load(level + region)
+    height = _of_level(at, height0, height1, height2, height3, height4)
+    width = _of_level(at, width0, width1, width2, width3, width4)
+    scale = _of_level(at, scale0, scale1, scale2, scale3, scale4)
+    top, step_y, rows = _axis(rois + region * 5 + 2, scale, ALIGNED, SIZE, SAMPLES)
+    left, step_x, columns = _axis(rois + region * 5 + 1, scale, ALIGNED, SIZE, SAMPLES)
+
+    channel = tl.arange(0, BLOCK)
+    here = channel < CHANNELS
+    image = tl.load(rois + region * 5).to(tl.int64)
+    cells = _of_level(at, map0, map1, map2, map3,
+                      map4) + image * height * width * CHANNELS + channel
+    grad += region.to(tl.int64) * SIZE * SIZE * CHANNELS + channel
+    y_first, y_count = _touched(top, step_y, height, SIZE)
+    x_first, x_count = _touched(left, step_x, width, SIZE)
+    for row in range(part, y_count, PARTS):
+        y = y_first + row
+        above, below = _bins(y, top, step_y, height, SIZE)
+        for column in range(x_count):
+            x = x_first + column
+            before, behind = _bins(x, left, step_x, width, SIZE)
+            total = tl.zeros((BLOCK, ), tl.float32)
+            for bin_y in range(above, below + 1):
+                of_row = _weight(y, top + bin_y * step_y, step_y, rows, height)
+                for bin_x in range(before, behind + 1):
+                    weight = of_row * _weight(x, left + bin_x * step_x, step_x, columns, width)
+                    told = tl.load(grad + (bin_y * SIZE + bin_x) * CHANNELS, mask=here, other=0.)
+                    total += weight * told.to(tl.float32)
+            total *= 1. / tl.maximum(rows * columns, 1)
+            tl.atomic_add(cells + (y * width + x) * CHANNELS, total, mask=here, sem='relaxed')
+
+
+def _launch(kernel: Any, programs: int, maps: Sequence[Tensor], scales: Sequence[float],
+            rois: Tensor, level: Tensor, bins: Tensor, sampling_ratio: int, aligned: bool,
+            **constants: int) -> None:
+    """Run a kernel on maps [B, H_l, W_l, C] and bins [R, size, size, C], channels innermost.
+
+    Levels that are missing repeat the first. A lane has eight channels: 16 bytes of a half
+    precision map are one load, and the 256 channels of FPN one warp.
+    """
+    assert len(maps) <= LEVELS, f'the kernels know {LEVELS} levels'
+    columns = (maps, [x.shape[1] for x in maps], [x.shape[2] for x in maps], scales)
+    missing = LEVELS - len(maps)
+    channels = bins.shape[3]
+    block = triton.next_power_of_2(channels)
+    if bins.numel():
+        with torch.cuda.device_of(bins):
+            kernel[(programs, )](
+                *(x for column in columns for x in [*column, *[column[0]] * missing]),
+                rois.float().contiguous(),
+                level.contiguous(),
+                bins,
+                CHANNELS=channels,
+                SAMPLES=sampling_ratio,
+                ALIGNED=aligned,
+                SIZE=bins.shape[1],
+                BLOCK=block,
+                num_warps=min(max(block // 256, 1), 8),
+                enable_fp_fusion=True,
+                **constants)
 
 
 def roi_align(features: Sequence[Tensor], rois: Tensor, level: Tensor, scales: Sequence[float],
               output_size: int, sampling_ratio: int, aligned: bool) -> Tensor:
     """As ops.roi_align.multi_level_roi_align; [R, C, size, size], channels last in memory."""
-    flat = torch.cat([x.permute(0, 2, 3, 1).flatten(1, 2) for x in features], 1)  # [B, N, C]
-    out = flat.new_empty(rois.shape[0], output_size, output_size, flat.shape[2])
-    sizes = [tuple(x.shape[2:]) for x in features]
-    _launch(flat, out, rois, level, scales, sizes, sampling_ratio, aligned, False)
+    maps = [x.permute(0, 2, 3, 1).contiguous() for x in features]  # itself where channels are last
+    out = maps[0].new_empty(rois.shape[0], output_size, output_size, maps[0].shape[3])
+    _launch(_pool_kernel, rois.shape[0] * output_size**2, maps, scales, rois, level, out,
+            sampling_ratio, aligned)
     return out.permute(0, 3, 1, 2)
 
 
 def roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: Sequence[float],
                        sampling_ratio: int, aligned: bool, batch: int,
                        sizes: Sequence[Tuple[int, int]]) -> List[Tensor]:
-    """Gradients of all maps, float32 [B, C, H_l, W_l], channels last; grad [R, C, size, size]."""
-    channels = grad.shape[1]
-    cells = [height * width for height, width in sizes]
-    flat = torch.zeros(batch, sum(cells), channels, device=grad.device)
-    rows = grad.permute(0, 2, 3, 1).contiguous()
-    _launch(flat, rows, rois, level, scales, sizes, sampling_ratio, aligned, True)
-    return [
-        part.view(batch, *size, channels).permute(0, 3, 1, 2)
-        for part, size in zip(flat.split(cells, 1), sizes)
-    ]
+    """Gradients of all maps in the type of grad [R, C, size, size]: [B, C, H_l, W_l], channels last
+    in memory; summed in float32."""
+    bins = grad.permute(0, 2, 3, 1).contiguous()
+    maps = [torch.zeros(batch, *size, bins.shape[3], device=grad.device) for size in sizes]
+    _launch(
+        _pool_backward_kernel,
+        rois.shape[0] * PARTS,
+        maps,
+        scales,
+        rois,
+        level,
+        bins,
+        sampling_ratio,
+        aligned,
+        PARTS=PARTS)
+    return [x.to(grad.dtype).permute(0, 3, 1, 2) for x in maps]
 
 
 @triton.jit
@@ -222,36 +336,43 @@ def _mask_kernel(data, offset, rect, boxes, targets, SIZE: tl.constexpr, BLOCK: 
     height = tl.load(rect + slot * 4 + 3).to(tl.int32)
     x0 = tl.load(boxes + slot * 4) - left - .5
     y0 = tl.load(boxes + slot * 4 + 1) - top - .5
-    step_x = (tl.load(boxes + slot * 4 + 2) - left - .5 - x0) / SIZE
-    step_y = (tl.load(boxes + slot * 4 + 3) - top - .5 - y0) / SIZE
+    step_x = tl.div_rn(tl.load(boxes + slot * 4 + 2) - left - .5 - x0, SIZE)
+    step_y = tl.div_rn(tl.load(boxes + slot * 4 + 3) - top - .5 - y0, SIZE)
     rows, columns = tl.ceil(step_y).to(tl.int32), tl.ceil(step_x).to(tl.int32)
     place = tl.arange(0, BLOCK)
     here = place < tl.where((width > 0) & (height > 0), SIZE * SIZE, 0)  # nothing of an empty crop
     total = tl.zeros((BLOCK, ), tl.float32)
     for row in range(rows):
-        y = y0 + (place // SIZE) * step_y + (row + .5) * step_y / rows
+        y = y0 + (place // SIZE) * step_y + tl.div_rn((row + .5) * step_y, rows.to(tl.float32))
         for column in range(columns):
-            x = x0 + (place % SIZE) * step_x + (column + .5) * step_x / columns
+            x = x0 + (place % SIZE) * step_x + tl.div_rn(
+                (column + .5) * step_x, columns.to(tl.float32))
             inside, a, b, c, d, down, right = _corners(y, x, height, width)
             value = (1 - down) * (1 - right) * tl.load(data + a * width + b, mask=here, other=0)
             value += (1 - down) * right * tl.load(data + a * width + d, mask=here, other=0)
             value += down * (1 - right) * tl.load(data + c * width + b, mask=here, other=0)
             value += down * right * tl.load(data + c * width + d, mask=here, other=0)
             total += inside * value
-    covered = total / tl.maximum(rows * columns, 1) >= .5
-    tl.store(targets + slot * SIZE * SIZE + place, covered.to(tl.float32), mask=place < SIZE * SIZE)
+    covered = total >= .5 * tl.maximum(rows * columns, 1)
+    targets += slot.to(tl.int64) * SIZE * SIZE + place
+    tl.store(targets, covered.to(tl.float32), mask=place < SIZE * SIZE)
 
 
 def mask_targets(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """As ops.masks.mask_targets for chosen crops: offset [T], rect [T, 4], boxes float32 [T, 4]."""
+    """As ops.masks.mask_targets for chosen crops: offset [T], rect [T, 4], boxes float32 [T, 4].
+
+    The arithmetic is torchvision's on a CPU to the bit, which is V2's: nothing is fused.
+    """
     targets = boxes.new_empty(boxes.shape[0], size, size)
-    if len(boxes):
-        _mask_kernel[(len(boxes), )](
-            data,
-            offset.contiguous(),
-            rect.contiguous(),
-            boxes.contiguous(),
-            targets,
-            SIZE=size,
-            BLOCK=triton.next_power_of_2(size * size))
+    if targets.numel():
+        with torch.cuda.device_of(targets):
+            _mask_kernel[(len(boxes), )](
+                data,
+                offset.contiguous(),
+                rect.contiguous(),
+                boxes.contiguous(),
+                targets,
+                SIZE=size,
+                BLOCK=triton.next_power_of_2(size * size),
+                enable_fp_fusion=False)
     return targets

@@ -4,7 +4,7 @@ from typing import Any
 from mmdet_ft.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.loaders import train_loader_settings
-from mmdet_ft.engine.runner import BaseRunner
+from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.update import read_update
 
 

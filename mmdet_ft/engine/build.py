@@ -20,8 +20,9 @@ from mmdet_ft.engine.loaders import build_workflow_datasets, train_loader_settin
 from mmdet_ft.engine.model import begin_weights, build_model, wrap
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
-from mmdet_ft.engine.runner import BaseRunner, is_endless
-from mmdet_ft.engine.schedules import build_learning_rate, build_momentum
+from mmdet_ft.engine.runner.base import BaseRunner
+from mmdet_ft.engine.runner.batches import is_endless
+from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
 from mmdet_ft.engine.seeds import seed_everything
 from mmdet_ft.engine.setup import choose_device, open_log, set_up_processes
 from mmdet_ft.engine.state import resume_source

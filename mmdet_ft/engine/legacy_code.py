@@ -65,7 +65,7 @@ ANSWERS = {
                     'mmdet_ft.checkpoints.reading reads any file'),
     'save_checkpoint': 'runner.save_checkpoint(out_dir)',
     **dict.fromkeys(('OptimizerHook', 'Fp16OptimizerHook'), 'optimizer_config and fp16 in the config: backward, clip '
-                                                            'and step stand in mmdet_ft/engine/runner.py'),
+                                                            'and step stand in mmdet_ft/engine/runner/base.py'),
     'LrUpdaterHook': 'lr_config in the config; a hook may set runner.optimizer.param_groups itself',
     'train_detector': 'from mmdet_ft.engine.build import train',
     **dict.fromkeys(('DeformConv2d', 'ModulatedDeformConv2d', 'DeformConv2dPack', 'ModulatedDeformConv2dPack'),

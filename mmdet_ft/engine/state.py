@@ -101,7 +101,7 @@ def capture(runner: Any, save_optimizer: bool,
                 for name, hook in zip(names_of(runner.hooks), runner.hooks)
             },
             log=runner.log_buffer.state_dict(),
-            schedule=runner.schedule_state()))
+            schedule=runner.schedules.state_dict()))
     if runner.calling is not None and runner.calling.stage in UNFINISHED:
         others['run_state'].update(stage=runner.calling.stage, done=list(runner.calling.done))
     if iterations % runner.update.cumulative_iters and iterations < runner.max_iters:
@@ -168,7 +168,7 @@ def restore_hooks(runner: Any, state: Dict[str, Any]) -> None:
             hook.load_state_dict(state['hooks'][name])
     runner.log_buffer.load_state_dict(state.get('log', ()), runner.device)
     if 'schedule' in state:
-        runner.load_schedule_state(state['schedule'])
+        runner.schedules.load_state_dict(state['schedule'])
 
 
 def random_state() -> Dict[str, Any]:

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from mmdet_ft.engine.hooks.hook import Hook
-from mmdet_ft.engine.runner import EpochBasedRunner, IterBasedRunner
+from mmdet_ft.engine.runner.epoch import EpochBasedRunner
+from mmdet_ft.engine.runner.iteration import IterBasedRunner
 from mmdet_ft.structures import Losses
 
 

@@ -208,7 +208,7 @@ def test_what_a_killed_save_leaves_is_removed(tmp_path):
 
 def test_consumed_samples_are_not_loaded_again():
     from mmdet_ft.datasets.loader import build_dataloader
-    from mmdet_ft.engine.runner import from_batch, set_epoch
+    from mmdet_ft.engine.runner.batches import from_batch, set_epoch
     asked = []
 
     class Asked(FakeDataset):

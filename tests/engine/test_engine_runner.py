@@ -241,7 +241,7 @@ def test_a_training_step_never_waits_for_the_device(tmp_path):
         runner.model.train()
         for batch in loader:
             with NoSync():
-                runner.set_learning_rate()
+                runner.schedules.set(runner.optimizer, runner.progress)
                 runner.train_step(batch)
             runner.iter += 1
 

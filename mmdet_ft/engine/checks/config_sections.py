@@ -15,8 +15,10 @@ from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook
 from mmdet_ft.engine.optimizer import DefaultOptimizerConstructor
-from mmdet_ft.engine.runner import BaseRunner
-from mmdet_ft.engine.schedules import MOMENTUM_POLICIES, POLICIES, LearningRate, Momentum
+from mmdet_ft.engine.runner.base import BaseRunner
+from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
+from mmdet_ft.engine.schedules.rates import POLICIES
+from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
 from mmdet_ft.engine.update import INERT_OF_UPDATE, Update
 from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
 

@@ -44,7 +44,7 @@ class Hook:
     """The base of hooks: every point does nothing until a subclass says otherwise.
 
     `before_epoch` stands for both `before_train_epoch` and `before_val_epoch`, and so on. Each
-    point receives the runner; its attributes are listed in `mmdet_ft.engine.runner.BaseRunner`.
+    point receives the runner; its attributes are listed in `mmdet_ft.engine.runner.base.BaseRunner`.
     """
 
     stages = STAGES

@@ -1,5 +1,4 @@
-"""The loop that trains. Hooks watch it; forward, backward, clip and step are written here and
-nowhere else."""
+"""A step and a run. Hooks watch; forward, backward, clip and step are written here and nowhere else."""
 import contextlib
 import os
 import time
@@ -19,10 +18,12 @@ from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
 from mmdet_ft.engine.optimizer import step_unless, zero_missing_momentum
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.prefetch import on_device
-from mmdet_ft.engine.schedules import LearningRate, Momentum, Progress
+from mmdet_ft.engine.runner.batches import files, num_samples
+from mmdet_ft.engine.schedules.groups import Schedules, momenta_of
+from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum, Progress
 from mmdet_ft.engine.seeds import seed_generators, seed_of
 from mmdet_ft.engine.update import Update
-from mmdet_ft.registry import HOOKS, RUNNERS
+from mmdet_ft.registry import HOOKS
 from mmdet_ft.structures import Losses, to_device
 
 Workflow = Sequence[Tuple[str, int]]
@@ -74,8 +75,7 @@ class BaseRunner:
         self.work_dir = os.path.abspath(work_dir)
         self.logger = logger or get_root_logger()
         self.meta = {} if meta is None else meta
-        self.learning_rate = learning_rate
-        self.momentum = momentum
+        self.schedules = Schedules(learning_rate, momentum)
         self.update = update
         self.device = next(model.parameters()).device
         self.precision = precision or Precision(self.device)
@@ -93,8 +93,6 @@ class BaseRunner:
         self.data_loader: Any = None
         self.data_batch: Any = None
         self.outputs: Dict[str, Any] = {}
-        self._scheduled: Optional[List[float]] = None
-        self._scheduled_momenta: Optional[List[float]] = None
         self._meters: Tuple[int, int, Dict[str, Any]] = (-1, 0, {})  # iteration, how many, means
         self.run_id = uuid.uuid4(
         ).hex  # checkpoints of one run know each other by it, resumed ones too
@@ -157,11 +155,11 @@ class BaseRunner:
 
     def _tell(self, losses: Losses, total: Tensor, batch: Any) -> None:
         """Put the losses of an iteration where hooks, loggers and the latch find them."""
-        self.outputs = dict(loss=total.detach(), log_vars={}, num_samples=_num_samples(batch))
+        self.outputs = dict(loss=total.detach(), log_vars={}, num_samples=num_samples(batch))
         self._log({**losses.terms, **losses.metrics, 'loss': total})
         if self.mode == 'train':
             self.latch.begin(self.iter,
-                             self.current_lr()[0], _files(batch), self.outputs['log_vars'])
+                             self.current_lr()[0], files(batch), self.outputs['log_vars'])
 
     def _log(self, values: Dict[str, Tensor]) -> None:
         values = {key: value.detach() for key, value in values.items()}
@@ -187,53 +185,11 @@ class BaseRunner:
         return Progress(self.epoch, self.iter, len(self.data_loader), self.max_epochs,
                         self.max_iters)
 
-    def set_learning_rate(self, epoch_starts: bool = False) -> None:
-        """Give the groups their rates. Between two changes of the schedule a hook's own setting
-        stands, as in V2."""
-        if self.learning_rate is None:
-            return
-        for group in self.optimizer.param_groups:
-            group.setdefault('initial_lr', group['lr'])
-        rates = self.learning_rate([group['initial_lr'] for group in self.optimizer.param_groups],
-                                   self.progress)
-        if rates != self._scheduled or epoch_starts:
-            self._scheduled = rates
-            for group, rate in zip(self.optimizer.param_groups, rates):
-                group['lr'] = rate
-
-    def set_momentum(self, epoch_starts: bool = False) -> None:
-        """Give the groups their momenta, or first betas, as set_learning_rate does the rates."""
-        if self.momentum is None:
-            return
-        groups = self.optimizer.param_groups
-        if any('momentum' not in group and 'betas' not in group for group in groups):
-            raise UserError(f'momentum_config needs an optimizer with momentum or betas, and '
-                            f'{type(self.optimizer).__name__} has neither: take it out')
-        for group, momentum in zip(groups, self.current_momentum()):
-            group.setdefault('initial_momentum', momentum)
-        momenta = self.momentum([group['initial_momentum'] for group in groups], self.progress)
-        if momenta != self._scheduled_momenta or epoch_starts:
-            self._scheduled_momenta = momenta
-            for group, momentum in zip(groups, momenta):
-                if 'momentum' in group:
-                    group['momentum'] = momentum
-                else:
-                    group['betas'] = (momentum, *group['betas'][1:])
-
-    def schedule_state(self) -> Dict[str, Any]:
-        return dict(rates=self._scheduled, momenta=self._scheduled_momenta)
-
-    def load_schedule_state(self, values: Dict[str, Any]) -> None:
-        self._scheduled, self._scheduled_momenta = values['rates'], values['momenta']
-
     def current_lr(self) -> List[float]:
         return [group['lr'] for group in self.optimizer.param_groups]
 
     def current_momentum(self) -> List[float]:
-        return [
-            group['momentum'] if 'momentum' in group else group.get('betas', (0, ))[0]
-            for group in self.optimizer.param_groups
-        ]
+        return momenta_of(self.optimizer)
 
     # ---------------------------------------------------------------------------------------- hooks
 
@@ -369,8 +325,8 @@ class BaseRunner:
         self.data_loader, self.epoch_length = train, len(train)
         self._unfinished = self.resumed.call
         self._begin(len(train))
-        self.set_momentum()
-        zero_missing_momentum(self.optimizer, scheduled=self.momentum is not None)
+        self.schedules.set_momenta(self.optimizer, self.progress)
+        zero_missing_momentum(self.optimizer, scheduled=self.schedules.momentum is not None)
         self.start_iter = self.iter
         self.logger.info('Start running on %s, work_dir: %s', self.device, self.work_dir)
         self.logger.info('Hooks will be executed in the following order:\n%s', self.get_hook_info())
@@ -422,8 +378,7 @@ class BaseRunner:
     def _train_iter(self, batch: Any) -> None:
         """One batch with its hooks and its times."""
         self.data_batch = batch
-        self.set_learning_rate()
-        self.set_momentum()
+        self.schedules.set(self.optimizer, self.progress)
         self.call_hook('before_train_iter')
         self.train_step(batch)
         started, waited = self._iteration_began
@@ -439,226 +394,6 @@ class BaseRunner:
         self.call_hook('after_val_iter')
         self.data_batch = None
         watchdog.beat()
-
-
-@RUNNERS.register_module()
-class EpochBasedRunner(BaseRunner):
-    """Trains `max_epochs` times over the data."""
-
-    filename_tmpl = 'epoch_{}.pth'
-
-    def _begin(self, epoch_length: int) -> None:
-        if self.max_epochs is None:
-            raise UserError(
-                "EpochBasedRunner needs max_epochs: runner = dict(type='EpochBasedRunner', max_epochs=12)"
-            )
-        self.max_iters = self.max_epochs * epoch_length
-        if self.resumed.epoch is not None:
-            self.epoch = self.resumed.epoch
-        before = self.resumed.epoch_length or epoch_length
-        done = self.iter - self.epoch * before  # of this epoch, in the iterations it had then
-        if not 0 <= done <= before:  # a file of V2, after which the epoch has another length
-            done = 0
-        iteration = self.epoch * epoch_length + done * epoch_length // before
-        if iteration != self.iter:  # Other GPUs or batch size: epochs are what was asked for.
-            self.logger.info(
-                'an epoch now has %d iterations: the iteration number changes from %d to %d',
-                epoch_length, self.iter, iteration)
-            self.iter = iteration
-
-    def place(self) -> Tuple[int, int]:
-        done = self.iterations_done()
-        return done // self.epoch_length, done
-
-    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
-        steps = [(loader, mode) for loader, (mode, times) in zip(data_loaders, workflow)
-                 for _ in range(times)]
-        training = [place for place, (_, mode) in enumerate(steps) if mode == 'train']
-        first = training[self.epoch % len(training)] if self.iter else 0
-        while self.epoch < self.max_epochs and self.stop_reason is None:
-            for loader, mode in steps[first:]:
-                if mode == 'val':
-                    self.val_epoch(loader)
-                elif self.epoch < self.max_epochs and self.stop_reason is None:
-                    self.train_epoch(loader)
-            first = 0
-
-    def train_epoch(self, loader: Any) -> None:
-        """Once over the data."""
-        self.mode, self.data_loader = 'train', loader
-        self.model.train()
-        set_epoch(loader, self.epoch)
-        skipped = self.iter - self.epoch * len(loader)  # done before a resume in the middle
-        self.inner_iter = skipped
-        if not self._is_unfinished('after_train_epoch'):  # else only the rest of that call is left
-            if not skipped:
-                self.set_learning_rate(epoch_starts=True)
-                self.set_momentum(epoch_starts=True)
-            self.call_hook('before_train_epoch')
-            self._finish_iteration()
-            for batch in self._timed(from_batch(loader, skipped)):
-                self._train_iter(batch)
-                self.iter += 1
-                self.inner_iter += 1
-        self.inner_iter = len(loader) - 1  # where hooks of the epoch's end expect it
-        self.call_hook('after_train_epoch')
-        self.epoch += 1
-
-    def val_epoch(self, loader: Any) -> None:
-        """The losses over the validation data."""
-        self.mode, self.data_loader = 'val', loader
-        self.model.eval()
-        set_epoch(loader, 0)
-        self.call_hook('before_val_epoch')
-        for self.inner_iter, batch in enumerate(loader):
-            self._val_iter(batch)
-        self.call_hook('after_val_epoch')
-        self.model.train()
-
-
-@RUNNERS.register_module()
-class IterBasedRunner(BaseRunner):
-    """Trains `max_iters` iterations, over the data as often as that takes."""
-
-    by_epoch = False
-    filename_tmpl = 'iter_{}.pth'
-
-    def _begin(self, epoch_length: int) -> None:
-        if self.max_iters is None:
-            raise UserError(
-                "IterBasedRunner needs max_iters: runner = dict(type='IterBasedRunner', max_iters=90000)"
-            )
-        before = self.resumed.world_size or self.world_size
-        if before != self.world_size:  # as many images as were asked for, in steps of another size
-            self.logger.info(
-                'the iteration number is changed from %d to %d due to change of GPU number from %d to %d',
-                self.iter, self.iter * before // self.world_size, before, self.world_size)
-            self.iter = self.iter * before // self.world_size
-        if self.resumed.epoch is not None and before == self.world_size:
-            self.epoch = self.resumed.epoch
-        elif not is_endless(self.data_loader):
-            self.epoch = self.iter // epoch_length
-
-    def place(self) -> Tuple[int, int]:
-        return self.epoch, self.iterations_done()
-
-    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
-        counts = {
-            mode: sum(count for m, count in workflow if m == mode)
-            for mode in ('train', 'val')
-        }
-        rounds, passed = divmod(self.iter, counts['train'])
-        if passed == 0 and rounds:  # the round's training is done, its validation is not
-            rounds, passed = rounds - 1, counts['train']
-        self.mode, self.inner_iter = 'train', self.iter
-        self.model.train()  # a model that was only built says it trains, its frozen parts too
-        self.call_hook('before_train_epoch')  # to the hooks the run is one epoch
-        self._finish_iteration()
-        endless = [
-            self._endless(loader) if mode == 'train' else self._repeated(
-                loader, rounds * counts['val'])
-            for loader, (mode, _) in zip(data_loaders, workflow)
-        ]
-        while (self.iter < self.max_iters or passed) and self.stop_reason is None:
-            for loader, batches, (mode, count) in zip(data_loaders, endless, workflow):
-                self.mode, self.data_loader = mode, loader
-                if mode == 'train':
-                    skipped = min(passed, count)  # done before a resume
-                    passed -= skipped
-                    for _ in range(min(count - skipped, self.max_iters - self.iter)):
-                        if self.stop_reason is None:
-                            self.train_iter(next(batches))
-                elif not passed:
-                    self.val_iters(batches, count)
-        self.mode, self.data_loader = 'train', data_loaders[[mode for mode, _ in workflow
-                                                             ].index('train')]
-        self.call_hook('after_train_epoch')
-
-    def train_iter(self, batch: Any) -> None:
-        if not self.model.training:  # only after validation: it walks over all modules
-            self.model.train()
-        self.inner_iter = self.iter
-        self._train_iter(batch)
-        self.iter += 1
-
-    def val_iters(self, batches: Iterator, count: int) -> None:
-        """The losses over `count` validation batches, in a buffer of their own: training's means go
-        on beside them."""
-        training, self.log_buffer = self.log_buffer, LogBuffer()
-        self.model.eval()
-        self.call_hook('before_val_epoch')
-        for self.inner_iter in range(count):
-            self._val_iter(next(batches))
-        self.call_hook('after_val_epoch')
-        self.model.train()
-        self.log_buffer = training
-
-    def _endless(self, loader: Any) -> Iterator:
-        """Batches from where the run stands, epoch after epoch."""
-        if is_endless(loader):
-            loader.batch_sampler.set_start(self.iter)
-            yield from self._timed(iter(loader))
-        skipped = self.iter - self.epoch * len(loader)
-        while True:
-            set_epoch(loader, self.epoch)
-            yield from self._timed(from_batch(loader, skipped))
-            skipped = 0
-            self.epoch += 1
-
-    @staticmethod
-    def _repeated(loader: Any, drawn: int) -> Iterator:
-        """Batches without end, but for the first `drawn`."""
-        if is_endless(loader):
-            loader.batch_sampler.set_start(drawn)
-            yield from loader
-        yield from from_batch(loader, drawn % len(loader))
-        while True:
-            yield from loader
-
-
-# ------------------------------------------------------------------------------------ small helpers
-
-
-def set_epoch(loader: Any, epoch: int) -> None:
-    """Tell the loader's samplers which epoch comes: the order and the random numbers of samples
-    follow from it."""
-    batch_sampler = getattr(loader, 'batch_sampler', None)
-    for sampler in (getattr(loader, 'sampler',
-                            None), batch_sampler, getattr(batch_sampler, 'sampler', None)):
-        if hasattr(sampler, 'set_epoch'):
-            sampler.set_epoch(epoch)
-
-
-def is_endless(loader: Any) -> bool:
-    """Whether it never comes to the end of an epoch; such a loader can be told where to begin."""
-    return hasattr(getattr(loader, 'batch_sampler', None), 'set_start')
-
-
-def from_batch(loader: Any, start: int) -> Iterator:
-    """An epoch's batches without its first `start`, which a resumed run has seen."""
-    sampler = getattr(loader, 'sampler', None)
-    if start and hasattr(sampler, 'set_start'):  # nothing is read or decoded for them
-        sampler.set_start(start * loader.batch_size)
-        return iter(loader)
-    batches = iter(loader)
-    for _ in range(start):
-        next(batches)
-    return batches
-
-
-def _views(batch: Any) -> Any:
-    return batch if hasattr(batch, '_fields') or not isinstance(batch, tuple) else batch[0]
-
-
-def _files(batch: Any) -> List[str]:
-    """The image paths of a batch, where it knows them."""
-    metas = getattr(_views(batch), 'metas', None) or ()
-    return [str(meta.get('filename') or meta.get('ori_filename')) for meta in metas]
-
-
-def _num_samples(batch: Any) -> int:
-    metas = getattr(_views(batch), 'metas', None)
-    return len(metas) if metas else 1
 
 
 def _priority_name(priority: int) -> str:

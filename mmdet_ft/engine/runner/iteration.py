@@ -1,0 +1,108 @@
+"""The loop over iterations."""
+from typing import Any, Iterator, Sequence, Tuple
+
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.meters import LogBuffer
+from mmdet_ft.engine.runner.base import BaseRunner, Workflow
+from mmdet_ft.engine.runner.batches import from_batch, is_endless, set_epoch
+from mmdet_ft.registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class IterBasedRunner(BaseRunner):
+    """Trains `max_iters` iterations, over the data as often as that takes."""
+
+    by_epoch = False
+    filename_tmpl = 'iter_{}.pth'
+
+    def _begin(self, epoch_length: int) -> None:
+        if self.max_iters is None:
+            raise UserError(
+                "IterBasedRunner needs max_iters: runner = dict(type='IterBasedRunner', max_iters=90000)"
+            )
+        before = self.resumed.world_size or self.world_size
+        if before != self.world_size:  # as many images as were asked for, in steps of another size
+            self.logger.info(
+                'the iteration number is changed from %d to %d due to change of GPU number from %d to %d',
+                self.iter, self.iter * before // self.world_size, before, self.world_size)
+            self.iter = self.iter * before // self.world_size
+        if self.resumed.epoch is not None and before == self.world_size:
+            self.epoch = self.resumed.epoch
+        elif not is_endless(self.data_loader):
+            self.epoch = self.iter // epoch_length
+
+    def place(self) -> Tuple[int, int]:
+        return self.epoch, self.iterations_done()
+
+    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+        counts = {
+            mode: sum(count for m, count in workflow if m == mode)
+            for mode in ('train', 'val')
+        }
+        rounds, passed = divmod(self.iter, counts['train'])
+        if passed == 0 and rounds:  # the round's training is done, its validation is not
+            rounds, passed = rounds - 1, counts['train']
+        self.mode, self.inner_iter = 'train', self.iter
+        self.model.train()  # a model that was only built says it trains, its frozen parts too
+        self.call_hook('before_train_epoch')  # to the hooks the run is one epoch
+        self._finish_iteration()
+        endless = [
+            self._endless(loader) if mode == 'train' else self._repeated(
+                loader, rounds * counts['val'])
+            for loader, (mode, _) in zip(data_loaders, workflow)
+        ]
+        while (self.iter < self.max_iters or passed) and self.stop_reason is None:
+            for loader, batches, (mode, count) in zip(data_loaders, endless, workflow):
+                self.mode, self.data_loader = mode, loader
+                if mode == 'train':
+                    skipped = min(passed, count)  # done before a resume
+                    passed -= skipped
+                    for _ in range(min(count - skipped, self.max_iters - self.iter)):
+                        if self.stop_reason is None:
+                            self.train_iter(next(batches))
+                elif not passed:
+                    self.val_iters(batches, count)
+        self.mode, self.data_loader = 'train', data_loaders[[mode for mode, _ in workflow
+                                                             ].index('train')]
+        self.call_hook('after_train_epoch')
+
+    def train_iter(self, batch: Any) -> None:
+        if not self.model.training:  # only after validation: it walks over all modules
+            self.model.train()
+        self.inner_iter = self.iter
+        self._train_iter(batch)
+        self.iter += 1
+
+    def val_iters(self, batches: Iterator, count: int) -> None:
+        """The losses over `count` validation batches, in a buffer of their own: training's means go
+        on beside them."""
+        training, self.log_buffer = self.log_buffer, LogBuffer()
+        self.model.eval()
+        self.call_hook('before_val_epoch')
+        for self.inner_iter in range(count):
+            self._val_iter(next(batches))
+        self.call_hook('after_val_epoch')
+        self.model.train()
+        self.log_buffer = training
+
+    def _endless(self, loader: Any) -> Iterator:
+        """Batches from where the run stands, epoch after epoch."""
+        if is_endless(loader):
+            loader.batch_sampler.set_start(self.iter)
+            yield from self._timed(iter(loader))
+        skipped = self.iter - self.epoch * len(loader)
+        while True:
+            set_epoch(loader, self.epoch)
+            yield from self._timed(from_batch(loader, skipped))
+            skipped = 0
+            self.epoch += 1
+
+    @staticmethod
+    def _repeated(loader: Any, drawn: int) -> Iterator:
+        """Batches without end, but for the first `drawn`."""
+        if is_endless(loader):
+            loader.batch_sampler.set_start(drawn)
+            yield from loader
+        yield from from_batch(loader, drawn % len(loader))
+        while True:
+            yield from loader

@@ -1,0 +1,139 @@
+"""Learning rates and momenta as functions of place: (initial values, progress) -> values.
+
+`lr_config` and `momentum_config` of a config: a policy with its warmup.
+"""
+import dataclasses
+import math
+from typing import Any, Callable, ClassVar, Dict, List, NamedTuple, Optional
+
+from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
+from mmdet_ft.engine.schedules.policy import Policy, Span
+from mmdet_ft.engine.schedules.rates import POLICIES
+
+WARMUPS = ('constant', 'linear', 'exp')
+
+
+class Progress(NamedTuple):
+    """How far a run is: what every policy may look at."""
+    epoch: int
+    iter: int
+    epoch_length: int
+    max_epochs: Optional[int]
+    max_iters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningRate:
+    """A policy with its warmup: `lr_config` of a config.
+
+    Args:
+        policy: one value without warmup, of (initial value, span).
+        by_epoch: the policy moves once an epoch rather than at each iteration.
+        warmup: None, 'constant' (the ratio throughout), 'linear' or 'exp' (from the ratio to 1).
+        warmup_iters: how long it lasts, in epochs with `warmup_by_epoch`.
+        warmup_ratio: what the regular rate is multiplied by at the start, in (0, 1].
+    """
+    policy: Callable[[float, Span], float]
+    by_epoch: bool = True
+    warmup: Optional[str] = None
+    warmup_iters: int = 0
+    warmup_ratio: float = 0.1
+    warmup_by_epoch: bool = False
+    where: ClassVar[str] = 'lr_config'
+
+    def __post_init__(self):
+        if self.warmup is None:
+            return
+        if self.warmup not in WARMUPS:
+            raise ValueError(
+                f'{self.where}.warmup must be one of {", ".join(WARMUPS)} or None, not {self.warmup!r}'
+            )
+        if self.warmup_iters <= 0:
+            raise ValueError(f'{self.where}.warmup_iters must be positive, not {self.warmup_iters}')
+        if not 0 < self.warmup_ratio <= 1:
+            raise ValueError(
+                f'{self.where}.warmup_ratio must be in (0, 1], not {self.warmup_ratio}')
+
+    def __call__(self, initial: List[float], progress: Progress) -> List[float]:
+        """The value of each parameter group at this place of the run."""
+        if self.by_epoch:
+            span = Span(
+                progress.epoch, progress.max_epochs
+                or math.ceil(progress.max_iters / progress.epoch_length))
+        else:
+            span = Span(progress.iter, progress.max_iters)
+        factor = self.warmup_factor(progress)
+        values = [self.policy(start, span) for start in self.policy.starts(initial)]
+        return values if factor is None else [self.warmed(value, factor) for value in values]
+
+    def warmed(self, value: float, factor: float) -> float:
+        """A regular value during the warmup."""
+        return value * factor
+
+    def warmup_factor(self, progress: Progress) -> Optional[float]:
+        """How far the warmup has come, from the ratio to 1; None after it."""
+        length = self.warmup_iters * (progress.epoch_length if self.warmup_by_epoch else 1)
+        if self.warmup is None or progress.iter >= length:
+            return None
+        part = progress.iter / length
+        if self.warmup == 'constant':
+            return self.warmup_ratio
+        if self.warmup == 'linear':
+            return 1 - (1 - part) * (1 - self.warmup_ratio)
+        return self.warmup_ratio**(1 - part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Momentum(LearningRate):
+    """`momentum_config` of a config: of SGD's momentum, or the first of Adam's betas.
+
+    In the warmup the regular momentum is divided by what a learning rate is multiplied by.
+    """
+    warmup_ratio: float = 0.9
+    where: ClassVar[str] = 'momentum_config'
+
+    def warmed(self, value: float, factor: float) -> float:
+        return value / factor
+
+
+def build_learning_rate(lr_config: Dict[str, Any], by_epoch: bool = True) -> LearningRate:
+    """`lr_config` -> LearningRate; `by_epoch` is the default, False under IterBasedRunner as in V2.
+
+    Raises ValueError naming the known policies, or the arguments of the policy.
+    """
+    return _build(LearningRate, POLICIES, lr_config, by_epoch)
+
+
+def build_momentum(momentum_config: Dict[str, Any], by_epoch: bool = True) -> Momentum:
+    """`momentum_config` -> Momentum; see build_learning_rate."""
+    return _build(Momentum, MOMENTUM_POLICIES, momentum_config, by_epoch)
+
+
+def _build(schedule_class: Any, policies: Dict[str, Callable[..., Policy]], config: Dict[str, Any],
+           by_epoch: bool) -> Any:
+    where = schedule_class.where
+    arguments = dict(config)
+    name = arguments.pop('policy', None)
+    policy_class = policies.get(str(name).lower())
+    if policy_class is None:
+        known = ', '.join(repr(key) for key in policies)
+        raise ValueError(f'unknown {where}.policy {name!r}; there are {known} '
+                         f'(capital letters do not matter)')
+    common = {field.name for field in dataclasses.fields(schedule_class)} - {'policy'}
+    schedule = {key: arguments.pop(key) for key in list(arguments) if key in common}
+    if policy_class.per_iteration:
+        by_epoch = False
+        if schedule.get('by_epoch'):
+            raise ValueError(
+                f'{where} of policy {name!r} moves at every iteration; write by_epoch=False')
+    schedule.setdefault('by_epoch', by_epoch)
+    own = [field.name for field in dataclasses.fields(policy_class)]
+    unknown = sorted(set(arguments) - set(own))
+    if unknown:
+        raise ValueError(f'{where} of policy {name!r} has no {", ".join(unknown)}; '
+                         f'it knows {", ".join(own + sorted(common))}')
+    try:
+        policy = policy_class(**arguments)
+    except (TypeError, ValueError) as error:  # a needed argument is missing, or one out of range
+        raise ValueError(f'{where} of policy {name!r}: {error}') from None
+    return schedule_class(policy, **schedule)

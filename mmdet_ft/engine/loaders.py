@@ -69,10 +69,15 @@ def test_loader_settings(cfg: Config, split: str) -> Dict[str, Any]:
     return settings
 
 
-def build_test_loader(cfg: Config, split: str) -> Any:
-    """The loader of 'val' or 'test', in order and without augmentation."""
+def build_test_dataset(cfg: Config, split: str) -> Any:
+    """The data set of 'val' or 'test': all its images, whatever is on them."""
     data = copy.deepcopy(cfg.data[split])
     for part in data if isinstance(data, (list, tuple)) else [data]:
         part.pop('samples_per_gpu', None)
         part['test_mode'] = True
-    return build_dataloader(build_dataset(data), **test_loader_settings(cfg, split))
+    return build_dataset(data)
+
+
+def build_test_loader(cfg: Config, split: str) -> Any:
+    """The loader of 'val' or 'test', in order and without augmentation."""
+    return build_dataloader(build_test_dataset(cfg, split), **test_loader_settings(cfg, split))

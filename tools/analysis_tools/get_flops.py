@@ -1,0 +1,116 @@
+"""Multiply-additions and weights of a model, part by part, for one image.
+
+Counted are convolutions and matrix products of a test: a detector's heads run on as many proposals as its test_cfg
+lets through. As in MMDetection, one multiplication with its addition is one operation.
+"""
+import argparse
+import os
+import sys
+from types import SimpleNamespace
+from typing import Any, Dict, Tuple
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))))  # the package beside tools/
+
+import torch  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from mmdet_ft.apis import classes_of  # noqa: E402
+from mmdet_ft.config import DictAction, load_config  # noqa: E402
+from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.engine.model import build_model  # noqa: E402
+from mmdet_ft.evaluation.text import table_text  # noqa: E402
+from mmdet_ft.structures import Batch  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        help='height and width, or one side of a square; 1280 800, for a classifier 224 by default')
+    parser.add_argument(
+        '--size-divisor',
+        type=int,
+        default=32,
+        help='round both sides up to a multiple; -1: do not')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='values to put over those of the config')
+    args = parser.parse_args()
+    if args.shape and len(args.shape) > 2:
+        parser.error('--shape takes one or two numbers')
+    return args
+
+
+def noise(height: int, width: int, channels: int) -> Batch:
+    """One image of random numbers."""
+    sizes = torch.tensor([[float(height), float(width)]])
+    shape = (height, width, channels)
+    metas = [dict(img_shape=shape, ori_shape=shape, pad_shape=shape, flip=False)]
+    return Batch(
+        torch.randn(1, channels, height, width), sizes, sizes.clone(), torch.ones(1, 4), metas)
+
+
+def first_channels(model: torch.nn.Module) -> int:
+    """What the images of a model have: 1 or 3."""
+    return next(module.in_channels for module in model.modules()
+                if isinstance(module, torch.nn.Conv2d))
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    config, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
+    config.model.train_cfg = None
+    of_boxes = (config.model.get('test_cfg') or {}).get('rcnn')
+    if of_boxes is not None:
+        of_boxes.score_thr = 0.  # noise looks like nothing, and masks are for what is found
+    classes = classes_of(config, None)[0]
+    model = build_model(config, SimpleNamespace(CLASSES=classes)).eval()
+    is_classifier = not hasattr(model, 'roi_head')
+    shape = args.shape or ([224] if is_classifier else [1280, 800])
+    divisor = 1 if is_classifier and not args.shape else args.size_divisor
+    height, width = (-(-side // divisor) * divisor if divisor > 0 else side
+                     for side in (shape * 2)[:2])
+    counter = FlopCounterMode(display=False)
+    batch = noise(height, width, first_channels(model))
+    try:
+        with torch.no_grad(), counter:
+            model((batch, ))
+    except RuntimeError as error:
+        raise UserError(
+            f'{type(model).__name__} cannot be run on {height} x {width} pixels ({error}); '
+            f'give the size that it is made for with --shape') from error
+    counts = counter.get_flop_counts()
+    name = type(model).__name__
+    rows = []
+    for part, module in model.named_children():
+        rows.append(_row(part, _flops(counts, f'{name}.{part}', module), module))
+    rows.append(_row(f'{name}, {height} x {width}', counter.get_total_flops(), model))
+    print(table_text(('part', 'GFLOPs', 'weights, million'), rows, last_row_apart=True))
+
+
+def _row(name: str, flops: int, module: torch.nn.Module) -> Tuple[str, str, str]:
+    return name, f'{flops / 2e9:.2f}', f'{_weights(module) / 1e6:.2f}'
+
+
+def _flops(counts: Dict[str, Any], path: str, module: torch.nn.Module) -> int:
+    """Of a part, or of its parts where only those were called."""
+    if path in counts:
+        return sum(counts[path].values())
+    return sum(_flops(counts, f'{path}.{name}', child) for name, child in module.named_children())
+
+
+def _weights(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+if __name__ == '__main__':
+    main()

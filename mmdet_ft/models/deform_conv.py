@@ -49,7 +49,7 @@ class _DeformConv2d(nn.Module):
                              mask)
 
 
-@LAYERS.register_module('DCN')
+@LAYERS.register_module('DCN', force=True)  # as mmcv's compiled one, where that is installed
 class DeformConv2dPack(_DeformConv2d):
     """Deformable convolution (Deformable Convolutional Networks, sec. 2.1).
 
@@ -85,7 +85,7 @@ class DeformConv2dPack(_DeformConv2d):
         return self.sample(x, self.conv_offset(x))
 
 
-@LAYERS.register_module('DCNv2')
+@LAYERS.register_module('DCNv2', force=True)
 class ModulatedDeformConv2dPack(_DeformConv2d):
     """Deformable convolution whose points have a weight from 0 to 1 each (Deformable ConvNets v2,
     sec. 3.2), half at the beginning.

@@ -90,15 +90,19 @@ class BitmapMasks:
             ]
             return BitmapMasks(resized, height, width)
         source_x, source_y = nearest_source(self.width, width), nearest_source(self.height, height)
+        # sources never decrease, so the pixels taken from a crop are one range
+        ranges_x, ranges_y = (source.searchsorted([
+            (corner[axis], corner[axis] + crop.shape[1 - axis])
+            for crop, corner in zip(self.crops, self.corners)
+        ]) for axis, source in enumerate((source_x, source_y)))
         crops, corners = [], []
-        for crop, (x0, y0) in zip(self.crops, self.corners):
-            # sources never decrease, so the pixels taken from the crop are one range
-            left, right = np.searchsorted(source_x, (x0, x0 + crop.shape[1]))
-            top, bottom = np.searchsorted(source_y, (y0, y0 + crop.shape[0]))
+        for crop, (x0, y0), (left, right), (top, bottom) in zip(self.crops, self.corners,
+                                                                ranges_x.tolist(),
+                                                                ranges_y.tolist()):
             # single pixels first, while there are few rows, then whole rows
             columns = crop.take(source_x[left:right] - x0, axis=1)
             crops.append(columns.take(source_y[top:bottom] - y0, axis=0))
-            corners.append((int(left), int(top)))
+            corners.append((left, top))
         return BitmapMasks.from_crops(crops, corners, height, width)
 
     def flip(self, flip_direction: str = 'horizontal') -> 'BitmapMasks':
@@ -318,7 +322,8 @@ def polygon_runs(parts: Sequence[np.ndarray], height: int, width: int) -> Dict:
             'size': [height, width],
             'counts': [height * width]
         }, height, width)
-    return mask_api.merge(mask_api.frPyObjects(parts, height, width))
+    runs = mask_api.frPyObjects(parts, height, width)
+    return runs[0] if len(runs) == 1 else mask_api.merge(runs)
 
 
 def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMasks:
@@ -331,38 +336,50 @@ def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMask
             raise ValueError(
                 f'run lengths of size {list(run["size"])} in an image of [height, width] '
                 f'[{height}, {width}]')
-    crops, corners = [], []
-    for counts in _run_lengths([run['counts'] for run in runs]):
-        ends = counts.cumsum()
-        first, last = ends[0:-1:2], ends[1::2]  # runs of ones: first pixel, one past the last
-        if len(last) and (last == first).any():
-            keep = last > first
-            first, last = first[keep], last[keep]
-        if not len(last):
-            crops.append(np.zeros((0, 0), dtype=np.uint8))
-            corners.append((0, 0))
-            continue
-        (x_first, y_first), (x_last, y_last) = np.divmod(first, height), np.divmod(last - 1, height)
-        x0, x1 = int(x_first[0]), int(x_last[-1])
-        if (x_first == x_last).all():
-            y0, y1 = int(y_first.min()), int(y_last.max())
-        else:  # a run goes on in the next column, so it touches bottom and top
-            y0, y1 = 0, height - 1
-        crop_height = y1 - y0 + 1
-        bounds = np.empty(2 * len(first) + 2, dtype=np.int64)
-        bounds[0], bounds[-1] = 0, (x1 - x0 + 1) * crop_height
-        bounds[1:-1:2] = (x_first - x0) * crop_height + (y_first - y0)
-        bounds[2:-1:2] = (x_last - x0) * crop_height + (y_last - y0) + 1
-        values = np.zeros(len(bounds) - 1, dtype=np.uint8)
-        values[1::2] = 1
-        columns = values.repeat(np.diff(bounds)).reshape(x1 - x0 + 1, crop_height)
-        crops.append(cv2.transpose(columns))  # run lengths go column by column
-        corners.append((x0, y0))
+    crops = [np.zeros((0, 0), dtype=np.uint8)] * len(runs)
+    corners = [(0, 0)] * len(runs)
+    ends = [counts.cumsum() for counts in _run_lengths([run['counts'] for run in runs])]
+    # All objects at once: they have few pixels, and to call numpy for each of them would cost more than its pixels.
+    number = np.array([len(item) // 2 for item in ends], dtype=np.int64)
+    nothing = np.zeros(0, dtype=np.int64)
+    first = np.concatenate([nothing, *(item[0:-1:2] for item in ends)])  # pixel of each run of ones
+    last = np.concatenate([nothing, *(item[1::2] for item in ends)])  # one past its last pixel
+    real = last > first
+    if not real.all():
+        number = np.bincount(np.arange(len(number)).repeat(number)[real], minlength=len(number))
+        first, last = first[real], last[real]
+    drawn = np.flatnonzero(number)
+    if not len(drawn):
+        return BitmapMasks.from_crops(crops, corners, height, width)
+    number = number[drawn]
+    begins = number.cumsum() - number
+    (x_first, y_first), (x_last, y_last) = np.divmod(first, height), np.divmod(last - 1, height)
+    x0, x1 = x_first[begins], x_last[begins + number - 1]
+    y0, y1 = np.minimum.reduceat(y_first, begins), np.maximum.reduceat(y_last, begins)
+    # a run that goes on in the next column touches bottom and top
+    tall = np.logical_or.reduceat(x_first != x_last, begins)
+    y0[tall], y1[tall] = 0, height - 1
+    heights, widths = y1 - y0 + 1, x1 - x0 + 1
+    # the crops lie one behind the other, each column by column as run lengths go
+    ends = (heights * widths).cumsum()
+    shift = (ends - heights * (widths + x0) - y0).repeat(number)
+    column = heights.repeat(number)
+    bounds = np.empty(2 * len(first) + 2, dtype=np.int64)
+    bounds[0], bounds[-1] = 0, ends[-1]
+    bounds[1:-1:2] = x_first * column + y_first + shift
+    bounds[2:-1:2] = x_last * column + y_last + shift + 1
+    values = np.zeros(len(bounds) - 1, dtype=np.uint8)
+    values[1::2] = 1
+    pixels = values.repeat(np.diff(bounds))
+    for index, end, h, w, *corner in zip(*(item.tolist()
+                                           for item in (drawn, ends, heights, widths, x0, y0))):
+        crops[index] = cv2.transpose(pixels[end - h * w:end].reshape(w, h))
+        corners[index] = tuple(corner)
     return BitmapMasks.from_crops(crops, corners, height, width)
 
 
 def _run_lengths(strings: Sequence[Union[bytes, str]]) -> Iterator[np.ndarray]:
-    """Counts (zeros, ones, zeros, ...) of COCO's compressed strings, int64, an even number of them.
+    """Counts (zeros, ones, zeros, ...) of COCO's compressed strings, int64.
 
     A count is written in groups of 5 bits, the lowest first, bit 6 saying that more follow and bit 5 of the last one
     being the sign; from the fourth count on it is the difference to the count two places before.
@@ -384,4 +401,4 @@ def _run_lengths(strings: Sequence[Union[bytes, str]]) -> Iterator[np.ndarray]:
         begin = end
         counts[1::2] = counts[1::2].cumsum()
         counts[2::2] = counts[2::2].cumsum()
-        yield np.append(counts, 0) if len(counts) % 2 else counts  # an empty last run of ones
+        yield counts

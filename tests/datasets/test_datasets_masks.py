@@ -77,8 +77,12 @@ def test_long_runs_need_several_characters_and_a_sign():
 
 
 def test_run_lengths_with_empty_runs_decode():
-    runs = mask_api.frPyObjects(dict(size=[4, 3], counts=[0, 2, 0, 1, 4, 0, 5]), 4, 3)
-    np.testing.assert_array_equal(bitmaps_of_runs([runs], 4, 3).masks[0], mask_api.decode(runs))
+    all_counts = [0, 2, 0, 1, 4, 0, 5], [12], [3, 0, 9], [5, 1, 2, 4], [4, 0, 8, 0]
+    runs = [mask_api.frPyObjects(dict(size=[4, 3], counts=item), 4, 3) for item in all_counts]
+    masks = bitmaps_of_runs(runs, 4, 3)
+    np.testing.assert_array_equal(masks.masks, mask_api.decode(runs).transpose(2, 0, 1))
+    assert bitmaps_of_runs(runs[1:3], 4, 3).areas.tolist() == [0, 0]
+    assert len(bitmaps_of_runs([], 4, 3)) == 0
 
 
 def test_run_lengths_of_another_size_are_refused():

@@ -41,16 +41,17 @@ def image_to_tensor(img: np.ndarray,
     if img.ndim == 2:
         img = img[..., None]
     height, width, channels = img.shape
-    planes = np.empty((channels, *(size or (height, width))), dtype=img.dtype)
-    planes[:, height:] = 0
-    planes[:, :height, width:] = 0
-    inside = planes[:, :height, :width]
+    bottom, right = (size[0] - height, size[1] - width) if size else (0, 0)
+    planes = np.empty((channels, height + bottom, width + right), dtype=img.dtype)
     if channels == 3 and img.dtype in (np.uint8, np.float32):
+        if bottom or right:  # before, because OpenCV splits into whole arrays three times as fast as into parts
+            img = cv2.copyMakeBorder(img, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
         # four times as fast as a transposed copy
-        cv2.split(
-            np.ascontiguousarray(img), [inside[2], inside[1], inside[0]] if swap else list(inside))
+        cv2.split(np.ascontiguousarray(img), list(planes[::-1] if swap else planes))
     else:
-        inside[:] = img.transpose(2, 0, 1)[::-1 if swap else 1]
+        planes[:, height:] = 0
+        planes[:, :height, width:] = 0
+        planes[:, :height, :width] = img.transpose(2, 0, 1)[::-1 if swap else 1]
     return torch.from_numpy(planes)
 
 

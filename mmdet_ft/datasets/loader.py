@@ -16,7 +16,8 @@ from mmdet_ft.datasets.ring import RingCollate, RingLoader, shared_empty
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler, Place,
                                         rank_and_world)
-from mmdet_ft.processes import end_with_parent, leave_signals_to_parent, show_stack_on_signal
+from mmdet_ft.processes import (end_with_parent, keep_freed_memory, leave_signals_to_parent,
+                                show_stack_on_signal)
 from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
 
 MOST_SKIPPED = 20  # bad images in a row: then it is not a few of them
@@ -274,6 +275,7 @@ def init_worker(worker_id: int) -> None:
     end_with_parent()
     leave_signals_to_parent()
     show_stack_on_signal()  # for the watchdog, when this process hangs
+    keep_freed_memory()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -4,12 +4,14 @@ import mmap
 import multiprocessing
 import os
 import pickle
+import platform
 
 import numpy as np
 import pytest
 
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.packed import PackedList
+from mmdet_ft.processes import keep_freed_memory
 
 linux = pytest.mark.skipif(not os.path.exists('/proc/self/smaps_rollup'), reason='Linux tells')
 
@@ -78,3 +80,20 @@ def test_a_spawned_worker_maps_the_annotations():
 def test_a_file_of_a_pickle_holds_the_annotations_themselves():
     items = pickle.loads(pickle.dumps(PackedList([np.arange(50000), 'x'])))
     assert items[1] == 'x' and items[0].sum() == np.arange(50000).sum()
+
+
+def pages_taken_again():
+    """Page faults while arrays as large as images come and go, once they have been there."""
+    import resource
+    keep_freed_memory()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        arrays = [np.ones(2_600_000, dtype=np.uint8) for _ in range(6)]
+        del arrays
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='it asks glibc')
+def test_a_worker_takes_no_new_pages_for_every_image():
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        assert pool.apply(pages_taken_again) < 100  # of 3,800

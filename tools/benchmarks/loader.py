@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
 from mmdet_ft.datasets.loader import build_dataloader, init_worker  # noqa: E402
+from mmdet_ft.processes import keep_freed_memory  # noqa: E402
 
 SCALE = (1333, 800)
 NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
@@ -276,6 +277,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    keep_freed_memory()  # as init_worker does, for every peer
     with tempfile.TemporaryDirectory() as folder:
         if args.coco:
             files = dict(

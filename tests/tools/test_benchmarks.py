@@ -50,8 +50,9 @@ def test_training_and_detection_from_files_are_measured(monkeypatch, capsys):
 
 def test_settings_are_words_and_unknown_ones_are_refused():
     assert read_setting('plain', 'float32') == Setting()
-    assert read_setting('graphs+float16', 'bfloat16') == Setting(
-        'float16', compile=dict(mode='reduce-overhead'))
+    assert read_setting('graphs+float16', 'bfloat16') == Setting('float16', cuda_graphs=True)
+    assert read_setting('reduce_overhead', 'bfloat16') == Setting(
+        'bfloat16', compile=dict(mode='reduce-overhead'))
     with pytest.raises(argparse.ArgumentTypeError, match="'fast': known are plain, channels_last"):
         read_setting('compile+fast', 'float32')
 

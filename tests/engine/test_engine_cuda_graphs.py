@@ -204,7 +204,7 @@ def test_two_ways_of_recording_exclude_each_other():
                    get_root_logger())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_on_a_gpu_a_replayed_model_learns_what_a_called_one_does(dtype):
     device = torch.device('cuda')

@@ -12,8 +12,10 @@ from mmdet_ft.ops.roi_align import _roi_align, _roi_align_backward  # noqa: E402
 from tests.ops.helpers import GARBAGE, random_boxes  # noqa: E402
 
 # The interpreter is numpy, which warns where an empty region is divided by its no samples.
-pytestmark = pytest.mark.filterwarnings('ignore:.* encountered in:RuntimeWarning')
+pytestmark = [pytest.mark.filterwarnings('ignore:.* encountered in:RuntimeWarning')]
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+if DEVICE == 'cuda':
+    pytestmark.append(pytest.mark.gpu)
 if DEVICE == 'cpu' and triton.__version__ < '3.3' and np.lib.NumpyVersion(
         np.__version__) >= '2.4.0':
     pytest.skip("Triton 3.2's interpreter needs numpy<2.4", allow_module_level=True)

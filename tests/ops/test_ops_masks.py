@@ -71,6 +71,14 @@ def test_a_batch_without_any_object_has_empty_targets(op):
     assert targets.shape == (8, 14, 14) and not targets.any()
 
 
+def test_the_operator_is_registered_soundly():
+    rect = torch.tensor([[0, 0, 10, 10], [0, 0, 0, 0]])
+    boxes = torch.tensor([[1., 1, 5, 6], [0, 0, 1, 1]])
+    torch.library.opcheck(
+        mask_ops._mask_targets,
+        (torch.ones(100, dtype=torch.uint8), torch.tensor([0, 0]), rect, boxes, 14, [10, 10]))
+
+
 def pasted_on_canvas(mask, box, size, threshold):
     """V2's way: every pixel of the image asks the mask for its value."""
     height, width = size

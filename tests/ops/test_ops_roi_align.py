@@ -57,11 +57,23 @@ def test_gradients_equal_those_of_torchvision_level_by_level():
         assert torch.allclose(grads[number], grad, atol=1e-12)
 
 
-def test_the_operator_is_registered_soundly():
-    features, rois, level, scales = world(torch.float32)
-    torch.library.opcheck(
-        roi_align._roi_align, (features, rois, level, scales, 7, 2, True),
-        test_utils=('test_schema', 'test_autograd_registration', 'test_faketensor'))
+def test_the_operators_are_registered_soundly():
+    features, *arguments = world(torch.float32)
+    arguments += [7, 2, True]
+    torch.library.opcheck(roi_align._roi_align, (features, *arguments))
+    torch.library.opcheck(roi_align._roi_align_backward,
+                          (torch.rand(9, 3, 7, 7), *arguments, 2, 3, [16, 16, 8, 8, 4, 4]))
+
+
+def test_a_gradient_is_taken_as_it_lies_in_memory():
+    features, *arguments = world()
+    out = multi_level_roi_align(features, *arguments, 7, 0, True)
+    grad = torch.randn_like(out)
+    rows = grad.contiguous(memory_format=torch.channels_last)
+    for a, b in zip(
+            torch.autograd.grad(out, features, grad, retain_graph=True),
+            torch.autograd.grad(out, features, rows)):
+        assert torch.equal(a, b)
 
 
 def test_half_precision_features_are_pooled_in_float32():

@@ -1,4 +1,4 @@
-"""What the operators run on a GPU without Triton, on fake tensors: nothing of the host among them, shapes as promised."""
+"""What the operators run on a GPU without Triton, on fake tensors: nothing of the host there, shapes as promised."""
 import pytest
 import torch
 

@@ -1,67 +1,75 @@
 """Reading files that somebody else made: pickles and configs of checkpoints that run nothing, archives
 that stay in their folder."""
 import ast
+import gc
 import os
 import pickle
 import shutil
 import tarfile
 import zipfile
 import zlib
-from typing import Any, Iterator, Tuple
+from typing import Any, Callable, Iterator, Tuple
 
-import numpy as np
-
-_NUMPY_CORE = 'numpy._core' if hasattr(np, '_core') else 'numpy.core'
-# What pickles of results and annotations consist of besides python's own kinds of values.
-_HARMLESS = {
-    ('numpy', 'ndarray'),
-    ('numpy', 'dtype'),
-    (f'{_NUMPY_CORE}.multiarray', '_reconstruct'),
-    (f'{_NUMPY_CORE}.multiarray', 'scalar'),
-    (f'{_NUMPY_CORE}.numeric', '_frombuffer'),
-    ('_codecs', 'encode'),  # bytes in the older protocols
-    ('collections', 'OrderedDict'),
-    ('builtins', 'set'),
-    ('builtins', 'frozenset'),
-    ('builtins', 'slice'),
-    ('builtins', 'complex'),
-    ('builtins', 'bytearray'),
-}
-_HARMLESS |= {('__builtin__', name) for module, name in _HARMLESS if module == 'builtins'}
+from mmdet_ft.pickle_values import (NAMED, OLD_MODULES, VALUES, Name, Plan, Refused, UnknownName,
+                                    settle)
 
 
 class UntrustedFileError(ValueError):
     """A file asks for more than being read; the message names it and what it asks for."""
 
 
+class _Function:
+    """A function of the table, which a pickle can call and not change."""
+
+    __slots__ = ('function', )
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise Refused('sets the state of a function')
+
+
 class _Unpickler(pickle.Unpickler):
+    """Python's own, which is quick, with plans in place of what a pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        for spelling in ('numpy._core.', 'numpy.core.'):  # NumPy 2 and 1 read each other's files
-            if module.startswith(spelling):
-                module = f'{_NUMPY_CORE}.{module[len(spelling):]}'
-        if (module, name) not in _HARMLESS:
-            raise UntrustedFileError(f'asks for {module}.{name}, which could run code; '
-                                     'only numpy arrays and plain python values are read')
-        return super().find_class(module, name)
+        path = f'{OLD_MODULES.get(module, module)}.{name}'
+        if path in NAMED or path == 'numpy.ndarray':  # an argument of others
+            return Name(path)
+        if path not in VALUES:
+            raise UnknownName(path)
+        value = VALUES[path]
+        return value if isinstance(value, type) and issubclass(value, Plan) else _Function(value)
 
 
 def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
     """The value in a pickle of numpy arrays and plain python values; nothing in it is run.
 
-    encoding: of texts that Python 2 has written.
+    Ordered dicts and their like are dicts, numbers of numpy python's. encoding: of texts that
+    Python 2 has written.
 
     Raises UntrustedFileError for any other class or function, and for what is no pickle.
     """
+    collects = gc.isenabled()
     with open(path, 'rb') as file:
+        gc.disable()  # among the many small things of results it would take most of the time
         try:
-            return _Unpickler(file, encoding=encoding).load()
-        except UntrustedFileError as error:
+            return settle(_Unpickler(file, encoding=encoding).load())
+        except UnknownName as error:
+            raise UntrustedFileError(f'{path} asks for {error.name}, which could run code; only '
+                                     'numpy arrays and plain python values are read') from None
+        except Refused as error:
             raise UntrustedFileError(f'{path} {error}') from None
-        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError,
-                AttributeError, ImportError, UnicodeDecodeError, MemoryError) as error:
+        except Exception as error:  # a broken file breaks its reader anywhere
             raise UntrustedFileError(
                 f'{path} is not a whole pickle file: {error or type(error).__name__}') from None
+        finally:
+            if collects:
+                gc.enable()
 
 
 def require_plain_config(text: str, source: str) -> None:

@@ -36,6 +36,102 @@ def test_results_come_back_from_a_pickle(tmp_path, protocol):
     assert second['flags'].tolist() == [True, False] and third.tolist() == [None, 'x']
 
 
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_every_kind_come_back_from_a_pickle(tmp_path, protocol):
+    arrays = [
+        np.zeros((0, 5), np.float32),
+        np.array(3),
+        np.array([], 'U3'),
+        np.array(['a', 'bcd']),
+        np.arange(6, dtype='>i2').reshape(2, 3),
+        np.asfortranarray(np.arange(6.).reshape(2, 3)),
+        np.arange(6, dtype=np.uint8)[::2],
+        np.array([1j]),
+    ]
+    inner = np.ones((2, 4))
+    objects = np.empty((1, 2), object)
+    objects[0, 0], objects[0, 1] = inner, [inner]
+    path = tmp_path / 'results.pkl'
+    path.write_bytes(pickle.dumps((arrays, objects, np.array([], object)), protocol))
+    given, held, nothing = load_pickle(str(path))
+    for array, expected in zip(given, arrays):
+        assert array.dtype == expected.dtype.newbyteorder('=') and array.shape == expected.shape
+        assert array.tolist() == expected.tolist() and array.flags.writeable
+    assert held.shape == (1, 2) and held.dtype == object and held[0, 0].tolist() == inner.tolist()
+    assert held[0, 1][0] is held[0, 0] and nothing.shape == (0, )
+
+
+def test_what_holds_itself_or_stands_in_many_places_comes_back_as_it_was(tmp_path):
+    shared, value = [np.ones(2)], []
+    value += [shared, (shared, ), {'a': shared}, value]
+    for _ in range(60):  # looked at anew in each place, this would never end
+        value = [(value, value), {0: value, 1: value}]
+    path = tmp_path / 'results.pkl'
+    path.write_bytes(pickle.dumps(value))
+    given = load_pickle(str(path))
+    for _ in range(60):
+        assert given[0][0] is given[0][1] is given[1][0]
+        given = given[0][0]
+    assert given[0] is given[1][0] is given[2]['a'] and given[3] is given
+    assert given[0][0].tolist() == [1, 1]
+
+
+class Pickled:
+    """Pickles as a call of `function`, and a state."""
+
+    def __init__(self, function, arguments, state=None):
+        self.reduced = function, arguments, state
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def array(state):
+    return Pickled(np.zeros(0).__reduce__()[0], (np.ndarray, (0, ), b'b'), (1, *state))
+
+
+NATIVE = (3, '<', None, None, None, -1, -1)
+HOLDS_REFERENCES = Pickled(np.dtype, ('f8', False, True), (*NATIVE, 63))
+FIELD_BEYOND = Pickled(np.dtype, ('V8', False, True), (3, '|', None, ('a', ), {
+    'a': (np.dtype('O'), 1000)
+}, 8, 1, 0))
+
+
+@pytest.mark.parametrize('value, words', [
+    (array(((100_000, ), np.dtype('O'), False, [None])), 'has not the bytes'),
+    (array(((2, ), FIELD_BEYOND, False, b'x' * 16)), "an array of 'V8', not of numbers"),
+    (array(((1000, ), np.dtype('f8'), False, b'x' * 16)), 'has not the bytes'),
+    (array(((-1, -2), np.dtype('f8'), False, b'x' * 16)), 'negative'),
+    (array(((2**62, 4), np.dtype('f8'), False, b'')), 'has not the bytes'),
+    (array(((2, ), np.dtype('M8'), False, b'x' * 16)), "an array of 'M8', not of numbers"),
+    (array(((2**40, ), Pickled(np.dtype, ('U0', False, True), (*NATIVE, 0)), False, b'')), 'not of numbers or text'),
+    (Pickled(np.ndarray, (10**12, )), 'not callable'),
+    (Pickled(getattr, ([], 'append')), 'asks for getattr'),
+], ids=str)  # yapf: disable
+def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path, value, words):
+    """NumPy's own unpickling reads memory beyond a list or follows bytes as pointers here."""
+    path = tmp_path / 'results.pkl'
+    path.write_bytes(pickle.dumps(value))
+    with pytest.raises(UntrustedFileError, match=words):
+        load_pickle(str(path))
+
+
+def test_a_kind_of_number_is_what_its_name_says_whatever_its_state(tmp_path):
+    path = tmp_path / 'results.pkl'
+    path.write_bytes(pickle.dumps(array(((2, ), HOLDS_REFERENCES, False, b'x' * 16))))
+    given = load_pickle(str(path))
+    assert given.dtype == np.dtype('f8') and not given.dtype.hasobject and given.shape == (2, )
+
+
+def test_functions_that_build_values_cannot_be_changed_by_a_pickle(tmp_path):
+    path = tmp_path / 'results.pkl'
+    for name in (b'builtins\nset', b'numpy\ndtype', b'numpy.core.multiarray\n_reconstruct',
+                 b'numpy\nndarray', b'builtins\nint'):
+        path.write_bytes(b'\x80\x02c' + name + b'\n}X\x01\x00\x00\x00xK\x01sb.')
+        with pytest.raises(UntrustedFileError):
+            load_pickle(str(path))
+
+
 @pytest.mark.parametrize('ours, theirs', [(b'numpy._core', b'numpy.core'),
                                           (b'numpy.core', b'numpy._core')])
 def test_numpy_1_and_2_read_each_others_pickles(tmp_path, ours, theirs):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mmdet_ft.checkpoints import safe_pickle
 from mmdet_ft.checkpoints.mapped_file import MappedFile
-from mmdet_ft.checkpoints.safe_pickle import Refused, shown
 from mmdet_ft.checkpoints.torch_files import LEGACY_MAGIC, read_legacy, read_zip
+from mmdet_ft.pickle_values import Refused, settle, shown
 
 SAFETENSORS = {
     'BF16': torch.bfloat16, 'BOOL': torch.bool, 'F16': torch.float16, 'F32': torch.float32,
@@ -86,9 +86,8 @@ def _is_text(start: bytes) -> bool:
 
 def read_pickle(file: MappedFile) -> Any:
     """A dict of numpy arrays (Detectron2)."""
-    with open(file.path,
-              'rb') as stream:  # all of it is copied, pages of the mapping would count twice
-        return safe_pickle.settle(safe_pickle.load(stream))
+    with open(file.path, 'rb') as stream:
+        return settle(safe_pickle.load(stream, read_later=file.numbers))
 
 
 def _is_safetensors(file: MappedFile, start: bytes) -> bool:

@@ -1,10 +1,11 @@
 """A file's bytes as tensors, without reading what is not used."""
 import mmap
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mmdet_ft.checkpoints.safe_pickle import Refused
+from mmdet_ft.pickle_values import Refused
 
 
 class MappedFile:
@@ -19,19 +20,23 @@ class MappedFile:
     def __len__(self) -> int:
         return len(self.bytes)
 
-    def values(self, start: int, num_values: int, dtype: torch.dtype) -> Tensor:
-        """`num_values` numbers from byte `start` on: a view where they are aligned, else a copy."""
-        num_bytes = num_values * dtype.itemsize
-        if start < 0 or num_values < 0 or start + num_bytes > len(self):
+    def numbers(self, start: int, num_bytes: int, alignment: int) -> np.ndarray:
+        """`num_bytes` bytes from byte `start` on [num_bytes] uint8: a view if aligned, else a copy."""
+        if start < 0 or num_bytes < 0 or start + num_bytes > len(self):
             raise Refused(
                 f'is cut short: {start + num_bytes} bytes are announced, {len(self)} there')
+        if start % alignment == 0:
+            return np.frombuffer(self.bytes, np.uint8, num_bytes, start)
+        copy = np.empty(num_bytes, np.uint8)
+        with open(self.path,
+                  'rb') as file:  # not through the mapping, whose pages would count twice
+            file.seek(start)
+            file.readinto(memoryview(copy))
+        return copy
+
+    def values(self, start: int, num_values: int, dtype: torch.dtype) -> Tensor:
+        """`num_values` numbers from byte `start` on: a view where they are aligned, else a copy."""
         if num_values == 0:
             return torch.empty(0, dtype=dtype)
-        if start % dtype.itemsize == 0:
-            flat = torch.frombuffer(self.bytes, dtype=torch.uint8, count=num_bytes, offset=start)
-        else:  # not through the mapping, whose pages would count twice
-            flat = torch.empty(num_bytes, dtype=torch.uint8)
-            with open(self.path, 'rb') as file:
-                file.seek(start)
-                file.readinto(memoryview(flat.numpy()))
-        return flat.view(dtype)
+        numbers = self.numbers(start, num_values * dtype.itemsize, dtype.itemsize)
+        return torch.from_numpy(numbers).view(dtype)

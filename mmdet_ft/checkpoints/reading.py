@@ -11,9 +11,9 @@ from mmdet_ft.checkpoints.kinds.layout import weights_in
 from mmdet_ft.checkpoints.kinds.origin import Origin
 from mmdet_ft.checkpoints.kinds.table import convert
 from mmdet_ft.checkpoints.mapped_file import MappedFile
-from mmdet_ft.checkpoints.safe_pickle import Refused, UnknownName
 from mmdet_ft.checkpoints.sources import Source, first_available
 from mmdet_ft.checkpoints.values import faults_of
+from mmdet_ft.pickle_values import Refused, UnknownName
 
 StateDict = Dict[str, Tensor]
 
@@ -33,7 +33,7 @@ def read(source: Source, trust: bool = False) -> Checkpoint:
 
     Its tensors are views of the file where possible: they cost nothing before they are used, and
     writing to them does not change the file. Instances of harmless classes, such as mmengine's
-    HistoryBuffer, are stand-ins (safe_pickle.Record). `trust`: build whatever objects the file asks
+    HistoryBuffer, are stand-ins (pickle_values.Record). `trust`: build whatever objects the file asks
     for, which may run any code that its author chose; only if it asks for any.
 
     Accepts every kind of kinds/table.py, under any key of kinds/layout.py or as a bare dict of

@@ -6,249 +6,63 @@ OpenMMLab's files hold, and because before torch 2.10 a crafted file could corru
 (CVE-2026-24747): here instances are stand-ins that only hold data, and tensors are built from
 checked numbers after the pickle has been read.
 """
-import codecs
-import math
+import functools
 import pickletools
-import re
-import reprlib
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-
-class Refused(Exception):
-    """A file asks for more than weights need; says what in words that follow the file's name."""
-
-
-_brief = reprlib.Repr()
-_brief.maxlevel = 2  # crafted lists within lists would be printed for ever
-
-
-def shown(value: Any) -> str:
-    """What a file holds, for a message."""
-    return _brief.repr(value)[:100]
-
-
-class UnknownName(Refused):
-    """A pickle names a class or function that is not in the table."""
-
-    def __init__(self, name: str):
-        super().__init__(f'asks to build {name}')
-        self.name = name
-
-
-class Name(NamedTuple):
-    """A class or function as a pickle names it; nothing is looked up."""
-    path: str
-
-
-class Record:
-    """An instance of some class, of which only the data are kept."""
-
-    def __init__(self, kind: str, arguments: Tuple[Any, ...]):
-        self.kind = kind
-        self.arguments = arguments
-        self.state: Any = None
-        self.items: Dict[Any, Any] = {}
-
-    def __repr__(self) -> str:
-        return f'<{self.kind}>'
-
-
-class Plan:
-    """What a value will be built from when the whole pickle has been read."""
-
-    def set_state(self, state: Any) -> None:
-        raise Refused(f'sets the state of a {type(self).__name__.lower()}')
-
-    def build(self) -> Any:
-        raise NotImplementedError
-
-
-# ------------------------------------------------------------------------------------------- numpy
-
-
-class _DType(Plan):
-    """A kind of number or text: numpy.dtype with the byte order that its state tells."""
-
-    def __init__(self, code: str, *_: Any):
-        self.code, self.order = code, '='
-
-    def set_state(self, state: Any) -> None:
-        self.order = state[1]
-
-    def build(self) -> np.dtype:
-        # Records and objects have states that numpy believes without a check.
-        if not re.fullmatch(r'[biufcSU]\d{1,9}', self.code) or self.order not in '<>=|':
-            raise Refused(f'holds an array of {shown(self.code)}, not of numbers or text')
-        return np.dtype(self.order + self.code)
-
-
-class _Array(Plan):
-    """numpy.ndarray, from numpy's `_reconstruct` and a state."""
-
-    def __init__(self, *_: Any):
-        self.state: Tuple[Any, ...] = ()
-
-    def set_state(self, state: Any) -> None:
-        self.state = tuple(state)[-4:]  # a version before them is left out by old numpy
-
-    def build(self) -> Any:
-        shape, dtype, fortran, raw = self.state
-        self.state = ()  # lets go of the bytes
-        if isinstance(raw, list):  # of objects
-            return raw
-        return _array(raw, dtype, shape, 'F' if fortran else 'C')
-
-
-def _array(raw: Any, dtype: _DType, shape: Any, order: str = 'C') -> np.ndarray:
-    raw = raw.encode('latin1') if isinstance(raw, str) else raw
-    kind = dtype.build()
-    shape = (shape, ) if isinstance(shape, int) else tuple(shape)
-    if not all(0 <= size <= max(len(raw), 1)
-               for size in shape) or math.prod(shape) * kind.itemsize != len(raw):
-        raise Refused(f'holds an array of shape {shown(shape)} that has not the bytes for it')
-    array = np.frombuffer(raw, kind, count=math.prod(shape)).reshape(shape, order=order)
-    return array.astype(kind.newbyteorder('='))  # a copy, which may be written to
-
-
-def _scalar(dtype: _DType, raw: Any = b'') -> Any:
-    if dtype.code.startswith('O'):
-        return raw
-    return _array(raw, dtype, ()).item()
-
-
-# ------------------------------------------------------------------------------------ python's own
-
-
-def _dict(items: Any = ()) -> Dict[Any, Any]:
-    pairs = items.items() if isinstance(items, dict) else items
-    return {_key(key): value for key, value in pairs}
-
-
-def _config(*arguments: Any) -> Dict[Any, Any]:
-    """mmengine's is built of a dict; addict's of its pairs, which the pickle then sets once more."""
-    return _dict(arguments[0]) if arguments and isinstance(arguments[0], dict) else {}
-
-
-def _bytes(text: str = '', encoding: str = 'latin1') -> bytes:
-    """How protocols before 3 write bytes; other codecs could do more."""
-    if encoding not in ('latin1', 'latin-1'):
-        raise Refused(f'calls the codec {shown(encoding)}')
-    return text if isinstance(text, bytes) else codecs.encode(text, 'latin1')
-
-
-def _attribute(owner: Any, name: str) -> Name:
-    """`getattr(HistoryBuffer, 'mean')`, a name within a name."""
-    if not isinstance(owner, Name) or not isinstance(name, str):
-        raise UnknownName('getattr')
-    return Name(f'{owner.path}.{name}')
-
-
-VALUES: Dict[str, Callable[..., Any]] = {  # what is built of a name and its arguments
-    'builtins.bytearray': _bytes,
-    'builtins.complex': complex,
-    'builtins.dict': _dict,
-    'builtins.frozenset': lambda items=(): frozenset(map(_key, items)),
-    'builtins.getattr': _attribute,
-    'builtins.set': lambda items=(): set(map(_key, items)),
-    'builtins.slice': slice,
-    '_codecs.encode': _bytes,
-    'collections.Counter': _dict,
-    'collections.OrderedDict': _dict,
-    'collections.defaultdict': lambda factory=None, items=(): _dict(items),
-    'collections.deque': lambda items=(), maxlen=None: list(items),
-    'numpy.dtype': _DType,
-    **{
-        f'{core}.{name}': value
-        for core in ('numpy.core', 'numpy._core') for name, value in {
-            'multiarray._reconstruct': _Array,
-            'multiarray.scalar': _scalar,
-            'numeric._frombuffer': _array,
-        }.items()
-    },
-    **{
-        f'{module}.{name}': lambda *parts: '/'.join(parts).replace('//', '/')
-        for module in ('pathlib', 'pathlib._local')
-        for name in ('Path', 'PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
-    },
-    **{  # dicts with attributes, in which configs are kept
-        name: _config
-        for name in ('addict.addict.Dict', 'addict.Dict', 'mmcv.utils.config.ConfigDict',
-                     'mmengine.config.config.ConfigDict', 'fvcore.common.config.CfgNode',
-                     'detectron2.config.config.CfgNode', 'yacs.config.CfgNode',
-                     'lightning_fabric.utilities.data.AttributeDict',
-                     'pytorch_lightning.utilities.parsing.AttributeDict')
-    },
-}
-
-HELD = {  # classes whose instances are kept as a Record
-    'argparse.Namespace',
-    'datetime.date',
-    'datetime.datetime',
-    'datetime.timedelta',
-    'datetime.timezone',
-    'mmcv.utils.config.Config',
-    'mmengine.config.config.Config',
-    'mmengine.logging.history_buffer.HistoryBuffer',
-    'mmengine.logging.message_hub.MessageHub',
-    'numpy.ndarray',
-    'numpy.random.__RandomState_ctor',
-    'numpy.random._pickle.__bit_generator_ctor',
-    'numpy.random._pickle.__generator_ctor',
-    'numpy.random._pickle.__randomstate_ctor',
-    'numpy.random._mt19937.MT19937',
-    'numpy.random._pcg64.PCG64',
-    'types.SimpleNamespace',
-    'uuid.UUID',
-}
-# Classes that only wait to be an argument, such as the factory of a defaultdict.
-NAMED = {f'builtins.{name}' for name in ('bool', 'bytes', 'float', 'int', 'list', 'str', 'tuple')}
-OLD_MODULES = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}  # Python 2's
-
-_PLAIN = (str, bytes, int, float, bool, type(None))
-
-
-def _key(value: Any) -> Any:
-    """A key of a dict or member of a set: plain, because hashing a crafted nest of tuples takes for
-    ever."""
-    if isinstance(value, _PLAIN + (Record, complex)) or type(value) is tuple and all(
-            isinstance(item, _PLAIN) for item in value) or isinstance(value, Name):
-        return value
-    raise Refused(f'has a {type(value).__name__} as a key')
-
-
-# --------------------------------------------------------------------------------------- the reader
+from mmdet_ft.pickle_values import (FEW, HELD, NAMED, OLD_MODULES, VALUES, Bytes, Name, Plan,
+                                    Record, Refused, UnknownName, key_of)
 
 
 class _Machine:
     """The stack of a pickle, with one method for each instruction that data need."""
 
     def __init__(self, values: Mapping[str, Callable[..., Any]],
-                 persistent: Optional[Callable[[Any], Any]]):
+                 persistent: Optional[Callable[[Any], Any]],
+                 read_later: Optional[Callable[[int, int, int], np.ndarray]]):
         self.values = values
         self.persistent = persistent
+        self.read_later = read_later
         self.stack: List[Any] = []
         self.below: List[List[Any]] = []  # stacks under each mark
         self.memo: Dict[int, Any] = {}
 
     def run(self, file: Any) -> Any:
         steps = {
-            opcode.name: getattr(self, f'do_{opcode.name.lower()}', None)
+            opcode.code.encode('latin1'): (opcode, getattr(self, f'do_{opcode.name.lower()}', None))
             for opcode in pickletools.opcodes
         }
-        for opcode, argument, _ in pickletools.genops(file):
-            step = steps[opcode.name]
+        while True:
+            opcode, step = steps[file.read(1)]
+            if self.read_later is not None and opcode.name in _RUNS:
+                self.stack.append(self.run_of_bytes(file, *_RUNS[opcode.name]))
+                continue
+            argument = None if opcode.arg is None else opcode.arg.reader(file)
             if step is not None:
                 step(argument)
             elif opcode.name in _CONSTANTS:
                 self.stack.append(argument)
             elif opcode.name in _FRESH:
                 self.stack.append(_FRESH[opcode.name]())
-            elif opcode.name not in ('PROTO', 'FRAME', 'STOP'):
+            elif opcode.name == 'STOP':
+                return self.stack.pop()
+            elif opcode.name not in ('PROTO', 'FRAME'):
                 raise Refused(
                     f'uses the pickle instruction {opcode.name}, which weights do not need')
-        return self.stack.pop()
+
+    def run_of_bytes(self, file: Any, width: int, kind: Callable[[bytes], Any]) -> Any:
+        """Bytes behind their length, a number of this width; if they are many they stay in the file."""
+        length = int.from_bytes(file.read(width), 'little')
+        start = file.tell()
+        if length < FEW:
+            raw = file.read(length)
+            if len(raw) < length:
+                raise ValueError('pickle exhausted within bytes')
+            return kind(raw)
+        file.seek(start + length)
+        return Bytes(length, functools.partial(self.read_later, start, length), kind)
 
     def popped(self) -> List[Any]:
         """What stands above the last mark."""
@@ -297,7 +111,7 @@ class _Machine:
 
     def do_frozenset(self, _: None) -> None:
         items = self.popped()
-        self.stack.append(frozenset(map(_key, items)))
+        self.stack.append(frozenset(map(key_of, items)))
 
     def do_append(self, _: None) -> None:
         item = self.stack.pop()
@@ -316,7 +130,7 @@ class _Machine:
         items = self.popped()
         if type(self.stack[-1]) is not set:
             raise Refused(f'adds items to a {type(self.stack[-1]).__name__}')
-        self.stack[-1].update(map(_key, items))
+        self.stack[-1].update(map(key_of, items))
 
     def do_setitem(self, _: None) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -329,7 +143,7 @@ class _Machine:
         target = self.stack[-1].items if isinstance(self.stack[-1], Record) else self.stack[-1]
         if type(target) is not dict:
             raise Refused(f'sets items of a {type(target).__name__}')
-        target.update(zip(map(_key, items[::2]), items[1::2]))
+        target.update(zip(map(key_of, items[::2]), items[1::2]))
 
     # --- what has been said before
 
@@ -384,7 +198,7 @@ class _Machine:
     def do_build(self, _: None) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Plan):
-            target.set_state(state)
+            target.__setstate__(state)
         elif isinstance(target, Record):
             target.state = state
         elif type(target) not in (dict, str):  # attributes beside the data: `_metadata`
@@ -404,6 +218,13 @@ _CONSTANTS = {
     'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8',
     'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8'
 }
+# Instructions of which a long run of bytes may stay in the file: the width of its length, and its kind.
+_RUNS: Dict[str, Tuple[int, Callable[[bytes], Any]]] = {
+    'BINBYTES': (4, bytes),
+    'BINBYTES8': (8, bytes),
+    'BYTEARRAY8': (8, bytearray),
+    'BINSTRING': (4, lambda raw: raw.decode('latin1')),
+}
 _FRESH: Dict[str, Callable[[], Any]] = {
     'NONE': lambda: None,
     'NEWTRUE': lambda: True,
@@ -417,35 +238,13 @@ _FRESH: Dict[str, Callable[[], Any]] = {
 
 def load(file: Any,
          values: Mapping[str, Callable[..., Any]] = VALUES,
-         persistent: Optional[Callable[[Any], Any]] = None) -> Any:
-    """The value of the pickle at the file's position, with plans where arrays and tensors will be.
+         persistent: Optional[Callable[[Any], Any]] = None,
+         read_later: Optional[Callable[[int, int, int], np.ndarray]] = None) -> Any:
+    """The value of the pickle at the file's position, with plans where tensors will be.
 
     values: name -> function that builds plain data or a Plan of a pickle's arguments. persistent:
-    the same for references out of the pickle. Raises Refused, and whatever a broken file leads to.
+    the same for references out of the pickle. read_later: gives a number of bytes from a place of
+    the file on, aligned to a number: a writable array of uint8. With it the bytes of large arrays
+    are not read into memory first. Raises Refused, and whatever a broken file leads to.
     """
-    return _Machine(values, persistent).run(file)
-
-
-def settle(value: Any, done: Optional[Dict[int, Any]] = None) -> Any:
-    """The value with everything built that is still a plan; dicts and lists are changed in place."""
-    done = {} if done is None else done
-    if id(value) in done:
-        return done[id(value)][1]
-    if isinstance(value, Plan):
-        built = value.build()
-    elif isinstance(value, Name):
-        built = value.path
-    elif type(value) is tuple:
-        built = tuple(settle(item, done) for item in value)
-    elif type(value) in (dict, list, Record):
-        done[id(value)] = value, value  # before its items, which may hold it again
-        if type(value) is Record:
-            value.state, value.items = settle(value.state, done), settle(value.items, done)
-        for key in list(value) if type(value) is dict else range(
-                len(value)) if type(value) is list else ():
-            value[key] = settle(value[key], done)
-        return value
-    else:
-        return value
-    done[id(value)] = value, built  # the first keeps its id its own
-    return built
+    return _Machine(values, persistent, read_later).run(file)

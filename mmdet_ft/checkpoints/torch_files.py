@@ -6,14 +6,14 @@ the processes of a machine share the pages.
 import io
 import math
 import zipfile
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import torch
 from torch import Tensor
 
 from mmdet_ft.checkpoints import safe_pickle
 from mmdet_ft.checkpoints.mapped_file import MappedFile
-from mmdet_ft.checkpoints.safe_pickle import Name, Plan, Refused, shown
+from mmdet_ft.pickle_values import VALUES, Name, Plan, Refused, settle, shown
 
 # The pickled number 0x1950a86a20f9469cfc6c with which torch.save began a file before 1.6.
 LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
@@ -30,13 +30,7 @@ class Storage(Plan):
     """A run of numbers in a file; where it starts is known when the first tensor of it is built."""
 
     def __init__(self, read: Callable[[], Tensor]):
-        self.read = read
-        self.values: Optional[Tensor] = None  # one for all tensors that share it
-
-    def build(self) -> Tensor:
-        if self.values is None:
-            self.values = self.read()
-        return self.values
+        self.build = read
 
 
 class TensorPlan(Plan):
@@ -45,7 +39,7 @@ class TensorPlan(Plan):
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, dtype: Any = None):
         self.arguments = storage, offset, size, stride, dtype
 
-    def set_state(self, state: Any) -> None:
+    def __setstate__(self, state: Any) -> None:
         """Attributes of the tensor, which weights do not need."""
 
     def build(self) -> Tensor:
@@ -56,7 +50,7 @@ class TensorPlan(Plan):
             raise Refused(
                 f'holds a tensor of size {shown(size)}, stride {shown(stride)} and offset '
                 f'{shown(offset)}')
-        values = storage.build()
+        values = storage.built()
         if dtype is not None:
             values = values.view(_dtype(dtype))
         if 0 in size:
@@ -99,7 +93,7 @@ def _of_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
 
 TORCH: Dict[str,
             Callable[..., Any]] = {
-                **safe_pickle.VALUES,
+                **VALUES,
                 'torch._tensor._rebuild_from_type_v2': _of_subclass,
                 # Of devices that torch does not know by itself.
                 'torch._utils._rebuild_device_tensor_from_cpu_tensor': lambda data, *_: data,
@@ -165,7 +159,7 @@ def read_zip(file: MappedFile) -> Any:
 
         return Storage(values)
 
-    return safe_pickle.settle(safe_pickle.load(pickled, TORCH, storage))
+    return settle(safe_pickle.load(pickled, TORCH, storage))
 
 
 def _archive(opened: Any, size: int) -> zipfile.ZipFile:
@@ -254,4 +248,4 @@ def read_legacy(file: MappedFile) -> Any:
         position += 8 + numel * dtypes[key].itemsize
     if position > len(file):
         raise Refused(f'is cut short: it should have {position} bytes and has {len(file)}')
-    return safe_pickle.settle(content)
+    return settle(content)

@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import struct
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import nn
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.files import read_file
 from mmdet_ft.checkpoints.reading import read, read_state_dict
-from mmdet_ft.checkpoints.safe_pickle import Record
+from mmdet_ft.pickle_values import Record
 
 LAYOUTS = [dict(), dict(_use_new_zipfile_serialization=False)]
 PROTOCOLS = (2, 3, 4, 5)
@@ -207,6 +208,47 @@ def test_detectron2s_pickles_of_arrays_are_read(tmp_path, protocol):
     given = read(str(tmp_path / 'a.pkl')).state_dict
     for name, value in weights.items():
         assert given[name].numpy().tolist() == value.tolist()
+
+
+@pytest.mark.parametrize('protocol', (3, 4, 5))
+@pytest.mark.parametrize('shift', range(4))
+def test_a_pickle_of_arrays_is_in_memory_once(tmp_path, protocol, shift):
+    """Large arrays are views of the mapped file where they happen to be aligned, else copied once."""
+    weights = {name: np.random.rand(1000, 500).astype('float32') for name in 'ab'}
+    size = sum(value.nbytes for value in weights.values())
+    path = tmp_path / 'a.pkl'
+    path.write_bytes(pickle.dumps(dict(shift='x' * shift, model=weights), protocol))
+    read(str(path))  # what is imported meanwhile does not count
+    tracemalloc.start()
+    try:
+        given = read(str(path)).state_dict
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.02 * size
+    for name, value in weights.items():
+        assert given[name].data_ptr() % 4 == 0 and np.array_equal(given[name].numpy(), value)
+        given[name].zero_()
+    assert read(str(path)).state_dict['a'].sum() != 0  # the file stays as it was
+
+
+def test_long_runs_of_bytes_are_what_they_were_where_they_are_no_arrays(tmp_path):
+    content = dict(
+        model=dict(a=np.ones(2000)),
+        text='é' * 5000,
+        raw=b'\xff' * 5000,
+        more=bytearray(b'\xfe' * 5000),
+        names=np.array(['a' * 3000]))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / 'a.pkl').write_bytes(pickle.dumps(content, protocol))
+        given = read(str(tmp_path / 'a.pkl')).content
+        assert {name: given[name] for name in ('text', 'raw', 'names')} \
+            == {name: content[name] for name in ('text', 'raw', 'names')}
+        assert given['more'] == content['more']
+    (tmp_path /
+     'a.pkl').write_bytes(b'\x80\x02}(U\x01aT\x88\x13\x00\x00' + b'\xe9' * 5000 +
+                          pickle.dumps(content['model'])[2:-1].join([b'U\x05model', b'u.']))
+    assert read(str(tmp_path / 'a.pkl')).content['a'] == 'é' * 5000
 
 
 def test_an_array_as_python_2_pickled_it_is_read(tmp_path):

@@ -11,6 +11,7 @@ _RESNET = dict(stem_channels=64, out_indices=(3, ), norm_eval=False, layout='mmc
 OF_CLASSIFICATION: Dict[str, Dict[str, Any]] = dict(
     ResNet=_RESNET,
     ResNeXt=dict(_RESNET, groups=32),
+    RegNet=dict(out_indices=(3, ), norm_eval=False, layout='mmcls'),
     ThinResNet_CIFAR={},  # no type of either package: its own
     MobileNetV2=dict(out_indices=(7, ), layout='mmcls'),
     CrossEntropyLoss=dict(weigh_negatives=True),

@@ -40,7 +40,7 @@ def test_stock_classifiers_have_the_recorded_weights(package):  # noqa: F811
         built[name] = model
         if f'{len(table)} {digest}' != expected:
             different[name] = f'{len(table)} {digest}'
-    assert not different and len(built) == 49
+    assert not different and len(built) == 53
     mixing = built['resnet/resnet50_b32x8_mixup_imagenet.py'].mixing
     assert [(type(augment).__name__, augment.alpha)
             for augment in mixing.augments] == [('BatchMixup', .2)]

@@ -1,5 +1,6 @@
 from mmdet_ft.models.backbones.lenet import LeNet5
 from mmdet_ft.models.backbones.mobilenet_v2 import MobileNetV2
+from mmdet_ft.models.backbones.regnet import RegNet
 from mmdet_ft.models.backbones.resnet import ResNet, ResNetV1c, ResNetV1d
 from mmdet_ft.models.backbones.resnet_cifar import ResNet_CIFAR, ThinResNet_CIFAR
 from mmdet_ft.models.backbones.resnext import ResNeXt
@@ -7,6 +8,6 @@ from mmdet_ft.models.backbones.seresnet import SEResNet, SEResNeXt
 from mmdet_ft.models.backbones.vgg import VGG
 
 __all__ = [
-    'LeNet5', 'MobileNetV2', 'ResNeXt', 'ResNet', 'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR',
-    'SEResNeXt', 'SEResNet', 'ThinResNet_CIFAR', 'VGG'
+    'LeNet5', 'MobileNetV2', 'RegNet', 'ResNeXt', 'ResNet', 'ResNetV1c', 'ResNetV1d',
+    'ResNet_CIFAR', 'SEResNeXt', 'SEResNet', 'ThinResNet_CIFAR', 'VGG'
 ]

@@ -95,7 +95,7 @@ class ResNet(BaseModule):
                     'ResNet: pretrained and init_cfg both say how the weights begin; remove pretrained'
                 )
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
-        block, num_blocks = self.arch_settings[depth]
+        block = self.arch_settings[depth][0]
         block_init_cfg = None
         # With rules of the config's own MMDetection leaves the blocks to them, MMClassification does not.
         if zero_init_residual and (
@@ -118,12 +118,13 @@ class ResNet(BaseModule):
             self.projection, avg_down=avg_down, conv_cfg=conv_cfg, norm_cfg=norm_cfg, layout=layout)
         dcn = None if dcn is None else dict(dcn)  # blocks change it
         self.res_layers = []
-        for i in range(num_stages):
+        plan = self.plan(depth, num_stages, base_channels)
+        for i, (width, num_blocks, block_arguments) in enumerate(plan):
             stage = make_stage(
                 block,
                 channels,
-                base_channels * 2**i,
-                num_blocks[i],
+                width,
+                num_blocks,
                 stride=strides[i],
                 dilation=dilations[i],
                 style=style,
@@ -138,9 +139,9 @@ class ResNet(BaseModule):
                 init_cfg=block_init_cfg,
                 drop_path_rate=drop_path_rate,
                 expansion=expansion,
-                block_arguments=self.block_arguments(),
+                block_arguments=block_arguments,
                 project=project)
-            channels = base_channels * 2**i * (block.expansion if expansion is None else expansion)
+            channels = width * (block.expansion if expansion is None else expansion)
             self.res_layers.append(f'layer{i + 1}')
             self.add_module(self.res_layers[-1], stage)
         self.feat_dim = channels
@@ -192,6 +193,12 @@ class ResNet(BaseModule):
                     'give True or False for each stage')
 
     projection = staticmethod(make_projection)
+
+    def plan(self, depth: int, num_stages: int, base_channels: int) -> List[Tuple[int, int, Dict]]:
+        """Of each stage: channels inside of its blocks, their number, and their arguments beyond the common ones."""
+        num_blocks = self.arch_settings[depth][1]
+        return [(base_channels * 2**i, num_blocks[i], self.block_arguments())
+                for i in range(num_stages)]
 
     def block_arguments(self) -> Dict:
         """Arguments of this network's blocks beyond the common ones."""

@@ -1,5 +1,4 @@
 """The Triton kernels beside their twins in plain PyTorch, run by Triton's interpreter where there is no GPU."""
-import numpy as np
 import pytest
 import torch
 import torchvision
@@ -16,9 +15,19 @@ pytestmark = [pytest.mark.filterwarnings('ignore:.* encountered in:RuntimeWarnin
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 if DEVICE == 'cuda':
     pytestmark.append(pytest.mark.gpu)
-if DEVICE == 'cpu' and triton.__version__ < '3.3' and np.lib.NumpyVersion(
-        np.__version__) >= '2.4.0':
-    pytest.skip("Triton 3.2's interpreter needs numpy<2.4", allow_module_level=True)
+
+
+@triton.jit
+def _count_to(number):
+    for _ in range(number):
+        pass
+
+
+if DEVICE == 'cpu':
+    try:
+        _count_to[(1, )](2)
+    except Exception as error:  # up to 3.6 it needs numpy<2.4
+        pytest.skip(f"Triton's interpreter does not loop here: {error}", allow_module_level=True)
 
 
 @pytest.mark.parametrize('num_boxes', [1, 63, 64, 200])

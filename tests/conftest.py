@@ -35,3 +35,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ.pop('CUDA_VISIBLE_DEVICES', None)
     else:
         os.environ['CUDA_VISIBLE_DEVICES'] = visible
+
+
+@pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each kind of device once: what a test does on a GPU is tried on every machine."""
+    return torch.device(request.param)

@@ -6,9 +6,8 @@ import torch
 from mmdet_ft.models import anchors
 from mmdet_ft.models.classifiers import mixing
 from mmdet_ft.models.roi_heads import standard_roi_head
-from mmdet_ft.ops import masks, nms, roi_align
 from mmdet_ft.registry import MODELS
-from mmdet_ft.structures import Batch, ClassTruth, Outlines
+from mmdet_ft.structures import Batch, ClassTruth
 from tests.fake_cuda import HostWork, fake_cuda, fake_cuda_works, on_fake_cuda
 from tests.models.test_v2_parts import KINDS
 from tests.models.tiny import tiny_batch, tiny_config
@@ -178,42 +177,3 @@ def test_a_classifier_needs_nothing_of_the_host(kind):
         result, seen = run(model, batch, torch.bfloat16, is_training)
         assert not seen, seen
     assert result.scores.is_cuda and result.scores.dtype == torch.float32
-
-
-# What the operators do on a GPU: their fake kernels, which ran above, tell the shapes only.
-
-
-def test_suppression_needs_nothing_of_the_host_but_one_answer(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch, 'equal', lambda *pair: asked.append(pair) or True)
-    problems = torch.rand(3, 40, 4), torch.rand(3, 40), torch.ones(3, 40, dtype=torch.bool)
-    with fake_cuda():
-        problems = on_fake_cuda(problems)
-        with HostWork() as host:
-            keep = nms.nms_keep_on_device(*problems, .5)
-    assert keep.is_cuda and keep.dtype == torch.bool and not host.seen and len(asked) == 1
-
-
-def test_pooling_needs_nothing_of_the_host():
-    maps = torch.rand(2, 4, 16, 16), torch.rand(2, 4, 8, 8)
-    regions = torch.rand(9, 5), torch.zeros(9, dtype=torch.long)
-    with fake_cuda():
-        maps, regions = on_fake_cuda((maps, regions))
-        arguments = (*regions, [1 / 4, 1 / 8], 7, 0, True)
-        with HostWork() as host:
-            out = roi_align._roi_align_masked(list(maps), *arguments)
-            grads = roi_align._roi_align_backward_masked(out, *arguments, 2, 4, [16, 16, 8, 8])
-    assert out.is_cuda and all(grad.is_cuda for grad in grads) and not host.seen
-
-
-def test_targets_of_masks_need_nothing_of_the_host():
-    boxes, places = torch.rand(9, 4), torch.zeros(9, dtype=torch.long)
-    crops = torch.zeros(50, dtype=torch.uint8), places, torch.ones(9, 4, dtype=torch.long)
-    empty = torch.zeros(2, 8, dtype=torch.long)
-    outlines = Outlines(torch.rand(20, 4).double(), empty.new_zeros(20), empty, empty, 5, 2)
-    with fake_cuda():
-        boxes, places, crops, outlines = on_fake_cuda((boxes, places, crops, outlines))
-        with HostWork() as host:
-            bitmaps = masks._mask_targets_padded(*crops, boxes, 14, [5, 5])
-            drawn = masks.mask_targets(outlines, places, places, boxes, 14)
-    assert bitmaps.is_cuda and drawn.is_cuda and not host.seen

@@ -20,7 +20,7 @@ from torch import nn
 
 from mmdet_ft import visualization
 from mmdet_ft.checkpoints import fitting, reading
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image

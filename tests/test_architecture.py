@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmdet_ft'
-BOTTOM = {'structures', 'registry', 'config', 'config_lines', 'processes', 'untrusted'}
+BOTTOM = {'structures', 'registry', 'config', 'processes', 'untrusted'}
 MAY_IMPORT = {  # room -> rooms below it
     'structures': set(),
     'ops': {'structures'},
     'registry': set(),
-    'config_lines': set(),
-    'config': {'config_lines', 'registry'},
+    'config': set(),
     'visualization': set(),
     'pickle_values': set(),
     'untrusted': {'pickle_values'},

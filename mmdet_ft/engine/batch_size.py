@@ -1,7 +1,7 @@
 """How many images a step has, and what the learning rate makes of it: `auto_scale_lr` of a config."""
 from typing import Any
 
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.loaders import train_loader_settings
 from mmdet_ft.engine.runner.base import BaseRunner

@@ -3,7 +3,7 @@ import contextlib
 import math
 from typing import Any, Callable, ContextManager, List, NamedTuple, Optional, Tuple
 
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.acceleration import accelerate

@@ -12,6 +12,7 @@ from typing import Callable
 import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.config.errors import ConfigError
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.engine.failures import watchdog
 from mmdet_ft.untrusted import UntrustedFileError
@@ -29,11 +30,9 @@ class NonFiniteError(UserError):
 def is_user_mistake(error: BaseException) -> bool:
     """Whether the message says everything. Anything else is a bug of ours or of the user's code:
     its traceback stays."""
-    from mmdet_ft import config  # here: the engine can be used without the config language
-
-    mistakes = (UserError, CheckpointError, DataError, UntrustedFileError, FileNotFoundError,
+    mistakes = (UserError, ConfigError, CheckpointError, DataError, UntrustedFileError, FileNotFoundError,
                 PermissionError, NotADirectoryError)
-    if isinstance(error, mistakes + (getattr(config, 'ConfigError', UserError), )):
+    if isinstance(error, mistakes):
         return True
     # the registry's answer to a misspelt type
     return isinstance(error, KeyError) and bool(error.args) and str(

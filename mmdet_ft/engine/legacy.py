@@ -6,7 +6,9 @@ translated: what else such a config means would have to be guessed.
 import copy
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from mmdet_ft.config import CheckError, Config, ConfigDict, ConfigError
+from mmdet_ft.config.config import Config
+from mmdet_ft.config.errors import CheckError, ConfigError
+from mmdet_ft.config.values import ConfigDict
 
 # Top-level names that `modernise` rewrites.
 OLDER_NAMES = ('total_epochs', 'train_cfg', 'test_cfg')

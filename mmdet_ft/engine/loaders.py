@@ -2,7 +2,7 @@
 import copy
 from typing import Any, Dict, List, Sequence, Tuple
 
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset, build_for_losses
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.checkpoints.facts import Facts, facts_of
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import get_root_logger

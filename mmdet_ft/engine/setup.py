@@ -6,7 +6,7 @@ from typing import Any, Dict, Tuple
 import torch
 
 from mmdet_ft import __version__
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import collect_env, get_root_logger, time_string

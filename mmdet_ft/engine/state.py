@@ -19,7 +19,7 @@ from mmdet_ft import __version__
 from mmdet_ft.checkpoints import reading, writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.engine.optimizer import laid_out_as, load_optimizer_state
 
 UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes

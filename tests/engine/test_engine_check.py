@@ -140,7 +140,7 @@ def test_two_hundred_typos_in_files_are_all_named_with_file_line_and_spelling(mo
         assert count == 1, (dotted, lines[int(line) - 1])
         lines[int(line) - 1] = text
         with monkeypatch.context() as patch:
-            patch.setattr('mmdet_ft.config._text_of', edited(ROOT / file, ''.join(lines)))
+            patch.setattr('mmdet_ft.config.reading.text_of', edited(ROOT / file, ''.join(lines)))
             found = mistakes_of(path)
         assert [
             message for message in found if f'{file}:{line}' in message
@@ -159,8 +159,8 @@ def mistakes_of(path):
 
 
 def edited(file, text):
-    from mmdet_ft.config import _text_of
-    return lambda path: text if Path(path) == file else _text_of(path)
+    from mmdet_ft.config.reading import text_of
+    return lambda path: text if Path(path) == file else text_of(path)
 
 
 def test_two_hundred_typos_on_the_command_line_are_all_named_with_the_right_spelling():

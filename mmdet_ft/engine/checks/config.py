@@ -10,7 +10,9 @@ the nearest right name.
 """
 from typing import Any, Iterator, List, Optional, Tuple
 
-from mmdet_ft.config import DELETE_KEY, Config, import_custom_modules
+from mmdet_ft.config.config import Config
+from mmdet_ft.config.custom_imports import import_custom_modules
+from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy, legacy_code
 from mmdet_ft.engine.checks.config_classes import check_classes
 from mmdet_ft.engine.checks.config_mistakes import Findings, Mistake, refusal

@@ -2,7 +2,10 @@
 import difflib
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
-from mmdet_ft.config import DELETE_KEY, OPTIONS_LABEL, CheckError, Config
+from mmdet_ft.config.config import Config
+from mmdet_ft.config.errors import CheckError
+from mmdet_ft.config.layers import OPTIONS_LABEL
+from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy
 from mmdet_ft.engine.checks.config_vocabulary import Vocabulary
 

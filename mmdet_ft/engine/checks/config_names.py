@@ -3,9 +3,13 @@ import difflib
 import re
 from typing import Any, Iterator, List
 
-from mmdet_ft.config import (BASE_KEY, DATA_ROOT_VARIABLE, DELETE_KEY, OPTIONS_LABEL, Config,
-                             ConfigError, Layer, value_at)
-from mmdet_ft.config_lines import read_source
+from mmdet_ft.config.config import Config
+from mmdet_ft.config.errors import ConfigError
+from mmdet_ft.config.layers import DATA_ROOT_VARIABLE, OPTIONS_LABEL, Layer
+from mmdet_ft.config.lines import read_source
+from mmdet_ft.config.load import value_at
+from mmdet_ft.config.reading import BASE_KEY
+from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy
 from mmdet_ft.engine.checks.config_mistakes import Findings, listed, nearest, short
 from mmdet_ft.engine.checks.config_sections import SECTIONS

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS as LAYERS
 from torch import nn
 
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.engine import legacy_code
 from mmdet_ft.engine.checks.config_mistakes import Findings, nearest, short
 from mmdet_ft.engine.checks.config_vocabulary import (Vocabulary, containers_of, names_of,

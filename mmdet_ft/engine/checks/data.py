@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 from rich.console import Console
 
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks.anchors import Anchors, Reach, check_anchors
 from mmdet_ft.datasets.checks.coco_json import CocoJson
 from mmdet_ft.datasets.checks.images import (Look, check_copies, check_images, check_overlap,

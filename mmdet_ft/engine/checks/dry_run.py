@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.reading import read
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.engine.batch_size import images_per_step
 from mmdet_ft.engine.build import Run, assemble
 from mmdet_ft.engine.checks import manners, preflight

@@ -2,7 +2,7 @@
 the start of a run. Nothing is changed here; the block also says what the engine does by itself."""
 from typing import Any, Dict, List, Optional
 
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmdet_ft.checkpoints import reading
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine.checks.config import prepare

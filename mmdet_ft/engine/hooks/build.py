@@ -2,7 +2,7 @@
 import inspect
 from typing import Any, Dict, List, Tuple
 
-from mmdet_ft.config import Config
+from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook

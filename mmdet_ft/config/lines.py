@@ -1,7 +1,7 @@
 """Where in a config file a value is written, and what reads a variable.
 
-Nothing here runs a config: a python file is read as a syntax tree, json and yaml as marked nodes. It is only asked when a
-line has to be told, and remembers its answer by the file's text.
+Nothing here runs a config: a python file is read as a syntax tree, json and yaml as marked nodes. It is
+only asked when a line has to be told, and remembers its answer by the file's text.
 """
 import ast
 import functools

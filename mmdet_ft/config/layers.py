@@ -1,0 +1,76 @@
+"""Where values come from: what each file, the environment and the command line said, one over the other."""
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+import yaml
+
+from mmdet_ft.config.errors import shown
+from mmdet_ft.config.lines import read_source
+from mmdet_ft.config.values import DELETE_KEY
+
+OPTIONS_LABEL = '--cfg-options'
+DATA_ROOT_VARIABLE = 'MMDET_DATASETS'
+
+
+class Layer(NamedTuple):
+    """What one file, the command line or the environment put over the layers before it."""
+    values: Dict[str, Any]  # its own, `_delete_` included; never changed
+    path: Optional[str] = None  # of a file, absolute; None for all else
+    source: str = ''
+    label: str = ''  # what stands for a file: '--cfg-options'
+    moved: Optional[Tuple[str,
+                          str]] = None  # (old path, new path): a rewriting put a value elsewhere
+
+    def where(self, steps: Tuple[str, ...]) -> str:
+        """`path:line` of the key that sets a value, or the label."""
+        if self.path is None:
+            return f'{self.label} {".".join(steps)}' if self.label == OPTIONS_LABEL else self.label
+        line = None
+        try:
+            line = read_source(self.source, self.path.endswith('.py')).line_of(steps)
+        except (SyntaxError,
+                yaml.YAMLError):  # it has been loaded, so this is a way of writing not foreseen
+            pass
+        return f'{shown(self.path)}:{line}' if line else shown(self.path)
+
+    def says(self, steps: Tuple[str, ...]) -> Tuple[str, Any]:
+        """('sets', value), ('drops', None) where it replaces something around by a thing without it, or ('', None)."""
+        node, whole = self.values, False
+        for step in steps:
+            if isinstance(node, dict):
+                whole = whole or bool(node.get(DELETE_KEY, False))
+                if step not in node:
+                    return ('drops', None) if whole else ('', None)
+                node = node[step]
+            elif isinstance(node, (list, tuple)) and step.isdigit() and int(step) < len(node):
+                node, whole = node[int(step)], True
+            else:
+                return 'drops', None
+        return 'sets', node
+
+
+class Setting(NamedTuple):
+    """One entry of a value's history."""
+    where: str  # 'configs/a.py:12', '--cfg-options model.depth', 'MMDET_DATASETS'
+    value: Any  # as written there: of a dict only what is said there
+    is_dropped: bool = False  # replaced with something around it
+    file: Optional[str] = None  # absolute path
+
+
+def trace(steps: Tuple[str, ...], layers: Iterable[Layer]) -> List[Setting]:
+    settings: List[Setting] = []
+    for index, layer in enumerate(layers):
+        if layer.moved is not None:
+            old, new = (tuple(path.split('.')) for path in layer.moved)
+            if steps[:len(new)] == new:
+                settings += trace(old + steps[len(new):], layers[:index])
+            continue
+        verb, value = layer.says(steps)
+        if verb == 'sets' and not (layer.label == DATA_ROOT_VARIABLE and settings
+                                   and settings[-1].value == value):
+            settings.append(Setting(layer.where(steps), value, file=layer.path))
+        elif verb == 'drops' and settings and not settings[-1].is_dropped:
+            known = steps
+            while layer.says(known)[0] != 'sets':  # the replacement around it
+                known = known[:-1]
+            settings.append(Setting(layer.where(known), None, is_dropped=True, file=layer.path))
+    return settings

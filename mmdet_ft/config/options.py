@@ -1,0 +1,121 @@
+"""The words after `--cfg-options`: KEY=VALUE to values."""
+import ast
+import re
+from argparse import Action
+from typing import Any, Dict, List, Tuple
+
+
+class DictAction(Action):
+    """argparse: words KEY=VALUE to a dict. `a.b=1 c=x,y d=[(1,2),3]` is what V2 makes of it:
+
+    {'a.b': 1, 'c': ['x', 'y'], 'd': [(1, 2), 3]}. Values are integers, floats, true or false in any
+    case, None, or strings; lists and tuples of them nest. Given twice, the options add up.
+
+    Beyond V2 a value, or an item of a list, may be a dict as python writes it, of literals:
+    `'a={"type":"A"}' 'b=[dict(type="A",x=(1,2))]'`, quoted for the shell.
+    """
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for word in values:
+            key, equals, value = word.partition('=')
+            if not key or not equals:
+                parser.error(f'{option_string}: {word!r} is not of the form KEY=VALUE')
+            try:
+                options[key] = self._parse_iterable(value)
+            except ValueError as error:
+                parser.error(f'{option_string}: {word!r}: {error}')
+        setattr(namespace, self.dest, options)
+
+    @staticmethod
+    def _parse_int_float_bool(text: str) -> Any:
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                pass
+        return {'true': True, 'false': False}.get(text.lower(), None if text == 'None' else text)
+
+    @staticmethod
+    def _parse_iterable(text: str) -> Any:
+        text = text.strip().strip('\'"').strip()
+        if text and _end_of_dict(text) == len(text):
+            return _parse_dict(text)
+        if ',' not in text and text[:1] not in ('(', '['):
+            return DictAction._parse_int_float_bool(text)
+        parts, first_closing = _split_at_commas(text)
+        enclosed = text[0] in '([' and first_closing == len(text) - 1
+        if enclosed:
+            parts, _ = _split_at_commas(text[1:-1])
+        elif len(parts) == 1 and text[-1] != ',':  # such as '[a]b'
+            return text
+        items = [DictAction._parse_iterable(part) for part in parts]
+        return tuple(items) if enclosed and text[0] == '(' else items
+
+
+def _split_at_commas(text: str) -> Tuple[List[str], int]:
+    """Parts between the commas outside all brackets and dicts, and where the first bracket closes, or -1."""
+    parts, start, open_brackets, first_closing, end_of_dict = [], 0, [], -1, 0
+    for index, letter in enumerate(text):
+        if index < end_of_dict:
+            continue
+        if letter in '([':
+            open_brackets.append(letter)
+        elif letter in ')]':
+            if not open_brackets or open_brackets.pop() != {')': '(', ']': '['}[letter]:
+                raise ValueError(f'{letter!r} closes no bracket')
+            if not open_brackets and first_closing < 0:
+                first_closing = index
+        elif letter == ',' and not open_brackets:
+            parts.append(text[start:index])
+            start = index + 1
+        elif letter in 'd{' and text[:index].rstrip()[-1:] in '([,':  # an item begins
+            end_of_dict = _end_of_dict(text, index)
+    if open_brackets:
+        raise ValueError(f'{open_brackets[-1]!r} is not closed')
+    if text[start:].strip():
+        parts.append(text[start:])
+    return parts, first_closing
+
+
+_DICT = re.compile(r'dict\s*\(|\{\s*(?=[}"\']|\w+\s*:)')  # not '{a}/b.jpg', which is a string
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|[\[({\])}]')  # or a string, whole
+
+
+def _end_of_dict(text: str, start: int = 0) -> int:
+    """Where a dict that begins at a place of a text ends; 0 where none begins."""
+    if not _DICT.match(text, start):
+        return 0
+    depth = 0
+    for token in _BRACKET.finditer(text, start):
+        depth += (token[0] in '[({') - (token[0] in '])}')
+        if depth == 0:
+            return token.end() if text[token.end():].lstrip()[:1] in ',])' else 0
+    return len(text)
+
+
+def _parse_dict(text: str) -> Dict[Any, Any]:
+    try:
+        value = _literal(ast.parse(text, mode='eval').body)
+        if isinstance(value, dict):
+            return value
+    except (SyntaxError, ValueError, TypeError):  # the last for a key that cannot be one
+        pass
+    raise ValueError(
+        f'{text} looks like a dict but cannot be read as one; in a shell write single quotes around '
+        """the whole and double quotes around strings: 'key={"type":"A","x":1}'""")
+
+
+def _literal(node: ast.AST) -> Any:
+    """The value of a literal, of dict(name=literal, ...), and of true and false in any case."""
+    if isinstance(node, ast.Dict):
+        return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values)}
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'dict' and not node.args \
+            and all(word.arg for word in node.keywords):
+        return {word.arg: _literal(word.value) for word in node.keywords}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        items = [_literal(item) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Name) and node.id.lower() in ('true', 'false'):
+        return node.id.lower() == 'true'
+    return ast.literal_eval(node)

@@ -1,0 +1,261 @@
+"""A config file and its bases, read and merged.
+
+    load            bases first, then this file over them
+      _read         one file: its own values and its bases; nothing merged yet
+        _substitute {{ fileDirname }}, {{$NAME:default}}, and a placeholder for {{ _base_.x }}
+        _run_python, or _parse_data of json and yaml, which runs nothing
+      merge         the only place where one value replaces another
+"""
+import functools
+import json
+import os
+import os.path as osp
+import re
+import traceback
+import types
+import warnings
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import yaml
+
+from mmdet_ft.config.errors import (ConfigError, ConfigFileError, ConfigKeyError,
+                                    ConfigNotFoundError, ConfigSyntaxError, ConfigTypeError,
+                                    did_you_mean, place_in, shown)
+from mmdet_ft.config.layers import Layer
+from mmdet_ft.config.values import item_at, map_leaves, merge
+
+BASE_KEY = '_base_'
+DEPRECATION_KEY = '_deprecation_'
+RESERVED_KEYS = ('filename', 'text', 'pretty_text')  # attributes of Config
+EXTENSIONS = ('.py', '.json', '.yaml', '.yml')
+
+
+def load(
+    path: str,
+    text: Optional[str] = None,
+    use_predefined_variables: bool = True,
+    heirs: Tuple[str, ...] = ()
+) -> Tuple[Dict[str, Any], str, List[Layer]]:
+    """The merged values of a file and its bases, all their texts, and what each said, bases first.
+
+    Args:
+        path: absolute path.
+        text: instead of the file's content.
+        use_predefined_variables: of this file; bases always do.
+        heirs: the files that led here, the one asked for first.
+    """
+    if path in heirs:
+        circle = ' -> '.join(map(shown, [*heirs[heirs.index(path):], path]))
+        raise ConfigError(f'{shown(heirs[-1])}: bases lead back to where they started: {circle}')
+    file = _read(path, text_of(path) if text is None else text, use_predefined_variables)
+
+    inherited, set_by, texts, layers = {}, {}, [], []
+    for base in file.bases:
+        values, base_text, base_layers = load(base, heirs=(*heirs, path))
+        for key in values:
+            if key in set_by:
+                raise ConfigKeyError(
+                    f'{file.line_of(BASE_KEY)}: {key!r} is set by two bases, {shown(set_by[key])} '
+                    f'and {shown(base)}: take it out of one, or make one the base of the other')
+            set_by[key] = base
+        inherited.update(values)
+        texts.append(base_text)
+        layers += base_layers
+
+    values = file.values
+    if '_base_.' in file.text:
+        values = map_leaves(values, functools.partial(_base_variable, file, inherited))
+    layers.append(Layer(values, path, file.source))
+    if file.bases:
+        try:
+            values = merge(values, inherited)
+        except ConfigTypeError as error:
+            path_of_value = str(error).partition(':')[0]
+            raise ConfigTypeError(f'{file.line_of_key(path_of_value)}: {error}') from None
+    return values, '\n'.join([*texts, f'{path}\n{file.text}']), layers
+
+
+def _base_variable(file: '_File', inherited: Dict[str, Any], leaf: Any) -> Any:
+    """What a placeholder of {{ _base_.x }} stands for; any other value as it is."""
+    match = _PLACEHOLDER.search(leaf) if isinstance(leaf, str) else None
+    if not match:
+        return leaf
+    where = file.line_of(rf'\{{\{{\s*_base_\.{re.escape(match[1])}\s*\}}\}}')
+    if match[0] != leaf:
+        raise ConfigError(f'{where}: {leaf!r}{_WHOLE_VALUE}')
+    try:
+        return item_at(inherited, match[1])
+    except KeyError as error:
+        raise ConfigKeyError(f'{where}: no base sets {error.args[0]}') from None
+
+
+# --- one file -------------------------------------------------------------------------------------
+
+
+class _File(NamedTuple):
+    """What one file says itself, before anything is merged."""
+    path: str  # absolute
+    text: str
+    source: str  # the text as it is run: placeholders for {{ _base_.x }}, other braces replaced
+    values: Dict[str, Any]  # with those placeholders
+    bases: List[str]  # absolute paths, in the order written
+
+    def line_of(self, *patterns: str) -> str:
+        """`path:line` of what regular expressions match, each after the one before; for messages."""
+        place = 0
+        for pattern in patterns:
+            match = re.compile(pattern, re.MULTILINE).search(self.text, place)
+            place = match.end() if match else place
+        return place_in(self.path, self.text, place)
+
+    def line_of_key(self, path: str) -> str:
+        """`path:line` of a value, by its dotted path; for messages."""
+        return self.line_of(*(rf'\b{re.escape(key)}\b[\'"]?\s*[=:]' for key in path.split('.')))
+
+
+def text_of(path: str) -> str:
+    if not path.endswith(EXTENSIONS):
+        raise ConfigFileError(f'{shown(path)}: a config is one of {", ".join(EXTENSIONS)}')
+    try:
+        with open(path, encoding='utf-8-sig') as file:  # some editors on Windows put a mark first
+            return file.read()
+    except FileNotFoundError:
+        raise ConfigNotFoundError(f'no config {shown(path)}{_near_file(path)}') from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigFileError(f'{shown(path)}: cannot be read: {error}') from error
+
+
+def _near_file(path: str) -> str:
+    folder = osp.dirname(path)
+    return did_you_mean(osp.basename(path), os.listdir(folder) if osp.isdir(folder) else ())
+
+
+def _read(path: str, text: str, use_predefined_variables: bool = True) -> _File:
+    source = _substitute(path, text, use_predefined_variables) if '{{' in text else text
+    values = _run_python(path, source) if path.endswith('.py') else _parse_data(path, source)
+    file = _File(path, text, source, values, _base_paths(path, values.pop(BASE_KEY, [])))
+    for base in file.bases:
+        if not osp.isfile(base):
+            where = file.line_of(BASE_KEY, re.escape(osp.basename(base)))
+            raise ConfigNotFoundError(f'{where}: no base {shown(base)}{_near_file(base)}')
+    for key in set(RESERVED_KEYS) & set(values):
+        raise ConfigKeyError(f'{file.line_of_key(key)}: {key!r} is reserved; choose another name')
+
+    if DEPRECATION_KEY in values:
+        deprecation = values.pop(DEPRECATION_KEY)
+        message = f'The config file {path} will be deprecated in the future.'
+        if 'expected' in deprecation:
+            message += f' Please use {deprecation["expected"]} instead.'
+        if 'reference' in deprecation:
+            message += f' More information can be found at {deprecation["reference"]}'
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return file
+
+
+def _base_paths(path: str, bases: Any) -> List[str]:
+    bases = bases if isinstance(bases, (list, tuple)) else [bases]
+    for base in bases:
+        if not isinstance(base, (str, os.PathLike)):
+            raise ConfigTypeError(f'{shown(path)}: {BASE_KEY} takes paths of configs, not {base!r}')
+    return [osp.abspath(osp.join(osp.dirname(path), osp.expanduser(base))) for base in bases]
+
+
+_PREDEFINED = re.compile(r'\{\{\s*(file(?:Dirname|Basename|BasenameNoExtension|Extname))\s*\}\}')
+_ENVIRONMENT = re.compile(r'\{\{\s*\$(\w+)\s*:\s*([^\s}]*)\s*\}\}')
+_BASE_VARIABLE = re.compile(r'(["\']?)\{\{\s*_base_\.([\w.]+)\s*\}\}\1')  # quotes do not matter
+_PLACEHOLDER = re.compile(r'\$_base_\.([\w.]+)\$')  # stands in the values until the bases are read
+_WHOLE_VALUE = '. {{ _base_.x }} must be a value of its own, not part of a string or expression'
+
+
+def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
+    """Replace {{ fileDirname }} and its sisters, {{$NAME:default}}, and {{ _base_.x }} (later)."""
+
+    def environment(match):
+        value = os.environ.get(match[1]) or match[2]
+        if not value:
+            raise ConfigKeyError(f'{place_in(path, text, match.start())}: environment variable '
+                                 f'{match[1]!r} is not set, and there is no default')
+        return value
+
+    if use_predefined_variables:
+        basename = osp.basename(path)
+        stem, extension = osp.splitext(basename)
+        predefined = dict(
+            fileDirname=osp.dirname(path).replace('\\', '/'),
+            fileBasename=basename,
+            fileBasenameNoExtension=stem,
+            fileExtname=extension)
+        text = _PREDEFINED.sub(lambda match: predefined[match[1]], text)
+    text = _ENVIRONMENT.sub(environment, text)
+    # The same text each time, so that the code compiled from it can be used again.
+    return _BASE_VARIABLE.sub(lambda match: f'"$_base_.{match[2]}$"', text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compile(source: str, path: str) -> types.CodeType:
+    return compile(source, path, 'exec', dont_inherit=True)
+
+
+def _run_python(path: str, source: str) -> Dict[str, Any]:
+    """The names that a python config sets, but for modules, functions and classes."""
+    namespace = {'__name__': osp.splitext(osp.basename(path))[0], '__file__': path}
+    try:
+        exec(_compile(source, path), namespace)
+    except SyntaxError as error:
+        where = f'{shown(error.filename or path)}:{error.lineno}'
+        code = (error.text or '').strip()
+        hint = _WHOLE_VALUE if _BASE_VARIABLE.search(code) else ''
+        raise ConfigSyntaxError(f'{where}: {error.msg}: {code}{hint}') from error
+    except ConfigError:  # from a config that this one loads
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = [1, *(frame.lineno for frame in frames if frame.filename == path)][-1]
+        raise ConfigError(f'{shown(path)}:{line}: {type(error).__name__}: {error}'
+                          f'{_hint(error, path, namespace)}') from error
+    tools = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
+    return {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith('__') and not isinstance(value, tools)
+    }
+
+
+def _hint(error: Exception, path: str, namespace: Dict[str, Any]) -> str:
+    """What the author of a python config most likely meant."""
+    if isinstance(error, TypeError) and _PLACEHOLDER.search(repr(namespace)):
+        return _WHOLE_VALUE
+    name = getattr(error, 'name', None)
+    if not isinstance(error, NameError) or not name:
+        return ''
+    inherited = {}
+    try:
+        for base in _base_paths(path, namespace.get(BASE_KEY, [])):
+            inherited.update(load(base, heirs=(path, ))[0])
+    except ConfigError:  # another mistake; the first one first
+        return ''
+    if name in inherited:
+        return f'. It is set in a base: write {{{{ _base_.{name} }}}}'
+    return did_you_mean(name, [*namespace, *inherited])
+
+
+class _YamlLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
+    """Plain data, and tuples as dumped by `Config.dump`."""
+
+
+_YamlLoader.add_constructor('tag:yaml.org,2002:python/tuple',
+                            lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
+
+
+def _parse_data(path: str, source: str) -> Dict[str, Any]:
+    try:
+        values = json.loads(source) if path.endswith('.json') else yaml.load(source, _YamlLoader)
+    except json.JSONDecodeError as error:
+        raise ConfigSyntaxError(f'{shown(path)}:{error.lineno}: {error.msg}') from error
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, 'problem_mark', None), getattr(error, 'problem', None)
+        where = f'{shown(path)}:{mark.line + 1 if mark else 1}'
+        raise ConfigSyntaxError(f'{where}: {problem or error}') from error
+    if not isinstance(values, (dict, type(None))):
+        raise ConfigTypeError(f'{shown(path)}: a config maps names to values; this is {values!r}')
+    return values or {}

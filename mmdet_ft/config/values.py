@@ -1,0 +1,116 @@
+"""The values of a config: dicts whose keys are attributes, and what is done with trees of them."""
+from typing import Any, Callable, Dict, List, Tuple, Union
+
+from addict import Dict as AddictDict
+
+from mmdet_ft.config.errors import ConfigKeyError, ConfigTypeError, did_you_mean
+
+DELETE_KEY = '_delete_'
+
+
+class ConfigDict(AddictDict):
+    """A dict whose keys are attributes too; a missing attribute raises AttributeError.
+
+    Made from a dict it copies all containers inside. Put in later, a dict becomes a ConfigDict.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        dict.__init__(self, *args, **kwargs)  # addict's own loop takes twice as long
+        for key, value in self.items():
+            if isinstance(value, (dict, list, tuple)):
+                dict.__setitem__(self, key, _to_config_dicts(value, copying=True))
+
+    def __missing__(self, name: Any) -> Any:
+        raise KeyError(name)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            near = '' if name.startswith('_') else did_you_mean(name, self)
+            raise AttributeError(f'ConfigDict has no attribute {name!r}{near}') from None
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        super().__setitem__(name, _to_config_dicts(value, copying=False))
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]  # not `default`: what is stored may be its ConfigDict
+
+    def to_dict(self) -> Dict[Any, Any]:
+        """The same tree of plain dicts."""
+        return map_leaves(self, lambda leaf: leaf)
+
+    def __reduce_ex__(self, protocol: int) -> Tuple:
+        return type(self), (dict(self), )
+
+
+def _to_config_dicts(value: Any, copying: bool) -> Any:
+    """`value` with ConfigDicts for its dicts; not `copying`, what is right already stays as it is."""
+    if isinstance(value, dict):
+        return value if not copying and isinstance(value, ConfigDict) else ConfigDict(value)
+    if isinstance(value, (list, tuple)):
+        items = [_to_config_dicts(item, copying) for item in value]
+        if copying or any(new is not old for new, old in zip(items, value)):
+            return rebuild(value, items)
+    return value
+
+
+def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A tree of plain dicts with `change` applied to whatever is no container."""
+    if isinstance(value, dict):
+        return {key: map_leaves(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return rebuild(value, [map_leaves(item, change) for item in value])
+    return change(value)
+
+
+def rebuild(sequence: Union[list, tuple], items: List[Any]) -> Union[list, tuple]:
+    """A list or tuple of the same type with other items."""
+    if type(sequence) is list:
+        return items
+    return type(sequence)(*items) if hasattr(sequence, '_fields') else type(sequence)(items)
+
+
+def item_at(tree: Any, path: str) -> Any:
+    """What lies at a dotted path; numbers are places in lists. KeyError tells the missing step."""
+    for step in path.split('.'):
+        if isinstance(tree, (list, tuple)) and step.isdigit() and int(step) < len(tree):
+            tree = tree[int(step)]
+        elif isinstance(tree, dict) and step in tree:
+            tree = tree[step]
+        else:
+            raise KeyError(repr(step) + did_you_mean(step, tree if isinstance(tree, dict) else ()))
+    return tree
+
+
+def merge(child: Dict[str, Any], base: Any, allow_list_keys: bool = False, path: str = '') -> Any:
+    """`base` with `child` over it, dict by dict; neither is changed.
+
+    A dict of the child with `_delete_=True` replaces its counterpart. With `allow_list_keys` a child
+    {'0': value} changes the first item of a list. Raises ConfigTypeError for a dict over something
+    else, ConfigKeyError for a place that a list does not have.
+    """
+    merged = dict(base) if isinstance(base, dict) else dict(enumerate(base))
+    for key, value in child.items():
+        step = f'{path}.{key}' if path else str(key)
+        if not isinstance(base, dict):
+            if not str(key).isdigit() or int(key) >= len(base):
+                raise ConfigKeyError(f'{step}: {path} is a list of {len(base)}, numbered from 0')
+            key = int(key)
+        merged[key] = _over(value, merged[key], allow_list_keys, step) if key in merged else value
+    return merged if isinstance(base, dict) else rebuild(base, list(merged.values()))
+
+
+def _over(value: Any, base: Any, allow_list_keys: bool, path: str) -> Any:
+    if not isinstance(value, dict):
+        return value
+    heir = {key: item for key, item in value.items() if key != DELETE_KEY}
+    # From None there is nothing to inherit. (V2 asks for _delete_=True even so.)
+    if value.get(DELETE_KEY, False) or base is None:
+        return heir
+    if isinstance(base, dict) or allow_list_keys and isinstance(base, (list, tuple)):
+        return merge(heir, base, allow_list_keys, path)
+    raise ConfigTypeError(f'{path}: is a dict here but {base!r} in the base; '
+                          f'write {DELETE_KEY}=True into the dict to replace that')

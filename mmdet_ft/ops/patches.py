@@ -30,9 +30,14 @@ def take_patches(features: Sequence[Tensor], neighbours: Tensor) -> Tensor:
     Returns [B, S, C * 9], in the order of a convolution's weight.
     """
     num_images, channels = features[0].shape[:2]
-    flat = torch.cat([x.flatten(2)
-                      for x in features] + [features[0].new_zeros(num_images, channels, 1)],
-                     2)  # [B, C, N + 1]
-    index = neighbours.long().flatten(1)[:, None].expand(-1, channels, -1)  # [B, C, S * 9]
-    patches = flat.gather(2, index).unflatten(2, (-1, 9))  # [B, C, S, 9]
-    return patches.transpose(1, 2).flatten(2)
+    maps = [x.flatten(2) for x in features] + [features[0].new_zeros(num_images, channels, 1)]
+    index = neighbours.long().flatten(1)  # [B, S * 9]
+    # Channels stay innermost in memory where they are, in the gradient too: to transpose all maps of
+    # a step, twice, takes longer than all else here.
+    if features[0].is_contiguous():
+        flat = torch.cat(maps, 2)  # [B, C, N + 1]
+        patches = flat.gather(2, index[:, None].expand(-1, channels, -1))
+    else:
+        flat = torch.cat([x.mT for x in maps], 1)  # [B, N + 1, C]
+        patches = flat.gather(1, index[..., None].expand(-1, -1, channels)).mT
+    return patches.unflatten(2, (-1, 9)).transpose(1, 2).flatten(2)

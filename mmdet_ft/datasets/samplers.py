@@ -45,7 +45,31 @@ def _group_flags(dataset: Any) -> np.ndarray:
     return np.asarray(dataset.flag, dtype=np.int64)
 
 
-class _GroupedSampler(Sampler):
+class _EpochSampler(Sampler):
+    """The share of one rank in each epoch; the order is a function of (seed, epoch)."""
+    num_samples: int
+    epoch = start = 0
+
+    def _order(self) -> np.ndarray:
+        """Indices [num_samples] of this rank in the epoch."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter([Place.of(index, self.epoch) for index in self._order()[self.start:].tolist()])
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next iteration is."""
+        self.epoch, self.start = epoch, 0
+
+    def set_start(self, start: int) -> None:
+        """Leave out the first `start` samples of this rank, which a resumed run has seen, until the next epoch."""
+        self.start = start
+
+
+class _GroupedSampler(_EpochSampler):
     """Batches of one aspect group each, dealt to the ranks in turn.
 
     Every group is shuffled and filled up with its own first images to full batches for all ranks, then the batches of
@@ -66,7 +90,6 @@ class _GroupedSampler(Sampler):
         self.rank = rank
         self.seed = seed
         self.same_group = same_group
-        self.epoch = self.start = 0
         self.flag = _group_flags(dataset)
         self.group_sizes = np.bincount(self.flag)
         step = samples_per_gpu * num_replicas
@@ -74,7 +97,7 @@ class _GroupedSampler(Sampler):
                                for size in self.group_sizes.tolist()) * samples_per_gpu
         self.total_size = self.num_samples * num_replicas
 
-    def __iter__(self) -> Iterator[Place]:
+    def _order(self) -> np.ndarray:
         rng = generator(self.seed, self.epoch)
         step = self.samples_per_gpu * self.num_replicas
         groups = []
@@ -86,20 +109,7 @@ class _GroupedSampler(Sampler):
         together = self.num_replicas if self.same_group else 1
         batches = np.concatenate(groups).reshape(-1, together, self.samples_per_gpu)
         batches = rng.permutation(batches).reshape(-1, self.samples_per_gpu)
-        batches = batches[self.rank::self.num_replicas]
-        order = batches.reshape(-1)[self.start:]
-        return iter([Place.of(index, self.epoch) for index in order.tolist()])
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next iteration is; the order is a function of (seed, epoch)."""
-        self.epoch, self.start = epoch, 0
-
-    def set_start(self, start: int) -> None:
-        """Leave out the first `start` samples of this rank, which a resumed run has seen, until the next epoch."""
-        self.start = start
+        return batches[self.rank::self.num_replicas].reshape(-1)
 
 
 @SAMPLERS.register_module()
@@ -126,7 +136,7 @@ class DistributedGroupSampler(_GroupedSampler):
 
 
 @SAMPLERS.register_module()
-class DistributedSampler(Sampler):
+class DistributedSampler(_EpochSampler):
     """Every R-th sample from the rank on, filled up from the front so that all ranks have as many."""
 
     def __init__(self,
@@ -139,26 +149,14 @@ class DistributedSampler(Sampler):
         self.rank, self.num_replicas = rank_and_world(rank, num_replicas)
         self.shuffle = shuffle
         self.seed = seed
-        self.epoch = self.start = 0
         self.num_samples = math.ceil(len(dataset) / self.num_replicas)
         self.total_size = self.num_samples * self.num_replicas
 
-    def __iter__(self) -> Iterator[Place]:
+    def _order(self) -> np.ndarray:
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = generator(self.seed, self.epoch).permutation(order)
-        order = np.resize(order, self.total_size)[self.rank::self.num_replicas][self.start:]
-        return iter([Place.of(index, self.epoch) for index in order.tolist()])
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch, self.start = epoch, 0
-
-    def set_start(self, start: int) -> None:
-        """As GroupSampler's."""
-        self.start = start
+        return np.resize(order, self.total_size)[self.rank::self.num_replicas]
 
 
 class _InfiniteBatches(Sampler):

@@ -46,15 +46,17 @@ def nms_keep_on_device(boxes: Tensor, scores: Tensor, valid: Tensor,
     host nothing, or by rounds."""
     num_problems, num_boxes = scores.shape
     keep = torch.empty_like(valid)
-    step = max(1, MAX_OVERLAPS // max(1, num_boxes * num_boxes))
+    kernels = triton_kernels()
+    if kernels is None:
+        settle, step = nms_by_rounds, max(1, MAX_OVERLAPS // max(1, num_boxes * num_boxes))
+    else:
+        settle, step = kernels.nms, max(1, num_problems)  # it holds no overlaps
     for start in range(0, num_problems, step):
         part = slice(start, start + step)
         score = scores[part].float().masked_fill(~valid[part], -float('inf'))
         order = score.argsort(dim=1, descending=True, stable=True)
         sorted_boxes = boxes[part].float().gather(1, order[..., None].expand(-1, -1, 4))
         real = valid[part].gather(1, order)
-        kernels = triton_kernels()
-        settle = nms_by_rounds if kernels is None else kernels.nms
         keep[part] = torch.zeros_like(real).scatter(1, order,
                                                     settle(sorted_boxes, real, iou_threshold))
     return keep

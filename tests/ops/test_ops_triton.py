@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 triton = pytest.importorskip('triton')
 
-from mmdet_ft.ops import masks, roi_align, triton_kernels  # noqa: E402
+from mmdet_ft.ops import masks, nms, roi_align, triton_kernels  # noqa: E402
 from mmdet_ft.ops.roi_align import _roi_align, _roi_align_backward  # noqa: E402
 from tests.ops.helpers import GARBAGE, random_boxes  # noqa: E402
 
@@ -71,6 +71,26 @@ def test_boxes_without_numbers_are_no_ones_rivals(garbage):
     valid = torch.tensor([[False, True, True, False]])
     keep = triton_kernels.nms(boxes.to(DEVICE), valid.to(DEVICE), .5)
     assert keep[0].tolist() == [False, True, False, False]
+
+
+def test_all_problems_of_the_operator_are_one_launch(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    boxes = random_boxes(3, 40, size=40, generator=generator).to(DEVICE)
+    scores = torch.rand(3, 40, generator=generator).to(DEVICE)
+    valid = torch.rand(3, 40, generator=generator).to(DEVICE) > .2
+    monkeypatch.setattr(nms, 'MAX_OVERLAPS', 1)  # the limit of the way by rounds
+    expected = nms.nms_keep_on_device(boxes, scores, valid, .5)
+    launched = []
+
+    def spy(*arguments):
+        launched.append(1)
+        return settle(*arguments)
+
+    settle = triton_kernels.nms
+    monkeypatch.setattr(triton_kernels, 'nms', spy)
+    monkeypatch.setattr(nms, 'triton_kernels', lambda: triton_kernels)
+    assert torch.equal(nms.nms_keep_on_device(boxes, scores, valid, .5), expected)
+    assert len(launched) == 1
 
 
 def pyramid(dtype=torch.float32, num_levels=3, num_rois=5, channels=5):

@@ -354,8 +354,8 @@ class CustomDataset:
             hint = f'; write {apart!r}, --eval {" ".join(apart)}' if len(apart) > len(
                 unknown) else ''
             raise DataError(
-                f'metric {", ".join(map(repr, unknown))} is not supported by {type(self).__name__}; '
-                f'there are {", ".join(self.METRICS)}{hint}')
+                f'evaluation.metric={metric!r} (--eval): {type(self).__name__} does not know '
+                f'{", ".join(map(repr, unknown))}; there are {", ".join(self.METRICS)}{hint}')
 
     def evaluate(self,
                  results: List[Any],

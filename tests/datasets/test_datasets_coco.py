@@ -448,7 +448,7 @@ def test_a_metric_is_looked_up_before_anything_is_computed(coco_dataset):
     dataset = coco_dataset()
     dataset.check_metrics(metric=['bbox', 'segm', 'proposal'])
     for metric, message in ((
-            'mAP', "metric 'mAP' is not supported by CocoDataset; there are bbox, segm, "),
+            'mAP', "evaluation.metric='mAP' (--eval): CocoDataset does not know 'mAP'; there are bbox, segm, "),
                             (['bbox,segm'], "write ['bbox', 'segm'], --eval bbox segm")):
         with pytest.raises(DataError, match=re.escape(message)):
             dataset.check_metrics(metric=metric)

@@ -6,7 +6,9 @@ the nearest right name.
         config_names          top-level names
         config_sections       model, data, optimizer, ...: one function for each
           config_walk         dict(type=..., ...) against the constructor of its class, and what lies inside
+        config_numbers        numbers that are none, or out of range
         config_classes        heads against the classes of data sets
+        config_pipelines      the order of transforms
 """
 from typing import Any, Iterator, List, Optional, Tuple
 
@@ -17,6 +19,8 @@ from mmdet_ft.engine import legacy, legacy_code
 from mmdet_ft.engine.checks.config_classes import check_classes
 from mmdet_ft.engine.checks.config_mistakes import Findings, Mistake, refusal
 from mmdet_ft.engine.checks.config_names import check_names
+from mmdet_ft.engine.checks.config_numbers import check_numbers
+from mmdet_ft.engine.checks.config_pipelines import check_pipelines
 from mmdet_ft.engine.checks.config_sections import SECTIONS
 from mmdet_ft.engine.checks.config_vocabulary import names_of
 from mmdet_ft.engine.checks.config_walk import Walk
@@ -73,8 +77,10 @@ def check(config: Config, for_training: bool = True) -> List[str]:
         for name in needed:
             if config.get(name) is None:
                 walk.mistakes.append(Mistake(name, f'the config has no {name}', config.filename))
+    check_numbers(walk)
     if not walk.mistakes:
         check_classes(walk)
+        check_pipelines(walk)
     if walk.mistakes:
         raise refusal(config, walk.mistakes)
     return walk.warnings

@@ -1,0 +1,54 @@
+"""Pipelines in a wrong order and numbers that are none: told by the check of the config, before anything is read."""
+import pytest
+
+from mmdet_ft.config import CheckError, load_config
+from mmdet_ft.engine.checks.config import prepare
+from tests.engine.test_engine_check import MAIN
+
+LOAD = dict(type='LoadImageFromFile')
+TRUTH = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+RESIZE = dict(type='Resize', img_scale=(64, 64))
+BUNDLE = dict(type='DefaultFormatBundle')
+ALL = dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels', 'gt_masks'])
+FEW = dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels'])
+TEST = dict(type='MultiScaleFlipAug', img_scale=(64, 64), flip=False,
+            transforms=[RESIZE, dict(type='Collect', keys=['img'])])  # yapf: disable
+
+
+def said(**options):
+    with pytest.raises(CheckError) as caught:
+        prepare(load_config(MAIN, options))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize('steps, message', [
+    ([LOAD, RESIZE, TRUTH, BUNDLE, ALL], 'data.train.dataset.pipeline.1: Resize stands before LoadAnnotations'),
+    ([LOAD, TRUTH, RESIZE, BUNDLE], "the last transform is DefaultFormatBundle; add dict(type='Collect', "
+     "keys=['img', 'gt_bboxes', 'gt_labels', 'gt_masks'])"),
+    ([LOAD, RESIZE, BUNDLE, ALL], "asks for 'gt_bboxes', which no transform makes"),
+    ([LOAD, dict(type='LoadAnnotations'), BUNDLE, ALL], 'with_bbox=True, with_mask=True) behind LoadImageFromFile'),
+    ([LOAD, TRUTH, RESIZE, BUNDLE, FEW], 'Collect leaves out gt_masks'),
+    ([LOAD, TRUTH, RESIZE, ALL], 'no DefaultFormatBundle before Collect'),
+    ([LOAD, TEST], 'MultiScaleFlipAug makes the views of a test'),
+])  # yapf: disable
+def test_a_training_pipeline_in_a_wrong_order_is_named(steps, message):
+    assert message in said(**{'data.train.dataset.pipeline': steps})
+
+
+def test_a_training_pipeline_as_that_of_a_test_is_named():
+    text = said(**{'data.val.pipeline': [LOAD, TRUTH, RESIZE, BUNDLE, ALL]})
+    assert 'data.val.pipeline.1: a test gives no annotations' in text
+    without = dict(TEST, transforms=[RESIZE])
+    assert 'the last transform is Resize' in said(**{'data.test.pipeline': [LOAD, without]})
+
+
+@pytest.mark.parametrize('path, value, message', [
+    ('optimizer.lr', '1e-3', "must be a number, not the text '1e-3'; without quotes: lr=1e-3"),
+    ('evaluation.interval', 0, 'must be a whole number from 1 on, not 0'),
+    ('log_config.interval', 0, 'must be a whole number from 1 on, not 0'),
+    ('data.samples_per_gpu', 2.5, 'must be a whole number from 1 on, not 2.5'),
+    ('data.workers_per_gpu', -1, 'must be a whole number from 0 on, not -1'),
+    ('runner.max_epochs', 'many', "must be a number, not the text 'many'"),
+])  # yapf: disable
+def test_a_number_that_is_none_is_named(path, value, message):
+    assert f'{path}: {message}' in said(**{path: value})

@@ -1,4 +1,6 @@
 """Suppression by the `nms` of a config, for the first stage and the second."""
+from typing import Tuple
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,14 +11,17 @@ from mmdet_ft.ops.soft_nms import soft_nms
 
 def suppress(boxes: Tensor,
              scores: Tensor,
+             order: Tensor,
              valid: Tensor,
              settings: NMSSettings,
-             max_num: int = -1) -> Tensor:
-    """Scores after suppression among the boxes of a group (a class, a level): -1 for what is removed.
+             max_num: int = -1) -> Tuple[Tensor, Tensor]:
+    """Scores and order after suppression among the boxes of a group (a class, a level): -1 for what
+    is removed.
 
-    boxes [B, G, N, 4], scores [B, G, N], valid [B, G, N]; returns [B, G, N]. The groups are one
-    where `class_agnostic` is set. With `max_num` above 0 only so many of an image are asked for:
-    soft_nms may remove what comes after them.
+    boxes [B, G, N, 4], scores [B, G, N], order [B, G, N] as ops.ranking.precedence numbers an
+    image's boxes, valid [B, G, N]; returns two of [B, G, N]. The groups are one where
+    `class_agnostic` is set. With `max_num` above 0 only so many of an image are asked for: soft_nms
+    may remove what comes after them.
     """
     shape = scores.shape
     if settings.type == 'soft_nms':
@@ -26,12 +31,12 @@ def suppress(boxes: Tensor,
     elif settings.score_threshold > 0:
         valid = valid & (scores > settings.score_threshold)
     start, end = (1, 2) if settings.class_agnostic else (0, 1)
-    boxes, scores, valid = (x.flatten(start, end) for x in (boxes, scores, valid))
+    boxes, scores, order, valid = (x.flatten(start, end) for x in (boxes, scores, order, valid))
     if settings.offset:
         boxes = boxes + F.pad(boxes.new_zeros(2), [0, 2], value=settings.offset)
     if settings.type == 'soft_nms':
         scores = soft_nms(boxes, scores, valid, settings.iou_threshold, settings.sigma,
                           settings.min_score, settings.method, max_num)
-    else:
-        scores = scores.masked_fill(~nms_keep(boxes, scores, valid, settings.iou_threshold), -1.)
-    return scores.view(shape)
+        return scores.view(shape), scores.view(shape)
+    removed = ~nms_keep(boxes, order, valid, settings.iou_threshold)
+    return scores.masked_fill(removed, -1.).view(shape), order.masked_fill(removed, -1.).view(shape)

@@ -1,9 +1,11 @@
 """The head computes the drawn anchors anew: as the maps have them, with the same gradients."""
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from mmdet_ft.models.assigners import PseudoSampler
+from mmdet_ft.models.settings import ProposalSettings, read_settings
 from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.ops.patches import neighbour_table, take_patches
 from tests.models.tiny import tiny_batch, tiny_model
@@ -67,3 +69,44 @@ def test_without_sampling_the_maps_themselves_learn():
     outputs = model.rpn_head(features)
     sum(model.rpn_head.loss(features, outputs, batch).values()).backward()
     assert model.rpn_head.rpn_conv.weight.grad.abs().max() > 0
+
+
+def proposals_of_image(head, outputs, image, size, settings):
+    """Scores and boxes of one image's proposals as MMDetection 2 finds them."""
+    found = []
+    anchors = head.anchor_generator.grid_priors(outputs.sizes)
+    for level, (logits, deltas) in enumerate(zip(outputs.logits, outputs.deltas)):
+        scores, index = logits[image, :, 0].sigmoid(), slice(None)
+        if settings.nms_pre < len(scores):
+            scores, index = scores.sort(descending=True)
+            scores, index = scores[:settings.nms_pre], index[:settings.nms_pre]
+        boxes = head.bbox_coder.decode(anchors[level][index], deltas[image, index], max_shape=size)
+        found.append((boxes, scores, torch.full_like(scores, level)))
+    boxes, scores, level = map(torch.cat, zip(*found))
+    real = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    boxes, scores, level = boxes[real], scores[real], level[real]
+    order = scores.sort(descending=True).indices
+    boxes, scores, level = boxes[order], scores[order], level[order]
+    kept = torch.cat([
+        here[torchvision.ops.nms(boxes[here], scores[here], settings.nms.iou_threshold)]
+        for here in map(lambda number: (level == number).nonzero()[:, 0], range(len(anchors)))
+    ]).sort().values[:settings.max_per_img]
+    return boxes[kept], scores[kept]
+
+
+def test_of_equal_scores_those_win_that_win_in_mmdetection():
+    model, batch = tiny_model(), tiny_batch((2, 0))
+    batch = batch._replace(sizes=torch.tensor([[64., 96.], [50., 70.]]))
+    head, generator = model.rpn_head, torch.Generator().manual_seed(0)
+    outputs = head._maps(model.extract_features(batch.images))
+    logits = [torch.randint(0, 4, x.shape, generator=generator).float() for x in outputs.logits]
+    deltas = [torch.randn(x.shape, generator=generator) / 4 for x in outputs.deltas]
+    outputs = outputs._replace(logits=logits, deltas=deltas)
+    values = dict(nms_pre=200, max_per_img=40, nms=dict(iou_threshold=.7), min_bbox_size=0)
+    settings = read_settings(ProposalSettings, values, 'rpn')
+    proposals = head.proposals(outputs, batch, settings)
+    assert proposals.valid.all()
+    for image, size in enumerate(batch.sizes.tolist()):
+        boxes, scores = proposals_of_image(head, outputs, image, size, settings)
+        assert torch.equal(proposals.scores[image], scores)
+        torch.testing.assert_close(proposals.boxes[image], boxes)

@@ -3,6 +3,7 @@ import torch
 
 from mmdet_ft.models.settings import NMSSettings, read_settings
 from mmdet_ft.models.suppression import suppress
+from mmdet_ft.ops.ranking import precedence
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config
 from tests.ops.helpers import random_boxes
@@ -19,6 +20,14 @@ def groups(num_images=2, num_groups=3, num_boxes=30):
 
 def settings_of(**values):
     return read_settings(NMSSettings, values, 'nms')
+
+
+def suppressed(boxes, scores, valid, **values):
+    """Scores after suppression."""
+    order = precedence(scores.flatten(1), valid.flatten(1)).view_as(scores)
+    scores, order = suppress(boxes, scores, order, valid, settings_of(**values))
+    assert torch.equal(scores < 0, order < 0)
+    return scores
 
 
 def expected_of(boxes, scores, valid, offset=0, **soft):
@@ -42,8 +51,8 @@ def test_groups_do_not_see_each_other_unless_they_are_one(offset, soft):
     settings = dict(type='nms', iou_threshold=.5, offset=offset)
     if soft:
         settings.update(type='soft_nms', min_score=.05)
-    apart = suppress(boxes, scores, valid, settings_of(**settings))
-    agnostic = suppress(boxes, scores, valid, settings_of(class_agnostic=True, **settings))
+    apart = suppressed(boxes, scores, valid, **settings)
+    agnostic = suppressed(boxes, scores, valid, class_agnostic=True, **settings)
     if soft:
         valid = valid & (scores >= .05)
     for i in range(2):
@@ -57,7 +66,7 @@ def test_groups_do_not_see_each_other_unless_they_are_one(offset, soft):
 
 def test_soft_nms_keeps_of_low_scores_an_image_s_best_alone():
     boxes, scores, valid = groups()
-    found = suppress(boxes, scores * .01, valid, settings_of(type='soft_nms', min_score=.5))
+    found = suppressed(boxes, scores * .01, valid, type='soft_nms', min_score=.5)
     assert ((found >= 0).flatten(1).sum(1) == 1).all()
     assert torch.equal(
         found.flatten(1).amax(1), (scores * .01).masked_fill(~valid, 0).flatten(1).amax(1))
@@ -65,7 +74,7 @@ def test_soft_nms_keeps_of_low_scores_an_image_s_best_alone():
 
 def test_score_threshold_and_max_num_are_those_of_nms():
     boxes, scores, valid = groups()
-    found = suppress(boxes, scores, valid, settings_of(iou_threshold=.5, score_threshold=.6))
+    found = suppressed(boxes, scores, valid, iou_threshold=.5, score_threshold=.6)
     assert found[found >= 0].min() > .6
     settings = settings_of(iou_threshold=.5, max_num=7)
     assert [settings.limit(limit, 90) for limit in (0, 5, 100)] == [7, 5, 7]

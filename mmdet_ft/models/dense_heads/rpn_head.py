@@ -16,6 +16,7 @@ from mmdet_ft.models.settings import ProposalSettings, RPNTrainSettings, read_se
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.patches import take_patches
+from mmdet_ft.ops.ranking import best, precedence
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch
 
@@ -221,16 +222,18 @@ class RPNHead(BaseModule):
         grid = self.anchor_generator.grid(outputs.sizes, device=outputs.deltas[0].device)
         logits, deltas = torch.cat(outputs.logits, 1), torch.cat(outputs.deltas, 1)
         likely = logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)
-        best, start = [], 0
-        for level_scores in likely[..., 0].split(grid.counts, 1):  # [B, A_l]
-            count = level_scores.shape[1]
-            if settings.nms_pre > 0:
-                count = min(count, settings.nms_pre)
-            scores, index = level_scores.topk(count, 1)
-            best.append((scores, index + start))
-            start += level_scores.shape[1]
-        counts = [scores.shape[1] for scores, _ in best]
-        scores, index = (torch.cat(parts, 1) for parts in zip(*best))  # [B, sum of counts]
+        levels, start = [], 0
+        for scores in likely[..., 0].split(grid.counts, 1):  # [B, A_l]
+            end = start + scores.shape[1]
+            if 0 < settings.nms_pre < scores.shape[1]:
+                scores, index = best(scores, settings.nms_pre)
+                levels.append((scores, index + start))
+            else:
+                index = torch.arange(start, end, device=scores.device)
+                levels.append((scores, index.expand(len(scores), -1)))
+            start = end
+        counts = [scores.shape[1] for scores, _ in levels]
+        scores, index = (torch.cat(parts, 1) for parts in zip(*levels))  # [B, sum of counts]
         boxes = self.bbox_coder.decode(
             grid.anchors[index], take(deltas, index), max_shape=batch.sizes)
         valid = torch.ones_like(scores)
@@ -244,8 +247,10 @@ class RPNHead(BaseModule):
         boxes, scores = packed[..., :4], packed[..., 4]  # [B, L, longest, 4], [B, L, longest]
         valid = packed[..., 5] > 0
         limit = settings.nms.limit(settings.max_per_img, scores[0].numel())
-        kept = suppress(boxes, scores, valid, settings.nms, limit).flatten(1)
-        scores, index = kept.topk(limit, 1)
+        order = precedence(scores.flatten(1), valid.flatten(1)).view_as(scores)
+        scores, order = suppress(boxes, scores, order, valid, settings.nms, limit)
+        index = order.flatten(1).topk(limit, 1).indices
+        scores = take(scores.flatten(1), index)
         return Proposals(take(boxes.flatten(1, 2), index), scores, scores >= 0)
 
 

@@ -28,7 +28,7 @@ def accuracy(pred: Tensor,
     else:
         correct = correct & valid.unsqueeze(1)
         total = valid.sum().clamp(min=1)
-    shares = tuple(correct[:, :k].sum() * 100. / total for k in ks)
+    shares = tuple(correct[:, :k].sum() * (100. / total) for k in ks)
     return shares[0] if isinstance(topk, int) else shares
 
 

@@ -188,7 +188,7 @@ class ConvFCBBoxHead(BaseModule):
         right = (cls_score.argmax(1) == labels) & rois.valid.flatten()
         return Losses(
             dict(loss_cls=loss_cls, loss_bbox=loss_bbox),
-            dict(acc=right.sum() * 100. / drawn.clamp(min=1)))
+            dict(acc=right.sum() * (100. / drawn.clamp(min=1))))
 
 
 # The branches of the common heads have no layers of their own.

@@ -15,6 +15,7 @@ from mmdet_ft.models.settings import RCNNTestSettings, RCNNTrainSettings, read_s
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take, unit_box
 from mmdet_ft.ops.masks import mask_targets
+from mmdet_ft.ops.ranking import precedence
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy, Losses
 
@@ -168,10 +169,14 @@ class StandardRoIHead(BaseModule):
         boxes = boxes.expand(-1, -1, num_classes, -1)
         candidate = valid[..., None] & (scores > settings.score_thr)
         limit = settings.nms.limit(settings.max_per_img, scores[0].numel())
-        kept = suppress(*(x.transpose(1, 2) for x in (boxes, scores, candidate)), settings.nms,
-                        limit)  # [B, K, P]
-        best, index = kept.transpose(1, 2).flatten(1).topk(limit, 1)
-        return Detections(take(boxes.flatten(1, 2), index), best, index % num_classes, best >= 0)
+        order = precedence(scores.flatten(1), candidate.flatten(1)).view_as(scores)
+        by_class = (x.transpose(1, 2) for x in (boxes, scores, order, candidate))  # [B, K, P, ...]
+        scores, order = (
+            x.transpose(1, 2).flatten(1) for x in suppress(*by_class, settings.nms, limit))
+        index = order.topk(limit, 1).indices
+        scores = take(scores, index)
+        return Detections(
+            take(boxes.flatten(1, 2), index), scores, index % num_classes, scores >= 0)
 
     def mask_predictions(self, features: Sequence[Tensor], detections: Detections,
                          batch: Batch) -> Tensor:

@@ -1,4 +1,5 @@
 """Fitting a checkpoint to a model, and saying what became of each weight."""
+import functools
 import logging
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
@@ -147,7 +148,7 @@ def _init_cfg_line(model: nn.Module, report: Report, given: StateDict) -> Option
 def covers(checkpoint: Optional[Checkpoint], model: nn.Module, part: str = 'backbone') -> bool:
     """Whether the file holds every weight of `model.<part>` in its shape, so that nothing else need
     be loaded there."""
-    module = getattr(model, part, None)
+    module = functools.reduce(lambda at, name: getattr(at, name, None), part.split('.'), model)
     if checkpoint is None or not isinstance(module, nn.Module):
         return False
     given = checkpoint.state_dict

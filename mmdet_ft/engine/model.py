@@ -48,19 +48,23 @@ def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = '
 
 
 def cancel_pretrained(model: Dict[str, Any]) -> bool:
-    """Take `Pretrained` out of the backbone's init_cfg if the config says `pretrained=None`.
+    """Take `Pretrained` out of the backbone's init_cfg, and a shared head's, if the config says
+    `pretrained=None`.
 
     V2's tutorials write that to begin without ImageNet weights; the bases since 2.11 name them in
     init_cfg, which V2 then downloads all the same.
     """
-    backbone = model.get('backbone')
-    if 'pretrained' not in model or model['pretrained'] is not None or not isinstance(
-            backbone, dict):
+    if 'pretrained' not in model or model['pretrained'] is not None:
         return False
-    if (backbone.get('init_cfg') or {}).get('type') != 'Pretrained':
-        return False
-    backbone['init_cfg'] = None
-    return True
+    roi_head = model.get('roi_head')
+    shared_head = roi_head.get('shared_head') if isinstance(roi_head, dict) else None
+    found = [
+        part for part in (model.get('backbone'), shared_head)
+        if isinstance(part, dict) and (part.get('init_cfg') or {}).get('type') == 'Pretrained'
+    ]
+    for part in found:
+        part['init_cfg'] = None
+    return bool(found)
 
 
 def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
@@ -70,10 +74,11 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
     source = resumed or cfg.get('load_from')
     begin = fitting.parse_load_from(source) if source else None
     checkpoint = begin and dist.first_on_main(lambda: reading.read(begin.checkpoint, begin.trust))
-    if fitting.covers(checkpoint, model) and drop_pretrained(model.backbone):
-        logger.info(
-            '%s has the whole backbone: backbone.init_cfg is not used, nothing is downloaded for it',
-            checkpoint.source)
+    for part in ('backbone', 'roi_head.shared_head'):
+        if fitting.covers(checkpoint, model, part) and drop_pretrained(model.get_submodule(part)):
+            logger.info(
+                '%s has the whole %s: %s.init_cfg is not used, nothing is downloaded for it',
+                checkpoint.source, part, part)
     dist.first_on_main(lambda: _initialise(model, facts_of(cfg)))
     if checkpoint is not None and not resumed:
         report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,

@@ -12,6 +12,7 @@ from mmdet_ft.engine.model import begin_weights
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_openmmlab import CLASSES, in_version_1
 from tests.checkpoints.test_reading import Evil
+from tests.models.test_v2_parts import c4
 from tests.models.tiny import tiny_config, tiny_model
 
 RGB = dict(
@@ -77,3 +78,17 @@ def test_alternatives_and_trust_reach_the_reader(tmp_path, caplog):
         tmp_path, caplog, CLASSES, load_from=dict(checkpoint=alternatives, trust=True))
     assert 'nowhere.pth does not exist' in log and f'{alternatives[1]}: loaded' in log
     assert torch.equal(model.rpn_head.rpn_cls.weight, source.rpn_head.rpn_cls.weight)
+
+
+def test_a_shared_head_is_not_downloaded_where_the_checkpoint_has_it(tmp_path, caplog):
+    missing = dict(type='Pretrained', checkpoint=str(tmp_path / 'nowhere.pth'))
+    settings = c4()
+    source = MODELS.build(settings)
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'c4.pth')
+    settings['backbone']['init_cfg'] = settings['roi_head']['shared_head']['init_cfg'] = missing
+    with pytest.raises(CheckpointError, match='nowhere.pth does not exist'):
+        begin(tmp_path, caplog, CLASSES, settings)
+    model, log = begin(tmp_path, caplog, CLASSES, settings, load_from=str(tmp_path / 'c4.pth'))
+    assert 'has the whole roi_head.shared_head' in log
+    weight = model.roi_head.shared_head.layer2[0].conv1.weight
+    assert torch.equal(weight, source.roi_head.shared_head.layer2[0].conv1.weight)

@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 from rich.progress import track  # noqa: E402
 
 from mmdet_ft import apis, visualization  # noqa: E402
-from mmdet_ft.config import DictAction  # noqa: E402
+from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -44,8 +44,7 @@ def parse_args() -> argparse.Namespace:
         '--device', default='cuda:0', help='cuda:0 (the CPU where there is none), cpu, ...')
     parser.add_argument(
         '--config', help='config, where the checkpoint does not carry the right one')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE to put over the config')
+    add_options(parser)
     parser.add_argument('--json', help='file for the results instead of OUT/predictions.json')
     parser.add_argument('--no-pictures', action='store_true', help='write the results only')
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time')

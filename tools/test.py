@@ -13,12 +13,13 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 from mmdet_ft.checkpoints.fitting import load_trained  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
+from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine import dist  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test  # noqa: E402
-from mmdet_ft.engine.hooks.build import (check_evaluation_options,  # noqa: E402
-                                         count_all_detections, split_evaluation)
+from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402
+from mmdet_ft.engine.hooks.build import count_all_detections, split_evaluation  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
 from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
@@ -68,25 +69,15 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='collect results of several processes over the network')
     parser.add_argument('--tmpdir', help='shared folder for collecting them otherwise')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE to put over the config')
-    parser.add_argument(
-        '--options', nargs='+', action=DictAction, help='older spelling of --eval-options')
-    parser.add_argument(
-        '--eval-options',
-        nargs='+',
-        action=DictAction,
-        help='KEY=VALUE for evaluation or formatting')
+    add_options(parser)
+    add_options(parser, '--options', 'older spelling of --eval-options')
+    add_options(parser, '--eval-options', 'arguments of evaluate or format_results')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by older launchers')
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if args.options:
-        if args.eval_options:
-            parser.error('--options is the older spelling of --eval-options: use the latter only')
-        print('--options is now --eval-options', file=sys.stderr)
-        args.eval_options = args.options
+    take_older_options(parser, args, 'eval_options')
     if not (args.out or args.eval or args.format_only or args.show or args.show_dir):
         parser.error(
             'nothing to do with the results: give --out, --eval, --format-only, --show or --show-dir'

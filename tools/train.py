@@ -9,7 +9,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 # up to eight times longer without it.
 os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
-from mmdet_ft.config import Config, DictAction, load_config  # noqa: E402
+from mmdet_ft.config import Config, load_config  # noqa: E402
+from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.build import train  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
@@ -50,15 +51,8 @@ def parse_args() -> argparse.Namespace:
         '--deterministic',
         action='store_true',
         help='reproducible forms of operations, where there are')
-    parser.add_argument(
-        '--options', nargs='+', action=DictAction, help='older spelling of --cfg-options')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help=
-        'KEY=VALUE to put over the config: optimizer.lr=0.01 data.train.pipeline.2.flip_ratio=0. key="[a,b]" '
-        'key="[(a,b),(c,d)]"')
+    add_options(parser, '--options', 'older spelling of --cfg-options')
+    add_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by older launchers')
@@ -66,11 +60,7 @@ def parse_args() -> argparse.Namespace:
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if args.options:
-        if args.cfg_options:
-            parser.error('--options is the older spelling of --cfg-options: use the latter only')
-        print('--options is now --cfg-options', file=sys.stderr)
-        args.cfg_options = args.options
+    take_older_options(parser, args, 'cfg_options')
     if args.gpus is not None or args.gpu_ids is not None:
         args.gpu_id = args.gpu_ids[0] if args.gpu_ids else 0
         print(

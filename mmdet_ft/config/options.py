@@ -1,8 +1,30 @@
 """The words after `--cfg-options`: KEY=VALUE to values."""
 import ast
 import re
-from argparse import Action
+import sys
+from argparse import Action, ArgumentParser, Namespace
 from typing import Any, Dict, List, Tuple
+
+OVER_CONFIG = (
+    'values to put over those of the config: optimizer.lr=0.01 data.train.pipeline.2.flip_ratio=0. '
+    """key="[(a,b),(c,d)]" 'key=dict(type="A")'""")
+
+
+def add_options(parser: ArgumentParser,
+                name: str = '--cfg-options',
+                of_what: str = OVER_CONFIG) -> None:
+    """An option of a command that takes words KEY=VALUE."""
+    parser.add_argument(name, nargs='+', action=DictAction, metavar='KEY=VALUE', help=of_what)
+
+
+def take_older_options(parser: ArgumentParser, args: Namespace, name: str) -> None:
+    """Give V2's `--options` the name that it has had since: 'cfg_options' or 'eval_options'."""
+    if args.options:
+        newer = '--' + name.replace('_', '-')
+        if getattr(args, name):
+            parser.error(f'--options is the older spelling of {newer}: use the latter only')
+        print(f'--options is now {newer}', file=sys.stderr)
+        setattr(args, name, args.options)
 
 
 class DictAction(Action):

@@ -8,7 +8,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 import numpy as np  # noqa: E402
 
-from mmdet_ft.config import DictAction, load_config  # noqa: E402
+from mmdet_ft.config import load_config  # noqa: E402
+from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
@@ -28,12 +29,7 @@ def parse_args() -> argparse.Namespace:
         '--score-thr', type=float, default=0.3, help='leave out detections that score less')
     parser.add_argument(
         '--tp-iou-thr', type=float, default=0.5, help='overlap from which on a truth is meant')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='values to put over those of the config')
+    add_options(parser)
     return parser.parse_args()
 
 

@@ -6,7 +6,8 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
 
-from mmdet_ft.config import DictAction, load_config  # noqa: E402
+from mmdet_ft.config import load_config  # noqa: E402
+from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.hooks import build  # noqa: E402
@@ -21,9 +22,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--format-only', action='store_true', help='write the results as a test server wants them')
     parser.add_argument('--eval', nargs='+', help='metrics of the data set: bbox segm, mAP, ...')
-    for name, of_what in (('--cfg-options', 'values to put over those of the config'),
-                          ('--eval-options', 'arguments of evaluate or format_results')):
-        parser.add_argument(name, nargs='+', action=DictAction, metavar='KEY=VALUE', help=of_what)
+    add_options(parser)
+    add_options(parser, '--eval-options', 'arguments of evaluate or format_results')
     args = parser.parse_args()
     if bool(args.eval) == args.format_only:
         parser.error('give --eval METRIC ... or --format-only')

@@ -16,7 +16,8 @@ import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from mmdet_ft.apis import classes_of  # noqa: E402
-from mmdet_ft.config import DictAction, load_config  # noqa: E402
+from mmdet_ft.config import load_config  # noqa: E402
+from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
@@ -37,12 +38,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=32,
         help='round both sides up to a multiple; -1: do not')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='values to put over those of the config')
+    add_options(parser)
     args = parser.parse_args()
     if args.shape and len(args.shape) > 2:
         parser.error('--shape takes one or two numbers')

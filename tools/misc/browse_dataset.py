@@ -11,7 +11,8 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from mmdet_ft.config import DictAction, load_config  # noqa: E402
+from mmdet_ft.config import load_config  # noqa: E402
+from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
 from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
@@ -41,12 +42,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
         help='seconds that a picture is shown; 0 waits for a key')
     parser.add_argument('--number', type=int, help='end after so many samples')
     parser.add_argument('--seed', type=int, default=0, help='of the random transforms')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='values to put over those of the config')
+    add_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -8,7 +8,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from rich.console import Console  # noqa: E402
 
-from mmdet_ft.config import ConfigError, DictAction, load_config  # noqa: E402
+from mmdet_ft.config import ConfigError, load_config  # noqa: E402
+from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.datasets.checks.html import page  # noqa: E402
 from mmdet_ft.datasets.checks.problem import Problem  # noqa: E402
 from mmdet_ft.datasets.checks.report import render  # noqa: E402
@@ -32,12 +33,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
                     os.cpu_count() or 1),
         help='processes that open images')
     parser.add_argument('--html', metavar='FILE', help='write a report with pictures')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='values to put over those of the config')
+    add_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -7,34 +7,23 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # beside tools/
 
-from mmdet_ft.config import Config, ConfigError, DictAction, load_config, value_at  # noqa: E402
+from mmdet_ft.config import Config, ConfigError, load_config, value_at  # noqa: E402
+from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.legacy import modernise  # noqa: E402
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='path of a config')
-    parser.add_argument(
-        '--options', nargs='+', action=DictAction, help='older spelling of --cfg-options')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='values to put over those of the config: model.backbone.depth=101 '
-        'data.train.pipeline.2.img_scale="[(1333,640),(1333,800)]"')
+    add_options(parser, '--options', 'older spelling of --cfg-options')
+    add_options(parser)
     parser.add_argument(
         '--explain',
         nargs='+',
         metavar='KEY',
         help='only tell which file and line set a value: model.backbone.depth')
     args = parser.parse_args(arguments)
-    if args.options:
-        if args.cfg_options:
-            parser.error('--options is the older spelling of --cfg-options: use the latter only')
-        print('--options is now --cfg-options', file=sys.stderr)
-        args.cfg_options = args.options
+    take_older_options(parser, args, 'cfg_options')
     return args
 
 

@@ -19,7 +19,8 @@ from mmdet_ft.checkpoints import fitting  # noqa: E402
 from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, facts_of, input_scale  # noqa: E402
 from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
-from mmdet_ft.config import DictAction, load_config  # noqa: E402
+from mmdet_ft.config import load_config  # noqa: E402
+from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
@@ -30,8 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='path, URL or torchvision://NAME')
     parser.add_argument(
         'config', nargs='?', help='config of the model that it would be loaded into')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE to put over the config')
+    add_options(parser)
     parser.add_argument('--names', action='store_true', help='list every weight with its shape')
     parser.add_argument('--json', metavar='FILE', help='write the report with the config as json')
     args = parser.parse_args()

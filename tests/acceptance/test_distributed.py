@@ -1,6 +1,8 @@
 """Launches of two and four processes whose ranks die, raise or hang: all end or recover within a minute,
 with one report, and leave no process behind. Linux only."""
+import contextlib
 import os
+import random
 import signal
 import sys
 import time
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.checkpoints.reading import read
+from tests.engine.fakes import same
+from tests.engine.test_engine_resume import figures
 from tests.tools.faults import free_port, processes_of, start, wait, write_faulty_world
 from tests.tools.test_dist_faults import epochs_of
 
@@ -17,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != 'linux', reason='looks at /proc')
 ]
 LIMITS = 'dist_params = dict(backend="nccl", timeout=300, stall_timeout=10)\n'
+KILLS = int(os.environ.get('KILLS', 6))
 PROCESSES = pytest.mark.parametrize('processes', [2, 4])
 
 
@@ -121,6 +126,54 @@ def test_a_signal_to_torchrun_saves_the_run(tmp_path, name):
     assert ending.code == 75 and ending.seconds < 30 and not ending.orphans
     assert ending.output.count(f'stopped by {name} after') == 1 and 'Traceback' not in ending.output
     assert read(str(tmp_path / 'run/interrupted.pth')).meta['iter'] < 40
+
+
+RESUMABLE = '''
+checkpoint_config = dict(interval=2, by_epoch=False, max_keep_ckpts=3)
+log_config = dict(interval=3)
+custom_hooks += [dict(type='EMAHook', momentum=.3, warm_up=2, priority=49)]
+'''
+
+
+def kill_somewhere(config, work_dir, draw):
+    """Start, and kill -9 torchrun and all workers at a random moment of training; whether it was in time."""
+    launch = start(config, work_dir, 2, '--auto-resume')
+    log = Path(launch.log.name)
+    while launch.poll() is None and 'workflow:' not in log.read_text():
+        time.sleep(.1)  # only libraries are imported
+    time.sleep(draw.uniform(0, 6))
+    in_time = launch.poll() is None
+    for process in processes_of(work_dir.parent):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(process.partition(':')[0]), signal.SIGKILL)
+    ending = wait(launch, work_dir.parent)
+    assert not ending.orphans and ending.code == (-signal.SIGKILL if in_time else 0), ending.output
+    return in_time
+
+
+def test_two_processes_killed_at_random_moments_end_as_undisturbed_ones(tmp_path):
+    """Bit-equal weights and equal logs: each rank's own batches, flips and samples come back."""
+    config = write_faulty_world(
+        tmp_path / 'world', [dict(type='Slow', seconds=.2)],
+        dict(type='FaultOn', kind='none', mark=str(tmp_path)),
+        epochs=12,
+        extra=LIMITS + RESUMABLE)
+    ending = wait(start(config, tmp_path / 'whole', 2), tmp_path)
+    assert ending.code == 0, ending.output
+    whole = read(str(tmp_path / 'whole/latest.pth'))
+    draw, killed, lives = random.Random(0), 0, 0
+    while killed < KILLS:
+        work_dir = tmp_path / f'run{lives}'
+        while killed < KILLS and kill_somewhere(config, work_dir, draw):
+            killed += 1
+        ending = wait(start(config, work_dir, 2, '--auto-resume'), tmp_path)
+        assert ending.code == 0, ending.output
+        found = read(str(work_dir / 'latest.pth'))
+        assert found.meta['iter'] == whole.meta['iter'] == 24
+        assert same(found.state_dict, whole.state_dict)
+        assert figures(work_dir) == figures(tmp_path / 'whole')
+        lives += 1
+    print(f'{killed} kills in {lives} runs')
 
 
 def test_unused_parameters_are_named(tmp_path):

@@ -215,6 +215,18 @@ def test_the_shared_head_is_the_last_stage_of_a_network(depth, theirs):
     torch.testing.assert_close(ours(x), theirs.layer4(x), rtol=1e-9, atol=1e-9)
 
 
+def test_norm_layers_of_a_shared_head_are_all_as_the_config_says():
+    fixed = ResLayer(18, norm_cfg=dict(type='BN', requires_grad=False))
+    assert {name
+            for name, parameter in fixed.named_parameters() if parameter.requires_grad
+            } == {name
+                  for name, parameter in fixed.named_parameters() if parameter.dim() == 4}
+    groups = [
+        type(module) for module in ResLayer(18, norm_cfg=dict(type='GN', num_groups=4)).modules()
+    ]
+    assert nn.GroupNorm in groups and nn.BatchNorm2d not in groups
+
+
 def test_the_shared_head_takes_pretrained_weights_of_a_backbone():
     weights, asked = ResNet(18).state_dict(), []
     config = c4()

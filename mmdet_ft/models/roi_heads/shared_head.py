@@ -1,9 +1,10 @@
 """A stage of a residual network on the features of regions (C4: Deep Residual Learning, appendix A)."""
+import functools
 from typing import Dict, Optional
 
 from torch import Tensor
 
-from mmdet_ft.models.backbones.residual import Stage, make_stage
+from mmdet_ft.models.backbones.residual import Stage, make_projection, make_stage
 from mmdet_ft.models.backbones.resnet import CONVOLUTION_INIT, ResNet
 from mmdet_ft.models.base_module import BaseModule, InitCfg
 from mmdet_ft.models.layers import fold_norms, keep_statistics
@@ -57,7 +58,8 @@ class ResLayer(BaseModule):
             style=style,
             with_cp=with_cp,
             norm_cfg=norm_cfg,
-            dcn=None if dcn is None else dict(dcn))  # blocks change it
+            dcn=None if dcn is None else dict(dcn),  # blocks change it
+            project=functools.partial(make_projection, norm_cfg=norm_cfg))
         self.add_module(self.name, layer)
 
     def forward(self, x: Tensor) -> Tensor:

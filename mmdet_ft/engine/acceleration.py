@@ -106,7 +106,7 @@ def use_triton_kernels(model: nn.Module, device: torch.device, setting: bool) ->
     if setting and device.type != 'cuda':
         use_triton(False)
         return f'the model is on {device.type}, and the kernels are for a GPU'
-    return use_triton(bool(setting))
+    return use_triton(bool(setting), device)
 
 
 # In the order in which they are applied: what is recorded has the layout and is compiled already.

@@ -2,18 +2,28 @@
 import importlib
 from typing import Any, Optional
 
+import torch
+
 _kernels: Any = None
 
 
-def use_triton(wanted: bool) -> Optional[str]:
-    """Switch the Triton kernels on or off; why they cannot be had, or None."""
+def use_triton(wanted: bool, device: Optional[torch.device] = None) -> Optional[str]:
+    """Switch the Triton kernels on or off; why they cannot be had, or None.
+
+    With a device, one is launched there first: Triton may be there without the compiler that it
+    calls, or know nothing of the GPU.
+    """
     global _kernels
     _kernels = None
     if wanted:
         try:
-            _kernels = importlib.import_module('mmdet_ft.ops.triton_kernels')
-        except ImportError as error:
-            return str(error)
+            kernels = importlib.import_module('mmdet_ft.ops.triton_kernels')
+            if device is not None:
+                one = torch.ones(1, 1, dtype=torch.bool, device=device)
+                kernels.nms(torch.ones(1, 1, 4, device=device), one, .5)
+        except Exception as error:  # of many kinds
+            return (str(error).strip() or type(error).__name__).splitlines()[0]
+        _kernels = kernels
     return None
 
 

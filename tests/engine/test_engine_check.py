@@ -274,6 +274,8 @@ def test_a_mistake_is_named(tmp_path, monkeypatch, text, path, words):
     ('data.val_dataloader', 'a dict'),
     ('data.val_dataloader.sampler', 'a dict'),
     ('optimizer', 'a dict'),
+    ('optimizer.paramwise_cfg', 'a dict'),
+    ('optimizer_config.grad_clip', 'a dict'),
     ('lr_config', 'a dict'),
     ('runner', 'a dict'),
     ('log_config.hooks', 'a list'),

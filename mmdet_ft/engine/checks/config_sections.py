@@ -68,7 +68,7 @@ def optimizer(walk: Walk, value: Any, path: str) -> None:
     walk.typed(
         OPTIMIZERS, value, path, given=('params', 'lr'), extra=('constructor', 'paramwise_cfg'))
     paramwise = value.get('paramwise_cfg')
-    if isinstance(paramwise, dict):
+    if walk.is_dict(paramwise, f'{path}.paramwise_cfg'):
         inside = f'{path}.paramwise_cfg'
         walk.keys(names_of(*DefaultOptimizerConstructor.known), paramwise, inside)
         customs = paramwise.get('custom_keys')
@@ -85,7 +85,8 @@ def optimizer_config(walk: Walk, value: Any, path: str) -> None:
             known = known.plus('loss_scale')
         walk.keys(known, value, path)
         clip = vocabulary(torch.nn.utils.clip_grad_norm_, 1)
-        walk.keys(clip, value.get('grad_clip'), f'{path}.grad_clip')
+        if walk.is_dict(value.get('grad_clip'), f'{path}.grad_clip'):
+            walk.keys(clip, value['grad_clip'], f'{path}.grad_clip')
 
 
 def lr_config(walk: Walk, value: Any, path: str) -> None:

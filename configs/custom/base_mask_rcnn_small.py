@@ -11,8 +11,8 @@ model = dict(
         out_indices=(1, 2, 4, 6),
         frozen_stages=1,
         norm_eval=True,
-        # ImageNet's weights; tools/model_converters/npz_to_pth.py --layout mmdet makes the file of arrays.
-        init_cfg=dict(type='Pretrained', checkpoint='mobilenet_v2.pth', prefix='backbone.')),
+        layout='mmcls',  # the names that these weights of ImageNet have
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://mobilenet_v2')),
     neck=dict(in_channels=[24, 32, 96, 320], out_channels=96),
     rpn_head=dict(in_channels=96, feat_channels=96),
     roi_head=dict(
@@ -24,8 +24,7 @@ model = dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=200), rcnn=dict(sampler=dict(num=128))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)))
 
-# The weights' own: about -1 to 1.
-img_norm_cfg = dict(mean=[127., 127., 127.], std=[127.5, 127.5, 127.5], to_rgb=True)
+img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

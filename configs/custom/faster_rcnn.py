@@ -4,7 +4,7 @@
 #     python tools/train.py configs/custom/faster_rcnn.py
 #
 # The annotation files are COCO jsons; tools/dataset_converters/ makes them from VOC, KITTI, labelme and others.
-_base_ = './base_faster_rcnn.py'
+_base_ = '../custom/base_faster_rcnn.py'
 
 # As the json names them; the order is yours, and a single class is written ('cat', ).
 classes = ('cat', 'dog')

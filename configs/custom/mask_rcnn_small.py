@@ -6,7 +6,7 @@
 #
 # The annotation files are COCO jsons; tools/dataset_converters/ makes them from labelme, VIA and others. For boxes
 # without masks copy faster_rcnn.py.
-_base_ = './base_mask_rcnn_small.py'
+_base_ = '../custom/base_mask_rcnn_small.py'
 
 # As the json names them; the order is yours, and a single class is written ('cat', ).
 classes = ('cat', 'dog')

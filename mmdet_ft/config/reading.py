@@ -130,6 +130,15 @@ def _near_file(path: str) -> str:
     return did_you_mean(osp.basename(path), os.listdir(folder) if osp.isdir(folder) else ())
 
 
+def _elsewhere(path: str, base: str) -> str:
+    """Where a base lies whose heir was copied to another folder."""
+    folder = osp.dirname(osp.abspath(path))
+    parent, name = osp.dirname(folder), osp.basename(base)
+    found = [osp.join(parent, sister, name) for sister in sorted(os.listdir(parent))]
+    near = next((candidate for candidate in found if osp.isfile(candidate)), None)
+    return '' if near is None else f'; from the folder of this config it is {osp.relpath(near, folder)!r}'
+
+
 def _read(path: str, text: str, use_predefined_variables: bool = True) -> _File:
     source = _substitute(path, text, use_predefined_variables) if '{{' in text else text
     values = _run_python(path, source) if path.endswith('.py') else _parse_data(path, source)
@@ -137,7 +146,8 @@ def _read(path: str, text: str, use_predefined_variables: bool = True) -> _File:
     for base in file.bases:
         if not osp.isfile(base):
             where = file.line_of(BASE_KEY, re.escape(osp.basename(base)))
-            raise ConfigNotFoundError(f'{where}: no base {shown(base)}{_near_file(base)}')
+            raise ConfigNotFoundError(
+                f'{where}: no base {shown(base)}{_elsewhere(path, base) or _near_file(base)}')
     for key in set(RESERVED_KEYS) & set(values):
         raise ConfigKeyError(f'{file.line_of_key(key)}: {key!r} is reserved; choose another name')
 

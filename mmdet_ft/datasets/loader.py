@@ -1,5 +1,6 @@
 """From datasets to batches: collate, seeding, workers."""
 import functools
+import gc
 import platform
 import random
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -272,6 +273,7 @@ class SeededDataset:
 
 def init_worker(worker_id: int) -> None:
     """One thread a worker: OpenCV and torch would start as many as there are cores in each of them."""
+    gc.freeze()  # garbage of the parent, of a GPU perhaps, is not this process's to free
     end_with_parent()
     leave_signals_to_parent()
     show_stack_on_signal()  # for the watchdog, when this process hangs

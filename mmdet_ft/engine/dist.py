@@ -68,9 +68,11 @@ def init_dist(launcher: str,
     if 'TORCHELASTIC_RUN_ID' in os.environ:
         end_with_parent()  # if torchrun itself is killed, nobody else would end this process
     if torch.cuda.is_available():
-        device = torch.device('cuda', local_rank() % torch.cuda.device_count())
+        num_gpus = torch.cuda.device_count()
+        device = torch.device('cuda', local_rank() % num_gpus)
         torch.cuda.set_device(device)
         if backend == 'nccl':  # told at once, NCCL need not guess at the first barrier
+            _require_gpus(num_gpus)
             options.setdefault('device_id', device)
     elif backend == 'nccl':
         backend = 'gloo'
@@ -81,6 +83,16 @@ def init_dist(launcher: str,
     watchdog.start(
         _meet(init_method, timeout)[0], rank, world_size, stall_timeout, timeout.total_seconds(),
         f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}')
+
+
+def _require_gpus(num_gpus: int) -> None:
+    """NCCL refuses two processes on one GPU, in words of its own. (Of other launchers than torchrun a
+    process may see its own GPU only.)"""
+    num_processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    if num_processes > num_gpus:
+        raise UserError(
+            f'{num_processes} processes on this machine, and it has {num_gpus} GPUs: start '
+            f"{num_gpus}, or let them share with dist_params=dict(backend='gloo')")
 
 
 def _meet(init_method: str, timeout: timedelta) -> Tuple[torch_dist.Store, int, int]:

@@ -46,8 +46,11 @@ class LogBuffer:
         tensors = {key: value for key, value in values.items() if isinstance(value, Tensor)}
         numbers = {key: float(value) for key, value in values.items() if key not in tensors}
         if tensors:
+            # A hook or a user's head may tell a number of the host among those of the device.
+            device = max((value.device for value in tensors.values()),
+                         key=lambda x: x.type != 'cpu')
             stacked = torch.stack(
-                [value.detach().float().reshape(()) for value in tensors.values()])
+                [value.detach().to(device, torch.float).reshape(()) for value in tensors.values()])
             self._append(tuple(tensors), _Entry(stacked, count))
         if numbers:
             self._append(tuple(numbers), _Entry(list(numbers.values()), count))

@@ -47,9 +47,12 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
 
 
 def choose_device(gpu_id: int = 0) -> torch.device:
-    """This process's GPU, or the CPU where there is none."""
+    """This process's GPU, or the CPU where there is none. Raises UserError for a GPU that is not
+    there."""
     if not torch.cuda.is_available():
         return torch.device('cpu')
-    index = dist.local_rank() if dist.is_distributed() else gpu_id
-    torch.cuda.set_device(index % torch.cuda.device_count())
+    num_gpus = torch.cuda.device_count()
+    if not 0 <= gpu_id < num_gpus:
+        raise UserError(f'--gpu-id {gpu_id}: there are {num_gpus} GPUs here, counted from 0')
+    torch.cuda.set_device(dist.local_rank() % num_gpus if dist.is_distributed() else gpu_id)
     return torch.device('cuda', torch.cuda.current_device())

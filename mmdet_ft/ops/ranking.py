@@ -3,8 +3,8 @@ in float32.
 
 Of two boxes that overlap the first removes the other, so their order decides what an image's
 proposals are. On the CPU it is that of MMDetection 2, which sorts all scores where `topk` would do:
-torch.sort puts equal ones into an order of its own, the same in torch 2.0 to 2.15. On a GPU, where a
-sort of everything costs more than topk, equal scores come as they fall.
+torch.sort puts equal ones into an order of its own, on Linux the same in torch 2.0 to 2.15. On a GPU,
+where a sort of everything costs more than topk, equal scores come as they fall.
 """
 from typing import Tuple
 

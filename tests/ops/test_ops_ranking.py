@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -10,14 +12,17 @@ ORDER = [
     29, 20, 17, 23, 14, 26, 11, 8, 32, 5, 35, 2, 38, 31, 1, 34, 28, 25, 37, 22, 16, 13, 4, 10, 19,
     7, 30, 39, 0, 3, 36, 6, 33, 9, 12, 27, 15, 24, 18, 21
 ]
+as_recorded = pytest.mark.skipif(sys.platform != 'linux', reason='C++ libraries sort differently')
 
 
+@as_recorded
 def test_the_best_of_equal_scores_are_those_of_mmdetection():
     scores, index = best(torch.stack([SCORES, SCORES + .125]), 20)
     assert index.tolist() == [ORDER[:20], ORDER[:20]]
     assert torch.equal(scores[0], SCORES[ORDER[:20]])
 
 
+@as_recorded
 def test_no_two_boxes_have_the_same_place_and_those_in_between_that_are_not_valid_have_none():
     among = torch.zeros(2, 60, dtype=torch.bool)
     among[0, 10:50] = True

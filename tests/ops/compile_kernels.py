@@ -79,7 +79,7 @@ def record(name: str, kernel: Any, options: Dict[str, Any]) -> Dict[str, Any]:
         registers=int(re.search(r'REG:(\d+)', usage).group(1)),
         stack=int(re.search(r'STACK:(\d+)', usage).group(1)),
         memory=sorted(set(re.findall(r'\b(?:ld|st|red|atom)\.global[\w.]*', ptx))),
-        barriers=len(re.findall(r'\b(?:bar|barrier)\.sync', ptx)))
+        in_order=re.findall(r'tt\.load|tt\.store|\w+\.barrier', kernel.asm['ttgir']))
 
 
 def main(architectures: List[int]) -> None:

@@ -61,3 +61,10 @@ def test_additions_to_memory_order_nothing(kernels):
         added = [access for access in kernel['memory'] if '.add' in access]
         assert all('.relaxed' in access for access in added), kernel
         assert bool(added) == (kernel['name'] == '_pool_backward_kernel'), kernel
+
+
+def test_suppression_waits_for_all_threads_before_it_reads_what_they_have_struck_out(kernels):
+    for kernel in kernels:
+        if kernel['name'] == '_nms_kernel':
+            last = kernel['in_order'][-1]
+            assert last.endswith('.barrier') and 'tt.store' in kernel['in_order'], kernel

@@ -134,8 +134,11 @@ class Registry:
         try:
             return cls(**arguments)
         except Exception as error:
-            if hasattr(error, 'add_note'):  # Python 3.11; the message is only longer for it
-                error.add_note(f'while building {self.name} {getattr(cls, "__name__", cls)!r}')
+            note = f'while building {self.name} {getattr(cls, "__name__", cls)!r}'
+            if hasattr(error, 'add_note'):  # Python 3.11
+                error.add_note(note)
+            else:
+                error.__notes__ = [*getattr(error, '__notes__', ()), note]
             raise
 
 

@@ -19,12 +19,14 @@ from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test  # noqa: E402
 from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402
-from mmdet_ft.engine.hooks.build import count_all_detections, split_evaluation  # noqa: E402
+from mmdet_ft.engine.hooks.build import count_all_detections  # noqa: E402
+from mmdet_ft.engine.hooks.build import format_settings, split_evaluation  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
 from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
 from mmdet_ft.engine.precision import build_precision  # noqa: E402
 from mmdet_ft.engine.setup import choose_device, set_up_processes  # noqa: E402
+from mmdet_ft.visualization import draw_detections, has_display  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -117,6 +119,11 @@ def main() -> None:
         evaluation['metric'] = args.eval
         check_evaluation_options(dataset, evaluation)
         count_all_detections(cfg, dataset, evaluation)
+    if args.format_only:
+        folder = args.work_dir or os.path.dirname(args.checkpoint) or '.'
+        evaluation = format_settings(dataset, args.eval_options or {}, folder)
+    if args.show and not has_display():
+        raise UserError('--show: there is no display here; --show-dir FOLDER writes the pictures')
 
     cfg.model.train_cfg = None
     model = build_model(cfg, dataset)
@@ -151,7 +158,8 @@ def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, log
         logger.info('writing results to %s', args.out)
         write(content, args.out)
     if args.format_only:
-        dataset.format_results(results, **(args.eval_options or {}))
+        dataset.format_results(results, **evaluation)
+        logger.info('results as a test server wants them: %s', evaluation)
     if args.eval:
         metrics = dataset.evaluate(results, logger=logger, **evaluation)
         print(dict(metrics))
@@ -179,8 +187,6 @@ def write(results, path: str) -> None:
 def painter(args: argparse.Namespace, classes, palette):
     """What paints the results of each image as they come."""
     import cv2
-
-    from mmdet_ft.visualization import draw_detections
 
     def paint(views, results) -> None:
         for meta, result in zip(views[0].metas, results):

@@ -17,6 +17,8 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.engine.failures import watchdog
 from mmdet_ft.untrusted import UntrustedFileError
 
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
 
 class UserError(RuntimeError):
     """A mistake in a config, in data or on the command line; its message names the value and the
@@ -30,13 +32,26 @@ class NonFiniteError(UserError):
 def is_user_mistake(error: BaseException) -> bool:
     """Whether the message says everything. Anything else is a bug of ours or of the user's code:
     its traceback stays."""
-    mistakes = (UserError, ConfigError, CheckpointError, DataError, UntrustedFileError, FileNotFoundError,
-                PermissionError, NotADirectoryError)
+    mistakes = (UserError, ConfigError, CheckpointError, DataError, UntrustedFileError,
+                FileNotFoundError, PermissionError, NotADirectoryError)
     if isinstance(error, mistakes):
         return True
+    if isinstance(error, ImportError):  # of a package that only some configs need
+        return 'pip install' in str(error)
     # the registry's answer to a misspelt type
-    return isinstance(error, KeyError) and bool(error.args) and str(
-        error.args[0]).startswith('unknown ')
+    if isinstance(error, KeyError) and bool(error.args) and str(
+            error.args[0]).startswith('unknown '):
+        return True
+    return isinstance(error, (KeyError, ValueError, TypeError)) and _is_refused_argument(error)
+
+
+def _is_refused_argument(error: BaseException) -> bool:
+    """Whether a constructor of ours has refused, by a `raise` of its own, what the config says."""
+    building = any(note.startswith('while building') for note in getattr(error, '__notes__', ()))
+    if not building or error.__traceback__ is None:
+        return False
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    return innermost.filename.startswith(PACKAGE) and (innermost.line or '').startswith('raise ')
 
 
 def is_consequence(error: BaseException) -> bool:

@@ -230,3 +230,22 @@ def test_mistakes_and_bugs_are_told_apart():
         MODELS.build(dict(type='ResNett'))
     assert is_user_mistake(error.value)
     assert not is_user_mistake(KeyError('x')) and not is_user_mistake(RuntimeError('x'))
+
+
+def test_what_a_constructor_of_ours_refuses_is_a_users_mistake_and_an_error_inside_user_code_is_not(
+):
+
+    class Own:
+
+        def __init__(self, text):
+            int(text)
+            raise ValueError('a bug')
+
+    for settings, expected in ((dict(type='MobileNetV2', frozen_stages=99), True),
+                               (dict(type=Own, text='1'), False), (dict(type=Own,
+                                                                        text='x'), False)):
+        with pytest.raises(ValueError) as error:
+            MODELS.build(settings)
+        assert is_user_mistake(error.value) is expected
+    assert is_user_mistake(ImportError('Albu needs albumentations: pip install albumentations'))
+    assert not is_user_mistake(ImportError('cannot import name x'))

@@ -191,6 +191,24 @@ def test_formatting_alone_writes_json(trained, tmp_path):
     test(trained['config'], trained['work_dir'] / 'latest.pth', '--format-only', '--eval-options',
          f'jsonfile_prefix={tmp_path}/result')
     assert {'result.bbox.json', 'result.segm.json'} <= set(os.listdir(tmp_path))
+    # into a folder that is not there, and without a word about the place
+    _, err = test(trained['config'], trained['work_dir'] / 'latest.pth', '--format-only',
+                  '--work-dir', tmp_path / 'new')
+    assert {'results.bbox.json', 'results.segm.json'} <= set(os.listdir(tmp_path / 'new'))
+
+
+@pytest.mark.parametrize('words, message', [
+    (['--eval', 'bbox,segm'], "does not know 'bbox,segm'; there are bbox, segm, proposal, proposal_fast; write"),
+    (['--format-only', '--eval-options', 'json_prefix=a'],
+     '--eval-options json_prefix: CocoDataset.format_results knows jsonfile_prefix'),
+    (['--show'], 'there is no display here; --show-dir FOLDER'),
+])  # yapf: disable
+def test_what_a_test_cannot_do_is_told_before_it_runs(trained, tmp_path, monkeypatch, words,
+                                                      message):
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
+        monkeypatch.delenv(name, raising=False)
+    _, err = test(trained['config'], tmp_path / 'no.pth', *words, expect=1)
+    assert message in err and 'Traceback' not in err and 'no.pth' not in err
 
 
 def test_two_processes_train_and_evaluate_as_one(trained, tmp_path):

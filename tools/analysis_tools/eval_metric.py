@@ -42,7 +42,9 @@ def main() -> None:
             f'{args.pkl_results} has {count} results and data.test {len(dataset)} images: '
             f'write it anew with tools/test.py {args.config} CHECKPOINT --out {args.pkl_results}')
     if args.format_only:
-        dataset.format_results(results, **(args.eval_options or {}))
+        settings = build.format_settings(dataset, args.eval_options or {}, '.')
+        dataset.format_results(results, **settings)
+        print(settings)
         return
     evaluation = {
         **build.split_evaluation(config.get('evaluation') or {})[1],

@@ -1,8 +1,10 @@
 """All hooks of a run, from its config."""
 import inspect
+import os
 from typing import Any, Dict, List, Tuple
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
@@ -94,3 +96,23 @@ def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
         dataset.check_metrics(
             **{key: options[key]
                for key in ('metric', 'metric_options') if key in options})
+
+
+def format_settings(dataset: Any, options: Dict[str, Any], folder: str) -> Dict[str, Any]:
+    """Arguments of `dataset.format_results`: the options, and where to write if they do not say it: `folder`.
+
+    Raises UserError, before anything is computed, for a data set without a form of its own and for unknown options.
+    """
+    write = getattr(dataset, 'format_results', None)
+    if write is None or getattr(write, '__func__', None) is CustomDataset.format_results:
+        raise UserError(
+            f'{dataset_name(dataset)} has no form of results for a test server; --out results.pkl writes '
+            f'them as they are')
+    known = [name for name in inspect.signature(write).parameters if name != 'results']
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UserError(
+            f'--eval-options {", ".join(unknown)}: {dataset_name(dataset)}.format_results knows '
+            f'{", ".join(known)}')
+    prefix = next((name for name in known if name.endswith('_prefix')), None)
+    return {prefix: os.path.join(folder, 'results'), **options} if prefix else dict(options)

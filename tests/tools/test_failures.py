@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmdet_ft.engine.failures.forensics import pack, unpack
+from mmdet_ft.engine.failures.replay import read_failure, replay
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.registry import HOOKS, PIPELINES
 from mmdet_ft.structures import Batch, GroundTruth
@@ -121,6 +122,14 @@ def test_a_bug_keeps_its_traceback_and_leaves_the_batch(world, tmp_path):
     failure = torch.load(tmp_path / 'run' / 'failure_0.pt', weights_only=True)
     assert 'ZeroDivisionError: mine' in failure['error'] and 'after_train_iter' in failure[
         'traceback']
+
+
+def test_a_step_in_float16_is_repeated_by_a_cpu_in_float32(world, tmp_path):
+    fail(world, tmp_path / 'run', *spoil('memory'))
+    failure = read_failure(tmp_path / 'run' / 'failure_0.pt')
+    expected = replay(failure)
+    failure['config'] += "\nfp16 = dict(loss_scale='dynamic')"
+    assert replay(failure) == expected
 
 
 def truncated(world, folder):

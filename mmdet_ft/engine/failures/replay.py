@@ -48,7 +48,7 @@ def replay(failure: Dict[str, Any],
     Args:
         failure: of `read_failure`. Without a batch in it, the samples are loaded anew.
         checkpoint: weights to use instead of those before the step.
-        device: where to.
+        device: where to. A CPU computes in float32 what was float16.
 
     Raises whatever the step raised, if it does so again.
     """
@@ -68,12 +68,16 @@ def replay(failure: Dict[str, Any],
     if device == 'cpu':
         unsynchronise(model)
     torch.manual_seed(seed_of(failure['seed'], failure['iteration'], failure['rank']))
-    precision = build_precision(read_fp16(cfg), device)
+    fp16 = read_fp16(cfg)
+    if device == 'cpu' and 'bf' not in str((fp16 or {}).get('dtype')):
+        fp16 = None  # a CPU has no float16
+    precision = build_precision(fp16, device)
     with precision.autocast():
         losses = model(to_device(batch, torch.device(device)))
     values = {**losses.terms, **losses.metrics, 'loss': losses.total}
-    losses.total.backward()
+    precision.scale(losses.total).backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    precision.unscale(gradients)
     values['grad_norm'] = _norm(gradients)
     return {key: float(value.detach()) for key, value in values.items()}
 

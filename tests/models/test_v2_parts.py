@@ -1,5 +1,5 @@
 """Detectors with the parts of V2 that few configs have: C4 with a shared head, deformable
-convolutions, plugins."""
+convolutions, plugins, HRNet."""
 import pytest
 import torch
 import torchvision
@@ -13,6 +13,7 @@ from mmdet_ft.models.roi_heads.shared_head import ResLayer
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Detections, to_device
 from tests.models.test_golden import fixed_weights
+from tests.models.test_hrnet import small_stages
 from tests.models.tiny import tiny_batch, tiny_config
 from tools.benchmarks.no_sync import NoSync, count_syncs
 
@@ -44,6 +45,13 @@ def c4(with_mask=True):
     return config
 
 
+def hrnet():
+    config = tiny_config()
+    config['backbone'] = dict(type='HRNet', extra=small_stages())
+    config['neck'] = dict(type='HRFPN', in_channels=[4, 8, 16, 32], out_channels=16)
+    return config
+
+
 def with_bottlenecks(**arguments):
     config = tiny_config()
     config['backbone'].update(depth=50, **arguments)
@@ -55,6 +63,7 @@ KINDS = dict(
     c4=c4,
     faster_c4=lambda: c4(with_mask=False),
     deformed=lambda: with_bottlenecks(**DEFORMED),
+    hrnet=hrnet,
     context=lambda: with_bottlenecks(plugins=[CONTEXT]))
 
 

@@ -1,3 +1,4 @@
+from mmdet_ft.models.backbones.hrnet import HRNet
 from mmdet_ft.models.backbones.lenet import LeNet5
 from mmdet_ft.models.backbones.mobilenet_v2 import MobileNetV2
 from mmdet_ft.models.backbones.regnet import RegNet
@@ -8,6 +9,6 @@ from mmdet_ft.models.backbones.seresnet import SEResNet, SEResNeXt
 from mmdet_ft.models.backbones.vgg import VGG
 
 __all__ = [
-    'LeNet5', 'MobileNetV2', 'RegNet', 'ResNeXt', 'ResNet', 'ResNetV1c', 'ResNetV1d',
+    'HRNet', 'LeNet5', 'MobileNetV2', 'RegNet', 'ResNeXt', 'ResNet', 'ResNetV1c', 'ResNetV1d',
     'ResNet_CIFAR', 'SEResNeXt', 'SEResNet', 'ThinResNet_CIFAR', 'VGG'
 ]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.masks import PolygonMasks
+from mmdet_ft.datasets.pipelines.formatting import LateImage, late_images
 from mmdet_ft.datasets.ring import RingCollate, RingLoader, shared_empty
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
                                         InfiniteBatchSampler, InfiniteGroupBatchSampler, Place,
@@ -95,10 +96,15 @@ def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
     return {**sample, 'img': img}
 
 
-def _stack_images(images: List[Tensor], pad_value: float, bucket: int) -> Tensor:
+def _stack_images(images: Sequence[Union[Tensor, LateImage]], pad_value: float,
+                  bucket: int) -> Tensor:
     """Images [C, h, w] in one tensor [B, C, H, W], padded at the right and bottom."""
     height, width = (round_up(max(img.shape[side] for img in images), bucket) for side in (1, 2))
     stacked = shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
+    if isinstance(images[0], LateImage):  # then all are, and pad_value is 0
+        for target, img in zip(stacked.numpy(), images):
+            img.write(target)
+        return stacked
     if all(img.shape == stacked.shape[1:] and img.dtype == stacked.dtype for img in images):
         return torch.stack(images, out=stacked)
     for target, img in zip(stacked, images):
@@ -234,7 +240,8 @@ class SeededDataset:
         time.
         """
         if get_worker_info() is not None:
-            return [self._sample(place) for place in places]
+            with late_images():
+                return [self._sample(place) for place in places]
         states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
         try:
             return [self._sample(place) for place in places]

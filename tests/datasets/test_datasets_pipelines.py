@@ -1,4 +1,5 @@
 """Each transform against an independent formula."""
+import contextlib
 import copy
 
 import cv2
@@ -12,8 +13,9 @@ from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.pipelines.color import DeferredNormalize, Normalize
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
-                                                    ToTensor, Transpose, to_tensor)
-from mmdet_ft.datasets.pipelines.geometric import Pad, RandomFlip, Resize
+                                                    LateImage, ToTensor, Transpose, late_images,
+                                                    to_tensor)
+from mmdet_ft.datasets.pipelines.geometric import DeferredFlip, Pad, RandomFlip, Resize
 from mmdet_ft.datasets.pipelines.loading import (LoadAnnotations, LoadImageFromFile, LoadProposals,
                                                  is_cut_off)
 from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
@@ -364,6 +366,47 @@ def test_images_that_are_not_bytes_are_normalised_on_the_host():
     mixed = collate([data, pipeline(sample())])  # a transform that makes only some images float
     assert mixed.images.dtype == torch.float32 and mixed.mean is None
     torch.testing.assert_close(mixed.images[0], mixed.images[1])
+
+
+def flipped_batch(direction, kind, change=lambda img: img, late=False, bucket=1):
+    """Two images of other sizes, mirrored by the RandomFlip that was written or by one that is put off."""
+    pipeline = end_of_pipeline(
+        lambda steps: steps.insert(0, dict(type='RandomFlip', flip_ratio=1., direction=direction)),
+        lambda steps: steps.insert(-1, dict(type='ToTensor', keys=['img'])))  # changes nothing
+    assert kinds(pipeline)[:2] == ['DeferredFlip', 'DeferredNormalize']
+    pipeline.transforms[0] = kind(1., direction)
+    with late_images() if late else contextlib.nullcontext():
+        samples = [
+            pipeline(dict(sample(*size), img=change(sample(*size)['img'])))
+            for size in ((700, 500), (33, 1024))
+        ]  # the first one is larger than a block
+    assert isinstance(samples[0]['img'], LateImage if late else torch.Tensor)
+    return collate(samples, bucket)
+
+
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
+@pytest.mark.parametrize('late, bucket', [(False, 1), (True, 1), (True, 50)])
+def test_an_image_mirrored_late_or_written_in_the_batch_is_the_same(direction, late, bucket):
+    expected = flipped_batch(direction, RandomFlip, bucket=bucket)
+    found = flipped_batch(direction, DeferredFlip, late=late, bucket=bucket)
+    assert found.images.dtype == torch.uint8 and torch.equal(found.images, expected.images)
+    assert torch.equal(found.gt.boxes, expected.gt.boxes)
+    assert torch.equal(found.pad_sizes, expected.pad_sizes)
+
+
+def test_an_image_that_is_not_bytes_is_mirrored_on_the_host():
+    found, expected = (
+        flipped_batch('diagonal', kind, lambda img: img.astype(np.float32))
+        for kind in (DeferredFlip, RandomFlip))
+    assert found.images.dtype == torch.float32 and torch.equal(found.images, expected.images)
+
+
+def test_late_images_beside_others_are_normalised_on_the_host():
+    pipeline = end_of_pipeline()
+    with late_images():
+        samples = [pipeline(sample()), pipeline(dict(sample(), img=sample()['img'].astype('f4')))]
+    images = collate(samples).images
+    torch.testing.assert_close(images[0], images[1])
 
 
 # Loading

@@ -6,6 +6,7 @@ import mmcv
 import numpy as np
 
 from mmdet_ft.datasets.pipelines.crop import check_single_image
+from mmdet_ft.datasets.pipelines.geometric import flip_image
 from mmdet_ft.registry import PIPELINES
 
 
@@ -46,6 +47,8 @@ class DeferredNormalize(Normalize):
         channels = img.shape[2] if img.ndim == 3 else 1
         if results.get('img_fields', ['img']) != ['img'] or img.dtype != np.uint8 or not (
                 channels == len(self.mean) == len(self.std) and channels in (1, 3)):
+            if 'deferred_flip' in results:
+                results['img'] = flip_image(img, results.pop('deferred_flip'))
             return super().__call__(results)
         results['img_norm_cfg'] = dict(mean=self.mean, std=self.std, to_rgb=self.to_rgb)
         results['deferred_normalize'] = results['img_norm_cfg']

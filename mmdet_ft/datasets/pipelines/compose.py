@@ -44,12 +44,12 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     The last Normalize is replaced by DeferredNormalize when all that follow it are this package's own Pad (with 0),
     ImageToTensor, ToTensor, DefaultFormatBundle and Collect, and among them is one that makes the image a tensor and
     a Collect. Padding is zero after normalising in both cases: the device sets it after it has normalised. A Pad there
-    becomes a DeferredPad, which saves a copy.
+    becomes a DeferredPad and a RandomFlip just before a DeferredFlip, which saves a copy each.
     """
     from mmdet_ft.datasets.pipelines.color import DeferredNormalize, Normalize
     from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
                                                         ToTensor)
-    from mmdet_ft.datasets.pipelines.geometric import DeferredPad, Pad
+    from mmdet_ft.datasets.pipelines.geometric import DeferredFlip, DeferredPad, Pad, RandomFlip
     places = [place for place, transform in enumerate(transforms) if type(transform) is Normalize]
     if not places:
         return transforms
@@ -76,4 +76,7 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
             transform = DeferredPad(transform.size, transform.size_divisor, transform.pad_to_square,
                                     transform.pad_val)
         late.append(transform)
-    return transforms[:place] + late
+    early = transforms[:place]
+    if early and type(early[-1]) is RandomFlip:
+        early[-1] = DeferredFlip(early[-1].flip_ratio, early[-1].direction)
+    return early + late

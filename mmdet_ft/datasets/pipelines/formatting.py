@@ -1,15 +1,19 @@
 """The end of a pipeline: arrays become tensors, and the sample is what the model needs."""
-from typing import Any, Dict, Optional, Sequence, Tuple
+import contextlib
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmdet_ft.datasets.pipelines.geometric import flip_image
 from mmdet_ft.registry import PIPELINES
 
 DEFAULT_META_KEYS = ('filename', 'ori_filename', 'ori_shape', 'img_shape', 'pad_shape',
                      'scale_factor', 'flip', 'flip_direction', 'img_norm_cfg')
+BLOCK = 1 << 19  # bytes of an image that are mirrored, padded and split at a time: they stay in the processor's cache
+_late = False
 
 
 def to_tensor(data: Any) -> Tensor:
@@ -17,7 +21,7 @@ def to_tensor(data: Any) -> Tensor:
 
     Raises TypeError for anything else.
     """
-    if isinstance(data, Tensor):
+    if isinstance(data, (Tensor, LateImage)):
         return data
     if isinstance(data, np.ndarray):
         # a number without axes stays one
@@ -33,34 +37,80 @@ def to_tensor(data: Any) -> Tensor:
 
 def image_to_tensor(img: np.ndarray,
                     swap: bool = False,
-                    size: Optional[Tuple[int, int]] = None) -> Tensor:
+                    size: Optional[Tuple[int, int]] = None,
+                    flip: Optional[str] = None) -> Tensor:
     """[H, W, C] or [H, W] to a tensor [C, H, W] of its own memory.
 
-    swap: reverse three channels (BGR to RGB). size: pad with zeros at the right and bottom to (height, width).
+    swap: reverse three channels (BGR to RGB). size: pad with zeros at the right and bottom to (height, width). flip:
+    mirror three channels first, in this direction.
     """
     if img.ndim == 2:
         img = img[..., None]
-    height, width, channels = img.shape
-    bottom, right = (size[0] - height, size[1] - width) if size else (0, 0)
-    planes = np.empty((channels, height + bottom, width + right), dtype=img.dtype)
-    if channels == 3 and img.dtype in (np.uint8, np.float32):
-        if bottom or right:  # before, because OpenCV splits into whole arrays three times as fast as into parts
-            img = cv2.copyMakeBorder(img, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
-        # four times as fast as a transposed copy
-        cv2.split(np.ascontiguousarray(img), list(planes[::-1] if swap else planes))
-    else:
-        planes[:, height:] = 0
-        planes[:, :height, width:] = 0
-        planes[:, :height, :width] = img.transpose(2, 0, 1)[::-1 if swap else 1]
+    planes = np.empty((img.shape[2], *(size or img.shape[:2])), dtype=img.dtype)
+    write_planes(planes, img, swap, flip)
     return torch.from_numpy(planes)
 
 
-def _format_image(results: Dict[str, Any], key: str, img: np.ndarray) -> Tensor:
-    """The tensor of an image, with the swap and padding that deferred transforms have left to do."""
+def write_planes(planes: np.ndarray, img: np.ndarray, swap: bool, flip: Optional[str]) -> None:
+    """Fill `planes` [C, H', W'] with an image [H, W, C] and zeros, as image_to_tensor says."""
+    height, width, channels = img.shape
+    planes[:, height:] = 0
+    if channels != 3 or img.dtype not in (np.uint8, np.float32):
+        assert flip is None
+        planes[:, :height, width:] = 0
+        planes[:, :height, :width] = img.transpose(2, 0, 1)[::-1 if swap else 1]
+        return
+    planes = planes[::-1] if swap else planes
+    right = planes.shape[2] - width
+    rows = max(BLOCK * height // img.nbytes, 1)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        upwards = flip in ('vertical', 'diagonal')
+        part = img[height - bottom:height - top] if upwards else img[top:bottom]
+        if flip is not None:
+            part = flip_image(part, flip)
+        if right:  # before, because OpenCV splits into whole rows three times as fast as into parts of them
+            part = cv2.copyMakeBorder(part, 0, 0, 0, right, cv2.BORDER_CONSTANT)
+        # four times as fast as a transposed copy
+        cv2.split(np.ascontiguousarray(part), list(planes[:, top:bottom]))
+
+
+class LateImage:
+    """An image [H, W, C], uint8, that collate writes into the memory of the batch: see image_to_tensor."""
+    dtype = torch.uint8
+
+    def __init__(self, img: np.ndarray, swap: bool, size: Optional[Tuple[int, int]],
+                 flip: Optional[str]):
+        self.img = img if img.ndim == 3 else img[..., None]
+        self.swap = swap
+        self.shape = (self.img.shape[2], *(size or img.shape[:2]))
+        self.flip = flip
+
+    def write(self, planes: np.ndarray) -> None:
+        write_planes(planes, self.img, self.swap, self.flip)
+
+    def float(self) -> Tensor:
+        return image_to_tensor(self.img, self.swap, self.shape[1:], self.flip).float()
+
+
+@contextlib.contextmanager
+def late_images() -> Iterator[None]:
+    """What is deferred is left to collate here, instead of to what makes the image a tensor: this saves a copy."""
+    global _late
+    _late = True
+    try:
+        yield
+    finally:
+        _late = False
+
+
+def _format_image(results: Dict[str, Any], key: str, img: np.ndarray) -> Union[Tensor, LateImage]:
+    """The tensor of an image, with what deferred transforms have left to do."""
     if key != 'img' or 'deferred_normalize' not in results:
         return image_to_tensor(img)
     size = results['pad_shape'][:2] if results.get('deferred_pad') else None
-    return image_to_tensor(img, results['deferred_normalize']['to_rgb'], size)
+    make = LateImage if _late else image_to_tensor
+    return make(img, results['deferred_normalize']['to_rgb'], size, results.get('deferred_flip'))
 
 
 def _add_default_meta(results: Dict[str, Any]) -> None:

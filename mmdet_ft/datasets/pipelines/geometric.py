@@ -309,6 +309,10 @@ class RandomFlip:
             ratios = [self.flip_ratio / len(directions)] * len(directions) + [1 - self.flip_ratio]
         return np.random.choice(directions + [None], p=ratios)
 
+    def _flip_images(self, results: Dict[str, Any]) -> None:
+        for key in results.get('img_fields', ['img']):
+            results[key] = flip_image(results[key], results['flip_direction'])
+
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         if 'flip' not in results:
             direction = self._random_direction()
@@ -318,8 +322,7 @@ class RandomFlip:
                            self.direction if isinstance(self.direction, str) else self.direction[0])
         if results['flip']:
             direction = results['flip_direction']
-            for key in results.get('img_fields', ['img']):
-                results[key] = flip_image(results[key], direction)
+            self._flip_images(results)
             for key in results.get('bbox_fields', []):
                 results[key] = self.bbox_flip(results[key], results['img_shape'], direction)
             for key in results.get('mask_fields', []):
@@ -329,7 +332,22 @@ class RandomFlip:
         return results
 
     def __repr__(self) -> str:
-        return f'RandomFlip(flip_ratio={self.flip_ratio}, direction={self.direction})'
+        return f'{type(self).__name__}(flip_ratio={self.flip_ratio}, direction={self.direction})'
+
+
+class DeferredFlip(RandomFlip):
+    """RandomFlip whose image is mirrored while it becomes a tensor.
+
+    Compose puts it before a DeferredNormalize, which mirrors an image that it has to normalise on the host.
+    """
+
+    def _flip_images(self, results: Dict[str, Any]) -> None:
+        img = results['img']
+        alone = results.get('img_fields', ['img']) == ['img']
+        if alone and img.dtype == np.uint8 and img.ndim == 3 and img.shape[2] == 3:
+            results['deferred_flip'] = results['flip_direction']
+        else:
+            super()._flip_images(results)
 
 
 @PIPELINES.register_module()

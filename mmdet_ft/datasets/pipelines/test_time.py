@@ -43,7 +43,9 @@ class MultiScaleFlipAug:
                                                            list) else [flip_direction]
         if not self.flip and self.flip_direction != ['horizontal']:
             warnings.warn('flip_direction has no effect when flip is set to False')
-        kinds = [type(transform).__name__ for transform in self.transforms.transforms]
+        kinds = [
+            kind.__name__ for step in self.transforms.transforms for kind in type(step).__mro__
+        ]
         if self.flip and 'RandomFlip' not in kinds:
             warnings.warn('flip has no effect when RandomFlip is not in transforms')
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mmdet_ft.datasets.loader import build_dataloader
+from mmdet_ft.engine.acceleration import SWITCHES
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
 from mmdet_ft.engine.optimizer import build_optimizer, load_optimizer_state, step_unless
@@ -23,6 +24,12 @@ from tests.models.tiny import tiny_batch, tiny_model
 from tools.benchmarks.no_sync import count_syncs
 
 CPU = torch.device('cpu')
+
+
+@pytest.fixture(autouse=True)
+def plain_kernels():
+    yield
+    use_triton(False)
 
 
 @pytest.fixture
@@ -60,34 +67,48 @@ def test_a_step_has_the_losses_and_gradients_of_the_cpu(device, exact, tmp_path)
         assert (mine - theirs).norm() <= 1e-3 * theirs.norm() + 1e-6
 
 
+@pytest.mark.parametrize('name', ['channels_last', 'compile', 'cuda_graphs', 'triton'])
+def test_a_switch_changes_losses_by_rounding_only(device, exact, tmp_path, name):
+    if device.type == 'cpu' and name != 'channels_last':
+        pytest.skip('is for GPUs')
+    told = []
+    for wanted in (False, True):
+        model = tiny_model().to(device)
+        assert SWITCHES[name](model, device, wanted) is None
+        runner, batch = runner_of(model, tmp_path), to_device(tiny_batch((3, 0, 2)), device)
+        losses = []
+        for runner.iter in range(6):
+            runner.train_step(batch)
+            losses.append(runner.outputs['loss'])
+        told.append(torch.stack(losses).tolist())
+    assert told[1] == pytest.approx(told[0], rel=1e-3)
+    assert told[0][5] < .95 * told[0][0]
+
+
 @pytest.mark.parametrize('triton', [False, True])
 def test_a_step_makes_the_host_wait_once_or_with_triton_never(device, tmp_path, triton):
     """The read of the number of positives apart, for which the host waits with work queued."""
     reason = use_triton(triton and device.type == 'cuda')
     if reason is not None:
         pytest.skip(reason)
-    try:
-        runner = runner_of(tiny_model().to(device), tmp_path)
-        batch = to_device(tiny_batch((3, 0, 2)), device)
-        for _ in range(3):
+    runner = runner_of(tiny_model().to(device), tmp_path)
+    batch = to_device(tiny_batch((3, 0, 2)), device)
+    for _ in range(3):
+        runner.train_step(batch)
+    if device.type == 'cpu':
+        with count_syncs() as seen:
             runner.train_step(batch)
-        if device.type == 'cpu':
-            with count_syncs() as seen:
-                runner.train_step(batch)
-            assert len(seen.syncs) <= 2, seen.syncs
-            return
-        torch.cuda.synchronize()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter('always')
-            torch.cuda.set_sync_debug_mode('error' if triton else 'warn')
-            try:
-                runner.train_step(batch)
-            finally:
-                torch.cuda.set_sync_debug_mode('default')
-        waits = [item for item in caught if 'called a synchronizing' in str(item.message)]
-        assert len(waits) <= 1, waits
-    finally:
-        use_triton(False)
+        assert len(seen.syncs) <= 2, seen.syncs
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        torch.cuda.set_sync_debug_mode('error' if triton else 'warn')
+        try:
+            runner.train_step(batch)
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+    waits = [item for item in caught if 'called a synchronizing' in str(item.message)]
+    assert len(waits) <= 1, waits
 
 
 @pytest.mark.parametrize('fp16', [None, dict(dtype='bfloat16'), dict(loss_scale='dynamic'),

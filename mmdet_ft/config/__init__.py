@@ -2,7 +2,7 @@
 
     load_config(path, cfg_options)   what every command does                               load.py
       Config.fromfile                the file and its bases: values, and who set them      config.py
-        load                         bases first, then this file over them                 reading.py
+        read                         bases first, then this file over them                 reading.py
           merge                      the only place where one value replaces another       values.py
       replace_cfg_vals               '${key}' in values                                    load.py
       update_data_root               MMDET_DATASETS

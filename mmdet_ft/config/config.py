@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 from mmdet_ft.config import custom_imports, writing
 from mmdet_ft.config.errors import ConfigFileError, ConfigKeyError
 from mmdet_ft.config.layers import OPTIONS_LABEL, Layer, Setting, trace
-from mmdet_ft.config.reading import EXTENSIONS, RESERVED_KEYS, load, text_of
+from mmdet_ft.config.reading import EXTENSIONS, RESERVED_KEYS, read, text_of
 from mmdet_ft.config.values import ConfigDict, merge
 
 PathLike = Union[str, os.PathLike]
@@ -57,7 +57,7 @@ class Config:
         Raises a ConfigError of the fitting kind, which names file and line.
         """
         path = osp.abspath(osp.expanduser(os.fspath(filename)))
-        values, text, layers = load(path, use_predefined_variables=use_predefined_variables)
+        values, text, layers = read(path, use_predefined_variables=use_predefined_variables)
         config = Config(values, cfg_text=text, filename=filename)._over(*layers)
         if import_custom_modules:
             custom_imports.import_custom_modules(config)
@@ -74,7 +74,7 @@ class Config:
         if file_format != '.py' and 'dict(' in cfg_str:
             warnings.warn(f"this looks like python, not {file_format}; write file_format='.py'")
         name = f'<string>{file_format}'
-        values, text, layers = load(osp.abspath(name), cfg_str)
+        values, text, layers = read(osp.abspath(name), cfg_str)
         return Config(values, cfg_text=text, filename=name)._over(*layers)
 
     @property

@@ -1,7 +1,7 @@
 """A config file and its bases, read and merged.
 
-    load            bases first, then this file over them
-      _read         one file: its own values and its bases; nothing merged yet
+    read            bases first, then this file over them
+      _read_file    one file: its own values and its bases; nothing merged yet
         _substitute {{ fileDirname }}, {{$NAME:default}}, and a placeholder for {{ _base_.x }}
         _run_python, or _parse_data of json and yaml, which runs nothing
       merge         the only place where one value replaces another
@@ -30,7 +30,7 @@ RESERVED_KEYS = ('filename', 'text', 'pretty_text')  # attributes of Config
 EXTENSIONS = ('.py', '.json', '.yaml', '.yml')
 
 
-def load(
+def read(
     path: str,
     text: Optional[str] = None,
     use_predefined_variables: bool = True,
@@ -47,11 +47,11 @@ def load(
     if path in heirs:
         circle = ' -> '.join(map(shown, [*heirs[heirs.index(path):], path]))
         raise ConfigError(f'{shown(heirs[-1])}: bases lead back to where they started: {circle}')
-    file = _read(path, text_of(path) if text is None else text, use_predefined_variables)
+    file = _read_file(path, text_of(path) if text is None else text, use_predefined_variables)
 
     inherited, set_by, texts, layers = {}, {}, [], []
     for base in file.bases:
-        values, base_text, base_layers = load(base, heirs=(*heirs, path))
+        values, base_text, base_layers = read(base, heirs=(*heirs, path))
         for key in values:
             if key in set_by:
                 raise ConfigKeyError(
@@ -139,7 +139,7 @@ def _elsewhere(path: str, base: str) -> str:
     return '' if near is None else f'; from the folder of this config it is {osp.relpath(near, folder)!r}'
 
 
-def _read(path: str, text: str, use_predefined_variables: bool = True) -> _File:
+def _read_file(path: str, text: str, use_predefined_variables: bool = True) -> _File:
     source = _substitute(path, text, use_predefined_variables) if '{{' in text else text
     values = _run_python(path, source) if path.endswith('.py') else _parse_data(path, source)
     file = _File(path, text, source, values, _base_paths(path, values.pop(BASE_KEY, [])))
@@ -241,7 +241,7 @@ def _hint(error: Exception, path: str, namespace: Dict[str, Any]) -> str:
     inherited = {}
     try:
         for base in _base_paths(path, namespace.get(BASE_KEY, [])):
-            inherited.update(load(base, heirs=(path, ))[0])
+            inherited.update(read(base, heirs=(path, ))[0])
     except ConfigError:  # another mistake; the first one first
         return ''
     if name in inherited:

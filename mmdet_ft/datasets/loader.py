@@ -120,20 +120,21 @@ def round_up(number: int, multiple: int = SLOTS) -> int:
 
 def _slots(boxes: List[Tensor], slots: int) -> Tuple[Tensor, Tensor]:
     """Boxes [B, slots, 4] and which are real [B, slots]; padding is a unit box."""
-    padded = torch.zeros(len(boxes), slots, 4)
+    # in numpy, here and below: small tensors take several times as long
+    padded = np.zeros((len(boxes), slots, 4), dtype=np.float32)
     padded[..., 2:] = 1
-    valid = torch.zeros(len(boxes), slots, dtype=torch.bool)
+    valid = np.zeros((len(boxes), slots), dtype=bool)
     for row, real, box in zip(padded, valid, boxes):
         row[:len(box)] = box
         real[:len(box)] = True
-    return padded, valid
+    return torch.from_numpy(padded), torch.from_numpy(valid)
 
 
 def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
     boxes = [sample['gt_bboxes'] for sample in samples]
     slots = max(SLOTS, round_up(max(len(box) for box in boxes)))
     padded, valid = _slots(boxes, slots)
-    labels = torch.zeros(len(samples), slots, dtype=torch.int64)
+    labels = np.zeros((len(samples), slots), dtype=np.int64)
     for row, sample in zip(labels, samples):
         if 'gt_labels' in sample:
             row[:len(sample['gt_labels'])] = sample['gt_labels']
@@ -141,7 +142,7 @@ def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
     ignore, ignore_valid = _slots(ignored, round_up(max(len(box) for box in ignored)))
     masks = _masks([sample['gt_masks']
                     for sample in samples], slots) if 'gt_masks' in samples[0] else None
-    return GroundTruth(padded, labels, valid, ignore, ignore_valid, masks)
+    return GroundTruth(padded, torch.from_numpy(labels), valid, ignore, ignore_valid, masks)
 
 
 class _Crop(NamedTuple):
@@ -182,8 +183,7 @@ def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
     """The masks of a batch, cropped to their objects; polygons stay what they are."""
     if all(isinstance(masks, PolygonMasks) for masks in all_masks):
         return _outlines(all_masks, slots)
-    rect = torch.zeros(len(all_masks), slots, 4, dtype=torch.int64)
-    offset = torch.zeros(len(all_masks), slots, dtype=torch.int64)
+    rect = np.zeros((len(all_masks), slots, 4), dtype=np.int64)
     crops = []
     for row, masks in zip(rect, all_masks):
         masks = masks.to_bitmap()
@@ -192,10 +192,10 @@ def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
             for pixels, corner in zip(masks.crops, masks.corners)
         ]
         if found:
-            row[:len(found)] = torch.tensor([crop.rect for crop in found])
+            row[:len(found)] = [crop.rect for crop in found]
         crops.append(found)
     sizes = rect[..., 2] * rect[..., 3]
-    ends = sizes.flatten().cumsum(0).view_as(sizes)
+    ends = sizes.cumsum().reshape(sizes.shape)
     offset = ends - sizes
     data = shared_empty((int(ends[-1, -1]), ), torch.uint8).zero_()
     flat = data.numpy()
@@ -205,8 +205,8 @@ def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
             _, _, w, h = crop.rect
             target = flat[start:start + w * h].reshape(h, w)
             target[y:y + crop.pixels.shape[0], x:x + crop.pixels.shape[1]] = crop.pixels
-    largest = rect[..., 2:].amax(dim=(0, 1)).tolist()
-    return Masks(data, offset, rect, (largest[1], largest[0]))
+    width, height = rect[..., 2:].max(axis=(0, 1)).tolist()
+    return Masks(data, torch.from_numpy(offset), torch.from_numpy(rect), (height, width))
 
 
 def seed_place(seed: int, epoch: int, index: int) -> None:

@@ -1,7 +1,7 @@
 """V2's hook: what watches a run, and when."""
 import functools
 from enum import IntEnum
-from typing import Any, Callable, Dict, List, Union
+from typing import Any, Callable, Dict, List, Sequence, Union
 
 STAGES = ('before_run', 'before_train_epoch', 'before_train_iter', 'after_train_iter',
           'after_train_epoch', 'before_val_epoch', 'before_val_iter', 'after_val_iter',
@@ -143,6 +143,23 @@ class Hook:
             stage for stage in STAGES
             if overridden(stage) or (stage in both and overridden(both[stage]))
         ]
+
+
+def who_acts(hooks: Sequence[Hook]) -> str:
+    """A line for each point of a run: the hooks that act there, in the order of the calls."""
+    lines = []
+    for stage in STAGES:
+        acting = [
+            f'{type(hook).__name__} ({_priority_name(hook.priority)})' for hook in hooks
+            if stage in hook.get_triggered_stages()
+        ]
+        if acting:
+            lines.append(f'{stage}: {", ".join(acting)}')
+    return '\n'.join(lines)
+
+
+def _priority_name(priority: int) -> str:
+    return Priority(priority).name if priority in Priority._value2member_map_ else str(priority)
 
 
 def master_only(function: Callable) -> Callable:

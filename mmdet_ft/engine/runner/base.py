@@ -12,7 +12,7 @@ from mmdet_ft.checkpoints import fitting, reading, writing
 from mmdet_ft.engine import dist, state
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.failures import watchdog
-from mmdet_ft.engine.hooks.hook import STAGES, Hook, Priority, get_priority
+from mmdet_ft.engine.hooks.hook import Hook, Priority, get_priority, who_acts
 from mmdet_ft.engine.log import get_root_logger, time_string
 from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
 from mmdet_ft.engine.optimizer import step_unless, zero_missing_momentum
@@ -230,15 +230,7 @@ class BaseRunner:
 
     def get_hook_info(self) -> str:
         """Who acts when, in the order of the calls."""
-        lines = []
-        for stage in STAGES:
-            acting = [hook for hook in self.hooks if stage in hook.get_triggered_stages()]
-            if acting:
-                names = [
-                    f'{type(hook).__name__} ({_priority_name(hook.priority)})' for hook in acting
-                ]
-                lines.append(f'{stage}: {", ".join(names)}')
-        return '\n'.join(lines)
+        return who_acts(self.hooks)
 
     # -------------------------------------------------------------------------------- for the hooks
 
@@ -394,7 +386,3 @@ class BaseRunner:
         self.call_hook('after_val_iter')
         self.data_batch = None
         watchdog.beat()
-
-
-def _priority_name(priority: int) -> str:
-    return Priority(priority).name if priority in Priority._value2member_map_ else str(priority)

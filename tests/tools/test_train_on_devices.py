@@ -1,14 +1,18 @@
 """tools/train.py and tools/test.py on each device: a run of two epochs in each precision and with each switch."""
+import os
+
 import numpy as np
 import pytest
 import torch
 
 from mmdet_ft import apis
 from mmdet_ft.ops.switches import use_triton
-from tests.tools.test_train_command import rows, test, train
+from tests.tools.test_train_command import ROOT, free_port, rows
+from tests.tools.test_train_command import run as command
+from tests.tools.test_train_command import test, train
 from tests.tools.tiny_world import write_world
 
-# On the CPU nothing is measured twice: what is for a GPU is left off there, or slow to compile.
+# What is for a GPU is left off on the CPU, or slow to compile there.
 SETTINGS = {
     'float32': ('cpu', []),
     'bfloat16': ('cpu', ['fp16.dtype=bfloat16']),
@@ -60,7 +64,7 @@ def test_a_run_trains_evaluates_and_leaves_checkpoints_for_any_machine(
     weights = [*content['state_dict'].values()]
     states = [value for state in content['optimizer']['state'].values() for value in state.values()]
     assert states and all(value.device.type == 'cpu' for value in weights + states)
-    if name == 'float32':
+    if name == 'float32' or device.type == 'cpu':
         return
     plain = run(config, tmp_path / 'plain', *options(), '--no-validate')
     assert lines[0]['loss'] == pytest.approx(plain[0]['loss'], rel=.1)  # of other samples, at worst
@@ -91,3 +95,28 @@ def test_detections_are_those_of_the_cpu(config, device, tmp_path):
         found.append(np.sort(np.concatenate(boxes)[:, 4])[::-1])
         assert sum(map(len, masks)) == len(found[-1]) > 0
     np.testing.assert_allclose(found[1][:5], found[0][:5], rtol=2e-2)
+
+
+@pytest.mark.parametrize('backend, number', [('nccl', 1), ('gloo', 2), ('nccl', 2)])
+def test_launched_processes_train_and_evaluate(config, device, tmp_path, backend, number):
+    """Two may share a GPU where they talk through gloo."""
+    if device.type == 'cpu' and number == 2:
+        pytest.skip('is tested with the command')
+    if backend == 'nccl' and number > max(torch.cuda.device_count(), 1):
+        pytest.skip('needs a GPU for each process')
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    command(
+        'env',
+        *(['-u', 'CUDA_VISIBLE_DEVICES']
+          if visible is None else [f'CUDA_VISIBLE_DEVICES={visible}']),
+        ROOT / 'tools/dist_train.sh',
+        config,
+        number,
+        '--work-dir',
+        tmp_path,
+        *options('runner.max_epochs=1', f'dist_params.backend={backend}'),
+        PORT=free_port())
+    log = next(tmp_path.glob('*.log')).read_text()
+    assert f'({number} processes)' in log and f'Training on {device.type}' in log
+    kinds = [row['mode'] for row in rows(tmp_path)[1:]]
+    assert kinds.count('train') == 4 // number and kinds[-1] == 'val'

@@ -82,7 +82,8 @@ class ImageClassifier(BaseModule):
 
     def results(self, scores: Scores, metas: List[Dict[str, Any]]) -> List[np.ndarray]:
         """MMClassification's result of each image: its scores, float32 [K], on the host."""
-        return list(scores.scores.float().cpu().numpy())
+        # A copy, so that no pinned memory is kept until all images are through.
+        return list(scores.scores.float().cpu().numpy().copy())
 
     def prediction_layers(self) -> Tuple[str, ...]:
         """Prefixes of state_dict names whose shape follows the number of classes."""

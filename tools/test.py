@@ -101,6 +101,8 @@ def main() -> None:
     set_up_processes(cfg)
     if args.launcher != 'none':
         dist.init_dist(args.launcher, **cfg.get('dist_params', {}))
+    else:
+        dist.require_alone()
     rank, world_size = dist.get_dist_info()
     logger = get_root_logger(log_level=cfg.get('log_level', 'INFO'))
     for note in notes:

@@ -14,7 +14,7 @@ from mmdet_ft.config.options import add_options, take_older_options  # noqa: E40
 from mmdet_ft.engine.build import train  # noqa: E402
 from mmdet_ft.engine.checks.config import prepare  # noqa: E402
 from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
-from mmdet_ft.engine.dist import init_dist, shutdown  # noqa: E402
+from mmdet_ft.engine.dist import init_dist, require_alone, shutdown  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
 
@@ -100,6 +100,8 @@ def main() -> None:
     prepare(cfg)
     if args.launcher != 'none':
         init_dist(args.launcher, **cfg.get('dist_params', {}))
+    else:
+        require_alone()
     train(
         cfg,
         validate=not args.no_validate,

@@ -35,6 +35,16 @@ def barrier() -> None:
         torch_dist.barrier()
 
 
+def require_alone() -> None:
+    """Refuse to be one of torchrun's processes that know nothing of each other: each would train by itself, into the
+    same files."""
+    count = os.environ.get('WORLD_SIZE', '1')
+    if 'TORCHELASTIC_RUN_ID' in os.environ and count != '1':
+        raise UserError(
+            f'torchrun has started {count} processes; add --launcher pytorch, so that they work together'
+        )
+
+
 def init_dist(launcher: str,
               backend: str = 'nccl',
               port: Optional[int] = None,

@@ -249,6 +249,16 @@ def test_a_launcher_without_its_environment_is_explained(monkeypatch):
         dist.init_dist('lsf')
 
 
+def test_processes_of_torchrun_that_would_not_know_of_each_other_are_refused(monkeypatch):
+    for name in ('TORCHELASTIC_RUN_ID', 'WORLD_SIZE'):
+        monkeypatch.delenv(name, raising=False)
+    dist.require_alone()
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(UserError, match='torchrun has started 2 processes; add --launcher pytorch'):
+        dist.require_alone()
+
+
 def test_samplers_share_out_fewer_samples_than_ranks():
     for size, ranks in ((1, 4), (3, 4), (5, 4), (8, 4)):
         parts = [

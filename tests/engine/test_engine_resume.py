@@ -176,6 +176,18 @@ def test_a_changed_learning_rate_is_stated_and_scaled_only_if_asked_for(tmp_path
         assert runner.current_lr() == pytest.approx([rate])
 
 
+def test_a_rate_that_a_resumed_run_does_not_use_and_a_run_that_is_over_are_told(tmp_path, caplog):
+    runner = make_runner(tmp_path, lr=.1, length=1)
+    runner.run([FakeLoader(FakeDataset(20), 4)])
+    runner.save_checkpoint(str(tmp_path), 'a.pth')
+    again = make_runner(tmp_path, lr=.02, length=1)
+    again.logger = logging.getLogger('mmdet_ft.tests.resume')
+    again.resume(str(tmp_path / 'a.pth'))
+    assert 'optimizer.lr=0.02 of the config is not used: a resumed run goes on with the 0.1' in caplog.text
+    again.run([FakeLoader(FakeDataset(20), 4)])
+    assert 'nothing is left to train: 1 of 1 epochs are done; to go on raise runner.max_epochs' in caplog.text
+
+
 def test_the_newest_readable_checkpoint_of_the_run_is_found(tmp_path):
     runner = make_runner(tmp_path, length=3)
     runner.register_hook(CheckpointHook(interval=1))

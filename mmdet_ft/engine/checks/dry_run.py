@@ -26,6 +26,7 @@ from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.state import Place, resume_source
 
 NUM_STEPS = 2
+MOST_NAMES = 8  # of images in a line
 
 
 class Checklist:
@@ -95,7 +96,9 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     with check(f'{NUM_STEPS} training steps'):
         watch = _train(run)
         check.tell('loss ' + ', '.join(f'{loss:.4g}' for loss in watch.losses))
-        check.tell(f'images {", ".join(watch.files)}')
+        if watch.files:
+            more = ' ...' if len(watch.files) > MOST_NAMES else ''
+            check.tell(f'images {", ".join(watch.files[:MOST_NAMES])}{more}')
     for hook in hooks:
         if isinstance(hook, EvalHook):
             with check(f'{preflight.NUM_IMAGES} validation images'):
@@ -119,7 +122,8 @@ class _Watch(Hook):
         self.losses.append(float(runner.outputs['loss']))
         views = runner.data_batch
         self.files += [
-            os.path.basename(str(meta.get('filename'))) for meta in getattr(views, 'metas', ())
+            os.path.basename(str(meta['filename'])) for meta in getattr(views, 'metas', ())
+            if meta.get('filename')  # MNIST has arrays
         ]
 
 

@@ -288,8 +288,15 @@ class BaseRunner:
         random states, best score, what hooks remember."""
         checkpoint = reading.read(source)
         self.prepare_model()  # for what hooks have added to the model of the file
+        asked = self.current_lr()[0]
         self.resumed = state.restore(self, checkpoint, resume_optimizer)
         self.logger.info('resumed epoch %d, iter %d from %s', self.epoch, self.iter, source)
+        group = self.optimizer.param_groups[0]
+        kept = group.get('initial_lr', group['lr'])
+        if kept != asked and self.resumed.world_size in (None, self.world_size):
+            self.logger.warning(
+                'optimizer.lr=%g of the config is not used: a resumed run goes on with the %g of its checkpoint; with '
+                'load_from=%r another run begins from its weights', asked, kept, source)
 
     def load_checkpoint(self, source: str, strict: bool = True) -> None:
         """`load_from`; see `checkpoint.fit`."""
@@ -325,6 +332,12 @@ class BaseRunner:
         self.logger.info(
             'workflow: %s, max: %s', list(workflow),
             f'{self.max_epochs} epochs' if self.by_epoch else f'{self.max_iters} iters')
+        done, most = (self.epoch, self.max_epochs) if self.by_epoch else (self.iter, self.max_iters)
+        if done >= most:
+            unit = 'epochs' if self.by_epoch else 'iters'
+            self.logger.warning(
+                'nothing is left to train: %d of %d %s are done; to go on raise runner.max_%s',
+                done, most, unit, unit)
         self.prepare_model()
         self.call_hook('before_run')
         state.restore_hooks(self, self.resumed.run_state)

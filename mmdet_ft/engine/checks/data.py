@@ -80,6 +80,8 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
     """The short form: the class table and what stands out, without opening more than a few images.
 
     datasets: split -> the data set as it was built; what it says about boxes it leaves out it has said by itself.
+
+    Raises UserError for images that are not there, at which the run would end, unless skip_bad_images leaves them out.
     """
     splits, problems, num_looked = [], [], {}
     for name, dataset in datasets.items():
@@ -90,6 +92,8 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
             split = split_of(part, name if len(inner) == 1 else f'{name}.{place}')
             chosen = np.unique(np.linspace(0,
                                            len(split.paths) - 1, NUM_HEADERS).astype(int)).tolist()
+            if len(split.paths) <= MOST_FILES:
+                chosen = sorted({*chosen, *_absent(split.paths)})
             looks = [(place, look_at(split.paths[place], decode=False)) for place in chosen
                      if split.paths[place]]
             problems += check_images(split, looks)
@@ -103,6 +107,22 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
     logger.log(logging.WARNING if report.defects else logging.INFO, 'Data; every image and object: '
                'python tools/misc/check_data.py %s\n%s', config.filename or 'CONFIG',
                text.getvalue().rstrip())
+    _refuse_missing(config, problems)
+
+
+def _absent(paths: Sequence[Optional[str]]) -> List[int]:
+    return [place for place, path in enumerate(paths) if path and not os.path.exists(path)]
+
+
+def _refuse_missing(config: Config, problems: Sequence[Problem]) -> None:
+    skips = (config.data.get('train_dataloader') or {}).get('skip_bad_images')
+    for problem in problems:
+        if problem.kind == 'image missing' and not (skips and problem.split.startswith('train')):
+            example = problem.examples[0]
+            more = f' (and {problem.count - 1} more of data.{problem.split})' if problem.count > 1 else ''
+            raise UserError(
+                f'there is no image {example.path or example.text!r}{more}: {problem.fix}; '
+                'data = dict(train_dataloader=dict(skip_bad_images=True)) trains without them')
 
 
 def check_same_classes(training: Any, validation: Any) -> None:

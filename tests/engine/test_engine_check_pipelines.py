@@ -52,3 +52,9 @@ def test_a_training_pipeline_as_that_of_a_test_is_named():
 ])  # yapf: disable
 def test_a_number_that_is_none_is_named(path, value, message):
     assert f'{path}: {message}' in said(**{path: value})
+
+
+def test_an_architecture_that_is_not_here_is_told_those_that_are():
+    text = said(**{'model.type': 'RetinaNet'})
+    assert "unknown model type 'RetinaNet'; the models here are " in text and 'MaskRCNN' in text
+    assert "did you mean 'MaskRCNN'? the models here are" in said(**{'model.type': 'MaskRCN'})

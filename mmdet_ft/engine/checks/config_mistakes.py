@@ -8,8 +8,11 @@ from mmdet_ft.config.layers import OPTIONS_LABEL
 from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy
 from mmdet_ft.engine.checks.config_vocabulary import Vocabulary
+from mmdet_ft.registry import MODELS
 
 MOST_SHOWN = 10  # mistakes in one message
+# where detectors and classifiers are
+WHOLE = ('mmdet_ft.models.detectors.two_stage', 'mmdet_ft.models.classifiers.image')
 
 
 class Mistake(NamedTuple):
@@ -85,10 +88,13 @@ class Findings:
         self.say(path, f'there is nothing to delete here; remove {DELETE_KEY}')
 
     def unknown_type(self, kind: str, known: Iterable[str], value: Any, path: str) -> None:
-        near = nearest(value, known) if isinstance(value, str) else None
+        whole = [name for name in known if path == 'model' and MODELS.get(name).__module__ in WHOLE]
+        near = nearest(value, whole or known) if isinstance(value, str) else None
         hint = f'did you mean {near!r}?' if near else (
             "a type of your own is found when its module is named in custom_imports=dict(imports=['your.module'])"
         )
+        if whole:  # an architecture that is not here looks like a misspelt one
+            hint = f'{"did you mean " + repr(near) + "? " if near else ""}the models here are {", ".join(whole)}'
         self.say(path, f'unknown {kind} type {value!r}; {legacy.newer_type(value) or hint}',
                  f'{path}.type')
 

@@ -62,17 +62,27 @@ def test_a_file_of_version_1_is_upgraded_once(old_file, tmp_path, run):
 
 
 def test_inspection_tells_the_kind_and_what_would_be_loaded(old_file, tmp_path, run):
+    normalize = dict(type='Normalize', mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True)
     data = dict(
         type='CocoDataset',
         ann_file='absent.json',
         classes=['bird', 'rider', 'cat'],
         pipeline=[
+            dict(type='LoadImageFromFile'), normalize,
+            dict(type='DefaultFormatBundle'),
+            dict(type='Collect', keys=['img'])
+        ])
+    train = dict(
+        data,
+        pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Normalize', mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True)
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True), normalize,
+            dict(type='DefaultFormatBundle'),
+            dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels', 'gt_masks'])
         ])
     config = tmp_path / 'config.py'
     config.write_text(
-        f"model = {tiny_config()!r}\ndata = dict(train={data!r}, val={data!r}, test={data!r})\n"
+        f"model = {tiny_config()!r}\ndata = dict(train={train!r}, val={data!r}, test={data!r})\n"
         "load_from = dict(checkpoint='other.pth', heads='by_class')\n")
     done = run('inspect_checkpoint', old_file, config, '--json', tmp_path / 'report.json')
     assert done.returncode == 0, done.err

@@ -111,7 +111,7 @@ def is_watched(module: nn.Module) -> bool:
 
 
 class _FoldNorms(torch.autograd.Function):
-    """All pairs at once: a launch for each kind of operation and not for each layer."""
+    """All pairs at once: the host calls each kind of operation once and not for each layer."""
 
     @staticmethod
     def forward(ctx, eps: List[float], *tensors: Tensor) -> Tuple[Tensor, ...]:

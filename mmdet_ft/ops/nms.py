@@ -1,4 +1,6 @@
 """Non-maximum suppression of many independent problems at once."""
+from typing import Tuple
+
 import torch
 import torchvision
 from torch import Tensor
@@ -10,8 +12,8 @@ from mmdet_ft.ops.switches import triton_kernels
 # shorter (at 2000 boxes a problem: median 5, longest seen 11). So many are made before the host asks
 # the device whether they were enough, which is the one wait of this operator.
 ROUNDS = 16
-# Elements of one overlap matrix held at a time on a CUDA device.
-MAX_OVERLAPS = 1 << 28
+# Overlaps held at a time on a CUDA device: some 1.5 GB with what they are computed from.
+MAX_OVERLAPS = 1 << 26
 
 
 @torch.library.custom_op('mmdet_ft::nms_keep', mutates_args=())
@@ -44,22 +46,13 @@ def nms_keep_on_device(boxes: Tensor, scores: Tensor, valid: Tensor,
                        iou_threshold: float) -> Tensor:
     """The same for all problems at once: sorted, then settled by the Triton kernel, which asks the
     host nothing, or by rounds."""
-    num_problems, num_boxes = scores.shape
-    keep = torch.empty_like(valid)
+    score = scores.float().masked_fill(~valid, -float('inf'))
+    order = score.argsort(dim=1, descending=True, stable=True)
+    sorted_boxes = boxes.float().gather(1, order[..., None].expand(-1, -1, 4))
     kernels = triton_kernels()
-    if kernels is None:
-        settle, step = nms_by_rounds, max(1, MAX_OVERLAPS // max(1, num_boxes * num_boxes))
-    else:
-        settle, step = kernels.nms, max(1, num_problems)  # it holds no overlaps
-    for start in range(0, num_problems, step):
-        part = slice(start, start + step)
-        score = scores[part].float().masked_fill(~valid[part], -float('inf'))
-        order = score.argsort(dim=1, descending=True, stable=True)
-        sorted_boxes = boxes[part].float().gather(1, order[..., None].expand(-1, -1, 4))
-        real = valid[part].gather(1, order)
-        keep[part] = torch.zeros_like(real).scatter(1, order,
-                                                    settle(sorted_boxes, real, iou_threshold))
-    return keep
+    settle = nms_by_rounds if kernels is None else kernels.nms
+    alive = settle(sorted_boxes, valid.gather(1, order), iou_threshold)
+    return torch.zeros_like(alive).scatter(1, order, alive)
 
 
 def nms_by_rounds(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
@@ -68,11 +61,24 @@ def nms_by_rounds(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     A box survives when no surviving better box overlaps it: rounds to the fixed point, which is the
     greedy answer.
     """
+    if not valid.numel():
+        return valid
+    step, rounds = max(1, MAX_OVERLAPS // valid.shape[1]**2), ROUNDS
+    while True:
+        parts = zip(boxes.split(step), valid.split(step))
+        before, alive = zip(*(_rounds(*part, iou_threshold, rounds) for part in parts))
+        settled = torch.cat(alive)
+        if torch.equal(torch.cat(before), settled):  # asked once, however many parts there are
+            return settled
+        rounds *= 4
+
+
+def _rounds(boxes: Tensor, valid: Tensor, iou_threshold: float,
+            rounds: int) -> Tuple[Tensor, Tensor]:
+    """What survives the last but one and the last round."""
     # torchvision's own arithmetic has no floor under the union.
     over = (pairwise_overlap(boxes, boxes, eps=0.) > iou_threshold).triu(1)  # [R, better, worse]
-    alive = valid
-    while True:
-        for _ in range(ROUNDS):
-            before, alive = alive, valid & ~(over & alive[..., None]).any(1)
-        if torch.equal(before, alive):
-            return alive
+    before = alive = valid
+    for _ in range(rounds):
+        before, alive = alive, valid & ~(over & alive[..., None]).any(1)
+    return before, alive

@@ -1,6 +1,6 @@
 """Everything that is to be known on a GPU, in the order of its worth, into one report.
 
-    python tools/benchmarks/gpu.py --out report.md                  # about 25 minutes on an H200
+    python tools/benchmarks/gpu.py --out report.md                  # 25 minutes at most
     python tools/benchmarks/gpu.py --out report.md --only plain ratio
 
 Each part runs in a process of its own with a limit of its own: one that fails, hangs or harms the device costs the
@@ -26,8 +26,8 @@ BIG = f'{STEP} --batch 16'
 LAST = 'channels_last+compile+graphs+triton'
 PARTS: Dict[str, Part] = {
     # correctness and plain rate
-    'kernels':
-    Part('-m pytest -q tests/ops', 180),
+    'tests':
+    Part('-m pytest -q -m gpu --durations=10', 400),
     'plain':
     Part(f'{BIG} --peers --variants plain float32 channels_last --gate 50', 180),
     # beside torchvision

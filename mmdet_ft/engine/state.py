@@ -126,6 +126,7 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
         model.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
         raise CheckpointError(
+            _other_classes(checkpoint, model) or
             f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
             'weights use load_from') from None
     runner.epoch, runner.iter = int(meta['epoch']), int(meta['iter'])
@@ -147,6 +148,20 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
         epoch_length=meta.get('epoch_length'),
         call=Call(state['stage'], state['done']) if 'stage' in state else None,
         run_state=state)
+
+
+def _other_classes(checkpoint: Checkpoint, model: Any) -> Optional[str]:
+    """The sentence for a checkpoint of another number of classes; None if it has as many, or does not say."""
+    theirs, ours = checkpoint.meta.get('CLASSES'), getattr(model, 'CLASSES', None)
+    if not theirs or not ours or len(theirs) == len(ours):
+        return None
+    there, here = (
+        f'{len(names)} classes ({", ".join(map(str, names[:8]))}{", ..." if len(names) > 8 else ""})'
+        for names in (theirs, ours))
+    return (
+        f'{checkpoint.source} cannot be resumed: it was trained on {there}, and this run has {here}; write '
+        f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from '
+        'its weights')
 
 
 def _owned(value: Any) -> Any:

@@ -397,8 +397,24 @@ def test_a_checkpoint_of_another_model_is_not_resumed(tmp_path):
     runner.run([FakeLoader()])
     other = make_runner(tmp_path / 'other', length=1)
     other.model.head = torch.nn.Linear(3, 2)
-    with pytest.raises(CheckpointError, match='load_from'):
+    with pytest.raises(
+            CheckpointError, match=r'(?s)the model has changed: .*head.weight.*load_from'):
         other.resume(str(tmp_path / 'latest.pth'))
+
+
+def test_a_checkpoint_of_other_classes_is_not_resumed_and_both_are_named(tmp_path):
+    runner = make_runner(tmp_path, length=1)
+    runner.register_hook(CheckpointHook(interval=1))
+    runner.run([FakeLoader()])
+    other = make_runner(tmp_path / 'other', length=1)
+    other.model.CLASSES = tuple(f'class{place}' for place in range(9))
+    other.model.head = torch.nn.Linear(3, 9)
+    with pytest.raises(CheckpointError) as caught:
+        other.resume(str(tmp_path / 'latest.pth'))
+    message = str(caught.value)
+    assert 'trained on 2 classes (cat, dog), and this run has 9 classes (class0, ' in message
+    assert 'class7, ...); write load_from=' in message and 'resume_from' in message
+    assert 'size mismatch' not in message and '\n' not in message
 
 
 def test_a_dynamic_scale_grows_and_backs_off():

@@ -48,8 +48,17 @@ def use_channels_last(model: nn.Module, device: torch.device, setting: bool) -> 
     if setting:
         if any(isinstance(module, ConvWS2d) for module in model.modules()):
             return 'ConvWS2d standardises weights whose channels are outermost'
+        if device.type == 'cpu' and any(map(_harms_memory, model.modules())):
+            return ('a strided 1x1 convolution of fewer than 16 channels writes beyond its memory '
+                    'on a CPU in this layout (oneDNN, seen in PyTorch 2.6 and 2.15)')
         model.to(memory_format=torch.channels_last)
     return None
+
+
+def _harms_memory(module: nn.Module) -> bool:
+    """Whether its weights' gradient, with several threads, ends the process or does worse."""
+    return (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
+            and max(module.stride) > 1 and module.in_channels < 16)
 
 
 def _static_parts(model: nn.Module) -> List[nn.Module]:

@@ -25,8 +25,8 @@ def gradients(model, batch):
     ids=['channels_last', 'compile'])
 def test_a_switch_changes_nothing_but_the_rounding(setting, caplog):
     batch = tiny_batch((2, 1))
-    loss, expected = gradients(tiny_model(), batch)
-    model = tiny_model()
+    loss, expected = gradients(tiny_model(base_channels=16), batch)
+    model = tiny_model(base_channels=16)
     names = list(model.state_dict())
     with caplog.at_level(logging.INFO):
         accelerate(model, setting, CPU, logger)
@@ -43,6 +43,8 @@ def test_a_switch_changes_nothing_but_the_rounding(setting, caplog):
 def test_what_cannot_be_had_is_left_off_with_its_reason(caplog, monkeypatch):
     accelerate(tiny_model(), dict(triton=True), CPU, logger)
     assert 'triton = True is left off: the model is on cpu' in caplog.text
+    accelerate(tiny_model(), dict(channels_last=True), CPU, logger)
+    assert 'channels_last = True is left off: a strided 1x1 convolution' in caplog.text
     settings = tiny_config()
     settings['backbone'].update(
         conv_cfg=dict(type='ConvWS'), norm_cfg=dict(type='GN', num_groups=2))

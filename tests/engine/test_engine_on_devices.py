@@ -73,7 +73,7 @@ def test_a_switch_changes_losses_by_rounding_only(device, exact, tmp_path, name)
         pytest.skip('is for GPUs')
     told = []
     for wanted in (False, True):
-        model = tiny_model().to(device)
+        model = tiny_model(base_channels=16).to(device)
         assert SWITCHES[name](model, device, wanted) is None
         runner, batch = runner_of(model, tmp_path), to_device(tiny_batch((3, 0, 2)), device)
         losses = []

@@ -10,7 +10,9 @@ from mmdet_ft.structures import Batch, GroundTruth
 from tests.ops.test_ops_masks import pack
 
 
-def tiny_config(with_mask: bool = True, num_classes: int = 3) -> Dict[str, Any]:
+def tiny_config(with_mask: bool = True,
+                num_classes: int = 3,
+                base_channels: int = 8) -> Dict[str, Any]:
     extractor = dict(
         type='SingleRoIExtractor',
         roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
@@ -29,8 +31,13 @@ def tiny_config(with_mask: bool = True, num_classes: int = 3) -> Dict[str, Any]:
         nms_pre=100, max_per_img=50, nms=dict(type='nms', iou_threshold=.7), min_bbox_size=0)
     model = dict(
         type='FasterRCNN',
-        backbone=dict(type='ResNet', depth=18, base_channels=8, frozen_stages=1, norm_eval=True),
-        neck=dict(type='FPN', in_channels=[8, 16, 32, 64], out_channels=16, num_outs=5),
+        backbone=dict(
+            type='ResNet', depth=18, base_channels=base_channels, frozen_stages=1, norm_eval=True),
+        neck=dict(
+            type='FPN',
+            in_channels=[base_channels * 2**i for i in range(4)],
+            out_channels=16,
+            num_outs=5),
         rpn_head=dict(
             type='RPNHead',
             in_channels=16,
@@ -75,9 +82,9 @@ def tiny_config(with_mask: bool = True, num_classes: int = 3) -> Dict[str, Any]:
     return model
 
 
-def tiny_model(with_mask: bool = True, num_classes: int = 3, seed: int = 0):
+def tiny_model(with_mask: bool = True, num_classes: int = 3, seed: int = 0, base_channels: int = 8):
     torch.manual_seed(seed)
-    model = MODELS.build(tiny_config(with_mask, num_classes))
+    model = MODELS.build(tiny_config(with_mask, num_classes, base_channels))
     model.init_weights()
     return model.train()
 

@@ -12,12 +12,13 @@ from tests.tools.test_train_command import run as command
 from tests.tools.test_train_command import test, train
 from tests.tools.tiny_world import write_world
 
+WIDER = ['model.backbone.base_channels=16', 'model.neck.in_channels=[16,32,64,128]']
 # What is for a GPU is left off on the CPU, or slow to compile there.
 SETTINGS = {
     'float32': ('cpu', []),
     'bfloat16': ('cpu', ['fp16.dtype=bfloat16']),
     'float16': ('cuda', ['fp16.loss_scale=dynamic']),
-    'channels_last': ('cpu', ['channels_last=True']),
+    'channels_last': ('cpu', ['channels_last=True', *WIDER]),
     'cuda_graphs': ('cuda', ['cuda_graphs=True']),
     'compile': ('cuda', ['compile=True']),
     'triton': ('cuda', ['triton=True']),

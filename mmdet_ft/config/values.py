@@ -89,15 +89,17 @@ def merge(child: Dict[str, Any], base: Any, allow_list_keys: bool = False, path:
     """`base` with `child` over it, dict by dict; neither is changed.
 
     A dict of the child with `_delete_=True` replaces its counterpart. With `allow_list_keys` a child
-    {'0': value} changes the first item of a list. Raises ConfigTypeError for a dict over something
-    else, ConfigKeyError for a place that a list does not have.
+    {'0': value} changes the first item of a list, and beyond V2 the place behind the last one appends.
+    Raises ConfigTypeError for a dict over something else, ConfigKeyError for a place that a list does
+    not have.
     """
     merged = dict(base) if isinstance(base, dict) else dict(enumerate(base))
     for key, value in child.items():
         step = f'{path}.{key}' if path else str(key)
         if not isinstance(base, dict):
-            if not str(key).isdigit() or int(key) >= len(base):
-                raise ConfigKeyError(f'{step}: {path} is a list of {len(base)}, numbered from 0')
+            if not str(key).isdigit() or int(key) > len(merged):
+                raise ConfigKeyError(f'{step}: {path} is a list of {len(base)}, numbered from 0; '
+                                     f'{path}.{len(merged)} appends an item')
             key = int(key)
         merged[key] = _over(value, merged[key], allow_list_keys, step) if key in merged else value
     return merged if isinstance(base, dict) else rebuild(base, list(merged.values()))

@@ -142,6 +142,19 @@ def test_a_dict_that_deletes_replaces_what_was_there():
     assert merged(values, {'p.0': dict(_delete_=True, y=1)})['p'] == [dict(y=1), dict(x=2)]
 
 
+def test_an_option_of_the_place_behind_the_last_item_appends():
+    values = dict(hooks=[dict(type='A')], step=(8, 11), none=[])
+    assert merged(values, {'hooks.1.type': 'B', 'hooks.1.x': 2})['hooks'] == [
+        dict(type='A'), dict(type='B', x=2)
+    ]  # yapf: disable
+    assert merged(values, {'step.2': 20, 'step.3': 30})['step'] == (8, 11, 20, 30)
+    assert merged(values, {'none.0': dict(y=1)})['none'] == [dict(y=1)]
+    config = Config(values)
+    config.merge_from_dict({'hooks.1.type': 'B'})
+    assert config.where('hooks.1.type') == '--cfg-options hooks.1.type'
+    assert config.where('hooks.1') == '--cfg-options hooks.1'
+
+
 def test_options_give_attribute_access_to_new_values():
     config = Config(dict(a=1))
     config.merge_from_dict({'b.c': [dict(d=2)]})
@@ -151,7 +164,7 @@ def test_options_give_attribute_access_to_new_values():
 @pytest.mark.parametrize('options, message', [
     ({
         'p.2.x': 1
-    }, 'p.2: p is a list of 1, numbered from 0'),
+    }, 'p.2: p is a list of 1, numbered from 0; p.1 appends an item'),
     ({
         'p.x': 1
     }, 'p.x: p is a list of 1'),

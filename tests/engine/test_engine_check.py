@@ -242,6 +242,10 @@ def test_the_nearest_name(name, known, right):
     ('checkpoint_config = dict(max_keep=3)', 'checkpoint_config.max_keep', ["'max_keep_ckpts'"]),
     ("log_config = dict(hooks=[dict(type='TextLogger')])", 'log_config.hooks.0', ["'TextLoggerHook'"]),
     ("custom_hooks = [dict(type='NumClassCheck')]", 'custom_hooks.0', ["'NumClassCheckHook'"]),
+    ("log_config = dict(hooks=[dict(type='TextLoggerHook'), 'TensorboardLoggerHook'])", 'log_config.hooks.1',
+     ["must be a dict, not 'TensorboardLoggerHook'; write dict(type='TensorboardLoggerHook')"]),
+    ("log_config = dict(hooks=[dict(type='TextLoggerHook'), None])", 'log_config.hooks.1', ['a dict, not None']),
+    ('custom_hooks = [5]', 'custom_hooks.0', ['must be a dict, not 5']),
     ('fp16 = dict(loss_scal=512.)', 'fp16.loss_scal', ["'loss_scale'"]),
     ("workflow = [('train', 1), ('vall', 1)]", 'workflow', ["[('train', 1)]"]),
     ("dist_params = dict(backnd='gloo')", 'dist_params.backnd', ["'backend'"]),
@@ -284,6 +288,14 @@ def test_a_mistake_is_named(tmp_path, monkeypatch, text, path, words):
 def test_a_string_in_place_of_a_dict_is_named(path, kind):
     found = mistakes(load_config(MAIN, {path: '{type:A}'}))
     assert f"{path}: must be {kind}, not '{{type:A}}' (--cfg-options {path})" in map(str, found)
+
+
+def test_a_logger_added_on_the_command_line_is_checked_as_one_of_a_file():
+    config = load_config(MAIN, {'log_config.hooks.1.type': 'TensorboardLoggerHook'})
+    assert prepare(config)[0].log_config.hooks[1] == dict(type='TensorboardLoggerHook')
+    found = mistakes(load_config(MAIN, {'log_config.hooks.1.type': 'TensorboardLogger'}))
+    assert "did you mean 'TensorboardLoggerHook'? (--cfg-options log_config.hooks.1.type)" in str(
+        found[0])
 
 
 def test_a_key_left_over_from_another_type_asks_for_delete(tmp_path, monkeypatch):

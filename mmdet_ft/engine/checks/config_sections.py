@@ -156,13 +156,18 @@ def checkpoint_config(walk: Walk, value: Any, path: str) -> None:
 def log_config(walk: Walk, value: Any, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(names_of('interval', 'hooks'), value, path)
-        if walk.is_list(value.get('hooks'), f'{path}.hooks'):
-            walk.typed(HOOKS, value['hooks'], f'{path}.hooks', extra=('priority', ))
+        custom_hooks(walk, value.get('hooks'), f'{path}.hooks')
 
 
 def custom_hooks(walk: Walk, value: Any, path: str) -> None:
-    if walk.is_list(value, path):
-        walk.typed(HOOKS, value, path, extra=('priority', ))
+    if not walk.is_list(value, path):
+        return
+    for place, hook in enumerate(value):
+        if isinstance(hook, dict):
+            walk.typed(HOOKS, hook, f'{path}.{place}', extra=('priority', ))
+        else:
+            hint = f'; write dict(type={hook!r})' if isinstance(hook, str) and hook in HOOKS else ''
+            walk.say(f'{path}.{place}', f'must be a dict, not {short(hook)}{hint}')
 
 
 def fp16(walk: Walk, value: Any, path: str) -> None:

@@ -55,8 +55,10 @@ def train(cfg: Config,
     run = assemble(cfg, validate, seed, diff_seed, deterministic, gpu_id)
     runner = run.runner
     if dist.get_dist_info()[0] == 0:
-        manners.tell(runner.logger,
-                     manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg)))
+        manners.tell(
+            runner.logger,
+            manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
+                            len(run.train_loader.dataset)))
     preflight.before_run(runner)
     with signals.stoppable(runner), forensics.recorded(runner):
         runner.run(run.loaders, run.workflow)

@@ -86,7 +86,13 @@ def found(tmp_path, config, kind='epoch', length=4, hooks=(), images=2):
     runner = make_runner(tmp_path, kind=kind, length=length)
     for hook in hooks:
         runner.register_hook(hook)
-    return manners.remarks(runner, Config(config), 10, images)
+    return manners.remarks(runner, Config(config), 10, images, num_images=20)
+
+
+def test_a_batch_larger_than_the_training_set_is_remarked(tmp_path):
+    assert found(tmp_path, {}, images=20) == []
+    remark, = found(tmp_path, {}, images=64)
+    assert 'data.samples_per_gpu: a step takes 64 images, and the training set has 20' in remark
 
 
 def test_what_fits_is_not_remarked(tmp_path):

@@ -86,7 +86,8 @@ def dry_run(cfg: Config, **settings: Any) -> None:
 def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     run = assemble(cfg, item=check, **settings)
     runner, hooks = run.runner, list(run.runner.hooks)
-    found = manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg))
+    found = manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
+                            len(run.train_loader.dataset))
     with check('learning rate'):
         preflight.check_learning_rate(runner)
         check.tell(f'{runner.current_lr()[0]:g} for {images_per_step(run.cfg)} images a step')

@@ -9,7 +9,8 @@ from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.logger import LoggerHook
 
 
-def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int) -> List[str]:
+def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int,
+            num_images: int) -> List[str]:
     """One sentence for each setting that does not fit the length of the run, with its reason and
     what to write.
 
@@ -17,12 +18,17 @@ def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int) -
         runner: with its hooks, before the run.
         epoch_length: iterations of an epoch.
         images_per_step: of all processes.
+        num_images: of the training set.
     """
     by_epoch = runner.by_epoch
     num_iters = runner.max_epochs * epoch_length if by_epoch else runner.max_iters
     num_epochs = runner.max_epochs if by_epoch else None
     found = _schedule(cfg.get('lr_config') or {}, by_epoch, epoch_length, num_iters, num_epochs)
     found += _batch(cfg, images_per_step)
+    if images_per_step > num_images:
+        found.append(
+            f'data.samples_per_gpu: a step takes {images_per_step} images, and the training set has '
+            f'{num_images}: some are taken several times a step; write a smaller one')
     for hook in runner.hooks:
         if isinstance(hook, LoggerHook):
             found += _logger(hook, epoch_length, num_iters)

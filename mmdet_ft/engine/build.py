@@ -24,7 +24,8 @@ from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.batches import is_endless
 from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
 from mmdet_ft.engine.seeds import seed_everything
-from mmdet_ft.engine.setup import choose_device, open_log, set_up_processes
+from mmdet_ft.engine.setup import (choose_device, choose_seed, open_log, set_up_processes,
+                                   tell_of_missing_gpu)
 from mmdet_ft.engine.state import resume_source
 from mmdet_ft.engine.update import read_fp16, read_update
 from mmdet_ft.registry import RUNNERS
@@ -42,8 +43,8 @@ def train(cfg: Config,
         cfg: with `work_dir` set. `load_from`, `resume_from` and `auto_resume` say what it begins
             from.
         validate: evaluate as `cfg.evaluation` says.
-        seed: drawn at random, and logged, if None. Two runs with one seed see the same samples and
-            draw the same numbers.
+        seed: that of the resumed checkpoint if None, or drawn at random, and logged. Two runs with one
+            seed see the same samples and draw the same numbers.
         diff_seed: other draws on each rank outside samples and steps too; those follow from their
             place anyway.
         deterministic: ask every operation for its reproducible form.
@@ -106,8 +107,13 @@ def assemble(
     for note in notes:
         logger.warning(note)
 
-    device = choose_device(gpu_id)
-    seed = dist.sync_random_seed(seed)
+    with item('device and seed'):
+        device = choose_device(gpu_id)
+        if device.type == 'cpu':
+            tell_of_missing_gpu(cfg, logger)
+        cfg.resume_from = dist.broadcast_object(
+            resume_source(cfg, logger.warning) if dist.get_dist_info()[0] == 0 else None)
+        seed = choose_seed(cfg.resume_from, seed, logger)
     logger.info('Set random seed to %d, deterministic: %s', seed, deterministic)
     seed_everything(seed + (dist.get_dist_info()[0] if diff_seed else 0), deterministic)
     meta['seed'] = cfg.seed = seed
@@ -124,8 +130,6 @@ def assemble(
         hooks = hooks_of(cfg, by_epoch, validate)
 
     with item('model and weights'):
-        cfg.resume_from = dist.broadcast_object(
-            resume_source(cfg, logger.warning) if dist.get_dist_info()[0] == 0 else None)
         model = build_model(cfg, main_dataset)
         begin_weights(model, cfg, logger)
         accelerate(model.to(device), cfg, device, logger)

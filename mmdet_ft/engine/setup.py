@@ -1,11 +1,12 @@
 """What a run needs before its models: processes that get along, a work_dir with a log, a device."""
 import os
 import platform
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 
 from mmdet_ft import __version__
+from mmdet_ft.checkpoints import reading
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
@@ -56,3 +57,29 @@ def choose_device(gpu_id: int = 0) -> torch.device:
         raise UserError(f'--gpu-id {gpu_id}: there are {num_gpus} GPUs here, counted from 0')
     torch.cuda.set_device(dist.local_rank() % num_gpus if dist.is_distributed() else gpu_id)
     return torch.device('cuda', torch.cuda.current_device())
+
+
+def tell_of_missing_gpu(cfg: Config, logger: Any) -> None:
+    """Warn where the config asks for a GPU and the run is on the CPU."""
+    asked = [name for name in ('device', 'gpu_ids') if cfg.get(name) and cfg[name] != 'cpu']
+    if asked:
+        said = ', '.join(f'{name}={cfg[name]!r} ({cfg.where(name)})' for name in asked)
+        logger.warning('%s: torch finds no GPU here, so the run is on the CPU', said)
+
+
+def choose_seed(resume_from: Optional[str], seed: Optional[int], logger: Any) -> int:
+    """The seed that is asked for, else that of the resumed checkpoint, else one drawn at random; the same on all
+    ranks. Samples and draws follow from it: only with its own seed a resumed run is the run that was stopped."""
+    if not resume_from:
+        return dist.sync_random_seed(seed)
+    kept = dist.first_on_main(lambda: reading.read(resume_from)).meta.get('seed')
+    if not isinstance(kept, int):
+        return dist.sync_random_seed(seed)
+    if seed is None:
+        logger.info('Seed %d of the resumed checkpoint is used', kept)
+        return kept
+    if seed != kept:
+        logger.warning(
+            '--seed %d instead of the %d of the resumed checkpoint: samples come in another order from here on',
+            seed, kept)
+    return seed

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from mmdet_ft.checkpoints import writing
+from mmdet_ft.config import load_config
 from mmdet_ft.engine.hooks import CheckpointHook, EMAHook, EvalHook, TextLoggerHook
 from mmdet_ft.engine.schedules import build_learning_rate
+from mmdet_ft.engine.setup import choose_seed, tell_of_missing_gpu
 from mmdet_ft.engine.update import Update
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
 
@@ -186,6 +188,35 @@ def test_a_rate_that_a_resumed_run_does_not_use_and_a_run_that_is_over_are_told(
     assert 'optimizer.lr=0.02 of the config is not used: a resumed run goes on with the 0.1' in caplog.text
     again.run([FakeLoader(FakeDataset(20), 4)])
     assert 'nothing is left to train: 1 of 1 epochs are done; to go on raise runner.max_epochs' in caplog.text
+
+
+def test_a_resumed_run_has_the_seed_of_its_checkpoint_unless_another_is_asked_for(tmp_path, caplog):
+    path = str(tmp_path / 'a.pth')
+    weights = dict(w=torch.zeros(1))
+    logger = logging.getLogger('test_seed')
+    writing.save(path, weights, dict(seed=7))
+    with caplog.at_level('INFO'):
+        assert choose_seed(path, None, logger) == 7 and choose_seed(path, 7, logger) == 7
+        assert 'instead of' not in caplog.text
+        assert choose_seed(path, 3, logger) == 3
+    assert '--seed 3 instead of the 7 of the resumed checkpoint' in caplog.text
+    assert choose_seed(None, 3, logger) == 3
+    writing.save(path, weights, dict(seed=None))
+    assert choose_seed(path, 3, logger) == 3
+    assert choose_seed(path, None, logger) != choose_seed(path, None, logger)
+
+
+def test_a_gpu_that_a_config_asks_for_and_is_not_there_is_told(tmp_path, caplog):
+    path = tmp_path / 'a.py'
+    path.write_text("device = 'cuda'\ngpu_ids = range(1)\n")
+    logger = logging.getLogger('test_gpu')
+    tell_of_missing_gpu(load_config(path), logger)
+    assert "device='cuda' (" in caplog.text and 'a.py:1), gpu_ids=range(0, 1) (' in caplog.text
+    caplog.clear()
+    for text in ("device = 'cpu'\n", 'gpu_ids = []\n', ''):
+        path.write_text(text)
+        tell_of_missing_gpu(load_config(path), logger)
+    assert not caplog.records
 
 
 def test_the_newest_readable_checkpoint_of_the_run_is_found(tmp_path):

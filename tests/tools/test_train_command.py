@@ -134,13 +134,13 @@ def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
 
 @pytest.mark.parametrize('how', ['--resume-from', '--auto-resume'])
 def test_a_resumed_command_ends_where_the_whole_one_did(trained, tmp_path, how):
-    words = ['--work-dir', tmp_path, '--seed', '1', '--no-validate']
+    words = ['--work-dir', tmp_path, '--no-validate', how]  # its seed stands in the checkpoint
     if how == '--resume-from':
-        words += [how, trained['work_dir'] / 'epoch_1.pth']
+        words += [trained['work_dir'] / 'epoch_1.pth']
     else:
         (tmp_path / 'epoch_1.pth').write_bytes((trained['work_dir'] / 'epoch_1.pth').read_bytes())
-        words += [how]
-    train(trained['config'], *words)
+    out, err = train(trained['config'], *words)
+    assert 'Seed 1 of the resumed checkpoint is used' in err and 'Set random seed to 1,' in err
     assert same(
         read(str(tmp_path / 'epoch_2.pth')).state_dict,
         read(str(trained['work_dir'] / 'epoch_2.pth')).state_dict)

@@ -17,14 +17,14 @@ from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
 from mmdet_ft.engine.dist import init_dist, require_alone, shutdown  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
+EXIT_CODES = (
+    'Exit code: 0 trained to the end; 1 an error; 2 a mistake in the config or on the command line; '
+    '75 stopped by SIGTERM, SIGUSR1 or Ctrl-C and saved, --auto-resume goes on (a second Ctrl-C leaves at once).'
+)
+
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Train a detector',
-        epilog=
-        'Exit code: 0 trained to the end; 1 an error; 2 a mistake in the config or on the command line; '
-        '75 stopped by SIGTERM, SIGUSR1 or Ctrl-C and saved, --auto-resume goes on (a second Ctrl-C leaves at once).'
-    )
+    parser = argparse.ArgumentParser(description='Train a detector', epilog=EXIT_CODES)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; work_dirs/<config name> by default')
@@ -36,8 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--dry-run',
         action='store_true',
-        help=
-        'try everything in small and leave nothing: two steps, two validation images, a checkpoint')
+        help='try two steps, two validation images and a checkpoint, and leave nothing')
     parser.add_argument(
         '--no-validate', action='store_true', help='do not evaluate during training')
     gpus = parser.add_mutually_exclusive_group()
@@ -45,7 +44,8 @@ def parse_args() -> argparse.Namespace:
     gpus.add_argument(
         '--gpu-ids', type=int, nargs='+', help='older spelling of --gpu-id: the first counts')
     gpus.add_argument('--gpu-id', type=int, default=0, help='GPU of a run of one process')
-    parser.add_argument('--seed', type=int, help='random seed; drawn and logged if not given')
+    parser.add_argument(
+        '--seed', type=int, help='random seed; of a resumed run its own, else drawn')
     parser.add_argument('--diff-seed', action='store_true', help='another seed for each process')
     parser.add_argument(
         '--deterministic',
@@ -94,8 +94,7 @@ def main() -> None:
     if args.dry_run:
         if args.launcher != 'none':
             raise UserError('--dry-run is for one process: leave --launcher out')
-        return dry_run(
-            cfg, validate=not args.no_validate, seed=args.seed or 0, gpu_id=args.gpu_id)
+        return dry_run(cfg, validate=not args.no_validate, seed=args.seed or 0, gpu_id=args.gpu_id)
     # Stops here, before the processes meet and anything is read; train() does it again and logs the notes.
     prepare(cfg)
     if args.launcher != 'none':

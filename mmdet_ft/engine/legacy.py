@@ -21,16 +21,17 @@ NEWER_NAMES = {
     'val_dataloader': 'data = dict(val=dict(...)); arguments of the loader go into data.val_dataloader',
     'test_dataloader': 'data = dict(test=dict(...)); arguments of the loader go into data.test_dataloader',
     'val_evaluator': "evaluation = dict(interval=1, metric=['bbox', 'segm']); annotations are those of data.val",
-    'test_evaluator': "evaluation = dict(metric=['bbox', 'segm']), or --eval bbox segm of tools/test.py; annotations are "
-                      'those of data.test',
-    'optim_wrapper': "optimizer = dict(type='SGD', lr=...), with paramwise_cfg inside it; clip_grad is optimizer_config = "
-                     "dict(grad_clip=dict(max_norm=35)); AmpOptimWrapper is fp16 = dict(loss_scale='dynamic')",
+    'test_evaluator': "evaluation = dict(metric=['bbox', 'segm']), or --eval bbox segm of tools/test.py; annotations "
+                      'are those of data.test',
+    'optim_wrapper': "optimizer = dict(type='SGD', lr=...), with paramwise_cfg inside it; clip_grad is "
+                     'optimizer_config = dict(grad_clip=dict(max_norm=35)); AmpOptimWrapper is '
+                     "fp16 = dict(loss_scale='dynamic')",
     'param_scheduler': "lr_config = dict(policy='step', step=[8, 11], warmup='linear', warmup_iters=500, "
                        'warmup_ratio=0.001)',
     'default_hooks': 'checkpoint_config = dict(interval=1) and log_config = dict(interval=50, '
                      "hooks=[dict(type='TextLoggerHook')])",
-    'train_cfg': "runner = dict(type='EpochBasedRunner', max_epochs=12), or IterBasedRunner with max_iters; val_interval is "
-                 'evaluation = dict(interval=1). (train_cfg of a model goes into model)',
+    'train_cfg': "runner = dict(type='EpochBasedRunner', max_epochs=12), or IterBasedRunner with max_iters; "
+                 'val_interval is evaluation = dict(interval=1). (train_cfg of a model goes into model)',
     'val_cfg': 'nothing: evaluation = dict(interval=1) says when data.val is evaluated',
     'test_cfg': 'nothing: tools/test.py tests. (test_cfg of a model goes into model)',
     'env_cfg': "cudnn_benchmark = False, mp_start_method = 'fork', opencv_num_threads = 0, dist_params = "

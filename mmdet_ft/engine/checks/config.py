@@ -8,6 +8,7 @@ the nearest right name.
           config_walk         dict(type=..., ...) against the constructor of its class, and what lies inside
         config_numbers        numbers that are none, or out of range
         config_classes        heads against the classes of data sets
+        config_levels         neck and heads against channels and levels of what they are given
         config_pipelines      the order of transforms
 """
 from typing import Any, Iterator, List, Optional, Tuple
@@ -17,6 +18,7 @@ from mmdet_ft.config.custom_imports import import_custom_modules
 from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy, legacy_code
 from mmdet_ft.engine.checks.config_classes import check_classes
+from mmdet_ft.engine.checks.config_levels import check_levels
 from mmdet_ft.engine.checks.config_mistakes import Findings, Mistake, refusal
 from mmdet_ft.engine.checks.config_names import check_names
 from mmdet_ft.engine.checks.config_numbers import check_numbers
@@ -80,6 +82,7 @@ def check(config: Config, for_training: bool = True) -> List[str]:
     check_numbers(walk)
     if not walk.mistakes:
         check_classes(walk)
+        check_levels(walk)
         check_pipelines(walk)
     if walk.mistakes:
         raise refusal(config, walk.mistakes)

@@ -1,0 +1,96 @@
+"""Channels and levels that do not fit are named before anything is built; what is not known passes."""
+import time
+
+import pytest
+import torch
+
+from mmdet_ft.config import CheckError, load_config
+from mmdet_ft.engine.checks.config import prepare
+from mmdet_ft.engine.checks.config_levels import _channels, _part, check_levels
+from mmdet_ft.engine.checks.config_mistakes import Findings
+from mmdet_ft.models.necks.fpn import FPN
+from mmdet_ft.registry import MODELS
+from tests.engine.test_engine_check import MAIN, SHIPPED, heir
+
+WIDE = '[256, 512, 1024, 2048]'
+
+
+@pytest.mark.parametrize('text, path, words', [
+    ('model = dict(backbone=dict(depth=18))', 'model.neck.in_channels',
+     [f'is {WIDE}, but ResNet of model.backbone gives [64, 128, 256, 512]', 'write in_channels=[64, 128']),
+    ('model = dict(backbone=dict(out_indices=(1, 2, 3)))', 'model.neck.in_channels',
+     [f'is {WIDE}', 'gives [512, 1024, 2048] (out_indices=(1, 2, 3))']),
+    ('model = dict(neck=dict(in_channels=[256, 512, 1024, 1024]))', 'model.neck.in_channels',
+     ['heir.py:2', f'write in_channels={WIDE}']),
+    ('model = dict(neck=dict(out_channels=128))', 'model.rpn_head.in_channels',
+     ['is 256, but model.neck.out_channels is 128 (heir.py:2)', 'write in_channels=128']),
+    ('model = dict(neck=dict(out_channels=128), rpn_head=dict(in_channels=128))',
+     'model.roi_head.bbox_head.in_channels', ['is 256', 'in_channels=128']),
+    ('model = dict(roi_head=dict(mask_head=dict(in_channels=64)))', 'model.roi_head.mask_head.in_channels',
+     ['is 64, but model.neck.out_channels is 256', 'heir.py:2']),
+    ('model = dict(rpn_head=dict(anchor_generator=dict(strides=[4, 8, 16])))',
+     'model.rpn_head.anchor_generator.strides',
+     ['[4, 8, 16] are 3 strides, but model.neck.num_outs is 5 (', 'write one stride a level, such as '
+      'strides=[4, 8, 16, 32, 64], or num_outs=3 (heir.py:2)']),
+    ('model = dict(neck=dict(num_outs=6))', 'model.rpn_head.anchor_generator.strides',
+     ['5 strides, but model.neck.num_outs is 6 (heir.py:2)']),
+    ('model = dict(roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32, 64, 128])))',
+     'model.roi_head.bbox_roi_extractor.featmap_strides',
+     ['are 6 strides, but model.neck.num_outs is 5', 'featmap_strides=[4, 8, 16, 32, 64]', 'heir.py:2']),
+])  # yapf: disable
+def test_what_does_not_fit_is_named_with_what_to_write(tmp_path, monkeypatch, text, path, words):
+    with pytest.raises(CheckError) as caught:
+        prepare(heir(tmp_path, monkeypatch, text))
+    mistake = caught.value.mistakes[0]
+    assert mistake.path == path, [*map(str, caught.value.mistakes)]
+    assert all(word in str(mistake) for word in words), str(mistake)
+
+
+def test_strides_of_the_extractor_other_than_those_of_the_anchors_are_told(tmp_path, monkeypatch):
+    text = 'model = dict(roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[8, 16, 32, 64])))'
+    note, = prepare(heir(tmp_path, monkeypatch, text))[1]
+    assert note.startswith(
+        'model.roi_head.bbox_roi_extractor.featmap_strides=[8, 16, 32, 64] (heir.py:2)')
+
+
+@pytest.mark.parametrize('text', [
+    "model = dict(neck=dict(in_channels=[1, 512, 1024, 2048], start_level=1, num_outs=5, add_extra_convs='on_input'))",
+    'model = dict(roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[4, 8])))',
+    'model = dict(rpn_head=dict(anchor_generator=dict(strides=[(4, 4), (8, 8), (16, 16), (32, 32), (64, 64)])))',
+    "model = dict(backbone=dict(_delete_=True, type='RegNet', arch='regnetx_3.2gf'))",
+])
+def test_what_fits_or_is_not_known_passes(tmp_path, monkeypatch, text):
+    assert prepare(heir(tmp_path, monkeypatch, text))[1] == []
+
+
+def test_a_part_of_the_users_own_is_not_judged(tmp_path, monkeypatch):
+
+    class OwnNeck(FPN):
+        pass
+
+    monkeypatch.setitem(MODELS._table, 'OwnNeck', OwnNeck)
+    text = "model = dict(neck=dict(type='OwnNeck', in_channels=[1, 2], num_outs=2))"
+    assert prepare(heir(tmp_path, monkeypatch, text))[1] == []
+
+
+@pytest.mark.parametrize('backbone', [
+    dict(type='ResNet', depth=18),
+    dict(type='ResNet', depth=50, out_indices=(2, 1), base_channels=16),
+    dict(type='ResNeXt', depth=50, groups=32, base_width=4, base_channels=16),
+    dict(type='ResNetV1d', depth=34, base_channels=16, stem_channels=16),
+    dict(type='SEResNet', depth=50, out_indices=(3, )),
+], ids=str)  # yapf: disable
+def test_the_channels_are_those_that_the_backbone_gives(backbone):
+    told = _channels(_part(dict(backbone=backbone), 'model.backbone'))
+    with torch.device('meta'), torch.no_grad():
+        outputs = MODELS.build(dict(backbone)).eval()(torch.empty(1, 3, 64, 64))
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    assert told == [output.shape[1] for output in outputs]
+
+
+def test_the_check_takes_no_time():
+    configs = [load_config(path) for path in [MAIN, *SHIPPED[:5]]]
+    began = time.perf_counter()
+    for config in configs:
+        check_levels(Findings(config))
+    assert (time.perf_counter() - began) / len(configs) < .05

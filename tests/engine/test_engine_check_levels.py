@@ -31,7 +31,7 @@ WIDE = '[256, 512, 1024, 2048]'
     ('model = dict(rpn_head=dict(anchor_generator=dict(strides=[4, 8, 16])))',
      'model.rpn_head.anchor_generator.strides',
      ['[4, 8, 16] are 3 strides, but model.neck.num_outs is 5 (', 'write one stride a level, such as '
-      'strides=[4, 8, 16, 32, 64], or num_outs=3 (heir.py:2)']),
+      'strides=[4, 8, 16, 32, 64] (heir.py:2)']),
     ('model = dict(neck=dict(num_outs=6))', 'model.rpn_head.anchor_generator.strides',
      ['5 strides, but model.neck.num_outs is 6 (heir.py:2)']),
     ('model = dict(roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 32, 64, 128])))',

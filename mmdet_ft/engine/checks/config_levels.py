@@ -119,7 +119,7 @@ def _check_strides(found: Findings,
     found.say(
         f'{part.path}.{name}', f'{strides} are {len(strides)} strides, but {neck.path}.num_outs is '
         f'{levels} ({found.where(f"{neck.path}.num_outs") or "by default"}); write one stride a level, '
-        f'such as {name}={doubled}, or num_outs={len(strides)}')
+        f'such as {name}={doubled}')
 
 
 def _compare_strides(found: Findings, extractor: Optional[Part], anchors: Optional[Part]) -> None:

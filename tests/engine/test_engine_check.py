@@ -193,6 +193,11 @@ def test_the_nearest_name(name, known, right):
 # --- single mistakes
 
 
+def test_num_classes_of_a_classifier_is_asked_for_at_its_head(tmp_path, monkeypatch):
+    config = heir(tmp_path, monkeypatch, 'num_classes = 3', CONFIGS / 'cifar10/mobilenet_v2_ft.py')
+    assert 'classes is model.head.num_classes' in mistakes(config)[0].message
+
+
 @pytest.mark.parametrize('text, path, words', [
     ("model = dict(neck=dict(type='FPNN'))", 'model.neck', ["unknown model type 'FPNN'", "'FPN'", 'heir.py:2']),
     ("model = dict(rpn_head=dict(loss_cls=dict(type='CrossEntropy')))", 'model.rpn_head.loss_cls',
@@ -250,6 +255,10 @@ def test_the_nearest_name(name, known, right):
     ("workflow = [('train', 1), ('vall', 1)]", 'workflow', ["[('train', 1)]"]),
     ("dist_params = dict(backnd='gloo')", 'dist_params.backnd', ["'backend'"]),
     ('lr_confg = dict(gamma=0.1)', 'lr_confg', ['nothing reads this name', "'lr_config'"]),
+    ('num_classes = 3', 'num_classes',
+     ['classes is model.roi_head.bbox_head.num_classes and model.roi_head.mask_head.num_classes']),
+    ('model = dict(bbox_head=dict(num_classes=3))', 'model.bbox_head',
+     ['model.roi_head.bbox_head.num_classes', 'heir.py:2']),
     ('nr_gpus = 3', 'nr_gpus', ['nothing reads this name (= 3)']),
     ('fp16 = dict(_delete_=True, loss_scale=512.)', 'fp16._delete_', ['nothing to delete', 'heir.py:2']),
     ("model = dict(roi_head=dict(bbox_head=dict(loss_iou=dict(_delete_=True, type='IoULoss'))))",

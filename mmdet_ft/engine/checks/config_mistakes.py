@@ -71,7 +71,11 @@ class Findings:
         near = nearest(key, known, taken=values)
         hint = f'did you mean {near!r}?' if near else f'it knows {", ".join(known)}'
         newer = legacy.newer_key(key)
-        if newer and not (near and len(near) == len(str(key)) + 1):
+        meant = places_of_classes(self.config) if key == 'num_classes' or (path, key) == (
+            'model', 'bbox_head') and 'num_classes' in as_dict(values[key]) else []
+        if meant:
+            hint = f'the number of classes is {" and ".join(meant)}'
+        elif newer and not (near and len(near) == len(str(key)) + 1):
             hint = newer
         elif near and (self.where(full) or '').startswith(OPTIONS_LABEL):
             set_by = self.config.where(f'{path}.{near}' if path else near)
@@ -115,6 +119,21 @@ class Findings:
                 if key not in known.parameters:
                     self.unknown_key(
                         owner or path.rpartition('.')[2], known.parameters, value, key, path)
+
+
+def as_dict(value: Any) -> Dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def places_of_classes(config: Config) -> List[str]:
+    """Where a model says how many classes there are; [] where it has no head that does."""
+    model = as_dict(config.get('model'))
+    owners = {'model': model, 'model.roi_head': as_dict(model.get('roi_head'))}
+    return [
+        f'{path}.{head}.num_classes' for path, owner in owners.items()
+        for head in ('bbox_head', 'mask_head', 'head')
+        if 'type' in as_dict(owner.get(head)) and 'num_classes' in as_dict(owner[head])
+    ]
 
 
 def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optional[str]:

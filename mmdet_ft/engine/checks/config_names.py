@@ -11,13 +11,14 @@ from mmdet_ft.config.load import value_at
 from mmdet_ft.config.reading import BASE_KEY
 from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy
-from mmdet_ft.engine.checks.config_mistakes import Findings, listed, nearest, short
+from mmdet_ft.engine.checks.config_mistakes import (Findings, listed, nearest, places_of_classes,
+                                                    short)
 from mmdet_ft.engine.checks.config_sections import SECTIONS
 
 # Plain values that the engine or a command reads.
 VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
-          'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'cuda_graphs', 'triton',
-          'opencv_num_threads', 'mp_start_method', 'custom_imports')
+          'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'cuda_graphs',
+          'triton', 'opencv_num_threads', 'mp_start_method', 'custom_imports')
 # V2's commands write or read these; nothing here needs them.
 INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')
 ENGINE_NAMES = (*SECTIONS, *VALUES, *INERT)
@@ -54,6 +55,9 @@ def _unknown_name(found: Findings, name: str) -> None:
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
     near = nearest(name, known, taken=found.config) or nearest(name, variables)
     hint = f'did you mean {near!r}?' if near else 'remove it, or correct its spelling'
+    places = places_of_classes(found.config) if name == 'num_classes' else []
+    if places:
+        hint = f'the number of classes is {" and ".join(places)}'
     found.say(name, f'nothing reads this name (= {short(found.config[name])}); {hint}')
 
 

@@ -27,6 +27,8 @@ class CityscapesDataset(CocoDataset):
     PALETTE = [(220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100),
                (0, 0, 230), (119, 11, 32)]
     METRICS = ('cityscapes', *CocoDataset.METRICS)
+    MADE_BY = (', or write the file: python tools/dataset_converters/cityscapes.py data/cityscapes '
+               '--out-dir data/cityscapes/annotations')
 
     def _images_with_classes(self) -> np.ndarray:
         image = np.repeat(np.arange(len(self._file.image_ids)), np.diff(self._file.starts))

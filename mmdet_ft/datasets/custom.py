@@ -1,6 +1,8 @@
 """The base of all detection datasets: V2's CustomDataset."""
+import difflib
 import json
 import logging
+import os
 import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -13,6 +15,16 @@ from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.untrusted import load_pickle
+
+
+def nearest_file(path: str) -> str:
+    """What stands beside a file that is not there and has nearly its name, as the end of a sentence."""
+    folder = path if osp.isdir(path) else osp.dirname(path) or '.'
+    if not osp.isdir(folder):
+        return f' (nor is its folder {folder!r})'
+    names = [name for name in os.listdir(folder) if osp.isfile(osp.join(folder, name))]
+    near = difflib.get_close_matches(osp.basename(path), names, n=1)
+    return f'; did you mean {osp.join(folder, near[0])!r}?' if near else ''
 
 
 @DATASETS.register_module()
@@ -37,6 +49,7 @@ class CustomDataset:
     Raises FileNotFoundError for a missing annotation file, DataError when training is left without an image.
     """
 
+    MADE_BY = ''  # what writes the annotation file, for the message that it is not there
     CLASSES: Optional[Sequence[str]] = None
     PALETTE: Optional[List[Tuple[int, int, int]]] = None
     METRICS: Sequence[str] = ('mAP', 'recall')  # what `evaluate` knows
@@ -91,9 +104,11 @@ class CustomDataset:
                 return str(local)
         if not osp.isfile(path):
             root = f" (data_root is {self.data_root!r})" if self.data_root is not None else ''
+            what = 'is a folder, not a file' if osp.isdir(path) else 'is not there'
             raise FileNotFoundError(
-                f'{type(self).__name__}: {key} {path!r} is not there{root}; '
-                f'correct the path in data.train, data.val or data.test of the config')
+                f'{type(self).__name__}: {key} {path!r} {what}{root}{nearest_file(path)}; '
+                f'correct the path in data.train, data.val or data.test of the config'
+                f'{self.MADE_BY}')
         return path
 
     def _apply_filter(self) -> None:

@@ -1,12 +1,14 @@
 """Data sets and loaders of a run: `data` of a config."""
 import copy
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset, build_for_losses
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.places import place_of
 
 
 def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) -> List[Any]:
@@ -16,10 +18,26 @@ def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) ->
     datasets = []
     for mode, _ in workflow:
         if mode == 'train':
-            datasets.append(build_dataset(cfg.data.train))
+            datasets.append(_built(cfg, 'train', lambda: build_dataset(cfg.data.train)))
         else:
-            datasets.append(build_for_losses(cfg.data.val, _pipeline_of(cfg.data.train)))
+            pipeline = _pipeline_of(cfg.data.train)
+            datasets.append(_built(cfg, 'val', lambda: build_for_losses(cfg.data.val, pipeline)))
     return datasets
+
+
+def _built(cfg: Config, split: str, build: Callable[[], Any]) -> Any:
+    """A data set; the key and its line are told where a file of it is not there."""
+    try:
+        return build()
+    except (FileNotFoundError, DataError) as error:
+        text = str(error)
+        place = place_of(
+            cfg, 'data',
+            lambda path, value: path.startswith(f'data.{split}.') and path.split('.')[-1] in
+            ('ann_file', 'proposal_file') and f"{value}' is" in text)
+        if place and len(error.args) == 1:
+            error.args = (f'{place}: {text}', )
+        raise
 
 
 def _check_workflow(workflow: Sequence[Tuple[str, int]]) -> None:
@@ -75,7 +93,7 @@ def build_test_dataset(cfg: Config, split: str) -> Any:
     for part in data if isinstance(data, (list, tuple)) else [data]:
         part.pop('samples_per_gpu', None)
         part['test_mode'] = True
-    return build_dataset(data)
+    return _built(cfg, split, lambda: build_dataset(data))
 
 
 def build_test_loader(cfg: Config, split: str) -> Any:

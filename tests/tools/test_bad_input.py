@@ -93,6 +93,17 @@ def test_missing_annotation_file(case):
     assert "ann_file 'nowhere/train.json' is not there" in message and 'data.train' in message
 
 
+@pytest.mark.parametrize('value, words', [
+    ('tran.json', ['is not there', "did you mean", "train.json'?"]),
+    ('', ['is a folder, not a file']),
+])
+def test_an_annotation_file_that_is_none_is_told_with_its_line_and_the_nearest(case, value, words):
+    path = str(case.world / value)
+    message = case.train(
+        config=case.config(f'data = dict(train=dict(ann_file={path!r}))'), expect=1)
+    assert all(word in message for word in [*words, 'data.train.ann_file (', '.py:']), message
+
+
 def test_broken_json(case):
     whole = (case.world / 'train.json').read_text()
     line = case.annotations(lambda content: None)

@@ -3,16 +3,19 @@ import copy
 import inspect
 import json
 import os
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from torch import nn
 
 from mmdet_ft.checkpoints import fitting, reading
-from mmdet_ft.checkpoints.facts import Facts, facts_of
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.facts import facts_of
+from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import get_root_logger
+from mmdet_ft.engine.places import place_of
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.registry import MODELS
 
@@ -73,13 +76,14 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
     resumed = cfg.get('resume_from')
     source = resumed or cfg.get('load_from')
     begin = fitting.parse_load_from(source) if source else None
-    checkpoint = begin and dist.first_on_main(lambda: reading.read(begin.checkpoint, begin.trust))
+    checkpoint = begin and dist.first_on_main(
+        lambda: told(cfg, begin.checkpoint, lambda source: reading.read(source, begin.trust)))
     for part in ('backbone', 'roi_head.shared_head'):
         if fitting.covers(checkpoint, model, part) and drop_pretrained(model.get_submodule(part)):
             logger.info(
                 '%s has the whole %s: %s.init_cfg is not used, nothing is downloaded for it',
                 checkpoint.source, part, part)
-    dist.first_on_main(lambda: _initialise(model, facts_of(cfg)))
+    dist.first_on_main(lambda: _initialise(model, cfg))
     if checkpoint is not None and not resumed:
         report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
                              facts_of(cfg))
@@ -89,10 +93,31 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
                 json.dump(report.as_json(), file, indent=1)
 
 
-def _initialise(model: nn.Module, run: Facts) -> None:
+def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
+    """`load(source)`; a CheckpointError names the config's key for the file, its line, and the way on."""
+    try:
+        return load(source)
+    except CheckpointError as error:
+        alternatives = source if isinstance(source, (list, tuple)) else [source]
+        for section in ('load_from', 'resume_from', 'model'):
+            place = place_of(cfg, section, lambda path, value: value in alternatives)
+            if place:
+                break
+        else:
+            raise
+        way = 'correct the path, or put the file there'
+        if section == 'model':
+            key = place.partition(' (')[0].rpartition('.')
+            off = f'{key[0]}=None' if key[0].endswith('init_cfg') else f'{key[0]}.{key[2]}=None'
+            way = f'put the file at the path named, or write {off} where load_from gives the weights anyway'
+        raise CheckpointError(f'{place} = {source!r}: {error}. Way on: {way}') from error
+
+
+def _initialise(model: nn.Module, cfg: Config) -> None:
     if hasattr(model, 'init_weights'):
         if 'load' in inspect.signature(model.init_weights).parameters:
-            model.init_weights(load=fitting.pretrained_loader(run))
+            load = fitting.pretrained_loader(facts_of(cfg))
+            model.init_weights(load=lambda source: told(cfg, source, load))
         else:
             model.init_weights()
 

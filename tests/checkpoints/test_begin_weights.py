@@ -7,8 +7,9 @@ import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.kinds.origin import coco_classes
+from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.engine.model import begin_weights
+from mmdet_ft.engine.model import begin_weights, told
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_openmmlab import CLASSES, in_version_1
 from tests.checkpoints.test_reading import Evil
@@ -92,3 +93,27 @@ def test_a_shared_head_is_not_downloaded_where_the_checkpoint_has_it(tmp_path, c
     assert 'has the whole roi_head.shared_head' in log
     weight = model.roi_head.shared_head.layer2[0].conv1.weight
     assert torch.equal(weight, source.roi_head.shared_head.layer2[0].conv1.weight)
+
+
+@pytest.mark.parametrize('text, words', [
+    ("load_from = 'none.pth'", ['load_from (mine.py:1)', 'put the file there']),
+    ("model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='none.pth')))",
+     ['model.backbone.init_cfg.checkpoint (mine.py:1)', 'write model.backbone.init_cfg=None']),
+    ("model = dict(\n    pretrained='none.pth')",
+     ['model.pretrained (mine.py:2)', 'write model.pretrained=None']),
+])
+def test_weights_that_are_not_there_are_told_with_key_line_value_and_the_way_on(
+        text, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.py').write_text(text)
+    with pytest.raises(CheckpointError, match='none.pth does not exist') as error:
+        told(Config.fromfile('mine.py'), 'none.pth', read)
+    assert all(word in str(error.value) for word in [*words, "= 'none.pth': "]), str(error.value)
+
+
+def test_a_backbones_missing_weights_name_their_key_when_a_run_begins(tmp_path, caplog):
+    settings = tiny_config()
+    settings['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='none.pth')
+    with pytest.raises(
+            CheckpointError, match=r"^model\.backbone\.init_cfg\.checkpoint = 'none.pth'"):
+        begin(tmp_path, caplog, CLASSES, settings)

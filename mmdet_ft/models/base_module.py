@@ -286,6 +286,8 @@ def load_pretrained(module: nn.Module,
             name[len(prefix):]: value
             for name, value in state_dict.items() if name.startswith(prefix)
         }
+    if hasattr(module, 'in_own_names'):  # a backbone whose weights go by two sets of names
+        state_dict = module.in_own_names(state_dict)
     fits = {
         name
         for name in own if name in state_dict and state_dict[name].shape == own[name].shape

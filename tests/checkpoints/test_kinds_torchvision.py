@@ -210,3 +210,28 @@ def test_a_classifier_gives_the_same_logits(name, backbone, channels, tmp_path):
         features = ours.neck(ours.backbone(images))
         features = features[-1] if isinstance(features, (list, tuple)) else features
         assert torch.allclose(ours.head.fc(features), theirs(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('layout', ['mmdet', 'mmcls'])
+@pytest.mark.parametrize('width', [1., .5])
+def test_mobilenet_v2_begins_from_torchvision_in_detectors_and_classifiers(layout, width, tmp_path):
+    torch.manual_seed(0)
+    theirs = torchvision.models.mobilenet_v2(weights=None, width_mult=width).eval()
+    for layer in theirs.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, .5, 1.5)
+            nn.init.normal_(layer.running_mean, std=.1)
+            nn.init.uniform_(layer.running_var, .5, 1.5)
+    path = str(tmp_path / 'theirs.pth')
+    torch.save(theirs.state_dict(), path)
+    ours = MODELS.build(
+        dict(
+            type='MobileNetV2',
+            layout=layout,
+            widen_factor=width,
+            init_cfg=dict(type='Pretrained', checkpoint=path)))
+    ours.init_weights(load=lambda source: read(source).state_dict)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        last = ours.eval()(images)[-1]
+        assert torch.allclose(last, theirs.features(images), atol=1e-4, rtol=1e-4)

@@ -151,6 +151,20 @@ class MobileNetV2(BaseModule):
         for name in self.layers[max(self.out_indices) + 1:]:
             getattr(self, name).requires_grad_(False)
 
+    def in_own_names(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Weights under a classifier's names (MMClassification's, also what torchvision's are read as) under
+        those of this layout; others stay."""
+        own: Dict[str, str] = {}
+        for name, block in self.named_modules():
+            if isinstance(block, InvertedResidual) and not hasattr(block, 'conv'):
+                for number, (layer, _) in enumerate(block.named_children()):
+                    own[f'{name}.conv.{number}'] = f'{name}.{layer}'
+        renamed = {}
+        for name, value in state_dict.items():
+            start = '.'.join(name.split('.')[:4])  # layer2.0.conv.1
+            renamed[own.get(start, start) + name[len(start):]] = value
+        return renamed
+
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """x [B, 3, H, W] -> the stages `out_indices`: by default [B, c, H/s, W/s] for s = 4, 8, 16, 32."""
         folded = fold_norms(self._pairs())

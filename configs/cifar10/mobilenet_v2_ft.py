@@ -1,5 +1,6 @@
 # Fine-tuning MobileNetV2 from ImageNet on CIFAR-10, small enough for a CPU. The weights are arrays whose batch norm is
 # folded into the convolutions; tools/model_converters/npz_to_pth.py makes a checkpoint of them.
+# Without such arrays: mobilenet_v2_torchvision_ft.py, whose weights are fetched.
 _base_ = [
     '../_base_/models/mobilenet_v2_1x.py', '../_base_/datasets/cifar10.py',
     '../_base_/default_runtime.py'

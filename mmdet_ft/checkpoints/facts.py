@@ -6,6 +6,8 @@ from torch import Tensor
 
 Numbers = Tuple[float, ...]
 
+READ_AS_RGB = ('CIFAR10', 'CIFAR100')  # data sets whose files hold R G B
+
 # Where the input was divided by its deviation, the first layer's answer (see input_scale) is near 1: measured 0.7 in a
 # ResNet-20 for CIFAR-10, 3.1 in a MobileNetV2 for ImageNet. Where a unit is a grey level, it is some 58 times less.
 ANSWER_TO_GREY_LEVELS = .1  # at most
@@ -30,12 +32,14 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
     style = backbone.get('style') if isinstance(backbone, Mapping) else None
     data = config.get('data')
     train = data.get('train') if isinstance(data, Mapping) else None
+    # `to_rgb` turns the channels round, of images that mostly are read as B G R.
+    read_as_rgb = any(part.get('type') in READ_AS_RGB for part in _dicts(train))
     for part in (train, config.get('train_pipeline'), data):
         for step in _dicts(part):
             if step.get('type', 'Normalize') == 'Normalize' and 'mean' in step and 'std' in step:
                 return Facts(
-                    bool(step.get('to_rgb', True)), _numbers(step['mean']), _numbers(step['std']),
-                    style)
+                    bool(step.get('to_rgb', True)) != read_as_rgb, _numbers(step['mean']),
+                    _numbers(step['std']), style)
     for key in ('bgr_to_rgb', 'to_rgb'):  # MMDetection 3, MMPretrain
         for step in _dicts([model, config.get('data_preprocessor')]):
             if key in step and step.get('mean') is not None:

@@ -108,7 +108,8 @@ def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
         way = 'correct the path, or put the file there'
         if section == 'model':
             key = place.partition(' (')[0].rpartition('.')
-            off = f'{key[0]}=None' if key[0].endswith('init_cfg') else f'{key[0]}.{key[2]}=None'
+            owner, init_cfg, _ = f'{key[0]}.'.partition('.init_cfg.')
+            off = f'{owner}.init_cfg=None' if init_cfg else f'{key[0]}.{key[2]}=None'
             way = f'put the file at the path named, or write {off} where load_from gives the weights anyway'
         raise CheckpointError(f'{place} = {source!r}: {error}. Way on: {way}') from error
 

@@ -99,6 +99,8 @@ def test_a_shared_head_is_not_downloaded_where_the_checkpoint_has_it(tmp_path, c
     ("load_from = 'none.pth'", ['load_from (mine.py:1)', 'put the file there']),
     ("model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='none.pth')))",
      ['model.backbone.init_cfg.checkpoint (mine.py:1)', 'write model.backbone.init_cfg=None']),
+    ("model = dict(backbone=dict(init_cfg=[dict(type='Pretrained', checkpoint='none.pth')]))",
+     ['model.backbone.init_cfg.0.checkpoint (mine.py:1)', 'write model.backbone.init_cfg=None']),
     ("model = dict(\n    pretrained='none.pth')",
      ['model.pretrained (mine.py:2)', 'write model.pretrained=None']),
 ])

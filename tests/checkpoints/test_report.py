@@ -38,6 +38,10 @@ def test_facts_of_configs_of_every_age():
     assert facts_of(literals(third)) == Facts(False, (1., 2., 3.), (4., 5., 6.))
     pretrain = "data_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True)"
     assert facts_of(literals(pretrain)) == Facts(True, (1., 2., 3.), (4., 5., 6.))
+    step = dict(type='Normalize', mean=[1, 2, 3], std=[4, 5, 6], to_rgb=False)
+    for wrap in (lambda dataset: dataset, lambda dataset: dict(type='RepeatDataset', dataset=dataset)):
+        cifar = dict(data=dict(train=wrap(dict(type='CIFAR10', pipeline=[step]))))
+        assert facts_of(cifar) == Facts(True, (1., 2., 3.), (4., 5., 6.))  # read as R G B, and left so
     assert facts_of({}) == Facts()
 
 

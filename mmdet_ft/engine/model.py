@@ -105,13 +105,14 @@ def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
                 break
         else:
             raise
-        way = 'correct the path, or put the file there'
+        way = '' if any(os.path.isfile(str(name)) for name in alternatives) else (
+            '. Way on: correct the path, or put the file there')
         if section == 'model':
             key = place.partition(' (')[0].rpartition('.')
             owner, init_cfg, _ = f'{key[0]}.'.partition('.init_cfg.')
             off = f'{owner}.init_cfg=None' if init_cfg else f'{key[0]}.{key[2]}=None'
-            way = f'put the file at the path named, or write {off} where load_from gives the weights anyway'
-        raise CheckpointError(f'{place} = {source!r}: {error}. Way on: {way}') from error
+            way = f'. Way on: put the file at the path named, or write {off} where load_from gives the weights anyway'
+        raise CheckpointError(f'{place} = {source!r}: {error}{way}') from error
 
 
 def _initialise(model: nn.Module, cfg: Config) -> None:

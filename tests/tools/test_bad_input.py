@@ -196,7 +196,8 @@ def test_unreadable_checkpoint(case):
     torch.save(dict(state_dict=dict(weight=torch.zeros(1000))), path)
     path.write_bytes(path.read_bytes()[:1500])
     message = case.train(config=case.config("load_from = 'broken.pth'"), expect=1)
-    assert message.startswith('broken.pth is broken or cut short (1500 bytes)')
+    assert message.startswith("load_from (mine.py:2) = 'broken.pth': broken.pth is broken or cut short (1500 bytes)")
+    assert 'fetch or copy the file anew' in message and 'Way on' not in message
 
 
 def test_unwritable_work_dir(case):

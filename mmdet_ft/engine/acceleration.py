@@ -11,7 +11,7 @@ from mmcv.cnn.bricks.conv_ws import ConvWS2d
 from torch import nn
 
 from mmdet_ft.engine.cuda_graphs import CudaRecorder, Replayed
-from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.log import get_root_logger
 from mmdet_ft.ops.switches import use_triton
 
@@ -89,7 +89,7 @@ def _why_not_compile(device: torch.device, options: Dict[str, Any]) -> Optional[
     try:
         compiled(torch.ones(4, device=device))
     except Exception as error:  # of many kinds: no compiler, no Triton, an old Python
-        return str(error).strip().splitlines()[0]
+        return first_line(error)
     return None
 
 

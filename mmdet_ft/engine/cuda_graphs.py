@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mmdet_ft.engine.errors import first_line
+
 # A shape that comes seldom is not worth its recording: several steps' time, and memory of its own for the part's
 # outputs, their gradients and those of the weights.
 APPEARANCES = 3
@@ -145,8 +147,7 @@ class Replayed:
             self.recordings[key] = self._make(images, parameters)
         except Exception as error:  # of many kinds: no memory, or an operation that waits for the device
             self.ended = True
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self.tell(f'cuda_graphs: no more shapes are recorded: {reason}')
+            self.tell(f'cuda_graphs: no more shapes are recorded: {first_line(error)}')
         return self.recordings.get(key)
 
     def _make(self, images: Tensor, parameters: List[Tensor]) -> Recording:

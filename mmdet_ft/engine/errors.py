@@ -71,6 +71,11 @@ def message_of(error: BaseException) -> str:
     return text
 
 
+def first_line(error: BaseException) -> str:
+    """What goes into a line of a log about an error that a library has raised."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """A command whose user mistakes end in one message on stderr and exit code 1 (2 for what is
     wrong in the config), other errors in a traceback.

@@ -62,12 +62,18 @@ def cancel_pretrained(model: Dict[str, Any]) -> bool:
     roi_head = model.get('roi_head')
     shared_head = roi_head.get('shared_head') if isinstance(roi_head, dict) else None
     found = [
-        part for part in (model.get('backbone'), shared_head)
-        if isinstance(part, dict) and (part.get('init_cfg') or {}).get('type') == 'Pretrained'
+        part for part in (model.get('backbone'), shared_head) if isinstance(part, dict) and any(
+            rule.get('type') == 'Pretrained' for rule in _rules(part.get('init_cfg')))
     ]
     for part in found:
-        part['init_cfg'] = None
+        rules = [rule for rule in _rules(part['init_cfg']) if rule.get('type') != 'Pretrained']
+        part['init_cfg'] = rules or None
     return bool(found)
+
+
+def _rules(init_cfg: Any) -> Sequence[Dict[str, Any]]:
+    """`init_cfg` is one rule, several, or none."""
+    return init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg] if init_cfg else []
 
 
 def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
@@ -105,8 +111,9 @@ def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
                 break
         else:
             raise
-        way = '' if any(os.path.isfile(str(name)) for name in alternatives) else (
-            '. Way on: correct the path, or put the file there')
+        way = '' if any(
+            os.path.isfile(str(name))
+            for name in alternatives) else ('. Way on: correct the path, or put the file there')
         if section == 'model':
             key = place.partition(' (')[0].rpartition('.')
             owner, init_cfg, _ = f'{key[0]}.'.partition('.init_cfg.')

@@ -102,6 +102,9 @@ def test_pretrained_none_cancels_the_backbones_weights():
     assert not cancel_pretrained(model)
     model = dict(pretrained=None, backbone={}, roi_head=dict(shared_head=dict(init_cfg=pretrained)))
     assert cancel_pretrained(model) and model['roi_head']['shared_head']['init_cfg'] is None
+    other = dict(type='Constant', val=1, layer='BatchNorm2d')
+    model = dict(pretrained=None, backbone=dict(init_cfg=[other, pretrained]))
+    assert cancel_pretrained(model) and model['backbone']['init_cfg'] == [other]
     assert not cancel_pretrained(dict(backbone=dict(init_cfg=pretrained)))
     assert not cancel_pretrained(
         dict(pretrained='torchvision://resnet50', backbone=dict(init_cfg=pretrained)))

@@ -16,7 +16,7 @@ from mmdet_ft import structures
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.engine import state
-from mmdet_ft.engine.errors import NonFiniteError, UserError, is_consequence
+from mmdet_ft.engine.errors import NonFiniteError, UserError, first_line, is_consequence
 from mmdet_ft.engine.hooks.ema import BaseEMAHook
 
 
@@ -220,7 +220,7 @@ def _explain_memory(runner: Any, error: BaseException) -> OutOfMemory:
         remedies = ['data.val.samples_per_gpu=1', 'a smaller img_scale in data.val.pipeline']
     where = f'iteration {runner.iter + 1}' if runner.mode == 'train' else 'an evaluation'
     listed = '; '.join(map(str, images)) or 'unknown'
-    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    cause = first_line(error)
     explained = OutOfMemory(
         f'out of memory on {runner.device} in {where}: {cause}\n  images: {listed}\n'
         f'  what helps: {"; ".join(remedies)}')
@@ -229,7 +229,7 @@ def _explain_memory(runner: Any, error: BaseException) -> OutOfMemory:
 
 
 def _explain_death(error: BaseException) -> LoaderDied:
-    text = str(error).splitlines()[0]
+    text = first_line(error)
     explained = LoaderDied(
         f'{text}. It had no time to say why. "Killed" is nearly always the machine out of memory: lower '
         'data.workers_per_gpu, or data.samples_per_gpu; "Bus error" too little shared memory: docker run '

@@ -11,7 +11,7 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine.checks.config import prepare
-from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.failures.forensics import load, unpack
 from mmdet_ft.engine.loaders import train_loader_settings
 from mmdet_ft.engine.model import build_model
@@ -33,8 +33,7 @@ def read_failure(path: str) -> Dict[str, Any]:
             f'{path} does not exist; a run that fails in a step leaves failure_<rank>.pt in its '
             'work_dir') from None
     except Exception as error:
-        raise UserError(
-            f'{path} is not what a failed run leaves: {str(error).splitlines()[0]}') from None
+        raise UserError(f'{path} is not what a failed run leaves: {first_line(error)}') from None
     if not isinstance(failure, dict) or 'random_state' not in failure:
         raise UserError(f'{path} is not what a failed run leaves (failure_<rank>.pt)')
     return failure

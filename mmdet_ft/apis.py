@@ -25,7 +25,7 @@ from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
 from mmdet_ft.engine.build import train
-from mmdet_ft.engine.checks.config import import_user_code
+from mmdet_ft.engine.checks.config.check import import_user_code
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.legacy import modernise
 from mmdet_ft.engine.model import build_model

@@ -15,7 +15,7 @@ from mmdet_ft.checkpoints.fitting import load_trained  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine import dist  # noqa: E402
-from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test  # noqa: E402
 from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402

@@ -12,7 +12,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 from mmdet_ft.config import Config, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.build import train  # noqa: E402
-from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
 from mmdet_ft.engine.dist import init_dist, require_alone, shutdown  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402

@@ -34,7 +34,7 @@ class ConfigKeyError(ConfigError, KeyError):
 class CheckError(ConfigError):
     """What a config says that nothing understands; a command ends with exit code 2.
 
-    `mistakes` lists all of it, see mmdet_ft.engine.checks.config.
+    `mistakes` lists all of it, see mmdet_ft.engine.checks.config.check.
     """
     exit_code = 2
     mistakes: Sequence[Any] = ()

@@ -9,7 +9,7 @@ from mmdet_ft.engine import dist
 from mmdet_ft.engine.acceleration import accelerate
 from mmdet_ft.engine.batch_size import follow_world_size, images_per_step, scale_learning_rate
 from mmdet_ft.engine.checks import manners, preflight
-from mmdet_ft.engine.checks.config import prepare
+from mmdet_ft.engine.checks.config.check import prepare
 from mmdet_ft.engine.checks.data import check_same_classes, tell_about_data
 from mmdet_ft.engine.failures import forensics, signals
 from mmdet_ft.engine.failures.restart import go_on_after_restart

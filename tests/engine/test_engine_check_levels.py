@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from mmdet_ft.config import CheckError, load_config
-from mmdet_ft.engine.checks.config import prepare
-from mmdet_ft.engine.checks.config_levels import _channels, _part, check_levels
-from mmdet_ft.engine.checks.config_mistakes import Findings
+from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.engine.checks.config.levels import _channels, _part, check_levels
+from mmdet_ft.engine.checks.config.mistakes import Findings
 from mmdet_ft.models.necks.fpn import FPN
 from mmdet_ft.registry import MODELS
 from tests.engine.test_engine_check import MAIN, SHIPPED, heir

@@ -8,7 +8,7 @@ import pytest
 
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.coco import CocoDataset
-from mmdet_ft.engine.checks.config import prepare
+from mmdet_ft.engine.checks.config.check import prepare
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.build import count_all_detections
 from mmdet_ft.engine.model import build_model, count_classes

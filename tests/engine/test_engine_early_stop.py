@@ -3,7 +3,7 @@ import pytest
 
 from mmdet_ft.config import Config
 from mmdet_ft.engine.checks import manners
-from mmdet_ft.engine.checks.config import check
+from mmdet_ft.engine.checks.config.check import check
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import CheckpointHook, EarlyStopHook, EvalHook, TextLoggerHook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import CheckError, ConfigError, load_config
-from mmdet_ft.engine.checks.config import prepare
+from mmdet_ft.engine.checks.config.check import prepare
 from mmdet_ft.engine.legacy import NEWER_NAMES
 
 BASES = Path(__file__).parents[2] / 'configs' / '_base_'

@@ -10,7 +10,7 @@ import pytest
 from mmdet_ft import apis
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config, load_config
-from mmdet_ft.engine.checks.config import prepare
+from mmdet_ft.engine.checks.config.check import prepare
 from .test_train_command import ROOT, call, one_thread, rows, test, train  # noqa: F401
 
 CLASSES = ('blue', 'green', 'red')

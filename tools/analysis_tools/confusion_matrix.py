@@ -10,7 +10,7 @@ import numpy as np  # noqa: E402
 
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
 from mmdet_ft.evaluation.confusion import detection_confusion  # noqa: E402

@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.hooks import build  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402

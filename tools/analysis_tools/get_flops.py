@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from mmdet_ft.apis import classes_of  # noqa: E402
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
 from mmdet_ft.evaluation.text import table_text  # noqa: E402

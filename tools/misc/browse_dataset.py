@@ -15,7 +15,7 @@ from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
 from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
-from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 from mmdet_ft.visualization import WHITE, draw_ground_truth, draw_label, has_display  # noqa: E402

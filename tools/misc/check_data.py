@@ -13,7 +13,7 @@ from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.datasets.checks.html import page  # noqa: E402
 from mmdet_ft.datasets.checks.problem import Problem  # noqa: E402
 from mmdet_ft.datasets.checks.report import render  # noqa: E402
-from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.checks.data import check_data  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.legacy import modernise  # noqa: E402

@@ -21,7 +21,7 @@ from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.checks.config import prepare  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
 

@@ -10,7 +10,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine.checks.config import prepare
+from mmdet_ft.engine.checks.config.check import prepare
 from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.failures.forensics import load, unpack
 from mmdet_ft.engine.loaders import train_loader_settings

@@ -1,7 +1,7 @@
 """The order of transforms: what would fail in the first batch, or leave boxes silently where they were."""
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
-from mmdet_ft.engine.checks.config_mistakes import Findings
+from mmdet_ft.engine.checks.config.mistakes import Findings
 from mmdet_ft.registry import PIPELINES
 
 # They move what is on an image, and boxes and masks only if those are there already.

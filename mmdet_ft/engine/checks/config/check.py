@@ -3,13 +3,13 @@ the nearest right name.
 
     prepare(config)           what the commands call: custom_imports, older spellings, then
       check(config)           raises CheckError, or returns warnings
-        config_names          top-level names
-        config_sections       model, data, optimizer, ...: one function for each
-          config_walk         dict(type=..., ...) against the constructor of its class, and what lies inside
-        config_numbers        numbers that are none, or out of range
-        config_classes        heads against the classes of data sets
-        config_levels         neck and heads against channels and levels of what they are given
-        config_pipelines      the order of transforms
+        names                 top-level names
+        sections              model, data, optimizer, ...: one function for each
+          walk                dict(type=..., ...) against the constructor of its class, and what lies inside
+        numbers               numbers that are none, or out of range
+        classes               heads against the classes of data sets
+        levels                neck and heads against channels and levels of what they are given
+        pipelines             the order of transforms
 """
 from typing import Any, Iterator, List, Optional, Tuple
 
@@ -17,15 +17,15 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.config.custom_imports import import_custom_modules
 from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy, legacy_code
-from mmdet_ft.engine.checks.config_classes import check_classes
-from mmdet_ft.engine.checks.config_levels import check_levels
-from mmdet_ft.engine.checks.config_mistakes import Findings, Mistake, refusal
-from mmdet_ft.engine.checks.config_names import check_names
-from mmdet_ft.engine.checks.config_numbers import check_numbers
-from mmdet_ft.engine.checks.config_pipelines import check_pipelines
-from mmdet_ft.engine.checks.config_sections import SECTIONS
-from mmdet_ft.engine.checks.config_vocabulary import names_of
-from mmdet_ft.engine.checks.config_walk import Walk
+from mmdet_ft.engine.checks.config.classes import check_classes
+from mmdet_ft.engine.checks.config.levels import check_levels
+from mmdet_ft.engine.checks.config.mistakes import Findings, Mistake, refusal
+from mmdet_ft.engine.checks.config.names import check_names
+from mmdet_ft.engine.checks.config.numbers import check_numbers
+from mmdet_ft.engine.checks.config.pipelines import check_pipelines
+from mmdet_ft.engine.checks.config.sections import SECTIONS
+from mmdet_ft.engine.checks.config.vocabulary import names_of
+from mmdet_ft.engine.checks.config.walk import Walk
 
 
 def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str]]:

@@ -1,7 +1,7 @@
 """Numbers that are none, or out of the range in which they mean something."""
 from typing import Any
 
-from mmdet_ft.engine.checks.config_mistakes import Findings, short
+from mmdet_ft.engine.checks.config.mistakes import Findings, short
 
 LEAST = {  # whole numbers, and the smallest that means something
     'data.samples_per_gpu': 1,

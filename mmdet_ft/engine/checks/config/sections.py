@@ -6,10 +6,10 @@ from typing import Any, Callable, Dict, Mapping
 import torch
 
 from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine.checks.config_classes import dataset_classes
-from mmdet_ft.engine.checks.config_mistakes import nearest, short
-from mmdet_ft.engine.checks.config_vocabulary import names_of, vocabulary
-from mmdet_ft.engine.checks.config_walk import Walk
+from mmdet_ft.engine.checks.config.classes import dataset_classes
+from mmdet_ft.engine.checks.config.mistakes import nearest, short
+from mmdet_ft.engine.checks.config.vocabulary import names_of, vocabulary
+from mmdet_ft.engine.checks.config.walk import Walk
 from mmdet_ft.engine.dist import init_dist
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook

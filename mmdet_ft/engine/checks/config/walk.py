@@ -13,8 +13,8 @@ from torch import nn
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine import legacy_code
-from mmdet_ft.engine.checks.config_mistakes import Findings, nearest, short
-from mmdet_ft.engine.checks.config_vocabulary import (Vocabulary, containers_of, names_of,
+from mmdet_ft.engine.checks.config.mistakes import Findings, nearest, short
+from mmdet_ft.engine.checks.config.vocabulary import (Vocabulary, containers_of, names_of,
                                                       record_of, vocabulary)
 from mmdet_ft.models.base_module import INITIALIZERS
 from mmdet_ft.registry import DATASETS, MODELS, PIPELINES, Registry

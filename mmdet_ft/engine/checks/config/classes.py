@@ -1,8 +1,8 @@
 """The classes of data sets and the heads that count them, as far as the config alone tells."""
 from typing import Any, Dict, Iterator, Tuple
 
-from mmdet_ft.engine.checks.config_mistakes import Findings
-from mmdet_ft.engine.checks.config_vocabulary import vocabulary
+from mmdet_ft.engine.checks.config.mistakes import Findings
+from mmdet_ft.engine.checks.config.vocabulary import vocabulary
 from mmdet_ft.engine.hooks.checks import OTHER_CLASSES
 from mmdet_ft.registry import DATASETS, MODELS
 

@@ -11,9 +11,9 @@ from mmdet_ft.config.load import value_at
 from mmdet_ft.config.reading import BASE_KEY
 from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy
-from mmdet_ft.engine.checks.config_mistakes import (Findings, listed, nearest, places_of_classes,
+from mmdet_ft.engine.checks.config.mistakes import (Findings, listed, nearest, places_of_classes,
                                                     short)
-from mmdet_ft.engine.checks.config_sections import SECTIONS
+from mmdet_ft.engine.checks.config.sections import SECTIONS
 
 # Plain values that the engine or a command reads.
 VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',

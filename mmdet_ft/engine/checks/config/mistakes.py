@@ -7,7 +7,7 @@ from mmdet_ft.config.errors import CheckError
 from mmdet_ft.config.layers import OPTIONS_LABEL
 from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy
-from mmdet_ft.engine.checks.config_vocabulary import Vocabulary
+from mmdet_ft.engine.checks.config.vocabulary import Vocabulary
 from mmdet_ft.registry import MODELS
 
 MOST_SHOWN = 10  # mistakes in one message

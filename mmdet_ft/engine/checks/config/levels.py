@@ -7,8 +7,8 @@ Of classes of this package only, whose outputs follow from their arguments; what
 import inspect
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from mmdet_ft.engine.checks.config_mistakes import Findings
-from mmdet_ft.engine.checks.config_vocabulary import vocabulary
+from mmdet_ft.engine.checks.config.mistakes import Findings
+from mmdet_ft.engine.checks.config.vocabulary import vocabulary
 from mmdet_ft.models.anchors import AnchorGenerator
 from mmdet_ft.models.backbones.resnet import ResNet
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead

@@ -75,7 +75,8 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
     Batch norm in evaluation mode is a fixed scale and shift of each channel, in training as well
     (V2's `norm_eval` and `frozen_stages`): the scale may as well be in the weights. Gradients reach
     the convolution's and the norm layer's own parameters as without folding. A pair is left alone
-    if it is of another kind or somebody's hook watches one of the two.
+    if it is of another kind or somebody's hook watches one of the two. Under autocast the folded
+    tensors have its dtype already, all cast at once.
     """
     fixed, trained = [], []
     for conv, norm_layer in pairs:
@@ -86,7 +87,8 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
     folded: Folded = {}
     for part in (fixed, trained):
         if part:
-            tensors = _FoldNorms.apply([layer.eps for _, layer in part],
+            tensors = _FoldNorms.apply(_autocast_dtype(part[0][0].weight.device.type),
+                                       [layer.eps for _, layer in part],
                                        *(conv.weight for conv, _ in part),
                                        *(layer.weight for _, layer in part),
                                        *(layer.bias for _, layer in part),
@@ -104,6 +106,11 @@ def _can_fold(conv: nn.Module, norm_layer: nn.Module) -> bool:
             and not is_watched(norm_layer))
 
 
+def _autocast_dtype(device: str) -> Optional[torch.dtype]:
+    is_on = device in ('cpu', 'cuda') and torch.is_autocast_enabled(device)  # 'meta' has none
+    return torch.get_autocast_dtype(device) if is_on else None
+
+
 def is_watched(module: nn.Module) -> bool:
     """Whether somebody's hook is called with the module."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
@@ -114,29 +121,40 @@ class _FoldNorms(torch.autograd.Function):
     """All pairs at once: the host calls each kind of operation once and not for each layer."""
 
     @staticmethod
-    def forward(ctx, eps: List[float], *tensors: Tensor) -> Tuple[Tensor, ...]:
+    def forward(ctx, dtype: Optional[torch.dtype], eps: List[float],
+                *tensors: Tensor) -> Tuple[Tensor, ...]:
         weights, gammas, betas, means, variances = _in_parts(tensors, 5)
         inverse = torch._foreach_add(variances, eps)
         torch._foreach_sqrt_(inverse)
         torch._foreach_reciprocal_(inverse)
         scales = torch._foreach_mul(gammas, inverse)
         ctx.save_for_backward(*weights, *means, *inverse, *scales)
-        return (*torch._foreach_mul(weights, _columns(scales)),
-                *torch._foreach_sub(betas, torch._foreach_mul(means, scales)))
+        folded = (*torch._foreach_mul(weights, _columns(scales)),
+                  *torch._foreach_sub(betas, torch._foreach_mul(means, scales)))
+        return folded if dtype is None else tuple(_cast(folded, dtype))
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> Tuple:
         weights, means, inverse, scales = _in_parts(ctx.saved_tensors, 4)
-        grad_weights, grad_biases = _in_parts(grads, 2)
+        grad_weights, grad_biases = _in_parts(_cast(grads, weights[0].dtype), 2)
         grad_gammas: List[Optional[Tensor]] = [None] * len(weights)
-        if any(ctx.needs_input_grad[1 + len(weights):1 + 2 * len(weights)]):
+        if any(ctx.needs_input_grad[2 + len(weights):2 + 2 * len(weights)]):
             grad_gammas = [
                 product.sum((1, 2, 3)) for product in torch._foreach_mul(grad_weights, weights)
             ]
             torch._foreach_sub_(grad_gammas, torch._foreach_mul(means, grad_biases))
             torch._foreach_mul_(grad_gammas, inverse)
         grad_weights = torch._foreach_mul(grad_weights, _columns(scales))
-        return (None, *grad_weights, *grad_gammas, *grad_biases, *[None] * (2 * len(weights)))
+        return (None, None, *grad_weights, *grad_gammas, *grad_biases, *[None] * (2 * len(weights)))
+
+
+def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> List[Tensor]:
+    """All at once, each in the layout that it has."""
+    if tensors[0].dtype == dtype:
+        return list(tensors)
+    cast = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    torch._foreach_copy_(cast, list(tensors))
+    return cast
 
 
 def _in_parts(tensors: Sequence[Tensor], number: int) -> List[List[Tensor]]:

@@ -12,6 +12,7 @@ from mmdet_ft.models.backbones.residual import Bottleneck
 from mmdet_ft.models.backbones.resnet import ResNet, ResNetV1d
 from mmdet_ft.models.backbones.resnext import ResNeXt
 from mmdet_ft.registry import MODELS
+from tools.benchmarks.no_sync import count_syncs
 
 GN = dict(type='GN', num_groups=32, requires_grad=True)
 WS = dict(type='ConvWS')
@@ -229,6 +230,27 @@ def test_norms_in_the_weights_change_nothing(monkeypatch, make):
         assert (mine is None) == (theirs is None)
         if mine is not None:
             torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_folded_norms_are_cast_at_once_as_autocast_would_one_by_one(monkeypatch):
+    torch.manual_seed(0)
+    model = ResNet(50, frozen_stages=1, **SMALL).train()
+
+    def run():
+        model.zero_grad()
+        with torch.autocast('cpu', torch.bfloat16), count_syncs() as seen:
+            outputs = model(X)
+        sum(output.float().square().mean() for output in outputs).backward()
+        assert all(output.dtype == torch.bfloat16 for output in outputs)
+        return [*outputs, *(p.grad for p in model.parameters() if p.requires_grad)], seen
+
+    mine, seen = run()
+    assert seen.ops['aten::_to_copy'] == 1  # the images
+    monkeypatch.setattr(layers, '_autocast_dtype', lambda device: None)
+    theirs, seen = run()
+    assert seen.ops['aten::_to_copy'] > 100
+    for one, other in zip(mine, theirs):
+        assert torch.equal(one, other)
 
 
 def test_statistics_that_change_and_layers_that_are_watched_are_not_folded():

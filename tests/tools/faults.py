@@ -93,14 +93,17 @@ class CountAtEpochs(Hook):
 
 @PIPELINES.register_module()
 class FaultOn:
-    """Strikes in the loader of one rank, on one image and once `after` exists."""
+    """Strikes in the loader of one rank, on one image: once `after` exists, and when torchrun has
+    started the processes anew `restarts` times."""
 
-    def __init__(self, kind: str, mark: str, after: str = '', rank: int = 1):
-        self.kind, self.mark, self.after, self.rank = kind, mark, after, rank
+    def __init__(self, kind: str, mark: str, after: str = '', rank: int = 1, restarts: int = 0):
+        self.kind, self.mark, self.after = kind, mark, after
+        self.rank, self.restarts = rank, restarts
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
-        if int(os.environ.get('RANK', 0)) == self.rank and (not self.after
-                                                            or os.path.exists(self.after)):
+        if (int(os.environ.get('RANK', 0)) == self.rank
+                and int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) >= self.restarts
+                and (not self.after or os.path.exists(self.after))):
             strike(self.kind, self.mark)
         return results
 
@@ -130,6 +133,11 @@ class Ending(NamedTuple):
     output: str
     seconds: float
     orphans: List[str]
+
+    @property
+    def last_lines(self) -> str:
+        """For the message of an assertion: what came after the config."""
+        return self.output[-8000:]
 
 
 def free_port() -> str:

@@ -26,11 +26,11 @@ def test_a_run_survives_a_kill_and_a_hanging_loader(tmp_path):
     config = write_faulty_world(
         tmp_path / 'world',
         hooks=[dict(type='FaultAt', kind='kill', at=3, mark=str(killed))],
-        transform=dict(type='FaultOn', kind='hang', mark=str(hung), after=str(killed)),
+        transform=dict(type='FaultOn', kind='hang', mark=str(hung), restarts=1),
         extra='dist_params = dict(backend="nccl", timeout=120, stall_timeout=8)\n')
     launch = start(config, tmp_path / 'run', 2, MAX_RESTARTS='2')
     ending = wait(launch, tmp_path)
-    assert ending.code == 0, ending.output
+    assert ending.code == 0, ending.last_lines
     assert not ending.orphans
     assert read(str(tmp_path / 'run/latest.pth')).meta['epoch'] == 4
     assert epochs_of(tmp_path / 'run') == [1, 2, 3, 4]

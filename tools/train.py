@@ -73,11 +73,11 @@ def read_config(args: argparse.Namespace) -> Config:
     """The config with what the command line says over it."""
     cfg = load_config(args.config, args.cfg_options)
     if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
+        cfg.override('work_dir', args.work_dir, '--work-dir')
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(args.config))[0])
     if args.resume_from is not None:
-        cfg.resume_from = args.resume_from
+        cfg.override('resume_from', args.resume_from, '--resume-from')
     cfg.auto_resume = args.auto_resume
     if args.auto_scale_lr:
         if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:

@@ -145,6 +145,11 @@ class Config:
         super().__setattr__('_cfg_dict', ConfigDict(merge(tree, self._cfg_dict, allow_list_keys)))
         self._over(Layer(deepcopy(tree), label=OPTIONS_LABEL))
 
+    def override(self, name: str, value: Any, by: str) -> None:
+        """Set a value of the first level; `where` answers with `by`, such as a command's flag."""
+        self._cfg_dict[name] = value
+        self._over(Layer({name: value}, label=by))
+
     def __repr__(self) -> str:
         return f'Config (path: {self.filename}): {self._cfg_dict!r}'
 

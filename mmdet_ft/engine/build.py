@@ -17,7 +17,7 @@ from mmdet_ft.engine.hooks.build import hooks_of
 from mmdet_ft.engine.hooks.checks import trained_part
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.loaders import build_workflow_datasets, train_loader_settings
-from mmdet_ft.engine.model import begin_weights, build_model, wrap
+from mmdet_ft.engine.model import begin_weights, build_model, told, wrap
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.runner.base import BaseRunner
@@ -113,7 +113,7 @@ def assemble(
             tell_of_missing_gpu(cfg, logger)
         cfg.resume_from = dist.broadcast_object(
             resume_source(cfg, logger.warning) if dist.get_dist_info()[0] == 0 else None)
-        seed = choose_seed(cfg.resume_from, seed, logger)
+        seed = told(cfg, cfg.resume_from, lambda source: choose_seed(source, seed, logger))
     logger.info('Set random seed to %d, deterministic: %s', seed, deterministic)
     seed_everything(seed + (dist.get_dist_info()[0] if diff_seed else 0), deterministic)
     meta['seed'] = cfg.seed = seed

@@ -19,6 +19,7 @@ from mmdet_ft.datasets.pipelines.geometric import DeferredFlip, Pad, RandomFlip,
 from mmdet_ft.datasets.pipelines.loading import (LoadAnnotations, LoadImageFromFile, LoadProposals,
                                                  is_cut_off)
 from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
+from mmdet_ft.ops.images import normalised_images
 from .conftest import NORM, train_pipeline
 
 BOXES = np.array([[1, 2, 11, 22], [5.5, 0, 39.5, 29]], dtype=np.float32)
@@ -366,6 +367,22 @@ def test_images_that_are_not_bytes_are_normalised_on_the_host():
     mixed = collate([data, pipeline(sample())])  # a transform that makes only some images float
     assert mixed.images.dtype == torch.float32 and mixed.mean is None
     torch.testing.assert_close(mixed.images[0], mixed.images[1])
+
+
+def test_padding_before_normalize_is_normalised_too():
+    pad = dict(type='Pad', size_divisor=32, pad_val=dict(img=(9, 9, 9)))
+    pipeline = end_of_pipeline(lambda steps: steps.insert(0, pad))
+    data = pipeline(sample(40, 33))
+    _, height, width = data['img'].shape
+    assert (height, width) == (64, 64) and data['img_metas']['img_shape'][:2] == (40, 33)
+    batch = collate([data])
+    expected = (9 - torch.tensor(NORM['mean'])) / torch.tensor(NORM['std'])
+    images = normalised_images(batch)[0]
+    for place in (images[:, 50, 5], images[:, 5, 50]):
+        torch.testing.assert_close(place, expected, atol=1e-5, rtol=1e-5)
+    full = collate([data, pipeline(sample(64, 64))])  # one that needs no padding beside it
+    assert full.mean is None
+    torch.testing.assert_close(full.images[0], images)
 
 
 def flipped_batch(direction, kind, change=lambda img: img, late=False, bucket=1):

@@ -39,14 +39,16 @@ class DeferredNormalize(Normalize):
 
     Compose puts it in the place of a Normalize (see defer_normalize). What makes the image a tensor swaps the channels
     where `to_rgb` asks for it; Collect adds `img_mean` and `img_std`. An image that is not uint8 with three channels or
-    one is normalised here, as written.
+    one is normalised here, as written; so is one that is padded already, whose padding is not 0 afterwards.
     """
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         img = results['img']
         channels = img.shape[2] if img.ndim == 3 else 1
-        if results.get('img_fields', ['img']) != ['img'] or img.dtype != np.uint8 or not (
-                channels == len(self.mean) == len(self.std) and channels in (1, 3)):
+        fits = channels == len(self.mean) == len(self.std) and channels in (1, 3)
+        is_padded = img.shape[:2] != tuple(results.get('img_shape', img.shape)[:2])
+        alone = results.get('img_fields', ['img']) == ['img']
+        if not (alone and fits and img.dtype == np.uint8) or is_padded:
             if 'deferred_flip' in results:
                 results['img'] = flip_image(img, results.pop('deferred_flip'))
             return super().__call__(results)

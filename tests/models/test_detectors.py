@@ -2,7 +2,10 @@ import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
 import torch
+from torchvision.ops import box_iou
 
+from mmdet_ft.models.dense_heads.rpn_head import Proposals
+from mmdet_ft.models.detectors.test_time import _from_view, _join, _to_view
 from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.structures import Detections
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model
@@ -231,7 +234,6 @@ def test_two_equal_views_tell_the_same_as_one():
 @torch.no_grad()
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
 def test_a_mirrored_view_is_mirrored_back(direction):
-    from mmdet_ft.models.detectors.test_time import _from_view, _to_view
     batch = tiny_batch((2, ))._replace(scale_factors=torch.full((1, 4), 2.))
     batch = batch._replace(metas=[dict(batch.metas[0], flip=True, flip_direction=direction)])
     boxes = torch.tensor([[[3., 4., 10., 20.]]])
@@ -243,6 +245,35 @@ def test_a_mirrored_view_is_mirrored_back(direction):
     }[direction]
     assert there == expected
     assert torch.equal(_from_view(_to_view(boxes, batch), batch), boxes)
+
+
+@torch.no_grad()
+def test_proposals_of_several_views_with_equal_scores_are_joined_as_in_mmdetection():
+    model, batch = tiny_model().eval(), tiny_batch((2, ))
+    mirrored = batch._replace(metas=[dict(batch.metas[0], flip=True, flip_direction='horizontal')])
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(2, 1, 60, 2, 2, generator=generator).mul_(60.).sort(3).values
+    parts = [
+        Proposals(
+            boxes.flatten(2), (torch.arange(60) * 7 % 3)[None] / 4.,
+            torch.arange(60)[None] < 50) for boxes in corners
+    ]
+    joined = _join(model, parts, (batch, mirrored))
+
+    boxes = torch.cat([_from_view(parts[0].boxes, batch), _from_view(parts[1].boxes, mirrored)], 1)
+    left = torch.cat([part.valid for part in parts], 1)[0]
+    boxes, scores = boxes[0, left], torch.cat([part.scores for part in parts], 1)[0, left]
+    order = scores.sort(descending=True).indices.tolist()
+    kept = []
+    for i in order:
+        others = box_iou(boxes[i:i + 1], boxes[kept])
+        if not (others > model.rpn_head.test_settings.nms.iou_threshold).any():
+            kept.append(i)
+    kept = torch.tensor(kept)[scores[kept].sort(descending=True).indices]  # sorted a second time
+    assert 50 < len(kept) < 100 and kept.tolist() != [i for i in order if i in kept]
+    count = min(len(kept), model.rpn_head.test_settings.max_per_img)
+    assert torch.equal(joined.boxes[joined.valid], boxes[kept[:count]])
+    assert torch.equal(joined.scores[joined.valid], scores[kept[:count]])
 
 
 def test_images_that_travel_as_bytes_are_normalised_on_the_device_and_zero_in_the_padding():

@@ -10,6 +10,7 @@ from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.ops import boxes as box_ops
 from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.ops.nms import nms_keep
+from mmdet_ft.ops.ranking import precedence
 from mmdet_ft.structures import Batch, Detections
 
 
@@ -68,7 +69,11 @@ def _join(model: Any, proposals: List[Proposals], views: Sequence[Batch]) -> Pro
     boxes = torch.cat([_from_view(part.boxes, view) for part, view in zip(proposals, views)], 1)
     scores, valid = (
         torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))
-    keep = nms_keep(boxes, scores, valid, settings.nms.iou_threshold)  # V2: nms of whatever type
-    scores, index = scores.masked_fill(~keep,
-                                       -1.).topk(min(settings.max_per_img, scores.shape[1]), 1)
+    order = precedence(scores, valid)
+    keep = nms_keep(boxes, order, valid, settings.nms.iou_threshold)  # V2: nms of whatever type
+    order, index = order.masked_fill(~keep, -1.).sort(1, descending=True)
+    boxes, scores, kept = box_ops.take(boxes, index), box_ops.take(scores, index), order >= 0
+    # V2 sorts what is left once more, which moves equal scores again.
+    index = precedence(scores, kept).topk(min(settings.max_per_img, scores.shape[1]), 1).indices
+    scores = box_ops.take(scores.masked_fill(~kept, -1.), index)
     return Proposals(box_ops.take(boxes, index), scores, scores >= 0)

@@ -257,7 +257,8 @@ class SeededDataset:
 
     def _of_readable_files(self, index: int) -> Any:
         """Sample `index`, or the next one of its aspect group whose files can be read, which tells so in its metas."""
-        group = np.flatnonzero(np.asarray(self.dataset.flag) == self.dataset.flag[index]).tolist()
+        flag = np.asarray(getattr(self.dataset, 'flag', np.zeros(len(self.dataset))))
+        group = np.flatnonzero(flag == flag[index]).tolist()
         first = group.index(index)
         skipped: List[str] = []
         for other in [*group[first:], *group[:first]]:
@@ -335,7 +336,8 @@ def build_dataloader(dataset: Any,
     Args:
         samples_per_gpu, workers_per_gpu: batch size and worker processes; times `num_gpus` when `dist` is False.
         dist: this process takes its rank's share; without a process group that is everything.
-        shuffle: batches of one aspect group in random order; False keeps the dataset's order.
+        shuffle: batches of one aspect group in random order, each of them full; of a dataset without `flag`, such as a
+            classifier's, every image once, and the last batch may be smaller. False keeps the dataset's order.
         seed: order and random transforms are functions of (seed, epoch, index); None draws one (0 with several
             processes, which have to agree).
         runner_type: 'IterBasedRunner' gives batches without end.
@@ -366,15 +368,16 @@ def build_dataloader(dataset: Any,
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if rank_and_world()[1] == 1 else 0
     pin_memory = pin_memory is not False and torch.cuda.is_available()
     options: Dict[str, Any] = {}
+    in_groups = shuffle and hasattr(dataset, 'flag')
     if runner_type == 'IterBasedRunner':
-        kind = InfiniteGroupBatchSampler if shuffle else InfiniteBatchSampler
+        kind = InfiniteGroupBatchSampler if in_groups else InfiniteBatchSampler
         options['batch_sampler'] = kind(
             dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle)
     else:
         options.update(batch_size=batch_size, drop_last=drop_last)
-        if not shuffle:
+        if not in_groups:
             options['sampler'] = DistributedSampler(
-                dataset, world_size, rank, shuffle=False, seed=seed)
+                dataset, world_size, rank, shuffle=shuffle, seed=seed)
         elif world_size > 1:
             options['sampler'] = DistributedGroupSampler(
                 dataset, batch_size, world_size, rank, seed=seed, same_group=bucket is not None)

@@ -75,14 +75,15 @@ def train_loader_settings(cfg: Config, seed: int) -> Dict[str, Any]:
     return settings
 
 
-def test_loader_settings(cfg: Config, split: str) -> Dict[str, Any]:
-    """Arguments of build_dataloader for 'val' or 'test': one sample at a time unless `data.<split>`
-    says otherwise."""
-    settings = dict(samples_per_gpu=1, workers_per_gpu=2, dist=dist.is_distributed(), shuffle=False)
+def test_loader_settings(cfg: Config, split: str, in_batches: bool = False) -> Dict[str, Any]:
+    """Arguments of build_dataloader for 'val' or 'test': one sample at a time, `in_batches` those of
+    training, unless `data.<split>` says otherwise."""
+    settings = dict(workers_per_gpu=2, dist=dist.is_distributed(), shuffle=False)
+    samples = cfg.data.get('samples_per_gpu', 1) if in_batches else 1
     if 'workers_per_gpu' in cfg.data:
         settings['workers_per_gpu'] = cfg.data.workers_per_gpu
     parts = cfg.data[split] if isinstance(cfg.data[split], (list, tuple)) else [cfg.data[split]]
-    settings['samples_per_gpu'] = max(part.get('samples_per_gpu', 1) for part in parts)
+    settings['samples_per_gpu'] = max(part.get('samples_per_gpu', samples) for part in parts)
     settings.update(cfg.data.get(f'{split}_dataloader', {}))
     return settings
 
@@ -90,12 +91,29 @@ def test_loader_settings(cfg: Config, split: str) -> Dict[str, Any]:
 def build_test_dataset(cfg: Config, split: str) -> Any:
     """The data set of 'val' or 'test': all its images, whatever is on them."""
     data = copy.deepcopy(cfg.data[split])
-    for part in data if isinstance(data, (list, tuple)) else [data]:
-        part.pop('samples_per_gpu', None)
-        part['test_mode'] = True
+    _set_test_mode(data)
     return _built(cfg, split, lambda: build_dataset(data))
+
+
+def _set_test_mode(data: Any) -> None:
+    """In the config of a dataset, in each of a list, and in what wrappers hold."""
+    if isinstance(data, (list, tuple)):
+        for part in data:
+            _set_test_mode(part)
+    elif isinstance(data, dict):
+        data.pop('samples_per_gpu', None)
+        held = [data[key] for key in ('dataset', 'datasets') if key in data]
+        if held:
+            data.pop('test_mode', None)
+            _set_test_mode(held)
+        else:
+            data['test_mode'] = True
 
 
 def build_test_loader(cfg: Config, split: str) -> Any:
     """The loader of 'val' or 'test', in order and without augmentation."""
-    return build_dataloader(build_test_dataset(cfg, split), **test_loader_settings(cfg, split))
+    dataset = build_test_dataset(cfg, split)
+    in_batches = all(
+        getattr(part, 'evaluated_in_batches', False)
+        for part in getattr(dataset, 'datasets', [dataset]))
+    return build_dataloader(dataset, **test_loader_settings(cfg, split, in_batches))

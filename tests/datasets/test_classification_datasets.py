@@ -395,6 +395,22 @@ def test_a_batch_is_drawn_as_its_samples_are_and_leaves_the_generators_alone(tmp
         assert torch.equal(rows[sample['img_metas']['ori_filename']], sample['img'])
 
 
+def test_an_epoch_has_every_image_once_and_the_last_batch_what_is_left(tmp_path):
+    write_mnist(tmp_path)
+    dataset = MNIST(str(tmp_path), PIPELINE, check_md5=False)
+    for whole in (dataset, build_dataset(dict(type='RepeatDataset', times=1, dataset=dataset))):
+        loader = build_dataloader(whole, 5, 0, dist=False, seed=3)
+        batches = [[meta['ori_filename'] for meta in batch.metas] for batch in loader]
+        assert [len(batch) for batch in batches] == [5, 5, 2] and len(loader) == 3
+        assert len({name for batch in batches for name in batch}) == 12
+    alone, = build_dataloader(dataset, 32, 0, dist=False, seed=3)
+    assert len(alone.metas) == 12
+    endless = build_dataloader(dataset, 5, 0, dist=False, seed=3, runner_type='IterBasedRunner')
+    assert len(next(iter(endless)).metas) == 5
+    skipping = build_dataloader(dataset, 5, 0, dist=False, seed=3, skip_bad_images=True)
+    assert sum(len(batch.metas) for batch in skipping) == 12
+
+
 def test_evaluate_takes_some_of_the_images(tmp_path):
     _, (_, labels) = write_mnist(tmp_path)[0]
     dataset = MNIST(str(tmp_path), [], check_md5=False, test_mode=True)

@@ -95,6 +95,34 @@ def test_loader_settings_come_from_v2s_places():
         loaders.train_loader_settings(both, 0)
 
 
+def test_a_classifier_is_evaluated_in_batches_of_the_training(monkeypatch):
+
+    class Classes(FakeDataset):
+        evaluated_in_batches = True
+
+    monkeypatch.setattr(loaders, 'build_dataloader', lambda dataset, **settings: settings)
+    cfg = config(
+        data=dict(samples_per_gpu=16, train=dict(), val=dict(), test=dict(samples_per_gpu=3)))
+    monkeypatch.setattr(loaders, 'build_test_dataset', lambda cfg, split: Classes())
+    assert loaders.build_test_loader(cfg, 'val')['samples_per_gpu'] == 16
+    assert loaders.build_test_loader(cfg, 'test')['samples_per_gpu'] == 3
+    monkeypatch.setattr(loaders, 'build_test_dataset', lambda cfg, split: FakeDataset())
+    assert loaders.build_test_loader(cfg, 'val')['samples_per_gpu'] == 1
+
+
+def test_what_a_wrapper_of_val_holds_is_in_test_mode(monkeypatch):
+    monkeypatch.setattr(loaders, 'build_dataset', lambda data: data)
+    parts = [dict(type='X', test_mode=False), dict(type='RepeatDataset', dataset=dict(type='X'))]
+    wrapped = dict(type='ConcatDataset', separate_eval=False, samples_per_gpu=4, datasets=parts)
+    cfg = config(data=dict(val=wrapped, test=[dict(type='X', samples_per_gpu=2), dict(type='X')]))
+    built = dict(type='X', test_mode=True)
+    assert loaders.build_test_dataset(cfg, 'val') == dict(
+        type='ConcatDataset',
+        separate_eval=False,
+        datasets=[built, dict(type='RepeatDataset', dataset=built)])
+    assert loaders.build_test_dataset(cfg, 'test') == [built, built]
+
+
 def test_pretrained_none_cancels_the_backbones_weights():
     pretrained = dict(type='Pretrained', checkpoint='torchvision://resnet50')
     model = dict(pretrained=None, backbone=dict(type='ResNet', init_cfg=pretrained))

@@ -82,6 +82,7 @@ class ClassificationDataset:
     image_files: Dict[str, Any] = {
     }  # how LoadImageFromFile has to read a file to look like an image of the set
     truth_in_test_mode = True  # samples have their label; pipelines choose whether to collect it
+    evaluated_in_batches = True  # of data.samples_per_gpu images, as in training
 
     def __init__(self,
                  data_prefix: str,
@@ -94,8 +95,6 @@ class ClassificationDataset:
         self.test_mode = test_mode
         self.CLASSES = self.get_classes(classes)
         self.data_infos: Sequence[Dict[str, Any]] = self.load_annotations()
-        self.flag = np.zeros(
-            len(self), dtype=np.uint8)  # all images of one group, whatever their shape
         self.pipeline = Compose(pipeline)
 
     @classmethod

@@ -28,7 +28,8 @@ def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int,
     if images_per_step > num_images:
         found.append(
             f'data.samples_per_gpu: a step takes {images_per_step} images, and the training set has '
-            f'{num_images}: some are taken several times a step; write a smaller one')
+            f'{num_images}: a detector takes some several times a step, a classifier\'s steps are smaller; '
+            'write a smaller one')
     for hook in runner.hooks:
         if isinstance(hook, LoggerHook):
             found += _logger(hook, epoch_length, num_iters)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdet_ft.models.classification_defaults import build_for_classification
+from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
 from mmdet_ft.models.losses.cross_entropy import CrossEntropyLoss
 from mmdet_ft.models.losses.focal import FocalLoss
 from mmdet_ft.models.losses.label_smooth import LabelSmoothLoss
@@ -153,3 +154,14 @@ def test_no_loss_waits_for_the_device(loss):
 def test_settings_that_mean_nothing_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize('use_sigmoid', [False, True])
+def test_a_loss_of_each_image_is_averaged_by_the_head(use_sigmoid):
+    logits, labels, shares = draw()
+    kind, truth = (MultiLabelClsHead, shares) if use_sigmoid else (ClsHead, labels)
+    each = kind(loss=dict(type='CrossEntropyLoss', use_sigmoid=use_sigmoid, reduction='none'))
+    loss = each.loss(logits, truth).total
+    assert loss.shape == ()
+    expected = each.compute_loss(logits, truth).mean()
+    torch.testing.assert_close(loss, expected)

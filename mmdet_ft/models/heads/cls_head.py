@@ -57,7 +57,8 @@ class ClsHead(BaseModule):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Losses:
         """V2's `loss`, a mean over the images, and by `cal_acc` its `top-1` and such."""
-        terms = dict(loss=self.compute_loss(logits, labels, avg_factor=len(logits)))
+        loss = self.compute_loss(logits, labels, avg_factor=len(logits))
+        terms = dict(loss=loss.mean())  # of the images, by reduction='none'
         if not self.cal_acc:
             return Losses(terms)
         best = labels if labels.dim() == 1 else labels.argmax(1)
@@ -121,8 +122,8 @@ class MultiLabelClsHead(BaseModule):
         """V2's `loss`: the sum over the classes, as a mean over the images. Labels of -1, VOC's difficult objects,
         count as 1.
         """
-        return Losses(
-            dict(loss=self.compute_loss(logits, labels.float().abs(), avg_factor=len(logits))))
+        loss = self.compute_loss(logits, labels.float().abs(), avg_factor=len(logits))
+        return Losses(dict(loss=loss.mean()))
 
     def scores(self, logits: Tensor) -> Tensor:
         """A probability for each class, [B, K]."""

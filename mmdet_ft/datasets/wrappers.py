@@ -100,7 +100,7 @@ class ConcatDataset:
         values: Dict[str, Any] = {}
         begin = 0
         for place, (end, dataset) in enumerate(zip(self.cumulative_sizes, self.datasets)):
-            name = getattr(dataset, 'ann_file', type(dataset).__name__)
+            name = getattr(dataset, 'ann_file', None) or type(dataset).__name__
             print_log(f'\nEvaluating {name} with {end - begin} images now', logger=logger)
             part = dataset.evaluate(results[begin:end], logger=logger, **options)
             values.update({f'{place}_{key}': value for key, value in part.items()})

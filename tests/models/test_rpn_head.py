@@ -4,11 +4,12 @@ import torch
 import torchvision
 from torch import nn
 
-from mmdet_ft.models.assigners import PseudoSampler
+from mmdet_ft.models.assigners import PseudoSampler, RandomSampler
 from mmdet_ft.models.settings import ProposalSettings, read_settings
 from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.ops.patches import neighbour_table, take_patches
-from tests.models.tiny import tiny_batch, tiny_model
+from mmdet_ft.registry import MODELS
+from tests.models.tiny import tiny_batch, tiny_config, tiny_model
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 4), (3, 5)])
@@ -69,6 +70,31 @@ def test_without_sampling_the_maps_themselves_learn():
     outputs = model.rpn_head(features)
     sum(model.rpn_head.loss(features, outputs, batch).values()).backward()
     assert model.rpn_head.rpn_conv.weight.grad.abs().max() > 0
+
+
+@torch.no_grad()
+def test_without_sampling_the_losses_are_divided_by_the_positives_alone():
+    model, batch = tiny_model(), tiny_batch((2, 0))
+    head = model.rpn_head
+    outputs = head._maps(model.extract_features(normalised_images(batch)))
+    anchors = head.anchors(outputs.sizes, outputs.logits[0].device)
+    label = head.assigner(anchors, batch.gt, head.usable(anchors, outputs.sizes, batch)).label
+    positives, negatives = (label == 1).sum(1).tolist(), (label == 0).sum(1).tolist()
+    assert positives[0] > 1 and positives[1] == 0 and min(negatives) > 0
+    head.sampler = RandomSampler(num=10**6, pos_fraction=.5)  # draws every anchor
+    sampled = head.loss([], outputs, batch)
+    head.sampler = PseudoSampler()
+    losses = head.loss([], outputs, batch)
+    ratio = (positives[0] + 1 + sum(negatives)) / (positives[0] + 1)
+    for name in losses:
+        assert losses[name].item() == pytest.approx(sampled[name].item() * ratio)
+
+
+def test_under_focal_loss_every_anchor_counts_whatever_sampler_is_written():
+    cfg = tiny_config()
+    cfg['rpn_head']['loss_cls'] = dict(type='FocalLoss')
+    with pytest.warns(UserWarning, match='train_cfg.rpn.sampler is not used'):
+        assert isinstance(MODELS.build(cfg).rpn_head.sampler, PseudoSampler)
 
 
 def proposals_of_image(head, outputs, image, size, settings):

@@ -1,5 +1,6 @@
 """Region proposal network (Faster R-CNN, sec. 3.1)."""
 import contextlib
+import warnings
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
@@ -11,6 +12,7 @@ from mmdet_ft.models.anchors import AnchorGenerator
 from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler, RandomSampler
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.losses.focal import FocalLoss
 from mmdet_ft.models.losses.reduction import full_precision
 from mmdet_ft.models.settings import ProposalSettings, RPNTrainSettings, read_settings
 from mmdet_ft.models.suppression import suppress
@@ -80,6 +82,10 @@ class RPNHead(BaseModule):
             self.train_settings = read_settings(RPNTrainSettings, train_cfg, 'train_cfg.rpn')
             self.assigner: MaxIoUAssigner = MODELS.build(self.train_settings.assigner)
             self.sampler = MODELS.build(self.train_settings.sampler) or PseudoSampler()
+            if isinstance(self.loss_cls, FocalLoss) and not isinstance(self.sampler, PseudoSampler):
+                warnings.warn('RPNHead: under FocalLoss every anchor counts, as in MMDetection 2; '
+                              'train_cfg.rpn.sampler is not used and may be left out')
+                self.sampler = PseudoSampler()
         self.test_settings = None
         if test_cfg is not None:
             self.test_settings = read_settings(ProposalSettings, test_cfg, 'test_cfg.rpn')
@@ -148,7 +154,7 @@ class RPNHead(BaseModule):
         """`loss_rpn_cls` and `loss_rpn_bbox`, on the sampled anchors of each image.
 
         Both are divided by the sum over images of max(positives, 1) + max(negatives, 1), as V2
-        does: an image without objects still counts one.
+        does: an image without objects still counts one. Without sampling, by that of max(positives, 1).
         """
         settings, gt = self.train_settings, batch.gt
         anchors = self.anchors(outputs.sizes, gt.boxes.device)
@@ -157,8 +163,10 @@ class RPNHead(BaseModule):
         match = self.assigner(anchors, gt, inside)  # [B, A]
         drawn = self.sampler(match.label)
         num_pos = drawn.positive.sum(1)
-        num_neg = drawn.valid.sum(1) - num_pos
-        normaliser = (num_pos.clamp(min=1) + num_neg.clamp(min=1)).sum()
+        counted = num_pos.clamp(min=1)
+        if not isinstance(self.sampler, PseudoSampler):
+            counted = counted + (drawn.valid.sum(1) - num_pos).clamp(min=1)
+        normaliser = counted.sum()
 
         if self.computes_anew and torch.is_grad_enabled():
             logits, deltas = self.at(features, outputs.sizes, drawn.index)  # [B, S, 1], [B, S, 4]

@@ -30,10 +30,13 @@ def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int],
 
 def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.ndarray:
     """Bilinear weights of `count` cells spread over low..high at the pixels start..stop: float32
-    [stop - start, count].
+    [stop - start, count]. Where low is high, at the image's border mostly, V2 shows the middle at each.
     """
     pixel = np.arange(start, stop, dtype=np.float32) + np.float32(.5)
-    place = (pixel - np.float32(low)) / np.float32(max(high - low, 1e-12)) * count - np.float32(.5)
+    if high > low:
+        place = (pixel - np.float32(low)) / np.float32(high - low) * count - np.float32(.5)
+    else:
+        place = np.full_like(pixel, (count - 1) / 2)
     return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count, dtype=np.float32)))
 
 

@@ -104,6 +104,22 @@ def test_pasting_inside_the_box_equals_pasting_on_a_canvas(seed, threshold):
             != expected).sum() <= 1  # a value on the threshold may round either way
 
 
+@pytest.mark.parametrize('box', [(10, 0, 50, 0), (20, 60, 70, 60), (0, 12, 0, 40), (80, 3, 80, 9)])
+def test_a_box_without_area_shows_the_middle_of_its_mask_along_the_border(box):
+    mask = np.random.RandomState(0).rand(28, 28).astype(np.float32)
+    x0, y0, x1, y1 = box
+    rows, columns = np.arange(60) + .5, np.arange(80) + .5
+    y = np.zeros(60) if y1 == y0 else (rows - y0) / (y1 - y0) * 2 - 1  # as V2: not infinite but 0
+    x = np.zeros(80) if x1 == x0 else (columns - x0) / (x1 - x0) * 2 - 1
+    grid = torch.from_numpy(np.stack(np.meshgrid(x, y), -1)).float()[None]
+    canvas = F.grid_sample(torch.from_numpy(mask)[None, None], grid, align_corners=False)[0, 0]
+    expected = (canvas >= .5).numpy()
+    near = np.zeros((60, 80), bool)  # V2 looks no farther on a CPU
+    near[max(y0 - 1, 0):y1 + 1, max(x0 - 1, 0):x1 + 1] = True
+    pasted = coco_mask.decode(paste_to_rle(mask, np.array(box, np.float32), (60, 80), .5))
+    assert pasted.any() and (pasted.astype(bool) != expected & near).sum() <= 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), height=st.integers(1, 12), width=st.integers(1, 12))
 def test_run_lengths_of_a_crop_equal_those_of_the_image(data, height, width):

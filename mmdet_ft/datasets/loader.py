@@ -369,7 +369,8 @@ def build_dataloader(dataset: Any,
     pin_memory = pin_memory is not False and torch.cuda.is_available()
     options: Dict[str, Any] = {}
     in_groups = shuffle and hasattr(dataset, 'flag')
-    if runner_type == 'IterBasedRunner':
+    if runner_type == 'IterBasedRunner' and (in_groups or not shuffle):
+        # Classifiers count epochs under this runner too, as in MMClassification.
         kind = InfiniteGroupBatchSampler if in_groups else InfiniteBatchSampler
         options['batch_sampler'] = kind(
             dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle)

@@ -405,8 +405,9 @@ def test_an_epoch_has_every_image_once_and_the_last_batch_what_is_left(tmp_path)
         assert len({name for batch in batches for name in batch}) == 12
     alone, = build_dataloader(dataset, 32, 0, dist=False, seed=3)
     assert len(alone.metas) == 12
-    endless = build_dataloader(dataset, 5, 0, dist=False, seed=3, runner_type='IterBasedRunner')
-    assert len(next(iter(endless)).metas) == 5
+    by_iterations = build_dataloader(
+        dataset, 5, 0, dist=False, seed=3, runner_type='IterBasedRunner')
+    assert [len(batch.metas) for batch in by_iterations] == [5, 5, 2]
     skipping = build_dataloader(dataset, 5, 0, dist=False, seed=3, skip_bad_images=True)
     assert sum(len(batch.metas) for batch in skipping) == 12
 

@@ -98,6 +98,17 @@ def test_training_logs_and_keeps_what_a_detectors_does(trained):
     assert tuple(read(str(best)).meta['CLASSES']) == CLASSES
 
 
+def test_a_run_of_iterations_counts_its_epochs_too(world, tmp_path):
+    """24 images, ten a step: the third batch of an epoch is what is left."""
+    root, config = world
+    (tmp_path / 'iterations.py').write_text(
+        f"_base_ = '{config}'\nrunner = dict(_delete_=True, type='IterBasedRunner', max_iters=5)\n"
+        'data = dict(samples_per_gpu=10)\nlog_config = dict(interval=1)\n')
+    train(tmp_path / 'iterations.py', '--work-dir', tmp_path / 'run', '--seed', '0', '--no-validate')
+    training = [line for line in rows(tmp_path / 'run') if line.get('mode') == 'train']
+    assert [line['epoch'] for line in training] == [1, 1, 1, 2, 2]
+
+
 def test_test_writes_the_metrics_and_the_scores(trained, tmp_path):
     root, config = trained
     metrics = 'accuracy', 'f1_score', 'confusion_matrix'

@@ -80,8 +80,8 @@ class MobileNetV2(BaseModule):
     Args:
         widen_factor: of all numbers of channels.
         out_indices: stages whose output is returned.
-        frozen_stages: from 0 on the stem and so many stages keep their weights and statistics; -1 for none. (In V2
-            the stem's statistics go on.)
+        frozen_stages: so many stages keep their weights and statistics; from 0 on the stem keeps its weights, and
+            its statistics go on, as in V2. -1 for none.
         conv_cfg, norm_cfg, act_cfg: layers in mmcv's words.
         norm_eval: batch norm keeps its statistics in training.
         with_cp: recompute blocks in the backward pass: less memory, a third more time.
@@ -188,7 +188,8 @@ class MobileNetV2(BaseModule):
         """Training mode, without what is frozen and, by `norm_eval`, without batch norm's statistics."""
         super().train(mode)
         if self.frozen_stages >= 0:
-            for name in ['conv1', *self.layers[:self.frozen_stages]]:
+            self.conv1.requires_grad_(False)
+            for name in self.layers[:self.frozen_stages]:
                 freeze(getattr(self, name))
         if mode and self.norm_eval:
             keep_statistics(self)

@@ -8,11 +8,13 @@ from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.hook import Hook, Priority, get_priority, master_only
 from mmdet_ft.engine.hooks.logger import LoggerHook, TensorboardLoggerHook, TextLoggerHook
 from mmdet_ft.engine.hooks.mixing import YOLOXModeSwitchHook
+from mmdet_ft.engine.hooks.precise_bn import PreciseBNHook
 from mmdet_ft.registry import HOOKS
 
 __all__ = [
     'CheckInvalidLossHook', 'CheckpointHook', 'DistEvalHook', 'DistSamplerSeedHook', 'EMAHook',
-    'EarlyStopHook', 'EvalHook', 'ExpMomentumEMAHook', 'HOOKS', 'Hook', 'IterTimerHook', 'LinearMomentumEMAHook',
-    'LoggerHook', 'NumClassCheckHook', 'Priority', 'ProgressBarHook', 'TensorboardLoggerHook',
-    'TextLoggerHook', 'YOLOXModeSwitchHook', 'get_priority', 'master_only'
+    'EarlyStopHook', 'EvalHook', 'ExpMomentumEMAHook', 'HOOKS', 'Hook', 'IterTimerHook',
+    'LinearMomentumEMAHook', 'LoggerHook', 'NumClassCheckHook', 'PreciseBNHook', 'Priority',
+    'ProgressBarHook', 'TensorboardLoggerHook', 'TextLoggerHook', 'YOLOXModeSwitchHook',
+    'get_priority', 'master_only'
 ]

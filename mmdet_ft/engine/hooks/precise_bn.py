@@ -1,0 +1,92 @@
+"""Statistics of batch norm that are those of the weights."""
+import itertools
+from typing import Any, List
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmdet_ft.engine import dist
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.prefetch import on_device
+from mmdet_ft.engine.runner.batches import set_epoch
+from mmdet_ft.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PreciseBNHook(Hook):
+    """At the end of an epoch the running statistics of batch norm become the mean of those of many batches, all
+    computed with the weights as they are now (Rethinking "Batch" in BatchNorm, sec. 3).
+
+    The batches are the first of the epoch's, in training mode; layers that keep their statistics are left alone.
+    Give it priority='ABOVE_NORMAL', so that checkpoints and moving averages get the new statistics.
+
+    Args:
+        num_samples: images that are looked at, of all processes together; at most an epoch.
+        interval: epochs between two times.
+    """
+
+    repeats_on_resume = True
+
+    def __init__(self, num_samples: int = 8192, interval: int = 1):
+        for name, value in (('num_samples', num_samples), ('interval', interval)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f'PreciseBNHook.{name} must be a positive integer, not {value!r}')
+        self.num_samples = num_samples
+        self.interval = interval
+
+    def before_run(self, runner: Any) -> None:
+        if not runner.by_epoch:
+            raise UserError(
+                'PreciseBNHook works at the end of epochs: take it out of custom_hooks, or write '
+                "runner = dict(type='EpochBasedRunner', max_epochs=...)")
+
+    def after_train_epoch(self, runner: Any) -> None:
+        if not self.every_n_epochs(runner, self.interval):
+            return
+        model = getattr(runner.model, 'module', runner.model)  # nothing is to be learned together
+        layers = [
+            layer for layer in model.modules()
+            if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
+        ]
+        if not layers:
+            runner.logger.warning(
+                'PreciseBNHook: no batch norm of the model changes its statistics')
+            return
+        loader = runner.data_loader
+        number = self.num_samples // (loader.batch_size * dist.get_dist_info()[1])
+        number = min(max(number, 1), len(loader))
+        runner.logger.info('PreciseBNHook: statistics of %d layers from %d batches', len(layers),
+                           number)
+        set_epoch(loader, runner.epoch)  # from its first batch, in a resumed epoch too
+        statistics = _statistics(runner, model, layers, itertools.islice(iter(loader), number))
+        if dist.is_distributed():
+            for mean in statistics:
+                torch.distributed.all_reduce(mean)
+            torch._foreach_div_(statistics, dist.get_dist_info()[1])
+        torch._foreach_copy_(_buffers(layers), statistics)
+
+
+def _buffers(layers: List[_BatchNorm]) -> List[Tensor]:
+    return [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var)]
+
+
+@torch.no_grad()
+def _statistics(runner: Any, model: Any, layers: List[_BatchNorm], batches: Any) -> List[Tensor]:
+    """The mean over the batches of each layer's running_mean and running_var."""
+    momenta = [layer.momentum for layer in layers]
+    means = [torch.zeros_like(buffer) for buffer in _buffers(layers)]
+    count = 0
+    try:
+        for layer in layers:
+            layer.momentum = 1.  # the statistics are the batch's alone
+        with runner.precision.autocast():
+            for count, batch in enumerate(on_device(batches, runner.device), 1):
+                model.loss(batch)
+                torch._foreach_add_(means, _buffers(layers))
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer.momentum = momentum
+    torch._foreach_div_(means, count)
+    return means

@@ -43,6 +43,26 @@ def keep_statistics(model: nn.Module) -> None:
             layer.eval()
 
 
+def learns_statistics(module: nn.Module) -> bool:
+    """Whether some batch norm goes by the statistics of what it is given, now."""
+    return any(isinstance(layer, _BatchNorm) and layer.training for layer in module.modules())
+
+
+def of_valid(head: nn.Module, x: Tensor, valid: Tensor) -> Tuple[Tensor, ...]:
+    """`head(x)`, a tuple of tensors [N, ...] of x [N, ...]; what is not valid (bool [N]) must not count.
+
+    What batch norm learns would be of the padding too: such a head is given the valid rows alone, at the price of
+    one wait for the device, and the others are zero.
+    """
+    if not learns_statistics(head):
+        return head(x)
+    index = valid.nonzero()[:, 0]
+    if not len(index):
+        return head(x)  # the losses count nothing of it, but every process takes part
+    return tuple(
+        rows.new_zeros(len(x), *rows.shape[1:]).index_copy(0, index, rows) for rows in head(x[index]))
+
+
 def make_divisible(value: float, divisor: int) -> int:
     """The multiple of `divisor` next to a number of channels, but not below nine tenths of it (MobileNetV2)."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)

@@ -7,6 +7,7 @@ from torchvision.ops import box_iou
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.models.detectors.test_time import _from_view, _join, _to_view
 from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Detections
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model
 from tests.ops.helpers import GARBAGE
@@ -323,3 +324,42 @@ def test_on_a_cpu_synchronised_batch_norm_becomes_plain_with_the_same_weights():
     assert {name for name, value in model.named_parameters() if not value.requires_grad} == frozen
     assert not model.backbone.bn1.training  # as norm_eval had it
     model(tiny_batch()).total.backward()
+
+
+def with_norms_in_the_heads():
+    config = tiny_config()
+    head = config['roi_head']['bbox_head']
+    head.update(type='Shared4Conv1FCBBoxHead', conv_out_channels=16, norm_cfg=dict(type='BN'))
+    config['roi_head']['mask_head'].update(norm_cfg=dict(type='BN'))
+    config['train_cfg']['rcnn']['sampler'].update(num=200, pos_fraction=1.)  # there are not so many
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    model.init_weights()
+    return model.train()
+
+
+def test_batch_norm_of_the_heads_does_not_see_padding():
+    results = []
+    for slots in (8, 40):
+        model, batch = with_norms_in_the_heads(), tiny_batch((1, 4), slots=slots)
+        head, given, positives = model.roi_head, [], []
+        head.mask_head.register_forward_pre_hook(lambda _, inputs: given.append(len(inputs[0])))
+        sample = head.sample
+        head.sample = lambda *arguments: (rois := sample(*arguments), positives.append(
+            int(rois.positive.sum())))[0]
+        losses, grads = step(model, batch)
+        assert given == positives and given[0] % 8
+        results.append([losses, grads, {n: value.clone() for n, value in head.named_buffers()}])
+        head.sample = sample
+        with count_syncs() as seen:
+            model(batch).total.backward()
+        assert len(seen.syncs) <= 2, seen.syncs
+    for one, other in zip(*results):
+        for name in one:
+            torch.testing.assert_close(
+                torch.as_tensor(one[name]), torch.as_tensor(other[name]), rtol=1e-4, atol=1e-6)
+
+
+def test_norms_in_the_heads_train_without_any_object():
+    losses, grads = step(with_norms_in_the_heads(), tiny_batch((0, 0)))
+    assert losses['loss_mask'] == 0 and all(grad.isfinite().all() for grad in grads.values())

@@ -7,6 +7,7 @@ from torch import Tensor
 from mmdet_ft.models.assigners import MaxIoUAssigner, RandomSampler
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
+from mmdet_ft.models.layers import learns_statistics, of_valid
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
@@ -77,11 +78,14 @@ class StandardRoIHead(BaseModule):
         if num_mask_slots is None and self.mask_head is not None:
             count = HostCopy(rois.positive.sum(), rois.boxes.device)
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(rois.boxes))
-        losses = self.bbox_head.loss(*self.bbox_head(pooled), rois, gt, self.train_settings)
+        outputs = of_valid(self.bbox_head, pooled, rois.valid.flatten())
+        losses = self.bbox_head.loss(*outputs, rois, gt, self.train_settings)
         if self.mask_head is None:
             return losses
         if count is not None:
-            num_mask_slots = slots_for(int(count.read()), rois.positive.numel())
+            # Batch norm would learn from slots without a region.
+            step = 1 if learns_statistics(self.mask_head) else 8
+            num_mask_slots = slots_for(int(count.read()), rois.positive.numel(), step)
         return Losses({
             **losses.terms,
             **self.mask_loss(features, pooled, rois, gt, num_mask_slots)
@@ -210,11 +214,11 @@ def numbered(image_index: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)
 
 
-def slots_for(count: int, limit: int) -> int:
-    """`count` rounded up to a multiple of 8 and at least 8: few sizes occur, and every rank touches
+def slots_for(count: int, limit: int, step: int = 8) -> int:
+    """`count` rounded up to a multiple of `step` and at least that: few sizes occur, and every rank touches
     the weights of the mask head.
     """
-    return min(-(-max(count, 1) // 8) * 8, limit)
+    return min(-(-max(count, 1) // step) * step, limit)
 
 
 def first_true(x: Tensor, num_slots: int) -> Tensor:

@@ -85,14 +85,43 @@ class RandomSampler:
         self.add_gt_as_proposals = add_gt_as_proposals
 
     @torch.no_grad()
-    def __call__(self, label: Tensor) -> Sample:
-        """label [B, N] as in ops.matching.Match."""
-        index, valid = sample(label, self.num, self.pos_fraction, self.neg_pos_ub)
+    def __call__(self, label: Tensor, keys: Optional[Tensor] = None) -> Sample:
+        """label [B, N] as in ops.matching.Match; keys [B, N]: who is drawn first, at random if not
+        given."""
+        index, valid = sample(label, self.num, self.pos_fraction, self.neg_pos_ub, keys)
         max_positive = min(int(self.num * self.pos_fraction), index.shape[1])
         # Computed on the slots in question, not cut out of all: a slice would have to be copied
         # wherever it is flattened.
         positive = valid[:, :max_positive] & (take(label, index[:, :max_positive]) == 1)
         return Sample(index, valid, positive)
+
+
+@MODELS.register_module()
+class OHEMSampler(RandomSampler):
+    """Draw the boxes that the box head classifies worst (Training Region-based Object Detectors
+    with Online Hard Example Mining, sec. 4). For `train_cfg.rcnn`.
+
+    Args:
+        num, pos_fraction, neg_pos_ub, add_gt_as_proposals: as RandomSampler.
+        loss_key: the loss by which boxes are judged; V2 knows 'loss_cls' only.
+    """
+
+    def __init__(self,
+                 num: int,
+                 pos_fraction: float,
+                 neg_pos_ub: float = -1,
+                 add_gt_as_proposals: bool = True,
+                 loss_key: str = 'loss_cls'):
+        if loss_key != 'loss_cls':
+            raise ValueError(f"OHEMSampler.loss_key is {loss_key!r}; write 'loss_cls'")
+        super().__init__(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+
+    def __call__(self, label: Tensor, keys: Optional[Tensor] = None) -> Sample:
+        """keys [B, N]: the loss of each box, not below 0."""
+        if keys is None:
+            raise ValueError('OHEMSampler judges boxes by the box head: write it in train_cfg.rcnn, '
+                             "and type='RandomSampler' in train_cfg.rpn")
+        return super().__call__(label, keys)
 
 
 @MODELS.register_module()

@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
-from mmdet_ft.models.assigners import MaxIoUAssigner, RandomSampler
+from mmdet_ft.models.assigners import MaxIoUAssigner, OHEMSampler, RandomSampler
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.models.layers import learns_statistics, of_valid
@@ -73,7 +73,7 @@ class StandardRoIHead(BaseModule):
         many as there are positives, rounded up: the one number that a step reads from the device.
         """
         gt = batch.gt
-        rois = self.sample(proposals, gt)
+        rois = self.sample(features, proposals, gt)
         count = None
         if num_mask_slots is None and self.mask_head is not None:
             count = HostCopy(rois.positive.sum(), rois.boxes.device)
@@ -92,7 +92,8 @@ class StandardRoIHead(BaseModule):
         }, losses.metrics)
 
     @torch.no_grad()
-    def sample(self, proposals: Proposals, gt: GroundTruth) -> SampledRoIs:
+    def sample(self, features: Sequence[Tensor], proposals: Proposals,
+               gt: GroundTruth) -> SampledRoIs:
         """Which regions to learn from. Ground truths join the proposals: early proposals are too
         poor to be positive.
         """
@@ -103,11 +104,23 @@ class StandardRoIHead(BaseModule):
             own = torch.arange(gt.valid.shape[1], device=label.device).expand_as(gt.valid)
             gt_index = torch.cat([own, gt_index], 1)
             label = torch.cat([gt.valid.long() * 2 - 1, label], 1)  # 1 or, in an empty slot, -1
-        drawn = self.sampler(label)
+        if isinstance(self.sampler, OHEMSampler):
+            classes = take(gt.labels, gt_index).masked_fill(label != 1, self.bbox_head.num_classes)
+            real = torch.where((label >= 0)[..., None], boxes, unit_box(boxes))
+            drawn = self.sampler(label, self.classification_losses(features, real, classes))
+        else:
+            drawn = self.sampler(label)
         index = drawn.index
         boxes = torch.where(drawn.valid[..., None], take(boxes, index), unit_box(boxes))
         return SampledRoIs(boxes, drawn.valid, drawn.positive,
                            take(gt_index, index[:, :drawn.positive.shape[1]]))
+
+    def classification_losses(self, features: Sequence[Tensor], boxes: Tensor,
+                              classes: Tensor) -> Tensor:
+        """The loss [B, N] of each of boxes [B, N, 4] whose class, or background, classes [B, N] tells."""
+        logits, _ = self.bbox_head(self.pool(self.bbox_roi_extractor, features, to_rois(boxes)))
+        losses = self.bbox_head.loss_cls(logits, classes.flatten(), reduction_override='none')
+        return losses.view(*classes.shape, -1).sum(-1)
 
     def mask_loss(self, features: Sequence[Tensor], pooled: Tensor, rois: SampledRoIs,
                   gt: GroundTruth, num_slots: int) -> Dict[str, Tensor]:

@@ -10,7 +10,8 @@ from mmdet_ft.datasets.pipelines.classifier_crop import (CenterCrop, RandomCropO
 from mmdet_ft.datasets.pipelines.color import (Corrupt, CutOut, DeferredNormalize, Normalize,
                                                PhotoMetricDistortion, YOLOXHSVRandomAug)
 from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.crop import MinIoURandomCrop, RandomCenterCropPad, RandomCrop
+from mmdet_ft.datasets.pipelines.crop import (FilterAnnotations, MinIoURandomCrop,
+                                              RandomCenterCropPad, RandomCrop)
 from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
                                                     ToTensor, Transpose, to_tensor)
 from mmdet_ft.datasets.pipelines.geometric import Pad, RandomFlip, Resize, SegRescale
@@ -25,12 +26,12 @@ from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
 __all__ = [
     'Albu', 'AutoAugment', 'AutoContrast', 'Brightness', 'CenterCrop', 'Collect', 'ColorJitter',
     'ColorTransform', 'Compose', 'Contrast', 'Corrupt', 'CutOut', 'Cutout', 'DefaultFormatBundle',
-    'DeferredNormalize', 'Equalize', 'Expand', 'ImageToTensor', 'Invert', 'Lighting',
-    'LoadAnnotations', 'LoadImageFromFile', 'LoadImageFromWebcam', 'LoadMultiChannelImageFromFiles',
-    'LoadProposals', 'MinIoURandomCrop', 'MixUp', 'Mosaic', 'MultiScaleFlipAug', 'Normalize', 'Pad',
-    'PhotoMetricDistortion', 'Posterize', 'RandAugment', 'RandomAffine', 'RandomCenterCropPad',
-    'RandomCrop', 'RandomCropOfSize', 'RandomErasing', 'RandomFlip', 'RandomGrayscale',
-    'RandomResizedCrop', 'RandomShift', 'Resize', 'Rotate', 'SegRescale', 'Sharpness', 'Shear',
-    'Solarize', 'SolarizeAdd', 'ToTensor', 'Translate', 'Transpose', 'YOLOXHSVRandomAug',
-    'to_tensor'
+    'DeferredNormalize', 'Equalize', 'Expand', 'FilterAnnotations', 'ImageToTensor', 'Invert',
+    'Lighting', 'LoadAnnotations', 'LoadImageFromFile', 'LoadImageFromWebcam',
+    'LoadMultiChannelImageFromFiles', 'LoadProposals', 'MinIoURandomCrop', 'MixUp', 'Mosaic',
+    'MultiScaleFlipAug', 'Normalize', 'Pad', 'PhotoMetricDistortion', 'Posterize', 'RandAugment',
+    'RandomAffine', 'RandomCenterCropPad', 'RandomCrop', 'RandomCropOfSize', 'RandomErasing',
+    'RandomFlip', 'RandomGrayscale', 'RandomResizedCrop', 'RandomShift', 'Resize', 'Rotate',
+    'SegRescale', 'Sharpness', 'Shear', 'Solarize', 'SolarizeAdd', 'ToTensor', 'Translate',
+    'Transpose', 'YOLOXHSVRandomAug', 'to_tensor'
 ]

@@ -1,4 +1,4 @@
-"""Transforms that cut a part out of the image."""
+"""Transforms that cut a part out of the image, and what they leave of the objects."""
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
@@ -43,6 +43,56 @@ def check_single_image(results: Dict[str, Any], transform: Any) -> None:
     if list(fields) != ['img']:
         raise ValueError(f"{type(transform).__name__} takes samples of one image, 'img'; "
                          f'found img_fields={fields}')
+
+
+@PIPELINES.register_module()
+class FilterAnnotations:
+    """Drop objects that are too small, such as what scaling down and cropping leave of them.
+
+    Args:
+        min_gt_bbox_wh: (width, height) in pixels that a box must exceed, with `by_box`.
+        min_gt_mask_area: pixels that a mask must have, with `by_mask`.
+        by_box, by_mask: what is looked at; with both, an object must pass both.
+        keep_empty: V2's name for its opposite: True gives up a sample of which no object stays (None: the dataset
+            draws another). One that had none before is always kept.
+    """
+
+    def __init__(self,
+                 min_gt_bbox_wh: Tuple[float, float] = (1., 1.),
+                 min_gt_mask_area: float = 1,
+                 by_box: bool = True,
+                 by_mask: bool = False,
+                 keep_empty: bool = True):
+        if not (by_box or by_mask):
+            raise ValueError(
+                'FilterAnnotations: by_box and by_mask are both False; set one, or take it out')
+        self.min_gt_bbox_wh = min_gt_bbox_wh
+        self.min_gt_mask_area = min_gt_mask_area
+        self.by_box = by_box
+        self.by_mask = by_mask
+        self.keep_empty = keep_empty
+
+    def __call__(self, results: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        for key, is_asked in (('gt_bboxes', True), ('gt_masks', self.by_mask)):
+            if is_asked and key not in results:
+                raise ValueError(
+                    f'FilterAnnotations: no {key} in the sample; write it behind LoadAnnotations'
+                    f'{"(with_mask=True)" if key == "gt_masks" else ""}')
+        boxes = results['gt_bboxes']
+        keep = np.ones(len(boxes), dtype=bool)
+        if self.by_box:
+            keep &= (boxes[:, 2:] - boxes[:, :2] > np.array(self.min_gt_bbox_wh, boxes.dtype)).all(axis=1)
+        if self.by_mask:
+            keep &= results['gt_masks'].areas >= self.min_gt_mask_area
+        if len(boxes) and not keep.any() and self.keep_empty:
+            return None
+        keep_boxes(results, 'gt_bboxes', boxes, keep)
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(min_gt_bbox_wh={self.min_gt_bbox_wh}, '
+                f'min_gt_mask_area={self.min_gt_mask_area}, by_box={self.by_box}, '
+                f'by_mask={self.by_mask}, keep_empty={self.keep_empty})')
 
 
 @PIPELINES.register_module()

@@ -147,8 +147,8 @@ class Config:
 
     def override(self, name: str, value: Any, by: str) -> None:
         """Set a value of the first level; `where` answers with `by`, such as a command's flag."""
-        self._cfg_dict[name] = value
-        self._over(Layer({name: value}, label=by))
+        self[name] = value
+        self._over(Layer({name: deepcopy(value)}, label=by))
 
     def __repr__(self) -> str:
         return f'Config (path: {self.filename}): {self._cfg_dict!r}'

@@ -340,7 +340,8 @@ def build_dataloader(dataset: Any,
             classifier's, every image once, and the last batch may be smaller. False keeps the dataset's order.
         seed: order and random transforms are functions of (seed, epoch, index); None draws one (0 with several
             processes, which have to agree).
-        runner_type: 'IterBasedRunner' gives batches without end.
+        runner_type: 'IterBasedRunner' gives batches without end, but epochs where shuffled images have no `flag`, as
+            MMClassification does.
         persistent_workers: keep workers from epoch to epoch (V2's default is False, which costs seconds an epoch).
         class_aware_sampler: not supported.
         pin_memory: by default where CUDA is; without it nothing is pinned.
@@ -370,7 +371,6 @@ def build_dataloader(dataset: Any,
     options: Dict[str, Any] = {}
     in_groups = shuffle and hasattr(dataset, 'flag')
     if runner_type == 'IterBasedRunner' and (in_groups or not shuffle):
-        # Classifiers count epochs under this runner too, as in MMClassification.
         kind = InfiniteGroupBatchSampler if in_groups else InfiniteBatchSampler
         options['batch_sampler'] = kind(
             dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle)

@@ -106,8 +106,8 @@ class StandardRoIHead(BaseModule):
             label = torch.cat([gt.valid.long() * 2 - 1, label], 1)  # 1 or, in an empty slot, -1
         if isinstance(self.sampler, OHEMSampler):
             classes = take(gt.labels, gt_index).masked_fill(label != 1, self.bbox_head.num_classes)
-            real = torch.where((label >= 0)[..., None], boxes, unit_box(boxes))
-            drawn = self.sampler(label, self.classification_losses(features, real, classes))
+            keys = self.classification_losses(features, boxes, classes, label >= 0)
+            drawn = self.sampler(label, keys)
         else:
             drawn = self.sampler(label)
         index = drawn.index
@@ -115,10 +115,14 @@ class StandardRoIHead(BaseModule):
         return SampledRoIs(boxes, drawn.valid, drawn.positive,
                            take(gt_index, index[:, :drawn.positive.shape[1]]))
 
-    def classification_losses(self, features: Sequence[Tensor], boxes: Tensor,
-                              classes: Tensor) -> Tensor:
-        """The loss [B, N] of each of boxes [B, N, 4] whose class, or background, classes [B, N] tells."""
-        logits, _ = self.bbox_head(self.pool(self.bbox_roi_extractor, features, to_rois(boxes)))
+    def classification_losses(self, features: Sequence[Tensor], boxes: Tensor, classes: Tensor,
+                              valid: Tensor) -> Tensor:
+        """The loss [B, N] of each of boxes [B, N, 4] whose class, or background, classes [B, N] tells; of those that
+        are not valid, bool [B, N], it means nothing.
+        """
+        boxes = torch.where(valid[..., None], boxes, unit_box(boxes))
+        pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
+        logits, _ = of_valid(self.bbox_head, pooled, valid.flatten())
         losses = self.bbox_head.loss_cls(logits, classes.flatten(), reduction_override='none')
         return losses.view(*classes.shape, -1).sum(-1)
 

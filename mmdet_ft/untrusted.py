@@ -10,12 +10,9 @@ import zipfile
 import zlib
 from typing import Any, Callable, Iterator, Tuple
 
+from mmdet_ft.errors import UntrustedFileError
 from mmdet_ft.pickle_values import (NAMED, OLD_MODULES, VALUES, Name, Plan, Refused, UnknownName,
                                     settle)
-
-
-class UntrustedFileError(ValueError):
-    """A file asks for more than being read; the message names it and what it asks for."""
 
 
 class _Function:

@@ -1,6 +1,4 @@
-"""What a user can mend in a checkpoint."""
+"""The error of a bad checkpoint, where its readers look for it."""
+from mmdet_ft.errors import CheckpointError
 
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be found, read or fitted to the model; the message names the file and the
-    remedy."""
+__all__ = ['CheckpointError']

@@ -1,6 +1,4 @@
-"""What a user can mend in data."""
+"""The error of bad data, where data sets look for it."""
+from mmdet_ft.errors import DataError
 
-
-class DataError(ValueError):
-    """An annotation file, an image or `classes` is not as it has to be; the message names the file, the record and the
-    remedy, and is all that a command shows."""
+__all__ = ['DataError']

@@ -9,24 +9,14 @@ import time
 import traceback
 from typing import Callable
 
-import torch
-
-from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config.errors import ConfigError
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.engine.failures import watchdog
-from mmdet_ft.untrusted import UntrustedFileError
+from mmdet_ft.errors import (CheckpointError, DataError, NonFiniteError, UntrustedFileError,
+                             UserError)
+
+__all__ = ['NonFiniteError', 'UserError', 'command', 'first_line', 'is_consequence', 'is_user_mistake', 'message_of']
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
-
-class UserError(RuntimeError):
-    """A mistake in a config, in data or on the command line; its message names the value and the
-    remedy."""
-
-
-class NonFiniteError(UserError):
-    """A loss or gradient became NaN or infinite; the weights are those before it."""
 
 
 def is_user_mistake(error: BaseException) -> bool:
@@ -57,7 +47,9 @@ def _is_refused_argument(error: BaseException) -> bool:
 def is_consequence(error: BaseException) -> bool:
     """Whether the error tells only that another process has ended: its connections closed, or torchrun
     has sent SIGTERM to this one and to its loader."""
-    return isinstance(error, torch.distributed.DistError) or re.search(
+    torch = sys.modules.get('torch')  # not imported here: a command that refuses its arguments needs none of it
+    of_torch = torch is not None and isinstance(error, torch.distributed.DistError)
+    return of_torch or re.search(
         'gloo/transport|killed by signal: Terminated', str(error)) is not None
 
 

@@ -20,6 +20,7 @@ class Problem(NamedTuple):
     fix: str
     examples: List[Example] = []
     is_defect: bool = True  # otherwise worth knowing, and maybe meant so
+    stops: bool = False  # training refuses the data for it
 
 
 class Row(NamedTuple):

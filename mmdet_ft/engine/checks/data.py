@@ -231,8 +231,13 @@ def _read(name: str, part: Dict[str, Any]) -> Tuple[Optional[Split], List[Proble
         return _unfiltered(dataset, name, part), problems
     except (DataError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         problems.append(
-            Problem(name, 'cannot be read', 1, str(error),
-                    f'correct data.{name} of the config, or the file'))
+            Problem(
+                name,
+                'cannot be read',
+                1,
+                str(error),
+                f'correct data.{name} of the config, or the file',
+                stops=True))
         return None, problems
 
 

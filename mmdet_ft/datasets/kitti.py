@@ -4,10 +4,10 @@ from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
-from PIL import Image
 
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.image_files import image_size
 from mmdet_ft.datasets.names import check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.evaluation.kitti import DONT_CARE, Objects, evaluate_kitti
@@ -49,15 +49,6 @@ def image_name(folder: str, stem: str) -> str:
         if osp.isfile(osp.join(folder, stem + ending)):
             return stem + ending
     raise FileNotFoundError(f'there is no image {osp.join(folder, stem)}{"|".join(IMAGE_ENDINGS)}')
-
-
-def image_size(path: str) -> Tuple[int, int]:
-    """Width and height from the head of a file; DataError when it is no image."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise DataError(f'cannot read the size of the image {path}: {error}') from error
 
 
 @DATASETS.register_module()

@@ -1,0 +1,166 @@
+"""What an image file is: which endings are images, and what its head and its last bytes tell without decoding it."""
+import contextlib
+import io
+import os
+import struct
+import threading
+from typing import Any, BinaryIO, Iterator, NamedTuple, Tuple, Union
+
+from mmdet_ft.datasets.errors import DataError
+
+# What OpenCV and Pillow read, whatever its case. Class folders, predict.py and the converters take these.
+IMAGE_ENDINGS = ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff',
+                 '.avif', '.jp2', '.ppm', '.pgm', '.pnm')
+
+ORIENTATION = 0x112  # EXIF tag; 1 upright, 2 to 4 keep the sides, 5 to 8 exchange width and height
+TURNED_WHEN_LOADED = ('JPEG', 'MPO', 'PNG', 'WEBP', 'TIFF'
+                      )  # OpenCV reads the tag of these kinds only
+MOST_PIXELS = 1 << 30  # OpenCV's limits for an image, and for one side
+MOST_PIXELS_A_SIDE = 1 << 20
+TAIL = 1024  # bytes at the end of a file in which the mark of its end is looked for
+
+
+def is_image_name(name: str) -> bool:
+    """Say whether a file's name has the ending of an image."""
+    return name.lower().endswith(IMAGE_ENDINGS)
+
+
+class Head(NamedTuple):
+    """What the head of an image file and its last bytes say."""
+    width: int  # as stored, before EXIF turns it
+    height: int
+    kind: str  # Pillow's name: JPEG, PNG, TIFF ...
+    orientation: int = 1
+    bits: int = 8  # a value
+    is_float: bool = False
+    has_end: bool = True  # the mark of the end of a JPEG or PNG is there
+
+    @property
+    def size(self) -> Tuple[int, int]:
+        """Width and height as the picture is loaded: turned as its EXIF data say."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether OpenCV refuses the picture for its size."""
+        return max(self.width,
+                   self.height) > MOST_PIXELS_A_SIDE or self.width * self.height > MOST_PIXELS
+
+
+def read_head(source: Union[str, bytes]) -> Head:
+    """Read the head of an image file, or of the content of one, without decoding it.
+
+    Takes 0.2 ms from a local disk. Raises OSError for a file that cannot be opened, DataError for one that is no image.
+    """
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as file:
+        return _read(file, 'these bytes' if isinstance(source, bytes) else source)
+
+
+def image_size(path: str) -> Tuple[int, int]:
+    """Read width and height as the image is loaded, turned as its EXIF data say.
+
+    Raises DataError when the file is not there or no image.
+    """
+    try:
+        return read_head(path).size
+    except OSError as error:
+        raise DataError(
+            f'cannot read the size of the image {path}: {error.strerror or error}') from error
+
+
+def _read(file: BinaryIO, name: str) -> Head:
+    from PIL import Image, UnidentifiedImageError
+
+    begin = file.read(32)
+    file.seek(0)
+    try:
+        with _of_any_size(), Image.open(file) as image:
+            head = _told_by(image, begin)
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL))
+            return head._replace(has_end=_has_end(head.kind, file.read()))
+    except UnidentifiedImageError:
+        raise DataError(f'{name} is no image: {_what_else(begin)}') from None
+    except (ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError,
+            TypeError) as error:
+        raise DataError(f'{name} has the head of an image, and it is broken: {error}') from error
+
+
+_lock = threading.Lock()
+_limits = []  # Pillow's limit, once for each thread that is reading a head
+
+
+@contextlib.contextmanager
+def _of_any_size() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, for all threads: a head is small, however large its picture is."""
+    from PIL import Image
+    with _lock:
+        _limits.append(_limits[-1] if _limits else Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _lock:
+            limit = _limits.pop()
+            if not _limits:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def _told_by(image: Any, begin: bytes) -> Head:
+    """The head by Pillow; sizes and orientation by ourselves where Pillow's own depend on its version."""
+    kind, (width, height) = image.format or '', image.size
+    orientation, bits, is_float = 1, 8, False
+    if kind == 'TIFF':
+        tags = image.tag_v2
+        width, height = tags.get(256, width), tags.get(257,
+                                                       height)  # Pillow exchanges them from 11 on
+        orientation = tags.get(ORIENTATION, 1)
+        bits = max(tags.get(258, (1, )))
+        is_float = 3 in tags.get(339, ())
+    elif kind in TURNED_WHEN_LOADED:
+        # not getexif: it decodes a PNG, and asks XMP, which OpenCV does not
+        orientation = _orientation(image.info.get('exif') or b'')
+        if kind == 'PNG':
+            bits = begin[24]
+    elif image.mode.startswith('I'):
+        bits = 16
+    elif image.mode == 'F':
+        is_float = True
+    return Head(
+        int(width), int(height), kind, orientation if orientation in range(1, 9) else 1, int(bits),
+        is_float)
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation in an EXIF block, 1 where it has none or is broken."""
+    exif = exif[6:] if exif.startswith(b'Exif\0\0') else exif
+    order = {b'II': '<', b'MM': '>'}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        start, = struct.unpack_from(f'{order}I', exif, 4)
+        count, = struct.unpack_from(f'{order}H', exif, start)
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(f'{order}HHIH', exif, place)
+            if tag == ORIENTATION:
+                return value if kind == 3 else struct.unpack_from(f'{order}I', exif, place + 8)[0]
+    except struct.error:  # cut short
+        pass
+    return 1
+
+
+def _has_end(kind: str, tail: bytes) -> bool:
+    """Whether the last bytes have the mark of the end; True for kinds without one."""
+    if kind in ('JPEG', 'MPO'):
+        return b'\xff\xd9' in tail
+    return b'IEND\xaeB`\x82' in tail if kind == 'PNG' else True
+
+
+def _what_else(begin: bytes) -> str:
+    if not begin:
+        return 'it is empty'
+    if begin.lstrip()[:1] == b'<':
+        return 'it is a page of the web, such as an error page'
+    if begin.startswith(b'version https://git-lfs'):
+        return 'it is a pointer of git LFS; fetch the file with `git lfs pull`'
+    return f'it begins with {begin[:16]!r}'

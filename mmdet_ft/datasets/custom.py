@@ -11,6 +11,7 @@ import numpy as np
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose
+from mmdet_ft.datasets.text_files import read_lines
 from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
 from mmdet_ft.registry import DATASETS
@@ -322,12 +323,17 @@ class CustomDataset:
                 raise FileNotFoundError(
                     f'classes={classes!r} is taken as a text file with one name a line, and there '
                     f'is none; for a single class write classes=({classes!r}, )')
-            with open(classes, encoding='utf-8') as file:
-                return [line.rstrip('\n\r') for line in file if line.strip()]
+            classes = [line.strip() for line in read_lines(classes) if line.strip()]
         if not isinstance(classes, (tuple, list)):
             raise DataError(
                 f'classes is a list or tuple of names, or a text file; found a {type(classes).__name__}'
             )
+        for name in classes:
+            if not isinstance(name, str):
+                word = {True: 'yes', False: 'no'}[name] if isinstance(name, bool) else name
+                raise DataError(
+                    f'classes names {name!r}, which is a {type(name).__name__}, not a text; write it in quotes: '
+                    f'{str(word)!r:.80}')
         double = sorted({name for name in classes if list(classes).count(name) > 1})
         if double:
             raise DataError(f'classes names {", ".join(map(repr, double))} twice')

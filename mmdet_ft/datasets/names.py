@@ -4,12 +4,12 @@ import logging
 from typing import Any, Dict, List
 
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.text_files import read_lines
 
 
 def read_ids(path: str) -> List[str]:
-    """The lines of a text file that names one image a line; empty lines are left out."""
-    with open(path, encoding='utf-8-sig') as file:
-        return [line.strip() for line in file if line.strip()]
+    """Read a text file that names one image a line; empty lines are left out."""
+    return [line.strip() for line in read_lines(path) if line.strip()]
 
 
 def check_names(dataset: Any, counts: Dict[str, int]) -> None:

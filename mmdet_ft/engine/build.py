@@ -11,6 +11,7 @@ from mmdet_ft.engine.batch_size import follow_world_size, images_per_step, scale
 from mmdet_ft.engine.checks import manners, preflight
 from mmdet_ft.engine.checks.config.check import prepare
 from mmdet_ft.engine.checks.data import check_same_classes, tell_about_data
+from mmdet_ft.engine.checks.labels import check_labels, check_learnable
 from mmdet_ft.engine.failures import forensics, signals
 from mmdet_ft.engine.failures.restart import go_on_after_restart
 from mmdet_ft.engine.hooks.build import hooks_of
@@ -131,6 +132,7 @@ def assemble(
 
     with item('model and weights'):
         model = build_model(cfg, main_dataset)
+        check_learnable(main_dataset, model)
         begin_weights(model, cfg, logger)
         accelerate(model.to(device), cfg, device, logger)
         model = wrap(model, cfg)
@@ -164,6 +166,7 @@ def assemble(
         tell_about_data(cfg, {'train': main_dataset, **watched}, logger)
     for dataset in watched.values():
         check_same_classes(main_dataset, dataset)
+        check_labels(dataset, getattr(model, 'module', model))
 
     if cfg.resume_from:
         runner.resume(cfg.resume_from)

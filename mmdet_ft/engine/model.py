@@ -13,6 +13,7 @@ from mmdet_ft.checkpoints.facts import facts_of
 from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
+from mmdet_ft.engine.checks.labels import check_labels
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import get_root_logger
 from mmdet_ft.engine.places import place_of
@@ -31,6 +32,7 @@ def build_model(cfg: Config, dataset: Any) -> nn.Module:
     model = MODELS.build(settings)
     model.CLASSES = getattr(dataset, 'CLASSES', None)
     model.PALETTE = getattr(dataset, 'PALETTE', None)
+    check_labels(dataset, model)
     return model
 
 

@@ -209,7 +209,7 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
 def _labels_out_of_range(split: Split) -> List[Problem]:
     number = len(split.classes)
     beyond = split.labels >= number
-    if not beyond.any():
+    if not number or not beyond.any():  # a list of labels without class names: any may be meant
         return []
     from_one = not (split.labels == 0).any() and split.labels.max() == number
     return split.of_objects(

@@ -1,17 +1,26 @@
 """Class folders, lists of files with labels, and ImageNet."""
+import difflib
 import logging
 import os
 import os.path as osp
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+import re
+from collections import Counter
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from mmdet_ft.datasets.classification.base import ClassificationDataset, FileRecords
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.loading import read_bytes
+from mmdet_ft.datasets.text_files import lines_of
 from mmdet_ft.registry import DATASETS
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.gif',
+              '.jfif')
+SPLITS = ('train', 'training', 'val', 'valid', 'validate', 'validation', 'test', 'testing')
+MOST_DIGITS = 6  # of a label; with more it is a slip of the pen
+LABELLED = re.compile(r'\.[A-Za-z]{3,4}(\s+\d+)+$', re.ASCII)  # in front of another label: a.jpg 0
+SEVERAL = re.compile(r'\.[A-Za-z]{3,4}\s+\d+(\s*[,;]\s*\d+)+$', re.ASCII)  # a.jpg 0,2
 
 
 @DATASETS.register_module('CustomDataset', when='data_prefix')
@@ -57,35 +66,97 @@ class ClassFolders(ClassificationDataset):
     # --- class folders
 
     def _from_folders(self) -> Tuple[List[str], List[int]]:
-        if not osp.isdir(self.data_prefix):
-            raise DataError(
-                f'{type(self).__name__}: there is no folder {self.data_prefix!r}; correct data_prefix, '
-                f'the folder of the class folders')
-        folders = sorted(entry.name for entry in os.scandir(self.data_prefix) if entry.is_dir())
-        found = {folder: self._images_below(folder) for folder in folders}
+        folders = self._class_folders()
+        found: Dict[str, List[str]] = {}
+        others: Dict[str, Counter] = {}  # folder -> ending -> files that are not taken
+        for folder in folders:
+            found[folder], others[folder] = self._images_below(folder)
+        left_out = '; '.join(
+            f'{folder}: {_count(sum(counts.values()))} by '
+            f'{"its ending" if sum(counts.values()) == 1 else "their endings"} ({_endings(counts)})'
+            for folder, counts in others.items() if counts)
         if not any(found.values()):
+            told = f'; {left_out}' if left_out else ''
             raise DataError(
                 f'{type(self).__name__}: no image in the class folders of {self.data_prefix!r} (folders: '
-                f'{_listed(folders)}; endings: {" ".join(self.extensions)})')
+                f'{_listed(folders)}; endings: {" ".join(self.extensions)}){told}')
+        self._refuse_splits(folders, found)
         label_of = self._labels_of(folders)
         empty = [folder for folder in folders if not found[folder]]
         unseen = sorted(set(range(len(self.CLASSES))) - {label_of[folder] for folder in folders})
+        logger = logging.getLogger('mmdet_ft')
         if empty or unseen:
             missing = [*empty, *(self.CLASSES[label] for label in unseen)]
-            logging.getLogger('mmdet_ft').warning('%s %s has no image of %s',
-                                                  type(self).__name__, self.data_prefix,
-                                                  _listed(missing))
+            logger.warning('%s %s has no image of %s',
+                           type(self).__name__, self.data_prefix, _listed(missing))
+        if left_out:
+            logger.warning('%s %s: left out: %s', type(self).__name__, self.data_prefix, left_out)
         names = [name for folder in folders for name in found[folder]]
         labels = [label_of[folder] for folder in folders for _ in found[folder]]
         return names, labels
 
-    def _images_below(self, folder: str) -> List[str]:
-        """Names relative to data_prefix, in order."""
-        found = []
-        for path, _, files in os.walk(osp.join(self.data_prefix, folder), followlinks=True):
+    def _class_folders(self) -> List[str]:
+        """The folders in data_prefix, sorted, without those that systems and notebooks make."""
+        where = f'{type(self).__name__}: data_prefix={self.data_prefix!r}'
+        try:
+            entries = [
+                entry for entry in os.scandir(self.data_prefix) if not _is_hidden(entry.name)
+            ]
+            folders = sorted(entry.name for entry in entries if entry.is_dir())
+        except FileNotFoundError:
+            raise DataError(
+                f'{type(self).__name__}: there is no folder {self.data_prefix!r}; correct data_prefix, '
+                f'the folder of the class folders') from None
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            reason = getattr(error, 'strerror', None) or error
+            raise DataError(
+                f'{where} cannot be read: {reason}; it should be the folder of the class folders'
+            ) from None
+        if not folders:
+            images = sum(self.is_valid_file(entry.name) for entry in entries)
+            hint = 'it is empty'
+            if images:
+                hint = (
+                    f'it has {images} images and no folder. Put the images of each class into a folder of its own, '
+                    f'or name the folder above; tools/predict.py takes images without classes')
+            elif entries:
+                hint = f'it has no folder, and {len(entries)} files that are not images'
+            raise DataError(f'{where} should hold a folder of images for each class: {hint}')
+        return folders
+
+    def _images_below(self, folder: str) -> Tuple[List[str], Counter]:
+        """Names relative to data_prefix, in order, and the other files by their ending."""
+        found, others = [], Counter()
+        for below, name in self._files_below(osp.join(self.data_prefix, folder)):
+            if self.is_valid_file(name):
+                found.append(osp.join(below, name))
+            else:
+                others[osp.splitext(name)[1].lower() or 'no ending'] += 1
+        return sorted(found), others
+
+    def _files_below(self, root: str) -> Iterator[Tuple[str, str]]:
+        """(folder relative to data_prefix, file) without hidden ones; a link to a folder above is not followed."""
+        seen = set()
+        for path, folders, files in os.walk(root, followlinks=True):
+            real = osp.realpath(path)
+            if real in seen:
+                folders[:] = []
+                continue
+            seen.add(real)
+            folders[:] = [name for name in folders if not _is_hidden(name)]
             below = osp.relpath(path, self.data_prefix)
-            found += [osp.join(below, name) for name in files if self.is_valid_file(name)]
-        return sorted(found)
+            for name in files:
+                if not _is_hidden(name):
+                    yield below, name
+
+    def _refuse_splits(self, folders: List[str], found: Dict[str, List[str]]) -> None:
+        """Raise DataError for data_prefix one level too high: train and val as classes."""
+        deep = all(name.count(os.sep) > 1 for names in found.values() for name in names)
+        if deep and all(folder.lower() in SPLITS for folder in folders):
+            raise DataError(
+                f'{type(self).__name__}: data_prefix={self.data_prefix!r} holds {_listed(folders)}, which are splits, '
+                f'not classes; write data_prefix={osp.join(self.data_prefix, folders[0])!r} or another of them'
+            )
 
     def _labels_of(self, folders: List[str]) -> Dict[str, int]:
         """Folder -> label; sets CLASSES where nothing else does."""
@@ -95,12 +166,19 @@ class ClassFolders(ClassificationDataset):
         unknown = [folder for folder in folders if folder not in places]
         if not unknown:
             return places
-        if len(unknown) == len(folders) == len(self.CLASSES):  # such as ImageNet's n01440764
+        near = _near(unknown, self.CLASSES)
+        in_turn = dict(zip(folders, self.CLASSES))
+        if len(unknown) == len(folders) == len(self.CLASSES) and all(
+                in_turn[folder] == name for folder, name in near.items()):
+            # such as ImageNet's n01440764
             return {folder: label for label, folder in enumerate(folders)}
+        meant = '; did you mean ' + ', '.join(
+            f'{name!r} for the folder {folder!r}'
+            for folder, name in list(near.items())[:5]) + '?' if near else ''
         raise DataError(
             f'{type(self).__name__}: the folders {_listed(unknown)} of {self.data_prefix!r} are none of the '
-            f'{len(self.CLASSES)} classes ({_listed(self.CLASSES)}); name them in classes=(...), or take them away'
-        )
+            f'{len(self.CLASSES)} classes ({_listed(self.CLASSES)}){meant}; '
+            f'name them in classes=(...), or take them away')
 
     # --- a list of files
 
@@ -111,24 +189,70 @@ class ClassFolders(ClassificationDataset):
             raise DataError(
                 f'{type(self).__name__}: ann_file {self.ann_file!r} is not there; correct it, or leave it '
                 f'out to take the class folders of data_prefix') from None
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            reason = getattr(error, 'strerror', None) or error
+            raise DataError(
+                f'{type(self).__name__}: ann_file {self.ann_file!r} cannot be read: {reason}'
+            ) from None
         names, labels = [], []
-        for number, line in enumerate(content.decode('utf-8').splitlines(), 1):
+        for number, line in enumerate(lines_of(content, self.ann_file), 1):
             if not line.strip():
                 continue
-            name, _, label = line.strip().rpartition(' ')
-            if not name or not label.isdigit():
-                raise DataError(
-                    f'{self.ann_file}:{number}: {line!r} is not a file name, a space and a label (a number '
-                    f'from 0)')
+            name, label = self._name_and_label(line.strip(), f'{self.ann_file}:{number}')
             names.append(name)
-            labels.append(int(label))
+            labels.append(label)
         if not names:
             raise DataError(f'{type(self).__name__}: {self.ann_file} lists no image')
         if self.CLASSES is not None and max(labels) >= len(self.CLASSES):
+            from_one = min(labels) == 1 and max(labels) == len(self.CLASSES)
+            hint = '; none is 0, so they seem to count from 1: subtract 1 from all' if from_one else ''
             raise DataError(
                 f'{self.ann_file} has the label {max(labels)}, and there are {len(self.CLASSES)} classes '
-                f'({_listed(self.CLASSES)}): labels count from 0')
+                f'({_listed(self.CLASSES)}): labels count from 0{hint}')
         return names, labels
+
+    def _name_and_label(self, line: str, where: str) -> Tuple[str, int]:
+        """A line of a label file; DataError begins with `where`."""
+        name, _, label = line.rpartition(' ')
+        if name and label.isascii() and label.isdigit() and not LABELLED.search(name):
+            if len(label) > MOST_DIGITS:
+                raise DataError(
+                    f'{where}: the label {label:.40} is too large: labels count the classes from 0')
+            return name, int(label)
+        hint = ''
+        if LABELLED.search(name) or SEVERAL.search(line):
+            hint = '; several labels an image are not read: one label a line'
+        elif name and label in (self.CLASSES or ()):
+            hint = f'; for the class {label!r} write {list(self.CLASSES).index(label)}'
+        elif re.search(r'[,;\t]\s*\d+$', line):
+            hint = '; write a space in front of the label, not a comma or a tab'
+        raise DataError(
+            f'{where}: {line!r:.200} is not a file name, a space and a label (a number from 0){hint}'
+        )
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that macOS, notebooks or git have made."""
+    return name.startswith('.') or name == '__MACOSX'
+
+
+def _count(number: int) -> str:
+    return '1 file is not an image' if number == 1 else f'{number} files are not images'
+
+
+def _endings(counts: Counter) -> str:
+    return ', '.join(f'{ending} {count}' for ending, count in counts.most_common(5))
+
+
+def _near(folders: Sequence[str], classes: Sequence[str]) -> Dict[str, str]:
+    """Folder -> the class that is written nearly like it."""
+    plain = {name.casefold(): name for name in classes}
+    found = {}
+    for folder in folders:
+        close = difflib.get_close_matches(folder.casefold(), plain, n=1, cutoff=.8)
+        if close:
+            found[folder] = plain[close[0]]
+    return found
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

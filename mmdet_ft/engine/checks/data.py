@@ -24,6 +24,7 @@ from mmdet_ft.datasets.checks.report import Report, render
 from mmdet_ft.datasets.checks.split import Split, innermost, split_of
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.engine.checks.labels import label_problems
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.progress import track
 from mmdet_ft.registry import DATASETS, MODELS
@@ -67,6 +68,7 @@ def check_data(config: Config,
     num_looked: Dict[str, int] = {}
     for split in splits:
         problems += _annotation_problems(split, parts[split.name])
+        problems += label_problems(config, split)
         if images:
             looks = _look(split, workers, parts[split.name].get('file_client_args', {}))
             problems += check_images(split, looks)
@@ -132,6 +134,8 @@ def check_same_classes(training: Any, validation: Any) -> None:
         list(getattr(dataset, 'CLASSES', None) or ()) for dataset in (training, validation))
     if not own or not other or own == other:
         return
+    everything = own + [name for name in other if name not in own]
+    line = ', '.join(map(repr, everything)) if len(everything) <= 100 else '...'
     only = [
         f'only {split} has {", ".join(map(repr, names[:10]))}'
         for split, names in (('data.train', [name for name in own if name not in other]),
@@ -140,7 +144,7 @@ def check_same_classes(training: Any, validation: Any) -> None:
     told = '; '.join(only) or 'their order differs'
     raise UserError(
         f'data.train has {len(own)} classes and data.val {len(other)}, and a label would mean two things: {told}. '
-        f'Write the same classes=(...) in both')
+        f'Write the same classes in both: classes=({line}{", " if len(everything) == 1 else ""})')
 
 
 def _is_cheap(dataset: Any) -> bool:

@@ -38,6 +38,7 @@ class ClsHead(BaseModule):
     """
 
     prediction_layers: Tuple[str, ...] = ()
+    one_label = True  # an image has one of the K labels
 
     def __init__(self,
                  loss: Any = dict(type='CrossEntropyLoss', loss_weight=1.0),
@@ -106,6 +107,7 @@ class MultiLabelClsHead(BaseModule):
     """
 
     prediction_layers: Tuple[str, ...] = ()
+    one_label = False
 
     def __init__(self,
                  loss: Any = dict(

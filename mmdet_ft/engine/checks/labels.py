@@ -1,0 +1,104 @@
+"""The labels of a classifier's data against its head."""
+from typing import Any, List, Optional
+
+import numpy as np
+
+from mmdet_ft.datasets.checks.problem import Problem
+from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.registry import MODELS
+
+
+def check_labels(dataset: Any, model: Any) -> None:
+    """Raise UserError for labels that the head of an ImageClassifier has no output for.
+
+    On a GPU they would end in a device assert, on the CPU in an IndexError of the first step.
+    """
+    head = getattr(model, 'head', None)
+    if not hasattr(head, 'one_label'):
+        return
+    for part in innermost(dataset):
+        labels = labels_of(part)
+        if labels is None or not len(labels):
+            continue
+        where = _source(part)
+        kind = type(head).__name__
+        if not head.one_label and labels.ndim == 1:
+            raise UserError(
+                f'{kind} learns several labels an image, and {type(part).__name__} {where} gives one: '
+                f"write model.head.type='LinearClsHead'")
+        if labels.ndim != 1:
+            continue
+        count = getattr(head, 'num_classes', getattr(model.backbone, 'num_classes', None))
+        if isinstance(count, int) and count > 0 and labels.max() >= count:
+            raise UserError(too_large(type(part).__name__, where, labels, count, part.CLASSES))
+
+
+def check_learnable(dataset: Any, model: Any) -> None:
+    """Raise UserError for training images of one class alone, from which a softmax learns nothing."""
+    head = getattr(model, 'head', None)
+    if not getattr(head, 'one_label', False):
+        return
+    parts = [(part, labels_of(part)) for part in innermost(dataset)]
+    if any(labels is None or labels.ndim != 1 for _, labels in parts):
+        return
+    labels = np.unique(np.concatenate([labels for _, labels in parts]))
+    if len(labels) == 1:
+        part = parts[0][0]
+        raise UserError(one_class(type(part).__name__, _source(part), int(labels[0]), part.CLASSES))
+
+
+def one_class(kind: str, where: str, label: int, classes: Any) -> str:
+    """What to say of images that all have one label."""
+    classes = list(classes or ())
+    name = repr(classes[label]) if label < len(classes) else f'the label {label}'
+    return (
+        f'every image of {kind} {where} is of one class, {name}. The scores of a classifier add up to 1 over its '
+        f'classes, so it would answer {name} to any image, at loss 0. Add images of what it is to be told from, '
+        f'as a class of their own')
+
+
+def too_large(kind: str, where: str, labels: np.ndarray, count: int, classes: Any) -> str:
+    """What to say of labels int64 [N] for a head of `count` classes."""
+    beyond = int((labels >= count).sum())
+    told = (
+        f'{kind} {where}: {beyond} of {len(labels)} images have a label of {count} or more (up to '
+        f'{labels.max()}), and model.head.num_classes is {count}: labels count from 0')
+    if labels.min() == 1 and labels.max() == count:
+        return f'{told}. None is 0, so they seem to count from 1: subtract 1 from all'
+    number = len(classes or ()) or int(labels.max()) + 1
+    return f'{told}. Write model.head.num_classes={number}, or correct the labels'
+
+
+def label_problems(config: Any, split: Any) -> List[Problem]:
+    """What `check_labels` and `check_learnable` refuse, as problems of a split of check_data."""
+    head = (config.get('model') or {}).get('head')
+    if split.has_boxes or not len(split.labels) or not isinstance(head, dict):
+        return []
+    cls = MODELS.get(head.get('type')) if isinstance(head.get('type'), str) else None
+    if not getattr(cls, 'one_label', False):
+        return []
+    problems, labels, count = [], split.labels, head.get('num_classes')
+    training = split.name.startswith('train')
+    if isinstance(count, int) and count > 0 and labels.max() >= count:
+        problems.append(
+            Problem(split.name, 'label beyond the head', int((labels >= count).sum()),
+                    too_large(split.kind, split.source, labels, count, split.classes),
+                    f'num_classes={len(split.classes) or int(labels.max()) + 1}, or other labels'))
+    if training and len(np.unique(labels)) == 1:
+        problems.append(
+            Problem(split.name, 'one class only', len(labels),
+                    one_class(split.kind, split.source, int(labels[0]), split.classes),
+                    'add a second class'))
+    return problems
+
+
+def labels_of(dataset: Any) -> Optional[np.ndarray]:
+    """The labels of a classification data set, int64 [N] (or [N, K]); None of other data sets."""
+    if not hasattr(dataset, 'get_gt_labels'):
+        return None
+    return np.asarray(dataset.get_gt_labels())
+
+
+def _source(dataset: Any) -> str:
+    return str(getattr(dataset, 'ann_file', None) or getattr(dataset, 'data_prefix', ''))

@@ -11,12 +11,11 @@ import numpy as np
 
 from mmdet_ft.datasets.classification.base import ClassificationDataset, FileRecords
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.image_files import IMAGE_ENDINGS
 from mmdet_ft.datasets.pipelines.loading import read_bytes
 from mmdet_ft.datasets.text_files import lines_of
 from mmdet_ft.registry import DATASETS
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.gif',
-              '.jfif')
 SPLITS = ('train', 'training', 'val', 'valid', 'validate', 'validation', 'test', 'testing')
 MOST_DIGITS = 6  # of a label; with more it is a slip of the pen
 LABELLED = re.compile(r'\.[A-Za-z]{3,4}(\s+\d+)+$', re.ASCII)  # in front of another label: a.jpg 0
@@ -49,7 +48,7 @@ class ClassFolders(ClassificationDataset):
                  pipeline: Sequence[Any] = (),
                  classes: Union[str, Sequence[str], None] = None,
                  ann_file: Optional[str] = None,
-                 extensions: Sequence[str] = EXTENSIONS,
+                 extensions: Sequence[str] = IMAGE_ENDINGS,
                  test_mode: bool = False,
                  file_client_args: Optional[Dict[str, Any]] = None):
         self.extensions = tuple(extension.lower() for extension in extensions)

@@ -83,7 +83,7 @@ def read_config(args: argparse.Namespace) -> Config:
         if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
             raise UserError('--auto-scale-lr needs to know what optimizer.lr is meant for: write '
                             'auto_scale_lr = dict(enable=True, base_batch_size=16) in the config')
-        cfg.auto_scale_lr.enable = True
+        cfg.override('auto_scale_lr', dict(cfg.auto_scale_lr, enable=True), '--auto-scale-lr')
     return cfg
 
 

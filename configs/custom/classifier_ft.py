@@ -54,3 +54,4 @@ lr_config = dict(
     policy='CosineAnnealing', min_lr=0, warmup='linear', warmup_iters=100, warmup_ratio=0.1)
 runner = dict(type='EpochBasedRunner', max_epochs=20)
 auto_scale_lr = dict(base_batch_size=32)
+checkpoint_config = dict(interval=1, max_keep_ckpts=3)

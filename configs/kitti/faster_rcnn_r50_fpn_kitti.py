@@ -14,6 +14,7 @@ model = dict(
         rpn=dict(assigner=dict(ignore_iof_thr=0.5)), rcnn=dict(assigner=dict(ignore_iof_thr=0.5))))
 # lr is for 16 images a step.
 optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)
+auto_scale_lr = dict(base_batch_size=16)
 optimizer_config = dict(grad_clip=None)
 lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[8, 11])
 runner = dict(type='EpochBasedRunner', max_epochs=12)

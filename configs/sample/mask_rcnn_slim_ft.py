@@ -71,6 +71,7 @@ data = dict(
 # 3. AdamW gets further than SGD (lr=0.02) in 300 steps: segm_mAP_50 0.83, not 0.70. Its arguments are others, so the
 #    base's are dropped.
 optimizer = dict(_delete_=True, type='AdamW', lr=0.001, weight_decay=0.05)
+auto_scale_lr = dict(base_batch_size=4)
 optimizer_config = dict(grad_clip=dict(max_norm=5, norm_type=2))
 lr_config = dict(
     _delete_=True,

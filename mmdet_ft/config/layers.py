@@ -19,6 +19,7 @@ class Layer(NamedTuple):
     label: str = ''  # what stands for a file: '--cfg-options'
     moved: Optional[Tuple[str,
                           str]] = None  # (old path, new path): a rewriting put a value elsewhere
+    bases: Tuple[str, ...] = ()  # of a file, absolute paths
 
     def where(self, steps: Tuple[str, ...]) -> str:
         """`path:line` of the key that sets a value, or the label."""

@@ -65,7 +65,7 @@ def read(
     values = file.values
     if '_base_.' in file.text:
         values = map_leaves(values, functools.partial(_base_variable, file, inherited))
-    layers.append(Layer(values, path, file.source))
+    layers.append(Layer(values, path, file.source, bases=tuple(file.bases)))
     if file.bases:
         try:
             values = merge(values, inherited)

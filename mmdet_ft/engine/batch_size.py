@@ -1,35 +1,144 @@
 """How many images a step has, and what the learning rate makes of it: `auto_scale_lr` of a config."""
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.config.layers import Setting
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.loaders import train_loader_settings
 from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.update import read_update
 
+SCALE_FLAG = '--auto-scale-lr'  # of tools/train.py
+AT_HAND = 'the images of a step of this run'
+# Their step hardly grows with the gradient: the linear rule was found for SGD, and for these there is none.
+ADAPTIVE = ('ada', 'nadam', 'radam', 'sparseadam', 'rmsprop', 'rprop', 'lamb', 'lion')
+
 
 def images_per_step(cfg: Config) -> int:
-    """Of all processes."""
+    """Return the images of one optimizer step, of all processes."""
+    return _images(cfg, dist.get_dist_info()[1])
+
+
+def _images(cfg: Config, num_processes: int) -> int:
     per_process = train_loader_settings(cfg, 0)['samples_per_gpu']
-    return per_process * dist.get_dist_info()[1] * read_update(
-        cfg.get('optimizer_config')).cumulative_iters
+    return per_process * num_processes * read_update(cfg.get('optimizer_config')).cumulative_iters
+
+
+class Rate(NamedTuple):
+    """What `optimizer.lr` is meant for, by the files that set it and `auto_scale_lr`."""
+    lr: float
+    where: str  # ' (configs/my/x.py:7)', or '' where no file sets it
+    base: Optional[int]  # the images a step that it is meant for; None: those of this run
+    optimizer: str
+    is_adaptive: bool
+    is_enabled: bool  # auto_scale_lr.enable
+    is_forced: bool  # by --auto-scale-lr
+
+
+def read_rate(cfg: Config) -> Optional[Rate]:
+    """Read for how many images a step `optimizer.lr` is meant; None where the config does not say.
+
+    `auto_scale_lr.base_batch_size` speaks of the rate of its own file, of the bases of that file and of their
+    sisters. A rate that is set later, by an heir, on the command line or by a program, is meant for the batch at hand;
+    unless the heir itself sets `enable=True` with it.
+    """
+    settings = cfg.get('auto_scale_lr') or {}
+    optimizer = cfg.get('optimizer') or {}
+    base, lr = settings.get('base_batch_size'), optimizer.get('lr')
+    if not base or not lr:
+        return None
+    is_enabled = bool(settings.get('enable'))
+    rate = _Origin.of(cfg, 'optimizer.lr', lr)
+    is_own = cfg.where('auto_scale_lr.base_batch_size') == AT_HAND or rate.is_later_than(
+        _Origin.of(cfg, 'auto_scale_lr.base_batch_size', base),
+        cfg) and not (is_enabled and not rate.is_later_than(
+            _Origin.of(cfg, 'auto_scale_lr.enable', is_enabled), cfg))
+    kind = optimizer.get('type')
+    name = str(getattr(kind, '__name__', kind))
+    enabled_by = cfg.where('auto_scale_lr.enable')
+    return Rate(lr, f' ({rate.where})' if rate.where else '', None if is_own else base, name,
+                name.lower().startswith(ADAPTIVE), is_enabled, enabled_by == SCALE_FLAG)
+
+
+class _Origin(NamedTuple):
+    """Who set a value last."""
+    setting: Optional[Setting]  # None for a config without files
+    by_program: bool  # the files and options say something else, or nothing
+
+    @classmethod
+    def of(cls, cfg: Config, path: str, value: Any) -> '_Origin':
+        history = cfg.history(path)
+        last = history[-1] if history else None
+        is_reference = last is not None and '${' in str(last.value)
+        return cls(last, last is None or not is_reference and last.value != value)
+
+    @property
+    def where(self) -> str:
+        return 'set by the program' if self.by_program and self.setting else (
+            self.setting.where if self.setting else '')
+
+    def is_later_than(self, other: '_Origin', cfg: Config) -> bool:
+        """Whether this one changed what the other one had found."""
+        if self.by_program or other.by_program:
+            return self.by_program and not other.by_program
+        ours, theirs = self.setting.file, other.setting.file
+        if ours is None or theirs is None:  # the command line comes after all files
+            return ours is None and theirs is not None
+        return ours != theirs and theirs in _bases_of(ours, cfg)
+
+
+def _bases_of(path: str, cfg: Config) -> set:
+    """The files below a file, at any depth."""
+    bases = {layer.path: layer.bases for layer in cfg.layers if layer.path is not None}
+    found, left = set(), [path]
+    while left:
+        for base in bases.get(left.pop(), ()):
+            if base not in found:
+                found.add(base)
+                left.append(base)
+    return found
+
+
+def settle_rate(cfg: Config, num_processes: int) -> None:
+    """Write into the config that a rate set later than `base_batch_size` is meant for this run's batch.
+
+    A dumped config is one file, which no longer shows who set what: trained from again, it would scale the rate.
+    """
+    rate = read_rate(cfg)
+    if rate is not None and rate.base is None:
+        settings = dict(cfg.auto_scale_lr, base_batch_size=_images(cfg, num_processes))
+        cfg.override('auto_scale_lr', settings, AT_HAND)
 
 
 def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
-    """`auto_scale_lr`: the rate in proportion to the images of a step (Goyal et al. 2017, sec.
-    2.1)."""
-    settings = cfg.get('auto_scale_lr') or {}
-    base = settings.get('base_batch_size')
-    if not settings.get('enable') or base is None:
+    """Scale `optimizer.lr` in proportion to the images of a step (Goyal et al. 2017, sec. 2.1), where
+    `auto_scale_lr` enables it for that rate."""
+    rate = read_rate(cfg)
+    if rate is None:
         logger.info('Automatic scaling of learning rate (LR) has been disabled.')
+        return
+    images = _images(cfg, num_processes)
+    as_written = f'lr {rate.lr:g} as written{rate.where} for {images} images a step; not scaled'
+    if rate.base is None:
+        logger.info(as_written)
+        return
+    if not rate.is_enabled:
+        logger.info('Automatic scaling of learning rate (LR) has been disabled.')
+        return
+    if rate.is_adaptive and not rate.is_forced:
+        logger.info(f'{as_written}: linear scaling is a rule for SGD, not for {rate.optimizer}; '
+                    f'{SCALE_FLAG} scales it all the same')
         return
     per_process = train_loader_settings(cfg, 0)['samples_per_gpu']
     batch = num_processes * per_process
-    before = cfg.optimizer.lr
-    cfg.optimizer.lr = before * batch / base
+    cfg.optimizer.lr = rate.lr * batch / rate.base
     logger.info(
         '%d process(es) with %d samples make a batch of %d; optimizer.lr = %g is meant for %d: it becomes %g',
-        num_processes, per_process, batch, before, base, cfg.optimizer.lr)
+        num_processes, per_process, batch, rate.lr, rate.base, cfg.optimizer.lr)
+    if rate.is_adaptive:
+        logger.warning(
+            '%s: optimizer.lr of %s is scaled since it was asked for; linear scaling is a rule for SGD',
+            SCALE_FLAG, rate.optimizer)
 
 
 def follow_world_size(runner: BaseRunner, cfg: Config) -> None:

@@ -7,7 +7,8 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.acceleration import accelerate
-from mmdet_ft.engine.batch_size import follow_world_size, images_per_step, scale_learning_rate
+from mmdet_ft.engine.batch_size import (follow_world_size, images_per_step, scale_learning_rate,
+                                        settle_rate)
 from mmdet_ft.engine.checks import manners, preflight
 from mmdet_ft.engine.checks.config.check import prepare
 from mmdet_ft.engine.checks.data import check_same_classes, tell_about_data
@@ -103,6 +104,7 @@ def assemble(
         cfg, notes = prepare(cfg)
     with item('work_dir'):
         set_up_processes(cfg)
+        settle_rate(cfg, dist.get_dist_info()[1])
         logger, timestamp, meta = open_log(cfg)
     go_on_after_restart(cfg, logger)
     for note in notes:

@@ -3,6 +3,7 @@ the start of a run. Nothing is changed here; the block also says what the engine
 from typing import Any, Dict, List, Optional
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.engine.batch_size import SCALE_FLAG, read_rate
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
@@ -71,14 +72,13 @@ def _schedule(lr_config: Dict[str, Any], by_epoch: bool, epoch_length: int, num_
 
 
 def _batch(cfg: Config, images_per_step: int) -> List[str]:
-    settings = cfg.get('auto_scale_lr') or {}
-    base = settings.get('base_batch_size')
-    lr = (cfg.get('optimizer') or {}).get('lr')
-    if not base or not lr or settings.get('enable') or base == images_per_step:
+    rate = read_rate(cfg)
+    if rate is None or rate.is_enabled or rate.is_adaptive or rate.base in (None, images_per_step):
         return []
     return [
-        f'optimizer.lr={lr:g} is meant for {base} images a step (auto_scale_lr.base_batch_size), and a step has '
-        f'{images_per_step}; in proportion that is {lr * images_per_step / base:.3g}, which --auto-scale-lr sets'
+        f'optimizer.lr={rate.lr:g}{rate.where} is meant for {rate.base} images a step '
+        f'(auto_scale_lr.base_batch_size), and a step has {images_per_step}; in proportion that is '
+        f'{rate.lr * images_per_step / rate.base:.3g}, which {SCALE_FLAG} sets'
     ]
 
 

@@ -16,12 +16,26 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
+MOST_CAPTIONS = .15  # of a picture: nuclei under plates of their names are not seen
+MOST_OF_A_BOX = .25  # that a caption may cover, of any box
+FEW_CLASSES = 2  # up to here a color tells objects apart, and its hue still the class
+
+
 class Instance(NamedTuple):
     """One thing to draw."""
     box: np.ndarray  # [4]
     mask: Optional[np.ndarray]  # bool [H, W]
     color: Color  # BGR
     text: str
+    score: Optional[float] = None  # 0..1; of a truth None
+
+
+class Look(NamedTuple):
+    """How pictures are drawn."""
+    labels: str = 'auto'  # 'full': class and score, 'score', 'none'; 'auto' leaves off what would cover objects
+    color_by: str = 'auto'  # 'instance' or 'class'; 'auto': 'instance' for up to FEW_CLASSES classes
+    scale: int = 1  # pixels of the picture for one of the image
+    mask_opacity: float = .45  # 0..1, how much of the color a mask adds
 
 
 def class_colors(num_classes: int, palette: Any = None) -> List[Color]:
@@ -40,6 +54,45 @@ def class_colors(num_classes: int, palette: Any = None) -> List[Color]:
             f'palette has {len(palette)} colors for {num_classes} classes; give one RGB triplet for each class'
         )
     return [tuple(int(value) for value in color[::-1]) for color in palette[:num_classes]]
+
+
+def palette_of(kind: Any, classes: Optional[Sequence[str]]) -> Any:
+    """Take the colors of a type of data set, or None where `classes` are not those that it names."""
+    own = getattr(kind, 'CLASSES', None)
+    same = classes is None or own is not None and tuple(classes) == tuple(own)
+    return getattr(kind, 'PALETTE', None) if same else None
+
+
+def instance_color(label: int, number: int, num_classes: int) -> Color:
+    """Choose a BGR color for an object: hues of its class, which has its part of the circle, far apart by `number`."""
+    share = number * 0.618034 % 1
+    hue = (label + .85 * share) / num_classes
+    value = (1., .8, .9)[number % 3]
+    return tuple(int(255 * part) for part in colorsys.hsv_to_rgb(hue % 1, .85, value)[::-1])
+
+
+def colors_of(labels: Sequence[int],
+              num_classes: int,
+              palette: Any = None,
+              color_by: str = 'auto') -> List[Color]:
+    """Choose a BGR color for each of some objects, whose classes are `labels`."""
+    if color_by == 'auto':
+        color_by = 'instance' if num_classes <= FEW_CLASSES else 'class'
+    if color_by == 'class':
+        colors = class_colors(num_classes, palette)
+        return [colors[label] for label in labels]
+    return [instance_color(label, number, num_classes) for number, label in enumerate(labels)]
+
+
+def enlargement(image: np.ndarray) -> int:
+    """Choose how many times larger a small image is drawn, so that captions find room: 1 to 3."""
+    return min(3, max(1, 640 // max(image.shape[:2])))
+
+
+def enlarge(image: np.ndarray, shortest: int = 224) -> np.ndarray:
+    """Enlarge a small image so that a caption leaves it to be seen; digits of 28 pixels would lie under theirs."""
+    factor = max(1, shortest // min(image.shape[:2]))
+    return cv2.resize(as_bgr(image), None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
 
 def decode_mask(mask: Any) -> np.ndarray:
@@ -70,8 +123,7 @@ def draw_detections(image: np.ndarray,
                     class_names: Sequence[str],
                     score_thr: float = 0.3,
                     palette: Any = None,
-                    mask_opacity: float = 0.45,
-                    show_labels: bool = True) -> np.ndarray:
+                    look: Look = Look()) -> np.ndarray:
     """Draw what a detector found in an image.
 
     Args:
@@ -80,8 +132,7 @@ def draw_detections(image: np.ndarray,
         class_names: one for each class of the result.
         score_thr: what scores less is left out.
         palette: RGB triplets, one a class; None for colors far apart.
-        mask_opacity: 0..1, how much of the color a mask adds.
-        show_labels: write class and score beside each box.
+        look: captions, colors and size.
 
     Returns uint8 [H, W, 3], BGR. Raises ValueError where result and class_names differ in number.
     """
@@ -90,16 +141,17 @@ def draw_detections(image: np.ndarray,
         raise ValueError(
             f'the result is of {len(boxes)} classes and class_names of {len(class_names)}: '
             'give the classes that the model was trained on (its checkpoint has them in meta)')
-    colors = class_colors(len(class_names), palette)
-    instances, scores = [], []
-    for label, name in enumerate(class_names):
-        for i, row in enumerate(boxes[label]):
-            if row[4] >= score_thr:
-                mask = decode_mask(masks[label][i]) if masks is not None else None
-                instances.append(Instance(row[:4], mask, colors[label], f'{name} {row[4]:.2f}'))
-                scores.append(row[4])
-    order = np.argsort(scores, kind='stable')  # the surest is drawn last
-    return draw_instances(image, [instances[i] for i in order], mask_opacity, show_labels)
+    found = [(float(row[4]), label, place) for label, rows in enumerate(boxes)
+             for place, row in enumerate(rows) if row[4] >= score_thr]
+    found.sort(key=lambda one: one[0])  # the surest is drawn last
+    colors = colors_of([label for _, label, _ in found], len(class_names), palette, look.color_by)
+    instances = [
+        Instance(boxes[label][place][:4],
+                 decode_mask(masks[label][place]) if masks is not None else None, color,
+                 f'{class_names[label]} {score:.2f}', score)
+        for (score, label, place), color in zip(found, colors)
+    ]
+    return draw_instances(image, instances, look)
 
 
 def draw_ground_truth(image: np.ndarray,
@@ -109,62 +161,118 @@ def draw_ground_truth(image: np.ndarray,
                       masks: Optional[Sequence[Any]] = None,
                       ignored_boxes: Optional[np.ndarray] = None,
                       palette: Any = None,
-                      mask_opacity: float = 0.45,
-                      show_labels: bool = True) -> np.ndarray:
+                      look: Look = Look()) -> np.ndarray:
     """Draw the annotations of an image.
 
     Args:
         image: uint8 [H, W, 3], BGR; it is not changed.
         boxes, labels: [n, 4] and [n].
         class_names: the name of each label.
-        masks: None, or for each box bool [H, W] or a run length.
+        masks: None, or for each box bool [H, W], a run length or None.
         ignored_boxes: [m, 4], drawn in grey.
-        palette, mask_opacity, show_labels: as for draw_detections.
+        palette, look: as for draw_detections.
 
     Returns uint8 [H, W, 3], BGR.
     """
-    colors = class_colors(len(class_names), palette)
     instances = [
         Instance(box, None, (160, 160, 160), 'ignored')
         for box in (() if ignored_boxes is None else ignored_boxes)
     ]
-    for i, (box, label) in enumerate(zip(boxes, labels)):
-        mask = decode_mask(masks[i]) if masks is not None else None
-        instances.append(
-            Instance(np.asarray(box), mask, colors[int(label)], class_names[int(label)]))
-    return draw_instances(image, instances, mask_opacity, show_labels)
+    labels = [int(label) for label in labels]
+    colors = colors_of(labels, len(class_names), palette, look.color_by)
+    for i, (box, label, color) in enumerate(zip(boxes, labels, colors)):
+        mask = masks[i] if masks is not None else None
+        mask = decode_mask(mask) if mask is not None else None
+        instances.append(Instance(np.asarray(box), mask, color, class_names[label]))
+    return draw_instances(image, instances, look)
 
 
-def draw_instances(image: np.ndarray,
-                   instances: Sequence[Instance],
-                   mask_opacity: float = 0.45,
-                   show_labels: bool = True) -> np.ndarray:
-    """Masks first, then their contours and boxes, then labels, so that no label is painted over."""
+def draw_instances(image: np.ndarray, instances: Sequence[Instance],
+                   look: Look = Look()) -> np.ndarray:
+    """Draw masks first, then their contours and boxes, then captions, so that no caption is painted over."""
     canvas = as_bgr(image)
-    height, width = canvas.shape[:2]
+    height, width = (side * look.scale for side in canvas.shape[:2])
+    if look.scale != 1:
+        canvas = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_CUBIC)
     thickness = max(1, round(min(height, width) / 400))
     # Large masks first: a rider is not hidden below a bus.
     for one in sorted((one for one in instances if one.mask is not None),
                       key=lambda one: -int(one.mask.sum())):
-        if one.mask.shape != (height, width):
-            raise ValueError(
-                f'a mask of {one.mask.shape[0]}x{one.mask.shape[1]} for an image of {height}x{width}'
-            )
+        if one.mask.shape != image.shape[:2]:
+            raise ValueError(f'a mask of {one.mask.shape[0]}x{one.mask.shape[1]} for an image of '
+                             f'{image.shape[0]}x{image.shape[1]}')
         if not one.mask.any():
             continue
-        region = canvas[one.mask]
-        canvas[one.mask] = (region * (1 - mask_opacity) +
-                            np.array(one.color) * mask_opacity).round().astype(np.uint8)
-        contours, _ = cv2.findContours(
-            one.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        mask = one.mask.astype(np.uint8)
+        if look.scale != 1:
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+        inside = mask.astype(bool)
+        canvas[inside] = (canvas[inside] * (1 - look.mask_opacity) +
+                          np.array(one.color) * look.mask_opacity).round().astype(np.uint8)
+        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, contours, -1, one.color, thickness)
-    for one in instances:
-        x0, y0, x1, y1 = corners(one.box, width, height)
+    boxes = [np.asarray(one.box, np.float64)[:4] * look.scale for one in instances]
+    for one, box in zip(instances, boxes):
+        x0, y0, x1, y1 = corners(box, width, height)
         cv2.rectangle(canvas, (x0, y0), (x1, y1), one.color, thickness)
-    if show_labels:
-        for one in instances:
-            draw_label(canvas, one.text, one.box, one.color)
+    draw_captions(canvas, instances, boxes, look.labels)
     return canvas
+
+
+def draw_captions(canvas: np.ndarray, instances: Sequence[Instance], boxes: Sequence[np.ndarray],
+                  labels: str) -> None:
+    """Write what each instance is: all of it (`labels` 'full'), its score, nothing, or 'auto' what has room.
+
+    'auto' takes scores alone where names would cover more than MOST_CAPTIONS of the picture. Then each caption, the
+    surest first, goes where it covers no other one and no more than MOST_OF_A_BOX of any box; it is left off where
+    there is no such place.
+    """
+    if labels == 'none' or not instances:
+        return
+    height, width = canvas.shape[:2]
+    texts = [one.text for one in instances]
+    scores = ['' if one.score is None else f'{one.score:.2f}' for one in instances]
+    if labels != 'auto':
+        for one, box, text in zip(instances, boxes, texts if labels == 'full' else scores):
+            if text:
+                draw_label(canvas, text, box, one.color)
+        return
+    sizes = [[plate_of(text, height, width) for text in row] for row in (texts, scores) if all(row)]
+    while sizes and len(texts) > 1 and sum(plate.width * plate.height
+                                           for plate in sizes[0]) > MOST_CAPTIONS * height * width:
+        sizes.pop(0)
+    sides = np.array([corners(box, width, height) for box in boxes], np.float64).reshape(-1, 4)
+    taken = np.zeros((0, 4))
+    for number in reversed(range(len(instances))):
+        for plate in (row[number] for row in sizes):
+            rect = _free_place(plate, sides[number], sides, taken, height, width)
+            if rect is not None:
+                taken = np.concatenate([taken, rect[None]])
+                put_plate(canvas, plate, (int(rect[0]), int(rect[1])), instances[number].color)
+                break
+
+
+def _free_place(plate: 'Plate', box: np.ndarray, boxes: np.ndarray, taken: np.ndarray, height: int,
+                width: int) -> Optional[np.ndarray]:
+    """Where a caption beside or in its box covers no other one and little of any box: x0 y0 x1 y1, or None."""
+    x0, y0, x1, y1 = box
+    above, below = y0 - plate.height, y1 + 1
+    right = x1 - plate.width
+    for x, y in ((x0, above), (right, above), (x0, below), (right, below), (x1 + 1, y0),
+                 (x0 - plate.width - 1, y0), (x0, y0), (x0, y1 - plate.height)):
+        rect = np.array([x, y, x + plate.width, y + plate.height])
+        if rect[:2].min() < 0 or rect[2] > width or rect[3] > height:
+            continue
+        if not _shares(rect, taken).any() and (_shares(rect, boxes) <= MOST_OF_A_BOX).all():
+            return rect
+    return None
+
+
+def _shares(rect: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """What share of each box [N, 4] lies under a rectangle, 0..1 [N]; a box counts as one pixel at least."""
+    low, high = np.maximum(boxes[:, :2], rect[:2]), np.minimum(boxes[:, 2:], rect[2:])
+    area = np.maximum(boxes[:, 2:] - boxes[:, :2], 1).prod(1)
+    return (high - low).clip(0).prod(1) / area
 
 
 def as_bgr(image: np.ndarray) -> np.ndarray:
@@ -184,26 +292,65 @@ def corners(box: Sequence[float], width: int, height: int) -> Tuple[int, int, in
             min(max(y1, 0), height - 1))
 
 
-def draw_label(canvas: np.ndarray, text: str, box: Sequence[float], color: Color) -> None:
-    """Write on a plate of the color above the box, or in it where there is no room; always inside the image."""
-    height, width = canvas.shape[:2]
+class Plate(NamedTuple):
+    """A caption and the room that it takes."""
+    text: str
+    width: int
+    height: int
+    text_height: int
+    scale: float
+    line: int
+
+
+def plate_of(text: str, height: int, width: int) -> Plate:
+    """Measure a caption for a picture of height x width; never wider than that."""
     scale = min(max(min(height, width) / 900, .35), 1.2)
     line = max(1, round(scale * 1.5))
     (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, line)
     if text_width + 4 > width:
         scale *= max(.2, (width - 4) / (text_width + 1))
         (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, line)
-    plate_height = text_height + below + 4
-    x0, y0, _, _ = corners(box, width, height)
-    x0 = max(0, min(x0, width - text_width - 4))
-    y0 = y0 - plate_height if y0 >= plate_height else y0
-    y0 = max(0, min(y0, height - plate_height))
+    return Plate(text, text_width + 4, text_height + below + 4, text_height, scale, line)
+
+
+def put_plate(canvas: np.ndarray, plate: Plate, corner: Tuple[int, int], color: Color) -> None:
+    """Draw a caption on a plate of the color, its upper left corner at x, y."""
+    height, width = canvas.shape[:2]
+    x0, y0 = corner
     cv2.rectangle(canvas, (x0, y0),
-                  (min(x0 + text_width + 4, width - 1), min(y0 + plate_height, height - 1)), color,
-                  -1)
+                  (min(x0 + plate.width, width - 1), min(y0 + plate.height, height - 1)), color, -1)
     bright = .114 * color[0] + .587 * color[1] + .299 * color[2] > 140
-    cv2.putText(canvas, text, (x0 + 2, y0 + 2 + text_height), FONT, scale,
-                BLACK if bright else WHITE, line, cv2.LINE_AA)
+    cv2.putText(canvas, plate.text, (x0 + 2, y0 + 2 + plate.text_height), FONT, plate.scale,
+                BLACK if bright else WHITE, plate.line, cv2.LINE_AA)
+
+
+def draw_label(canvas: np.ndarray, text: str, box: Sequence[float], color: Color) -> None:
+    """Write on a plate of the color above the box, or in it where there is no room; always inside the image."""
+    height, width = canvas.shape[:2]
+    plate = plate_of(text, height, width)
+    x0, y0, _, _ = corners(box, width, height)
+    x0 = max(0, min(x0, width - plate.width))
+    y0 = y0 - plate.height if y0 >= plate.height else y0
+    y0 = max(0, min(y0, height - plate.height))
+    put_plate(canvas, plate, (x0, y0), color)
+
+
+def write_picture(path: str, picture: np.ndarray) -> None:
+    """Write a picture in the form that the ending of `path` names, with the folders above it.
+
+    Raises ValueError where there is no such form, or its limits do not allow the picture; OSError.
+    """
+    ending = os.path.splitext(path)[1]
+    try:
+        done, content = cv2.imencode(ending, picture)
+    except cv2.error as error:
+        raise ValueError(f'cannot write a picture of {picture.shape[0]}x{picture.shape[1]} as '
+                         f'{ending or "a file without an ending"}') from error
+    if not done:
+        raise ValueError(f'cannot write a picture as {ending}')
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path, 'wb') as file:
+        file.write(content.tobytes())
 
 
 def side_by_side(left: np.ndarray,

@@ -13,6 +13,7 @@ MAY_IMPORT = {  # room -> rooms below it
     'registry': set(),
     'config': set(),
     'visualization': set(),
+    'outputs': {'errors'},
     'pickle_values': set(),
     'untrusted': {'errors', 'pickle_values'},
     'processes': set(),
@@ -20,8 +21,8 @@ MAY_IMPORT = {  # room -> rooms below it
     'models': BOTTOM | {'ops'},
     'evaluation': BOTTOM | {'ops'},
     'datasets': BOTTOM | {'ops', 'evaluation', 'visualization'},
-    'engine': BOTTOM | {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization'},
-    'apis': BOTTOM | {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization', 'engine'},
+    'engine': BOTTOM | {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization', 'outputs'},
+    'apis': BOTTOM | {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization', 'outputs', 'engine'},
 }
 FILES = sorted(PACKAGE.rglob('*.py'))
 

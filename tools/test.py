@@ -12,21 +12,29 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 from mmdet_ft.checkpoints.fitting import load_trained  # noqa: E402
+from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
+from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine import dist  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.devices import take_device_option  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test  # noqa: E402
+from mmdet_ft.engine.evaluate import multi_gpu_test, require_masks, single_gpu_test  # noqa: E402
 from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402
 from mmdet_ft.engine.hooks.build import count_all_detections  # noqa: E402
 from mmdet_ft.engine.hooks.build import format_settings, split_evaluation  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
 from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
+from mmdet_ft.engine.painting import Painter  # noqa: E402
 from mmdet_ft.engine.precision import build_precision  # noqa: E402
 from mmdet_ft.engine.setup import choose_device, set_up_processes  # noqa: E402
-from mmdet_ft.visualization import draw_detections, has_display  # noqa: E402
+from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
+from mmdet_ft.visualization import has_display  # noqa: E402
+
+# wait_time counts; the others are MMClassification's, and how captions look follows from the picture here.
+SHOW_OPTIONS = ('wait_time', 'text_color', 'font_scale', 'row_width', 'win_name', 'fig_size')
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,6 +74,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='folder for painted images')
     parser.add_argument(
         '--show-score-thr', type=float, default=0.3, help='paint from this score on')
+    add_drawing_options(parser)
+    parser.add_argument(
+        '--show-options',
+        nargs='+',
+        action=DictAction,
+        help='of --show: wait_time=SECONDS that a picture stays, 0 until a key is pressed')
+    parser.add_argument('--device', help='cpu, cuda or cuda:1; the first GPU by default')
     parser.add_argument(
         '--gpu-collect',
         action='store_true',
@@ -90,12 +105,17 @@ def parse_args() -> argparse.Namespace:
         parser.error('--out must end in .pkl, .pickle or .json')
     if args.gpu_ids:
         args.gpu_id = args.gpu_ids[0]
+    unknown = sorted(set(args.show_options or {}) - set(SHOW_OPTIONS))
+    if unknown:
+        parser.error(f'--show-options {", ".join(unknown)}: there is {", ".join(SHOW_OPTIONS)}')
     return args
 
 
 @command
 def main() -> None:
     args = parse_args()
+    gpu_id = take_device_option(args.device)
+    args.gpu_id = args.gpu_id if gpu_id is None else gpu_id
     cfg = load_config(args.config, args.cfg_options)
     cfg, notes = prepare(cfg, for_training=False)
     set_up_processes(cfg)
@@ -126,17 +146,28 @@ def main() -> None:
         evaluation = format_settings(dataset, args.eval_options or {}, folder)
     if args.show and not has_display():
         raise UserError('--show: there is no display here; --show-dir FOLDER writes the pictures')
+    places = check_outputs(args, cfg, dataset, evaluation)
 
     cfg.model.train_cfg = None
     model = build_model(cfg, dataset)
+    if args.eval:
+        require_masks(model, args.eval)
     load_trained(model, args.checkpoint)
     if args.fuse_conv_bn:
         from mmcv.cnn import fuse_conv_bn
         model = fuse_conv_bn(model)
     model = model.to(device).eval()
 
-    watch = painter(args, model.CLASSES, getattr(dataset, 'PALETTE',
-                                                 None)) if args.show or args.show_dir else None
+    watch = None
+    if args.show or args.show_dir:
+        watch = Painter(
+            dataset,
+            model.CLASSES,
+            places,
+            args.show_score_thr,
+            args.labels,
+            args.color_by,
+            wait_time=(args.show_options or {}).get('wait_time', 0) if args.show else None)
     precision = build_precision(cfg.get('fp16'), device) if device.type == 'cuda' else None
     if world_size == 1:
         results = single_gpu_test(model, loader, precision=precision, watch=watch)
@@ -150,20 +181,63 @@ def main() -> None:
     dist.shutdown()
 
 
-def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, logger) -> None:
-    """Write, format and evaluate, as the command line says."""
-    content = results
-    if hasattr(dataset, 'result_items'):  # a table by V2's keys instead of an entry for each image
-        items = dataset.result_items(results)
-        content = {key: items[key] for key in items if {key, 'all'} & set(args.out_items)}
+def check_outputs(args: argparse.Namespace, cfg, dataset, evaluation):
+    """Refuse outputs over inputs before anything is computed; returns the place of each picture, None without."""
+    inputs = Inputs([args.config, *(layer.path for layer in cfg.layers), args.checkpoint])
+    images = image_files(dataset)
+    for image in images:
+        inputs.add_image(image.path)
+    for part in getattr(dataset, 'datasets', [dataset]):
+        inputs.add(getattr(part, 'ann_file', None))
     if args.out:
+        inputs.require_free(args.out, '--out')
+        folder = os.path.dirname(os.path.abspath(args.out))
+        os.makedirs(folder, exist_ok=True)
+        if os.path.isdir(args.out) or not os.access(folder, os.W_OK):
+            raise UserError(f'--out {args.out} cannot be written; name another file')
+    prefixes = [value for key, value in evaluation.items() if key.endswith('_prefix') and value]
+    for prefix in prefixes:
+        require_no_folder_of_inputs(prefix, dataset, inputs)
+    return PictureNames(args.show_dir, inputs,
+                        '--show-dir').take_all(images) if args.show_dir else None
+
+
+def require_no_folder_of_inputs(prefix: str, dataset, inputs: Inputs) -> None:
+    """Refuse to format results into a folder of images or annotations, or over one of the inputs."""
+    for kind in ('bbox', 'segm', 'proposal'):
+        inputs.require_free(f'{prefix}.{kind}.json', '--eval-options')
+    annotations = [
+        path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
+        for part in getattr(dataset, 'datasets', [dataset])
+        for path in [getattr(part, 'ann_file', None) or '']
+    ]
+    if os.path.isdir(prefix) and (inputs.folder_of_images(prefix) or any(
+            os.path.isdir(folder) and os.path.samefile(folder, prefix) for folder in annotations)):
+        raise UserError(
+            f'the results would be written among the data in {prefix}; name another place with '
+            f'--eval-options or --work-dir')
+
+
+def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, logger) -> None:
+    """Write, format and evaluate, as the command line says; what took long to compute is written first."""
+    content = results
+    if args.out:
+        if hasattr(dataset,
+                   'result_items'):  # a table by V2's keys instead of an entry for each image
+            items = dataset.result_items(results)
+            content = {key: items[key] for key in items if {key, 'all'} & set(args.out_items)}
         logger.info('writing results to %s', args.out)
         write(content, args.out)
-    if args.format_only:
-        dataset.format_results(results, **evaluation)
-        logger.info('results as a test server wants them: %s', evaluation)
+    try:
+        if args.format_only:
+            dataset.format_results(results, **evaluation)
+            logger.info('results as a test server wants them: %s', evaluation)
+        if args.eval:
+            metrics = dataset.evaluate(results, logger=logger, **evaluation)
+    except Exception:
+        keep_results(args, results, logger)
+        raise
     if args.eval:
-        metrics = dataset.evaluate(results, logger=logger, **evaluation)
         print(dict(metrics))
         if args.out and isinstance(content, dict):
             write({**metrics, **content}, args.out)
@@ -175,38 +249,28 @@ def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, log
                 json.dump(dict(config=args.config, metric=dict(metrics)), file, default=float)
 
 
+def keep_results(args: argparse.Namespace, results, logger) -> None:
+    """Say where the results are when their evaluation has failed, and write them if --out did not ask for it."""
+    path = args.out
+    if path is None:
+        folder = args.work_dir or os.path.dirname(args.checkpoint)
+        if not os.path.isdir(folder or '.'):  # the checkpoint is a URL
+            folder = ''
+        path = os.path.join(folder, f'results_{time_string()}.pkl')
+        write(results, path)
+    logger.error(
+        'The evaluation failed; the results are in %s. tools/analysis_tools/eval_metric.py %s %s '
+        'evaluates them without running the images again', path, args.config, path)
+
+
 def write(results, path: str) -> None:
-    """As json, or pickled."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    if path.endswith('.json'):
-        with open(path, 'w', encoding='utf-8') as file:
-            json.dump(results, file, default=lambda value: value.tolist())
-    else:
-        with open(path, 'wb') as file:
+    """Write results as json, or pickled; the file is there whole or not at all."""
+    with atomic_file(path) as file:
+        if path.endswith('.json'):
+            text = json.dumps(results, default=lambda value: value.tolist())
+            file.write(text.encode('utf-8'))
+        else:
             pickle.dump(results, file)
-
-
-def painter(args: argparse.Namespace, classes, palette):
-    """What paints the results of each image as they come."""
-    import cv2
-
-    def paint(views, results) -> None:
-        for meta, result in zip(views[0].metas, results):
-            image = cv2.imread(meta['filename'])
-            if image is None:
-                raise UserError(f'cannot read {meta["filename"]} to paint on it')
-            painted = draw_detections(image, result, classes, args.show_score_thr, palette)
-            if args.show_dir:
-                # not beside the folder: a name may begin with ../ where images lie outside img_prefix
-                name = os.path.normpath(meta['ori_filename']).replace(os.pardir + os.sep, '')
-                path = os.path.join(args.show_dir, name)
-                os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-                cv2.imwrite(path, painted)
-            if args.show:
-                cv2.imshow('detections', painted)
-                cv2.waitKey(0)
-
-    return paint
 
 
 if __name__ == '__main__':

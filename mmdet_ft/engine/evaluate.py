@@ -1,10 +1,11 @@
 """Run a model over a data set, for `dataset.evaluate`."""
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
 from mmdet_ft.engine.dist import collect_results, get_dist_info
+from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.failures import interruption, watchdog
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.progress import track
@@ -55,6 +56,15 @@ def run_over(model: nn.Module,
     finally:
         model.train(was_training)
     return results
+
+
+def require_masks(model: nn.Module, metrics: Sequence[str]) -> None:
+    """Refuse a metric of masks for a model without them, before any image is run. Raises UserError."""
+    asked = [name for name in metrics if name in ('segm', 'cityscapes')]
+    if asked and not getattr(model, 'gives_masks', True):
+        raise UserError(
+            f"{' and '.join(asked)}: {type(model).__name__} of this config has no mask head, so it gives boxes alone; "
+            f"ask for bbox, or give the model a roi_head.mask_head")
 
 
 def single_gpu_test(model: nn.Module,

@@ -2,7 +2,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
@@ -11,14 +10,17 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from mmdet_ft import visualization  # noqa: E402
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
+from mmdet_ft.datasets.checks.split import innermost  # noqa: E402
 from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
+from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
-from mmdet_ft.visualization import WHITE, draw_ground_truth, draw_label, has_display  # noqa: E402
+from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
 
 WINDOW = 'data set: a key for the next, q or Esc to end'
 NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pictures with '
@@ -41,6 +43,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
         default=2,
         help='seconds that a picture is shown; 0 waits for a key')
     parser.add_argument('--number', type=int, help='end after so many samples')
+    add_drawing_options(parser)
     parser.add_argument('--seed', type=int, default=0, help='of the random transforms')
     add_options(parser)
     return parser.parse_args(arguments)
@@ -61,7 +64,7 @@ def without(settings, skip_type):
     return settings
 
 
-def picture_of(sample, class_names, palette=None) -> np.ndarray:
+def picture_of(sample, class_names, palette=None, captions='auto', color_by='auto') -> np.ndarray:
     """A sample drawn: uint8 [H, W, 3], BGR; padding is black as the network has it."""
     metas = sample.get('img_metas', sample)
     image = np.asarray(sample['img'])
@@ -82,30 +85,28 @@ def picture_of(sample, class_names, palette=None) -> np.ndarray:
     if len(labels) != len(boxes):  # a pipeline without labels: one class
         labels, class_names = np.zeros(len(boxes)), ['object']
     ignored = sample.get('gt_bboxes_ignore')
-    picture = draw_ground_truth(
+    if 'gt_label' in sample:  # of the whole image
+        names = ', '.join(class_names[label] for label in np.atleast_1d(sample['gt_label']))
+        picture = visualization.enlarge(image)
+        if captions != 'none':
+            visualization.draw_label(picture, names, (0, 0, 0, 0), visualization.WHITE)
+        return picture
+    return visualization.draw_ground_truth(
         image,
         boxes,
         labels,
         class_names,
         None if masks is None else list(masks.to_ndarray()),
         None if ignored is None else np.asarray(ignored),
-        palette=palette)
-    if 'gt_label' in sample:  # of the whole image
-        names = ', '.join(class_names[label] for label in np.atleast_1d(sample['gt_label']))
-        factor = max(1, 224 //
-                     min(picture.shape[:2]))  # digits of 28 pixels would be under their label
-        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
-        draw_label(picture, names, (0, 0, 0, 0), WHITE)
-    return picture
+        palette=palette,
+        look=visualization.Look(captions, color_by, visualization.enlargement(image)))
 
 
-def name_of(sample, index: int, taken: set) -> str:
-    """The name of the image's file, numbered where it comes again (repeated sets) or there is none."""
+def name_of(sample, index: int) -> str:
+    """The name of the image's file, or its number where there is none."""
     path = sample.get('img_metas', sample).get('filename')
-    path = Path(path[0] if isinstance(path, (list, tuple)) else path or f'{index}.png')
-    name = path.name if path.name not in taken else f'{path.stem}_{index}{path.suffix}'
-    taken.add(name)
-    return name
+    path = path[0] if isinstance(path, (list, tuple)) else path
+    return os.path.basename(path or f'{index}.png')
 
 
 def show(picture: np.ndarray, seconds: float) -> bool:
@@ -124,24 +125,37 @@ def main() -> None:
     if args.not_show and not args.output_dir:
         raise UserError(
             '--not-show without --output-dir does nothing; name a folder for the pictures')
-    if not args.not_show and not has_display():
+    if not args.not_show and not visualization.has_display():
         raise UserError(NO_WINDOW)
     config, _ = prepare(load_config(args.config, args.cfg_options))
     dataset = SeededDataset(build_dataset(without(config.data.train, args.skip_type)), args.seed)
-    palette = getattr(dataset, 'PALETTE', None)
     classes = list(dataset.CLASSES)
+    parts = innermost(dataset)
+    palette = visualization.palette_of(type(parts[0]), classes)
     number = len(dataset) if args.number is None else min(args.number, len(dataset))
+    names = None
     if args.output_dir:
+        inputs = Inputs([args.config])
+        for image in (image for part in parts for image in image_files(part)):
+            inputs.add_image(image.path)
+        names = PictureNames(args.output_dir, inputs, '--output-dir')
+        names.require_apart()
         os.makedirs(args.output_dir, exist_ok=True)
-    taken = set()
+    skipped = 0
     for index in track(range(number), 'samples', number):
-        sample = dataset[index]
-        picture = picture_of(sample, classes,
-                             palette if len(palette or ()) >= len(classes) else None)
-        if args.output_dir:
-            cv2.imwrite(os.path.join(args.output_dir, name_of(sample, index, taken)), picture)
+        try:
+            sample = dataset[index]
+            picture = picture_of(sample, classes, palette, args.labels, args.color_by)
+            if names is not None:
+                visualization.write_picture(names.take(name_of(sample, index)), picture)
+        except (OSError, ValueError, cv2.error) as error:
+            skipped += 1
+            print(f'skipped: sample {index}: {first_line(error)}', file=sys.stderr)
+            continue
         if not args.not_show and not show(picture, args.show_interval):
             break
+    if skipped:
+        raise UserError(f'{skipped} of {number} samples could not be shown (named above)')
 
 
 if __name__ == '__main__':

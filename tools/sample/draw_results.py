@@ -15,7 +15,10 @@ import cv2  # noqa: E402
 from mmdet_ft import visualization  # noqa: E402
 from mmdet_ft.config import import_custom_modules, load_config  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
+from mmdet_ft.datasets.pictures import draw_truth  # noqa: E402
+from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.outputs import Inputs, PictureNames  # noqa: E402
 from mmdet_ft.untrusted import load_pickle  # noqa: E402
 
 
@@ -31,24 +34,15 @@ def parse_args():
 
 def draw(dataset, index, result, score_thr):
     """The picture of one image of a data set: truth at the left, predictions at the right."""
-    info, annotation = dataset.data_infos[index], dataset.get_ann_info(index)
+    info = dataset.data_infos[index]
     path = os.path.join(dataset.img_prefix or '', info['filename'])
     image = cv2.imread(path)
     if image is None:
         raise UserError(f'cannot read {path}')
-    masks = [as_mask(polygons, *image.shape[:2]) for polygons in annotation['masks']]
-    truth = visualization.draw_ground_truth(image, annotation['bboxes'], annotation['labels'],
-                                            dataset.CLASSES, masks, annotation.get('bboxes_ignore'))
+    truth = draw_truth(dataset, index, image)
     found = visualization.draw_detections(image, result, dataset.CLASSES, score_thr)
     return visualization.side_by_side(truth, found,
                                       ('truth', f'prediction (score from {score_thr})'))
-
-
-def as_mask(segmentation, height, width):
-    from pycocotools import mask as coco_mask
-    if isinstance(segmentation, list):
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    return visualization.decode_mask(segmentation)
 
 
 @command
@@ -61,11 +55,14 @@ def main():
     if len(results) != len(dataset):
         raise UserError(
             f'{args.results} has results of {len(results)} images and the data set {len(dataset)}')
-    os.makedirs(args.out, exist_ok=True)
+    inputs = Inputs([args.config, args.results])
+    for file in image_files(dataset):
+        inputs.add_image(file.path)
+    names = PictureNames(args.out, inputs, '--out')
     for index in range(min(args.number, len(dataset))):
         name = os.path.splitext(os.path.basename(dataset.data_infos[index]['filename']))[0] + '.png'
-        cv2.imwrite(
-            os.path.join(args.out, name), draw(dataset, index, results[index], args.score_thr))
+        path = names.take(name)
+        visualization.write_picture(path, draw(dataset, index, results[index], args.score_thr))
     print(f'{min(args.number, len(dataset))} pictures in {args.out}')
 
 

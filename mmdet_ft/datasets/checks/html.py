@@ -11,7 +11,7 @@ from mmdet_ft.datasets.checks.objects import extent_of
 from mmdet_ft.datasets.checks.problem import Example, Problem
 from mmdet_ft.datasets.checks.report import Report, class_rows, facts, verdict
 from mmdet_ft.datasets.checks.split import Split
-from mmdet_ft.visualization import Instance, class_colors, draw_instances
+from mmdet_ft.visualization import Instance, Look, class_colors, draw_instances
 
 WIDTH = 360  # pixels of a picture
 STYLE = '''
@@ -121,8 +121,8 @@ def _picture(example: Example) -> Optional[str]:
     if image is None:
         return None
     if example.box is not None and np.isfinite(example.box).all():
-        image = draw_instances(
-            image, [Instance(np.asarray(example.box), None, (0, 0, 255), '')], show_labels=False)
+        box = Instance(np.asarray(example.box), None, (0, 0, 255), '')
+        image = draw_instances(image, [box], Look(labels='none'))
     return _data(image)
 
 

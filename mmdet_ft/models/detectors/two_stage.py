@@ -91,6 +91,11 @@ class TwoStageDetector(BaseModule):
         return to_results(detections, metas, num_classes,
                           self.roi_head.test_settings.mask_thr_binary)
 
+    @property
+    def gives_masks(self) -> bool:
+        """Whether results have masks beside boxes."""
+        return self.roi_head.mask_head is not None
+
     def prediction_layers(self) -> Tuple[str, ...]:
         """Prefixes of state_dict names whose shape follows the classes or the anchors."""
         layers = ('rpn_head.rpn_cls.', 'rpn_head.rpn_reg.', 'roi_head.bbox_head.fc_cls.',

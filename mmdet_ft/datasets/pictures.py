@@ -1,0 +1,36 @@
+"""Pictures of what a data set says about its images."""
+from typing import Any, List, Optional
+
+import numpy as np
+
+from mmdet_ft.datasets.masks import polygon_runs
+from mmdet_ft.visualization import Look, draw_ground_truth, palette_of
+
+
+def has_truth(dataset: Any) -> bool:
+    """Say whether a detection data set knows an object of any of its images."""
+    if not hasattr(dataset, 'get_ann_info'):
+        return False
+    return any(len(dataset.get_ann_info(index)['bboxes']) for index in range(len(dataset)))
+
+
+def draw_truth(dataset: Any, index: int, image: np.ndarray, look: Look = Look()) -> np.ndarray:
+    """Draw the objects of sample `index` of a detection data set into its image, uint8 [H, W, 3] in BGR.
+
+    Raises ValueError and DataError where they do not fit the image.
+    """
+    truth = dataset.get_ann_info(index)
+    return draw_ground_truth(image,
+                             np.asarray(truth['bboxes']).reshape(-1, 4), truth['labels'],
+                             dataset.CLASSES, truth_masks(truth, *image.shape[:2]),
+                             truth.get('bboxes_ignore'), palette_of(type(dataset),
+                                                                    dataset.CLASSES), look)
+
+
+def truth_masks(truth: Any, height: int, width: int) -> Optional[List[Any]]:
+    """Read the masks of `get_ann_info` as run lengths, None for an object without; None where no object has one."""
+    masks = [
+        polygon_runs(mask, height, width) if isinstance(mask, (list, tuple)) and len(mask) else
+        mask if isinstance(mask, dict) else None for mask in truth.get('masks') or ()
+    ]
+    return masks if any(mask is not None for mask in masks) else None

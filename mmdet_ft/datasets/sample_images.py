@@ -1,0 +1,32 @@
+"""Which image file stands behind each sample of a data set."""
+import os.path as osp
+from typing import Any, List, NamedTuple, Optional
+
+
+class ImageFile(NamedTuple):
+    """Where an image lies."""
+    path: Optional[str]  # None where images have no files of their own
+    name: str  # as the annotations have it
+    prefix: Optional[str]  # the folder that the name starts from
+
+
+def image_files(dataset: Any) -> List[ImageFile]:
+    """List the image of each sample, in the order of the samples; also of wrappers."""
+    if hasattr(dataset, 'datasets'):
+        return [file for part in dataset.datasets for file in image_files(part)]
+    if hasattr(dataset, 'dataset'):
+        inner = image_files(dataset.dataset)
+        indices = getattr(dataset, 'indices', None)
+        if indices is not None:
+            return [inner[index] for index in indices]
+        return inner * getattr(dataset, 'times', 1)
+    infos = dataset.data_infos
+    if hasattr(infos, 'images'):  # one array holds them all
+        return [ImageFile(None, f'{infos.source}#{index}', None) for index in range(len(infos))]
+    return [_file_of(info, dataset) for info in infos]
+
+
+def _file_of(info: Any, dataset: Any) -> ImageFile:
+    prefix = info.get('img_prefix', getattr(dataset, 'img_prefix', None))
+    name = info.get('img_info', info)['filename']
+    return ImageFile(osp.join(prefix, name) if prefix else name, name, prefix)

@@ -1,0 +1,69 @@
+"""Which device a user means."""
+import logging
+import os
+from typing import List, Union
+
+import torch
+
+from mmdet_ft.engine.errors import UserError
+
+Device = Union[str, int, torch.device, None]
+logger = logging.getLogger('mmdet_ft')
+
+
+def devices_here() -> List[str]:
+    """List the devices of this machine, as torch names them."""
+    names = ['cpu'] + [f'cuda:{number}' for number in range(torch.cuda.device_count())]
+    return names + ['mps'] if _has_mps() else names
+
+
+def _has_mps() -> bool:
+    mps = getattr(torch.backends, 'mps', None)
+    return mps is not None and mps.is_available()
+
+
+def read_device(name: Device) -> torch.device:
+    """Read the name of a device: 'cpu', 'cuda:1', 'cuda' or 'gpu', '1' or 1 (the number of a GPU), 'mps'.
+
+    None is the first GPU. Without CUDA a CUDA device becomes the CPU, with a line in the log.
+
+    Raises UserError for what is not here.
+    """
+    text = str(name).strip().lower()
+    if name is None or text in ('gpu', 'cuda', 'none'):
+        text = 'cuda:0'
+    elif text.isdecimal():
+        text = f'cuda:{int(text)}'
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise UserError(_refusal(name)) from None
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        logger.info('no CUDA device is here: running on the CPU')
+        return torch.device('cpu')
+    if device.type == 'cpu' and not device.index:
+        return torch.device('cpu')
+    if str(device) not in devices_here():
+        raise UserError(_refusal(name))
+    return device
+
+
+def _refusal(name: Device) -> str:
+    return f'device {name!r}: the devices here are {", ".join(devices_here())}'
+
+
+def take_device_option(name: Union[str, None]) -> Union[int, None]:
+    """Follow `--device` of a command: 'cpu' hides the GPUs from torch; of 'cuda:1' the number is returned.
+
+    Returns None where the option says nothing about which GPU. Raises UserError for other names.
+    """
+    text = (name or '').strip().lower()
+    if text == 'cpu':
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''  # read when torch first looks for GPUs
+        return None
+    kind, _, number = text.partition(':')
+    if text.isdecimal() or kind in ('cuda', 'gpu') and number.isdecimal():
+        return int(number or text)
+    if text in ('', 'cuda', 'gpu'):
+        return None
+    raise UserError(f'--device is cpu, cuda or cuda:NUMBER, not {name!r}')

@@ -1,0 +1,162 @@
+"""Where commands write: never over a file that they have read, and no picture over another one."""
+import argparse
+import os
+import re
+from typing import Dict, Iterable, List, Optional, Set, Tuple, Union
+
+from mmdet_ft.errors import UserError
+
+Path = Union[str, 'os.PathLike[str]']
+
+# Kinds of files that hold a picture in color as it was drawn. Others become .png: a .gif of 256 colors, a .pgm of none.
+PICTURES = ('.png', '.jpg', '.jpeg', '.jpe', '.bmp', '.tif', '.tiff', '.webp')
+
+
+class OutputError(UserError):
+    """An output that would destroy an input, or that cannot be written."""
+
+
+class Inputs:
+    """The files that a command reads. Links count as what they lead to.
+
+    Args:
+        paths: files; None and what is not there is passed over.
+    """
+
+    def __init__(self, paths: Iterable[Optional[Path]] = ()):
+        self._files: Dict[Tuple[int, int], str] = {}
+        self._folders: Dict[Tuple[int, int], str] = {}
+        for path in paths:
+            self.add(path)
+
+    def add(self, path: Optional[Path]) -> None:
+        """Count a file among the inputs."""
+        identity = _identity(path)
+        if identity is not None:
+            self._files[identity] = os.fspath(path)
+
+    def add_image(self, path: Optional[Path]) -> None:
+        """Count an image among the inputs; no picture is written beside it either."""
+        self.add(path)
+        if path is not None:
+            folder = os.path.dirname(os.path.abspath(path))
+            identity = _identity(folder)
+            if identity is not None:
+                self._folders.setdefault(identity, folder)
+
+    def same_as(self, target: Path) -> Optional[str]:
+        """Return the input that `target` would overwrite, if there is one."""
+        return self._files.get(_identity(target))
+
+    def require_free(self, target: Path, option: str) -> None:
+        """Raise OutputError where `target`, which `option` names, is an input."""
+        source = self.same_as(target)
+        if source is not None:
+            raise OutputError(
+                f'{option} {os.fspath(target)} would overwrite {source}, which this command reads; '
+                f'name another file')
+
+    def folder_of_images(self, folder: Path) -> Optional[str]:
+        """Return `folder` as the inputs name it, if images of the inputs lie directly in it."""
+        return self._folders.get(_identity(folder))
+
+
+def _identity(path: Optional[Path]) -> Optional[Tuple[int, int]]:
+    """Device and number of a file, the same for each of its names; None where there is none."""
+    if path is None:
+        return None
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def name_below(name: Path, prefix: Optional[Path] = None) -> str:
+    """Turn the name of an image into a relative one, for a place below a folder of outputs.
+
+    A name inside the folder `prefix` keeps its place there. Of another one drive, root and '..' are taken off, so that
+    /data/a.png becomes data/a.png. The ending becomes .png where a picture cannot be written in the image's own.
+    """
+    name = os.fspath(name)
+    if prefix and os.path.isabs(name):
+        inside = os.path.relpath(name, os.path.abspath(prefix))
+        name = name if inside.split(os.sep)[0] == os.pardir else inside
+    name = re.sub(r'^[A-Za-z]:', '', name.replace('\\', '/'))
+    parts = [part for part in name.split('/') if part not in ('', os.curdir, os.pardir)]
+    if not parts:
+        parts = ['picture']
+    stem, ending = os.path.splitext(parts[-1])
+    if ending.lower() not in PICTURES:
+        is_ending = re.fullmatch(r'\.\w{1,5}', ending) is not None
+        parts[-1] = f'{stem if is_ending else parts[-1]}.png'
+    return os.path.join(*parts)
+
+
+class PictureNames:
+    """Where a command writes its pictures: below one folder, each under a name of its own.
+
+    Args:
+        folder: of the pictures.
+        inputs: what the command reads.
+        option: that names the folder, for messages.
+    """
+
+    def __init__(self, folder: Path, inputs: Inputs, option: str):
+        self.folder = os.fspath(folder)
+        self.inputs = inputs
+        self.option = option
+        self._taken: Set[str] = set()
+
+    def take(self, name: Path, prefix: Optional[Path] = None) -> str:
+        """Choose the path of an image's picture; a name that is taken already is numbered.
+
+        Raises OutputError for a place that is an image of the inputs, or directly beside one.
+        """
+        name = name_below(name, prefix)
+        stem, ending = os.path.splitext(name)
+        number = 1
+        while name.casefold() in self._taken:  # street.png of two folders; some disks ignore case
+            number += 1
+            name = f'{stem}_{number}{ending}'
+        self._taken.add(name.casefold())
+        target = os.path.join(self.folder, name)
+        source = self.inputs.same_as(target)
+        if source is not None:
+            raise OutputError(
+                f'{self.option} {self.folder} would overwrite {source}; choose another folder')
+        self.require_apart(os.path.dirname(target))
+        return target
+
+    def require_apart(self, folder: Optional[Path] = None) -> None:
+        """Raise OutputError where images of the inputs lie directly in a folder, by default that of the pictures."""
+        folder = self.folder if folder is None else folder
+        if self.inputs.folder_of_images(folder):
+            raise OutputError(
+                f'{self.option} {self.folder}: pictures would overwrite or join the images in {folder}; '
+                f'choose another folder, such as {os.path.join(self.folder, "pictures")}')
+
+    def take_all(self, images: Iterable[Tuple[Optional[str], str, Optional[str]]]) -> List[str]:
+        """Choose the places of all images before the first is painted: (path, name, folder of the name) each.
+
+        Raises OutputError as `take`.
+        """
+        images = list(images)
+        for path, _, _ in images:
+            self.inputs.add_image(path)
+        return [self.take(name, prefix) for _, name, prefix in images]
+
+
+def add_drawing_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that says how its pictures look."""
+    parser.add_argument(
+        '--labels',
+        choices=('auto', 'none', 'score', 'full'),
+        default='auto',
+        help='captions: class and score (full), the score, none; auto leaves off those that would '
+        'cover objects')
+    parser.add_argument(
+        '--color-by',
+        choices=('auto', 'instance', 'class'),
+        default='auto',
+        help='a color for each object or for each class; auto: each object of up to two classes')

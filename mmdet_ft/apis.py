@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import cv2
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import nn
 
 from mmdet_ft import visualization
@@ -26,10 +27,12 @@ from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
 from mmdet_ft.engine.build import train
 from mmdet_ft.engine.checks.config.check import import_user_code
+from mmdet_ft.engine.devices import Device, read_device
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.legacy import modernise
 from mmdet_ft.engine.model import build_model
 from mmdet_ft.engine.precision import build_precision
+from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.structures import to_device
 from mmdet_ft.untrusted import require_plain_config
@@ -45,14 +48,15 @@ logger = logging.getLogger('mmdet_ft')
 
 def init_detector(config: Union[str, os.PathLike, Config, None] = None,
                   checkpoint: Optional[str] = None,
-                  device: str = 'cuda:0',
+                  device: Device = 'cuda:0',
                   cfg_options: Optional[Dict[str, Any]] = None) -> nn.Module:
     """A detector ready for `inference_detector`: built, loaded, in evaluation mode.
 
     Args:
         config: file or Config; None takes the one that the checkpoint carries.
         checkpoint: path or URL; None leaves the weights random.
-        device: as torch names it. Without CUDA a CUDA device becomes the CPU, with a line in the log.
+        device: as torch names it, or the number of a GPU. Without CUDA a CUDA device becomes the CPU, with a line in
+            the log.
         cfg_options: dotted keys to put over the config.
 
     Returns the model with `cfg`, `CLASSES`, `PALETTE` and V2's `show_result`. Raises UserError where neither argument
@@ -76,7 +80,7 @@ def init_detector(config: Union[str, os.PathLike, Config, None] = None,
                         f"write cfg_options={{'data.test.classes': [...]}}")
     model.cfg = cfg
     model.show_result = functools.partial(_show_result, model)
-    return model.to(_device(device)).eval()
+    return model.to(read_device(device)).eval()
 
 
 def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
@@ -109,10 +113,7 @@ def classes_of(cfg: Config,
         kind, 'CLASSES', None)
     if isinstance(classes, str):
         classes = (classes, )
-    palette = getattr(kind, 'PALETTE', None)
-    if palette is not None and (classes is None
-                                or tuple(classes) != tuple(getattr(kind, 'CLASSES', None) or ())):
-        palette = None  # colors of other classes say nothing
+    palette = visualization.palette_of(kind, classes) if classes else None
     return (tuple(classes) if classes else None), palette
 
 
@@ -131,26 +132,18 @@ def _test_data(cfg: Config) -> Dict[str, Any]:
             return split
 
 
-def _device(name: Union[str, torch.device]) -> torch.device:
-    device = torch.device(name)
-    if device.type == 'cuda' and not torch.cuda.is_available():
-        logger.info('no CUDA device is here: running on the CPU')
-        return torch.device('cpu')
-    return device
-
-
 def inference_detector(model: nn.Module, imgs: Union[Image, Sequence[Image]]) -> Any:
     """Detect in one image or several.
 
     Args:
         model: of `init_detector`.
-        imgs: a path or a uint8 array [H, W, 3] in BGR (grey [H, W] becomes that), or a list of such,
-            which is run as one batch.
+        imgs: a path, an array [H, W, 3] in BGR of 0..255 (grey [H, W] becomes that) or an image of Pillow; or a list
+            of such, which is run in batches of one size.
 
     Returns V2's result of the image, or a list of them: boxes [n, 5] of each class in pixels of the image, with masks a
     pair of that and bool arrays [H, W]; of a classifier scores [K]. Raises UserError for what is no image.
     """
-    alone = isinstance(imgs, (str, os.PathLike, np.ndarray))
+    alone = not isinstance(imgs, (list, tuple))
     results = [_with_bitmaps(result) for result in detect(model, [imgs] if alone else imgs)]
     return results[0] if alone else results
 
@@ -166,26 +159,60 @@ def _with_bitmaps(result: Any) -> Any:
 
 def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
     """`inference_detector` of a list, with masks as run lengths: a thousandth of the memory."""
-    _check_images(imgs)
-    if len(imgs) == 0:
+    images = [read_input(img, f'image {place}') for place, img in enumerate(imgs)]
+    if not images:
         return []
     data = _test_data(model.cfg)
     if 'pipeline' not in data:
         raise UserError('the config has no data.test.pipeline, which tells how images are prepared')
+    parameter = next(model.parameters())
+    if parameter.dtype != torch.float32:
+        raise UserError(
+            f"the model's weights are {parameter.dtype}: call model.float(). On a GPU fp16 = dict(dtype='float16') in "
+            f'the config runs it in half precision')
     of_files = getattr(DATASETS.get(str(data.get('type')), data), 'image_files', {})
     from_file, from_array = (
         _pipeline(data['pipeline'], in_memory, of_files) for in_memory in (False, True))
     samples = []
-    for img in imgs:
-        if isinstance(img, np.ndarray):
-            if img.shape[2:] != (3, ) and of_files.get('color_type') != 'grayscale':
-                img = visualization.as_bgr(img)
-            about = dict(filename=None, ori_filename=None, img_shape=img.shape, ori_shape=img.shape)
-            samples.append(from_array(dict(img=img, img_info={}, img_prefix=None, **about)))
-        else:
-            samples.append(from_file(dict(img_info=dict(filename=os.fspath(img)), img_prefix=None)))
+    for place, img in enumerate(images):
+        try:
+            if isinstance(img, np.ndarray):
+                if img.shape[2:] != (3, ) and of_files.get('color_type') != 'grayscale':
+                    img = visualization.as_bgr(img)
+                about = dict(
+                    filename=None, ori_filename=None, img_shape=img.shape, ori_shape=img.shape)
+                samples.append(from_array(dict(img=img, img_info={}, img_prefix=None, **about)))
+            else:
+                samples.append(from_file(dict(img_info=dict(filename=img), img_prefix=None)))
+        except cv2.error as error:
+            name = f'image {place}' if isinstance(img, np.ndarray) else img
+            raise UserError(
+                f'{name} cannot be prepared as data.test.pipeline says: {error}') from error
+    was_training = model.training
+    model.eval()
+    results: List[Any] = [None] * len(samples)
+    try:
+        # Images padded to another size than their own find other things, at their padding too.
+        for places in by_size(samples):
+            part = _run(model, [samples[place] for place in places], parameter.device)
+            for place, result in zip(places, part):
+                results[place] = without_slivers(result, samples[place])
+    finally:
+        model.train(was_training)
+    return results
+
+
+def by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
+    """Group the places of samples whose images, in each view, are of one size."""
+    groups: Dict[Any, List[int]] = {}
+    for place, sample in enumerate(samples):
+        views = sample['img'] if isinstance(sample['img'], (list, tuple)) else [sample['img']]
+        groups.setdefault(tuple(tuple(view.shape) for view in views), []).append(place)
+    return list(groups.values())
+
+
+def _run(model: nn.Module, samples: List[Dict[str, Any]], device: torch.device) -> List[Any]:
     views = collate(samples)
-    device = next(model.parameters()).device
     # As in tools/test.py, half precision is used on a GPU only.
     precision = build_precision(model.cfg.get('fp16') if device.type == 'cuda' else None, device)
     with torch.no_grad(), precision.autocast():
@@ -193,27 +220,121 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
     return model.results(detections, views[0].metas)
 
 
-def _check_images(imgs: Any) -> None:
-    if not isinstance(imgs, (list, tuple)):
+def without_slivers(result: Any, sample: Dict[str, Any]) -> Any:
+    """Leave out detections that lie in the padding of an image: less than a pixel of them is inside.
+
+    They are cut to strips along the right or the lower edge, under a pixel wide and often without a pixel of mask.
+    """
+    if isinstance(result, np.ndarray):
+        return result
+    metas = sample['img_metas']
+    height, width = (metas[0] if isinstance(metas, (list, tuple)) else metas)['ori_shape'][:2]
+    boxes, masks = visualization.split_result(result)
+    kept = []
+    for label, rows in enumerate(boxes):
+        x0, y0, x1, y1 = rows[:, :4].T
+        is_sliver = (x1 >= width - 1) & (x1 - x0 < 1) | (y1 >= height - 1) & (y1 - y0 < 1)
+        if masks is not None:
+            is_sliver |= np.array([not coco_mask.area(mask) for mask in masks[label]], bool)
+        kept.append(np.flatnonzero(~is_sliver))
+    boxes = [rows[places] for rows, places in zip(boxes, kept)]
+    if not isinstance(result, tuple):
+        return boxes
+
+    def of_masks(lists: Any) -> List[List[Any]]:
+        return [[of_class[place] for place in places] for of_class, places in zip(lists, kept)]
+
+    if isinstance(result[1], tuple):  # Mask Scoring R-CNN: masks and their scores
+        return boxes, tuple(of_masks(lists) for lists in result[1])
+    return boxes, of_masks(masks)
+
+
+FILMS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.wmv', '.mpg', '.mpeg', '.flv')
+TEXTS = ('.txt', '.csv', '.json', '.xml', '.yaml', '.yml', '.lst')
+
+
+def why_no_image(path: Union[str, os.PathLike]) -> str:
+    """Say what to do with a path that is no image by its name: a URL, a folder, a film, a list; '' for others."""
+    text = os.fspath(path)
+    ending = os.path.splitext(text)[1].lower()
+    if '://' in text:
+        return f'{text} is a URL: download the image first and give its path'
+    if os.path.isdir(text):
+        return f'{text} is a folder: give its files, such as sorted(glob.glob({os.path.join(text, "*.jpg")!r}))'
+    if ending in FILMS:
+        return f'{text} is a film: take its pictures out first, as by ffmpeg -i {os.path.basename(text)} %05d.png'
+    if ending in TEXTS:
+        return f'{text} is no image. Give the files that a list names; tools/test.py runs over annotation files'
+    return ''
+
+
+def read_input(img: Any, name: str) -> Union[str, np.ndarray]:
+    """Take a path or an array that a model can be given: uint8 or floats of 0..255, [H, W, 3] in BGR or grey [H, W].
+
+    Raises UserError, with what to write, for all else: `name` is what the message calls the image.
+    """
+    if isinstance(img, (str, os.PathLike)):
+        reason = why_no_image(img)
+        if reason:
+            raise UserError(reason)
+        return os.fspath(img)
+    if hasattr(img, 'getexif') and hasattr(img, 'convert'):  # of Pillow
+        from PIL import ImageOps
+        return np.ascontiguousarray(
+            np.asarray(ImageOps.exif_transpose(img).convert('RGB'))[..., ::-1])
+    if isinstance(img, torch.Tensor):
         raise UserError(
-            f'an image is a path or an array, not {imgs!r:.60} (cv2.imread gives None for a file that it '
-            f'cannot read)')
-    for place, img in enumerate(imgs):
-        if isinstance(img, np.ndarray):
-            if not img.size or img.ndim not in (2,
-                                                3) or img.ndim == 3 and img.shape[2] not in (1, 3):
-                raise UserError(
-                    f'image {place} is an array {list(img.shape)}; it must be [H, W, 3] in BGR, or grey [H, W]; '
-                    f'img[..., :3] is one without its alpha channel')
-        elif not isinstance(img, (str, os.PathLike)):
+            f'{name} is a tensor {list(img.shape)}; give an array [H, W, 3] in BGR of 0..255: of an RGB tensor '
+            f'[3, H, W] in 0..1 (img.permute(1, 2, 0).cpu().numpy()[..., ::-1] * 255).astype(np.uint8)'
+        )
+    if not isinstance(img, np.ndarray):
+        raise UserError(
+            f'{name} is a {type(img).__name__}; it must be a path or an array (cv2.imread gives None for a file that '
+            f'it cannot read)')
+    if not img.size or img.ndim not in (2, 3) or img.ndim == 3 and img.shape[2] not in (1, 3):
+        fix = ''
+        if img.ndim == 3 and img.shape[2] == 4:
+            fix = '; img[..., :3] is one without its alpha channel'
+        elif img.ndim == 3 and img.shape[0] in (1, 3):
+            fix = '; img.transpose(1, 2, 0) has its channels last'
+        elif img.ndim == 4:
+            fix = '; give a batch as a list of images: list(img)'
+        raise UserError(
+            f'{name} is an array {list(img.shape)}; it must be [H, W, 3] in BGR, or grey [H, W]{fix}'
+        )
+    return _of_bytes(img, name)
+
+
+def _of_bytes(img: np.ndarray, name: str) -> np.ndarray:
+    """An array whose values are 0..255: uint8, or floats. Raises UserError for other ranges."""
+    if img.dtype == np.uint8:
+        return img
+    if img.dtype == bool:
+        raise UserError(f'{name} is bool: give 0..255 (img.astype(np.uint8) * 255)')
+    if img.dtype.kind not in 'iuf':
+        raise UserError(f'{name} is an array of {img.dtype}; give uint8 of 0..255')
+    low, high = img.min(), img.max()
+    if not np.isfinite([low, high]).all():
+        raise UserError(f'{name} is {img.dtype} and holds nan or inf; give 0..255')
+    if low < 0:
+        raise UserError(f'{name} is {img.dtype} from {low:g}: give 0..255, as before normalizing')
+    if img.dtype.kind == 'f':
+        if 0 < high <= 1:
+            raise UserError(f'{name} is {img.dtype} up to {high:g}: give 0..255 (img * 255)')
+        if high > 255:
             raise UserError(
-                f'image {place} is a {type(img).__name__}; it must be a path or an array (cv2.imread gives None for '
-                f'a file that it cannot read)')
+                f'{name} is {img.dtype} up to {high:g}: give 0..255 (img * (255 / img.max()))')
+        return img.astype(np.float32)
+    if high > 255:
+        raise UserError(
+            f'{name} is {img.dtype} up to {high}: give uint8 of 0..255 (of 16 bits (img // 257).astype(np.uint8))'
+        )
+    return img.astype(np.uint8)
 
 
 def init_model(config: Union[str, os.PathLike, Config, None] = None,
                checkpoint: Optional[str] = None,
-               device: Union[str, torch.device] = 'cuda:0',
+               device: Device = 'cuda:0',
                options: Optional[Dict[str, Any]] = None) -> nn.Module:
     """MMClassification's name: a classifier ready for `inference_model`; see `init_detector`."""
     return init_detector(config, checkpoint, device, options)
@@ -256,12 +377,12 @@ def show_result_pyplot(model: nn.Module,
                        title: str = 'result',
                        wait_time: float = 0,
                        palette: Any = None,
-                       out_file: Optional[str] = None) -> np.ndarray:
+                       out_file: Optional[str] = None) -> Optional[np.ndarray]:
     """Show a result in a window or notebook (needs matplotlib), or write it to `out_file`.
 
     Args:
         model: of `init_detector`, for its classes.
-        img: path or uint8 array [H, W, 3] in BGR.
+        img: as of `inference_detector`.
         result: of `inference_detector` for that image.
         score_thr: what scores less is not drawn.
         title: of the figure.
@@ -269,16 +390,43 @@ def show_result_pyplot(model: nn.Module,
         palette: RGB triplets, one a class; the dataset's by default.
         out_file: where to write the picture instead of showing it.
 
-    Returns the picture, uint8 [H, W, 3] in BGR.
+    Returns the picture that was written, uint8 [H, W, 3] in BGR; None of one that was shown, so that a notebook does
+    not print its numbers below it. Raises UserError for an `out_file` that is the image itself.
     """
-    image = visualization.as_bgr(img) if isinstance(img, np.ndarray) else read_bgr(img)
-    picture = visualization.draw_detections(image, result, model.CLASSES, score_thr, palette
-                                            or model.PALETTE)
+    picture = _draw(model, img, result, score_thr, palette)
     if out_file is not None:
-        os.makedirs(os.path.dirname(os.path.abspath(out_file)), exist_ok=True)
-        if not cv2.imwrite(out_file, picture):
-            raise UserError(f'cannot write {out_file}')
+        _write(picture, img, out_file)
         return picture
+    _show(picture, title, wait_time)
+    return None
+
+
+def _draw(model: nn.Module,
+          img: Image,
+          result: Any,
+          score_thr: float,
+          palette: Any = None) -> np.ndarray:
+    img = read_input(img, 'the image')
+    image = visualization.as_bgr(img) if isinstance(img, np.ndarray) else read_bgr(img)
+    if isinstance(result, np.ndarray):  # of a classifier
+        best = class_of(result, model.CLASSES)
+        picture = visualization.enlarge(image)
+        visualization.draw_label(picture, f'{best["pred_class"]} {best["pred_score"]:.2f}',
+                                 (0, 0, 0, 0), visualization.BLACK)
+        return picture
+    return visualization.draw_detections(image, result, model.CLASSES, score_thr, palette
+                                         or model.PALETTE)
+
+
+def _write(picture: np.ndarray, img: Image, out_file: str) -> None:
+    Inputs([img] if isinstance(img, (str, os.PathLike)) else []).require_free(out_file, 'out_file')
+    try:
+        visualization.write_picture(out_file, picture)
+    except (OSError, ValueError) as error:
+        raise UserError(f'cannot write {out_file}: {error}') from error
+
+
+def _show(picture: np.ndarray, title: str, wait_time: float) -> None:
     try:
         import matplotlib.pyplot as plt
     except ImportError:
@@ -295,7 +443,6 @@ def show_result_pyplot(model: nn.Module,
         plt.pause(wait_time)
     else:
         plt.show()
-    return picture
 
 
 def _show_result(model: nn.Module,
@@ -307,11 +454,12 @@ def _show_result(model: nn.Module,
                  wait_time: float = 0,
                  out_file: Optional[str] = None) -> np.ndarray:
     """V2's `model.show_result`: the picture, also shown or written where that is asked for."""
-    if show or out_file is not None:
-        return show_result_pyplot(
-            model, img, result, score_thr, win_name, wait_time, out_file=out_file)
-    image = visualization.as_bgr(img) if isinstance(img, np.ndarray) else read_bgr(img)
-    return visualization.draw_detections(image, result, model.CLASSES, score_thr, model.PALETTE)
+    picture = _draw(model, img, result, score_thr)
+    if out_file is not None:
+        _write(picture, img, out_file)
+    elif show:
+        _show(picture, win_name, wait_time)
+    return picture
 
 
 def detections_of(result: Any,
@@ -322,8 +470,6 @@ def detections_of(result: Any,
     Each has `category_id` (place of the class, from 1), `category_name`, `score`, `bbox` [x, y, width,
     height] in pixels and, with masks, `segmentation` (a COCO run length) and `area`.
     """
-    from pycocotools import mask as coco_mask
-
     boxes, masks = visualization.split_result(result)
     records = []
     for label, name in enumerate(class_names):

@@ -7,24 +7,28 @@ names, boxes, scores and masks as run lengths. The checkpoint carries its config
 Of a classifier each image gets its best class, and `scores` of all.
 """
 import argparse
+import collections
 import glob
 import json
 import os
+import signal
 import sys
-from typing import Dict, List
+from typing import Any, Counter, Dict, List, NamedTuple, Optional, Tuple
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))  # the package beside this folder
 
-import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from rich.progress import track  # noqa: E402
 
 from mmdet_ft import apis, visualization  # noqa: E402
+from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, is_image_name, read_head  # noqa: E402
+from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
+from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+STOPPED = 130  # exit code after Ctrl-C or SIGTERM
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,11 +45,14 @@ def parse_args() -> argparse.Namespace:
         default=0.3,
         help='leave out what scores less (0..1, default 0.3)')
     parser.add_argument(
-        '--device', default='cuda:0', help='cuda:0 (the CPU where there is none), cpu, ...')
+        '--device',
+        default='cuda:0',
+        help='cpu, cuda:1 ...; the first GPU by default, the CPU where there is none')
     parser.add_argument(
         '--config', help='config, where the checkpoint does not carry the right one')
     add_options(parser)
     parser.add_argument('--json', help='file for the results instead of OUT/predictions.json')
+    add_drawing_options(parser)
     parser.add_argument('--no-pictures', action='store_true', help='write the results only')
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time')
     args = parser.parse_args()
@@ -56,117 +63,216 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def find_images(arguments: List[str], out: str) -> Dict[str, str]:
-    """{name below `out`: path} of all images that the arguments mean; what lies in `out` already is no input.
+class Found(NamedTuple):
+    """What the arguments mean."""
+    images: List[Tuple[str, str]]  # (name below the folder that was given, path)
+    others: Counter[
+        str]  # ending -> files of folders and patterns that are no images by their names
+    refused: List[str]  # why files that were named one by one are no images
 
-    Raises UserError for an argument that means no image.
+
+def find_images(arguments: List[str], out: str) -> Found:
+    """Find all images that the arguments mean; what lies in `out` already is no input.
+
+    Raises UserError for an argument that means no file, and where there is no image at all.
     """
     out = os.path.realpath(out)
-    found: Dict[str, str] = {}
+    found = Found([], collections.Counter(), [])
     seen = set()
     for argument in arguments:
-        if os.path.isdir(argument):
-            paths = [
-                (os.path.relpath(path, argument), path)
-                for path in glob.iglob(os.path.join(glob.escape(argument), '**'), recursive=True)
-                if path.lower().endswith(SUFFIXES) and not os.path.realpath(path).startswith(out +
-                                                                                             os.sep)
-            ]
-        elif os.path.isfile(argument):
+        if os.path.isfile(argument):
+            reason = apis.why_no_image(argument)
+            if reason:
+                found.refused.append(reason)
+                continue
             paths = [(os.path.basename(argument), argument)]
         else:
-            paths = [(os.path.basename(path), path) for path in glob.glob(argument, recursive=True)
-                     if os.path.isfile(path)]
-        if not paths:
-            raise UserError(
-                f'{argument}: no image there; give files, folders or patterns of {", ".join(SUFFIXES)}'
-            )
+            paths = list(_images_in(argument, out, found.others))
         for name, path in sorted(paths):
-            if os.path.realpath(path) in seen:
-                continue
-            seen.add(os.path.realpath(path))
-            stem, suffix = os.path.splitext(name)
-            number = 1
-            while name in found:  # street.png of two folders
-                number += 1
-                name = f'{stem}_{number}{suffix}'
-            found[name] = path
+            if os.path.realpath(path) not in seen:
+                seen.add(os.path.realpath(path))
+                found.images.append((name, path))
+    if not found.images:
+        reasons = found.refused or [f'{", ".join(arguments)}: no image there{told(found.others)}']
+        raise UserError('\n'.join(reasons) +
+                        f'\ngive images, folders or patterns of {", ".join(IMAGE_ENDINGS)}')
     return found
+
+
+def _images_in(argument: str, out: str, others: Counter[str]):
+    """(name, path) of the images in a folder or of a pattern; other files are counted."""
+    folder = argument if os.path.isdir(argument) else None
+    pattern = os.path.join(glob.escape(folder), '**') if folder else argument
+    paths = [path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path)]
+    if not paths and not folder:
+        reason = apis.why_no_image(argument)
+        raise UserError(reason or f'{argument}: no image there; give files, folders or patterns of '
+                        f'{", ".join(IMAGE_ENDINGS)}')
+    for path in paths:
+        if os.path.realpath(path).startswith(out + os.sep):
+            continue
+        if is_image(path):
+            yield os.path.relpath(path, folder) if folder else os.path.basename(path), path
+        else:
+            others[os.path.splitext(path)[1].lower() or 'without an ending'] += 1
+
+
+def is_image(path: str) -> bool:
+    """Say whether a file is an image by its name; one without an ending by its first bytes."""
+    if os.path.splitext(path)[1]:
+        return is_image_name(path)
+    try:
+        read_head(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def told(others: Counter[str]) -> str:
+    """Tell how many files were passed over: '; 3 files are no images (.txt 2, .mp4 1)', or nothing."""
+    if not others:
+        return ''
+    kinds = ', '.join(f'{ending} {number}' for ending, number in others.most_common(6))
+    return f'; files that are no images by their names: {sum(others.values())} ({kinds})'
+
+
+class Predictions:
+    """What was found so far: COCO's form, and what went wrong.
+
+    Args:
+        model: of `init_detector`.
+        score_thr: what scores less is left out.
+        places: of the picture of each image, {path: place}; None draws none.
+        labels, color_by: of `Look`.
+    """
+
+    def __init__(self, model: Any, score_thr: float, places: Optional[Dict[str, str]], labels: str,
+                 color_by: str):
+        self.model = model
+        self.score_thr = score_thr
+        self.places = places
+        self.labels = labels
+        self.color_by = color_by
+        self.skipped = 0
+        self.document: Dict[str, Any] = dict(
+            images=[],
+            annotations=[],
+            categories=[dict(id=i + 1, name=name) for i, name in enumerate(model.CLASSES)])
+
+    def run(self, paths: List[str]) -> None:
+        """Detect in some images at once; one that fails is told, and the others are done."""
+        images = {}
+        for path in paths:
+            try:
+                images[path] = apis.read_bgr(path)
+            except Exception as error:
+                self.skip(path, error)
+        try:
+            results = apis.detect(self.model, list(images))
+        except Exception as error:
+            if len(images) == 1:
+                return self.skip(next(iter(images)), error)
+            for path in images:  # which of them it is shows one by one
+                self.run([path])
+            return
+        for (path, image), result in zip(images.items(), results):
+            self.note(path, image, result)
+            if self.places is not None:
+                try:
+                    visualization.write_picture(self.places[path], self.picture_of(image, result))
+                except Exception as error:
+                    self.skip(path, error, 'no picture of')
+
+    def skip(self, path: str, error: Exception, what: str = 'skipped:') -> None:
+        """Count an image that failed, and say why."""
+        self.skipped += 1
+        reason = first_line(error)
+        print(f'{what} {reason if path in reason else f"{path}: {reason}"}', file=sys.stderr)
+
+    def note(self, path: str, image: np.ndarray, result: Any) -> None:
+        """Add an image and what was found in it."""
+        height, width = image.shape[:2]
+        image_id = len(self.document['images']) + 1
+        record = dict(id=image_id, file_name=path, height=height, width=width)
+        self.document['images'].append(record)
+        if isinstance(result, np.ndarray):  # scores of a classifier
+            record.update(
+                apis.class_of(result, self.model.CLASSES),
+                scores=[round(float(score), 5) for score in result])
+            return
+        annotations = self.document['annotations']
+        for found in apis.detections_of(result, self.model.CLASSES, self.score_thr):
+            annotations.append(
+                dict(found, id=len(annotations) + 1, image_id=image_id, file_name=path, iscrowd=0))
+
+    def picture_of(self, image: np.ndarray, result: Any) -> np.ndarray:
+        """Draw a result into its image."""
+        if isinstance(result, np.ndarray):
+            picture = visualization.enlarge(image)
+            best = apis.class_of(result, self.model.CLASSES)
+            if self.labels != 'none':
+                visualization.draw_label(picture, f'{best["pred_class"]} {best["pred_score"]:.2f}',
+                                         (0, 0, *picture.shape[1::-1]), (0, 0, 0))
+            return picture
+        look = visualization.Look(self.labels, self.color_by, visualization.enlargement(image))
+        return visualization.draw_detections(image, result, self.model.CLASSES, self.score_thr,
+                                             self.model.PALETTE, look)
+
+    def write(self, path: str) -> None:
+        """Write the document; it is there whole or not at all."""
+        with atomic_file(path) as file:
+            file.write(json.dumps(self.document).encode('utf-8'))
+
+    def __str__(self) -> str:
+        images = self.document['images']
+        found = '' if any(
+            'pred_class' in image
+            for image in images) else (f'{len(self.document["annotations"])} detections in ')
+        return f'{found}{len(images)} images'
 
 
 @command
 def main() -> None:
     args = parse_args()
-    images = find_images(args.images, args.out)
-    for name, path in images.items():
-        if not args.no_pictures and os.path.realpath(os.path.join(args.out,
-                                                                  name)) == os.path.realpath(path):
-            raise UserError(f'--out {args.out} would overwrite {path}; choose another folder')
+    found = find_images(args.images, args.out)
+    paths = [path for _, path in found.images]
+    inputs = Inputs([args.checkpoint, args.config, *paths])
+    target = args.json or os.path.join(args.out, 'predictions.json')
+    inputs.require_free(target, '--json' if args.json else '--out')
+    places = None
+    if not args.no_pictures:
+        names = PictureNames(args.out, inputs, '--out')
+        places = dict(zip(paths, names.take_all((path, name, None) for name, path in found.images)))
+    for reason in found.refused:
+        print(f'skipped: {reason}', file=sys.stderr)
+    if found.others:
+        print(f'{len(paths)} images{told(found.others)}', file=sys.stderr)
     model = apis.init_detector(args.config, args.checkpoint, args.device, args.cfg_options)
     os.makedirs(args.out, exist_ok=True)
 
-    document = dict(
-        images=[],
-        annotations=[],
-        categories=[dict(id=i + 1, name=name) for i, name in enumerate(model.CLASSES)])
-    unreadable = []
-    items = list(images.items())
-    batches = [
-        items[start:start + args.batch_size] for start in range(0, len(items), args.batch_size)
-    ]
-    for batch in track(batches, 'detecting', disable=not sys.stderr.isatty()):
-        readable = []
-        for name, path in batch:
-            try:
-                readable.append((name, path, apis.read_bgr(path)))
-            except (OSError, ValueError) as error:
-                unreadable.append(path)
-                print(f'skipped: {error}', file=sys.stderr)
-        results = apis.detect(model, [path for _, path, _ in readable])
-        for (name, path, image), result in zip(readable, results):
-            picture = note(document, path, image, result, model, args.score_thr)
-            if not args.no_pictures:
-                target = os.path.join(args.out, name)
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                if not cv2.imwrite(target, picture):
-                    raise UserError(f'cannot write {target}')
-
-    target = args.json or os.path.join(args.out, 'predictions.json')
-    os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
-    with open(target, 'w', encoding='utf-8') as file:
-        json.dump(document, file)
+    predictions = Predictions(model, args.score_thr, places, args.labels, args.color_by)
+    batches = [paths[i:i + args.batch_size] for i in range(0, len(paths), args.batch_size)]
+    is_stopped = False
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for batch in track(batches, 'detecting', disable=not sys.stderr.isatty()):
+            predictions.run(batch)
+    except KeyboardInterrupt:
+        is_stopped = True
+    finally:  # what is done is kept, whatever has happened
+        predictions.write(target)
+        signal.signal(signal.SIGTERM, before)
     pictures = '' if args.no_pictures else f', pictures in {args.out}'
-    found = '' if any(
-        'pred_class' in image
-        for image in document['images']) else f'{len(document["annotations"])} detections in '
-    print(f'{found}{len(document["images"])} images: {target}{pictures}')
-    if unreadable:
+    print(f'{predictions}: {target}{pictures}')
+    if is_stopped:
+        done = len(predictions.document['images']) + predictions.skipped
+        print(f'stopped after {done} of {len(paths)} images', file=sys.stderr)
+        sys.exit(STOPPED)
+    skipped = predictions.skipped + len(found.refused)
+    if skipped:
         raise UserError(
-            f'{len(unreadable)} of {len(images)} images could not be read (named above)')
-
-
-def note(document: dict, path: str, image, result, model, score_thr: float):
-    """Add an image and what was found in it; returns the picture of that."""
-    height, width = image.shape[:2]
-    image_id = len(document['images']) + 1
-    record = dict(id=image_id, file_name=path, height=height, width=width)
-    document['images'].append(record)
-    if isinstance(result, np.ndarray):  # scores of a classifier
-        best = apis.class_of(result, model.CLASSES)
-        record.update(best, scores=[round(float(score), 5) for score in result])
-        picture = image.copy()
-        visualization.draw_label(picture, f'{best["pred_class"]} {best["pred_score"]:.2f}',
-                                 (0, 0, width, height), (0, 0, 0))
-        return picture
-    for found in apis.detections_of(result, model.CLASSES, score_thr):
-        document['annotations'].append(
-            dict(
-                found,
-                id=len(document['annotations']) + 1,
-                image_id=image_id,
-                file_name=path,
-                iscrowd=0))
-    return visualization.draw_detections(image, result, model.CLASSES, score_thr, model.PALETTE)
+            f'{skipped} of {len(paths) + len(found.refused)} images could not be done (named above)'
+        )
 
 
 if __name__ == '__main__':

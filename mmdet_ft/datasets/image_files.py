@@ -33,7 +33,7 @@ class Head(NamedTuple):
     orientation: int = 1
     bits: int = 8  # a value
     is_float: bool = False
-    has_end: bool = True  # the mark of the end of a JPEG or PNG is there
+    has_end: bool = True  # the file is as long as it says, or has the mark of its end; True where that is not known
 
     @property
     def size(self) -> Tuple[int, int]:
@@ -53,7 +53,7 @@ def read_head(source: Union[str, bytes]) -> Head:
     Takes 0.2 ms from a local disk. Raises OSError for a file that cannot be opened, DataError for one that is no image.
     """
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as file:
-        return _read(file, 'these bytes' if isinstance(source, bytes) else source)
+        return _read(file, 'it' if isinstance(source, bytes) else source)
 
 
 def image_size(path: str) -> Tuple[int, int]:
@@ -74,15 +74,17 @@ def _read(file: BinaryIO, name: str) -> Head:
     begin = file.read(32)
     file.seek(0)
     try:
-        with _of_any_size(), Image.open(file) as image:
+        with of_any_size(), Image.open(file) as image:
             head = _told_by(image, begin)
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL))
-            return head._replace(has_end=_has_end(head.kind, file.read()))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            return head._replace(has_end=_has_end(image, begin, file.read(), size))
     except UnidentifiedImageError:
         raise DataError(f'{name} is no image: {_what_else(begin)}') from None
-    except (ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError,
+    except (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError,
             TypeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk
+            raise
         raise DataError(f'{name} has the head of an image, and it is broken: {error}') from error
 
 
@@ -91,7 +93,7 @@ _limits = []  # Pillow's limit, once for each thread that is reading a head
 
 
 @contextlib.contextmanager
-def _of_any_size() -> Iterator[None]:
+def of_any_size() -> Iterator[None]:
     """Lift Pillow's limit of pixels, for all threads: a head is small, however large its picture is."""
     from PIL import Image
     with _lock:
@@ -149,11 +151,23 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-def _has_end(kind: str, tail: bytes) -> bool:
-    """Whether the last bytes have the mark of the end; True for kinds without one."""
-    if kind in ('JPEG', 'MPO'):
+def _has_end(image: Any, begin: bytes, tail: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes is as long as it has to be, or its last bytes are those of an end."""
+    if image.format in ('JPEG', 'MPO'):
         return b'\xff\xd9' in tail
-    return b'IEND\xaeB`\x82' in tail if kind == 'PNG' else True
+    if image.format == 'PNG':
+        return b'IEND\xaeB`\x82' in tail
+    if image.format == 'GIF':
+        return tail.rstrip(b'\0').endswith(b';')
+    if image.format in ('BMP', 'DIB', 'WEBP'):
+        place, more = (4, 8) if image.format == 'WEBP' else (2, 0)
+        return size >= struct.unpack_from('<I', begin, place)[0] + more
+    if image.format == 'TIFF':
+        tags = image.tag_v2
+        starts, counts = (tags.get(strips) or tags.get(tiles) or ()
+                          for strips, tiles in ((273, 324), (279, 325)))
+        return all(start + count <= size for start, count in zip(starts, counts))
+    return True
 
 
 def _what_else(begin: bytes) -> str:
@@ -161,6 +175,8 @@ def _what_else(begin: bytes) -> str:
         return 'it is empty'
     if begin.lstrip()[:1] == b'<':
         return 'it is a page of the web, such as an error page'
+    if begin[:4] in (b'II*\0', b'MM\0*'):
+        return 'it begins as a TIFF, whose end is missing'
     if begin.startswith(b'version https://git-lfs'):
         return 'it is a pointer of git LFS; fetch the file with `git lfs pull`'
     return f'it begins with {begin[:16]!r}'

@@ -3,7 +3,7 @@ import functools
 import gc
 import platform
 import random
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.masks import PolygonMasks
 from mmdet_ft.datasets.pipelines.formatting import LateImage, late_images
@@ -34,7 +36,7 @@ def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tupl
     Training samples (with gt_bboxes, or a classifier's with gt_label) give a Batch with ground truth. Test samples give
     a tuple of Batches, one a view of MultiScaleFlipAug (a single one for a pipeline without it), without ground truth.
 
-    Raises ValueError for a key that has no place in a Batch.
+    Raises ValueError for a key that has no place in a Batch, DataError for a classifier's images of unequal size.
     """
     first = samples[0]
     unknown = [key for key in first if key not in KNOWN_KEYS]
@@ -52,9 +54,55 @@ def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tupl
     if 'gt_bboxes' in first:
         return _batch(samples, bucket, _ground_truth(samples))
     if 'gt_label' in first:
+        check_equal_sizes(samples)
         labels = torch.stack([torch.as_tensor(sample['gt_label']) for sample in samples])
         return _batch(samples, bucket, ClassTruth(labels))
     return (_batch(samples, bucket), )
+
+
+def collate_of_classifier(samples: List[Dict[str, Any]],
+                          bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
+    """`collate` for samples that may be without a label, and whose images have to be of one size."""
+    check_equal_sizes(samples)
+    return collate(samples, bucket)
+
+
+def check_equal_sizes(samples: Sequence[Dict[str, Any]]) -> None:
+    """Raise DataError where images differ in size.
+
+    A classifier averages over all of an image: with padding the scores of one hang on its neighbours in the batch.
+    """
+    if len(places_by_size(samples)) == 1:
+        return
+    (name, size), (other_name, other) = [(_name_of(samples[places[0]]),
+                                          _size_of(samples[places[0]]))
+                                         for places in places_by_size(samples)[:2]]
+    raise DataError(
+        f'images of unequal size in one batch of a classifier: {name} leaves its pipeline with {size[1]} x {size[0]} '
+        f'pixels (width x height), {other_name} with {other[1]} x {other[0]}. Padding would change their scores. '
+        "To fix: before Normalize write dict(type='CenterCrop', crop_size=224) or dict(type='Resize', size=(224, "
+        '224)), with the size that the model is to see; or write samples_per_gpu=1')
+
+
+def places_by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
+    """Put the places of samples whose images have one size together, in the order of their first: batches for which
+    nothing is padded."""
+    groups: Dict[Any, List[int]] = {}
+    for place, sample in enumerate(samples):
+        groups.setdefault(_size_of(sample), []).append(place)
+    return list(groups.values())
+
+
+def _size_of(sample: Dict[str, Any]) -> Tuple[int, ...]:
+    """Height and width of the image, of several views one after the other."""
+    views = sample['img'] if isinstance(sample['img'], (list, tuple)) else [sample['img']]
+    return tuple(side for view in views for side in tuple(view.shape)[-2:])
+
+
+def _name_of(sample: Dict[str, Any]) -> str:
+    metas = sample.get('img_metas') or {}
+    metas = metas[0] if isinstance(metas, (list, tuple)) else metas
+    return repr(metas.get('filename') or metas.get('ori_filename') or 'one')
 
 
 def _batch(samples: List[Dict[str, Any]],
@@ -346,8 +394,8 @@ def build_dataloader(dataset: Any,
         class_aware_sampler: not supported.
         pin_memory: by default where CUDA is; without it nothing is pinned.
         prefetch_factor, drop_last, timeout, multiprocessing_context: as torch's DataLoader.
-        skip_bad_images: an image that is missing or cannot be decoded is replaced by the next one, and counted in the
-            log, instead of ending the run. For training.
+        skip_bad_images: an image that is missing, cannot be decoded or is of another size than annotated is replaced by
+            the next one, and counted in the log, instead of ending the run. For training.
         bucket: pad batches to multiples of so many pixels, and give all processes images of one aspect group at a step:
             few shapes occur, as compiled models and CUDA graphs want them.
 
@@ -395,12 +443,18 @@ def build_dataloader(dataset: Any,
         SeededDataset(dataset, seed, skip_bad_images),
         num_workers=num_workers,
         collate_fn=RingCollate(
-            functools.partial(collate, bucket=bucket or 1), Pinnable if pin_memory else _as_it_is),
+            functools.partial(_collate_for(dataset), bucket=bucket or 1),
+            Pinnable if pin_memory else _as_it_is),
         pin_memory=pin_memory,
         timeout=timeout if num_workers else 0,
         generator=torch.Generator(
         ),  # starting an epoch draws a number, which must not come out of anyone's sequence
         **options)
+
+
+def _collate_for(dataset: Any) -> Callable:
+    is_classifiers = all(isinstance(part, ClassificationDataset) for part in innermost(dataset))
+    return collate_of_classifier if is_classifiers else collate
 
 
 def raise_open_file_limit(wanted: int = 4096) -> None:

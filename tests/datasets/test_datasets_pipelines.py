@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmdet_ft.datasets.image_decoding import is_cut_off
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.pipelines.color import DeferredNormalize, Normalize
@@ -16,8 +17,7 @@ from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle
                                                     LateImage, ToTensor, Transpose, late_images,
                                                     to_tensor)
 from mmdet_ft.datasets.pipelines.geometric import DeferredFlip, Pad, RandomFlip, Resize
-from mmdet_ft.datasets.pipelines.loading import (LoadAnnotations, LoadImageFromFile, LoadProposals,
-                                                 is_cut_off)
+from mmdet_ft.datasets.pipelines.loading import LoadAnnotations, LoadImageFromFile, LoadProposals
 from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
 from mmdet_ft.ops.images import normalised_images
 from .conftest import NORM, train_pipeline

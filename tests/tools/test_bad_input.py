@@ -132,7 +132,9 @@ def test_truncated_image(case):
     message = case.train(
         config=case.config(line, f"data['train']['img_prefix'] = '{case.folder}/train/'"), expect=1)
     assert message.startswith(f"cannot decode the image '{case.folder}/train/2.jpg'")
-    assert 'image id 3' in message and 'not a whole picture' in message
+    assert 'not a whole picture' in message and 'it is cut off' in message
+    assert 'data = dict(train_dataloader=dict(skip_bad_images=True))' in message
+    assert not (case.folder / 'run' / 'failure_0.pt').exists()  # before anything is trained
 
 
 def test_useless_boxes_are_counted_and_left_out(case):

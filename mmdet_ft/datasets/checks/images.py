@@ -2,76 +2,161 @@
 import concurrent.futures
 import hashlib
 import os
+import os.path as osp
+import time
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
-from PIL import Image, UnidentifiedImageError
+import numpy as np
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.pipelines.loading import read_bytes, read_image
+from mmdet_ft.datasets.image_decoding import decode, is_cut_off, too_large
+from mmdet_ft.datasets.image_files import Head, image_size, read_head
+from mmdet_ft.datasets.image_names import Cause, causes_of, missing_folder, same_name
+from mmdet_ft.datasets.image_sizes import Mismatch, fit_of, mismatch
+from mmdet_ft.datasets.pipelines.loading import (LoadImageFromFile, is_remote, read_bytes,
+                                                 told_as_cut)
+from mmdet_ft.registry import PIPELINES
 
-ORIENTATION = 0x112  # EXIF tag; 1 upright, 2 to 4 keep the sides, 5 to 8 exchange width and height
+# Of more files some are looked at, evenly spread: 50,000 heads take 8 s of CPU from a local disk.
+MOST_HEADS = 50000
+MOST_REMOTE = 32  # files on other storage, which are fetched whole
+SLOW = 0.002  # seconds for a head: from there on threads read them, which on a local disk would only cost time
+NUM_DEEP = 8  # images of 16 bit of which the values are looked at
+MOST_CONFIRMED = 20  # images of another size that are decoded, to be sure
+
+
+class Loading(NamedTuple):
+    """How a pipeline reads its images."""
+    color_type: str = 'color'
+    file_client_args: Dict[str, Any] = {}
+    is_known: bool = True  # by LoadImageFromFile; of what others can read nothing is known
+
+    def size_of(self, head: Head) -> Tuple[int, int]:
+        """The size of the loaded image: width and height."""
+        return head.size if self.turns(head) else (head.width, head.height)
+
+    def turns(self, head: Head) -> bool:
+        """Whether the EXIF orientation is followed; OpenCV follows that of a TIFF always."""
+        return head.kind == 'TIFF' or self.color_type in ('color', 'grayscale')
+
+
+def loading_of(transforms: Iterable[Any]) -> Loading:
+    """Read from a pipeline, built or not, how it loads its images."""
+    for transform in transforms:
+        is_config = isinstance(transform, dict)
+        kind = PIPELINES.resolve(transform['type']) if is_config else type(transform)
+        if kind is LoadImageFromFile:
+            get = transform.get if is_config else vars(transform).get
+            return Loading(get('color_type') or 'color', dict(get('file_client_args') or {}))
+        return Loading(is_known=False)
+    return Loading()
 
 
 class Look(NamedTuple):
     """What a look at an image file has shown."""
     error: str = ''  # 'missing', or why it cannot be read
-    size: Tuple[int, int] = (0, 0)  # width and height as the loader gives them
-    orientation: int = 1
+    size: Tuple[int,
+                int] = (0, 0
+                        )  # width and height as the loader gives them; 0 where they are not known
+    orientation: int = 1  # the EXIF entry that the loader follows
     digest: str = ''  # of the file's bytes
+    lost: Optional[float] = None  # share of the picture that a file without its end lacks
+    bits: int = 8  # a value
+    path: str = ''  # of the file, where it has the name in another spelling
 
 
-def look_at(path: str, decode: bool = True, file_client_args: Dict[str, Any] = {}) -> Look:
-    """Open an image as training does; without `decode` read its header only."""
+def look_at(path: str,
+            decoded: bool = True,
+            loading: Loading = Loading(),
+            prefix: Optional[str] = None) -> Look:
+    """Open an image as training does.
+
+    decoded: decode it; otherwise its head and its last bytes are read, and more only where they ask for it.
+    prefix: folder that the name of the image starts from.
+    """
+    look = _look_at(path, decoded, loading)
+    if look.error == 'missing' and not is_remote(loading.file_client_args):
+        other = same_name(prefix, name_below(path, prefix))
+        if other is not None:
+            return _look_at(other, decoded, loading)._replace(path=other)
+    return look
+
+
+def name_below(path: str, prefix: Optional[str]) -> str:
+    """Give the name that the annotations have for an image."""
+    return path[len(osp.join(prefix, '')):] if prefix and path.startswith(osp.join(prefix,
+                                                                                   '')) else path
+
+
+def _look_at(path: str, decoded: bool, loading: Loading) -> Look:
     try:
-        if not decode:
-            return _header(path)
-        content = read_bytes(path, file_client_args)
-        img = read_image(path, {}, file_client_args, 'color', 'bgr')
-    except FileNotFoundError:
+        if not loading.is_known:
+            return Look() if osp.exists(path) else Look('missing')
+        head = None
+        if not decoded and not is_remote(loading.file_client_args):
+            head = _head_of(path)
+            if head is not None and head.is_too_large:
+                return Look(too_large(head))
+            if head is not None and head.has_end and not head.is_float:
+                return _of_head(head, loading)
+        content = read_bytes(path, loading.file_client_args)
+        if not decoded and head is not None and head.kind in ('JPEG',
+                                                              'MPO') and not is_cut_off(content):
+            return _of_head(head, loading)  # phones put films and more behind the end
+        return _of_content(content, loading)
+    except (FileNotFoundError, NotADirectoryError):
         return Look('missing')
-    except (DataError, OSError, cv2.error) as error:
+    except IsADirectoryError:
+        return Look('it is a folder')
+    except (DataError, OSError, ValueError, cv2.error) as error:
         return Look(str(error))
-    return Look('', (img.shape[1], img.shape[0]), _orientation(path),
-                hashlib.blake2b(content, digest_size=16).hexdigest())
 
 
-def _header(path: str) -> Look:
-    if not os.path.isfile(path):
-        return Look('missing')
+def _head_of(path: str) -> Optional[Head]:
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            orientation = image.getexif().get(ORIENTATION, 1)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        return Look(str(error))
-    return Look('', (height, width) if orientation >= 5 else (width, height), orientation)
+        return read_head(path)
+    except DataError:  # no image; or one that Pillow does not know, and OpenCV does
+        return None
 
 
-def _orientation(path: str) -> int:
+def _of_head(head: Head, loading: Loading) -> Look:
+    return Look(
+        '', loading.size_of(head), head.orientation if loading.turns(head) else 1, bits=head.bits)
+
+
+def _of_content(content: bytes, loading: Loading) -> Look:
+    img, lost = decode(content, loading.color_type, 'bgr')
     try:
-        with Image.open(path) as image:
-            return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # PIL knows fewer kinds of images than OpenCV, which has opened it
-        return 1
+        look = _of_head(read_head(content), loading)
+    except (DataError, OSError):  # Pillow knows fewer kinds of images than OpenCV
+        look = Look()
+    return look._replace(
+        size=(img.shape[1], img.shape[0]),
+        lost=lost,
+        digest=hashlib.blake2b(content, digest_size=16).hexdigest())
 
 
 def size_of(path: str) -> Optional[Tuple[int, int]]:
-    look = look_at(path, decode=False)
-    return None if look.error else look.size
+    """Give width and height of an image as it is loaded, None where it cannot be read."""
+    try:
+        return image_size(path)
+    except DataError:
+        return None
 
 
-def _look(arguments: Tuple[str, Dict[str, Any]]) -> Look:
-    return look_at(arguments[0], True, arguments[1])
+def _look(arguments: Tuple[str, Loading, Optional[str]]) -> Look:
+    path, loading, prefix = arguments
+    return look_at(path, True, loading, prefix)
 
 
-def look_at_all(paths: Sequence[str], workers: int, file_client_args: Dict[str,
-                                                                           Any]) -> Iterator[Look]:
-    """`look_at` of each, in order, by some processes."""
-    jobs = [(path, file_client_args) for path in paths]
-    if workers == 0 or len(paths) < 64:
+def look_at_all(split: Split, places: Sequence[int], workers: int,
+                loading: Loading) -> Iterator[Look]:
+    """Decode the images at some places of a split, in order, by some processes."""
+    jobs = [(split.paths[place], loading, split.prefix) for place in places]
+    if workers == 0 or len(jobs) < 64:
         yield from map(_look, jobs)
         return
     with concurrent.futures.ProcessPoolExecutor(
@@ -79,59 +164,199 @@ def look_at_all(paths: Sequence[str], workers: int, file_client_args: Dict[str,
         yield from pool.map(_look, jobs, chunksize=16)
 
 
+def scan(split: Split, loading: Loading) -> List[Tuple[int, Look]]:
+    """Look at the heads and the last bytes of the files of a split, of `MOST_HEADS` at most: (place, look) of each.
+
+    Images that seem to have another size than is annotated are decoded, as far as they are few: a head may mislead.
+    """
+    places = [place for place, path in enumerate(split.paths) if path is not None]
+    most = MOST_REMOTE if is_remote(loading.file_client_args) else MOST_HEADS
+    if len(places) > most:
+        places = [places[place] for place in np.linspace(0, len(places) - 1, most).astype(int)]
+
+    def glance(place: int) -> Look:
+        return look_at(split.paths[place], False, loading, split.prefix)
+
+    began = time.monotonic()
+    looks = [glance(place) for place in places[:100]]
+    if time.monotonic() - began < SLOW * len(looks):
+        looks += map(glance, places[100:])
+    else:  # such as a disk behind a network
+        with concurrent.futures.ThreadPoolExecutor(16) as threads:
+            looks += threads.map(glance, places[100:])
+    num_confirmed = 0
+    for index, (place, look) in enumerate(zip(places, looks)):
+        if _differs(split, place, look) and num_confirmed < MOST_CONFIRMED:
+            looks[index] = look_at(split.paths[place], True, loading, split.prefix)
+            num_confirmed += 1
+    told_as_cut.update(look.path or split.paths[place] for place, look in zip(places, looks)
+                       if look.lost is not None)
+    return list(zip(places, looks))
+
+
+def _differs(split: Split, place: int, look: Look) -> bool:
+    width, height = split.sizes[place].tolist()
+    return bool(not look.error and width and look.size[0] and (width, height) != look.size)
+
+
 def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
-    """Problems of the files of a split, given what was seen of the images at some places."""
+    """Give the problems of the files of a split, after what was seen of the images at some places."""
     looks = list(looks)
-    missing, broken, other, turned, unclear = [], [], [], [], []
+    missing, broken, cut, unclear, renamed, other = [], [], [], [], [], []
     for place, look in looks:
+        path = split.paths[place]
         width, height = split.sizes[place].tolist()
-        path, name = split.paths[place], split.paths[place]
+        if look.path:
+            renamed.append(Example(f'{name_below(path, split.prefix)!r}: {look.path}', look.path))
+        if look.lost is not None:
+            cut.append(Example(f'{path}: {look.lost:.1%} of the picture is missing', path))
         if look.error == 'missing':
-            missing.append(Example(name, path))
+            missing.append(place)
         elif look.error:
-            broken.append(Example(look.error, path))
-        elif width and (width, height) != look.size:
-            text = f'{name}: annotated as {width} x {height} (width x height), it is {look.size[0]} x {look.size[1]}'
-            if look.orientation >= 5 and (height, width) == look.size:
-                turned.append(
-                    Example(f'{text} once turned as its EXIF says (orientation {look.orientation})',
-                            path))
-            else:
-                other.append(Example(text, path))
+            broken.append(Example(f'{path}: {look.error}', path))
+        elif _differs(split, place, look):
+            other.append((place, look))
         elif 2 <= look.orientation <= 4 or (look.orientation >= 5 and width == height and width):
-            unclear.append(Example(f'{name}: orientation {look.orientation}', path))
-    problems = []
+            unclear.append(Example(f'{path}: orientation {look.orientation}', path))
+    problems = _of_missing(split, missing, len(looks))
 
     def tell(kind: str, found: List[Example], text: str, fix: str, is_defect: bool = True) -> None:
         if found:
             problems.append(
                 Problem(split.name, kind, len(found), text, fix, examples(found), is_defect))
 
-    tell(
-        'image missing', missing,
-        'files that the annotations list and that are not there' + _share(missing, looks),
-        f'correct img_prefix or data_root of data.{split.name}, or take them out of {split.source}')
-    tell('image broken', broken, 'files are cut off, or are no images',
+    tell('image broken', broken, 'files are cut off, or are no images that can be read',
          f'fetch them again, or take them out of {split.source}')
-    tell(
-        'image size differs', other, 'images of another size than the annotations say: boxes and '
-        'masks lie elsewhere than the objects',
-        'write the true width and height, after making sure that the boxes are of this picture')
-    tell(
-        'image turned by EXIF', turned,
-        'images that were annotated lying, and are turned upright by '
-        'their EXIF entry when they are loaded',
-        'store the pixels upright and remove the entry (`exiftran -ai`, `mogrify -auto-orient`), then turn the '
-        'boxes; or remove the entry only (`exiftool -Orientation= -n FILE`), if the boxes are right for the lying '
-        'picture')
+    problems += _of_sizes(split, other)
     tell('image turned by EXIF, maybe', unclear,
          'images that their EXIF entry turns or mirrors without changing their size',
          'look at them with tools/misc/browse_dataset.py', False)
+    tell(CUT, cut, 'files without their last bytes; they are used as far as they are there',
+         'fetch them again, if something is to be seen in what is missing', False)
+    tell(
+        'image name in another spelling', renamed,
+        'file names with \\ for /, or in another Unicode form than on this disk; the files that are there are read',
+        f'nothing has to be done; or write the names in {split.source} as they are on the disk',
+        False)
     return problems
 
 
-def _share(found: List[Example], looks: Sequence[Any]) -> str:
-    return ': all of them' if len(found) == len(looks) else f' (of {len(looks)})'
+CUT = 'image without its end'
+
+
+def _of_sizes(split: Split, other: Sequence[Tuple[int, Look]]) -> List[Problem]:
+    """The problems of images of another size than is annotated.
+
+    Boxes that fit one of the two sizes alone tell of the other images of their kind too.
+    """
+    by_place: Dict[int, List[int]] = {}
+    wanted = {place for place, _ in other}
+    for index in np.flatnonzero(np.isin(split.image, list(wanted))).tolist():
+        by_place.setdefault(int(split.image[index]), []).append(index)
+    kinds: Dict[str, List[Tuple[int, Look, str]]] = {}
+    for place, look in other:
+        listed = tuple(split.sizes[place].tolist())
+        boxes = split.boxes[by_place.get(place, [])] if split.has_boxes else np.zeros((0, 4))
+        kinds.setdefault(mismatch(listed, look.size, look.orientation).kind, []).append(
+            (place, look, fit_of(boxes, listed, look.size)))
+    found: Dict[Mismatch, List[Example]] = {}
+    for group in kinds.values():
+        fits = {fit for _, _, fit in group if fit}
+        for place, look, fit in group:
+            width, height = split.sizes[place].tolist()
+            what = mismatch((width, height), look.size, look.orientation, fit
+                            or (min(fits) if len(fits) == 1 else ''))
+            names = [split.names(index) for index in by_place.get(place, [])]
+            objects = ', '.join(
+                names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+            found.setdefault(what, []).append(
+                Example(
+                    f'{split.paths[place]}: annotated as {width} x {height} (width x height), it is '
+                    f'{look.size[0]} x {look.size[1]}' + (f'; {objects}' if objects else ''),
+                    split.paths[place]))
+    return [
+        Problem(split.name, what.kind, len(group), what.text, what.fix, examples(group))
+        for what, group in found.items()
+    ]
+
+
+def _of_missing(split: Split, missing: Sequence[int], num_looked: int) -> List[Problem]:
+    """The problem of files that are not there, with what is there instead."""
+    if not missing:
+        return []
+    pairs = [(split.prefix, name_below(split.paths[place], split.prefix)) for place in missing]
+    causes = causes_of(pairs)
+    near = {name: there for cause in causes if cause.reason for name, there in cause.examples}
+    shown = []
+    for place, (_, name) in zip(missing, pairs):
+        text = f'{name!r} -> {near[name]!r} is there' if name in near else split.paths[place]
+        shown.append(Example(text, split.paths[place]))
+    hints = [_hint(split, cause) for cause in causes if cause.reason]
+    if not near:
+        hints += filter(None, [missing_folder(split.prefix)])
+    share = ': all of them' if len(missing) == num_looked else f' (of {num_looked})'
+    return [
+        Problem(
+            split.name, 'image missing', len(missing),
+            'files that the annotations list and that are not there' + share,
+            ''.join(f'{hint}; ' for hint in hints) +
+            f'correct img_prefix or data_root of data.{split.name}, or take them out of {split.source}',
+            examples(sorted(shown, key=lambda example: '->' not in example.text)))
+    ]
+
+
+def _hint(split: Split, cause: Cause) -> str:
+    """What is there for missing images of one cause, and the edit to make."""
+    name, there = cause.examples[0]
+    folders = {
+        found[:-len(wanted) - 1]
+        for wanted, found in cause.examples if found.endswith('/' + wanted)
+    }
+    if len(folders) == 1 and len(cause.examples) > 1 and all(
+            found.endswith('/' + wanted) for wanted, found in cause.examples):
+        return f'{there!r} is there: write img_prefix={osp.join(split.prefix or "", folders.pop())!r}'
+    number = f' (and {cause.count - 1} alike: {cause.reason})' if cause.count > 1 else f' ({cause.reason})'
+    return f'file_name {name!r} -> {there!r} is there{number}: correct it in {split.source}'
+
+
+def check_depth(split: Split, looks: Sequence[Tuple[int, Look]], loading: Loading) -> List[Problem]:
+    """Look at the values of some images of more than 8 bit: loading keeps the upper 8 alone."""
+    deep = [(place, look) for place, look in looks if not look.error and look.bits > 8]
+    if not deep or loading.color_type == 'unchanged' or is_remote(loading.file_client_args):
+        return []
+    highest, seen = 0, []
+    for index in np.unique(np.linspace(0, len(deep) - 1, NUM_DEEP).astype(int)).tolist():
+        path = deep[index][1].path or split.paths[deep[index][0]]
+        try:
+            img = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        except (OSError, cv2.error):
+            continue
+        if img is not None and img.dtype == np.uint16:
+            value = int((img[..., :3] if img.ndim == 3 else img).max())
+            highest = max(highest, value)
+            seen.append(Example(f'{path}: highest value {value}', path))
+    if not seen:
+        return []
+    bits = max(highest.bit_length(), 1)
+    number = len(deep)
+    if bits <= 14:
+        factor = 1 << (16 - bits)
+        return [
+            Problem(
+                split.name, 'values in the lower bits', number,
+                f'{number} images of 16 bit, and in the {len(seen)} looked at the highest value is {highest}: '
+                f'{bits} bit. Loading divides by 256, which leaves {highest >> 8} of 255: '
+                f'{"nearly black" if bits <= 12 else "dark"}', 'stretch them to 16 bit, or to 8: '
+                f'cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED) * {factor})',
+                examples(seen), bits <= 12)
+        ]
+    return [
+        Problem(
+            split.name, 'images of 16 bit', number,
+            f'{number} images of 16 bit: loading keeps the upper 8 of each value, as OpenCV does',
+            'nothing, where 256 steps are enough; otherwise stretch the range that matters before writing 8 bit',
+            examples(seen), False)
+    ]
 
 
 def check_overlap(first: Split, second: Split,

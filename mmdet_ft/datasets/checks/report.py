@@ -19,7 +19,8 @@ class Report(NamedTuple):
     classes: List[Row]
     problems: List[Problem]
     reaches: Dict[str, Reach]  # split -> how its objects meet the anchors
-    num_looked: Dict[str, int]  # split -> images that were opened
+    num_looked: Dict[str, int]  # split -> image files that were looked at
+    decoded: bool = True  # each of them whole; otherwise heads and last bytes
 
     @property
     def defects(self) -> List[Problem]:
@@ -36,7 +37,8 @@ def facts(report: Report) -> List[Tuple[str, List[str]]]:
         ('annotations', [split.source for split in report.splits]),
         ('type', [split.kind for split in report.splits]),
         ('images listed', [str(len(split.paths)) for split in report.splits]),
-        ('of them opened', [str(report.num_looked.get(split.name, 0)) for split in report.splits]),
+        ('image files decoded' if report.decoded else 'heads of files read',
+         [str(report.num_looked.get(split.name, 0)) for split in report.splits]),
         ('used', [_used(split) for split in report.splits]),
     ]
     if any(split.has_boxes for split in report.splits):
@@ -110,8 +112,18 @@ def class_rows(report: Report) -> List[Tuple[Any, ...]]:
 
 def verdict(report: Report) -> str:
     if not report.defects:
-        return f'no defect found in {", ".join(split.name for split in report.splits)}'
+        return f'no defect found in {", ".join(split.name for split in report.splits)}; {looked_at(report)}'
     return f'{len(report.defects)} kinds of defects, in {sum(problem.count for problem in report.defects)} places'
+
+
+def looked_at(report: Report) -> str:
+    """Say what a report is about, and with that what it is not about."""
+    looked = sum(report.num_looked.values())
+    files = sum(path is not None for split in report.splits for path in split.paths)
+    if not looked:
+        return 'looked at: the annotations' + (', no image' if files else '')
+    number = f'all {files}' if looked == files else f'{looked} of {files}'
+    return f'looked at: the annotations, {"" if report.decoded else "heads and last bytes of "}{number} image files'
 
 
 def _print_table(console: Console, headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -26,6 +26,8 @@ class Split(NamedTuple):
     num_used: int  # images that the data set yields
     left_out: 'dict[str, int]'  # why images are left out -> how many
     has_boxes: bool = True  # otherwise a label an image, and boxes say nothing
+    prefix: Optional[str] = None  # folder that the names of the images start from
+    used: Optional[np.ndarray] = None  # bool [I], the images that the data set yields; None for all
 
     def example(self, index: int, text: str = '') -> Example:
         """One object."""
@@ -87,8 +89,12 @@ def _of_coco(dataset: Any, name: str) -> Split:
         for category, count in dataset._annotations_of_names().items()
         if category not in dataset.CLASSES
     }
+    used = np.zeros(len(file.image_ids), dtype=bool)
+    used[[file.index_of(image_id) for image_id in dataset.img_ids]] = True
     return Split(
         name=name,
+        prefix=dataset.img_prefix,
+        used=used,
         source=dataset.ann_file,
         kind=type(dataset).__name__,
         classes=list(dataset.CLASSES),
@@ -115,6 +121,7 @@ def _of_labels(dataset: Any, name: str) -> Split:
     names = getattr(table, 'names', [None] * len(table))
     return Split(
         name=name,
+        prefix=getattr(table, 'prefix', None),
         source=dataset.ann_file or dataset.data_prefix,
         kind=type(dataset).__name__,
         classes=[str(item) for item in dataset.CLASSES or ()],
@@ -136,6 +143,7 @@ def _of_labels(dataset: Any, name: str) -> Split:
 def _of_annotations(dataset: Any, name: str) -> Split:
     """By `data_infos` and `get_ann_info`, which every data set has; classification folders have labels alone."""
     paths, sizes, image, boxes, labels, ignored, masks = [], [], [], [], [], [], []
+    prefix = None
     for place, info in enumerate(dataset.data_infos):
         inner = info.get('img_info', info)  # classification nests it
         prefix = info.get('img_prefix', getattr(dataset, 'img_prefix', None))
@@ -163,6 +171,7 @@ def _of_annotations(dataset: Any, name: str) -> Split:
     starts = np.searchsorted(image_of, np.arange(len(paths)))
     return Split(
         name=name,
+        prefix=prefix,
         source=str(getattr(dataset, 'ann_file', None) or getattr(dataset, 'data_prefix', '')),
         kind=type(dataset).__name__,
         classes=[str(item) for item in dataset.CLASSES or ()],

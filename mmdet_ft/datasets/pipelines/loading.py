@@ -1,19 +1,30 @@
 """The start of a pipeline: images and annotations from files."""
-import io
+import logging
 import os.path as osp
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Union
 
-import mmcv
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.image_decoding import decode
+from mmdet_ft.datasets.image_files import read_head
+from mmdet_ft.datasets.image_names import find_image, missing_folder, same_name
+from mmdet_ft.datasets.image_sizes import mismatch
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks, bitmaps_of_runs, polygon_runs
 from mmdet_ft.registry import PIPELINES
 
+SKIP = 'in training, data = dict(train_dataloader=dict(skip_bad_images=True)) leaves such images out'
+told_as_cut: Set[str] = set()  # paths; the scan before a training adds those that it has told of
+
+
+def is_remote(file_client_args: Dict[str, Any]) -> bool:
+    """Say whether files lie on another storage than the disk."""
+    return file_client_args.get('backend', 'disk') != 'disk'
+
 
 def read_bytes(path: str, file_client_args: Dict[str, Any]) -> bytes:
-    """The content of a file, on disk or on one of mmengine's other kinds of storage."""
-    if file_client_args.get('backend', 'disk') == 'disk':
+    """Read the content of a file, on disk or on one of mmengine's other kinds of storage."""
+    if not is_remote(file_client_args):
         with open(path, 'rb') as file:
             return file.read()
     from mmengine.fileio import FileClient
@@ -21,11 +32,18 @@ def read_bytes(path: str, file_client_args: Dict[str, Any]) -> bytes:
 
 
 def _where(results: Dict[str, Any]) -> str:
-    """Which record of which file a message is about."""
+    """Say which record of which file a message is about."""
     info = results.get('img_info', {})
     parts = [f'image id {info["id"]!r}'] if 'id' in info else []
     parts += [f'listed in {results["ann_file"]}'] if results.get('ann_file') else []
     return f' ({" ".join(parts)})' if parts else ''
+
+
+def _remedy(results: Dict[str, Any]) -> str:
+    """Say what to do about a file that is no whole picture."""
+    if results.get('ann_file'):
+        return f'fetch it again, or take it out of the annotation file; {SKIP}'
+    return f'fetch it again, or remove it; {SKIP}' if 'gt_label' in results else 'fetch it again'
 
 
 def _under(prefix: Optional[str], name: str) -> str:
@@ -34,35 +52,72 @@ def _under(prefix: Optional[str], name: str) -> str:
 
 def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, Any],
                color_type: str, channel_order: str) -> np.ndarray:
-    """Decode an image file as mmcv does; FileNotFoundError or DataError name the file and where it is listed."""
+    """Decode an image file as mmcv does; FileNotFoundError or DataError name the file and where it is listed.
+
+    A JPEG or PNG that lacks its end is used, with a warning, while little of its picture is missing.
+    """
     try:
         content = read_bytes(path, file_client_args)
-    except FileNotFoundError:
-        raise FileNotFoundError(f'there is no image {path!r}{_where(results)}; img_prefix is '
-                                f'{results.get("img_prefix")!r}') from None
-    try:
-        img = mmcv.imfrombytes(
-            content, flag=color_type, channel_order=channel_order) if content else None
-    except Exception as error:  # each backend has errors of its own
-        raise DataError(f'cannot decode the image {path!r}{_where(results)}: {error}') from error
-    if img is None or is_cut_off(content):
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(_missing(path, results)) from None
+    except IsADirectoryError:
+        raise DataError(f'the image {path!r}{_where(results)} is a folder') from None
+    except (OSError, ValueError) as error:  # a name that no file can have, or storage that fails
         raise DataError(
-            f'cannot decode the image {path!r}{_where(results)}: its {len(content)} bytes are not a whole picture; '
-            f'fetch it again, or take it out of the annotation file')
+            f'cannot open the image {path[:200]!r}{_where(results)}: {error}') from error
+    try:
+        img, lost = decode(content, color_type, channel_order)
+    except DataError as error:
+        raise DataError(f'cannot decode the image {path!r}{_where(results)}: {error}; '
+                        f'{_remedy(results)}') from None
+    if lost is not None:
+        _tell_of_cut(path, lost)
     return img
 
 
-def is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG ends before its picture does. OpenCV 4 paints what is missing grey and says nothing to us."""
-    begin, end, scan = b'\xff\xd8', b'\xff\xd9', b'\xff\xda'
-    if content[:2] != begin or content.endswith(end) or content.rfind(end) > content.rfind(scan):
-        return False  # nearly always at the second question
-    from PIL import Image  # slow and sure: phones append films, whose bytes may look like anything
+def _missing(path: str, results: Dict[str, Any]) -> str:
+    prefix = results.get('img_prefix')
+    text = f'there is no image {path!r}{_where(results)}'
+    if prefix is None:
+        found = find_image(None, path)
+        there = '' if found is None else osp.join(osp.dirname(path), found.name)
+        return f'{text}; did you mean {there!r}?' if there else text
+    name = results.get('img_info', {}).get('filename')
+    found = find_image(prefix, name) if isinstance(name, str) else None
+    hint = missing_folder(prefix) if found is None else \
+        f'{name!r} -> {found.name!r} is there ({found.reason}): correct the name'
+    return f'{text}; img_prefix is {prefix!r}' + (f'; {hint}' if hint else '') + f'; {SKIP}'
+
+
+def _tell_of_cut(name: str, lost: float) -> None:
+    if name not in told_as_cut:
+        told_as_cut.add(name)
+        logging.getLogger('mmdet_ft').warning(
+            'the image %r lacks its last bytes and is used as far as it is there (%.1f %% is missing)',
+            name, 100 * lost)
+
+
+def check_size(results: Dict[str, Any], shape: Sequence[int]) -> None:
+    """Raise DataError where an image [H, W, ...] is not of the size that its annotations say, as far as they do."""
+    info = results.get('img_info') or {}
+    listed = info.get('width'), info.get('height')
+    if not all(isinstance(side, (int, float, np.number)) and side > 0 for side in listed):
+        return
+    width, height = map(int, listed)
+    if (width, height) == (shape[1], shape[0]):
+        return
+    orientation = 1
     try:
-        Image.open(io.BytesIO(content)).load()
-    except OSError:
-        return True
-    return False
+        head = read_head(results.get('filename') or '')
+        if head.size == (shape[1], shape[0]):
+            orientation = head.orientation
+    except (OSError, DataError, TypeError):
+        pass  # on other storage, or more files than one
+    found = mismatch((width, height), (shape[1], shape[0]), orientation)
+    raise DataError(
+        f'image {info.get("filename")!r}{_where(results)} is listed as {width} x {height} pixels '
+        f'(width x height), and it is {shape[1]} x {shape[0]}: {found.text}. To fix: {found.fix}. '
+        f'tools/misc/check_data.py lists all such images; {SKIP}')
 
 
 @PIPELINES.register_module()
@@ -75,8 +130,9 @@ class LoadImageFromFile:
         channel_order: 'bgr' or 'rgb'.
         file_client_args: storage backend.
 
-    Sets filename, ori_filename, img [H, W, C], img_shape, ori_shape, img_fields. Raises FileNotFoundError and
-    DataError with path, image id and annotation file.
+    Sets filename, ori_filename, img [H, W, C], img_shape, ori_shape, img_fields. Where no file has the name, the one
+    whose name differs in `\\` as `/` or in its Unicode form is read, and is `filename`. Raises FileNotFoundError and
+    DataError with path, image id and annotation file; DataError for another size than `img_info` says.
     """
 
     def __init__(self,
@@ -90,11 +146,22 @@ class LoadImageFromFile:
         self.file_client_args = dict(file_client_args)
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
-        name = results['img_info']['filename']
-        filename = _under(results.get('img_prefix'), name)
-        img = read_image(filename, results, self.file_client_args, self.color_type,
-                         self.channel_order)
-        return self._put(results, img, filename, name)
+        prefix, name = results.get('img_prefix'), results['img_info']['filename']
+        filename = _under(prefix, name)
+        try:
+            img = self._read(filename, results)
+        except FileNotFoundError:
+            other = None if is_remote(self.file_client_args) else same_name(prefix, name)
+            if other is None:
+                raise
+            filename, img = other, self._read(other, results)
+        self._put(results, img, filename, name)
+        check_size(results, img.shape)
+        return results
+
+    def _read(self, filename: str, results: Dict[str, Any]) -> np.ndarray:
+        return read_image(filename, results, self.file_client_args, self.color_type,
+                          self.channel_order)
 
     def _put(self, results: Dict[str, Any], img: np.ndarray, filename: Any,
              name: Any) -> Dict[str, Any]:
@@ -147,6 +214,7 @@ class LoadMultiChannelImageFromFiles(LoadImageFromFile):
             for filename in filenames
         ]
         self._put(results, np.stack(channels, axis=-1), filenames, names)
+        check_size(results, results['img'].shape)
         results['pad_shape'] = results['img'].shape
         results['scale_factor'] = 1.0
         return results
@@ -242,6 +310,8 @@ class LoadAnnotations:
         results['seg_fields'].append('gt_semantic_seg')
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        if 'img_shape' in results and (self.with_bbox or self.with_mask):
+            check_size(results, results['img_shape'])  # a loader of the user's own has not
         if self.with_bbox:
             self._load_boxes(results)
         if self.with_label:

@@ -9,27 +9,31 @@ import tempfile
 from collections import defaultdict
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-import numpy as np
 from rich.console import Console
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks.anchors import Anchors, Reach, check_anchors
 from mmdet_ft.datasets.checks.coco_json import CocoJson
-from mmdet_ft.datasets.checks.images import (Look, check_copies, check_images, check_overlap,
-                                             look_at, look_at_all, size_of)
+from mmdet_ft.datasets.checks.images import (CUT, Loading, Look, check_copies, check_depth,
+                                             check_images, check_overlap, loading_of, look_at_all,
+                                             scan, size_of)
 from mmdet_ft.datasets.checks.objects import (check_boxes, check_classes, check_masks, check_same,
                                               class_table)
 from mmdet_ft.datasets.checks.problem import Problem
 from mmdet_ft.datasets.checks.report import Report, render
 from mmdet_ft.datasets.checks.split import Split, innermost, split_of
+from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.loader import SeededDataset, check_equal_sizes
 from mmdet_ft.engine.checks.labels import label_problems
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.loaders import test_loader_settings, train_loader_settings
 from mmdet_ft.engine.progress import track
 from mmdet_ft.registry import DATASETS, MODELS
 
-NUM_HEADERS = 8  # images of a split that the short form looks at
+REFUSED = ('image missing', 'image broken', 'image size differs', 'width and height exchanged',
+           'image turned by EXIF')
 MOST_FILES = 5000  # annotation files that it reads, where every image has one
 
 
@@ -70,8 +74,9 @@ def check_data(config: Config,
         problems += _annotation_problems(split, parts[split.name])
         problems += label_problems(config, split)
         if images:
-            looks = _look(split, workers, parts[split.name].get('file_client_args', {}))
-            problems += check_images(split, looks)
+            loading = loading_of(parts[split.name].get('pipeline') or ())
+            looks = _look(split, workers, loading)
+            problems += check_images(split, looks) + check_depth(split, looks, loading)
             num_looked[split.name] = len(looks)
             digests[split.name] = _digests(looks)
             problems += check_copies(split, digests[split.name])
@@ -79,52 +84,110 @@ def check_data(config: Config,
 
 
 def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> None:
-    """The short form: the class table and what stands out, without opening more than a few images.
+    """Tell the short form: the class table, and what stands out in the annotations and in the heads of the images.
 
     datasets: split -> the data set as it was built; what it says about boxes it leaves out it has said by itself.
 
-    Raises UserError for images that are not there, at which the run would end, unless skip_bad_images leaves them out.
+    Raises UserError for images that are missing, broken or of another size than annotated, unless skip_bad_images
+    leaves them out: the run would end at them, or learn what is wrong.
     """
-    splits, problems, num_looked = [], [], {}
+    splits, problems, num_looked, refused = [], [], {}, []
+    for part, split, loading in _splits_of(datasets):
+        looks = scan(split, loading)
+        problems += check_images(split, looks) + check_depth(split, looks, loading)
+        refused += _refused(config, split, looks) + _unequal(config, part, split, looks)
+        num_looked[split.name] = len(looks)
+        splits.append(split)
+    if not splits:
+        return
+    report = _report(config, splits, problems, {}, num_looked)._replace(decoded=False)
+    text = io.StringIO()
+    render(report, Console(file=text, width=160, color_system=None, highlight=False))
+    is_loud = report.defects or any(problem.kind == CUT for problem in problems)
+    logger.log(logging.WARNING if is_loud else logging.INFO, 'Data; every image and object: '
+               'python tools/misc/check_data.py %s\n%s', config.filename or 'CONFIG',
+               text.getvalue().rstrip())
+    if refused:
+        raise UserError(refused[0])
+
+
+def check_image_files(config: Config, datasets: Dict[str, Any], logger: Any) -> None:
+    """Refuse before a test the images that a training refuses, in the same words, and warn of the others.
+
+    datasets: as for `tell_about_data`, which looks at the annotations too. Raises UserError.
+    """
+    for part, split, loading in _splits_of(datasets):
+        looks = scan(split, loading)
+        for message in _refused(config, split, looks) + _unequal(config, part, split, looks):
+            raise UserError(message)
+        for problem in check_images(split, looks) + check_depth(split, looks, loading):
+            logger.warning('data.%s: %d %s; to fix: %s', split.name, problem.count, problem.text,
+                           problem.fix)
+
+
+def _splits_of(datasets: Dict[str, Any]) -> Iterator[Tuple[Any, Split, Loading]]:
+    """The data sets inside wrappers whose annotations are at hand, as splits, and how they load images."""
     for name, dataset in datasets.items():
         inner = innermost(dataset)
         for place, part in enumerate(inner):
-            if not _is_cheap(part):
-                continue
-            split = split_of(part, name if len(inner) == 1 else f'{name}.{place}')
-            chosen = np.unique(np.linspace(0,
-                                           len(split.paths) - 1, NUM_HEADERS).astype(int)).tolist()
-            if len(split.paths) <= MOST_FILES:
-                chosen = sorted({*chosen, *_absent(split.paths)})
-            looks = [(place, look_at(split.paths[place], decode=False)) for place in chosen
-                     if split.paths[place]]
-            problems += check_images(split, looks)
-            num_looked[split.name] = len(looks)
-            splits.append(split)
-    if not splits:
-        return
-    report = _report(config, splits, problems, {}, num_looked)
-    text = io.StringIO()
-    render(report, Console(file=text, width=160, color_system=None, highlight=False))
-    logger.log(logging.WARNING if report.defects else logging.INFO, 'Data; every image and object: '
-               'python tools/misc/check_data.py %s\n%s', config.filename or 'CONFIG',
-               text.getvalue().rstrip())
-    _refuse_missing(config, problems)
+            if _is_cheap(part):
+                split = split_of(part, name if len(inner) == 1 else f'{name}.{place}')
+                yield part, split, loading_of(
+                    getattr(getattr(part, 'pipeline', None), 'transforms', ()))
 
 
-def _absent(paths: Sequence[Optional[str]]) -> List[int]:
-    return [place for place, path in enumerate(paths) if path and not os.path.exists(path)]
+def _refused(config: Config, split: Split, looks: Sequence[Tuple[int, Look]]) -> List[str]:
+    """What a run cannot go on with, of the images that are used or have objects."""
+    is_training = split.name.startswith('train')
+    if is_training and (config.data.get('train_dataloader') or {}).get('skip_bad_images'):
+        return []
+    if split.used is not None:
+        counts = split.used.copy()
+        counts[split.image] = True  # objects may be left out only because the size is wrong
+        looks = [(place, look) for place, look in looks if counts[place]]
+    skip = '; data = dict(train_dataloader=dict(skip_bad_images=True)) trains without them' if is_training else ''
+    messages = []
+    for problem in check_images(split, looks):
+        if problem.kind not in REFUSED:
+            continue
+        example, shown = problem.examples[0], [example.text for example in problem.examples]
+        more = f' (and {problem.count - 1} more of data.{split.name})' if problem.count > 1 else ''
+        if problem.kind == 'image missing':
+            text = f'there is no image {example.path!r}{more}'
+        elif problem.kind == 'image broken':
+            text = f'cannot decode the image {example.path!r}{more}: {example.text[len(example.path) + 2:]}'
+        else:
+            text = '\n  '.join([
+                f'data.{split.name}: {problem.kind}, {problem.count} images: {problem.text}', *shown
+            ])
+        messages.append(f'{text}\nto fix: {problem.fix}{skip}')
+    return messages
 
 
-def _refuse_missing(config: Config, problems: Sequence[Problem]) -> None:
-    skips = (config.data.get('train_dataloader') or {}).get('skip_bad_images')
-    for problem in problems:
-        if problem.kind == 'image missing' and not (skips and problem.split.startswith('train')):
-            example = problem.examples[0]
-            more = f' (and {problem.count - 1} more of data.{problem.split})' if problem.count > 1 else ''
-            raise UserError(
-                f'there is no image {example.path or example.text!r}{more}: {problem.fix}; '
-                'data = dict(train_dataloader=dict(skip_bad_images=True)) trains without them')
+def _unequal(config: Config, dataset: Any, split: Split, looks: Sequence[Tuple[int,
+                                                                               Look]]) -> List[str]:
+    """Whether images of a classifier leave their pipeline in unequal sizes, by those that differ most as files."""
+    places = {look.size: place for place, look in looks if not look.error and look.size[0]}
+    if not isinstance(dataset, ClassificationDataset) or len(places) < 2:
+        return []
+    name = split.name.split('.')[0]
+    settings = train_loader_settings(config, 0) if name == 'train' else test_loader_settings(
+        config, name, True)
+    if settings['samples_per_gpu'] == 1:
+        return []
+    seeded = SeededDataset(dataset, 0)
+    chosen = {
+        choose(places, key=measure)
+        for choose in (min, max)
+        for measure in (lambda size: size[0] / size[1], max)
+    }
+    try:
+        check_equal_sizes([seeded[places[size]] for size in sorted(chosen)])
+    except DataError as error:
+        return [f'data.{split.name}.pipeline: {error}']
+    except Exception:  # a pipeline that fails says so itself, at its first image
+        pass
+    return []
 
 
 def check_same_classes(training: Any, validation: Any) -> None:
@@ -294,9 +357,9 @@ def _annotation_problems(split: Split, part: Dict[str, Any]) -> List[Problem]:
     return check_boxes(split) + check_same(split) + check_masks(split, wanted)
 
 
-def _look(split: Split, workers: int, file_client_args: Dict[str, Any]) -> List[Tuple[int, Look]]:
+def _look(split: Split, workers: int, loading: Loading) -> List[Tuple[int, Look]]:
     places = [place for place, path in enumerate(split.paths) if path is not None]
-    looks = look_at_all([split.paths[place] for place in places], workers, file_client_args)
+    looks = look_at_all(split, places, workers, loading)
     return list(zip(places, track(looks, f'images of {split.name}', len(places))))
 
 

@@ -18,6 +18,7 @@ from mmdet_ft.config.options import add_options, take_older_options  # noqa: E40
 from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine import dist  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
 from mmdet_ft.engine.devices import take_device_option  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, require_masks, single_gpu_test  # noqa: E402
@@ -30,7 +31,7 @@ from mmdet_ft.engine.model import build_model  # noqa: E402
 from mmdet_ft.engine.painting import Painter  # noqa: E402
 from mmdet_ft.engine.precision import build_precision  # noqa: E402
 from mmdet_ft.engine.setup import choose_device, set_up_processes  # noqa: E402
-from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
+from mmdet_ft.outputs import PictureNames, add_drawing_options  # noqa: E402
 from mmdet_ft.visualization import has_display  # noqa: E402
 
 # wait_time counts; the others are MMClassification's, and how captions look follows from the picture here.
@@ -183,39 +184,19 @@ def main() -> None:
 
 def check_outputs(args: argparse.Namespace, cfg, dataset, evaluation):
     """Refuse outputs over inputs before anything is computed; returns the place of each picture, None without."""
-    inputs = Inputs([args.config, *(layer.path for layer in cfg.layers), args.checkpoint])
-    images = image_files(dataset)
-    for image in images:
-        inputs.add_image(image.path)
-    for part in getattr(dataset, 'datasets', [dataset]):
-        inputs.add(getattr(part, 'ann_file', None))
+    inputs = inputs_of(cfg, dataset, args.config, args.checkpoint)
     if args.out:
         inputs.require_free(args.out, '--out')
         folder = os.path.dirname(os.path.abspath(args.out))
         os.makedirs(folder, exist_ok=True)
         if os.path.isdir(args.out) or not os.access(folder, os.W_OK):
             raise UserError(f'--out {args.out} cannot be written; name another file')
-    prefixes = [value for key, value in evaluation.items() if key.endswith('_prefix') and value]
-    for prefix in prefixes:
-        require_no_folder_of_inputs(prefix, dataset, inputs)
-    return PictureNames(args.show_dir, inputs,
-                        '--show-dir').take_all(images) if args.show_dir else None
-
-
-def require_no_folder_of_inputs(prefix: str, dataset, inputs: Inputs) -> None:
-    """Refuse to format results into a folder of images or annotations, or over one of the inputs."""
-    for kind in ('bbox', 'segm', 'proposal'):
-        inputs.require_free(f'{prefix}.{kind}.json', '--eval-options')
-    annotations = [
-        path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
-        for part in getattr(dataset, 'datasets', [dataset])
-        for path in [getattr(part, 'ann_file', None) or '']
-    ]
-    if os.path.isdir(prefix) and (inputs.folder_of_images(prefix) or any(
-            os.path.isdir(folder) and os.path.samefile(folder, prefix) for folder in annotations)):
-        raise UserError(
-            f'the results would be written among the data in {prefix}; name another place with '
-            f'--eval-options or --work-dir')
+    for key, value in evaluation.items():
+        if key.endswith('_prefix') and value:
+            require_apart_from_data(value, f'--eval-options {key}', dataset, inputs)
+    if not args.show_dir:
+        return None
+    return PictureNames(args.show_dir, inputs, '--show-dir').take_all(image_files(dataset))
 
 
 def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, logger) -> None:

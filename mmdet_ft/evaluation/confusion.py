@@ -1,7 +1,8 @@
 """What a detector takes for what."""
-from typing import Any, List, Sequence
+from typing import Any, List, NamedTuple, Sequence
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from mmdet_ft.evaluation.recall import pairwise_iou
 
@@ -11,15 +12,16 @@ def detection_confusion(results: Sequence[Any],
                         num_classes: int,
                         score_thr: float = 0.3,
                         iou_thr: float = 0.5) -> np.ndarray:
-    """V2's confusion matrix of detections: int64 [K + 1, K + 1], truth by prediction, background last.
+    """Count detections and truths: int64 [K + 1, K + 1], truth by prediction, background last.
 
-    A detection counts once for each truth that it overlaps by `iou_thr` or more, of whatever class, and as
-    background taken for its class where it overlaps none. A truth that no detection of its class overlaps counts as
-    taken for background.
+    Each truth counts once, and so does each detection. Both pair off from `iou_thr` up: first with those of their
+    class, the surest detection first, then with the best overlap of another class. What is left over is a truth taken
+    for background, or background taken for an object. (V2 counts a truth for each detection that overlaps it.)
 
     Args:
         results: an image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score), or a pair of that and masks.
-        annotations: an image a dict with bboxes [G, 4] and labels [G], as `get_ann_info` gives.
+        annotations: an image a dict with bboxes [G, 4] and labels [G], as `get_ann_info` gives. With `masks`, G run
+            lengths, and masks in the results, masks are compared instead of boxes.
         num_classes: K.
         score_thr: detections that score less are left out.
         iou_thr: the overlap, 0..1.
@@ -29,13 +31,77 @@ def detection_confusion(results: Sequence[Any],
         classes: List[np.ndarray] = result[0] if isinstance(result, tuple) else result
         boxes = np.concatenate(classes).reshape(-1, 5)
         predicted = np.repeat(np.arange(len(classes)), [len(rows) for rows in classes])
-        kept = boxes[:, 4] >= score_thr
-        boxes, predicted = boxes[kept], predicted[kept]
+        kept = np.flatnonzero(boxes[:, 4] >= score_thr)
+        kept = kept[np.argsort(-boxes[kept, 4], kind='stable')]
         truth = np.asarray(annotation['labels'], dtype=np.int64)
-        near = pairwise_iou(boxes, np.asarray(annotation['bboxes']).reshape(-1, 4)) >= iou_thr
-        which, of = np.nonzero(near)
-        np.add.at(matrix, (truth[of], predicted[which]), 1)
-        np.add.at(matrix, (num_classes, predicted[~near.any(1)]), 1)
-        found = (near & (predicted[:, None] == truth)).any(0)
-        np.add.at(matrix, (truth[~found], num_classes), 1)
+        if annotation.get('masks') is not None and isinstance(result, tuple):
+            overlap = mask_iou([masks_of(result)[place] for place in kept], annotation['masks'])
+        else:
+            overlap = pairwise_iou(boxes[kept], np.asarray(annotation['bboxes']).reshape(-1, 4))
+        partner = pair_off(overlap, predicted[kept], truth, iou_thr)
+        is_paired = partner >= 0
+        np.add.at(matrix, (truth[partner[is_paired]], predicted[kept][is_paired]), 1)
+        np.add.at(matrix, (num_classes, predicted[kept][~is_paired]), 1)
+        missed = np.setdiff1d(np.arange(len(truth)), partner)
+        np.add.at(matrix, (truth[missed], num_classes), 1)
     return matrix
+
+
+def pair_off(overlap: np.ndarray, predicted: np.ndarray, truth: np.ndarray,
+             iou_thr: float) -> np.ndarray:
+    """Give each detection, the surest first, a truth of its own or -1: int64 [N]; overlap [N, G]."""
+    partner = np.full(len(predicted), -1)
+    if not len(truth):
+        return partner
+    free = np.ones(len(truth), dtype=bool)
+    for row in range(len(predicted)):
+        candidates = np.where(free & (truth == predicted[row]), overlap[row], -1)
+        best = candidates.argmax()
+        if candidates[best] >= iou_thr:
+            partner[row], free[best] = best, False
+    rest = np.where(free[None] & (partner < 0)[:, None], overlap, -1.)
+    while rest.size and rest.max() >= iou_thr:
+        row, column = np.unravel_index(rest.argmax(), rest.shape)
+        partner[row] = column
+        rest[row], rest[:, column] = -1, -1
+    return partner
+
+
+def masks_of(result: Any) -> List[Any]:
+    """List the masks of a result, class by class, without the scores of Mask Scoring R-CNN."""
+    masks = result[1][0] if isinstance(result[1], tuple) else result[1]
+    return [mask for of_class in masks for mask in of_class]
+
+
+def mask_iou(masks: Sequence[Any], others: Sequence[Any]) -> np.ndarray:
+    """Compute the IoU [N, G] of masks: run lengths, or bool arrays [H, W]."""
+    if not len(masks) or not len(others):
+        return np.zeros((len(masks), len(others)))
+    return np.asarray(
+        coco_mask.iou([_runs(mask) for mask in masks], [_runs(mask) for mask in others],
+                      [False] * len(others))).reshape(len(masks), len(others))
+
+
+def _runs(mask: Any) -> Any:
+    return mask if isinstance(mask, dict) else coco_mask.encode(np.asfortranarray(mask, np.uint8))
+
+
+class Rates(NamedTuple):
+    """How well a class is found; a rate without anything to count is 0."""
+    truths: int
+    detections: int
+    precision: float  # 0..1
+    recall: float
+    f1: float
+
+
+def rates(matrix: np.ndarray) -> List[Rates]:
+    """Compute the rates of each class from `detection_confusion`, and at the end those of all classes together."""
+    right = np.diag(matrix)[:-1]
+    truths, detections = matrix[:-1].sum(1), matrix[:, :-1].sum(0)
+    counts = [*zip(right, truths, detections), (right.sum(), truths.sum(), detections.sum())]
+    return [
+        Rates(
+            int(of), int(found), hits / max(found, 1), hits / max(of, 1),
+            2 * hits / max(of + found, 1)) for hits, of, found in counts
+    ]

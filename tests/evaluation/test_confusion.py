@@ -1,7 +1,7 @@
 """What a detector takes for what."""
 import numpy as np
 
-from mmdet_ft.evaluation.confusion import detection_confusion
+from mmdet_ft.evaluation.confusion import detection_confusion, rates
 from mmdet_ft.evaluation.recall import pairwise_iou
 
 
@@ -9,23 +9,37 @@ def slowly(results, annotations, num_classes, score_thr, iou_thr):
     """One detection and one truth at a time."""
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     for classes, annotation in zip(results, annotations):
-        found = set()
-        for label, rows in enumerate(classes):
-            for row in rows:
-                if row[4] < score_thr:
-                    continue
-                met = 0
-                for place, box in enumerate(annotation['bboxes']):
-                    if pairwise_iou(row[None], box[None])[0, 0] >= iou_thr:
-                        matrix[annotation['labels'][place], label] += 1
-                        met += 1
-                        if annotation['labels'][place] == label:
-                            found.add(place)
-                if not met:
-                    matrix[num_classes, label] += 1
-        for place, label in enumerate(annotation['labels']):
-            if place not in found:
-                matrix[label, num_classes] += 1
+        found = sorted(((row[4], label, row) for label, rows in enumerate(classes)
+                        for row in rows if row[4] >= score_thr),
+                       key=lambda one: -one[0])
+        free = dict(enumerate(annotation['labels']))
+
+        def near(row, places):
+            iou = {
+                place: pairwise_iou(row[None], annotation['bboxes'][place][None])[0, 0]
+                for place in places
+            }
+            return {place: value for place, value in iou.items() if value >= iou_thr}
+
+        left = []
+        for score, label, row in found:
+            own = near(row, [place for place in free if free[place] == label])
+            if own:
+                matrix[free.pop(max(own, key=own.get)), label] += 1
+            else:
+                left.append((label, row))
+        pairs = sorted(((iou, number, place) for number, (_, row) in enumerate(left)
+                        for place, iou in near(row, free).items()),
+                       reverse=True)
+        used = set()
+        for _, number, place in pairs:
+            if number not in used and place in free:
+                used.add(number)
+                matrix[free.pop(place), left[number][0]] += 1
+        for number, (label, _) in enumerate(left):
+            matrix[num_classes, label] += number not in used
+        for label in free.values():
+            matrix[label, num_classes] += 1
     return matrix
 
 
@@ -47,12 +61,42 @@ def test_confusion_is_counted_as_by_hand():
         expected = slowly(results, annotations, 3, score_thr, iou_thr)
         assert np.array_equal(
             detection_confusion(results, annotations, 3, score_thr, iou_thr), expected)
+        truths = np.bincount(np.concatenate([one['labels'] for one in annotations]), minlength=3)
+        assert np.array_equal(expected[:3].sum(1), truths)  # each truth once
         assert expected.sum() > 10
 
 
-def test_a_box_taken_for_another_class_counts_for_both():
+def test_a_box_taken_for_another_class_counts_once():
     result = [np.zeros((0, 5)), np.array([[0, 0, 10, 10, .9]])]
     matrix = detection_confusion([(result, None)],
                                  [dict(bboxes=np.array([[0, 0, 10, 11.]]), labels=np.array([0]))],
                                  2)
-    assert matrix.tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
+    assert matrix.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_a_truth_that_is_met_twice_counts_once():
+    boxes = np.array([[0, 0, 10, 10, .9], [0, 0, 10, 10.5, .8]])
+    matrix = detection_confusion([[boxes, np.array([[0, 0, 10, 10, .95]])]],
+                                 [dict(bboxes=np.array([[0, 0, 10, 10.]]), labels=np.array([0]))],
+                                 2)
+    assert matrix.tolist() == [[1, 0, 0], [0, 0, 0], [1, 1, 0]]
+
+
+def test_masks_are_compared_where_there_are_masks():
+    """Two halves of one box: the boxes agree, the masks do not."""
+    left, right = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
+    left[:, :5], right[:, 5:] = True, True
+    result = [np.array([[0, 0, 10, 10, .9]])], [[left]]
+    truth = dict(bboxes=np.array([[0, 0, 10, 10.]]), labels=np.array([0]))
+    assert detection_confusion([result], [truth], 1).tolist() == [[1, 0], [0, 0]]
+    for mask, expected in ((left, [[1, 0], [0, 0]]), (right, [[0, 1], [1, 0]])):
+        assert detection_confusion([result], [dict(truth, masks=[mask])], 1).tolist() == expected
+    none = dict(bboxes=np.zeros((0, 4)), labels=np.zeros(0, int), masks=[])
+    assert detection_confusion([result], [none], 1).tolist() == [[0, 0], [1, 0]]
+
+
+def test_rates_are_those_of_the_table():
+    one, other, every = rates(np.array([[6, 1, 3], [0, 0, 0], [2, 0, 0]]))
+    assert np.allclose(one, (10, 8, .75, .6, 2 / 3))
+    assert other == (0, 1, 0, 0, 0)
+    assert np.allclose(every, (10, 9, 6 / 9, .6, 12 / 19))

@@ -7,8 +7,15 @@ import argparse
 import glob
 import json
 import os
+import re
 import sys
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))))  # the package beside tools/
+
+from mmdet_ft.errors import UserError  # noqa: E402
+from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
 class Log(NamedTuple):
@@ -29,7 +36,9 @@ def parse_args() -> argparse.Namespace:
         task.add_argument(
             'json_logs',
             nargs='+',
-            help='*.log.json, or work_dirs: their logs, resumed ones joined')
+            help=
+            '*.log.json, or work_dirs: their logs, resumed ones joined; scalars.json of MMDetection 3 and '
+            'metrics.json of Detectron2 too')
     plot.add_argument(
         '--keys',
         nargs='+',
@@ -40,6 +49,8 @@ def parse_args() -> argparse.Namespace:
     plot.add_argument('--backend', help="matplotlib's backend")
     plot.add_argument('--style', default='dark', help="matplotlib's style")
     plot.add_argument('--out', help='file for the figure; a window is opened without')
+    plot.add_argument(
+        '--window-size', type=_sides, metavar='W*H', help='of the figure, in inches: 12*7')
     for name in ('--start-epoch', '--eval-interval'):
         plot.add_argument(name, help='not needed any more: each line of a log tells its epoch')
     time.add_argument(
@@ -52,36 +63,142 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def _sides(text: str) -> Tuple[float, float]:
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)[*x,](\d+(?:\.\d+)?)', text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f'width*height in inches, such as 12*7, not {text!r}')
+    return float(match[1]), float(match[2])
+
+
 def read(path: str) -> Log:
-    """A log file, or all of a work_dir: what a resumed run did again replaces what stood before."""
-    paths = sorted(glob.glob(os.path.join(path, '*.log.json'))) if os.path.isdir(path) else [path]
-    if not paths:
-        sys.exit(f'error: no *.log.json in {path}')
+    """Read a log file, or all of a work_dir: what a resumed run did again replaces what stood before.
+
+    Raises UserError where there is no log, or none that can be read.
+    """
     lines: List[Dict[str, Any]] = []
-    for name in paths:
+    reasons = []
+    for name in files_of(path):
         try:
-            with open(name, encoding='utf-8') as file:
-                part = [json.loads(line) for line in file if line.strip()]
+            part = list(_lines_of(name))
         except OSError as error:
-            sys.exit(f'error: cannot read {name}: {error.strerror}')
+            part, reason = [], f'cannot read {name}: {error.strerror}'
         except ValueError as error:
-            sys.exit(f'error: {name} is no log of a run (*.log.json, a json a line): {error}')
-        part = [line for line in part if 'mode' in line]
-        if part:
-            first = _place(part[0])
-            lines = [line for line in lines if _place(line) < first] + part
+            part, reason = [], f'{name} is no log of a run (*.log.json, a json a line): {error}'
+        else:
+            reason = f'{name} has no line of training or validation'
+        if not part:
+            reasons.append(reason)
+        for line in part:
+            _join(lines, line)
+    if not lines:
+        raise UserError('; '.join(reasons))
+    for reason in reasons:
+        print(f'passed over: {reason}', file=sys.stderr)
     train = [line for line in lines if line['mode'] == 'train']
     iters = [line['iter'] for line in train]
-    if iters == sorted(set(iters)) and len({line['epoch'] for line in train}) > 1:
+    counts_on = iters == sorted(set(iters)) and len({line['epoch'] for line in train}) > 1
+    if counts_on or any(line.get('of_detectron2') for line in lines):
         return Log(path, 'iteration', _carried(lines, lambda line: line['iter']), lines)
     length = max(iters, default=1)
     return Log(path, 'epoch',
                _carried(lines, lambda line: line['epoch'] - 1 + line['iter'] / length), lines)
 
 
-def _place(line: Dict[str, Any]):
-    """Where in the run a line stands."""
-    return line['epoch'], line['iter'] if line['mode'] == 'train' else float('inf')
+def files_of(path: str) -> List[str]:
+    """List the logs of a work_dir, of MMDetection 3's too; or the file itself. Raises UserError for a folder without."""
+    if not os.path.isdir(path):
+        return [path]
+    for pattern in ('*.log.json', os.path.join('*', 'vis_data', 'scalars.json'),
+                    os.path.join('vis_data', 'scalars.json'), 'scalars.json', 'metrics.json'):
+        names = sorted(glob.glob(os.path.join(glob.escape(path), pattern)))
+        if names:
+            return names
+    raise UserError(f'no *.log.json in {path}')
+
+
+def _lines_of(name: str) -> Iterator[Dict[str, Any]]:
+    """The lines of a log that tell of training or validation; broken ones are named on stderr and left out.
+
+    Raises ValueError where no line is json.
+    """
+    with open(name, encoding='utf-8', errors='replace') as file:
+        texts = [(number, text.replace('\0', '').strip()) for number, text in enumerate(file, 1)]
+    texts = [(number, text) for number, text in texts if text]
+    read_any, broken = False, []
+    for number, text in texts:
+        values, rest = _values_in(text)
+        read_any |= bool(values)
+        if rest:
+            broken.append(f'line {number}: {rest[:40]!r}')
+        for value in values:
+            try:
+                line = as_line(value)
+            except (KeyError, TypeError, ValueError):
+                broken.append(f'line {number}: without epoch or iter')
+                continue
+            if line is not None:
+                yield line
+    if texts and not read_any:
+        raise ValueError(f'line {texts[0][0]} begins with {texts[0][1][:40]!r}')
+    if broken:
+        more = f' and {len(broken) - 3} more' if len(broken) > 3 else ''
+        print(
+            f'{name}: left out what cannot be read: {"; ".join(broken[:3])}{more}', file=sys.stderr)
+
+
+def _values_in(text: str) -> Tuple[List[Dict[str, Any]], str]:
+    """The dicts in a line, of which a run that was cut off may have glued two, and what is left of it."""
+    decoder, values = json.JSONDecoder(), []
+    while text:
+        try:
+            value, end = decoder.raw_decode(text)
+        except ValueError:
+            following = text.find('{"', 1)  # a broken beginning, and a whole line glued to it
+            if following > 0:
+                rest, text = text[:following], text[following:]
+                more, _ = _values_in(text)
+                return values + more, rest
+            return values, text
+        if not isinstance(value, dict):
+            return values, text
+        values.append(value)
+        text = text[end:].lstrip()
+    return values, ''
+
+
+def as_line(value: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """Read a line of V2's log; of MMDetection 3 and Detectron2 as V2 writes it. None of what tells no figures.
+
+    Raises KeyError, TypeError and ValueError where epoch or iteration are not there.
+    """
+    if 'mode' in value:
+        return dict(value, epoch=int(value['epoch']), iter=int(value['iter']))
+    if 'iteration' in value:  # Detectron2
+        named = {'loss' if key == 'total_loss' else key: item for key, item in value.items()}
+        mode = 'train' if 'loss' in named else 'val'
+        return dict(named, mode=mode, epoch=1, iter=int(value['iteration']) + 1, of_detectron2=True)
+    if 'step' in value:  # MMDetection 3: the figures of an evaluation have its prefix
+        if 'loss' in value:
+            return dict(
+                value, mode='train', epoch=int(value.get('epoch', 1)), iter=int(value['step']))
+        named = {key.rpartition('/')[2]: item for key, item in value.items()}
+        return dict({**value, **named}, mode='val', epoch=int(value['step']), iter=0)
+    return None
+
+
+def _join(lines: List[Dict[str, Any]], line: Dict[str, Any]) -> None:
+    """Append a line; where training goes back to an earlier place, a resumed run, what stood there is dropped."""
+    last = next((one for one in reversed(lines) if one['mode'] == 'train'), None)
+    if line['mode'] == 'train' and last is not None and _place(last) >= _place(line):
+        begin = next(number for number, one in enumerate(lines)
+                     if one['mode'] == 'train' and _place(one) >= _place(line))
+        del lines[begin:]
+    lines.append(line)
+
+
+def _place(line: Dict[str, Any]) -> Tuple[int, int]:
+    """Where in the run a line of training stands."""
+    return line['epoch'], line['iter']
 
 
 def _carried(lines, place) -> List[float]:
@@ -97,7 +214,7 @@ def plot_curve(args: argparse.Namespace, logs: List[Log]) -> None:
     try:
         import matplotlib
     except ImportError as error:
-        sys.exit(f'error: drawing needs matplotlib ({error}): pip install matplotlib')
+        raise UserError(f'drawing needs matplotlib ({error}): pip install matplotlib') from None
     if args.backend or args.out:
         matplotlib.use(args.backend or 'Agg')
     from matplotlib import pyplot
@@ -107,11 +224,19 @@ def plot_curve(args: argparse.Namespace, logs: List[Log]) -> None:
         None)
     if style is not None:
         pyplot.style.use(style)
-    figure, axes = pyplot.subplots(layout='constrained')
+    figure, axes = pyplot.subplots(layout='constrained', figsize=args.window_size)
     legend = iter(args.legend or [])
     for log in logs:
         for key in args.keys:
-            points = [(x, line[key]) for x, line in zip(log.x, log.lines) if key in line]
+            points = [(x, line[key]) for x, line in zip(log.x, log.lines)
+                      if line.get(key) is not None]
+            others = {
+                type(value).__name__
+                for _, value in points if not isinstance(value, (int, float))
+            }
+            if others:
+                raise UserError(
+                    f'{key} of {log.name} is a {others.pop()}; only numbers can be drawn')
             if not points:
                 known = sorted({
                     name
@@ -119,7 +244,7 @@ def plot_curve(args: argparse.Namespace, logs: List[Log]) -> None:
                     for name, value in line.items()
                     if isinstance(value, (int, float)) and name not in ('epoch', 'iter')
                 })
-                sys.exit(f'error: {log.name} has no {key}; it has {", ".join(known)}')
+                raise UserError(f'{log.name} has no {key}; it has {", ".join(known)}')
             name = next(legend, f'{os.path.basename(os.path.normpath(log.name))} {key}')
             axes.plot(*zip(*points), marker='o' if len(points) < 50 else None, label=name)
     axes.set(xlabel=' / '.join(sorted({log.axis for log in logs})), title=args.title)
@@ -127,7 +252,10 @@ def plot_curve(args: argparse.Namespace, logs: List[Log]) -> None:
     axes.grid(True, alpha=.3)
     if args.out:
         os.makedirs(os.path.dirname(args.out) or '.', exist_ok=True)
-        figure.savefig(args.out, dpi=150)
+        try:
+            figure.savefig(args.out, dpi=150)
+        except ValueError as error:  # of another format
+            raise UserError(f'--out {args.out}: {error}') from None
         print(args.out)
     else:
         pyplot.show()
@@ -142,7 +270,7 @@ def cal_train_time(args: argparse.Namespace, logs: List[Log]) -> None:
         if not args.include_outliers:  # the first line of an epoch has the start of the loader in it
             times = {epoch: values[1:] or values for epoch, values in times.items()}
         if not times:
-            sys.exit(f'error: {log.name} has no line of training')
+            raise UserError(f'{log.name} has no line of training with a time')
         means = {epoch: sum(values) / len(values) for epoch, values in times.items()}
         every = [value for values in times.values() for value in values]
         mean = sum(means.values()) / len(means)
@@ -155,10 +283,25 @@ def cal_train_time(args: argparse.Namespace, logs: List[Log]) -> None:
               f'  mean: {sum(every) / len(every):.4f} s an iteration')
 
 
+def out_file(out: str, json_logs: List[str]) -> str:
+    """Complete the name of the figure: curves.png of a folder, .png without an ending. Raises UserError for a log."""
+    if os.path.isdir(out) or out.endswith(('/', os.sep)):
+        out = os.path.join(out, 'curves.png')
+    if not os.path.splitext(out)[1]:
+        out += '.png'
+    Inputs(name for path in json_logs for name in files_of(path)).require_free(out, '--out')
+    return out
+
+
 def main() -> None:
     args = parse_args()
-    logs = [read(path) for path in args.json_logs]
-    {'plot_curve': plot_curve, 'cal_train_time': cal_train_time}[args.task](args, logs)
+    try:
+        if getattr(args, 'out', None):
+            args.out = out_file(args.out, args.json_logs)
+        logs = [read(path) for path in args.json_logs]
+        {'plot_curve': plot_curve, 'cal_train_time': cal_train_time}[args.task](args, logs)
+    except UserError as error:
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

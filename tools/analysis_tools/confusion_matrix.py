@@ -10,12 +10,15 @@ import numpy as np  # noqa: E402
 
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
+from mmdet_ft.datasets.pictures import truth_masks  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
-from mmdet_ft.evaluation.confusion import detection_confusion  # noqa: E402
+from mmdet_ft.engine.results import read_results  # noqa: E402
+from mmdet_ft.evaluation.confusion import detection_confusion, rates  # noqa: E402
 from mmdet_ft.evaluation.text import table_text  # noqa: E402
-from mmdet_ft.untrusted import load_pickle  # noqa: E402
+from mmdet_ft.visualization import split_result  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,6 +32,10 @@ def parse_args() -> argparse.Namespace:
         '--score-thr', type=float, default=0.3, help='leave out detections that score less')
     parser.add_argument(
         '--tp-iou-thr', type=float, default=0.5, help='overlap from which on a truth is meant')
+    parser.add_argument(
+        '--nms-iou-thr',
+        type=float,
+        help='of detections of a class that overlap more, the surest alone is kept; all by default')
     add_options(parser)
     return parser.parse_args()
 
@@ -40,29 +47,67 @@ def main() -> None:
     dataset = build_test_dataset(config, 'test')
     if not hasattr(dataset, 'get_ann_info'):
         raise UserError('a classifier has it in tools/test.py: --metrics confusion_matrix')
-    results = load_pickle(args.prediction_path)
-    if not isinstance(results, list) or len(results) != len(dataset):
-        count = len(results) if isinstance(results, list) else type(results).__name__
-        raise UserError(
-            f'{args.prediction_path} has {count} results and data.test {len(dataset)} images: '
-            f'write it anew with tools/test.py {args.config} CHECKPOINT --out {args.prediction_path}'
-        )
-    annotations = [dataset.get_ann_info(place) for place in range(len(dataset))]
+    results = read_results(args.prediction_path, dataset, args.config)
+    inputs = inputs_of(config, dataset, args.config, args.prediction_path)
+    path = os.path.join(args.save_dir, 'confusion_matrix')
+    for ending in ('csv', 'png'):
+        inputs.require_free(f'{path}.{ending}', 'save_dir')
+    if args.nms_iou_thr is not None:
+        results = [suppressed(result, args.nms_iou_thr) for result in results]
+    annotations = [truth_of(dataset, place) for place in range(len(dataset))]
+    by_masks = all(isinstance(result, tuple)
+                   for result in results) and all(annotation['masks'] is not None
+                                                  for annotation in annotations)
+    if not by_masks:
+        annotations = [dict(annotation, masks=None) for annotation in annotations]
     matrix = detection_confusion(results, annotations, len(dataset.CLASSES), args.score_thr,
                                  args.tp_iou_thr)
     names = [*dataset.CLASSES, 'background']
     print(
+        f'{"Masks" if by_masks else "Boxes"} are compared: a truth is found from IoU {args.tp_iou_thr} on, by '
+        f'detections of score {args.score_thr} on. Each truth and each detection counts once.')
+    print(
         table_text(['truth \\ prediction', *names],
                    [[name, *row] for name, row in zip(names, matrix.tolist())]))
+    print(
+        table_text(['class', 'truths', 'detections', 'precision', 'recall', 'F1'],
+                   [[name, one.truths, one.detections, *(f'{rate:.3f}' for rate in one[2:])]
+                    for name, one in zip([*dataset.CLASSES, 'all'], rates(matrix))],
+                   last_row_apart=True))
     os.makedirs(args.save_dir, exist_ok=True)
-    path = os.path.join(args.save_dir, 'confusion_matrix')
     np.savetxt(f'{path}.csv', matrix, '%d', ',', header=','.join(names), comments='')
     draw(matrix, names, f'{path}.png', args.color_theme, args.show)
     print(f'{path}.png, {path}.csv')
 
 
+def truth_of(dataset, place: int) -> dict:
+    """Boxes, labels and masks of a sample; masks are None where an object has none, or its size is not known."""
+    truth, info = dataset.get_ann_info(place), dataset.data_infos[place]
+    count = len(truth['labels'])
+    masks = []
+    if count and info.get('height') and info.get('width'):
+        masks = truth_masks(truth, info['height'], info['width']) or []
+    is_whole = len(masks) == count and all(mask is not None for mask in masks)
+    return dict(bboxes=truth['bboxes'], labels=truth['labels'], masks=masks if is_whole else None)
+
+
+def suppressed(result, iou_thr: float):
+    """A result without detections that overlap a surer one of their class by more than `iou_thr`."""
+    import torch
+    from torchvision.ops import nms
+    boxes, masks = split_result(result)
+    kept = [
+        nms(torch.as_tensor(rows[:, :4]), torch.as_tensor(rows[:, 4]), iou_thr).tolist()
+        for rows in boxes
+    ]
+    boxes = [rows[places] for rows, places in zip(boxes, kept)]
+    if masks is None:
+        return boxes
+    return boxes, [[of_class[place] for place in places] for of_class, places in zip(masks, kept)]
+
+
 def draw(matrix: np.ndarray, names, path: str, color_theme: str, show: bool) -> None:
-    """Shares of the rows in percent."""
+    """Shares of the rows in percent; of background, which is no number of objects, the counts."""
     try:
         import matplotlib
     except ImportError as error:
@@ -71,19 +116,23 @@ def draw(matrix: np.ndarray, names, path: str, color_theme: str, show: bool) -> 
         matplotlib.use('Agg')
     from matplotlib import pyplot
     shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    shares[-1] = 0
     side = max(4., 0.5 * len(names))
     figure, axes = pyplot.subplots(figsize=(side + 1, side), dpi=150, layout='constrained')
     figure.colorbar(axes.imshow(shares, cmap=color_theme, vmin=0, vmax=100), ax=axes)
     places = range(len(names))
     axes.set_xticks(places, names, rotation=90)
     axes.set_yticks(places, names)
-    axes.set(xlabel='prediction', ylabel='truth', title='percent of each truth')
+    axes.set(
+        xlabel='prediction',
+        ylabel='truth',
+        title='percent of each truth; last row: detections of nothing')
     for row in places:
         for column in places:
             axes.text(
                 column,
                 row,
-                f'{shares[row, column]:.0f}',
+                f'{shares[row, column]:.0f}' if row < len(names) - 1 else f'{matrix[row, column]}',
                 ha='center',
                 va='center',
                 fontsize=7,

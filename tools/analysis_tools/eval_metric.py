@@ -6,22 +6,34 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
 
-from mmdet_ft.config import load_config  # noqa: E402
+from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.engine.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
+from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.hooks import build  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
-from mmdet_ft.untrusted import load_pickle  # noqa: E402
+from mmdet_ft.engine.results import read_results  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('pkl_results', help='results of tools/test.py CONFIG CHECKPOINT --out')
+    parser.add_argument(
+        'pkl_results',
+        help='results of tools/test.py CONFIG CHECKPOINT --out; .json of a classifier')
     parser.add_argument(
         '--format-only', action='store_true', help='write the results as a test server wants them')
-    parser.add_argument('--eval', nargs='+', help='metrics of the data set: bbox segm, mAP, ...')
+    parser.add_argument(
+        '--eval',
+        '--metrics',
+        nargs='+',
+        help='metrics of the data set: bbox segm, mAP, accuracy f1_score (classifiers), ...')
+    parser.add_argument(
+        '--metric-options',
+        nargs='+',
+        action=DictAction,
+        help="KEY=VALUE for a classifier's metrics: topk=1,5 thrs=0.5 average_mode=none")
     add_options(parser)
     add_options(parser, '--eval-options', 'arguments of evaluate or format_results')
     args = parser.parse_args()
@@ -35,14 +47,13 @@ def main() -> None:
     args = parse_args()
     config, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
     dataset = build_test_dataset(config, 'test')
-    results = load_pickle(args.pkl_results)
-    if not isinstance(results, list) or len(results) != len(dataset):
-        count = len(results) if isinstance(results, list) else type(results).__name__
-        raise UserError(
-            f'{args.pkl_results} has {count} results and data.test {len(dataset)} images: '
-            f'write it anew with tools/test.py {args.config} CHECKPOINT --out {args.pkl_results}')
+    results = read_results(args.pkl_results, dataset, args.config)
     if args.format_only:
         settings = build.format_settings(dataset, args.eval_options or {}, '.')
+        inputs = inputs_of(config, dataset, args.config, args.pkl_results)
+        for key, value in settings.items():
+            if key.endswith('_prefix') and value:
+                require_apart_from_data(value, f'--eval-options {key}', dataset, inputs)
         dataset.format_results(results, **settings)
         print(settings)
         return
@@ -50,6 +61,8 @@ def main() -> None:
         **build.split_evaluation(config.get('evaluation') or {})[1],
         **(args.eval_options or {})
     }
+    if args.metric_options:
+        evaluation['metric_options'] = args.metric_options
     evaluation['metric'] = args.eval
     build.check_evaluation_options(dataset, evaluation)
     build.count_all_detections(config, dataset, evaluation)

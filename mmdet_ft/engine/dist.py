@@ -1,6 +1,8 @@
 """Processes of a run: how they find each other, and the few things they say to each other."""
+import logging
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +16,8 @@ from torch import nn
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.failures import watchdog
 from mmdet_ft.processes import end_with_parent
+
+logger = logging.getLogger('mmdet_ft')
 
 
 def is_distributed() -> bool:
@@ -43,6 +47,15 @@ def require_alone() -> None:
         raise UserError(
             f'torchrun has started {count} processes; add --launcher pytorch, so that they work together'
         )
+    # Not refused: a batch script of Slurm has the number of its tasks too, and may run one process all the same.
+    for name, launcher in (('SLURM_NTASKS', 'slurm'), ('OMPI_COMM_WORLD_SIZE', 'mpi'),
+                           ('WORLD_SIZE', 'pytorch')):
+        if os.environ.get(name, '1') not in ('', '1'):
+            logger.warning(
+                '%s=%s: this process works alone. If there are others, each does the same run and writes into the '
+                'same work_dir; --launcher %s lets them work together', name, os.environ[name],
+                launcher)
+            return
 
 
 def init_dist(launcher: str,
@@ -141,16 +154,38 @@ def _slurm_environment(port: Optional[int]) -> None:
     _require(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'slurm',
              'start with tools/slurm_train.sh')
     rank = int(os.environ['SLURM_PROCID'])
-    first_host = subprocess.check_output(
-        ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']], text=True)
     if port is not None:
         os.environ['MASTER_PORT'] = str(port)
     os.environ.setdefault('MASTER_PORT', '29500')
-    os.environ.setdefault('MASTER_ADDR', first_host.split()[0])
+    if not os.environ.get('MASTER_ADDR'):
+        os.environ['MASTER_ADDR'] = _first_host_of_slurm(os.environ['SLURM_NODELIST'])
     os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
     os.environ['RANK'] = str(rank)
     gpus = max(torch.cuda.device_count(), 1)
     os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', str(rank % gpus))
+
+
+def _first_host_of_slurm(nodes: str) -> str:
+    """Find where rank 0 runs: as scontrol says, or without it (in a container) as far as the environment tells.
+
+    Raises UserError where it does not.
+    """
+    try:
+        hosts = subprocess.check_output(['scontrol', 'show', 'hostname', nodes],
+                                        text=True,
+                                        stderr=subprocess.DEVNULL).split()
+        if hosts:
+            return hosts[0]
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    if os.environ.get('SLURM_LAUNCH_NODE_IPADDR'):
+        return os.environ['SLURM_LAUNCH_NODE_IPADDR']
+    plain = re.match(r'[^\[\],]+(?=,|$)', nodes)
+    if plain is None:
+        raise UserError(
+            f'--launcher slurm cannot tell the first of the machines {nodes!r}: there is no scontrol here; set '
+            f'MASTER_ADDR to the name of the first one')
+    return plain[0]
 
 
 def _mpi_environment(port: Optional[int]) -> None:

@@ -9,7 +9,7 @@ import torch.distributed as torch_dist
 import torch.multiprocessing as mp
 
 from mmdet_ft.datasets.samplers import DistributedSampler
-from mmdet_ft.engine import dist
+from mmdet_ft.engine import dist, launch
 from mmdet_ft.engine.errors import NonFiniteError, UserError
 from mmdet_ft.engine.evaluate import multi_gpu_test
 from mmdet_ft.engine.hooks import CheckpointHook, DistEvalHook, Hook, TextLoggerHook
@@ -257,6 +257,106 @@ def test_processes_of_torchrun_that_would_not_know_of_each_other_are_refused(mon
     monkeypatch.setenv('WORLD_SIZE', '2')
     with pytest.raises(UserError, match='torchrun has started 2 processes; add --launcher pytorch'):
         dist.require_alone()
+
+
+@pytest.mark.parametrize('name, launcher', [('SLURM_NTASKS', 'slurm'), ('WORLD_SIZE', 'pytorch'),
+                                            ('OMPI_COMM_WORLD_SIZE', 'mpi')])
+def test_one_of_several_processes_without_a_launcher_is_warned(monkeypatch, caplog, name, launcher):
+    for other in ('TORCHELASTIC_RUN_ID', 'WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE'):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setattr(dist.logger, 'propagate', True)
+    dist.require_alone()
+    assert not caplog.text
+    monkeypatch.setenv(name, '8')
+    dist.require_alone()
+    assert f'{name}=8: this process works alone' in caplog.text
+    assert f'--launcher {launcher}' in caplog.text
+
+
+def test_slurm_without_scontrol_takes_what_the_environment_tells(monkeypatch):
+
+    def missing(*args, **options):
+        raise FileNotFoundError(2, 'No such file or directory', 'scontrol')
+
+    monkeypatch.setattr(dist.subprocess, 'check_output', missing)
+    for name, value in dict(
+            SLURM_PROCID='1',
+            SLURM_NTASKS='4',
+            SLURM_NODELIST='node[1-2]',
+            RANK='',
+            WORLD_SIZE='',
+            LOCAL_RANK='',
+            MASTER_PORT='29500',
+            MASTER_ADDR='10.0.0.7').items():
+        monkeypatch.setenv(name, value)
+    dist._slurm_environment(None)
+    assert [dist.os.environ[name]
+            for name in ('MASTER_ADDR', 'RANK', 'WORLD_SIZE')] == ['10.0.0.7', '1', '4']
+    monkeypatch.setenv('MASTER_ADDR', '')
+    monkeypatch.setenv('SLURM_LAUNCH_NODE_IPADDR', '10.0.0.8')
+    dist._slurm_environment(None)
+    assert dist.os.environ['MASTER_ADDR'] == '10.0.0.8'
+    monkeypatch.delenv('SLURM_LAUNCH_NODE_IPADDR')
+    assert dist._first_host_of_slurm('alpha,beta[3-4]') == 'alpha'
+    with pytest.raises(UserError, match="no scontrol here; set MASTER_ADDR"):
+        dist._first_host_of_slurm('node[1-2]')
+
+
+WORDS = [
+    '--nnodes={nodes}', '--node_rank={rank}', '--master_addr=127.0.0.1', '--master_port={port}',
+    '--nproc_per_node={gpus}', '--max_restarts=0', 'tools/train.py', 'a.py', '--seed', '0'
+]
+
+
+def words(nodes=1, rank=0, port=29500, gpus=2):
+    return [word.format(nodes=nodes, rank=rank, port=port, gpus=gpus) for word in WORDS]
+
+
+def test_a_port_in_use_is_told_or_another_one_is_taken(monkeypatch, capsys):
+    monkeypatch.delenv('PORT', raising=False)
+    with socket.socket() as other_run:
+        other_run.bind(('', 0))
+        other_run.listen()
+        port = other_run.getsockname()[1]
+        taken = launch.checked(words(port=port))
+        number = taken[3].partition('=')[2]
+        assert taken[:3] + taken[4:] == words()[:3] + words()[4:] and int(number) != port
+        said = capsys.readouterr().err
+        assert f'port {port} is in use, most likely by another run: port {number} is used' in said
+        monkeypatch.setenv('PORT', str(port))
+        with pytest.raises(
+                UserError, match=rf'port {port} is in use.*: PORT=\d+ tools/dist_train.sh'):
+            launch.checked(words(port=port))
+        with pytest.raises(UserError, match='on all machines the same'):
+            launch.checked(words(port=port, nodes=2))
+        assert launch.checked(words(port=port, nodes=2, rank=1)) == words(2, 1, port)
+    assert launch.checked(words(port=port)) == words(port=port)  # it is free again
+
+
+@pytest.mark.parametrize('given, message', [(dict(gpus=0), 'GPUS is the number of processes'),
+                                            (dict(gpus=-1), "not '-1'"),
+                                            (dict(gpus='abc'), "not 'abc'"),
+                                            (dict(port=99999), 'PORT is a number up to 65535'),
+                                            (dict(port='x'), "not 'x'")])
+def test_numbers_that_cannot_be_are_refused_in_one_line(monkeypatch, capsys, given, message):
+    monkeypatch.setattr(launch.sys, 'argv', ['launch', *words(**given)])
+    monkeypatch.setattr(launch.signal, 'signal', lambda *args: None)
+    assert launch.launch() == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count('\n') == 1
+
+
+def test_a_meeting_that_fails_is_told_in_one_line(monkeypatch, capsys):
+
+    def fail():
+        raise launch.DistError('The server socket has failed to listen\nmore')
+
+    monkeypatch.setattr(launch.sys, 'argv', ['launch', *words(port=0)])
+    monkeypatch.setattr(launch.signal, 'signal', lambda *args: None)
+    monkeypatch.setattr(launch, 'main', fail)
+    assert launch.launch() == 1
+    assert 'the processes cannot meet: The server socket has failed to listen. ' in capsys.readouterr(
+    ).err
 
 
 def test_samplers_share_out_fewer_samples_than_ranks():

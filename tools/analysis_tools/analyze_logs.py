@@ -36,9 +36,7 @@ def parse_args() -> argparse.Namespace:
         task.add_argument(
             'json_logs',
             nargs='+',
-            help=
-            '*.log.json, or work_dirs: their logs, resumed ones joined; scalars.json of MMDetection 3 and '
-            'metrics.json of Detectron2 too')
+            help='*.log.json, or work_dirs: their logs, resumed ones joined')
     plot.add_argument(
         '--keys',
         nargs='+',
@@ -105,7 +103,7 @@ def read(path: str) -> Log:
 
 
 def files_of(path: str) -> List[str]:
-    """List the logs of a work_dir, of MMDetection 3's too; or the file itself. Raises UserError for a folder without."""
+    """List the logs of a work_dir, of MMDetection 3's too, or the file itself. Raises UserError where there is none."""
     if not os.path.isdir(path):
         return [path]
     for pattern in ('*.log.json', os.path.join('*', 'vis_data', 'scalars.json'),

@@ -5,15 +5,18 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from mmdet_ft.datasets.bounds import read_corner
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.image_files import image_size
+from mmdet_ft.datasets.image_names import find_image
 from mmdet_ft.datasets.names import check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
+from mmdet_ft.datasets.text_files import read_lines
 from mmdet_ft.evaluation.kitti import DONT_CARE, Objects, evaluate_kitti
 from mmdet_ft.registry import DATASETS
 
-IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg')
+KITTI_ENDINGS = ('.png', '.jpg', '.jpeg')  # those of the benchmark first
 
 
 def read_kitti_label(path: str) -> Objects:
@@ -23,18 +26,17 @@ def read_kitti_label(path: str) -> Objects:
     space, which are not read.
     """
     names, numbers = [], []
-    with open(path, encoding='utf-8') as file:
-        for place, line in enumerate(file, 1):
-            words = line.split()
-            if not words:
-                continue
-            try:
-                numbers.append([float(words[column]) for column in (1, 2, 4, 5, 6, 7)])
-            except (ValueError, IndexError):
-                raise DataError(
-                    f'{path}:{place}: a label is a type and at least 7 numbers (truncated, occluded, alpha, '
-                    f'x1, y1, x2, y2), found {line.strip()!r:.80}') from None
-            names.append(words[0])
+    for place, line in enumerate(read_lines(path), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            numbers.append([read_corner(words[column]) for column in (1, 2, 4, 5, 6, 7)])
+        except (ValueError, IndexError):
+            raise DataError(
+                f'{path}:{place}: a label is a type and at least 7 numbers (truncated, occluded, alpha, '
+                f'x1, y1, x2, y2), found {line.strip()!r:.80}{_yolo_hint(words)}') from None
+        names.append(words[0])
     table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
     return Objects(
         names=np.array(names, dtype=str),
@@ -43,12 +45,20 @@ def read_kitti_label(path: str) -> Objects:
         occluded=table[:, 1].astype(np.int64))
 
 
+def _yolo_hint(words: Sequence[str]) -> str:
+    return '; it looks like YOLO: class, x, y, width, height' if len(
+        words) == 5 and words[0].isdigit() else ''
+
+
 def image_name(folder: str, stem: str) -> str:
-    """The name of the image of this stem, by KITTI's ending .png or another."""
-    for ending in IMAGE_ENDINGS:
+    """Give the name of the image of this stem, by KITTI's ending .png or another; FileNotFoundError without one."""
+    for ending in KITTI_ENDINGS:
         if osp.isfile(osp.join(folder, stem + ending)):
             return stem + ending
-    raise FileNotFoundError(f'there is no image {osp.join(folder, stem)}{"|".join(IMAGE_ENDINGS)}')
+    found = find_image(folder, stem + KITTI_ENDINGS[0])
+    if found is not None:
+        return found.name
+    raise FileNotFoundError(f'there is no image {osp.join(folder, stem)}{"|".join(KITTI_ENDINGS)}')
 
 
 @DATASETS.register_module()
@@ -96,7 +106,10 @@ class KittiDataset(CustomDataset):
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """Read all files; sets `name_counts`, the objects of each name in them."""
         self.name_counts: Dict[str, int] = Counter()
-        infos = PackedList(self._read(img_id) for img_id in read_ids(ann_file))
+        names = read_ids(ann_file)
+        if not names:
+            raise DataError(f'{type(self).__name__}: {ann_file} lists no image')
+        infos = PackedList(self._read(img_id) for img_id in names)
         self.name_counts.pop(DONT_CARE, None)
         check_names(self, self.name_counts)
         return infos

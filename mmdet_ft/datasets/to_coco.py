@@ -1,13 +1,21 @@
 """From other annotations to the content of a COCO json."""
+import difflib
+import glob
 import json
 import os
 import os.path as osp
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from collections import Counter
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mmdet_ft.datasets.coco_file import area_of
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.image_files import image_size, is_image_name
+from mmdet_ft.datasets.image_names import find_image
+from mmdet_ft.datasets.names import read_ids
+
+MOST_EXAMPLES = 5
 
 
 class ImageObjects(NamedTuple):
@@ -19,27 +27,142 @@ class ImageObjects(NamedTuple):
     boxes: np.ndarray  # float [n, 4], x1 y1 x2 y2
     crowd: np.ndarray  # bool [n]; becomes iscrowd: neither right nor wrong to find
     segmentations: Optional[List[Any]] = None  # [n], in COCO's forms
+    left_out: Mapping[str, int] = {}  # what of the file is no object -> how often
 
 
 class Converted(NamedTuple):
     content: Dict[str, Any]  # images, annotations, categories
     num_flat: int  # boxes without area, left out
-    other_names: List[str]  # of objects that `classes` does not name, left out
+    other_names: Dict[str, int]  # of objects that `classes` does not name, left out
+    left_out: Dict[str, int]  # see ImageObjects
+
+
+class ImageFolder:
+    """The folder of the images of a conversion: finds each, also under a name that is written a little otherwise.
+
+    `missing` are the names without a file, `renamed` pairs of what was written and what is there.
+    """
+
+    def __init__(self, root: str):
+        self.root = root
+        self.missing: List[str] = []
+        self.renamed: List[Tuple[str, str]] = []
+
+    def find(self, name: str) -> Optional[str]:
+        """Give the name of the file, relative to the folder; None, and it is counted, where there is none."""
+        if osp.isfile(osp.join(self.root, name)):
+            return name
+        found = find_image(self.root, name)
+        if found is None:
+            self.missing.append(name)
+            return None
+        self.renamed.append((name, found.name))
+        return found.name
+
+    def size(self, name: str) -> Tuple[int, int]:
+        """Read width and height of an image that was found, as it is loaded; DataError when it is no image."""
+        return image_size(osp.join(self.root, name))
+
+    def report(self) -> List[str]:
+        """Tell what was found under another name, and what was not found and is left out."""
+        lines = []
+        if self.renamed:
+            pairs = ', '.join(f'{old!r} is {new!r}' for old, new in self.renamed[:3])
+            lines.append(f'found under another name: {len(self.renamed)} images ({pairs}'
+                         f'{" ..." if len(self.renamed) > 3 else ""})')
+        if self.missing:
+            lines.append(
+                f'left out, because they are not in {self.root!r}: {len(self.missing)} images '
+                f'({_listed(self.missing)})')
+        return lines
+
+    def refuse_nothing(self, num_found: int) -> None:
+        """Raise DataError when not one image was found."""
+        if num_found or not self.missing:
+            return
+        raise DataError(
+            f'not one of the {len(self.missing)} images is in {self.root!r}, such as {self.missing[0]!r}'
+            f'{where_images_are(self.root)}; name the folder that the file names start from')
+
+
+def where_images_are(root: str) -> str:
+    """Say which folders below one hold images, as the end of a sentence."""
+    counts = files_by_folder(root, is_image_name)
+    shown = ', '.join(f'{count} in {folder}/' for folder, count in counts.most_common(3))
+    return f' (images below it: {shown})' if shown else ' (no image is below it)'
+
+
+def files_by_folder(root: str, is_wanted: Any, most: int = 100000) -> Counter:
+    """Count the files that are wanted in each folder below one, by its relative name; hidden ones are passed over."""
+    counts: Counter = Counter()
+    seen = 0
+    for path, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith('.') and name != '__MACOSX']
+        number = sum(1 for name in files if not name.startswith('.') and is_wanted(name))
+        if number:
+            counts[osp.relpath(path, root)] = number
+        seen += len(files)
+        if seen > most:
+            break
+    return counts
+
+
+def listed_or_all(root: str, ann_subdir: str, img_subdir: str, ending: str,
+                  listed: Optional[str]) -> List[str]:
+    """List the names of the annotation files of a conversion, one an image: those in a text file, or all.
+
+    Raises DataError that says in which folders annotations and images lie where there are none in ann_subdir.
+    """
+    if not osp.isdir(root):
+        raise DataError(f'there is no folder {root!r}')
+    if listed is not None:
+        names = read_ids(listed)
+        if not names:
+            raise DataError(f'{listed} lists no image')
+        return names
+    folder = osp.join(root, ann_subdir)
+    files = sorted(glob.glob(osp.join(glob.escape(folder), f'*{ending}')))
+    if files:
+        return [osp.splitext(osp.basename(path))[0] for path in files]
+    text = f'there is no {ending[1:]} file in {folder}'
+    counts = files_by_folder(root, lambda name: name.endswith(ending))
+    if counts:
+        place, count = counts.most_common(1)[0]
+        text += f'; {count} {"are" if count > 1 else "is"} in {osp.join(place, "")}: --ann-subdir {place}'
+        images = files_by_folder(root, is_image_name)
+        if images and img_subdir not in images:
+            text += f' --img-subdir {images.most_common(1)[0][0]}'
+    raise DataError(text)
+
+
+def folder_of_images(root: str, img_subdir: str) -> None:
+    """Raise DataError, with the folders that hold images, where img_subdir of root is not there."""
+    if osp.isdir(osp.join(root, img_subdir)):
+        return
+    images = files_by_folder(root, is_image_name)
+    text = f'there is no folder {osp.join(root, img_subdir)}'
+    if images:
+        place, count = images.most_common(1)[0]
+        text += f'; {count} images are in {osp.join(place, "")}: --img-subdir {place}'
+    raise DataError(text)
 
 
 def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = None) -> Converted:
-    """COCO's dicts of the images, with ids from 1 on.
+    """Make COCO's dicts of the images, with ids from 1 on.
 
     classes: the categories in their order; by default all names that occur, sorted.
     """
-    records, annotations, num_flat, others = [], [], 0, set()
+    records, annotations, num_flat = [], [], 0
+    others: Counter = Counter()
+    left_out: Counter = Counter()
     for image in images:
         image_id = len(records) + 1
+        left_out.update(image.left_out)
         records.append(
             dict(id=image_id, file_name=image.file_name, width=image.width, height=image.height))
         for place, (name, box) in enumerate(zip(image.names, image.boxes.tolist())):
             if classes is not None and name not in classes:
-                others.add(name)
+                others[name] += 1
                 continue
             x1, y1, x2, y2 = box
             if not (x2 > x1 and y2 > y1):
@@ -63,32 +186,120 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
     categories = [dict(id=place, name=name) for name, place in id_of.items()]
     return Converted(
         dict(images=records, annotations=annotations, categories=categories), num_flat,
-        sorted(others))
+        dict(others), dict(left_out))
 
 
-def refuse_existing(path: str, force: bool) -> None:
-    """DataError for a file that is there already, unless `force`."""
-    if osp.exists(path) and not force:
+def refuse_existing(path: str, force: bool, inputs: Sequence[str] = ()) -> None:
+    """Raise DataError for a file that is there already, unless `force`, and for one of the `inputs` always."""
+    if osp.isdir(path):
+        raise DataError(f'--out {path} is a folder; name the json file to write, such as '
+                        f'{osp.join(path, "train.json")}')
+    if not osp.exists(path):
+        return
+    for source in inputs:
+        if osp.exists(source) and osp.samefile(path, source):
+            raise DataError(f'--out {path} is one of the files that are read; name another file')
+    if not force:
         raise DataError(f'{path} is there already; name another file, or add --force to replace it')
 
 
-def write_coco(path: str, images: Iterable[ImageObjects], classes: Optional[Sequence[str]],
-               force: bool) -> str:
-    """Write the json of the images; returns a sentence about it. The file is whole or not there."""
-    refuse_existing(path, force)
+def write_json(path: str, content: Any) -> None:
+    """Write a json, and make its folder. The file is whole or not there."""
+    try:
+        os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
+        with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
+            json.dump(content, file)
+        os.replace(f'{path}.tmp', path)
+    except OSError as error:
+        raise DataError(f'cannot write {path}: {error.strerror or error}') from error
+
+
+def write_coco(path: str,
+               images: Iterable[ImageObjects],
+               classes: Optional[Sequence[str]],
+               force: bool,
+               folder: Optional[ImageFolder] = None,
+               inputs: Sequence[str] = ()) -> str:
+    """Write the json of the images, and return sentences about it: what it holds, what was left out, what comes next.
+
+    folder: where the images were looked for. inputs: files that are read, and so never written.
+
+    Raises DataError for a file that is there already (unless `force`), when there is no image, and when `classes` are
+    not written as in the files.
+    """
+    refuse_existing(path, force, inputs)
     converted = to_coco(images, classes)
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-        json.dump(converted.content, file)
-    os.replace(f'{path}.tmp', path)
     content = converted.content
+    if folder is not None:
+        folder.refuse_nothing(len(content['images']))
+    if not content['images']:
+        raise DataError('there is no image to write: nothing was converted')
+    if classes is not None:
+        refuse_misspelt(classes, content, converted.other_names)
+    write_json(path, content)
     crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
     names = tuple(category['name'] for category in content['categories'])
-    text = (
-        f'{len(content["images"])} images, {len(content["annotations"])} objects ({crowds} to ignore) -> {path}\n'
-        f'classes = {names!r}')
+    lines = [
+        f'{len(content["images"])} images, {len(content["annotations"])} objects ({crowds} to ignore) -> {path}',
+        f'classes = {names!r}'
+    ]
+    if folder is not None:
+        lines += [f'img_prefix = {osp.join(folder.root, "")!r}', *folder.report()]
+    if converted.left_out:
+        lines.append('left out: ' + ', '.join(f'{count} {what}'
+                                              for what, count in converted.left_out.items()))
     if converted.num_flat:
-        text += f'\nleft out, because they have no area: {converted.num_flat} boxes'
+        lines.append(f'left out, because they have no area: {converted.num_flat} boxes')
     if converted.other_names:
-        text += f'\nnot among the classes, left out: {", ".join(map(repr, converted.other_names))}'
-    return text
+        shown = [f'{name!r} ({count})' for name, count in converted.other_names.items()]
+        lines.append(f'not among the classes, left out: {", ".join(shown)}')
+    if not content['annotations']:
+        lines.append('no object: there is nothing to learn from this file')
+    lines += _alike(names)
+    return '\n'.join(lines)
+
+
+def refuse_misspelt(classes: Sequence[str], content: Dict[str, Any], others: Mapping[str,
+                                                                                     int]) -> None:
+    """Raise DataError when a class without objects is written nearly like a name that would be left out."""
+    used = {annotation['category_id'] for annotation in content['annotations']}
+    absent = [name for place, name in enumerate(classes, 1) if place not in used]
+    plain = {_plain(name): name for name in others}
+    meant = {name: plain[_plain(name)] for name in absent if _plain(name) in plain}
+    if len(absent) == len(classes):
+        for name in absent:
+            close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=.7)
+            if close:
+                meant.setdefault(name, plain[close[0]])
+    if not meant and (len(absent) < len(classes) or not others):
+        return
+    listed = ', '.join(f'{name!r} ({count})' for name, count in others.items())
+    told = 'did you mean ' + ', '.join(f'{other!r} for {name!r}'
+                                       for name, other in meant.items()) + '? ' if meant else ''
+    line = ' '.join(_quoted(meant.get(name, name)) for name in (classes if meant else others))
+    raise DataError(
+        f'no object is of {", ".join(map(repr, absent))}, and the files have {listed}: {told}'
+        f'Write --classes {line}')
+
+
+def _alike(names: Sequence[str]) -> List[str]:
+    """A line on names that differ in case or spaces alone."""
+    groups: Dict[str, List[str]] = {}
+    for name in names:
+        groups.setdefault(_plain(name), []).append(name)
+    pairs = [' and '.join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    return [f'written alike, and two classes: {", ".join(pairs)}; give them one name in the files'
+            ] if pairs else []
+
+
+def _plain(name: str) -> str:
+    return ''.join(letter for letter in name.casefold() if letter.isalnum()) or name
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if ' ' in name else name
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ', '.join(map(repr,
+                         names[:MOST_EXAMPLES])) + (' ...' if len(names) > MOST_EXAMPLES else '')

@@ -5,12 +5,16 @@ from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
-from PIL import Image
 
+from mmdet_ft.datasets.bounds import read_corner, read_size
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.foreign import cvat
+from mmdet_ft.datasets.image_files import image_size
+from mmdet_ft.datasets.image_names import find_image
 from mmdet_ft.datasets.names import check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
+from mmdet_ft.datasets.values import read_name
 from mmdet_ft.registry import DATASETS
 
 
@@ -26,46 +30,94 @@ class VOCFile(NamedTuple):
 
 
 def read_voc_xml(path: str) -> VOCFile:
-    """Read a file; DataError names path and line, or path and object, of what is wrong."""
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise DataError(f'{path}:{error.position[0]}: not a complete xml file: {error}') from error
-    size = root.find('size')
+    """Read a file; DataError names path and line, or path and object, of what is wrong.
+
+    A width or height of 0 is none: labelImg writes it where it has not seen the image.
+    """
+    root = _root_of(path)
     names, boxes, difficult = [], [], []
     for place, item in enumerate(root.findall('object'), 1):
-        name = item.findtext('name')
+        name = (item.findtext('name') or '').strip()
+        if not name:
+            raise DataError(f'{path}: object {place} has no name')
         try:
+            read_name(name)
             box = [
-                int(float(item.findtext(f'bndbox/{side}')))
+                int(read_corner(item.findtext(f'bndbox/{side}')))
                 for side in ('xmin', 'ymin', 'xmax', 'ymax')
             ]
-            flag = int(item.findtext('difficult') or 0)
-        except (TypeError, ValueError, OverflowError):
+            flag = int(read_corner((item.findtext('difficult') or '').strip() or 0))
+        except ValueError as error:
             raise DataError(
-                f'{path}: object {place} ({name!r}) needs numbers in bndbox/xmin, ymin, xmax, ymax and '
-                f'in difficult, if it has that') from None
-        if name is None:
-            raise DataError(f'{path}: object {place} has no name')
+                f'{path}: object {place} ({name!r:.60}) needs numbers in bndbox/xmin, ymin, xmax, ymax and '
+                f'in difficult, if it has that: one {error}') from None
         names.append(name)
         boxes.append(box)
         difficult.append(flag != 0)
+    size = root.find('size')
+    try:
+        sides = None if size is None else read_size(size.findtext('width'), size.findtext('height'))
+    except ValueError as error:
+        raise DataError(f'{path}: size: {error}') from None
+    width, height = sides or (None, None)
     return VOCFile(
-        folder=root.findtext('folder'),
-        filename=root.findtext('filename'),
-        width=None if size is None else _side(size, 'width', path),
-        height=None if size is None else _side(size, 'height', path),
+        folder=_text(root, 'folder', path),
+        filename=_text(root, 'filename', path),
+        width=width,
+        height=height,
         names=names,
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4) - 1,
         difficult=np.array(difficult, dtype=bool))
 
 
-def _side(size: Any, side: str, path: str) -> int:
+def _root_of(path: str) -> Any:
     try:
-        return int(size.findtext(side))
-    except (TypeError, ValueError):
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise DataError(f'{path}:{error.position[0]}: not a complete xml file: {error}') from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f'cannot read {path}: {error.strerror or error}') from error
+    except (ValueError, LookupError) as error:  # an encoding that Python does not know
+        raise DataError(f'{path} cannot be read: {error}; save it as UTF-8') from error
+    if root.tag == 'annotations' and root.find('image') is not None:
+        raise DataError(f'{path}: {cvat()}')
+    if root.tag != 'annotation' and root.find('object') is None and root.find('size') is None:
         raise DataError(
-            f'{path}: size/{side} is no whole number: {size.findtext(side)!r}') from None
+            f'{path} is no xml file of PASCAL VOC: it is <{root.tag:.40}>, expected <annotation>')
+    return root
+
+
+def _text(root: Any, key: str, path: str) -> Optional[str]:
+    text = root.findtext(key)
+    if text is None or not text.strip():
+        return text
+    try:
+        return read_name(text.strip())
+    except ValueError as error:
+        raise DataError(f'{path}: {key} {error}') from None
+
+
+def image_beside(folder: str, stem: str, filename: Optional[str]) -> str:
+    """Give the name of the image of an xml file: STEM.jpg, or with the ending that `filename` has, or what is there.
+
+    stem: name of the xml file. Where no image is there it is the one that should be.
+    """
+    endings = ['.jpg', osp.splitext((filename or '').replace('\\', '/'))[1] or '.jpg']
+    for ending in endings:
+        if is_file(osp.join(folder, stem + ending)):
+            return stem + ending
+    found = find_image(folder, stem + endings[1])
+    return found.name if found is not None else stem + endings[1]
+
+
+def is_file(path: str) -> bool:
+    """Say whether a file is there, also for a name that no file can have."""
+    try:
+        return osp.isfile(path)
+    except ValueError:  # a zero byte
+        return False
 
 
 @DATASETS.register_module()
@@ -119,7 +171,10 @@ class XMLDataset(CustomDataset):
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """Read all files; sets `name_counts`, the objects of each name in them."""
         self.name_counts: Dict[str, int] = Counter()
-        infos = PackedList(self._read(img_id) for img_id in read_ids(ann_file))
+        names = read_ids(ann_file)
+        if not names:
+            raise DataError(f'{type(self).__name__}: {ann_file} lists no image')
+        infos = PackedList(self._read(img_id) for img_id in names)
         check_names(self, self.name_counts)
         return infos
 
@@ -131,11 +186,9 @@ class XMLDataset(CustomDataset):
         if width is None:
             path = osp.join(self.img_prefix, filename)
             try:
-                with Image.open(path) as image:
-                    width, height = image.size
-            except OSError as error:
-                raise DataError(f'{self._xml_path(img_id)} has no size, and {path} cannot be read: '
-                                f'{error}') from error
+                width, height = image_size(path)
+            except DataError as error:
+                raise DataError(f'{self._xml_path(img_id)} has no size, and {error}') from error
         return dict(
             id=img_id, filename=filename, width=width, height=height, ann=self._annotation(content))
 
@@ -153,11 +206,8 @@ class XMLDataset(CustomDataset):
 
     def _image_name(self, img_id: str, content: VOCFile) -> str:
         """The image under img_prefix."""
-        name = osp.join(self.img_subdir, f'{img_id}.jpg')
-        if osp.isfile(osp.join(self.img_prefix, name)):
-            return name
-        ending = osp.splitext(content.filename or '')[1] or '.jpg'
-        return osp.join(self.img_subdir, img_id + ending)
+        folder = osp.join(self.img_prefix, self.img_subdir)
+        return osp.join(self.img_subdir, image_beside(folder, img_id, content.filename))
 
     def _annotation(self, content: VOCFile) -> Dict[str, np.ndarray]:
         """V2's selection: boxes and labels of the classes, those to ignore apart."""

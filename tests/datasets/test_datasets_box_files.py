@@ -100,7 +100,8 @@ def test_images_may_have_another_ending_that_the_xml_tells(tmp_path):
     ('<annotation>\n<object>', r'image_1\.xml:2: not a complete xml'),
     ('<annotation><object><name>Car</name></object></annotation>',
      r"image_1\.xml: object 1 \('Car'\) needs numbers in bndbox"),
-    ('<annotation><size><width>wide</width></size></annotation>', 'size/width is no whole number'),
+    ('<annotation><size><width>wide</width></size></annotation>',
+     "size: its width is 'wide', expected"),
 ])
 def test_a_bad_xml_is_named(content, message, tmp_path):
     xml_dataset(tmp_path / 'a')

@@ -117,8 +117,9 @@ def test_labelme_needs_classes_and_says_which_there_are(tmp_path):
         LabelmeDataset(pipeline=[], **paths)
     with pytest.raises(DataError, match="'car' is 'Car' in the files"):
         LabelmeDataset(pipeline=[], classes=('car', ), **paths)
+    (tmp_path / 'empty').mkdir()
     with pytest.raises(DataError, match='no json file in'):
-        LabelmeDataset(str(tmp_path), [], classes=('Car', ))
+        LabelmeDataset(str(tmp_path / 'empty'), [], classes=('Car', ))
 
 
 # LVIS

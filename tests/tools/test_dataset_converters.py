@@ -1,14 +1,19 @@
 """Each converter's json is what the data set itself reads; bad input and existing files are refused."""
+import base64
 import importlib.util
+import io
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmdet_ft.datasets.build import build_dataset
 from tests.datasets import formats
+from tests.datasets.formats import Thing
 
 FOLDER = Path(__file__).parents[2] / 'tools/dataset_converters'
 CLASSES = ('Pedestrian', 'Car', 'Cyclist')
@@ -225,3 +230,272 @@ def test_a_cut_off_wider_list_is_named_with_its_line(convert, tmp_path, capsys):
     with pytest.raises(SystemExit):
         convert('wider_face', listed, folder, '--out', tmp_path / 'val.json')
     assert f'{listed}:6: a face' in capsys.readouterr().err
+
+
+def test_a_wider_list_is_never_written_over_nor_xml_files_without_force(convert, tmp_path, capsys):
+    listed, folder = write_wider_list(tmp_path, formats.draw_things(2))
+    before = listed.read_text()
+    for words in ([], ['--voc', tmp_path]):
+        refused(capsys, 'one of the files that are read', convert, 'wider_face', listed, folder,
+                '--out', listed, '--force', *words)
+    assert listed.read_text() == before
+    (tmp_path / 'Annotations').mkdir()
+    (tmp_path / 'Annotations/image_0.xml').write_text('precious')
+    refused(capsys, 'image_0.xml is there already', convert, 'wider_face', listed, folder, '--out',
+            tmp_path / 'a.txt', '--voc', tmp_path)
+    assert (tmp_path / 'Annotations/image_0.xml').read_text() == 'precious'
+
+
+# What people have
+
+
+def refused(capsys, message, convert, *words):
+    """A converter ends in one message."""
+    with pytest.raises(SystemExit):
+        convert(*words)
+    error = capsys.readouterr().err
+    assert message in error and 'Traceback' not in error, error
+
+
+def write_turned(path):
+    """A photo that EXIF 6 turns: stored 120 x 160, loaded 160 x 120."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(np.zeros((formats.WIDTH, formats.HEIGHT, 3), np.uint8)).save(path, exif=exif)
+
+
+def labelme(root, stem='a', image='jpg', **settings):
+    root.mkdir(parents=True, exist_ok=True)
+    if image:
+        Image.fromarray(np.zeros((formats.HEIGHT, formats.WIDTH, 3),
+                                 np.uint8)).save(root / f'{stem}.{image}')
+    content = dict(formats.labelme_content(stem, [Thing('cat', (100, 10, 150, 40))]), **settings)
+    (root / f'{stem}.json').write_text(json.dumps(content))
+
+
+def shape(label='cat', kind='polygon', points=((10, 10), (50, 10), (30, 40)), **more):
+    return dict(label=label, shape_type=kind, points=points, **more)
+
+
+def converted(convert, capsys, *words):
+    """(content of the json, what was said)."""
+    out = next(word for before, word in zip(words, words[1:]) if before == '--out')
+    convert(*words)
+    return json.loads(Path(out).read_text()), capsys.readouterr().out
+
+
+def sizes(content):
+    return [(image['file_name'], image['width'], image['height']) for image in content['images']]
+
+
+def test_sizes_are_those_of_the_loaded_photo_in_every_converter(convert, tmp_path, capsys):
+    labelme(tmp_path / 'a', imageWidth=None, imageHeight=None)
+    write_turned(tmp_path / 'a/a.jpg')
+    content, _ = converted(convert, capsys, 'labelme', tmp_path / 'a', '--out', tmp_path / 'a.json')
+    assert sizes(content) == [('a.jpg', 160, 120)] and content['annotations'][0]['area'] == 1500
+    region = dict(
+        shape_attributes=dict(name='rect', x=100, y=10, width=50, height=30),
+        region_attributes=dict(name=' cat '))
+    (tmp_path / 'a/via.txt').write_text(
+        json.dumps(dict(a=dict(filename='a.jpg', regions=[region]))))
+    content, _ = converted(convert, capsys, 'via', tmp_path / 'a/via.txt', '--out',
+                           tmp_path / 'v.json')
+    assert sizes(content) == [('a.jpg', 160, 120)] and content['annotations'][0]['area'] == 1500
+    assert content['categories'] == [dict(id=1, name='cat')]
+    for size in ('', '<size><width>0</width><height>0</height></size>'):
+        (tmp_path / 'a/a.xml').write_text(
+            f'<annotation>{size}<object><name>\n cat </name><bndbox><xmin>101</xmin><ymin>11</ymin>'
+            '<xmax>151</xmax><ymax>41</ymax></bndbox></object></annotation>')
+        content, _ = converted(convert, capsys, 'voc', tmp_path / 'a', '--ann-subdir', '.',
+                               '--img-subdir', '.', '--out', tmp_path / 'x.json', '--force')
+        assert sizes(content) == [('a.jpg', 160, 120)] and content['annotations'][0]['area'] == 1500
+        assert content['categories'] == [dict(id=1, name='cat')]
+    (tmp_path / 'a/0.txt').write_text('Car 0 0 0 100 10 150 40\n')
+    write_turned(tmp_path / 'a/0.jpg')
+    (tmp_path / 'a/list').write_text('0')
+    content, _ = converted(convert, capsys, 'kitti', tmp_path / 'a', '--ann-subdir', '.',
+                           '--img-subdir', '.', '--list', tmp_path / 'a/list', '--out',
+                           tmp_path / 'k.json')
+    assert sizes(content) == [('0.jpg', 160, 120)]
+    (tmp_path / 'a/wider').write_text('a.jpg\n1\n100 10 50 30 0 0 0 0 0 0\n')
+    content, _ = converted(convert, capsys, 'wider_face', tmp_path / 'a/wider', tmp_path / 'a',
+                           '--out', tmp_path / 'w.json')
+    assert sizes(content) == [('a.jpg', 160, 120)]
+
+
+@pytest.mark.parametrize('written, there', [
+    ('..\\img\\a.jpg', 'a.jpg'),
+    ('C:\\Users\\me\\a.jpg', 'a.jpg'),
+    ('a.png', 'a.jpg'),
+    ('a.JPG', 'a.jpg'),
+    (None, 'a.jpg'),
+    ('http://x.org/pets/a.jpg', 'a.jpg'),
+])
+def test_images_are_found_under_the_names_of_other_machines(written, there, convert, tmp_path,
+                                                            capsys):
+    labelme(tmp_path / 'a', imagePath=written)
+    content, said = converted(convert, capsys, 'labelme', tmp_path / 'a', '--out',
+                              tmp_path / 'a.json')
+    assert sizes(content)[0][0] == there and (written is None or 'found under another name' in said)
+
+
+def test_images_that_are_not_there_are_counted_and_left_out_and_all_of_them_are_an_error(
+        convert, tmp_path, capsys):
+    labelme(tmp_path / 'a')
+    labelme(tmp_path / 'a', 'b', image=None)
+    content, said = converted(convert, capsys, 'labelme', tmp_path / 'a', '--out',
+                              tmp_path / 'a.json')
+    assert [name for name, *_ in sizes(content)] == ['a.jpg']
+    assert "they are not in" in said and "1 images ('b.jpg')" in said
+    labelme(tmp_path / 'n', 'b', image=None)
+    refused(capsys, 'not one of the 1 images is in', convert, 'labelme', tmp_path / 'n', '--out',
+            tmp_path / 'n.json')
+    assert not (tmp_path / 'n.json').exists()
+
+
+def test_shapes_that_are_no_objects_are_counted(convert, tmp_path, capsys):
+    shapes = [
+        shape('cat', 'point'),
+        shape('cat', 'line'),
+        shape('cat', 'line'),
+        shape('__ignore__'),
+        shape('_background_'),
+        shape(' cat\n'),
+        shape('dog', 'rotation'),
+        shape('dog', 'quadrilateral')
+    ]
+    labelme(tmp_path / 'a', shapes=shapes)
+    content, said = converted(convert, capsys, 'labelme', tmp_path / 'a', '--out',
+                              tmp_path / 'a.json')
+    assert [item['name'] for item in content['categories']] == ['cat', 'dog']
+    assert len(content['annotations']) == 3
+    for told in ('1 shapes without an area (point)', '2 shapes without an area (line)',
+                 '1 shapes of __ignore__', '1 shapes of _background_'):
+        assert told in said
+    regions = [dict(shape_attributes=dict(name='polyline'), region_attributes=dict(name='cat'))]
+    (tmp_path / 'a/via').write_text(json.dumps(dict(a=dict(filename='a.jpg', regions=regions))))
+    _, said = converted(convert, capsys, 'via', tmp_path / 'a/via', '--out', tmp_path / 'v.json')
+    assert '1 regions without an area (polyline)' in said and 'no object' in said
+
+
+@pytest.mark.parametrize('bad, message', [
+    (None, 'a.json: shape 1 is None, expected a dict'),
+    (shape(''), 'shape 1 has no label'),
+    (shape(3), 'shape 1 has no label: it is 3'),
+    (shape(points=((1, 1), (float('nan'), 3), (4, 5))), 'far outside the image'),
+    (shape(points=((1, 1), (1e5, 3), (4, 5))), 'its point (100000, 3) is far outside'),
+    (shape(kind='circle', points=((1, 1), )), 'a circle of 1 points'),
+    (shape(kind='mask', mask=None), 'its mask is None'),
+    (shape(kind='mask', mask='AAAA'), "('cat', 'mask') cannot be read"),
+    (dict(label='cat'), "it has no 'points'"),
+    (shape(kind=7), 'there are polygon, rectangle'),
+])
+def test_a_shape_that_cannot_be_read_is_named(bad, message, convert, tmp_path, capsys):
+    labelme(tmp_path / 'a', shapes=[bad])
+    refused(capsys, message, convert, 'labelme', tmp_path / 'a', '--out', tmp_path / 'a.json')
+
+
+def test_a_mask_that_begins_outside_is_cut_at_the_border(convert, tmp_path, capsys):
+    picture = io.BytesIO()
+    Image.fromarray(np.full((20, 30), 255, np.uint8)).save(picture, 'PNG')
+    mask = base64.b64encode(picture.getvalue()).decode()
+    places = [(-10, -5), (150, 110), (200, 10), (-40, 0)]
+    labelme(
+        tmp_path / 'a',
+        shapes=[
+            shape(kind='mask', points=[(x, y), (x + 29, y + 19)], mask=mask) for x, y in places
+        ])
+    content, said = converted(convert, capsys, 'labelme', tmp_path / 'a', '--out',
+                              tmp_path / 'a.json')
+    assert [item['bbox'] for item in content['annotations']] == [[0, 0, 20, 15], [150, 110, 10, 10]]
+    assert [item['area'] for item in content['annotations']] == [300, 100] and '2 boxes' in said
+
+
+def test_classes_written_otherwise_are_refused_with_the_line_to_write(convert, tmp_path, capsys):
+    labelme(tmp_path / 'a', shapes=[shape('Cat'), shape('dog')])
+    words = ('labelme', tmp_path / 'a', '--out', tmp_path / 'a.json', '--classes')
+    refused(capsys, "did you mean 'Cat' for 'cat'? Write --classes Cat dog", convert, *words, 'cat',
+            'dog')
+    refused(capsys, "the files have 'Cat' (1), 'dog' (1)", convert, *words, 'person')
+    _, said = converted(convert, capsys, *words[:4])
+    assert "classes = ('Cat', 'dog')" in said
+
+
+def test_json_files_in_subfolders_are_read_or_said_not_to_be(convert, tmp_path, capsys):
+    labelme(tmp_path / 'a/x', 'x')
+    labelme(tmp_path / 'a/y', 'y')
+    labelme(tmp_path / 'a/.trash', 'z')
+    content, _ = converted(convert, capsys, 'labelme', tmp_path / 'a', '--out', tmp_path / 'a.json')
+    assert [name for name, *_ in sizes(content)] == ['x/x.jpg', 'y/y.jpg']
+    dataset = build_dataset(
+        dict(type='LabelmeDataset', ann_file=str(tmp_path / 'a'), classes=('cat', ), pipeline=[]))
+    assert [info['filename'] for info in dataset.data_infos] == ['x/x.jpg', 'y/y.jpg']
+    labelme(tmp_path / 'a', 'top')
+    content, said = converted(convert, capsys, 'labelme', tmp_path / 'a', '--out',
+                              tmp_path / 'b.json')
+    assert [name for name, *_ in sizes(content)
+            ] == ['top.jpg'] and 'not read: 2 json files in subfolders' in said
+
+
+@pytest.mark.parametrize('name', ['labelme', 'voc', 'kitti'])
+def test_no_converter_writes_over_what_it_reads(name, convert, tmp_path, capsys):
+    getattr(formats, f'write_{name}')(tmp_path / 'a', formats.draw_things(2))
+    source = {
+        'labelme': 'image_0.json',
+        'voc': 'Annotations/image_0.xml',
+        'kitti': 'label_2/image_0.txt'
+    }[name]
+    before = (tmp_path / 'a' / source).read_text()
+    refused(capsys, 'one of the files that are read', convert, name, tmp_path / 'a', '--out',
+            tmp_path / 'a' / source, '--force')
+    assert (tmp_path / 'a' / source).read_text() == before
+    refused(capsys, 'is a folder', convert, name, tmp_path / 'a', '--out', tmp_path)
+
+
+def test_the_folders_of_annotations_and_images_are_suggested(convert, tmp_path, capsys):
+    formats.write_voc(tmp_path / 'a', formats.draw_things(3), 'images')
+    os.rename(tmp_path / 'a/Annotations', tmp_path / 'a/annots')
+    words = ('voc', tmp_path / 'a', '--out', tmp_path / 'a.json')
+    refused(capsys, '; 3 are in annots/: --ann-subdir annots --img-subdir images', convert, *words)
+    refused(capsys, '; 3 images are in images/: --img-subdir images', convert, *words,
+            '--ann-subdir', 'annots')
+    content, said = converted(convert, capsys, *words, '--ann-subdir', 'annots', '--img-subdir',
+                              'images')
+    assert len(content['images']) == 3 and f"img_prefix = '{tmp_path}/a/'" in said
+    formats.write_kitti(tmp_path / 'k', formats.draw_things(2))
+    os.rename(tmp_path / 'k/label_2', tmp_path / 'k/labels')
+    refused(capsys, 'are in labels/: --ann-subdir labels', convert, 'kitti', tmp_path / 'k',
+            '--out', tmp_path / 'k.json')
+    refused(capsys, 'there is no folder', convert, 'voc', tmp_path / 'no', '--out',
+            tmp_path / 'a.json', '--force')
+
+
+def test_other_xml_is_recognised(convert, tmp_path, capsys):
+    formats.write_images(tmp_path, [[]])
+    words = ('voc', tmp_path, '--ann-subdir', '.', '--img-subdir', '.', '--out',
+             tmp_path / 'a.json')
+    (tmp_path / 'annotations.xml').write_text(
+        '<annotations><version>1.1</version><image id="0" name="image_0.jpg" width="9" height="9"/></annotations>'
+    )
+    refused(capsys, "CVAT's own xml", convert, *words)
+    (tmp_path / 'annotations.xml').write_text('<html/>')
+    refused(capsys, 'it is <html>, expected <annotation>', convert, *words)
+
+
+def test_an_unknown_class_of_via_is_refused_or_named(convert, tmp_path, capsys):
+    formats.write_images(tmp_path, [[]])
+    region = dict(
+        shape_attributes=dict(name='rect', x=1, y=2, width=30, height=40),
+        region_attributes=dict(name='undefined'))
+    (tmp_path / 'via').write_text(
+        json.dumps(dict(a=dict(filename='image_0.jpg', regions=[region]))))
+    words = ('via', tmp_path / 'via', '--out', tmp_path / 'a.json')
+    refused(capsys, "has no class (name is 'undefined'); give one with --class-name", convert,
+            *words)
+    content, _ = converted(convert, capsys, *words, '--class-name', 'cat')
+    assert content['categories'] == [dict(id=1, name='cat')]
+    for bad in ([7], dict(shape_attributes=3), dict(region_attributes=[1])):
+        regions = bad if isinstance(bad, list) else [dict(region, **bad)]
+        (tmp_path / 'via').write_text(
+            json.dumps(dict(a=dict(filename='image_0.jpg', regions=regions))))
+        refused(capsys, "region 1 of 'image_0.jpg' cannot be read", convert, *words, '--force')

@@ -7,7 +7,6 @@ DontCare regions become an iscrowd annotation of each class, which COCO's traini
 the folder given: that is img_prefix.
 """
 import argparse
-import glob
 import os.path as osp
 import sys
 from typing import Optional, Sequence
@@ -17,9 +16,9 @@ import numpy as np
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.kitti import image_name, image_size, read_kitti_label  # noqa: E402
-from mmdet_ft.datasets.names import read_ids  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects, refuse_existing, write_coco  # noqa: E402
+from mmdet_ft.datasets.kitti import image_name, read_kitti_label  # noqa: E402
+from mmdet_ft.datasets.to_coco import (ImageFolder, ImageObjects, folder_of_images,  # noqa: E402
+                                       listed_or_all, refuse_existing, write_coco)
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 from mmdet_ft.evaluation.kitti import DONT_CARE  # noqa: E402
@@ -41,16 +40,26 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read(root: str, img_subdir: str, ann_subdir: str, name: str,
-         classes: Sequence[str]) -> ImageObjects:
-    objects = read_kitti_label(osp.join(root, ann_subdir, f'{name}.txt'))
-    folder = osp.join(root, img_subdir)
-    file_name = image_name(folder, name)
-    width, height = image_size(osp.join(folder, file_name))
+def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
+         classes: Sequence[str]) -> Optional[ImageObjects]:
+    """The objects of an image; None where it is not in the folder."""
+    path = osp.join(folder.root, ann_subdir, f'{name}.txt')
+    try:
+        objects = read_kitti_label(path)
+    except FileNotFoundError:
+        raise DataError(f'there is no {path}, which the list names as {name!r}') from None
+    try:
+        stem = image_name(osp.join(folder.root, img_subdir), name)
+    except FileNotFoundError:
+        stem = f'{name}.png'
+    file_name = folder.find(osp.normpath(osp.join(img_subdir, stem)).replace(osp.sep, '/'))
+    if file_name is None:
+        return None
+    width, height = folder.size(file_name)
     free = objects.names == DONT_CARE
     regions = np.tile(objects.boxes[free], (len(classes), 1))
     return ImageObjects(
-        osp.join(img_subdir, file_name),
+        file_name,
         width,
         height,
         names=objects.names[~free].tolist() + np.repeat(classes, free.sum()).tolist(),
@@ -61,20 +70,17 @@ def read(root: str, img_subdir: str, ann_subdir: str, name: str,
 @command
 def main() -> None:
     args = parse_args()
-    refuse_existing(args.out, args.force)
-    names = names_of(osp.join(args.root, args.ann_subdir), args.list)
+    names = listed_or_all(args.root, args.ann_subdir, args.img_subdir, '.txt', args.list)
+    folder_of_images(args.root, args.img_subdir)
+    inputs = [osp.join(args.root, args.ann_subdir, f'{name}.txt') for name in names]
+    inputs += [args.list] if args.list else []
+    refuse_existing(args.out, args.force, inputs)
+    folder = ImageFolder(args.root)
     images = (
-        read(args.root, args.img_subdir, args.ann_subdir, name, args.classes) for name in names)
-    print(write_coco(args.out, track(images, 'reading', len(names)), args.classes, args.force))
-
-
-def names_of(folder: str, listed: Optional[str]) -> Sequence[str]:
-    if listed:
-        return read_ids(listed)
-    files = glob.glob(osp.join(glob.escape(folder), '*.txt'))
-    if not files:
-        raise DataError(f'there is no label file in {folder}')
-    return sorted(osp.splitext(osp.basename(path))[0] for path in files)
+        image for name in track(names, 'reading', len(names))
+        if (image := read(folder, args.img_subdir, args.ann_subdir, name, args.classes)) is not None
+    )
+    print(write_coco(args.out, images, args.classes, args.force, folder, inputs))
 
 
 if __name__ == '__main__':

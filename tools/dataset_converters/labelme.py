@@ -11,8 +11,9 @@ import sys
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.labelme import labelme_files, read_labelme  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing, write_coco  # noqa: E402
+from mmdet_ft.datasets.errors import DataError  # noqa: E402
+from mmdet_ft.datasets.labelme import files_below, labelme_files, read_labelme  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageFolder, refuse_existing, write_coco  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 
@@ -29,10 +30,20 @@ def parse_args() -> argparse.Namespace:
 @command
 def main() -> None:
     args = parse_args()
-    refuse_existing(args.out, args.force)
+    if not osp.exists(args.source):
+        raise DataError(f'there is no {args.source!r}')
     files = labelme_files(args.source)
-    images = map(read_labelme, files)
-    print(write_coco(args.out, track(images, 'reading', len(files)), args.classes, args.force))
+    refuse_existing(args.out, args.force, [args.source, *files])
+    folder = ImageFolder(args.source if osp.isdir(args.source) else osp.dirname(args.source) or '.')
+    images = (
+        image for path in track(files, 'reading', len(files))
+        if (image := read_labelme(path, folder)) is not None)
+    print(write_coco(args.out, images, args.classes, args.force, folder, files))
+    others = files_below(args.source) if osp.isdir(args.source) else []
+    if others and osp.dirname(files[0]) == osp.normpath(args.source):
+        print(
+            f'not read: {len(others)} json files in subfolders, such as {others[0]!r}; a text file as source can '
+            f'list those of several folders')
 
 
 if __name__ == '__main__':

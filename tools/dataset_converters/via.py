@@ -8,21 +8,24 @@ img_prefix.
 import argparse
 import os.path as osp
 import sys
+from collections import Counter
 from typing import Any, Dict, List, Optional
 
 import numpy as np
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.custom import read_json  # noqa: E402
+from mmdet_ft.datasets.bounds import read_corner, refuse_far  # noqa: E402
 from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.kitti import image_size  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects, refuse_existing, write_coco  # noqa: E402
+from mmdet_ft.datasets.to_coco import (ImageFolder, ImageObjects, refuse_existing,  # noqa: E402
+                                       write_coco)
+from mmdet_ft.datasets.values import parse_json, read_name, show  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 
 CORNERS_OF_AN_ELLIPSE = 36
 WITHOUT_AREA = ('point', 'polyline')
+NOT_CHOSEN = 'undefined'  # what VIA writes for a class that nobody has chosen
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,9 +43,15 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_via(path: str) -> List[Dict[str, Any]]:
-    """The files of a project or an export; `regions` is a list in each."""
-    with open(path, 'rb') as file:
-        content = read_json(file.read(), path)
+    """Read the files of a project or an export; `regions` is a list of dicts in each.
+
+    Raises DataError, which names the place, for anything else.
+    """
+    try:
+        with open(path, 'rb') as file:
+            content = parse_json(file.read(), path)
+    except OSError as error:
+        raise DataError(f'cannot read {path}: {error.strerror or error}') from error
     if isinstance(content, dict):
         content = content.get('_via_img_metadata', content)
     if not isinstance(content, dict) or not all(
@@ -50,14 +59,28 @@ def read_via(path: str) -> List[Dict[str, Any]]:
         raise DataError(f'{path} is neither a project nor an annotation export of VIA')
     files = []
     for item in content.values():
+        try:
+            name = read_name(item['filename'], 'the name of an image')
+        except ValueError as error:
+            raise DataError(f'{path}: a filename {error}') from None
         regions = item.get('regions') or []
         regions = list(regions.values()) if isinstance(regions, dict) else regions  # VIA 1
-        files.append({**item, 'regions': regions})
+        if not isinstance(regions, list):
+            raise DataError(f'{path}: regions of {name!r} are {show(regions)}, expected a list')
+        for place, region in enumerate(regions, 1):
+            parts = [region, *(region.get(key) or {} for key in ('shape_attributes', 'region_attributes'))] \
+                if isinstance(region, dict) else [region]
+            wrong = [part for part in parts if not isinstance(part, dict)]
+            if wrong:
+                raise DataError(
+                    f'{path}: region {place} of {name!r} cannot be read: it has {show(wrong[0])}, expected a dict'
+                )
+        files.append({**item, 'filename': name, 'regions': regions})
     return files
 
 
 def class_attribute(files: List[Dict[str, Any]], path: str) -> Optional[str]:
-    """The one region attribute that all files use; None where there is none."""
+    """Find the one region attribute that all files use; None where there is none."""
     names = {
         name
         for item in files
@@ -74,8 +97,15 @@ def class_attribute(files: List[Dict[str, Any]], path: str) -> Optional[str]:
 def outline(shape: Dict[str, Any]) -> List[float]:
     """A polygon [x0, y0, x1, ...] of a region."""
     kind = shape['name']
+
+    def number(key: str) -> float:
+        try:
+            return read_corner(shape[key])
+        except ValueError as error:
+            raise ValueError(f'{key} {error}') from None
+
     if kind == 'rect':
-        x, y, width, height = (shape[key] for key in ('x', 'y', 'width', 'height'))
+        x, y, width, height = map(number, ('x', 'y', 'width', 'height'))
         return [x, y, x + width, y, x + width, y + height, x, y + height]
     if kind == 'polygon':
         points = np.array([shape['all_points_x'], shape['all_points_y']], dtype=float).T
@@ -83,58 +113,74 @@ def outline(shape: Dict[str, Any]) -> List[float]:
             raise ValueError(f'a polygon of {len(points)} points')
         return points.reshape(-1).tolist()
     if kind in ('circle', 'ellipse'):
-        radii = np.array([shape['r'], shape['r']] if kind ==
-                         'circle' else [shape['rx'], shape['ry']])
-        angle, turn = np.linspace(
-            0, 2 * np.pi, CORNERS_OF_AN_ELLIPSE, endpoint=False), shape.get('theta') or 0
+        radii = np.array(
+            [number(key) for key in (('r', 'r') if kind == 'circle' else ('rx', 'ry'))])
+        angle = np.linspace(0, 2 * np.pi, CORNERS_OF_AN_ELLIPSE, endpoint=False)
+        turn = number('theta') if shape.get('theta') else 0
         x, y = radii[:, None] * [np.cos(angle), np.sin(angle)]
         turned = [x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)]
-        return (np.array([[shape['cx'], shape['cy']]]) + np.transpose(turned)).reshape(-1).tolist()
+        return (np.array([[number('cx'), number('cy')]]) +
+                np.transpose(turned)).reshape(-1).tolist()
     raise ValueError('there are rect, polygon, circle and ellipse')
 
 
 def class_of(region: Dict[str, Any], attribute: Optional[str], default: Optional[str]) -> str:
+    """Read the class of a region; ValueError where it has none and there is no `default`."""
     value = (region.get('region_attributes') or {}).get(attribute) if attribute else None
     if isinstance(value, dict):  # a check box: {name: true}
         chosen = [name for name, is_chosen in value.items() if is_chosen]
         value = chosen[0] if len(chosen) == 1 else None
-    if not value and default is None:
-        raise ValueError('it has no class; give one with --class-name')
-    return str(value or default)
+    name = str(value).strip() if isinstance(value, (str, int, float)) else ''
+    if name in ('', NOT_CHOSEN):
+        if default is None:
+            told = f' ({attribute} is {show(value)})' if attribute else ''
+            raise ValueError(f'it has no class{told}; give one with --class-name')
+        return default
+    return name
 
 
-def convert(item: Dict[str, Any], folder: str, attribute: Optional[str], default: Optional[str],
-            path: str) -> ImageObjects:
-    width, height = image_size(osp.join(folder, item['filename']))
+def convert(item: Dict[str, Any], folder: ImageFolder, attribute: Optional[str],
+            default: Optional[str], path: str) -> Optional[ImageObjects]:
+    """The objects of an image; None where the image is not in the folder."""
+    file_name = folder.find(item['filename'])
+    if file_name is None:
+        return None
+    width, height = folder.size(file_name)
     names, boxes, segmentations = [], [], []
+    left_out: Dict[str, int] = Counter()
     for place, region in enumerate(item['regions'], 1):
         shape = region.get('shape_attributes') or {}
-        if shape.get('name') in WITHOUT_AREA:
+        if isinstance(shape.get('name'), str) and shape['name'] in WITHOUT_AREA:
+            left_out[f'regions without an area ({shape["name"]})'] += 1
             continue
         try:
             polygon = outline(shape)
+            refuse_far(np.array(polygon).reshape(-1, 2), height, width)
             names.append(class_of(region, attribute, default))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            what = f'it has no {error}' if isinstance(error, KeyError) else error
             raise DataError(
-                f'{path}: region {place} ({shape.get("name")!r}) of {item["filename"]!r} cannot be read: '
-                f'{error}') from error
+                f'{path}: region {place} ({show(shape.get("name"))}) of {item["filename"]!r} cannot be read: '
+                f'{what}') from error
         points = np.array(polygon).reshape(-1, 2)
         boxes.append([*points.min(axis=0), *points.max(axis=0)])
         segmentations.append([polygon])
-    return ImageObjects(item['filename'], width, height, names,
+    return ImageObjects(file_name, width, height, names,
                         np.array(boxes, dtype=float).reshape(-1, 4), np.zeros(len(names), bool),
-                        segmentations)
+                        segmentations, left_out)
 
 
 @command
 def main() -> None:
     args = parse_args()
-    refuse_existing(args.out, args.force)
+    refuse_existing(args.out, args.force, [args.source])
     files = read_via(args.source)
     attribute = args.attribute or class_attribute(files, args.source)
-    folder = args.img_dir or osp.dirname(args.source)
-    images = (convert(item, folder, attribute, args.class_name, args.source) for item in files)
-    print(write_coco(args.out, track(images, 'reading', len(files)), args.classes, args.force))
+    folder = ImageFolder(args.img_dir or osp.dirname(args.source) or '.')
+    images = (
+        image for item in track(files, 'reading', len(files))
+        if (image := convert(item, folder, attribute, args.class_name, args.source)) is not None)
+    print(write_coco(args.out, images, args.classes, args.force, folder, [args.source]))
 
 
 if __name__ == '__main__':

@@ -6,17 +6,16 @@ Boxes are those of VOCDataset (whole pixels from 0); difficult objects become is
 ignore. Images lie under the folder given: that is img_prefix.
 """
 import argparse
-import glob
 import os.path as osp
 import sys
+from typing import Optional
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.kitti import image_size  # noqa: E402
-from mmdet_ft.datasets.names import read_ids  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects, refuse_existing, write_coco  # noqa: E402
-from mmdet_ft.datasets.xml_style import read_voc_xml  # noqa: E402
+from mmdet_ft.datasets.to_coco import (ImageFolder, ImageObjects, folder_of_images,  # noqa: E402
+                                       listed_or_all, refuse_existing, write_coco)
+from mmdet_ft.datasets.xml_style import image_beside, read_voc_xml  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 
@@ -34,13 +33,21 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read(root: str, img_subdir: str, ann_subdir: str, name: str) -> ImageObjects:
-    content = read_voc_xml(osp.join(root, ann_subdir, f'{name}.xml'))
-    ending = osp.splitext(content.filename or '')[1] or '.jpg'
-    file_name = osp.join(img_subdir, name + ending)
+def read(folder: ImageFolder, img_subdir: str, ann_subdir: str,
+         name: str) -> Optional[ImageObjects]:
+    """The objects of an image; None where it is not in the folder."""
+    path = osp.join(folder.root, ann_subdir, f'{name}.xml')
+    try:
+        content = read_voc_xml(path)
+    except FileNotFoundError:
+        raise DataError(f'there is no {path}, which the list names as {name!r}') from None
+    beside = image_beside(osp.join(folder.root, img_subdir), name, content.filename)
+    file_name = folder.find(osp.normpath(osp.join(img_subdir, beside)).replace(osp.sep, '/'))
+    if file_name is None:
+        return None
     width, height = content.width, content.height
     if width is None:
-        width, height = image_size(osp.join(root, file_name))
+        width, height = folder.size(file_name)
     return ImageObjects(file_name, width, height, content.names, content.boxes.astype(float),
                         content.difficult)
 
@@ -48,18 +55,17 @@ def read(root: str, img_subdir: str, ann_subdir: str, name: str) -> ImageObjects
 @command
 def main() -> None:
     args = parse_args()
-    refuse_existing(args.out, args.force)
-    folder = osp.join(args.root, args.ann_subdir)
-    if args.list:
-        names = read_ids(osp.join(args.root, args.list))
-    else:
-        names = sorted(
-            osp.splitext(osp.basename(path))[0]
-            for path in glob.glob(osp.join(glob.escape(folder), '*.xml')))
-    if not names:
-        raise DataError(f'there is no xml file in {folder}')
-    images = (read(args.root, args.img_subdir, args.ann_subdir, name) for name in names)
-    print(write_coco(args.out, track(images, 'reading', len(names)), args.classes, args.force))
+    listed = osp.join(args.root, args.list) if args.list else None
+    names = listed_or_all(args.root, args.ann_subdir, args.img_subdir, '.xml', listed)
+    folder_of_images(args.root, args.img_subdir)
+    inputs = [osp.join(args.root, args.ann_subdir, f'{name}.xml') for name in names]
+    inputs += [listed] if listed else []
+    refuse_existing(args.out, args.force, inputs)
+    folder = ImageFolder(args.root)
+    images = (
+        image for name in track(names, 'reading', len(names))
+        if (image := read(folder, args.img_subdir, args.ann_subdir, name)) is not None)
+    print(write_coco(args.out, images, args.classes, args.force, folder, inputs))
 
 
 if __name__ == '__main__':

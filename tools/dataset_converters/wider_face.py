@@ -19,9 +19,12 @@ import numpy as np
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
+from mmdet_ft.datasets.bounds import read_corner  # noqa: E402
 from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.kitti import image_size  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects, refuse_existing, write_coco  # noqa: E402
+from mmdet_ft.datasets.text_files import read_lines  # noqa: E402
+from mmdet_ft.datasets.to_coco import (ImageFolder, ImageObjects, refuse_existing,  # noqa: E402
+                                       write_coco)
+from mmdet_ft.datasets.values import read_whole  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 
@@ -45,8 +48,10 @@ def read_list(path: str) -> List[Faces]:
     An image is a line with its name, one with the number of faces, and one a face: x y width height, and six flags, of
     which the fourth says invalid. Images without a face have one line of zeros.
     """
-    with open(path, encoding='utf-8') as file:
-        lines = [line.strip() for line in file]
+    try:
+        lines = [line.strip() for line in read_lines(path)]
+    except FileNotFoundError:
+        raise DataError(f'there is no {path!r}') from None
     images, place = [], 0
     while place < len(lines):
         if not lines[place]:
@@ -54,16 +59,17 @@ def read_list(path: str) -> List[Faces]:
             continue
         name = lines[place]
         try:
-            number = int(lines[place + 1])
+            number = read_whole(lines[place + 1], 'a number of faces', 0, 10**9)
         except (ValueError, IndexError):
             raise DataError(
                 f'{path}:{place + 2}: the number of faces of {name!r} should stand here') from None
         rows = []
         for line in range(place + 2, place + 2 + max(number, 1)):
             try:
-                rows.append([float(word) for word in lines[line].split()])
-                assert len(rows[-1]) >= 4
-            except (ValueError, IndexError, AssertionError):
+                rows.append([read_corner(word) for word in lines[line].split()])
+                if len(rows[-1]) < 4:
+                    raise ValueError
+            except (ValueError, IndexError):
                 raise DataError(
                     f'{path}:{line + 1}: a face of {name!r} should stand here: x y width height and six '
                     f'flags') from None
@@ -74,10 +80,13 @@ def read_list(path: str) -> List[Faces]:
     return images
 
 
-def to_objects(images: List[Faces], folder: str) -> Iterator[ImageObjects]:
+def to_objects(images: List[Faces], folder: ImageFolder) -> Iterator[ImageObjects]:
+    """The images that are there, with their faces."""
     for name, boxes, invalid in images:
-        width, height = image_size(osp.join(folder, name))
-        yield ImageObjects(name, width, height, ['face'] * len(boxes), boxes, invalid)
+        found = folder.find(name)
+        if found is not None:
+            width, height = folder.size(found)
+            yield ImageObjects(found, width, height, ['face'] * len(boxes), boxes, invalid)
 
 
 def voc_xml(image: ImageObjects, folder: str) -> str:
@@ -96,32 +105,48 @@ def voc_xml(image: ImageObjects, folder: str) -> str:
     return '\n'.join([*lines, '</annotation>', ''])
 
 
-def write_voc(images: Iterable[ImageObjects], image_folder: str, root: str, out: str) -> str:
+def write_voc(images: Iterable[ImageObjects], image_folder: ImageFolder, root: str, out: str,
+              force: bool) -> str:
+    """Write an xml file an image, and the list of them; returns sentences about it."""
     folder = osp.join(root, 'Annotations')
     os.makedirs(folder, exist_ok=True)
     names, num_faces = [], 0
+    seen = set()
     for image in images:
         stem = osp.splitext(osp.basename(image.file_name))[0]
+        if stem in seen:
+            raise DataError(f'two images are called {stem!r}, and their xml files would be one')
+        seen.add(stem)
         names.append(stem)
         num_faces += len(image.boxes)
-        place = osp.relpath(osp.join(image_folder, osp.dirname(image.file_name)), root)
-        with open(osp.join(folder, f'{stem}.xml'), 'w', encoding='utf-8') as file:
+        place = osp.relpath(osp.join(image_folder.root, osp.dirname(image.file_name)), root)
+        path = osp.join(folder, f'{stem}.xml')
+        refuse_existing(path, force)
+        with open(path, 'w', encoding='utf-8') as file:
             file.write(voc_xml(image, place.replace(os.sep, '/')))
+    image_folder.refuse_nothing(len(names))
+    if not names:
+        raise DataError('there is no image to write: nothing was converted')
+    os.makedirs(osp.dirname(osp.abspath(out)), exist_ok=True)
     with open(out, 'w', encoding='utf-8') as file:
         file.write('\n'.join(names) + '\n')
-    return f'{len(names)} images, {num_faces} faces -> {folder}, listed in {out}'
+    return '\n'.join([
+        f'{len(names)} images, {num_faces} faces -> {folder}, listed in {out}',
+        *image_folder.report()
+    ])
 
 
 @command
 def main() -> None:
     args = parse_args()
-    refuse_existing(args.out, args.force)
+    refuse_existing(args.out, args.force, [args.list])
     listed = read_list(args.list)
-    images = track(to_objects(listed, args.images), 'reading', len(listed))
+    folder = ImageFolder(args.images)
+    images = track(to_objects(listed, folder), 'reading', len(listed))
     if args.voc:
-        print(write_voc(images, args.images, args.voc, args.out))
+        print(write_voc(images, folder, args.voc, args.out, args.force))
     else:
-        print(write_coco(args.out, images, ['face'], args.force))
+        print(write_coco(args.out, images, ['face'], args.force, folder, [args.list]))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,80 @@
+"""Annotations in forms that no data set here reads: recognised, and answered with what to do."""
+import os
+import os.path as osp
+import re
+from typing import Optional
+
+EXPORTS = "the tool that made it (Roboflow, CVAT, Label Studio, FiftyOne) can export COCO json for type='CocoDataset'"
+MOST_FILES = 2000  # of a folder that are looked at
+
+
+def recognise(content: bytes) -> Optional[str]:
+    """Say what a file is that is no json: YOLO's yaml or txt, CVAT's or VOC's xml; None for anything else."""
+    text = content[:1 << 16].decode('utf-8', 'replace').lstrip('\ufeff \t\r\n')
+    if text.startswith('<'):
+        if re.search(r'<annotations[\s>]', text):
+            return cvat()
+        if re.search(r'<annotation[\s>]', text):
+            return (
+                "it is an xml file of PASCAL VOC, one of many: write type='XMLDataset' with ann_file a text file of "
+                'names, or make one json of them with tools/dataset_converters/voc.py')
+        return 'it is xml or a page of the web, not json'
+    if re.search(r'^names\s*:', text, re.M) and re.search(r'^(nc|train|val|path)\s*:', text, re.M):
+        return f'it is the data.yaml of a YOLO data set, whose txt files are not read here: {EXPORTS}'
+    if _is_yolo(text):
+        return f'it has lines of YOLO (class, x, y, width, height as shares), which are not read here: {EXPORTS}'
+    return None
+
+
+def cvat() -> str:
+    """Say what to do with CVAT's own xml."""
+    return (
+        "it is CVAT's own xml ('CVAT for images'), which is not read here: export the task from CVAT as 'COCO 1.0' "
+        "for type='CocoDataset', or as 'PASCAL VOC 1.1' for type='XMLDataset'")
+
+
+def describe_folder(folder: str) -> str:
+    """Say what kind of annotations lie in a folder that was given in place of a file, as the end of a sentence."""
+    names = sorted(os.listdir(folder))[:MOST_FILES]
+    of = {
+        ending: [name for name in names if name.lower().endswith(ending)]
+        for ending in ('.json', '.xml', '.txt')
+    }
+    first = max(of, key=lambda ending: len(of[ending]))
+    if not of[first]:
+        return ''
+    if first == '.txt' and any(
+            _is_yolo(_begin(osp.join(folder, name))) for name in of['.txt'][:20]):
+        return f' with the txt files of a YOLO data set, which are not read here: {EXPORTS}'
+    if first == '.xml':
+        return (
+            " with xml files, one an image: write type='XMLDataset' with ann_file a text file of their names, or make "
+            'one json of them with tools/dataset_converters/voc.py')
+    if first == '.json':
+        if '"shapes"' in _begin(osp.join(folder, of['.json'][0])):
+            return (
+                " with labelme's json files: write type='LabelmeDataset', or make one json of them with "
+                'tools/dataset_converters/labelme.py')
+        shown = ', '.join(of['.json'][:3]) + (' ...' if len(of['.json']) > 3 else '')
+        return f' with the json files {shown}: name one of them'
+    return ''
+
+
+def _begin(path: str) -> str:
+    try:
+        with open(path, 'rb') as file:
+            return file.read(1 << 16).decode('utf-8', 'replace')
+    except OSError:
+        return ''
+
+
+def _is_yolo(text: str) -> bool:
+    """Whether the first lines are a class number and shares of the image: 4 of a box, or an outline of 6 and more."""
+    lines = [line.split() for line in text.splitlines()[:5] if line.strip()]
+    try:
+        return bool(lines) and all(
+            words[0].isdigit() and len(words) >= 5 and len(words) % 2 and all(0 <= float(word) <= 1
+                                                                              for word in words[1:])
+            for words in lines)
+    except ValueError:
+        return False

@@ -1,21 +1,25 @@
 """From `data.train` and its sisters to dataset objects."""
-from typing import Any, Dict, Optional
+import os
+from typing import Any, Dict, Iterator, List, Optional
 
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.wrappers import (ClassBalancedDataset, ConcatDataset, MultiImageMixDataset,
                                         RepeatDataset)
 from mmdet_ft.registry import DATASETS
 
 WRAPPERS = (RepeatDataset, ClassBalancedDataset, MultiImageMixDataset)
-ONE_EACH = ('ann_file', 'img_prefix', 'seg_prefix', 'proposal_file')
+ONE_EACH = ('ann_file', 'img_prefix', 'seg_prefix', 'proposal_file', 'data_prefix')
 
 
 def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> Any:
     """The dataset of a config: V2's rules.
 
     A list is a ConcatDataset of its parts; wrappers (ConcatDataset, RepeatDataset,
-    ClassBalancedDataset, MultiImageMixDataset) build what they wrap; lists in `ann_file` (and
-    `img_prefix`, `seg_prefix`, `proposal_file`) make a ConcatDataset of one dataset each.
-    `default_args` fill what the innermost datasets leave out.
+    ClassBalancedDataset, MultiImageMixDataset) build what they wrap; lists in `ann_file` or
+    `data_prefix` (and `img_prefix`, `seg_prefix`, `proposal_file`) make a ConcatDataset of one
+    dataset each. `default_args` fill what the innermost datasets leave out.
+
+    Raises DataError for what cannot be put together.
     """
     if isinstance(cfg, (list, tuple)):
         return ConcatDataset([build_dataset(part, default_args) for part in cfg])
@@ -26,12 +30,33 @@ def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> An
         parts = [build_dataset(part, default_args) for part in _inner(cfg, 'datasets')]
         return DATASETS.build({**cfg, 'datasets': parts})
     if kind in WRAPPERS or kind in [wrapper.__name__ for wrapper in WRAPPERS]:
-        return DATASETS.build({
-            **cfg, 'dataset': build_dataset(_inner(cfg, 'dataset'), default_args)
-        })
-    if isinstance(cfg.get('ann_file'), (list, tuple)):
-        return _one_dataset_each(cfg, default_args)
+        return DATASETS.build({**cfg, 'dataset': build_dataset(_wrapped(cfg), default_args)})
+    if _is_list(cfg):
+        parts = [build_dataset(part, default_args) for part in one_each(cfg)]
+        return ConcatDataset(parts, cfg.get('separate_eval', True))
     return DATASETS.build(cfg, **(default_args or {}))
+
+
+def leaves_of(cfg: Any) -> Iterator[Dict[str, Any]]:
+    """Yield the settings of each data set that `build_dataset` would build, under wrappers and lists.
+
+    Raises DataError as it does.
+    """
+    if isinstance(cfg, (list, tuple)):
+        for part in cfg:
+            yield from leaves_of(part)
+        return
+    if not isinstance(cfg, dict):
+        return
+    kind = cfg.get('type')
+    if kind in ('ConcatDataset', ConcatDataset):
+        yield from leaves_of(_inner(cfg, 'datasets'))
+    elif kind in WRAPPERS or kind in [wrapper.__name__ for wrapper in WRAPPERS]:
+        yield from leaves_of(_wrapped(cfg))
+    elif _is_list(cfg):
+        yield from one_each(cfg)
+    else:
+        yield cfg
 
 
 def build_for_losses(cfg: Dict[str, Any], pipeline: Any) -> Any:
@@ -51,23 +76,63 @@ def build_for_losses(cfg: Dict[str, Any], pipeline: Any) -> Any:
 
 
 def _inner(cfg: Dict[str, Any], key: str) -> Any:
-    if key not in cfg:
-        raise KeyError(f'{cfg["type"]} needs {key}=: what it is made of')
-    return cfg[key]
+    if not cfg.get(key):
+        raise DataError(f'{_name(cfg)} needs {key}=: what it is made of')
+    inner = cfg[key]
+    if key == 'datasets' and not isinstance(inner, (list, tuple)):
+        raise DataError(f'{_name(cfg)}: datasets is a list of data sets; write datasets=[...]')
+    return inner
 
 
-def _one_dataset_each(cfg: Dict[str, Any], default_args: Optional[Dict[str, Any]]) -> ConcatDataset:
-    parts = []
-    number = len(cfg['ann_file'])
-    for key in ONE_EACH:
-        if isinstance(cfg.get(key), (list, tuple)) and len(cfg[key]) != number:
-            raise ValueError(
-                f'{number} paths in ann_file but {len(cfg[key])} in {key}; give one for each, or a single '
-                f'one for all')
-    for place in range(number):
-        part = {key: value for key, value in cfg.items() if key != 'separate_eval'}
-        for key in ONE_EACH:
-            if isinstance(part.get(key), (list, tuple)):
-                part[key] = part[key][place]
-        parts.append(build_dataset(part, default_args))
-    return ConcatDataset(parts, cfg.get('separate_eval', True))
+def _wrapped(cfg: Dict[str, Any]) -> Any:
+    """The settings of what a wrapper holds, after a look at its own arguments."""
+    check = getattr(DATASETS.resolve(cfg['type']), 'check_arguments', None)
+    if check is not None:
+        check(**{key: value for key, value in cfg.items() if key not in ('type', 'dataset')})
+    return _inner(cfg, 'dataset')
+
+
+def _name(cfg: Dict[str, Any]) -> str:
+    return getattr(cfg.get('type'), '__name__', str(cfg.get('type')))
+
+
+def _is_list(cfg: Dict[str, Any]) -> bool:
+    return any(isinstance(cfg.get(key), (list, tuple)) for key in ONE_EACH)
+
+
+def one_each(cfg: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Give the settings of one data set for each path in the lists of a config.
+
+    Raises DataError when the lists do not fit each other, with the lengths and what to write.
+    """
+    lists = {key: cfg[key] for key in ONE_EACH if isinstance(cfg.get(key), (list, tuple))}
+    main = next(key for key in ('ann_file', 'data_prefix', *ONE_EACH) if key in lists)
+    number = len(lists[main])
+    if main not in ('ann_file', 'data_prefix'):
+        raise DataError(
+            f'{_name(cfg)}: {main} is a list of {number} paths, and ann_file is one path; give one for '
+            f'each: ann_file=[...] of {number}, or {main}={_first(lists[main])}')
+    if not number:
+        raise DataError(f'{_name(cfg)}: {main}=[] is an empty list; name at least one path')
+    for key, paths in lists.items():
+        if len(paths) != number:
+            raise DataError(
+                f'{_name(cfg)}: {number} paths in {main} but {len(paths)} in {key}; give one for each, or a '
+                f'single one for all: {key}={_first(paths)}')
+        wrong = [path for path in paths if not isinstance(path, (str, os.PathLike, type(None)))]
+        if wrong:
+            raise DataError(f'{_name(cfg)}: {key} holds {wrong[0]!r:.80}, expected paths')
+    return [{
+        **{
+            key: value
+            for key, value in cfg.items() if key != 'separate_eval'
+        },
+        **{
+            key: paths[place]
+            for key, paths in lists.items()
+        }
+    } for place in range(number)]
+
+
+def _first(paths: Any) -> str:
+    return repr(paths[0]) if paths else "'...'"

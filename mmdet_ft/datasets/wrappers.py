@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.compose import defer_normalize
 from mmdet_ft.evaluation.text import print_log
 from mmdet_ft.registry import DATASETS, PIPELINES
@@ -28,14 +29,14 @@ class ConcatDataset:
 
     def __init__(self, datasets: Sequence[Any], separate_eval: bool = True):
         if not datasets:
-            raise ValueError('ConcatDataset needs at least one dataset')
+            raise DataError('ConcatDataset needs at least one dataset')
         self.datasets = list(datasets)
         self.cumulative_sizes = np.cumsum([len(dataset) for dataset in self.datasets]).tolist()
         self.CLASSES = self.datasets[0].CLASSES
         self.PALETTE = getattr(self.datasets[0], 'PALETTE', None)
         for place, dataset in enumerate(self.datasets):
             if self.CLASSES is not None and list(dataset.CLASSES or ()) != list(self.CLASSES):
-                raise ValueError(
+                raise DataError(
                     f'ConcatDataset: dataset {place} has the classes {list(dataset.CLASSES or ())}, the '
                     f'first one has {list(self.CLASSES)}; a label would mean two things. Give all the '
                     f'same classes=(...)')
@@ -49,11 +50,12 @@ class ConcatDataset:
     def _check_joint_evaluation(self) -> None:
         from mmdet_ft.datasets.coco import CocoDataset
         if any(isinstance(dataset, CocoDataset) for dataset in self.datasets):
-            raise NotImplementedError(
-                'evaluating joined COCO datasets as a whole is not supported; write '
+            raise DataError(
+                'ConcatDataset: evaluating joined COCO datasets as a whole is not supported; write '
                 'separate_eval=True')
         if len({type(dataset) for dataset in self.datasets}) != 1:
-            raise NotImplementedError('separate_eval=False needs datasets of one type')
+            raise DataError('ConcatDataset: separate_eval=False needs datasets of one type; write '
+                            'separate_eval=True')
 
     def _locate(self, idx: int) -> Tuple[Any, int]:
         if not -len(self) <= idx < len(self):
@@ -137,8 +139,17 @@ class RepeatDataset(_IndexedDataset):
     """A dataset `times` times over, so that an epoch of a small one is not over at once."""
 
     def __init__(self, dataset: Any, times: int):
+        self.check_arguments(times=times)
         super().__init__(dataset, np.tile(np.arange(len(dataset)), times))
         self.times = times
+
+    @staticmethod
+    def check_arguments(times: Any = None, **others: Any) -> None:
+        """Raise DataError for a number of times that cannot be; check_data asks this without building anything."""
+        if not isinstance(times, int) or isinstance(times, bool) or times < 1:
+            raise DataError(
+                f'RepeatDataset: times={times!r} is how often an epoch sees each image, '
+                f'a whole number from 1; write times=8')
 
 
 @DATASETS.register_module()
@@ -155,6 +166,11 @@ class ClassBalancedDataset(_IndexedDataset):
     """
 
     def __init__(self, dataset: Any, oversample_thr: float, filter_empty_gt: bool = True):
+        self.check_arguments(oversample_thr=oversample_thr)
+        if not hasattr(dataset, 'get_cat_ids'):
+            raise DataError(
+                f'ClassBalancedDataset: {type(dataset).__name__} has no get_cat_ids(idx), which tells the '
+                f'classes of an image; give it one')
         self.oversample_thr = oversample_thr
         self.filter_empty_gt = filter_empty_gt
         shown = [set(dataset.get_cat_ids(idx)) for idx in range(len(dataset))]
@@ -171,6 +187,14 @@ class ClassBalancedDataset(_IndexedDataset):
         ]
         super().__init__(dataset, np.repeat(np.arange(len(dataset)), times))
         self.repeat_indices = self.indices.tolist()
+
+    @staticmethod
+    def check_arguments(oversample_thr: Any = None, **others: Any) -> None:
+        """Raise DataError for a share that cannot be; check_data asks this without building anything."""
+        if not isinstance(oversample_thr, (int, float)) or not 0 < oversample_thr < math.inf:
+            raise DataError(
+                f'ClassBalancedDataset: oversample_thr={oversample_thr!r} is the share of images below '
+                f'which a class is rare; write oversample_thr=0.001')
 
 
 @DATASETS.register_module()

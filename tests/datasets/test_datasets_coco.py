@@ -367,7 +367,7 @@ def test_rare_classes_come_more_often():
 def test_concat_refuses_labels_of_two_meanings(coco_dataset):
     with pytest.raises(ValueError, match='same classes'):
         ConcatDataset([coco_dataset(), coco_dataset(classes=('zebra', 'person', 'stop sign'))])
-    with pytest.raises(NotImplementedError, match='separate_eval=True'):
+    with pytest.raises(DataError, match='separate_eval=True'):
         ConcatDataset([coco_dataset(), coco_dataset()], separate_eval=False)
 
 
@@ -393,7 +393,7 @@ def test_configs_build_what_they_say(coco_folder):
     assert build_dataset(balanced) is balanced
     with pytest.raises(ValueError, match='2 paths in ann_file but 1 in img_prefix'):
         build_dataset(dict(leaf, ann_file=['a', 'b'], img_prefix=['']))
-    with pytest.raises(KeyError, match='RepeatDataset needs dataset='):
+    with pytest.raises(DataError, match='RepeatDataset needs dataset='):
         build_dataset(dict(type='RepeatDataset', times=2))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from rich.console import Console
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.build import leaves_of
 from mmdet_ft.datasets.checks.anchors import Anchors, Reach, check_anchors
 from mmdet_ft.datasets.checks.coco_json import CocoJson
 from mmdet_ft.datasets.checks.images import (CUT, Loading, Look, check_copies, check_depth,
@@ -27,7 +28,7 @@ from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import SeededDataset, check_equal_sizes
 from mmdet_ft.engine.checks.labels import label_problems
-from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.loaders import test_loader_settings, train_loader_settings
 from mmdet_ft.engine.progress import track
 from mmdet_ft.registry import DATASETS, MODELS
@@ -55,7 +56,7 @@ def check_data(config: Config,
     splits: List[Split] = []
     parts: Dict[str, Dict[str, Any]] = {}
     seen: List[Tuple[Any, ...]] = []
-    for name, part in _parts(config, names):
+    for name, part in _parts(config, names, problems):
         key = tuple(
             str(part.get(item)) for item in ('type', 'data_root', 'ann_file', 'img_prefix',
                                              'data_prefix', 'classes', 'test_mode'))
@@ -246,32 +247,27 @@ def _report(config: Config, splits: List[Split], problems: List[Problem],
 # ------------------------------------------------------------------------------------ reading a split
 
 
-def _parts(config: Config, names: Sequence[str]) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """(name, settings) of each data set under wrappers and lists; 'train.1' where there are several."""
+def _parts(config: Config,
+           names: Sequence[str],
+           problems: Optional[List[Problem]] = None) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """(name, settings) of each data set under wrappers and lists; 'train.1' where there are several.
+
+    Why a split cannot be put together goes to `problems`.
+    """
     for name in names:
-        found = list(_inner(config.data.get(name))) if config.get('data') else []
+        try:
+            found = list(leaves_of(config.data.get(name))) if config.get('data') else []
+        except DataError as error:
+            if problems is not None:
+                problems.append(_unreadable(name, error))
+            continue
         for place, part in enumerate(found):
             yield (name if len(found) == 1 else f'{name}.{place}'), part
 
 
-def _inner(settings: Any) -> Iterator[Dict[str, Any]]:
-    if isinstance(settings, (list, tuple)):
-        for part in settings:
-            yield from _inner(part)
-    elif isinstance(settings, dict):
-        wrapped = settings.get('dataset', settings.get('datasets'))
-        if wrapped is not None:
-            yield from _inner(wrapped)
-        elif isinstance(settings.get('ann_file'), (list, tuple)):
-            for place in range(len(settings['ann_file'])):
-                yield {
-                    key:
-                    value[place] if isinstance(value, (list, tuple))
-                    and key in ('ann_file', 'img_prefix', 'seg_prefix', 'proposal_file') else value
-                    for key, value in settings.items()
-                }
-        else:
-            yield settings
+def _unreadable(name: str, error: Exception) -> Problem:
+    fix = f'correct data.{name} of the config, or the file'
+    return Problem(name, 'cannot be read', 1, message_of(error), fix, stops=True)
 
 
 def _read(name: str, part: Dict[str, Any]) -> Tuple[Optional[Split], List[Problem]]:
@@ -296,15 +292,10 @@ def _read(name: str, part: Dict[str, Any]) -> Tuple[Optional[Split], List[Proble
         if path is not None:
             dataset.ann_file = path
         return _unfiltered(dataset, name, part), problems
-    except (DataError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        problems.append(
-            Problem(
-                name,
-                'cannot be read',
-                1,
-                str(error),
-                f'correct data.{name} of the config, or the file',
-                stops=True))
+    except Exception as error:
+        if not is_user_mistake(error):
+            raise
+        problems.append(_unreadable(name, error))
         return None, problems
 
 

@@ -28,6 +28,7 @@ class ImageObjects(NamedTuple):
     crowd: np.ndarray  # bool [n]; becomes iscrowd: neither right nor wrong to find
     segmentations: Optional[List[Any]] = None  # [n], in COCO's forms
     left_out: Mapping[str, int] = {}  # what of the file is no object -> how often
+    areas: Optional[Sequence[float]] = None  # [n]; of the segmentations where they are not given
 
 
 class Converted(NamedTuple):
@@ -176,7 +177,8 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
                 iscrowd=int(image.crowd[place]))
             if image.segmentations is not None:
                 annotation['segmentation'] = image.segmentations[place]
-            annotation['area'] = area_of(annotation, image.height, image.width)
+            annotation['area'] = area_of(annotation, image.height, image.width) if image.areas is None \
+                else image.areas[place]
             annotations.append(annotation)
     if classes is None:
         classes = sorted({annotation['category_id'] for annotation in annotations})

@@ -1,10 +1,8 @@
 """Each converter's json is what the data set itself reads; bad input and existing files are refused."""
 import base64
-import importlib.util
 import io
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +13,7 @@ from mmdet_ft.datasets.build import build_dataset
 from tests.datasets import formats
 from tests.datasets.formats import Thing
 
-FOLDER = Path(__file__).parents[2] / 'tools/dataset_converters'
 CLASSES = ('Pedestrian', 'Car', 'Cyclist')
-
-
-@pytest.fixture
-def convert(monkeypatch):
-    """A function that runs a converter with arguments."""
-
-    def run(name, *words):
-        spec = importlib.util.spec_from_file_location(f'converter_{name}', FOLDER / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setattr(sys, 'path', list(sys.path))
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, words)])
-        spec.loader.exec_module(module)
-        module.main()
-
-    return run
 
 
 def truth(dataset):
@@ -499,3 +481,26 @@ def test_an_unknown_class_of_via_is_refused_or_named(convert, tmp_path, capsys):
         (tmp_path / 'via').write_text(
             json.dumps(dict(a=dict(filename='image_0.jpg', regions=regions))))
         refused(capsys, "region 1 of 'image_0.jpg' cannot be read", convert, *words, '--force')
+
+
+def test_a_folder_of_images_becomes_a_json_to_test_on(convert, tmp_path, capsys):
+    formats.write_images(tmp_path / 'photos/deep', [[], []])
+    write_turned(tmp_path / 'photos/turned.jpg')
+    (tmp_path / 'photos/broken.jpg').write_bytes(b'x')
+    formats.write_images(tmp_path / 'photos', [[]], '.png')
+    (tmp_path / 'classes.txt').write_text('dog \ncat\n')
+    words = ('images2coco', tmp_path / 'photos', tmp_path / 'classes.txt', 'test')
+    convert(*words, '-e', 'png')
+    path = tmp_path / 'annotations/test.json'
+    content, said = json.loads(path.read_text()), capsys.readouterr().out
+    assert sizes(content) == [('deep/image_0.jpg', 160, 120), ('deep/image_1.jpg', 160, 120),
+                              ('turned.jpg', 160, 120)]
+    assert [item['name'] for item in content['categories']] == ['dog', 'cat']
+    assert '1 files' in said and 'broken.jpg' in said and '--format-only' in said
+    assert len(coco(path, tmp_path / 'photos', ('cat', ))) == 3
+    refused(capsys, 'is there already', convert, *words)
+    convert(*words[:3], 'all.json')
+    assert len(json.loads((tmp_path / 'annotations/all.json').read_text())['images']) == 4
+    refused(capsys, 'there is no image to list', convert, 'images2coco', tmp_path / 'annotations',
+            *words[2:])
+    refused(capsys, 'there is no folder', convert, 'images2coco', tmp_path / 'no', *words[2:])

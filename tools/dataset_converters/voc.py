@@ -13,9 +13,12 @@ from typing import Optional
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 from mmdet_ft.datasets.errors import DataError  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.to_coco import folder_of_images  # noqa: E402
-from mmdet_ft.datasets.to_coco import (ImageFolder, ImageObjects, listed_or_all, refuse_existing,
-                                       write_coco)
+from mmdet_ft.datasets.to_coco import listed_or_all  # noqa: E402
+from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
 from mmdet_ft.datasets.xml_style import image_beside, read_voc_xml  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402

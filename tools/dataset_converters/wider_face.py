@@ -22,8 +22,10 @@ sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 from mmdet_ft.datasets.bounds import read_corner  # noqa: E402
 from mmdet_ft.datasets.errors import DataError  # noqa: E402
 from mmdet_ft.datasets.text_files import read_lines  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageFolder, ImageObjects, write_coco
+from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
 from mmdet_ft.datasets.values import read_whole  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402

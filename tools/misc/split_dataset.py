@@ -1,0 +1,347 @@
+"""Split a COCO json, or a folder of class folders, into train and val.
+
+    python tools/misc/split_dataset.py data/pets/all.json --val 0.2
+    python tools/misc/split_dataset.py data/pets/all.json --folds 5 --img-prefix data/pets/images
+    python tools/misc/split_dataset.py data/flowers --val 0.2 --group-by '(\\w+)_\\d+'
+
+Classes have the same share in every part, as far as whole images allow it. Images of equal content stay together, as
+do those of which --group-by, a regular expression, finds the same in their names (its groups, or all that it matches):
+frames of one film, slices of one patient. A json keeps all its keys, and its categories whole: NAME_train.json and
+NAME_val.json, or NAME_fold0_train.json and so on. For class folders label files are written, and classes.txt.
+"""
+import argparse
+import copy
+import hashlib
+import os
+import os.path as osp
+import re
+import sys
+from collections import defaultdict
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+
+from mmdet_ft.datasets.classification.folder import ClassFolders  # noqa: E402
+from mmdet_ft.datasets.coco_file import CocoFile  # noqa: E402
+from mmdet_ft.datasets.errors import DataError  # noqa: E402
+from mmdet_ft.datasets.image_names import find_image  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_json  # noqa: E402
+from mmdet_ft.datasets.values import parse_json, plain_id  # noqa: E402
+from mmdet_ft.engine.errors import command  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+
+MOST_CLASSES = 30  # rows of the table
+FOLDERS_BESIDE = ('', 'images', 'train', 'all')  # beside a json: where its images may lie
+
+
+class Items(NamedTuple):
+    """I images with what they are split by."""
+    names: List[str]  # [I]
+    paths: List[Optional[str]]  # [I]; None where there is no such file
+    classes: List[str]  # K
+    counts: np.ndarray  # int64 [I, K], objects of each class
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='split a COCO json or class folders')
+    parser.add_argument('source', help='a COCO json, or the folder of class folders')
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument('--val', type=float, help='share of the images for val; default: 0.2')
+    parts.add_argument('--folds', type=int, help='so many times another part is val')
+    parser.add_argument('--seed', type=int, default=0, help='another one gives another split')
+    parser.add_argument('--group-by', metavar='PATTERN', help='regular expression on image names')
+    parser.add_argument('--img-prefix', help='folder of the images of a json')
+    parser.add_argument('--out-dir', help='folder to write to; default: that of the source')
+    parser.add_argument('--force', action='store_true', help='replace existing files')
+    return parser.parse_args()
+
+
+# ------------------------------------------------------------------------------ what is split
+
+
+def of_json(path: str, img_prefix: Optional[str]) -> Tuple[Dict[str, Any], Items]:
+    """The content of a COCO json as it stands, and what it is split by.
+
+    Raises DataError for a json that training would not read.
+    """
+    with open(path, 'rb') as stream:
+        content = parse_json(stream.read(), path)
+    file = CocoFile(path, copy.deepcopy(content))
+    categories = {category['id']: place for place, category in enumerate(file.categories)}
+    counts = np.zeros((len(file.images), max(len(categories), 1)), dtype=np.int64)
+    image = np.repeat(np.arange(len(file.images)), np.diff(file.starts))
+    for place, category_id in zip(image.tolist(), file.category_ids.tolist()):
+        if category_id in categories:
+            counts[place, categories[category_id]] += 1
+    names = [record['file_name'] for record in file.images]
+    return content, Items(names, _paths(path, names, img_prefix),
+                          [category['name'] for category in file.categories], counts)
+
+
+def _paths(path: str, names: List[str], img_prefix: Optional[str]) -> List[Optional[str]]:
+    """The files of the images: under img_prefix, or where most of the first ones are found."""
+    beside = osp.dirname(osp.abspath(path))
+    folders = [img_prefix] if img_prefix is not None else [
+        osp.join(beside, name) for name in (*FOLDERS_BESIDE, osp.splitext(osp.basename(path))[0])
+    ]
+    if img_prefix is not None and not osp.isdir(img_prefix):
+        raise DataError(
+            f'there is no folder {img_prefix!r}; --img-prefix is the folder of the images')
+    first = names[:50]
+    folder = max(folders, key=lambda item: sum(osp.isfile(osp.join(item, name)) for name in first))
+
+    def find(name: str) -> Optional[str]:
+        if osp.isfile(osp.join(folder, name)):
+            return osp.join(folder, name)
+        found = find_image(folder, name) if img_prefix is not None else None
+        return None if found is None else osp.join(folder, found.name)
+
+    return [find(name) for name in names]
+
+
+def of_folders(root: str) -> Tuple[ClassFolders, Items]:
+    """The images of class folders, one label each."""
+    dataset = ClassFolders(root)
+    labels = dataset.get_gt_labels()
+    names = list(dataset.data_infos.names)
+    return dataset, Items(names, [osp.join(root, name) for name in names], list(dataset.CLASSES),
+                          np.eye(len(dataset.CLASSES), dtype=np.int64)[labels])
+
+
+# ------------------------------------------------------------------------------ how it is split
+
+
+def bind(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, int]:
+    """Groups of places that stay together; how many images have a twin, and how many of the names match `pattern`."""
+    owner = list(range(len(items.names)))
+
+    def root_of(place: int) -> int:
+        while owner[place] != place:
+            owner[place] = owner[owner[place]]
+            place = owner[place]
+        return place
+
+    def join(keys: Dict[Any, List[int]]) -> None:
+        for places in keys.values():
+            for place in places[1:]:
+                owner[root_of(place)] = root_of(places[0])
+
+    twins = equal_files(items.paths)
+    join(twins)
+    by_name: Dict[Any, List[int]] = defaultdict(list)
+    if pattern is not None:
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise DataError(f'--group-by {pattern!r} is no regular expression: {error}') from None
+        for place, name in enumerate(items.names):
+            found = expression.search(name)
+            if found:
+                by_name[found.groups() or found.group()].append(place)
+        join(by_name)
+    groups: Dict[int, List[int]] = defaultdict(list)
+    for place in range(len(owner)):
+        groups[root_of(place)].append(place)
+    return list(groups.values()), sum(map(len, twins.values())), sum(map(len, by_name.values()))
+
+
+def equal_files(paths: Sequence[Optional[str]]) -> Dict[Any, List[int]]:
+    """Places of files with equal content, by what they share; only files of one size are read."""
+    by_size: Dict[int, List[int]] = defaultdict(list)
+    for place, path in enumerate(paths):
+        if path is not None:
+            by_size[os.path.getsize(path)].append(place)
+    asked = [place for places in by_size.values() if len(places) > 1 for place in places]
+    by_content: Dict[Any, List[int]] = defaultdict(list)
+    for place in track(asked, 'comparing', len(asked)):
+        with open(paths[place], 'rb') as file:
+            by_content[hashlib.blake2b(file.read(), digest_size=16).digest()].append(place)
+    return {key: places for key, places in by_content.items() if len(places) > 1}
+
+
+def deal(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
+         seed: int) -> np.ndarray:
+    """The part of each image, int64 [I]: whole groups, and of each class about `shares` in each part.
+
+    The groups with the rarest classes come first, since nothing can make up for them later; each goes to the part that
+    lacks most of its rarest class, and of equal ones to the part that lacks most images (Sechidis et al. 2011).
+    """
+    rng = np.random.default_rng(seed)
+    shares = np.array(shares) / np.sum(shares)
+    has = np.concatenate([counts > 0, ~(counts > 0).any(1)[:, None]],
+                         1).astype(np.int64)  # [I, K + 1]: empty ones too
+    tables = np.array([has[group].sum(0) for group in groups])
+    lacking = np.outer(shares, tables.sum(0)).astype(
+        np.float64)  # [P, K + 1] images that each part still needs
+    room = shares * len(has)
+    part = np.zeros(len(has), dtype=np.int64)
+    left = set(range(len(groups)))
+    order = {group: place for place, group in enumerate(rng.permutation(len(groups)).tolist())}
+    while left:
+        rest = tables[sorted(left)].sum(0)
+        wanted = [column for column in np.argsort(rest, kind='stable').tolist() if rest[column]]
+        column = wanted[0]
+        those = sorted((group for group in left if tables[group, column]),
+                       key=lambda group: (-len(groups[group]), order[group]))
+        for group in those:
+            target = max(
+                range(len(shares)),
+                key=lambda place: (round(lacking[place, column], 6), round(room[place], 6), place))
+            part[groups[group]] = target
+            lacking[target] -= tables[group]
+            room[target] -= len(groups[group])
+            left.discard(group)
+    return part
+
+
+# ------------------------------------------------------------------------------ what is written
+
+
+def json_parts(content: Dict[str, Any], items: Items, chosen: np.ndarray) -> Dict[str, Any]:
+    """The json with the images at the places where `chosen` is True, and their annotations."""
+    images = [image for image, keep in zip(content['images'], chosen.tolist()) if keep]
+    ids = {image['id'] for image in images}
+    all_ids = {image['id'] for image in content['images']}
+    plain = {plain_id(image['id']) for image in images}
+
+    def is_chosen(image_id: Any) -> bool:
+        # the reader takes '1' for 1 where no image has the id as it is written
+        return image_id in ids or image_id not in all_ids and plain_id(image_id) in plain
+
+    annotations = [item for item in content.get('annotations') or [] if is_chosen(item['image_id'])]
+    return {**content, 'images': images, 'annotations': annotations}
+
+
+def table(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
+    """Images and objects of each class in each part."""
+    rows: List[Sequence[Any]] = [('', *parts),
+                                 ('images', *(int(chosen.sum()) for chosen in parts.values()))]
+    rows += [(name, *(int(items.counts[chosen, place].sum()) for chosen in parts.values()))
+             for place, name in enumerate(items.classes[:MOST_CLASSES])]
+    if len(items.classes) > MOST_CLASSES:
+        rows.append((f'... {len(items.classes)} classes in all', *('' for _ in parts)))
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    return [
+        '  '.join([
+            str(row[0]).ljust(widths[0]), *(str(cell).rjust(width)
+                                            for cell, width in zip(row[1:], widths[1:]))
+        ]).rstrip() for row in rows
+    ]
+
+
+def warnings(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
+    """Classes that a part lacks, and have objects."""
+    lines = []
+    for name, chosen in parts.items():
+        lacks = [
+            items.classes[place]
+            for place in np.flatnonzero((items.counts.sum(0) > 0)
+                                        & (items.counts[chosen].sum(0) == 0)).tolist()
+            if place < len(items.classes)
+        ]
+        if lacks:
+            lines.append(f'{name} has no object of {", ".join(map(repr, lacks[:10]))}'
+                         f'{" ..." if len(lacks) > 10 else ""}: too few images show it')
+    return lines
+
+
+def plan(args: argparse.Namespace) -> List[Tuple[str, Sequence[float], int]]:
+    """(prefix of the names, shares of the parts, part that is val) of each split."""
+    if args.folds is not None:
+        if args.folds < 2:
+            raise DataError(f'--folds {args.folds}: write 2 or more')
+        return [(f'fold{fold}_', [1] * args.folds, fold) for fold in range(args.folds)]
+    share = 0.2 if args.val is None else args.val
+    if not 0 < share < 1:
+        raise DataError(
+            f'--val {share:g} is no share of the images: write a number between 0 and 1, such as 0.2'
+        )
+    return [('', [1 - share, share], 1)]
+
+
+def write_lines(path: str, lines: Sequence[str]) -> None:
+    """Write a text file, which is whole or not there."""
+    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
+    with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
+        file.write('\n'.join(lines) + '\n')
+    os.replace(f'{path}.tmp', path)
+
+
+def refuse_files(paths: Sequence[str], source: str, force: bool) -> None:
+    """Raise DataError for files that are there, and for the one that is read always."""
+    for path in paths:
+        if osp.exists(path) and osp.exists(source) and osp.samefile(path, source):
+            raise DataError(f'{path} is the file that is read; name another --out-dir')
+    there = [path for path in paths if osp.exists(path)]
+    if there and not force:
+        raise DataError(
+            f'{there[0]} is there already; name another --out-dir, or add --force to replace it')
+
+
+@command
+def main() -> None:
+    args = parse_args()
+    if not osp.exists(args.source):
+        raise DataError(f'there is no {args.source!r}')
+    splits = plan(args)
+    is_folder = osp.isdir(args.source)
+    content, items = of_folders(args.source) if is_folder else of_json(args.source, args.img_prefix)
+    stem, ending = ('', '.txt') if is_folder else (f'{osp.splitext(osp.basename(args.source))[0]}_',
+                                                   '.json')
+    folder = args.out_dir or (args.source if is_folder else osp.dirname(args.source))
+    names = {
+        (prefix, part): osp.join(folder, f'{stem}{prefix}{part}{ending}')
+        for prefix, _, _ in splits
+        for part in ('train', 'val')
+    }
+    classes_file = [osp.join(folder, 'classes.txt')] if is_folder else []
+    refuse_files([*names.values(), *classes_file], args.source, args.force)
+    groups, num_twins, num_matched = bind(items, args.group_by)
+    if len(groups) < (args.folds or 2):
+        raise DataError(
+            f'{args.source} has {len(items.names)} images in {len(groups)} groups that stay together: '
+            f'too few for {args.folds or 2} parts')
+    if args.group_by is not None and not num_matched:
+        raise DataError(f'--group-by {args.group_by!r} matches no name, such as {items.names[0]!r}')
+    part = deal(groups, items.counts, splits[0][1], args.seed)
+    lines = []
+    missing = sum(path is None for path in items.paths)
+    if missing:
+        lines.append(
+            f'{missing} of {len(items.paths)} images were not found, so equal ones among them are not '
+            f'known: --img-prefix names their folder')
+    lines.append(
+        f'{len(groups)} groups of {len(items.names)} images: {num_twins} have the content of another'
+        + (f', {num_matched} match --group-by' if args.group_by is not None else ''))
+    for prefix, _, val in splits:
+        chosen = {'train': part != val, 'val': part == val}
+        for name, mask in chosen.items():
+            if not mask.any():
+                raise DataError(
+                    f'{name} would have no image: {len(groups)} groups are too few for --val {args.val}'
+                )
+        lines += ['', *table(items, {f'{prefix}{name}': mask for name, mask in chosen.items()})]
+        lines += warnings(items, {f'{prefix}{name}': mask for name, mask in chosen.items()})
+        for name, mask in chosen.items():
+            path = names[prefix, name]
+            if is_folder:
+                labels = content.get_gt_labels()
+                write_lines(path, [
+                    f'{items.names[place]} {labels[place]}'
+                    for place in np.flatnonzero(mask).tolist()
+                ])
+            else:
+                write_json(path, json_parts(content, items, mask))
+            lines.append(f'-> {path}')
+    if is_folder:
+        write_lines(classes_file[0], items.classes)
+        lines.append(
+            f"in the config: data_prefix={args.source!r}, ann_file='{names[splits[0][0], 'train']}', "
+            f'classes={classes_file[0]!r}')
+    print('\n'.join(lines))
+
+
+if __name__ == '__main__':
+    main()

@@ -11,7 +11,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 # up to eight times longer without it.
 os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
-from mmdet_ft.checkpoints.fitting import load_trained  # noqa: E402
 from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
@@ -27,10 +26,10 @@ from mmdet_ft.engine.hooks.build import count_all_detections  # noqa: E402
 from mmdet_ft.engine.hooks.build import format_settings, split_evaluation  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
 from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
-from mmdet_ft.engine.model import build_model  # noqa: E402
 from mmdet_ft.engine.painting import Painter  # noqa: E402
 from mmdet_ft.engine.precision import build_precision  # noqa: E402
 from mmdet_ft.engine.setup import choose_device, set_up_processes  # noqa: E402
+from mmdet_ft.engine.trained import build_trained  # noqa: E402
 from mmdet_ft.outputs import PictureNames, add_drawing_options  # noqa: E402
 from mmdet_ft.visualization import has_display  # noqa: E402
 
@@ -150,10 +149,9 @@ def main() -> None:
     places = check_outputs(args, cfg, dataset, evaluation)
 
     cfg.model.train_cfg = None
-    model = build_model(cfg, dataset)
+    model = build_trained(cfg, dataset, args.checkpoint)
     if args.eval:
         require_masks(model, args.eval)
-    load_trained(model, args.checkpoint)
     if args.fuse_conv_bn:
         from mmcv.cnn import fuse_conv_bn
         model = fuse_conv_bn(model)

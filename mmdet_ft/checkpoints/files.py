@@ -3,7 +3,8 @@ import codecs
 import json
 import math
 import os
-from typing import Any, Callable, Dict, Tuple
+import re
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ OTHERS = (  # first bytes -> what the file is and what to do
     (b'7z\xbc\xaf', 'is a 7z archive: unpack it'),
     (b'\x89HDF', 'is an HDF5 file (Keras?), whose weights are not read here'),
     (b'\x93NUMPY', 'is a single numpy array'),
+    (b'GGUF', 'is a GGUF file, whose weights are not read here'),
+    (b'ftrt', 'is an engine of TensorRT, which holds no weights by name: take the checkpoint it was built from'),
     (b'PK\x05\x06', 'is an empty zip archive'),
 )
 
@@ -68,6 +71,15 @@ def _what(start: bytes) -> str:
             return words
     if start[257:262] == b'ustar':
         return 'is a tar archive: unpack it'
+    if start[4:8] == b'TFL3':
+        return 'is a model of TFLite, whose weights are not read here: take the checkpoint it was converted from'
+    # ir_version (field 1, a small number), then a text or the graph (fields 2 to 7).
+    if start[:1] == b'\x08' and start[1:2] < b'\x20' and start[2:3] in (b'\x12', b'\x1a', b'\x22', b'\x3a'):
+        return ('is a model of ONNX, not weights by name: take the checkpoint it was exported from, or save its '
+                "initializers: torch.save({w.name: torch.tensor(onnx.numpy_helper.to_array(w)) for w in "
+                "onnx.load(path).graph.initializer}, 'weights.pth')")
+    if start.lstrip()[:5] == b'<?xml' and b'<net ' in start:
+        return 'is a network of OpenVINO, not weights by name: take the checkpoint it was converted from'
     if start.lstrip()[:1] == b'<':
         return ('is a web page, not weights: whoever fetched it was given a page of '
                 'the site; open its address in a browser and save the file behind it')
@@ -123,11 +135,53 @@ def _safetensor(file: MappedFile, begin: int, name: str, dtype: str, shape: Any,
     return file.values(begin + data_offsets[0], num_values, kind).view(shape)
 
 
+# model-00001-of-00003.safetensors: a file of several that are one set of weights.
+SHARD = re.compile(r'(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)')
+
+
+def read_with_shards(path: str) -> Any:
+    """As `read_file`; of one shard of several, all that lie beside it."""
+    match = SHARD.fullmatch(os.path.basename(path))
+    if match is None:
+        return read_file(path)
+    count = int(match['count'])
+    names = [f'{match["stem"]}-{i + 1:05d}-of-{match["count"]}{match["suffix"]}' for i in range(count)]
+    return _merged(os.path.dirname(path), names, f'is shard {int(match["number"])} of {count}')
+
+
+def _merged(folder: str, names: Sequence[str], what: str) -> Dict[str, Any]:
+    absent = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
+    if absent:
+        raise Refused(f'{what}, and not all of them lie beside it: put {", ".join(absent[:4])} there')
+    weights: Dict[str, Any] = {}
+    for name in names:
+        content = read_file(os.path.join(folder, name))
+        if not isinstance(content, dict):
+            raise Refused(f'{what}, and {name} holds no weights by name')
+        inner = content.get('state_dict')
+        weights.update(inner if isinstance(inner, dict) else content)
+    return dict(state_dict=weights)
+
+
+def _is_index(file: MappedFile, start: bytes) -> bool:
+    return start.lstrip()[:1] == b'{' and file.bytes.find(b'"weight_map"') >= 0
+
+
+def _read_index(file: MappedFile) -> Dict[str, Any]:
+    """The json beside shards: `weight_map` says for each weight in which file it is."""
+    places = json.loads(file.bytes[:].decode('utf-8')).get('weight_map')
+    names = sorted(set(places.values())) if isinstance(places, dict) else []
+    if not names or not all(isinstance(name, str) and os.path.basename(name) == name for name in names):
+        raise Refused('is a list of shards that names no files beside it')
+    return _merged(os.path.dirname(file.path), names, f'is the list of {len(names)} shards')
+
+
 # How each kind is recognised (of the file and its first bytes) and read; the most telling first.
 KINDS: Tuple[Tuple[Callable[[MappedFile, bytes], bool], Callable[[MappedFile], Any]], ...] = (
     (lambda file, start: start.startswith(b'PK\x03\x04'), read_zip),
     (_is_safetensors, _read_safetensors),
     (lambda file, start: LEGACY_MAGIC in start[:24], read_legacy),
+    (_is_index, _read_index),
     # Protocols 2 and up begin with 0x80; 0 and 1 with a dict or a mark.
     (lambda file, start: start[:1] == b'\x80' or start[:2] in
      (b'(d', b'}q', b'(l', b']q'), read_pickle),

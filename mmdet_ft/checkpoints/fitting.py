@@ -1,23 +1,22 @@
 """Fitting a checkpoint to a model, and saying what became of each weight."""
 import functools
 import logging
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from torch import nn
 
+from mmdet_ft.checkpoints.choosing import Choice, Fit, best_fit, common_prefix, counts, fit_of
+from mmdet_ft.checkpoints.classes import compare, line_of, listed
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import Facts
 from mmdet_ft.checkpoints.heads import by_class, match_classes
+from mmdet_ft.checkpoints.kinds.table import class_names
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read, require_sound
 from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
 from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.checkpoints.values import faults_of
 
 logger = logging.getLogger('mmdet_ft')
-
-
-def _counts(name: str) -> bool:
-    return not name.endswith('num_batches_tracked')
 
 
 def fit(model: nn.Module,
@@ -42,12 +41,16 @@ def fit(model: nn.Module,
     Raises CheckpointError with the way out.
     """
     model = getattr(model, 'module', model)
+    checkpoint = suited(checkpoint, model)
     own = model.state_dict()
     layers = tuple(model.prediction_layers()) if hasattr(model, 'prediction_layers') else ()
     given, changes = _as_whole_model(model, checkpoint.state_dict)
     old_classes = checkpoint.meta.get('CLASSES')
     new_classes = getattr(model, 'CLASSES', None)
-    match = None
+    match, remarks = None, ()
+    if heads is None:
+        heads, remarks = _heads_by_default(checkpoint, layers, new_classes)
+        changes += ['the file has these classes at other places: rows of the heads go by name'] if heads else []
     if heads is not None:
         match = match_classes(old_classes, new_classes, aliases or {})
         for name in (name for name in own if layers and name.startswith(layers) and name in given):
@@ -61,14 +64,14 @@ def fit(model: nn.Module,
     mismatched = [item for item in differing if item not in reinitialised]
     refused = {item[0] for item in differing}
     fitting = {name: given[name] for name in common if name not in refused}
-    missing = [name for name in own if name not in given and _counts(name)]
-    unexpected = [name for name in given if name not in own and _counts(name)]
+    missing = [name for name in own if name not in given and counts(name)]
+    unexpected = [name for name in given if name not in own and counts(name)]
     faults = faults_of(fitting, own)
     origin = checkpoint.origin
     report = Report(
         source=checkpoint.source,
-        total=sum(map(_counts, own)),
-        loaded=list(filter(_counts, fitting)),
+        total=sum(map(counts, own)),
+        loaded=list(filter(counts, fitting)),
         reinitialised=reinitialised,
         mismatched=mismatched,
         missing=missing,
@@ -77,7 +80,7 @@ def fit(model: nn.Module,
         origin=origin._replace(changes=(*origin.changes, *changes)),
         by_class=match,
         warnings=(*warnings_of(
-            facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected), *faults))
+            facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected), *remarks, *faults))
     if strict:
         _refuse_misfits(model, report, given)
         if faults:
@@ -86,6 +89,46 @@ def fit(model: nn.Module,
                 f'load_from=dict(checkpoint={report.source!r}, strict=False)')
     model.load_state_dict(fitting, strict=False)
     return report
+
+
+def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
+                      classes: Any) -> Tuple[Optional[str], Tuple[str, ...]]:
+    """(how the heads are taken where load_from does not say it, warnings): by class where they would otherwise begin
+    as those of other classes."""
+    found = compare(checkpoint.meta.get('CLASSES'), classes)
+    if found is None or found.is_same or not layers:
+        return None, ()
+    write = f"write load_from=dict(checkpoint={checkpoint.source!r}, heads='by_class')"
+    if len(found.known) != len(found.wanted):
+        if not found.shared:
+            return None, ()
+        return None, (
+            f'{len(found.shared)} of the classes are in the file too ({_names(found.shared, 8)}), and the heads begin '
+            f'without them; to keep what the file knows of them {write}', )
+    if found.are_moved:
+        return 'by_class', ()
+    pairs = [
+        f'{new} as {old}'
+        for old, new, place in zip(found.known, found.wanted, found.places) if place is None
+    ]
+    more = f' and {len(pairs) - 8} more' if len(pairs) > 8 else ''
+    return None, (
+        f'classes begin as others that the file has at their place: {", ".join(pairs[:8])}{more}; if these are not '
+        f'other names of the same, {write}', )
+
+
+def suited(checkpoint: Checkpoint, model: nn.Module) -> Checkpoint:
+    """Those weights of a checkpoint that fit a model best: from another of its dicts, or without a prefix."""
+    return _suited(checkpoint, model.state_dict(), lambda given: _as_whole_model(model, given)[0])
+
+
+def _suited(checkpoint: Checkpoint, own: StateDict, adapt: Callable[[StateDict],
+                                                                    StateDict]) -> Checkpoint:
+    first = Choice(checkpoint.state_dict, checkpoint.origin, Fit())
+    choice = best_fit(checkpoint.content, checkpoint.meta, first, own, adapt)
+    classes = class_names(checkpoint.meta, choice.origin.classes)
+    meta = checkpoint.meta if classes is None else {**checkpoint.meta, 'CLASSES': classes}
+    return checkpoint._replace(state_dict=choice.weights, origin=choice.origin, meta=meta)
 
 
 def _as_whole_model(model: nn.Module, given: StateDict) -> Tuple[StateDict, List[str]]:
@@ -132,7 +175,7 @@ def _init_cfg_line(model: nn.Module, report: Report, given: StateDict) -> Option
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
         return None
-    names = [name for name in backbone.state_dict() if _counts(name)]
+    names = [name for name in backbone.state_dict() if counts(name)]
     beyond = [name for name in report.loaded if not name.startswith('backbone.')]
     for prefix in ('', 'backbone.'):
         found = sum(prefix + name in given for name in names)
@@ -152,7 +195,7 @@ def covers(checkpoint: Optional[Checkpoint], model: nn.Module, part: str = 'back
     if checkpoint is None or not isinstance(module, nn.Module):
         return False
     given = checkpoint.state_dict
-    names = {name: value for name, value in module.state_dict().items() if _counts(name)}
+    names = {name: value for name, value in module.state_dict().items() if counts(name)}
     return bool(names) and all(
         f'{part}.{name}' in given and given[f'{part}.{name}'].shape == value.shape
         for name, value in names.items())
@@ -187,19 +230,109 @@ def parse_load_from(load_from: Union[Source, Dict[str, Any]]) -> LoadFrom:
     return read_as
 
 
-def pretrained_loader(run: Facts) -> Callable[[Source], StateDict]:
-    """What `init_weights(load=...)` of a model asks for: reads a file, and warns where its weights do not go with
-    the images of this run."""
+class PretrainedLoader:
+    """What `init_weights(load=...)` of a model asks for `init_cfg=dict(type='Pretrained', ...)`.
 
-    def load(source: Source) -> StateDict:
+    Args:
+        run: what the config of this run says of its images, to be compared with the weights'.
+        told: called as told(source, load), which returns load(source); adds to a CheckpointError where in the config
+            the source is named.
+    """
+
+    def __init__(self, run: Facts, told: Optional[Callable[[Source, Callable], Any]] = None):
+        self.run = run
+        self.told = told or (lambda source, load: load(source))
+
+    def __call__(self, source: Source) -> StateDict:
+        """Read a file, and warn where its weights do not go with the images of this run. Raises CheckpointError."""
+        return self.told(source, lambda source: self._read(source).state_dict)
+
+    def for_module(self, module: nn.Module, source: Source, prefix: Optional[str]) -> StateDict:
+        """The weights of a file under the names of a module that takes its weights from it.
+
+        prefix: take only what stands behind it. By default the weights that fit best are taken.
+
+        Raises CheckpointError for weights of another network, and of other kinds of numbers.
+        """
+        return self.told(source, lambda source: self._for_module(module, source, prefix))
+
+    def _read(self, source: Source) -> Checkpoint:
         checkpoint = read(source)
         require_sound(checkpoint)
         facts = facts_of_file(checkpoint.meta, checkpoint.origin)
-        for warning in warnings_of(facts, run, checkpoint.state_dict):
+        for warning in warnings_of(facts, self.run, checkpoint.state_dict):
             logger.warning('%s (%s): %s', checkpoint.source, checkpoint.origin.kind, warning)
-        return checkpoint.state_dict
+        return checkpoint
 
-    return load
+    def _for_module(self, module: nn.Module, source: Source, prefix: Optional[str]) -> StateDict:
+        checkpoint = self._read(source)
+        own = module.state_dict()
+        adapt = getattr(module, 'in_own_names', dict)  # a backbone whose weights go by two sets of names
+        if prefix:
+            prefix = prefix if prefix.endswith('.') else prefix + '.'
+            given = adapt(_behind(prefix, checkpoint.state_dict))
+            if not 2 * fit_of(given, own).fits >= fit_of(own, own).fits:  # in another dict of the file, then
+                whole = {prefix + name: value for name, value in own.items()}
+                checkpoint = _suited(checkpoint, whole, dict)
+                given = adapt(_behind(prefix, checkpoint.state_dict))
+        else:
+            checkpoint = _suited(checkpoint, own, adapt)
+            given = adapt(checkpoint.state_dict)
+        changes = [change for change in checkpoint.origin.changes if change not in SILENT]
+        if changes:
+            logger.info('%s: %s', checkpoint.source, '; '.join(changes))
+        _refuse_other_network(module, checkpoint, given, prefix)
+        return given
+
+
+# Ways to write a file that are not worth a line each time: names behind `backbone.` are V2's.
+SILENT = ("names without their 'backbone.'", )
+
+
+def _behind(prefix: str, given: StateDict) -> StateDict:
+    return {
+        name[len(prefix):]: value
+        for name, value in given.items() if name.startswith(prefix)
+    }
+
+
+def pretrained_loader(
+        run: Facts,
+        told: Optional[Callable[[Source, Callable], Any]] = None) -> PretrainedLoader:
+    """What `init_weights(load=...)` of a model asks for; see PretrainedLoader."""
+    return PretrainedLoader(run, told)
+
+
+def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: StateDict,
+                          prefix: Optional[str]) -> None:
+    own = {name: value for name, value in module.state_dict().items() if counts(name)}
+    fits = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+    faults = faults_of(fits, own)
+    if faults:
+        raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
+    if 2 * len(fits) >= len(own):
+        return
+    kind = type(module).__name__
+    shapes = [
+        f'{name} {tuple(given[name].shape)} -> {tuple(own[name].shape)}' for name in own
+        if name in given and name not in fits
+    ]
+    missing = [name for name in own if name not in given]
+    behind = f' behind prefix={prefix!r}' if prefix else ''
+    facts = [f'its names begin with {_names(checkpoint.state_dict)}']
+    facts += [f'the {kind} has {_names(own)}']
+    facts += [f'first other shapes: {", ".join(shapes[:2])}'] if shapes else []
+    facts += [f'first missing: {", ".join(missing[:2])}'] if missing else []
+    better = common_prefix(checkpoint.state_dict, own) if prefix else None
+    hint = f'write prefix={better!r}, or name' if better else 'Name'
+    raise CheckpointError(
+        f'{checkpoint.source} holds {len(fits)} of the {len(own)} weights of this {kind}{behind}: it belongs to '
+        f'another network ({"; ".join(facts)}). {hint} a checkpoint of this one')
+
+
+def _names(weights: Iterable[str], most: int = 3) -> str:
+    names = list(weights)
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
 
 
 def load_checkpoint(model: nn.Module, source: str, strict: bool = True) -> Checkpoint:
@@ -209,17 +342,45 @@ def load_checkpoint(model: nn.Module, source: str, strict: bool = True) -> Check
     return checkpoint
 
 
-def load_trained(model: nn.Module, source: str) -> Checkpoint:
+def load_trained(model: nn.Module, source: Union[str, Checkpoint]) -> Checkpoint:
     """Load a model's own checkpoint, as for a test: every weight must be there in its shape.
 
-    Raises CheckpointError that names what differs, or cannot be right.
+    Raises CheckpointError that names what differs, or cannot be right, and for classes of other names or in another
+    order than the model's.
     """
-    checkpoint = read(source)
-    require_sound(checkpoint)
+    checkpoint = source if isinstance(source, Checkpoint) else read(source)
     own = getattr(model, 'module', model)
+    checkpoint = suited(checkpoint, own)
+    require_sound(checkpoint)
     if checkpoint.meta.get('CLASSES') is not None and getattr(own, 'CLASSES', None) is None:
         own.CLASSES = checkpoint.meta['CLASSES']
+    found = compare(checkpoint.meta.get('CLASSES'), getattr(own, 'CLASSES', None))
+    if found is not None and not found.is_same:
+        raise CheckpointError(
+            f'{checkpoint.source} was trained on {listed(found.known)}, and the model is built for '
+            f'{listed(found.wanted)}:\n{found.table("model")}\n  Write {line_of(found.known)}')
     report = fit(own, checkpoint, strict=False)
     if report.missing or report.mismatched or report.reinitialised:
-        raise CheckpointError(f'{report}\n  This is not a checkpoint of the model in the config')
+        raise CheckpointError(
+            f'{report}\n  This is not a checkpoint of the model in the config. {_of_what(report, own)}')
     return checkpoint
+
+
+def _of_what(report: Report, model: nn.Module) -> str:
+    """What a file that is not a model's checkpoint seems to be, and what to do."""
+    share = len(report.loaded) / max(report.total, 1)
+    if not report.loaded:
+        return (
+            f'None of its names is one of the {type(model).__name__}: name the checkpoint that a run of this config '
+            'has written, or the config of the run that has written this one')
+    parts = sorted({name.split('.')[0] for name in report.loaded})
+    absent = sorted({name.split('.')[0] for name in report.missing} - set(parts))
+    if absent and not report.mismatched:
+        return (f'It holds {", ".join(parts)} and no {", ".join(absent)}: weights to begin a training from '
+                '(load_from or init_cfg), not those of a finished one')
+    if report.reinitialised and not report.mismatched and not report.missing:
+        old, new = report.classes
+        of = '' if old is None else f' (it has {old} classes, the config {new})'
+        return f'Only its prediction layers differ{of}: write num_classes and anchors as they were in training'
+    return (f'{share:.0%} of the model fit: write the settings of the training (depth, channels, norm_cfg), or name '
+            'the config that stands in its work_dir')

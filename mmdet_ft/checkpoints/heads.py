@@ -4,11 +4,13 @@ from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from torch import Tensor
 
+from mmdet_ft.checkpoints.classes import plain_name
 from mmdet_ft.checkpoints.errors import CheckpointError
 
 # Layers with rows of their own for each class, class by class. fc_cls has a last row for the background; fc is a
 # classifier's.
 CLASS_LAYERS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc')
+ONE_ROW = ('fc_cls', 'conv_logits', 'fc')  # of these one row a class
 # The same for each anchor in turn.
 ANCHOR_LAYERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls')
 
@@ -25,17 +27,12 @@ class Match(NamedTuple):
         return [name for place, name in enumerate(self.new) if place not in known]
 
     def __str__(self) -> str:
-        names = ', '.join(self.new[new] if _plain(self.new[new]) ==
-                          _plain(self.old[old]) else f'{self.new[new]} (as {self.old[old]})'
+        names = ', '.join(self.new[new] if plain_name(self.new[new]) ==
+                          plain_name(self.old[old]) else f'{self.new[new]} (as {self.old[old]})'
                           for new, old in self.copied[:12])
         rest = f' and {len(self.copied) - 12} more' if len(self.copied) > 12 else ''
         fresh = f'; new: {", ".join(self.fresh)}' if self.fresh else ''
         return f'{len(self.copied)} of {len(self.new)} classes copied: {names}{rest}{fresh}'
-
-
-def _plain(name: str) -> str:
-    """VOC writes diningtable, COCO 'dining table'."""
-    return re.sub(r'[^0-9a-z]', '', name.lower()) or name
 
 
 def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
@@ -49,20 +46,27 @@ def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
             raise CheckpointError(
                 f"load_from: heads='by_class' needs the names of the classes, and {who} has none; "
                 "leave heads='by_class' out to begin with new heads")
-    places = {_plain(name): place for place, name in enumerate(old)}
+    places = {plain_name(name): place for place, name in enumerate(old)}
     for mine, theirs in aliases.items():
         for name, known, who in ((mine, new, 'the model'), (theirs, old, 'the file')):
-            if _plain(name) not in map(_plain, known):
+            if plain_name(name) not in map(plain_name, known):
                 raise CheckpointError(
                     f'load_from.aliases: {name!r} is no class of {who}, which has {", ".join(known)}. '
                     'Write aliases={class of the model: class of the file}')
-    wanted = {_plain(mine): _plain(theirs) for mine, theirs in aliases.items()}
+    wanted = {plain_name(mine): plain_name(theirs) for mine, theirs in aliases.items()}
     copied = []
     for place, name in enumerate(new):
-        source = places.get(wanted.get(_plain(name), _plain(name)))
+        source = places.get(wanted.get(plain_name(name), plain_name(name)))
         if source is not None:
             copied.append((place, source))
     return Match(copied, tuple(old), tuple(new))
+
+
+def layer_of(name: str) -> str:
+    """The kind of a prediction layer; the last layer of VGG and LeNet, which is numbered, is a classifier's."""
+    if re.search(r'(^|\.)classifier\.\d+\.(weight|bias)$', name):
+        return 'fc'
+    return name.split('.')[-2] if '.' in name else ''
 
 
 def by_class(name: str, old: Tensor, new: Tensor, match: Match) -> Optional[Tensor]:
@@ -70,7 +74,7 @@ def by_class(name: str, old: Tensor, new: Tensor, match: Match) -> Optional[Tens
 
     old, new: [rows, ...], alike but for the number of classes.
     """
-    layer = name.split('.')[-2] if '.' in name else ''
+    layer = layer_of(name)
     num_old, num_new = len(match.old), len(match.new)
     if layer not in CLASS_LAYERS + ANCHOR_LAYERS or not old.dim() or old.shape[1:] != new.shape[1:]:
         return None
@@ -80,6 +84,8 @@ def by_class(name: str, old: Tensor, new: Tensor, match: Match) -> Optional[Tens
         num_old, num_new = num_old + 1, num_new + 1
     if len(old) % num_old or len(new) % num_new or len(old) // num_old != len(new) // num_new:
         return None  # class-agnostic
+    if layer in ONE_ROW and len(old) != num_old:
+        return None  # the names are not those of these rows
     dimension = 1 if layer in ANCHOR_LAYERS else 0
     sizes = [(count, -1) if dimension == 0 else (-1, count) for count in (num_old, num_new)]
     result = new.detach().clone()

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.files import read_file, read_pickle, reader_of
+from mmdet_ft.checkpoints.files import read_pickle, read_with_shards, reader_of
 from mmdet_ft.checkpoints.kinds.layout import weights_in
 from mmdet_ft.checkpoints.kinds.origin import Origin
 from mmdet_ft.checkpoints.kinds.table import convert
 from mmdet_ft.checkpoints.mapped_file import MappedFile
 from mmdet_ft.checkpoints.sources import Source, first_available
 from mmdet_ft.checkpoints.values import faults_of
-from mmdet_ft.pickle_values import Refused, UnknownName
+from mmdet_ft.checkpoints.whole_modules import weights_of_modules
+from mmdet_ft.pickle_values import Record, Refused, UnknownName
 
 StateDict = Dict[str, Tensor]
 
@@ -78,7 +79,9 @@ def read_content(source: Source, trust: bool = False) -> Tuple[str, Dict[str, An
     name, path = first_available(source)
     content = _content(path, name, trust)
     if not isinstance(content, dict):
-        raise CheckpointError(f'{path} holds a {type(content).__name__}, not a state_dict')
+        kind = 'an object' if isinstance(content, Record) else f'a {type(content).__name__}'
+        raise CheckpointError(
+            f'{path} holds {kind}, not a state_dict: save one with torch.save(model.state_dict(), path)')
     if not weights_in(content)[0]:
         keys = ', '.join(map(str, list(content)[:8])) or 'none'
         raise CheckpointError(f'{path} holds no tensors by name; its keys are {keys:.500}')
@@ -87,15 +90,15 @@ def read_content(source: Source, trust: bool = False) -> Tuple[str, Dict[str, An
 
 def _content(path: str, name: str, trust: bool) -> Any:
     try:
-        return read_file(path)
+        return read_with_shards(path)
     except UnknownName as refused:
         if trust:
             return _trusted(path)
         raise CheckpointError(
             f'{path} {refused}, which could run code and is not known as harmless; nothing of the file was run. If '
-            f'you trust its author as you would trust their program, write load_from=dict(checkpoint={name!r}, '
-            f'trust=True), or rewrite the file once without its objects: python '
-            f'tools/model_converters/publish_model.py {path} plain.pth --trust') from None
+            f'you trust its author as you would trust their program, write the file once without its objects: python '
+            f'tools/model_converters/publish_model.py {path} plain.pth --trust; or, if it is load_from, '
+            f'load_from=dict(checkpoint={name!r}, trust=True)') from None
     except Refused as refused:
         raise CheckpointError(f'{path} {refused}') from refused.__cause__
     except OSError as error:
@@ -106,9 +109,11 @@ def _trusted(path: str) -> Any:
     try:
         with open(path, 'rb') as file:
             if reader_of(MappedFile(path)) is read_pickle:
-                return pickle.load(file, encoding='latin1')
-            return torch.load(file, map_location='cpu', weights_only=False)
+                content = pickle.load(file, encoding='latin1')
+            else:
+                content = torch.load(file, map_location='cpu', weights_only=False)
     except Exception as error:  # whatever its objects do
         raise CheckpointError(
             f'{path} cannot be read although it is trusted: {type(error).__name__}: {error}. The '
             'packages whose objects it holds must be installed') from error
+    return weights_of_modules(content) or content

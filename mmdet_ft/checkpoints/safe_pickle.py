@@ -21,8 +21,10 @@ class _Machine:
 
     def __init__(self, values: Mapping[str, Callable[..., Any]],
                  persistent: Optional[Callable[[Any], Any]],
-                 read_later: Optional[Callable[[int, int, int], np.ndarray]]):
+                 read_later: Optional[Callable[[int, int, int], np.ndarray]],
+                 hold_all: bool = False):
         self.values = values
+        self.hold_all = hold_all
         self.persistent = persistent
         self.read_later = read_later
         self.stack: List[Any] = []
@@ -122,6 +124,8 @@ class _Machine:
 
     def extend(self, items: List[Any]) -> None:
         target = self.stack[-1]
+        if self.hold_all and isinstance(target, Record):
+            return
         if type(target) is not list:
             raise Refused(f'appends to a {type(target).__name__}')
         target.extend(items)
@@ -172,7 +176,8 @@ class _Machine:
 
     def name(self, module: str, name: str) -> None:
         path = f'{OLD_MODULES.get(module, module)}.{name}'
-        if path not in self.values and path not in HELD and path not in NAMED:
+        known = path in self.values or path in HELD or path in NAMED
+        if not known and (not self.hold_all or path.partition('.')[0] in NEVER_HELD):
             raise UnknownName(path)
         self.stack.append(Name(path))
 
@@ -182,7 +187,7 @@ class _Machine:
             raise Refused(f'calls a {type(name).__name__}')
         if name.path in self.values:
             self.stack.append(self.values[name.path](*arguments))
-        elif name.path in HELD:
+        elif name.path in HELD or self.hold_all:
             self.stack.append(Record(name.path, arguments))
         else:
             raise UnknownName(name.path)
@@ -191,7 +196,7 @@ class _Machine:
 
     def do_newobj_ex(self, _: None) -> None:
         named = self.stack.pop()
-        if named:
+        if named and not self.hold_all:
             raise Refused('builds an instance with named arguments')
         self.do_reduce(None)
 
@@ -213,6 +218,11 @@ class _Machine:
         self.stack.append(self.persistent(self.stack.pop()))
 
 
+# Modules of Python of which nothing is held even where all else is: no module of a network has instances of theirs.
+NEVER_HELD = {
+    'builtins', 'code', 'ctypes', 'importlib', 'multiprocessing', 'nt', 'os', 'pdb', 'posix', 'pty',
+    'runpy', 'shutil', 'socket', 'subprocess', 'sys', 'webbrowser'
+}
 _CONSTANTS = {
     'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT', 'STRING',
     'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8',
@@ -239,12 +249,14 @@ _FRESH: Dict[str, Callable[[], Any]] = {
 def load(file: Any,
          values: Mapping[str, Callable[..., Any]] = VALUES,
          persistent: Optional[Callable[[Any], Any]] = None,
-         read_later: Optional[Callable[[int, int, int], np.ndarray]] = None) -> Any:
+         read_later: Optional[Callable[[int, int, int], np.ndarray]] = None,
+         hold_all: bool = False) -> Any:
     """The value of the pickle at the file's position, with plans where tensors will be.
 
     values: name -> function that builds plain data or a Plan of a pickle's arguments. persistent:
     the same for references out of the pickle. read_later: gives a number of bytes from a place of
     the file on, aligned to a number: a writable array of uint8. With it the bytes of large arrays
-    are not read into memory first. Raises Refused, and whatever a broken file leads to.
+    are not read into memory first. hold_all: instances of any class become Records, which only hold their data;
+    nothing is imported or called for it. Raises Refused, and whatever a broken file leads to.
     """
-    return _Machine(values, persistent, read_later).run(file)
+    return _Machine(values, persistent, read_later, hold_all).run(file)

@@ -6,14 +6,15 @@ the processes of a machine share the pages.
 import io
 import math
 import zipfile
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from mmdet_ft.checkpoints import safe_pickle
 from mmdet_ft.checkpoints.mapped_file import MappedFile
-from mmdet_ft.pickle_values import VALUES, Name, Plan, Refused, settle, shown
+from mmdet_ft.checkpoints.whole_modules import weights_of_modules
+from mmdet_ft.pickle_values import VALUES, Name, Plan, Refused, UnknownName, settle, shown
 
 # The pickled number 0x1950a86a20f9469cfc6c with which torch.save began a file before 1.6.
 LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
@@ -159,7 +160,32 @@ def read_zip(file: MappedFile) -> Any:
 
         return Storage(values)
 
-    return settle(safe_pickle.load(pickled, TORCH, storage))
+    return _finished(*_loaded(pickled, storage))
+
+
+def _loaded(stream: Any, storage: Callable[[Any], Storage]) -> Tuple[Any, Optional[UnknownName]]:
+    """The value of the pickle at the stream's position, with plans where tensors will be. Where it asks for objects
+    that this reader does not know, they are held as data, and the second value is the refusal that this calls for."""
+    start = stream.tell()
+    try:
+        return safe_pickle.load(stream, TORCH, storage), None
+    except UnknownName as refused:
+        stream.seek(start)
+        try:
+            return safe_pickle.load(stream, TORCH, storage, hold_all=True), refused
+        except Refused as other:  # of a class of Python's own, which is the worse
+            raise (other if isinstance(other, UnknownName) else refused) from None
+
+
+def _finished(value: Any, refused: Optional[UnknownName]) -> Any:
+    """The value with its tensors; what holds other objects must be a module, whose weights are taken, or hold one."""
+    value = settle(value)
+    if refused is None:
+        return value
+    content = weights_of_modules(value)
+    if content is None:
+        raise refused
+    return content
 
 
 def _archive(opened: Any, size: int) -> zipfile.ZipFile:
@@ -176,16 +202,38 @@ def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
     write."""
     pickles = [name for name in records if name.split('/')[1:] == ['data.pkl']]
     if not pickles:
-        raise Refused(f'is a zip archive, but not of torch; it has {", ".join(list(records)[:4])}')
+        raise Refused(_other_archive(list(records)))
     folder = pickles[0][:-len('data.pkl')]
     if f'{folder}constants.pkl' in records:
-        raise Refused('is a TorchScript program; save its state_dict() with torch.save instead')
+        raise Refused(
+            'is a TorchScript program; save its state_dict() with torch.save instead: '
+            "torch.save(torch.jit.load(path, 'cpu').state_dict(), 'weights.pth')")
     if any(record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size
            for record in records.values()):
         raise Refused(
             'is a compressed archive, which torch.save never writes: unpack and store it, '
             'or save it anew')
     return folder
+
+
+WEIGHTS = ('.pth', '.pt', '.safetensors', '.ckpt', '.bin', '.pkl')  # endings of files inside of an archive
+
+
+def _other_archive(names: List[str]) -> str:
+    """What a zip archive without torch's pickle is, and what to do with it."""
+    if any(name.endswith('.npy') for name in names):
+        return ('is a .npz of numpy arrays: python tools/model_converters/npz_to_pth.py turns those of a classifier '
+                "into weights; others: torch.save({name: torch.from_numpy(value) for name, value in "
+                "numpy.load(path).items()}, 'weights.pth')")
+    if any(name.endswith(('archive_format', 'serialized_exported_program.json')) for name in names):
+        return ('is a program of torch.export (.pt2); save its weights: '
+                "torch.save(torch.export.load(path).state_dict, 'weights.pth')")
+    if any(name.endswith('.weights.h5') for name in names):
+        return 'is a model of Keras, whose weights are not read here'
+    inside = [name for name in names if name.endswith(WEIGHTS)]
+    if inside:
+        return f'is a zip archive that holds {", ".join(inside[:4])}: unpack it, and name that file'
+    return f'is a zip archive, but not of torch; it has {", ".join(names[:4])}'
 
 
 def _place(file: MappedFile, record: zipfile.ZipInfo) -> Tuple[int, int]:
@@ -202,6 +250,8 @@ def _once(storage: Callable[..., Storage]) -> Callable[[Any], Storage]:
     storages: Dict[Any, Storage] = {}
 
     def persistent(reference: Any) -> Storage:
+        if type(reference) is tuple and len(reference) == 4 and reference[0] == 'module':
+            return reference[1]  # the name of a class, beside its source: how modules were saved before 1.6
         if type(reference) is not tuple or len(reference) < 5 or reference[0] != 'storage':
             what = reference[0] if type(reference) is tuple and reference else reference
             raise Refused(f'holds a {shown(what)} by reference, where only storages are read')
@@ -239,7 +289,7 @@ def read_legacy(file: MappedFile) -> Any:
         dtypes[key] = _dtype_of_storage(kind)
         return Storage(lambda: file.values(*places[key], dtypes[key]))
 
-    content = safe_pickle.load(stream, TORCH, storage)
+    content, refused = _loaded(stream, storage)
     keys = safe_pickle.load(stream)
     position = stream.tell()
     for key in keys:
@@ -248,4 +298,4 @@ def read_legacy(file: MappedFile) -> Any:
         position += 8 + numel * dtypes[key].itemsize
     if position > len(file):
         raise Refused(f'is cut short: it should have {position} bytes and has {len(file)}')
-    return settle(content)
+    return _finished(content, refused)

@@ -86,6 +86,8 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
     begin = fitting.parse_load_from(source) if source else None
     checkpoint = begin and dist.first_on_main(
         lambda: told(cfg, begin.checkpoint, lambda source: reading.read(source, begin.trust)))
+    if checkpoint is not None and not resumed:
+        checkpoint = fitting.suited(checkpoint, model)
     for part in ('backbone', 'roi_head.shared_head'):
         if fitting.covers(checkpoint, model, part) and drop_pretrained(model.get_submodule(part)):
             logger.info(
@@ -127,8 +129,9 @@ def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
 def _initialise(model: nn.Module, cfg: Config) -> None:
     if hasattr(model, 'init_weights'):
         if 'load' in inspect.signature(model.init_weights).parameters:
-            load = fitting.pretrained_loader(facts_of(cfg))
-            model.init_weights(load=lambda source: told(cfg, source, load))
+            model.init_weights(
+                load=fitting.pretrained_loader(
+                    facts_of(cfg), lambda source, load: told(cfg, source, load)))
         else:
             model.init_weights()
 

@@ -17,6 +17,7 @@ import torch
 
 from mmdet_ft import __version__
 from mmdet_ft.checkpoints import reading, writing
+from mmdet_ft.checkpoints.classes import compare, line_of, listed, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config.config import Config
@@ -122,11 +123,11 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
     if 'epoch' not in meta or 'iter' not in meta:
         raise CheckpointError(
             f'{source} does not say how far it was trained: use it as load_from, not resume_from')
+    _require_same_classes(checkpoint, model)
     try:
         model.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
         raise CheckpointError(
-            _other_classes(checkpoint, model) or
             f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
             'weights use load_from') from None
     runner.epoch, runner.iter = int(meta['epoch']), int(meta['iter'])
@@ -150,18 +151,25 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
         run_state=state)
 
 
-def _other_classes(checkpoint: Checkpoint, model: Any) -> Optional[str]:
-    """The sentence for a checkpoint of another number of classes; None if it has as many, or does not say."""
-    theirs, ours = checkpoint.meta.get('CLASSES'), getattr(model, 'CLASSES', None)
-    if not theirs or not ours or len(theirs) == len(ours):
-        return None
-    there, here = (
-        f'{len(names)} classes ({", ".join(map(str, names[:8]))}{", ..." if len(names) > 8 else ""})'
-        for names in (theirs, ours))
-    return (
-        f'{checkpoint.source} cannot be resumed: it was trained on {there}, and this run has {here}; write '
-        f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from '
-        'its weights')
+def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
+    """Refuse a checkpoint of other classes, or of the same in another order: its heads would be those of others."""
+    found = compare(checkpoint.meta.get('CLASSES'), getattr(model, 'CLASSES', None))
+    if found is None or found.is_same:
+        return
+    begin = (f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from '
+             'its weights')
+    if len(found.known) != len(found.wanted):
+        ways = f'write {begin}'
+    elif not found.missing:
+        ways = (f'to go on, write {line_of(found.known)} in data.train, data.val and data.test, the order of the '
+                f'checkpoint; or {begin}')
+    else:
+        ways = (f'to go on, write {line_of(found.known)} in data.train, data.val and data.test. If only the names have '
+                f'changed: {renaming_line(checkpoint.source, found.wanted)}, and resume that. Or write {begin}')
+    table = f':\n{found.table("this run")}\n' if len(found.known) == len(found.wanted) else '; '
+    raise CheckpointError(
+        f'{checkpoint.source} cannot be resumed: it was trained on {listed(found.known)}, and this run has '
+        f'{listed(found.wanted)}{table}{ways}')
 
 
 def _owned(value: Any) -> Any:

@@ -251,7 +251,12 @@ def _pretrained(module: nn.Module,
                 prefix: Optional[str] = None,
                 map_location: str = 'cpu') -> None:
     """`map_location` is accepted as V2's configs write it; weights are read on the CPU and copied."""
-    load_pretrained(module, _loader.get()(checkpoint), checkpoint, prefix)
+    load = _loader.get()
+    if hasattr(load, 'for_module'):  # the engine's, which looks for the names of the module
+        weights, prefix = load.for_module(module, checkpoint, prefix), None
+    else:
+        weights = load(checkpoint)
+    load_pretrained(module, weights, checkpoint, prefix)
 
 
 def load_pretrained(module: nn.Module,

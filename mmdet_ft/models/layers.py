@@ -96,8 +96,11 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
     (V2's `norm_eval` and `frozen_stages`): the scale may as well be in the weights. Gradients reach
     the convolution's and the norm layer's own parameters as without folding. A pair is left alone
     if it is of another kind or somebody's hook watches one of the two. Under autocast the folded
-    tensors have its dtype already, all cast at once.
+    tensors have its dtype already, all cast at once. Nothing is folded while a model is traced or exported: exporters
+    know convolutions and norm layers, and fold them by themselves.
     """
+    if is_exported():
+        return {}
     fixed, trained = [], []
     for conv, norm_layer in pairs:
         if _can_fold(conv, norm_layer):
@@ -117,6 +120,12 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
             convs = [conv for conv, _ in part]
             folded.update(zip(convs, zip(tensors[:len(part)], tensors[len(part):])))
     return folded
+
+
+def is_exported() -> bool:
+    """Whether torch.jit.trace, torch.onnx.export or torch.export is recording the model."""
+    is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)  # torch 2.7 has the first
+    return torch.jit.is_tracing() or (is_exporting() and not torch.compiler.is_dynamo_compiling())
 
 
 def _can_fold(conv: nn.Module, norm_layer: nn.Module) -> bool:

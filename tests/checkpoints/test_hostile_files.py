@@ -81,6 +81,13 @@ def safetensors(index, numbers=b'', length=None):
     return struct.pack('<Q', len(header) if length is None else length) + header + numbers
 
 
+def hooked():
+    """A module with an attribute that is a call."""
+    model = nn.Linear(2, 2)
+    model.extra = Call(os.system, 'touch RAN')
+    return model
+
+
 def deep():
     """A list in a list, 100 000 times."""
     return b'\x80\x02' + b']' * 100_000 + b'a' * 99_999 + b'.'
@@ -128,7 +135,12 @@ FILES = {
     'instantiates as Python 1 did': (lambda: b'\x80\x02}(S"touch RAN"\nios\nsystem\n.', 'pickle instruction INST'),
     'another codec': (
         lambda: b'\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00xX\x04\x00\x00\x00zlib\x86R.', "codec 'zlib'"),
-    'a whole model': (lambda: saved(nn.Linear(2, 2)), 'asks to build torch.nn.modules.linear.Linear'),
+    'an object that is no module': (lambda: saved(Call(complex, 1)), 'holds a complex, not a state_dict'),
+    'a whole model that runs a command': (
+        lambda: saved(dict(model=nn.Linear(2, 2), x=Call(os.system, 'touch RAN'))), 'asks to build posix.system'),
+    'a whole model that holds a call in a part': (lambda: saved(hooked()), 'posix.system'),
+    'an optimizer': (lambda: saved(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 1.)),
+                     'asks to build torch.optim.sgd.SGD'),
     'torchscript': (lambda: script(), 'is a TorchScript program'),
     'cut zip': (lambda: saved(weights())[:-30], 'is broken or cut short'),
     'half a zip': (lambda: saved(weights())[:900], 'is broken or cut short'),

@@ -8,12 +8,14 @@ import argparse
 import hashlib
 import os
 import sys
+from typing import Optional, Sequence
 
 import torch
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # beside tools/
 
+from mmdet_ft.checkpoints.classes import listed  # noqa: E402
 from mmdet_ft.checkpoints.errors import CheckpointError  # noqa: E402
 from mmdet_ft.checkpoints.kinds.layout import weights_in  # noqa: E402
 from mmdet_ft.checkpoints.reading import read_content  # noqa: E402
@@ -35,19 +37,38 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='build the objects in in_file, which may run any code that its author chose; the file '
         'that is written holds none')
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='NAME',
+        help='other names for the classes, in the order of the checkpoint')
     return parser.parse_args()
 
 
-def publish(in_file: str, out_file: str, trust: bool = False) -> str:
+def publish(in_file: str,
+            out_file: str,
+            trust: bool = False,
+            classes: Optional[Sequence[str]] = None) -> str:
     """Write what is worth handing on of a checkpoint; returns the path with the hash.
 
-    Raises CheckpointError, also for weights that are not numbers.
+    classes: names in the place of those that it has. With them all of the file is kept, for a run that goes on.
+
+    Raises CheckpointError, also for weights that are not numbers, and for another number of classes than it has.
     """
     name, content = read_content(in_file, trust)
     faults = faults_of(weights_in(content)[0])
     if faults:
         raise CheckpointError(f'{name} is not worth publishing: {"; ".join(faults)}')
-    kept = plain({key: value for key, value in content.items() if key not in OF_A_RUN})
+    kept = plain({
+        key: value
+        for key, value in content.items() if key not in OF_A_RUN or classes is not None
+    })
+    if classes is not None:
+        meta = kept.get('meta') if isinstance(kept.get('meta'), dict) else {}
+        old = meta.get('CLASSES') or ()
+        if old and len(old) != len(classes):
+            raise CheckpointError(f'{name} has {listed(old)}: --classes needs {len(old)} names, not {len(classes)}')
+        kept['meta'] = {**meta, 'CLASSES': tuple(classes)}
     stem = out_file[:-len('.pth')] if out_file.endswith('.pth') else out_file
     unnamed = f'{stem}.unnamed'
     with atomic_file(unnamed) as file:
@@ -62,7 +83,7 @@ def publish(in_file: str, out_file: str, trust: bool = False) -> str:
 @command
 def main() -> None:
     args = parse_args()
-    path = publish(args.in_file, args.out_file, args.trust)
+    path = publish(args.in_file, args.out_file, args.trust, args.classes)
     print(f'{path}: {os.path.getsize(path) / 1e6:.1f} MB')
 
 

@@ -1,0 +1,148 @@
+"""Which weights of a file are a model's: of several dicts, behind a prefix, those whose names fit best."""
+import re
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+from torch import Tensor
+
+from mmdet_ft.checkpoints.kinds.layout import PARALLEL, Candidate, candidates_in
+from mmdet_ft.checkpoints.kinds.origin import Origin, StateDict
+from mmdet_ft.checkpoints.kinds.table import convert
+
+# Of two networks in one file that fit alike, the one to use: names of the average, or of the one that is trained.
+BEFORE = (('ema_model', 'online_model'), ('teacher', 'student'), ('encoder_q', 'encoder_k'),
+          ('base_encoder', 'momentum_encoder'), ('online_net', 'target_net'),
+          ('online_network', 'target_network'), ('backbone', 'target_backbone'))
+LEAST_SHARE = .2  # of a file's weights behind a prefix, for what is behind it to be looked at by itself
+DEPTH = 3  # such prefixes, one behind the other
+
+Adapt = Callable[[StateDict], StateDict]
+
+
+class Fit(NamedTuple):
+    """How well names and shapes are a model's: the more, the better."""
+    fits: int = 0  # names of the model in the shape of the model
+    present: int = 0  # names of the model
+
+
+class Choice(NamedTuple):
+    """The weights of a file that fit a model best."""
+    weights: StateDict
+    origin: Origin
+    fit: Fit
+
+
+def counts(name: str) -> bool:
+    """Whether a weight counts: files older than torch 0.4.1 lack num_batches_tracked."""
+    return not name.endswith('num_batches_tracked')
+
+
+def fit_of(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Fit:
+    """How many of a model's weights are there by name, and in their shape."""
+    common = [name for name in own if name in given and counts(name)]
+    return Fit(sum(given[name].shape == own[name].shape for name in common), len(common))
+
+
+def best_fit(content: Mapping[str, Any], meta: Dict[str, Any], first: Choice,
+             own: Mapping[str, Tensor], adapt: Adapt) -> Choice:
+    """The weights of a file that fit a model best; `first` unless others fit better.
+
+    Args:
+        content: the file, as it was read.
+        meta: its V2 meta; names of the classes are added where the kind of file has them elsewhere.
+        first: what was taken without a look at the model.
+        own: the model's state_dict.
+        adapt: weights of the file under the names that the model would give them.
+    """
+    whole = sum(map(counts, own))
+    best = first._replace(fit=fit_of(adapt(first.weights), own))
+    if best.fit.fits == whole:
+        return best
+    best = max([best, *_behind_prefixes(first.weights, first.origin, own, adapt)],
+               key=lambda choice: choice.fit)
+    for candidate in candidates_in(content):
+        for weights, notes in _variants(candidate):
+            try:
+                converted, origin = convert(weights, dict(meta), dict(content))
+            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+                continue  # of no kind that its names look like
+            origin = origin._replace(changes=(*notes, *origin.changes))
+            found = [
+                Choice(converted, origin, fit_of(adapt(converted), own)),
+                *_behind_prefixes(converted, origin, own, adapt)
+            ]
+            best = max([best, *found], key=lambda choice: choice.fit)
+            if best.fit.fits == whole:
+                return best
+    return best
+
+
+def _variants(candidate: Candidate) -> Iterator[Tuple[StateDict, Tuple[str, ...]]]:
+    """The weights as they are, and those behind each prefix that many of them have."""
+    waiting = [(candidate.weights, '', 0)]
+    while waiting:
+        weights, prefix, depth = waiting.pop(0)
+        yield weights, (*candidate.notes, *_cut(prefix))
+        parts: Dict[str, StateDict] = {}
+        for name, value in weights.items():
+            part, dot, rest = name.partition('.')
+            if dot:
+                parts.setdefault(part, {})[rest] = value
+        large = [part for part in parts if len(parts[part]) >= LEAST_SHARE * len(weights)]
+        if depth < DEPTH:
+            waiting += [(parts[part], f'{prefix}{part}.', depth + 1) for part in _ordered(large)]
+
+
+def _ordered(names: List[str]) -> List[str]:
+    """As in the file, but for the pairs of BEFORE."""
+    second = {later for first, later in BEFORE if first in names}
+    return sorted(names, key=lambda name: name in second)
+
+
+def _cut(prefix: str) -> Tuple[str, ...]:
+    return (f'names without their {prefix!r}', ) if prefix else ()
+
+
+def _behind_prefixes(given: StateDict, origin: Origin, own: Mapping[str, Tensor],
+                     adapt: Adapt) -> Iterator[Choice]:
+    """The weights behind the prefix under which most are the model's, and without what DataParallel adds within."""
+    if not any(f'.{PARALLEL}' in f'.{name}' for name in own):
+        plain = {_without_parallel(name): value for name, value in given.items()}
+        if plain.keys() != given.keys():
+            changes = (*origin.changes, f'{PARALLEL!r} taken out of names')
+            choice = Choice(plain, origin._replace(changes=changes), fit_of(adapt(plain), own))
+            if choice.fit.present == 0:
+                yield from _behind_prefixes(plain, choice.origin, own, adapt)
+            yield choice
+    prefix = common_prefix(given, own)
+    if prefix:
+        inner = {
+            name[len(prefix):]: value
+            for name, value in given.items() if name.startswith(prefix)
+        }
+        changes = (*origin.changes, *_cut(prefix))
+        yield Choice(inner, origin._replace(changes=changes), fit_of(adapt(inner), own))
+
+
+def _without_parallel(name: str) -> str:
+    return re.sub(r'(^|\.)module\.', r'\1', name)
+
+
+def common_prefix(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Optional[str]:
+    """The prefix behind which most names are the model's, in their shape; None where there is none."""
+    found: Dict[str, int] = {}
+    for name, value in given.items():
+        start = name.find('.') + 1
+        while start:
+            mine = own.get(name[start:])
+            if mine is not None and mine.shape == value.shape and counts(name):
+                found[name[:start]] = found.get(name[:start], 0) + 1
+            start = name.find('.', start) + 1
+    prefixes = sorted(found, key=found.get, reverse=True)
+    if not prefixes:
+        return None
+    alike = [prefix for prefix in prefixes if found[prefix] == found[prefixes[0]]]
+    for first, later in BEFORE:
+        for prefix in alike:
+            if prefix.replace(first, later) in alike and prefix.replace(first, later) != prefix:
+                return prefix
+    return alike[0]

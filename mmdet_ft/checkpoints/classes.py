@@ -1,0 +1,87 @@
+"""The classes of a file beside those of a model or of data, compared by name."""
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+
+def plain_name(name: str) -> str:
+    """A name apart from case, spaces and signs: VOC writes diningtable, COCO 'dining table'."""
+    return re.sub(r'[^0-9a-z]', '', name.lower()) or name
+
+
+class Comparison(NamedTuple):
+    """Names of a file beside those of somebody else."""
+    known: Tuple[str, ...]  # of the file
+    wanted: Tuple[str, ...]
+    places: Tuple[Optional[int],
+                  ...]  # of each wanted class in the file; None where the file lacks it
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both mean the same by every place."""
+        return self.places == tuple(range(len(self.known)))
+
+    @property
+    def missing(self) -> Tuple[str, ...]:
+        """Wanted classes that the file lacks."""
+        return tuple(name for name, place in zip(self.wanted, self.places) if place is None)
+
+    @property
+    def shared(self) -> Tuple[str, ...]:
+        """Wanted classes that the file has too."""
+        return tuple(name for name, place in zip(self.wanted, self.places) if place is not None)
+
+    @property
+    def are_moved(self) -> bool:
+        """Whether a class that both have stands at another place."""
+        return any(place not in (None, here) for here, place in enumerate(self.places))
+
+    def table(self, theirs: str, most: int = 20) -> str:
+        """Both side by side, a line a place; `theirs` says whose the wanted ones are."""
+        rows = [('place', 'checkpoint', theirs)]
+        for place in range(max(len(self.known), len(self.wanted))):
+            both = [
+                names[place] if place < len(names) else '-' for names in (self.known, self.wanted)
+            ]
+            rows.append((str(place), *both))
+        rest = len(rows) - 1 - most
+        rows = rows[:most + 1]
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        lines = [
+            f'    {row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}' +
+            ('' if number == 0 or plain_name(row[1]) == plain_name(row[2]) else '  <- differ')
+            for number, row in enumerate(rows)
+        ]
+        return '\n'.join(lines + ([f'    ... and {rest} more'] if rest > 0 else []))
+
+
+def compare(known: Any, wanted: Any) -> Optional[Comparison]:
+    """The classes of a file beside others, by name apart from case, spaces and signs.
+
+    None where one of the two does not name its classes: then there is nothing to compare.
+    """
+    for names in (known, wanted):
+        if not isinstance(names, (list, tuple)) or not names or not all(
+                isinstance(name, str) for name in names):
+            return None
+    key = plain_name
+    if any(len(set(map(plain_name, names))) < len(names) for names in (known, wanted)):
+        key = str  # 'a b' and 'ab' are two classes of one of them
+    places: Dict[str, int] = {key(name): place for place, name in enumerate(known)}
+    return Comparison(tuple(known), tuple(wanted), tuple(places.get(key(name)) for name in wanted))
+
+
+def line_of(names: Sequence[str]) -> str:
+    """`classes=('cat', 'dog')`, to paste into a config."""
+    return f'classes=({", ".join(map(repr, names))}{"," if len(names) == 1 else ""})'
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """`2 classes (cat, dog)`."""
+    rest = ', ...' if len(names) > most else ''
+    return f'{len(names)} classes ({", ".join(map(str, names[:most]))}{rest})'
+
+
+def renaming_line(source: str, names: Sequence[str]) -> str:
+    """The command that gives the classes of a checkpoint other names."""
+    quoted: List[str] = [f"'{name}'" if re.search(r'[^\w.-]', name) else name for name in names]
+    return f'python tools/model_converters/publish_model.py {source} renamed.pth --classes {" ".join(quoted)}'

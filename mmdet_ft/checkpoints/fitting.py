@@ -80,7 +80,8 @@ def fit(model: nn.Module,
         origin=origin._replace(changes=(*origin.changes, *changes)),
         by_class=match,
         warnings=(*warnings_of(
-            facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected), *remarks, *faults))
+            facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected), *remarks,
+                  *_half_loaded(own, given, layers), *faults))
     if strict:
         _refuse_misfits(model, report, given)
         if faults:
@@ -115,6 +116,24 @@ def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
     return None, (
         f'classes begin as others that the file has at their place: {", ".join(pairs[:8])}{more}; if these are not '
         f'other names of the same, {write}', )
+
+
+def _half_loaded(own: StateDict, given: StateDict, layers: Tuple[str, ...]) -> List[str]:
+    """A warning for each part of a model of which the file has some weights and lacks others."""
+    parts: Dict[str, List[str]] = {}
+    for name in own:
+        if counts(name) and not (layers and name.startswith(layers)):
+            pieces = name.split('.')
+            parts.setdefault('.'.join(pieces[:2 if pieces[0] == 'roi_head' else 1]), []).append(name)
+    found = []
+    for part, names in parts.items():
+        absent = [name for name in names if name not in given]
+        if 0 < len(absent) < len(names):
+            depth = part.count('.') + 2
+            places = list(dict.fromkeys('.'.join(name.split('.')[:depth]) for name in absent))
+            found.append(f'{len(absent)} of the {len(names)} weights of {part} are not in the file and stay as '
+                         f'initialised: {_names(places, 6)}')
+    return found
 
 
 def suited(checkpoint: Checkpoint, model: nn.Module) -> Checkpoint:

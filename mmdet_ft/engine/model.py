@@ -2,6 +2,7 @@
 import copy
 import inspect
 import json
+import logging
 import os
 from typing import Any, Callable, Dict, Optional, Sequence
 
@@ -12,7 +13,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import facts_of
 from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.config.config import Config
-from mmdet_ft.engine import dist
+from mmdet_ft.engine import dist, frozen
 from mmdet_ft.engine.checks.labels import check_labels
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import get_root_logger
@@ -93,14 +94,19 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
             logger.info(
                 '%s has the whole %s: %s.init_cfg is not used, nothing is downloaded for it',
                 checkpoint.source, part, part)
-    dist.first_on_main(lambda: _initialise(model, cfg))
-    if checkpoint is not None and not resumed:
-        report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
-                             facts_of(cfg))
-        logger.info(str(report))
-        if cfg.get('work_dir') and dist.get_dist_info()[0] == 0:
-            with open(os.path.join(cfg.work_dir, 'load_from.json'), 'w', encoding='utf-8') as file:
-                json.dump(report.as_json(), file, indent=1)
+    with frozen.watch_loading(model) as loaded:
+        dist.first_on_main(lambda: _initialise(model, cfg))
+        if checkpoint is not None and not resumed:
+            report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
+                                 facts_of(cfg))
+            logger.log(logging.WARNING if report.warnings else logging.INFO, str(report))
+            if cfg.get('work_dir') and dist.get_dist_info()[0] == 0:
+                path = os.path.join(cfg.work_dir, 'load_from.json')
+                with open(path, 'w', encoding='utf-8') as file:
+                    json.dump(report.as_json(), file, indent=1)
+    if not resumed:
+        for remark in frozen.remarks(model, cfg.model, loaded.names):
+            logger.warning(remark)
 
 
 def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
@@ -115,15 +121,24 @@ def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
                 break
         else:
             raise
-        way = '' if any(
-            os.path.isfile(str(name))
-            for name in alternatives) else ('. Way on: correct the path, or put the file there')
+        is_there = any(os.path.isfile(str(name)) for name in alternatives)
+        way = '' if is_there else '. Way on: correct the path, or put the file there'
         if section == 'model':
-            key = place.partition(' (')[0].rpartition('.')
-            owner, init_cfg, _ = f'{key[0]}.'.partition('.init_cfg.')
-            off = f'{owner}.init_cfg=None' if init_cfg else f'{key[0]}.{key[2]}=None'
-            way = f'. Way on: put the file at the path named, or write {off} where load_from gives the weights anyway'
+            put = '' if is_there else 'put the file at the path named, or '
+            way = f'. Way on: {put}{_without_file(cfg, place.partition(" (")[0])}'
         raise CheckpointError(f'{place} = {source!r}: {error}{way}') from error
+
+
+def _without_file(cfg: Config, path: str) -> str:
+    """How a run begins without the file that a model names at a path of its config."""
+    owner, _, key = path.rpartition('.')
+    part, init_cfg, _ = f'{owner}.'.partition('.init_cfg.')
+    off = f'{part}.init_cfg=None' if init_cfg else f'{owner}.{key}=None'
+    part = part.partition('.')[2] if init_cfg else ''
+    changes = dict(init_cfg=None) if init_cfg else {key: None}
+    text = f'write {off} where load_from gives the weights anyway'
+    line = frozen.freeing_line(cfg.model, part.rstrip('.') or 'backbone', changes)
+    return f'{text}; from random weights nothing may be frozen: {line}'
 
 
 def _initialise(model: nn.Module, cfg: Config) -> None:

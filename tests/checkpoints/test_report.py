@@ -128,7 +128,9 @@ def test_other_norm_layers_are_told():
     settings['neck']['norm_cfg'] = dict(type='BN')
     report = fit(MODELS.build(settings), Checkpoint('gn.pth', grouped.state_dict(), {}, {}))
     assert report.warnings == (
-        'norm layers differ: group norm in the file, batch norm in the model; see norm_cfg', )
+        'norm layers differ: group norm in the file, batch norm in the model; see norm_cfg',
+        '32 of the 40 weights of neck are not in the file and stay as initialised: neck.lateral_convs, '
+        'neck.fpn_convs')
     assert 'warning: norm layers differ' in str(report)
 
 

@@ -137,8 +137,10 @@ def test_masks_are_not_evaluated_of_a_model_without_them(world, monkeypatch, cap
     with open(world / 'tiny.py', 'a') as file:
         file.write("model['type'] = 'FasterRCNN'\nmodel['roi_head'].pop('mask_head')\n"
                    "model['roi_head'].pop('mask_roi_extractor')\n")
-    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'nothing.pth', '--eval',
-               'bbox', 'segm') == 1
+    model = MODELS.build(tiny_config(with_mask=False, num_classes=len(CLASSES)))
+    save(str(world / 'boxes.pth'), model.state_dict(), dict(CLASSES=CLASSES))
+    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'boxes.pth', '--eval', 'bbox',
+               'segm') == 1
     assert 'segm: FasterRCNN of this config has no mask head' in capsys.readouterr().err
 
 
@@ -184,3 +186,28 @@ def test_unknown_show_options_and_devices_are_refused(world, monkeypatch, capsys
 def test_results_of_floats_are_read_back(tmp_path):
     test_command.write(dict(a=np.arange(2)), str(tmp_path / 'deep' / 'r.json'))
     assert json.loads((tmp_path / 'deep' / 'r.json').read_text()) == dict(a=[0, 1])
+
+
+def test_a_checkpoint_of_other_classes_is_mapped_or_refused_by_name(world, monkeypatch, capsys):
+    """Boxes of a class stay those of the class whatever the order of the data; a name that the checkpoint lacks ends
+    the test."""
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_config(num_classes=len(CLASSES)))
+    model.init_weights()
+    save(str(world / 'a.pth'), model.state_dict(), dict(CLASSES=CLASSES))
+    found = {}
+    for classes in (CLASSES, CLASSES[::-1], CLASSES[1:2]):
+        out = world / 'out.pkl'
+        assert run(test_command, monkeypatch, world / 'tiny.py', world / 'a.pth', '--out', out,
+                   '--cfg-options', f'data.test.classes={list(classes)}') == 0, capsys.readouterr().err
+        found[classes] = pickle.loads(out.read_bytes())
+    for place, (boxes, masks) in enumerate(found[CLASSES]):
+        turned, one = found[CLASSES[::-1]][place], found[CLASSES[1:2]][place]
+        assert len(turned[0]) == len(CLASSES) and len(one[0]) == len(one[1]) == 1
+        for mine, theirs in zip(boxes, turned[0][::-1]):
+            np.testing.assert_array_equal(mine, theirs)
+        np.testing.assert_array_equal(boxes[1], one[0][0])
+        assert masks[1] == one[1][0]
+    save(str(world / 'b.pth'), model.state_dict(), dict(CLASSES=('x', *CLASSES[1:])))
+    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'b.pth', '--eval', 'bbox') == 1
+    assert 'data.test has classes that are none of them' in capsys.readouterr().err

@@ -17,6 +17,7 @@ from mmdet_ft.config.options import add_options, take_older_options  # noqa: E40
 from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine import dist  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.checks.data import check_image_files  # noqa: E402
 from mmdet_ft.engine.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
 from mmdet_ft.engine.devices import take_device_option  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
@@ -131,6 +132,8 @@ def main() -> None:
     device = choose_device(args.gpu_id)
     loader = build_test_loader(cfg, 'test')
     dataset = loader.dataset
+    if rank == 0:
+        check_image_files(cfg, {'test': dataset}, logger)
     if args.out and args.out.endswith('.json') and not hasattr(dataset, 'result_items'):
         raise UserError(f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json')
     evaluation = split_evaluation(cfg.get('evaluation') or {})[1]

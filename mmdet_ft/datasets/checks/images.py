@@ -23,7 +23,7 @@ from mmdet_ft.registry import PIPELINES
 # Of more files some are looked at, evenly spread: 50,000 heads take 8 s of CPU from a local disk.
 MOST_HEADS = 50000
 MOST_REMOTE = 32  # files on other storage, which are fetched whole
-SLOW = 0.002  # seconds for a head: from there on threads read them, which on a local disk would only cost time
+SLOW = 0.005  # seconds for a head: from there on threads read them, which on a local disk would only cost time
 NUM_DEEP = 8  # images of 16 bit of which the values are looked at
 MOST_CONFIRMED = 20  # images of another size that are decoded, to be sure
 
@@ -177,13 +177,17 @@ def scan(split: Split, loading: Loading) -> List[Tuple[int, Look]]:
     def glance(place: int) -> Look:
         return look_at(split.paths[place], False, loading, split.prefix)
 
+    looks = [glance(place) for place in places[:1]]  # Pillow loads its plugins
     began = time.monotonic()
-    looks = [glance(place) for place in places[:100]]
+    looks += map(glance, places[1:100])
+    rest = places[100:]
     if time.monotonic() - began < SLOW * len(looks):
-        looks += map(glance, places[100:])
+        looks += map(glance, rest)
     else:  # such as a disk behind a network
+        parts = [rest[first:first + 64] for first in range(0, len(rest), 64)]
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
-            looks += threads.map(glance, places[100:])
+            for part in threads.map(lambda part: [glance(place) for place in part], parts):
+                looks += part
     num_confirmed = 0
     for index, (place, look) in enumerate(zip(places, looks)):
         if _differs(split, place, look) and num_confirmed < MOST_CONFIRMED:

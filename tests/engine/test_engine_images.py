@@ -2,6 +2,7 @@
 import json
 import logging
 import re
+import sys
 
 import cv2
 import numpy as np
@@ -126,7 +127,9 @@ def test_a_sample_of_very_many_files_is_called_one(world, monkeypatch):
     assert [place for place, _ in scan(split, Loading())] == [0, 2, 5, 8, 11]
 
 
-def test_slow_storage_is_read_by_threads_with_the_same_looks(world, monkeypatch):
+def test_slow_storage_is_read_by_threads_with_the_same_looks(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], 'NUM', 180)
+    world = World(tmp_path)
     split = split_of(world.dataset(), 'train')
     expected = scan(split, Loading())
     monkeypatch.setattr(images, 'SLOW', 0)

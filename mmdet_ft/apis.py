@@ -22,7 +22,7 @@ from torch import nn
 from mmdet_ft import visualization
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.config.config import Config
-from mmdet_ft.datasets.loader import collate
+from mmdet_ft.datasets.loader import collate, places_by_size
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
 from mmdet_ft.engine.build import train
@@ -193,22 +193,13 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
     results: List[Any] = [None] * len(samples)
     try:
         # Images padded to another size than their own find other things, at their padding too.
-        for places in by_size(samples):
+        for places in places_by_size(samples):
             part = _run(model, [samples[place] for place in places], parameter.device)
             for place, result in zip(places, part):
                 results[place] = without_slivers(result, samples[place])
     finally:
         model.train(was_training)
     return results
-
-
-def by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
-    """Group the places of samples whose images, in each view, are of one size."""
-    groups: Dict[Any, List[int]] = {}
-    for place, sample in enumerate(samples):
-        views = sample['img'] if isinstance(sample['img'], (list, tuple)) else [sample['img']]
-        groups.setdefault(tuple(tuple(view.shape) for view in views), []).append(place)
-    return list(groups.values())
 
 
 def _run(model: nn.Module, samples: List[Dict[str, Any]], device: torch.device) -> List[Any]:

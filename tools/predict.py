@@ -25,6 +25,7 @@ from mmdet_ft import apis, visualization  # noqa: E402
 from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, is_image_name, read_head  # noqa: E402
+from mmdet_ft.datasets.image_names import find_image  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
 from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
 
@@ -106,7 +107,9 @@ def _images_in(argument: str, out: str, others: Counter[str]):
     paths = [path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path)]
     if not paths and not folder:
         reason = apis.why_no_image(argument)
-        raise UserError(reason or f'{argument}: no image there; give files, folders or patterns of '
+        near = find_image(None, argument)
+        hint = '' if near is None else f'; did you mean {os.path.join(os.path.dirname(argument), near.name)}?'
+        raise UserError(reason or f'{argument}: no image there{hint}; give files, folders or patterns of '
                         f'{", ".join(IMAGE_ENDINGS)}')
     for path in paths:
         if os.path.realpath(path).startswith(out + os.sep):

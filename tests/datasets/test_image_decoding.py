@@ -126,6 +126,11 @@ def test_a_png_that_is_damaged_within_is_not_used():
         decode(content[:middle] + b'damaged' + content[middle + 7:], 'color', 'bgr')
 
 
+def test_a_color_type_that_there_is_not_is_refused_when_it_is_built():
+    with pytest.raises(ValueError, match="color_type='rgb' is none of color, grayscale, unchanged"):
+        LoadImageFromFile(color_type='rgb')
+
+
 def sample(folder, name, **info):
     return dict(
         img_info=dict(filename=name, id=7, **info),

@@ -222,11 +222,12 @@ def test_every_kind_of_image_is_taken_and_the_other_files_are_counted(checkpoint
     ('list.txt', 'is no image. Give the files that a list names'),
     ('val.json', 'tools/test.py runs over annotation files'),
     ('nowhere.jpg', 'no image there'),
+    ('here.JPEG', 'no image there; did you mean .*here.jpg'),
     ('empty', 'no image there'),
 ])
 def test_what_is_no_image_gets_its_answer(tmp_path, name, answer):
     (tmp_path / 'empty').mkdir()
-    for existing in ('film.mp4', 'list.txt', 'val.json'):
+    for existing in ('film.mp4', 'list.txt', 'val.json', 'here.jpg'):
         (tmp_path / existing).write_text('x')
     with pytest.raises(UserError, match=answer):
         predict.find_images([name if '://' in name else str(tmp_path / name)],

@@ -94,7 +94,8 @@ def name_below(path: str, prefix: Optional[str]) -> str:
 def _look_at(path: str, decoded: bool, loading: Loading) -> Look:
     try:
         if not loading.is_known:
-            return Look() if osp.exists(path) else Look('missing')
+            return Look() if is_remote(
+                loading.file_client_args) or osp.exists(path) else Look('missing')
         head = None
         if not decoded and not is_remote(loading.file_client_args):
             head = _head_of(path)
@@ -113,6 +114,10 @@ def _look_at(path: str, decoded: bool, loading: Loading) -> Look:
         return Look('it is a folder')
     except (DataError, OSError, ValueError, cv2.error) as error:
         return Look(str(error))
+    except Exception as error:
+        if not is_remote(loading.file_client_args):
+            raise
+        return Look(f'{type(error).__name__}: {error}')  # each storage has errors of its own
 
 
 def _head_of(path: str) -> Optional[Head]:

@@ -13,6 +13,8 @@ from mmdet_ft.datasets.image_sizes import mismatch
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks, bitmaps_of_runs, polygon_runs
 from mmdet_ft.registry import PIPELINES
 
+COLOR_TYPES = ('color', 'grayscale', 'unchanged', 'color_ignore_orientation',
+               'grayscale_ignore_orientation')  # mmcv's
 SKIP = 'in training, data = dict(train_dataloader=dict(skip_bad_images=True)) leaves such images out'
 told_as_cut: Set[str] = set()  # paths; the scan before a training adds those that it has told of
 
@@ -126,7 +128,8 @@ class LoadImageFromFile:
 
     Args:
         to_float32: give float32 instead of uint8.
-        color_type: mmcv's flag; 'color' and 'grayscale' turn the image as its EXIF data say.
+        color_type: mmcv's flag; 'color' and 'grayscale' turn the image as its EXIF data say,
+            'color_ignore_orientation' leaves it as it is stored.
         channel_order: 'bgr' or 'rgb'.
         file_client_args: storage backend.
 
@@ -140,6 +143,8 @@ class LoadImageFromFile:
                  color_type: str = 'color',
                  channel_order: str = 'bgr',
                  file_client_args: Dict[str, Any] = dict(backend='disk')):
+        if isinstance(color_type, str) and color_type not in COLOR_TYPES:
+            raise ValueError(f'color_type={color_type!r} is none of {", ".join(COLOR_TYPES)}')
         self.to_float32 = to_float32
         self.color_type = color_type
         self.channel_order = channel_order

@@ -60,6 +60,15 @@ class Registry:
                 return cls
         return self._table.get(name)
 
+    def spellings(self, name: str) -> Dict[Optional[str], Callable]:
+        """The classes that share a name, by the argument that means them; None means the one without."""
+        self._load_shipped()
+        shared = {
+            argument: cls
+            for (key, argument), cls in self._by_argument.items() if key == name
+        }
+        return {**({None: self._table[name]} if name in self._table else {}), **shared}
+
     def register_module(self,
                         name: Union[str, List[str], None] = None,
                         force: bool = False,
@@ -88,6 +97,11 @@ class Registry:
                         f'{self.name} type {key!r} is already {taken.__module__}.{taken.__qualname__}; '
                         f'choose another name, or replace it with register_module(force=True)')
                 self._table[key] = cls
+                if taken is not None and not same:  # by force: it takes the whole name
+                    self._by_argument = {
+                        pair: other
+                        for pair, other in self._by_argument.items() if pair[0] != key
+                    }
             return cls
 
         return register if module is None else register(module)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.packed import PackedList
-from mmdet_ft.datasets.pipelines.compose import Compose
+from mmdet_ft.datasets.pipelines.compose import Compose, check_given
 from mmdet_ft.datasets.text_files import read_lines
 from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
@@ -291,9 +291,10 @@ class CustomDataset:
             if data is not None:
                 return data
             idx = self._rand_another(idx)
-        raise RuntimeError(
-            f'{type(self).__name__}: the pipeline gave None for 1000 images in a row; a transform '
-            f'rejects everything (a crop or a filter that finds no box?)')
+        raise DataError(
+            f'{type(self).__name__}: the pipeline gave None for 1000 images in a row, the last time in '
+            f'{getattr(self.pipeline, "ended_by", None)}: a crop or a filter that finds no box, or a transform of your '
+            f'own without `return results` at its end')
 
     def _raw(self, idx: int) -> Dict[str, Any]:
         results = dict(img_info=self.data_infos[idx])
@@ -310,7 +311,9 @@ class CustomDataset:
 
     def prepare_test_img(self, idx: int) -> Dict[str, Any]:
         """Sample `idx` without its annotations through the pipeline."""
-        return self.pipeline(self._raw(idx))
+        sample = self.pipeline(self._raw(idx))
+        check_given(sample, self.pipeline, repr(self.data_infos[idx].get('filename')))
+        return sample
 
     @classmethod
     def get_classes(cls,

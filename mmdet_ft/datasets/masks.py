@@ -4,7 +4,7 @@ Bitmaps are kept as one crop per instance (its pixels inside its box, and where 
 path never makes an array of instances x height x width. Everything gives the pixels that the same step on
 full bitmaps would give.
 """
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import mmcv
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 DIRECTIONS = ('horizontal', 'vertical', 'diagonal')
+MOST_CHANNELS = 512  # of an image in OpenCV
 
 
 class BitmapMasks:
@@ -78,7 +79,7 @@ class BitmapMasks:
                 scale: Union[float, int, Tuple[int, int]],
                 interpolation: str = 'nearest') -> 'BitmapMasks':
         """Resize by a factor, or as large as fits into `scale`, keeping the aspect ratio."""
-        width, height = mmcv.rescale_size((self.width, self.height), scale)
+        width, height = rescaled_size(self.width, self.height, scale)
         return self.resize((height, width), interpolation)
 
     def resize(self, out_shape: Tuple[int, int], interpolation: str = 'nearest') -> 'BitmapMasks':
@@ -142,6 +143,50 @@ class BitmapMasks:
         """Lay the bitmaps at (left, top) into larger empty ones."""
         corners = [(x0 + int(left), y0 + int(top)) for x0, y0 in self.corners]
         return BitmapMasks.from_crops(list(self.crops), corners, expanded_h, expanded_w)
+
+    def _warped(self, out_shape: Tuple[int, int], warp: Callable[[np.ndarray],
+                                                                 np.ndarray]) -> 'BitmapMasks':
+        """The full bitmaps after a change of images, as many at once as OpenCV takes as channels of one."""
+        warped: List[np.ndarray] = []
+        for first in range(0, len(self), MOST_CHANNELS):
+            part = self[first:first + MOST_CHANNELS].masks
+            layers = warp(np.ascontiguousarray(part.transpose(1, 2, 0)))  # [H, W, N]
+            layers = layers if layers.ndim == 3 else layers[:, :, None]
+            warped += list(np.ascontiguousarray(layers.transpose(2, 0, 1)).astype(part.dtype))
+        return BitmapMasks(warped, *out_shape)
+
+    def translate(self,
+                  out_shape: Tuple[int, int],
+                  offset: float,
+                  direction: str = 'horizontal',
+                  fill_val: int = 0,
+                  interpolation: str = 'bilinear') -> 'BitmapMasks':
+        """Shift by `offset` pixels in an image of `out_shape` = (height, width); arguments as mmcv.imtranslate."""
+        return self._warped(
+            out_shape,
+            lambda layers: mmcv.imtranslate(layers, offset, direction, fill_val, interpolation))
+
+    def shear(self,
+              out_shape: Tuple[int, int],
+              magnitude: float,
+              direction: str = 'horizontal',
+              border_value: int = 0,
+              interpolation: str = 'bilinear') -> 'BitmapMasks':
+        """Slant by `magnitude` pixels a pixel in an image of `out_shape`; arguments as mmcv.imshear."""
+        return self._warped(
+            out_shape,
+            lambda layers: mmcv.imshear(layers, magnitude, direction, border_value, interpolation))
+
+    def rotate(self,
+               out_shape: Tuple[int, int],
+               angle: float,
+               center: Optional[Tuple[float, float]] = None,
+               scale: float = 1.0,
+               fill_val: int = 0) -> 'BitmapMasks':
+        """Turn by `angle` degrees, clockwise, in an image of `out_shape`; arguments as mmcv.imrotate."""
+        return self._warped(
+            out_shape,
+            lambda layers: mmcv.imrotate(layers, angle, center, scale, border_value=fill_val))
 
     @property
     def areas(self) -> np.ndarray:
@@ -213,7 +258,7 @@ class PolygonMasks:
                 scale: Union[float, int, Tuple[int, int]],
                 interpolation: Optional[str] = None) -> 'PolygonMasks':
         """Resize by a factor, or as large as fits into `scale`, keeping the aspect ratio."""
-        width, height = mmcv.rescale_size((self.width, self.height), scale)
+        width, height = rescaled_size(self.width, self.height, scale)
         return self.resize((height, width))
 
     def resize(self,
@@ -243,6 +288,56 @@ class PolygonMasks:
     def expand(self, expanded_h: int, expanded_w: int, top: int, left: int) -> 'PolygonMasks':
         """Lay the image at (left, top) into a larger one."""
         return self._moved((1, 1), (left, top), expanded_h, expanded_w)
+
+    def _mapped(self, matrix: np.ndarray, out_shape: Tuple[int, int]) -> 'PolygonMasks':
+        """Every point under a map [2, 3], moved to the border of an image of (height, width) where it is outside."""
+        height, width = out_shape
+        mapped = []
+        for parts in self.masks:
+            mapped.append([])
+            for part in parts:
+                points = np.reshape(part, (-1, 2)) @ matrix[:, :2].T + matrix[:, 2]
+                mapped[-1].append(np.clip(points, 0, [width, height]).reshape(-1))
+        return PolygonMasks(mapped, height, width)
+
+    def translate(self,
+                  out_shape: Tuple[int, int],
+                  offset: float,
+                  direction: str = 'horizontal',
+                  fill_val: Optional[int] = None,
+                  interpolation: Optional[str] = None) -> 'PolygonMasks':
+        """Shift by `offset` pixels in an image of `out_shape` = (height, width)."""
+        axis = 0 if direction == 'horizontal' else 1
+        shifted = []
+        for parts in self.masks:
+            shifted.append([])
+            for part in parts:
+                part = part.copy()
+                part[axis::2] = np.clip(part[axis::2] + offset, 0, out_shape[1 - axis])
+                shifted[-1].append(part)
+        return PolygonMasks(shifted, *out_shape)
+
+    def shear(self,
+              out_shape: Tuple[int, int],
+              magnitude: float,
+              direction: str = 'horizontal',
+              border_value: int = 0,
+              interpolation: Optional[str] = None) -> 'PolygonMasks':
+        """Slant by `magnitude` pixels a pixel in an image of `out_shape`."""
+        matrix = np.eye(2, 3, dtype=np.float64)
+        matrix[(0, 1) if direction == 'horizontal' else (1, 0)] = np.float32(magnitude)  # V2's
+        return self._mapped(matrix, out_shape)
+
+    def rotate(self,
+               out_shape: Tuple[int, int],
+               angle: float,
+               center: Optional[Tuple[float, float]] = None,
+               scale: float = 1.0,
+               fill_val: int = 0) -> 'PolygonMasks':
+        """Turn by `angle` degrees, clockwise, about `center` (x, y), in an image of `out_shape`."""
+        if center is None:
+            center = ((self.width - 1) * 0.5, (self.height - 1) * 0.5)
+        return self._mapped(cv2.getRotationMatrix2D(center, -angle, scale), out_shape)
 
     def to_bitmap(self) -> BitmapMasks:
         """The masks drawn as bitmaps."""
@@ -284,6 +379,16 @@ def join_masks(
     return BitmapMasks.from_crops([crop for part in bitmaps for crop in part.crops],
                                   [corner for part in bitmaps for corner in part.corners], height,
                                   width)
+
+
+def rescaled_size(width: int, height: int, scale: Union[float, Sequence[int]]) -> Tuple[int, int]:
+    """Give (width, height) times a factor, or as large as fits into (long side, short side); one pixel at least.
+
+    mmcv's rounding gives a strip a side of 0, which nothing can be resized to.
+    """
+    scale = scale if isinstance(scale, (int, float)) else tuple(scale)
+    width, height = mmcv.rescale_size((width, height), scale)
+    return max(width, 1), max(height, 1)
 
 
 def _shoelace(x: np.ndarray, y: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.pipelines.compose import defer_normalize
+from mmdet_ft.datasets.pipelines.compose import apply, defer_normalize
 from mmdet_ft.evaluation.text import print_log
 from mmdet_ft.registry import DATASETS, PIPELINES
 
@@ -272,7 +272,7 @@ class MultiImageMixDataset(_IndexedDataset):
     def _apply(self, transform: Any, results: Dict[str, Any]) -> Dict[str, Any]:
         for _ in range(self.max_refetch):
             # what a try has changed must not reach the next one
-            changed = transform(copy.deepcopy(results))
+            changed = apply(transform, copy.deepcopy(results))
             if changed is not None:
                 return changed
         raise RuntimeError(

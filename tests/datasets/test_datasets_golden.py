@@ -1,8 +1,8 @@
 """Each transform against what MMDetection 2.28.2's own code made of the same samples and draws.
 
 `golden_transforms.json` holds, for each case, the type, its arguments, the seed of sample and draws, and figures of
-the result: OpenCV's versions differ in the last bit of a pixel, so pixels have a tolerance; boxes, labels, masks, maps
-and the state of the random numbers afterwards have none to speak of.
+the result (`golden_polygons.json`: points). OpenCV's versions differ in the last bit of a pixel, so pixels have a
+tolerance; boxes, labels, masks, maps and the state of the random numbers afterwards have none to speak of.
 """
 import json
 from pathlib import Path
@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmdet_ft.datasets.masks import BitmapMasks
+from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.registry import PIPELINES
 
 GOLDEN = json.loads((Path(__file__).parent / 'golden_transforms.json').read_text())
-ALONE = ('RandomShift', 'RandomAffine', 'RandomCenterCropPad', 'Mosaic', 'MixUp')  # V2 moves gt_bboxes only
+ALONE = ('RandomShift', 'RandomAffine', 'RandomCenterCropPad', 'Mosaic', 'MixUp'
+         )  # V2 moves gt_bboxes only
 OTHERS = dict(Mosaic=3, MixUp=1)
 
 
@@ -123,6 +124,24 @@ def test_a_transform_gives_v2s_result(place):
                 np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-4)
             else:
                 assert found[key] == value, (seed, key)
+
+
+POLYGONS = json.loads((Path(__file__).parent / 'golden_polygons.json').read_text())
+
+
+@pytest.mark.parametrize(
+    'case', POLYGONS, ids=[f'{case["type"]}-{place}' for place, case in enumerate(POLYGONS)])
+def test_polygons_move_as_v2s(case):
+    sample = golden_sample(np.random.RandomState(case['seed']), False, None)
+    parts = [[np.array([x1, y1, x2, y1, x2, y2, (x1 + x2) / 2, y2])]
+             for x1, y1, x2, y2 in sample['gt_bboxes'].astype(np.float64)]
+    sample.update(gt_masks=PolygonMasks(parts, *sample['img'].shape[:2]), mask_fields=['gt_masks'])
+    transform = PIPELINES.build(dict(type=case['type'], **case['arguments']))
+    np.random.seed(case['seed'])
+    moved = transform(sample)['gt_masks']
+    assert [len(mask) for mask in moved] == [len(mask) for mask in case['points']]
+    for mask, expected in zip(moved, case['points']):
+        np.testing.assert_allclose(mask, expected, atol=1e-3)
 
 
 def _tuples(value):

@@ -7,7 +7,7 @@ import numpy as np
 from mmdet_ft.datasets.custom import CustomDataset as DetectionDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.packed import PackedList
-from mmdet_ft.datasets.pipelines.compose import Compose
+from mmdet_ft.datasets.pipelines.compose import Compose, check_given
 from mmdet_ft.evaluation.classification import evaluate_scores, read_metrics
 
 
@@ -111,7 +111,9 @@ class ClassificationDataset:
 
     def prepare_data(self, idx: int) -> Any:
         """Sample `idx` through the pipeline."""
-        return self.pipeline(dict(self.data_infos[idx]))
+        sample = self.pipeline(dict(self.data_infos[idx]))
+        check_given(sample, self.pipeline, f'sample {idx}')
+        return sample
 
     def __getitem__(self, idx: int) -> Any:
         return self.prepare_data(int(idx))

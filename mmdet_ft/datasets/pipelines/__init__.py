@@ -3,6 +3,9 @@ from mmdet_ft.datasets.pipelines.albu import Albu
 from mmdet_ft.datasets.pipelines.augment import (AutoContrast, Brightness, ColorTransform, Contrast,
                                                  Cutout, Equalize, Invert, Posterize, Rotate,
                                                  Sharpness, Shear, Solarize, SolarizeAdd, Translate)
+from mmdet_ft.datasets.pipelines.by_level import (BrightnessTransform, ColorByLevel,
+                                                  ContrastTransform, EqualizeTransform,
+                                                  RotateObjects, ShearObjects, TranslateObjects)
 from mmdet_ft.datasets.pipelines.classifier_color import (ColorJitter, Lighting, RandomErasing,
                                                           RandomGrayscale)
 from mmdet_ft.datasets.pipelines.classifier_crop import (CenterCrop, RandomCropOfSize,
@@ -24,14 +27,15 @@ from mmdet_ft.datasets.pipelines.policies import AutoAugment, RandAugment
 from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
 
 __all__ = [
-    'Albu', 'AutoAugment', 'AutoContrast', 'Brightness', 'CenterCrop', 'Collect', 'ColorJitter',
-    'ColorTransform', 'Compose', 'Contrast', 'Corrupt', 'CutOut', 'Cutout', 'DefaultFormatBundle',
-    'DeferredNormalize', 'Equalize', 'Expand', 'FilterAnnotations', 'ImageToTensor', 'Invert',
+    'Albu', 'AutoAugment', 'AutoContrast', 'Brightness', 'BrightnessTransform', 'CenterCrop',
+    'Collect', 'ColorByLevel', 'ColorJitter', 'ColorTransform', 'Compose', 'Contrast',
+    'ContrastTransform', 'Corrupt', 'CutOut', 'Cutout', 'DefaultFormatBundle', 'DeferredNormalize',
+    'Equalize', 'EqualizeTransform', 'Expand', 'FilterAnnotations', 'ImageToTensor', 'Invert',
     'Lighting', 'LoadAnnotations', 'LoadImageFromFile', 'LoadImageFromWebcam',
     'LoadMultiChannelImageFromFiles', 'LoadProposals', 'MinIoURandomCrop', 'MixUp', 'Mosaic',
     'MultiScaleFlipAug', 'Normalize', 'Pad', 'PhotoMetricDistortion', 'Posterize', 'RandAugment',
     'RandomAffine', 'RandomCenterCropPad', 'RandomCrop', 'RandomCropOfSize', 'RandomErasing',
     'RandomFlip', 'RandomGrayscale', 'RandomResizedCrop', 'RandomShift', 'Resize', 'Rotate',
-    'SegRescale', 'Sharpness', 'Shear', 'Solarize', 'SolarizeAdd', 'ToTensor', 'Translate',
-    'Transpose', 'YOLOXHSVRandomAug', 'to_tensor'
+    'RotateObjects', 'SegRescale', 'Sharpness', 'Shear', 'ShearObjects', 'Solarize', 'SolarizeAdd',
+    'ToTensor', 'Translate', 'TranslateObjects', 'Transpose', 'YOLOXHSVRandomAug', 'to_tensor'
 ]

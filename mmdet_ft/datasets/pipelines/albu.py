@@ -1,14 +1,17 @@
 """Transforms of the package albumentations."""
 import copy
 import inspect
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
+from mmdet_ft.datasets.pipelines.moves import refuse_objects
 from mmdet_ft.registry import PIPELINES
 
 PLACES = 'idx_mapper'  # a label of each box that says which one it was
+BLANKING = ('Dropout', 'Erasing', 'NoOp', 'Masking'
+            )  # ends of names in albumentations: boxes stay where they are
 KEYMAP = {'img': 'image', 'gt_masks': 'masks', 'gt_bboxes': 'bboxes'}
 
 
@@ -20,6 +23,32 @@ def _albumentations() -> Any:
             f"Albu needs the package albumentations ({error}): pip install 'mmdet_ft[albu]', or "
             f'pip install albumentations') from None
     return albumentations
+
+
+def is_moving(transforms: Any) -> bool:
+    """Tell whether any of albumentations' transforms, dicts that may nest, moves pixels.
+
+    Those are its DualTransforms, but for those that blank pixels; what is not known moves.
+    """
+    for item in transforms if isinstance(transforms, (list, tuple)) else ():
+        if not isinstance(item, dict):
+            continue
+        if 'transforms' in item:
+            if is_moving(item['transforms']):
+                return True
+            continue
+        kind = item.get('type')
+        try:
+            module = _albumentations()
+        except ImportError:  # the constructor tells that
+            return False
+        cls = kind if inspect.isclass(kind) else getattr(module, str(kind), None)
+        pixels_only = getattr(module, 'ImageOnlyTransform', None)
+        if inspect.isclass(pixels_only) and inspect.isclass(cls) and issubclass(cls, pixels_only):
+            continue
+        if not str(getattr(cls, '__name__', kind)).endswith(BLANKING):
+            return True
+    return False
 
 
 @PIPELINES.register_module()
@@ -38,6 +67,33 @@ class Albu:
 
     Sets img_shape. Raises ImportError naming what to install.
     """
+    holds_foreign = True  # names of albumentations mean other classes than here
+
+    @staticmethod
+    def moves_with(arguments: Mapping[str, Any]) -> Tuple[str, ...]:
+        """Name what is moved along."""
+        if not is_moving(arguments.get('transforms')):
+            return ()
+        targets = arguments.get('keymap') or arguments.get('keymap_to_albu') or KEYMAP
+        targets = set(targets.items()) if isinstance(targets, dict) else set()
+        has_boxes = arguments.get('bbox_params') is not None and ('gt_bboxes', 'bboxes') in targets
+        return ('img', *(['bbox'] if has_boxes else []),
+                *(['mask'] if ('gt_masks', 'masks') in targets else []),
+                *(['seg'] if ('gt_semantic_seg', 'mask') in targets else []))
+
+    @staticmethod
+    def instead_of(arguments: Mapping[str, Any]) -> str:
+        moves = Albu.moves_with(arguments) or ()
+        asked = []
+        if 'bbox' not in moves:
+            asked.append(
+                "bbox_params=dict(type='BboxParams', format='pascal_voc', label_fields=['gt_labels'], "
+                'min_visibility=0.0, filter_lost_elements=True)')
+        if 'mask' not in moves or 'seg' not in moves:
+            asked.append(
+                "keymap=dict(img='image', gt_bboxes='bboxes', gt_masks='masks', gt_semantic_seg='mask')"
+            )
+        return f'write in Albu {" and ".join(asked)}'
 
     def __init__(self,
                  transforms: List[Dict[str, Any]],
@@ -77,6 +133,8 @@ class Albu:
         return kind(**arguments)
 
     def __call__(self, results: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        if self.moves_with(vars(self)):
+            refuse_objects(self, results)
         ours = {theirs: key for key, theirs in self.keymap_to_albu.items() if key in results}
         data = {theirs: results[key] for theirs, key in ours.items()}
         masks, boxes = data.get('masks'), data.get('bboxes')

@@ -1,14 +1,16 @@
-"""Changes of a classifier's image with a probability: the alphabet of AutoAugment and RandAugment (policies.py).
+"""Changes of a classifier's image with a probability: the alphabet of its AutoAugment and RandAugment (policies.py).
 
+Those that move pixels have sisters for detectors, which move boxes and masks along: by_level.py.
 The arithmetic is mmcv's, as in MMClassification. torchvision's ops of these names differ: they rotate and shear
 around other points, and fill with black.
 """
 from math import ceil
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import mmcv
 import numpy as np
 
+from mmdet_ft.datasets.pipelines.moves import refuse_objects
 from mmdet_ft.registry import PIPELINES
 
 PadValue = Union[int, Sequence[int]]
@@ -19,6 +21,7 @@ class Augment:
 
     The sign is negative with probability `random_negative_prob`, of those that have one.
     """
+    moves: Tuple[str, ...] = ()
 
     def __init__(self, prob: float, random_negative_prob: Optional[float] = None):
         for name, value in (('prob', prob), ('random_negative_prob', random_negative_prob)):
@@ -29,6 +32,8 @@ class Augment:
         self.random_negative_prob = random_negative_prob
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        if self.moves:
+            refuse_objects(self, results)
         if np.random.rand() > self.prob:
             return results
         sign = 1
@@ -53,6 +58,12 @@ def _colour(pad_val: PadValue, img: np.ndarray) -> Any:
     return tuple(pad_val)
 
 
+def _by_level(name: str, largest: str, value: Any) -> str:
+    """What a detector writes for a change of this strength."""
+    number = abs(float(value)) if isinstance(value, (int, float)) else '...'
+    return f"a detector writes dict(type='{name}', level=10, {largest}={number}), which moves them along"
+
+
 def _check_direction(name: str, direction: str) -> None:
     if direction not in ('horizontal', 'vertical'):
         raise ValueError(f"{name}: direction is 'horizontal' or 'vertical', not {direction!r}")
@@ -70,6 +81,11 @@ class Shear(Augment):
         random_negative_prob: how often the other way.
         interpolation: mmcv's name.
     """
+    moves = ('img', )
+
+    @staticmethod
+    def instead_of(arguments: Mapping[str, Any]) -> str:
+        return _by_level('Shear', 'max_shear_magnitude', arguments.get('magnitude'))
 
     def __init__(self,
                  magnitude: float,
@@ -96,6 +112,10 @@ class Translate(Augment):
 
     Args: as Shear.
     """
+    moves = ('img', )
+    instead = (
+        "a detector writes dict(type='Translate', level=10, max_translate_offset=PIXELS), which moves "
+        'them along')
 
     def __init__(self,
                  magnitude: float,
@@ -127,6 +147,11 @@ class Rotate(Augment):
         scale: factor of the image's size.
         pad_val, prob, random_negative_prob, interpolation: as Shear.
     """
+    moves = ('img', )
+
+    @staticmethod
+    def instead_of(arguments: Mapping[str, Any]) -> str:
+        return _by_level('Rotate', 'max_rotate_angle', arguments.get('angle'))
 
     def __init__(self,
                  angle: float,

@@ -18,6 +18,7 @@ class RandomGrayscale:
     Args:
         gray_prob: how often.
     """
+    moves = ()
 
     def __init__(self, gray_prob: float = 0.1):
         self.gray_prob = gray_prob
@@ -42,6 +43,7 @@ class ColorJitter:
     Args:
         brightness, contrast, saturation: largest change m of each; the factor is drawn from 1 - m .. 1 + m.
     """
+    moves = ()
 
     def __init__(self, brightness: float, contrast: float, saturation: float):
         self.brightness = brightness
@@ -75,6 +77,7 @@ class Lighting:
         alphastd: deviation of the drawn factors.
         to_rgb: swap BGR to RGB first, the order of `eigvec`.
     """
+    moves = ()
 
     def __init__(self,
                  eigval: Sequence[float],
@@ -113,6 +116,7 @@ class RandomErasing:
         fill_color: the colour, or the mean of the drawn ones; one value or one a channel.
         fill_std: deviation of the drawn colours; without it they are drawn evenly from 0..255.
     """
+    moves = ()
 
     def __init__(self,
                  erase_prob: float = 0.5,

@@ -1,13 +1,14 @@
 """Crops of a classifier's images: the whole picture has one label, so nothing else has to follow."""
 import math
 import random
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import mmcv
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.geometric import PADDING_MODES, as_size, put_image
+from mmdet_ft.datasets.pipelines.moves import refuse_objects
 from mmdet_ft.registry import PIPELINES
 
 Patch = Tuple[int, int, int, int]  # top, left, height, width
@@ -17,6 +18,16 @@ def cut(img: np.ndarray, patch: Patch) -> np.ndarray:
     """A part of an image, as far as the image goes."""
     top, left, height, width = patch
     return img[top:top + height, left:left + width]
+
+
+def _crop_of(size: Any) -> str:
+    """What a detector writes for a crop of this size."""
+    pair = (size, size) if isinstance(size, int) else size
+    good = isinstance(pair, (tuple, list)) and len(pair) == 2
+    return (
+        f"a detector writes dict(type='RandomCrop', crop_size={tuple(pair) if good else '(HEIGHT, WIDTH)'}), behind "
+        "dict(type='Resize', img_scale=(WIDTH, HEIGHT), ratio_range=(0.5, 2.0)) where the size shall vary"
+    )
 
 
 @PIPELINES.register_module('RandomCrop', when='size')
@@ -32,6 +43,12 @@ class RandomCropOfSize:
 
     Sets img_shape. Raises DataError for an image smaller than `size`.
     """
+    type_name = 'RandomCrop'
+    moves = ('img', )
+
+    @staticmethod
+    def instead_of(arguments: Mapping[str, Any]) -> str:
+        return _crop_of(arguments.get('size'))
 
     def __init__(self,
                  size: Union[int, Tuple[int, int]],
@@ -54,6 +71,7 @@ class RandomCropOfSize:
             img, padding=padding, pad_val=self.pad_val, padding_mode=self.padding_mode)
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        refuse_objects(self, results)
         height, width = self.size
         for key in results.get('img_fields', ['img']):
             img = results[key]
@@ -121,6 +139,11 @@ class RandomResizedCrop(_Resizing):
 
     Sets img_shape.
     """
+    moves = ('img', )
+
+    @staticmethod
+    def instead_of(arguments: Mapping[str, Any]) -> str:
+        return _crop_of(arguments.get('size'))
 
     def __init__(self,
                  size: Union[int, Tuple[int, int]],
@@ -156,9 +179,9 @@ class RandomResizedCrop(_Resizing):
 
     def _middle(self, height: int, width: int) -> Tuple[int, int]:
         if width / height < min(self.ratio):
-            return int(round(width / min(self.ratio))), width
+            return max(int(round(width / min(self.ratio))), 1), width
         if width / height > max(self.ratio):
-            return height, int(round(height * max(self.ratio)))
+            return height, max(int(round(height * max(self.ratio))), 1)
         return height, width
 
     def _try_efficientnet(self, height: int, width: int) -> Optional[Tuple[int, int]]:
@@ -171,7 +194,7 @@ class RandomResizedCrop(_Resizing):
         high = min(high, height)
         rows = int(round(random.uniform(min(low, high), high)))
         columns = int(round(rows * ratio))
-        fits = rows <= height and columns <= width
+        fits = 0 < rows <= height and 0 < columns <= width
         covered = max(smallest, self.min_covered * (height * width)) <= rows * columns <= largest
         return (rows, columns) if fits and covered else None
 
@@ -189,6 +212,7 @@ class RandomResizedCrop(_Resizing):
         return (height - size[0]) // 2, (width - size[1]) // 2, *size
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        refuse_objects(self, results)
         for key in results.get('img_fields', ['img']):
             img = results[key]
             part = cut(img, self.draw(*img.shape[:2]))
@@ -214,7 +238,8 @@ def _centered(height: int, width: int, rows: float, columns: float) -> Patch:
     top = max(0, int(round((height - rows) / 2.)))
     left = max(0, int(round((width - columns) / 2.)))
     bottom, right = int(min(height, top + rows) - 1), int(min(width, left + columns) - 1)
-    return top, left, bottom + 1 - top, right + 1 - left
+    # of a strip the rounding may leave nothing
+    return top, left, max(bottom + 1 - top, 1), max(right + 1 - left, 1)
 
 
 @PIPELINES.register_module()
@@ -228,6 +253,11 @@ class CenterCrop(_Resizing):
 
     Sets img_shape.
     """
+    moves = ('img', )
+
+    @staticmethod
+    def instead_of(arguments: Mapping[str, Any]) -> str:
+        return _crop_of(arguments.get('crop_size'))
 
     def __init__(self,
                  crop_size: Union[int, Tuple[int, int]],
@@ -243,6 +273,7 @@ class CenterCrop(_Resizing):
         self._check()
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        refuse_objects(self, results)
         for key in results.get('img_fields', ['img']):
             img = results[key]
             if self.efficientnet_style:

@@ -18,6 +18,7 @@ class Normalize:
         mean, std: one value a channel, in 0..255, in the order after `to_rgb`.
         to_rgb: swap BGR to RGB first.
     """
+    moves = ()
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], to_rgb: bool = True):
         self.mean = np.array(mean, dtype=np.float32)
@@ -70,6 +71,7 @@ class PhotoMetricDistortion:
         saturation_range: (smallest, largest) factor of the saturation.
         hue_delta: largest turn of the hue either way, in degrees of 360.
     """
+    moves = ()
 
     def __init__(self,
                  brightness_delta: float = 32,
@@ -131,6 +133,7 @@ class YOLOXHSVRandomAug:
         hue_delta: largest turn either way, in OpenCV's 180 steps of the circle.
         saturation_delta, value_delta: largest number added to them either way, of 255.
     """
+    moves = ()
 
     def __init__(self, hue_delta: float = 5, saturation_delta: float = 30, value_delta: float = 30):
         self.hue_delta = hue_delta
@@ -163,6 +166,7 @@ class CutOut:
         cutout_ratio: (width, height) as shares 0..1 of the image, or a list of such.
         fill_in: value of the pixels.
     """
+    moves = ()
 
     def __init__(self,
                  n_holes: Union[int, Tuple[int, int]],
@@ -210,6 +214,7 @@ class Corrupt:
         corruption: its name there: 'gaussian_noise', 'motion_blur', 'fog', ...
         severity: 1..5.
     """
+    moves = ()
 
     def __init__(self, corruption: str, severity: int = 1):
         self.corruption = corruption

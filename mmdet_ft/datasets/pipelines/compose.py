@@ -1,6 +1,10 @@
 """A pipeline: transforms one after the other, and the pass that leaves normalisation to the device."""
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+import numpy as np
+
+from mmdet_ft.config.errors import CheckError
+from mmdet_ft.datasets.pipelines.moves import check_effect, check_steps, moved_by
 from mmdet_ft.registry import PIPELINES
 
 
@@ -11,7 +15,11 @@ class Compose:
     Args:
         transforms: dicts of a pipeline, or callables dict -> dict.
 
-    When the pipeline is built, `defer_normalize` may replace Normalize: `transforms` shows what runs.
+    When the pipeline is built, `defer_normalize` may replace Normalize: `transforms` shows what runs. `ended_by` names
+    the transform that has given up a sample last.
+
+    Raises CheckError for transforms that would leave boxes, masks or maps behind; those of a user's own that do not
+    say what they move are looked at while they run.
     """
 
     def __init__(self, transforms: Sequence[Any]):
@@ -24,18 +32,54 @@ class Compose:
                 raise TypeError(
                     f'a transform is a dict with type=... or a callable, found {transform!r}')
             built.append(PIPELINES.build(transform))
+        check_steps(transforms)
         self.transforms: List[Any] = defer_normalize(built)
+        self.ended_by: Optional[str] = None
 
     def __call__(self, data: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         for transform in self.transforms:
-            data = transform(data)
+            data = apply(transform, data)
             if data is None:
+                self.ended_by = getattr(transform, 'ended_by', None) or name_of(transform)
                 return None
         return data
 
     def __repr__(self) -> str:
         lines = [repr(transform).replace('\n', '\n    ') for transform in self.transforms]
         return 'Compose(\n' + ''.join(f'    {line}\n' for line in lines) + ')'
+
+
+def name_of(transform: Any) -> str:
+    """Give the type name of a transform, or the name of a function."""
+    kind = type(transform).__name__
+    return getattr(transform, 'type_name', None) or getattr(transform, '__name__', kind)
+
+
+def apply(transform: Any, data: Any) -> Any:
+    """Run one transform; CheckError where it gets no sample, or leaves boxes behind that it should have moved."""
+    if not isinstance(data, Mapping):
+        raise CheckError(
+            f'{name_of(transform)} got a {type(data).__name__} from the transform before it; a transform takes and '
+            f'returns the dict of the sample')
+    img, boxes = data.get('img'), data.get('gt_bboxes')
+    if not isinstance(boxes, np.ndarray) or not isinstance(img, np.ndarray) or moved_by(
+            transform, getattr(transform, '__dict__', {})) is not None:
+        return transform(data)
+    boxes = boxes.copy()
+    result = transform(data)
+    if isinstance(result, Mapping):
+        check_effect(transform, img, boxes, result)
+    return result
+
+
+def check_given(sample: Any, pipeline: Any, where: str) -> None:
+    """Raise CheckError where a pipeline has given up a sample for which no other can stand in."""
+    if sample is None:
+        name = getattr(pipeline, 'ended_by', None) or 'a transform'
+        raise CheckError(
+            f'{name} has returned None for {where}. Only a training set of a detector draws another image then: a '
+            f'transform of your own ends with `return results`; one that chooses images belongs into '
+            f'data.train.pipeline')
 
 
 def defer_normalize(transforms: List[Any]) -> List[Any]:

@@ -1,8 +1,10 @@
 """Transforms that cut a part out of the image, and what they leave of the objects."""
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mmdet_ft.config.errors import CheckError
+from mmdet_ft.datasets.pipelines.moves import EVERYTHING
 from mmdet_ft.registry import PIPELINES
 
 CROP_TYPES = ('absolute', 'absolute_range', 'relative', 'relative_range')
@@ -20,6 +22,12 @@ def keep_boxes(results: Dict[str, Any], key: str, boxes: np.ndarray, keep: np.nd
     for name in (LABELS_OF.get(key), MASKS_OF.get(key)):
         if results.get(name) is not None:
             results[name] = results[name][keep]
+
+
+def masks_alone(results: Dict[str, Any]) -> List[str]:
+    """List the fields of masks whose boxes are not loaded: no box takes them along."""
+    of_boxes = [MASKS_OF.get(key) for key in results.get('bbox_fields', [])]
+    return [key for key in results.get('mask_fields', []) if key not in of_boxes]
 
 
 def centers_inside(boxes: np.ndarray, patch: np.ndarray) -> np.ndarray:
@@ -56,6 +64,7 @@ class FilterAnnotations:
         keep_empty: V2's name for its opposite: True gives up a sample of which no object stays (None: the dataset
             draws another). One that had none before is always kept.
     """
+    moves = ()
 
     def __init__(self,
                  min_gt_bbox_wh: Tuple[float, float] = (1., 1.),
@@ -81,7 +90,8 @@ class FilterAnnotations:
         boxes = results['gt_bboxes']
         keep = np.ones(len(boxes), dtype=bool)
         if self.by_box:
-            keep &= (boxes[:, 2:] - boxes[:, :2] > np.array(self.min_gt_bbox_wh, boxes.dtype)).all(axis=1)
+            keep &= (boxes[:, 2:] - boxes[:, :2] > np.array(self.min_gt_bbox_wh,
+                                                            boxes.dtype)).all(axis=1)
         if self.by_mask:
             keep &= results['gt_masks'].areas >= self.min_gt_mask_area
         if len(boxes) and not keep.any() and self.keep_empty:
@@ -114,6 +124,7 @@ class RandomCrop:
 
     Sets img_shape.
     """
+    moves = EVERYTHING
 
     def __init__(self,
                  crop_size: Tuple[float, float],
@@ -158,7 +169,7 @@ class RandomCrop:
         if self.crop_type == 'relative_range':  # in float32, whose rounding decides the pixel
             smallest = np.asarray(self.crop_size, dtype=np.float32)
             first, second = smallest + np.random.rand(2) * (1 - smallest)
-        return int(height * first + 0.5), int(width * second + 0.5)
+        return max(int(height * first + 0.5), 1), max(int(width * second + 0.5), 1)
 
     def __call__(self, results: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         height, width = results['img'].shape[:2]
@@ -186,6 +197,9 @@ class RandomCrop:
                 cropped[MASKS_OF[key]] = masks
                 if self.recompute_bbox:
                     cropped[key] = masks.get_bboxes()
+        for key in masks_alone(results):
+            cropped[key] = results[key].crop(
+                np.array([left, top, left + crop_width, top + crop_height]))
         for key in results.get('seg_fields', []):
             cropped[key] = results[key][rows, columns]
         return cropped
@@ -212,6 +226,7 @@ class MinIoURandomCrop:
 
     Sets img_shape.
     """
+    moves = EVERYTHING
 
     def __init__(self,
                  min_ious: Tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9),
@@ -237,8 +252,9 @@ class MinIoURandomCrop:
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         check_single_image(results, self)
-        if 'bbox_fields' not in results:
-            raise KeyError('MinIoURandomCrop looks at boxes; put LoadAnnotations before it')
+        if not results.get('bbox_fields'):
+            raise CheckError(
+                'MinIoURandomCrop looks at boxes; put LoadAnnotations(with_bbox=True) before it')
         boxes = np.concatenate([results[key] for key in results['bbox_fields']]).reshape(-1, 4)
         height, width = results['img'].shape[:2]
         while True:
@@ -312,6 +328,9 @@ class RandomCenterCropPad:
     Sets img_shape, pad_shape, and at test time border (float32: top, bottom, left, right of the
     image in it).
     """
+    moves = ('img', 'bbox')
+    is_undone = True  # by `border`
+    instead = 'load without masks and maps: LoadAnnotations(with_mask=False, with_seg=False)'
 
     def __init__(self,
                  crop_size: Optional[Tuple[int, int]] = None,

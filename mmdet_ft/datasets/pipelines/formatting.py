@@ -132,6 +132,7 @@ def _add_default_meta(results: Dict[str, Any]) -> None:
 @PIPELINES.register_module()
 class ToTensor:
     """Make tensors of `keys`."""
+    moves = ()
 
     def __init__(self, keys: Sequence[str]):
         self.keys = keys
@@ -148,6 +149,7 @@ class ToTensor:
 @PIPELINES.register_module()
 class ImageToTensor:
     """Make tensors [C, H, W] of the images [H, W, C] or [H, W] of `keys`."""
+    moves = ()
 
     def __init__(self, keys: Sequence[str]):
         self.keys = keys
@@ -165,6 +167,7 @@ class ImageToTensor:
 @PIPELINES.register_module()
 class Transpose:
     """Reorder the axes of `keys` by `order`."""
+    moves = ()
 
     def __init__(self, keys: Sequence[str], order: Sequence[int]):
         self.keys = keys
@@ -187,6 +190,7 @@ class DefaultFormatBundle:
         img_to_float: make an unnormalised uint8 image float32 (not one whose Normalize is left to the device).
         pad_val: what a batch is padded with: img, masks, seg.
     """
+    moves = ()
 
     def __init__(self,
                  img_to_float: bool = True,
@@ -221,6 +225,7 @@ class Collect:
     Beside V2's content, a sample whose normalisation is left to the device has `img_mean` and `img_std` [C], and one
     whose batch is padded with something else than 0 has `img_pad_val` in img_metas.
     """
+    moves = ()
 
     def __init__(self, keys: Sequence[str], meta_keys: Sequence[str] = DEFAULT_META_KEYS):
         self.keys = keys

@@ -1,16 +1,20 @@
 """Transforms that move pixels, and boxes and masks with them."""
 import warnings
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import cv2
 import mmcv
 import numpy as np
 
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.masks import rescaled_size
+from mmdet_ft.datasets.pipelines.moves import EVERYTHING, refuse_objects
 from mmdet_ft.registry import PIPELINES
 
 PADDING_MODES = ('constant', 'edge', 'reflect', 'symmetric')
 DIRECTIONS = ('horizontal', 'vertical', 'diagonal')
 Scale = Tuple[int, int]
+LONGEST_SIDE = 32766  # pixels; OpenCV's warps count in 16 bits
 
 
 def as_scales(img_scale: Union[Scale, List[Scale]]) -> List[Scale]:
@@ -27,6 +31,8 @@ def as_scales(img_scale: Union[Scale, List[Scale]]) -> List[Scale]:
             raise TypeError(
                 f'img_scale is a tuple like (1333, 800) or a list of such tuples, found {img_scale!r}'
             )
+        if not all(isinstance(side, (int, float)) and side >= 1 for side in scale):
+            raise ValueError(f'the sides of img_scale are pixels, 1 at least; found {img_scale!r}')
     return [tuple(scale) for scale in scales]
 
 
@@ -51,6 +57,15 @@ def put_image(results: Dict[str, Any], key: str, img: np.ndarray) -> None:
     results[key] = img
     results['img_shape'] = img.shape
     results.pop('pad_shape', None)
+
+
+def check_sides(img: np.ndarray, transform: Any, size: Tuple[int, int] = (1, 1)) -> None:
+    """Raise DataError for an image, or (height, width) of a result, that OpenCV cannot turn, shear or shift."""
+    if max(*img.shape[:2], *size) > LONGEST_SIDE:
+        raise DataError(
+            f'{getattr(transform, "type_name", type(transform).__name__)} turns images of at most {LONGEST_SIDE} '
+            f'pixels a side (OpenCV), found {img.shape[0]} x {img.shape[1]} (height x width); put Resize before '
+            f'it, or cut such images into tiles')
 
 
 def flip_image(img: np.ndarray, direction: str) -> np.ndarray:
@@ -83,8 +98,22 @@ class Resize:
             of `adaptive_side`, the other is rounded down.
         adaptive_side: 'short', 'long', 'height' or 'width'.
 
-    Sets scale, scale_idx, img_shape, pad_shape, scale_factor (float32 [4]: w h w h), keep_ratio.
+    No side becomes less than a pixel. Sets scale, scale_idx, img_shape, pad_shape, scale_factor (float32 [4]: w h w h),
+    keep_ratio.
     """
+    is_undone = True
+
+    @staticmethod
+    def moves_with(arguments: Mapping[str, Any]) -> Tuple[str, ...]:
+        return EVERYTHING if arguments.get('size') is None else ('img', )
+
+    @staticmethod
+    def instead_of(arguments: Mapping[str, Any]) -> str:
+        size = arguments.get('size')
+        pair = (size, size) if isinstance(size, int) else size
+        good = isinstance(pair, (tuple, list)) and len(pair) == 2 and pair[1] != -1
+        scale = f'{tuple(pair)[::-1]}, keep_ratio=False' if good else '(WIDTH, HEIGHT)'
+        return f"a detector writes dict(type='Resize', img_scale={scale}), which moves them along"
 
     def __init__(self,
                  img_scale: Union[Scale, List[Scale], None] = None,
@@ -135,7 +164,7 @@ class Resize:
         if self.ratio_range is not None:
             ratio = np.random.random_sample() * (self.ratio_range[1] -
                                                  self.ratio_range[0]) + self.ratio_range[0]
-            scale = int(first[0] * ratio), int(first[1] * ratio)
+            scale = max(int(first[0] * ratio), 1), max(int(first[1] * ratio), 1)
         elif len(self.img_scale) == 1:
             scale, scale_index = first, 0
         elif self.multiscale_mode == 'range':
@@ -151,9 +180,11 @@ class Resize:
     def _resize_image(self, results: Dict[str, Any]) -> None:
         for key in results.get('img_fields', ['img']):
             img = results[key]
-            resize = mmcv.imrescale if self.keep_ratio else mmcv.imresize
-            resized = resize(
-                img, results['scale'], interpolation=self.interpolation, backend=self.backend)
+            resized = mmcv.imresize(
+                img,
+                self._size_in(results, img),
+                interpolation=self.interpolation,
+                backend=self.backend)
             scale_x, scale_y = resized.shape[1] / img.shape[1], resized.shape[0] / img.shape[0]
             results[key] = resized
             results['img_shape'] = resized.shape
@@ -161,6 +192,12 @@ class Resize:
             results['scale_factor'] = np.array([scale_x, scale_y, scale_x, scale_y],
                                                dtype=np.float32)
             results['keep_ratio'] = self.keep_ratio
+
+    def _size_in(self, results: Dict[str, Any], img: np.ndarray) -> Scale:
+        """(width, height) of an image or map in the sample's scale."""
+        if self.keep_ratio:
+            return rescaled_size(img.shape[1], img.shape[0], results['scale'])
+        return results['scale']
 
     def _size_of(self, height: int, width: int) -> Scale:
         """(width, height) of an image after `size`."""
@@ -170,8 +207,8 @@ class Resize:
         by_width = dict(
             short=width < height, long=width > height, height=False, width=True)[self.adaptive_side]
         if by_width:
-            return side, int(side * height / width)
-        return int(side * width / height), side
+            return side, max(int(side * height / width), 1)
+        return max(int(side * width / height), 1), side
 
     def _resize_boxes(self, results: Dict[str, Any]) -> None:
         height, width = results['img_shape'][:2]
@@ -192,13 +229,16 @@ class Resize:
                 results[key] = results[key].resize(results['img_shape'][:2])
 
     def _resize_maps(self, results: Dict[str, Any]) -> None:
-        resize = mmcv.imrescale if self.keep_ratio else mmcv.imresize
         for key in results.get('seg_fields', []):
-            results[key] = resize(
-                results[key], results['scale'], interpolation='nearest', backend=self.backend)
+            results[key] = mmcv.imresize(
+                results[key],
+                self._size_in(results, results[key]),
+                interpolation='nearest',
+                backend=self.backend)
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         if self.size is not None:
+            refuse_objects(self, results)
             for key in results.get('img_fields', ['img']):
                 img = results[key]
                 size = self._size_of(*img.shape[:2])
@@ -212,8 +252,8 @@ class Resize:
                 factor = results['scale_factor']
                 if not isinstance(factor, float):
                     raise TypeError(f'scale_factor is one float, found {factor!r}')
-                results['scale'] = tuple(int(side * factor)
-                                         for side in results['img'].shape[:2])[::-1]
+                results['scale'] = tuple(
+                    max(int(side * factor), 1) for side in results['img'].shape[:2])[::-1]
             else:
                 self._random_scale(results)
         elif self.override:
@@ -249,6 +289,8 @@ class RandomFlip:
         direction: 'horizontal', 'vertical', 'diagonal' (both), or a list of them.
         flip_prob: what a classifier's pipeline calls flip_ratio.
     """
+    moves = EVERYTHING
+    is_undone = True
 
     def __init__(self,
                  flip_ratio: Union[float, List[float], None] = None,
@@ -364,6 +406,8 @@ class Pad:
 
     Sets pad_shape, pad_fixed_size, pad_size_divisor.
     """
+    moves = EVERYTHING
+    origin_stays = is_undone = True
 
     def __init__(self,
                  size: Optional[Tuple[int, int]] = None,
@@ -457,6 +501,7 @@ class SegRescale:
         scale_factor: factor of both sides.
         backend: 'cv2' or 'pillow'.
     """
+    moves = ('seg', )
 
     def __init__(self, scale_factor: float = 1, backend: str = 'cv2'):
         self.scale_factor = scale_factor
@@ -464,8 +509,9 @@ class SegRescale:
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         for key in results.get('seg_fields', []) if self.scale_factor != 1 else ():
-            results[key] = mmcv.imrescale(
-                results[key], self.scale_factor, interpolation='nearest', backend=self.backend)
+            size = rescaled_size(*results[key].shape[1::-1], self.scale_factor)
+            results[key] = mmcv.imresize(
+                results[key], size, interpolation='nearest', backend=self.backend)
         return results
 
     def __repr__(self) -> str:

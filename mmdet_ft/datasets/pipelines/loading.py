@@ -1,7 +1,7 @@
 """The start of a pipeline: images and annotations from files."""
 import logging
 import os.path as osp
-from typing import Any, Dict, List, Optional, Sequence, Set, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Union
 
 import numpy as np
 
@@ -137,6 +137,7 @@ class LoadImageFromFile:
     whose name differs in `\\` as `/` or in its Unicode form is read, and is `filename`. Raises FileNotFoundError and
     DataError with path, image id and annotation file; DataError for another size than `img_info` says.
     """
+    moves = ()
 
     def __init__(self,
                  to_float32: bool = False,
@@ -241,6 +242,16 @@ class LoadAnnotations:
 
     Raises DataError when an instance has no segmentation but masks are wanted.
     """
+    moves = ()
+
+    @staticmethod
+    def loads_with(arguments: Mapping[str, Any]) -> List[str]:
+        """Name the kinds of objects that are there behind it."""
+        asked = dict(
+            bbox=arguments.get('with_bbox', True),
+            mask=arguments.get('with_mask', False),
+            seg=arguments.get('with_seg', False))
+        return [what for what, is_asked in asked.items() if is_asked]
 
     def __init__(self,
                  with_bbox: bool = True,
@@ -337,6 +348,12 @@ class LoadAnnotations:
 @PIPELINES.register_module()
 class LoadProposals:
     """Take the dataset's precomputed proposals, at most `num_max_proposals` (all by default)."""
+    moves = ()
+
+    @staticmethod
+    def loads_with(arguments: Mapping[str, Any]) -> List[str]:
+        """Name the kinds of objects that are there behind it."""
+        return ['bbox']
 
     def __init__(self, num_max_proposals: Optional[int] = None):
         self.num_max_proposals = num_max_proposals

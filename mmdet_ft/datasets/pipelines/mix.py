@@ -88,6 +88,8 @@ class Mosaic:
 
     Sets img_shape. Raises ValueError without three `mix_results`.
     """
+    moves = ('img', 'bbox', 'mask')
+    instead = 'load without maps: LoadAnnotations(with_seg=False)'
 
     def __init__(self,
                  img_scale: Tuple[int, int] = (640, 640),
@@ -126,7 +128,7 @@ class Mosaic:
         for place, sample in enumerate(samples):
             part = sample['img']
             scale = min(self.img_scale[0] / part.shape[0], self.img_scale[1] / part.shape[1])
-            size = int(part.shape[0] * scale), int(part.shape[1] * scale)
+            size = max(int(part.shape[0] * scale), 1), max(int(part.shape[1] * scale), 1)
             part = mmcv.imresize(part, size[::-1])
             # the top left corner of the whole part on the canvas; it may lie outside
             left = center_x - (0 if place % 2 else size[1])
@@ -189,6 +191,8 @@ class MixUp:
 
     The image becomes uint8. Sets img_shape. Raises ValueError without one entry of `mix_results`.
     """
+    moves = ('img', 'bbox', 'mask')
+    instead = 'load without maps: LoadAnnotations(with_seg=False)'
 
     def __init__(self,
                  img_scale: Tuple[int, int] = (640, 640),
@@ -232,12 +236,12 @@ class MixUp:
         img = other['img']
         height, width = self.dynamic_scale
         scale = min(height / img.shape[0], width / img.shape[1])
-        inner = int(img.shape[0] * scale), int(img.shape[1] * scale)
+        inner = max(int(img.shape[0] * scale), 1), max(int(img.shape[1] * scale), 1)
         padded = np.full((height, width, *img.shape[2:]), self.pad_val, dtype=img.dtype)
         padded[:inner[0], :inner[1]] = mmcv.imresize(img, inner[::-1])
         # scaled and flipped
         scale *= ratio
-        scaled_height, scaled_width = int(height * ratio), int(width * ratio)
+        scaled_height, scaled_width = max(int(height * ratio), 1), max(int(width * ratio), 1)
         scaled = mmcv.imresize(padded, (scaled_width, scaled_height))
         if flip:
             scaled = scaled[:, ::-1]

@@ -5,7 +5,10 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from mmdet_ft.datasets.pipelines.crop import MASKS_OF, check_single_image, clip_boxes, keep_boxes
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.pipelines.crop import check_single_image, clip_boxes, keep_boxes
+from mmdet_ft.datasets.pipelines.geometric import check_sides
+from mmdet_ft.datasets.pipelines.moves import EVERYTHING
 from mmdet_ft.registry import PIPELINES
 
 
@@ -42,6 +45,7 @@ class Expand:
 
     Sets img_shape.
     """
+    moves = EVERYTHING
 
     def __init__(self,
                  mean: Sequence[float] = (0, 0, 0),
@@ -107,6 +111,7 @@ class RandomShift:
         max_shift_px: largest shift in x and y, pixels; the largest to the right and bottom is one less.
         filter_thr_px: boxes of this width or height, or less, are dropped after the shift.
     """
+    moves = EVERYTHING
 
     def __init__(self, shift_ratio: float = 0.5, max_shift_px: int = 32, filter_thr_px: int = 1):
         if not 0 <= shift_ratio <= 1:
@@ -139,10 +144,9 @@ class RandomShift:
             moved[key] = boxes, keep
         for key, (boxes, keep) in moved.items():
             keep_boxes(results, key, boxes, keep)
-            masks = results.get(MASKS_OF.get(key))
-            if masks is not None:
-                stay = np.array([source[1], source[0], source[1] + size[1], source[0] + size[0]])
-                results[MASKS_OF[key]] = masks.crop(stay).expand(height, width, *target)
+        stay = np.array([source[1], source[0], source[1] + size[1], source[0] + size[0]])
+        for key in results.get('mask_fields', []):
+            results[key] = results[key].crop(stay).expand(height, width, *target)
         for key in (*results.get('img_fields', ['img']), *results.get('seg_fields', [])):
             shifted = np.full_like(results[key], 255 if key in results.get('seg_fields', []) else 0)
             shifted[target[0]:target[0] + size[0], target[1]:target[1] + size[1]] = \
@@ -174,6 +178,8 @@ class RandomAffine:
 
     Sets img_shape.
     """
+    moves = ('img', 'bbox')
+    instead = 'load without masks and maps: LoadAnnotations(with_mask=False, with_seg=False)'
 
     def __init__(self,
                  max_rotate_degree: float = 10.0,
@@ -234,6 +240,12 @@ class RandomAffine:
             )
         height = results['img'].shape[0] + 2 * self.border[0]
         width = results['img'].shape[1] + 2 * self.border[1]
+        if min(height, width) < 1:
+            raise DataError(
+                f'RandomAffine(border={self.border}) leaves nothing of an image of {results["img"].shape[0]} x '
+                f'{results["img"].shape[1]} pixels (height x width), {results.get("filename")}; a negative border '
+                f'belongs behind a Mosaic')
+        check_sides(results['img'], self, (height, width))
         matrix, scale = self._draw_matrix(height, width)
         results['img'] = cv2.warpPerspective(
             results['img'], matrix, dsize=(width, height), borderValue=self.border_val)

@@ -1,4 +1,4 @@
-"""Which changes an image gets, drawn anew for each: AutoAugment and RandAugment."""
+"""Which changes an image gets, drawn for each image: AutoAugment and RandAugment."""
 import inspect
 import random
 from typing import Any, Dict, List, Sequence, Union
@@ -13,7 +13,8 @@ def with_defaults(policy: Dict[str, Any], hparams: Dict[str, Any]) -> Dict[str, 
 
     Only of the changes of augment.py: a Pad or RandomCrop among them keeps its own pad_val.
     """
-    cls = PIPELINES.resolve(policy['type'], policy)
+    varied = [policy['magnitude_key']] if 'magnitude_key' in policy else []
+    cls = PIPELINES.resolve(policy['type'], [*policy, *varied])
     if not (inspect.isclass(cls) and issubclass(cls, Augment)):
         return dict(policy)
     known = inspect.signature(cls).parameters
@@ -22,7 +23,9 @@ def with_defaults(policy: Dict[str, Any], hparams: Dict[str, Any]) -> Dict[str, 
 
 @PIPELINES.register_module()
 class AutoAugment:
-    """One of several pipelines, drawn for each image (arXiv:1805.09501).
+    """One of several pipelines, drawn for each image (arXiv:1805.09501; for detectors arXiv:1906.11172).
+
+    A detector's changes have a `level` and move boxes and masks along (by_level.py), a classifier's do not.
 
     Args:
         policies: the pipelines, lists of dicts.
@@ -61,6 +64,8 @@ class RandAugment:
         total_level: the highest level.
         hparams: arguments for those changes that know them and do not set them.
     """
+    instead = ("RandAugment is a classifier's: a detector writes dict(type='AutoAugment', "
+               'policies=[[dict(...), ...], ...])')
 
     def __init__(self,
                  policies: List[Dict[str, Any]],

@@ -2,7 +2,7 @@
 import warnings
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmdet_ft.datasets.pipelines.compose import Compose
+from mmdet_ft.datasets.pipelines.compose import Compose, check_given
 from mmdet_ft.datasets.pipelines.geometric import as_scales
 from mmdet_ft.registry import PIPELINES
 
@@ -61,7 +61,9 @@ class MultiScaleFlipAug:
                     if fields in view:
                         view[fields] = list(view[fields])
                 view.update({self.scale_key: scale, 'flip': flip, 'flip_direction': direction})
-                samples.append(self.transforms(view))
+                sample = self.transforms(view)
+                check_given(sample, self.transforms, f'a view of {results.get("filename")!r}')
+                samples.append(sample)
         return {key: [sample[key] for sample in samples] for key in samples[0]}
 
     def __repr__(self) -> str:

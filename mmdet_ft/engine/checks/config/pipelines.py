@@ -1,14 +1,13 @@
-"""The order of transforms: what would fail in the first batch, or leave boxes silently where they were."""
+"""The order of transforms: what would fail in the first batch, or leave boxes silently where they were.
+
+What a transform moves it says itself, see mmdet_ft.datasets.pipelines.moves.
+"""
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
+from mmdet_ft.datasets.pipelines.moves import Step, asked_for, flat, left_behind, moved_by
 from mmdet_ft.engine.checks.config.mistakes import Findings
 from mmdet_ft.registry import PIPELINES
 
-# They move what is on an image, and boxes and masks only if those are there already.
-MOVING = {
-    'Resize', 'RandomFlip', 'RandomCrop', 'RandomCenterCropPad', 'MinIoURandomCrop', 'Expand',
-    'RandomAffine', 'RandomShift', 'Rotate', 'Shear', 'Translate', 'AutoAugment', 'Albu'
-}
 TRUTH = {
     'gt_bboxes': 'with_bbox',
     'gt_labels': 'with_label',
@@ -18,12 +17,14 @@ TRUTH = {
 
 
 def check_pipelines(found: Findings) -> None:
-    """Every pipeline of shipped transforms alone; what a user's own transform makes is not known."""
+    """Look in each pipeline for what would be left behind, and at the order of one with shipped transforms alone."""
     roi_head = found.config.model.get('roi_head')
     needed = ['gt_bboxes', 'gt_labels'] if isinstance(roi_head, dict) else []
     if needed and roi_head.get('mask_head'):
         needed.append('gt_masks')
     for split in ('train', 'val', 'test'):
+        for steps in _flows(found.config.data.get(split), f'data.{split}'):
+            _check_moves(found, steps, is_test=bool(needed) and split != 'train')
         for steps, path in _pipelines(found.config.data.get(split), f'data.{split}'):
             if not all(_is_known(step) for step in steps):
                 continue
@@ -31,6 +32,47 @@ def check_pipelines(found: Findings) -> None:
                 _check_training(found, steps, path, needed)
             elif needed:
                 _check_test(found, steps, path)
+
+
+def _flows(split: Any, path: str) -> Iterator[List[Step]]:
+    """What samples go through: the pipeline of a data set, then those of the wrappers around it."""
+    if isinstance(split, (list, tuple)):
+        for place, part in enumerate(split):
+            yield from _flows(part, f'{path}.{place}')
+    elif isinstance(split, dict):
+        own = list(flat(split.get('pipeline'), f'{path}.pipeline'))
+        inner = [
+            steps for key in ('dataset', 'datasets')
+            for steps in _flows(split.get(key), f'{path}.{key}')
+        ]
+        yield from ([*steps, *own] for steps in inner or [[]])
+
+
+def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
+    """Note what would stay where it was while the image moves.
+
+    is_test: of a detector, whose boxes are told in the picture as it was.
+    """
+    told = {mistake.path for mistake in found.mistakes}
+    loaded = {
+        what
+        for step in steps if hasattr(step.kind, 'loads_with')
+        for what in step.kind.loads_with(step.arguments)
+    }
+    # with a loader of a user's own only Collect tells what is there
+    unknown = [what for what in asked_for(steps) if what not in loaded]
+    for path, message in left_behind(steps, unknown):
+        if path not in told:
+            told.add(path)
+            found.say(path, message)
+    for step in steps if is_test and not loaded else ():
+        moves = moved_by(step.kind, step.arguments) or ()
+        if 'img' in moves and not (getattr(step.kind, 'is_undone', False) and 'bbox' in moves):
+            found.say(
+                step.path,
+                f'{step.name} moves what is on the image, and a test tells boxes in the picture as it was: they would '
+                f'all be beside their objects. Take it out; Resize(img_scale=...), RandomFlip and Pad are undone'
+            )
 
 
 def _pipelines(split: Any, path: str) -> Iterator[Tuple[List[Any], str]]:
@@ -73,12 +115,6 @@ def _check_training(found: Findings, steps: Sequence[Dict[str, Any]], path: str,
             'MultiScaleFlipAug makes the views of a test; in training Resize, RandomFlip and the others stand by '
             'themselves, after LoadAnnotations')
     loader = names.index('LoadAnnotations') if 'LoadAnnotations' in names else None
-    early = [place for place, name in enumerate(names[:loader or 0]) if name in MOVING]
-    if early:
-        return found.say(
-            f'{path}.{early[0]}',
-            f'{names[early[0]]} stands before LoadAnnotations, so that boxes and masks would stay where they were; '
-            f'put LoadAnnotations right behind LoadImageFromFile')
     if names[-1] != 'Collect':
         keys = ['img', *needed] if needed else ['img', 'gt_label']
         return found.say(

@@ -86,8 +86,8 @@ class Walk(Findings):
             return self.say(
                 path, f'a {registry.name} needs a type: add type=... to {short(dict(value))}')
         kind = value['type']
-        cls = kind if callable(kind) else registry.get(kind, value) if isinstance(kind,
-                                                                                  str) else None
+        cls = kind if callable(kind) else registry.get(kind, [*value, *given]) if isinstance(
+            kind, str) else None
         if cls is None:
             return self.unknown_type(registry.name, registry, kind, path)
         written_for_v2 = legacy_code.of_class(cls) if registry is MODELS else None
@@ -103,7 +103,11 @@ class Walk(Findings):
         for key, item in value.items():
             if key not in known.parameters:
                 if not known.is_open:
-                    self.unknown_key(name, known.parameters, value, key, path)
+                    other = self.other_spelling(registry, name, value, key)
+                    if other:
+                        self.say(f'{path}.{key}', other)
+                    else:
+                        self.unknown_key(name, known.parameters, value, key, path)
                     complete = False
             elif isinstance(item, (dict, list, tuple)) and (name, key) not in FREE:
                 self.argument(registry, known, key, item, f'{path}.{key}')
@@ -113,7 +117,34 @@ class Walk(Findings):
                     self.say(f'{path}.{key}', f'must be {expected}, not {short(item)}')
         missing = [key for key in known.required if key not in value and key not in given]
         if missing and complete:
-            self.say(path, f'{name} needs {" and ".join(missing)}: add {missing[0]}=...')
+            needs = {' and '.join(missing): registry.get(name)}
+            if isinstance(value.get('type'), str):
+                needs.update({
+                    argument: cls
+                    for argument, cls in registry.spellings(name).items()
+                    if argument and not set(missing) & set(vocabulary(cls).required)
+                })
+            told = ', or '.join(f'{argument}{_world_of(cls)}' for argument, cls in needs.items())
+            first = next(
+                (argument for argument, cls in needs.items() if 'detector' in _world_of(cls)),
+                missing[0])
+            self.say(path, f'{name} needs {told}: add {first.split(" and ")[0]}=...')
+
+    @staticmethod
+    def other_spelling(registry: Registry, name: str, value: Dict[str, Any], key: str) -> str:
+        """The words about an argument that belongs to another class of the same name; '' for any other."""
+        spellings = registry.spellings(name) if isinstance(value.get('type'), str) else {}
+        chosen = next((argument for argument in spellings if argument in value), None)
+        own = vocabulary(spellings[chosen]).parameters if chosen in spellings else {}
+        for argument, cls in spellings.items():
+            if argument != chosen and key in vocabulary(cls).parameters and key not in own:
+                with_it = f'with {chosen}=' if chosen else f'without {argument}='
+                mine, other = (vocabulary(spellings[chosen]), vocabulary(cls))
+                return (
+                    f'{name} {with_it} has no {key!r} (here {short(value[key])}), which belongs to the other {name}. '
+                    f'Write one of them: {name}({", ".join(mine.parameters)}) or {name}({", ".join(other.parameters)})'
+                )
+        return ''
 
     def argument(self, registry: Registry, known: Vocabulary, key: str, item: Any,
                  path: str) -> None:
@@ -247,3 +278,9 @@ class Walk(Findings):
             self.typed(DATASETS, value, path, extra=[*extra, 'separate_eval'] if joins else extra)
         elif isinstance(value, (str, int, float)):
             self.say(path, f'must be a dict, or a list of them, not {short(value)}')
+
+
+def _world_of(cls: Any) -> str:
+    """Whose class of a shared name it is, in words; '' where it does not matter."""
+    moves = getattr(cls, 'moves', ())
+    return ' (a detector)' if 'bbox' in moves else ' (a classifier)' if moves == ('img', ) else ''

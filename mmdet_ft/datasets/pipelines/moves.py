@@ -1,0 +1,175 @@
+"""What transforms move: their declarations, and the refusal of what would be left behind.
+
+A transform declares by a class attribute what it moves when it moves pixels:
+
+    moves = ()                  pixels change their values, not their places
+    moves = ('img', )           the image alone: for classifiers, refused where objects are loaded
+    moves = ('img', 'bbox')     boxes go along, masks and segmentation maps are refused
+    moves = EVERYTHING
+
+Where that depends on its arguments it has a static method `moves_with(arguments)` instead. Beside it there may be
+`instead`, the words that tell what to write for a refused one (or `instead_of(arguments)`), `loads_with(arguments)` of
+what loads objects, `origin_stays = True` where boxes are right before and behind it (Pad), and `is_undone = True` where
+what a detector finds is told in the picture as it was before (Resize).
+What holds other transforms declares nothing: those inside are asked, but for dicts of another library
+(`holds_foreign = True`). A user's transform need not declare anything;
+then Compose looks at what it does to the shape of the image.
+"""
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from mmdet_ft.config.errors import CheckError
+from mmdet_ft.registry import PIPELINES
+
+EVERYTHING = ('img', 'bbox', 'mask', 'seg')
+WORDS = dict(bbox='boxes', mask='masks', seg='segmentation maps')
+KEYS = dict(bbox='gt_bboxes', mask='gt_masks', seg='gt_semantic_seg')
+
+
+def moved_by(kind: Any, arguments: Mapping[str, Any]) -> Optional[Tuple[str, ...]]:
+    """What a class or object moves with these arguments; None where it does not say."""
+    ask = getattr(kind, 'moves_with', None)
+    moves = ask(arguments) if ask is not None else getattr(kind, 'moves', None)
+    is_declared = isinstance(moves, tuple) and set(moves) <= set(EVERYTHING)
+    return moves if is_declared else None  # V2 knows no such attribute: a user's may mean anything
+
+
+def refusal_of(kind: Any, name: str, arguments: Mapping[str, Any], left: Sequence[str]) -> str:
+    """The sentence about a transform that would leave objects of these kinds where they were."""
+    words = [WORDS[what] for what in left]
+    listed = ' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    ask = getattr(kind, 'instead_of', None)
+    instead = ask(arguments) if ask is not None else getattr(kind, 'instead', None)
+    return (f'{name} moves the image and not its {listed}, which would stay where they were; ' +
+            (instead or f'move them too, and declare it in the class: moves = {EVERYTHING}'))
+
+
+def refuse_objects(transform: Any, results: Mapping[str, Any]) -> None:
+    """Raise CheckError for a sample with boxes, masks or maps that the transform would not move along."""
+    present = [
+        what for what in WORDS
+        if results.get(f'{what}_fields') or results.get(KEYS[what]) is not None
+    ]
+    left = [what for what in present if what not in moved_by(transform, vars(transform))]
+    if left:
+        name = type(transform).__name__
+        raise CheckError(
+            refusal_of(transform, getattr(transform, 'type_name', name), vars(transform), left))
+
+
+class Step(NamedTuple):
+    """One transform of a pipeline as a config has it, or as an object."""
+    name: str
+    kind: Any  # class, object, or None where the name is unknown
+    arguments: Mapping[str, Any]
+    path: str  # dotted, in the config
+    owner: Any = None  # the class of the transform that holds it
+
+
+def flat(steps: Any, path: str = '', owner: Any = None) -> Iterator[Step]:
+    """The transforms of a pipeline in their order, each followed by those in its arguments.
+
+    steps: dicts with a type, objects, lists of them; other values are passed over.
+    """
+    if isinstance(steps, (list, tuple)):
+        for place, step in enumerate(steps):
+            yield from flat(step, f'{path}.{place}' if path else str(place), owner)
+    elif isinstance(steps, Mapping):
+        kind = steps.get('type')
+        given = {**steps, **({steps['magnitude_key']: None} if _is_varied(steps) else {})}
+        cls = PIPELINES.get(kind, given) if isinstance(kind, str) else kind
+        if kind is not None:
+            name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
+            yield Step(name, cls, given, path, owner)
+        for key, value in () if getattr(cls, 'holds_foreign', False) else steps.items():
+            if isinstance(value, (list, tuple, Mapping)):
+                yield from flat(value, f'{path}.{key}' if path else str(key), cls)
+    elif callable(steps) and not isinstance(steps, type):
+        yield Step(type(steps).__name__, steps, getattr(steps, '__dict__', {}), path, owner)
+
+
+def _is_varied(step: Mapping[str, Any]) -> bool:
+    """Whether RandAugment fills in an argument."""
+    return isinstance(step.get('magnitude_key'), str)
+
+
+def left_behind(steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[Tuple[str, str]]:
+    """(path, message) of each transform of a pipeline that would leave objects where they were.
+
+    loaded: kinds of objects that are there from the start, such as those of an unknown loader.
+    """
+    here: List[str] = list(loaded)
+    early: List[Step] = []
+    for step in steps:
+        loads = getattr(step.kind, 'loads_with', None)
+        new = loads(step.arguments) if loads is not None else ()
+        for mover in early:
+            if any(what != 'bbox' or not getattr(mover.kind, 'origin_stays', False)
+                   for what in new):
+                yield mover.path, (
+                    f'{mover.name} stands before {step.name}, so that boxes and masks would stay where they '
+                    f'were; put {step.name} right behind LoadImageFromFile')
+        early = [] if new else early
+        here += [what for what in new if what not in here]
+        moves = moved_by(step.kind, step.arguments)
+        if not moves or 'img' not in moves:
+            continue
+        left = [what for what in WORDS if what in here and what not in moves]
+        if left:
+            around = getattr(step.owner, 'instead', None)
+            message = refusal_of(step.kind, step.name, step.arguments, left)
+            yield step.path, f'{message}; {around}' if around else message
+        else:
+            early.append(step)
+
+
+def asked_for(steps: Sequence[Step]) -> List[str]:
+    """Kinds of objects that Collect asks for: with a loader of a user's own they tell what is there."""
+    lists = [step.arguments.get('keys') for step in steps if step.name == 'Collect']
+    keys = [key for item in lists if isinstance(item, (list, tuple)) for key in item]
+    return [what for what, key in KEYS.items() if key in keys]
+
+
+def check_steps(transforms: Sequence[Any]) -> None:
+    """Raise CheckError for a pipeline with transforms that leave objects behind."""
+    found = [message for _, message in left_behind(list(flat(transforms)))]
+    if found:
+        raise CheckError('\n'.join(dict.fromkeys(found)))
+
+
+def check_effect(transform: Any, img: np.ndarray, boxes: np.ndarray, results: Mapping[str,
+                                                                                      Any]) -> None:
+    """Raise CheckError where a transform that declares nothing has resized or cut the image and has left the boxes.
+
+    img, boxes: what it was given, the boxes as a copy. Padding at the right and bottom is told by the pixels, which go
+    on to be those of the image before.
+    """
+    new, now = results.get('img'), results.get('gt_bboxes')
+    if not isinstance(new, np.ndarray) or new.shape[:2] == img.shape[:2] or not len(boxes):
+        return
+    if not isinstance(now, np.ndarray) or not np.array_equal(now, boxes) or _is_padded(img, new):
+        return
+    name = type(transform).__name__
+    raise CheckError(
+        f'{name} has made an image of {img.shape[0]} x {img.shape[1]} pixels (height x width) one of {new.shape[0]} x '
+        f"{new.shape[1]}, and has left gt_bboxes as they were; move the fields of results['bbox_fields'] too. If the "
+        f"boxes are right, declare it in the class {name}: moves = {EVERYTHING}")
+
+
+def _is_padded(img: np.ndarray, new: np.ndarray) -> bool:
+    """Whether the pixels of an image are those of another one from its top left corner on, colours aside."""
+    rows, columns = (min(sides) for sides in zip(img.shape[:2], new.shape[:2]))
+    old, new = (
+        np.asarray(item if item.ndim == 2 else item.mean(axis=2), dtype=np.float32)
+        for item in (img, new))
+    corner, whole = old[:rows, :columns], cv2.resize(new, old.shape[::-1])
+    return _alike(corner, new[:rows, :columns]) >= max(_alike(old, whole), .5)
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> float:
+    """The correlation of two images; 1 where one of them has one colour."""
+    first, second = first - first.mean(), second - second.mean()
+    norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum()) / norm if norm else 1.

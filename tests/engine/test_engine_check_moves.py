@@ -163,7 +163,7 @@ def test_a_test_refuses_what_it_cannot_undo():
      "Translate without level= has no 'max_translate_offset'"),
     (dict(type='Rotate', prob=.5), 'Rotate needs angle (a classifier), or level (a detector): add level=...'),
     (dict(type='RandomCrop'), 'RandomCrop needs crop_size (a detector), or size (a classifier): add crop_size=...'),
-    (dict(type='Rotate', levels=3), "Rotate has no 'levels' (here 3)"),
+    (dict(type='Rotate', levels=3), "Rotate has no 'levels' (here 3); did you mean 'level'?"),
 ])  # yapf: disable
 def test_arguments_of_two_worlds_or_of_none_are_told(step, message):
     assert message in said(**with_step(step))

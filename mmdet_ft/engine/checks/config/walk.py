@@ -107,7 +107,10 @@ class Walk(Findings):
                     if other:
                         self.say(f'{path}.{key}', other)
                     else:
-                        self.unknown_key(name, known.parameters, value, key, path)
+                        names = self.all_names(registry, name, known, value)
+                        near = nearest(key, names, value)
+                        meant = known.parameters if near is None or near in known.parameters else names
+                        self.unknown_key(name, meant, value, key, path)
                     complete = False
             elif isinstance(item, (dict, list, tuple)) and (name, key) not in FREE:
                 self.argument(registry, known, key, item, f'{path}.{key}')
@@ -129,6 +132,13 @@ class Walk(Findings):
                 (argument for argument, cls in needs.items() if 'detector' in _world_of(cls)),
                 missing[0])
             self.say(path, f'{name} needs {told}: add {first.split(" and ")[0]}=...')
+
+    @staticmethod
+    def all_names(registry: Registry, name: str, known: Vocabulary,
+                  value: Dict[str, Any]) -> Sequence[str]:
+        """The arguments of all classes of a name: a misspelt one may be the one that tells which is meant."""
+        others = registry.spellings(name).values() if isinstance(value.get('type'), str) else ()
+        return [*known.parameters, *(key for cls in others for key in vocabulary(cls).parameters)]
 
     @staticmethod
     def other_spelling(registry: Registry, name: str, value: Dict[str, Any], key: str) -> str:

@@ -14,6 +14,9 @@ ONE_ROW = ('fc_cls', 'conv_logits', 'fc')  # of these one row a class
 # The same for each anchor in turn.
 ANCHOR_LAYERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls')
 
+# Rows of an anchor in layers that know no classes: an RPN's score and its box, RetinaNet's box.
+ROWS_OF_ANCHOR = {'rpn_cls': 1, 'rpn_reg': 4, 'retina_reg': 4}
+
 
 class Match(NamedTuple):
     """Which class of a file each class of a model begins as."""

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 from torch import Tensor
 
 from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, Facts, facts_of, input_scale, literals
-from mmdet_ft.checkpoints.heads import Match
+from mmdet_ft.checkpoints.heads import ANCHOR_LAYERS, CLASS_LAYERS, ROWS_OF_ANCHOR, Match, layer_of
 from mmdet_ft.checkpoints.kinds.origin import Origin
 
 Shapes = Tuple[str, Tuple[int, ...], Tuple[int, ...]]  # name, shape in the file, shape in the model
@@ -33,14 +33,8 @@ class Report(NamedTuple):
             lines.append('on the way: ' + '; '.join(self.origin.changes))
         if self.by_class is not None:
             lines.append(f'heads by class: {self.by_class}')
-        if self.reinitialised:
-            old, new = self.classes
-            if old is not None and new is not None and old != new:
-                reason = f'classes changed {old} -> {new}'
-            else:
-                reason = 'the shapes of the prediction layers differ'
-            lines.append(f're-initialised because {reason}: ' +
-                         '; '.join(map(_shapes, self.reinitialised)))
+        for reason, items in reasons_of(self.reinitialised, self.classes).items():
+            lines.append(f're-initialised because {reason}: ' + '; '.join(map(_shapes, items)))
         if self.mismatched:
             lines.append('dropped because the shape differs: ' +
                          '; '.join(map(_shapes, self.mismatched)))
@@ -72,6 +66,38 @@ class Report(NamedTuple):
             num_classes=dict(file=self.classes[0], model=self.classes[1]),
             advice=self.origin.advice,
             warnings=self.warnings)
+
+
+def reasons_of(items: Sequence[Shapes], classes: Tuple[Optional[int],
+                                                       Optional[int]]) -> Dict[str, List[Shapes]]:
+    """Prediction layers of other shapes by why their shapes differ: their inputs, anchors, or classes."""
+    found: Dict[str, List[Shapes]] = {}
+    for item in items:
+        found.setdefault(_reason(item, classes), []).append(item)
+    return found
+
+
+def _reason(item: Shapes, classes: Tuple[Optional[int], Optional[int]]) -> str:
+    name, old, new = item
+    if len(old) != len(new):
+        return 'the layers are of another kind'
+    if len(old) > 1 and old[1] != new[1]:
+        return f'the layer before gives {new[1]} channels, {old[1]} in the file'
+    if old[2:] != new[2:]:
+        return f'the kernel is {_product(new[2:])}, {_product(old[2:])} in the file'
+    layer = layer_of(name)
+    per_anchor = ROWS_OF_ANCHOR.get(layer)
+    if per_anchor is not None and old[0] % per_anchor == new[0] % per_anchor == 0:
+        return (f'a place has {new[0] // per_anchor} anchors, {old[0] // per_anchor} in the file '
+                '(anchor_generator.scales, ratios, octave_base_scale)')
+    had, has = classes
+    if had is not None and has is not None and had != has and layer in CLASS_LAYERS + ANCHOR_LAYERS:
+        return f'classes changed {had} -> {has}'
+    return 'the shapes of the prediction layers differ'
+
+
+def _product(sizes: Sequence[int]) -> str:
+    return ' x '.join(map(str, sizes))
 
 
 def _record(item: Shapes) -> Dict[str, Any]:

@@ -189,6 +189,35 @@ def step_unless(optimizer: torch.optim.Optimizer, refuse: Tensor) -> None:
         optimizer.step()
 
 
+# Keys of a group that say how a step is computed, or that a schedule has put there: not which optimizer it is.
+NOT_TELLING = {
+    'params', 'param_names', 'initial_lr', 'initial_momentum', 'maximize', 'foreach',
+    'differentiable', 'fused', 'capturable', 'decoupled_weight_decay'
+}
+
+
+def difference_of_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> Optional[str]:
+    """Why a saved state is not one of this optimizer, in words that follow 'its optimizer'; None where it is."""
+    saved, own = state['param_groups'], optimizer.param_groups
+    name = type(optimizer).__name__
+    has = set(saved[0]) - NOT_TELLING if saved else set()
+    needs = set(optimizer.defaults) - NOT_TELLING
+    if saved and needs - has and has - needs:
+        return f'has {", ".join(sorted(has))}, and {name} needs {", ".join(sorted(needs - has))}'
+    decoupled = [group.get('decoupled_weight_decay') for group in (*saved[:1], own[0])]
+    if None not in decoupled and len(set(decoupled)) > 1:
+        kinds = [f'{"decoupled" if value else "coupled"}' for value in decoupled]
+        return f'has a {kinds[0]} weight decay (Adam and AdamW differ in that), and that of {name} is {kinds[1]}'
+    if len(saved) != len(own):
+        return (f'has {len(saved)} parameter groups, and optimizer of the config makes {len(own)}: paramwise_cfg or '
+                'constructor is another one')
+    for place, (theirs, mine) in enumerate(zip(saved, own)):
+        if len(theirs['params']) != len(mine['params']):
+            return (f'has {len(theirs["params"])} parameters in group {place}, and this run has {len(mine["params"])}: '
+                    'paramwise_cfg or constructor is another one')
+    return None
+
+
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> None:
     """Take over a saved state, but keep how this run computes: a file of V2 knows nothing of
     `fused`, and one of a run with another `channels_last` has another order in memory."""

@@ -19,9 +19,10 @@ from mmdet_ft import __version__
 from mmdet_ft.checkpoints import reading, writing
 from mmdet_ft.checkpoints.classes import compare, line_of, listed, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.facts import literals
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config.config import Config
-from mmdet_ft.engine.optimizer import laid_out_as, load_optimizer_state
+from mmdet_ft.engine.optimizer import difference_of_state, laid_out_as, load_optimizer_state
 
 UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes
 
@@ -124,6 +125,8 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
         raise CheckpointError(
             f'{source} does not say how far it was trained: use it as load_from, not resume_from')
     _require_same_classes(checkpoint, model)
+    if resume_optimizer and 'optimizer' in content:
+        _require_same_optimizer(checkpoint, runner.optimizer)
     try:
         model.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
@@ -170,6 +173,26 @@ def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
     raise CheckpointError(
         f'{checkpoint.source} cannot be resumed: it was trained on {listed(found.known)}, and this run has '
         f'{listed(found.wanted)}{table}{ways}')
+
+
+def _require_same_optimizer(checkpoint: Checkpoint, optimizer: Any) -> None:
+    """Refuse a state of another optimizer, which would end the run in its first step, or train by settings of both."""
+    text = checkpoint.meta.get('config')
+    given = literals(text).get('optimizer') if isinstance(text, str) else None
+    given = given if isinstance(given, dict) else {}
+    difference = difference_of_state(optimizer, checkpoint.content['optimizer'])
+    name = type(optimizer).__name__
+    if difference is None and given.get('type', name) != name:
+        difference = f'is another one than the {name} of the config'
+    if difference is None:
+        return
+    settings = ', '.join(f'{key}={value!r}' for key, value in given.items())
+    same = f'optimizer = dict({settings})' if settings else 'the optimizer that the checkpoint was trained with'
+    kind = f'({given["type"]}) ' if 'type' in given else ''
+    raise CheckpointError(
+        f'{checkpoint.source} cannot be resumed: its optimizer {kind}{difference}. To go on, write {same}; or write '
+        f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from its '
+        'weights with the optimizer of the config')
 
 
 def _owned(value: Any) -> Any:

@@ -8,7 +8,7 @@ from mmdet_ft.checkpoints.facts import IMAGENET, MSRA, Facts, facts_of, input_sc
 from mmdet_ft.checkpoints.fitting import fit
 from mmdet_ft.checkpoints.kinds.origin import Origin
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.checkpoints.report import facts_of_file, warnings_of
+from mmdet_ft.checkpoints.report import facts_of_file, reasons_of, warnings_of
 from mmdet_ft.config import Config
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_torchvision import CONFIGS
@@ -158,3 +158,27 @@ def test_five_lines_and_the_same_for_programs():
     assert record['reinitialised'][0] == dict(
         name='roi_head.bbox_head.fc_cls.weight', shape_in_file=[4, 32], shape_in_model=[3, 32])
     assert record['missing'] == record['unexpected'] == record['warnings'] == []
+
+
+def test_each_layer_that_begins_fresh_has_its_own_reason():
+    source = tiny_model(num_classes=3)
+    settings = tiny_config(num_classes=5)
+    settings['rpn_head']['anchor_generator'].update(scales=[2, 4])
+    model = MODELS.build(settings)
+    model.CLASSES = tuple('abcde')
+    report = str(fit(model, Checkpoint('a.pth', source.state_dict(), dict(CLASSES=tuple('abc')), {})))
+    anchors, classes = [line for line in report.splitlines() if 're-initialised because' in line]
+    assert 'a place has 6 anchors, 3 in the file (anchor_generator.scales, ratios' in anchors
+    assert 'rpn_head.rpn_cls.weight (3, 16, 1, 1) -> (6, 16, 1, 1)' in anchors and 'rpn_reg' in anchors
+    assert 'classes changed 3 -> 5' in classes and 'fc_cls' in classes and 'rpn' not in classes
+
+
+@pytest.mark.parametrize('name, old, new, reason', [
+    ('rpn_head.rpn_cls.weight', (3, 16, 1, 1), (3, 32, 1, 1), 'the layer before gives 32 channels, 16 in the file'),
+    ('roi_head.mask_head.conv_logits.weight', (3, 16, 1, 1), (3, 16, 3, 3), 'the kernel is 3 x 3, 1 x 1 in the file'),
+    ('rpn_head.rpn_reg.bias', (12, ), (4, ), 'a place has 1 anchors, 3 in the file'),
+    ('roi_head.bbox_head.fc_cls.weight', (4, 16), (3, 16), 'classes changed 3 -> 2'),
+    ('backbone.classifier.6.bias', (3, ), (2, ), 'classes changed 3 -> 2'),
+])  # yapf: disable
+def test_the_reason_follows_the_shapes(name, old, new, reason):
+    assert next(iter(reasons_of([(name, old, new)], (3, 2)))).startswith(reason)

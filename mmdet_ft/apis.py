@@ -26,20 +26,29 @@ from mmdet_ft.datasets.loader import collate, places_by_size
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
 from mmdet_ft.engine.build import train
-from mmdet_ft.engine.checks.config.check import import_user_code
+from mmdet_ft.engine.checks.config.check import import_user_code, prepare
 from mmdet_ft.engine.devices import Device, read_device
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.evaluate import require_masks, run_over
+from mmdet_ft.engine.hooks.build import (check_evaluation_options, count_all_detections,
+                                         split_evaluation)
 from mmdet_ft.engine.legacy import modernise
+from mmdet_ft.engine.legacy_api import (build_detector, init_random_seed, multi_gpu_test,
+                                        replace_ImageToTensor, set_random_seed, single_gpu_test,
+                                        train_detector)
+from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.engine.model import build_model
 from mmdet_ft.engine.precision import build_precision
+from mmdet_ft.old_names import face
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.structures import to_device
 from mmdet_ft.untrusted import require_plain_config
 
 __all__ = [
-    'inference_detector', 'inference_model', 'init_detector', 'init_model', 'show_result_pyplot',
-    'train'
+    'build_detector', 'inference_detector', 'inference_model', 'init_detector', 'init_model',
+    'init_random_seed', 'multi_gpu_test', 'replace_ImageToTensor', 'set_random_seed',
+    'show_result_pyplot', 'single_gpu_test', 'test', 'train', 'train_detector'
 ]
 
 Image = Union[str, os.PathLike, np.ndarray]
@@ -323,6 +332,43 @@ def _of_bytes(img: np.ndarray, name: str) -> np.ndarray:
     return img.astype(np.uint8)
 
 
+def test(config: Union[str, os.PathLike, Config, None],
+         checkpoint: str,
+         metrics: Union[str, Sequence[str]],
+         device: Device = 'cuda:0',
+         cfg_options: Optional[Dict[str, Any]] = None,
+         **options: Any) -> Dict[str, float]:
+    """Evaluate a checkpoint on `data.test`, as tools/test.py --eval does.
+
+    Args:
+        config: file or Config; None takes the one that the checkpoint carries.
+        checkpoint: path or URL.
+        metrics: of the data set: 'bbox', 'segm', 'mAP', 'accuracy' ...
+        device, cfg_options: as of `init_detector`.
+        options: further arguments of `dataset.evaluate`.
+
+    Returns the metrics. Raises UserError, ConfigError, CheckpointError and DataError as the command does.
+    """
+    model = init_detector(config, checkpoint, device, cfg_options)
+    cfg, _ = prepare(copy.deepcopy(model.cfg), for_training=False)
+    loader = build_test_loader(cfg, 'test')
+    evaluation = {**split_evaluation(cfg.get('evaluation') or {})[1], **options}
+    evaluation['metric'] = [metrics] if isinstance(metrics, str) else list(metrics)
+    check_evaluation_options(loader.dataset, evaluation)
+    count_all_detections(cfg, loader.dataset, evaluation)
+    require_masks(model, evaluation['metric'])
+    if loader.dataset.CLASSES and tuple(loader.dataset.CLASSES) != tuple(model.CLASSES):
+        raise UserError(
+            f'the checkpoint knows {", ".join(model.CLASSES)} and data.test {", ".join(loader.dataset.CLASSES)}: '
+            f'give cfg_options={{"data.test.classes": {list(model.CLASSES)!r}}}')
+    parameter = next(model.parameters())
+    precision = build_precision(cfg.get('fp16') if parameter.is_cuda else None, parameter.device)
+    return dict(loader.dataset.evaluate(run_over(model, loader, precision), **evaluation))
+
+
+test.__test__ = False  # pytest
+
+
 def init_model(config: Union[str, os.PathLike, Config, None] = None,
                checkpoint: Optional[str] = None,
                device: Device = 'cuda:0',
@@ -485,3 +531,7 @@ def detections_of(result: Any,
                 record['area'] = round(float((x1 - x0) * (y1 - y0)), 2)
             records.append(record)
     return sorted(records, key=lambda record: -record['score'])
+
+
+build_classifier = build_detector  # MMClassification's name
+__getattr__ = face(__name__)  # V2's other names

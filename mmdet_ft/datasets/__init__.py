@@ -16,6 +16,7 @@ from mmdet_ft.datasets.wider_face import WIDERFaceDataset
 from mmdet_ft.datasets.wrappers import (ClassBalancedDataset, ConcatDataset, MultiImageMixDataset,
                                         RepeatDataset)
 from mmdet_ft.datasets.xml_style import XMLDataset
+from mmdet_ft.old_names import face
 from mmdet_ft.registry import DATASETS, PIPELINES
 
 __all__ = [
@@ -26,3 +27,5 @@ __all__ = [
     'PolygonMasks', 'RepeatDataset', 'VOCDataset', 'WIDERFaceDataset', 'XMLDataset',
     'build_dataloader', 'build_dataset', 'collate'
 ]
+
+__getattr__ = face(__name__)  # V2's names

@@ -3,6 +3,8 @@ import contextlib
 import math
 from typing import Any, Callable, ContextManager, List, NamedTuple, Optional, Tuple
 
+from torch import nn
+
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist
@@ -38,7 +40,9 @@ def train(cfg: Config,
           seed: Optional[int] = None,
           diff_seed: bool = False,
           deterministic: bool = False,
-          gpu_id: int = 0) -> BaseRunner:
+          gpu_id: int = 0,
+          model: Optional[nn.Module] = None,
+          datasets: Optional[List[Any]] = None) -> BaseRunner:
     """Train what a config describes, and leave V2's files in `cfg.work_dir`.
 
     Args:
@@ -51,11 +55,14 @@ def train(cfg: Config,
             place anyway.
         deterministic: ask every operation for its reproducible form.
         gpu_id: in a run of one process.
+        model: trained as it is, instead of the one that `cfg.model` says; `load_from` is loaded into it.
+        datasets: one for each entry of the workflow, instead of those of `cfg.data`.
 
     Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a
     user can mend, and Interrupted when a signal has ended the run.
     """
-    run = assemble(cfg, validate, seed, diff_seed, deterministic, gpu_id)
+    run = assemble(
+        cfg, validate, seed, diff_seed, deterministic, gpu_id, model=model, datasets=datasets)
     runner = run.runner
     if dist.get_dist_info()[0] == 0:
         manners.tell(
@@ -94,7 +101,9 @@ def assemble(
     diff_seed: bool = False,
     deterministic: bool = False,
     gpu_id: int = 0,
-    item: Callable[[str], ContextManager] = lambda title: contextlib.nullcontext()
+    item: Callable[[str], ContextManager] = lambda title: contextlib.nullcontext(),
+    model: Optional[nn.Module] = None,
+    datasets: Optional[List[Any]] = None,
 ) -> Run:
     """Make everything up to the first iteration; arguments as `train`'s.
 
@@ -123,7 +132,7 @@ def assemble(
 
     workflow = [tuple(entry) for entry in cfg.get('workflow') or [('train', 1)]]
     with item('training data'):
-        datasets = build_workflow_datasets(cfg, workflow)
+        datasets = datasets or build_workflow_datasets(cfg, workflow)
         loaders = [
             build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets
         ]
@@ -133,9 +142,14 @@ def assemble(
         hooks = hooks_of(cfg, by_epoch, validate)
 
     with item('model and weights'):
-        model = build_model(cfg, main_dataset)
+        is_given = model is not None
+        model = model if is_given else build_model(cfg, main_dataset)
+        if is_given:
+            if getattr(model, 'CLASSES', None) is None:
+                model.CLASSES = main_dataset.CLASSES
+            check_labels(main_dataset, model)
         check_learnable(main_dataset, model)
-        begin_weights(model, cfg, logger)
+        begin_weights(model, cfg, logger, initialise=not is_given)
         accelerate(model.to(device), cfg, device, logger)
         model = wrap(model, cfg)
     logger.info('Model: %s, %s',

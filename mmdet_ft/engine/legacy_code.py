@@ -34,9 +34,11 @@ HOMES = {
     'mmdet_ft.engine.dist': 'get_dist_info init_dist',
     'mmdet_ft.engine.log': 'get_root_logger collect_env',
     'mmdet_ft.registry': 'Registry build_from_cfg RUNNERS OPTIMIZERS OPTIMIZER_BUILDERS',
-    'mmdet_ft.config': 'Config ConfigDict DictAction',
+    'mmdet_ft.config': 'Config ConfigDict DictAction replace_cfg_vals update_data_root',
     'mmdet_ft.evaluation.text': 'print_log',
-    'mmdet_ft.apis': 'init_detector inference_detector show_result_pyplot',
+    'mmdet_ft.apis': 'init_detector inference_detector show_result_pyplot init_model inference_model train_detector '
+                     'build_detector build_classifier single_gpu_test multi_gpu_test set_random_seed init_random_seed '
+                     'replace_ImageToTensor',
     'mmengine.fileio': 'load dump list_from_file dict_from_file FileClient',
     'mmengine.utils': 'is_str is_list_of is_seq_of is_tuple_of mkdir_or_exist check_file_exist scandir ProgressBar '
                       'Timer track_progress track_iter_progress track_parallel_progress to_2tuple digit_version',
@@ -50,7 +52,7 @@ _ANOTHER_CONTRACT = (
     'are called otherwise')
 # Where no name of ours says the same.
 ANSWERS = {
-    **dict.fromkeys(('build_backbone', 'build_neck', 'build_head', 'build_loss', 'build_detector', 'build_classifier',
+    **dict.fromkeys(('build_backbone', 'build_neck', 'build_head', 'build_loss',
                      'build_roi_extractor', 'build_shared_head', 'build_assigner', 'build_sampler', 'build_bbox_coder',
                      'build_anchor_generator', 'build_prior_generator', 'build_iou_calculator'), _BY_BUILD),
     **dict.fromkeys(('force_fp32', 'auto_fp16'), 'nothing, and leave the decorator out: fp16 in the config is autocast '
@@ -67,7 +69,17 @@ ANSWERS = {
     **dict.fromkeys(('OptimizerHook', 'Fp16OptimizerHook'), 'optimizer_config and fp16 in the config: backward, clip '
                                                             'and step stand in mmdet_ft/engine/runner/base.py'),
     'LrUpdaterHook': 'lr_config in the config; a hook may set runner.optimizer.param_groups itself',
-    'train_detector': 'from mmdet_ft.engine.build import train',
+    **dict.fromkeys(('train_model', 'train_classifier'), 'from mmdet_ft.apis import train, and train(cfg)'),
+    'async_inference_detector': 'inference_detector(model, images): a list of images is run in batches',
+    **dict.fromkeys(('bbox2result', 'bbox2roi', 'multiclass_nms', 'encode_mask_results'),
+                    "nothing: model.results gives V2's results"),
+    **dict.fromkeys(('eval_map', 'eval_recalls'), "dataset.evaluate(results, metric='mAP')"),
+    **dict.fromkeys(('get_classes', 'coco_classes', 'voc_classes', 'cityscapes_classes'),
+                    'CLASSES of the type: from mmdet_ft.datasets import CocoDataset, and CocoDataset.CLASSES'),
+    **dict.fromkeys(('compat_cfg', 'setup_multi_processes', 'build_dp', 'build_ddp', 'get_device', 'rfnext_init_model',
+                     'find_latest_checkpoint'),
+                    'nothing: load_config and train of mmdet_ft.apis do it'),
+    'imshow_det_bboxes': 'from mmdet_ft.visualization import draw_detections',
     **dict.fromkeys(('DeformConv2d', 'ModulatedDeformConv2d', 'DeformConv2dPack', 'ModulatedDeformConv2dPack'),
                     'from torchvision.ops import DeformConv2d'),
     'SigmoidFocalLoss': 'from mmdet_ft.models.losses import FocalLoss',

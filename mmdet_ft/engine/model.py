@@ -79,7 +79,7 @@ def _rules(init_cfg: Any) -> Sequence[Dict[str, Any]]:
     return init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg] if init_cfg else []
 
 
-def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
+def begin_weights(model: nn.Module, cfg: Config, logger: Any, initialise: bool = True) -> None:
     """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded
     first. What became of each weight stands in `load_from.json` of the work_dir."""
     resumed = cfg.get('resume_from')
@@ -95,7 +95,8 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
                 '%s has the whole %s: %s.init_cfg is not used, nothing is downloaded for it',
                 checkpoint.source, part, part)
     with frozen.watch_loading(model) as loaded:
-        dist.first_on_main(lambda: _initialise(model, cfg))
+        if initialise:
+            dist.first_on_main(lambda: _initialise(model, cfg))
         if checkpoint is not None and not resumed:
             report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
                                  facts_of(cfg))
@@ -104,7 +105,7 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any) -> None:
                 path = os.path.join(cfg.work_dir, 'load_from.json')
                 with open(path, 'w', encoding='utf-8') as file:
                     json.dump(report.as_json(), file, indent=1)
-    if not resumed:
+    if not resumed and initialise:
         for remark in frozen.remarks(model, cfg.model, loaded.names):
             logger.warning(remark)
 

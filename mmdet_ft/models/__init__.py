@@ -12,6 +12,7 @@ from mmdet_ft.models import layers  # noqa: F401
 from mmdet_ft.models import losses  # noqa: F401
 from mmdet_ft.models import necks  # noqa: F401
 from mmdet_ft.models import roi_heads  # noqa: F401
+from mmdet_ft.old_names import face
 from mmdet_ft.registry import (ANCHOR_GENERATORS, BACKBONES, BBOX_ASSIGNERS, BBOX_CODERS,
                                BBOX_SAMPLERS, CLASSIFIERS, DETECTORS, HEADS, IOU_CALCULATORS,
                                LOSSES, MODELS, NECKS, PRIOR_GENERATORS, ROI_EXTRACTORS,
@@ -22,3 +23,5 @@ __all__ = [
     'CLASSIFIERS', 'DETECTORS', 'HEADS', 'IOU_CALCULATORS', 'LOSSES', 'MODELS', 'NECKS',
     'PRIOR_GENERATORS', 'ROI_EXTRACTORS', 'SHARED_HEADS'
 ]
+
+__getattr__ = face(__name__)  # V2's names

@@ -1,0 +1,120 @@
+"""V2's names in V2's places: what is the same is given, and of the rest it is said what to write."""
+import importlib
+import logging
+
+import numpy as np
+import pytest
+
+from mmdet_ft import apis
+from mmdet_ft.config import Config
+from mmdet_ft.engine.errors import UserError
+from tests.models.tiny import tiny_config
+from tests.tools.tiny_world import CLASSES, write_world
+
+
+@pytest.mark.parametrize('module, names', [
+    ('apis', 'train_detector single_gpu_test multi_gpu_test set_random_seed init_random_seed get_root_logger '
+             'init_detector inference_detector show_result_pyplot init_dist'),
+    ('models', 'build_detector DETECTORS FasterRCNN MaskRCNN ResNet build_classifier'),
+    ('models.builder', 'build_detector BACKBONES NECKS HEADS'),
+    ('datasets', 'build_dataset build_dataloader CocoDataset replace_ImageToTensor'),
+    ('datasets.builder', 'build_dataset build_dataloader DATASETS PIPELINES'),
+    ('core', 'DistEvalHook EvalHook BitmapMasks'),
+    ('utils', 'get_root_logger collect_env replace_cfg_vals update_data_root'),
+])  # yapf: disable
+def test_names_of_v2_are_found_where_its_scripts_look(module, names):
+    for name in names.split():
+        assert callable(
+            getattr(importlib.import_module(f'mmdet_ft.{module}'), name).build if name.isupper(
+            ) else getattr(importlib.import_module(f'mmdet_ft.{module}'), name)), name
+
+
+@pytest.mark.parametrize('module, name, answer', [
+    ('apis', 'async_inference_detector', 'inference_detector'),
+    ('core', 'multiclass_nms', 'model.results'),
+    ('core', 'eval_map', 'dataset.evaluate'),
+    ('core', 'get_classes', 'CocoDataset.CLASSES'),
+    ('models.builder', 'build_backbone', 'MODELS.build'),
+    ('utils', 'setup_multi_processes', 'nothing'),
+    ('models', 'BaseDetector', 'USER_CODE.md'),
+])
+def test_of_what_is_no_more_it_is_said_what_to_write(module, name, answer):
+    with pytest.raises(
+            ImportError, match=f'mmdet_ft.{module} has no {name} of MMDetection V2') as error:
+        exec(f'from mmdet_ft.{module} import {name}')
+    assert answer in str(error.value)
+
+
+def test_other_names_are_missing_as_in_any_module():
+    for module in ('apis', 'models', 'core', 'datasets.builder'):
+        assert not hasattr(importlib.import_module(f'mmdet_ft.{module}'), 'nonsense')
+        assert not hasattr(importlib.import_module(f'mmdet_ft.{module}'), 'Nonsense')
+
+
+def test_a_script_of_v2_trains_the_model_that_it_built(tmp_path):
+    """The tutorial: build both, train, look at the model."""
+    from mmdet_ft.apis import set_random_seed, single_gpu_test, train_detector
+    from mmdet_ft.datasets import build_dataloader, build_dataset
+    from mmdet_ft.models import build_detector
+    cfg = Config.fromfile(write_world(tmp_path))
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.seed = 0
+    cfg.gpu_ids = [0]
+    cfg.runner.max_epochs = 1
+    set_random_seed(0, deterministic=False)
+    datasets = [build_dataset(cfg.data.train)]
+    model = build_detector(cfg.model, train_cfg=cfg.get('train_cfg'), test_cfg=cfg.get('test_cfg'))
+    model.init_weights()
+    model.CLASSES = datasets[0].CLASSES
+    before = model.backbone.state_dict()['layer2.0.conv1.weight'].clone()
+    runner = train_detector(model, datasets, cfg, distributed=False, validate=False)
+    assert getattr(runner.model, 'module', runner.model) is model
+    assert not model.backbone.state_dict()['layer2.0.conv1.weight'].equal(before)
+    assert (tmp_path / 'run' / 'latest.pth').exists()
+    cfg.data.test.test_mode = True
+    loader = build_dataloader(
+        build_dataset(cfg.data.test),
+        samples_per_gpu=1,
+        workers_per_gpu=0,
+        dist=False,
+        shuffle=False)
+    results = single_gpu_test(model, loader, False, str(tmp_path / 'painted'), 0.)
+    assert len(results) == 3 and len(list((tmp_path / 'painted').iterdir())) == 3
+    metrics = loader.dataset.evaluate(results, metric=['bbox'])
+    again = apis.test(None, str(tmp_path / 'run' / 'latest.pth'), 'bbox', 'cpu')
+    assert {key: again[key] for key in metrics} == metrics
+    with pytest.raises(UserError, match='classes'):
+        apis.test(None, str(tmp_path / 'run' / 'latest.pth'), 'bbox', 'cpu',
+                  {'data.test.classes': list(reversed(CLASSES))})
+
+
+def test_settings_of_training_are_given_once():
+    settings = tiny_config(num_classes=2)
+    train_cfg = settings.pop('train_cfg')
+    model = apis.build_detector(settings, train_cfg=train_cfg)
+    assert model.CLASSES is None
+    with pytest.raises(UserError, match='stands in the model already'):
+        apis.build_detector(dict(settings, train_cfg=train_cfg), train_cfg=train_cfg)
+    settings['roi_head']['bbox_head']['num_classes'] = 'auto'
+    with pytest.raises(UserError, match="num_classes='auto' needs to know the classes"):
+        apis.build_detector(settings)
+    with pytest.raises(UserError, match='cfg.work_dir'):
+        apis.train_detector(model, [], Config(dict(model=settings)))
+
+
+def test_image_to_tensor_is_replaced_as_in_v2():
+    pipeline = [
+        dict(type='MultiScaleFlipAug', transforms=[dict(type='ImageToTensor', keys=['img'])])
+    ]
+    with pytest.warns(UserWarning, match='DefaultFormatBundle'):
+        changed = apis.replace_ImageToTensor(pipeline)
+    assert changed[0]['transforms'] == [dict(type='DefaultFormatBundle')]
+    assert pipeline[0]['transforms'][0]['type'] == 'ImageToTensor'
+
+
+def test_seeds_repeat_and_loggers_take_numbers():
+    apis.set_random_seed(3)
+    first = np.random.rand()
+    apis.set_random_seed(3)
+    assert np.random.rand() == first and apis.init_random_seed(5) == 5
+    assert apis.get_root_logger(log_level=logging.INFO).level == logging.INFO

@@ -9,6 +9,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.image_files import read_head
+from mmdet_ft.datasets.image_sizes import fit_of, mismatch
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose, check_given
 from mmdet_ft.datasets.text_files import read_lines
@@ -140,6 +142,7 @@ class CustomDataset:
         """Take boxes without area or wholly outside their image out of the records, and tell how many.
 
         Only here, for what `load_annotations` gives: their logarithms would be infinite, and V2's loss with them.
+        Raises DataError where boxes are outside because the listed size is not that of the image.
         """
         counts, examples = np.zeros(2, dtype=np.int64), []  # boxes, useless ones
 
@@ -155,6 +158,7 @@ class CustomDataset:
             counts[:] += len(boxes), (~useful).sum()
             if useful.all():
                 return info
+            self._check_listed_size(info, boxes)
             examples.append(info.get('filename'))
             for key in ('bboxes', 'labels', 'masks'):
                 if annotation.get(key) is not None and len(annotation[key]) == len(useful):
@@ -171,6 +175,22 @@ class CustomDataset:
             self._tell(
                 f'of {num_boxes} boxes {num_useless} without area or wholly outside their image are left out '
                 f'(in {", ".join(map(repr, examples[:3]))}{" ..." if len(examples) > 3 else ""})')
+
+    def _check_listed_size(self, info: Dict[str, Any], boxes: np.ndarray) -> None:
+        """Raise DataError where boxes leave the size that is listed, and fit that of the image."""
+        listed = info.get('width'), info.get('height')
+        if not all(listed) or not isinstance(info.get('filename'), str):
+            return
+        try:
+            head = read_head(osp.join(self.img_prefix or '', info['filename']))
+        except (OSError, DataError):  # it is told of when the images are looked at
+            return
+        if head.size != listed and fit_of(boxes, listed, head.size) == 'loaded':
+            found = mismatch(listed, head.size, head.orientation, 'loaded')
+            raise DataError(
+                f'{type(self).__name__} {self.ann_file}: image {info["filename"]!r} is annotated as {listed[0]} x '
+                f'{listed[1]} (width x height), it is {head.size[0]} x {head.size[1]}: {found.text}. To fix: '
+                f'{found.fix}')
 
     def _tell(self, message: str, level: int = logging.WARNING) -> None:
         """A sentence about the annotation file, for the log."""

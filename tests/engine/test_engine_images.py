@@ -15,6 +15,7 @@ from mmdet_ft.datasets.checks.images import Loading, loading_of, look_at, scan
 from mmdet_ft.datasets.checks.split import split_of
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import build_dataloader, collate, places_by_size
 from mmdet_ft.datasets.pipelines import loading
@@ -215,6 +216,28 @@ def test_objects_that_a_wrong_size_would_drop_are_told_of(world):
     ]
     texts, _ = world.refusals()  # all that is left of the image lies outside of the listed size
     assert all('4.jpg' in text for text in texts)
+
+
+@pytest.mark.parametrize('size', [(HEIGHT, WIDTH), (60, 40)])
+def test_boxes_of_other_files_are_not_dropped_for_a_wrong_size(world, size):
+    ann = dict(bboxes=[[70, 20, 90, 50]], labels=[0])
+    records = [
+        dict(filename='0.jpg', width=WIDTH, height=HEIGHT, ann=ann),
+        dict(filename='1.jpg', width=size[0], height=size[1], ann=ann)
+    ]
+    path = world.folder / 'middle.json'
+    path.write_text(json.dumps(records))
+    with pytest.raises(
+            DataError,
+            match=
+            rf"middle.json: image '1.jpg' is annotated as {size[0]} x {size[1]} .*it is 96 x 64"):
+        CustomDataset(str(path), PIPELINE, ['cat'], img_prefix=str(world.folder))
+    records[1].update(width=WIDTH, height=HEIGHT)
+    records[0]['ann'] = dict(
+        bboxes=[[70, 20, 90, 50], [97, 2, 120, 30]], labels=[0, 0])  # wholly outside in truth
+    path.write_text(json.dumps(records))
+    dataset = CustomDataset(str(path), PIPELINE, ['cat'], img_prefix=str(world.folder))
+    assert [len(dataset.get_ann_info(place)['bboxes']) for place in (0, 1)] == [1, 1]
 
 
 def test_images_that_no_one_uses_stop_no_training(world):

@@ -13,6 +13,7 @@ class Mismatch(NamedTuple):
     kind: str
     text: str
     fix: str
+    fit: str = ''  # the size that the boxes belong to: 'listed', 'loaded', or '' where that is not known
 
 
 def fit_of(boxes: np.ndarray, listed: Size, loaded: Size) -> str:
@@ -35,9 +36,11 @@ def mismatch(listed: Size, loaded: Size, orientation: int = 1, fit: str = '') ->
     orientation: the EXIF entry that has turned the image while it was loaded, 1 where none has.
     fit: see `fit_of`; '' where boxes do not tell.
     """
-    if listed == loaded[::-1]:
-        return _turned(orientation, fit) if orientation >= 5 else _exchanged(fit)
-    return _scaled(listed, loaded, fit)
+    if listed != loaded[::-1]:
+        found = _scaled(listed, loaded, fit)
+    else:
+        found = _turned(orientation, fit) if orientation >= 5 else _exchanged(fit)
+    return found._replace(fit=fit)
 
 
 def _turned(orientation: int, fit: str) -> Mismatch:

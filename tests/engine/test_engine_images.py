@@ -176,6 +176,8 @@ def test_a_photograph_listed_as_stored_with_boxes_upright_wants_its_size_exchang
         assert 'the boxes are of the turned picture' in text and 'exiftool' not in text and 'turn the boxes' not in text
     assert [problem.kind for problem in defects] == ['width and height exchanged']
     assert 'exchange width and height' in defects[0].fix
+    all_defects = check_data(world.config(), ['train'], workers=0).defects
+    assert len(all_defects) == 1  # no box is told to be outside, as if it had to be cut
     world.content['images'][4].update(width=WIDTH, height=HEIGHT)  # as advised
     assert tell(world)[0] == 'INFO'
     np.testing.assert_array_equal(world.dataset()[4]['gt_bboxes'],
@@ -227,10 +229,8 @@ def test_boxes_of_other_files_are_not_dropped_for_a_wrong_size(world, size):
     ]
     path = world.folder / 'middle.json'
     path.write_text(json.dumps(records))
-    with pytest.raises(
-            DataError,
-            match=
-            rf"middle.json: image '1.jpg' is annotated as {size[0]} x {size[1]} .*it is 96 x 64"):
+    words = f"middle.json: image '1.jpg' is annotated as {size[0]} x {size[1]} .*it is 96 x 64"
+    with pytest.raises(DataError, match=words):
         CustomDataset(str(path), PIPELINE, ['cat'], img_prefix=str(world.folder))
     records[1].update(width=WIDTH, height=HEIGHT)
     records[0]['ann'] = dict(

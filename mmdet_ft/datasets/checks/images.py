@@ -211,7 +211,7 @@ def _differs(split: Split, place: int, look: Look) -> bool:
 def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
     """Give the problems of the files of a split, after what was seen of the images at some places."""
     looks = list(looks)
-    missing, broken, cut, unclear, renamed, other = [], [], [], [], [], []
+    missing, broken, cut, unclear, renamed = [], [], [], [], []
     for place, look in looks:
         path = split.paths[place]
         width, height = split.sizes[place].tolist()
@@ -224,7 +224,7 @@ def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Proble
         elif look.error:
             broken.append(Example(f'{path}: {look.error}', path))
         elif _differs(split, place, look):
-            other.append((place, look))
+            continue
         elif 2 <= look.orientation <= 4 or (look.orientation >= 5 and width == height and width):
             unclear.append(Example(f'{path}: orientation {look.orientation}', path))
     problems = _of_missing(split, missing, len(looks))
@@ -236,7 +236,7 @@ def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Proble
 
     tell('image broken', broken, 'files are cut off, or are no images that can be read',
          f'fetch them again, or take them out of {split.source}')
-    problems += _of_sizes(split, other)
+    problems += _of_sizes(split, looks)
     tell('image turned by EXIF, maybe', unclear,
          'images that their EXIF entry turns or mirrors without changing their size',
          'look at them with tools/misc/browse_dataset.py', False)
@@ -253,40 +253,68 @@ def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Proble
 CUT = 'image without its end'
 
 
-def _of_sizes(split: Split, other: Sequence[Tuple[int, Look]]) -> List[Problem]:
-    """The problems of images of another size than is annotated.
+class _Judged(NamedTuple):
+    """An image of another size than is annotated."""
+    place: int
+    look: Look
+    objects: List[int]
+    what: Mismatch
+
+
+def _judged(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[_Judged]:
+    """The images of another size than is annotated.
 
     Boxes that fit one of the two sizes alone tell of the other images of their kind too.
     """
-    by_place: Dict[int, List[int]] = {}
-    wanted = {place for place, _ in other}
-    for index in np.flatnonzero(np.isin(split.image, list(wanted))).tolist():
-        by_place.setdefault(int(split.image[index]), []).append(index)
-    kinds: Dict[str, List[Tuple[int, Look, str]]] = {}
-    for place, look in other:
+    looks = [(place, look) for place, look in looks if _differs(split, place, look)]
+    objects: Dict[int, List[int]] = {place: [] for place, _ in looks}
+    for index in np.flatnonzero(np.isin(split.image, list(objects))).tolist():
+        objects[int(split.image[index])].append(index)
+    found = []
+    for place, look in looks:
         listed = tuple(split.sizes[place].tolist())
-        boxes = split.boxes[by_place.get(place, [])] if split.has_boxes else np.zeros((0, 4))
-        kinds.setdefault(mismatch(listed, look.size, look.orientation).kind, []).append(
-            (place, look, fit_of(boxes, listed, look.size)))
+        boxes = split.boxes[objects[place]] if split.has_boxes else np.zeros((0, 4))
+        fit = fit_of(boxes, listed, look.size)
+        what = mismatch(listed, look.size, look.orientation)._replace(fit=fit)
+        found.append(_Judged(place, look, objects[place], what))
+    fits: Dict[str, set] = {}
+    for judged in found:
+        fits.setdefault(judged.what.kind, set()).update(filter(None, [judged.what.fit]))
+    return [
+        judged._replace(
+            what=mismatch(
+                tuple(split.sizes[judged.place].tolist()), judged.look.size, judged.look.
+                orientation, judged.what.fit or (min(known) if len(known) == 1 else '')))
+        for judged in found for known in [fits[judged.what.kind]]
+    ]
+
+
+def _of_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
+    """The problems of images of another size than is annotated, one for each remedy."""
     found: Dict[Mismatch, List[Example]] = {}
-    for group in kinds.values():
-        fits = {fit for _, _, fit in group if fit}
-        for place, look, fit in group:
-            width, height = split.sizes[place].tolist()
-            what = mismatch((width, height), look.size, look.orientation, fit
-                            or (min(fits) if len(fits) == 1 else ''))
-            names = [split.names(index) for index in by_place.get(place, [])]
-            objects = ', '.join(
-                names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-            found.setdefault(what, []).append(
-                Example(
-                    f'{split.paths[place]}: annotated as {width} x {height} (width x height), it is '
-                    f'{look.size[0]} x {look.size[1]}' + (f'; {objects}' if objects else ''),
-                    split.paths[place]))
+    for place, look, objects, what in _judged(split, looks):
+        width, height = split.sizes[place].tolist()
+        names = ', '.join(split.names(index) for index in objects[:3])
+        names += f' and {len(objects) - 3} more' if len(objects) > 3 else ''
+        found.setdefault(what, []).append(
+            Example(
+                f'{split.paths[place]}: annotated as {width} x {height} (width x height), it is '
+                f'{look.size[0]} x {look.size[1]}' + (f'; {names}' if names else ''),
+                split.paths[place]))
     return [
         Problem(split.name, what.kind, len(group), what.text, what.fix, examples(group))
         for what, group in found.items()
     ]
+
+
+def with_true_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> Split:
+    """Give a split the sizes of its images where boxes tell that the listed ones are wrong: nothing else is wrong
+    with these boxes."""
+    sizes = split.sizes.copy()
+    for place, look, _, what in _judged(split, looks):
+        if what.fit == 'loaded':
+            sizes[place] = look.size
+    return split._replace(sizes=sizes)
 
 
 def _of_missing(split: Split, missing: Sequence[int], num_looked: int) -> List[Problem]:

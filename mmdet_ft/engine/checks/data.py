@@ -17,7 +17,7 @@ from mmdet_ft.datasets.checks.anchors import Anchors, Reach, check_anchors
 from mmdet_ft.datasets.checks.coco_json import CocoJson
 from mmdet_ft.datasets.checks.images import (CUT, Loading, Look, check_copies, check_depth,
                                              check_images, check_overlap, loading_of, look_at_all,
-                                             scan, size_of)
+                                             scan, size_of, with_true_sizes)
 from mmdet_ft.datasets.checks.objects import (check_boxes, check_classes, check_masks, check_same,
                                               class_table)
 from mmdet_ft.datasets.checks.problem import Problem
@@ -72,8 +72,7 @@ def check_data(config: Config,
     digests: Dict[str, Dict[str, List[int]]] = {}
     num_looked: Dict[str, int] = {}
     for split in splits:
-        problems += _annotation_problems(split, parts[split.name])
-        problems += label_problems(config, split)
+        looks: List[Tuple[int, Look]] = []
         if images:
             loading = loading_of(parts[split.name].get('pipeline') or ())
             looks = _look(split, workers, loading)
@@ -81,6 +80,8 @@ def check_data(config: Config,
             num_looked[split.name] = len(looks)
             digests[split.name] = _digests(looks)
             problems += check_copies(split, digests[split.name])
+        problems += _annotation_problems(with_true_sizes(split, looks), parts[split.name])
+        problems += label_problems(config, split)
     return _report(config, splits, problems, digests, num_looked)
 
 

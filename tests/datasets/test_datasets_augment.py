@@ -768,13 +768,14 @@ def test_missing_packages_are_named(monkeypatch):
 
 BOXES_FOR_ALBU = dict(
     type='BboxParams', format='pascal_voc', label_fields=['gt_labels'], filter_lost_elements=True)
+KEYS_FOR_ALBU = dict(img='image', gt_masks='masks', gt_bboxes='bboxes', gt_semantic_seg='mask')
 
 
 @pytest.mark.parametrize('number', [4, 0])
 def test_albu_keeps_objects_together_through_a_crop(number):
     pytest.importorskip('albumentations')
     albu = Albu([dict(type='Crop', x_min=10, y_min=5, x_max=40, y_max=25, p=1.)], BOXES_FOR_ALBU,
-                dict(img='image', gt_masks='masks', gt_bboxes='bboxes', gt_semantic_seg='mask'))
+                KEYS_FOR_ALBU)
     before = sample(number)
     after = albu(copy.deepcopy(before))
     np.testing.assert_array_equal(after['img'], before['img'][5:25, 10:40])
@@ -789,8 +790,8 @@ def test_albu_keeps_objects_together_through_a_crop(number):
 def test_albu_gives_up_a_sample_without_objects_where_asked():
     pytest.importorskip('albumentations')
     crop = [dict(type='Crop', x_min=0, y_min=0, x_max=1, y_max=1, p=1.)]
-    assert Albu(crop, BOXES_FOR_ALBU, skip_img_without_anno=True)(sample(2)) is None
-    assert len(Albu(crop, BOXES_FOR_ALBU)(sample(2))['gt_masks']) == 0
+    assert Albu(crop, BOXES_FOR_ALBU, KEYS_FOR_ALBU, skip_img_without_anno=True)(sample(2)) is None
+    assert len(Albu(crop, BOXES_FOR_ALBU, KEYS_FOR_ALBU)(sample(2))['gt_masks']) == 0
 
 
 def test_albu_draws_from_the_seed_of_the_sample():

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmdet_ft.config.errors import CheckError
+from mmdet_ft.datasets.classification.mnist import MNIST
 from mmdet_ft.datasets.image_decoding import is_cut_off
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
@@ -587,6 +589,34 @@ def test_a_users_transform_of_v2_results_works_among_ours(coco_dataset):
 
 def test_none_ends_a_pipeline():
     assert Compose([lambda results: None, lambda results: 1 / 0])({}) is None
+
+
+class Forgetful:
+    """A transform without `return results`."""
+
+    def __call__(self, results):
+        pass
+
+
+@pytest.mark.parametrize('steps', [[Forgetful()], [Compose([Forgetful()])]])
+def test_a_transform_that_returns_none_is_named_where_no_other_image_stands_in(coco_dataset, steps):
+    dataset = coco_dataset(steps)
+    dataset.test_mode = True
+    with pytest.raises(CheckError, match='Forgetful has returned None for .*return results'):
+        dataset[0]
+    views = MultiScaleFlipAug(transforms=steps, img_scale=(9, 9))
+    with pytest.raises(CheckError, match="Forgetful has returned None for a view of 'a.png'"):
+        views(dict(filename='a.png'))
+    pictures = MNIST.__new__(MNIST)
+    pictures.pipeline, pictures.data_infos = Compose(steps), [dict()]
+    with pytest.raises(CheckError, match='Forgetful has returned None for sample 0'):
+        pictures[0]
+
+
+def test_a_transform_that_returns_something_else_is_told():
+    with pytest.raises(CheckError, match='Normalize got a ndarray from the transform before it'):
+        Compose([lambda results: results['img'],
+                 dict(type='Normalize', mean=[0], std=[1])])(dict(img=np.zeros((2, 2, 3))))
 
 
 def test_compose_refuses_what_is_no_transform():

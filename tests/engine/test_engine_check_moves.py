@@ -1,4 +1,7 @@
 """Transforms that would leave boxes, masks or maps behind: told by the check of the config, however deep they stand."""
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -167,6 +170,45 @@ def test_a_test_refuses_what_it_cannot_undo():
 ])  # yapf: disable
 def test_arguments_of_two_worlds_or_of_none_are_told(step, message):
     assert message in said(**with_step(step))
+
+
+# --- transforms of albumentations
+
+
+@pytest.fixture
+def albumentations(monkeypatch):
+    """As much of the package as tells which transforms move pixels."""
+    module = types.ModuleType('albumentations')
+    module.ImageOnlyTransform = type('ImageOnlyTransform', (), {})
+    module.DualTransform = type('DualTransform', (), {})
+    for name in ('Blur', 'ChannelShuffle'):
+        setattr(module, name, type(name, (module.ImageOnlyTransform, ), {}))
+    for name in ('ShiftScaleRotate', 'CoarseDropout', 'Resize'):
+        setattr(module, name, type(name, (module.DualTransform, ), {}))
+    monkeypatch.setitem(sys.modules, 'albumentations', module)
+
+
+BOX_PARAMS = dict(type='BboxParams', format='pascal_voc', label_fields=['gt_labels'])
+
+
+@pytest.mark.parametrize('transforms, more, left', [
+    ([dict(type='ShiftScaleRotate')], dict(), 'boxes'),
+    ([dict(type='OneOf', transforms=[dict(type='Blur'), dict(type='ShiftScaleRotate')])], dict(), 'boxes'),
+    ([dict(type='Resize', size=3)], dict(), 'boxes'),
+    ([dict(type='ShiftScaleRotate')],
+     dict(bbox_params=BOX_PARAMS, keymap=dict(img='image', gt_bboxes='bboxes')), 'masks'),
+    ([dict(type='ShiftScaleRotate')], dict(bbox_params=BOX_PARAMS), None),
+    ([dict(type='Blur'), dict(type='OneOf', transforms=[dict(type='ChannelShuffle')])], dict(), None),
+    ([dict(type='CoarseDropout')], dict(), None),
+])  # yapf: disable
+def test_albu_moves_boxes_where_it_is_told_how(albumentations, transforms, more, left):
+    options = with_step(dict(type='Albu', transforms=transforms, **more))
+    if left is None:
+        prepare(load_config(MAIN, options))
+    else:
+        text = said(**options)
+        assert f'{WHERE}.3: Albu moves the image and not its {left}' in text
+        assert ('bbox_params=dict(' if left == 'boxes' else "gt_masks='masks'") in text
 
 
 # --- what a user's own transform does is looked at while it runs

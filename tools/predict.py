@@ -18,18 +18,10 @@ from typing import Any, Counter, Dict, List, NamedTuple, Optional, Tuple
 sys.path.insert(0, os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))  # the package beside this folder
 
-import numpy as np  # noqa: E402
-from rich.progress import track  # noqa: E402
-
-from mmdet_ft import apis, visualization  # noqa: E402
-from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, is_image_name, read_head  # noqa: E402
-from mmdet_ft.datasets.image_names import find_image  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
 from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
-
-STOPPED = 130  # exit code after Ctrl-C or SIGTERM
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,6 +54,20 @@ def parse_args() -> argparse.Namespace:
     if args.batch_size < 1:
         parser.error(f'--batch-size is at least 1, not {args.batch_size}')
     return args
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import numpy as np  # noqa: E402
+from rich.progress import track  # noqa: E402
+
+from mmdet_ft import apis, visualization  # noqa: E402
+from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
+from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, is_image_name, read_head  # noqa: E402
+from mmdet_ft.datasets.image_names import find_image  # noqa: E402
+
+STOPPED = 130  # exit code after Ctrl-C or SIGTERM
 
 
 class Found(NamedTuple):
@@ -236,7 +242,7 @@ class Predictions:
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     found = find_images(args.images, args.out)
     paths = [path for _, path in found.images]
     inputs = Inputs([args.checkpoint, args.config, *paths])

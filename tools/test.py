@@ -11,28 +11,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 # up to eight times longer without it.
 os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
-from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
-from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
-from mmdet_ft.engine import dist  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.checks.data import check_image_files  # noqa: E402
-from mmdet_ft.engine.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
-from mmdet_ft.engine.devices import take_device_option  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.engine.evaluate import multi_gpu_test, require_masks, single_gpu_test  # noqa: E402
-from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402
-from mmdet_ft.engine.hooks.build import count_all_detections  # noqa: E402
-from mmdet_ft.engine.hooks.build import format_settings, split_evaluation  # noqa: E402
-from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
-from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
-from mmdet_ft.engine.painting import Painter  # noqa: E402
-from mmdet_ft.engine.precision import build_precision  # noqa: E402
-from mmdet_ft.engine.setup import choose_device, set_up_processes  # noqa: E402
-from mmdet_ft.engine.trained import build_trained  # noqa: E402
 from mmdet_ft.outputs import PictureNames, add_drawing_options  # noqa: E402
-from mmdet_ft.visualization import has_display  # noqa: E402
 
 # wait_time counts; the others are MMClassification's, and how captions look follows from the picture here.
 SHOW_OPTIONS = ('wait_time', 'text_color', 'font_scale', 'row_width', 'win_name', 'fig_size')
@@ -112,9 +95,32 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
+from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
+from mmdet_ft.engine import dist  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.checks.data import check_image_files  # noqa: E402
+from mmdet_ft.engine.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
+from mmdet_ft.engine.devices import take_device_option  # noqa: E402
+from mmdet_ft.engine.evaluate import multi_gpu_test, require_masks, single_gpu_test  # noqa: E402
+from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402
+from mmdet_ft.engine.hooks.build import count_all_detections  # noqa: E402
+from mmdet_ft.engine.hooks.build import format_settings, split_evaluation  # noqa: E402
+from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
+from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
+from mmdet_ft.engine.painting import Painter  # noqa: E402
+from mmdet_ft.engine.precision import build_precision  # noqa: E402
+from mmdet_ft.engine.setup import choose_device, set_up_processes  # noqa: E402
+from mmdet_ft.engine.trained import build_trained  # noqa: E402
+from mmdet_ft.visualization import has_display  # noqa: E402
+
+
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     gpu_id = take_device_option(args.device)
     args.gpu_id = args.gpu_id if gpu_id is None else gpu_id
     cfg = load_config(args.config, args.cfg_options)

@@ -11,10 +11,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 from mmdet_ft.config import Config, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
-from mmdet_ft.engine.build import train  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
-from mmdet_ft.engine.dist import init_dist, require_alone, shutdown  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
 EXIT_CODES = (
@@ -69,6 +66,15 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.engine.build import train  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
+from mmdet_ft.engine.dist import init_dist, require_alone, shutdown  # noqa: E402
+
+
 def read_config(args: argparse.Namespace) -> Config:
     """The config with what the command line says over it."""
     cfg = load_config(args.config, args.cfg_options)
@@ -89,7 +95,7 @@ def read_config(args: argparse.Namespace) -> Config:
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     cfg = read_config(args)
     if args.dry_run:
         if args.launcher != 'none':

@@ -15,8 +15,6 @@ import urllib.parse
 import urllib.request
 from typing import IO, Any, Callable, Iterator, Optional, Tuple
 
-import torch
-
 from mmdet_ft.checkpoints.errors import CheckpointError
 
 try:
@@ -48,7 +46,8 @@ def cache_path(url: str) -> str:
     """
     name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
     name = name if name.strip('.') else 'weights'
-    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
+    from torch import hub  # takes seconds, and a path on the disk needs none of it
+    folder = os.path.join(hub.get_dir(), 'checkpoints')
     if hash_of(name) is None:
         folder = os.path.join(folder, hashlib.sha256(url.encode()).hexdigest()[:8])
     return os.path.join(folder, name)

@@ -6,19 +6,10 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
 
-import numpy as np  # noqa: E402
-
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.datasets.pictures import truth_masks  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.data_outputs import inputs_of  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
-from mmdet_ft.engine.results import read_results  # noqa: E402
-from mmdet_ft.evaluation.confusion import detection_confusion, rates  # noqa: E402
-from mmdet_ft.evaluation.text import table_text  # noqa: E402
-from mmdet_ft.visualization import split_result  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,9 +31,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import numpy as np  # noqa: E402
+
+from mmdet_ft.datasets.pictures import truth_masks  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.data_outputs import inputs_of  # noqa: E402
+from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
+from mmdet_ft.engine.results import read_results  # noqa: E402
+from mmdet_ft.evaluation.confusion import detection_confusion, rates  # noqa: E402
+from mmdet_ft.evaluation.text import table_text  # noqa: E402
+from mmdet_ft.visualization import split_result  # noqa: E402
+
+
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     config, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
     dataset = build_test_dataset(config, 'test')
     if not hasattr(dataset, 'get_ann_info'):

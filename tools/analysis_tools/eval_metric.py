@@ -8,12 +8,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.hooks import build  # noqa: E402
-from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
-from mmdet_ft.engine.results import read_results  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,9 +38,19 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
+from mmdet_ft.engine.hooks import build  # noqa: E402
+from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
+from mmdet_ft.engine.results import read_results  # noqa: E402
+
+
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     config, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
     dataset = build_test_dataset(config, 'test')
     results = read_results(args.pkl_results, dataset, args.config)

@@ -12,17 +12,10 @@ from typing import Any, Dict, Tuple
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
 
-import torch  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-from mmdet_ft.apis import classes_of  # noqa: E402
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.engine.model import build_model  # noqa: E402
-from mmdet_ft.evaluation.text import table_text  # noqa: E402
-from mmdet_ft.structures import Batch  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,6 +38,19 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import torch  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from mmdet_ft.apis import classes_of  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.model import build_model  # noqa: E402
+from mmdet_ft.evaluation.text import table_text  # noqa: E402
+from mmdet_ft.structures import Batch  # noqa: E402
+
+
 def noise(height: int, width: int, channels: int) -> Batch:
     """One image of random numbers."""
     sizes = torch.tensor([[float(height), float(width)]])
@@ -62,7 +68,7 @@ def first_channels(model: torch.nn.Module) -> int:
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     config, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
     config.model.train_cfg = None
     of_boxes = (config.model.get('test_cfg') or {}).get('rcnn')

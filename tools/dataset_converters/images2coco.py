@@ -13,12 +13,9 @@ from typing import List, Optional, Sequence
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.custom import CustomDataset  # noqa: E402
-from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.image_files import image_size, is_image_name  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing, where_images_are, write_json  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +28,15 @@ def parse_args() -> argparse.Namespace:
         '-e', '--exclude-extensions', nargs='+', help='endings of files to leave out, such as png')
     parser.add_argument('--force', action='store_true', help='replace an existing json')
     return parser.parse_args()
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.datasets.custom import CustomDataset  # noqa: E402
+from mmdet_ft.datasets.image_files import image_size, is_image_name  # noqa: E402
+from mmdet_ft.datasets.to_coco import refuse_existing, where_images_are, write_json  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
 
 
 def images_below(folder: str, excluded: Optional[Sequence[str]]) -> List[str]:
@@ -53,7 +59,7 @@ def images_below(folder: str, excluded: Optional[Sequence[str]]) -> List[str]:
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     names = images_below(args.img_path, args.exclude_extensions)
     classes = list(CustomDataset.get_classes(args.classes))
     folder = osp.join(osp.dirname(osp.abspath(args.img_path)), 'annotations')

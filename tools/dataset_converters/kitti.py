@@ -11,21 +11,11 @@ import os.path as osp
 import sys
 from typing import Optional, Sequence
 
-import numpy as np
-
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.kitti import image_name, read_kitti_label  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
-from mmdet_ft.datasets.to_coco import folder_of_images  # noqa: E402
-from mmdet_ft.datasets.to_coco import listed_or_all  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
-from mmdet_ft.evaluation.kitti import DONT_CARE  # noqa: E402
+from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +32,22 @@ def parse_args() -> argparse.Namespace:
         help='names in order; others are left out')
     parser.add_argument('--force', action='store_true', help='replace an existing json')
     return parser.parse_args()
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import numpy as np  # noqa: E402
+
+from mmdet_ft.datasets.kitti import image_name, read_kitti_label  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
+from mmdet_ft.datasets.to_coco import folder_of_images  # noqa: E402
+from mmdet_ft.datasets.to_coco import listed_or_all  # noqa: E402
+from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.evaluation.kitti import DONT_CARE  # noqa: E402
 
 
 def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
@@ -73,7 +79,7 @@ def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     names = listed_or_all(args.root, args.ann_subdir, args.img_subdir, '.txt', args.list)
     folder_of_images(args.root, args.img_subdir)
     inputs = [osp.join(args.root, args.ann_subdir, f'{name}.txt') for name in names]

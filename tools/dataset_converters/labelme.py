@@ -11,11 +11,9 @@ import sys
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.labelme import files_below, labelme_files, read_labelme  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageFolder, refuse_existing, write_coco  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,9 +25,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.datasets.labelme import files_below, labelme_files, read_labelme  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageFolder, refuse_existing, write_coco  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+
+
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     if not osp.exists(args.source):
         raise DataError(f'there is no {args.source!r}')
     files = labelme_files(args.source)

@@ -20,35 +20,11 @@ import sys
 from collections import Counter
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-import cv2
-import numpy as np
-import pycocotools.mask as mask_api
-from PIL import Image
-
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.image_files import is_image_name, read_head  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import where_images_are  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
-
-MASK_ENDINGS = ('.png', '.tif', '.tiff', '.bmp', '.gif')
-MASK_FOLDERS = ('masks', 'mask', 'labels', 'label', 'annotations', 'gt')
-SEPARATORS = '_-. '
-VOID = 255  # of palette files, as in PASCAL VOC: the border of objects
-SMALLEST = 3  # corners of a polygon
-MOST_EXAMPLES = 5
-
-
-class Pair(NamedTuple):
-    """An image and its masks; names are relative to the root."""
-    image: str
-    masks: List[str]
-    is_whole: bool  # one file for all objects
+from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,6 +44,36 @@ def parse_args() -> argparse.Namespace:
         help='write outlines instead of run lengths; holes are filled')
     parser.add_argument('--force', action='store_true', help='replace an existing json')
     return parser.parse_args()
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import pycocotools.mask as mask_api  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from mmdet_ft.datasets.image_files import is_image_name, read_head  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
+from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.to_coco import where_images_are  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+
+MASK_ENDINGS = ('.png', '.tif', '.tiff', '.bmp', '.gif')
+MASK_FOLDERS = ('masks', 'mask', 'labels', 'label', 'annotations', 'gt')
+SEPARATORS = '_-. '
+VOID = 255  # of palette files, as in PASCAL VOC: the border of objects
+SMALLEST = 3  # corners of a polygon
+MOST_EXAMPLES = 5
+
+
+class Pair(NamedTuple):
+    """An image and its masks; names are relative to the root."""
+    image: str
+    masks: List[str]
+    is_whole: bool  # one file for all objects
 
 
 # ------------------------------------------------------------------------------ which masks an image has
@@ -384,7 +390,7 @@ def read_classes(words: Optional[Sequence[str]]) -> Optional[Dict[int, str]]:
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     if not args.out.endswith('.json'):
         raise DataError(f'--out {args.out}: name a file that ends in .json')
     refuse_existing(args.out, args.force)

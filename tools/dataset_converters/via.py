@@ -11,23 +11,11 @@ import sys
 from collections import Counter
 from typing import Any, Dict, List, Optional
 
-import numpy as np
-
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.bounds import read_corner, refuse_far  # noqa: E402
-from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
-from mmdet_ft.datasets.values import parse_json, read_name, show  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
-
-CORNERS_OF_AN_ELLIPSE = 36
-WITHOUT_AREA = ('point', 'polyline')
-NOT_CHOSEN = 'undefined'  # what VIA writes for a class that nobody has chosen
+from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +30,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', help='names in order; default: all, sorted')
     parser.add_argument('--force', action='store_true', help='replace an existing json')
     return parser.parse_args()
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import numpy as np  # noqa: E402
+
+from mmdet_ft.datasets.bounds import read_corner, refuse_far  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
+from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
+from mmdet_ft.datasets.values import parse_json, read_name, show  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+
+CORNERS_OF_AN_ELLIPSE = 36
+WITHOUT_AREA = ('point', 'polyline')
+NOT_CHOSEN = 'undefined'  # what VIA writes for a class that nobody has chosen
 
 
 def read_via(path: str) -> List[Dict[str, Any]]:
@@ -174,7 +180,7 @@ def convert(item: Dict[str, Any], folder: ImageFolder, attribute: Optional[str],
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     refuse_existing(args.out, args.force, [args.source])
     files = read_via(args.source)
     attribute = args.attribute or class_attribute(files, args.source)

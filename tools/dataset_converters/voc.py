@@ -12,16 +12,9 @@ from typing import Optional
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
-from mmdet_ft.datasets.to_coco import folder_of_images  # noqa: E402
-from mmdet_ft.datasets.to_coco import listed_or_all  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
-from mmdet_ft.datasets.xml_style import image_beside, read_voc_xml  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +28,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', help='names in order; default: all, sorted')
     parser.add_argument('--force', action='store_true', help='replace an existing json')
     return parser.parse_args()
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
+from mmdet_ft.datasets.to_coco import folder_of_images  # noqa: E402
+from mmdet_ft.datasets.to_coco import listed_or_all  # noqa: E402
+from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
+from mmdet_ft.datasets.xml_style import image_beside, read_voc_xml  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
 
 
 def read(folder: ImageFolder, img_subdir: str, ann_subdir: str,
@@ -58,7 +64,7 @@ def read(folder: ImageFolder, img_subdir: str, ann_subdir: str,
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     listed = osp.join(args.root, args.list) if args.list else None
     names = listed_or_all(args.root, args.ann_subdir, args.img_subdir, '.xml', listed)
     folder_of_images(args.root, args.img_subdir)

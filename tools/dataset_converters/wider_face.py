@@ -15,22 +15,11 @@ import sys
 from typing import Iterable, Iterator, List, Tuple
 from xml.sax.saxutils import escape
 
-import numpy as np
-
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.bounds import read_corner  # noqa: E402
-from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.text_files import read_lines  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
-from mmdet_ft.datasets.values import read_whole  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
-
-Faces = Tuple[str, np.ndarray, np.ndarray]  # image, boxes x1 y1 x2 y2, invalid
+from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +31,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--voc', help='write xml files to Annotations/ of this folder instead')
     parser.add_argument('--force', action='store_true', help='replace existing files')
     return parser.parse_args()
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import numpy as np  # noqa: E402
+
+from mmdet_ft.datasets.bounds import read_corner  # noqa: E402
+from mmdet_ft.datasets.text_files import read_lines  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
+from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
+from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
+from mmdet_ft.datasets.values import read_whole  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+
+Faces = Tuple[str, np.ndarray, np.ndarray]  # image, boxes x1 y1 x2 y2, invalid
 
 
 def read_list(path: str) -> List[Faces]:
@@ -140,7 +146,7 @@ def write_voc(images: Iterable[ImageObjects], image_folder: ImageFolder, root: s
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     refuse_existing(args.out, args.force, [args.list])
     listed = read_list(args.list)
     folder = ImageFolder(args.images)

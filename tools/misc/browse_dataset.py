@@ -6,25 +6,11 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from mmdet_ft import visualization  # noqa: E402
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.datasets.build import build_dataset  # noqa: E402
-from mmdet_ft.datasets.checks.split import innermost  # noqa: E402
-from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
-from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
 from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
-
-WINDOW = 'data set: a key for the next, q or Esc to end'
-NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pictures with '
-             '--output-dir FOLDER --not-show')
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
@@ -47,6 +33,26 @@ def parse_args(arguments=None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of the random transforms')
     add_options(parser)
     return parser.parse_args(arguments)
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from mmdet_ft import visualization  # noqa: E402
+from mmdet_ft.datasets.build import build_dataset  # noqa: E402
+from mmdet_ft.datasets.checks.split import innermost  # noqa: E402
+from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
+from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+
+WINDOW = 'data set: a key for the next, q or Esc to end'
+NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pictures with '
+             '--output-dir FOLDER --not-show')
 
 
 def without(settings, skip_type):
@@ -121,7 +127,7 @@ def show(picture: np.ndarray, seconds: float) -> bool:
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     if args.not_show and not args.output_dir:
         raise UserError(
             '--not-show without --output-dir does nothing; name a folder for the pictures')

@@ -6,17 +6,10 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
 
-from rich.console import Console  # noqa: E402
-
 from mmdet_ft.config import ConfigError, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.datasets.checks.html import page  # noqa: E402
-from mmdet_ft.datasets.checks.problem import Problem  # noqa: E402
-from mmdet_ft.datasets.checks.report import render  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.checks.data import check_data  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.engine.legacy import modernise  # noqa: E402
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
@@ -37,10 +30,23 @@ def parse_args(arguments=None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from rich.console import Console  # noqa: E402
+
+from mmdet_ft.datasets.checks.html import page  # noqa: E402
+from mmdet_ft.datasets.checks.problem import Problem  # noqa: E402
+from mmdet_ft.datasets.checks.report import render  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.checks.data import check_data  # noqa: E402
+from mmdet_ft.engine.legacy import modernise  # noqa: E402
+
+
 @command
 def main() -> None:
     """Exit code 0: no defect; 1: defects; 2: the config cannot be read."""
-    args = parse_args()
+    args = ARGS or parse_args()
     config = load_config(args.config, args.cfg_options)
     problems = []
     try:

@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import Config, ConfigError, load_config, value_at  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
-from mmdet_ft.engine.legacy import modernise  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
@@ -25,6 +25,12 @@ def parse_args(arguments=None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     take_older_options(parser, args, 'cfg_options')
     return args
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.engine.legacy import modernise  # noqa: E402
 
 
 def explain(config: Config, path: str) -> str:
@@ -60,7 +66,7 @@ def _short(value) -> str:
 
 
 def main(arguments=None) -> None:
-    args = parse_args(arguments)
+    args = ARGS or parse_args(arguments)
     try:
         config = load_config(args.config, args.cfg_options)
         if args.explain:

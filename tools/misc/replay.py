@@ -7,8 +7,8 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package above this folder
 
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.failures.replay import read_failure, replay  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,9 +21,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.engine.failures.replay import read_failure, replay  # noqa: E402
+
+
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     failure = read_failure(args.failure)
     print(
         f'iteration {failure["iteration"] + 1} of epoch {failure["epoch"] + 1}, on {failure["device"]}, '

@@ -19,29 +19,11 @@ import sys
 from collections import defaultdict
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
-
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.datasets.classification.folder import ClassFolders  # noqa: E402
-from mmdet_ft.datasets.coco_file import CocoFile  # noqa: E402
-from mmdet_ft.datasets.errors import DataError  # noqa: E402
-from mmdet_ft.datasets.image_names import find_image  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_json  # noqa: E402
-from mmdet_ft.datasets.values import parse_json, plain_id  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
-
-MOST_CLASSES = 30  # rows of the table
-FOLDERS_BESIDE = ('', 'images', 'train', 'all')  # beside a json: where its images may lie
-
-
-class Items(NamedTuple):
-    """I images with what they are split by."""
-    names: List[str]  # [I]
-    paths: List[Optional[str]]  # [I]; None where there is no such file
-    classes: List[str]  # K
-    counts: np.ndarray  # int64 [I, K], objects of each class
+from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,6 +38,30 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out-dir', help='folder to write to; default: that of the source')
     parser.add_argument('--force', action='store_true', help='replace existing files')
     return parser.parse_args()
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import numpy as np  # noqa: E402
+
+from mmdet_ft.datasets.classification.folder import ClassFolders  # noqa: E402
+from mmdet_ft.datasets.coco_file import CocoFile  # noqa: E402
+from mmdet_ft.datasets.image_names import find_image  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_json  # noqa: E402
+from mmdet_ft.datasets.values import parse_json, plain_id  # noqa: E402
+from mmdet_ft.engine.progress import track  # noqa: E402
+
+MOST_CLASSES = 30  # rows of the table
+FOLDERS_BESIDE = ('', 'images', 'train', 'all')  # beside a json: where its images may lie
+
+
+class Items(NamedTuple):
+    """I images with what they are split by."""
+    names: List[str]  # [I]
+    paths: List[Optional[str]]  # [I]; None where there is no such file
+    classes: List[str]  # K
+    counts: np.ndarray  # int64 [I, K], objects of each class
 
 
 # ------------------------------------------------------------------------------ what is split
@@ -282,7 +288,7 @@ def refuse_files(paths: Sequence[str], source: str, force: bool) -> None:
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     if not osp.exists(args.source):
         raise DataError(f'there is no {args.source!r}')
     splits = plan(args)

@@ -14,16 +14,10 @@ from typing import Iterator
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # beside tools/
 
-from mmdet_ft.apis import classes_of  # noqa: E402
-from mmdet_ft.checkpoints import fitting  # noqa: E402
-from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, facts_of, input_scale  # noqa: E402
-from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
-from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.engine.model import build_model  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,6 +32,18 @@ def parse_args() -> argparse.Namespace:
     if args.json and not args.config:
         parser.error('--json is the report of loading into a model: give a config')
     return args
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft.apis import classes_of  # noqa: E402
+from mmdet_ft.checkpoints import fitting  # noqa: E402
+from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, facts_of, input_scale  # noqa: E402
+from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
+from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
+from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.model import build_model  # noqa: E402
 
 
 def describe(checkpoint: Checkpoint) -> Iterator[str]:
@@ -82,7 +88,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     checkpoint = read(args.checkpoint)
     print('\n'.join(describe(checkpoint)))
     if args.names:

@@ -10,22 +10,12 @@ import os
 import sys
 from typing import Optional, Sequence
 
-import torch
-
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # beside tools/
 
-from mmdet_ft.checkpoints.classes import listed  # noqa: E402
-from mmdet_ft.checkpoints.errors import CheckpointError  # noqa: E402
-from mmdet_ft.checkpoints.kinds.layout import weights_in  # noqa: E402
-from mmdet_ft.checkpoints.reading import read_content  # noqa: E402
-from mmdet_ft.checkpoints.values import faults_of  # noqa: E402
-from mmdet_ft.checkpoints.writing import atomic_file, plain  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
-
-# What a run is resumed from: ours, mmengine's, torchvision's.
-OF_A_RUN = ('optimizer', 'random_state', 'gradients', 'message_hub', 'param_schedulers',
-            'optimizer_state_dict', 'lr_scheduler', 'scheduler', 'scaler', 'amp')
+from mmdet_ft.errors import CheckpointError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,6 +33,22 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help='other names for the classes, in the order of the checkpoint')
     return parser.parse_args()
+
+
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import torch  # noqa: E402
+
+from mmdet_ft.checkpoints.classes import listed  # noqa: E402
+from mmdet_ft.checkpoints.kinds.layout import weights_in  # noqa: E402
+from mmdet_ft.checkpoints.reading import read_content  # noqa: E402
+from mmdet_ft.checkpoints.values import faults_of  # noqa: E402
+from mmdet_ft.checkpoints.writing import atomic_file, plain  # noqa: E402
+
+# What a run is resumed from: ours, mmengine's, torchvision's.
+OF_A_RUN = ('optimizer', 'random_state', 'gradients', 'message_hub', 'param_schedulers',
+            'optimizer_state_dict', 'lr_scheduler', 'scheduler', 'scaler', 'amp')
 
 
 def publish(in_file: str,
@@ -82,7 +88,7 @@ def publish(in_file: str,
 
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     path = publish(args.in_file, args.out_file, args.trust, args.classes)
     print(f'{path}: {os.path.getsize(path) / 1e6:.1f} MB')
 

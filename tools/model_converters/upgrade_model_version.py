@@ -11,12 +11,9 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # beside tools/
 
-from mmdet_ft import __version__  # noqa: E402
-from mmdet_ft.checkpoints import writing  # noqa: E402
-from mmdet_ft.checkpoints.errors import CheckpointError  # noqa: E402
-from mmdet_ft.checkpoints.kinds.openmmlab import upgraded_meta  # noqa: E402
-from mmdet_ft.checkpoints.reading import read  # noqa: E402
+from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
+from mmdet_ft.errors import CheckpointError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,9 +27,18 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+from mmdet_ft import __version__  # noqa: E402
+from mmdet_ft.checkpoints import writing  # noqa: E402
+from mmdet_ft.checkpoints.kinds.openmmlab import upgraded_meta  # noqa: E402
+from mmdet_ft.checkpoints.reading import read  # noqa: E402
+
+
 @command
 def main() -> None:
-    args = parse_args()
+    args = ARGS or parse_args()
     checkpoint = read(args.in_file)
     rows = {
         len(value)

@@ -1,5 +1,4 @@
 """COCO annotation files, for any set of classes."""
-import difflib
 import json
 import logging
 import os
@@ -12,8 +11,11 @@ import numpy as np
 
 from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.coco_file import CocoFile
+from mmdet_ft.datasets.coco_records import double_names, ignored_by, only_ignored, unknown_ids
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.names import missing_classes_fix, near_names, no_class, same_but_for_unicode
+from mmdet_ft.datasets.packed import EMPTY, MASK_FAULTS, NONE
 from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, evaluate_det_segm,
                                       results_to_records)
 from mmdet_ft.registry import DATASETS
@@ -63,9 +65,12 @@ class CocoDataset(CustomDataset):
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """Read the file; sets `cat_ids` (in the order of CLASSES), `cat2label`, `img_ids`."""
         self._read_file = CocoFile(ann_file)
+        for note in self._read_file.notes:
+            self._tell(note)
         return self._use_file()
 
     def _use_file(self) -> Sequence[Dict[str, Any]]:
+        self._match_unicode()
         self.cat_ids = self._select_categories()
         self.cat2label = {category_id: label for label, category_id in enumerate(self.cat_ids)}
         self.img_ids = list(self._file.image_ids)
@@ -94,53 +99,61 @@ class CocoDataset(CustomDataset):
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, '_coco': None}  # not to every worker
 
-    def _select_categories(self) -> List[int]:
-        ids_of_name: Dict[str, List[int]] = {}
+    def _match_unicode(self) -> None:
+        """Give categories the spelling of `classes`, where both differ in the form of their accents alone."""
+        names = {category['name'] for category in self._file.categories}
+        others = names.difference(self.CLASSES or ())
+        missing = [name for name in self.CLASSES or () if name not in names]
+        same = {own: name for name, own in same_but_for_unicode(missing, sorted(others)).items()}
         for category in self._file.categories:
-            ids_of_name.setdefault(category['name'], []).append(category['id'])
-        names = [
-            category['name']
-            for category in sorted(self._file.categories, key=lambda item: item['id'])
-        ]
-        if not names:
-            if len(self._file.ids):
-                raise DataError(f'{self.ann_file} has annotations but no categories')
-            return list(range(1, len(self.CLASSES) + 1))  # a list of images to predict on
+            if category['name'] in same:
+                category['name'] = same[category['name']]
+        if same:
+            self._tell(
+                f'the categories {", ".join(map(repr, same.values()))} are written with other Unicode '
+                'characters than in `classes` (NFC and NFD): matched')
+
+    def _select_categories(self) -> List[int]:
+        categories = sorted(self._file.categories, key=lambda item: item['id'])
+        if not categories:  # a list of images to predict on
+            if self.test_mode:
+                self._tell(
+                    'the file has no categories: results are written with the category ids 1 to '
+                    f'{len(self.CLASSES)}, in the order of `classes`')
+            return list(range(1, len(self.CLASSES) + 1))
+        double = double_names(categories, self._file.category_ids)
         for name in self.CLASSES:
-            if len(ids_of_name.get(name, [])) > 1:
+            if name in double:
                 raise DataError(
-                    f'{self.ann_file}: class {name!r} stands for the category ids {ids_of_name[name]}; '
-                    f'join them in the file')
-        missing = [name for name in self.CLASSES if name not in ids_of_name]
+                    f'{self.ann_file}: class {name!r} stands for the category ids {double[name]}; '
+                    f'join them in the file: one id for the name, also in category_id of its annotations'
+                )
+        used = set(self._file.category_ids.tolist())
+        id_of_name: Dict[str, int] = {}
+        for category in categories:  # an id with annotations goes before one without
+            if category['name'] not in id_of_name or (category['id'] in used
+                                                      and id_of_name[category['name']] not in used):
+                id_of_name[category['name']] = category['id']
+        missing = [name for name in self.CLASSES if name not in id_of_name]
         if missing:
-            raise DataError(self._missing_classes(missing, names))
-        return [ids_of_name[name][0] for name in self.CLASSES]
+            raise DataError(self._missing_classes(missing, list(id_of_name)))
+        return [id_of_name[name] for name in self.CLASSES]
 
     def _missing_classes(self, missing: List[str], names: List[str]) -> str:
         """What to say about classes that the file does not know, with the line to paste."""
-        lower = {name.lower(): name for name in names}
-        near = {}
-        for name in missing:
-            close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=.6)
-            if close:
-                near[name] = lower[close[0]]
-        head = f'{self.ann_file} has no class {", ".join(map(repr, missing[:5]))}'
-        head += f' and {len(missing) - 5} more' if len(missing) > 5 else ''
-        if self._classes_given and len(near) == len(missing):
-            wanted = [near.get(name, name) for name in self.CLASSES]
-            head += f'; did you mean {", ".join(repr(near[name]) for name in missing[:5])}?'
+        near = near_names(missing, [name for name in names if name not in self.CLASSES])
+        head = f'{self.ann_file} has {no_class(missing)}'
+        if near and self._classes_given:
+            head += f'; did you mean {", ".join(repr(near[name]) for name in missing[:5] if name in near)}?'
+        elif self._classes_given:
+            head += f'. The file has: {", ".join(map(repr, names))}.'
         else:
-            wanted = names
-            if not self._classes_given:
-                head += (
-                    f'. Without `classes` {type(self).__name__} expects its own {len(self.CLASSES)} classes, the '
-                    f'file has {len(names)}.')
-            else:
-                head += f'. The file has: {", ".join(map(repr, names))}.'
-        line = ', '.join(map(repr, wanted)) + (', ' if len(wanted) == 1 else '')
-        return (
-            f'{head}\n{self._table_of_classes(near)}\nWrite in data.train, data.val and data.test: classes=({line}) '
-            f'(and num_classes={len(wanted)} in the heads)')
+            head += (
+                f'. Without `classes` {type(self).__name__} expects its own {len(self.CLASSES)} classes, the '
+                f'file has {len(names)}.')
+        fix = missing_classes_fix(self.CLASSES, names, near, self._classes_given,
+                                  [item['id'] for item in self._file.categories])
+        return f'{head}\n{self._table_of_classes(near)}\n{fix[0].upper()}{fix[1:]}'
 
     def _table_of_classes(self, near: Dict[str, str], most: int = 20) -> str:
         """`classes` beside the categories of the file and their annotations; what matches comes last."""
@@ -218,15 +231,14 @@ class CocoDataset(CustomDataset):
             if len(found):
                 self._tell(
                     f'{len(found)} of {int(of_classes.sum())} boxes are {what} (annotation ids '
-                    f'{", ".join(map(str, file.ids[found[:5]]))}{" ..." if len(found) > 5 else ""})'
-                )
+                    f'{self._ids_of(found)})')
         if of_classes.any() and not (area & inside)[of_classes].any():
             example = file.boxes[of_classes][0].tolist()
             hint = '; they look like shares of the image, and are pixels in COCO\'s form' if (
                 file.boxes[of_classes] <= 1).all() else ''
             raise DataError(
                 f'{self.ann_file}: not one of the {int(of_classes.sum())} boxes can be used, such as bbox={example} '
-                f'(x, y, width, height){hint}')
+                f'(x, y, width, height), area={file.areas[of_classes][0]:g}{hint}')
         if np.mean(reaching[of_classes & area & inside] if of_classes.any() else [0]) > 0.25:
             self._tell(
                 'so many boxes that reach out are mostly corners: bbox is (x, y, width, height) in COCO\'s '
@@ -235,17 +247,98 @@ class CocoDataset(CustomDataset):
             self._tell(
                 f'{file.num_orphans} annotations are of images that the file does not list: left out'
             )
-        listed = [category['id'] for category in file.categories]
-        unknown = file.category_ids[~np.isin(file.category_ids, listed)]
-        if len(unknown) and listed:
-            ids = sorted(set(unknown.tolist()))
-            shifted = min(ids) == 0 and min(listed) == 1
-            hint = ' (their ids count from 0, those of `categories` from 1: every class is shifted)' if shifted else ''
+        ids, hint = unknown_ids(file.category_ids, [item['id'] for item in file.categories])
+        if ids:
             self._tell(
-                f'{len(unknown)} annotations are of category_id {", ".join(map(str, ids[:5]))}'
-                f'{" ..." if len(ids) > 5 else ""}, which `categories` does not list{hint}: left out'
-            )
+                f'{int(np.isin(file.category_ids, ids).sum())} annotations are of category_id '
+                f'{", ".join(map(str, ids[:5]))}{" ..." if len(ids) > 5 else ""}, which `categories` does not list'
+                f'{f" ({hint})" if hint else ""}: left out')
+        self._tell_crowds()
         self._tell_classes(file.category_ids[of_classes & area & inside])
+
+    def _ids_of(self, places: np.ndarray, most: int = 5) -> str:
+        """The ids of annotations, for a message."""
+        ids = ', '.join(map(self._file.name_of, places[:most].tolist()))
+        return f'{ids}{" ..." if len(places) > most else ""}'
+
+    def _tell_crowds(self) -> None:
+        """Tell the classes of which all objects are crowd or ignored; DataError when those are all objects."""
+        file = self._file
+        labels = self._labels_of_file()
+        only = only_ignored(labels, file.crowd | file.ignore, len(self.CLASSES))
+        if not only:
+            return
+        objects = [
+            f'{count} objects of class {self.CLASSES[label]!r}' for label, count in only.items()
+        ]
+        chosen = np.isin(labels, list(only))
+        what, fix = ignored_by(file.crowd[chosen], file.ignore[chosen])
+        told = f'all {", all ".join(objects[:10])}{" ..." if len(objects) > 10 else ""} are {what}'
+        if np.isin(labels[labels >= 0], list(only)).all():
+            raise DataError(f'{self.ann_file}: {told}, and nothing is left to learn; {fix}')
+        self._tell(f'{told}: not learnt; {fix}')
+
+    def _labels_of_file(self) -> np.ndarray:
+        """The label of each annotation of the file, int64 [N]; -1 for other categories."""
+        labels = np.full(len(self._file.category_ids), -1, dtype=np.int64)
+        for label, category_id in enumerate(self.cat_ids):
+            labels[self._file.category_ids == category_id] = label
+        return labels
+
+    def _check_loaded(self) -> None:
+        """Refuse objects without masks where the pipeline loads masks."""
+        if any(getattr(transform, 'with_mask', False) for transform in self.pipeline.transforms):
+            self._require_masks(
+                'the pipeline loads masks (with_mask=True)',
+                "or train without masks: with_mask=False, no 'gt_masks' in Collect, and a detector without a mask head"
+            )
+
+    def _require_masks(self, reason: str, other: str) -> None:
+        """Raise DataError for objects whose mask is missing, or has no pixel."""
+        faults = self.mask_faults()
+        for (found, what) in zip(faults, MASK_FAULTS):
+            if len(found):
+                raise DataError(
+                    f'{self.ann_file}: {len(found)} of {len(self._file.ids)} objects {what}, and {reason}: '
+                    f'annotation ids {self._ids_of(found)}. Complete them in the file, take them out, {other}'
+                )
+
+    def mask_faults(self) -> Tuple[np.ndarray, np.ndarray]:
+        """Places in the file of objects of the classes without a mask, and of those whose mask has no pixel.
+
+        In training those that it would use; crowds have no mask there. In evaluation crowds need one too.
+        """
+        file = self._file
+        image = np.repeat(np.arange(len(file.image_ids)), np.diff(file.starts))
+        used = np.isin(file.category_ids, self.cat_ids)
+        used &= np.isin(image, [file.index_of(image_id) for image_id in self.img_ids])
+        single = used & ~(file.crowd | file.ignore)
+        if not self.test_mode:
+            low, size = file.boxes[:, :2], file.boxes[:, 2:]
+            with np.errstate(invalid='ignore'):
+                single &= (size >= 1).all(1) & (file.areas > 0) & np.isfinite(file.boxes).all(1)
+                single &= (low < file.sizes[image]).all(1) & (low + size > 0).all(1)
+            used = single
+        state = file.segmentations.state
+        return np.flatnonzero(used & (state == NONE)), np.flatnonzero(single & (state == EMPTY))
+
+    def check_metrics(self, metric: Union[str, Sequence[str], None] = None) -> None:
+        """Raise DataError for a metric that cannot be computed: unknown, or of masks that are not there.
+
+        Tells when there is no object, so that AP is not defined.
+        """
+        super().check_metrics(metric)
+        if 'segm' in ([metric] if isinstance(metric, str) else metric or ()):
+            self._require_masks_for_segm()
+        labels = self._labels_of_file()
+        if not (~(self._file.crowd | self._file.ignore))[labels >= 0].any():
+            crowds = f' (all {int((labels >= 0).sum())} are crowd or ignored)' if (
+                labels >= 0).any() else ''
+            self._tell(f'there are no objects{crowds}: AP is not defined, and -1 stands for it')
+
+    def _require_masks_for_segm(self) -> None:
+        self._require_masks("the metric 'segm' needs them",
+                            "or evaluate with metric='bbox' alone (--eval bbox)")
 
     def _tell_classes(self, category_ids: np.ndarray) -> None:
         """Classes without a box among `category_ids`, and what the file has beside the classes."""
@@ -378,6 +471,8 @@ class CocoDataset(CustomDataset):
                 raise KeyError(f'metric {name!r} is not supported by {type(self).__name__}; '
                                f'there are {", ".join(ALLOWED_METRICS)}')
         self._check_results(results)
+        if 'segm' in metrics:
+            self._require_masks_for_segm()
         if jsonfile_prefix is not None:
             self.results2json(results, jsonfile_prefix)
         return evaluate_det_segm(

@@ -1,13 +1,13 @@
 """The reader of COCO annotation files."""
 import gc
-import json
 from typing import Any, Dict, List, Optional
 
 import numpy as np
 import pycocotools.mask as mask_api
 
-from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.packed import PackedList, PackedSegmentations, SharesArrays
+from mmdet_ft.datasets.coco_records import CocoRecords, Fault, refuse
+from mmdet_ft.datasets.packed import RUNS, PackedList, SharesArrays
+from mmdet_ft.datasets.values import parse_json, show
 
 
 class CocoFile(SharesArrays):
@@ -30,93 +30,61 @@ class CocoFile(SharesArrays):
     def __init__(self, path: str, content: Any = None):
         """Read `path`; with `content`, what such a file would hold, the path is for messages only."""
         self.path = path
-        data = _read_json(path) if content is None else content
-        if not isinstance(data, dict) or 'images' not in data:
-            found = f'the keys {", ".join(list(data)[:8])}' if isinstance(
-                data, dict) else f'a {type(data).__name__}'
-            raise DataError(
-                f'{path} is not a COCO annotation file: it needs a dict with images, annotations and '
-                f'categories, found {found}')
-        self.categories: List[Dict[str, Any]] = data.get('categories') or []
-        for category in self.categories:
-            if 'id' not in category or 'name' not in category:
-                raise DataError(f'{path}: a category needs id and name, found {category}')
-        self._read_annotations(data.get('annotations') or [], self._read_images(data['images']))
+        # one line for each kind of value that was written otherwise than COCO writes it
+        self.notes: List[str] = []
+        stop = refuse(path)
 
-    def _read_images(self, images: List[Dict[str, Any]]) -> Dict[Any, int]:
-        """Returns the place of each image id."""
-        index_of_id: Dict[Any, int] = {}
-        for index, image in enumerate(images):
-            name_by_url(image)
-            missing = [key for key in ('id', 'file_name', 'width', 'height') if key not in image]
-            if missing:
-                raise DataError(
-                    f'{self.path}: image {image.get("file_name", image.get("id", index))!r} has no '
-                    f'{" and no ".join(missing)}')
-            if image['id'] in index_of_id:
-                other = images[index_of_id[image['id']]]
-                raise DataError(
-                    f'{self.path}: image id {image["id"]!r} stands for both {other["file_name"]!r} and '
-                    f'{image["file_name"]!r}; give each image an id of its own')
-            index_of_id[image['id']] = index
-        self.image_ids = list(index_of_id)
+        def tell(fault: Fault) -> None:
+            stop(fault)
+            if not fault.is_defect:
+                self.notes.append(f'{fault.place} {fault.text}')
+
+        records = CocoRecords(read_json_file(path) if content is None else content, path, tell)
+        self.categories: List[Dict[str, Any]] = records.categories
+        self.image_ids = list(records.index_of_id)
         # A dict would be copied by every worker, page by page, as they look images up in it.
-        self._index_of_id: Optional[Dict[Any, int]] = index_of_id
+        self._index_of_id: Optional[Dict[Any, int]] = records.index_of_id
         if all(type(image_id) is int and abs(image_id) < 2**63 for image_id in self.image_ids):
             self._index_of_id = None
             self._sorted_places = np.argsort(np.array(self.image_ids, dtype=np.int64))
             self._sorted_ids = np.array(self.image_ids, dtype=np.int64)[self._sorted_places]
-        self.sizes = np.array([(image['width'], image['height']) for image in images],
-                              dtype=np.int64).reshape(-1, 2)
-        self.images = PackedList({**image, 'filename': image['file_name']} for image in images)
-        return index_of_id
+        self.sizes = records.sizes
+        self.images = PackedList({
+            **image, 'filename': image['file_name']
+        } for image in records.images)
+        self._take_annotations(records)
 
-    def _read_annotations(self, annotations: List[Dict[str, Any]], index_of_id: Dict[Any,
-                                                                                     int]) -> None:
-        for annotation in annotations:
-            missing = [
-                key for key in ('image_id', 'category_id', 'bbox') if annotation.get(key) is None
-            ]
-            if missing or len(annotation['bbox']) != 4:
-                problem = f'has no {" and no ".join(missing)}' if missing else f'has a bbox of {annotation["bbox"]}'
-                raise DataError(f'{self.path}: annotation {annotation.get("id")!r} of image '
-                                f'{annotation.get("image_id")!r} {problem}')
-        ids = [annotation['id'] for annotation in annotations if 'id' in annotation]
-        if len(set(ids)) < len(ids):
-            seen: set = set()
-            twice = next(i for i in ids if i in seen or seen.add(i))
-            raise DataError(
-                f'{self.path}: annotation ids are not unique (id {twice!r} stands twice), as after joining '
-                f'two files; number them anew')
+    def _take_annotations(self, records: CocoRecords) -> None:
         # the pairing of annotation and image is by place from here on
-        places = [index_of_id.get(annotation['image_id'], -1) for annotation in annotations]
-        places = np.array(places, dtype=np.int64)
-        order = np.argsort(places, kind='stable')
-        self.num_orphans = int((places < 0).sum())
+        order = np.argsort(records.places, kind='stable')
+        self.num_orphans = int((records.places < 0).sum())
         order = order[self.num_orphans:]
-        kept = [annotations[i] for i in order.tolist()]
-        self.starts = np.searchsorted(places[order], np.arange(len(self.image_ids) + 1))
-        self.boxes = np.array([item['bbox'] for item in kept], dtype=np.float64).reshape(-1, 4)
-        self.category_ids = np.array([item['category_id'] for item in kept], dtype=np.int64)
-        self.crowd = np.array([bool(item.get('iscrowd', False)) for item in kept], dtype=bool)
-        self.ignore = np.array([bool(item.get('ignore', False)) for item in kept], dtype=bool)
-        numbered = all(isinstance(item.get('id'), int) for item in kept)
-        self.ids = np.array(
-            [item['id'] for item in kept] if numbered else order + 1, dtype=np.int64)
-        self.segmentations = PackedSegmentations()
-        areas = []
-        for place, item in zip(places[order].tolist(), kept):
-            width, height = self.sizes[place].tolist()
-            try:
-                self.segmentations.append(item.get('segmentation'), height, width)
-                area = item.get('area')
-                areas.append(area_of(item, height, width) if area is None else area)
-            except (ValueError, TypeError) as error:
-                raise DataError(
-                    f'{self.path}: annotation {item.get("id")!r} of image {item["image_id"]!r}: '
-                    f'{error}') from error
-        self.segmentations.finish()
-        self.areas = np.array(areas, dtype=np.float64)
+        places = records.places[order]
+        self.starts = np.searchsorted(places, np.arange(len(self.image_ids) + 1))
+        self.boxes = records.boxes[order]
+        self.category_ids = records.category_ids[order]
+        self.crowd, self.ignore = records.crowd[order], records.ignore[order]
+        chosen = order.tolist()
+        written = [records.ids[index] for index in chosen]
+        numbered = all(type(id_) is int and abs(id_) < 2**63 for id_ in written)
+        self.ids = np.array(written if numbered else order + 1, dtype=np.int64)
+        self._written_ids = None if numbered else PackedList(written)
+        self.segmentations = records.pack(chosen)
+        self.areas = records.areas[order]
+        sizes = self.sizes[places].tolist()
+        for place in np.flatnonzero(np.isnan(self.areas)).tolist():
+            if self.segmentations.kind[place] == RUNS:
+                self.areas[place] = self.segmentations.pixels_of_runs(place)
+            else:
+                width, height = sizes[place]
+                self.areas[place] = area_of(
+                    dict(segmentation=self.segmentations[place], bbox=self.boxes[place]), height,
+                    width)
+
+    def name_of(self, place: int) -> str:
+        """How messages call annotation `place`: its id in the file, where that has one."""
+        written = int(self.ids[place]) if self._written_ids is None else self._written_ids[place]
+        return str(int(self.ids[place])) if written is None else show(written, 50)
 
     def index_of(self, image_id: Any) -> int:
         """The place of an image in the file; KeyError for an id that it does not have."""
@@ -148,35 +116,31 @@ class CocoFile(SharesArrays):
         ]
 
 
-def _read_json(path: str) -> Any:
+def read_json_file(path: str) -> Any:
+    """Return the content of a json file; DataError when it is none."""
     with open(path, 'rb') as file:
         text = file.read()
     enabled = gc.isenabled()
-    gc.disable(
-    )  # millions of new containers, none of them garbage: the collector would double the time
+    # millions of new containers, none of them garbage: the collector would double the time
+    gc.disable()
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise DataError(f'{path} is not a complete json file: {error}') from error
+        return parse_json(text, path)
     finally:
         if enabled:
             gc.enable()
 
 
-def name_by_url(image: Dict[str, Any]) -> None:
-    """Give a record of LVIS v1 its file_name: the last two parts of its coco_url."""
-    if 'coco_url' in image:
-        image.setdefault('file_name', '/'.join(image['coco_url'].split('/')[-2:]))
-
-
 def area_of(annotation: Dict[str, Any], height: int, width: int) -> float:
-    """The pixels of an annotation's segmentation, or of its box where there is none."""
+    """Count the pixels of an annotation's segmentation, or of its box where there is none.
+
+    A segmentation in which `segmentation_fault` finds none: pycocotools would take gigabytes for a point far away.
+    """
     segmentation = annotation.get('segmentation')
     if isinstance(segmentation, dict):
         if isinstance(segmentation['counts'], list):
             return float(sum(segmentation['counts'][1::2]))
         return float(mask_api.area(segmentation))
-    parts = [part for part in segmentation or [] if len(part) >= 6]
+    parts = [part for part in segmentation or [] if len(part) >= 6 and len(part) % 2 == 0]
     if parts:
         return float(mask_api.area(mask_api.merge(mask_api.frPyObjects(parts, height, width))))
     return float(annotation['bbox'][2] * annotation['bbox'][3])

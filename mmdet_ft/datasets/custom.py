@@ -1,6 +1,5 @@
 """The base of all detection datasets: V2's CustomDataset."""
 import difflib
-import json
 import logging
 import os
 import os.path as osp
@@ -14,6 +13,7 @@ from mmdet_ft.datasets.image_sizes import fit_of, mismatch
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose, check_given
 from mmdet_ft.datasets.text_files import read_lines
+from mmdet_ft.datasets.values import parse_json
 from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
 from mmdet_ft.registry import DATASETS
@@ -93,6 +93,11 @@ class CustomDataset:
             self._apply_filter()
         self._set_group_flag()
         self.pipeline = Compose(pipeline)
+        if not test_mode:
+            self._check_loaded()
+
+    def _check_loaded(self) -> None:
+        """Refuse, when all is loaded, what the pipeline would only find at the image; nothing here."""
 
     def _under_root(self, path: Optional[str]) -> Optional[str]:
         if path is None or self.data_root is None or osp.isabs(path):
@@ -209,7 +214,7 @@ class CustomDataset:
         """One dict an image from the annotation file; at least filename, width, height."""
         if ann_file.endswith('.json'):
             with open(ann_file, 'rb') as file:
-                infos = read_json(file.read(), ann_file)
+                infos = parse_json(file.read(), ann_file)
         else:
             infos = load_pickle(ann_file)
         if not isinstance(infos, list):
@@ -462,9 +467,4 @@ class CustomDataset:
                 f'ann_file={self.ann_file!r}, classes: {self._describe_classes()}')
 
 
-def read_json(text: bytes, path: str) -> Any:
-    """The content of a json file; DataError names the path."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise DataError(f'{path} is not a complete json file: {error}') from error
+read_json = parse_json  # for those that import it from here

@@ -45,7 +45,7 @@ class LVISDataset(CocoDataset):
     def _use_file(self) -> Sequence[Dict[str, Any]]:
         if self.CLASSES is None:
             categories = sorted(self._file.categories, key=lambda item: item['id'])
-            self.CLASSES = tuple(category['name'] for category in categories)
+            self.CLASSES = tuple(dict.fromkeys(category['name'] for category in categories))
         return super()._use_file()
 
     def evaluate(self,

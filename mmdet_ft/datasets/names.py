@@ -1,7 +1,9 @@
 """Lists of images, and the class names that annotation files of one image each use."""
 import difflib
+import json
 import logging
-from typing import Any, Dict, List
+import unicodedata
+from typing import Any, Dict, List, Sequence
 
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.text_files import read_lines
@@ -10,6 +12,64 @@ from mmdet_ft.datasets.text_files import read_lines
 def read_ids(path: str) -> List[str]:
     """Read a text file that names one image a line; empty lines are left out."""
     return [line.strip() for line in read_lines(path) if line.strip()]
+
+
+def same_but_for_unicode(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
+    """Return which of `names` each missing one is, when both differ in the form of their accents alone.
+
+    macOS writes an umlaut as two characters (NFD), most others as one (NFC); they look the same.
+    """
+    composed = {unicodedata.normalize('NFC', name): name for name in names}
+    found = {name: composed.get(unicodedata.normalize('NFC', name)) for name in missing}
+    return {name: other for name, other in found.items() if other is not None}
+
+
+def near_names(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
+    """Guess which of `names` each of the missing ones may be; a name is guessed once."""
+    lower: Dict[str, str] = {}
+    for name in names:
+        lower.setdefault(name.lower(), name)
+    near: Dict[str, str] = {}
+    for name in missing:
+        close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=.6)
+        if close:
+            near[name] = lower.pop(close[0])
+    return near
+
+
+def no_class(missing: Sequence[str]) -> str:
+    """Name classes that a file lacks."""
+    more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
+    return f'no class {", ".join(map(repr, missing[:5]))}{more}'
+
+
+def missing_classes_fix(classes: Sequence[str], names: Sequence[str], near: Dict[str, str],
+                        are_given: bool, ids: Sequence[int]) -> str:
+    """Say what to write when a json's categories lack some of `classes`.
+
+    classes: of the config or, where not `are_given`, of the type; names, ids: of the categories; near: class -> the
+    category that may be meant. A class that other files have is not dropped because this one lacks it.
+    """
+    missing = [name for name in classes if name not in names]
+    if not are_given or not set(near) | set(classes) & set(names):
+        wanted = list(names)
+    else:
+        wanted = [near.get(name, name) for name in classes]
+        absent = [name for name in missing if name not in near]
+        if absent:
+            added = ', '.join(f'{{"id": {max(ids, default=0) + place}, "name": {json.dumps(name)}}}'
+                              for place, name in enumerate(absent[:10], 1))
+            first = f'write classes={as_tuple(wanted)}, and ' if near else ''
+            return (
+                f'{first}add to "categories" of this file: {added}{" ..." if len(absent) > 10 else ""}; '
+                f'a class may be without objects in it. Or correct the name in `classes`')
+    return (f'write in data.train, data.val and data.test: classes={as_tuple(wanted)} '
+            f'(and num_classes={len(wanted)} in the heads)')
+
+
+def as_tuple(names: Sequence[str]) -> str:
+    """Write names as a tuple of Python."""
+    return f'({", ".join(map(repr, names))}{", " if len(names) == 1 else ""})'
 
 
 def check_names(dataset: Any, counts: Dict[str, int]) -> None:

@@ -9,12 +9,20 @@ import pickle
 import weakref
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd
-from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import pycocotools.mask as mask_api
 
+from mmdet_ft.datasets.values import read_whole, show
+from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
+
 NONE, POLYGONS, RUNS = 0, 1, 2
+DRAWN, EMPTY = 1, 2  # beside NONE: whether there is a mask
+MASK_FAULTS = (
+    'have no mask (no segmentation)',
+    'have a mask without a pixel (polygons of under three points, or run lengths of zeros)')
+LONGEST_SIDE, MOST_PIXELS = 1 << 20, 1 << 30  # of an image that OpenCV opens
 SMALL = 1 << 16  # bytes of an array that is not worth a file
 
 
@@ -115,53 +123,114 @@ class PackedSegmentations(SharesArrays):
     def append(self, segmentation: Any, height: int, width: int) -> None:
         """Add a segmentation as it stands in the json; an image of `height` x `width` pixels.
 
-        Raises ValueError when it is none of COCO's forms.
+        Raises ValueError when it is none of COCO's forms; `finish` looks at the numbers in it.
         """
-        run = -1
+        run, parts = -1, ()
         if segmentation is None or (isinstance(segmentation, list) and not segmentation):
-            self.kind.append(NONE)
+            kind = NONE
         elif isinstance(segmentation, list):
-            self.kind.append(POLYGONS)
-            for part in segmentation:
-                part = np.asarray(part, dtype=np.float64)
-                if part.ndim != 1:
-                    raise ValueError(
-                        f'a polygon is a flat list [x0, y0, x1, y1, ...], found {part.tolist()!r:.80}'
-                    )
-                self._coordinates.append(part)
-                self._num_coordinates += len(part)
-                self._part_ends.append(self._num_coordinates)
+            kind, parts = POLYGONS, _read_parts(segmentation)
         elif isinstance(segmentation, dict) and 'counts' in segmentation:
-            self.kind.append(RUNS)
-            counts = segmentation['counts']
-            if isinstance(counts, list):
-                size = segmentation.get('size', [height, width])
-                if sum(counts) != size[0] * size[1]:
-                    raise ValueError(f'run lengths of {sum(counts)} pixels for a size of {size}')
-                segmentation = mask_api.frPyObjects({'size': size, 'counts': counts}, *size)
-                counts = segmentation['counts']
-            counts = counts.encode() if isinstance(counts, str) else counts
-            run = len(self._run_ends)
+            kind, run = RUNS, len(self._run_ends)
+            size, counts = _read_runs(segmentation, height, width)
             self._bytes.append(counts)
             self._num_bytes += len(counts)
             self._run_ends.append(self._num_bytes)
-            self._sizes.append(segmentation.get('size', [height, width]))
+            self._sizes.append(size)
         else:
             raise ValueError(
-                f'a segmentation is a list of polygons or run lengths, found {segmentation!r:.80}')
+                'is neither a list of polygons [[x0, y0, x1, y1, ...]] nor run lengths '
+                f'{{"size": [height, width], "counts": ...}}; found {show(segmentation)}')
+        self.kind.append(kind)
+        for part in parts:
+            self._coordinates.append(part)
+            self._num_coordinates += len(part)
+            self._part_ends.append(self._num_coordinates)
         self._item_ends.append(len(self._part_ends))
         self._run_of_item.append(run)
 
-    def finish(self) -> 'PackedSegmentations':
-        """Turn the lists into arrays; nothing can be appended afterwards."""
+    def finish(self, sizes: np.ndarray) -> Dict[int, str]:
+        """Turn the lists into arrays, and tell what is wrong with numbers; nothing can be appended afterwards.
+
+        sizes: int64 [N, 2], width and height of the image of each item. Returns item -> what is wrong. pycocotools
+        would draw points far away in gigabytes, and compare run lengths of a wrong sum for ever.
+        """
         self.kind = np.array(self.kind, dtype=np.uint8)
         self._coordinates = np.concatenate(self._coordinates) if self._coordinates else np.zeros(0)
-        self._bytes = np.frombuffer(b''.join(self._bytes), dtype=np.uint8)
+        strings, self._bytes = self._bytes, np.frombuffer(b''.join(self._bytes), dtype=np.uint8)
         for name in ('_part_ends', '_item_ends', '_run_ends', '_run_of_item'):
             setattr(self, name, np.array(getattr(self, name), dtype=np.int64))
         self._sizes = np.array(self._sizes, dtype=np.int64).reshape(-1, 2)
         self._coordinates.flags.writeable = False  # items are views: a transform must not move the data set's polygons
-        return self
+        faults = self._far_points(sizes)
+        sums = sum_runs(strings)
+        self._run_pixels = sums.inside
+        items = np.flatnonzero(self.kind == RUNS)
+        wanted = sizes[items][:, ::-1]
+        wrong = ~sums.sound | (self._sizes != wanted).any(1) | (sums.pixels != wanted.prod(1))
+        for run in np.flatnonzero(wrong).tolist():
+            faults[int(items[run])] = fault_of_runs(self._sizes[run].tolist(),
+                                                    *wanted[run].tolist(), bool(sums.sound[run]),
+                                                    int(sums.pixels[run]))
+        return faults
+
+    def _far_points(self, sizes: np.ndarray) -> Dict[int, str]:
+        """Polygons with a coordinate that is no number, or farther outside than the longer side of the image."""
+        lengths = np.diff(self._part_ends, prepend=0)
+        parts = np.flatnonzero(lengths)
+        if not len(parts):
+            return {}
+        starts = self._part_ends[parts] - lengths[parts]
+        low = np.minimum.reduceat(self._coordinates, starts)
+        high = np.maximum.reduceat(self._coordinates, starts)
+        items = np.searchsorted(self._item_ends, parts, side='right')
+        longer = sizes[items].max(1)
+        with np.errstate(invalid='ignore'):
+            near = (low >= -longer) & (high <= 2 * longer)  # a NaN is not
+        faults: Dict[int, str] = {}
+        for place in np.flatnonzero(~near).tolist():
+            part = self._coordinates[starts[place]:self._part_ends[parts[place]]]
+            width, height = sizes[items[place]].tolist()
+            worst = part[~((part >= -longer[place]) & (part <= 2 * longer[place]))][0]
+            told = 'no number' if np.isnan(worst) else 'far outside'
+            faults.setdefault(
+                int(items[place]),
+                f'has a polygon with the coordinate {worst:g}, {told}; the image has {width} x {height} pixels'
+            )
+        return faults
+
+    @property
+    def state(self) -> np.ndarray:
+        """Whether there is a mask, uint8 [N]: DRAWN, NONE (no segmentation), EMPTY (one without a pixel in it).
+
+        A polygon counts from three points on that do not lie on one horizontal or vertical line.
+        """
+        state = np.full(len(self), DRAWN, dtype=np.uint8)
+        state[self.kind == NONE] = NONE
+        state[self.kind == RUNS] = np.where(self._run_pixels > 0, DRAWN, EMPTY)
+        lengths = np.diff(self._part_ends, prepend=0)
+        parts = np.flatnonzero((lengths >= 6) & (lengths % 2 == 0))
+        spread = np.zeros(len(lengths), dtype=bool)
+        if len(parts):
+            coordinates = self._coordinates
+            if len(parts) < len(lengths):  # so that x and y alternate throughout
+                chosen = np.zeros(len(lengths), dtype=bool)
+                chosen[parts] = True
+                coordinates = coordinates[chosen.repeat(lengths)]
+            starts = (lengths[parts].cumsum() - lengths[parts]) // 2
+            spread[parts] = np.all([
+                np.maximum.reduceat(axis, starts) > np.minimum.reduceat(axis, starts)
+                for axis in (coordinates[0::2], coordinates[1::2])
+            ], 0)
+        counted = np.concatenate([[0], spread.cumsum()])
+        ends = self._item_ends
+        real = counted[ends] > counted[np.concatenate([[0], ends[:-1]]).astype(np.int64)]
+        state[(self.kind == POLYGONS) & ~real] = EMPTY
+        return state
+
+    def pixels_of_runs(self, index: int) -> int:
+        """The pixels inside the mask of an item that is written as run lengths."""
+        return int(self._run_pixels[self._run_of_item[index]])
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -181,3 +250,74 @@ class PackedSegmentations(SharesArrays):
                 'counts': self._bytes[begin:self._run_ends[run]].tobytes()
             }
         return None
+
+
+def _read_parts(segmentation: List[Any]) -> List[np.ndarray]:
+    """The polygons of an annotation as arrays; ValueError when they are written otherwise."""
+    if all(isinstance(item, (int, float, str)) for item in segmentation):
+        raise ValueError(
+            'is a flat list of numbers: write [[x0, y0, x1, y1, ...]], with one more pair '
+            f'of brackets; found {show(segmentation)}')
+    parts = []
+    for part in segmentation:
+        if not isinstance(part, list):
+            raise ValueError(f'has {show(part)} where a polygon [x0, y0, x1, y1, ...] belongs')
+        try:
+            parts.append(np.array(part, dtype=np.float64))
+        except (ValueError, TypeError,
+                OverflowError):  # a text, a dict, lists of unequal length, 400 digits
+            raise ValueError(
+                f'has a polygon that is no flat list of numbers [x0, y0, x1, y1, ...]: {show(part)}'
+            ) from None
+        if parts[-1].ndim != 1:
+            raise ValueError('has points in brackets of their own: a polygon is a flat list '
+                             f'[x0, y0, x1, y1, ...], found {show(part)}')
+    if len(parts) > 2 and all(len(part) == 2 for part in parts):
+        raise ValueError('has a polygon for each point: write all points of a polygon in one list '
+                         f'[[x0, y0, x1, y1, ...]], found {show(segmentation)}')
+    return parts
+
+
+def _read_runs(segmentation: Dict[str, Any], height: int, width: int) -> Tuple[List[int], bytes]:
+    """(size, compressed counts) of run lengths; ValueError when they are written otherwise."""
+    size = segmentation.get('size')
+    if size is None:
+        size = [height, width]
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        raise ValueError(f'has a size of {show(size)}; expected [height, width]')
+    try:
+        size = [read_whole(side, low=1, high=LONGEST_SIDE) for side in size]
+    except ValueError:
+        raise ValueError(
+            f'has a size of {show(size)}; expected [height, width], whole numbers') from None
+    counts = segmentation['counts']
+    if isinstance(counts, str):
+        try:
+            return size, counts.encode('ascii')
+        except UnicodeEncodeError:
+            raise ValueError('has counts that are no compressed run lengths') from None
+    if isinstance(counts, bytes):
+        return size, counts
+    if not isinstance(counts, (list, tuple)):
+        raise ValueError(
+            f'has counts of {show(counts)}; expected a list of numbers, or a text of compressed ones'
+        )
+    if set(map(type, counts)) - {int} or min(counts, default=0) < 0:
+        try:
+            counts = [read_whole(count, low=0) for count in counts]
+        except ValueError as error:
+            raise ValueError(f'has a count that {error} from 0 up') from None
+    fault = fault_of_runs(size, height, width, True, sum(counts))
+    if fault is not None:
+        raise ValueError(fault)
+    return size, mask_api.frPyObjects({'size': size, 'counts': list(counts)}, *size)['counts']
+
+
+def segmentation_fault(segmentation: Any, height: int, width: int) -> Optional[str]:
+    """Tell why a segmentation cannot be drawn in an image of `height` x `width`; None when it can, or is None."""
+    packed = PackedSegmentations()
+    try:
+        packed.append(segmentation, height, width)
+    except ValueError as error:
+        return str(error)
+    return packed.finish(np.array([[width, height]], dtype=np.int64)).get(0)

@@ -64,7 +64,6 @@ def test_annotations_are_selected_as_in_v2(coco_dataset):
     dict(bbox=[-10, 5, 10, 10]),
     dict(bbox=[4, 5, .9, 10]),
     dict(bbox=[4, 5, 10, .9]),
-    dict(area=0),
     dict(ignore=1),
     dict(category_id=4),
 ])
@@ -158,7 +157,8 @@ def test_bare_files_are_understood(coco_dataset, coco_folder):
      'annotation 100.*flat list'),
     (lambda c: c['annotations'][0].update(segmentation=dict(size=[48, 64], counts=[3])),
      'annotation 100.*3 pixels'),
-    (lambda c: c['categories'].append(dict(id=5, name='person')),
+    (lambda c:
+     (c['categories'].append(dict(id=5, name='person')), c['annotations'][1].update(category_id=5)),
      r"'person' stands for the category ids \[1, 5\]"),
     (lambda c: c.pop('images'), 'not a COCO annotation file'),
 ])
@@ -447,9 +447,10 @@ def test_boxes_as_shares_of_the_image_are_refused(coco_dataset, coco_folder):
 def test_a_metric_is_looked_up_before_anything_is_computed(coco_dataset):
     dataset = coco_dataset()
     dataset.check_metrics(metric=['bbox', 'segm', 'proposal'])
-    for metric, message in ((
-            'mAP', "evaluation.metric='mAP' (--eval): CocoDataset does not know 'mAP'; there are bbox, segm, "),
-                            (['bbox,segm'], "write ['bbox', 'segm'], --eval bbox segm")):
+    for metric, message in (
+        ('mAP',
+         "evaluation.metric='mAP' (--eval): CocoDataset does not know 'mAP'; there are bbox, segm, "
+         ), (['bbox,segm'], "write ['bbox', 'segm'], --eval bbox segm")):
         with pytest.raises(DataError, match=re.escape(message)):
             dataset.check_metrics(metric=metric)
         with pytest.raises(DataError):

@@ -1,11 +1,13 @@
 """Boxes, masks and classes of a split."""
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, Row
 from mmdet_ft.datasets.checks.split import Split
+from mmdet_ft.datasets.coco_records import only_ignored
+from mmdet_ft.datasets.packed import MASK_FAULTS
 
 TOLERANCE = 1  # pixels that a box may reach out of its image
 
@@ -80,7 +82,7 @@ def check_same(split: Split) -> List[Problem]:
 def check_masks(split: Split, wanted: bool) -> List[Problem]:
     """Segmentations that are missing, empty, or of something else than the box is of.
 
-    wanted: the pipeline loads masks.
+    wanted: the pipeline loads masks, or the metric compares them.
     """
     if split.segmentation is None:
         return []
@@ -100,14 +102,22 @@ def check_masks(split: Split, wanted: bool) -> List[Problem]:
         elif sound[index] and _overlap(extent, _cut(split.boxes[index],
                                                     limits[split.image[index]])) < .5:
             elsewhere.append(index)
+    faults = split.mask_faults or (np.array(missing, dtype=np.int64), np.array(
+        short, dtype=np.int64))
+    other = 'train a detector without masks' if split.name.startswith('train') else \
+        "evaluate with metric='bbox' alone"
     problems = split.of_objects(
-        'object without a mask', np.array(missing, dtype=np.int64),
-        'objects without a segmentation: a detector with a mask head cannot be trained on them',
-        'complete them, or train a detector without masks') if wanted else []
+        'object without a mask',
+        faults[0],
+        f'objects {MASK_FAULTS[0]}',
+        f'complete them, take them out, or {other}',
+        stops=True) if wanted else []
     problems += split.of_objects(
-        'mask of nothing', np.array(short, dtype=np.int64),
-        'masks of no pixel: polygons of under three points, or without area',
-        'draw them again, or take them out')
+        'mask of nothing',
+        faults[1],
+        f'objects {MASK_FAULTS[1]}',
+        f'draw them again, take them out, or {other}',
+        stops=wanted)
     problems += split.of_objects('mask elsewhere than its box', np.array(elsewhere, dtype=np.int64),
                                  'objects whose mask and box overlap by less than half (IoU)',
                                  'bbox should be the box around the segmentation')
@@ -182,19 +192,30 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
                         'give data.train, data.val and data.test the same classes=(...)',
                         pairs[:5]))
         problems += _labels_out_of_range(split)
+    training = [split for split in splits if split.name.startswith('train')]
+    can_learn = any(split.labels[~split.ignored].max(initial=-1) >= 0 for split in training)
     for split in splits:
         counts = np.bincount(
             split.labels[(split.labels >= 0) & ~split.ignored], minlength=len(split.classes))
-        without = [name for name, count in zip(split.classes, counts) if not count]
+        ignored = only_ignored(split.labels, split.ignored, len(split.classes))
+        is_train = split in training
+        problems += _ignored_classes(split, ignored, is_train)
+        if not counts.any() and split.has_boxes:
+            problems += _no_objects(split, is_train, is_train and not can_learn)
+            continue
+        without = [
+            name for label, name in enumerate(split.classes)
+            if not counts[label] and label not in ignored
+        ]
         if without and len(split.labels):
-            training = split.name == 'train'
             problems.append(
                 Problem(
                     split.name, 'class without objects', len(without),
                     f'classes without a single object in {split.name}: ' +
-                    ('they cannot be learnt' if training else 'their AP is not defined'),
+                    ('they cannot be learnt' if is_train else 'their AP is not defined'),
                     'correct their names, add pictures of them, or take them out of classes and num_classes',
-                    [Example(repr(name)) for name in without[:5]], training and are_named))
+                    [Example(repr(name))
+                     for name in without[:5]], split.name == 'train' and are_named))
         if split.others:
             problems.append(
                 Problem(split.name, 'category not in classes', sum(split.others.values()),
@@ -204,6 +225,37 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
                             for name, count in list(split.others.items())[:5]
                         ], False))
     return problems
+
+
+def _ignored_classes(split: Split, ignored: Dict[int, int], is_train: bool) -> List[Problem]:
+    """Classes of which all objects are crowd, difficult or the like."""
+    if not ignored:
+        return []
+    is_coco = bool(split.category_ids[0])
+    what = 'crowd or ignored (iscrowd 1 or ignore 1)' if is_coco else 'to be ignored (difficult, DontCare, ...)'
+    return [
+        Problem(
+            split.name, 'class of crowds alone', len(ignored),
+            f'classes of which all objects are {what}: ' +
+            ('they cannot be learnt' if is_train else 'their AP is not defined'),
+            'set iscrowd and ignore to 0 for single objects'
+            if is_coco else 'take the mark from those to be found', [
+                Example(f'all {count} objects of class {split.classes[label]!r}')
+                for label, count in list(ignored.items())[:5]
+            ], is_train)
+    ]
+
+
+def _no_objects(split: Split, is_train: bool, stops: bool) -> List[Problem]:
+    """What a split without an object to learn or to find means."""
+    if is_train:
+        text = f'data.{split.name} has no objects to learn'
+        fix = f'add annotations of the classes to {split.source}, or correct ann_file and classes'
+    else:
+        text = f'data.{split.name} has no objects: AP is not defined, and -1 stands for it'
+        fix = f'add annotations of the classes to {split.source}; to predict only, nothing'
+    is_defect = is_train or split.name.startswith('val')  # a test set may be without
+    return [Problem(split.name, 'no objects', len(split.paths), text, fix, [], is_defect, stops)]
 
 
 def _labels_out_of_range(split: Split) -> List[Problem]:

@@ -116,14 +116,25 @@ def verdict(report: Report) -> str:
     return f'{len(report.defects)} kinds of defects, in {sum(problem.count for problem in report.defects)} places'
 
 
+def _annotations(report: Report) -> str:
+    boxes = [len(split.labels) for split in report.splits if split.has_boxes]
+    masks = sum(split.num_masks for split in report.splits)
+    labels = sum(len(split.labels) for split in report.splits if not split.has_boxes)
+    parts = [f'{sum(boxes)} boxes'] if boxes else []
+    parts += [f'{masks} masks'] if masks else []
+    parts += [f'{labels} labels'] if labels else []
+    return f'the annotations ({", ".join(parts)})'
+
+
 def looked_at(report: Report) -> str:
     """Say what a report is about, and with that what it is not about."""
     looked = sum(report.num_looked.values())
     files = sum(path is not None for split in report.splits for path in split.paths)
+    what = _annotations(report)
     if not looked:
-        return 'looked at: the annotations' + (', no image' if files else '')
+        return f'looked at: {what}' + (', no image' if files else '')
     number = f'all {files}' if looked == files else f'{looked} of {files}'
-    return f'looked at: the annotations, {"" if report.decoded else "heads and last bytes of "}{number} image files'
+    return f'looked at: {what}, {"" if report.decoded else "heads and last bytes of "}{number} image files'
 
 
 def _print_table(console: Console, headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -1,10 +1,11 @@
 """A data set as the checks read it: every image and every object that its files know."""
 import os.path as osp
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
+from mmdet_ft.datasets.packed import NONE
 
 
 class Split(NamedTuple):
@@ -28,6 +29,9 @@ class Split(NamedTuple):
     has_boxes: bool = True  # otherwise a label an image, and boxes say nothing
     prefix: Optional[str] = None  # folder that the names of the images start from
     used: Optional[np.ndarray] = None  # bool [I], the images that the data set yields; None for all
+    # objects without a mask and objects whose mask has no pixel, int64 each, where that is known without looking
+    mask_faults: Optional[Tuple[np.ndarray, np.ndarray]] = None
+    num_masks: int = 0
 
     def example(self, index: int, text: str = '') -> Example:
         """One object."""
@@ -104,7 +108,7 @@ def _of_coco(dataset: Any, name: str) -> Split:
         boxes=boxes,
         labels=labels,
         ignored=file.crowd | file.ignore,
-        names=lambda index: f'annotation {file.ids[index]}',
+        names=lambda index: f'annotation {file.name_of(index)}',
         segmentation=file.segmentations.__getitem__,
         category_ids=[str(id_) for id_ in dataset.cat_ids],
         others=others,
@@ -112,7 +116,9 @@ def _of_coco(dataset: Any, name: str) -> Split:
         left_out={
             reason: count
             for reason, count in dataset.filter_counts.items() if count
-        })
+        },
+        mask_faults=dataset.mask_faults(),
+        num_masks=int((file.segmentations.kind != NONE).sum()))
 
 
 def _of_labels(dataset: Any, name: str) -> Split:
@@ -194,4 +200,5 @@ def _of_annotations(dataset: Any, name: str) -> Split:
             reason: count
             for reason, count in getattr(dataset, 'filter_counts', {}).items() if count
         },
-        has_boxes=hasattr(dataset, 'get_ann_info'))
+        has_boxes=hasattr(dataset, 'get_ann_info'),
+        num_masks=sum(mask is not None for mask in masks))

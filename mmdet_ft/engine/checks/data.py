@@ -25,6 +25,7 @@ from mmdet_ft.datasets.checks.report import Report, render
 from mmdet_ft.datasets.checks.split import Split, innermost, split_of
 from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.coco_file import read_json_file
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import SeededDataset, check_equal_sizes
 from mmdet_ft.engine.checks.labels import label_problems
@@ -32,6 +33,8 @@ from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.loaders import test_loader_settings, train_loader_settings
 from mmdet_ft.engine.progress import track
 from mmdet_ft.registry import DATASETS, MODELS
+
+Reading = Tuple[Optional[Split], List[Problem]]
 
 REFUSED = ('image missing', 'image broken', 'image size differs', 'width and height exchanged',
            'image turned by EXIF')
@@ -56,6 +59,7 @@ def check_data(config: Config,
     splits: List[Split] = []
     parts: Dict[str, Dict[str, Any]] = {}
     seen: List[Tuple[Any, ...]] = []
+    assumed: Sequence[str] = ()
     for name, part in _parts(config, names, problems):
         key = tuple(
             str(part.get(item)) for item in ('type', 'data_root', 'ann_file', 'img_prefix',
@@ -64,9 +68,10 @@ def check_data(config: Config,
             continue  # data.test is data.val in most configs
         if not name.startswith('train'):  # that a validation set is the training set is a finding
             seen.append(key)
-        split, found = _read(name, part)
+        split, found = _read(name, part, assumed)
         problems += found
         if split is not None:
+            assumed = assumed or split.classes
             splits.append(split)
             parts[name] = part
     digests: Dict[str, Dict[str, List[int]]] = {}
@@ -80,7 +85,7 @@ def check_data(config: Config,
             num_looked[split.name] = len(looks)
             digests[split.name] = _digests(looks)
             problems += check_copies(split, digests[split.name])
-        problems += _annotation_problems(with_true_sizes(split, looks), parts[split.name])
+        problems += _annotation_problems(config, with_true_sizes(split, looks), parts[split.name])
         problems += label_problems(config, split)
     return _report(config, splits, problems, digests, num_looked)
 
@@ -111,6 +116,11 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
                text.getvalue().rstrip())
     if refused:
         raise UserError(refused[0])
+    learnt = [split for split in splits if split.name.startswith('train')]
+    if len(learnt) == len(innermost(datasets.get('train'))):  # none was too costly to read
+        for problem in report.problems:
+            if problem.stops:
+                raise DataError(f'{problem.text}: {problem.fix}')
 
 
 def check_image_files(config: Config, datasets: Dict[str, Any], logger: Any) -> None:
@@ -271,9 +281,14 @@ def _unreadable(name: str, error: Exception) -> Problem:
     return Problem(name, 'cannot be read', 1, message_of(error), fix, stops=True)
 
 
-def _read(name: str, part: Dict[str, Any]) -> Tuple[Optional[Split], List[Problem]]:
-    """A split as far as it can be read, and why not farther."""
+def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Reading:
+    """Read a split as far as it can be read, and tell why not farther.
+
+    assumed: classes to read a COCO json by, where the config names none and those of the type are others.
+    """
     problems: List[Problem] = []
+    logger = logging.getLogger('mmdet_ft')
+    level = logger.level
     try:
         cls = DATASETS.resolve(part.get('type'))
         settings = {
@@ -284,24 +299,28 @@ def _read(name: str, part: Dict[str, Any]) -> Tuple[Optional[Split], List[Proble
         settings['pipeline'] = []
         if hasattr(cls, 'get_ann_info') and 'test_mode' in parameters:
             settings['test_mode'] = True  # nothing is filtered; a classifier's may be other files
+        logger.setLevel(logging.ERROR)  # what the data set says is told as a problem
         with tempfile.TemporaryDirectory() as folder:
             path = None
             if inspect.isclass(cls) and issubclass(cls, CocoDataset):
-                path, found = _mend(cls, settings, name, folder)
+                path, found = _mend(cls, settings, name, folder, assumed)
                 problems += found
             dataset = DATASETS.build(settings)
         if path is not None:
             dataset.ann_file = path
-        return _unfiltered(dataset, name, part), problems
+        split, found = _unfiltered(dataset, name, part)
+        return split, problems if any(problem.stops for problem in problems) else problems + found
     except Exception as error:
         if not is_user_mistake(error):
             raise
         problems.append(_unreadable(name, error))
         return None, problems
+    finally:
+        logger.setLevel(level)
 
 
-def _mend(cls: Any, settings: Dict[str, Any], name: str,
-          folder: str) -> Tuple[Optional[str], List[Problem]]:
+def _mend(cls: Any, settings: Dict[str, Any], name: str, folder: str,
+          assumed: Sequence[str]) -> Tuple[Optional[str], List[Problem]]:
     """Point the settings of a CocoDataset at a file without the defects that its reader refuses; they are returned."""
     root = settings.get('data_root')
     under = (lambda path: path) if root is None else (lambda path: os.path.join(root, path))
@@ -309,43 +328,55 @@ def _mend(cls: Any, settings: Dict[str, Any], name: str,
     if not os.path.isfile(path) or settings.get('file_client_args', {}).get('backend',
                                                                             'disk') != 'disk':
         return None, []
-    try:
-        with open(path, encoding='utf-8') as file:
-            data = json.load(file)
-    except ValueError:
-        return None, []  # the reader tells it better
-    if not isinstance(data, dict) or 'images' not in data:
-        return None, []
-    classes = cls.get_classes(settings.get('classes')) or ()
-    mended = CocoJson(data, name, under(settings.get('img_prefix') or ''), classes,
-                      settings.get('classes') is not None, size_of)
+    are_named = settings.get('classes') is not None
+    mended = CocoJson(
+        read_json_file(path), name, under(settings.get('img_prefix') or ''),
+        cls.get_classes(settings.get('classes')), are_named, size_of, path, assumed)
     if mended.is_mended:
         settings['ann_file'] = os.path.join(os.path.abspath(folder), os.path.basename(path))
         with open(settings['ann_file'], 'w', encoding='utf-8') as file:
             json.dump(mended.data, file)
+        if not are_named and mended.classes:
+            settings['classes'] = mended.classes
     return path, mended.problems
 
 
-def _unfiltered(dataset: Any, name: str, part: Dict[str, Any]) -> Split:
-    """The split with all its images, and how many the data set would use in training."""
+def _unfiltered(dataset: Any, name: str, part: Dict[str, Any]) -> Tuple[Split, List[Problem]]:
+    """The split with all its images, how many the data set would use in training, and whether it would refuse it."""
     split = split_of(dataset, name)
     if not name.startswith('train') or part.get('test_mode') or not hasattr(
-            dataset, '_filter_imgs'):
-        return split
+            dataset, '_apply_filter'):
+        return split, []
     twin = copy.copy(dataset)  # filtering changes it
-    valid = twin._filter_imgs()
+    problems = []
+    try:
+        twin.test_mode = False
+        twin._apply_filter()
+        if split.mask_faults is not None:
+            split = split._replace(mask_faults=twin.mask_faults())
+    except DataError as error:
+        problems.append(
+            Problem(
+                name,
+                'nothing to train on',
+                1,
+                str(error),
+                f'correct data.{name} of the config, or the file',
+                stops=True))
     return split._replace(
-        num_used=len(valid),
+        num_used=0 if problems else len(twin.data_infos),
         left_out={
             reason: count
             for reason, count in twin.filter_counts.items() if count
-        })
+        }), problems
 
 
-def _annotation_problems(split: Split, part: Dict[str, Any]) -> List[Problem]:
+def _annotation_problems(config: Config, split: Split, part: Dict[str, Any]) -> List[Problem]:
     wanted = any(
         transform.get('with_mask') for transform in part.get('pipeline') or ()
         if isinstance(transform, dict) and transform.get('type') == 'LoadAnnotations')
+    if not split.name.startswith('train'):
+        wanted = 'segm' in np.atleast_1d((config.get('evaluation') or {}).get('metric') or [])
     return check_boxes(split) + check_same(split) + check_masks(split, wanted)
 
 

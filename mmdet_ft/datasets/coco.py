@@ -1,6 +1,7 @@
 """COCO annotation files, for any set of classes."""
 import json
 import logging
+import math
 import os
 import os.path as osp
 import tempfile
@@ -380,6 +381,8 @@ class CocoDataset(CustomDataset):
             if annotation.get('ignore') or not self._is_inside(x1, y1, width, height, img_info):
                 continue
             if not (annotation['area'] > 0 and width >= 1 and height >= 1):  # a NaN is not either
+                continue
+            if not math.isfinite(x1 + y1 + width + height):
                 continue
             if annotation['category_id'] not in self.cat2label:
                 continue

@@ -56,7 +56,8 @@ def _wrong_form(split: Split, usual: np.ndarray, bad: np.ndarray) -> List[Proble
             'boxes with no coordinate above 2: they seem to be shares of the image, not pixels',
             'multiply x by the width and y by the height of the image')
     corners = boxes.copy()
-    corners[:, 2:] -= boxes[:, :2]  # what COCO's width and height say, read as x2 y2
+    with np.errstate(invalid='ignore'):  # of infinite ones, told elsewhere
+        corners[:, 2:] -= boxes[:, :2]  # what COCO's width and height say, read as x2 y2
     fits = ((corners[:, 2:] > corners[:, :2]) & (corners[:, 2:] <= sizes + TOLERANCE)).all(1)
     if 'coco' in split.kind.lower() and fits[usual].all() and bad[usual].mean() > .3:
         return split.of_objects(

@@ -376,7 +376,8 @@ def _annotation_problems(config: Config, split: Split, part: Dict[str, Any]) -> 
         transform.get('with_mask') for transform in part.get('pipeline') or ()
         if isinstance(transform, dict) and transform.get('type') == 'LoadAnnotations')
     if not split.name.startswith('train'):
-        wanted = 'segm' in np.atleast_1d((config.get('evaluation') or {}).get('metric') or [])
+        metric = (config.get('evaluation') or {}).get('metric') or ()
+        wanted = 'segm' in ([metric] if isinstance(metric, str) else metric)
     return check_boxes(split) + check_same(split) + check_masks(split, wanted)
 
 

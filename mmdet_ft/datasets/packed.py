@@ -22,6 +22,7 @@ DRAWN, EMPTY = 1, 2  # beside NONE: whether there is a mask
 MASK_FAULTS = (
     'have no mask (no segmentation)',
     'have a mask without a pixel (polygons of under three points, or run lengths of zeros)')
+NEAR = 32  # pixels outside an image that are not far, however small it is
 LONGEST_SIDE, MOST_PIXELS = 1 << 20, 1 << 30  # of an image that OpenCV opens
 SMALL = 1 << 16  # bytes of an array that is not worth a file
 
@@ -185,13 +186,14 @@ class PackedSegmentations(SharesArrays):
         high = np.maximum.reduceat(self._coordinates, starts)
         items = np.searchsorted(self._item_ends, parts, side='right')
         longer = sizes[items].max(1)
+        reach = np.maximum(longer, NEAR)
         with np.errstate(invalid='ignore'):
-            near = (low >= -longer) & (high <= 2 * longer)  # a NaN is not
+            near = (low >= -reach) & (high <= longer + reach)  # a NaN is not
         faults: Dict[int, str] = {}
         for place in np.flatnonzero(~near).tolist():
             part = self._coordinates[starts[place]:self._part_ends[parts[place]]]
             width, height = sizes[items[place]].tolist()
-            worst = part[~((part >= -longer[place]) & (part <= 2 * longer[place]))][0]
+            worst = part[~((part >= -reach[place]) & (part <= longer[place] + reach[place]))][0]
             told = 'no number' if np.isnan(worst) else 'far outside'
             faults.setdefault(
                 int(items[place]),

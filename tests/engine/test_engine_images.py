@@ -359,7 +359,7 @@ def test_what_another_loader_reads_is_only_looked_for(world):
         return results
 
     world.path(3).write_bytes(b'of a kind of our own')
-    world.content['images'][4].update(width=7, height=8)
+    world.content['images'][4].update(width=70, height=80)
     dataset = world.dataset(pipeline=[own])
     tell_about_data(world.config(), {'train': dataset}, logging.getLogger('mmdet_ft'))
     world.path(3).unlink()

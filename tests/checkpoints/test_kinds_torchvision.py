@@ -8,8 +8,9 @@ import torch
 import torchvision
 from torch import nn
 
-from mmdet_ft.checkpoints.fitting import fit
-from mmdet_ft.checkpoints.kinds.origin import coco_classes
+from mmdet_ft.checkpoints.facts import Facts
+from mmdet_ft.checkpoints.fitting import fit, pretrained_loader
+from mmdet_ft.checkpoints.kinds.origin import coco_classes, rename
 from mmdet_ft.checkpoints.kinds.table import convert
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
@@ -235,3 +236,100 @@ def test_mobilenet_v2_begins_from_torchvision_in_detectors_and_classifiers(layou
     with torch.no_grad():
         last = ours.eval()(images)[-1]
         assert torch.allclose(last, theirs.features(images), atol=1e-4, rtol=1e-4)
+
+
+def drawn(theirs):
+    """A network in evaluation mode whose batch norms are not as they begin."""
+    torch.manual_seed(0)
+    for layer in theirs.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, .5, 1.5)
+            nn.init.normal_(layer.running_mean, std=.1)
+            nn.init.uniform_(layer.running_var, .5, 1.5)
+    return theirs.eval()
+
+
+def vgg_features(layers, batch_norm):
+    """torchvision's VGG without its classifier, which has a hundred million weights."""
+    net = nn.Module()
+    net.features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs[layers], batch_norm)
+    return net
+
+
+@pytest.mark.parametrize('make, config, features', [
+    (lambda: vgg_features('A', False), dict(type='VGG', depth=11), lambda net, x: net.features(x)),
+    (lambda: vgg_features('B', True), dict(type='VGG', depth=13, norm_cfg=dict(type='BN')),
+     lambda net, x: net.features(x)),
+    (lambda: torchvision.models.regnet_x_800mf(weights=None), dict(type='RegNet', arch='regnetx_800mf', out_indices=(3, )),
+     lambda net, x: net.trunk_output(net.stem(x))),
+])  # yapf: disable
+def test_other_backbones_of_torchvision_give_the_same_features(make, config, features, tmp_path):
+    theirs = drawn(make())
+    path = str(tmp_path / 'theirs.pth')
+    torch.save(theirs.state_dict(), path)
+    ours = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint=path)))
+    ours.init_weights(load=pretrained_loader(Facts()))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(ours.eval()(images)[-1], features(theirs, images), atol=1e-4, rtol=1e-4)
+
+
+def as_timm(weights, rules):
+    """Weights of V2's names under timm's: [(pattern, replacement)] of whole names, the first that matches."""
+    return rename({name: value for name, value in weights.items()}, rules)
+
+
+TIMM = [
+    (dict(type='ResNet', depth=50, base_channels=4, stem_channels=8, deep_stem=True, avg_down=True), [
+        (r'stem\.7\.(.+)', r'bn1.\1'), (r'stem\.(\d)\.(.+)', r'conv1.\1.\2')],
+     ['conv1.0.weight', 'conv1.4.running_mean', 'bn1.bias', 'layer1.0.downsample.1.weight']),
+    (dict(type='SEResNet', depth=50, base_channels=16), [
+        (r'(.+)\.se_layer\.conv(\d)\.conv\.(.+)', r'\1.se.fc\2.\3')],
+     ['layer1.0.se.fc1.weight', 'layer4.2.se.fc2.bias']),
+    (dict(type='RegNet', arch='regnetx_400mf'), [
+        (r'conv1\.weight', 'stem.conv.weight'), (r'bn1\.(.+)', r'stem.bn.\1'),
+        *((rf'layer(\d)\.{b}\.conv(\d)\.weight', rf's\1.b{b + 1}.conv\2.conv.weight') for b in range(12)),
+        *((rf'layer(\d)\.{b}\.bn(\d)\.(.+)', rf's\1.b{b + 1}.conv\2.bn.\3') for b in range(12)),
+        (r'layer(\d)\.0\.downsample\.0\.weight', r's\1.b1.downsample.conv.weight'),
+        (r'layer(\d)\.0\.downsample\.1\.(.+)', r's\1.b1.downsample.bn.\2')],
+     ['stem.bn.running_var', 's4.b12.conv3.bn.weight', 's2.b1.downsample.conv.weight']),
+    (dict(type='MobileNetV2', layout='mmcls', out_indices=(7, )), [
+        (r'conv1\.conv\.weight', 'conv_stem.weight'), (r'conv1\.bn\.(.+)', r'bn1.\1'),
+        (r'conv2\.conv\.weight', 'conv_head.weight'), (r'conv2\.bn\.(.+)', r'bn2.\1'),
+        *((rf'layer1\.(\d)\.conv\.{i}\.conv\.weight', rf'blocks.0.\1.conv_{step}.weight')
+          for i, step in enumerate(('dw', 'pw'))),
+        *((rf'layer{s + 1}\.(\d)\.conv\.{i}\.conv\.weight', rf'blocks.{s}.\1.conv_{step}.weight')
+          for s in range(1, 7) for i, step in enumerate(('pw', 'dw', 'pwl'))),
+        *((rf'layer{s + 1}\.(\d)\.conv\.{i}\.bn\.(.+)', rf'blocks.{s}.\1.bn{i + 1}.\2')
+          for s in range(7) for i in range(3))],
+     ['blocks.0.0.conv_dw.weight', 'blocks.0.0.bn2.bias', 'blocks.6.0.conv_pwl.weight',
+      'blocks.1.1.bn3.running_var']),
+]  # yapf: disable
+
+
+@pytest.mark.parametrize('config, rules, names', TIMM, ids=lambda value: value.get('type') if isinstance(
+    value, dict) else '')
+def test_names_of_timm_are_read(config, rules, names, tmp_path):
+    """`names` are those of timm 1.0's state_dicts; with its own networks outputs agreed to 1e-5 of their size."""
+    source = drawn(MODELS.build(dict(config)))
+    given = as_timm(source.state_dict(), rules)
+    assert set(names) <= set(given)
+    path = str(tmp_path / 'timm.pth')
+    torch.save(given, path)
+    ours = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint=path)))
+    ours.init_weights(load=pretrained_loader(Facts()))
+    for name, value in source.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+
+
+def test_a_deep_stem_is_read_in_the_names_of_both_packages(tmp_path):
+    config = dict(type='ResNet', depth=50, base_channels=4, stem_channels=8, deep_stem=True, avg_down=True)
+    source = drawn(MODELS.build(dict(config)))
+    path = str(tmp_path / 'timm.pth')
+    torch.save(as_timm(source.state_dict(), TIMM[0][1]), path)
+    ours = MODELS.build(dict(config, layout='mmcls', init_cfg=dict(type='Pretrained', checkpoint=path)))
+    ours.init_weights(load=pretrained_loader(Facts()))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for one, other in zip(ours.eval()(images), source(images)):
+            assert torch.allclose(one, other, atol=1e-4, rtol=1e-4)

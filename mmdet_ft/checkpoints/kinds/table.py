@@ -5,7 +5,7 @@ V2's order, with the words for the report; or None where the file is of another 
 """
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from mmdet_ft.checkpoints.kinds import detectron2, openmmlab, torchvision
+from mmdet_ft.checkpoints.kinds import backbones, detectron2, openmmlab, torchvision
 from mmdet_ft.checkpoints.kinds.origin import Converted, File, Origin, StateDict
 
 KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
@@ -17,6 +17,10 @@ KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
     openmmlab.mmdet_3,
     openmmlab.mmdet_2,
     openmmlab.mmcls,
+    backbones.vgg,
+    backbones.regnet,
+    backbones.mobilenet_v2,
+    backbones.resnet,
     torchvision.classifier,
     torchvision.mobilenet_v2,
 )

@@ -1,4 +1,5 @@
 import functools
+import re
 from typing import Dict, List, Optional, Sequence, Tuple, Type
 
 from mmcv.cnn import ConvModule, build_conv_layer, build_norm_layer
@@ -228,6 +229,25 @@ class ResNet(BaseModule):
             self.add_module(self.norm1_name, norm1)
             self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+
+    def in_own_names(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Weights of a deep stem and of averaging projections in MMDetection's names, under those of this layout;
+        others stay."""
+        if self.layout != 'mmcls' or not self.deep_stem or 'stem.7.weight' not in state_dict:
+            return state_dict
+        own = set(self.state_dict())
+        renamed = {}
+        for name, value in state_dict.items():
+            match = re.fullmatch(r'stem\.(\d)\.(\w+)', name)
+            if match:
+                place = int(match.group(1))
+                name = f'stem.{place // 3}.{"bn" if place % 3 else "conv"}.{match.group(2)}'
+            else:
+                block, _, rest = name.rpartition('downsample.')
+                if block and f'{block}downsample.2.weight' not in own and f'{block}downsample.2.weight' in state_dict:
+                    name = f'{block}downsample.{int(rest[0]) - 1}{rest[1:]}'  # no average over one pixel before it
+            renamed[name] = value
+        return renamed
 
     @property
     def norm1(self) -> nn.Module:

@@ -39,6 +39,7 @@ from mmdet_ft.engine.legacy_api import (build_detector, init_random_seed, multi_
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.engine.model import build_model
 from mmdet_ft.engine.precision import build_precision
+from mmdet_ft.engine.trained import build_trained
 from mmdet_ft.old_names import face
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
@@ -349,21 +350,24 @@ def test(config: Union[str, os.PathLike, Config, None],
 
     Returns the metrics. Raises UserError, ConfigError, CheckpointError and DataError as the command does.
     """
-    model = init_detector(config, checkpoint, device, cfg_options)
-    cfg, _ = prepare(copy.deepcopy(model.cfg), for_training=False)
+    cfg = _config_of(config, None if config is not None else reading.read(checkpoint))
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    cfg, notes = prepare(cfg, for_training=False)
+    for note in notes:
+        logger.warning(note)
     loader = build_test_loader(cfg, 'test')
     evaluation = {**split_evaluation(cfg.get('evaluation') or {})[1], **options}
     evaluation['metric'] = [metrics] if isinstance(metrics, str) else list(metrics)
     check_evaluation_options(loader.dataset, evaluation)
     count_all_detections(cfg, loader.dataset, evaluation)
+    cfg.model.train_cfg = None
+    model = build_trained(cfg, loader.dataset, checkpoint)
     require_masks(model, evaluation['metric'])
-    if loader.dataset.CLASSES and tuple(loader.dataset.CLASSES) != tuple(model.CLASSES):
-        raise UserError(
-            f'the checkpoint knows {", ".join(model.CLASSES)} and data.test {", ".join(loader.dataset.CLASSES)}: '
-            f'give cfg_options={{"data.test.classes": {list(model.CLASSES)!r}}}')
-    parameter = next(model.parameters())
-    precision = build_precision(cfg.get('fp16') if parameter.is_cuda else None, parameter.device)
-    return dict(loader.dataset.evaluate(run_over(model, loader, precision), **evaluation))
+    place = read_device(device)
+    precision = build_precision(cfg.get('fp16') if place.type == 'cuda' else None, place)
+    results = run_over(model.to(place).eval(), loader, precision)
+    return dict(loader.dataset.evaluate(results, **evaluation))
 
 
 test.__test__ = False  # pytest

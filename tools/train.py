@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     gpus.add_argument(
         '--gpu-ids', type=int, nargs='+', help='older spelling of --gpu-id: the first counts')
     gpus.add_argument('--gpu-id', type=int, default=0, help='GPU of a run of one process')
+    parser.add_argument('--device', help='cpu, cuda or cuda:1; the first GPU by default')
     parser.add_argument(
         '--seed', type=int, help='random seed; of a resumed run its own, else drawn')
     parser.add_argument('--diff-seed', action='store_true', help='another seed for each process')
@@ -72,6 +73,7 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 from mmdet_ft.engine.build import train  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
+from mmdet_ft.engine.devices import take_device_option  # noqa: E402
 from mmdet_ft.engine.dist import init_dist, require_alone, shutdown  # noqa: E402
 
 
@@ -96,6 +98,8 @@ def read_config(args: argparse.Namespace) -> Config:
 @command
 def main() -> None:
     args = ARGS or parse_args()
+    gpu_id = take_device_option(args.device)
+    args.gpu_id = args.gpu_id if gpu_id is None else gpu_id
     cfg = read_config(args)
     if args.dry_run:
         if args.launcher != 'none':

@@ -11,6 +11,7 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import collect_env, get_root_logger, time_string
+from mmdet_ft.outputs import Inputs
 
 
 def set_up_processes(cfg: Config) -> None:
@@ -29,6 +30,10 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
     rank, world_size = dist.get_dist_info()
     name = os.path.basename(cfg.filename or 'config.py')
     timestamp = dist.broadcast_object(time_string())
+    if Inputs(layer.path for layer in cfg.layers).same_as(os.path.join(cfg.work_dir, name)):
+        stem, ending = os.path.splitext(
+            name)  # a config that lies in its own work_dir stays as it is
+        name = f'{stem}_{timestamp}{ending}'
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)
         logger = get_root_logger(

@@ -211,3 +211,36 @@ def test_a_checkpoint_of_other_classes_is_mapped_or_refused_by_name(world, monke
     save(str(world / 'b.pth'), model.state_dict(), dict(CLASSES=('x', *CLASSES[1:])))
     assert run(test_command, monkeypatch, world / 'tiny.py', world / 'b.pth', '--eval', 'bbox') == 1
     assert 'data.test has classes that are none of them' in capsys.readouterr().err
+
+
+def test_a_config_in_its_own_work_dir_is_not_written_over(world):
+    from mmdet_ft.config import Config
+    from mmdet_ft.engine.setup import open_log
+    before = (world / 'tiny.py').read_text()
+    cfg = Config.fromfile(world / 'tiny.py')
+    cfg.work_dir = str(world)
+    _, timestamp, meta = open_log(cfg)
+    assert (world / 'tiny.py').read_text() == before
+    assert meta['exp_name'] == f'tiny_{timestamp}.py' and (world / meta['exp_name']).is_file()
+    cfg.work_dir = str(world / 'run')
+    assert open_log(cfg)[2]['exp_name'] == 'tiny.py' and (world / 'run' / 'tiny.py').is_file()
+
+
+def test_training_takes_the_device_as_an_option(monkeypatch, capsys, tmp_path):
+    train = load_tool('train.py')
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+    for device, said in (('tpu', "not 'tpu'"), ('cpu', 'nowhere.py')):
+        assert run(train, monkeypatch, tmp_path / 'nowhere.py', '--device', device) in (1, 2)
+        assert said in capsys.readouterr().err
+    assert train.os.environ['CUDA_VISIBLE_DEVICES'] == ''
+
+
+def test_results_of_classes_without_a_folder_have_a_number_for_a_name(tmp_path):
+    from mmdet_ft.datasets.classification.folder import ClassFolders
+    for name in ('ant', 'bee'):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / '0.png'), np.zeros((4, 4, 3), np.uint8))
+    items = ClassFolders(str(tmp_path),
+                         []).result_items([np.array([.1, .9, 0]),
+                                           np.array([0, 0, 1.])])
+    assert items['pred_class'] == ['bee', 2]

@@ -83,3 +83,29 @@ def test_what_has_diverged_is_not_published(tmp_path, run, value):
     done = run(tmp_path / 'a.pth', tmp_path / 'b.pth')
     assert done.returncode == 1 and 'not worth publishing: 1 of 1 numbers of a are NaN' in done.stderr
     assert not list(tmp_path.glob('b*'))
+
+
+def test_a_published_file_is_published_again_without_harm(tmp_path, run):
+    writing.save(str(tmp_path / 'a.pth'), FakeModel().state_dict(), dict(epoch=1))
+    assert run(tmp_path / 'a.pth', tmp_path / 'my.pth').returncode == 0
+    [path] = tmp_path.glob('my*')
+    content = path.read_bytes()
+    assert run(path, tmp_path / 'my.pth').returncode == 0
+    assert list(tmp_path.glob('my*')) == [path] and path.read_bytes() == content
+
+
+@pytest.mark.parametrize('name', ['upgrade_model_version', 'npz_to_pth'])
+def test_converters_do_not_write_over_what_they_read(tmp_path, monkeypatch, capsys, name):
+    spec = importlib.util.spec_from_file_location(name, TOOL.with_name(f'{name}.py'))
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    path = tmp_path / 'a.pth'
+    path.write_bytes(b'weights')
+    (tmp_path / 'b.pth').symlink_to(path)
+    monkeypatch.setattr(sys, 'argv', [name, str(path), str(tmp_path / 'b.pth')])
+    try:
+        code = tool.main()
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 1 and 'would overwrite' in capsys.readouterr().err
+    assert path.read_bytes() == b'weights'

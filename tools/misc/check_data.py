@@ -27,7 +27,10 @@ def parse_args(arguments=None) -> argparse.Namespace:
         help='processes that open images')
     parser.add_argument('--html', metavar='FILE', help='write a report with pictures')
     add_options(parser)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.html and not args.html.lower().endswith(('.html', '.htm')):
+        parser.error(f'--html {args.html}: the name of the report ends in .html')
+    return args
 
 
 # Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.

@@ -18,6 +18,7 @@ from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
+from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -89,6 +90,8 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
 @command
 def main() -> None:
     args = ARGS or parse_args()
+    if args.json:
+        Inputs([args.checkpoint, args.config]).require_free(args.json, '--json')
     checkpoint = read(args.checkpoint)
     print('\n'.join(describe(checkpoint)))
     if args.names:

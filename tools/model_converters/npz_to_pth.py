@@ -22,6 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))))  # beside tools/
+
+from mmdet_ft.outputs import Inputs, OutputError  # noqa: E402
+
 EPS = 1e-5  # of BatchNorm2d
 NUM_IMAGENET = 1000
 # Blocks of each stage of MobileNetV2: where torchvision counts through, V2 begins anew.
@@ -122,12 +127,13 @@ def main() -> int:
         help="whose names MobileNetV2's weights get")
     args = parser.parse_args()
     try:
+        Inputs([args.source]).require_free(args.target, 'target')
         with np.load(args.source, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         state_dict, notes = convert(arrays, args.layout)
         os.makedirs(os.path.dirname(os.path.abspath(args.target)), exist_ok=True)
         torch.save(dict(meta={}, state_dict=state_dict), args.target)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OutputError) as error:
         print(f'{args.source}: {error}', file=sys.stderr)
         return 1
     print(f'{args.target}: {len(state_dict)} weights')

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import CheckpointError  # noqa: E402
+from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,12 +78,17 @@ def publish(in_file: str,
         kept['meta'] = {**meta, 'CLASSES': tuple(classes)}
     stem = out_file[:-len('.pth')] if out_file.endswith('.pth') else out_file
     unnamed = f'{stem}.unnamed'
+    inputs = Inputs([in_file])
+    inputs.require_free(unnamed, 'out_file')
     with atomic_file(unnamed) as file:
         torch.save(kept, file)
     with open(unnamed, 'rb') as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     path = f'{stem}-{digest[:8]}.pth'
-    os.replace(unnamed, path)
+    if inputs.same_as(path):  # published already: the file has what would be written
+        os.remove(unnamed)
+    else:
+        os.replace(unnamed, path)
     return path
 
 

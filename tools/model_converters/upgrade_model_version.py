@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import CheckpointError  # noqa: E402
+from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +40,7 @@ from mmdet_ft.checkpoints.reading import read  # noqa: E402
 @command
 def main() -> None:
     args = ARGS or parse_args()
+    Inputs([args.in_file]).require_free(args.out_file, 'out_file')
     checkpoint = read(args.in_file)
     rows = {
         len(value)

@@ -167,7 +167,8 @@ class ClassificationDataset:
         pred_label [N], pred_class (names)."""
         scores = np.vstack(results)
         labels = scores.argmax(1)
-        classes = [self.CLASSES[label] for label in labels] if self.CLASSES else labels.tolist()
+        names = self.CLASSES or ()  # fewer than scores where a class folder is not there
+        classes = [names[label] if label < len(names) else int(label) for label in labels]
         return dict(
             class_scores=scores, pred_score=scores.max(1), pred_label=labels, pred_class=classes)
 

@@ -1,6 +1,6 @@
 """The classes of a file beside those of a model or of data, compared by name."""
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 
 def plain_name(name: str) -> str:
@@ -19,6 +19,13 @@ class Comparison(NamedTuple):
     def is_same(self) -> bool:
         """Whether both mean the same by every place."""
         return self.places == tuple(range(len(self.known)))
+
+    @property
+    def is_spelling(self) -> bool:
+        """Whether both are one list but for the words of few classes, such as ImageNet's in two packages: the same
+        number, none at another place, and at most a tenth of other names."""
+        return len(self.known) == len(
+            self.wanted) and not self.are_moved and 10 * len(self.missing) <= len(self.wanted)
 
     @property
     def missing(self) -> Tuple[str, ...]:
@@ -63,11 +70,21 @@ def compare(known: Any, wanted: Any) -> Optional[Comparison]:
         if not isinstance(names, (list, tuple)) or not names or not all(
                 isinstance(name, str) for name in names):
             return None
-    key = plain_name
-    if any(len(set(map(plain_name, names))) < len(names) for names in (known, wanted)):
-        key = str  # 'a b' and 'ab' are two classes of one of them
-    places: Dict[str, int] = {key(name): place for place, name in enumerate(known)}
-    return Comparison(tuple(known), tuple(wanted), tuple(places.get(key(name)) for name in wanted))
+    # Where both use the very same names, 'a b' and 'ab' are two classes.
+    key = str if sorted(known) == sorted(wanted) else plain_name
+    places = {name: place for place, name in enumerate(_numbered(known, key))}
+    return Comparison(
+        tuple(known), tuple(wanted), tuple(places.get(name) for name in _numbered(wanted, key)))
+
+
+def _numbered(names: Sequence[str], key: Callable[[str], str]) -> List[Tuple[str, int]]:
+    """Each name with its number among its like: ImageNet has two classes 'crane'."""
+    seen: Dict[str, int] = {}
+    numbered = []
+    for name in map(key, names):
+        seen[name] = seen.get(name, -1) + 1
+        numbered.append((name, seen[name]))
+    return numbered
 
 
 def line_of(names: Sequence[str]) -> str:

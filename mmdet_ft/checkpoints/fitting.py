@@ -1,15 +1,16 @@
 """Fitting a checkpoint to a model, and saying what became of each weight."""
 import functools
 import logging
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import nn
 
 from mmdet_ft.checkpoints.choosing import Choice, Fit, best_fit, common_prefix, counts, fit_of
-from mmdet_ft.checkpoints.classes import compare, line_of, listed
+from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import Facts
-from mmdet_ft.checkpoints.heads import by_class, match_classes
+from mmdet_ft.checkpoints.heads import (ANCHOR_LAYERS, CLASS_LAYERS, Match, by_class, layer_of,
+                                        match_classes)
 from mmdet_ft.checkpoints.kinds.table import class_names
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read, require_sound
 from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
@@ -53,9 +54,7 @@ def fit(model: nn.Module,
         changes += ['the file has these classes at other places: rows of the heads go by name'] if heads else []
     if heads is not None:
         match = match_classes(old_classes, new_classes, aliases or {})
-        for name in (name for name in own if layers and name.startswith(layers) and name in given):
-            rows = by_class(name, given[name], own[name], match)
-            given[name] = given[name] if rows is None else rows
+        _take_by_class(given, own, layers, match)
 
     common = [name for name in own if name in given]
     differing = [(name, tuple(given[name].shape), tuple(own[name].shape)) for name in common
@@ -90,6 +89,18 @@ def fit(model: nn.Module,
                 f'load_from=dict(checkpoint={report.source!r}, strict=False)')
     model.load_state_dict(fitting, strict=False)
     return report
+
+
+def _take_by_class(given: StateDict, own: StateDict, layers: Tuple[str, ...], match: Match) -> int:
+    """Put the rows of prediction layers in the order of the model's classes, in place; returns how many layers."""
+    count = 0
+    for name in own:
+        if layers and name.startswith(layers) and name in given:
+            rows = by_class(name, given[name], own[name], match)
+            if rows is not None:
+                given[name] = rows
+                count += 1
+    return count
 
 
 def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
@@ -256,10 +267,15 @@ class PretrainedLoader:
         run: what the config of this run says of its images, to be compared with the weights'.
         told: called as told(source, load), which returns load(source); adds to a CheckpointError where in the config
             the source is named.
+        classes: of this run.
     """
 
-    def __init__(self, run: Facts, told: Optional[Callable[[Source, Callable], Any]] = None):
+    def __init__(self,
+                 run: Facts,
+                 told: Optional[Callable[[Source, Callable], Any]] = None,
+                 classes: Optional[Sequence[str]] = None):
         self.run = run
+        self.classes = classes
         self.told = told or (lambda source, load: load(source))
 
     def __call__(self, source: Source) -> StateDict:
@@ -301,6 +317,12 @@ class PretrainedLoader:
         if changes:
             logger.info('%s: %s', checkpoint.source, '; '.join(changes))
         _refuse_other_network(module, checkpoint, given, prefix)
+        found = compare(checkpoint.meta.get('CLASSES'), self.classes)
+        if found is not None and found.are_moved and len(found.known) == len(found.wanted):
+            given, match = dict(given), match_classes(found.known, found.wanted, {})
+            if _take_by_class(given, own, _layers_of_classes(module, own), match):
+                logger.warning('%s has these classes at other places: rows of the heads go by name: %s',
+                               checkpoint.source, match)
         return given
 
 
@@ -315,11 +337,18 @@ def _behind(prefix: str, given: StateDict) -> StateDict:
     }
 
 
-def pretrained_loader(
-        run: Facts,
-        told: Optional[Callable[[Source, Callable], Any]] = None) -> PretrainedLoader:
+def pretrained_loader(run: Facts,
+                      told: Optional[Callable[[Source, Callable], Any]] = None,
+                      classes: Optional[Sequence[str]] = None) -> PretrainedLoader:
     """What `init_weights(load=...)` of a model asks for; see PretrainedLoader."""
-    return PretrainedLoader(run, told)
+    return PretrainedLoader(run, told, classes)
+
+
+def _layers_of_classes(module: nn.Module, own: StateDict) -> Tuple[str, ...]:
+    """Names of a module's weights that have rows for each class: a model says which, of a part its layers tell."""
+    if callable(getattr(module, 'prediction_layers', None)):
+        return tuple(module.prediction_layers())
+    return tuple(name for name in own if layer_of(name) in CLASS_LAYERS + ANCHOR_LAYERS)
 
 
 def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: StateDict,
@@ -374,7 +403,9 @@ def load_trained(model: nn.Module, source: Union[str, Checkpoint]) -> Checkpoint
     if checkpoint.meta.get('CLASSES') is not None and getattr(own, 'CLASSES', None) is None:
         own.CLASSES = checkpoint.meta['CLASSES']
     found = compare(checkpoint.meta.get('CLASSES'), getattr(own, 'CLASSES', None))
-    if found is not None and not found.is_same:
+    if found is not None and found.is_spelling and not found.is_same:
+        tell_of_spelling(checkpoint.source, found)
+    elif found is not None and not found.is_same:
         raise CheckpointError(
             f'{checkpoint.source} was trained on {listed(found.known)}, and the model is built for '
             f'{listed(found.wanted)}:\n{found.table("model")}\n  Write {line_of(found.known)}')
@@ -383,6 +414,17 @@ def load_trained(model: nn.Module, source: Union[str, Checkpoint]) -> Checkpoint
         raise CheckpointError(
             f'{report}\n  This is not a checkpoint of the model in the config. {_of_what(report, own)}')
     return checkpoint
+
+
+def tell_of_spelling(source: str, found: Comparison) -> None:
+    """Warn of the few classes whose names differ from those of a checkpoint, at the same places."""
+    pairs = [
+        f'{new} for {old}'
+        for old, new, place in zip(found.known, found.wanted, found.places) if place is None
+    ]
+    logger.warning(
+        '%s has other names for %d of its %d classes, taken as the same ones: %s', source,
+        len(pairs), len(found.known), _names(pairs, 8))
 
 
 def _of_what(report: Report, model: nn.Module) -> str:

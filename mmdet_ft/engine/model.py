@@ -147,7 +147,8 @@ def _initialise(model: nn.Module, cfg: Config) -> None:
         if 'load' in inspect.signature(model.init_weights).parameters:
             model.init_weights(
                 load=fitting.pretrained_loader(
-                    facts_of(cfg), lambda source, load: told(cfg, source, load)))
+                    facts_of(cfg), lambda source, load: told(cfg, source, load),
+                    getattr(model, 'CLASSES', None)))
         else:
             model.init_weights()
 

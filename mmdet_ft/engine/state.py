@@ -20,6 +20,7 @@ from mmdet_ft.checkpoints import reading, writing
 from mmdet_ft.checkpoints.classes import compare, line_of, listed, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import literals
+from mmdet_ft.checkpoints.fitting import tell_of_spelling
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine.optimizer import difference_of_state, laid_out_as, load_optimizer_state
@@ -159,6 +160,8 @@ def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
     found = compare(checkpoint.meta.get('CLASSES'), getattr(model, 'CLASSES', None))
     if found is None or found.is_same:
         return
+    if found.is_spelling:
+        return tell_of_spelling(checkpoint.source, found)
     begin = (f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from '
              'its weights')
     if len(found.known) != len(found.wanted):

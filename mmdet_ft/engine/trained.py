@@ -28,7 +28,7 @@ def build_trained(cfg: Config, dataset: Any, source: str) -> nn.Module:
     """
     checkpoint = reading.read(source)
     found = compare(checkpoint.meta.get('CLASSES'), getattr(dataset, 'CLASSES', None))
-    if found is None or found.is_same:
+    if found is None or found.is_same or found.is_spelling:
         model = build_model(cfg, dataset)
         fitting.load_trained(model, checkpoint)
         return model

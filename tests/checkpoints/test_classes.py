@@ -11,7 +11,8 @@ import torch
 
 from mmdet_ft.checkpoints.classes import compare, line_of
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.fitting import fit, load_trained
+from mmdet_ft.checkpoints.facts import Facts
+from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.classification.folder import ClassFolders
@@ -55,6 +56,41 @@ def test_without_names_nothing_is_said():
     source, model = tiny_model(), named(('x', 'y', 'z'))
     report = str(fit(model, of(source, None)))
     assert 'class' not in report and torch.equal(model.state_dict()[FC_CLS], source.state_dict()[FC_CLS])
+
+
+def test_names_that_stand_twice_are_two_classes():
+    """ImageNet has two cranes."""
+    found = compare(('crane', 'dog', 'crane'), ('crane', 'dog', 'crane'))
+    assert found.is_same and not found.are_moved
+    assert compare(('crane', 'dog', 'crane'), ('dog', 'crane', 'crane')).places == (1, 0, 2)
+
+
+def test_a_few_other_words_for_the_same_list_are_a_warning(tmp_path, caplog):
+    known = tuple(f'class {number}' for number in range(20))
+    source, model = named(known), named(('klass 0', 'the second', *known[2:]))
+    with caplog.at_level(logging.WARNING, logger='mmdet_ft'):
+        load_trained(model, of(source, known))
+    assert 'has other names for 2 of its 20 classes, taken as the same ones: klass 0 for class 0' in caplog.text
+    assert not compare(known, (known[1], known[0], *known[2:])).is_spelling
+    assert not compare(CLASSES, ('cat', 'dog', 'cow')).is_spelling
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_heads_that_init_cfg_brings_go_by_name_too(tmp_path, caplog, whole):
+    source = tiny_model()
+    path = str(tmp_path / 'a.pth')
+    torch.save(dict(state_dict=source.state_dict(), meta=dict(CLASSES=CLASSES)), path)
+    settings = tiny_config()
+    init_cfg = dict(type='Pretrained', checkpoint=path)
+    if whole:
+        settings['init_cfg'] = init_cfg
+    else:
+        settings['roi_head']['bbox_head']['init_cfg'] = dict(init_cfg, prefix='roi_head.bbox_head.')
+    model = MODELS.build(settings)
+    with caplog.at_level(logging.WARNING, logger='mmdet_ft'):
+        model.init_weights(load=pretrained_loader(Facts(), classes=('bird', 'cat', 'dog')))
+    assert torch.equal(model.state_dict()[FC_CLS], source.state_dict()[FC_CLS][[2, 0, 1, 3]])
+    assert 'rows of the heads go by name: 3 of 3 classes copied: bird, cat, dog' in caplog.text
 
 
 # ------------------------------------------------------------------------------------------ load_from

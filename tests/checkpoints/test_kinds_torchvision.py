@@ -260,7 +260,8 @@ def vgg_features(layers, batch_norm):
     (lambda: vgg_features('A', False), dict(type='VGG', depth=11), lambda net, x: net.features(x)),
     (lambda: vgg_features('B', True), dict(type='VGG', depth=13, norm_cfg=dict(type='BN')),
      lambda net, x: net.features(x)),
-    (lambda: torchvision.models.regnet_x_800mf(weights=None), dict(type='RegNet', arch='regnetx_800mf', out_indices=(3, )),
+    (lambda: torchvision.models.regnet_x_800mf(weights=None),
+     dict(type='RegNet', arch='regnetx_800mf', out_indices=(3, )),
      lambda net, x: net.trunk_output(net.stem(x))),
 ])  # yapf: disable
 def test_other_backbones_of_torchvision_give_the_same_features(make, config, features, tmp_path):

@@ -81,7 +81,7 @@ class CityscapesDataset(CocoDataset):
                  outfile_prefix: Optional[str] = None,
                  classwise: bool = False,
                  proposal_nums: Sequence[int] = (100, 300, 1000),
-                 # V2's; 0.75 is not among them by a rounding, so bbox_mAP_75 is -1 as in V2's logs
+                 # V2's; by a rounding 0.75 is not quite among them, and V2's logs have -1 for bbox_mAP_75
                  iou_thrs: Union[float, Sequence[float]] = np.arange(0.5, 0.96, 0.05),
                  metric_items: Union[str, List[str], None] = None,
                  jsonfile_prefix: Optional[str] = None,

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmdet_ft.datasets.coco_file import area_of
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.packed import segmentation_fault
 from mmdet_ft.datasets.image_files import image_size, is_image_name
 from mmdet_ft.datasets.image_names import find_image
 from mmdet_ft.datasets.names import read_ids
@@ -177,6 +178,9 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
                 iscrowd=int(image.crowd[place]))
             if image.segmentations is not None:
                 annotation['segmentation'] = image.segmentations[place]
+                fault = segmentation_fault(image.segmentations[place], image.height, image.width)
+                if fault is not None:
+                    raise DataError(f'{image.file_name}: the segmentation of object {place + 1} ({name!r}) {fault}')
             annotation['area'] = area_of(annotation, image.height, image.width) if image.areas is None \
                 else image.areas[place]
             annotations.append(annotation)

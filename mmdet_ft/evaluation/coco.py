@@ -13,8 +13,10 @@ import numpy as np
 import pycocotools.mask as mask_api
 from pycocotools.cocoeval import COCOeval
 
+from mmdet_ft.errors import DataError
 from mmdet_ft.evaluation.coco_match import Detected, match
 from mmdet_ft.evaluation.recall import recalls
+from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
 from mmdet_ft.evaluation.text import print_log, table_text
 
 ALLOWED_METRICS = ('bbox', 'segm', 'proposal', 'proposal_fast')
@@ -64,25 +66,25 @@ def read_results(results: List[Any], num_classes: int) -> Found:
     """V2's results as columns.
 
     results: an image a list over classes of arrays [n, 5], or a tuple (boxes, masks), or one array [n, 5] of proposals,
-    which get the label 0. Raises ValueError when the number of classes is not `num_classes`.
+    which get the label 0. Raises DataError when the number of classes is not `num_classes`.
     """
     if results and isinstance(results[0], np.ndarray):
         return _joined([(index, 0, boxes, None, None) for index, boxes in enumerate(results)])
     if results and not isinstance(results[0], (list, tuple)):
-        raise TypeError(
+        raise DataError(
             f'an image\'s result is a list over classes, a tuple (boxes, masks) or an array, not a '
             f'{type(results[0]).__name__}')
     parts = []
     for index, result in enumerate(results):
         boxes, masks = result if isinstance(result, tuple) else (result, None)
         if len(boxes) != num_classes:
-            raise ValueError(
+            raise DataError(
                 f'results of {len(boxes)} classes for a dataset of {num_classes}; num_classes of '
                 f'the heads and the classes of the dataset differ')
         masks, scores = masks if isinstance(masks, tuple) else (masks, None)
         for label in range(num_classes):
             if masks is not None and len(masks[label]) != len(boxes[label]):
-                raise ValueError(
+                raise DataError(
                     f'{len(boxes[label])} boxes but {len(masks[label])} masks of label {label} in the image at '
                     f'place {index}')
             if len(boxes[label]):
@@ -141,7 +143,47 @@ def _runs(mask: Any) -> Dict[str, Any]:
         return mask_api.encode(np.asfortranarray(mask, dtype=np.uint8))
     if isinstance(mask['counts'], list):
         return mask_api.frPyObjects(mask, *mask['size'])
-    return mask
+    return dict(mask)
+
+
+def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, Any]]:
+    """The predicted masks as compressed run lengths; DataError for one that is no mask of its image.
+
+    pycocotools would compare it with the truth for ever.
+    """
+
+    def refuse(place: int, text: str) -> DataError:
+        image = int(found.image[place])
+        return DataError(
+            f'results: the mask at place {place - int(np.searchsorted(found.image, image))} of image '
+            f'{ground_truth.image_ids[image]!r} {text}; the results are of other images, or damaged: '
+            'write them again with tools/test.py --out')
+
+    runs = []
+    for place, mask in enumerate(found.masks):
+        try:
+            runs.append(_runs(mask))
+            runs[-1]['counts'] = _bytes(runs[-1]['counts'])
+            sides = [int(side) for side in runs[-1]['size']]
+            if len(sides) != 2 or min(sides) < 1:
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise refuse(place, f'is neither a bitmap [height, width] nor run lengths: {mask!r:.80}') from None
+    sums = sum_runs([run['counts'] for run in runs])
+    sizes = np.array([run['size'] for run in runs], dtype=np.int64).reshape(-1, 2)
+    wanted = ground_truth.sizes[found.image][:, ::-1]
+    wrong = ~sums.sound | (sizes != wanted).any(1) | (sums.pixels != wanted.prod(1))
+    for place in np.flatnonzero(wrong)[:1].tolist():
+        raise refuse(
+            place,
+            str(
+                fault_of_runs(sizes[place].tolist(), *wanted[place].tolist(),
+                              bool(sums.sound[place]), int(sums.pixels[place]))))
+    return runs
+
+
+def _bytes(counts: Any) -> bytes:
+    return counts.encode('ascii') if isinstance(counts, str) else bytes(counts)
 
 
 def _text(runs: Dict[str, Any]) -> Dict[str, Any]:
@@ -196,7 +238,7 @@ def _truth_runs(segmentation: Any, image: Dict[str, Any], image_id: Any) -> Dict
         return segmentation
     parts = [part for part in segmentation or [] if len(part) >= 6 and len(part) % 2 == 0]
     if segmentation is None:
-        raise ValueError(
+        raise DataError(
             f'image {image_id!r} has an annotation without segmentation, so the metric segm cannot be '
             f"computed; evaluate with metric='bbox'")
     if not parts:
@@ -232,6 +274,12 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
                 f'metric item {item!r} is not supported; there are {", ".join(METRIC_ITEMS)}')
     values: 'OrderedDict[str, Any]' = OrderedDict()
     found = read_results(results, len(ground_truth.category_ids))
+    single = ~(ground_truth.crowd | ground_truth.ignore)
+    if not np.isin(ground_truth.categories[single], ground_truth.category_ids).any():
+        print_log(
+            'There is no object to find: AP is not defined, and -1 stands for it.',
+            logger=logger,
+            level=logging.WARNING)
     are_proposals = bool(results) and isinstance(results[0], np.ndarray)
     for metric in metrics:
         print_log(('\n' if logger is None else '') + f'Evaluating {metric}...', logger=logger)
@@ -239,7 +287,7 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
             values.update(_fast_recall(ground_truth, results, proposal_nums, iou_thrs, logger))
             continue
         if metric == 'segm' and found.masks is None or metric == 'bbox' and are_proposals:
-            raise KeyError(f'{metric} is not in the results' +
+            raise DataError(f'{metric} is not in the results' +
                            (", which are proposals; use metric='proposal'" if are_proposals else
                             "; metric 'segm' needs a detector with a mask head"))
         if not len(found.scores):
@@ -251,6 +299,8 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
         evaluation = _match(ground_truth, found, metric,
                             _numbers_of_detections(proposal_nums, max_dets), iou_thrs)
         text = io.StringIO()
+        # V2's thresholds of Cityscapes have 0.7500000000000002, which COCOeval does not take for 0.75
+        evaluation.params.iouThrs = np.round(evaluation.params.iouThrs, 10)
         with contextlib.redirect_stdout(text):
             evaluation.summarize()
         if max_dets != 100:
@@ -285,7 +335,7 @@ def _match(ground_truth: CocoGroundTruth, found: Found, metric: str, max_dets: S
         category_ids=ids[found.labels],
         boxes=found.boxes,
         scores=found.mask_scores if with_masks else found.scores,
-        runs=[_runs(mask) for mask in found.masks] if with_masks else None)
+        runs=_sound_runs(found, ground_truth) if with_masks else None)
     return match(
         images,
         truth,

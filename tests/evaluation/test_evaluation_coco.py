@@ -7,7 +7,10 @@ import pycocotools.mask as mask_api
 import pytest
 
 from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.errors import DataError
+from mmdet_ft.evaluation import coco_match
 from mmdet_ft.evaluation.coco import results_to_records
 from mmdet_ft.evaluation.recall import pairwise_iou, recalls
 from tests.datasets.conftest import tiny_coco
@@ -237,9 +240,9 @@ def test_results_of_the_wrong_form_are_named(make_dataset):
         dataset.evaluate(results[:4])
     with pytest.raises(ValueError, match='2 classes for a dataset of 3'):
         dataset.evaluate([boxes[:2] for boxes in results])
-    with pytest.raises(KeyError, match="'segm' needs a detector with a mask head"):
+    with pytest.raises(DataError, match="'segm' needs a detector with a mask head"):
         dataset.evaluate(results, 'segm', 'silent')
-    with pytest.raises(TypeError, match='dict'):
+    with pytest.raises(DataError, match='dict'):
         results_to_records([{}], [1], [1])
     with pytest.raises(ValueError, match='1 boxes but 0 masks'):
         results_to_records([([np.zeros((1, 5))], [[]])], [1], [1])
@@ -267,3 +270,48 @@ def test_joined_datasets_are_evaluated_one_by_one(make_dataset):
     assert values['0_bbox_mAP'] == 1.0 and '1_bbox_mAP' not in values
     with pytest.raises(ValueError, match='1 results for 10 images'):
         joined.evaluate(empty[:1])
+
+
+def test_the_thresholds_of_cityscapes_hold_0_75_and_change_no_other_figure(make_dataset):
+    usual = make_dataset()
+    results = truth_as_results(usual, score=.9)
+    for boxes, _ in results:  # a little off, so that the figures differ from each other
+        for place, part in enumerate(boxes):
+            boxes[place] = part + np.float32([3, 2, 1, 3, 0])
+    cityscapes = CityscapesDataset(
+        ann_file=usual.ann_file, pipeline=[], classes=usual.CLASSES, test_mode=True)
+    values = [dataset.evaluate(results, ['bbox', 'segm'], 'silent') for dataset in (usual, cityscapes)]
+    assert values[0] == values[1] and 0 < values[1]['bbox_mAP_75'] < values[1]['bbox_mAP_50']
+    none = usual.evaluate(results, 'bbox', 'silent', iou_thrs=[.5, .6])
+    assert none['bbox_mAP_75'] == -1  # not asked for
+
+
+@pytest.mark.parametrize('with_hotcoco', [True, False])
+@pytest.mark.parametrize('change, message', [
+    (lambda mask: dict(mask, counts=mask_api.encode(np.ones((9, 9), np.uint8, 'F'))['counts']),
+     r'run lengths of 81 pixels'),
+    (lambda mask: dict(mask, counts='hello world'), 'no compressed run lengths'),
+    (lambda mask: dict(mask, counts=[1, 2, 3]), 'run lengths of 6 pixels'),
+    (lambda mask: dict(mask, counts=[-1, 2, 3]), 'neither a bitmap'),
+    (lambda mask: dict(mask, size=mask['size'][::-1]), 'height and width are exchanged'),
+    (lambda mask: np.ones((4, 5), dtype=bool), r'size \[4, 5\] in an image'),
+    (lambda mask: None, 'neither a bitmap'),
+])
+def test_predicted_masks_that_are_none_of_their_image_are_refused(make_dataset, monkeypatch,
+                                                                  with_hotcoco, change, message):
+    if not with_hotcoco:
+        monkeypatch.setattr(coco_match, 'hotcoco', lambda: None)
+    dataset = make_dataset()
+    results = truth_as_results(dataset)
+    masks = next(part for part in results[1][1] if part)
+    masks[0] = change(masks[0])
+    with pytest.raises(DataError, match=f'results: the mask at place 0 of image 3 .*{message}'):
+        dataset.evaluate(results, 'segm', 'silent')
+
+
+def test_a_truth_without_objects_is_told(make_dataset, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
+    dataset = make_dataset(change=lambda content: content.update(annotations=[]))
+    results = [[np.float32([[1, 1, 20, 20, .5]])] * 3 for _ in range(len(dataset))]
+    values = dataset.evaluate(results, 'bbox', logging.getLogger('mmdet_ft'))
+    assert values['bbox_mAP'] == -1 and 'AP is not defined' in caplog.text

@@ -244,6 +244,10 @@ class CocoDataset(CustomDataset):
             self._tell(
                 'so many boxes that reach out are mostly corners: bbox is (x, y, width, height) in COCO\'s '
                 'form, not (x1, y1, x2, y2)')
+        if file.num_orphans and not len(file.ids):
+            raise DataError(
+                f'{self.ann_file}: all {file.num_orphans} annotations are of images that the file does not list: '
+                f'write the ids of "images" into image_id, or list their images')
         if file.num_orphans:
             self._tell(
                 f'{file.num_orphans} annotations are of images that the file does not list: left out'

@@ -146,16 +146,17 @@ class CocoRecords:
                 key for key in ('id', 'file_name', 'width', 'height') if image.get(key) is None
             ]
             if {'id', 'file_name'} & set(missing):
-                text = f'has no {" and no ".join(missing)}'
-                self._tell(Fault(kind, where, text, fix, file_name=image.get('file_name')))
-                return None
+                raise ValueError(f'has no {" and no ".join(missing)}')
             key = 'id'
             image[key] = read_id(image[key])
             if 'segm_file' in image:
                 key = 'segm_file'
                 image[key] = read_name(image[key], 'the name of a file')
         except ValueError as error:
-            self._tell(Fault(kind, where, f'has a fault: {key} {error}', fix))
+            text = str(error) if str(error).startswith('has no ') else f'has a fault: {key} {error}'
+            self._tell(Fault(kind, where, text, fix))
+            if isinstance(record.get('id'), (int, str)):
+                self._refused.add(record['id'])
             return None
         try:
             if missing:
@@ -424,7 +425,7 @@ class CocoRecords:
                     'annotations have an image_id of another type than "images": matched '
                     f'({image_ids[matched[0]]!r} is {own!r})')
         self.places = np.array(places, dtype=np.int64)
-        for index in np.flatnonzero(self.places < 0).tolist():
+        for index in np.flatnonzero(self.places < 0).tolist() if self.images else ():
             if plain_id(image_ids[index]
                         ) not in self._refused and image_ids[index] not in self._refused:
                 self._tell(

@@ -173,12 +173,11 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
     sizes = np.array([run['size'] for run in runs], dtype=np.int64).reshape(-1, 2)
     wanted = ground_truth.sizes[found.image][:, ::-1]
     wrong = ~sums.sound | (sizes != wanted).any(1) | (sums.pixels != wanted.prod(1))
-    for place in np.flatnonzero(wrong)[:1].tolist():
-        raise refuse(
-            place,
-            str(
-                fault_of_runs(sizes[place].tolist(), *wanted[place].tolist(),
-                              bool(sums.sound[place]), int(sums.pixels[place]))))
+    if wrong.any():
+        place = int(wrong.argmax())
+        fault = fault_of_runs(sizes[place].tolist(), *wanted[place].tolist(),
+                              bool(sums.sound[place]), int(sums.pixels[place]))
+        raise refuse(place, str(fault))
     return runs
 
 
@@ -287,9 +286,9 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
             values.update(_fast_recall(ground_truth, results, proposal_nums, iou_thrs, logger))
             continue
         if metric == 'segm' and found.masks is None or metric == 'bbox' and are_proposals:
-            raise DataError(f'{metric} is not in the results' +
-                           (", which are proposals; use metric='proposal'" if are_proposals else
-                            "; metric 'segm' needs a detector with a mask head"))
+            remedy = ", which are proposals; use metric='proposal'" if are_proposals else \
+                "; metric 'segm' needs a detector with a mask head"
+            raise DataError(f'{metric} is not in the results{remedy}')
         if not len(found.scores):
             print_log(
                 'The testing results of the whole dataset is empty.',

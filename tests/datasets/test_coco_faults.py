@@ -233,7 +233,7 @@ REFUSED = dict(
     size_null=(images_of(width=None, height=None), "images[1] '2.jpg' has no width and no height"),
     size_zero=(images_of(width=0), 'width is 0, expected a whole number of pixels'),
     size_of_millions=(images_of(width=10**9), 'width is 1000000000, expected a whole number of pixels from 1 to'),
-    file_name_null=(images_of(file_name=None), 'images[1] has no file_name'),
+    file_name_null=(images_of(file_name=None), 'train.json: images[1] has no file_name; give every'),
     file_name_number=(images_of(file_name=7), 'images[1] has a fault: file_name is 7, expected the name of a file'),
     file_name_zero_byte=(images_of(file_name='a\0b'), 'expected the name of a file'),
     images_null=(put('images', None), '"images" is None, expected a list of dicts'),
@@ -254,6 +254,7 @@ REFUSED = dict(
     mask_missing=(last(segmentation=[]), '1 of 6 objects have no mask (no segmentation)'),
     mask_of_two_points=(last(segmentation=[[1, 2, 30, 40]]), '1 of 6 objects have a mask without a pixel'),
     mask_of_zeros=(last(segmentation=dict(size=[128, 192], counts=[128 * 192])), 'annotation ids 6. Complete them'),
+    all_of_unlisted_images=(every('image_id', 99), 'all 6 annotations are of images that the file does not list'),
     no_annotations=(put('annotations', []), 'no image to train on'),
 )  # yapf: disable
 

@@ -217,13 +217,14 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
                     'correct their names, add pictures of them, or take them out of classes and num_classes',
                     [Example(repr(name))
                      for name in without[:5]], split.name == 'train' and are_named))
-        if split.others:
+        others = [(name, count) for name, count in split.others.items() if count]
+        if others:
             problems.append(
-                Problem(split.name, 'category not in classes', sum(split.others.values()),
+                Problem(split.name, 'category not in classes', sum(count for _, count in others),
                         'objects of categories that `classes` does not name: left out',
                         'nothing, if that is meant so; otherwise add them to classes', [
                             Example(f'{name!r}: {count} objects')
-                            for name, count in list(split.others.items())[:5]
+                            for name, count in others[:5]
                         ], False))
     return problems
 

@@ -7,13 +7,14 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from mmdet_ft.datasets.bounds import read_size
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.image_files import read_head
 from mmdet_ft.datasets.image_sizes import fit_of, mismatch
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose, check_given
 from mmdet_ft.datasets.text_files import read_lines
-from mmdet_ft.datasets.values import parse_json
+from mmdet_ft.datasets.values import parse_json, read_name, show
 from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
 from mmdet_ft.registry import DATASETS
@@ -218,22 +219,38 @@ class CustomDataset:
         else:
             infos = load_pickle(ann_file)
         if not isinstance(infos, list):
+            is_coco = isinstance(infos, dict) and 'images' in infos
             raise DataError(
                 f'{ann_file}: CustomDataset expects a list with one dict an image, found a '
-                f'{type(infos).__name__}; a COCO json is read by type=\'CocoDataset\'')
+                f'{type(infos).__name__}; {"this is" if is_coco else "a"} COCO json is read by '
+                f"type='CocoDataset'")
         return PackedList(
             self._middle_record(info, f'{ann_file}: image {place}')
             for place, info in enumerate(infos))
 
     def _middle_record(self, info: Any, where: str) -> Dict[str, Any]:
         """An entry of V2's middle format with arrays; `where` begins the message about a bad one."""
-        if not isinstance(info, dict) or not isinstance(info.get('filename'), str):
-            raise DataError(f'{where} has no filename; found {info!r:.120}')
-        where = f'{where} ({info["filename"]!r})'
-        missing = [key for key in ('width', 'height') if not self.test_mode and not info.get(key)]
-        annotation = dict(info.get('ann') or {})
-        if 'ann' in info:
-            missing += [f'ann.{key}' for key in ('bboxes', 'labels') if annotation.get(key) is None]
+        if not isinstance(info, dict):
+            raise DataError(f'{where} is {show(info)}, expected a dict with filename, width, height and ann')
+        try:
+            name = read_name(info.get('filename'))
+        except ValueError as error:
+            raise DataError(f'{where} has no filename: it {error}') from None
+        where = f'{where} ({name!r:.100})'
+        try:
+            size = read_size(info.get('width'), info.get('height'))
+        except ValueError as error:
+            raise DataError(f'{where}: {error}') from None
+        record = {key: value for key, value in info.items() if key not in ('width', 'height')}
+        if size is not None:
+            record.update(width=size[0], height=size[1])
+        if 'ann' not in info:
+            return record
+        annotation = {} if info['ann'] is None else info['ann']
+        if not isinstance(annotation, dict):
+            raise DataError(f'{where}: ann is {show(annotation)}, expected a dict of bboxes and labels')
+        annotation = dict(annotation)
+        missing = [f'ann.{key}' for key in ('bboxes', 'labels') if annotation.get(key) is None]
         if missing:
             raise DataError(f'{where} has no {" and no ".join(missing)}')
         for key, dtype, shape in (('bboxes', np.float32, (-1, 4)), ('labels', np.int64, (-1, )),
@@ -241,12 +258,12 @@ class CustomDataset:
                                                                            np.int64, (-1, ))):
             try:
                 if annotation.get(key) is not None:
-                    annotation[key] = np.asarray(annotation[key], dtype=dtype).reshape(shape)
-            except (ValueError, TypeError) as error:
+                    annotation[key] = _array(annotation[key], dtype).reshape(shape)
+            except (ValueError, TypeError, OverflowError) as error:
                 raise DataError(
                     f'{where}: ann.{key} is not an array of shape {shape}: {error}') from error
-        labels = annotation.get('labels', np.zeros(0))
-        if len(labels) != len(annotation.get('bboxes', labels)):
+        labels = annotation['labels']
+        if len(labels) != len(annotation['bboxes']):
             raise DataError(
                 f'{where} has {len(annotation["bboxes"])} bboxes and {len(labels)} labels')
         if len(labels) and not (0 <= labels.min() and
@@ -254,7 +271,7 @@ class CustomDataset:
             raise DataError(
                 f'{where} has the labels {sorted(set(labels.tolist()))[:10]}; they count from 0, and '
                 f'`classes` names {len(self.CLASSES or ())}: {self._describe_classes()}')
-        return {**info, 'ann': annotation} if 'ann' in info else dict(info)
+        return {**record, 'ann': annotation}
 
     def load_proposals(self, proposal_file: str) -> List[np.ndarray]:
         return load_pickle(proposal_file)
@@ -281,6 +298,10 @@ class CustomDataset:
         """Places of the images to train on: those with both sides of `min_size` pixels or more, and boxes."""
         valid, small, empty = [], 0, 0
         for place, info in enumerate(self.data_infos):
+            missing = [key for key in ('width', 'height') if not info.get(key)]
+            if missing:
+                raise DataError(f'{self.ann_file}: image {place} ({info.get("filename")!r:.100}) has no '
+                                f'{" and no ".join(missing)}')
             if min(info['width'], info['height']) < min_size:
                 small += 1
             elif self.filter_empty_gt and self._is_empty(place, info):
@@ -465,6 +486,20 @@ class CustomDataset:
         kind = 'Test' if self.test_mode else 'Train'
         return (f'{type(self).__name__} {kind} dataset with number of images {len(self)}, '
                 f'ann_file={self.ann_file!r}, classes: {self._describe_classes()}')
+
+
+def _array(value: Any, dtype: Any) -> np.ndarray:
+    """An array of numbers; ValueError for numbers that are no whole ones where labels are wanted."""
+    array = np.asarray(value)
+    if array.size and array.dtype.kind not in 'iufU':
+        raise ValueError(f'it holds {show(value)}')
+    if array.dtype.kind == 'U' or not array.size:
+        array = array.astype(np.float64)
+    with np.errstate(over='ignore'):
+        if np.issubdtype(dtype, np.integer) and array.dtype.kind == 'f' and not (
+                np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) < 2**62)).all():
+            raise ValueError(f'{show(value)} are no whole numbers')
+        return array.astype(dtype)
 
 
 read_json = parse_json  # for those that import it from here

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmdet_ft.datasets.bounds import read_size
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.foreign import describe_folder
 from mmdet_ft.datasets.image_files import read_head
 from mmdet_ft.datasets.image_sizes import fit_of, mismatch
 from mmdet_ft.datasets.packed import PackedList
@@ -101,6 +102,10 @@ class CustomDataset:
         """Refuse, when all is loaded, what the pipeline would only find at the image; nothing here."""
 
     def _under_root(self, path: Optional[str]) -> Optional[str]:
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise DataError(
+                f'{type(self).__name__}: {path!r:.80} stands where a path belongs; write it as a text'
+            )
         if path is None or self.data_root is None or osp.isabs(path):
             return path
         return osp.join(self.data_root, path)
@@ -111,9 +116,14 @@ class CustomDataset:
             from mmengine.fileio import FileClient
             with FileClient(**self.file_client_args).get_local_path(path) as local:
                 return str(local)
+        if path is None:
+            raise DataError(
+                f'{type(self).__name__}: {key} is None; name the file in data.train, data.val or data.test'
+            )
         if not osp.isfile(path):
             root = f" (data_root is {self.data_root!r})" if self.data_root is not None else ''
-            what = 'is a folder, not a file' if osp.isdir(path) else 'is not there'
+            what = f'is a folder, not a file{describe_folder(path)}' if osp.isdir(
+                path) else 'is not there'
             raise FileNotFoundError(
                 f'{type(self).__name__}: {key} {path!r} {what}{root}{nearest_file(path)}; '
                 f'correct the path in data.train, data.val or data.test of the config'
@@ -231,7 +241,8 @@ class CustomDataset:
     def _middle_record(self, info: Any, where: str) -> Dict[str, Any]:
         """An entry of V2's middle format with arrays; `where` begins the message about a bad one."""
         if not isinstance(info, dict):
-            raise DataError(f'{where} is {show(info)}, expected a dict with filename, width, height and ann')
+            raise DataError(
+                f'{where} is {show(info)}, expected a dict with filename, width, height and ann')
         try:
             name = read_name(info.get('filename'))
         except ValueError as error:
@@ -248,7 +259,8 @@ class CustomDataset:
             return record
         annotation = {} if info['ann'] is None else info['ann']
         if not isinstance(annotation, dict):
-            raise DataError(f'{where}: ann is {show(annotation)}, expected a dict of bboxes and labels')
+            raise DataError(
+                f'{where}: ann is {show(annotation)}, expected a dict of bboxes and labels')
         annotation = dict(annotation)
         missing = [f'ann.{key}' for key in ('bboxes', 'labels') if annotation.get(key) is None]
         if missing:
@@ -277,12 +289,20 @@ class CustomDataset:
         return load_pickle(proposal_file)
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
-        """What is known about sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any."""
-        return self.data_infos[idx]['ann']
+        """Give what is known about sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any.
+
+        Raises DataError for an image without `ann`, as a list to predict on has them.
+        """
+        info = self.data_infos[idx]
+        if 'ann' not in info:
+            raise DataError(
+                f'{self.ann_file}: image {idx} ({info.get("filename")!r:.100}) has no ann, that is no bboxes and labels'
+            )
+        return info['ann']
 
     def get_cat_ids(self, idx: int) -> List[int]:
         """The categories of the boxes of sample `idx`, one entry a box."""
-        return np.asarray(self.data_infos[idx]['ann']['labels']).astype(int).tolist()
+        return np.asarray(self.get_ann_info(idx)['labels']).astype(int).tolist()
 
     def pre_pipeline(self, results: Dict[str, Any]) -> None:
         """Add what every pipeline starts from; `ann_file` is there for messages."""
@@ -300,8 +320,11 @@ class CustomDataset:
         for place, info in enumerate(self.data_infos):
             missing = [key for key in ('width', 'height') if not info.get(key)]
             if missing:
-                raise DataError(f'{self.ann_file}: image {place} ({info.get("filename")!r:.100}) has no '
-                                f'{" and no ".join(missing)}')
+                raise DataError(
+                    f'{self.ann_file}: image {place} ({info.get("filename")!r:.100}) has no '
+                    f'{" and no ".join(missing)}')
+            if 'ann' not in info and type(self).get_ann_info is CustomDataset.get_ann_info:
+                self.get_ann_info(place)  # refuses it; a type of one's own may know without
             if min(info['width'], info['height']) < min_size:
                 small += 1
             elif self.filter_empty_gt and self._is_empty(place, info):
@@ -496,8 +519,11 @@ def _array(value: Any, dtype: Any) -> np.ndarray:
     if array.dtype.kind == 'U' or not array.size:
         array = array.astype(np.float64)
     with np.errstate(over='ignore'):
-        if np.issubdtype(dtype, np.integer) and array.dtype.kind == 'f' and not (
-                np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) < 2**62)).all():
+        if np.issubdtype(
+                dtype,
+                np.integer) and array.dtype.kind == 'f' and not (np.isfinite(array) &
+                                                                 (array == np.floor(array)) &
+                                                                 (np.abs(array) < 2**62)).all():
             raise ValueError(f'{show(value)} are no whole numbers')
         return array.astype(dtype)
 

@@ -6,12 +6,22 @@ import unicodedata
 from typing import Any, Dict, List, Sequence
 
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.foreign import recognise
 from mmdet_ft.datasets.text_files import read_lines
 
 
 def read_ids(path: str) -> List[str]:
-    """Read a text file that names one image a line; empty lines are left out."""
-    return [line.strip() for line in read_lines(path) if line.strip()]
+    """Read a text file that has one name a line; spaces around it and empty lines are left out.
+
+    Raises DataError for a file of annotations in another form, such as the data.yaml of YOLO.
+    """
+    names = [line.strip() for line in read_lines(path) if line.strip()]
+    if names and names[0][0] in '{[':
+        raise DataError(f'{path} is no list of names, one a line: it looks like json')
+    other = recognise('\n'.join(names[:200]).encode())
+    if other is not None:
+        raise DataError(f'{path} is no list of names, one a line: {other}')
+    return names
 
 
 def same_but_for_unicode(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:

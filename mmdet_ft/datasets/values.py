@@ -9,6 +9,7 @@ import re
 from typing import Any, Union
 
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.foreign import recognise
 
 LARGEST_INT64 = 2**63 - 1
 MOST_DIGITS = 30  # of a number that is written as text
@@ -120,6 +121,9 @@ def parse_json(text: bytes, path: str) -> Any:
 
 
 def _not_json(text: bytes, error: ValueError) -> str:
+    other = recognise(text)
+    if other is not None:
+        return f'is not a json file: {other}'
     if not text.strip(b'\0 \t\r\n\xef\xbb\xbf'):
         return 'is not a complete json file: it is empty; write it once more'
     if text[:2] == b'\x1f\x8b':

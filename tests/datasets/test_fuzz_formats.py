@@ -1,6 +1,6 @@
 """Annotation files of every kind but COCO's, changed at random: read, or refused by one message with the place.
 
-Training and check_data agree on each. 1,000 changes: types, missing keys, numbers beyond reason, damaged text, encodings.
+Training and check_data agree on each of 1,500: types, missing keys, numbers beyond reason, damaged text, encodings.
 """
 import importlib.util
 import json
@@ -19,12 +19,13 @@ from mmdet_ft.untrusted import UntrustedFileError
 from . import formats, fuzz
 from .formats import Thing
 
-VIA = Path(__file__).parents[2] / 'tools/dataset_converters/via.py'
+CONVERTERS = Path(__file__).parents[2] / 'tools/dataset_converters'
 CLASSES = ['Car', 'Pedestrian']
-IMAGES = [[Thing('Car', (10, 20, 50, 60)), Thing('Pedestrian', (60, 20, 90, 60), ignored=True)],
-          [Thing('Pedestrian', (5, 5, 40, 50)), Thing('Tram', (50, 5, 80, 50))]]
+IMAGES = [[Thing('Car', (10, 20, 50, 60)),
+           Thing('Pedestrian', (60, 20, 90, 60), ignored=True)],
+          [Thing('Pedestrian', (5, 5, 40, 50)),
+           Thing('Tram', (50, 5, 80, 50))]]
 TOLD = (FileNotFoundError, UntrustedFileError)  # a command tells these in one message, too
-
 
 # ------------------------------------------------------------------------------ damaged text
 
@@ -40,7 +41,8 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
 
     def with_word(value: object) -> bytes:
         changed = [*words[:word], str(value), *words[word + 1:]]
-        return '\n'.join([*lines[:place], ' '.join(changed), *lines[place + 1:]]).encode('utf-8', 'replace')
+        return '\n'.join([*lines[:place], ' '.join(changed),
+                          *lines[place + 1:]]).encode('utf-8', 'replace')
 
     at = int(rng.integers(len(content)))
     ways = [
@@ -125,13 +127,19 @@ def test_xml_files_of_voc(voc):
 
     try:
         messages = fuzz.assert_all_agree(
-            as_tree(ElementTree.fromstring(before)), write, 200, 1, names=('image_0', 'train.txt'), more_errors=TOLD)
+            as_tree(ElementTree.fromstring(before)),
+            write,
+            200,
+            1,
+            names=('image_0', 'train.txt'),
+            more_errors=TOLD)
     finally:
         path.write_text(before)
     assert len(messages) > 20
     messages = try_damage(path, settings, 60, 2)
-    assert len(messages) > 10 and all('image_0' in message or 'no object' in message or 'no image' in message
-                                      for message in messages)
+    assert len(messages) > 10 and all(
+        'image_0' in message or 'no object' in message or 'no image' in message
+        for message in messages)
 
 
 def test_lists_of_names(voc, tmp_path):
@@ -160,7 +168,8 @@ def test_label_files_of_kitti(tmp_path):
     settings = dict(type='KittiDataset', classes=CLASSES, **formats.write_kitti(tmp_path, IMAGES))
     messages = try_damage(tmp_path / 'label_2/image_0.txt', settings, 150, 5)
     assert len(messages) > 30
-    assert all('image_0' in message or 'classes' in message or 'no image' in message for message in messages)
+    assert all('image_0' in message or 'classes' in message or 'no image' in message
+               for message in messages)
     try_damage(tmp_path / 'train.txt', settings, 40, 6)
 
 
@@ -168,7 +177,8 @@ def test_label_files_of_kitti(tmp_path):
 
 
 def test_json_files_of_labelme(tmp_path):
-    settings = dict(type='LabelmeDataset', classes=CLASSES, **formats.write_labelme(tmp_path, IMAGES))
+    settings = dict(
+        type='LabelmeDataset', classes=CLASSES, **formats.write_labelme(tmp_path, IMAGES))
     path = tmp_path / 'image_0.json'
     before = path.read_text()
 
@@ -205,7 +215,8 @@ def test_the_middle_format(kind, number, tmp_path):
         path.write_bytes(json.dumps(changed).encode() if kind == 'json' else pickle.dumps(changed))
         return settings
 
-    messages = fuzz.assert_all_agree(content, write, number, 9, names=(path.name, ), more_errors=TOLD)
+    messages = fuzz.assert_all_agree(
+        content, write, number, 9, names=(path.name, ), more_errors=TOLD)
     assert len(messages) > number / 10
     write(content)
     if kind == 'json':
@@ -219,29 +230,56 @@ def test_label_files_of_classifiers(tmp_path):
     for name in ('cat', 'dog'):
         formats.write_images(tmp_path / name, IMAGES)
     path = tmp_path / 'train.txt'
-    path.write_text(''.join(f'{name}/{stem}.jpg {label}\n' for label, name in enumerate(('cat', 'dog'))
+    path.write_text(''.join(f'{name}/{stem}.jpg {label}\n'
+                            for label, name in enumerate(('cat', 'dog'))
                             for stem in formats.stems(IMAGES)))
-    settings = dict(type='CustomDataset', data_prefix=str(tmp_path), ann_file=str(path), classes=['cat', 'dog'])
+    settings = dict(
+        type='CustomDataset', data_prefix=str(tmp_path), ann_file=str(path), classes=['cat', 'dog'])
     messages = try_damage(path, settings, 150, 11)
     assert len(messages) > 40 and all('train.txt' in message for message in messages)
 
 
-# ------------------------------------------------------------------------------ VIA
+# ------------------------------------------------------------------------------ LVIS
+
+
+def test_json_files_of_lvis(tmp_path):
+    settings = dict(type='LVISDataset', **formats.write_lvis(tmp_path, IMAGES))
+    path = tmp_path / 'lvis.json'
+
+    def write(content):
+        path.write_text(json.dumps(content))
+        return settings
+
+    assert len(
+        fuzz.assert_all_agree(json.loads(path.read_text()), write, 80, 13,
+                              names=(path.name, ))) > 20
+
+
+# ------------------------------------------------------------------------------ converters
+
+
+def converter(name, monkeypatch):
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    spec = importlib.util.spec_from_file_location(name, CONVERTERS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_json_files_of_via(tmp_path, monkeypatch):
     """The converter reads them: a json, or one message."""
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    spec = importlib.util.spec_from_file_location('via', VIA)
-    via = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(via)
+    via = converter('via', monkeypatch)
     formats.write_images(tmp_path, IMAGES)
-    regions = [dict(shape_attributes=shape, region_attributes=dict(name='cat')) for shape in (
-        dict(name='rect', x=1, y=2, width=30, height=40), dict(name='circle', cx=50, cy=40, r=20),
-        dict(name='polygon', all_points_x=[1, 30, 30], all_points_y=[2, 3, 40]),
-        dict(name='ellipse', cx=60, cy=60, rx=30, ry=10, theta=.5))]
+    regions = [
+        dict(shape_attributes=shape, region_attributes=dict(name='cat'))
+        for shape in (dict(name='rect', x=1, y=2, width=30, height=40),
+                      dict(name='circle', cx=50, cy=40, r=20),
+                      dict(name='polygon', all_points_x=[1, 30, 30], all_points_y=[2, 3, 40]),
+                      dict(name='ellipse', cx=60, cy=60, rx=30, ry=10, theta=.5))
+    ]
     content = {
-        f'{stem}.jpg1': dict(filename=f'{stem}.jpg', size=1, regions=regions[place:place + 3], file_attributes={})
+        f'{stem}.jpg1':
+        dict(filename=f'{stem}.jpg', size=1, regions=regions[place:place + 3], file_attributes={})
         for place, stem in enumerate(formats.stems(IMAGES))
     }
     path, refused = tmp_path / 'via.json', 0
@@ -259,5 +297,26 @@ def test_json_files_of_via(tmp_path, monkeypatch):
             refused += 1
             assert str(path) in str(error), error
         except Exception as error:
-            raise AssertionError(f'mutation {place}, {what}: {type(error).__name__}: {error}') from error
+            raise AssertionError(
+                f'mutation {place}, {what}: {type(error).__name__}: {error}') from error
+    assert refused > 30
+
+
+def test_lists_of_wider_face(tmp_path, monkeypatch):
+    """The converter reads them: faces, or one message with the line."""
+    wider = converter('wider_face', monkeypatch)
+    content = b'0--Parade/a.jpg\n2\n10 20 30 40 0 0 0 0 0 0\n5 6 7 8 0 0 0 1 0 0\n0--Parade/b.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n'
+    path, refused = tmp_path / 'list.txt', 0
+    for place in range(120):
+        changed = damage(content, np.random.default_rng((14, place)))
+        path.write_bytes(changed)
+        try:
+            with fuzz.limited():
+                wider.read_list(str(path))
+        except DataError as error:
+            refused += 1
+            assert f'{path}:' in str(error), error
+        except Exception as error:
+            raise AssertionError(
+                f'damage {place}, {changed!r}: {type(error).__name__}: {error}') from error
     assert refused > 30

@@ -337,7 +337,8 @@ def _of_missing(split: Split, missing: Sequence[int], num_looked: int) -> List[P
             split.name, 'image missing', len(missing),
             'files that the annotations list and that are not there' + share,
             ''.join(f'{hint}; ' for hint in hints) +
-            f'correct img_prefix or data_root of data.{split.name}, or take them out of {split.source}',
+            f'correct {"img_prefix or data_root" if split.has_boxes else "data_prefix"} of data.{split.name}, '
+            f'or take them out of {split.source}',
             examples(sorted(shown, key=lambda example: '->' not in example.text)))
     ]
 

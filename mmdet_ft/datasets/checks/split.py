@@ -1,10 +1,11 @@
 """A data set as the checks read it: every image and every object that its files know."""
 import os.path as osp
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.packed import NONE
 
 
@@ -146,6 +147,14 @@ def _of_labels(dataset: Any, name: str) -> Split:
         has_boxes=False)
 
 
+def _known_of(dataset: Any, place: int) -> Dict[str, Any]:
+    """The annotations of an image; nothing where the file has none, as for a test."""
+    try:
+        return dataset.get_ann_info(place)
+    except DataError:
+        return {}
+
+
 def _of_annotations(dataset: Any, name: str) -> Split:
     """By `data_infos` and `get_ann_info`, which every data set has; classification folders have labels alone."""
     paths, sizes, image, boxes, labels, ignored, masks = [], [], [], [], [], [], []
@@ -158,7 +167,7 @@ def _of_annotations(dataset: Any, name: str) -> Split:
         if not hasattr(dataset, 'get_ann_info'):
             found = dict(bboxes=np.zeros((1, 4)), labels=np.atleast_1d(info['gt_label'])[:1])
         else:
-            found = dataset.get_ann_info(place)
+            found = _known_of(dataset, place)
         kept = np.asarray(found.get('bboxes', ()), dtype=np.float64).reshape(-1, 4)
         crowd = np.asarray(found.get('bboxes_ignore', ()), dtype=np.float64).reshape(-1, 4)
         boxes += [kept, crowd]

@@ -1,4 +1,5 @@
 """What all classification datasets share: V2's BaseDataset."""
+import os
 import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Union
 
@@ -90,6 +91,10 @@ class ClassificationDataset:
                  classes: Union[str, Sequence[str], None] = None,
                  ann_file: Optional[str] = None,
                  test_mode: bool = False):
+        for key, path in (('data_prefix', data_prefix), ('ann_file', ann_file)):
+            if not isinstance(path,
+                              (str, os.PathLike)) and not (key == 'ann_file' and path is None):
+                raise DataError(f'{type(self).__name__}: {key} is {path!r:.80}, expected a path')
         self.data_prefix = osp.expanduser(data_prefix)
         self.ann_file = None if ann_file is None else osp.expanduser(ann_file)
         self.test_mode = test_mode

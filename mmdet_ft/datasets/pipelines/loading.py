@@ -88,7 +88,8 @@ def _missing(path: str, results: Dict[str, Any]) -> str:
     found = find_image(prefix, name) if isinstance(name, str) else None
     hint = missing_folder(prefix) if found is None else \
         f'{name!r} -> {found.name!r} is there ({found.reason}): correct the name'
-    return f'{text}; img_prefix is {prefix!r}' + (f'; {hint}' if hint else '') + f'; {SKIP}'
+    key = 'data_prefix' if 'gt_label' in results else 'img_prefix'
+    return f'{text}; {key} is {prefix!r}' + (f'; {hint}' if hint else '') + f'; {SKIP}'
 
 
 def _tell_of_cut(name: str, lost: float) -> None:

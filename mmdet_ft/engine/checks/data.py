@@ -322,6 +322,9 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
 def _mend(cls: Any, settings: Dict[str, Any], name: str, folder: str,
           assumed: Sequence[str]) -> Tuple[Optional[str], List[Problem]]:
     """Point the settings of a CocoDataset at a file without the defects that its reader refuses; they are returned."""
+    paths = [settings.get('ann_file'), *filter(None, map(settings.get, ('data_root', 'img_prefix')))]
+    if not all(isinstance(path, (str, os.PathLike)) for path in paths):
+        return None, []  # the data set tells it
     root = settings.get('data_root')
     under = (lambda path: path) if root is None else (lambda path: os.path.join(root, path))
     path = under(settings['ann_file'])

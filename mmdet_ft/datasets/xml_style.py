@@ -10,10 +10,11 @@ from mmdet_ft.datasets.bounds import read_corner, read_size
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.foreign import cvat
-from mmdet_ft.datasets.image_files import image_size
+from mmdet_ft.datasets.image_files import image_size, is_image_name
 from mmdet_ft.datasets.image_names import find_image
 from mmdet_ft.datasets.names import check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
+from mmdet_ft.datasets.to_coco import files_by_folder
 from mmdet_ft.datasets.values import read_name
 from mmdet_ft.registry import DATASETS
 
@@ -202,7 +203,21 @@ class XMLDataset(CustomDataset):
             raise FileNotFoundError(
                 f'{type(self).__name__}: there is no {self._xml_path(img_id)!r}, which {self.ann_file} lists as '
                 f'{img_id!r}; img_prefix is {self.img_prefix!r}, ann_subdir {self.ann_subdir!r}'
-            ) from None
+                f'{self._where_they_are()}') from None
+
+    def _where_they_are(self) -> str:
+        """Say in which folder xml files and images lie, as the end of a sentence, where ann_subdir is not there."""
+        if osp.isdir(osp.join(self.img_prefix, self.ann_subdir)):
+            return ''
+        found = files_by_folder(self.img_prefix or '.', lambda name: name.endswith('.xml'))
+        if not found:
+            return ''
+        (place, count), = found.most_common(1)
+        images = files_by_folder(self.img_prefix or '.', is_image_name)
+        text = f'; {count} xml files are in {osp.join(place, "")}: write ann_subdir={place!r}'
+        if images and self.img_subdir not in images:
+            text += f', img_subdir={images.most_common(1)[0][0]!r}'
+        return text
 
     def _image_name(self, img_id: str, content: VOCFile) -> str:
         """The image under img_prefix."""

@@ -321,3 +321,32 @@ def test_a_test_loader_of_the_voc_config_reads_the_layout(tmp_path):
     assert len(loader) == 3 and next(iter(loader))[0].images.shape[-1] % 32 == 0
     image = cv2.imread(str(tmp_path / 'VOC2007/JPEGImages/image_0.jpg'))
     assert image.shape == (formats.HEIGHT, formats.WIDTH, 3)
+
+
+def test_the_folders_of_xml_files_and_images_are_suggested(tmp_path):
+    xml_dataset(tmp_path / 'a')
+    (tmp_path / 'a/Annotations').rename(tmp_path / 'a/annots')
+    (tmp_path / 'a/JPEGImages').rename(tmp_path / 'a/images')
+    with pytest.raises(
+            FileNotFoundError,
+            match="3 xml files are in annots/: write ann_subdir='annots', img_subdir='images'"):
+        xml_dataset(tmp_path / 'a')
+    dataset = xml_dataset(tmp_path / 'a', ann_subdir='annots', img_subdir='images')
+    assert dataset.data_infos[0]['filename'] == 'images/image_0.jpg'
+
+
+def test_names_sizes_and_endings_of_xml_files_are_read_as_they_are_written(tmp_path):
+    xml_dataset(tmp_path / 'a')
+    (tmp_path / 'a/Annotations/image_0.xml').write_text(
+        '<annotation><filename>image_0.png</filename><size><width>0</width><height>0</height></size><object>'
+        '<name>\n Car </name><bndbox><xmin>3</xmin><ymin>4</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>'
+        '</annotation>')
+    (tmp_path / 'a/JPEGImages/image_0.jpg').rename(tmp_path / 'a/JPEGImages/image_0.JPG')
+    dataset = xml_dataset(tmp_path / 'a')
+    info = dataset.data_infos[0]
+    assert (info['width'], info['height']) == (formats.WIDTH, formats.HEIGHT)
+    assert info['filename'] == 'JPEGImages/image_0.JPG' and dataset.name_counts['Car'] == 2
+    (tmp_path /
+     'a/Annotations/image_0.xml').write_text('<annotations><image name="a.jpg"/></annotations>')
+    with pytest.raises(DataError, match="image_0.xml: it is CVAT's own xml"):
+        xml_dataset(tmp_path / 'a')

@@ -305,7 +305,9 @@ def test_json_files_of_via(tmp_path, monkeypatch):
 def test_lists_of_wider_face(tmp_path, monkeypatch):
     """The converter reads them: faces, or one message with the line."""
     wider = converter('wider_face', monkeypatch)
-    content = b'0--Parade/a.jpg\n2\n10 20 30 40 0 0 0 0 0 0\n5 6 7 8 0 0 0 1 0 0\n0--Parade/b.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n'
+    lines = ['0--Parade/a.jpg', '2', '10 20 30 40 0 0 0 0 0 0', '5 6 7 8 0 0 0 1 0 0',
+             '0--Parade/b.jpg', '0', '0 0 0 0 0 0 0 0 0 0', '']  # yapf: disable
+    content = '\n'.join(lines).encode()
     path, refused = tmp_path / 'list.txt', 0
     for place in range(120):
         changed = damage(content, np.random.default_rng((14, place)))

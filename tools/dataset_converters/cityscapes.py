@@ -159,7 +159,11 @@ def main(argv: Optional[List[str]] = None) -> None:
         if osp.exists(name) and not args.force:
             sys.exit(
                 f'{name} is there already; name another --out-dir, or add --force to replace it')
-        content = convert_annotations(collect_annotations(files, args.nproc), name)
+        try:
+            infos = collect_annotations(files, args.nproc)
+        except ValueError as error:  # a file of truth that cannot be read
+            sys.exit(f'{split}: {error}')
+        content = convert_annotations(infos, name)
         crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
         print(f'{split}: {len(content["images"])} images, {len(content["annotations"])} instances '
               f'({crowds} groups) -> {name}')

@@ -6,7 +6,7 @@
 # The sorted names of the folders are the classes; both splits need the same ones. What to edit is marked 1 to 3.
 _base_ = ['../_base_/models/resnet50.py', '../_base_/default_runtime.py']
 
-# 1. As many classes as there are folders.
+# 1. As many classes as there are folders; num_classes='auto' counts them.
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
     head=dict(num_classes=2, topk=(1, )))

@@ -18,7 +18,7 @@ from mmdet_ft.engine.checks.labels import check_labels, check_learnable
 from mmdet_ft.engine.failures import forensics, signals
 from mmdet_ft.engine.failures.restart import go_on_after_restart
 from mmdet_ft.engine.hooks.build import hooks_of
-from mmdet_ft.engine.hooks.checks import trained_part
+from mmdet_ft.engine.hooks.checks import NumClassCheckHook, trained_part
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.loaders import build_workflow_datasets, train_loader_settings
 from mmdet_ft.engine.model import begin_weights, build_model, told, wrap
@@ -148,6 +148,8 @@ def assemble(
             if getattr(model, 'CLASSES', None) is None:
                 model.CLASSES = main_dataset.CLASSES
             check_labels(main_dataset, model)
+        if any(isinstance(hook, NumClassCheckHook) for hook, _ in hooks):
+            NumClassCheckHook.refuse_other_number(main_dataset, model)
         check_learnable(main_dataset, model)
         begin_weights(model, cfg, logger, initialise=not is_given)
         accelerate(model.to(device), cfg, device, logger)

@@ -3,12 +3,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch import nn
 
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.wrappers import ConcatDataset, RepeatDataset
 from mmdet_ft.engine.checks.data import check_data
 from mmdet_ft.engine.checks.labels import check_labels, check_learnable
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.checks import NumClassCheckHook
 from mmdet_ft.engine.model import build_model
 from mmdet_ft.models.heads.cls_head import LinearClsHead, MultiLabelLinearClsHead
 
@@ -95,3 +97,20 @@ def test_check_data_says_the_same(tmp_path):
     assert kinds(config(tmp_path, 'a.jpg 1\nb.jpg 2\n')) == ['label beyond the head']
     assert kinds(config(tmp_path, 'a.jpg 1\nb.jpg 1\n')) == ['one class only']
     assert 'label beyond the head' not in kinds(config(tmp_path, 'a.jpg 0\nb.jpg 2\n', 'auto'))
+
+
+def test_another_number_of_classes_is_said_without_a_training_step(tmp_path):
+    cfg = config(tmp_path, 'a.jpg 0\nb.jpg 1\n', 3, classes=['cat', 'dog'])
+    assert kinds(cfg) == []
+    cfg.custom_hooks = [dict(type='NumClassCheckHook')]
+    assert kinds(cfg) == ['another number of classes']
+    with pytest.raises(UserError, match='Labels has 2 classes but head.num_classes is 3; write num_classes=2'):
+        NumClassCheckHook.refuse_other_number(Labels([0, 1], ['cat', 'dog']), Net(LinearClsHead(3, 4)))
+    NumClassCheckHook.refuse_other_number(Labels([0, 1]), Net(LinearClsHead(3, 4)))
+
+
+class Net(nn.Module):
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head

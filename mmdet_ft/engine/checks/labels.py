@@ -85,12 +85,24 @@ def label_problems(config: Any, split: Any) -> List[Problem]:
             Problem(split.name, 'label beyond the head', int((labels >= count).sum()),
                     too_large(split.kind, split.source, labels, count, split.classes),
                     f'num_classes={len(split.classes) or int(labels.max()) + 1}, or other labels'))
+    elif isinstance(count, int) and split.classes and count != len(split.classes) and _counts_classes(config):
+        number = len(split.classes)
+        problems.append(
+            Problem(split.name, 'another number of classes', number,
+                    f'{split.kind} has {number} classes but model.head.num_classes is {count}',
+                    f"write num_classes={number}, or num_classes='auto', which counts them"))
     if training and len(np.unique(labels)) == 1:
         problems.append(
             Problem(split.name, 'one class only', len(labels),
                     one_class(split.kind, split.source, int(labels[0]), split.classes),
                     'add a second class'))
     return problems
+
+
+def _counts_classes(config: Any) -> bool:
+    """Whether the config asks for as many outputs as there are classes, by NumClassCheckHook."""
+    hooks = config.get('custom_hooks') or ()
+    return 'NumClassCheckHook' in [hook.get('type') for hook in hooks if isinstance(hook, dict)]
 
 
 def labels_of(dataset: Any) -> Optional[np.ndarray]:

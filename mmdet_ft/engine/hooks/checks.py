@@ -38,7 +38,14 @@ class NumClassCheckHook(Hook):
             raise UserError(
                 f"classes of {kind} is the string {classes!r}; for a single class write classes=({classes!r}, )"
             )
-        model = getattr(runner.model, 'module', runner.model)
+        self.refuse_other_number(dataset, getattr(runner.model, 'module', runner.model))
+
+    @staticmethod
+    def refuse_other_number(dataset: Any, model: nn.Module) -> None:
+        """Raise UserError when a part of the model counts other classes than the data set has."""
+        classes, kind = getattr(dataset, 'CLASSES', None), dataset_name(dataset)
+        if classes is None or isinstance(classes, str):
+            return
         wrong = [(name, module.num_classes) for name, module in model.named_modules()
                  if isinstance(getattr(module, 'num_classes', None), int)
                  and module.num_classes != len(classes) and not any(

@@ -201,7 +201,7 @@ def test_a_head_of_another_number_of_classes_is_refused(world, tmp_path):
     ('evaluation.metric=acuracy', "unknown metric 'acuracy'; there are accuracy, precision"),
     ('evaluation.metric_options.top=1', 'metric_options has no top; it knows topk'),
     ('data.train.data_prefix=nowhere', "there is no folder 'nowhere'; correct data_prefix"),
-    ('data.train.img_prefix=nowhere', "CustomDataset has no 'img_prefix'"),
+    ('data.train.img_prefix=nowhere', "has no 'img_prefix'"),
     ('data.train.pipeline.1.sise=16',
      "RandomResizedCrop has no 'sise' (here 16); did you mean 'size'?"),
     ('data.train.pipeline.3.policies.0.centre=3',

@@ -7,6 +7,7 @@ from torch import nn
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loader import build_dataloader
+from mmdet_ft.datasets.pipelines.probe import check_own_transforms
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.acceleration import accelerate
 from mmdet_ft.engine.batch_size import (follow_world_size, images_per_step, scale_learning_rate,
@@ -137,6 +138,8 @@ def assemble(
             build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets
         ]
         main_dataset = datasets[[mode for mode, _ in workflow].index('train')]
+        for dataset in datasets:
+            check_own_transforms(dataset)
     with item('hooks and validation data'):
         by_epoch = RUNNERS.resolve(cfg.runner.type).by_epoch
         hooks = hooks_of(cfg, by_epoch, validate)

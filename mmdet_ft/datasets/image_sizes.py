@@ -5,7 +5,7 @@ import numpy as np
 
 Size = Tuple[int, int]  # width and height
 
-BROWSE = 'tools/misc/browse_dataset.py shows the boxes on the pictures'
+LOOK = 'tools/misc/check_data.py CONFIG --html report.html shows the boxes on the pictures'
 
 
 class Mismatch(NamedTuple):
@@ -61,7 +61,7 @@ def _turned(orientation: int, fit: str) -> Mismatch:
     return Mismatch(
         'image turned by EXIF',
         f'{entry}, and the listed size is that of the pixels as stored; the boxes fit both',
-        f'look: {BROWSE}. Where they are right on the turned picture, exchange width and height in the annotation '
+        f'look: {LOOK}. Where they are right on the turned picture, exchange width and height in the annotation '
         f'file; where they are of the lying one, {lying}')
 
 
@@ -78,7 +78,7 @@ def _exchanged(fit: str) -> Mismatch:
                         'width and height are exchanged; the boxes are of the picture as it is',
                         exchange)
     return Mismatch('width and height exchanged', 'width and height are exchanged',
-                    f'{exchange}, if the boxes are right on the pictures ({BROWSE})')
+                    f'{exchange}, if the boxes are right on the pictures ({LOOK})')
 
 
 def _scaled(listed: Size, loaded: Size, fit: str) -> Mismatch:
@@ -102,4 +102,4 @@ def _scaled(listed: Size, loaded: Size, fit: str) -> Mismatch:
     return Mismatch(
         'image size differs',
         f'boxes and masks would lie elsewhere than the objects: {change}, or the listed size is '
-        'wrong', f'{original}; or, if the boxes are right on the pictures ({BROWSE}), {true}')
+        'wrong', f'{original}; or, if the boxes are right on the pictures ({LOOK}), {true}')

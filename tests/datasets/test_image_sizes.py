@@ -26,7 +26,7 @@ def test_no_box_tells_nothing():
     ((128, 192),
      (192, 128), 6, 'loaded', 'width and height exchanged', 'exchange width and height'),
     ((128, 192), (192, 128), 8, 'listed', 'image turned by EXIF', 'exiftool -Orientation='),
-    ((128, 192), (192, 128), 5, '', 'image turned by EXIF', 'tools/misc/browse_dataset.py'),
+    ((128, 192), (192, 128), 5, '', 'image turned by EXIF', '--html report.html'),
     ((128, 192),
      (192, 128), 1, 'loaded', 'width and height exchanged', 'exchange width and height'),
     ((128, 192), (192, 128), 3, 'listed', 'width and height exchanged', 'turn the boxes and masks'),

@@ -1,4 +1,5 @@
 """What is seen of the image files before a training and a test, and what is refused."""
+import base64
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks import images
+from mmdet_ft.datasets.checks.html import page
 from mmdet_ft.datasets.checks.images import Loading, loading_of, look_at, scan
 from mmdet_ft.datasets.checks.split import split_of
 from mmdet_ft.datasets.classification.folder import ClassFolders
@@ -198,6 +200,25 @@ def test_a_photograph_annotated_lying_wants_its_entry_removed(world):
     dataset = world.dataset(pipeline=as_stored)  # as advised
     tell_about_data(world.config(), {'train': dataset}, logging.getLogger('mmdet_ft'))
     assert dataset[4]['img'].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_the_report_shows_the_boxes_on_a_picture_of_another_size(world):
+    world.turn(4)
+    world.content['annotations'] = [
+        item for item in world.content['annotations'] if item['bbox'][0] < 20
+    ]
+    world.dataset()
+    report = check_data(world.config(), ['train'], workers=0)
+    problem, = report.defects
+    assert '--html report.html shows the boxes' in problem.fix and problem.examples[0].boxes == [[
+        4, 6, 24, 36
+    ]]
+    shown = page(report._replace(splits=[]), 'title')
+    picture = cv2.imdecode(
+        np.frombuffer(base64.b64decode(re.search(r'base64,([^"]+)', shown).group(1)), np.uint8), 1)
+    assert picture.shape == (HEIGHT, WIDTH, 3)
+    drawn = np.abs(picture.astype(int) - cv2.imread(str(world.path(4)))).mean(axis=2)
+    assert drawn[6:36, 4].mean() > 20 > 3 * drawn[6:36, 50:].mean()  # the left edge of the box
 
 
 def test_images_whose_boxes_do_not_tell_follow_those_that_do(world):

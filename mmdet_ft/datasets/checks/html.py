@@ -120,9 +120,11 @@ def _picture(example: Example) -> Optional[str]:
     image = _read(example.path)
     if image is None:
         return None
-    if example.box is not None and np.isfinite(example.box).all():
-        box = Instance(np.asarray(example.box), None, (0, 0, 255), '')
-        image = draw_instances(image, [box], Look(labels='none'))
+    boxes = [*example.boxes, *([] if example.box is None else [example.box])]
+    boxes = [np.asarray(box) for box in boxes if np.isfinite(box).all()]
+    if boxes:
+        instances = [Instance(box, None, (0, 0, 255), '') for box in boxes]
+        image = draw_instances(image, instances, Look(labels='none'))
     return _data(image)
 
 

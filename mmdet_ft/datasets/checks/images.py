@@ -25,6 +25,7 @@ MOST_HEADS = 50000
 MOST_REMOTE = 32  # files on other storage, which are fetched whole
 SLOW = 0.005  # seconds for a head: from there on threads read them, which on a local disk would only cost time
 NUM_DEEP = 8  # images of 16 bit of which the values are looked at
+MOST_DRAWN = 100  # objects on the picture of an example
 MOST_CONFIRMED = 20  # images of another size that are decoded, to be sure
 
 
@@ -296,11 +297,13 @@ def _of_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
         width, height = split.sizes[place].tolist()
         names = ', '.join(split.names(index) for index in objects[:3])
         names += f' and {len(objects) - 3} more' if len(objects) > 3 else ''
+        text = (f'{split.paths[place]}: annotated as {width} x {height} (width x height), it is '
+                f'{look.size[0]} x {look.size[1]}')
         found.setdefault(what, []).append(
             Example(
-                f'{split.paths[place]}: annotated as {width} x {height} (width x height), it is '
-                f'{look.size[0]} x {look.size[1]}' + (f'; {names}' if names else ''),
-                split.paths[place]))
+                f'{text}; {names}' if names else text,
+                split.paths[place],
+                boxes=split.boxes[objects[:MOST_DRAWN]].tolist()))
     return [
         Problem(split.name, what.kind, len(group), what.text, what.fix, examples(group))
         for what, group in found.items()

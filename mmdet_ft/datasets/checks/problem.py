@@ -9,6 +9,7 @@ class Example(NamedTuple):
     text: str
     path: Optional[str] = None  # of its image
     box: Optional[Sequence[float]] = None  # x1 y1 x2 y2, where it is about an object
+    boxes: Sequence[Sequence[float]] = ()  # of all objects, where it is about an image
 
 
 class Problem(NamedTuple):

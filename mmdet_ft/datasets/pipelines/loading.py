@@ -120,7 +120,7 @@ def check_size(results: Dict[str, Any], shape: Sequence[int]) -> None:
     raise DataError(
         f'image {info.get("filename")!r}{_where(results)} is listed as {width} x {height} pixels '
         f'(width x height), and it is {shape[1]} x {shape[0]}: {found.text}. To fix: {found.fix}. '
-        f'tools/misc/check_data.py lists all such images; {SKIP}')
+        f'tools/misc/check_data.py CONFIG lists all such images; {SKIP}')
 
 
 @PIPELINES.register_module()

@@ -272,21 +272,26 @@ class LabelmeDataset(CocoDataset):
                 f'{type(self).__name__} needs classes=(...); the files in {ann_file} have '
                 f'classes=({names}, )')
         check_names(self, self.name_counts)
-        self._tell_left_out(files, images, root)
         if not self.img_prefix:
             self.img_prefix = root
-        self._read_file = CocoFile(ann_file, to_coco(images, list(self.CLASSES)).content)
+        converted = to_coco(images, list(self.CLASSES))
+        self._tell_left_out(files, images, root, converted.num_flat)
+        self._read_file = CocoFile(ann_file, converted.content)
         return self._use_file()
 
-    def _tell_left_out(self, files: List[str], images: List[ImageObjects], root: str) -> None:
-        left_out: Dict[str, int] = Counter()
+    def _tell_left_out(self, files: List[str], images: List[ImageObjects], root: str,
+                       num_flat: int) -> None:
+        """Set `left_out`, sentences about what is not read, and tell them."""
+        counts: Dict[str, int] = Counter()
         for image in images:
-            left_out.update(image.left_out)
-        if left_out:
-            self._tell('left out: ' + ', '.join(f'{count} {what}'
-                                                for what, count in left_out.items()))
+            counts.update(image.left_out)
+        if num_flat:
+            counts['objects of no area'] += num_flat
+        self.left_out = [f'{count} {what} left out' for what, count in counts.items()]
         others = files_below(root) if osp.isdir(self.ann_file) else []
         if others and osp.normpath(osp.join(root, others[0])) not in map(osp.normpath, files):
-            self._tell(
+            self.left_out.append(
                 f'{len(others)} json files in subfolders are not read, such as {others[0]!r}; a text file '
                 f'as ann_file can list those of several folders')
+        for text in self.left_out:
+            self._tell(text)

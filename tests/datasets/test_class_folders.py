@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdet_ft.config import Config
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.engine.checks.data import check_data
 
 
 def write(root: Path, *names: str) -> str:
@@ -44,6 +46,12 @@ def test_images_of_the_usual_endings_are_taken_and_others_counted(tmp_path, capl
     assert names_of(dataset) == ['cat/0.webp', 'cat/1.jfif', 'cat/2.tiff', 'dog/0.JPG']
     assert 'cat: 1 file is not an image by its ending (.db 1)' in caplog.text
     assert 'dog: 3 files are not images by their endings (.heic 2, no ending 1)' in caplog.text
+    report = check_data(
+        Config(dict(data=dict(train=dict(type='CustomDataset', data_prefix=root, pipeline=[])))),
+        ['train'], False)
+    assert [problem.text for problem in report.problems
+            if problem.kind == 'not read'] == dataset.left_out
+    assert not any(problem.stops for problem in report.problems)
 
 
 def test_a_folder_without_images_says_which_files_it_has(tmp_path):

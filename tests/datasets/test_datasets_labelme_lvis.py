@@ -10,11 +10,13 @@ import pycocotools.mask as mask_api
 import pytest
 from PIL import Image
 
+from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.labelme import LabelmeDataset, read_labelme
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.lvis import LVISDataset
+from mmdet_ft.engine.checks.data import check_data
 from . import formats
 from .conftest import train_pipeline
 from .formats import Thing
@@ -109,6 +111,27 @@ def test_a_list_of_files_takes_a_part_of_the_folder(tmp_path):
         str(tmp_path / 'a/val.txt'), [], classes=('Pedestrian', 'Car'), test_mode=True)
     assert [info['file_name'] for info in dataset.data_infos] == ['image_1.jpg']
     assert dataset.img_prefix == str(tmp_path / 'a')
+
+
+def test_check_data_reads_labelme_as_training_does_and_says_what_is_left_out(tmp_path, caplog):
+    paths = formats.write_labelme(tmp_path / 'a', IMAGES)
+    write_shapes(tmp_path / 'a', shape('point', [[3, 3]]),
+                 shape('polygon', [[1, 1], [9, 9], [20, 20]], 'Car'),
+                 shape('polygon', [[1, 1], [9, 1], [9, 9]], '__ignore__'),
+                 shape('rectangle', [[1, 1], [9, 9]], 'Car'))
+    (tmp_path / 'a/val.txt').write_text('image_0.json\nimage_1.json\n')
+    for ann_file in (paths['ann_file'], str(tmp_path / 'a/val.txt')):
+        train = dict(
+            type='LabelmeDataset', ann_file=ann_file, classes=['Car', 'Pedestrian'], pipeline=[])
+        dataset = build_dataset(train)
+        assert '1 shapes of __ignore__ left out' in caplog.text
+        report = check_data(Config(dict(data=dict(train=train))), ['train'], images=False)
+        assert not any(problem.stops for problem in report.problems)
+        told = [problem.text for problem in report.problems if problem.kind == 'not read']
+        assert told == dataset.left_out == [
+            '1 shapes without an area (point) left out', '1 shapes of __ignore__ left out'
+        ]
+        caplog.clear()
 
 
 def test_labelme_needs_classes_and_says_which_there_are(tmp_path):

@@ -53,6 +53,7 @@ class ClassFolders(ClassificationDataset):
                  file_client_args: Optional[Dict[str, Any]] = None):
         self.extensions = tuple(extension.lower() for extension in extensions)
         self.file_client_args = file_client_args
+        self.left_out: List[str] = []  # sentences about files in class folders that are not taken
         super().__init__(data_prefix, pipeline, classes, ann_file, test_mode)
 
     def load_annotations(self) -> FileRecords:
@@ -70,10 +71,12 @@ class ClassFolders(ClassificationDataset):
         others: Dict[str, Counter] = {}  # folder -> ending -> files that are not taken
         for folder in folders:
             found[folder], others[folder] = self._images_below(folder)
-        left_out = '; '.join(
+        self.left_out = [
             f'{folder}: {_count(sum(counts.values()))} by '
             f'{"its ending" if sum(counts.values()) == 1 else "their endings"} ({_endings(counts)})'
-            for folder, counts in others.items() if counts)
+            for folder, counts in others.items() if counts
+        ]
+        left_out = '; '.join(self.left_out)
         if not any(found.values()):
             told = f'; {left_out}' if left_out else ''
             raise DataError(

@@ -28,6 +28,7 @@ from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.coco_file import read_json_file
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import SeededDataset, check_equal_sizes
+from mmdet_ft.datasets.lvis import LVISDataset
 from mmdet_ft.engine.checks.labels import label_problems
 from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.loaders import test_loader_settings, train_loader_settings
@@ -38,6 +39,8 @@ Reading = Tuple[Optional[Split], List[Problem]]
 
 REFUSED = ('image missing', 'image broken', 'image size differs', 'width and height exchanged',
            'image turned by EXIF')
+# What reads a COCO json; LabelmeDataset and types of one's own may read other files
+COCO_READERS = (CocoDataset.load_annotations, LVISDataset.load_annotations)
 MOST_FILES = 5000  # annotation files that it reads, where every image has one
 
 
@@ -290,7 +293,7 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
     logger = logging.getLogger('mmdet_ft')
     level = logger.level
     try:
-        cls = DATASETS.resolve(part.get('type'))
+        cls = DATASETS.resolve(part.get('type'), part)
         settings = {
             key: copy.deepcopy(value)
             for key, value in part.items() if key != 'samples_per_gpu'
@@ -302,12 +305,16 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
         logger.setLevel(logging.ERROR)  # what the data set says is told as a problem
         with tempfile.TemporaryDirectory() as folder:
             path = None
-            if inspect.isclass(cls) and issubclass(cls, CocoDataset):
+            if getattr(cls, 'load_annotations', None) in COCO_READERS:
                 path, found = _mend(cls, settings, name, folder, assumed)
                 problems += found
             dataset = DATASETS.build(settings)
         if path is not None:
             dataset.ann_file = path
+        problems += [
+            Problem(name, 'not read', 1, text, 'nothing, if that is meant so', is_defect=False)
+            for text in getattr(dataset, 'left_out', ())
+        ]
         split, found = _unfiltered(dataset, name, part)
         return split, problems if any(problem.stops for problem in problems) else problems + found
     except Exception as error:

@@ -6,6 +6,12 @@ import os
 import signal
 import sys
 import threading
+from typing import Any, Optional
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -57,3 +63,20 @@ def keep_freed_memory(most: int = 256 << 20) -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest that it takes
         mallopt(_M_TRIM_THRESHOLD, most)
+
+
+def peak_memory() -> Optional[int]:
+    """Return the most bytes that this process has held in memory; None where the system does not say (Windows)."""
+    if resource is None:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == 'darwin' else most * 1024  # kB on Linux, bytes on macOS
+
+
+def to_other_process(file: int) -> Any:
+    """Wrap a file descriptor for a process that is started with `spawn`, where `detach()` gives it again.
+
+    Not on Windows, which has no descriptors to hand on; there nothing makes any (`memfd_create` is Linux).
+    """
+    from multiprocessing.reduction import DupFd
+    return DupFd(file)

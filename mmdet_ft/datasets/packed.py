@@ -8,7 +8,6 @@ import os
 import pickle
 import weakref
 from multiprocessing.context import get_spawning_popen
-from multiprocessing.reduction import DupFd
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -16,6 +15,7 @@ import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.values import read_whole, show
 from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
+from mmdet_ft.processes import to_other_process
 
 NONE, POLYGONS, RUNS = 0, 1, 2
 DRAWN, EMPTY = 1, 2  # beside NONE: whether there is a mask
@@ -38,7 +38,7 @@ class _ArrayFile:
             file.write(np.ascontiguousarray(array).data)
 
     def __reduce__(self) -> Any:
-        return _map_array, (DupFd(self.file), self.dtype, self.shape)
+        return _map_array, (to_other_process(self.file), self.dtype, self.shape)
 
 
 def _map_array(file: Any, dtype: np.dtype, shape: Tuple[int, ...]) -> np.ndarray:

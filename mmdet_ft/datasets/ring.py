@@ -9,13 +9,14 @@ import itertools
 import mmap
 import os
 import weakref
-from multiprocessing.reduction import DupFd
 from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
+
+from mmdet_ft.processes import to_other_process
 
 SLOT_BYTES = 256 << 20  # addresses only: memory is taken for what is written
 ALIGNMENT = 64
@@ -49,7 +50,11 @@ class Ring:
 
     def __getstate__(self) -> Any:
         """For workers that are not forked."""
-        return {**self.__dict__, '_file': DupFd(self._file), 'busy': None, 'memory': None}
+        return {
+            **self.__dict__, '_file': to_other_process(self._file),
+            'busy': None,
+            'memory': None
+        }
 
     def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state)

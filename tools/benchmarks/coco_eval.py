@@ -6,7 +6,6 @@ truth, all with masks; seed 0. Packages are compared in processes of their own, 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pycocotools.mask as mask_api  # noqa: E402
 from mmdet_ft.evaluation import coco_match  # noqa: E402
 from mmdet_ft.evaluation.coco import CocoGroundTruth, evaluate_det_segm  # noqa: E402
 from mmdet_ft.ops.paste import paste_to_rle  # noqa: E402
+from mmdet_ft.processes import peak_memory  # noqa: E402
 
 WIDTH, HEIGHT, CLASSES = 640, 480, 80
 ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
@@ -97,7 +97,7 @@ def measure(package: str, sizes: Tuple[int, int, int]) -> Dict[str, Any]:
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (peak_memory() or 0) / 2**20
 
 
 def measure_pasting() -> None:

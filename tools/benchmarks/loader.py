@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -150,7 +149,8 @@ def peers(files: Dict[str, str]) -> List[Peer]:
     for name, make in (('mmdet', _mmdet), ('detectron2', _detectron2)):
         try:
             dataset = make(files)
-        except (ImportError, AssertionError) as error:  # mmdet refuses versions of mmcv by an assertion
+        except (ImportError,
+                AssertionError) as error:  # mmdet refuses versions of mmcv by an assertion
             print(f'without {name}: {error}')
             continue
         found.append(
@@ -209,6 +209,7 @@ def _detectron2(files: Dict[str, str]) -> Dataset:
 
 def cpu_seconds() -> float:
     """Of this process with its threads, and of its workers."""
+    import resource  # not on Windows
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds = usage.ru_utime + usage.ru_stime
     for child in multiprocessing.active_children():

@@ -6,11 +6,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_ft.models.backbones.resnet import ResNet
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, ClassTruth, Losses
+from tests.models.tiny import fall_along_gradient
 from tools.benchmarks.no_sync import NoSync
 
 GAP = dict(type='GlobalAveragePooling')
@@ -158,21 +160,32 @@ def test_losses_of_fixed_weights_are_the_golden_ones(name):
 
 
 @pytest.mark.parametrize('name', SMALL)
-def test_weights_begin_well_and_learn_a_batch(name):
+def test_weights_begin_well(name):
+    torch.manual_seed(0)
+    model = MODELS.build(SMALL[name])
+    model.init_weights()
+    # Two logits that are equal, or four of them, each half right. Of 20 seeds the farthest was 13 % away.
+    expected = 4 * np.log(2) if name == 'vgg' else np.log(4)
+    assert model.train()(batch_for(name)).total.item() == pytest.approx(expected, rel=.3)
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_a_small_step_along_the_gradient_lowers_the_loss_by_what_it_promises(name):
     torch.manual_seed(0)
     model = MODELS.build(SMALL[name])
     model.init_weights()
     batch = batch_for(name)
-    optimizer = torch.optim.Adam(model.parameters(), lr=.003)
-    losses = []
-    for _ in range(12):
-        losses.append(model.train()(batch).total)
-        optimizer.zero_grad()
-        losses[-1].backward()
-        optimizer.step()
-    # Two logits that are equal, or four of them, each half right.
-    assert losses[0].item() == pytest.approx(4 * np.log(2) if name == 'vgg' else np.log(4), rel=.3)
-    assert losses[-1] < .8 * losses[0]
+    if name == 'mobilenet':  # maps of 2 x 2: four equal values of a map of 1 x 1 stand on the kink of ReLU6
+        batch = batch._replace(images=F.interpolate(batch.images, scale_factor=2, mode='bicubic'))
+    batch = batch._replace(images=batch.images.double())
+    model.train().double()
+
+    def loss():
+        torch.manual_seed(1)  # the same dropout
+        return model(batch).total
+
+    # Of 20 seeds the farthest was 0.6 % away.
+    assert fall_along_gradient(loss, list(model.parameters())) == pytest.approx(1, abs=.1)
 
 
 @pytest.mark.parametrize('name', SMALL)

@@ -11,7 +11,7 @@ from mmdet_ft.models.backbones.mobilenet_v2 import MobileNetV2
 from mmdet_ft.models.backbones.resnet_cifar import ThinResNet_CIFAR
 from mmdet_ft.models.backbones.vgg import VGG
 from mmdet_ft.registry import MODELS
-from tests.models.tiny import tiny_batch, tiny_config
+from tests.models.tiny import fall_along_gradient, tiny_batch, tiny_config
 
 X = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
@@ -112,15 +112,19 @@ def test_mask_rcnn_trains_on_it(tmp_path):
     assert torch.equal(model.backbone.layer3[0].linear_conv.conv.weight,
                        source.layer3[0].linear_conv.conv.weight)
     batch = tiny_batch((2, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=.02, momentum=.9)
-    totals = []
-    for _ in range(12):
-        torch.manual_seed(0)  # the same boxes are drawn each time
-        totals.append(model.train()(batch).total)
-        optimizer.zero_grad()
-        totals[-1].backward()
-        optimizer.step()
-    assert totals[-1] < .9 * totals[0]
+    model.train()
+
+    def loss_of_rpn():
+        torch.manual_seed(
+            0)  # the same anchors are drawn; proposals jump with any change of the weights
+        terms = model(batch).terms
+        return terms['loss_rpn_cls'] + terms['loss_rpn_bbox']
+
+    # Of 20 seeds the farthest was 0.3 % away.
+    falls = fall_along_gradient(loss_of_rpn, list(model.parameters()), shares=(1e-3, ))
+    assert falls == pytest.approx(1, abs=.2)
+    model.zero_grad()
+    model(batch).total.backward()
     assert model.backbone.conv1.conv.weight.grad.abs().max() > 0
     idle = {name: value for name, value in model.named_parameters() if value.grad is None}
     # conv2 makes stage 7, which nobody asked for.

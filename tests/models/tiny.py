@@ -1,9 +1,10 @@
 """A slim Mask R-CNN and batches for it: everything real, only small."""
 import copy
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, GroundTruth
@@ -126,3 +127,31 @@ def empty_masks(num_images: int, slots: int):
     return Masks(
         torch.zeros(0, dtype=torch.uint8), torch.zeros(num_images, slots, dtype=torch.long),
         torch.zeros(num_images, slots, 4, dtype=torch.long), (0, 0))
+
+
+def fall_along_gradient(
+    loss: Callable[[], Tensor],
+    parameters: Sequence[Tensor],
+    shares: Sequence[float] = (3e-5, 1e-5, 3e-6)) -> float:
+    """Return by how much a loss changes along its gradient, over what the gradient promises.
+
+    1 for a right gradient, whatever the weights: no run of steps has to go well for it. `shares` are parts of the loss
+    that steps should take away, large against the rounding of a float32 loss; of them the nearest to 1 counts, since a
+    step may be too long for a curved loss (batch norm of four values), while a wrong gradient is wrong in all.
+    A step goes either way, so that curvature cancels. `loss` draws the same random numbers at each call.
+    """
+    before = loss()
+    before.backward()
+    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    start = [parameter.detach().clone() for parameter in trained]
+    square = sum(float(parameter.grad.double().square().sum()) for parameter in trained)
+
+    def at(share: float) -> float:
+        for parameter, value in zip(trained, start):
+            parameter.copy_(value - share * before.item() / square * parameter.grad)
+        return loss().item()
+
+    with torch.no_grad():
+        falls = [(at(-share) - at(share)) / (2 * share * before.item()) for share in shares]
+        at(0)
+    return min(falls, key=lambda fall: abs(fall - 1))

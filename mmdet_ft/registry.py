@@ -145,6 +145,11 @@ class Registry:
         if 'type' not in arguments:
             raise KeyError(f'a {self.name} needs a type: add type=... to {dict(cfg)!r}')
         cls = self.resolve(arguments.pop('type'), arguments)
+        if arguments.get('num_classes') == 'auto':
+            raise ValueError(
+                f"num_classes='auto' of {getattr(cls, '__name__', cls)} is counted from a data set, and here is none: "
+                'write the number, or build the model with mmdet_ft.engine.model.build_model(cfg, dataset)'
+            )
         try:
             return cls(**arguments)
         except Exception as error:

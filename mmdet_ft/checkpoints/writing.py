@@ -132,6 +132,26 @@ def link_latest(folder: str, name: str, link: str = 'latest.pth') -> None:
     os.replace(temporary, os.path.join(folder, link))
 
 
+def is_latest_of(folder: str, run_id: str) -> bool:
+    """Tell whether `latest.pth` of a folder is of this run and no interrupted state."""
+    path = os.path.join(folder, 'latest.pth')
+    if not os.path.exists(path) or os.path.basename(os.path.realpath(path)) == INTERRUPTED:
+        return False
+    try:
+        return read(path).meta.get('run_id') == run_id
+    except CheckpointError:
+        return False
+
+
+def remove_interrupted(folder: str, run_id: str) -> None:
+    """Remove what an interrupted part of a run has left, when the run has come to its end."""
+    path = os.path.join(folder, INTERRUPTED)
+    if is_latest_of(folder, run_id) and os.path.exists(path):
+        with contextlib.suppress(OSError, CheckpointError):
+            if read(path).meta.get('run_id') == run_id:
+                os.remove(path)
+
+
 def find_latest_checkpoint(folder: str,
                            tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
     """The file of a folder that a run was furthest at, of those that can be read; None where there

@@ -17,21 +17,24 @@ from mmdet_ft.engine.checks.config.check import prepare
 from mmdet_ft.engine.checks.data import check_same_classes, tell_about_data
 from mmdet_ft.engine.checks.labels import check_labels, check_learnable
 from mmdet_ft.engine.failures import forensics, signals
+from mmdet_ft.engine.failures.interruption import Interrupted
 from mmdet_ft.engine.failures.restart import go_on_after_restart
 from mmdet_ft.engine.hooks.build import hooks_of
 from mmdet_ft.engine.hooks.checks import NumClassCheckHook, trained_part
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.loaders import build_workflow_datasets, train_loader_settings
-from mmdet_ft.engine.model import begin_weights, build_model, told, wrap
+from mmdet_ft.engine.model import begin_weights, build_model, count_classes, told, wrap
 from mmdet_ft.engine.optimizer import build_optimizer
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.batches import is_endless
 from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
 from mmdet_ft.engine.seeds import seed_everything
-from mmdet_ft.engine.setup import (choose_device, choose_seed, open_log, set_up_processes,
+from mmdet_ft.engine.setup import (choose_device, choose_seed, keep_config, open_log, set_up_processes,
                                    tell_of_missing_gpu)
+from mmdet_ft.engine.single_values import check_last_batch
 from mmdet_ft.engine.state import resume_source
+from mmdet_ft.engine.summary import clear_up, last_words
 from mmdet_ft.engine.update import read_fp16, read_update
 from mmdet_ft.registry import RUNNERS
 
@@ -71,8 +74,16 @@ def train(cfg: Config,
             manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
                             len(run.train_loader.dataset)))
     preflight.before_run(runner)
-    with signals.stoppable(runner), forensics.recorded(runner):
-        runner.run(run.loaders, run.workflow)
+    check_last_batch(runner, run.train_loader)
+    try:
+        with signals.stoppable(runner), forensics.recorded(runner):
+            runner.run(run.loaders, run.workflow)
+    except Interrupted as error:
+        if runner.rank == 0:
+            error.args = (f'{error}\n{last_words(runner, run.cfg, is_interrupted=True)}', )
+        raise
+    clear_up(runner)
+    runner.logger.info('The run is done:\n%s', last_words(runner, run.cfg))
     return runner
 
 
@@ -145,6 +156,8 @@ def assemble(
         hooks = hooks_of(cfg, by_epoch, validate)
 
     with item('model and weights'):
+        if count_classes(cfg.model, getattr(main_dataset, 'CLASSES', None)):
+            meta['config'] = keep_config(cfg)  # a checkpoint is read where these data are not
         is_given = model is not None
         model = model if is_given else build_model(cfg, main_dataset)
         if is_given:
@@ -183,11 +196,12 @@ def assemble(
         'val': hook.dataloader.dataset
         for hook in runner.hooks if isinstance(hook, EvalHook)
     }
-    if dist.get_dist_info()[0] == 0:
-        tell_about_data(cfg, {'train': main_dataset, **watched}, logger)
-    for dataset in watched.values():
-        check_same_classes(main_dataset, dataset)
-        check_labels(dataset, getattr(model, 'module', model))
+    with item('what the data say'):
+        if dist.get_dist_info()[0] == 0:
+            tell_about_data(cfg, {'train': main_dataset, **watched}, logger)
+        for dataset in watched.values():
+            check_same_classes(main_dataset, dataset)
+            check_labels(dataset, getattr(model, 'module', model))
 
     if cfg.resume_from:
         runner.resume(cfg.resume_from)

@@ -14,6 +14,7 @@ from mmdet_ft import __version__
 from mmdet_ft.engine.dist import get_dist_info
 
 NAME = 'mmdet_ft'
+FILE_ONLY = dict(file_only=True)  # `extra` of a record that is too long for the terminal
 
 
 class Terminal(logging.StreamHandler):
@@ -29,6 +30,8 @@ class Terminal(logging.StreamHandler):
         return sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, 'file_only', False):
+            return
         if Terminal.console is None:
             super().emit(record)
         else:

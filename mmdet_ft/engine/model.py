@@ -37,8 +37,15 @@ def build_model(cfg: Config, dataset: Any) -> nn.Module:
     return model
 
 
-def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = 'model') -> None:
-    """Put the number of classes where a model's settings say num_classes='auto'."""
+def count_classes(settings: Any,
+                  classes: Optional[Sequence[str]],
+                  path: str = 'model') -> int:
+    """Put the number of classes where a model's settings say num_classes='auto'; returns at how many
+    places.
+
+    Raises UserError where the classes are not known.
+    """
+    counted = 0
     if isinstance(settings, dict):
         if settings.get('num_classes') == 'auto':
             if not classes:
@@ -46,11 +53,13 @@ def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = '
                     f"{path}.num_classes='auto' needs to know the classes: write classes=(...) in "
                     f'data.train, data.val and data.test')
             settings['num_classes'] = len(classes)
+            counted = 1
         for key, value in settings.items():
-            count_classes(value, classes, f'{path}.{key}')
+            counted += count_classes(value, classes, f'{path}.{key}')
     elif isinstance(settings, (list, tuple)):
         for place, value in enumerate(settings):
-            count_classes(value, classes, f'{path}.{place}')
+            counted += count_classes(value, classes, f'{path}.{place}')
+    return counted
 
 
 def cancel_pretrained(model: Dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from mmdet_ft.checkpoints import reading
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.log import collect_env, get_root_logger, time_string
+from mmdet_ft.engine.log import FILE_ONLY, collect_env, get_root_logger, time_string
 from mmdet_ft.outputs import Inputs
 
 
@@ -45,11 +45,23 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
                         f'({error.filename}); name another with --work-dir') from None
     env_info = '\n'.join(f'{key}: {value}' for key, value in collect_env().items())
     text = cfg.pretty_text if rank == 0 else ''  # yapf takes its time; only rank 0 writes
-    logger.info('Environment info:\n%s', env_info)
+    # Hundreds of lines: V2's log has them at its head, and on the terminal they would hide what follows.
+    logger.info('Environment info:\n%s', env_info, extra=FILE_ONLY)
     logger.info('Distributed training: %s (%d processes)', world_size > 1, world_size)
-    logger.info('Config:\n%s', text)
+    logger.info('Config:\n%s', text, extra=FILE_ONLY)
+    path = os.path.join(cfg.work_dir, name)
+    logger.info('Config: %s (print it with python tools/misc/print_config.py %s)', path, path)
     return logger, timestamp, dict(
         env_info=env_info, config=text, exp_name=name, mmdet_version=f'mmdet_ft {__version__}')
+
+
+def keep_config(cfg: Config) -> str:
+    """Write the config into the work_dir, over what `open_log` has written; returns its text, on rank
+    0."""
+    if dist.get_dist_info()[0] != 0:
+        return ''
+    cfg.dump(os.path.join(cfg.work_dir, os.path.basename(cfg.filename or 'config.py')))
+    return cfg.pretty_text
 
 
 def choose_device(gpu_id: int = 0) -> torch.device:

@@ -1,10 +1,12 @@
 """Runs that end before their time, and remarks on settings that do not fit a small data set."""
+import numpy as np
 import pytest
 
 from mmdet_ft.config import Config
 from mmdet_ft.engine.checks import manners
 from mmdet_ft.engine.checks.config.check import check
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.figures import figure_of
 from mmdet_ft.engine.hooks import CheckpointHook, EarlyStopHook, EvalHook, TextLoggerHook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
@@ -128,3 +130,65 @@ def test_what_fits_is_not_remarked(tmp_path):
 def test_what_does_not_fit_is_remarked_with_its_reason(tmp_path, config, hooks, words):
     remark, = found(tmp_path, config, hooks=hooks)
     assert words in remark
+
+
+class Found(FakeDataset):
+    """Judges as COCO does: without a detection there are no figures."""
+
+    def __init__(self, figures):
+        super().__init__(2)
+        self.figures = iter(figures)
+
+    def evaluate(self, results, logger=None):
+        figure = next(self.figures)
+        results[:] = [[np.zeros((0 if figure is None else 1, 5))]] * 2
+        return {} if figure is None else {'bbox_mAP': figure}
+
+
+def run_with(tmp_path, figures, save_best=None, monitor='bbox_mAP', rule=None):
+    runner = make_runner(tmp_path, length=len(figures), lr=.01)
+    runner.register_hook(CheckpointHook(interval=1))
+    loader = FakeLoader(Found(figures), views=True)
+    runner.register_hook(EvalHook(loader, save_best=save_best, rule=rule), 'LOW')
+    runner.register_hook(EarlyStopHook(monitor, 2, rule=rule), 'LOW')
+    runner.register_hook(TextLoggerHook(interval=2), 'VERY_LOW')
+    runner.run([FakeLoader()])
+    return runner, sorted(path.name for path in tmp_path.glob('best_*'))
+
+
+@pytest.mark.parametrize('nothing', [None, -1., float('nan')])
+@pytest.mark.parametrize('save_best', ['bbox_mAP', 'auto'])
+def test_an_evaluation_without_a_figure_ends_no_run_and_is_no_best_checkpoint(
+        tmp_path, nothing, save_best):
+    runner, best = run_with(tmp_path / 'never', [nothing] * 5, save_best)
+    assert runner.epoch == 5 and runner.stop_reason is None and best == []
+    runner, best = run_with(tmp_path / 'late', [nothing] * 3 + [.2, nothing], save_best)
+    assert runner.epoch == 5 and best == ['best_bbox_mAP_epoch_4.pth']
+
+
+@pytest.mark.parametrize('rule', ['greater', 'less'])
+def test_after_a_figure_one_without_is_no_improvement(tmp_path, rule):
+    runner, best = run_with(tmp_path, [.2, None, None, .9], 'bbox_mAP', rule=rule)
+    assert runner.epoch == 3 and best == ['best_bbox_mAP_epoch_1.pth']
+    assert 'better than 0.2000 for 2 evaluations' in runner.stop_reason
+
+
+def test_why_there_is_no_figure_is_told_once(tmp_path, caplog):
+    runner = make_runner(tmp_path, length=3, lr=.01)
+    runner.logger.propagate = True
+    try:
+        run_with(tmp_path, [-1.] * 4)
+    finally:
+        runner.logger.propagate = False
+    told = [record.getMessage() for record in caplog.records if 'no objects' in record.getMessage()]
+    assert told == [
+        'bbox_mAP is -1: the validation set has no objects of these classes, so that it is not defined. '
+        'It counts neither for save_best nor for early_stop'
+    ]
+
+
+def test_minus_one_is_a_figure_of_other_metrics():
+    assert figure_of('loss_val', {'loss_val': -1.}) == -1
+    assert figure_of('correlation', {'correlation': -1}) == -1
+    for name in ('bbox_mAP', '0_segm_mAP_50', 'AR@100', 'bbox_AP_s', 'mAP'):
+        assert figure_of(name, {name: -1.}) is None

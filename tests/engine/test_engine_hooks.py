@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mmdet_ft.checkpoints.reading import read
-from mmdet_ft.engine.errors import UserError
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import (CheckpointHook, EvalHook, Hook, LoggerHook, Priority,
                                    TensorboardLoggerHook, TextLoggerHook, get_priority)
 from mmdet_ft.engine.update import Update
@@ -293,3 +294,44 @@ def test_two_loggers_have_their_own_intervals(tmp_path, mine):
     scores = [round(output['fake_mAP'], 5) for mode, _, output in written if mode == 'val']
     assert scores == [log_rows(tmp_path)[-1]['fake_mAP']]
     assert [row['iter'] for row in log_rows(tmp_path)[1:]] == [2, 4, 2, 4, 4]
+
+
+class Breaks(FakeDataset):
+    """An evaluator that fails as a user's may, from the second evaluation on."""
+
+    def __init__(self, error):
+        super().__init__(2)
+        self.error, self.count = error, 0
+
+    def evaluate(self, results, logger=None, metric='bbox'):
+        self.count += 1
+        if self.count > 1:
+            raise self.error
+        return dict(mAP=.5)
+
+
+@pytest.mark.parametrize('interval', [1, 10])
+@pytest.mark.parametrize('error,said', [
+    (KeyError('segm is not in the results'),
+     "Breaks.evaluate failed (evaluation.metric='segm'): KeyError: segm is not"),
+    (ValueError('shapes differ'),
+     "Breaks.evaluate failed (evaluation.metric='segm'): ValueError: shapes differ"),
+    (DataError('val.json: annotation 7 has no segmentation'),
+     'val.json: annotation 7 has no segmentation'),
+])
+def test_a_failing_evaluation_is_one_message_and_loses_no_epoch(tmp_path, error, said, interval):
+    runner = make_runner(tmp_path, length=3, lr=.01)
+    runner.register_hook(CheckpointHook(interval=interval))
+    loader = FakeLoader(Breaks(error), views=True)
+    runner.register_hook(EvalHook(loader, eval_options=dict(metric='segm')), 'LOW')
+    with pytest.raises((UserError, DataError)) as caught:
+        runner.run([FakeLoader()])
+    assert said in str(caught.value) and is_user_mistake(caught.value)
+    assert str(tmp_path / 'epoch_2.pth') in caught.value.__notes__[-1]
+    rest = make_runner(tmp_path, length=3, lr=.01)
+    judged = FakeLoader(FakeDataset(2), views=True)
+    rest.register_hook(CheckpointHook(interval=interval))
+    rest.register_hook(EvalHook(judged), 'LOW')
+    rest.resume(str(tmp_path / 'epoch_2.pth'))
+    rest.run([FakeLoader()])
+    assert rest.epoch == 3

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from mmdet_ft.checkpoints import writing
+from mmdet_ft.engine import summary
 from mmdet_ft.engine.evaluate import run_over
 from mmdet_ft.engine.failures import interruption, signals
 from mmdet_ft.engine.failures.interruption import Interrupted
@@ -91,3 +92,49 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
 def test_nobody_listens_outside_of_a_run(tmp_path):
     interruption.check()
     run_over(make_runner(tmp_path).model, FakeLoader(views=True))
+
+
+def stopped(tmp_path, at, epochs=3, run_id=None):
+    """A run of epochs of 4 iterations that a signal has stopped in iteration `at`."""
+    runner = make_runner(tmp_path, length=epochs)
+    runner.register_hook(CheckpointHook(interval=1))
+    runner.register_hook(Send(signal.SIGINT, at))
+    with pytest.raises(Interrupted):
+        with stoppable(runner):
+            runner.run([FakeLoader()])
+    return runner
+
+
+def test_latest_stays_the_last_whole_epoch_and_resuming_finds_the_interrupted_state(tmp_path):
+    stopped(tmp_path, at=5)
+    assert os.path.realpath(tmp_path / 'latest.pth') == str(tmp_path / 'epoch_1.pth')
+    newest = writing.find_latest_checkpoint(str(tmp_path))
+    assert newest == str(tmp_path / 'interrupted.pth')
+    rest = make_runner(tmp_path, length=3)
+    rest.register_hook(CheckpointHook(interval=1))
+    rest.resume(newest)
+    assert rest.iter == 6
+    rest.run([FakeLoader()])
+    summary.clear_up(rest)
+    assert not (tmp_path / 'interrupted.pth').exists()  # older than what the run has ended with
+    assert os.path.realpath(tmp_path / 'latest.pth') == str(tmp_path / 'epoch_3.pth')
+
+
+@pytest.mark.parametrize('earlier', [False, True])
+def test_a_run_without_a_checkpoint_yet_links_what_it_has(tmp_path, earlier):
+    if earlier:  # another run in the same folder: its checkpoint is not this run's
+        other = make_runner(tmp_path, length=1)
+        other.register_hook(CheckpointHook(interval=1))
+        other.run([FakeLoader()])
+    stopped(tmp_path, at=2)
+    assert os.path.realpath(tmp_path / 'latest.pth') == str(tmp_path / 'interrupted.pth')
+    assert writing.find_latest_checkpoint(str(tmp_path)) == str(tmp_path / 'interrupted.pth')
+
+
+def test_the_interrupted_state_of_another_run_stays(tmp_path):
+    stopped(tmp_path, at=5)
+    other = make_runner(tmp_path, length=1)
+    other.register_hook(CheckpointHook(interval=1))
+    other.run([FakeLoader()])
+    summary.clear_up(other)
+    assert (tmp_path / 'interrupted.pth').exists()

@@ -129,10 +129,12 @@ def empty_masks(num_images: int, slots: int):
         torch.zeros(num_images, slots, 4, dtype=torch.long), (0, 0))
 
 
-def fall_along_gradient(
-    loss: Callable[[], Tensor],
-    parameters: Sequence[Tensor],
-    shares: Sequence[float] = (3e-5, 1e-5, 3e-6)) -> float:
+SHARES = (3e-5, 1e-5, 3e-6)
+
+
+def fall_along_gradient(loss: Callable[[], Tensor],
+                        parameters: Sequence[Tensor],
+                        shares: Sequence[float] = SHARES) -> float:
     """Return by how much a loss changes along its gradient, over what the gradient promises.
 
     1 for a right gradient, whatever the weights: no run of steps has to go well for it. `shares` are parts of the loss

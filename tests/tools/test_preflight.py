@@ -1,6 +1,7 @@
 """What would fail in the night fails in the first minute: `train.py --dry-run`, and its short form before a run."""
 import json
 import os
+import re
 import shutil
 from collections import namedtuple
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from mmdet_ft.engine.checks.dry_run import duration
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.registry import HOOKS
-from tests.tools.test_train_command import train
+from tests.tools.test_train_command import ROOT, train
 from tests.tools.tiny_world import write_world
 
 
@@ -104,13 +106,30 @@ def wrong_best(world, folder):
     return ['evaluation.save_best=mask_mAP'], "evaluation.save_best='mask_mAP'"
 
 
+def misspelt_monitor(world, folder):
+    return ['early_stop.monitor=bbox_mAP50'], "early_stop.monitor='bbox_mAP50'"
+
+
+def misspelt_monitor_of_a_model_that_finds_nothing(world, folder):
+    return ['early_stop.monitor=segm_mAP50', 'model.test_cfg.rcnn.score_thr=0.999'
+            ], "early_stop.monitor='segm_mAP50'"
+
+
+def masks_asked_of_boxes(world, folder):
+    return [
+        'model.type=FasterRCNN', 'model.roi_head.mask_roi_extractor=None',
+        'model.roi_head.mask_head=None'
+    ], 'segm is not in the results'
+
+
 def read_only(world, folder):
     return ['work_dir=/proc/self/run'], '/proc/self/run'
 
 
 FAULTS = [
     missing_file, wrong_classes, wrong_shape, bad_evaluator, read_only, nan_image, empty_dataset,
-    unreachable_url, wrong_num_classes, raising_hook, lr_out_of_range, wrong_best
+    unreachable_url, wrong_num_classes, raising_hook, lr_out_of_range, wrong_best,
+    misspelt_monitor, misspelt_monitor_of_a_model_that_finds_nothing, masks_asked_of_boxes
 ]
 
 
@@ -124,8 +143,9 @@ def test_a_planted_fault_stops_the_dry_run(world, tmp_path, fault):
         f'work_dir={tmp_path}/run',
         *options,
         expect=1)
-    assert named in err.split('error: ')[-1] and named in out, err
-    assert 'FAILED' in out and 'Traceback' not in err
+    assert named in err.split('error: ')[-1] and (out + err).count('error: ') == 1, err
+    failed, = [line for line in out.splitlines() if line.startswith('FAILED')]
+    assert named not in failed and 'Traceback' not in err
     assert not (tmp_path / 'run').exists()
 
 
@@ -153,8 +173,12 @@ def test_a_good_config_passes_and_nothing_is_left(world, tmp_path):
     out, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', '--dry-run',
                      '--cfg-options', 'lr_config.warmup_iters=50', 'early_stop.monitor=bbox_mAP')
     for line in ('work_dir', '2 training steps: loss ', '2 validation images: figures: bbox_mAP',
-                 'a checkpoint written and read', 'memory'):
+                 'a checkpoint written and read', 'memory', 'early stop: bbox_mAP, 5 evaluations',
+                 'last batch of an epoch: 2 images'):
         assert f'ok      {line}' in out, out
+    assert re.search(
+        r'ok      time: about [\d.]+ s a step: 2 epochs of 2 steps = [\d.]+ s; evaluation [\d.]+ s each, 2 of them = '
+        r'[\d.]+ s; 3 checkpoints of \d MB = \d MB', out), out
     assert 'lr_config.warmup_iters: the warmup of 50 iterations is as long as the whole run of 4' in out
     assert 'early_stop.patience=5' in out
     assert os.listdir(tmp_path / 'run') == ['mine.txt'] and not err
@@ -171,3 +195,56 @@ def test_the_short_form_changes_nothing(world, tmp_path, monkeypatch):
     first, second = (read(str(tmp_path / name / 'epoch_1.pth')) for name in 'ab')
     assert same(first.state_dict, second.state_dict)
     assert str(first.content['random_state']) == str(second.content['random_state'])
+
+
+def test_the_dry_run_shows_what_the_data_say(world, tmp_path):
+
+    def without_dots(content):
+        for annotation in content['annotations']:
+            annotation['category_id'] = 1
+
+    out, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', '--dry-run',
+                     '--cfg-options', spoilt_annotations(world, tmp_path, without_dots),
+                     'log_level=ERROR')
+    assert 'note    Data; every image and object' in out and 'class without objects' in out
+    assert not err
+
+
+def test_ctrl_c_ends_a_dry_run_in_one_line(world, tmp_path, monkeypatch):
+
+    def interrupt(self, runner):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RaisingHook, 'after_train_iter', interrupt)
+    out, err = train(
+        world / 'tiny.py',
+        '--work-dir',
+        tmp_path / 'run',
+        '--dry-run',
+        '--cfg-options',
+        'custom_hooks.0.type=RaisingHook',
+        expect=130)
+    assert out.splitlines()[-1] == 'stopped by Ctrl-C; the dry run leaves nothing behind'
+    assert not err and not (tmp_path / 'run').exists()
+
+
+def test_the_first_screen_is_short_and_the_last_lines_say_how_to_go_on(world, tmp_path):
+    _, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', '--seed', '0',
+                   '--cfg-options', 'runner.max_epochs=1')
+    config = f'{tmp_path}/run/tiny.py'
+    head = err[:err.index('Start running')]
+    assert f'Config: {config} (print it with' in head and 'pipeline = [' not in head
+    log, = (tmp_path / 'run').glob('*.log')
+    kept = log.read_text()
+    for text in ('Environment info:', 'Config:\npipeline = [', 'Hooks will be executed'):
+        assert text in kept and text not in err
+    last = err[err.index('The run is done:'):]
+    assert f'python {ROOT}/tools/test.py {config} ' in last and '--eval bbox segm' in last
+    assert f'  last:    {tmp_path}/run/latest.pth (epoch_1.pth)' in last
+
+
+@pytest.mark.parametrize('seconds,text', [(.31, '0.31 s'), (39.2, '40 s'), (99, '99 s'),
+                                          (101, '1.7 min'), (2999, '50 min'), (12600, '3.5 h'),
+                                          (10**6, '11.6 days')])
+def test_durations_are_told_as_people_say_them(seconds, text):
+    assert duration(seconds) == text

@@ -1,28 +1,33 @@
 """`tools/train.py --dry-run`: everything that a run does, in small, with a list of what went well."""
 import contextlib
 import itertools
+import logging
+import math
 import os
-import resource
 import shutil
+import sys
 import tempfile
 import time
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 
+from mmdet_ft import processes
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine.batch_size import images_per_step
 from mmdet_ft.engine.build import Run, assemble
 from mmdet_ft.engine.checks import manners, preflight
-from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
+from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.log import Terminal, get_root_logger
+from mmdet_ft.engine.single_values import check_last_batch, last_batch_size
 from mmdet_ft.engine.state import Place, resume_source
 
 NUM_STEPS = 2
@@ -43,7 +48,7 @@ class Checklist:
         try:
             yield
         except Exception as error:
-            self.console.print(f'[red]FAILED[/]  {escape(title)}: {escape(message_of(error))}')
+            self.console.print(f'[red]FAILED[/]  {escape(title)}')  # the command says why, once
             error.exit_code = 1  # whatever it is
             raise
         seconds = time.monotonic() - began
@@ -59,6 +64,41 @@ class Checklist:
         self.console.print(f'[yellow]note[/]    {escape(text)}')
 
 
+class _Listener(logging.Handler):
+    """Puts what the log says into the list: warnings as notes, and what the data were read for."""
+
+    def __init__(self, check: Checklist):
+        super().__init__(logging.INFO)
+        self.check = check
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            self.check.warn(text)
+        elif text.startswith('Data; '):  # the last line of the table says what was looked at
+            self.check.tell(text.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def _in_the_list(check: Checklist) -> Iterator[None]:
+    """Show the log of what runs inside in the list rather than on the terminal."""
+    logger = get_root_logger()
+    terminals = [handler for handler in logger.handlers if isinstance(handler, Terminal)]
+    listener = _Listener(check)
+    logger.addHandler(listener)
+    for handler in terminals:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        for handler in terminals:
+            handler.setLevel(logging.NOTSET)
+        for handler in [item for item in logger.handlers if isinstance(item, logging.FileHandler)]:
+            logger.removeHandler(handler)  # its file lies in the folder that goes
+            handler.close()
+
+
 def dry_run(cfg: Config, **settings: Any) -> None:
     """Try a config without training: two steps, two validation images, a checkpoint, in a folder of
     the work_dir that is removed again. `settings` are arguments of `build.train`.
@@ -66,7 +106,7 @@ def dry_run(cfg: Config, **settings: Any) -> None:
     Raises what fails, after the list has told it.
     """
     check = Checklist()
-    cfg.log_level = 'ERROR'
+    cfg.log_level = 'INFO'  # whatever the config says: the list has the warnings
     new = _first_missing(cfg.work_dir)
     scratch = None
     try:
@@ -76,7 +116,11 @@ def dry_run(cfg: Config, **settings: Any) -> None:
         if cfg.get('auto_resume'):
             cfg.resume_from, cfg.auto_resume = resume_source(cfg, check.warn), False
         cfg.work_dir = scratch
-        _try(cfg, check, settings)
+        with _in_the_list(check):
+            _try(cfg, check, settings)
+    except KeyboardInterrupt:
+        check.console.print('stopped by Ctrl-C; the dry run leaves nothing behind')
+        sys.exit(130)  # 128 + SIGINT, as a shell says it
     finally:
         for folder in (scratch, new):
             if folder is not None:
@@ -85,31 +129,93 @@ def dry_run(cfg: Config, **settings: Any) -> None:
 
 def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     run = assemble(cfg, item=check, **settings)
-    runner, hooks = run.runner, list(run.runner.hooks)
+    runner = run.runner
     found = manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
                             len(run.train_loader.dataset))
+    work = _Work.of(run)  # before two steps become the length of the run
     with check('learning rate'):
         preflight.check_learning_rate(runner)
         check.tell(f'{runner.current_lr()[0]:g} for {images_per_step(run.cfg)} images a step')
     with check('room for checkpoints'):
         room = preflight.room_for_checkpoints(runner)
         check.tell(str(room) if room else 'none are saved')
+    for hook in runner.hooks:
+        if isinstance(hook, EarlyStopHook):
+            with check('early stop'):
+                hook.before_run(runner)
+                check.tell(f'{hook.monitor}, {hook.patience} evaluations')
+    with check('last batch of an epoch'):
+        check_last_batch(runner, run.train_loader)
+        check.tell(f'{last_batch_size(run.train_loader)} images')
     with check(f'{NUM_STEPS} training steps'):
         watch = _train(run)
         check.tell('loss ' + ', '.join(f'{loss:.4g}' for loss in watch.losses))
         if watch.files:
             more = ' ...' if len(watch.files) > MOST_NAMES else ''
             check.tell(f'images {", ".join(watch.files[:MOST_NAMES])}{more}')
-    for hook in hooks:
+    evaluation = None
+    for hook in runner.hooks:
         if isinstance(hook, EvalHook):
             with check(f'{preflight.NUM_IMAGES} validation images'):
-                figures = preflight.check_evaluation(runner, hook)
-                check.tell(f'figures: {", ".join(figures) or "none yet"}')
+                judged = preflight.check_evaluation(runner, hook)
+                check.tell(f'figures: {", ".join(judged.figures) or "none yet: nothing was found"}')
+            if judged.seconds is not None:
+                evaluation = judged.seconds * len(hook.dataloader.dataset)
     with check('a checkpoint written and read'):
-        check.tell(_save_and_read(runner))
-    check.console.print(f'[green]ok[/]      memory: {_memory(runner)}')
+        size = _save_and_read(runner)
+        check.tell(f'{size / 1e6:.1f} MB')
+    memory = _memory(runner)
+    if memory:
+        check.console.print(f'[green]ok[/]      memory: {memory}')
+    num_kept = room.num_kept if room else 0
+    check.console.print(
+        f'[green]ok[/]      time: {escape(work.told(watch.seconds, evaluation, num_kept, size))}')
     for remark in found:
         check.warn(remark)
+
+
+class _Work(NamedTuple):
+    """How much a run has to do."""
+    num_steps: int  # that are left
+    length: str
+    num_evaluations: int
+
+    @classmethod
+    def of(cls, run: Run) -> '_Work':
+        runner = run.runner
+        if runner.by_epoch:
+            num_epochs = max(runner.max_epochs - runner.epoch, 0)
+            num_steps = num_epochs * run.epoch_length
+            length = f'{num_epochs} epochs of {run.epoch_length} steps'
+        else:
+            num_steps = max(runner.max_iters - runner.iter, 0)
+            length = f'{num_steps} steps'
+        num_evaluations = 0
+        for hook in runner.hooks:
+            if isinstance(hook, EvalHook):
+                num_evaluations = (num_epochs if hook.by_epoch else num_steps) // hook.interval
+        return cls(num_steps, length, num_evaluations)
+
+    def told(self, step: float, evaluation: Optional[float], num_kept: int, size: int) -> str:
+        """Tell seconds of a step and an evaluation, and bytes of a checkpoint, for the whole run."""
+        parts = [f'about {step:.2g} s a step: {self.length} = {duration(self.num_steps * step)}']
+        if evaluation is not None and self.num_evaluations:
+            parts.append(
+                f'evaluation {duration(evaluation)} each, {self.num_evaluations} of them = '
+                f'{duration(self.num_evaluations * evaluation)}')
+        if num_kept:
+            parts.append(
+                f'{num_kept} checkpoints of {size / 1e6:.0f} MB = {num_kept * size / 1e6:.0f} MB')
+        return '; '.join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them: 40 s, 50 min, 3.5 h, 2.1 days."""
+    for unit, length, most in (('s', 1, 100), ('min', 60, 100), ('h', 3600, 72)):
+        if seconds < most * length:
+            value = seconds / length
+            return f'{value:.2g} {unit}' if value < 10 else f'{math.ceil(value)} {unit}'
+    return f'{seconds / 86400:.1f} days'
 
 
 class _Watch(Hook):
@@ -117,9 +223,15 @@ class _Watch(Hook):
     def __init__(self):
         self.losses: List[float] = []
         self.files: List[str] = []
+        self.seconds = 0.  # of the last step with its loading: the first one also begins things
+        self._began = time.perf_counter()
+
+    def before_train_epoch(self, runner: Any) -> None:
+        self._began = time.perf_counter()
 
     def after_train_iter(self, runner: Any) -> None:
-        runner.check_finite()
+        runner.check_finite()  # waits for the device
+        self.seconds, self._began = time.perf_counter() - self._began, time.perf_counter()
         self.losses.append(float(runner.outputs['loss']))
         views = runner.data_batch
         self.files += [
@@ -147,8 +259,8 @@ class _FirstBatches:
 def _train(run: Run) -> _Watch:
     """Steps with all hooks of the config but those that save and evaluate."""
     runner, watch = run.runner, _Watch()
-    left_out = (CheckpointHook, EvalHook, EarlyStopHook)
-    runner.hooks = [hook for hook in runner.hooks if not isinstance(hook, left_out)]
+    left_out, all_hooks = (CheckpointHook, EvalHook, EarlyStopHook), runner.hooks
+    runner.hooks = [hook for hook in all_hooks if not isinstance(hook, left_out)]
     runner.register_hook(watch, 'HIGHEST')
     runner.epoch = runner.iter = 0
     runner.resumed = Place()
@@ -166,6 +278,7 @@ def _train(run: Run) -> _Watch:
         raise UserError(
             f'{type(hook).__name__}.{runner.calling.stage} raised {type(error).__name__}: {error} '
             '(custom_hooks or log_config.hooks of the config)') from error
+    runner.hooks = all_hooks
     return watch
 
 
@@ -173,7 +286,8 @@ def _failed_hook(runner: Any) -> Optional[Hook]:
     return None if runner.calling is None else runner.hooks[len(runner.calling.done)]
 
 
-def _save_and_read(runner: Any) -> str:
+def _save_and_read(runner: Any) -> int:
+    """Write a checkpoint and compare what is read; returns its bytes. Raises UserError."""
     path = os.path.join(runner.work_dir, 'dry_run.pth')
     runner.save_checkpoint(runner.work_dir, os.path.basename(path))
     found = read(path).state_dict
@@ -181,16 +295,19 @@ def _save_and_read(runner: Any) -> str:
         if not torch.equal(found[name], value.cpu()):
             raise UserError(
                 f'{name} was not read from {path} as it was written: the disk is not sound')
-    return f'{os.path.getsize(path) / 1e6:.1f} MB'
+    return os.path.getsize(path)
 
 
 def _memory(runner: Any) -> str:
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
-    text = f'{used:.1f} GB of this process'
+    """Tell the most memory so far; empty where the system does not say."""
+    used = processes.peak_memory()
+    parts = [] if used is None else [f'{used / 1e9:.1f} GB of this process']
     if runner.device.type == 'cuda':
         total = torch.cuda.get_device_properties(runner.device).total_memory
-        text += f'; {torch.cuda.max_memory_allocated(runner.device) / 1e9:.1f} of {total / 1e9:.1f} GB of the GPU'
-    return f'{text}, in these steps; larger images and more objects take more'
+        parts.append(
+            f'{torch.cuda.max_memory_allocated(runner.device) / 1e9:.1f} of {total / 1e9:.1f} GB of the GPU'
+        )
+    return f'{"; ".join(parts)}, in these steps; larger images and more objects take more' if parts else ''
 
 
 def _first_missing(folder: str) -> Optional[str]:

@@ -6,19 +6,22 @@ through the model and the evaluator. `engine.checks.dry_run` has the long one.
 import copy
 import os
 import shutil
+import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 import torch
+from pycocotools import mask as mask_api
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.engine import state
 from mmdet_ft.engine.errors import UserError, is_user_mistake
+from mmdet_ft.engine.figures import has_detections
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
-from mmdet_ft.engine.hooks.evaluation import EvalHook
+from mmdet_ft.engine.hooks.evaluation import EvalHook, evaluation_failure
 from mmdet_ft.structures import to_device
 
 NUM_IMAGES = 2  # of the validation set
@@ -96,8 +99,14 @@ def room_for_checkpoints(runner: Any) -> Optional[Room]:
     return room
 
 
-def check_evaluation(runner: Any, hook: EvalHook) -> Dict[str, Any]:
-    """The first validation images through the model and `dataset.evaluate`; returns its figures.
+class Judged(NamedTuple):
+    """What the first validation images have shown."""
+    figures: Dict[str, Any]
+    seconds: Optional[float]  # for an image, of the last one: loading, the model and its results
+
+
+def check_evaluation(runner: Any, hook: EvalHook) -> Judged:
+    """Send the first validation images through the model and `dataset.evaluate`.
 
     Leaves no trace: random states, the model's mode and the log are as before. Raises UserError for
     an evaluation that cannot work.
@@ -105,30 +114,62 @@ def check_evaluation(runner: Any, hook: EvalHook) -> Dict[str, Any]:
     loader = hook.dataloader.dataset  # seeds each sample; the data set itself is inside
     dataset = first_images(getattr(loader, 'dataset', loader), NUM_IMAGES)
     if dataset is None:
-        return {}
+        return Judged({}, None)
     model = getattr(runner.model, 'module', runner.model)
-    random_state, was_training = state.random_state(), model.training
+    random_state, was_training, seconds = state.random_state(), model.training, None
     model.eval()
     try:
         results: List[Any] = []
         for place in range(len(dataset)):
+            began = time.perf_counter()
             views = collate([dataset[place]])
             with torch.no_grad(), runner.precision.autocast():
                 predictions = model(to_device(views, runner.device))
             results += model.results(predictions, views[0].metas)
+            seconds = time.perf_counter() - began
         figures = _evaluate(dataset, results, hook.eval_options)
     finally:
         model.train(was_training)
         state.set_random_state(random_state)
-    wanted = {'evaluation.save_best': hook.save_best if hook.save_best != 'auto' else None}
-    wanted.update({
-        'early_stop.monitor': other.monitor
-        for other in runner.hooks if isinstance(other, EarlyStopHook)
-    })
-    for key, name in wanted.items():
-        if name is not None and figures and name not in figures:
-            raise UserError(f'{key}={name!r} is not among the metrics: {", ".join(figures)}')
-    return figures
+    known = figures or _figures_of_some_detection(dataset, results, hook.eval_options)
+    for key, name in watched_names(runner, hook).items():
+        if known and name not in known:
+            raise UserError(f'{key}={name!r} is not among the metrics: {", ".join(known)}')
+    return Judged(figures, seconds)
+
+
+def watched_names(runner: Any, hook: EvalHook) -> Dict[str, str]:
+    """Map each key of the config that names a metric to the name."""
+    wanted = {} if hook.save_best in (None, 'auto') else {'evaluation.save_best': hook.save_best}
+    for other in runner.hooks:
+        if isinstance(other, EarlyStopHook):
+            wanted['early_stop.monitor'] = other.monitor
+    return wanted
+
+
+def _figures_of_some_detection(dataset: Any, results: List[Any],
+                               options: Dict[str, Any]) -> Dict[str, Any]:
+    """The figures that there would be if the model had found anything; without a detection COCO's
+    evaluation names none, and a misspelt name would be noticed after the first epoch only.
+
+    Empty where the data set does not say or the results are of another kind.
+    """
+    if has_detections(results):
+        return {}
+    try:
+        return _evaluate(dataset, [_with_a_detection(result) for result in results], options)
+    except Exception:
+        return {}
+
+
+def _with_a_detection(result: Any) -> Any:
+    """V2's result of an image with a box, and its mask, of the first class."""
+    box = np.array([[0, 0, 8, 8, .5]], np.float32)
+    if isinstance(result, tuple):
+        boxes, masks = result
+        mask = mask_api.encode(np.ones((8, 8), np.uint8, order='F'))
+        return _with_a_detection(boxes), [[mask], *masks[1:]]
+    return [box, *result[1:]] if isinstance(result, list) else box
 
 
 def _evaluate(dataset: Any, results: List[Any], options: Dict[str, Any]) -> Dict[str, Any]:
@@ -141,11 +182,8 @@ def _evaluate(dataset: Any, results: List[Any], options: Dict[str, Any]) -> Dict
     except Exception as error:
         if is_user_mistake(error):
             raise
-        asked = ', '.join(f'evaluation.{key}={value!r}' for key, value in options.items())
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise UserError(
-            f'{type(dataset).__name__}.evaluate failed on the first {len(results)} images of data.val '
-            f'({asked or "no options"}): {type(error).__name__}: {text}') from error
+        raise evaluation_failure(dataset, options, error,
+                                 f' on the first {len(results)} images of data.val') from error
 
 
 def first_images(dataset: Any, number: int) -> Any:

@@ -3,7 +3,7 @@ person.
 
 A signal only leaves a note. The run reads it when a step is done and all hooks were called, or between two batches
 of an evaluation; several processes agree about the step. It then writes `interrupted.pth`, from which --auto-resume
-goes on, in the middle of an epoch too.
+goes on, in the middle of an epoch too. `latest.pth` stays the last checkpoint that the config asked for.
 """
 import contextlib
 import signal
@@ -92,7 +92,12 @@ def stoppable(runner: Any) -> Iterator[None]:
         yield
     except Interrupted:
         if runner.rank == 0:
-            runner.save_checkpoint(runner.work_dir, writing.INTERRUPTED)
+            # latest.pth stays the last whole epoch, which people test and predict with; --auto-resume looks further.
+            # A run without one yet links what it has.
+            runner.save_checkpoint(
+                runner.work_dir,
+                writing.INTERRUPTED,
+                create_symlink=not writing.is_latest_of(runner.work_dir, runner.run_id))
         dist.barrier()  # with the first report all processes end
         name = 'a signal to another process' if hook.asked is None else hook.asked.name
         epochs, iterations = runner.place()

@@ -80,6 +80,10 @@ class CheckpointHook(Hook):
         if runner.stop_reason is not None and self.save_last and self._saved_at != iterations:
             self._save(runner, epochs if self.by_epoch else iterations)
 
+    def has_saved(self, runner: Any) -> bool:
+        """Tell whether a checkpoint has the weights as they are now."""
+        return self._saved_at == runner.iterations_done()
+
     def _save(self, runner: Any, now: int) -> None:
         self._saved_at = runner.iterations_done()
         runner.check_finite()  # of all ranks: nothing bad is ever written

@@ -13,6 +13,8 @@ class EarlyStopHook(Hook):
     """`early_stop` of a config: end the run after `patience` evaluations without a better figure.
 
     Stands behind the evaluation and before the loggers. A resumed run knows how long it has waited.
+    An evaluation without a figure (nothing was found) is one without an improvement; before the first
+    figure it does not count, so that a slow start ends no run.
 
     Args:
         monitor: a metric of the evaluation, as the log names it: 'bbox_mAP', 'segm_mAP'.
@@ -62,25 +64,29 @@ class EarlyStopHook(Hook):
         self._look(runner)
 
     def _look(self, runner: Any) -> None:
-        evaluated = any(
-            isinstance(hook, EvalHook) and hook.has_evaluated(runner) for hook in runner.hooks)
-        if not evaluated or self._judged_at == runner.iterations_done():
+        evaluation = next(
+            (hook
+             for hook in runner.hooks if isinstance(hook, EvalHook) and hook.has_evaluated(runner)),
+            None)
+        if evaluation is None or self._judged_at == runner.iterations_done():
             return
         self._judged_at = runner.iterations_done()
         reason = None
         if runner.rank == 0:  # where the evaluation is judged
-            reason = self._judge(runner.log_buffer.output)
+            reason = self._judge(
+                evaluation.figure(runner, self.monitor, runner.log_buffer.output,
+                                  'early_stop.monitor'))
         runner.stop_reason = dist.broadcast_object(reason)
 
-    def _judge(self, figures: Dict[str, Any]) -> Optional[str]:
-        if self.monitor not in figures:
-            raise UserError(f'early_stop.monitor={self.monitor!r} is not among the metrics: '
-                            f'{", ".join(key for key in figures if key != "eval_iter_num")}')
-        now = float(figures[self.monitor])
-        gain = None if self.best is None else now - self.best if self.rule == 'greater' else self.best - now
-        if gain is None or gain > self.min_delta:
-            self.best, self.waited = now, 0
-            return None
+    def _judge(self, now: Optional[float]) -> Optional[str]:
+        """The reason to stop, if `now` is one evaluation too many without an improvement."""
+        if self.best is None and now is None:
+            return None  # patience begins with the first figure: until then there is nothing to be better than
+        if now is not None:
+            gain = None if self.best is None else now - self.best if self.rule == 'greater' else self.best - now
+            if gain is None or gain > self.min_delta:
+                self.best, self.waited = now, 0
+                return None
         self.waited += 1
         if self.waited < self.patience:
             return None

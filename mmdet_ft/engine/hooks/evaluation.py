@@ -3,14 +3,18 @@ import bisect
 import contextlib
 import os
 from math import inf
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from mmdet_ft.checkpoints import reading
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
+from mmdet_ft.engine.failures import interruption
+from mmdet_ft.engine.figures import figure_of, has_detections, why_missing
+from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.hooks.logger import LoggerHook
+from mmdet_ft.engine.log import FILE_ONLY
 from mmdet_ft.registry import HOOKS
 
 GREATER_KEYS = ('acc', 'top', 'AR@', 'auc', 'precision', 'mAP', '_AP', 'mDice', 'mIoU', 'mAcc',
@@ -68,6 +72,7 @@ class EvalHook(Hook):
         self.key_indicator = save_best
         self._asked_at_start = False
         self._evaluated_at: Optional[int] = None  # iterations done then
+        self._told: Set[str] = set()
         if save_best not in (None, 'auto'):
             self._set_rule(save_best)
 
@@ -140,13 +145,49 @@ class EvalHook(Hook):
     def _evaluate(self, runner: Any) -> None:
         self._evaluated_at = runner.iterations_done()
         runner.check_finite()
-        results = self._test(runner)
-        self.latest_results = results
+        with self._weights_kept(runner):
+            results = self._test(runner)
+            self.latest_results = results
         if runner.rank == 0:
             runner.log_buffer.output['eval_iter_num'] = len(self.dataloader)
-            score = self.evaluate(runner, results)
+            with self._weights_kept(runner):
+                try:
+                    score = self.evaluate(runner, results)
+                except Exception as error:
+                    if is_user_mistake(error):
+                        raise
+                    runner.logger.error('the evaluation failed', exc_info=True, extra=FILE_ONLY)
+                    raise evaluation_failure(self.dataloader.dataset, self.eval_options,
+                                             error) from error
             if self.save_best and score is not None:
                 self._save_best(runner, score)
+
+    @contextlib.contextmanager
+    def _weights_kept(self, runner: Any) -> Iterator[None]:
+        """Save what was trained, if no checkpoint has it yet, before an error of the evaluation ends
+        the run."""
+        try:
+            yield
+        except interruption.Interrupted:  # saves by itself
+            raise
+        except Exception as error:
+            if runner.rank == 0:
+                path = self._checkpoint_of_now(runner)
+                error.__notes__ = [
+                    *getattr(error, '__notes__', ()),
+                    f'the training up to here is in {path}; the same command with --auto-resume evaluates again and '
+                    'goes on'
+                ]
+            raise
+
+    @staticmethod
+    def _checkpoint_of_now(runner: Any) -> str:
+        """The checkpoint of the weights as they are, written where there is none."""
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook) and hook.has_saved(runner):
+                return runner.meta['hook_msgs']['last_ckpt']
+        runner.save_checkpoint(runner.work_dir)
+        return os.path.realpath(os.path.join(runner.work_dir, 'latest.pth'))
 
     def _test(self, runner: Any) -> Optional[list]:
         return single_gpu_test(runner.model, self.dataloader, precision=runner.precision)
@@ -157,15 +198,28 @@ class EvalHook(Hook):
             results, logger=runner.logger, **self.eval_options)
         runner.log_buffer.output.update(metrics)
         runner.log_buffer.ready = True
-        if self.save_best is None or not metrics:
+        if self.save_best is None or (self.key_indicator == 'auto' and not metrics):
             return None
         if self.key_indicator == 'auto':
             self._set_rule(next(iter(metrics)))
-        if self.key_indicator not in metrics:
-            raise UserError(
-                f'evaluation.save_best={self.key_indicator!r} is not among the metrics: '
-                f'{", ".join(metrics)}')
-        return float(metrics[self.key_indicator])
+        return self.figure(runner, self.key_indicator, metrics, 'evaluation.save_best')
+
+    def figure(self, runner: Any, name: str, metrics: Dict[str, Any], key: str) -> Optional[float]:
+        """Read the metric that a setting names from the last evaluation; None, and a warning, where
+        there is none: nothing was found, or it is not defined.
+
+        Raises UserError for a name that the evaluation does not know.
+        """
+        if name not in metrics and has_detections(self.latest_results):
+            known = ', '.join(known for known in metrics if known != 'eval_iter_num')
+            raise UserError(f'{key}={name!r} is not among the metrics: {known}')
+        value = figure_of(name, metrics)
+        if value is None:
+            why = why_missing(name, metrics, self.latest_results)
+            if why not in self._told:  # once, not after each epoch
+                self._told.add(why)
+                runner.logger.warning('%s. It counts neither for save_best nor for early_stop', why)
+        return value
 
     def _save_best(self, runner: Any, score: float) -> None:
         messages = runner.meta.setdefault('hook_msgs', {})
@@ -226,6 +280,19 @@ class DistEvalHook(EvalHook):
             tmpdir=tmpdir,
             gpu_collect=self.gpu_collect,
             precision=runner.precision)
+
+
+def evaluation_failure(dataset: Any,
+                       options: Dict[str, Any],
+                       error: Exception,
+                       where: str = '') -> UserError:
+    """Make one message of an error that the evaluator of a data set has raised: what was asked of it,
+    and what it said."""
+    dataset = getattr(dataset, 'dataset', dataset)  # the loader's seeds each sample
+    asked = ', '.join(f'evaluation.{key}={value!r}' for key, value in options.items())
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return UserError(f'{type(dataset).__name__}.evaluate failed{where} ({asked or "no options"}): '
+                     f'{type(error).__name__}: {text}')
 
 
 def rule_of(metric: str,

@@ -13,7 +13,7 @@ from mmdet_ft.engine import dist, state
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.failures import watchdog
 from mmdet_ft.engine.hooks.hook import Hook, Priority, get_priority, who_acts
-from mmdet_ft.engine.log import get_root_logger, time_string
+from mmdet_ft.engine.log import FILE_ONLY, get_root_logger, time_string
 from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
 from mmdet_ft.engine.optimizer import step_unless, zero_missing_momentum
 from mmdet_ft.engine.precision import Precision
@@ -22,6 +22,7 @@ from mmdet_ft.engine.runner.batches import files, num_samples
 from mmdet_ft.engine.schedules.groups import Schedules, momenta_of
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum, Progress
 from mmdet_ft.engine.seeds import seed_generators, seed_of
+from mmdet_ft.engine.single_values import is_single_value, with_running_statistics
 from mmdet_ft.engine.update import Update
 from mmdet_ft.registry import HOOKS
 from mmdet_ft.structures import Losses, to_device
@@ -99,6 +100,7 @@ class BaseRunner:
         self.epoch_length = 0  # in iterations
         self.calling: Optional[state.Call] = None  # of the hooks, now
         self.stop_reason: Optional[str] = None  # set by a hook, it ends the run before its time
+        self._told_single = False  # of a batch that batch norm cannot train on
         self.resumed = state.Place()
         self._unfinished: Optional[state.Call] = None  # what the resumed run has yet to call
         os.makedirs(self.work_dir, exist_ok=True)
@@ -122,7 +124,7 @@ class BaseRunner:
 
         with self._gradients_stay_local(not last):
             with self.precision.autocast():
-                losses = self.model(batch)
+                losses = self._forward(batch)
             total = losses.total
             self._tell(losses, total, batch)
             self.latch.close_if(~total.detach().isfinite(), self.iter)
@@ -144,6 +146,22 @@ class BaseRunner:
             step_unless(self.optimizer, self.latch.closed | overflow)
             if self.update.grad_clip is not None:
                 self._log({'grad_norm': norm})
+
+    def _forward(self, batch: Any) -> Losses:
+        try:
+            return self.model(batch)
+        except ValueError as error:
+            if not is_single_value(error):
+                raise
+        # Such a batch at an epoch's end (images were left out, or are small) should not end a run of hours.
+        if not self._told_single:
+            self._told_single = True
+            self.logger.warning(
+                'A batch of 1 image gives batch norm one value a channel: in this step its running statistics '
+                'stand in. data = dict(train_dataloader=dict(drop_last=True)) leaves such batches out'
+            )
+        seed_generators(seed_of(self.seed, self.iter, self.rank), self.device)
+        return with_running_statistics(self.model, batch)
 
     def val_step(self, batch: Any) -> None:
         """The losses of a batch that is not trained on; the same draws at every validation."""
@@ -328,7 +346,10 @@ class BaseRunner:
         zero_missing_momentum(self.optimizer, scheduled=self.schedules.momentum is not None)
         self.start_iter = self.iter
         self.logger.info('Start running on %s, work_dir: %s', self.device, self.work_dir)
-        self.logger.info('Hooks will be executed in the following order:\n%s', self.get_hook_info())
+        self.logger.info(
+            'Hooks will be executed in the following order:\n%s',
+            self.get_hook_info(),
+            extra=FILE_ONLY)
         self.logger.info(
             'workflow: %s, max: %s', list(workflow),
             f'{self.max_epochs} epochs' if self.by_epoch else f'{self.max_iters} iters')

@@ -1,0 +1,40 @@
+"""What a figure of an evaluation says: whether it can be compared, and why there is none."""
+import math
+import re
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+
+# COCO's AP and AR, whole or in parts: bbox_mAP, 0_segm_mAP_50, AR@100, bbox_AP. -1 says that they are not defined.
+_AVERAGE = re.compile(r'(^|_)m?A[PR](_|@|$)')
+
+
+def figure_of(name: str, metrics: Dict[str, Any]) -> Optional[float]:
+    """Read a metric that can be compared with others; None where it is missing, NaN, infinite or not defined."""
+    value = float(metrics.get(name, math.nan))
+    is_undefined = value == -1 and _AVERAGE.search(name) is not None
+    return value if math.isfinite(value) and not is_undefined else None
+
+
+def has_detections(results: List[Any]) -> bool:
+    """Tell whether any image has a result: scores of a classifier are always one."""
+    return any(_num_found(result) for result in results)
+
+
+def _num_found(result: Any) -> int:
+    if isinstance(result, tuple):  # (boxes, masks)
+        return _num_found(result[0])
+    if isinstance(result, list):  # an array [n, 5] a class
+        return sum(map(len, result))
+    return len(result) if isinstance(result, np.ndarray) else 1
+
+
+def why_missing(name: str, metrics: Dict[str, Any], results: List[Any]) -> str:
+    """Explain why `figure_of` gives None for a name that the evaluation knows."""
+    if name in metrics:
+        value = float(metrics[name])
+        if value == -1:
+            return f'{name} is -1: the validation set has no objects of these classes, so that it is not defined'
+        return f'{name} is {value}'
+    assert not has_detections(results), (name, metrics)
+    return f'the model has found nothing in {len(results)} validation images, so that there is no {name} yet'

@@ -1,0 +1,85 @@
+"""The last lines of a run: what is best, where things lie, and commands that can be copied."""
+import sys
+
+import pytest
+
+from mmdet_ft.config import Config
+from mmdet_ft.engine import summary
+from mmdet_ft.engine.hooks import CheckpointHook, EvalHook
+from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
+
+
+def ended(tmp_path,
+          monkeypatch,
+          words,
+          metric=None,
+          save_best='fake_mAP',
+          stop_reason=None,
+          **last):
+    work_dir = tmp_path / 'work_dirs' / 'pets'
+    work_dir.mkdir(parents=True)
+    (work_dir / 'pets.py').write_text('a = 1\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', words.split())
+    runner = make_runner(work_dir, length=2)
+    runner.meta['exp_name'] = 'pets.py'
+    runner.register_hook(CheckpointHook(interval=1))
+    options = dict(metric=metric) if metric else {}
+    if save_best:
+        loader = FakeLoader(Judge(2), views=True)
+        runner.register_hook(EvalHook(loader, save_best=save_best, eval_options=options), 'LOW')
+    runner.run([FakeLoader()])
+    runner.stop_reason = stop_reason
+    cfg = Config(dict(data=dict(test=dict(type='CocoDataset'))))
+    return summary.last_words(runner, cfg, **last).splitlines()
+
+
+class Judge(FakeDataset):
+
+    def evaluate(self, results, logger=None, metric='bbox'):
+        return {'fake_mAP': .25}
+
+
+def test_a_run_ends_with_its_best_checkpoint_and_commands(tmp_path, monkeypatch):
+    lines = ended(tmp_path, monkeypatch, 'tools/train.py configs/pets.py --seed 0',
+                  ['bbox', 'segm'])
+    best = 'work_dirs/pets/best_fake_mAP_epoch_1.pth'
+    assert lines[0] == f'  best:    {best} (fake_mAP 0.2500, epoch 1)'
+    assert lines[1] == '  last:    work_dirs/pets/latest.pth (epoch_2.pth)'
+    assert lines[2].startswith('  logs:    work_dirs/pets/') and lines[2].endswith('.log[.json]')
+    assert lines[3:] == [
+        f'  test:    python tools/test.py work_dirs/pets/pets.py {best} --eval bbox segm',
+        f'  predict: python tools/predict.py {best} IMAGES --out FOLDER',
+        '  go on:   python tools/train.py configs/pets.py --auto-resume --seed 0 --cfg-options runner.max_epochs=4'
+    ]
+
+
+@pytest.mark.parametrize('words,stop_reason,last,command', [
+    ('tools/train.py a.py --cfg-options runner.max_epochs=2 b=1', None, {},
+     'python tools/train.py a.py --auto-resume --cfg-options runner.max_epochs=4 b=1'),
+    ('tools/train.py a.py --resume-from x.pth --auto-resume', None, dict(is_interrupted=True),
+     'python tools/train.py a.py --auto-resume'),
+    ('tools/train.py a.py --work-dir w', 'early_stop', {},
+     'python tools/train.py a.py --auto-resume --work-dir w'),
+    ('/usr/bin/ipykernel_launcher.py -f x', None, {},
+     'the same command with --auto-resume and a higher runner.max_epochs'),
+    ('/usr/bin/ipykernel_launcher.py -f x', None, dict(is_interrupted=True),
+     'the same command with --auto-resume'),
+])
+def test_to_go_on_is_the_same_command(tmp_path, monkeypatch, words, stop_reason, last, command):
+    lines = ended(tmp_path, monkeypatch, words, stop_reason=stop_reason, **last)
+    assert lines[-1] == f'  go on:   {command}'
+
+
+def test_without_a_best_checkpoint_the_last_is_tested(tmp_path, monkeypatch):
+    lines = ended(tmp_path, monkeypatch, 'tools/train.py a.py', save_best=None)
+    assert not [line for line in lines if 'best' in line]
+    assert 'python tools/test.py work_dirs/pets/pets.py work_dirs/pets/latest.pth' in lines[2]
+
+
+def test_what_an_earlier_failure_has_left_is_told(tmp_path, monkeypatch):
+    left = tmp_path / 'work_dirs' / 'pets' / 'failure_0.pt'
+    monkeypatch.setattr(summary.glob, 'glob', lambda pattern: [str(left)])
+    lines = ended(tmp_path, monkeypatch, 'tools/train.py a.py')
+    assert lines[-1] == ('  left:    work_dirs/pets/failure_0.pt, of an earlier failure; '
+                         'remove what you do not need')

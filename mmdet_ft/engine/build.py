@@ -156,8 +156,8 @@ def assemble(
         hooks = hooks_of(cfg, by_epoch, validate)
 
     with item('model and weights'):
-        if count_classes(cfg.model, getattr(main_dataset, 'CLASSES', None)):
-            meta['config'] = keep_config(cfg)  # a checkpoint is read where these data are not
+        if count_classes(cfg.get('model'), getattr(main_dataset, 'CLASSES', None)):
+            meta['config'] = keep_config(cfg, meta['exp_name'])  # a checkpoint is read where these data are not
         is_given = model is not None
         model = model if is_given else build_model(cfg, main_dataset)
         if is_given:

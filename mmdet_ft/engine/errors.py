@@ -79,6 +79,9 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         try:
             main()
+        except KeyboardInterrupt:  # not of a training, which saves first: see failures.signals
+            sys.stderr.write('\nstopped by Ctrl-C\n')
+            _leave(130)  # 128 + SIGINT, as a shell says it
         except Exception as error:
             together = watchdog.is_watching()
             if not together and not is_user_mistake(error):
@@ -88,12 +91,16 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 # Rank 0 most likely says the same; then this process is ended before it comes to it.
                 time.sleep(5)
             watchdog.report(_ending(error))
-            if together:  # what else runs here, of NCCL or a loader, might wait for others for ever
-                logging.shutdown()
-                os._exit(code)
-            sys.exit(code)
+            _leave(code)
 
     return run
+
+
+def _leave(code: int) -> None:
+    if watchdog.is_watching():  # what else runs here, of NCCL or a loader, might wait for others for ever
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _ending(error: BaseException) -> str:

@@ -55,12 +55,11 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
         env_info=env_info, config=text, exp_name=name, mmdet_version=f'mmdet_ft {__version__}')
 
 
-def keep_config(cfg: Config) -> str:
-    """Write the config into the work_dir, over what `open_log` has written; returns its text, on rank
-    0."""
+def keep_config(cfg: Config, name: str) -> str:
+    """Write the config over what `open_log` has written under `name`; returns its text, on rank 0."""
     if dist.get_dist_info()[0] != 0:
         return ''
-    cfg.dump(os.path.join(cfg.work_dir, os.path.basename(cfg.filename or 'config.py')))
+    cfg.dump(os.path.join(cfg.work_dir, name))
     return cfg.pretty_text
 
 

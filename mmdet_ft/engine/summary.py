@@ -75,7 +75,7 @@ def _commands(runner: Any, cfg: Config, checkpoint: Optional[str],
     found = []
     if checkpoint is not None:
         path = _short(checkpoint)
-        if cfg.data.get('test') and os.path.isfile(config):
+        if (cfg.get('data') or {}).get('test') and os.path.isfile(config):
             found.append(('test', _command(f'{tools}/test.py', config, path,
                                            *_eval_options(runner))))
         found.append(('predict', _command(f'{tools}/predict.py', path, 'IMAGES', '--out',

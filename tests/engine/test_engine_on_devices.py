@@ -76,13 +76,13 @@ def test_a_switch_changes_losses_by_rounding_only(device, exact, tmp_path, name)
         model = tiny_model(base_channels=16).to(device)
         assert SWITCHES[name](model, device, wanted) is None
         runner, batch = runner_of(model, tmp_path), to_device(tiny_batch((3, 0, 2)), device)
-        losses = []
+        losses, before = [], weights(model)
         for runner.iter in range(6):
             runner.train_step(batch)
             losses.append(runner.outputs['loss'])
         told.append(torch.stack(losses).tolist())
+        assert not same(before, weights(model))
     assert told[1] == pytest.approx(told[0], rel=1e-3)
-    assert told[0][5] < .95 * told[0][0]
 
 
 @pytest.mark.parametrize('triton', [False, True])
@@ -113,19 +113,27 @@ def test_a_step_makes_the_host_wait_once_or_with_triton_never(device, tmp_path, 
 
 @pytest.mark.parametrize('fp16', [None, dict(dtype='bfloat16'), dict(loss_scale='dynamic'),
                                   dict(loss_scale=512.)])  # yapf: disable
-def test_a_model_learns_in_each_precision(device, tmp_path, fp16):
+def test_gradients_in_each_precision_are_those_of_float32_but_for_rounding(
+        device, exact, tmp_path, fp16):
     if device.type == 'cpu' and fp16 is not None and 'loss_scale' in fp16:
         pytest.skip('float16 is for GPUs')
+    batch = to_device(tiny_batch((3, 2)), device)
     runner = runner_of(tiny_model().to(device), tmp_path)
     runner.precision = build_precision(fp16, device)
-    batch = to_device(tiny_batch((3, 2)), device)
-    losses = []
+    before = weights(runner.model)
     for runner.iter in range(20):
         runner.train_step(batch)
-        losses.append(runner.outputs['loss'])
+        if not same(before, weights(runner.model)):  # float16 leaves out steps until its scale fits
+            break
     runner.check_finite()
-    losses = torch.stack(losses).tolist()
-    assert sum(losses[-3:]) < .9 * sum(losses[:3]), losses
+    plain = runner_of(tiny_model().to(device), tmp_path)
+    plain.iter = runner.iter  # the same draws
+    plain.train_step(batch)
+    mine, theirs = (
+        torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        for model in (runner.model, plain.model))
+    # bfloat16 has 8 bits: of 20 seeds the farthest was 2.4 % away.
+    assert (mine - theirs).norm() <= .2 * theirs.norm()
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights(device, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.engine import summary
+from mmdet_ft.engine.errors import command
 from mmdet_ft.engine.evaluate import run_over
 from mmdet_ft.engine.failures import interruption, signals
 from mmdet_ft.engine.failures.interruption import Interrupted
@@ -138,3 +139,14 @@ def test_the_interrupted_state_of_another_run_stays(tmp_path):
     other.run([FakeLoader()])
     summary.clear_up(other)
     assert (tmp_path / 'interrupted.pth').exists()
+
+
+def test_ctrl_c_outside_of_a_training_is_one_line(capsys):
+
+    @command
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130 and capsys.readouterr().err == '\nstopped by Ctrl-C\n'

@@ -64,7 +64,7 @@ def checked(words: List[str]) -> List[str]:
         return words  # it is the first machine that listens
     reason = why_not_free(int(port))
     if int(port) == 0 or reason and is_alone and not os.environ.get('PORT'):
-        free = free_port()
+        free = free_port(int(port))
         if int(port):
             print(f'{reason}: port {free} is used', file=sys.stderr)
         return [
@@ -74,7 +74,8 @@ def checked(words: List[str]) -> List[str]:
     if reason:
         everywhere = '' if is_alone else ', on all machines the same'
         raise UserError(
-            f'{reason}; choose another one{everywhere}: PORT={free_port()} {_script(words)} ...')
+            f'{reason}; choose another one{everywhere}: PORT={free_port(int(port))} {_script(words)} ...'
+        )
     return words
 
 
@@ -98,8 +99,11 @@ def why_not_free(port: int) -> str:
     return ''
 
 
-def free_port() -> int:
-    """Find a port of this machine that nothing listens at."""
+def free_port(after: int = 0) -> int:
+    """Find a port of this machine that nothing listens at: one of the hundred next to `after`, or any."""
+    for port in range(after + 1, min(after + 101, 65536)) if after > 1023 else ():
+        if not why_not_free(port):
+            return port
     with socket.socket() as listener:
         listener.bind(('', 0))
         return listener.getsockname()[1]
@@ -119,7 +123,7 @@ def launch() -> int:
         text = str(error).splitlines()[0]
         print(
             f'error: the processes cannot meet: {text}. If the port is in use, choose another one: '
-            f'PORT={free_port()} {_script(sys.argv)} ...',
+            f'PORT={free_port(DEFAULT_PORT)} {_script(sys.argv)} ...',
             file=sys.stderr)
         return 1
     except ChildFailedError as error:

@@ -30,6 +30,7 @@ def world(tmp_path_factory):
 def test_a_picture_of_another_size_ends_no_command_in_a_traceback(world, tmp_path, monkeypatch,
                                                                   command):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'none.pth').touch()  # it is read later
     out, err = call(command, world / 'tiny.py', *COMMANDS[command], expect=1)
     text = out + err
     assert 'Traceback' not in text and '2.png' in text, text

@@ -157,6 +157,13 @@ def test_a_test_refuses_what_it_cannot_undo():
         assert 'Resize moves' not in text and 'RandomFlip moves' not in text and 'Pad moves' not in text
 
 
+def test_a_users_resize_in_a_test_is_left_to_the_user(registered):
+    registered('Letterbox')(type('Letterbox', (), dict(moves=('img', 'bbox', 'mask', 'seg'))))
+    views = dict(type='MultiScaleFlipAug', img_scale=(64, 64), flip=False, transforms=[
+        dict(type='Letterbox'), dict(type='Collect', keys=['img'])])  # yapf: disable
+    prepare(load_config(MAIN, {'data.test.pipeline': [LOAD, views]}))
+
+
 @pytest.mark.parametrize('step, message', [
     (dict(type='Rotate', level=3, angle=30.),
      "Rotate with level= has no 'angle' (here 30.0), which belongs to the other Rotate. "

@@ -67,7 +67,8 @@ def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
             found.say(path, message)
     for step in steps if is_test and not loaded else ():
         moves = moved_by(step.kind, step.arguments) or ()
-        if 'img' in moves and not (getattr(step.kind, 'is_undone', False) and 'bbox' in moves):
+        is_undone = getattr(step.kind, 'is_undone', not is_shipped(step.kind)) and 'bbox' in moves
+        if 'img' in moves and not is_undone:  # of a user's own that moves boxes it is not known
             found.say(
                 step.path,
                 f'{step.name} moves what is on the image, and a test tells boxes in the picture as it was: they would '
@@ -93,8 +94,12 @@ def _pipelines(split: Any, path: str) -> Iterator[Tuple[List[Any], str]]:
 def _is_known(step: Any) -> bool:
     kind = step.get('type') if isinstance(step, dict) else None
     cls = PIPELINES.get(kind, step) if isinstance(kind, str) else kind
-    return kind != 'Compose' and str(getattr(cls, '__module__',
-                                             '')).startswith('mmdet_ft.datasets.pipelines.')
+    return kind != 'Compose' and is_shipped(cls)
+
+
+def is_shipped(cls: Any) -> bool:
+    """Whether a transform is one of this package."""
+    return str(getattr(cls, '__module__', '')).startswith('mmdet_ft.datasets.pipelines.')
 
 
 def _name(step: Dict[str, Any]) -> str:

@@ -49,12 +49,19 @@ def fit(model: nn.Module,
     old_classes = checkpoint.meta.get('CLASSES')
     new_classes = getattr(model, 'CLASSES', None)
     match, remarks = None, ()
-    if heads is None:
+    is_asked = heads is not None
+    if not is_asked:
         heads, remarks = _heads_by_default(checkpoint, layers, new_classes)
-        changes += ['the file has these classes at other places: rows of the heads go by name'] if heads else []
     if heads is not None:
         match = match_classes(old_classes, new_classes, aliases or {})
-        _take_by_class(given, own, layers, match)
+        count = _take_by_class(given, own, layers, match)
+        if count and not is_asked:
+            changes += ['the file has these classes at other places: rows of the heads go by name']
+        elif not count and not is_asked:
+            match = None
+            remarks = (
+                f'the classes that the file names ({_names(old_classes, 8)}) stand at other places than here, and its '
+                'prediction layers have not one row for each: compare them with those it was trained on', )
 
     common = [name for name in own if name in given]
     differing = [(name, tuple(given[name].shape), tuple(own[name].shape)) for name in common

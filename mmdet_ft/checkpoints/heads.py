@@ -10,8 +10,8 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 # Layers with rows of their own for each class, class by class. fc_cls has a last row for the background; fc is a
 # classifier's.
 CLASS_LAYERS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc')
-ONE_ROW = ('fc_cls', 'conv_logits', 'fc')  # of these one row a class
-# The same for each anchor in turn.
+ROWS_OF_CLASS = {'fc_cls': 1, 'conv_logits': 1, 'fc': 1, 'fc_reg': 4}
+# Layers with such rows for each anchor in turn.
 ANCHOR_LAYERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls')
 
 # Rows of an anchor in layers that know no classes: an RPN's score and its box, RetinaNet's box.
@@ -87,8 +87,8 @@ def by_class(name: str, old: Tensor, new: Tensor, match: Match) -> Optional[Tens
         num_old, num_new = num_old + 1, num_new + 1
     if len(old) % num_old or len(new) % num_new or len(old) // num_old != len(new) // num_new:
         return None  # class-agnostic
-    if layer in ONE_ROW and len(old) != num_old:
-        return None  # the names are not those of these rows
+    if len(old) != ROWS_OF_CLASS.get(layer, len(old) // num_old) * num_old:
+        return None  # class-agnostic, or the names are not those of these rows
     dimension = 1 if layer in ANCHOR_LAYERS else 0
     sizes = [(count, -1) if dimension == 0 else (-1, count) for count in (num_old, num_new)]
     result = new.detach().clone()

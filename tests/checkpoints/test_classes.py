@@ -13,6 +13,7 @@ from mmdet_ft.checkpoints.classes import compare, line_of
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import Facts
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
+from mmdet_ft.checkpoints.heads import by_class, match_classes
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.classification.folder import ClassFolders
@@ -113,6 +114,21 @@ def test_a_class_that_only_the_run_has_begins_fresh_where_others_have_moved():
     fit(model, of(source))
     theirs, ours = source.state_dict()[FC_CLS], model.state_dict()[FC_CLS]
     assert torch.equal(ours[[0, 2]], theirs[[1, 0]]) and torch.equal(ours[1], fresh[1])
+
+
+def test_names_that_are_not_those_of_the_rows_are_told():
+    model = named(('dog', 'cat'), num_classes=3)
+    report = fit(model, of(tiny_model(), ('cat', 'dog')))
+    assert report.by_class is None and 'have not one row for each' in report.warnings[0]
+
+
+def test_boxes_that_know_no_classes_stay_as_they_are():
+    """Four rows and two classes: two rows would be each one's."""
+    old, new = torch.arange(4.), torch.zeros(4)
+    match = match_classes(('cat', 'dog'), ('dog', 'cat'), {})
+    assert by_class('bbox_head.fc_reg.bias', old, new, match) is None
+    rows = by_class('bbox_head.fc_reg.bias', torch.arange(8.), torch.zeros(8), match)
+    assert rows.tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
 
 
 def test_other_names_at_the_same_places_are_told_and_taken_as_they_are():

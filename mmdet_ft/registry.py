@@ -69,6 +69,11 @@ class Registry:
         }
         return {**({None: self._table[name]} if name in self._table else {}), **shared}
 
+    def names_by_argument(self, cls: Callable) -> List[str]:
+        """Return the names that mean a class where an argument is given."""
+        self._load_shipped()
+        return [name for (name, _), other in self._by_argument.items() if other is cls]
+
     def register_module(self,
                         name: Union[str, List[str], None] = None,
                         force: bool = False,

@@ -5,7 +5,8 @@ only asked when a line has to be told, and remembers its answer by the file's te
 """
 import ast
 import functools
-from typing import Any, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
 
 import yaml
 
@@ -18,6 +19,7 @@ class Binding(NamedTuple):
     steps: Steps  # inside the variable
     value: Optional[ast.expr]  # None where it does not stand in the file, such as a loop's variable
     line: int
+    is_left_over: bool = False  # the variable of a `for` or `with`
 
 
 class PythonSource:
@@ -29,6 +31,14 @@ class PythonSource:
         self.names_read: FrozenSet[str] = frozenset(
             node.id for node in ast.walk(tree)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+        set_by_statements = {binding.name for binding in self.bindings if not binding.is_left_over}
+        # What only a `for` or `with` binds: helpers that python leaves behind, no settings.
+        self.left_over: FrozenSet[str] = frozenset(
+            binding.name for binding in self.bindings) - set_by_statements
+        self.imported: FrozenSet[str] = frozenset(
+            (alias.asname or alias.name).partition('.')[0] for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names) - set_by_statements
 
     def line_of(self, steps: Sequence[str]) -> Optional[int]:
         """The line of the key that sets the value at a path, or of the innermost key around it that is written out.
@@ -120,10 +130,20 @@ class PythonSource:
 
 class DataSource:
     """A json or yaml config."""
-    names_read: FrozenSet[str] = frozenset()
+    left_over: FrozenSet[str] = frozenset()
+    imported: FrozenSet[str] = frozenset()
 
     def __init__(self, source: str):
         self.root = yaml.compose(source.replace('\t', ' '), yaml.SafeLoader)
+        # An alias is the node of its anchor: what lies below two names is read by the later one.
+        first: Dict[int, str] = {}
+        shared = set()
+        for key, value in getattr(self.root, 'value', ()) if isinstance(
+                self.root, yaml.MappingNode) else ():
+            for node in _nodes(value):
+                if first.setdefault(id(node), str(key.value)) != str(key.value):
+                    shared.add(first[id(node)])
+        self.names_read: FrozenSet[str] = frozenset(shared)
 
     def line_of(self, steps: Sequence[str]) -> Optional[int]:
         node, line = self.root, None
@@ -145,6 +165,18 @@ class DataSource:
         return []
 
 
+def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
+    """A node and all below, each once."""
+    seen, left = set(), [root]
+    while left:
+        node = left.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            for item in node.value if isinstance(node.value, list) else ():
+                left += item if isinstance(item, tuple) else [item]
+
+
 @functools.lru_cache(maxsize=1024)
 def read_source(source: str, is_python: bool) -> Union[PythonSource, DataSource]:
     """What a text that has been loaded says about its lines."""
@@ -160,14 +192,23 @@ def _bindings(statements: Sequence[ast.stmt]) -> Iterator[Binding]:
             value = statement.value if isinstance(statement, ast.AnnAssign) else None
             yield from _targets(statement.target, value)
         elif isinstance(statement, ast.For):
-            yield from _targets(statement.target, None)
+            yield from _left_over(statement.target)
+        elif isinstance(statement, ast.With):
+            for item in statement.items:
+                if item.optional_vars is not None:
+                    yield from _left_over(item.optional_vars)
         elif isinstance(statement, ast.Expr):
             yield from _update(statement.value)
         for block in ('body', 'orelse', 'finalbody'):
             if not isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
                 yield from _bindings(getattr(statement, block, ()))
-        for handler in getattr(statement, 'handlers', ()):
-            yield from _bindings(handler.body)
+        for part in (*getattr(statement, 'handlers', ()), *getattr(statement, 'cases', ())):
+            yield from _bindings(part.body)
+
+
+def _left_over(target: ast.expr) -> Iterator[Binding]:
+    for binding in _targets(target, None):
+        yield binding._replace(is_left_over=not binding.steps)
 
 
 def _targets(target: ast.expr, value: Optional[ast.expr]) -> Iterator[Binding]:

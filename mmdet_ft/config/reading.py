@@ -18,11 +18,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import yaml
 
+from mmdet_ft.config import foreign
 from mmdet_ft.config.errors import (ConfigError, ConfigFileError, ConfigKeyError,
                                     ConfigNotFoundError, ConfigSyntaxError, ConfigTypeError,
                                     did_you_mean, place_in, shown)
 from mmdet_ft.config.layers import Layer
-from mmdet_ft.config.values import item_at, map_leaves, merge
+from mmdet_ft.config.lines import read_source
+from mmdet_ft.config.values import is_object, item_at, map_leaves, merge, plain
 
 BASE_KEY = '_base_'
 DEPRECATION_KEY = '_deprecation_'
@@ -66,6 +68,7 @@ def read(
     if '_base_.' in file.text:
         values = map_leaves(values, functools.partial(_base_variable, file, inherited))
     layers.append(Layer(values, path, file.source, bases=tuple(file.bases)))
+    values = {name: value for name, value in values.items() if not is_object(value)}
     if file.bases:
         try:
             values = merge(values, inherited)
@@ -115,19 +118,32 @@ class _File(NamedTuple):
 
 def text_of(path: str) -> str:
     if not path.endswith(EXTENSIONS):
-        raise ConfigFileError(f'{shown(path)}: a config is one of {", ".join(EXTENSIONS)}')
+        found = next((path + ending for ending in EXTENSIONS if osp.isfile(path + ending)), None)
+        hint = f'; did you mean {shown(found)!r}?' if found else ''
+        raise ConfigFileError(f'{shown(path)}: a config is one of {", ".join(EXTENSIONS)}{hint}')
     try:
         with open(path, encoding='utf-8-sig') as file:  # some editors on Windows put a mark first
-            return file.read()
+            text = file.read()
     except FileNotFoundError:
         raise ConfigNotFoundError(f'no config {shown(path)}{_near_file(path)}') from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        what = 'UTF-16' if error.object[:2] in (b'\xff\xfe', b'\xfe\xff') else \
+            f'another encoding than UTF-8, by its byte 0x{error.object[error.start]:02x}'
+        line = 1 if what == 'UTF-16' else error.object.count(b'\n', 0, error.start) + 1
+        raise ConfigFileError(
+            f'{shown(path)}:{line}: the file is in {what}; save it as UTF-8') from error
+    except OSError as error:
         raise ConfigFileError(f'{shown(path)}: cannot be read: {error}') from error
+    if '\0' in text:  # UTF-16 without its mark, or no text at all
+        raise ConfigFileError(
+            f'{shown(path)}:1: the file has zero bytes, as UTF-16 does; save it as UTF-8')
+    return text
 
 
 def _near_file(path: str) -> str:
-    folder = osp.dirname(path)
-    return did_you_mean(osp.basename(path), os.listdir(folder) if osp.isdir(folder) else ())
+    folder, name = osp.split(path)
+    sisters = os.listdir(folder) if osp.isdir(folder) else ()
+    return did_you_mean(name, [sister for sister in sisters if sister != name])
 
 
 def _elsewhere(path: str, base: str) -> str:
@@ -142,12 +158,17 @@ def _elsewhere(path: str, base: str) -> str:
 def _read_file(path: str, text: str, use_predefined_variables: bool = True) -> _File:
     source = _substitute(path, text, use_predefined_variables) if '{{' in text else text
     values = _run_python(path, source) if path.endswith('.py') else _parse_data(path, source)
-    file = _File(path, text, source, values, _base_paths(path, values.pop(BASE_KEY, [])))
-    for base in file.bases:
+    written_bases = _as_list(values.pop(BASE_KEY, []))
+    file = _File(path, text, source, values, _base_paths(path, written_bases))
+    for written, base in zip(written_bases, file.bases):
         if not osp.isfile(base):
+            folder = osp.dirname(path)
+            form = foreign.base_answer(written, base, folder, EXTENSIONS)
+            name = shown(base) if form is None else repr(os.fspath(written))
+            hint = form or _elsewhere(path, base) or _near_file(base) or foreign.shipped(
+                os.fspath(written), folder)
             where = file.line_of(BASE_KEY, re.escape(osp.basename(base)))
-            raise ConfigNotFoundError(
-                f'{where}: no base {shown(base)}{_elsewhere(path, base) or _near_file(base)}')
+            raise ConfigNotFoundError(f'{where}: no base {name}{hint}')
     for key in set(RESERVED_KEYS) & set(values):
         raise ConfigKeyError(f'{file.line_of_key(key)}: {key!r} is reserved; choose another name')
 
@@ -162,8 +183,11 @@ def _read_file(path: str, text: str, use_predefined_variables: bool = True) -> _
     return file
 
 
-def _base_paths(path: str, bases: Any) -> List[str]:
-    bases = bases if isinstance(bases, (list, tuple)) else [bases]
+def _as_list(bases: Any) -> List[Any]:
+    return list(bases) if isinstance(bases, (list, tuple)) else [bases]
+
+
+def _base_paths(path: str, bases: List[Any]) -> List[str]:
     for base in bases:
         if not isinstance(base, (str, os.PathLike)):
             raise ConfigTypeError(f'{shown(path)}: {BASE_KEY} takes paths of configs, not {base!r}')
@@ -207,7 +231,14 @@ def _compile(source: str, path: str) -> types.CodeType:
 
 
 def _run_python(path: str, source: str) -> Dict[str, Any]:
-    """The names that a python config sets, but for modules, functions and classes."""
+    """Run a python config; returns the names that it sets, but for modules, functions and classes, and
+    for what only a `for` or `with` has left over.
+
+    Paths become text and numbers of numpy those of python, so that every value can be written.
+    """
+    answer = foreign.read_base_answer(source)
+    if answer:
+        raise ConfigError(f'{shown(path)}:{answer}')
     namespace = {'__name__': osp.splitext(osp.basename(path))[0], '__file__': path}
     try:
         exec(_compile(source, path), namespace)
@@ -215,53 +246,128 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
         where = f'{shown(error.filename or path)}:{error.lineno}'
         code = (error.text or '').strip()
         hint = _WHOLE_VALUE if _BASE_VARIABLE.search(code) else ''
+        if 'unicodeescape' in str(error.msg):  # 'C:\Users'
+            hint = ". Of a path with \\: write r'...', or / for each \\"
         raise ConfigSyntaxError(f'{where}: {error.msg}: {code}{hint}') from error
     except ConfigError:  # from a config that this one loads
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        line = [1, *(frame.lineno for frame in frames if frame.filename == path)][-1]
+        own = [frame for frame in frames if frame.filename == path]
+        line = own[-1].lineno if own else 1
         raise ConfigError(f'{shown(path)}:{line}: {type(error).__name__}: {error}'
-                          f'{_hint(error, path, namespace)}') from error
+                          f'{_hint(error, path, source, line, namespace)}') from error
     tools = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
-    return {
-        name: value
-        for name, value in namespace.items()
-        if not name.startswith('__') and not isinstance(value, tools)
-    }
+    left_over = read_source(source, True).left_over
+    values = {}
+    for name, value in namespace.items():
+        if str(name).startswith('__') or isinstance(value, tools) or name in left_over:
+            continue
+        try:
+            values[name] = plain(value)
+        except RecursionError:
+            raise ConfigError(f'{shown(path)}: {name} contains itself, or is nested too deep') from None
+    return values
 
 
-def _hint(error: Exception, path: str, namespace: Dict[str, Any]) -> str:
+def _hint(error: Exception, path: str, source: str, line: int, namespace: Dict[str, Any]) -> str:
     """What the author of a python config most likely meant."""
     if isinstance(error, TypeError) and _PLACEHOLDER.search(repr(namespace)):
         return _WHOLE_VALUE
+    if isinstance(error, ImportError):
+        return foreign.import_answer(error, source.splitlines()[line - 1])
+    if isinstance(error, (AttributeError, TypeError, KeyError)):
+        names = foreign.base_attributes(source, line, line)
+        if names:
+            value = _inherited(path, namespace, names[0])
+            return (f'. _base_.{names[0]} is a form of MMDetection 3: write {{{{ _base_.{names[0]} }}}}, '
+                    f'as a value of its own{value}')
     name = getattr(error, 'name', None)
     if not isinstance(error, NameError) or not name:
         return ''
-    inherited = {}
-    try:
-        for base in _base_paths(path, namespace.get(BASE_KEY, [])):
-            inherited.update(read(base, heirs=(path, ))[0])
-    except ConfigError:  # another mistake; the first one first
-        return ''
+    inherited = _values_of_bases(path, namespace)
     if name in inherited:
         return f'. It is set in a base: write {{{{ _base_.{name} }}}}'
     return did_you_mean(name, [*namespace, *inherited])
 
 
+def _values_of_bases(path: str, namespace: Dict[str, Any]) -> Dict[str, Any]:
+    inherited = {}
+    try:
+        for base in _base_paths(path, _as_list(namespace.get(BASE_KEY, []))):
+            inherited.update(read(base, heirs=(path, ))[0])
+    except ConfigError:  # another mistake; the first one first
+        pass
+    return inherited
+
+
+def _inherited(path: str, namespace: Dict[str, Any], name: str) -> str:
+    """What the bases have at a dotted path, in words; an expression cannot use it, but its author can."""
+    try:
+        value = item_at(_values_of_bases(path, namespace), name)
+    except KeyError:
+        return ''
+    return '' if isinstance(value, (dict, list)) else f' (here {value!r}); in an expression write {value!r}'
+
+
 class _YamlLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
-    """Plain data, and tuples as dumped by `Config.dump`."""
+    """Plain data, and tuples as dumped by `Config.dump`. A date is its text: it is a folder's name, or a version."""
+
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in rules if not tag.endswith(':timestamp')]
+        for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Dict[Any, Any]:
+        seen: Dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != 'tag:yaml.org,2002:merge':
+                if key.value in seen:
+                    raise _Twice(key.value, seen[key.value].start_mark.line + 1,
+                                 key.start_mark.line + 1)
+                seen[key.value] = key
+        return super().construct_mapping(node, deep)
 
 
 _YamlLoader.add_constructor('tag:yaml.org,2002:python/tuple',
                             lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
 
 
+class _Twice(Exception):
+    """A key that one mapping has twice, with the lines where they are known."""
+
+    def __init__(self, key: str, first: Optional[int] = None, second: Optional[int] = None):
+        super().__init__(key)
+        self.key, self.first, self.second = key, first, second
+
+
+def _without_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(next(key for key in keys if keys.count(key) > 1))
+    return values
+
+
 def _parse_data(path: str, source: str) -> Dict[str, Any]:
     try:
-        values = json.loads(source) if path.endswith('.json') else yaml.load(source, _YamlLoader)
+        values = json.loads(
+            source, object_pairs_hook=_without_doubles) if path.endswith('.json') else yaml.load(
+                source, _YamlLoader)
     except json.JSONDecodeError as error:
         raise ConfigSyntaxError(f'{shown(path)}:{error.lineno}: {error.msg}') from error
+    except _Twice as error:
+        if error.second is None:  # json tells no lines; it is yaml too
+            try:
+                yaml.load(source.replace('\t', ' '), _YamlLoader)
+            except _Twice as same:
+                error = same
+            except yaml.YAMLError:
+                pass
+        where = shown(path) + (f':{error.second}' if error.second else '')
+        before = f', on line {error.first} too' if error.first else ''
+        raise ConfigKeyError(
+            f'{where}: {error.key!r} is set twice in one dict{before}; keep one') from None
     except yaml.YAMLError as error:
         mark, problem = getattr(error, 'problem_mark', None), getattr(error, 'problem', None)
         where = f'{shown(path)}:{mark.line + 1 if mark else 1}'

@@ -1,4 +1,7 @@
 """The values of a config: dicts whose keys are attributes, and what is done with trees of them."""
+import collections
+import collections.abc
+import os
 from typing import Any, Callable, Dict, List, Tuple, Union
 
 from addict import Dict as AddictDict
@@ -6,6 +9,7 @@ from addict import Dict as AddictDict
 from mmdet_ft.config.errors import ConfigKeyError, ConfigTypeError, did_you_mean
 
 DELETE_KEY = '_delete_'
+_LITERALS = frozenset((type(None), bool, int, float, str, bytes, range))
 
 
 class ConfigDict(AddictDict):
@@ -64,6 +68,60 @@ def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return rebuild(value, [map_leaves(item, change) for item in value])
     return change(value)
+
+
+def plain(value: Any, refuse: Callable[[str, Any], Any] = lambda path, leaf: leaf, path: str = '') -> Any:
+    """Return a tree of what a config file can hold, equal in meaning to `value`.
+
+    Paths become text; scalars and arrays of numpy and torch numbers and lists; named tuples, deques, views of dicts
+    and other subclasses what they are made of. `refuse(path, leaf)` gives what stands for anything else, such as
+    an object, a function or a date: the leaf itself if nothing is said.
+    """
+
+    def convert(item: Any, path: str) -> Any:
+        kind = type(item)
+        if kind in _LITERALS:
+            return item
+        if isinstance(item, dict):
+            return {
+                convert(key, path): convert(inner, f'{path}.{key}' if path else str(key))
+                for key, inner in item.items()
+            }
+        if isinstance(item, tuple):
+            return tuple(inside(item, path))
+        if isinstance(item, (list, collections.deque, collections.abc.KeysView,
+                             collections.abc.ValuesView, collections.abc.ItemsView)):
+            return inside(item, path)
+        if isinstance(item, (set, frozenset)):
+            return {convert(inner, path) for inner in item}
+        for base in (str, bytes, int, float):  # a number of an IntEnum, a text of a subclass
+            if isinstance(item, base) and not hasattr(item, 'dtype'):
+                return base.__str__(item) if base is str else base(item)
+        if isinstance(item, os.PathLike):
+            return convert(os.fspath(item), path)
+        if hasattr(item, 'tolist') and hasattr(item, 'dtype'):  # numpy's and torch's
+            values = item.tolist()
+            # numpy.longdouble and the void of a record have no python type.
+            return refuse(path, item) if type(values) is kind else convert(values, path)
+        return refuse(path, item)
+
+    def inside(items: Any, path: str) -> List[Any]:
+        return [
+            convert(inner, f'{path}.{place}' if path else str(place))
+            for place, inner in enumerate(items)
+        ]
+
+    return convert(value, path)
+
+
+def is_object(value: Any) -> bool:
+    """Return whether a value is one that no config file can hold, such as a date or an open file; of a container
+    only itself counts."""
+    if isinstance(value, (dict, list, tuple)):
+        return False
+    found = []
+    plain(value, lambda path, leaf: found.append(leaf))
+    return bool(found)
 
 
 def rebuild(sequence: Union[list, tuple], items: List[Any]) -> Union[list, tuple]:

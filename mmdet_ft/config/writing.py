@@ -1,77 +1,193 @@
-"""A config as text: python, json or yaml."""
-import ast
+"""A config as text: python, json or yaml, which can always be read again."""
 import functools
 import json
 import keyword
-from typing import Any
+import re
+from typing import Any, Dict, List, Tuple
 
 import yaml
 
-from mmdet_ft.config.errors import ConfigFileError
+from mmdet_ft.config.errors import ConfigFileError, ConfigTypeError
 from mmdet_ft.config.reading import EXTENSIONS
-from mmdet_ft.config.values import ConfigDict
+from mmdet_ft.config.values import ConfigDict, is_object, plain
+
+# yapf takes more than the square of a list's length: 30 s for three lists of 4000 names.
+MOST_ITEMS = 100  # of a list or dict that yapf lays out
+MOST_LETTERS = 30000  # of a statement
+WIDTH = 79
+NAMES_OF_TEXT = ('dict', 'float', 'globals', 'range', 'set')  # that the text itself calls
 
 
 def as_text(values: ConfigDict, name: str) -> str:
-    """In the format of a file's name; tuples become lists in json."""
+    """Return a config in the format of a file's name; tuples become lists in json.
+
+    Raises ConfigTypeError for a value that no config can hold, with its dotted path.
+    """
     if name.endswith('.py'):
         return as_python(values)
     if name.endswith('.json'):
-        return json.dumps(
-            values.to_dict(), indent=2, default=_to_json).replace('{{', '{\\u007b') + '\n'
+        try:
+            text = json.dumps(_writable(values), indent=2, default=_to_json)
+        except TypeError as error:
+            raise ConfigTypeError(f'{name}: {error}; dump to a .py file instead') from None
+        return text.replace('{{', '{\\u007b') + '\n'
     if name.endswith(('.yaml', '.yml')):
-        text = yaml.dump(values.to_dict(), Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
+        text = yaml.dump(_writable(values), Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
         return text.replace('{{', '{\\x7b')
     raise ConfigFileError(f'{name}: a config is one of {", ".join(EXTENSIONS)}')
 
 
 def as_python(values: ConfigDict) -> str:
-    return _format(_python_source(values))
+    """Return the values as a python config of literals, `dict(...)` and `float('inf')`."""
+    # Names that the text itself calls come last: `range = 3` would hide it from what is below.
+    items = sorted(_writable(values).items(), key=lambda item: item[0] in NAMES_OF_TEXT)
+    return _layout(items)
 
 
-def _python_source(config: ConfigDict) -> str:
-    # Names that python cannot write come from json and yaml.
-    targets = {key: key if _is_name(key) else f'globals()[{key!r}]' for key in config}
-    return ''.join(f'{targets[key]} = {_expression(value)}\n' for key, value in config.items())
+def _writable(values: Dict[str, Any]) -> Dict[str, Any]:
+    """A plain tree. Objects at the top level are helpers of a program and are left out."""
+    kept = {name: value for name, value in values.items() if not is_object(value)}
+    return plain(kept, _refuse)
+
+
+def _refuse(path: str, value: Any) -> None:
+    raise ConfigTypeError(f'{path}: no config file can hold {repr(value)[:60]}; '
+                          'write a number, a text, or a list or dict of them')
+
+
+# --- python: yapf lays out what is short, and long lists are filled line by line
+
+
+def _layout(items: List[Tuple[Any, Any]]) -> str:
+    name = '_long_'
+    while True:
+        long: List[Any] = []
+        statements = [(key, value, f'{_target(key)} = {_expression(value, long, name)}\n')
+                      for key, value in items]
+        if sum(text.count(name) for _, _, text in statements) == len(long):
+            break
+        name += '_'  # a value has this text
+    parts: List[str] = []
+    short = ''
+    for key, value, text in statements:
+        if len(text) <= MOST_LETTERS:
+            short += text
+        else:
+            start = f'{_target(key)} = '
+            parts += [_format(short), f'{start}{_filled(value, 0, len(start))}\n']
+            short = ''
+    parts.append(_format(short))
+
+    def put_in(match):
+        indent = len(match[1]) - len(match[1].lstrip())
+        return match[1] + _filled(long[int(match[2])], indent, WIDTH)
+
+    text = ''.join(parts)
+    place = re.compile(rf'(?m)^(.*?){name}(\d+)_')
+    while place.search(text) and long:  # several in one line: one after the other
+        text = place.sub(put_in, text)
+    return text
+
+
+def _target(key: Any) -> str:
+    """Names that python cannot write come from json and yaml."""
+    return key if _is_name(key) else f'globals()[{key!r}]'
 
 
 def _is_name(key: Any) -> bool:
     return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 
-def _expression(value: Any) -> str:
-    if isinstance(value, dict) and all(map(_is_name, value)):
-        return f'dict({", ".join(f"{key}={_expression(item)}" for key, item in value.items())})'
-    if isinstance(value, dict):
-        items = (f'{_expression(key)}: {_expression(item)}' for key, item in value.items())
-        return f'{{{", ".join(items)}}}'
-    if type(value) is list:
-        return f'[{", ".join(map(_expression, value))}]'
-    if type(value) is tuple:
-        return f'({", ".join(map(_expression, value))}{"," if len(value) == 1 else ""})'
-    if isinstance(value, str):  # a {{ must not be read as a variable
-        return str.__repr__(value).replace('{{', '{\\x7b')
+def _expression(value: Any, long: Any = None, name: str = '') -> str:
+    """A value in one line; with `long` a name stands for each long container, which is put there."""
+    if isinstance(value, (dict, list, tuple, set, frozenset)):
+        if long is not None and _is_long(value):
+            long.append(value)
+            return f'{name}{len(long) - 1}_'
+        opening, items, closing = _parts(value)
+        texts = [before + _expression(item, long, name) for before, item in items]
+        return f'{opening}{", ".join(texts)}{closing}'
+    if isinstance(value, (str, bytes)):  # a {{ must not be read as a variable
+        return repr(value).replace('{{', '{\\x7b')
     if isinstance(value, float):
         text = float.__repr__(value)
         return text if text[-1].isdigit() else f"float('{text}')"  # inf and nan
     return repr(value)
 
 
+def _is_long(value: Any) -> bool:
+    """Whether a container has more than MOST_ITEMS items, or is a table of more numbers and texts, as a palette is."""
+    if len(value) > MOST_ITEMS:
+        return True
+    if isinstance(value, dict) or not all(isinstance(item, (list, tuple)) for item in value):
+        return False
+    return sum(map(len, value)) > MOST_ITEMS and not any(
+        isinstance(inner, (dict, list, tuple)) for item in value for inner in item)
+
+
+def _parts(value: Any) -> Tuple[str, List[Tuple[str, Any]], str]:
+    """How a container opens, (what stands before an item, the item), how it closes."""
+    if isinstance(value, dict):
+        if all(map(_is_name, value)):
+            return 'dict(', [(f'{key}=', item) for key, item in value.items()], ')'
+        return '{', [(f'{_expression(key)}: ', item) for key, item in value.items()], '}'
+    if isinstance(value, (set, frozenset)):
+        items = sorted(value, key=_expression)  # the same text in each process
+        return ('{', [('', item) for item in items], '}') if items else ('set(', [], ')')
+    items = [('', item) for item in value]
+    if isinstance(value, tuple):
+        return '(', items, ',)' if len(items) == 1 else ')'
+    return '[', items, ']'
+
+
+def _filled(value: Any, indent: int, used: int) -> str:
+    """A value over as many lines as it needs; `used` letters of the first one are taken."""
+    text = _expression(value)
+    is_container = isinstance(value, (dict, list, tuple, set, frozenset))
+    if not is_container or not value or used + len(text) <= WIDTH:
+        return text
+    opening, items, closing = _parts(value)
+    inner = ' ' * (indent + 4)
+    if any(isinstance(item, (dict, list, tuple, set, frozenset)) for _, item in items) \
+            and any(len(_expression(item)) > WIDTH // 2 for _, item in items):
+        lines = [
+            f'{inner}{before}{_filled(item, indent + 4, indent + 4 + len(before))}'
+            for before, item in items
+        ]
+        inside = ',\n'.join(lines)
+    else:
+        inside = _wrapped([before + _expression(item) for before, item in items], inner)
+    return f'{opening}\n{inside}\n{" " * indent}{closing}'
+
+
+def _wrapped(texts: List[str], inner: str) -> str:
+    """Items one after the other, as many a line as fit."""
+    lines, line = [], inner
+    for place, text in enumerate(texts):
+        text += ',' if place < len(texts) - 1 else ''
+        if line != inner and len(line) + len(text) > WIDTH:
+            lines.append(line.rstrip())
+            line = inner
+        line += text + ' '
+    return '\n'.join([*lines, line.rstrip()])
+
+
 @functools.lru_cache(maxsize=4)  # a run asks three times; yapf takes its time
 def _format(source: str) -> str:
+    if not source:
+        return ''
     from yapf.yapflib.yapf_api import FormatCode
     style = dict(
         based_on_style='pep8',
         blank_line_before_nested_class_or_def=True,
         split_before_expression_after_opening_paren=True)
-    try:
-        ast.parse(source)
-    except SyntaxError:  # a value without a literal, such as a class: readable, if not loadable
-        return source
     return FormatCode(source, style_config=style)[0]
 
 
-class _YamlDumper(yaml.SafeDumper):
+# --- yaml and json
+
+
+class _YamlDumper(getattr(yaml, 'CSafeDumper', yaml.SafeDumper)):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -83,14 +199,16 @@ class _YamlDumper(yaml.SafeDumper):
         style = '"' if '{{' in value else None  # only there can a brace be escaped
         return self.represent_scalar('tag:yaml.org,2002:str', value, style=style)
 
+    def represent_range(self, value: range) -> yaml.Node:
+        return self.represent_sequence('tag:yaml.org,2002:seq', list(value))
+
 
 _YamlDumper.add_representer(tuple, _YamlDumper.represent_tuple)
 _YamlDumper.add_representer(str, _YamlDumper.represent_str)
+_YamlDumper.add_representer(range, _YamlDumper.represent_range)
 
 
 def _to_json(value: Any) -> Any:
-    if isinstance(value, (set, range)):
-        return list(value)
-    if hasattr(value, 'tolist'):  # numpy
-        return value.tolist()
-    raise TypeError(f'json cannot hold {value!r}; dump to a .py file instead')
+    if isinstance(value, (set, frozenset, range)):
+        return sorted(value, key=repr) if not isinstance(value, range) else list(value)
+    raise TypeError(f'json cannot hold {value!r}')

@@ -326,8 +326,9 @@ def test_long_values_are_wrapped():
     assert max(map(len, text.splitlines())) < 80
 
 
-def test_a_value_without_a_literal_is_shown_all_the_same():
-    assert 'Config' in Config(dict(x=Config)).pretty_text
+def test_a_value_that_no_file_can_hold_is_refused_with_its_path():
+    with pytest.raises(ConfigError, match='model.x.1: no config file can hold <class'):
+        Config(dict(model=dict(x=[1, Config]))).pretty_text
 
 
 def test_dump_follows_the_extension(tmp_path):

@@ -3,6 +3,7 @@ the nearest right name.
 
     prepare(config)           what the commands call: custom_imports, older spellings, then
       check(config)           raises CheckError, or returns warnings
+        objects               values that cannot be written (in `prepare`)
         names                 top-level names
         sections              model, data, optimizer, ...: one function for each
           walk                dict(type=..., ...) against the constructor of its class, and what lies inside
@@ -20,8 +21,9 @@ from mmdet_ft.engine import legacy, legacy_code
 from mmdet_ft.engine.checks.config.classes import check_classes
 from mmdet_ft.engine.checks.config.levels import check_levels
 from mmdet_ft.engine.checks.config.mistakes import Findings, Mistake, refusal
-from mmdet_ft.engine.checks.config.names import check_names
+from mmdet_ft.engine.checks.config.names import check_names, drop_variables
 from mmdet_ft.engine.checks.config.numbers import check_numbers
+from mmdet_ft.engine.checks.config.objects import as_values
 from mmdet_ft.engine.checks.config.pipelines import check_pipelines
 from mmdet_ft.engine.checks.config.sections import SECTIONS
 from mmdet_ft.engine.checks.config.vocabulary import names_of
@@ -41,8 +43,10 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
     if imports.mistakes:
         raise refusal(config, imports.mistakes)
     import_user_code(config)
-    config, notes = legacy.modernise(config)
-    return config, notes + check(config, for_training)
+    config, notes = legacy.modernise(as_values(config))
+    notes += check(config, for_training)
+    drop_variables(config)
+    return config, notes
 
 
 def import_user_code(config: Config) -> None:

@@ -19,6 +19,7 @@ from mmdet_ft.engine.checks.config.sections import SECTIONS
 VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
           'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'cuda_graphs',
           'triton', 'opencv_num_threads', 'mp_start_method', 'custom_imports')
+OWN_KEYS = (BASE_KEY, DELETE_KEY)  # what begins with _ and is like none of them is a helper of its file
 # V2's commands write or read these; nothing here needs them.
 INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')
 ENGINE_NAMES = (*SECTIONS, *VALUES, *INERT)
@@ -34,7 +35,7 @@ V2_VARIABLES = ('data_root', 'dataset_type', 'img_norm_cfg', 'train_pipeline', '
 def check_names(found: Findings) -> None:
     """Every top-level name, in the order of the config."""
     for name in found.config:
-        if name in ENGINE_NAMES:
+        if name in ENGINE_NAMES or _is_private(name):
             continue
         said = [
             layer for layer in found.config.layers
@@ -50,11 +51,19 @@ def check_names(found: Findings) -> None:
                 _unknown_name(found, name)
 
 
+def _is_private(name: str) -> bool:
+    """Whether a name is a helper of its file, and no misspelt key of configs."""
+    return name.startswith('_') and all(
+        difflib.SequenceMatcher(None, name.lower(), key).ratio() < .8 for key in OWN_KEYS)
+
+
 def _unknown_name(found: Findings, name: str) -> None:
-    known = [*ENGINE_NAMES, *legacy.OLDER_NAMES, BASE_KEY, DELETE_KEY]
+    known = [*ENGINE_NAMES, *legacy.OLDER_NAMES, BASE_KEY]
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
     near = nearest(name, known, taken=found.config) or nearest(name, variables)
     hint = f'did you mean {near!r}?' if near else 'remove it, or correct its spelling'
+    if name == DELETE_KEY:
+        hint = f'remove it; {DELETE_KEY}=True stands inside the dict that is to inherit nothing'
     places = places_of_classes(found.config) if name == 'num_classes' else []
     if places:
         hint = f'the number of classes is {" and ".join(places)}'
@@ -115,7 +124,20 @@ def _is_left_in_a_dump(config: Config, name: str) -> bool:
     files = [layer for layer in config.layers if layer.path is not None]
     if len(files) != 1 or _source(files[0]).names_read - {'dict', 'range', 'float', 'globals'}:
         return False
-    if name in V2_VARIABLES:
+    return _looks_left(config, name)
+
+
+def drop_variables(config: Config) -> None:
+    """Take out variables of expressions, such as `gpus` of `lr=0.02 * gpus / 8`, of which a dumped config would not
+    show any more that they are none of misspelt settings."""
+    for name in list(config):
+        if name not in ENGINE_NAMES and not _is_private(name) and not _looks_left(config, name):
+            config.pop(name)
+
+
+def _looks_left(config: Config, name: str) -> bool:
+    """Whether a name is one of V2's variables, or its value stands in a section."""
+    if name in V2_VARIABLES or len(name) < 3:  # i, j, k: left over by a loop
         return True
     near = nearest(name, ENGINE_NAMES) or ''
     alike = difflib.SequenceMatcher(None, name, near).ratio()

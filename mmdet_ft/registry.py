@@ -4,11 +4,32 @@ One table for each kind of thing. A table imports the folder that fills it on it
 that `from mmdet_ft.registry import MODELS` is cheap and `MODELS.build(cfg)` still knows every
 shipped type.
 """
-import difflib
 import functools
 import importlib
 import inspect
 from typing import Any, Callable, Collection, Dict, Iterable, List, Optional, Tuple, Union
+
+from mmdet_ft.spelling import did_you_mean
+from mmdet_ft.v2_types import foreign_answer, without_scope
+
+
+class RegistryError(Exception):
+    """A mistake around a type name; the message says everything."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of its message
+        return str(self.args[0]) if self.args else ''
+
+
+class UnknownTypeError(RegistryError, KeyError):
+    """A `type` that no registry has, or none at all."""
+
+
+class TakenNameError(RegistryError, KeyError):
+    """A name under which something else is registered."""
+
+
+class RegistrationError(RegistryError, TypeError):
+    """A decorator without its parentheses."""
 
 
 class Registry:
@@ -52,9 +73,14 @@ class Registry:
                 raise
 
     def get(self, name: str, arguments: Collection[str] = ()) -> Optional[Callable]:
-        """The class of a name, or None; of several that share it, the one that the arguments mean."""
+        """Return the class of a name, or None; of several that share it, the one that the arguments mean.
+
+        V2's scopes, as in 'mmdet.ResNet', are accepted: there is one table.
+        """
         if name not in self._table:
             self._load_shipped()
+        if name not in self._table:
+            name = without_scope(name)
         for (shared, argument), cls in self._by_argument.items():
             if shared == name and argument in arguments:
                 return cls
@@ -82,10 +108,11 @@ class Registry:
         """Register a class or function, as a decorator or by `module=`; V2's signature, and `when`:
         the name means this class where that argument is given, and else what it means without.
 
-        Raises KeyError when the name is taken by something else and `force` is not set.
+        Raises TakenNameError when the name is taken by something else and `force` is not set.
         """
         if inspect.isclass(name) or inspect.isfunction(name):
-            raise TypeError(f'write @{self.name.upper()}S.register_module() with parentheses')
+            raise RegistrationError(
+                f'{name.__name__}: write @{self.name.upper()}S.register_module() with parentheses')
 
         def register(cls):
             names = [name] if isinstance(name, str) else name or [cls.__name__]
@@ -98,7 +125,7 @@ class Registry:
                                               taken.__qualname__) == (cls.__module__,
                                                                       cls.__qualname__)
                 if taken is not None and not same and not force:
-                    raise KeyError(
+                    raise TakenNameError(
                         f'{self.name} type {key!r} is already {taken.__module__}.{taken.__qualname__}; '
                         f'choose another name, or replace it with register_module(force=True)')
                 self._table[key] = cls
@@ -114,28 +141,24 @@ class Registry:
     def resolve(self, kind: Any, arguments: Collection[str] = ()) -> Callable:
         """The class of a `type` entry: a registered name, or a class itself; see `get`.
 
-        Raises KeyError with the nearest registered names.
+        Raises UnknownTypeError with the nearest registered names.
         """
         if callable(kind):
             return kind
         cls = self.get(kind, arguments) if isinstance(kind, str) else None
         if cls is None:
-            raise KeyError(self.unknown(kind))
+            raise UnknownTypeError(self.unknown(kind))
         return cls
 
     def unknown(self, kind: Any) -> str:
+        """Return what to say of a type that is not here: V2's, misspelt, or the user's own."""
         self._load_shipped()
-        near = difflib.get_close_matches(str(kind), self._table, n=3, cutoff=.6)
-        if not near:  # case aside: 'resnet' has no letter in common with 'ResNet' that counts enough
-            lower = {key.lower(): key for key in self._table}
-            near = [
-                lower[key]
-                for key in difflib.get_close_matches(str(kind).lower(), lower, n=3, cutoff=.6)
-            ]
-        hint = f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
-        return (
-            f'unknown {self.name} type {kind!r}{hint} A type of your own is found when its module is named in '
-            f"custom_imports=dict(imports=['your.module']).")
+        hint = isinstance(kind, str) and foreign_answer(kind, self.name)
+        hint = hint or did_you_mean(kind, self._table, count=3)
+        own = (f"{'if' if hint else 'If'} it is a class of your own, import its module: "
+               "custom_imports=dict(imports=['your.module'])")
+        return f'unknown {self.name} type {kind!r}' + (f'; {hint.rstrip("?")}? Or {own}' if hint and hint.endswith(
+            '?') else f'; {hint}' if hint else f'. {own}')
 
     def build(self, cfg: Any, **defaults: Any) -> Any:
         """Build `dict(type=Name, **arguments)`; `defaults` fill what it leaves out.
@@ -148,7 +171,7 @@ class Registry:
             return cfg
         arguments = {**defaults, **cfg}
         if 'type' not in arguments:
-            raise KeyError(f'a {self.name} needs a type: add type=... to {dict(cfg)!r}')
+            raise UnknownTypeError(f'a {self.name} needs a type: add type=... to {dict(cfg)!r}')
         cls = self.resolve(arguments.pop('type'), arguments)
         if arguments.get('num_classes') == 'auto':
             raise ValueError(

@@ -1,5 +1,6 @@
 """Modules of the user's own that a config names."""
 import importlib
+import importlib.util
 import os
 import sys
 import types
@@ -26,12 +27,53 @@ def import_custom_modules(config: Mapping[str, Any]) -> List[types.ModuleType]:
         sys.path.insert(0, os.getcwd())
     modules = []
     for name in names:
+        advice = _advice(name)
         try:
+            if advice and not _is_there(name):
+                raise ModuleNotFoundError(advice, name=name)
             modules.append(importlib.import_module(name))
         except ImportError as error:
+            if is_package_of_v2(name) and not _is_there(name):
+                warnings.warn(
+                    f'custom_imports: {name} is left out: its types, as far as they are here, need no import'
+                )
+                continue
             message = (f'custom_imports: cannot import {name!r} from {os.getcwd()} or PYTHONPATH: '
                        f'{error}')
             if not custom_imports.get('allow_failed_imports', False):
                 raise ImportError(message, name=error.name, path=error.path) from error
             warnings.warn(message)
     return modules
+
+
+def is_package_of_v2(name: str) -> bool:
+    """Return whether a module is one of V2's rooms of types, such as mmcls.models, of which some configs ask."""
+    root, _, rest = name.partition('.')
+    return root in ('mmdet', 'mmcls') and rest in ('', 'models', 'datasets', 'core')
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError,
+            TypeError):  # of a relative or empty name, or of the package around it
+        return False
+
+
+def _advice(name: str) -> str:
+    """What to write instead of a name that is written as a path or as several; '' for others."""
+    if ',' in name or name[:1] in '[(':
+        parts = [part.strip('[]()\'" ') for part in name.split(',')]
+        return f'it is one text; write a list, {[_dotted(part) for part in parts if part]!r}'
+    if name != _dotted(name):
+        return f'modules are named by dots; write {_dotted(name)!r}'
+    if name.partition('.')[0] in ('mmdet', 'mmcls'):
+        return 'it is a module of MMDetection V2, and its types that are here need no import; leave it out'
+    return ''
+
+
+def _dotted(name: str) -> str:
+    """'./my/module.py' -> 'my.module'."""
+    name = name.replace('\\', '/')
+    name = name[:-3] if name.endswith('.py') else name
+    return '.'.join(part.strip('.') for part in name.split('/') if part.strip('.'))

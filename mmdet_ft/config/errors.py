@@ -1,7 +1,8 @@
 """Mistakes in configs, and how a message tells places and names."""
-import difflib
 import os.path as osp
 from typing import Any, Iterable, Sequence
+
+from mmdet_ft import spelling
 
 
 class ConfigError(Exception):
@@ -51,5 +52,5 @@ def place_in(path: str, text: str, place: int) -> str:
 
 
 def did_you_mean(name: Any, names: Iterable[Any]) -> str:
-    near = difflib.get_close_matches(str(name), [key for key in names if isinstance(key, str)], n=1)
-    return f'; did you mean {near[0]!r}?' if near else ''
+    hint = spelling.did_you_mean(name, names)
+    return f'; {hint}' if hint else ''

@@ -13,6 +13,7 @@ from mmdet_ft.config.errors import ConfigError
 from mmdet_ft.engine.failures import watchdog
 from mmdet_ft.errors import (CheckpointError, DataError, NonFiniteError, UntrustedFileError,
                              UserError)
+from mmdet_ft.registry import RegistryError
 
 __all__ = ['NonFiniteError', 'UserError', 'command', 'first_line', 'is_consequence', 'is_user_mistake', 'message_of']
 
@@ -22,16 +23,12 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 def is_user_mistake(error: BaseException) -> bool:
     """Whether the message says everything. Anything else is a bug of ours or of the user's code:
     its traceback stays."""
-    mistakes = (UserError, ConfigError, CheckpointError, DataError, UntrustedFileError,
+    mistakes = (UserError, ConfigError, RegistryError, CheckpointError, DataError, UntrustedFileError,
                 FileNotFoundError, PermissionError, NotADirectoryError)
     if isinstance(error, mistakes):
         return True
     if isinstance(error, ImportError):  # of a package that only some configs need
         return 'pip install' in str(error)
-    # the registry's answer to a misspelt type
-    if isinstance(error, KeyError) and bool(error.args) and str(
-            error.args[0]).startswith('unknown '):
-        return True
     return isinstance(error, (KeyError, ValueError, TypeError)) and _is_refused_argument(error)
 
 

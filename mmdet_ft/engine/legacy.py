@@ -4,11 +4,15 @@ Older ones are rewritten, with one sentence for each. Those of MMDetection 3 are
 translated: what else such a config means would have to be guessed.
 """
 import copy
+import inspect
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.errors import CheckError, ConfigError
 from mmdet_ft.config.values import ConfigDict
+from mmdet_ft.models.classification_defaults import OF_CLASSIFICATION
+from mmdet_ft.registry import MODELS
+from mmdet_ft.v2_types import without_scope
 
 # Top-level names that `modernise` rewrites.
 OLDER_NAMES = ('total_epochs', 'train_cfg', 'test_cfg')
@@ -100,9 +104,38 @@ def modernise(config: Config) -> Tuple[Config, List[str]]:
     _refuse_newer(config)
     config = copy.deepcopy(config)
     notes: List[str] = []
+    _scopes(config)
     for rewrite in (_runner, _samples_per_gpu, _model_settings, _box_targets):
         notes += rewrite(config)
     return config, notes
+
+
+def _scopes(config: Config) -> None:
+    """'mmdet.ResNet' -> 'ResNet', with the defaults of the package that the scope names; mmcls' name of a hook."""
+    for section in config:
+        for path, value in _dicts(config[section], section):
+            kind = value.get('type')
+            if not isinstance(kind, str):
+                continue
+            if kind in ('ClassNumCheckHook', 'mmcls.ClassNumCheckHook'):
+                value['type'] = 'NumClassCheckHook'
+            elif without_scope(kind) != kind and kind not in MODELS.module_dict:
+                value['type'] = without_scope(kind)
+                if path.startswith('model.'):
+                    is_classifier = config.model.get('type') == 'ImageClassifier'
+                    _keep_defaults(value, kind.partition('.')[0], is_classifier)
+
+
+def _keep_defaults(part: Dict[str, Any], scope: str, is_classifier: bool) -> None:
+    """Write into a part of a model what its scope's package takes by default, where the model around takes others."""
+    others = OF_CLASSIFICATION.get(part['type'], {})
+    cls = MODELS.get(part['type'], part)
+    if cls is None or (scope == 'mmcls') == is_classifier or scope == 'mmcv':
+        return
+    parameters = inspect.signature(cls).parameters
+    for key, value in others.items():
+        if key not in part and key in parameters:
+            part[key] = value if scope == 'mmcls' else parameters[key].default
 
 
 def _refuse_newer(config: Config) -> None:

@@ -12,10 +12,13 @@ the nearest right name.
         levels                neck and heads against channels and levels of what they are given
         pipelines             the order of transforms
 """
+import os
+import traceback
 from typing import Any, Iterator, List, Optional, Tuple
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.custom_imports import import_custom_modules
+from mmdet_ft.config.errors import shown
 from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy, legacy_code
 from mmdet_ft.engine.checks.config.classes import check_classes
@@ -28,6 +31,7 @@ from mmdet_ft.engine.checks.config.pipelines import check_pipelines
 from mmdet_ft.engine.checks.config.sections import SECTIONS
 from mmdet_ft.engine.checks.config.vocabulary import names_of
 from mmdet_ft.engine.checks.config.walk import Walk
+from mmdet_ft.registry import RegistryError
 
 
 def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str]]:
@@ -50,20 +54,48 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
 
 
 def import_user_code(config: Config) -> None:
-    """Import `custom_imports`; CheckError tells what cannot be imported, or what to write instead of names of V2."""
-    try:
-        modules = import_custom_modules(config)
-    except Exception as error:  # an installed mmdet refuses today's mmcv by an assertion
-        text = legacy_code.of_failed_import(error)
-        if text is not None:
-            raise refusal(config, [_of_user_code(text)]) from error
-        if not isinstance(error, ImportError):
-            raise
-        raise refusal(config,
-                      [_of_user_code(str(error), config.where('custom_imports'))]) from error
+    """Import `custom_imports`; CheckError tells of all files at once what cannot be imported, or what to write instead
+    of names of V2."""
+    custom = config.get('custom_imports')
+    names = custom.get('imports') if isinstance(custom, dict) else None
+    if isinstance(names, str) and not names.strip().startswith(('[', '(')):
+        names = [names]
+    mistakes: List[Mistake] = []
+    modules = []
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        names = [names]  # wrong as a whole, as the import says
+    for name in names:
+        alone = config if len(names) == 1 else {'custom_imports': dict(custom, imports=[name])}
+        try:
+            modules += import_custom_modules(alone)
+        except Exception as error:  # an installed mmdet refuses today's mmcv by an assertion
+            text = legacy_code.of_failed_import(error)
+            if text is not None:
+                mistakes.append(_of_user_code(text))
+            elif isinstance(error, RegistryError):
+                mistakes.append(_of_user_code(f'{_innermost_line(error)}{error}'))
+            elif isinstance(error, ImportError):
+                mistakes.append(_of_user_code(str(error), config.where('custom_imports')))
+            elif isinstance(error, SyntaxError):
+                mistakes.append(
+                    _of_user_code(f'{shown(str(error.filename))}:{error.lineno}: {error.msg}'))
+            else:
+                raise
     text = legacy_code.of_modules(modules)
     if text is not None:
-        raise refusal(config, [_of_user_code(text)])
+        mistakes.append(_of_user_code(text))
+    if mistakes:
+        raise refusal(config, mistakes)
+
+
+def _innermost_line(error: BaseException) -> str:
+    """'file.py:3: ' of the user's line that led to an error of the registry."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(legacy.__file__))) + os.sep
+    own = [
+        frame for frame in traceback.extract_tb(error.__traceback__)
+        if os.path.isfile(frame.filename) and not frame.filename.startswith(package)
+    ]
+    return f'{shown(own[-1].filename)}:{own[-1].lineno}: ' if own else ''
 
 
 def _of_user_code(text: str, where: Optional[str] = None) -> Mistake:

@@ -1,7 +1,9 @@
 """The mistakes found in a config: each with its place, its value and the nearest right name."""
-import difflib
+import inspect
+import sys
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
+from mmdet_ft import spelling
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.errors import CheckError
 from mmdet_ft.config.layers import OPTIONS_LABEL
@@ -9,6 +11,7 @@ from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy
 from mmdet_ft.engine.checks.config.vocabulary import Vocabulary
 from mmdet_ft.registry import MODELS
+from mmdet_ft.v2_types import foreign_answer
 
 MOST_SHOWN = 10  # mistakes in one message
 # where detectors and classifiers are
@@ -92,15 +95,30 @@ class Findings:
         self.say(path, f'there is nothing to delete here; remove {DELETE_KEY}')
 
     def unknown_type(self, kind: str, known: Iterable[str], value: Any, path: str) -> None:
+        known = list(known)
         whole = [name for name in known if path == 'model' and MODELS.get(name).__module__ in WHOLE]
+        newer = legacy.newer_type(value)
+        foreign = foreign_answer(value, kind) if isinstance(value, str) and not newer else None
+        unregistered = self._unregistered(kind, value)
         near = nearest(value, whole or known) if isinstance(value, str) else None
         hint = f'did you mean {near!r}?' if near else (
             "a type of your own is found when its module is named in custom_imports=dict(imports=['your.module'])"
         )
         if whole:  # an architecture that is not here looks like a misspelt one
             hint = f'{"did you mean " + repr(near) + "? " if near else ""}the models here are {", ".join(whole)}'
-        self.say(path, f'unknown {kind} type {value!r}; {legacy.newer_type(value) or hint}',
-                 f'{path}.type')
+        if foreign:
+            hint = f'{foreign}; here are {", ".join(whole)}' if whole else foreign
+        self.say(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}', f'{path}.type')
+
+    def _unregistered(self, kind: str, value: Any) -> Optional[str]:
+        """What to write above a class that a module of custom_imports has and does not register."""
+        imports = as_dict(self.config.get('custom_imports')).get('imports') or ()
+        for name in [imports] if isinstance(imports, str) else imports:
+            module = sys.modules.get(name)
+            if isinstance(value, str) and inspect.isclass(getattr(module, value, None)):
+                return (f'{name} has a class of this name that is not registered: write '
+                        f'@{kind.upper()}S.register_module() above it')
+        return None
 
     def is_dict(self, value: Any, path: str) -> bool:
         if value is not None and not isinstance(value, dict):
@@ -147,13 +165,7 @@ def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optio
         if len(known) == len(name) + 1 and any(known[:i] + known[i + 1:] == name
                                                for i in range(len(known))):
             return known
-    near = difflib.get_close_matches(name, names, n=1, cutoff=.6)
-    if not near:  # case aside
-        lower = {known.lower(): known for known in names}
-        near = [
-            lower[known]
-            for known in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=.6)
-        ]
+    near = spelling.nearest(name, names)
     if not near and name:
         near = [known for known in names if known.startswith(name)]
     return near[0] if near else None

@@ -21,6 +21,7 @@ from mmdet_ft.engine.schedules.rates import POLICIES
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
 from mmdet_ft.engine.update import INERT_OF_UPDATE, Update
 from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
+from mmdet_ft.v2_types import foreign_answer
 
 
 def model(walk: Walk, value: Any, path: str) -> None:
@@ -61,8 +62,9 @@ def optimizer(walk: Walk, value: Any, path: str) -> None:
     if constructor not in OPTIMIZER_BUILDERS:
         near = nearest(constructor, OPTIMIZER_BUILDERS)
         walk.say(
-            f'{path}.constructor', f'unknown optimizer constructor {constructor!r}' +
-            (f'; did you mean {near!r}?' if near else ''))
+            f'{path}.constructor', f'unknown optimizer constructor {constructor!r}; ' +
+            (foreign_answer(str(constructor), OPTIMIZER_BUILDERS.name) or
+             (f'did you mean {near!r}?' if near else f'there is {", ".join(OPTIMIZER_BUILDERS)}')))
     elif OPTIMIZER_BUILDERS.get(constructor) is not DefaultOptimizerConstructor:
         return  # it reads its dict as it likes
     walk.typed(

@@ -12,8 +12,9 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 from mmdet_ft.config import custom_imports, writing
 from mmdet_ft.config.errors import ConfigFileError, ConfigKeyError
 from mmdet_ft.config.layers import OPTIONS_LABEL, Layer, Setting, trace
+from mmdet_ft.config.options import as_typed
 from mmdet_ft.config.reading import EXTENSIONS, RESERVED_KEYS, read, text_of
-from mmdet_ft.config.values import ConfigDict, merge
+from mmdet_ft.config.values import ConfigDict, item_at, merge
 
 PathLike = Union[str, os.PathLike]
 
@@ -138,12 +139,19 @@ class Config:
             allow_list_keys: without it a number is a key like any other.
         """
         tree: Dict[str, Any] = {}
-        for path, value in options.items():
+        for path in options:
+            value = as_typed(options, path, self._at(path))
             for step in reversed(path.split('.')):
                 value = {step: value}
             _add_option(value, tree, path)
         super().__setattr__('_cfg_dict', ConfigDict(merge(tree, self._cfg_dict, allow_list_keys)))
         self._over(Layer(deepcopy(tree), label=OPTIONS_LABEL))
+
+    def _at(self, path: str) -> Any:
+        try:
+            return item_at(self._cfg_dict, path)
+        except KeyError:
+            return None
 
     def override(self, name: str, value: Any, by: str) -> None:
         """Set a value of the first level; `where` answers with `by`, such as a command's flag."""

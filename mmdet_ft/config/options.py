@@ -3,11 +3,40 @@ import ast
 import re
 import sys
 from argparse import Action, ArgumentParser, Namespace
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 OVER_CONFIG = (
     'values to put over those of the config: optimizer.lr=0.01 data.train.pipeline.2.flip_ratio=0. '
     """key="[(a,b),(c,d)]" 'key=dict(type="A")'""")
+
+
+# Their values are paths and names, and stay texts: 2024_01_05 is no number there.
+TEXT_KEYS = ('work_dir', 'load_from', 'resume_from', 'data_root', 'data_prefix', 'img_prefix',
+             'seg_prefix', 'ann_file', 'proposal_file', 'ann_subdir', 'img_subdir', 'checkpoint',
+             'pretrained', 'classes', 'outfile_prefix', 'jsonfile_prefix')
+
+
+class Options(dict):
+    """Values by dotted path, and in `texts` how each was typed."""
+
+    def __init__(self, *values: Any):
+        super().__init__(*values)
+        self.texts: Dict[str, str] = dict(getattr(values[0], 'texts', {})) if values else {}
+
+
+def as_typed(options: Dict[str, Any], path: str, old: Any) -> Any:
+    """Return an option's value; over a text that looks like a path, a number or a date it is what was typed."""
+    value, typed = options[path], getattr(options, 'texts', {}).get(path)
+    if typed is None or not isinstance(old, str) or not isinstance(value, (int, float)):
+        return value
+    looks_alike = any(letter in old for letter in '/\\.') or old[:1].isdigit()
+    return _unquoted(typed) if looks_alike and not isinstance(value, bool) else value
+
+
+def _unquoted(text: str) -> str:
+    """Without quotes around the whole."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in '\'"'
+    return text[1:-1] if is_quoted else text
 
 
 def add_options(parser: ArgumentParser,
@@ -38,13 +67,15 @@ class DictAction(Action):
     """
 
     def __call__(self, parser, namespace, values, option_string=None):
-        options = dict(getattr(namespace, self.dest, None) or {})
+        options = Options(getattr(namespace, self.dest, None) or {})
         for word in values:
             key, equals, value = word.partition('=')
             if not key or not equals:
                 parser.error(f'{option_string}: {word!r} is not of the form KEY=VALUE')
             try:
-                options[key] = self._parse_iterable(value)
+                is_text = key.rpartition('.')[2] in TEXT_KEYS
+                options[key] = self._parse_text(value) if is_text else self._parse_iterable(value)
+                options.texts[key] = value.strip()
             except ValueError as error:
                 parser.error(f'{option_string}: {word!r}: {error}')
         setattr(namespace, self.dest, options)
@@ -59,19 +90,32 @@ class DictAction(Action):
         return {'true': True, 'false': False}.get(text.lower(), None if text == 'None' else text)
 
     @staticmethod
-    def _parse_iterable(text: str) -> Any:
+    def _parse_text(text: str) -> Any:
+        """The value of a key that holds a path or names: None, a text, a dict, or lists of them.
+
+        Quotes around the whole keep a comma; beyond V2.
+        """
+        inner = _unquoted(text.strip())
+        if inner != text.strip() and inner[:1] not in ('(', '[', '{') and inner[0:1] not in '\'"':
+            return inner
+        return DictAction._parse_iterable(
+            text, lambda word: None if word == 'None' else word)
+
+    @staticmethod
+    def _parse_iterable(text: str, leaf: Optional[Callable[[str], Any]] = None) -> Any:
+        leaf = leaf or DictAction._parse_int_float_bool
         text = text.strip().strip('\'"').strip()
         if text and _end_of_dict(text) == len(text):
             return _parse_dict(text)
         if ',' not in text and text[:1] not in ('(', '['):
-            return DictAction._parse_int_float_bool(text)
+            return leaf(text)
         parts, first_closing = _split_at_commas(text)
         enclosed = text[0] in '([' and first_closing == len(text) - 1
         if enclosed:
             parts, _ = _split_at_commas(text[1:-1])
         elif len(parts) == 1 and text[-1] != ',':  # such as '[a]b'
             return text
-        items = [DictAction._parse_iterable(part) for part in parts]
+        items = [DictAction._parse_iterable(part, leaf) for part in parts]
         return tuple(items) if enclosed and text[0] == '(' else items
 
 

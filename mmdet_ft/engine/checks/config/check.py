@@ -8,6 +8,7 @@ the nearest right name.
         sections              model, data, optimizer, ...: one function for each
           walk                dict(type=..., ...) against the constructor of its class, and what lies inside
         numbers               numbers that are none, or out of range
+        paths                 paths and names of classes that are no texts
         classes               heads against the classes of data sets
         levels                neck and heads against channels and levels of what they are given
         pipelines             the order of transforms
@@ -27,6 +28,7 @@ from mmdet_ft.engine.checks.config.mistakes import Findings, Mistake, refusal
 from mmdet_ft.engine.checks.config.names import check_names, drop_variables
 from mmdet_ft.engine.checks.config.numbers import check_numbers
 from mmdet_ft.engine.checks.config.objects import as_values
+from mmdet_ft.engine.checks.config.paths import check_paths
 from mmdet_ft.engine.checks.config.pipelines import check_pipelines
 from mmdet_ft.engine.checks.config.sections import SECTIONS
 from mmdet_ft.engine.checks.config.vocabulary import names_of
@@ -116,6 +118,7 @@ def check(config: Config, for_training: bool = True) -> List[str]:
             if config.get(name) is None:
                 walk.mistakes.append(Mistake(name, f'the config has no {name}', config.filename))
     check_numbers(walk)
+    check_paths(walk)
     if not walk.mistakes:
         if for_training:  # of a test the checkpoint decides
             check_classes(walk)

@@ -51,7 +51,9 @@ def check_learning_rate(runner: Any) -> None:
                 f'optimizer.lr={rate:g} is out of range: {type(runner.optimizer).__name__} is trained with '
                 f'more than 0 and at most {highest:g}')
     if not any(group['lr'] for group in runner.optimizer.param_groups):
-        raise UserError('optimizer.lr=0 trains nothing')
+        rate = runner.optimizer.defaults.get('lr')
+        raise UserError(f'optimizer.lr={rate:g}, but paramwise_cfg multiplies it by 0 for each parameter: '
+                        'nothing is trained; correct lr_mult' if rate else 'optimizer.lr=0 trains nothing')
 
 
 class Room(NamedTuple):

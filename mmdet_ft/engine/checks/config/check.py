@@ -22,7 +22,7 @@ from mmdet_ft.config.custom_imports import import_custom_modules
 from mmdet_ft.config.errors import shown
 from mmdet_ft.config.values import DELETE_KEY
 from mmdet_ft.engine import legacy, legacy_code
-from mmdet_ft.engine.checks.config.classes import check_classes
+from mmdet_ft.engine.checks.config.classes import check_classes, check_counts
 from mmdet_ft.engine.checks.config.levels import check_levels
 from mmdet_ft.engine.checks.config.mistakes import Findings, Mistake, refusal
 from mmdet_ft.engine.checks.config.names import check_names, drop_variables
@@ -122,6 +122,7 @@ def check(config: Config, for_training: bool = True) -> List[str]:
     if not walk.mistakes:
         if for_training:  # of a test the checkpoint decides
             check_classes(walk)
+        check_counts(walk)
         check_levels(walk)
         check_pipelines(walk)
     if walk.mistakes:

@@ -4,6 +4,7 @@ from typing import Any, Dict, Iterator, Tuple
 from mmdet_ft.engine.checks.config.mistakes import Findings
 from mmdet_ft.engine.checks.config.vocabulary import vocabulary
 from mmdet_ft.engine.hooks.checks import OTHER_CLASSES
+from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet_ft.registry import DATASETS, MODELS
 
 
@@ -38,6 +39,41 @@ def check_classes(found: Findings) -> None:
                     is_sentence=True)
         if found.mistakes:
             return
+
+
+def check_counts(found: Findings) -> None:
+    """What a head counts by its own number of classes: the best of `topk`, and the weights of its loss."""
+    for path, head in _dicts(found.config.model, 'model'):
+        count = head.get('num_classes')
+        cls = MODELS.get(head.get('type'), head) if isinstance(head.get('type'), str) else None
+        if not isinstance(count, int) or not isinstance(cls, type):
+            continue
+        topk = head.get('topk')
+        largest = max(topk) if isinstance(topk, (list, tuple)) and topk else topk
+        if head.get('cal_acc') and isinstance(largest, int) and largest > count:
+            found.say(f'{path}.topk',
+                      f'asks for the best {largest} of {count} classes; write topk=(1, )')
+        for key in ('loss', 'loss_cls'):
+            loss = head.get(key)
+            weights = loss.get('class_weight') if isinstance(loss, dict) else None
+            if not isinstance(weights, (list, tuple)):
+                continue
+            background = issubclass(cls, ConvFCBBoxHead) and not loss.get('use_sigmoid', False)
+            if len(weights) != count + background:
+                of_what = f'{count} classes and the background' if background else f'{count} classes'
+                found.say(f'{path}.{key}.class_weight',
+                          f'has {len(weights)} weights for {of_what}; write {count + background}')
+
+
+def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Every dict of a model, with its dotted path."""
+    if isinstance(value, dict):
+        yield path, value
+    items = value.items() if isinstance(value, dict) else enumerate(
+        value) if isinstance(value, (list, tuple)) else ()
+    for key, item in items:
+        if isinstance(item, (dict, list, tuple)):
+            yield from _dicts(item, f'{path}.{key}')
 
 
 def _innermost(split: Any, path: str) -> Iterator[Tuple[Dict[str, Any], str]]:

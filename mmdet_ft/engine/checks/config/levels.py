@@ -18,7 +18,7 @@ from mmdet_ft.models.anchors import AnchorGenerator
 from mmdet_ft.models.classifiers.image import ImageClassifier
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead
 from mmdet_ft.models.detectors.two_stage import TwoStageDetector
-from mmdet_ft.models.heads.cls_head import LinearClsHead
+from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
 from mmdet_ft.models.necks.fpn import FPN
 from mmdet_ft.models.necks.gap import GlobalAveragePooling
 from mmdet_ft.models.necks.hrfpn import HRFPN
@@ -88,16 +88,29 @@ def _part(around: Any, path: str, *kinds: type) -> Optional[Part]:
 
 def _check_classifier(found: Findings) -> None:
     model = _part(found.config, 'model', ImageClassifier)
-    head = model and _part(model.arguments, 'model.head', LinearClsHead)
+    head = model and _part(model.arguments, 'model.head', ClsHead, MultiLabelClsHead)
     if not head or model.arguments['neck'] and not _part(model.arguments, 'model.neck',
                                                          GlobalAveragePooling):
         return
     backbone = _part(model.arguments, 'model.backbone')
     outputs = backbone and _outputs(backbone)
-    if not outputs or outputs[-1].dim() != (4 if model.arguments['neck'] else 2):
+    if not outputs:
         return
-    asked, given = head.arguments['in_channels'], outputs[-1].shape[1]
-    if asked != given:
+    given = outputs[-1].shape[1]
+    if 'in_channels' not in head.arguments:  # it takes what the backbone gives for scores
+        if not (backbone.arguments.get('num_classes') or 0) > 0:
+            linear = head.cls.__name__.replace('ClsHead', 'LinearClsHead')
+            found.say(
+                head.path, f'{head.cls.__name__} has no layer: the {given} features of '
+                f'{backbone.cls.__name__} would be taken for the scores of as many classes; write '
+                f"head=dict(type={linear!r}, num_classes=..., in_channels={given})")
+        return
+    if outputs[-1].dim() == 4 and not model.arguments['neck']:
+        return found.say(
+            'model.neck', f'is None, but {head.cls.__name__} takes one vector an image and '
+            f"{backbone.cls.__name__} gives maps; write neck=dict(type='GlobalAveragePooling')")
+    asked = head.arguments['in_channels']
+    if asked != given and outputs[-1].dim() == (4 if model.arguments['neck'] else 2):
         found.say(
             f'{head.path}.in_channels',
             f'is {asked}, but {backbone.cls.__name__} of model.backbone gives {given}; write in_channels={given}'

@@ -1,4 +1,5 @@
 """Numbers that are none, or out of the range in which they mean something."""
+import math
 from typing import Any
 
 from mmdet_ft.engine.checks.config.mistakes import Findings, short
@@ -31,8 +32,10 @@ def check_numbers(found: Findings) -> None:
         elif least is not None and (not isinstance(value, int) or isinstance(value, bool)
                                     or value < least):
             found.say(path, f'must be a whole number from {least} on, not {short(value)}')
-        elif least is None and not isinstance(value, (int, float)):
+        elif least is None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
             found.say(path, f'must be a number, not {short(value)}')
+        elif least is None and not 0 <= value < math.inf:  # NaN too
+            found.say(path, f'must be 0 or more, and finite, not {short(value)}')
 
 
 def _is_number(text: Any) -> bool:

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmdet_ft.config import Config
+from mmdet_ft.checkpoints import reading
+from mmdet_ft.config import CheckError, Config
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.engine.checks.config.check import prepare
 from mmdet_ft.engine.errors import UserError
@@ -35,7 +36,7 @@ def test_auto_without_classes_says_what_to_write():
         count_classes(settings, None)
 
 
-@pytest.mark.parametrize('name', ['mask_rcnn', 'mask_rcnn_small', 'faster_rcnn'])
+@pytest.mark.parametrize('name', ['mask_rcnn', 'mask_rcnn_small', 'mask_rcnn_slim', 'faster_rcnn'])
 def test_the_custom_configs_say_paths_and_classes_alone(name):
     path = f'configs/custom/{name}.py'
     code = [line for line in open(path) if line.strip() and not line.startswith('#')]
@@ -47,6 +48,37 @@ def test_the_custom_configs_say_paths_and_classes_alone(name):
     assert settings.roi_head.bbox_head.num_classes == 2
     for split in ('train', 'val', 'test'):
         assert config.data[split].classes == ('cat', 'dog')
+
+
+def test_the_slim_config_starts_from_a_file_that_is_here():
+    config, _ = prepare(Config.fromfile('configs/custom/mask_rcnn_slim.py'))
+    count_classes(config.model, config.data.train.classes)
+    config.model.train_cfg = None
+    model = build_model(config, SimpleNamespace(CLASSES=('cat', 'dog')))
+    ours, theirs = model.state_dict(), reading.read(config.load_from).state_dict
+    other = {name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape}
+    assert len(ours) > 100 and {name.rpartition('.')[0]
+                                for name in other} == {
+                                    'roi_head.bbox_head.fc_cls', 'roi_head.bbox_head.fc_reg',
+                                    'roi_head.mask_head.conv_logits'
+                                }
+    assert not any('://' in str(value)
+                   for value in (config.load_from, config.model.backbone.init_cfg))
+
+
+def test_options_of_coco_for_another_metric_are_answered_with_the_line_to_write():
+    config, notes = prepare(Config.fromfile('configs/custom/faster_rcnn_voc.py'))
+    assert notes == [] and config.evaluation == dict(interval=1, metric='mAP', save_best='mAP')
+    config.evaluation.classwise = True
+    with pytest.raises(
+            CheckError,
+            match="evaluation.classwise: is of CocoDataset and its like; data.val is of XMLDataset: "
+            "write evaluation=dict.*metric='mAP'"):
+        prepare(config)
+
+
+def test_the_classifier_for_own_data_keeps_three_checkpoints():
+    assert Config.fromfile('configs/custom/classifier_ft.py').checkpoint_config.max_keep_ckpts == 3
 
 
 def config_of(max_per_img, one_stage=False):

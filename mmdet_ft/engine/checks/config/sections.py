@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, Mapping
 
 import torch
 
+from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine.checks.config.classes import dataset_classes
 from mmdet_ft.engine.checks.config.mistakes import nearest, short
@@ -139,8 +140,14 @@ def evaluation(walk: Walk, value: Any, path: str) -> None:
         own = vocabulary(cls.evaluate, 1).without('results', 'logger') if hasattr(
             cls, 'evaluate') else known
         known = known._replace(is_open=known.is_open or own.is_open).plus(*own.parameters)
+    of_coco = set(vocabulary(CocoDataset.evaluate, 1).parameters) - set(known.parameters)
+    of_coco = [] if known.is_open or not kinds else [key for key in value if key in of_coco]
+    for key in of_coco:  # most likely of a base
+        walk.say(
+            f'{path}.{key}', f'is of CocoDataset and its like; data.val is of {kinds[0].__name__}: write '
+            "evaluation=dict(_delete_=True, interval=1, metric='mAP', save_best='mAP'), or its own metric")
     if kinds:
-        walk.keys(known, value, path)
+        walk.keys(known.plus(*of_coco), value, path)
 
 
 def early_stop(walk: Walk, value: Any, path: str) -> None:

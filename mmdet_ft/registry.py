@@ -79,7 +79,7 @@ class Registry:
         """
         if name not in self._table:
             self._load_shipped()
-        if name not in self._table:
+        if name not in self._table and isinstance(name, str):
             name = without_scope(name)
         for (shared, argument), cls in self._by_argument.items():
             if shared == name and argument in arguments:

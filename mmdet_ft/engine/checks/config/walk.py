@@ -34,15 +34,6 @@ FREE = {('Albu', 'transforms'), ('Albu', 'bbox_params'), ('Albu', 'keymap'),
         ('CheckpointHook', 'meta'), ('AutoAugment', 'hparams'), ('RandAugment', 'hparams')}
 
 
-def _meant(registry: Registry, kind: str, cls: Any, value: Dict[str, Any]) -> Any:
-    """The class that a shared name means, also where the argument that decides it is misspelt."""
-    for argument, other in registry.spellings(kind).items():
-        if argument is not None and cls is not other and any(
-                key not in vocabulary(cls).parameters and nearest(key, [argument]) for key in value):
-            return other
-    return cls
-
-
 class Walk(Findings):
     """Each method looks at one kind of value and notes what is wrong inside."""
 
@@ -102,8 +93,6 @@ class Walk(Findings):
         written_for_v2 = legacy_code.of_class(cls) if registry is MODELS else None
         if written_for_v2:
             return self.say(path, written_for_v2)
-        if isinstance(kind, str):
-            cls = _meant(registry, kind, cls, value)
         known = vocabulary(cls).plus('type', *extra)
         name = kind if isinstance(kind, str) else cls.__name__
         self.arguments(registry, known, value, path, name, given)

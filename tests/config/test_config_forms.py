@@ -1,4 +1,4 @@
-"""Configs of other projects, helpers of Python, values that are no literals: what runs, and what a message tells to write."""
+"""Configs of other projects, helpers of Python, values that are no literals: what runs, and what is said."""
 import json
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ CLASSIFIER = Path(__file__).parents[2] / 'configs/custom/classifier_ft.py'
 
 @pytest.fixture
 def read(tmp_path, monkeypatch):
-    """Read a config over the classifier's, as the commands do, from a folder with the file cls.py and the folder cls."""
+    """Read a config over the classifier's, from a folder with the file cls.py and the folder cls."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'cls.py').write_text(f'_base_ = {str(CLASSIFIER)!r}\n')
     (tmp_path / 'cls').mkdir()

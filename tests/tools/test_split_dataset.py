@@ -207,7 +207,12 @@ def test_what_is_there_is_kept_and_what_cannot_be_split_is_told(split, tmp_path)
 
 
 def test_images_that_are_not_found_are_said(split, tmp_path):
-    path, _ = write(tmp_path / 'a', 10)
-    path = path.rename(tmp_path / 'all.json')
+    path, _ = write(tmp_path / 'a/deep/images', 10)
+    (tmp_path / 'b').mkdir()
+    path = path.rename(tmp_path / 'b/all.json')
     assert '10 of 10 images were not found' in split(path)
-    assert 'were not found' not in split(path, '--force', '--img-prefix', tmp_path / 'a')
+    said = split(path, '--force', '--img-prefix', tmp_path / 'a/deep/images')
+    assert 'were not found' not in said and "img_prefix='" in said
+    (tmp_path / 'a/deep/annotations').mkdir()  # COCO's own layout
+    path = path.rename(tmp_path / 'a/deep/annotations/all.json')
+    assert 'were not found' not in split(path)

@@ -415,7 +415,8 @@ def main() -> None:
         shown = ', '.join(
             strangers[:MOST_EXAMPLES]) + (' ...' if len(strangers) > MOST_EXAMPLES else '')
         lines.append(f'{len(strangers)} masks without an image of their name: {shown}')
-    lines.append(f'next: python tools/misc/split_dataset.py {args.out} --val 0.2')
+    lines.append(
+        f'next: python tools/misc/split_dataset.py {args.out} --val 0.2 --img-prefix {args.root}')
     print('\n'.join(lines))
 
 

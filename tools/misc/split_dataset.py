@@ -53,7 +53,7 @@ from mmdet_ft.datasets.values import parse_json, plain_id  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 
 MOST_CLASSES = 30  # rows of the table
-FOLDERS_BESIDE = ('', 'images', 'train', 'all')  # beside a json: where its images may lie
+MOST_FOLDERS = 50  # near a json that images are looked for in
 
 
 class Items(NamedTuple):
@@ -88,10 +88,7 @@ def of_json(path: str, img_prefix: Optional[str]) -> Tuple[Dict[str, Any], Items
 
 def _paths(path: str, names: List[str], img_prefix: Optional[str]) -> List[Optional[str]]:
     """The files of the images: under img_prefix, or where most of the first ones are found."""
-    beside = osp.dirname(osp.abspath(path))
-    folders = [img_prefix] if img_prefix is not None else [
-        osp.join(beside, name) for name in (*FOLDERS_BESIDE, osp.splitext(osp.basename(path))[0])
-    ]
+    folders = [img_prefix] if img_prefix is not None else _near_folders(path)
     if img_prefix is not None and not osp.isdir(img_prefix):
         raise DataError(
             f'there is no folder {img_prefix!r}; --img-prefix is the folder of the images')
@@ -105,6 +102,16 @@ def _paths(path: str, names: List[str], img_prefix: Optional[str]) -> List[Optio
         return None if found is None else osp.join(folder, found.name)
 
     return [find(name) for name in names]
+
+
+def _near_folders(path: str) -> List[str]:
+    """The folder of a json, the one above, and the folders in both: images/, or train2017/ beside annotations/."""
+    beside = osp.dirname(osp.abspath(path))
+    found = []
+    for base in (beside, osp.dirname(beside)):
+        inside = sorted(entry.path for entry in os.scandir(base) if entry.is_dir())
+        found += [base, *inside[:MOST_FOLDERS]]
+    return found
 
 
 def of_folders(root: str) -> Tuple[ClassFolders, Items]:
@@ -346,6 +353,11 @@ def main() -> None:
         lines.append(
             f"in the config: data_prefix={args.source!r}, ann_file='{names[splits[0][0], 'train']}', "
             f'classes={classes_file[0]!r}')
+    elif args.img_prefix is not None:
+        paths = ', '.join(f'{part}=dict(ann_file={names[splits[0][0], part]!r}, '
+                          f'img_prefix={osp.join(args.img_prefix, "")!r})'
+                          for part in ('train', 'val'))
+        lines.append(f'in the config: data = dict({paths})')
     print('\n'.join(lines))
 
 

@@ -93,6 +93,15 @@ def name_below(name: Path, prefix: Optional[Path] = None) -> str:
     return os.path.join(*parts)
 
 
+def require_folder(path: Path, option: str) -> None:
+    """Raise OutputError where `path`, which `option` names, is a file or lies below one."""
+    above = os.path.abspath(path)
+    while not os.path.exists(above) and os.path.dirname(above) != above:
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise OutputError(f'{option} {os.fspath(path)}: {above} is a file; name a folder')
+
+
 class PictureNames:
     """Where a command writes its pictures: below one folder, each under a name of its own.
 
@@ -100,9 +109,12 @@ class PictureNames:
         folder: of the pictures.
         inputs: what the command reads.
         option: that names the folder, for messages.
+
+    Raises OutputError for a folder that is a file.
     """
 
     def __init__(self, folder: Path, inputs: Inputs, option: str):
+        require_folder(folder, option)
         self.folder = os.fspath(folder)
         self.inputs = inputs
         self.option = option

@@ -78,3 +78,9 @@ def test_drawing_options_are_refused_by_name():
     assert parser.parse_args(['--labels', 'score', '--color-by', 'instance']).labels == 'score'
     with pytest.raises(SystemExit):
         parser.parse_args(['--labels', 'big'])
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.png/deep/er'])
+def test_a_folder_of_outputs_that_is_a_file_is_refused(data, name):
+    with pytest.raises(OutputError, match='--out .*a.png is a file; name a folder'):
+        PictureNames(data / name, Inputs(), '--out')

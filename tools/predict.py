@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
-from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
+from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options, require_folder  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -228,9 +228,12 @@ class Predictions:
                                              self.model.PALETTE, look)
 
     def write(self, path: str) -> None:
-        """Write the document; it is there whole or not at all."""
-        with atomic_file(path) as file:
-            file.write(json.dumps(self.document).encode('utf-8'))
+        """Write the document; it is there whole or not at all. Raises UserError where it cannot be."""
+        try:
+            with atomic_file(path) as file:
+                file.write(json.dumps(self.document).encode('utf-8'))
+        except OSError as error:
+            raise UserError(f'cannot write {path}: {error.strerror or error}') from error
 
     def __str__(self) -> str:
         images = self.document['images']
@@ -248,6 +251,9 @@ def main() -> None:
     inputs = Inputs([args.checkpoint, args.config, *paths])
     target = args.json or os.path.join(args.out, 'predictions.json')
     inputs.require_free(target, '--json' if args.json else '--out')
+    for folder, option in ((args.out, '--out'), (os.path.dirname(os.path.abspath(target)),
+                                                 '--json')):
+        require_folder(folder, option)
     places = None
     if not args.no_pictures:
         names = PictureNames(args.out, inputs, '--out')

@@ -386,3 +386,14 @@ def test_pictures_are_not_written_over_the_image_they_show(checkpoint, photos):
         apis.show_result_pyplot(model, path, result, out_file=str(path))
     with pytest.raises(UserError, match='cannot write'):
         apis.show_result_pyplot(model, path, result, out_file=str(photos / 'a.xyz'))
+
+
+def test_an_out_that_is_a_file_is_refused_before_anything_is_done(checkpoint, photos, tmp_path,
+                                                                  monkeypatch, capsys):
+    (tmp_path / 'file').write_text('mine')
+    for more in ([], ['--no-pictures']):
+        with pytest.raises(SystemExit) as stop:
+            run(monkeypatch, checkpoint, photos, '--out', tmp_path / 'file', *more)
+        assert stop.value.code == 1
+        assert 'file is a file; name a folder' in capsys.readouterr().err
+    assert (tmp_path / 'file').read_text() == 'mine'

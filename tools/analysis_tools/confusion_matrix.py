@@ -43,6 +43,7 @@ from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
 from mmdet_ft.engine.results import read_results  # noqa: E402
 from mmdet_ft.evaluation.confusion import detection_confusion, rates  # noqa: E402
 from mmdet_ft.evaluation.text import table_text  # noqa: E402
+from mmdet_ft.outputs import require_folder  # noqa: E402
 from mmdet_ft.visualization import split_result  # noqa: E402
 
 
@@ -55,6 +56,7 @@ def main() -> None:
         raise UserError('a classifier has it in tools/test.py: --metrics confusion_matrix')
     results = read_results(args.prediction_path, dataset, args.config)
     inputs = inputs_of(config, dataset, args.config, args.prediction_path)
+    require_folder(args.save_dir, 'save_dir')
     path = os.path.join(args.save_dir, 'confusion_matrix')
     for ending in ('csv', 'png'):
         inputs.require_free(f'{path}.{ending}', 'save_dir')

@@ -1,6 +1,7 @@
 """The reader of COCO annotation files."""
+import contextlib
 import gc
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import pycocotools.mask as mask_api
@@ -39,7 +40,11 @@ class CocoFile(SharesArrays):
             if not fault.is_defect:
                 self.notes.append(f'{fault.place} {fault.text}')
 
-        records = CocoRecords(read_json_file(path) if content is None else content, path, tell)
+        with _uncollected():
+            self._take(
+                CocoRecords(read_json_file(path) if content is None else content, path, tell))
+
+    def _take(self, records: CocoRecords) -> None:
         self.categories: List[Dict[str, Any]] = records.categories
         self.image_ids = list(records.index_of_id)
         # A dict would be copied by every worker, page by page, as they look images up in it.
@@ -116,18 +121,27 @@ class CocoFile(SharesArrays):
         ]
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Millions of new containers, none of them garbage: within, the collector does not look at them again and again.
+
+    It would double the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def read_json_file(path: str) -> Any:
     """Return the content of a json file; DataError when it is none."""
     with open(path, 'rb') as file:
         text = file.read()
-    enabled = gc.isenabled()
-    # millions of new containers, none of them garbage: the collector would double the time
-    gc.disable()
-    try:
+    with _uncollected():
         return parse_json(text, path)
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def area_of(annotation: Dict[str, Any], height: int, width: int) -> float:

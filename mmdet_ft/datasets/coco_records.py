@@ -274,8 +274,7 @@ class CocoRecords:
         self.category_ids = np.array(take(category_ids), dtype=np.int64)
         self.boxes = boxes if kept is None else boxes[kept]
         self.crowd, self.ignore = np.array(crowd, dtype=bool), np.array(ignore, dtype=bool)
-        self.areas = np.array([np.nan if area is None else _finite(area) for area in take(areas)],
-                              dtype=np.float64)
+        self.areas = _as_areas(take(areas))
         self.segmentations = [record.get('segmentation') for record in take(records)]
         self._kept = kept
         self._find_images(image_ids)
@@ -521,9 +520,14 @@ class CocoRecords:
         return dict(images=self.images, categories=self.categories, annotations=annotations)
 
 
-def _finite(area: Union[int, float]) -> float:
-    area = read_number(area)
-    return area if np.isfinite(area) else np.nan
+def _as_areas(values: List[Union[int, float, None]]) -> np.ndarray:
+    """float64 [N]; NaN for what is missing or no finite number."""
+    try:
+        areas = np.array(values, dtype=np.float64)  # None becomes NaN
+    except OverflowError:  # an int of hundreds of digits
+        areas = np.array([np.nan if value is None else read_number(value) for value in values])
+    areas[np.isinf(areas)] = np.nan
+    return areas
 
 
 def name_by_url(image: Dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ MASK_FAULTS = (
     'have a mask without a pixel (polygons of under three points, or run lengths of zeros)')
 NEAR = 32  # pixels outside an image that are not far, however small it is
 LONGEST_SIDE, MOST_PIXELS = 1 << 20, 1 << 30  # of an image that OpenCV opens
+FLAT = (list, tuple, np.ndarray)
 SMALL = 1 << 16  # bytes of an array that is not worth a file
 
 
@@ -256,24 +257,29 @@ class PackedSegmentations(SharesArrays):
 
 def _read_parts(segmentation: List[Any]) -> List[np.ndarray]:
     """The polygons of an annotation as arrays; ValueError when they are written otherwise."""
-    if all(isinstance(item, (int, float, str)) for item in segmentation):
+    if type(segmentation[0]) not in FLAT and all(
+            isinstance(item, (int, float, str)) for item in segmentation):
         raise ValueError(
             'is a flat list of numbers: write [[x0, y0, x1, y1, ...]], with one more pair '
             f'of brackets; found {show(segmentation)}')
     parts = []
-    for part in segmentation:
-        if not isinstance(part, list):
-            raise ValueError(f'has {show(part)} where a polygon [x0, y0, x1, y1, ...] belongs')
-        try:
+    try:
+        for part in segmentation:
+            if type(part) not in FLAT:
+                raise ValueError
             parts.append(np.array(part, dtype=np.float64))
-        except (ValueError, TypeError,
-                OverflowError):  # a text, a dict, lists of unequal length, 400 digits
+    except (ValueError, TypeError,
+            OverflowError):  # a text, a dict, lists of unequal length, 400 digits
+        if type(part) not in FLAT:
             raise ValueError(
-                f'has a polygon that is no flat list of numbers [x0, y0, x1, y1, ...]: {show(part)}'
-            ) from None
-        if parts[-1].ndim != 1:
+                f'has {show(part)} where a polygon [x0, y0, x1, y1, ...] belongs') from None
+        raise ValueError(
+            f'has a polygon that is no flat list of numbers [x0, y0, x1, y1, ...]: {show(part)}'
+        ) from None
+    for place, part in enumerate(parts):
+        if part.ndim != 1:
             raise ValueError('has points in brackets of their own: a polygon is a flat list '
-                             f'[x0, y0, x1, y1, ...], found {show(part)}')
+                             f'[x0, y0, x1, y1, ...], found {show(segmentation[place])}')
     if len(parts) > 2 and all(len(part) == 2 for part in parts):
         raise ValueError('has a polygon for each point: write all points of a polygon in one list '
                          f'[[x0, y0, x1, y1, ...]], found {show(segmentation)}')

@@ -29,10 +29,12 @@ def with_running_statistics(model: nn.Module, batch: Any) -> Any:
 
 
 def last_batch_size(loader: Any) -> int:
-    """Return how many images the last batch of an epoch has, on each rank."""
-    size, sampler = getattr(loader, 'batch_size', None), getattr(loader, 'sampler', None)
-    if is_endless(loader) or size is None or sampler is None or getattr(loader, 'drop_last', False):
-        return size or 1
+    """Return how many images the last batch of an epoch has, on each rank; 0 where the loader does not say."""
+    size = getattr(loader, 'batch_size', None) or getattr(
+        getattr(loader, 'batch_sampler', None), 'batch_size', None) or 0
+    sampler = getattr(loader, 'sampler', None)
+    if not size or sampler is None or is_endless(loader) or getattr(loader, 'drop_last', False):
+        return size
     return len(sampler) % size or size
 
 
@@ -46,10 +48,7 @@ def check_last_batch(runner: Any, loader: Any) -> None:
         return
     random_state, was_training = state.random_state(), model.training
     model.train()
-    before = {
-        key: value.clone()
-        for key, value in model.state_dict().items() if 'running_' in key or 'num_batches' in key
-    }
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         layers = _learning_norms(model)
         if layers and not any(isinstance(layer, nn.SyncBatchNorm) for layer in layers):
@@ -60,7 +59,8 @@ def check_last_batch(runner: Any, loader: Any) -> None:
     except Exception:
         pass  # whatever it is, the first step tells it in its own words
     finally:
-        model.load_state_dict(before, strict=False)
+        for buffer, value in before:
+            buffer.copy_(value)
         model.train(was_training)
         state.set_random_state(random_state)
 

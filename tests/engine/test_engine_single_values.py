@@ -83,3 +83,9 @@ def test_another_error_of_a_value_is_told_as_it_is(tmp_path):
     runner.model.forward = lambda images: torch.empty(-1)
     with pytest.raises(RuntimeError, match='negative dimension'):
         runner.run([loader])
+
+
+def test_a_loader_of_its_own_kind_is_not_asked(tmp_path):
+    runner, _ = run_of(tmp_path, 5)
+    assert last_batch_size([torch.rand(1, 2, 1, 1)]) == 0
+    check_last_batch(runner, [torch.rand(1, 2, 1, 1)])

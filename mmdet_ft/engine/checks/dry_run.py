@@ -146,7 +146,7 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
                 check.tell(f'{hook.monitor}, {hook.patience} evaluations')
     with check('last batch of an epoch'):
         check_last_batch(runner, run.train_loader)
-        check.tell(f'{last_batch_size(run.train_loader)} images')
+        check.tell(f'{last_batch_size(run.train_loader) or "an unknown number of"} images')
     with check(f'{NUM_STEPS} training steps'):
         watch = _train(run)
         check.tell('loss ' + ', '.join(f'{loss:.4g}' for loss in watch.losses))

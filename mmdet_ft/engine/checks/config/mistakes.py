@@ -107,7 +107,7 @@ class Findings:
         if whole:  # an architecture that is not here looks like a misspelt one
             hint = f'{"did you mean " + repr(near) + "? " if near else ""}the models here are {", ".join(whole)}'
         if foreign:
-            hint = f'{foreign}; here are {", ".join(whole)}' if whole else foreign
+            hint = f'{foreign}; the models here are {", ".join(whole)}' if whole else foreign
         self.say(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}', f'{path}.type')
 
     def _unregistered(self, kind: str, value: Any) -> Optional[str]:

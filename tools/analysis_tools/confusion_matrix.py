@@ -132,9 +132,7 @@ def draw(matrix: np.ndarray, names, path: str, color_theme: str, show: bool) -> 
     axes.set_xticks(places, names, rotation=90)
     axes.set_yticks(places, names)
     axes.set(
-        xlabel='prediction',
-        ylabel='truth',
-        title='percent of each truth; last row: detections of nothing')
+        xlabel='prediction', ylabel='truth (background: a count)', title='percent of each truth')
     for row in places:
         for column in places:
             axes.text(

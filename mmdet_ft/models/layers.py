@@ -124,8 +124,11 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
 
 def is_exported() -> bool:
     """Whether torch.jit.trace, torch.onnx.export or torch.export is recording the model."""
-    is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)  # torch 2.7 has the first
-    return torch.jit.is_tracing() or (is_exporting() and not torch.compiler.is_dynamo_compiling())
+    if torch.jit.is_tracing():
+        return True
+    if hasattr(torch.compiler, 'is_exporting'):  # since torch 2.7
+        return torch.compiler.is_exporting()
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
 
 
 def _can_fold(conv: nn.Module, norm_layer: nn.Module) -> bool:

@@ -526,6 +526,3 @@ def _array(value: Any, dtype: Any) -> np.ndarray:
                                                                  (np.abs(array) < 2**62)).all():
             raise ValueError(f'{show(value)} are no whole numbers')
         return array.astype(dtype)
-
-
-read_json = parse_json  # for those that import it from here

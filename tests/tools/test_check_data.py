@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdet_ft.config import Config
+from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.coco_file import CocoFile
+from mmdet_ft.engine.checks.data import check_data
 from tests.tools.test_train_command import call
 from tests.tools.tiny_world import write_world
 
@@ -184,3 +188,24 @@ def test_xml_files_and_class_folders_are_checked_too(tmp_path):
     assert found(f"type='CustomDataset', data_prefix='{tmp_path}/photos', pipeline=[]") == {
         'image broken (train, 1)'
     }
+
+
+def test_a_type_of_one_s_own_may_read_other_files(tmp_path):
+
+    class Csv(CocoDataset):
+
+        def load_annotations(self, ann_file):
+            name, x, y, width, height = open(ann_file).read().strip().split(',')
+            box = [int(value) for value in (x, y, width, height)]
+            self._read_file = CocoFile(
+                ann_file,
+                dict(
+                    images=[dict(id=1, file_name=name, width=90, height=90)],
+                    categories=[dict(id=1, name='cat')],
+                    annotations=[dict(id=1, image_id=1, category_id=1, bbox=box)]))
+            return self._use_file()
+
+    (tmp_path / 'a.csv').write_text('a.jpg,1,2,30,40\n')
+    train = dict(type=Csv, ann_file=str(tmp_path / 'a.csv'), classes=('cat', ), pipeline=[])
+    report = check_data(Config(dict(data=dict(train=train))), ['train'], images=False)
+    assert not any(problem.stops for problem in report.problems) and len(report.splits) == 1

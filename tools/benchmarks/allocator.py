@@ -10,7 +10,6 @@ the resident memory at its highest. Linux only.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -97,6 +96,7 @@ def measure(name: str, size: str, batch: int, steps: int, threads: int, keeps: b
     make = classifier_step if name == 'classifier' else detector_step
     step = make(CONFIGS[name], batch, height, width)
     step()
+    import resource  # not on Windows
     before, times = resource.getrusage(resource.RUSAGE_SELF), []
     for _ in range(steps):
         start = time.perf_counter()

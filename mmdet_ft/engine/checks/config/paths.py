@@ -46,6 +46,8 @@ def _check(found: Findings, path: str, value: Any, key: str, is_ours: bool,
            owner: Any = ()) -> None:
     if value is None or isinstance(value, dict):
         return
+    if key == 'pretrained' and isinstance(value, bool):  # of a backbone of timm
+        return
     if isinstance(value, (list, tuple)):
         wrong = [item for item in _leaves(value) if not isinstance(item, str)]
         if wrong and key == 'classes':

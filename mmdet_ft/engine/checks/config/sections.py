@@ -66,7 +66,7 @@ def optimizer(walk: Walk, value: Any, path: str) -> None:
             f'{path}.constructor', f'unknown optimizer constructor {constructor!r}; ' +
             (foreign_answer(str(constructor), OPTIMIZER_BUILDERS.name) or
              (f'did you mean {near!r}?' if near else f'there is {", ".join(OPTIMIZER_BUILDERS)}')))
-    elif OPTIMIZER_BUILDERS.get(constructor) is not DefaultOptimizerConstructor:
+    if OPTIMIZER_BUILDERS.get(constructor) is not DefaultOptimizerConstructor:
         return  # it reads its dict as it likes
     walk.typed(
         OPTIMIZERS, value, path, given=('params', 'lr'), extra=('constructor', 'paramwise_cfg'))

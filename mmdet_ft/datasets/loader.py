@@ -407,7 +407,7 @@ def build_dataloader(dataset: Any,
             'class_aware_sampler is not supported; wrap the dataset in ClassBalancedDataset instead'
         )
     if not len(dataset):
-        raise ValueError(f'the dataset is empty: {dataset!r}')
+        raise DataError(f'the data set has no image; add images to its file, or name another one: {dataset!r}')
     rank, world_size = rank_and_world()
     if not dist:
         rank, world_size = 0, 1

@@ -15,6 +15,7 @@ import pytest
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine.checks.data import check_data, tell_about_data
 from tests.datasets.fuzz import assert_agreement, limited, read_by_both
 
@@ -159,7 +160,8 @@ def test_values_of_another_type_are_read(tmp_path, caplog, monkeypatch, name):
     change(content)
     settings = settings_of(tmp_path, content)
     assert as_objects(_build(settings))[0] == usual[0]
-    assert np.allclose(as_objects(_build(settings))[1], usual[1], rtol=.06)  # drawn: 1200 or a little less
+    assert np.allclose(
+        as_objects(_build(settings))[1], usual[1], rtol=.06)  # drawn: 1200 or a little less
     assert told in caplog.text
     verdicts = read_by_both(settings)
     assert_agreement(verdicts)
@@ -293,6 +295,13 @@ def test_masks_of_a_validation_set_are_looked_at_before_the_first_epoch(
             dataset.evaluate([[np.zeros((0, 5))] * 2] * len(dataset), 'segm', 'silent')
 
 
+def test_a_validation_set_without_images_is_refused_in_one_message(tmp_path):
+    settings = settings_of(
+        tmp_path, dict(content_of(), images=[], annotations=[]), [], test_mode=True)
+    with pytest.raises(DataError, match='has no image.*train.json'):
+        build_dataloader(_build(settings), 1, 0)
+
+
 def test_a_crowd_needs_no_mask_in_training(tmp_path):
     content = content_of()
     last(segmentation=[], iscrowd=1)(content)
@@ -316,14 +325,15 @@ def test_a_validation_set_without_objects_is_told(tmp_path, caplog, monkeypatch,
 
 
 def test_a_training_set_without_objects_is_refused_although_its_images_are_kept(tmp_path):
-    settings = settings_of(
-        tmp_path, dict(content_of(), annotations=[]), filter_empty_gt=False)
+    settings = settings_of(tmp_path, dict(content_of(), annotations=[]), filter_empty_gt=False)
     dataset = _build(settings)
     for image in content_of()['images']:
         cv2.imwrite(str(tmp_path / image['file_name']), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     with pytest.raises(DataError, match='data.train has no objects to learn'):
-        tell_about_data(Config(dict(data=dict(train=settings))), dict(train=dataset), logging.getLogger('x'))
-    problems = check_data(Config(dict(data=dict(train=settings))), ('train', ), images=False).problems
+        tell_about_data(
+            Config(dict(data=dict(train=settings))), dict(train=dataset), logging.getLogger('x'))
+    problems = check_data(
+        Config(dict(data=dict(train=settings))), ('train', ), images=False).problems
     assert [problem.kind for problem in problems if problem.stops] == ['no objects']
 
 
@@ -336,7 +346,8 @@ def test_a_class_of_crowds_alone_is_told(tmp_path, caplog, monkeypatch):
     assert verdicts.error is None
     assert "all 3 objects of class 'cat' are crowd (iscrowd 1): not learnt; set iscrowd to 0" in caplog.text
     problem = next(item for item in verdicts.problems if item.kind == 'class of crowds alone')
-    assert problem.examples[0].text == "all 3 objects of class 'cat'" and 'set iscrowd' in problem.fix
+    assert problem.examples[
+        0].text == "all 3 objects of class 'cat'" and 'set iscrowd' in problem.fix
     assert 'class without objects' not in [item.kind for item in verdicts.problems]
 
 
@@ -349,7 +360,9 @@ def test_a_byte_order_mark_hides_nothing_from_check_data(tmp_path, encoding):
     (tmp_path / 'train.json').write_bytes(json.dumps(content).encode(encoding))
     verdicts = read_by_both(settings)
     assert_agreement(verdicts, ["images[0] '1.jpg'"])
-    assert {'image size missing', 'annotation incomplete'} <= {item.kind for item in verdicts.problems}
+    assert {'image size missing',
+            'annotation incomplete'} <= {item.kind
+                                         for item in verdicts.problems}
 
 
 @pytest.mark.parametrize('text, message', [
@@ -370,8 +383,14 @@ def test_a_file_that_is_no_json_says_what_it_is(tmp_path, text, message):
 
 
 @pytest.mark.parametrize('change, message', [
-    (every('category_id', lambda item: {3: 0, 7: 1}[item['category_id']]), 'add 1 to each category_id'),
-    (every('category_id', lambda item: {3: 1, 7: 2}[item['category_id']]), 'subtract 1 from each category_id'),
+    (every('category_id', lambda item: {
+        3: 0,
+        7: 1
+    }[item['category_id']]), 'add 1 to each category_id'),
+    (every('category_id', lambda item: {
+        3: 1,
+        7: 2
+    }[item['category_id']]), 'subtract 1 from each category_id'),
 ])
 def test_shifted_categories_are_told_both_ways(tmp_path, caplog, monkeypatch, change, message):
     monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
@@ -402,22 +421,27 @@ def test_a_class_that_one_of_several_files_lacks_is_not_dropped(tmp_path):
     content['annotations'] = content['annotations'][::2]
     verdicts = read_by_both(settings_of(tmp_path, content))
     line = 'add to "categories" of this file: {"id": 4, "name": "dog"}'
-    assert line in str(verdicts.error).replace('Add', 'add') and 'num_classes=1' not in str(verdicts.error)
+    assert line in str(verdicts.error).replace('Add', 'add') and 'num_classes=1' not in str(
+        verdicts.error)
     problem = next(item for item in verdicts.problems if item.stops)
     assert line in problem.fix and 'num_classes' not in problem.fix
 
 
 def test_without_classes_there_is_one_verdict_and_no_name_is_guessed(tmp_path):
     content = content_of()
-    content['categories'] = [dict(id=0, name='amenity'), dict(id=3, name='Sofa'), dict(id=7, name='Towel')]
+    content['categories'] = [
+        dict(id=0, name='amenity'),
+        dict(id=3, name='Sofa'),
+        dict(id=7, name='Towel')
+    ]
     settings = settings_of(tmp_path, content, classes=None)
     for image in content['images']:
         image['file_name'] = f'val{image["file_name"]}'
     (tmp_path / 'val.json').write_text(json.dumps(content))
     val = dict(settings, ann_file=str(tmp_path / 'val.json'), pipeline=[])
     report = check_data(Config(dict(data=dict(train=settings, val=val))), images=False)
-    assert [problem.kind for problem in report.problems if problem.is_defect] == [
-        'class not in the file', 'class not in the file']
+    assert [problem.kind for problem in report.problems
+            if problem.is_defect] == ['class not in the file', 'class not in the file']
     for problem in report.problems[:2]:
         assert "classes=('Sofa', 'Towel')" in problem.fix and 'sheep' not in problem.fix
     assert [row.counts for row in report.classes] == [(3, 3), (3, 3)]
@@ -425,11 +449,13 @@ def test_without_classes_there_is_one_verdict_and_no_name_is_guessed(tmp_path):
 
 def test_a_list_of_images_to_predict_on_is_no_defect(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
-    settings = settings_of(tmp_path, dict(images=content_of()['images']), pipeline=[], test_mode=True)
+    settings = settings_of(
+        tmp_path, dict(images=content_of()['images']), pipeline=[], test_mode=True)
     assert _build(settings).cat_ids == [1, 2]
     assert 'results are written with the category ids 1 to 2' in caplog.text
     report = check_data(Config(dict(data=dict(test=settings))), ('test', ), images=False)
-    assert not report.defects and not any('num_classes=0' in problem.fix for problem in report.problems)
+    assert not report.defects and not any('num_classes=0' in problem.fix
+                                          for problem in report.problems)
 
 
 def test_a_box_that_is_no_number_is_left_out_and_told_by_both(tmp_path):
@@ -451,5 +477,6 @@ def test_no_defect_found_says_what_was_read(tmp_path):
     report = check_data(Config(dict(data=dict(train=settings))), ('train', ), images=False)
     console = Console(width=200, record=True, file=open(tmp_path / 'out', 'w'))
     render(report, console)
-    assert re.search(r'no defect found in train; looked at: the annotations \(6 boxes, 6 masks\), no image',
-                     console.export_text())
+    assert re.search(
+        r'no defect found in train; looked at: the annotations \(6 boxes, 6 masks\), no image',
+        console.export_text())

@@ -52,8 +52,9 @@ def check_learning_rate(runner: Any) -> None:
                 f'more than 0 and at most {highest:g}')
     if not any(group['lr'] for group in runner.optimizer.param_groups):
         rate = runner.optimizer.defaults.get('lr')
-        raise UserError(f'optimizer.lr={rate:g}, but paramwise_cfg multiplies it by 0 for each parameter: '
-                        'nothing is trained; correct lr_mult' if rate else 'optimizer.lr=0 trains nothing')
+        raise UserError(
+            f'optimizer.lr={rate:g}, but paramwise_cfg multiplies it by 0 for each parameter: '
+            'nothing is trained; correct lr_mult' if rate else 'optimizer.lr=0 trains nothing')
 
 
 class Room(NamedTuple):
@@ -159,18 +160,21 @@ def _figures_of_some_detection(dataset: Any, results: List[Any],
     if has_detections(results):
         return {}
     try:
-        return _evaluate(dataset, [_with_a_detection(result) for result in results], options)
+        infos = [dataset.data_infos[place] for place in range(len(results))]
+        return _evaluate(dataset, [_with_a_detection(*item) for item in zip(results, infos)],
+                         options)
     except Exception:
         return {}
 
 
-def _with_a_detection(result: Any) -> Any:
+def _with_a_detection(result: Any, info: Dict[str, Any]) -> Any:
     """V2's result of an image with a box, and its mask, of the first class."""
     box = np.array([[0, 0, 8, 8, .5]], np.float32)
     if isinstance(result, tuple):
         boxes, masks = result
-        mask = mask_api.encode(np.ones((8, 8), np.uint8, order='F'))
-        return _with_a_detection(boxes), [[mask], *masks[1:]]
+        size = (int(info['height']), int(info['width']))
+        mask = mask_api.encode(np.ones(size, np.uint8, order='F'))
+        return _with_a_detection(boxes, info), [[mask], *masks[1:]]
     return [box, *result[1:]] if isinstance(result, list) else box
 
 

@@ -14,7 +14,7 @@ except ImportError:  # Windows
     resource = None
 
 _PR_SET_PDEATHSIG = 1
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def end_with_parent() -> None:
@@ -53,16 +53,31 @@ def show_stack_on_signal() -> None:
             faulthandler.register(signal.SIGUSR2, all_threads=False)
 
 
-def keep_freed_memory(most: int = 256 << 20) -> None:
-    """Let memory that is freed, up to `most` bytes at the end of the heap, stay with the process for what comes next.
+def keep_freed_memory(most: int = 256 << 20, largest: int = 32 << 20, ahead: int = 0) -> None:
+    """Let freed memory stay with the process for what comes next; Linux with glibc only.
 
-    glibc would give arrays as large as images back at once, and take pages for the next ones, all of which have to be
-    cleared and mapped: for photographs of 800 x 1088 a third of a loading process's time. Elsewhere nothing is done.
+    glibc gives arrays as large as images back at once, and takes pages for the next ones, all of which have to be
+    cleared and mapped: for photographs of 800 x 1088 a third of a loading process's time.
+
+    Args:
+        most: bytes at the end of the heap that stay when all before them are in use.
+        largest: bytes of an array that still comes from the heap. glibc before 2.35 takes 32 MiB at most, and then
+            has those.
+        ahead: bytes that the heap grows by beyond what is asked for; 0 leaves it at glibc's 128 kB.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest that it takes
-        mallopt(_M_TRIM_THRESHOLD, most)
+    if mallopt is None:
+        return
+    if not mallopt(_M_MMAP_THRESHOLD, largest):
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, most)
+    if ahead:
+        mallopt(_M_TOP_PAD, ahead)
+
+
+def keep_freed_memory_of_steps() -> None:
+    """Let the memory of a step on the CPU stay for the next one: tools/benchmarks/allocator.py measures what it gives."""
+    keep_freed_memory(most=2**31 - 1, largest=1 << 30, ahead=64 << 20)
 
 
 def peak_memory() -> Optional[int]:

@@ -13,6 +13,7 @@ from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import FILE_ONLY, collect_env, get_root_logger, time_string
 from mmdet_ft.outputs import Inputs
+from mmdet_ft.processes import keep_freed_memory_of_steps
 
 
 def set_up_processes(cfg: Config) -> None:
@@ -80,9 +81,12 @@ def tell_of_overwriting(cfg: Config, logger: Any) -> None:
 
 
 def choose_device(gpu_id: int = 0) -> torch.device:
-    """This process's GPU, or the CPU where there is none. Raises UserError for a GPU that is not
-    there."""
+    """Choose this process's GPU, or the CPU where there is none, which then keeps the memory of its steps.
+
+    Raises UserError for a GPU that is not there.
+    """
     if not torch.cuda.is_available():
+        keep_freed_memory_of_steps()
         return torch.device('cpu')
     num_gpus = torch.cuda.device_count()
     if not 0 <= gpu_id < num_gpus:

@@ -1,7 +1,7 @@
 """The check of a whole config: every mistake named with its line and the right spelling, no false alarm."""
+import cProfile
 import random
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -474,15 +474,12 @@ def test_num_classes_is_not_asked_without_the_hook_nor_of_class_files(tmp_path, 
 # --- time
 
 
-def test_a_warm_checked_load_takes_at_most_fifteen_milliseconds():
+def test_a_warm_checked_load_is_a_few_thousand_calls():
+    """Counted and not timed: a machine may be slow or busy. A call takes about 0.1 microseconds."""
     prepare(load_config(MAIN))
-    times = []
-    for _ in range(20):
-        start = time.perf_counter()
-        prepare(load_config(MAIN))
-        times.append(time.perf_counter() - start)
-    assert min(
-        times) < 0.015  # about 2 ms; the least of many, for a machine that does other things too
+    profile = cProfile.Profile()
+    profile.runcall(lambda: prepare(load_config(MAIN)))
+    assert sum(entry.callcount for entry in profile.getstats()) < 60_000  # 30,294 when this was written
 
 
 def test_a_check_does_not_change_the_config():

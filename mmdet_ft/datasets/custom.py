@@ -147,12 +147,24 @@ class CustomDataset:
                     f'of its {num_images} images all are left out: {removed}. Check `classes` against the file '
                     f'({self._describe_classes()}), or set filter_empty_gt=False to train on images without boxes'
                 )
+                ignored = self._num_ignored(infos)
+                if ignored:
+                    hint += (
+                        f'; {ignored} objects are marked as to be ignored (difficult, DontCare, bboxes_ignore): '
+                        f'take the mark from those to be learnt')
             raise DataError(
                 f'{type(self).__name__}: no image to train on in {self.ann_file!r}: {hint}')
         if removed:
             self._tell(
                 f'{len(valid)} of {num_images} images are used for training; left out: {removed}',
                 logging.INFO)
+
+    @staticmethod
+    def _num_ignored(infos: Sequence[Dict[str, Any]]) -> int:
+        annotations = [info.get('ann') for info in infos]
+        return sum(
+            len(annotation['bboxes_ignore']) for annotation in annotations
+            if isinstance(annotation, dict) and annotation.get('bboxes_ignore') is not None)
 
     def _drop_useless_boxes(self) -> None:
         """Take boxes without area or wholly outside their image out of the records, and tell how many.

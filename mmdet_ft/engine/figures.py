@@ -5,8 +5,9 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-# COCO's AP and AR, whole or in parts: bbox_mAP, 0_segm_mAP_50, AR@100, bbox_AP. -1 says that they are not defined.
-_AVERAGE = re.compile(r'(^|_)m?A[PR](_|@|$)')
+# AP and AR, whole or in parts: bbox_mAP, 0_segm_mAP_50, AR@100, bbox_AP, AP50, moderate_mAP, recall@100@0.5. -1 says
+# that they are not defined.
+_AVERAGE = re.compile(r'(^|_)(m?A[PR]\d*|recall)(_|@|$)')
 
 
 def figure_of(name: str, metrics: Dict[str, Any]) -> Optional[float]:
@@ -30,8 +31,8 @@ def _num_found(result: Any) -> int:
 
 
 def why_missing(name: str, metrics: Dict[str, Any], results: List[Any]) -> str:
-    """Explain why `figure_of` gives None for a name that the evaluation knows."""
-    if name in metrics:
+    """Explain why a name that the evaluation knows has no figure: it is not defined, or nothing was found."""
+    if name in metrics and figure_of(name, metrics) is None:
         value = float(metrics[name])
         if value == -1:
             return f'{name} is -1: the validation set has no objects of these classes, so that it is not defined'

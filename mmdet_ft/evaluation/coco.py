@@ -17,7 +17,7 @@ from mmdet_ft.errors import DataError
 from mmdet_ft.evaluation.coco_match import Detected, match
 from mmdet_ft.evaluation.recall import recalls
 from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
-from mmdet_ft.evaluation.text import print_log, table_text
+from mmdet_ft.evaluation.text import NO_OBJECTS, print_log, table_text
 
 ALLOWED_METRICS = ('bbox', 'segm', 'proposal', 'proposal_fast')
 # places in COCOeval.stats; the names say 100, 300 and 1000 whatever proposal_nums is, as in V2
@@ -275,10 +275,7 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
     found = read_results(results, len(ground_truth.category_ids))
     single = ~(ground_truth.crowd | ground_truth.ignore)
     if not np.isin(ground_truth.categories[single], ground_truth.category_ids).any():
-        print_log(
-            'There is no object to find: AP is not defined, and -1 stands for it.',
-            logger=logger,
-            level=logging.WARNING)
+        print_log(NO_OBJECTS, logger=logger, level=logging.WARNING)
     are_proposals = bool(results) and isinstance(results[0], np.ndarray)
     for metric in metrics:
         print_log(('\n' if logger is None else '') + f'Evaluating {metric}...', logger=logger)

@@ -1,11 +1,12 @@
 """KITTI's average precision of 2D boxes: easy, moderate and hard objects, 40 points of recall."""
+import logging
 from collections import OrderedDict
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mmdet_ft.evaluation.recall import pairwise_iou
-from mmdet_ft.evaluation.text import print_log, table_text
+from mmdet_ft.evaluation.text import NO_OBJECTS, print_log, table_text
 
 NUM_POINTS = 40
 # From which overlap on a detection is right; 0.5 for what is not named here.
@@ -71,7 +72,8 @@ def evaluate_kitti(results: List[Any],
         min_overlaps: for classes other than KITTI's, or to replace theirs.
 
     Returns `Car_easy_AP` and so on, and `easy_mAP`, the mean over the classes that have truths at
-    the level; 0 to 1. A level without any truth is left out. The level 'all' counts every object.
+    the level; 0 to 1. A level without any truth is left out. The level 'all' counts every object. Without a truth
+    at any level each mean is -1, and a warning says so.
     """
     overlaps = {**MIN_OVERLAPS, **(min_overlaps or {})}
     values: 'OrderedDict[str, float]' = OrderedDict()
@@ -101,6 +103,9 @@ def evaluate_kitti(results: List[Any],
             'No object is within the limits of easy, moderate or hard (occluded 3 means not known): '
             "the level 'all' counts instead.",
             logger=logger)
+    if not values:
+        print_log(NO_OBJECTS, logger=logger, level=logging.WARNING)
+        values.update((f'{level}_mAP', -1.) for level in LEVELS)
     means = [level for level in ('moderate', 'all', 'easy', 'hard') if f'{level}_mAP' in values]
     for level in means[:1]:  # what KITTI ranks by comes first
         values.move_to_end(f'{level}_mAP', last=False)

@@ -1,11 +1,12 @@
 """PASCAL VOC's mean average precision of boxes, with V2's arithmetic."""
+import logging
 from collections import OrderedDict
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mmdet_ft.evaluation.recall import pairwise_iou
-from mmdet_ft.evaluation.text import print_log, table_text
+from mmdet_ft.evaluation.text import NO_OBJECTS, print_log, table_text
 
 Range = Tuple[float, float]
 
@@ -133,7 +134,10 @@ def evaluate_map(results: List[Any], annotations: List[Dict[str, np.ndarray]],
                  scale_ranges: Optional[Sequence[Range]], mode: str, use_legacy_coordinate: bool,
                  logger: Any) -> 'OrderedDict[str, float]':
     """`eval_map` at each threshold, as V2's keys: `AP50` and so on, and their mean `mAP`; with
-    scale_ranges also `AP50_<from>_<below>`. Without class_names classes go by their numbers."""
+    scale_ranges also `AP50_<from>_<below>`. Without class_names classes go by their numbers.
+
+    All are -1, and a warning says so, where no image has a truth: 0 would be the figure of a bad model.
+    """
     if class_names is None:
         boxes = results[0][0] if isinstance(results[0], tuple) else results[0]
         class_names = [str(label) for label in range(len(boxes))]
@@ -151,6 +155,9 @@ def evaluate_map(results: List[Any], annotations: List[Dict[str, np.ndarray]],
         means.append(mean)
         values[key] = round(mean, 3)
     values['mAP'] = sum(means) / len(means)
+    if not any(len(annotation['bboxes']) for annotation in annotations):
+        print_log(NO_OBJECTS, logger=logger, level=logging.WARNING)
+        values.update(dict.fromkeys(values, -1.))
     return values
 
 

@@ -60,7 +60,7 @@ def evaluate_recall(results: List[Any],
     """V2's keys `recall@100@0.5` and so on, and with several thresholds `AR@100`, their mean.
 
     results: an image a list over classes of arrays [n, 5], a tuple (boxes, masks), or one array;
-    annotations: an image a dict with bboxes [n, 4].
+    annotations: an image a dict with bboxes [n, 4]. All values are -1 where no image has a box.
     """
     boxes = []
     for result in results:
@@ -78,4 +78,6 @@ def evaluate_recall(results: List[Any],
             f'AR@{number}': sum(row) / len(row)
             for number, row in zip(proposal_nums, found)
         })
+    if not any(len(annotation['bboxes']) for annotation in annotations):  # nothing to be found
+        values.update(dict.fromkeys(values, -1.))
     return values

@@ -7,6 +7,8 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
+NO_OBJECTS = 'There is no object to find: AP is not defined, and -1 stands for it.'
+
 
 def print_log(message: str, logger: Any = None, level: int = logging.INFO) -> None:
     """Say something: to a logger, the logger of a name, the terminal (None), or nobody ('silent'), as V2."""

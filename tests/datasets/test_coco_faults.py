@@ -317,9 +317,9 @@ def test_a_validation_set_without_objects_is_told(tmp_path, caplog, monkeypatch,
     _build(settings).check_metrics(metric='bbox')
     assert 'there are no objects' in caplog.text and 'AP is not defined' in caplog.text
     report = check_data(Config(dict(data=dict(val=settings))), ('val', ), images=False)
-    assert 'data.val has no objects: AP is not defined' in [
-        problem.text.split(', and')[0] for problem in report.defects
-    ]
+    problem = next(item for item in report.defects if item.kind == 'no objects')
+    assert problem.text.startswith('data.val has no objects') and 'AP is not defined' in problem.text
+    assert ('(all 6 are crowd' in problem.text) == (changes == 'crowd')
     test = check_data(Config(dict(data=dict(test=settings))), ('test', ), images=False)
     assert not test.defects  # one to predict on
 

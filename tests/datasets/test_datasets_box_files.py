@@ -10,6 +10,8 @@ import pytest
 
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.checks.objects import check_classes, check_same
+from mmdet_ft.datasets.checks.split import split_of
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import collate
@@ -350,3 +352,44 @@ def test_names_sizes_and_endings_of_xml_files_are_read_as_they_are_written(tmp_p
      'a/Annotations/image_0.xml').write_text('<annotations><image name="a.jpg"/></annotations>')
     with pytest.raises(DataError, match="image_0.xml: it is CVAT's own xml"):
         xml_dataset(tmp_path / 'a')
+
+
+# what the checks say of objects to ignore
+
+ALL_IGNORED = [[Thing('Car', (10, 20, 50, 60), ignored=True)] * 2,
+               [Thing('Cyclist', (120, 20, 150, 60), ignored=True)]]
+
+
+def ignored_dataset(kind, root, **settings):
+    if kind == 'xml':
+        return xml_dataset(root, images=ALL_IGNORED, **settings)
+    if kind == 'kitti':
+        root.mkdir()
+        paths = formats.write_kitti(root, ALL_IGNORED)
+        return build_dataset(
+            dict(type='KittiDataset', pipeline=[], classes=CLASSES, **paths, **settings))
+    formats.write_images(root, ALL_IGNORED)
+    (root / 'a.pkl').write_bytes(pickle.dumps(formats.middle_content(ALL_IGNORED, CLASSES)))
+    return CustomDataset(str(root / 'a.pkl'), [], CLASSES, img_prefix=str(root), **settings)
+
+
+@pytest.mark.parametrize('kind', ['xml', 'kitti', 'middle'])
+def test_objects_that_are_all_to_be_ignored_are_told_as_such(tmp_path, kind):
+    split = split_of(ignored_dataset(kind, tmp_path / 'val', test_mode=True), 'val')
+    problems = {problem.kind: problem for problem in check_classes([split], True)}
+    assert '(all 3 are crowd, difficult, DontCare or the like' in problems['no objects'].text
+    if kind != 'kitti':  # DontCare has no class
+        places = problems['class of crowds alone'].examples
+        assert [place.text for place in places
+                ] == ["all 2 objects of class 'Car'", "all 1 objects of class 'Cyclist'"]
+    assert not check_same(split)  # two of them are the same: no evaluation misses one
+    if kind != 'xml':  # V2 keeps an image of difficult objects alone
+        with pytest.raises(DataError, match='3 objects are marked as to be ignored'):
+            ignored_dataset(kind, tmp_path / 'train')
+
+
+def test_a_split_without_images_is_told_as_such(tmp_path):
+    (tmp_path / 'a.pkl').write_bytes(pickle.dumps([]))
+    dataset = CustomDataset(str(tmp_path / 'a.pkl'), [], CLASSES, test_mode=True)
+    problem, = check_classes([split_of(dataset, 'val')], True)
+    assert (problem.kind, problem.text, problem.count) == ('no images', 'data.val has no image', 1)

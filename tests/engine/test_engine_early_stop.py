@@ -145,10 +145,10 @@ class Found(FakeDataset):
         return {} if figure is None else {'bbox_mAP': figure}
 
 
-def run_with(tmp_path, figures, save_best=None, monitor='bbox_mAP', rule=None):
+def run_with(tmp_path, figures, save_best=None, monitor='bbox_mAP', rule=None, kind=Found):
     runner = make_runner(tmp_path, length=len(figures), lr=.01)
     runner.register_hook(CheckpointHook(interval=1))
-    loader = FakeLoader(Found(figures), views=True)
+    loader = FakeLoader(kind(figures), views=True)
     runner.register_hook(EvalHook(loader, save_best=save_best, rule=rule), 'LOW')
     runner.register_hook(EarlyStopHook(monitor, 2, rule=rule), 'LOW')
     runner.register_hook(TextLoggerHook(interval=2), 'VERY_LOW')
@@ -164,6 +164,20 @@ def test_an_evaluation_without_a_figure_ends_no_run_and_is_no_best_checkpoint(
     assert runner.epoch == 5 and runner.stop_reason is None and best == []
     runner, best = run_with(tmp_path / 'late', [nothing] * 3 + [.2, nothing], save_best)
     assert runner.epoch == 5 and best == ['best_bbox_mAP_epoch_4.pth']
+
+
+class FoundByVoc(Found):
+    """Judges as VOC and KITTI do: without a detection the figure is 0."""
+
+    def evaluate(self, results, logger=None):
+        return super().evaluate(results) or {'bbox_mAP': 0.}
+
+
+def test_a_zero_of_nothing_found_ends_no_run_and_is_no_best_checkpoint(tmp_path):
+    runner, best = run_with(tmp_path, [None] * 4 + [.2], 'bbox_mAP', kind=FoundByVoc)
+    assert runner.epoch == 5 and runner.stop_reason is None
+    assert best == ['best_bbox_mAP_epoch_5.pth']
+    assert next(iter(FoundByVoc([None]).evaluate([]).values())) == 0
 
 
 @pytest.mark.parametrize('rule', ['greater', 'less'])
@@ -190,5 +204,6 @@ def test_why_there_is_no_figure_is_told_once(tmp_path, caplog):
 def test_minus_one_is_a_figure_of_other_metrics():
     assert figure_of('loss_val', {'loss_val': -1.}) == -1
     assert figure_of('correlation', {'correlation': -1}) == -1
-    for name in ('bbox_mAP', '0_segm_mAP_50', 'AR@100', 'bbox_AP_s', 'mAP'):
+    for name in ('bbox_mAP', '0_segm_mAP_50', 'AR@100', 'bbox_AP_s', 'mAP', 'AP50', 'AP50_0_32',
+                 'moderate_mAP', 'Car_easy_AP', 'recall@100@0.5'):
         assert figure_of(name, {name: -1.}) is None

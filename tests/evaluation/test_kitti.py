@@ -121,3 +121,11 @@ def test_labels_that_do_not_say_how_occluded_count_at_level_all_alone(capsys):
     values = evaluate_kitti([result([[0, 0, 80, 50, .5]])], [truth], ['Car'])
     assert values == dict(all_mAP=1, Car_all_AP=1)
     assert 'occluded 3 means not known' in capsys.readouterr().out
+
+
+def test_without_a_truth_the_means_are_minus_one_and_said_to_be_undefined(capsys):
+    found = [result([[0, 0, 50, 50, .9]])]
+    values = evaluate_kitti(found, [objects(('DontCare', (0, 0, 50, 50), -1, -1))], ['Car'])
+    assert list(values) == ['moderate_mAP', 'easy_mAP', 'hard_mAP', 'all_mAP']
+    assert set(values.values()) == {-1}
+    assert 'AP is not defined' in capsys.readouterr().out

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_ft.evaluation.mean_ap import average_precision, eval_map, match_detections
+from mmdet_ft.evaluation.mean_ap import average_precision, eval_map, evaluate_map, match_detections
+from mmdet_ft.evaluation.recall import evaluate_recall
 from tests.reference.box_metrics import voc_ap
 
 
@@ -139,3 +140,25 @@ def test_no_detection_at_all_is_zero():
     empty = [[np.zeros((0, 5), dtype=np.float32)] * 3 for _ in annotations]
     mean, found = eval_map(empty, annotations, 'abc', logger='silent')
     assert mean == 0 and all(result.num_dets == 0 for result in found)
+
+
+def test_without_a_truth_every_figure_is_minus_one_and_said_to_be_undefined(capsys):
+    results, annotations = scene(1)
+    none = [
+        dict(annotation, bboxes=annotation['bboxes'][:0], labels=annotation['labels'][:0])
+        for annotation in annotations
+    ]
+    values = evaluate_map(results, none, 'abc', [.5, .75], [(0, 16), (16, 99)], 'area', False, None)
+    assert set(values) == {
+        'AP50', 'AP50_0_16', 'AP50_16_99', 'AP75', 'AP75_0_16', 'AP75_16_99', 'mAP'
+    }
+    assert set(values.values()) == {-1}
+    assert 'no object to find: AP is not defined, and -1 stands for it' in capsys.readouterr().out
+    assert evaluate_recall(results, none, [100], [.5, .75]) == {
+        'recall@100@0.5': -1,
+        'recall@100@0.75': -1,
+        'AR@100': -1
+    }
+    values = evaluate_map(results, [*none[1:], annotations[0]], 'abc', [.5], None, 'area', False,
+                          'silent')
+    assert 0 <= values['mAP'] <= 1

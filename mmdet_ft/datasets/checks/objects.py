@@ -75,7 +75,7 @@ def check_same(split: Split) -> List[Problem]:
     same = np.zeros(len(table), dtype=bool)
     same[order[1:]] = (table[order[1:]] == table[order[:-1]]).all(1)
     return split.of_objects(
-        'object twice', same & (split.labels >= 0),
+        'object twice', same & (split.labels >= 0) & ~split.ignored,
         'objects annotated twice, with the same box and '
         'class: one of them is a miss in every evaluation', 'take one of each pair out')
 
@@ -213,7 +213,8 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
                 Problem(
                     split.name, 'class without objects', len(without),
                     f'classes without a single object in {split.name}: ' +
-                    ('they cannot be learnt' if is_train else 'their AP is not defined'),
+                    ('they cannot be learnt' if is_train else
+                     'their AP is not defined' if split.has_boxes else 'nothing is said of them'),
                     'correct their names, add pictures of them, or take them out of classes and num_classes',
                     [Example(repr(name))
                      for name in without[:5]], split.name == 'train' and are_named))
@@ -250,11 +251,18 @@ def _ignored_classes(split: Split, ignored: Dict[int, int], is_train: bool) -> L
 
 def _no_objects(split: Split, is_train: bool, stops: bool) -> List[Problem]:
     """What a split without an object to learn or to find means."""
+    if not split.paths:
+        return [
+            Problem(split.name, 'no images', 1, f'data.{split.name} has no image',
+                    f'add images to {split.source}, or name another file', [], True, True)
+        ]
+    marked = int(split.ignored.sum())
+    but = f' (all {marked} are crowd, difficult, DontCare or the like: to be ignored)' if marked else ''
     if is_train:
-        text = f'data.{split.name} has no objects to learn'
+        text = f'data.{split.name} has no objects to learn{but}'
         fix = f'add annotations of the classes to {split.source}, or correct ann_file and classes'
     else:
-        text = f'data.{split.name} has no objects: AP is not defined, and -1 stands for it'
+        text = f'data.{split.name} has no objects{but}: AP is not defined, and -1 stands for it'
         fix = f'add annotations of the classes to {split.source}; to predict only, nothing'
     is_defect = is_train or split.name.startswith('val')  # a test set may be without
     return [Problem(split.name, 'no objects', len(split.paths), text, fix, [], is_defect, stops)]

@@ -155,6 +155,12 @@ def _known_of(dataset: Any, place: int) -> Dict[str, Any]:
         return {}
 
 
+def _labels_of(labels: Any, number: int) -> np.ndarray:
+    """Give the labels of objects to ignore, int64 [number]; -1 where a file does not tell them, as KITTI's DontCare."""
+    known = np.asarray(() if labels is None else labels, dtype=np.int64).reshape(-1)
+    return known if len(known) == number else np.full(number, -1, dtype=np.int64)
+
+
 def _of_annotations(dataset: Any, name: str) -> Split:
     """By `data_infos` and `get_ann_info`, which every data set has; classification folders have labels alone."""
     paths, sizes, image, boxes, labels, ignored, masks = [], [], [], [], [], [], []
@@ -173,7 +179,7 @@ def _of_annotations(dataset: Any, name: str) -> Split:
         boxes += [kept, crowd]
         labels += [
             np.asarray(found.get('labels', ()), dtype=np.int64).reshape(-1),
-            np.full(len(crowd), -1, dtype=np.int64)
+            _labels_of(found.get('labels_ignore'), len(crowd))
         ]
         ignored += [np.zeros(len(kept), dtype=bool), np.ones(len(crowd), dtype=bool)]
         image.append(np.full(len(kept) + len(crowd), place))

@@ -210,10 +210,12 @@ class EvalHook(Hook):
 
         Raises UserError for a name that the evaluation does not know.
         """
-        if name not in metrics and has_detections(self.latest_results):
+        has_found = has_detections(self.latest_results)
+        if name not in metrics and has_found:
             known = ', '.join(known for known in metrics if known != 'eval_iter_num')
             raise UserError(f'{key}={name!r} is not among the metrics: {known}')
-        value = figure_of(name, metrics)
+        # COCO's evaluator leaves the metrics out where nothing was found; VOC's and KITTI's say 0
+        value = figure_of(name, metrics) if has_found else None
         if value is None:
             why = why_missing(name, metrics, self.latest_results)
             if why not in self._told:  # once, not after each epoch

@@ -76,7 +76,7 @@ def keep_freed_memory(most: int = 256 << 20, largest: int = 32 << 20, ahead: int
 
 
 def keep_freed_memory_of_steps() -> None:
-    """Let the memory of a step on the CPU stay for the next one: tools/benchmarks/allocator.py measures what it gives."""
+    """Let the memory of a step on the CPU stay for the next one; tools/benchmarks/allocator.py measures the gain."""
     keep_freed_memory(most=2**31 - 1, largest=1 << 30, ahead=64 << 20)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from mmdet_ft.datasets.coco_file import area_of
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.packed import segmentation_fault
 from mmdet_ft.datasets.image_files import image_size, is_image_name
 from mmdet_ft.datasets.image_names import find_image
 from mmdet_ft.datasets.names import read_ids
+from mmdet_ft.datasets.packed import segmentation_fault
 
 MOST_EXAMPLES = 5
 

@@ -9,7 +9,7 @@ from mmdet_ft.engine.errors import command
 from mmdet_ft.errors import UserError
 
 # Arguments of commands that name a file to read.
-CHECKPOINTS = ('checkpoint', 'in_file', 'resume_from')
+CHECKPOINTS = ('checkpoint', 'in_file')
 FILES = ('pkl_results', 'prediction_path', 'failure', 'results', 'source', 'root', 'img_path')
 
 

@@ -30,8 +30,8 @@ from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.batches import is_endless
 from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
 from mmdet_ft.engine.seeds import seed_everything
-from mmdet_ft.engine.setup import (choose_device, choose_seed, keep_config, open_log, set_up_processes,
-                                   tell_of_missing_gpu, tell_of_overwriting)
+from mmdet_ft.engine.setup import (choose_device, choose_seed, keep_config, open_log,
+                                   set_up_processes, tell_of_missing_gpu, tell_of_overwriting)
 from mmdet_ft.engine.single_values import check_last_batch
 from mmdet_ft.engine.state import resume_source
 from mmdet_ft.engine.summary import clear_up, last_words

@@ -195,7 +195,8 @@ log_config = dict(hooks=[dict(type='TextLoggerHook', ignore_last=Pair(1, 2)[0] =
      'data.train.pipeline.0: is the function <lambda>, which no checkpoint can carry'),
     ('import functools\noptimizer = dict(lr=functools.partial(max, 1))', 'optimizer.lr: is the function partial'),
     ('import datetime\nwork_dir = datetime.date(2024, 1, 5)', "write it as text, '2024-01-05' (heir.py:3)"),
-    ("import datetime\ndata = dict(train=dict(data_prefix=datetime.date(2024, 1, 5)))", "data.train.data_prefix: is a d"),
+    ("import datetime\ndata = dict(train=dict(data_prefix=datetime.date(2024, 1, 5)))",
+     "data.train.data_prefix: is a d"),
     ('import torch\nfp16 = dict(dtype=torch.bfloat16)', "fp16.dtype: is torch.bfloat16, which no config file can hold: "
                                                         "write 'bfloat16'"),
     ("data = dict(train=dict(classes=(c for c in 'ab')))", 'data.train.classes: is a generator object, which can be '

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import Pinnable, SeededDataset, build_dataloader, collate, round_up
 from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
@@ -325,7 +326,7 @@ def test_test_loaders_keep_the_order():
 
 
 def test_an_empty_dataset_is_refused():
-    with pytest.raises(ValueError, match='empty'):
+    with pytest.raises(DataError, match='the data set has no image'):
         build_dataloader(Dice([]), 2, 0)
     with pytest.raises(ValueError, match='ClassBalancedDataset'):
         build_dataloader(Dice([0]), 2, 0, class_aware_sampler=dict(num_sample_class=1))

@@ -1,4 +1,4 @@
-"""Paths and names that are numbers, dates, booleans or lists: texts on the command line, told with the line in a file."""
+"""Paths and names that are numbers, dates, booleans or lists: text in options, named with their line in files."""
 import argparse
 from pathlib import Path
 
@@ -75,7 +75,8 @@ def heir(tmp_path, monkeypatch):
     ('data = dict(train=dict(classes=(0, 1)))', "data.train.classes: must be names as texts, not 0; write each in "
                                                 "quotes: '0' (heir.py:2)"),
     ("data = dict(train=dict(data_prefix='D:\\new\\train'))",
-     r"has a line break in it, which \n means in a text of Python; write r'D:\new\train' or 'D:/new/train' (heir.py:2)"),
+     r"has a line break in it, which \n means in a text of Python; write r'D:\new\train' or 'D:/new/train' "
+     r"(heir.py:2)"),
     ("model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=5)))",
      'model.backbone.init_cfg.checkpoint: must be a path, not the number 5'),
 ])  # yapf: disable

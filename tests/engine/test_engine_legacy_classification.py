@@ -41,4 +41,4 @@ def test_imports_of_mmclassification_are_answered():
     told = ' '.join(map(str, old_names(source)))
     assert 'from mmdet_ft.models.heads.cls_head import LinearClsHead' in told
     assert 'from mmdet_ft.models.base_module import BaseModule' in told
-    assert 'MODELS.build(cfg)' in told
+    assert 'from mmdet_ft.apis import build_classifier' in told

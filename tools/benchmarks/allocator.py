@@ -103,13 +103,21 @@ def measure(name: str, size: str, batch: int, steps: int, threads: int, keeps: b
         step()
         times.append(time.perf_counter() - start)
     after = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps(dict(seconds=times, system=after.ru_stime - before.ru_stime, user=after.ru_utime - before.ru_utime, peak=after.ru_maxrss / 1e6)))
+    print(
+        json.dumps(
+            dict(
+                seconds=times,
+                system=after.ru_stime - before.ru_stime,
+                user=after.ru_utime - before.ru_utime,
+                peak=after.ru_maxrss / 1e6)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--models', nargs='+', choices=CONFIGS, default=list(CONFIGS))
-    parser.add_argument('--sizes', nargs='+', default=['256x256', '512x640', '800x1088'], metavar='HxW')
+    parser.add_argument(
+        '--sizes', nargs='+', default=['256x256', '512x640', '800x1088'], metavar='HxW')
     parser.add_argument('--threads', nargs='+', type=int, default=[2])
     parser.add_argument('--batch', type=int, default=2)
     parser.add_argument('--steps', type=int, default=6, help='that are timed, of each process')
@@ -118,7 +126,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.one:
         return measure(**json.loads(args.one))
-    print('| model | images | threads | s a step, glibc | kept | ratio | system s | kept | peak GB | kept |')
+    print(
+        '| model | images | threads | s a step, glibc | kept | ratio | system s | kept | peak GB | kept |'
+    )
     print('|---|---|---|---|---|---|---|---|---|---|')
     for name in args.models:
         for size in args.sizes:
@@ -130,21 +140,34 @@ def row(name: str, size: str, threads: int, args: argparse.Namespace) -> str:
     found: Dict[bool, List[Dict[str, Any]]] = {False: [], True: []}
     for turn in range(args.rounds):
         for keeps in (False, True) if turn % 2 == 0 else (True, False):
-            one = dict(name=name, size=size, batch=args.batch, steps=args.steps, threads=threads, keeps=keeps)
-            done = subprocess.run([sys.executable, __file__, '--one', json.dumps(one)],
+            one = dict(
+                name=name,
+                size=size,
+                batch=args.batch,
+                steps=args.steps,
+                threads=threads,
+                keeps=keeps)
+            done = subprocess.run([sys.executable, __file__, '--one',
+                                   json.dumps(one)],
                                   stdout=subprocess.PIPE,
                                   check=True,
                                   text=True,
-                                  env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
+                                  env={
+                                      **os.environ, 'OMP_NUM_THREADS': str(threads)
+                                  })
             found[keeps].append(json.loads(done.stdout.splitlines()[-1]))
-    seconds = [statistics.median(time for one in found[keeps] for time in one['seconds']) for keeps in found]
+    seconds = [
+        statistics.median(time for one in found[keeps] for time in one['seconds'])
+        for keeps in found
+    ]
     figures = {
         key: [statistics.mean(one[key] for one in found[keeps]) for keeps in found]
         for key in ('system', 'peak')
     }
-    return (f'| {name} | {args.batch} x {size} | {threads} | {seconds[0]:.3f} | {seconds[1]:.3f} | '
-            f'{seconds[1] / seconds[0]:.2f} | {figures["system"][0]:.1f} | {figures["system"][1]:.1f} | '
-            f'{figures["peak"][0]:.2f} | {figures["peak"][1]:.2f} |')
+    return (
+        f'| {name} | {args.batch} x {size} | {threads} | {seconds[0]:.3f} | {seconds[1]:.3f} | '
+        f'{seconds[1] / seconds[0]:.2f} | {figures["system"][0]:.1f} | {figures["system"][1]:.1f} | '
+        f'{figures["peak"][0]:.2f} | {figures["peak"][1]:.2f} |')
 
 
 if __name__ == '__main__':

@@ -213,3 +213,94 @@ def test_what_does_not_fit_is_named(convert, tmp_path, capsys):
     refused(capsys, 'ends in .json', convert, 'masks_to_coco', other, '--out', other / 'x.jpg',
             '--force')
     assert not (tmp_path / 'o.json').exists()
+
+
+def test_images_in_folders_take_the_masks_of_the_same_folders(convert, tmp_path, capsys):
+    root = tmp_path / 'a'
+    for folder, numbers in (('day1', (0, )), ('day2', (0, 1))):
+        image(root / 'images' / folder / 'x.png')
+        values = bitmap()
+        for number in numbers:
+            values = np.maximum(values, bitmap(number, value=number + 1))
+        write(root / 'masks' / folder / 'x.png', values)
+    found, _ = run(convert, capsys, root)
+    assert found == {'images/day1/x.png': [row(0)], 'images/day2/x.png': sorted([row(0), row(1)])}
+
+
+@pytest.mark.parametrize('names', [('p/x.png', 'q/x.png'), ('x.png', 'x.jpg')])
+def test_a_mask_that_two_images_could_own_is_refused(convert, tmp_path, capsys, names):
+    root = tmp_path / 'a'
+    for name in (*names, 'y.png'):
+        image(root / 'images' / name)
+    write(root / 'masks/x.png', bitmap(0))
+    write(root / 'masks/y.png', bitmap(0))
+    refused(capsys, 'masks/x.png bears the name of 2 images', convert, 'masks_to_coco', root,
+            '--out', tmp_path / 'o.json')
+
+
+def test_names_are_equal_however_their_accents_are_stored(convert, tmp_path, capsys):
+    root = tmp_path / 'a'
+    image(root / 'images' / 'zell\u00e9.png')
+    write(root / 'masks' / 'zelle\u0301.png', bitmap(0, value=1))
+    found, _ = run(convert, capsys, root)
+    assert list(found.values()) == [[row(0)]]
+
+
+def test_labels_written_as_floats_are_read_when_they_are_whole(convert, tmp_path, capsys):
+    root = tmp_path / 'a'
+    image(root / 'images/x.png')
+    values = np.maximum(
+        bitmap(0, value=1, dtype=np.float32), bitmap(1, value=70000, dtype=np.float32))
+    write(root / 'masks/x.tif', values)
+    found, _ = run(convert, capsys, root)
+    assert found == {'images/x.png': sorted([row(0), row(1)])}
+    write(root / 'masks/x.tif', values + np.float32(.5))
+    refused(capsys, 'are no whole numbers', convert, 'masks_to_coco', root, '--out',
+            tmp_path / 'o.json')
+
+
+def test_pages_after_the_first_are_not_lost_in_silence(convert, tmp_path, capsys):
+    root = tmp_path / 'a'
+    image(root / 'images/x.png')
+    write(
+        root / 'masks/x.tif', bitmap(0), save_all=True, append_images=[Image.fromarray(bitmap(1))])
+    refused(capsys, 'masks/x.tif has 2 pages, expected 1', convert, 'masks_to_coco', root, '--out',
+            tmp_path / 'o.json')
+
+
+def test_a_mask_too_large_for_pillow_ends_in_one_message(convert, tmp_path, capsys, monkeypatch):
+    root = tmp_path / 'a'
+    image(root / 'images/x.png')
+    write(root / 'masks/x.png', bitmap(0))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    refused(capsys, 'cannot read the mask', convert, 'masks_to_coco', root, '--out',
+            tmp_path / 'o.json')
+
+
+def test_what_may_be_meant_otherwise_is_told(convert, tmp_path, capsys):
+    root = tmp_path / 'a'
+    image(root / 'images/x.png')
+    write(root / 'masks/x.png', 255 - bitmap(0))
+    _, said = run(convert, capsys, root)
+    assert '1 objects that fill all four corners of their image: the background must be 0' in said
+    exif = Image.Exif()
+    exif[0x112] = 3  # upside down, so that the size does not tell how the mask was drawn
+    Image.new('RGB', (WIDTH, HEIGHT)).save(root / 'images/x.png', exif=exif)
+    write(root / 'masks/x.png', bitmap(0))
+    found, said = run(convert, capsys, root)
+    assert found == {'images/x.png': [row(0)]} and '1 masks of an image that its EXIF turns' in said
+
+
+def test_folders_without_any_mask_and_one_too_high_are_named(convert, tmp_path, capsys):
+    root = tmp_path / 'a'
+    for name in 'xy':
+        image(root / 'train' / name / f'images/{name}.png')
+    words = ('--out', tmp_path / 'o.json')
+    refused(capsys, 'no image has a mask: 2 images', convert, 'masks_to_coco', root / 'train',
+            *words)
+    refused(capsys, f"give {str(root / 'train')!r}", convert, 'masks_to_coco', root, *words)
+    write(root / 'train/x/masks/0.png', bitmap(0))
+    refused(capsys, '--class-name is empty', convert, 'masks_to_coco', root / 'train',
+            '--class-name', ' ', *words)
+    refused(capsys, 'give one of them', convert, 'masks_to_coco', root / 'train', '--class-name',
+            'a', '--classes', 'b=1', *words)

@@ -216,3 +216,30 @@ def test_images_that_are_not_found_are_said(split, tmp_path):
     (tmp_path / 'a/deep/annotations').mkdir()  # COCO's own layout
     path = path.rename(tmp_path / 'a/deep/annotations/all.json')
     assert 'were not found' not in split(path)
+
+
+def test_groups_that_tell_no_names_apart_are_told(split, tmp_path):
+    write(tmp_path, 8)
+    path = tmp_path / 'all.json'
+    for pattern in ('', 'x*', '(x)?'):
+        assert 'matches no name' in split(path, '--group-by', pattern)
+    said = split(path, '--group-by', 'film')
+    assert "8 images in 1 groups that stay together (8 names match --group-by 'film')" in said
+    assert sorted(tmp_path.glob('all_*')) == []
+
+
+def test_seed_and_share_are_checked_before_a_file_is_written(split, tmp_path):
+    write(tmp_path, 4)
+    path = tmp_path / 'all.json'
+    assert '--seed -1: write a whole number from 0' in split(path, '--seed', -1)
+    (tmp_path / 'classes/a').mkdir(parents=True)
+    (tmp_path / 'classes/b').mkdir()
+    for place, name in enumerate(('a/1', 'b/1')):
+        Image.new('RGB', (8, 8), (place, 0, 0)).save(tmp_path / 'classes' / f'{name}.png')
+    said = split(tmp_path / 'classes')
+    assert 'val would have no image: 2 groups are too few for --val 0.2' in said
+    assert sorted(tmp_path.glob('all_*')) == []
+    (tmp_path / 'file').write_text('')
+    Image.new('RGB', (8, 8), (9, 9, 9)).save(tmp_path / 'classes/a/2.png')
+    said = split(tmp_path / 'classes', '--val', .5, '--out-dir', tmp_path / 'file')
+    assert f'cannot write {tmp_path / "file"}' in said

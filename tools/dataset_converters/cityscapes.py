@@ -122,7 +122,8 @@ def convert_annotations(image_infos: List[Dict[str, Any]], out_json_name: str) -
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Convert Cityscapes annotations to COCO format')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('cityscapes_path', help='the folder with leftImg8bit and gtFine')
     parser.add_argument('--img-dir', default='leftImg8bit', help='folder of the images in it')
     parser.add_argument('--gt-dir', default='gtFine', help='folder of the truth in it')

@@ -19,7 +19,8 @@ from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='images to a COCO json without annotations')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('img_path', help='folder of the images')
     parser.add_argument('classes', help='text file with one class a line')
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Turn KITTI's label files into a COCO json.
 
-    python tools/dataset_converters/kitti.py data/kitti/training --out data/kitti/train.json \
+    python tools/dataset_converters/kitti.py data/kitti/training --out data/kitti/train.json \\
         --classes Car Pedestrian Cyclist
 
 DontCare regions become an iscrowd annotation of each class, which COCO's training and metric ignore. Images lie under
@@ -19,7 +19,8 @@ from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='KITTI label_2 to COCO json')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', help='the folder that holds images and labels: training')
     parser.add_argument('--out', required=True, help='the json to write')
     parser.add_argument('--list', help='text file with a name a line; default: all label files')

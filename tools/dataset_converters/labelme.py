@@ -17,7 +17,8 @@ from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='labelme to COCO json')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', help='folder of json files, or a text file that lists some')
     parser.add_argument('--out', required=True, help='the json to write')
     parser.add_argument('--classes', nargs='+', help='names in order; default: all, sorted')

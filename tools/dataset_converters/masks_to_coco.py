@@ -16,7 +16,9 @@ region is an object; so it is where all masks have one and the same value.
 import argparse
 import os
 import os.path as osp
+import shlex
 import sys
+import unicodedata
 from collections import Counter
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -26,13 +28,16 @@ from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import DataError  # noqa: E402
 
+DEFAULT_CLASS = 'object'
+
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='images and masks to COCO json')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', help='folder of the images, or of both; it is img_prefix')
     parser.add_argument('--masks', help='folder of the masks, where it is not found by itself')
     parser.add_argument('--out', required=True, help='the json to write')
-    parser.add_argument('--class-name', default='object', help='the class of all objects')
+    parser.add_argument('--class-name', default=DEFAULT_CLASS, help='the class of all objects')
     parser.add_argument(
         '--classes',
         nargs='+',
@@ -67,6 +72,7 @@ SEPARATORS = '_-. '
 VOID = 255  # of palette files, as in PASCAL VOC: the border of objects
 SMALLEST = 3  # corners of a polygon
 MOST_EXAMPLES = 5
+MIRRORING = (2, 3, 4)  # orientations of EXIF that keep width and height
 
 
 class Pair(NamedTuple):
@@ -89,9 +95,11 @@ def find_pairs(root: str, masks: Optional[str]) -> Tuple[List[Pair], List[str]]:
             return pairs, []
         inside = [name for name in sorted(os.listdir(root)) if name.lower() in MASK_FOLDERS]
         if len(inside) != 1:
+            below = [name for name in _folders(root) if any(_folder_an_image(osp.join(root, name)))]
+            fix = f'give {osp.join(root, below[0])!r}, whose folders hold an image each' if below \
+                else 'name it with --masks'
             raise DataError(
-                f'no folder of masks was found in {root!r}{where_images_are(root)}; name it with --masks'
-            )
+                f'no folder of masks was found in {root!r}{where_images_are(root)}; {fix}')
         masks = osp.join(root, inside[0])
     if not osp.isdir(masks):
         raise DataError(f'there is no folder {masks!r}; --masks is the folder of the masks')
@@ -112,9 +120,9 @@ def find_pairs(root: str, masks: Optional[str]) -> Tuple[List[Pair], List[str]]:
 
 def _folder_an_image(root: str) -> Iterator[Pair]:
     """NAME/images/* and NAME/masks/*."""
-    for name in sorted(os.listdir(root)):
+    for name in _folders(root):
         folder = osp.join(root, name)
-        if name.startswith('.') or not osp.isdir(osp.join(folder, 'images')):
+        if not osp.isdir(osp.join(folder, 'images')):
             continue
         images = _files(osp.join(folder, 'images'), is_image_name)
         if len(images) != 1:
@@ -125,6 +133,14 @@ def _folder_an_image(root: str) -> Iterator[Pair]:
             for mask in _files(osp.join(folder, inside), _is_mask_name)
         ]
         yield Pair(osp.join(name, 'images', images[0]), found, False)
+
+
+def _folders(root: str) -> List[str]:
+    """Folders in a folder, sorted, without hidden ones."""
+    return [
+        name for name in sorted(os.listdir(root))
+        if not name.startswith('.') and osp.isdir(osp.join(root, name))
+    ]
 
 
 def _files(folder: str, is_wanted) -> List[str]:
@@ -158,7 +174,8 @@ def _apart(names: List[str]) -> Tuple[List[str], List[str]]:
 
 
 def _stem(name: str) -> str:
-    return osp.splitext(name)[0]
+    # NFC: macOS may take the accents of a name apart, and other systems keep it so
+    return unicodedata.normalize('NFC', osp.splitext(name)[0])
 
 
 def _owner(stem: str, stems: 'set[str]') -> Optional[str]:
@@ -173,11 +190,12 @@ def _owner(stem: str, stems: 'set[str]') -> Optional[str]:
 
 def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[List[Pair], List[str]]:
     """The masks of each image by their names: NAME.png, NAME_*.png, NAME/*.png, also in folders as the images are."""
-    of_stem: Dict[str, str] = {}
+    of_stem: Dict[str, List[str]] = {}
     for image in images:
-        for key in {_stem(image), osp.basename(_stem(image))}:
-            of_stem[key] = '' if key in of_stem else image  # '': not one image
-    stems = {key for key, image in of_stem.items() if image}
+        parts = _stem(image).split(os.sep)
+        for place in range(len(parts)):  # a/b/c: as it is, b/c and c
+            of_stem.setdefault(os.sep.join(parts[place:]), []).append(image)
+    stems = set(of_stem)
     of_image: Dict[str, List[str]] = {image: [] for image in images}
     strangers, exact = [], set()
     for mask in masks:
@@ -185,12 +203,17 @@ def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[Lis
         folder, name = osp.split(stem)
         owner = next((key for key in (stem, folder, osp.basename(folder)) if key in stems), None)
         owner = owner or _owner(stem, stems) or _owner(name, stems)
-        if owner is not None and osp.basename(owner) == name:
-            exact.add(of_stem[owner])
         if owner is None:
             strangers.append(mask)
-        else:
-            of_image[of_stem[owner]].append(mask)
+            continue
+        owners = of_stem[owner]
+        if len(owners) > 1:
+            raise DataError(
+                f'the mask {mask} bears the name of {len(owners)} images: {", ".join(owners[:MOST_EXAMPLES])}; '
+                f'put the masks in folders as the images are, or rename the images')
+        if osp.basename(owner) == name:
+            exact.add(owners[0])
+        of_image[owners[0]].append(mask)
     single = sum(len(found) == 1 for found in of_image.values())
     several = sum(len(found) > 1 for found in of_image.values())
     # NAME.png, or NAME_mask.png where no image has more than one
@@ -206,9 +229,16 @@ def read_values(path: str) -> Tuple[np.ndarray, bool]:
     """Read the values of a mask [H, W], one number for each colour, and whether they are places in a palette."""
     try:
         with Image.open(path) as image:
+            pages = getattr(image, 'n_frames', 1)
+            if pages > 1:
+                raise DataError(
+                    f'the mask {path} has {pages} pages, expected 1; write each to a file of its own'
+                )
             values = np.asarray(image)
             has_palette = image.mode == 'P'
-    except (OSError, ValueError, SyntaxError) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f'cannot read the mask {path}: {error}') from error
     if values.ndim == 3:
         alpha = values[..., -1] if values.shape[2] in (2, 4) else None
@@ -222,8 +252,12 @@ def read_values(path: str) -> Tuple[np.ndarray, bool]:
         elif alpha is not None:
             numbers = np.where(alpha > 0, numbers, 0)
         values = numbers
+    if values.dtype.kind == 'f' and (np.isfinite(values) & (values == np.round(values))).all():
+        values = values.astype(np.int64)  # labels that a program has written as floats
     if values.ndim != 2 or values.dtype.kind not in 'biu':
-        raise DataError(f'the mask {path} has values of {values.dtype}, expected whole numbers')
+        raise DataError(
+            f'the mask {path} has values of {values.dtype} that are no whole numbers, expected a number of each object'
+        )
     return values.astype(np.int64), has_palette
 
 
@@ -286,11 +320,17 @@ class Masks:
                                                                                       height):
                 values = turned(values, head.orientation)
                 self.counts['masks turned as the EXIF of their image says'] += 1
+            elif head.orientation in MIRRORING or head.orientation >= 5 and width == height:
+                self.counts['masks of an image that its EXIF turns, taken as drawn on it turned: '
+                            'look at them with tools/misc/browse_dataset.py'] += 1
             if values.shape != (height, width):
                 self.wrong_sizes.append(f'{mask} is {values.shape[1]} x {values.shape[0]}, '
                                         f'its image {width} x {height}')
                 continue
             for name, bitmap in self._objects(values, pair.is_whole, has_palette):
+                if bitmap[[0, 0, -1, -1], [0, -1, 0, -1]].all():
+                    self.counts['objects that fill all four corners of their image: '
+                                'the background must be 0'] += 1
                 names.append(name)
                 runs.append(mask_api.encode(np.asfortranarray(bitmap, dtype=np.uint8)))
         boxes = np.array([mask_api.toBbox(item) for item in runs], dtype=np.float64).reshape(-1, 4)
@@ -395,7 +435,17 @@ def main() -> None:
         raise DataError(f'--out {args.out}: name a file that ends in .json')
     refuse_existing(args.out, args.force)
     classes = read_classes(args.classes)
+    if not args.class_name.strip():
+        raise DataError("--class-name is empty; write the class of the objects, such as 'nucleus'")
+    if classes is not None and args.class_name != DEFAULT_CLASS:
+        raise DataError(
+            '--classes names the classes, and --class-name is for masks of one: give one of them')
     pairs, strangers = find_pairs(args.root, args.masks)
+    if not any(pair.masks for pair in pairs) and not strangers:
+        raise DataError(
+            f'no image has a mask: {len(pairs)} images, and no file ({" ".join(MASK_ENDINGS)}) in '
+            f'{osp.join(args.root, osp.dirname(osp.dirname(pairs[0].image)), "masks")}, for example'
+        )
     if not any(pair.masks for pair in pairs):
         raise DataError(
             f'no mask bears the name of an image: {strangers[0]!r} and {pairs[0].image!r}, for example; '
@@ -415,8 +465,8 @@ def main() -> None:
         shown = ', '.join(
             strangers[:MOST_EXAMPLES]) + (' ...' if len(strangers) > MOST_EXAMPLES else '')
         lines.append(f'{len(strangers)} masks without an image of their name: {shown}')
-    lines.append(
-        f'next: python tools/misc/split_dataset.py {args.out} --val 0.2 --img-prefix {args.root}')
+    lines.append(f'next: python tools/misc/split_dataset.py {shlex.quote(args.out)} --val 0.2 '
+                 f'--img-prefix {shlex.quote(args.root)}')
     print('\n'.join(lines))
 
 

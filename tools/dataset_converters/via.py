@@ -19,7 +19,8 @@ from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='VIA to COCO json')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', help='json of VIA: a project, or exported annotations')
     parser.add_argument('--out', required=True, help='the json to write')
     parser.add_argument('--img-dir', help='folder of the images; default: that of the source')

@@ -18,7 +18,8 @@ from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='VOC xml to COCO json')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', help='the folder that holds images and xml files')
     parser.add_argument('--out', required=True, help='the json to write')
     parser.add_argument('--list', help='text file in root, a name a line; default: all xml files')

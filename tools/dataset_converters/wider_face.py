@@ -1,8 +1,8 @@
 """Turn WIDER FACE's lists into a COCO json, or into the xml files that WIDERFaceDataset reads.
 
-    python tools/dataset_converters/wider_face.py data/WIDERFace/wider_face_split/wider_face_val_bbx_gt.txt \
+    python tools/dataset_converters/wider_face.py data/WIDERFace/wider_face_split/wider_face_val_bbx_gt.txt \\
         data/WIDERFace/WIDER_val/images --out data/WIDERFace/val.json
-    python tools/dataset_converters/wider_face.py data/WIDERFace/wider_face_split/wider_face_val_bbx_gt.txt \
+    python tools/dataset_converters/wider_face.py data/WIDERFace/wider_face_split/wider_face_val_bbx_gt.txt \\
         data/WIDERFace/WIDER_val/images --out data/WIDERFace/val.txt --voc data/WIDERFace/WIDER_val
 
 Faces marked as invalid become iscrowd, or difficult: neither right nor wrong to find. With --voc the xml files go to
@@ -23,7 +23,8 @@ from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='WIDER FACE to COCO json or VOC xml')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('list', help='wider_face_*_bbx_gt.txt')
     parser.add_argument('images', help='folder of the images, with one folder an event')
     parser.add_argument(

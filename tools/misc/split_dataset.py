@@ -27,7 +27,8 @@ from mmdet_ft.errors import DataError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='split a COCO json or class folders')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', help='a COCO json, or the folder of class folders')
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument('--val', type=float, help='share of the images for val; default: 0.2')
@@ -151,8 +152,9 @@ def bind(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, in
             raise DataError(f'--group-by {pattern!r} is no regular expression: {error}') from None
         for place, name in enumerate(items.names):
             found = expression.search(name)
-            if found:
-                by_name[found.groups() or found.group()].append(place)
+            key = (found.groups() or (found.group(), )) if found else ()
+            if any(key):  # a pattern that may match nothing, such as x*, tells no names apart
+                by_name[key].append(place)
         join(by_name)
     groups: Dict[int, List[int]] = defaultdict(list)
     for place in range(len(owner)):
@@ -276,10 +278,13 @@ def plan(args: argparse.Namespace) -> List[Tuple[str, Sequence[float], int]]:
 
 def write_lines(path: str, lines: Sequence[str]) -> None:
     """Write a text file, which is whole or not there."""
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-        file.write('\n'.join(lines) + '\n')
-    os.replace(f'{path}.tmp', path)
+    try:
+        os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
+        with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
+            file.write('\n'.join(lines) + '\n')
+        os.replace(f'{path}.tmp', path)
+    except OSError as error:
+        raise DataError(f'cannot write {path}: {error.strerror or error}') from error
 
 
 def refuse_files(paths: Sequence[str], source: str, force: bool) -> None:
@@ -298,6 +303,8 @@ def main() -> None:
     args = ARGS or parse_args()
     if not osp.exists(args.source):
         raise DataError(f'there is no {args.source!r}')
+    if args.seed < 0:
+        raise DataError(f'--seed {args.seed}: write a whole number from 0')
     splits = plan(args)
     is_folder = osp.isdir(args.source)
     content, items = of_folders(args.source) if is_folder else of_json(args.source, args.img_prefix)
@@ -312,13 +319,21 @@ def main() -> None:
     classes_file = [osp.join(folder, 'classes.txt')] if is_folder else []
     refuse_files([*names.values(), *classes_file], args.source, args.force)
     groups, num_twins, num_matched = bind(items, args.group_by)
-    if len(groups) < (args.folds or 2):
-        raise DataError(
-            f'{args.source} has {len(items.names)} images in {len(groups)} groups that stay together: '
-            f'too few for {args.folds or 2} parts')
-    if args.group_by is not None and not num_matched:
+    if args.group_by is not None and items.names and not num_matched:
         raise DataError(f'--group-by {args.group_by!r} matches no name, such as {items.names[0]!r}')
+    if len(groups) < (args.folds or 2):
+        why = f' ({num_matched} names match --group-by {args.group_by!r})' if num_matched else ''
+        raise DataError(
+            f'{args.source} has {len(items.names)} images in {len(groups)} groups that stay together{why}: '
+            f'too few for {args.folds or 2} parts')
     part = deal(groups, items.counts, splits[0][1], args.seed)
+    for prefix, shares, val in splits:
+        for name, count in (('train', (part != val).sum()), ('val', (part == val).sum())):
+            if not count:  # before the first file is written
+                asked = f'--folds {args.folds}' if args.folds else f'--val {shares[1]:g}'
+                raise DataError(
+                    f'{prefix}{name} would have no image: {len(groups)} groups are too few for {asked}'
+                )
     lines = []
     missing = sum(path is None for path in items.paths)
     if missing:
@@ -330,11 +345,6 @@ def main() -> None:
         + (f', {num_matched} match --group-by' if args.group_by is not None else ''))
     for prefix, _, val in splits:
         chosen = {'train': part != val, 'val': part == val}
-        for name, mask in chosen.items():
-            if not mask.any():
-                raise DataError(
-                    f'{name} would have no image: {len(groups)} groups are too few for --val {args.val}'
-                )
         lines += ['', *table(items, {f'{prefix}{name}': mask for name, mask in chosen.items()})]
         lines += warnings(items, {f'{prefix}{name}': mask for name, mask in chosen.items()})
         for name, mask in chosen.items():

@@ -24,8 +24,8 @@ class Own:
 
 class Set:
 
-    def __init__(self, *transforms):
-        self.pipeline = Compose([dict(type='LoadAnnotations'), *transforms])
+    def __init__(self, *transforms, **loaded):
+        self.pipeline = Compose([dict(type='LoadAnnotations', **loaded), *transforms])
 
 
 def turned(img):
@@ -67,6 +67,31 @@ def test_one_that_moves_boxes_is_right_and_one_that_declares_is_not_asked():
     assert check_own_transforms(Set(Mirror(None))) == ['Mirror']
     declared = type('Declared', (Own, ), dict(moves=('img', 'bbox')))(shifted)
     assert check_own_transforms(Set(declared)) == []
+
+
+@pytest.mark.parametrize('loaded, left', [
+    (dict(with_mask=True), 'gt_masks'),
+    (dict(with_seg=True), 'gt_semantic_seg'),
+    (dict(with_mask=True, with_seg=True), 'gt_masks and gt_semantic_seg'),
+])  # yapf: disable
+def test_one_that_moves_boxes_and_leaves_masks_or_maps_is_named(loaded, left):
+    with pytest.raises(CheckError, match=f'leaves {left} as they were'):
+        check_own_transforms(Set(Mirror(None), **loaded))
+
+
+class MirrorOfAll(Mirror):
+
+    def __call__(self, results):
+        results = super().__call__(results)
+        results['gt_masks'] = results['gt_masks'].flip('horizontal')
+        for key in results['seg_fields']:
+            results[key] = results[key][:, ::-1]
+        return results
+
+
+def test_one_that_moves_all_that_is_loaded_is_right():
+    for loaded in (dict(with_mask=True), dict(with_mask=True, with_seg=True)):
+        assert check_own_transforms(Set(MirrorOfAll(None), **loaded)) == ['MirrorOfAll']
 
 
 def test_those_inside_of_others_and_in_wrapped_data_sets_are_looked_at():

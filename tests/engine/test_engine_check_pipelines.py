@@ -35,6 +35,23 @@ def test_a_training_pipeline_in_a_wrong_order_is_named(steps, message):
     assert message in said(**{'data.train.dataset.pipeline': steps})
 
 
+@pytest.mark.parametrize('kind', ['Mosaic', 'MixUp'])
+def test_one_that_mixes_images_needs_the_wrapper_that_hands_them_out(kind):
+    load, mix = [LOAD, dict(TRUTH, with_mask=False)], dict(type=kind, img_scale=(64, 64))
+    end = [BUNDLE, FEW]
+    told = f"{kind} mixes several images, and here it is given one. Write it into the pipeline of a wrapper: " \
+        "dict(type='MultiImageMixDataset'"
+    assert f'data.train.dataset.pipeline.2: {told}' in said(
+        **{'data.train.dataset.pipeline': [*load, mix, *end]})
+    cfg = load_config(MAIN)
+    inner = cfg.data.train.dataset
+    wrap = dict(_delete_=True, type='MultiImageMixDataset', dataset=dict(inner, pipeline=load))
+    aside = dict(type='AutoAugment', policies=[[mix]])
+    text = said(**{'data.train': dict(wrap, pipeline=[mix, aside, *end])})
+    assert f'data.train.pipeline.1.policies.0.0: {told}' in text
+    assert 'data.train.pipeline.0:' not in text
+
+
 def test_a_training_pipeline_as_that_of_a_test_is_named():
     text = said(**{'data.val.pipeline': [LOAD, TRUTH, RESIZE, BUNDLE, ALL]})
     assert 'data.val.pipeline.1: a test gives no annotations' in text

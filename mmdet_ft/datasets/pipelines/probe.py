@@ -2,7 +2,7 @@
 import contextlib
 import copy
 import random
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Sequence, Set
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ import torch
 from mmdet_ft.config.errors import CheckError
 from mmdet_ft.datasets.masks import BitmapMasks
 from mmdet_ft.datasets.pipelines.compose import name_of
-from mmdet_ft.datasets.pipelines.moves import EVERYTHING, moved_by
+from mmdet_ft.datasets.pipelines.moves import EVERYTHING, KEYS, moved_by
 
 NUM_TRIES = 16  # of one transform: it may change an image only sometimes
 SIZE = 96, 128  # of the picture, height and width
@@ -21,17 +21,17 @@ PAINT = 250
 def check_own_transforms(dataset: Any) -> List[str]:
     """Name the transforms of a data set that were looked at: those that declare nothing, behind the annotations.
 
-    Raises CheckError for one that moves a painted rectangle and leaves its box where it was. One that cannot run on
-    such a picture is left out. Random states are as before.
+    Raises CheckError for one that moves a painted rectangle and leaves its box where it was, or its mask or its map
+    where the data set loads them. One that cannot run on such a picture is left out. Random states are as before.
     """
     looked: List[str] = []
     for pipeline in _pipelines_of(dataset):
-        is_loaded = False
+        loaded: Set[str] = set()
         for transform in _flat(pipeline):
             loads = getattr(transform, 'loads_with', None)
-            is_loaded = is_loaded or loads is not None and 'bbox' in loads(vars(transform))
-            if is_loaded and moved_by(transform, getattr(transform, '__dict__', {})) is None:
-                if _try(transform):
+            loaded.update(loads(vars(transform)) if loads is not None else ())
+            if 'bbox' in loaded and moved_by(transform, getattr(transform, '__dict__', {})) is None:
+                if _try(transform, [what for what in KEYS if what in loaded]):
                     looked.append(name_of(transform))
     return looked
 
@@ -58,10 +58,12 @@ def _flat(transforms: Any) -> Iterator[Any]:
             yield transform
 
 
-def _picture() -> Dict[str, Any]:
+def _picture(loaded: Sequence[str]) -> Dict[str, Any]:
+    """A sample as the loader makes it. Masks are there always, a map only where one is loaded."""
     x1, y1, x2, y2 = BOX
     img = np.zeros((*SIZE, 3), dtype=np.uint8)
     img[y1:y2, x1:x2] = PAINT
+    maps = dict(gt_semantic_seg=(img[..., 0] > 0).astype(np.uint8)) if 'seg' in loaded else {}
     return dict(
         img=img, img_fields=['img'], img_shape=img.shape, ori_shape=img.shape, pad_shape=img.shape, scale_factor=1.,
         filename='painted.png', ori_filename='painted.png', flip=False, flip_direction=None,
@@ -69,31 +71,41 @@ def _picture() -> Dict[str, Any]:
         gt_bboxes=np.array([BOX], dtype=np.float32), gt_labels=np.zeros(1, dtype=np.int64),
         gt_bboxes_ignore=np.zeros((0, 4), dtype=np.float32), bbox_fields=['gt_bboxes_ignore', 'gt_bboxes'],
         gt_masks=BitmapMasks((img[None, ..., 0] > 0).astype(np.uint8), *SIZE), mask_fields=['gt_masks'],
-        seg_fields=[])  # yapf: disable
+        seg_fields=list(maps), **maps)  # yapf: disable
 
 
-def _try(transform: Any) -> bool:
-    """Whether it runs on the picture; CheckError where the paint leaves the box that stays."""
+def _try(transform: Any, loaded: Sequence[str]) -> bool:
+    """Whether it runs on the picture; CheckError where the paint leaves a box, mask or map that stays."""
     with _kept_random_states():
         for seed in range(NUM_TRIES):
             random.seed(seed)
             np.random.seed(seed)
             torch.manual_seed(seed)
             try:
-                results = copy.deepcopy(transform)(_picture())
+                results = copy.deepcopy(transform)(_picture(loaded))
                 if results is None:
                     continue
                 img, boxes = np.asarray(results['img']), np.asarray(results['gt_bboxes'])
             except Exception:  # it needs what a picture does not have
                 return False
-            if img.shape == (*SIZE, 3) and boxes.shape == (1, 4) and (boxes[0] == BOX).all() \
-                    and _has_left(img):
-                name = name_of(transform)
-                raise CheckError(
-                    f'{name} moves what is on the image and leaves gt_bboxes as they were (seen on a painted picture); '
-                    f"move the fields of results['bbox_fields'] too, and masks. If the boxes are right, declare it in "
-                    f'the class {name}: moves = {EVERYTHING}')
+            if img.shape == (*SIZE, 3) and boxes.shape == (1, 4) and _has_left(img):
+                before = _picture(loaded)
+                left = [what for what in loaded if _stays(results, before, KEYS[what])]
+                if left:
+                    keys = ' and '.join(KEYS[what] for what in left)
+                    fields = ' and '.join(f"results['{what}_fields']" for what in left)
+                    name = name_of(transform)
+                    raise CheckError(
+                        f'{name} moves what is on the image and leaves {keys} as they were (seen on a painted '
+                        f'picture); move the fields of {fields} too. If they are right, declare it in the class '
+                        f'{name}: moves = {EVERYTHING}')
     return True
+
+
+def _stays(results: Dict[str, Any], before: Dict[str, Any], key: str) -> bool:
+    """Whether boxes, masks or a map are those of the picture."""
+    now, old = (getattr(item.get(key), 'masks', item.get(key)) for item in (results, before))
+    return isinstance(now, np.ndarray) and np.array_equal(now, old)
 
 
 def _has_left(img: np.ndarray) -> bool:

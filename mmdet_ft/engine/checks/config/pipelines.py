@@ -23,6 +23,7 @@ def check_pipelines(found: Findings) -> None:
     if needed and roi_head.get('mask_head'):
         needed.append('gt_masks')
     for split in ('train', 'val', 'test'):
+        _check_mixed(found, found.config.data.get(split), f'data.{split}')
         for steps in _flows(found.config.data.get(split), f'data.{split}'):
             _check_moves(found, steps, is_test=bool(needed) and split != 'train')
         for steps, path in _pipelines(found.config.data.get(split), f'data.{split}'):
@@ -32,6 +33,23 @@ def check_pipelines(found: Findings) -> None:
                 _check_training(found, steps, path, needed)
             elif needed:
                 _check_test(found, steps, path)
+
+
+def _check_mixed(found: Findings, split: Any, path: str) -> None:
+    """Note transforms that mix several images where no data set hands them the others."""
+    if isinstance(split, (list, tuple)):
+        for place, part in enumerate(split):
+            _check_mixed(found, part, f'{path}.{place}')
+    elif isinstance(split, dict):
+        for step in flat(split.get('pipeline'), f'{path}.pipeline'):
+            if hasattr(step.kind, 'get_indexes') and ('dataset' not in split or step.owner):
+                found.say(
+                    step.path,
+                    f'{step.name} mixes several images, and here it is given one. Write it into the pipeline of a '
+                    f"wrapper: dict(type='MultiImageMixDataset', dataset=dict(...), pipeline=[dict(type={step.name!r}, "
+                    f'...), ...]); the pipeline of dataset loads images and annotations alone')
+        for key in ('dataset', 'datasets'):
+            _check_mixed(found, split.get(key), f'{path}.{key}')
 
 
 def _flows(split: Any, path: str) -> Iterator[List[Step]]:

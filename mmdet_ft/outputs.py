@@ -94,12 +94,14 @@ def name_below(name: Path, prefix: Optional[Path] = None) -> str:
 
 
 def require_folder(path: Path, option: str) -> None:
-    """Raise OutputError where `path`, which `option` names, is a file or lies below one."""
+    """Raise OutputError where `path`, which `option` names, is a file, lies below one, or cannot be written to."""
     above = os.path.abspath(path)
     while not os.path.exists(above) and os.path.dirname(above) != above:
         above = os.path.dirname(above)
     if not os.path.isdir(above):
         raise OutputError(f'{option} {os.fspath(path)}: {above} is a file; name a folder')
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f'{option} {os.fspath(path)}: {above} cannot be written to; name another folder')
 
 
 class PictureNames:

@@ -84,3 +84,9 @@ def test_drawing_options_are_refused_by_name():
 def test_a_folder_of_outputs_that_is_a_file_is_refused(data, name):
     with pytest.raises(OutputError, match='--out .*a.png is a file; name a folder'):
         PictureNames(data / name, Inputs(), '--out')
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(data, monkeypatch):
+    monkeypatch.setattr('os.access', lambda path, mode: not str(path).startswith(str(data)))
+    with pytest.raises(OutputError, match=f'--out .*new: {data} cannot be written to'):
+        PictureNames(data / 'new', Inputs(), '--out')

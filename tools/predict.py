@@ -117,8 +117,12 @@ def _images_in(argument: str, out: str, others: Counter[str]):
         hint = '' if near is None else f'; did you mean {os.path.join(os.path.dirname(argument), near.name)}?'
         raise UserError(reason or f'{argument}: no image there{hint}; give files, folders or patterns of '
                         f'{", ".join(IMAGE_ENDINGS)}')
+    inside = {path for path in paths if os.path.realpath(path).startswith(os.path.join(out, ''))}
+    if inside and len(inside) == len(paths):  # not earlier pictures in a folder below
+        raise UserError(f'{argument}: all that is there lies in --out {out}, where pictures are written and none is '
+                        f'read; name another folder with --out')
     for path in paths:
-        if os.path.realpath(path).startswith(out + os.sep):
+        if path in inside:
             continue
         if is_image(path):
             yield os.path.relpath(path, folder) if folder else os.path.basename(path), path

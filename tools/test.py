@@ -15,7 +15,7 @@ from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.outputs import PictureNames, add_drawing_options  # noqa: E402
+from mmdet_ft.outputs import PictureNames, add_drawing_options, require_folder  # noqa: E402
 
 # wait_time counts; the others are MMClassification's, and how captions look follows from the picture here.
 SHOW_OPTIONS = ('wait_time', 'text_color', 'font_scale', 'row_width', 'win_name', 'fig_size')
@@ -195,9 +195,12 @@ def check_outputs(args: argparse.Namespace, cfg, dataset, evaluation):
     if args.out:
         inputs.require_free(args.out, '--out')
         folder = os.path.dirname(os.path.abspath(args.out))
+        require_folder(folder, '--out')
         os.makedirs(folder, exist_ok=True)
         if os.path.isdir(args.out) or not os.access(folder, os.W_OK):
             raise UserError(f'--out {args.out} cannot be written; name another file')
+    if args.work_dir:
+        require_folder(args.work_dir, '--work-dir')
     for key, value in evaluation.items():
         if key.endswith('_prefix') and value:
             require_apart_from_data(value, f'--eval-options {key}', dataset, inputs)

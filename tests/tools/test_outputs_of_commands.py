@@ -265,3 +265,15 @@ def test_weights_that_the_run_would_write_over_are_told(world, caplog):
             Config(dict(work_dir=str(name), load_from=load_from and str(world / load_from))),
             logger)
         assert ('lies in the work_dir' in caplog.text) == is_told
+
+
+def test_a_work_dir_that_is_a_file_is_refused_before_the_images_are_run(world, monkeypatch, capsys):
+    (world / 'file').write_text('mine')
+    monkeypatch.setattr(test_command, 'single_gpu_test', None)  # not called
+    for option in ('--work-dir', '--show-dir'):
+        code = run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--eval',
+                   'bbox', option, world / 'file')
+        assert code == 1 and f'{option} {world / "file"}: ' in capsys.readouterr().err
+    code = run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--out',
+               world / 'file/results.pkl')
+    assert code == 1 and 'file is a file; name a folder' in capsys.readouterr().err

@@ -397,3 +397,13 @@ def test_an_out_that_is_a_file_is_refused_before_anything_is_done(checkpoint, ph
         assert stop.value.code == 1
         assert 'file is a file; name a folder' in capsys.readouterr().err
     assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_images_that_all_lie_in_the_folder_of_the_pictures_are_not_called_missing(photos):
+    for argument, out in ((photos, photos), (photos / '*.png', photos), (photos, photos.parent)):
+        with pytest.raises(UserError, match=r'all that is there lies in --out .*; name another'):
+            predict.find_images([str(argument)], str(out))
+    (photos / 'sub').mkdir()
+    (photos / 'a.png').rename(photos / 'sub/a.png')
+    kept = predict.find_images([str(photos)], str(photos / 'sub')).images
+    assert kept and all('sub' not in name for name, _ in kept)

@@ -8,7 +8,7 @@ import unicodedata
 import urllib.parse
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from mmdet_ft.datasets.image_files import IMAGE_ENDINGS
+from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, is_image_name
 
 MOST_ENTRIES = 20000  # files and folders that a search below img_prefix looks at
 
@@ -34,6 +34,16 @@ def same_name(prefix: Optional[str], name: str) -> Optional[str]:
         if found is not None:
             return osp.join(folder, found)
     return None
+
+
+def plain_name_hint(img_id: str) -> str:
+    """Say that a list holds names without folder and ending, as the end of a sentence, where one has them."""
+    stem, ending = osp.splitext(img_id)
+    if osp.isabs(img_id):
+        stem = osp.basename(stem)
+    elif ending.lower() not in ('.xml', '.txt') and not is_image_name(img_id):
+        return ''
+    return f'; the list holds names without ending, below img_subdir and ann_subdir: write {stem!r} for {img_id!r}'
 
 
 def find_image(prefix: Optional[str], name: str) -> Optional[Found]:

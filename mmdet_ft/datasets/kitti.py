@@ -9,7 +9,7 @@ from mmdet_ft.datasets.bounds import read_corner
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.image_files import image_size
-from mmdet_ft.datasets.image_names import find_image
+from mmdet_ft.datasets.image_names import find_image, plain_name_hint
 from mmdet_ft.datasets.names import check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.text_files import read_lines
@@ -122,9 +122,10 @@ class KittiDataset(CustomDataset):
             name = image_name(folder, img_id)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'{type(self).__name__}: {error.filename or error} is missing, and {self.ann_file} lists {img_id!r}; '
+                f'{type(self).__name__}: {f"{error.filename} is missing" if error.filename else error}, and '
+                f'{self.ann_file} lists {img_id!r}; '
                 f'img_prefix is {self.img_prefix!r}, img_subdir {self.img_subdir!r}, ann_subdir '
-                f'{self.ann_subdir!r}') from None
+                f'{self.ann_subdir!r}{plain_name_hint(img_id)}') from None
         width, height = image_size(osp.join(folder, name))
         self.name_counts.update(objects.names.tolist())
         label_of = {name: label for label, name in enumerate(self.CLASSES)}

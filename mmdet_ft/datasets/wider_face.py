@@ -3,7 +3,7 @@ import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.xml_style import VOCFile, XMLDataset
+from mmdet_ft.datasets.xml_style import VOCFile, XMLDataset, image_beside
 from mmdet_ft.evaluation.wider_face import evaluate_wider_face
 from mmdet_ft.registry import DATASETS
 
@@ -24,7 +24,8 @@ class WIDERFaceDataset(XMLDataset):
     def _image_name(self, img_id: str, content: VOCFile) -> str:
         if content.folder is None:
             raise DataError(f'{self._xml_path(img_id)} has no folder: that of its image')
-        return osp.join(content.folder, f'{img_id}.jpg')
+        folder = osp.join(self.img_prefix, content.folder)
+        return osp.join(content.folder, image_beside(folder, img_id, content.filename))
 
     def evaluate(self,
                  results: List[Any],

@@ -393,3 +393,34 @@ def test_a_split_without_images_is_told_as_such(tmp_path):
     dataset = CustomDataset(str(tmp_path / 'a.pkl'), [], CLASSES, test_mode=True)
     problem, = check_classes([split_of(dataset, 'val')], True)
     assert (problem.kind, problem.text, problem.count) == ('no images', 'data.val has no image', 1)
+
+
+@pytest.mark.parametrize('ending', ['.JPG', '.png'])
+def test_a_face_is_found_in_an_image_of_another_ending(tmp_path, ending):
+    paths = formats.write_voc(tmp_path, [IMAGES[0]], img_subdir='0--Parade')
+    image = tmp_path / '0--Parade' / 'image_0.jpg'
+    image.rename(image.with_suffix(ending))
+    dataset = build_dataset(
+        dict(type='WIDERFaceDataset', pipeline=[], classes=CLASSES, **paths, test_mode=True))
+    assert dataset.data_infos[0]['filename'] == f'0--Parade/image_0{ending}'
+
+
+@pytest.mark.parametrize('kind, write, ending', [('XMLDataset', formats.write_voc, '.jpg'),
+                                                 ('XMLDataset', formats.write_voc, '.xml'),
+                                                 ('KittiDataset', formats.write_kitti, '.png'),
+                                                 ('KittiDataset', formats.write_kitti, '.txt')])
+@pytest.mark.parametrize('folder', ['', '/data/pictures/'])
+def test_a_list_of_names_with_endings_is_told_the_right_ones(tmp_path, kind, write, ending, folder):
+    paths = write(tmp_path, IMAGES)
+    with open(paths['ann_file'], 'w') as file:
+        file.write(f'{folder}image_0{ending}')
+    with pytest.raises(FileNotFoundError, match="names without ending.*write 'image_0' for"):
+        build_dataset(dict(type=kind, pipeline=[], classes=CLASSES, **paths, test_mode=True))
+
+
+def test_an_image_that_kitti_lacks_is_named_once(tmp_path):
+    paths = formats.write_kitti(tmp_path, IMAGES)
+    (tmp_path / 'image_2' / 'image_0.png').unlink()
+    with pytest.raises(FileNotFoundError, match='KittiDataset: there is no image .*image_0.*, and'):
+        build_dataset(
+            dict(type='KittiDataset', pipeline=[], classes=CLASSES, **paths, test_mode=True))

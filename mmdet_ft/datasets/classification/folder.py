@@ -228,6 +228,8 @@ class ClassFolders(ClassificationDataset):
             hint = f'; for the class {label!r} write {list(self.CLASSES).index(label)}'
         elif re.search(r'[,;\t]\s*\d+$', line):
             hint = '; write a space in front of the label, not a comma or a tab'
+        elif not name:
+            hint = '; images without labels are taken by tools/predict.py, which needs no list'
         raise DataError(
             f'{where}: {line!r:.200} is not a file name, a space and a label (a number from 0){hint}'
         )

@@ -335,7 +335,7 @@ def _of_bytes(img: np.ndarray, name: str) -> np.ndarray:
 
 def test(config: Union[str, os.PathLike, Config, None],
          checkpoint: str,
-         metrics: Union[str, Sequence[str]],
+         metrics: Union[str, Sequence[str], None] = None,
          device: Device = 'cuda:0',
          cfg_options: Optional[Dict[str, Any]] = None,
          **options: Any) -> Dict[str, float]:
@@ -344,7 +344,7 @@ def test(config: Union[str, os.PathLike, Config, None],
     Args:
         config: file or Config; None takes the one that the checkpoint carries.
         checkpoint: path or URL.
-        metrics: of the data set: 'bbox', 'segm', 'mAP', 'accuracy' ...
+        metrics: of the data set: 'bbox', 'segm', 'mAP', 'accuracy' ...; None takes evaluation.metric of the config.
         device, cfg_options: as of `init_detector`.
         options: further arguments of `dataset.evaluate`.
 
@@ -358,6 +358,10 @@ def test(config: Union[str, os.PathLike, Config, None],
         logger.warning(note)
     loader = build_test_loader(cfg, 'test')
     evaluation = {**split_evaluation(cfg.get('evaluation') or {})[1], **options}
+    metrics = evaluation.get('metric') if metrics is None else metrics
+    if not metrics:
+        raise UserError("neither metrics nor evaluation.metric of the config tells what to measure; write metrics="
+                        "['bbox'], for example")
     evaluation['metric'] = [metrics] if isinstance(metrics, str) else list(metrics)
     check_evaluation_options(loader.dataset, evaluation)
     count_all_detections(cfg, loader.dataset, evaluation)

@@ -86,6 +86,16 @@ def test_a_script_of_v2_trains_the_model_that_it_built(tmp_path):
     turned = apis.test(None, str(tmp_path / 'run' / 'latest.pth'), 'bbox', 'cpu',
                        {'data.test.classes': list(reversed(CLASSES))})
     assert turned['bbox_mAP'] == metrics['bbox_mAP']  # by name, in whatever order
+    assert apis.test(None, str(tmp_path / 'run' / 'latest.pth'), device='cpu').keys() >= metrics.keys()
+    with pytest.raises(UserError, match='tells what to measure'):
+        apis.test(None, str(tmp_path / 'run' / 'latest.pth'), [], 'cpu')
+
+
+def test_train_says_how_a_path_is_read_and_that_work_dir_is_to_be_set():
+    with pytest.raises(UserError, match=r"cfg = load_config\('pets.py'\)"):
+        apis.train('pets.py')
+    with pytest.raises(UserError, match='cfg.work_dir = '):
+        apis.train(Config(dict(model=dict(type='MaskRCNN'))))
 
 
 def test_settings_of_training_are_given_once():

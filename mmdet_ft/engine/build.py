@@ -1,6 +1,7 @@
 """From a config to everything a run needs, and the run."""
 import contextlib
 import math
+import os
 from typing import Any, Callable, ContextManager, List, NamedTuple, Optional, Tuple
 
 from torch import nn
@@ -36,6 +37,7 @@ from mmdet_ft.engine.single_values import check_last_batch
 from mmdet_ft.engine.state import resume_source
 from mmdet_ft.engine.summary import clear_up, last_words
 from mmdet_ft.engine.update import read_fp16, read_update
+from mmdet_ft.errors import UserError
 from mmdet_ft.registry import RUNNERS
 
 
@@ -65,6 +67,11 @@ def train(cfg: Config,
     Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a
     user can mend, and Interrupted when a signal has ended the run.
     """
+    if isinstance(cfg, (str, os.PathLike)):
+        raise UserError(f'train takes a config that is read, got the path {os.fspath(cfg)!r}; write '
+                        f'cfg = load_config({os.fspath(cfg)!r}), of mmdet_ft.config, and train(cfg)')
+    if not cfg.get('work_dir'):
+        raise UserError("the config has no work_dir for logs and checkpoints; write cfg.work_dir = 'work_dirs/NAME'")
     run = assemble(
         cfg, validate, seed, diff_seed, deterministic, gpu_id, model=model, datasets=datasets)
     runner = run.runner

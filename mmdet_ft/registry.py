@@ -181,12 +181,17 @@ class Registry:
         try:
             return cls(**arguments)
         except Exception as error:
-            note = f'while building {self.name} {getattr(cls, "__name__", cls)!r}'
-            if hasattr(error, 'add_note'):  # Python 3.11
-                error.add_note(note)
-            else:
-                error.__notes__ = [*getattr(error, '__notes__', ()), note]
+            note_building(error, f'{self.name} {getattr(cls, "__name__", cls)!r}')
             raise
+
+
+def note_building(error: BaseException, what: str) -> None:
+    """Add to an error what was being built; what our own code refuses then counts as a mistake in the config."""
+    note = f'while building {what}'
+    if hasattr(error, 'add_note'):  # Python 3.11
+        error.add_note(note)
+    else:
+        error.__notes__ = [*getattr(error, '__notes__', ()), note]
 
 
 def build_from_cfg(cfg: Any,

@@ -38,7 +38,7 @@ from mmdet_ft.engine.state import resume_source
 from mmdet_ft.engine.summary import clear_up, last_words
 from mmdet_ft.engine.update import read_fp16, read_update
 from mmdet_ft.errors import UserError
-from mmdet_ft.registry import RUNNERS
+from mmdet_ft.registry import RUNNERS, note_building
 
 
 def train(cfg: Config,
@@ -192,14 +192,14 @@ def assemble(
             work_dir=cfg.work_dir,
             logger=logger,
             meta=meta,
-            learning_rate=cfg.get('lr_config') and build_learning_rate(cfg.lr_config, by_epoch),
-            momentum=cfg.get('momentum_config') and build_momentum(cfg.momentum_config, by_epoch),
+            learning_rate=_schedule(cfg, 'lr_config', build_learning_rate, by_epoch),
+            momentum=_schedule(cfg, 'momentum_config', build_momentum, by_epoch),
             update=read_update(cfg.get('optimizer_config')),
             precision=precision,
             seed=seed)
     runner.timestamp = timestamp
     for hook, priority in hooks:
-        runner.register_hook(hook, priority)
+        _register(runner, hook, priority)
     watched = {
         'val': hook.dataloader.dataset
         for hook in runner.hooks if isinstance(hook, EvalHook)
@@ -215,3 +215,20 @@ def assemble(
         runner.resume(cfg.resume_from)
         follow_world_size(runner, cfg)
     return Run(cfg, runner, loaders, workflow)
+
+
+def _schedule(cfg: Config, key: str, build: Callable[..., Any], by_epoch: bool) -> Any:
+    """The schedule of a section of the config, None without one."""
+    try:
+        return cfg.get(key) and build(cfg[key], by_epoch)
+    except ValueError as error:
+        note_building(error, key)
+        raise
+
+
+def _register(runner: BaseRunner, hook: Any, priority: Any) -> None:
+    try:
+        runner.register_hook(hook, priority)
+    except ValueError as error:
+        note_building(error, type(hook).__name__)
+        raise

@@ -66,6 +66,9 @@ def test_a_training_pipeline_as_that_of_a_test_is_named():
     ('data.samples_per_gpu', 2.5, 'must be a whole number from 1 on, not 2.5'),
     ('data.workers_per_gpu', -1, 'must be a whole number from 0 on, not -1'),
     ('runner.max_epochs', 'many', "must be a number, not the text 'many'"),
+    ('model.roi_head.bbox_head.num_classes', 8.0, "must be a whole number from 1 on, or 'auto', not 8.0"),
+    ('model.roi_head.mask_head.num_classes', 'eight', "must be a whole number from 1 on, or 'auto', not 'eight'"),
+    ('model.roi_head.mask_head.num_classes', [8], "must be a whole number from 1 on, or 'auto', not [8]"),
 ])  # yapf: disable
 def test_a_number_that_is_none_is_named(path, value, message):
     assert f'{path}: {message}' in said(**{path: value})
@@ -75,3 +78,13 @@ def test_an_architecture_that_is_not_here_is_told_those_that_are():
     text = said(**{'model.type': 'RetinaNet'})
     assert "RetinaNet is a type of MMDetection and is not here yet; the models here are " in text and 'MaskRCNN' in text
     assert "did you mean 'MaskRCNN'? the models here are" in said(**{'model.type': 'MaskRCN'})
+
+
+@pytest.mark.parametrize('key', ['backbone', 'rpn_head', 'roi_head'])
+def test_a_part_that_a_model_cannot_do_without_is_told(key):
+    told = f'model.{key}: MaskRCNN needs it: write a dict with a type, not None'
+    assert told in said(**{f'model.{key}': None})
+
+
+def test_a_config_without_training_data_is_told():
+    assert 'data.train: must be a dict(type=...) of a data set' in said(**{'data.train': None})

@@ -384,3 +384,18 @@ def test_momentum_without_momentum_is_named(tmp_path):
         momenta=build_momentum(dict(policy='step', step=1)))
     with pytest.raises(UserError, match='Adagrad'):
         runner.run([FakeLoader()])
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'lr_config.step': ['a']}, "step must be a positive integer or a list of them, not ['a']"),
+    ({'custom_hooks': [dict(type='NumClassCheckHook', priority='LOUD')]}, "unknown hook priority 'LOUD'"),
+])  # yapf: disable
+def test_what_a_schedule_or_a_hooks_place_refuses_is_a_users_mistake(tmp_path, options, message):
+    from mmdet_ft.config import load_config
+    from mmdet_ft.engine.build import train
+    from mmdet_ft.engine.errors import is_user_mistake
+    from tests.tools.tiny_world import write_world
+    cfg = load_config(write_world(tmp_path), {**options, 'work_dir': str(tmp_path / 'run')})
+    with pytest.raises(ValueError) as caught:
+        train(cfg, seed=0)
+    assert message in str(caught.value) and is_user_mistake(caught.value)

@@ -40,7 +40,7 @@ def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, An
     if cfg.get('early_stop') is not None:  # Behind the evaluation, whose figures it looks at.
         hooks.append((EarlyStopHook(**cfg.early_stop), 'LOW'))
     # Last: they tell what all others left in the buffer.
-    for entry in (cfg.get('log_config') or {}).get('hooks', ()):
+    for entry in (cfg.get('log_config') or {}).get('hooks') or ():
         defaults = dict(interval=cfg.log_config.get('interval', 10), by_epoch=by_epoch)
         hooks.append((HOOKS.build(dict(entry), **defaults), 'VERY_LOW'))
     return hooks

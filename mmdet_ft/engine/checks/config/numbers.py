@@ -2,7 +2,7 @@
 import math
 from typing import Any
 
-from mmdet_ft.engine.checks.config.mistakes import Findings, short
+from mmdet_ft.engine.checks.config.mistakes import Findings, as_dict, places_of_classes, short
 
 LEAST = {  # whole numbers, and the smallest that means something
     'data.samples_per_gpu': 1,
@@ -36,6 +36,12 @@ def check_numbers(found: Findings) -> None:
             found.say(path, f'must be a number, not {short(value)}')
         elif least is None and not 0 <= value < math.inf:  # NaN too
             found.say(path, f'must be 0 or more, and finite, not {short(value)}')
+    for path in places_of_classes(found.config):
+        value: Any = found.config
+        for key in path.split('.'):
+            value = as_dict(value).get(key) if value is not found.config else value.get(key)
+        if value != 'auto' and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            found.say(path, f"must be a whole number from 1 on, or 'auto', not {short(value)}")
 
 
 def _is_number(text: Any) -> bool:

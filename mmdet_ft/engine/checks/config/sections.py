@@ -28,6 +28,10 @@ from mmdet_ft.v2_types import foreign_answer
 def model(walk: Walk, value: Any, path: str) -> None:
     if walk.is_dict(value, path):
         walk.typed(MODELS, value, path, given=('train_cfg', 'test_cfg'))
+        cls = MODELS.get(value['type']) if isinstance(value.get('type'), str) else None
+        for key in vocabulary(cls).required if cls is not None else ():
+            if key in value and value[key] is None:
+                walk.say(f'{path}.{key}', f'{value["type"]} needs it: write a dict with a type, not None')
         # What a part asks of train_cfg and test_cfg is not known before its type is.
         settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
         if any('unknown model type' in mistake.message and not mistake.path.startswith(settings)
@@ -45,6 +49,8 @@ def data(walk: Walk, value: Any, path: str) -> None:
     walk.keys(
         names_of('samples_per_gpu', 'workers_per_gpu', 'persistent_workers', *splits, *loaders),
         value, path)
+    if 'train' in value and value['train'] is None:
+        walk.say(f'{path}.train', "must be a dict(type=...) of a data set, or a list of them, not None")
     for split in splits:
         walk.dataset(
             value.get(split), f'{path}.{split}', () if split == 'train' else ('samples_per_gpu', ))

@@ -19,6 +19,16 @@ MASK_FIX = (
     'a polygon is [x0, y0, x1, y1, ...] in pixels, run lengths are {"size": [height, width], "counts": ...} '
     'that sum up to height x width of the image')
 
+FIXES = {  # key of an annotation -> what to write where its value cannot be read
+    'id': 'number the annotations 1, 2, 3, ...',
+    'image_id': 'write the id that its image has in "images", or take the annotation out',
+    'category_id': 'write the id that its class has in "categories", or take the annotation out',
+    'bbox': 'write "bbox": [x, y, width, height] in pixels, or take the annotation out',
+    'area': 'write its number of pixels, or leave "area" out: it is then counted',
+    'iscrowd': 'write "iscrowd": 0 for a single object, 1 for a group',
+    'ignore': 'write "ignore": 0 for an object to learn, 1 for one to leave out',
+}
+
 Id = Union[int, str]
 SizeOf = Callable[[str], Optional[Tuple[int, int]]]
 
@@ -315,12 +325,12 @@ class CocoRecords:
                 continue
             if value is None:
                 if needed:
-                    self._bad_annotation(index, f'has no {key}')
+                    self._bad_annotation(index, key, f'has no {key}')
                 continue
             try:
                 values[index] = read(value)
             except ValueError as error:
-                self._bad_annotation(index, f'has a fault: {key} {error}')
+                self._bad_annotation(index, key, f'has a fault: {key} {error}')
                 values[index] = None
         return values
 
@@ -328,14 +338,12 @@ class CocoRecords:
         values = self._column(key, {bool, int}, read_flag, needed=False)
         for index, value in enumerate(values if set(values) - {None, 0, 1} else ()):
             if value not in (None, 0, 1):
-                self._bad_annotation(index, f'has a fault: {key} is {show(value)}, expected 0 or 1')
+                self._bad_annotation(index, key,
+                                     f'has a fault: {key} is {show(value)}, expected 0 or 1')
         return [value == 1 for value in values]
 
-    def _bad_annotation(self,
-                        index: int,
-                        text: str,
-                        fix: str = 'complete it, or take it out') -> None:
-        self._tell(Fault('annotation incomplete', self._who(index), text, fix))
+    def _bad_annotation(self, index: int, key: str, text: str, fix: Optional[str] = None) -> None:
+        self._tell(Fault(f'{key} unreadable', self._who(index), text, fix or FIXES[key]))
         self._bad.add(index)
 
     def _category_ids(self) -> List[Any]:
@@ -343,8 +351,11 @@ class CocoRecords:
         if any(value is not None and not -2**63 <= value < 2**63 for value in values):
             for index, value in enumerate(values):
                 if value is not None and not -2**63 <= value < 2**63:
-                    self._bad_annotation(index,
-                                         f'has a category_id of {show(value)}, more than 64 bits')
+                    self._bad_annotation(
+                        index, 'category_id',
+                        f'has a category_id of {show(value)}, more than 64 bits',
+                        'number the categories 1, 2, 3, ..., and category_id of the annotations with them'
+                    )
         self._note(
             'category_id written in another type',
             sum(
@@ -389,19 +400,18 @@ class CocoRecords:
                 pass
         if index not in self._bad:
             text = f'has no bbox, {expected}' if value is None else f'has a bbox of {show(value)}, {expected}'
-            self._bad_annotation(index, text, self._box_fix(index))
+            self._bad_annotation(index, 'bbox', text, self._box_fix(index))
         return [np.nan] * 4
 
-    def _box_fix(self, index: int) -> str:
+    def _box_fix(self, index: int) -> Optional[str]:
         """The box that follows from the polygons, where there are some."""
         segmentation = self._records[index].get('segmentation')
-        fix = 'complete it, or take it out'
         if not isinstance(segmentation, list) or segmentation_fault(segmentation, 1 << 19, 1 << 19):
-            return fix
+            return None
         points = [np.array(part, dtype=np.float64) for part in segmentation if len(part) % 2 == 0]
         points = np.concatenate([np.zeros(0), *points]).reshape(-1, 2)
         if not len(points):
-            return fix
+            return None
         low, size = points.min(0), np.ptp(points, axis=0)
         box = ', '.join(f'{side:g}' for side in (*low, *size))
         return f'its segmentation lies in [{box}]: write "bbox": [{box}]'

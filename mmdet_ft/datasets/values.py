@@ -25,7 +25,7 @@ FLAGS = {
 
 def show(value: Any, most: int = 80) -> str:
     """Write a value for a message: what cannot be printed is escaped, and much of it is left out."""
-    text = repr(value) if not isinstance(value, (list, tuple, dict)) else repr(value)
+    text = repr(value)
     return text if len(text) <= most else f'{text[:most]}...'
 
 

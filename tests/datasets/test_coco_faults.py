@@ -351,6 +351,34 @@ def test_a_class_of_crowds_alone_is_told(tmp_path, caplog, monkeypatch):
     assert 'class without objects' not in [item.kind for item in verdicts.problems]
 
 
+@pytest.mark.parametrize('key, value, fix', [
+    ('id', [1], 'number the annotations 1, 2, 3, ...'),
+    ('image_id', [1], 'write the id that its image has in "images"'),
+    ('category_id', 'cat', 'write the id that its class has in "categories"'),
+    ('category_id', 2**70, 'number the categories 1, 2, 3, ...'),
+    ('area', 'n/a', 'leave "area" out'),
+    ('iscrowd', 'no', 'write "iscrowd": 0'),
+    ('ignore', 2, 'write "ignore": 0'),
+])
+def test_a_value_that_cannot_be_read_is_told_with_what_to_write(tmp_path, key, value, fix):
+    content = content_of()
+    every(key, value)(content)
+    verdicts = read_by_both(settings_of(tmp_path, content))
+    assert fix in str(verdicts.error)
+    problems = {item.kind: item for item in verdicts.problems}
+    assert fix in problems[f'{key} unreadable'].fix
+    # all annotations are left out, which is no reason to add some
+    assert 'add annotations' not in problems['no objects'].fix
+
+
+def test_a_box_that_cannot_be_read_is_told_with_its_form(tmp_path):
+    content = content_of()
+    every('bbox', 7)(content)
+    every('segmentation', [])(content)
+    verdicts = read_by_both(settings_of(tmp_path, content))
+    assert 'write "bbox": [x, y, width, height] in pixels' in str(verdicts.error)
+
+
 @pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-32'])
 def test_a_byte_order_mark_hides_nothing_from_check_data(tmp_path, encoding):
     content = content_of()
@@ -361,8 +389,8 @@ def test_a_byte_order_mark_hides_nothing_from_check_data(tmp_path, encoding):
     verdicts = read_by_both(settings)
     assert_agreement(verdicts, ["images[0] '1.jpg'"])
     assert {'image size missing',
-            'annotation incomplete'} <= {item.kind
-                                         for item in verdicts.problems}
+            'area unreadable'} <= {item.kind
+                                   for item in verdicts.problems}
 
 
 @pytest.mark.parametrize('text, message', [

@@ -10,7 +10,8 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 import numpy as np
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
-from mmdet_ft.datasets.coco_records import CocoRecords, Fault, SizeOf, double_names, unknown_ids
+from mmdet_ft.datasets.coco_records import (FIXES, CocoRecords, Fault, SizeOf, double_names,
+                                            unknown_ids)
 from mmdet_ft.datasets.names import missing_classes_fix, near_names, no_class, same_but_for_unicode
 
 TEXTS = {  # kind of fault -> what all of them are
@@ -19,7 +20,8 @@ TEXTS = {  # kind of fault -> what all of them are
     'image id twice': 'image ids that stand for two images: objects of one are trained on the other',
     'category incomplete': 'categories that cannot be read',
     'category id twice': 'category ids that stand for two names',
-    'annotation incomplete': 'annotations with a value that cannot be read',
+    'annotation incomplete': 'annotations that are no dicts',
+    **{f'{key} unreadable': f'annotations whose {key} cannot be read' for key in FIXES},
     'annotation without image': 'annotations of images that the file does not list: never used',
     'annotation id twice': 'annotation ids that stand twice: pycocotools finds one of the two only',
     'segmentation malformed': 'segmentations that are none of COCO\'s forms, or lie elsewhere than in the image',

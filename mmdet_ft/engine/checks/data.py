@@ -243,8 +243,14 @@ def _report(config: Config, splits: List[Split], problems: List[Problem],
                 problems += check_overlap(first, second, digests)
     classes = []
     if splits:
-        problems += check_classes(splits,
-                                  any('classes' in part for _, part in _parts(config, ('train', ))))
+        refused = {problem.split for problem in problems if problem.stops}
+        first = 'correct the other defects that are told of it first: they can leave its objects out'
+        problems += [
+            problem._replace(fix=first)
+            if problem.kind == 'no objects' and problem.split in refused else problem
+            for problem in check_classes(
+                splits, any('classes' in part for _, part in _parts(config, ('train', ))))
+        ]
         classes = class_table(splits)
     reaches: Dict[str, Reach] = {}
     anchors = anchors_of(config)

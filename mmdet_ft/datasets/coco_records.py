@@ -400,21 +400,21 @@ class CocoRecords:
                 pass
         if index not in self._bad:
             text = f'has no bbox, {expected}' if value is None else f'has a bbox of {show(value)}, {expected}'
-            self._bad_annotation(index, 'bbox', text, self._box_fix(index))
+            self._bad_annotation(index, 'bbox', text + self._box_of_mask(index))
         return [np.nan] * 4
 
-    def _box_fix(self, index: int) -> Optional[str]:
+    def _box_of_mask(self, index: int) -> str:
         """The box that follows from the polygons, where there are some."""
         segmentation = self._records[index].get('segmentation')
         if not isinstance(segmentation, list) or segmentation_fault(segmentation, 1 << 19, 1 << 19):
-            return None
+            return ''
         points = [np.array(part, dtype=np.float64) for part in segmentation if len(part) % 2 == 0]
         points = np.concatenate([np.zeros(0), *points]).reshape(-1, 2)
         if not len(points):
-            return None
+            return ''
         low, size = points.min(0), np.ptp(points, axis=0)
         box = ', '.join(f'{side:g}' for side in (*low, *size))
-        return f'its segmentation lies in [{box}]: write "bbox": [{box}]'
+        return f' (its segmentation lies in [{box}])'
 
     def _find_images(self, image_ids: List[Id]) -> None:
         places = [self.index_of_id.get(image_id, -1) for image_id in image_ids]

@@ -207,7 +207,7 @@ REFUSED = dict(
     box_as_text=(last(bbox='1,2,3,4'), "has a bbox of '1,2,3,4', expected four numbers [x, y, width, height]"),
     box_as_dict=(last(bbox=dict(x=1)), 'expected four numbers'),
     box_a_number=(last(bbox=7), 'has a bbox of 7, expected four numbers'),
-    box_missing=(last(bbox=None), 'its segmentation lies in [90, 20, 40, 30]: write "bbox": [90, 20, 40, 30]'),
+    box_missing=(last(bbox=None), '(its segmentation lies in [90, 20, 40, 30]); write "bbox": [x, y, width, height]'),
     polygon_flat=(last(segmentation=[1, 2, 30, 2, 30, 40]), 'write [[x0, y0, x1, y1, ...]], with one more pair'),
     polygon_of_pairs=(last(segmentation=[[[1, 2], [30, 2], [30, 40]]]), 'points in brackets of their own'),
     polygon_of_points=(last(segmentation=[[1, 2], [30, 2], [30, 40]]), 'a polygon for each point'),

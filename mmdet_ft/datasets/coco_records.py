@@ -506,7 +506,10 @@ class CocoRecords:
                     MASK_FIX,
                     file_name=image['file_name'],
                     box=self.boxes[index].tolist()))
-            self.segmentations[index] = None
+            # told once: the box stands in, or the object would be one without a mask, too
+            x, y, width, height = self.boxes[index].tolist()
+            corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+            self.segmentations[index] = [corners] if np.isfinite(corners).all() else None
         return packed
 
     def content(self) -> Dict[str, Any]:

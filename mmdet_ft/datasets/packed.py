@@ -21,7 +21,8 @@ NONE, POLYGONS, RUNS = 0, 1, 2
 DRAWN, EMPTY = 1, 2  # beside NONE: whether there is a mask
 MASK_FAULTS = (
     'have no mask (no segmentation)',
-    'have a mask without a pixel (polygons of under three points, or run lengths of zeros)')
+    'have a mask without a pixel (polygons of under three points or of an odd count of numbers, '
+    'run lengths of zeros)')
 NEAR = 32  # pixels outside an image that are not far, however small it is
 LONGEST_SIDE, MOST_PIXELS = 1 << 20, 1 << 30  # of an image that OpenCV opens
 FLAT = (list, tuple, np.ndarray)

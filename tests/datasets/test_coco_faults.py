@@ -255,6 +255,7 @@ REFUSED = dict(
     all_ignored=(every('ignore', '1'), 'are ignored (ignore 1), and nothing is left to learn'),
     mask_missing=(last(segmentation=[]), '1 of 6 objects have no mask (no segmentation)'),
     mask_of_two_points=(last(segmentation=[[1, 2, 30, 40]]), '1 of 6 objects have a mask without a pixel'),
+    mask_of_an_odd_count=(last(segmentation=[[1, 2, 30, 2, 30, 40, 3]]), 'or of an odd count of numbers'),
     mask_of_zeros=(last(segmentation=dict(size=[128, 192], counts=[128 * 192])), 'annotation ids 6. Complete them'),
     all_of_unlisted_images=(every('image_id', 99), 'all 6 annotations are of images that the file does not list'),
     no_annotations=(put('annotations', []), 'no image to train on'),
@@ -377,6 +378,13 @@ def test_a_box_that_cannot_be_read_is_told_with_its_form(tmp_path):
     every('segmentation', [])(content)
     verdicts = read_by_both(settings_of(tmp_path, content))
     assert 'write "bbox": [x, y, width, height] in pixels' in str(verdicts.error)
+
+
+def test_a_mask_that_cannot_be_read_is_told_once(tmp_path):
+    content = content_of()
+    every('segmentation', lambda item: item['segmentation'][0])(content)
+    verdicts = read_by_both(settings_of(tmp_path, content))
+    assert [item.kind for item in verdicts.problems if item.is_defect] == ['segmentation malformed']
 
 
 @pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-32'])

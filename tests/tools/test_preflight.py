@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections import namedtuple
 
 import cv2
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmdet_ft.config import Config
+from mmdet_ft.engine.checks import dry_run
 from mmdet_ft.engine.checks.dry_run import duration
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.registry import HOOKS
@@ -49,7 +52,6 @@ def wrong_classes(world, folder):
 
 
 def wrong_shape(world, folder):
-    from mmdet_ft.config import Config
     from mmdet_ft.engine.model import build_model
     cfg = Config.fromfile(world / 'tiny.py')
     weights = build_model(cfg, None).state_dict()
@@ -248,3 +250,38 @@ def test_the_first_screen_is_short_and_the_last_lines_say_how_to_go_on(world, tm
                                           (10**6, '11.6 days')])
 def test_durations_are_told_as_people_say_them(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_dry_run_leaves_the_folders_of_other_runs(tmp_path, monkeypatch):
+    """Runs begin beside it in a work_dirs that it has made; it goes without their files."""
+
+    def other_run_begins(cfg, check, settings):
+        os.makedirs(tmp_path / 'work_dirs' / 'other')
+        (tmp_path / 'work_dirs' / 'other' / 'epoch_1.pth').write_text('weights')
+
+    monkeypatch.setattr(dry_run, '_try', other_run_begins)
+    dry_run.dry_run(Config(dict(work_dir=str(tmp_path / 'work_dirs' / 'mine'))))
+    assert (tmp_path / 'work_dirs' / 'other' / 'epoch_1.pth').read_text() == 'weights'
+    assert os.listdir(tmp_path / 'work_dirs') == ['other']
+
+
+def test_a_dry_run_leaves_no_folder_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(dry_run, '_try', lambda *arguments: None)
+    dry_run.dry_run(Config(dict(work_dir=str(tmp_path / 'work_dirs' / 'deep' / 'mine'))))
+    assert not os.listdir(tmp_path)
+
+
+def test_two_dry_runs_share_a_work_dir(tmp_path, monkeypatch):
+    """The end of the one removes the folder between the two calls by which the other makes its own."""
+    folder, make, ends = tmp_path / 'mine', tempfile.mkdtemp, [1]
+
+    def make_late(**settings):
+        if ends:
+            ends.pop()
+            folder.rmdir()
+        return make(**settings)
+
+    monkeypatch.setattr(tempfile, 'mkdtemp', make_late)
+    monkeypatch.setattr(dry_run, '_try', lambda *arguments: None)
+    dry_run.dry_run(Config(dict(work_dir=str(folder))))
+    assert not ends and not folder.exists()

@@ -107,7 +107,8 @@ def dry_run(cfg: Config, **settings: Any) -> None:
     """
     check = Checklist()
     cfg.log_level = 'INFO'  # whatever the config says: the list has the warnings
-    new = _first_missing(cfg.work_dir)
+    work_dir = os.path.abspath(cfg.work_dir)
+    new = _first_missing(work_dir)
     scratch = None
     try:
         with check('work_dir'):
@@ -122,9 +123,9 @@ def dry_run(cfg: Config, **settings: Any) -> None:
         check.console.print('stopped by Ctrl-C; the dry run leaves nothing behind')
         sys.exit(130)  # 128 + SIGINT, as a shell says it
     finally:
-        for folder in (scratch, new):
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        _remove_empty(work_dir, new)
 
 
 def _try(cfg: Config, check: Checklist, settings: Any) -> None:
@@ -318,10 +319,28 @@ def _first_missing(folder: str) -> Optional[str]:
     return missing
 
 
+def _remove_empty(folder: str, outermost: Optional[str]) -> None:
+    """Remove the folders from `folder` up to `outermost` that are empty: other runs can have written into them."""
+    while outermost is not None and os.path.commonpath([folder, outermost]) == outermost:
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        folder = os.path.dirname(folder)
+
+
 def _scratch(work_dir: str) -> str:
     try:
-        os.makedirs(work_dir, exist_ok=True)
-        scratch = tempfile.mkdtemp(prefix='.dry_run_', dir=work_dir)
+        for tries_left in (2, 1, 0):
+            os.makedirs(work_dir, exist_ok=True)
+            try:
+                scratch = tempfile.mkdtemp(prefix='.dry_run_', dir=work_dir)
+                break
+            except FileNotFoundError:  # the end of another dry run has removed the folder, empty as it was
+                if not tries_left:
+                    raise
         with writing.atomic_file(os.path.join(scratch, 'probe')) as file:
             file.write(b'probe')
     except OSError as error:

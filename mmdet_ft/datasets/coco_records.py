@@ -85,8 +85,9 @@ class CocoRecords:
                  tell: Callable[[Fault], None],
                  size_of: Optional[SizeOf] = None):
         if not isinstance(data, dict) or 'images' not in data:
-            found = f'the keys {", ".join(map(str, list(data)[:8]))}' if isinstance(
-                data, dict) else f'a {type(data).__name__}'
+            found = f'a {type(data).__name__}'
+            if isinstance(data, dict):
+                found = f'the keys {", ".join(map(str, list(data)[:8]))}' if data else 'an empty one'
             raise DataError(
                 f'{path} is not a COCO annotation file: it needs a dict with images, annotations and '
                 f'categories, found {found}')
@@ -181,11 +182,15 @@ class CocoRecords:
                     f'has {image["width"]} x {image["height"]} pixels, more than OpenCV '
                     f'opens ({MOST_PIXELS})')
         except ValueError as error:
+            size = self._size_of(image['file_name']) if self._size_of is not None else None
+            there = f' (the file has {size[0]} x {size[1]}, width x height)' if size else ''
             self._tell(
                 Fault(
-                    'image size missing', where, str(error), SIZE_FIX,
+                    'image size missing',
+                    where,
+                    f'{error}{there}',
+                    SIZE_FIX,
                     file_name=image['file_name']))
-            size = self._size_of(image['file_name']) if self._size_of is not None else None
             if size is None:
                 self._refused.add(image['id'])
                 return None

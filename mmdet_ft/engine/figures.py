@@ -5,6 +5,9 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.spelling import did_you_mean
+
 # AP and AR, whole or in parts: bbox_mAP, 0_segm_mAP_50, AR@100, bbox_AP, AP50, moderate_mAP, recall@100@0.5. -1 says
 # that they are not defined.
 _AVERAGE = re.compile(r'(^|_)(m?A[PR]\d*|recall)(_|@|$)')
@@ -15,6 +18,22 @@ def figure_of(name: str, metrics: Dict[str, Any]) -> Optional[float]:
     value = float(metrics.get(name, math.nan))
     is_undefined = value == -1 and _AVERAGE.search(name) is not None
     return value if math.isfinite(value) and not is_undefined else None
+
+
+def check_metric(key: str, name: str, metrics: Dict[str, Any]) -> None:
+    """Raise UserError where a key of the config names no metric of an evaluation.
+
+    `<metric>_copypaste` is a text of several numbers and can be compared with nothing.
+    """
+    known = [
+        metric for metric, value in metrics.items()
+        if metric != 'eval_iter_num' and not isinstance(value, str)
+    ]
+    if name not in known:
+        first = name.partition('_copypaste')[0]
+        hint = f'did you mean {first!r}?' if first in known else did_you_mean(name, known)
+        raise UserError(f'{key}={name!r} is not among the metrics: {", ".join(known)}' +
+                        (f'\n{hint}' if hint else ''))
 
 
 def has_detections(results: List[Any]) -> bool:

@@ -380,6 +380,32 @@ def test_a_box_that_cannot_be_read_is_told_with_its_form(tmp_path):
     assert 'write "bbox": [x, y, width, height] in pixels' in str(verdicts.error)
 
 
+def test_a_file_without_categories_is_told_once_and_by_its_own_name(tmp_path):
+    verdicts = read_by_both(settings_of(tmp_path, dict(content_of(), categories=[])))
+    problem, = [item for item in verdicts.problems if item.is_defect]
+    assert problem.kind == 'no categories' and not problem.examples
+
+
+def test_a_size_that_is_missing_is_shown_by_the_file(tmp_path):
+    content = content_of(1)
+    content['images'][0]['width'] = None
+    cv2.imwrite(str(tmp_path / '1.jpg'), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    problem = next(item for item in read_by_both(settings_of(tmp_path, content)).problems
+                   if item.kind == 'image size missing')
+    assert problem.examples[0].text == "images[0] '1.jpg' has no width (the file has 192 x 128, width x height)"
+
+
+def test_shifted_category_ids_are_told_with_the_shift(tmp_path):
+    content = content_of()
+    ids_of = {3: 1, 7: 2}
+    for category in content['categories']:
+        category['id'] = ids_of[category['id']]
+    every('category_id', lambda item: ids_of[item['category_id']] - 1)(content)
+    problem = next(item for item in read_by_both(settings_of(tmp_path, content)).problems
+                   if item.kind == 'unknown category id')
+    assert problem.fix == 'add 1 to each category_id'
+
+
 def test_a_mask_that_cannot_be_read_is_told_once(tmp_path):
     content = content_of()
     every('segmentation', lambda item: item['segmentation'][0])(content)

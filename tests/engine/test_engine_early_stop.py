@@ -6,7 +6,7 @@ from mmdet_ft.config import Config
 from mmdet_ft.engine.checks import manners
 from mmdet_ft.engine.checks.config.check import check
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.figures import figure_of
+from mmdet_ft.engine.figures import check_metric, figure_of
 from mmdet_ft.engine.hooks import CheckpointHook, EarlyStopHook, EvalHook, TextLoggerHook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
@@ -207,3 +207,13 @@ def test_minus_one_is_a_figure_of_other_metrics():
     for name in ('bbox_mAP', '0_segm_mAP_50', 'AR@100', 'bbox_AP_s', 'mAP', 'AP50', 'AP50_0_32',
                  'moderate_mAP', 'Car_easy_AP', 'recall@100@0.5'):
         assert figure_of(name, {name: -1.}) is None
+
+
+@pytest.mark.parametrize('name', ['bbox_mAP50', 'bbox_mAP_copypaste'])
+def test_a_name_that_is_no_figure_is_refused_with_the_one_that_was_meant(name):
+    metrics = dict(bbox_mAP=.5, bbox_mAP_50=.7, bbox_mAP_copypaste='0.5 0.7', eval_iter_num=2)
+    with pytest.raises(UserError) as caught:
+        check_metric('early_stop.monitor', name, metrics)
+    assert str(caught.value) == (
+        f"early_stop.monitor={name!r} is not among the metrics: bbox_mAP, bbox_mAP_50\n"
+        f"did you mean {'bbox_mAP_50' if name[-1] == '0' else 'bbox_mAP'!r}?")

@@ -84,7 +84,7 @@ class CocoJson:
         found = [
             Example(f'{fault.place} {fault.text}', fault.file_name and self._path(fault.file_name),
                     fault.box and _corners(fault.box)) for fault in faults
-        ] if first.is_defect else []
+        ] if first.is_defect and (kind in TEXTS or count > 1) else []
         self._add(kind, count, TEXTS.get(kind, f'{first.place} {first.text}'), first.fix, found,
                   stops, first.is_defect)
 
@@ -132,8 +132,8 @@ class CocoJson:
         self._add(
             'unknown category id', len(found),
             'annotations of a category id that the file does not define: '
-            f'never used{f" ({hint})" if hint else ""}', 'add the category, or correct category_id',
-            shown)
+            f'never used{f" ({hint})" if hint else ""}',
+            hint.rpartition('; ')[2] or 'add the category, or correct category_id', shown)
 
     def _one_id_a_name(self) -> None:
         """Names that stand for several ids become one id; the reader passes over ids without annotations itself."""

@@ -334,14 +334,16 @@ def _of_missing(split: Split, missing: Sequence[int], num_looked: int) -> List[P
     hints = [_hint(split, cause) for cause in causes if cause.reason]
     if not near:
         hints += filter(None, [missing_folder(split.prefix)])
+    rest = (f'correct {"img_prefix or data_root" if split.has_boxes else "data_prefix"} of data.{split.name}, '
+            f'or take them out of {split.source}')
+    if sum(cause.count for cause in causes if cause.reason) < len(missing):
+        hints.append(rest)
     share = ': all of them' if len(missing) == num_looked else f' (of {num_looked})'
     return [
         Problem(
             split.name, 'image missing', len(missing),
             'files that the annotations list and that are not there' + share,
-            ''.join(f'{hint}; ' for hint in hints) +
-            f'correct {"img_prefix or data_root" if split.has_boxes else "data_prefix"} of data.{split.name}, '
-            f'or take them out of {split.source}',
+            '; '.join(hints),
             examples(sorted(shown, key=lambda example: '->' not in example.text)))
     ]
 

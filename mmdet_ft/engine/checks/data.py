@@ -160,7 +160,7 @@ def _refused(config: Config, split: Split, looks: Sequence[Tuple[int, Look]]) ->
         counts = split.used.copy()
         counts[split.image] = True  # objects may be left out only because the size is wrong
         looks = [(place, look) for place, look in looks if counts[place]]
-    skip = '; data = dict(train_dataloader=dict(skip_bad_images=True)) trains without them' if is_training else ''
+    skip = '; data = dict(train_dataloader=dict(skip_bad_images=True)) trains without them'
     messages = []
     for problem in check_images(split, looks):
         if problem.kind not in REFUSED:
@@ -175,7 +175,8 @@ def _refused(config: Config, split: Split, looks: Sequence[Tuple[int, Look]]) ->
             text = '\n  '.join([
                 f'data.{split.name}: {problem.kind}, {problem.count} images: {problem.text}', *shown
             ])
-        messages.append(f'{text}\nto fix: {problem.fix}{skip}')
+        others_left = is_training and problem.count < len(looks)
+        messages.append(f'{text}\nto fix: {problem.fix}{skip if others_left else ""}')
     return messages
 
 
@@ -326,7 +327,8 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
     except Exception as error:
         if not is_user_mistake(error):
             raise
-        problems.append(_unreadable(name, error))
+        if not any(problem.stops for problem in problems):  # or it has been told, and this one is of a file that is gone
+            problems.append(_unreadable(name, error))
         return None, problems
     finally:
         logger.setLevel(level)

@@ -18,7 +18,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.engine import state
 from mmdet_ft.engine.errors import UserError, is_user_mistake
-from mmdet_ft.engine.figures import has_detections
+from mmdet_ft.engine.figures import check_metric, has_detections
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook, evaluation_failure
@@ -136,8 +136,8 @@ def check_evaluation(runner: Any, hook: EvalHook) -> Judged:
         state.set_random_state(random_state)
     known = figures or _figures_of_some_detection(dataset, results, hook.eval_options)
     for key, name in watched_names(runner, hook).items():
-        if known and name not in known:
-            raise UserError(f'{key}={name!r} is not among the metrics: {", ".join(known)}')
+        if known:
+            check_metric(key, name, known)
     return Judged(figures, seconds)
 
 

@@ -10,7 +10,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
 from mmdet_ft.engine.failures import interruption
-from mmdet_ft.engine.figures import figure_of, has_detections, why_missing
+from mmdet_ft.engine.figures import check_metric, figure_of, has_detections, why_missing
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.hooks.logger import LoggerHook
@@ -211,9 +211,8 @@ class EvalHook(Hook):
         Raises UserError for a name that the evaluation does not know.
         """
         has_found = has_detections(self.latest_results)
-        if name not in metrics and has_found:
-            known = ', '.join(known for known in metrics if known != 'eval_iter_num')
-            raise UserError(f'{key}={name!r} is not among the metrics: {known}')
+        if name in metrics or has_found:
+            check_metric(key, name, metrics)
         # COCO's evaluator leaves the metrics out where nothing was found; VOC's and KITTI's say 0
         value = figure_of(name, metrics) if has_found else None
         if value is None:

@@ -327,7 +327,8 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
     except Exception as error:
         if not is_user_mistake(error):
             raise
-        if not any(problem.stops for problem in problems):  # or it has been told, and this one is of a file that is gone
+        # what stops has been told already, and here by the name of a file that is gone
+        if not any(problem.stops for problem in problems):
             problems.append(_unreadable(name, error))
         return None, problems
     finally:

@@ -121,7 +121,8 @@ def _outlines(content: Dict[str, Any], path: str, height: int, width: int,
         try:
             label = read_name(label, 'a label in a text').strip()
         except ValueError as error:
-            raise DataError(f'{path}: shape {place} has no label: it {error}') from None
+            raise DataError(f'{path}: shape {place} has no label: it {error}; '
+                            'write the name of its class, or take the shape out') from None
         group = shape.get('group_id')
         key = (label, 'alone', place) if group is None else (label, repr(group))
         try:
@@ -129,8 +130,8 @@ def _outlines(content: Dict[str, Any], path: str, height: int, width: int,
         except (TypeError, ValueError, KeyError, IndexError, OSError, SyntaxError) as error:
             what = f'it has no {error}' if isinstance(error, KeyError) else error
             raise DataError(
-                f'{path}: shape {place} ({label!r:.60}, {kind!r:.60}) cannot be read: {what}'
-            ) from error
+                f'{path}: shape {place} ({label!r:.60}, {kind!r:.60}) cannot be read: {what}; '
+                'correct it there, or take the shape out') from error
     return shapes
 
 

@@ -30,6 +30,17 @@ class VOCFile(NamedTuple):
     difficult: np.ndarray  # bool [n]
 
 
+SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
+
+
+def _missing_corners(item: Any) -> str:
+    """Say what an object has in place of a box; '' where it has all corners."""
+    if item.find('robndbox') is not None and item.find('bndbox') is None:
+        return 'it has a robndbox, a rotated box of roLabelImg, and no upright one'
+    missing = [side for side in SIDES if item.findtext(f'bndbox/{side}') is None]
+    return f'it has no {", ".join(missing)}' if missing else ''
+
+
 def read_voc_xml(path: str) -> VOCFile:
     """Read a file; DataError names path and line, or path and object, of what is wrong.
 
@@ -40,18 +51,20 @@ def read_voc_xml(path: str) -> VOCFile:
     for place, item in enumerate(root.findall('object'), 1):
         name = (item.findtext('name') or '').strip()
         if not name:
-            raise DataError(f'{path}: object {place} has no name')
+            raise DataError(
+                f'{path}: object {place} has no name; write its class, or take the object out')
         try:
             read_name(name)
             box = [
                 int(read_corner(item.findtext(f'bndbox/{side}')))
-                for side in ('xmin', 'ymin', 'xmax', 'ymax')
+                for side in SIDES
             ]
             flag = int(read_corner((item.findtext('difficult') or '').strip() or 0))
         except ValueError as error:
             raise DataError(
                 f'{path}: object {place} ({name!r:.60}) needs numbers in bndbox/xmin, ymin, xmax, ymax and '
-                f'in difficult, if it has that: one {error}') from None
+                f'in difficult, if it has that: {_missing_corners(item) or f"one {error}"}; correct it, or take the '
+                'object out') from None
         names.append(name)
         boxes.append(box)
         difficult.append(flag != 0)

@@ -352,6 +352,16 @@ def test_a_class_of_crowds_alone_is_told(tmp_path, caplog, monkeypatch):
     assert 'class without objects' not in [item.kind for item in verdicts.problems]
 
 
+def test_a_validation_set_of_crowds_alone_is_told_with_the_flag(tmp_path):
+    content = content_of()
+    every('iscrowd', 1)(content)
+    settings = settings_of(tmp_path, content, pipeline=[], test_mode=True)
+    problems = check_data(Config(dict(data=dict(val=settings))), ('val', ), images=False).problems
+    assert {item.fix for item in problems if item.kind in ('no objects', 'class of crowds alone')} == {
+        'set iscrowd and ignore to 0 for single objects'
+    }
+
+
 @pytest.mark.parametrize('key, value, fix', [
     ('id', [1], 'number the annotations 1, 2, 3, ...'),
     ('image_id', [1], 'write the id that its image has in "images"'),

@@ -17,7 +17,7 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import collate
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.voc import VOCDataset
-from mmdet_ft.datasets.xml_style import XMLDataset
+from mmdet_ft.datasets.xml_style import XMLDataset, read_voc_xml
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.untrusted import UntrustedFileError
 from . import formats
@@ -424,3 +424,15 @@ def test_an_image_that_kitti_lacks_is_named_once(tmp_path):
     with pytest.raises(FileNotFoundError, match='KittiDataset: there is no image .*image_0.*, and'):
         build_dataset(
             dict(type='KittiDataset', pipeline=[], classes=CLASSES, **paths, test_mode=True))
+
+
+@pytest.mark.parametrize('box, message', [
+    ('<robndbox><cx>5</cx></robndbox>', 'it has a robndbox, a rotated box of roLabelImg, and no upright one'),
+    ('<bndbox><xmin>1</xmin><ymin>2</ymin></bndbox>', 'it has no xmax, ymax'),
+    ('', 'it has no xmin, ymin, xmax, ymax'),
+])
+def test_an_object_of_voc_without_an_upright_box_says_what_it_has(tmp_path, box, message):
+    path = tmp_path / 'a.xml'
+    path.write_text(f'<annotation><object><name>cat</name>{box}</object></annotation>')
+    with pytest.raises(DataError, match=f"object 1 .'cat'.* {message}; correct it, or take the object out"):
+        read_voc_xml(str(path))

@@ -170,7 +170,8 @@ def convert(item: Dict[str, Any], folder: ImageFolder, attribute: Optional[str],
             what = f'it has no {error}' if isinstance(error, KeyError) else error
             raise DataError(
                 f'{path}: region {place} ({show(shape.get("name"))}) of {item["filename"]!r} cannot be read: '
-                f'{what}') from error
+                f'{what}{"" if "--class-name" in str(what) else "; correct it there, or take the region out"}'
+            ) from error
         points = np.array(polygon).reshape(-1, 2)
         boxes.append([*points.min(axis=0), *points.max(axis=0)])
         segmentations.append([polygon])

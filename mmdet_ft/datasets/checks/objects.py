@@ -200,9 +200,12 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
             split.labels[(split.labels >= 0) & ~split.ignored], minlength=len(split.classes))
         ignored = only_ignored(split.labels, split.ignored, len(split.classes))
         is_train = split in training
-        problems += _ignored_classes(split, ignored, is_train)
+        of_crowds = _ignored_classes(split, ignored, is_train)
+        problems += of_crowds
         if not counts.any() and split.has_boxes:
-            problems += _no_objects(split, is_train, is_train and not can_learn)
+            found = _no_objects(split, is_train, is_train and not can_learn)
+            problems += [item._replace(fix=of_crowds[0].fix)
+                         for item in found] if of_crowds else found
             continue
         without = [
             name for label, name in enumerate(split.classes)
@@ -223,10 +226,9 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
             problems.append(
                 Problem(split.name, 'category not in classes', sum(count for _, count in others),
                         'objects of categories that `classes` does not name: left out',
-                        'nothing, if that is meant so; otherwise add them to classes', [
-                            Example(f'{name!r}: {count} objects')
-                            for name, count in others[:5]
-                        ], False))
+                        'nothing, if that is meant so; otherwise add them to classes',
+                        [Example(f'{name!r}: {count} objects')
+                         for name, count in others[:5]], False))
     return problems
 
 

@@ -136,8 +136,8 @@ def check_image_files(config: Config, datasets: Dict[str, Any], logger: Any) -> 
         for message in _refused(config, split, looks) + _unequal(config, part, split, looks):
             raise UserError(message)
         for problem in check_images(split, looks) + check_depth(split, looks, loading):
-            logger.warning('data.%s: %d %s; to fix: %s', split.name, problem.count, problem.text,
-                           problem.fix)
+            logger.warning('data.%s: %s (%d): %s; to fix: %s', split.name, problem.kind,
+                           problem.count, problem.text, problem.fix)
 
 
 def _splits_of(datasets: Dict[str, Any]) -> Iterator[Tuple[Any, Split, Loading]]:

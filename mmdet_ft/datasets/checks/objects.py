@@ -226,9 +226,10 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
             problems.append(
                 Problem(split.name, 'category not in classes', sum(count for _, count in others),
                         'objects of categories that `classes` does not name: left out',
-                        'nothing, if that is meant so; otherwise add them to classes',
-                        [Example(f'{name!r}: {count} objects')
-                         for name, count in others[:5]], False))
+                        'nothing, if that is meant so; otherwise add them to classes', [
+                            Example(f'{name!r}: {count} objects')
+                            for name, count in others[:5]
+                        ], False))
     return problems
 
 

@@ -245,10 +245,10 @@ def _report(config: Config, splits: List[Split], problems: List[Problem],
     classes = []
     if splits:
         refused = {problem.split for problem in problems if problem.stops}
-        first = 'correct the other defects that are told of it first: they can leave its objects out'
+        first = 'correct the other defects that are told of it first: what they are about is left out'
         problems += [
             problem._replace(fix=first)
-            if problem.kind == 'no objects' and problem.split in refused else problem
+            if problem.kind in ('no images', 'no objects') and problem.split in refused else problem
             for problem in check_classes(
                 splits, any('classes' in part for _, part in _parts(config, ('train', ))))
         ]

@@ -352,6 +352,23 @@ def test_a_class_of_crowds_alone_is_told(tmp_path, caplog, monkeypatch):
     assert 'class without objects' not in [item.kind for item in verdicts.problems]
 
 
+@pytest.mark.parametrize('change, told', [
+    (last(bbox=[float('nan')] * 4), 'box not a number'),
+    (last(bbox=[150, 20, 90, 30]), 'box reaching out of its image'),
+    (every('bbox', lambda item: [item['bbox'][0], 20, item['bbox'][0] + 100, 120]), 'boxes as corners'),
+])
+def test_the_start_of_a_run_looks_at_the_boxes(tmp_path, caplog, monkeypatch, change, told):
+    """It said that no defect was found in them, and had not looked."""
+    monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
+    content = content_of()
+    for image in content['images']:
+        cv2.imwrite(str(tmp_path / image['file_name']), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    change(content)
+    dataset = _build(settings_of(tmp_path, content, test_mode=True))
+    tell_about_data(Config(dict(data=dict())), dict(val=dataset), logging.getLogger('mmdet_ft'))
+    assert f'defect: {told} (val' in caplog.text
+
+
 def test_a_validation_set_of_crowds_alone_is_told_with_the_flag(tmp_path):
     content = content_of()
     every('iscrowd', 1)(content)

@@ -122,7 +122,7 @@ def _annotations(report: Report) -> str:
     masks = sum(split.num_masks for split in report.splits)
     labels = sum(len(split.labels) for split in report.splits if not split.has_boxes)
     parts = [f'{sum(boxes)} boxes'] if boxes else []
-    parts += [f'{masks} masks'] if masks else []
+    parts += [f'{"" if report.decoded else "the form of "}{masks} masks'] if masks else []
     parts += [f'{labels} labels'] if labels else []
     return f'the annotations ({", ".join(parts)})'
 

@@ -105,6 +105,7 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
     for part, split, loading in _splits_of(datasets):
         looks = scan(split, loading)
         problems += check_images(split, looks) + check_depth(split, looks, loading)
+        problems += check_boxes(with_true_sizes(split, looks))
         refused += _refused(config, split, looks) + _unequal(config, part, split, looks)
         num_looked[split.name] = len(looks)
         splits.append(split)

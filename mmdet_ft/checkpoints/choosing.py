@@ -1,4 +1,4 @@
-"""Which weights of a file are a model's: of several dicts, behind a prefix, those whose names fit best."""
+"""Choose a model's weights in a file: of several dicts, behind a prefix, those whose names fit best."""
 import re
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -32,7 +32,7 @@ class Choice(NamedTuple):
 
 
 def counts(name: str) -> bool:
-    """Whether a weight counts: files older than torch 0.4.1 lack num_batches_tracked."""
+    """Return whether a weight counts: files older than torch 0.4.1 lack num_batches_tracked."""
     return not name.endswith('num_batches_tracked')
 
 
@@ -128,7 +128,7 @@ def _without_parallel(name: str) -> str:
 
 
 def common_prefix(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Optional[str]:
-    """The prefix behind which most names are the model's, in their shape; None where there is none."""
+    """Return the prefix behind which most names are the model's, in their shape; None without one."""
     found: Dict[str, int] = {}
     for name, value in given.items():
         start = name.find('.') + 1

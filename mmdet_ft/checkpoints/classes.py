@@ -17,7 +17,7 @@ class Comparison(NamedTuple):
 
     @property
     def is_same(self) -> bool:
-        """Whether both mean the same by every place."""
+        """Return whether both mean the same by every place."""
         return self.places == tuple(range(len(self.known)))
 
     @property
@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
 
     @property
     def are_moved(self) -> bool:
-        """Whether a class that both have stands at another place."""
+        """Return whether a class that both have stands at another place."""
         return any(place not in (None, here) for here, place in enumerate(self.places))
 
     def table(self, theirs: str, most: int = 20) -> str:

@@ -42,7 +42,7 @@ class Head(NamedTuple):
 
     @property
     def is_too_large(self) -> bool:
-        """Whether OpenCV refuses the picture for its size."""
+        """Return whether OpenCV refuses the picture for its size."""
         return max(self.width,
                    self.height) > MOST_PIXELS_A_SIDE or self.width * self.height > MOST_PIXELS
 
@@ -152,7 +152,7 @@ def _orientation(exif: bytes) -> int:
 
 
 def _has_end(image: Any, begin: bytes, tail: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes is as long as it has to be, or its last bytes are those of an end."""
+    """Return whether a file of `size` bytes is as long as it has to be, or its last bytes are those of an end."""
     if image.format in ('JPEG', 'MPO'):
         return b'\xff\xd9' in tail
     if image.format == 'PNG':

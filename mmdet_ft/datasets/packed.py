@@ -205,7 +205,7 @@ class PackedSegmentations(SharesArrays):
 
     @property
     def state(self) -> np.ndarray:
-        """Whether there is a mask, uint8 [N]: DRAWN, NONE (no segmentation), EMPTY (one without a pixel in it).
+        """Return whether there is a mask, uint8 [N]: DRAWN, NONE (no segmentation), EMPTY (one without a pixel in it).
 
         A polygon counts from three points on that do not lie on one horizontal or vertical line.
         """

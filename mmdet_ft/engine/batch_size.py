@@ -78,7 +78,7 @@ class _Origin(NamedTuple):
             self.setting.where if self.setting else '')
 
     def is_later_than(self, other: '_Origin', cfg: Config) -> bool:
-        """Whether this one changed what the other one had found."""
+        """Return whether this one changed what the other one had found."""
         if self.by_program or other.by_program:
             return self.by_program and not other.by_program
         ours, theirs = self.setting.file, other.setting.file

@@ -123,7 +123,7 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
 
 
 def is_exported() -> bool:
-    """Whether torch.jit.trace, torch.onnx.export or torch.export is recording the model."""
+    """Return whether torch.jit.trace, torch.onnx.export or torch.export is recording the model."""
     if torch.jit.is_tracing():
         return True
     if hasattr(torch.compiler, 'is_exporting'):  # since torch 2.7

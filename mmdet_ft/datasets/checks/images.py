@@ -40,7 +40,7 @@ class Loading(NamedTuple):
         return head.size if self.turns(head) else (head.width, head.height)
 
     def turns(self, head: Head) -> bool:
-        """Whether the EXIF orientation is followed; OpenCV follows that of a TIFF always."""
+        """Return whether the EXIF orientation is followed; OpenCV follows that of a TIFF always."""
         return head.kind == 'TIFF' or self.color_type in ('color', 'grayscale')
 
 

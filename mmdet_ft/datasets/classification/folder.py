@@ -236,7 +236,7 @@ class ClassFolders(ClassificationDataset):
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that macOS, notebooks or git have made."""
+    """Return whether a file or folder is one that macOS, notebooks or git have made."""
     return name.startswith('.') or name == '__MACOSX'
 
 

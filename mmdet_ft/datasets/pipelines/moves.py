@@ -91,7 +91,7 @@ def flat(steps: Any, path: str = '', owner: Any = None) -> Iterator[Step]:
 
 
 def _is_varied(step: Mapping[str, Any]) -> bool:
-    """Whether RandAugment fills in an argument."""
+    """Return whether RandAugment fills in an argument."""
     return isinstance(step.get('magnitude_key'), str)
 
 
@@ -159,7 +159,7 @@ def check_effect(transform: Any, img: np.ndarray, boxes: np.ndarray, results: Ma
 
 
 def _is_padded(img: np.ndarray, new: np.ndarray) -> bool:
-    """Whether the pixels of an image are those of another one from its top left corner on, colours aside."""
+    """Return whether the pixels of an image are those of another one from its top left corner on, colours aside."""
     rows, columns = (min(sides) for sides in zip(img.shape[:2], new.shape[:2]))
     old, new = (
         np.asarray(item if item.ndim == 2 else item.mean(axis=2), dtype=np.float32)

@@ -75,7 +75,7 @@ def _picture(loaded: Sequence[str]) -> Dict[str, Any]:
 
 
 def _try(transform: Any, loaded: Sequence[str]) -> bool:
-    """Whether it runs on the picture; CheckError where the paint leaves a box, mask or map that stays."""
+    """Return whether it runs on the picture; CheckError where the paint leaves a box, mask or map that stays."""
     with _kept_random_states():
         for seed in range(NUM_TRIES):
             random.seed(seed)
@@ -103,13 +103,13 @@ def _try(transform: Any, loaded: Sequence[str]) -> bool:
 
 
 def _stays(results: Dict[str, Any], before: Dict[str, Any], key: str) -> bool:
-    """Whether boxes, masks or a map are those of the picture."""
+    """Return whether boxes, masks or a map are those of the picture."""
     now, old = (getattr(item.get(key), 'masks', item.get(key)) for item in (results, before))
     return isinstance(now, np.ndarray) and np.array_equal(now, old)
 
 
 def _has_left(img: np.ndarray) -> bool:
-    """Whether most of the paint has gone from the box, and as much has come elsewhere."""
+    """Return whether most of the paint has gone from the box, and as much has come elsewhere."""
     paint = img.max(axis=2) > PAINT / 2
     x1, y1, x2, y2 = BOX
     area = (x2 - x1) * (y2 - y1)

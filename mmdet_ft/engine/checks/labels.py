@@ -100,7 +100,7 @@ def label_problems(config: Any, split: Any) -> List[Problem]:
 
 
 def _counts_classes(config: Any) -> bool:
-    """Whether the config asks for as many outputs as there are classes, by NumClassCheckHook."""
+    """Return whether the config asks for as many outputs as there are classes, by NumClassCheckHook."""
     hooks = config.get('custom_hooks') or ()
     return 'NumClassCheckHook' in [hook.get('type') for hook in hooks if isinstance(hook, dict)]
 

@@ -93,7 +93,7 @@ class TwoStageDetector(BaseModule):
 
     @property
     def gives_masks(self) -> bool:
-        """Whether results have masks beside boxes."""
+        """Return whether results have masks beside boxes."""
         return self.roi_head.mask_head is not None
 
     def prediction_layers(self) -> Tuple[str, ...]:

@@ -52,7 +52,7 @@ def check_names(found: Findings) -> None:
 
 
 def _is_private(name: str) -> bool:
-    """Whether a name is a helper of its file, and no misspelt key of configs."""
+    """Return whether a name is a helper of its file, and no misspelt key of configs."""
     return name.startswith('_') and all(
         difflib.SequenceMatcher(None, name.lower(), key).ratio() < .8 for key in OWN_KEYS)
 
@@ -136,7 +136,7 @@ def drop_variables(config: Config) -> None:
 
 
 def _looks_left(config: Config, name: str) -> bool:
-    """Whether a name is one of V2's variables, or its value stands in a section."""
+    """Return whether a name is one of V2's variables, or its value stands in a section."""
     if name in V2_VARIABLES or len(name) < 3:  # i, j, k: left over by a loop
         return True
     near = nearest(name, ENGINE_NAMES) or ''

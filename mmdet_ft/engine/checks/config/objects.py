@@ -62,7 +62,7 @@ def as_values(config: Config) -> Config:
 
 
 def _is_imported(config: Config, name: str) -> bool:
-    """Whether a name is no setting: an import of a python config has brought it."""
+    """Return whether a name is no setting: an import of a python config has brought it."""
     files = [layer for layer in config.layers if layer.path is not None and name in layer.values]
     return name not in ENGINE_NAMES and bool(files) and files[-1].path.endswith(
         '.py') and name in read_source(files[-1].source, True).imported

@@ -116,7 +116,7 @@ def _is_known(step: Any) -> bool:
 
 
 def is_shipped(cls: Any) -> bool:
-    """Whether a transform is one of this package."""
+    """Return whether a transform is one of this package."""
     return str(getattr(cls, '__module__', '')).startswith('mmdet_ft.datasets.pipelines.')
 
 

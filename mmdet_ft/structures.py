@@ -61,6 +61,8 @@ class Batch(NamedTuple):
     mean: Optional[Tensor] = None  # float32 [B, C], with uint8 images only
     std: Optional[Tensor] = None  # float32 [B, C]
     gt: Union[GroundTruth, ClassTruth, None] = None
+    # host only: height and width [B] of images that are padded to that of a larger one; None where none is
+    own_sizes: Optional[List[Tuple[int, int]]] = None
 
 
 class Detections(NamedTuple):

@@ -131,7 +131,15 @@ def _batch(samples: List[Dict[str, Any]],
         metas=metas,
         mean=mean,
         std=std,
-        gt=gt)
+        gt=gt,
+        own_sizes=_own_sizes(samples, bucket))
+
+
+def _own_sizes(samples: Sequence[Dict[str, Any]], bucket: int) -> Optional[List[Tuple[int, int]]]:
+    """Height and width that each image would have alone in its batch; None where all have the same."""
+    sizes = [(round_up(sample['img'].shape[-2], bucket), round_up(sample['img'].shape[-1], bucket))
+             for sample in samples]
+    return sizes if len(set(sizes)) > 1 else None
 
 
 def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:

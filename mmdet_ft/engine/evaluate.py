@@ -1,5 +1,6 @@
 """Run a model over a data set, for `dataset.evaluate`."""
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+import logging
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -10,6 +11,8 @@ from mmdet_ft.engine.failures import interruption, watchdog
 from mmdet_ft.engine.precision import Precision
 from mmdet_ft.engine.progress import track
 from mmdet_ft.structures import Batch, HostCopy, to_device
+
+logger = logging.getLogger('mmdet_ft')
 
 # What is done with the results of a batch as they come: (views of the batch, its results).
 Watcher = Callable[[Tuple[Batch, ...], List[Any]], None]
@@ -23,7 +26,8 @@ def run_over(model: nn.Module,
     """V2's results of every sample that the loader yields, in its order; the model's mode is left
     as it was.
 
-    The results of one batch are put together on the host while the device works on the next.
+    The results of one batch are put together on the host while the device works on the next. Images of unequal size
+    are run apart, each as it is alone; V2 pads them to the largest of their batch, which changes what is found.
     """
     model = getattr(model, 'module', model)
     device = next(model.parameters()).device
@@ -31,21 +35,32 @@ def run_over(model: nn.Module,
     was_training = model.training
     results: List[Any] = []
 
-    def finish(views: Tuple[Batch, ...], predictions: HostCopy) -> None:
-        part = model.results(predictions.read(), views[0].metas)
-        results.extend(part)
+    def finish(views: Tuple[Batch, ...], parts: List[Tuple[List[int], HostCopy]]) -> None:
+        metas = views[0].metas
+        of_batch: List[Any] = [None] * len(metas)
+        for places, predictions in parts:
+            found = model.results(predictions.read(), [metas[place] for place in places])
+            for place, result in zip(places, found):
+                of_batch[place] = result
+        results.extend(of_batch)
         if watch is not None:
-            watch(views, part)
+            watch(views, of_batch)
 
     model.eval()
     try:
-        pending = None
+        pending, is_told = None, False
         rank, _ = get_dist_info()
         for views in track(data_loader, 'evaluating', len(data_loader), quiet=rank != 0):
             if isinstance(views, Batch):  # the pipeline has collected the truth too
                 views = (views, )
+            parts = parts_of_one_size(views)
+            if len(parts) > 1 and not is_told:
+                is_told = True
+                logger.info('images of unequal size in one batch are run apart: padded to the largest, other boxes '
+                            'would be found, in the padding too (samples_per_gpu of MMDetection 2.x pads them)')
             with precision.autocast():
-                predictions = HostCopy(model(to_device(views, device)), device)
+                predictions = [(places, HostCopy(model(to_device(part, device)), device))
+                               for places, part in parts]
             if pending is not None:
                 finish(*pending)
             pending = (views, predictions)
@@ -56,6 +71,35 @@ def run_over(model: nn.Module,
     finally:
         model.train(was_training)
     return results
+
+
+def parts_of_one_size(
+        views: Tuple[Batch, ...]) -> List[Tuple[List[int], Tuple[Batch, ...]]]:
+    """Split a batch whose images are padded to another size than their own: (places, views) of each part.
+
+    The views of a part are without ground truth. A batch without such padding is its only part, as it is.
+    """
+    number = len(views[0].metas)
+    if not any(view.own_sizes for view in views):
+        return [(list(range(number)), views)]
+    own = [view.own_sizes or [tuple(view.images.shape[-2:])] * number for view in views]
+    groups: Dict[Tuple[Any, ...], List[int]] = {}
+    for place, sizes in enumerate(zip(*own)):
+        groups.setdefault(sizes, []).append(place)
+    return [(places, tuple(_part(view, places, *size) for view, size in zip(views, sizes)))
+            for sizes, places in groups.items()]
+
+
+def _part(view: Batch, places: List[int], height: int, width: int) -> Batch:
+    """Some images of a view, cut to a size."""
+    return Batch(
+        images=view.images[places, :, :height, :width],
+        sizes=view.sizes[places],
+        pad_sizes=view.pad_sizes[places],
+        scale_factors=view.scale_factors[places],
+        metas=[view.metas[place] for place in places],
+        mean=None if view.mean is None else view.mean[places],
+        std=None if view.std is None else view.std[places])
 
 
 def require_masks(model: nn.Module, metrics: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ class FakeBatch(NamedTuple):
     x: Tensor  # [B, 4]
     y: Tensor  # [B]
     metas: List[dict]
+    own_sizes: Optional[list] = None
 
 
 class FakeModel(nn.Module):

@@ -59,12 +59,23 @@ def leaves_of(cfg: Any) -> Iterator[Dict[str, Any]]:
         yield cfg
 
 
-def build_for_losses(cfg: Dict[str, Any], pipeline: Any) -> Any:
+def build_for_losses(cfg: Any, pipeline: Any) -> Any:
     """A validation set in the training pipeline: `workflow` asks for the losses on it.
 
     A detector's data set gives the truth when it is not in test_mode. A classifier's always does, and its test_mode
     chooses the files.
     """
+    return build_dataset(_with_losses(cfg, pipeline))
+
+
+def _with_losses(cfg: Any, pipeline: Any) -> Any:
+    """The settings of each data set, under wrappers and lists, with the truth and the pipeline."""
+    if isinstance(cfg, (list, tuple)):
+        return [_with_losses(part, pipeline) for part in cfg]
+    held = next((key for key in ('dataset', 'datasets') if key in cfg), None)
+    if held is not None:
+        wrapper = {key: value for key, value in cfg.items() if key != 'samples_per_gpu'}
+        return {**wrapper, held: _with_losses(cfg[held], pipeline)}
     split = {
         key: value
         for key, value in cfg.items() if key not in ('samples_per_gpu', 'test_mode')
@@ -72,7 +83,7 @@ def build_for_losses(cfg: Dict[str, Any], pipeline: Any) -> Any:
     kind = DATASETS.resolve(cfg['type'], cfg)
     if getattr(kind, 'truth_in_test_mode', False):
         split['test_mode'] = True
-    return build_dataset({**split, 'pipeline': pipeline})
+    return {**split, 'pipeline': pipeline}
 
 
 def _inner(cfg: Dict[str, Any], key: str) -> Any:

@@ -1,6 +1,6 @@
 """Which image file stands behind each sample of a data set."""
 import os.path as osp
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 
 class ImageFile(NamedTuple):
@@ -8,6 +8,23 @@ class ImageFile(NamedTuple):
     path: Optional[str]  # None where images have no files of their own
     name: str  # as the annotations have it
     prefix: Optional[str]  # the folder that the name starts from
+
+
+def leaf_of(dataset: Any, index: int) -> Tuple[Any, int]:
+    """Find the data set under wrappers that a sample comes from, and its place there."""
+    while True:
+        if hasattr(dataset, 'datasets'):
+            for part in dataset.datasets:
+                if index < len(part):
+                    break
+                index -= len(part)
+            dataset = part
+        elif hasattr(dataset, 'dataset'):
+            indices = getattr(dataset, 'indices', None)
+            index = int(indices[index]) if indices is not None else index % len(dataset.dataset)
+            dataset = dataset.dataset
+        else:
+            return dataset, index
 
 
 def image_files(dataset: Any) -> List[ImageFile]:

@@ -3,6 +3,7 @@ import os
 from typing import Any, List, Optional
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.sample_images import image_files
 from mmdet_ft.errors import UserError
 from mmdet_ft.outputs import Inputs, Path
@@ -19,8 +20,7 @@ def inputs_of(cfg: Config, dataset: Any, *others: Optional[Path]) -> Inputs:
 
 
 def _annotations(dataset: Any) -> List[str]:
-    parts = getattr(dataset, 'datasets', [dataset])
-    paths = [getattr(part, 'ann_file', None) for part in parts]
+    paths = [getattr(part, 'ann_file', None) for part in innermost(dataset)]
     return [path for path in paths if isinstance(path, str)]
 
 

@@ -4,6 +4,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset, build_for_losses
+from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine import dist
@@ -113,7 +114,5 @@ def _set_test_mode(data: Any) -> None:
 def build_test_loader(cfg: Config, split: str) -> Any:
     """The loader of 'val' or 'test', in order and without augmentation."""
     dataset = build_test_dataset(cfg, split)
-    in_batches = all(
-        getattr(part, 'evaluated_in_batches', False)
-        for part in getattr(dataset, 'datasets', [dataset]))
+    in_batches = all(getattr(part, 'evaluated_in_batches', False) for part in innermost(dataset))
     return build_dataloader(dataset, **test_loader_settings(cfg, split, in_batches))

@@ -4,9 +4,10 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.pictures import draw_truth, has_truth
 from mmdet_ft.datasets.pipelines.loading import read_image
-from mmdet_ft.datasets.sample_images import ImageFile, image_files
+from mmdet_ft.datasets.sample_images import ImageFile, image_files, leaf_of
 from mmdet_ft.engine.dist import get_dist_info
 from mmdet_ft.structures import Batch
 from mmdet_ft.visualization import (BLACK, Look, draw_detections, draw_label, enlarge, enlargement,
@@ -45,7 +46,7 @@ class Painter:
         self.color_by = color_by
         self.wait_time = wait_time
         self.files = image_files(dataset)
-        parts = getattr(dataset, 'datasets', [dataset])
+        parts = innermost(dataset)
         self.palette = palette_of(type(parts[0]), classes)
         self.with_truth = any(has_truth(part) for part in parts)
         self._done = 0
@@ -78,7 +79,7 @@ class Painter:
 
         Raises OSError and DataError for an image that cannot be read, ValueError for masks of another size.
         """
-        dataset, place = self._part(index)
+        dataset, place = leaf_of(self.dataset, index)
         image = image_of(dataset, place, self.files[index])
         look = Look(self.labels, self.color_by, enlargement(image))
         if isinstance(result, np.ndarray):
@@ -92,14 +93,6 @@ class Painter:
             logger.warning('no truth beside the picture of %s: %s', self.files[index].name, error)
             return found
         return side_by_side(truth, found, ('truth', 'prediction'))
-
-    def _part(self, index: int) -> Tuple[Any, int]:
-        """The data set of a sample inside a ConcatDataset, and its place there."""
-        for part in getattr(self.dataset, 'datasets', ()):
-            if index < len(part):
-                return part, index
-            index -= len(part)
-        return self.dataset, index
 
     def _paint_class(self, dataset: Any, place: int, image: np.ndarray,
                      scores: np.ndarray) -> np.ndarray:

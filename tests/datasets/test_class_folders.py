@@ -74,6 +74,26 @@ def test_data_prefix_too_high_or_too_low_is_told(tmp_path):
                               'test/0.jpg')).CLASSES == ['test', 'train']
 
 
+@pytest.mark.parametrize('names, told', [
+    (('Annotations/0.xml', 'ImageSets/Main/train.txt', 'JPEGImages/0.jpg'),
+     "folder 'Annotations' .* 1 files of annotations .*voc.py makes a COCO json"),
+    (('image_2/0.png', 'label_2/0.txt'), "folder 'label_2' .*kitti.py"),
+    (('annotations/train.json', 'train/0.jpg', 'val/0.jpg'), "folder 'annotations' .*CocoDataset"),
+    (('0.jpg', '0.json', '1.jpg'), '2 images and no folder, and beside them 1 .json files.*labelme.py'),
+    (('0.jpg', 'README.txt'), '1 images and no folder. Put the images'),
+])
+def test_data_of_a_detector_are_no_class_folders(names, told, tmp_path):
+    with pytest.raises(DataError, match=told):
+        ClassFolders(write(tmp_path, *names))
+
+
+def test_a_class_that_is_named_may_be_without_images(tmp_path):
+    root = write(tmp_path, 'cat/0.jpg', 'dog/0.txt')
+    assert ClassFolders(root, classes=('cat', 'dog')).get_gt_labels().tolist() == [0]
+    root = write(tmp_path / 'b', 'cat/0.jpg', 'dog/README.txt')
+    assert ClassFolders(root).CLASSES == ['cat', 'dog']
+
+
 def test_folders_written_nearly_as_the_classes_are_suggested(tmp_path):
     root = write(tmp_path, 'Cat/0.jpg', 'dog/0.jpg')
     with pytest.raises(DataError, match="did you mean 'cat' for the folder 'Cat'"):

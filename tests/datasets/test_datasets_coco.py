@@ -15,6 +15,7 @@ from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import build_dataloader
+from mmdet_ft.datasets.sample_images import image_files, leaf_of
 from mmdet_ft.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from .conftest import train_pipeline
 
@@ -331,6 +332,18 @@ def test_wrappers_nest_and_forward(coco_dataset):
         with pytest.raises(IndexError):
             wrapped[len(wrapped)]
     assert len(build_dataloader(outer, 2, 0, seed=0)) == math.ceil(18 / 2) + math.ceil(9 / 2)
+
+
+def test_a_sample_under_wrappers_is_found_in_its_own_data_set(coco_dataset):
+    first, second = coco_dataset(), coco_dataset(classes=('zebra', 'person'))
+    second.CLASSES = first.CLASSES
+    nested = ConcatDataset([RepeatDataset(first, 2), ConcatDataset([second, first])])
+    assert [leaf_of(nested, index) for index in (0, 2, 4, 6, 9)] == [
+        (first, 0), (first, 2), (first, 1), (second, 0), (first, 0)]  # yapf: disable
+    files = image_files(nested)
+    for index, file in enumerate(files):
+        leaf, place = leaf_of(nested, index)
+        assert image_files(leaf)[place] == file
 
 
 class Counted:

@@ -6,6 +6,8 @@ from torch import nn
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config import Config, ConfigError
+from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.wrappers import ConcatDataset
 from mmdet_ft.engine import loaders
 from mmdet_ft.engine.batch_size import scale_learning_rate
 from mmdet_ft.engine.errors import UserError, is_user_mistake
@@ -246,6 +248,36 @@ def test_the_default_hooks_stand_in_one_order(monkeypatch):
     with pytest.raises(
             UserError, match='evaluation has no metrics; Dataset.evaluate knows metric, classwise'):
         hooks_of(cfg, True, True)
+
+
+def test_options_are_checked_for_each_data_set_that_is_joined():
+    joined = ConcatDataset([FakeDataset(), FakeDataset()])
+    hooks_build.check_evaluation_options(joined, dict(metric='bbox'))
+    with pytest.raises(
+            UserError, match='evaluation has no metrics; FakeDataset.evaluate knows metric'):
+        hooks_build.check_evaluation_options(joined, dict(metrics='bbox'))
+
+
+def test_losses_of_several_validation_sets_are_those_of_each(tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name / 'x').mkdir(parents=True)
+        (tmp_path / name / 'x' / '1.png').write_bytes(b'')
+    parts = [
+        dict(type='CustomDataset', data_prefix=str(tmp_path / name), pipeline=[])
+        for name in ('a', 'b')
+    ]
+    pipeline = [dict(type='ToTensor', keys=['gt_label'])]
+    for val in (parts, dict(type='ConcatDataset', samples_per_gpu=2, datasets=parts),
+                dict(parts[0], data_prefix=[part['data_prefix'] for part in parts]),
+                dict(type='RepeatDataset', times=2, dataset=parts[0])):
+        cfg = config(data=dict(train=dict(parts[0], pipeline=pipeline), val=val))
+        _, losses = loaders.build_workflow_datasets(cfg, [('train', 1), ('val', 1)])
+        assert len(losses) == 2
+        kinds = [
+            type(transform).__name__ for leaf in innermost(losses)
+            for transform in leaf.pipeline.transforms
+        ]
+        assert set(kinds) == {'ToTensor'}
 
 
 def test_the_training_pipeline_is_found_under_wrappers():

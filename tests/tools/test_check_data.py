@@ -209,3 +209,16 @@ def test_a_type_of_one_s_own_may_read_other_files(tmp_path):
     train = dict(type=Csv, ann_file=str(tmp_path / 'a.csv'), classes=('cat', ), pipeline=[])
     report = check_data(Config(dict(data=dict(train=train))), ['train'], images=False)
     assert not any(problem.stops for problem in report.problems) and len(report.splits) == 1
+
+
+def test_crowds_of_other_categories_are_not_counted(tmp_path):
+    config = Config.fromfile(write_world(tmp_path))
+    content = json.loads((tmp_path / 'val.json').read_text())
+    own = [item for item in content['annotations'] if item['category_id'] == 1]
+    for item in content['annotations']:
+        item['iscrowd'] = int(item['category_id'] != 1 or item is own[0])
+    (tmp_path / 'val.json').write_text(json.dumps(content))
+    for part in ('train', 'val', 'test'):
+        config.data[part].classes = ('box', )
+    split, = check_data(config, names=['val'], images=False).splits
+    assert int(split.ignored.sum()) == 1

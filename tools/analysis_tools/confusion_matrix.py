@@ -37,6 +37,7 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 import numpy as np  # noqa: E402
 
 from mmdet_ft.datasets.pictures import truth_masks  # noqa: E402
+from mmdet_ft.datasets.sample_images import leaf_of  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
@@ -90,6 +91,7 @@ def main() -> None:
 
 def truth_of(dataset, place: int) -> dict:
     """Boxes, labels and masks of a sample; masks are None where an object has none, or its size is not known."""
+    dataset, place = leaf_of(dataset, place)
     truth, info = dataset.get_ann_info(place), dataset.data_infos[place]
     count = len(truth['labels'])
     masks = []

@@ -20,7 +20,7 @@ class Split(NamedTuple):
     image: np.ndarray  # int64 [N], the image of each object
     boxes: np.ndarray  # float64 [N, 4], x1 y1 x2 y2 as annotated
     labels: np.ndarray  # int64 [N]; -1 for what is of none of the classes
-    ignored: np.ndarray  # bool [N], crowds and difficult ones
+    ignored: np.ndarray  # bool [N], crowds and difficult ones of the classes, and what is of no class in KITTI
     names: Callable[[int], str]  # object -> what to call it in a message
     segmentation: Optional[Callable[[int], Any]]  # object -> polygons, run lengths or None
     category_ids: List[str]  # of each class in the annotation file
@@ -108,7 +108,7 @@ def _of_coco(dataset: Any, name: str) -> Split:
         image=np.repeat(np.arange(len(file.image_ids)), np.diff(file.starts)),
         boxes=boxes,
         labels=labels,
-        ignored=file.crowd | file.ignore,
+        ignored=(file.crowd | file.ignore) & (labels >= 0),
         names=lambda index: f'annotation {file.name_of(index)}',
         segmentation=file.segmentations.__getitem__,
         category_ids=[str(id_) for id_ in dataset.cat_ids],

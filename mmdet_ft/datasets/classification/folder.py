@@ -17,6 +17,15 @@ from mmdet_ft.datasets.text_files import lines_of
 from mmdet_ft.registry import DATASETS
 
 SPLITS = ('train', 'training', 'val', 'valid', 'validate', 'validation', 'test', 'testing')
+# What to do with annotations, by the ending of their files
+CONVERTERS = {
+    '.xml':
+    'Boxes in PASCAL VOC\'s form are read by XMLDataset; tools/dataset_converters/voc.py makes a COCO json',
+    '.json':
+    'A COCO json is read by CocoDataset; of files of labelme tools/dataset_converters/labelme.py makes one',
+    '.txt':
+    'Labels of KITTI are read by KittiDataset; tools/dataset_converters/kitti.py makes a COCO json',
+}
 MOST_DIGITS = 6  # of a label; with more it is a slip of the pen
 LABELLED = re.compile(r'\.[A-Za-z]{3,4}(\s+\d+)+$', re.ASCII)  # in front of another label: a.jpg 0
 SEVERAL = re.compile(r'\.[A-Za-z]{3,4}\s+\d+(\s*[,;]\s*\d+)+$', re.ASCII)  # a.jpg 0,2
@@ -82,6 +91,7 @@ class ClassFolders(ClassificationDataset):
             raise DataError(
                 f'{type(self).__name__}: no image in the class folders of {self.data_prefix!r} (folders: '
                 f'{_listed(folders)}; endings: {" ".join(self.extensions)}){told}')
+        self._refuse_annotations(found, others)
         self._refuse_splits(folders, found)
         label_of = self._labels_of(folders)
         empty = [folder for folder in folders if not found[folder]]
@@ -117,7 +127,20 @@ class ClassFolders(ClassificationDataset):
         if not folders:
             images = sum(self.is_valid_file(entry.name) for entry in entries)
             hint = 'it is empty'
-            if images:
+            stems = {
+                osp.splitext(entry.name)[0]
+                for entry in entries if self.is_valid_file(entry.name)
+            }
+            beside = Counter(
+                osp.splitext(entry.name)[1].lower() for entry in entries
+                if not self.is_valid_file(entry.name) and osp.splitext(entry.name)[0] in stems)
+            ending = next((ending for ending, _ in beside.most_common() if ending in CONVERTERS),
+                          None)
+            if ending is not None:
+                hint = (
+                    f'it has {images} images and no folder, and beside them {beside[ending]} {ending} files of '
+                    f'their names: annotations. {CONVERTERS[ending]}')
+            elif images:
                 hint = (
                     f'it has {images} images and no folder. Put the images of each class into a folder of its own, '
                     f'or name the folder above; tools/predict.py takes images without classes')
@@ -150,6 +173,28 @@ class ClassFolders(ClassificationDataset):
             for name in files:
                 if not _is_hidden(name):
                     yield below, name
+
+    def _refuse_annotations(self, found: Dict[str, List[str]], others: Dict[str, Counter]) -> None:
+        """Raise DataError where a folder holds annotations of boxes instead of images: VOC's Annotations as a class."""
+        for folder, names in found.items():
+            counts = others[folder]
+            if names or not counts or set(counts) - set(CONVERTERS) or folder in (self.CLASSES or
+                                                                                  ()):
+                continue
+            ending = counts.most_common(1)[0][0]
+            if ending == '.txt' and not self._are_of_images(folder, found):
+                continue  # such as a note in an empty folder
+            raise DataError(
+                f'{type(self).__name__}: the folder {folder!r} of {self.data_prefix!r} holds no image and '
+                f'{sum(counts.values())} files of annotations ({_endings(counts)}): it is no class. '
+                f'{CONVERTERS[ending]}. For a classifier take the folder away')
+
+    def _are_of_images(self, folder: str, found: Dict[str, List[str]]) -> bool:
+        """Return whether a file in a folder has the name of an image in another one, but for the ending."""
+        stems = {osp.splitext(osp.basename(name))[0] for names in found.values() for name in names}
+        return any(
+            osp.splitext(name)[0] in stems
+            for _, name in self._files_below(osp.join(self.data_prefix, folder)))
 
     def _refuse_splits(self, folders: List[str], found: Dict[str, List[str]]) -> None:
         """Raise DataError for data_prefix one level too high: train and val as classes."""

@@ -16,6 +16,7 @@ from pycocotools import mask as mask_api
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.loader import collate
+from mmdet_ft.datasets.sample_images import leaf_of
 from mmdet_ft.engine import state
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.figures import check_metric, has_detections
@@ -160,7 +161,10 @@ def _figures_of_some_detection(dataset: Any, results: List[Any],
     if has_detections(results):
         return {}
     try:
-        infos = [dataset.data_infos[place] for place in range(len(results))]
+        infos = [
+            leaf.data_infos[place]
+            for leaf, place in (leaf_of(dataset, index) for index in range(len(results)))
+        ]
         return _evaluate(dataset, [_with_a_detection(*item) for item in zip(results, infos)],
                          options)
     except Exception:

@@ -4,6 +4,7 @@ import os
 from typing import Any, Dict, List, Tuple
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
@@ -77,14 +78,24 @@ def count_all_detections(cfg: Config, dataset: Any, options: Dict[str, Any]) -> 
     may give: `max_per_img`, where that is more than COCO's 100."""
     test_cfg = cfg.model.get('test_cfg') or {}
     most = (test_cfg.get('rcnn') or test_cfg).get('max_per_img') or 0
-    parts = getattr(dataset, 'datasets', [dataset])
     if most > 100 and all('max_dets' in inspect.signature(part.evaluate).parameters
-                          for part in parts):
+                          for part in innermost(dataset)):
         options.setdefault('max_dets', most)
 
 
 def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
     """Refuse at the start what would fail after the first epoch."""
+    parts = dataset.datasets if hasattr(dataset, 'datasets') else [dataset]
+    for part in parts:  # a ConcatDataset hands the options on
+        _check_names_of_options(part, options)
+    if hasattr(dataset, 'check_metrics'):
+        dataset.check_metrics(
+            **{key: options[key]
+               for key in ('metric', 'metric_options') if key in options})
+
+
+def _check_names_of_options(dataset: Any, options: Dict[str, Any]) -> None:
+    """Raise UserError for options that `dataset.evaluate` has no argument for."""
     parameters = inspect.signature(dataset.evaluate).parameters
     unknown = sorted(set(options) - set(parameters))
     if unknown and not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
@@ -92,10 +103,6 @@ def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
         raise UserError(
             f'evaluation has no {", ".join(unknown)}; {dataset_name(dataset)}.evaluate knows {", ".join(known)}'
         )
-    if hasattr(dataset, 'check_metrics'):
-        dataset.check_metrics(
-            **{key: options[key]
-               for key in ('metric', 'metric_options') if key in options})
 
 
 def format_settings(dataset: Any, options: Dict[str, Any], folder: str) -> Dict[str, Any]:

@@ -1,14 +1,12 @@
 """Every value knows the file and line that set it."""
 import copy
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mmdet_ft.config import Config, load_config
+from tests import commands
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,8 +156,7 @@ def test_the_environment_is_named_for_what_it_changed(write, monkeypatch):
 
 
 def explain(*words):
-    command = [sys.executable, str(ROOT / 'tools/misc/print_config.py'), *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ))
+    return commands.complete('misc/print_config.py', *words)
 
 
 def test_print_config_explains_a_value():

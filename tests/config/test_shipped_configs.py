@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import Config, ConfigDict
+from tests import commands
 from .test_stock_configs import DIGESTS, digest
 
 ROOT = Path(__file__).parents[2]
@@ -82,9 +83,9 @@ def print_config(*words):
 
 
 def test_print_config_prints_the_merged_config_with_options():
-    done = print_config('configs/cityscapes/mask_rcnn_ft.py', '--cfg-options',
-                        'model.backbone.depth=101', 'data.val.pipeline.1.img_scale=(800,400)',
-                        'classes=a,b')
+    done = commands.complete('misc/print_config.py', 'configs/cityscapes/mask_rcnn_ft.py',
+                             '--cfg-options', 'model.backbone.depth=101',
+                             'data.val.pipeline.1.img_scale=(800,400)', 'classes=a,b')
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith('Config:\n')
     config = Config.fromstring(done.stdout[len('Config:\n'):], '.py')

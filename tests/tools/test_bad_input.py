@@ -1,13 +1,13 @@
 """What is wrong with a user's files, a test for each kind: the command tells it in one message, and nothing is lost."""
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmdet_ft.checkpoints.reading import read
+from tests import commands
 from tests.tools.test_train_command import free_port, run
 from tests.tools.tiny_world import write_world
 
@@ -42,9 +42,8 @@ class Case:
 
     def train(self, *words, expect, config=None, work_dir=None):
         """The message of the command that ends with `expect`, or all of stderr after a good end."""
-        out, err = run(
-            sys.executable,
-            ROOT / 'tools/train.py',
+        out, err = commands.run(
+            'train.py',
             config or self.config(),
             '--no-validate',
             '--work-dir',

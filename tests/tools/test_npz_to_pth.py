@@ -10,6 +10,7 @@ import torchvision
 from torch import nn
 
 from mmdet_ft.registry import MODELS
+from tests import commands
 from tests.tools.test_predict import load_tool
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'model_converters' / 'npz_to_pth.py'
@@ -63,12 +64,8 @@ def test_a_detectors_backbone_reads_its_names(mobilenet, tmp_path):
     _, arrays = mobilenet
     np.savez(tmp_path / 'mobilenet.npz', **arrays)
     target = tmp_path / 'new' / 'detector.pth'
-    done = subprocess.run(
-        [sys.executable, TOOL, tmp_path / 'mobilenet.npz', target, '--layout', 'mmdet'],
-        capture_output=True,
-        text=True)
-    assert done.returncode == 0, done.stderr
-    assert '314 weights' in done.stdout and 'norm_eval=True' in done.stdout
+    out, _ = commands.run(TOOL, tmp_path / 'mobilenet.npz', target, '--layout', 'mmdet')
+    assert '314 weights' in out and 'norm_eval=True' in out
     backbone = MODELS.build(
         dict(
             type='MobileNetV2',

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from mmdet_ft.checkpoints.reading import read
+from tests import commands
 from tests.engine.fakes import same
 from tests.tools.tiny_world import CLASSES, write_world
 
@@ -270,14 +271,8 @@ def test_a_bug_in_a_users_hook_keeps_its_traceback(trained, tmp_path):
     config.write_text(
         f"_base_ = {trained['config']!r}\ncustom_imports = dict(imports=['my_hooks'])\n"
         "custom_hooks = [dict(type='BrokenHook', priority='HIGH')]\n")
-    out, err = run(
-        sys.executable,
-        ROOT / 'tools/train.py',
-        config,
-        '--work-dir',
-        tmp_path / 'run',
-        cwd=tmp_path,
-        expect=1)
+    out, err = commands.run(
+        'train.py', config, '--work-dir', tmp_path / 'run', cwd=tmp_path, expect=1)
     assert 'Traceback' in err and 'before_run' in err and 'ZeroDivisionError: mine' in err
 
 

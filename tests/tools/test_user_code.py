@@ -1,7 +1,6 @@
 """mmdet_ft/USER_CODE.md: every block of the page is run as the page says, through tools/train.py."""
 import importlib
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,8 @@ import torch
 
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.engine import legacy_code
-from tests.tools.test_train_command import rows, run
+from tests import commands
+from tests.tools.test_train_command import rows
 from tests.tools.tiny_world import CLASSES, write_world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,9 +19,8 @@ ANSWERS = re.findall(r'```text\n(.*?)```', PAGE, re.S)
 
 
 def train(folder, config, *words, expect=0):
-    return run(
-        sys.executable,
-        ROOT / 'tools/train.py',
+    return commands.run(
+        'train.py',
         config,
         '--work-dir',
         folder / 'run',

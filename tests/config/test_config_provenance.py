@@ -1,5 +1,6 @@
 """Every value knows the file and line that set it."""
 import copy
+import functools
 import pickle
 from pathlib import Path
 
@@ -126,9 +127,14 @@ def test_every_value_of_the_shipped_configs_has_a_line():
             where = config.where(value_path)
             assert where and where.rpartition(':')[2].isdigit(), (path, value_path, where)
             file, _, line = where.rpartition(':')
-            text = Path(file).read_text().splitlines()[int(line) - 1]
+            text = lines_of(file)[int(line) - 1]
             key = [step for step in value_path.split('.') if not step.isdigit()][-1]
             assert key in text or value_path[-1].isdigit(), (path, value_path, where, text)
+
+
+@functools.lru_cache(maxsize=None)
+def lines_of(file):
+    return Path(file).read_text().splitlines()
 
 
 def leaves(value, path=''):

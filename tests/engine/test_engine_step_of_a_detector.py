@@ -55,10 +55,23 @@ def test_a_batch_of_only_empty_images_trains(tmp_path):
     assert runner.outputs['log_vars']['loss_mask'] == 0
 
 
+def slim(settings):
+    """An eighth of the channels everywhere: as many layers, and so as many operations."""
+    settings.backbone.update(base_channels=8, stem_channels=8)
+    settings.neck.update(in_channels=[32, 64, 128, 256], out_channels=32)
+    settings.rpn_head.update(in_channels=32, feat_channels=32)
+    settings.roi_head.bbox_roi_extractor.out_channels = 32
+    settings.roi_head.bbox_head.update(in_channels=32, fc_out_channels=128)
+    if 'mask_head' in settings.roi_head:
+        settings.roi_head.mask_roi_extractor.out_channels = 32
+        settings.roi_head.mask_head.update(in_channels=32, conv_out_channels=32)
+
+
 @pytest.mark.parametrize('name', ['faster_rcnn_r50_fpn', 'mask_rcnn_r50_fpn'])
 def test_a_step_of_resnet_50_is_at_most_900_operations_and_one_an_image(tmp_path, name):
     settings = Config.fromfile(str(CONFIGS / f'{name}.py')).model
     settings.backbone.init_cfg = None
+    slim(settings)
     runner = runner_of(MODELS.build(settings).train(), tmp_path)
     for size in (1, 3):
         batch = tiny_batch(OBJECTS[:size], num_classes=80)

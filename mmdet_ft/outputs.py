@@ -1,8 +1,10 @@
 """Where commands write: never over a file that they have read, and no picture over another one."""
 import argparse
+import contextlib
 import os
 import re
-from typing import Dict, Iterable, List, Optional, Set, Tuple, Union
+import tempfile
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
 
 from mmdet_ft.errors import UserError
 
@@ -39,10 +41,13 @@ class Inputs:
         """Count an image among the inputs; no picture is written beside it either."""
         self.add(path)
         if path is not None:
-            folder = os.path.dirname(os.path.abspath(path))
-            identity = _identity(folder)
-            if identity is not None:
-                self._folders.setdefault(identity, folder)
+            self.add_folder(os.path.dirname(os.path.abspath(path)))
+
+    def add_folder(self, folder: Optional[Path]) -> None:
+        """Count a folder of images among the inputs: no picture is written into it."""
+        identity = _identity(folder)
+        if identity is not None:
+            self._folders.setdefault(identity, os.fspath(folder))
 
     def same_as(self, target: Path) -> Optional[str]:
         """Return the input that `target` would overwrite, if there is one."""
@@ -70,6 +75,38 @@ def _identity(path: Optional[Path]) -> Optional[Tuple[int, int]]:
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
+
+
+@contextlib.contextmanager
+def atomic_file(path: str) -> Iterator[Any]:
+    """A binary file that appears under `path` only when it is complete and on the disk."""
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(
+        dir=folder, prefix=f'.{os.path.basename(path)}.', suffix='.tmp')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+    with contextlib.suppress(OSError):  # the rename itself, where a folder can be synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def name_below(name: Path, prefix: Optional[Path] = None) -> str:

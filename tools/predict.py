@@ -21,7 +21,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
-from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options, require_folder  # noqa: E402
+from mmdet_ft.outputs import (Inputs, PictureNames, add_drawing_options, atomic_file,  # noqa: E402
+                              require_folder)
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,7 +64,6 @@ import numpy as np  # noqa: E402
 from rich.progress import track  # noqa: E402
 
 from mmdet_ft import apis, visualization  # noqa: E402
-from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
 from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, is_image_name, read_head  # noqa: E402
 from mmdet_ft.datasets.image_names import find_image  # noqa: E402
 
@@ -267,6 +267,9 @@ def main() -> None:
     if found.others:
         print(f'{len(paths)} images{told(found.others)}', file=sys.stderr)
     model = apis.init_detector(args.config, args.checkpoint, args.device, args.cfg_options)
+    for layer in model.cfg.layers:  # the config and its bases
+        inputs.add(layer.path)
+    inputs.require_free(target, '--json' if args.json else '--out')
     os.makedirs(args.out, exist_ok=True)
 
     predictions = Predictions(model, args.score_thr, places, args.labels, args.color_by)

@@ -15,7 +15,8 @@ from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.outputs import PictureNames, add_drawing_options, require_folder  # noqa: E402
+from mmdet_ft.outputs import (PictureNames, add_drawing_options, atomic_file,  # noqa: E402
+                              require_folder)
 
 # wait_time counts; the others are MMClassification's, and how captions look follows from the picture here.
 SHOW_OPTIONS = ('wait_time', 'text_color', 'font_scale', 'row_width', 'win_name', 'fig_size')
@@ -98,7 +99,6 @@ def parse_args() -> argparse.Namespace:
 # Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
-from mmdet_ft.checkpoints.writing import atomic_file  # noqa: E402
 from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine import dist  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402

@@ -4,7 +4,13 @@
 #     python tools/misc/check_data.py configs/custom/faster_rcnn_voc.py
 #     python tools/train.py configs/custom/faster_rcnn_voc.py
 #
-# The lists hold the names of images, one a line without ending.
+# The lists hold the names of images, one a line without ending. Without lists make one json of all xml
+# files, and split it:
+#
+#     python tools/dataset_converters/voc.py data/pets --out data/pets/all.json
+#     python tools/misc/split_dataset.py data/pets/all.json --val 0.2 --img-prefix data/pets
+#
+# configs/custom/faster_rcnn.py reads what they write.
 _base_ = '../custom/base_faster_rcnn.py'
 
 # As the xml files name them; the order is yours, and a single class is written ('cat', ).

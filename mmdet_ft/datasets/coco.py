@@ -12,13 +12,15 @@ import numpy as np
 
 from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.coco_file import CocoFile
-from mmdet_ft.datasets.coco_records import double_names, ignored_by, only_ignored, unknown_ids
+from mmdet_ft.datasets.coco_records import (double_names, ignored_by, only_ignored, shift_of,
+                                            unknown_ids)
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.names import missing_classes_fix, near_names, no_class, same_but_for_unicode
 from mmdet_ft.datasets.packed import EMPTY, MASK_FAULTS, NONE
 from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, evaluate_det_segm,
                                       results_to_records)
+from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
 
 
@@ -122,6 +124,9 @@ class CocoDataset(CustomDataset):
                     'the file has no categories: results are written with the category ids 1 to '
                     f'{len(self.CLASSES)}, in the order of `classes`')
             return list(range(1, len(self.CLASSES) + 1))
+        shift, _ = shift_of(self._file.category_ids, categories)
+        if shift:
+            raise DataError(f'{self.ann_file}: {shift}')
         double = double_names(categories, self._file.category_ids)
         for name in self.CLASSES:
             if name in double:
@@ -252,12 +257,12 @@ class CocoDataset(CustomDataset):
             self._tell(
                 f'{file.num_orphans} annotations are of images that the file does not list: left out'
             )
-        ids, hint = unknown_ids(file.category_ids, [item['id'] for item in file.categories])
+        ids = unknown_ids(file.category_ids, [item['id'] for item in file.categories])
         if ids:
             self._tell(
                 f'{int(np.isin(file.category_ids, ids).sum())} annotations are of category_id '
-                f'{", ".join(map(str, ids[:5]))}{" ..." if len(ids) > 5 else ""}, which `categories` does not list'
-                f'{f" ({hint})" if hint else ""}: left out')
+                f'{", ".join(map(str, ids[:5]))}{" ..." if len(ids) > 5 else ""}, which `categories` does not list: '
+                f'left out')
         self._tell_crowds()
         self._tell_classes(file.category_ids[of_classes & area & inside])
 
@@ -421,8 +426,10 @@ class CocoDataset(CustomDataset):
         os.makedirs(osp.dirname(outfile_prefix) or '.', exist_ok=True)
         records = self._records(results)
         files = {}
+        inputs = Inputs([self.ann_file, self.proposal_file])
         for kind, items in records.items():
             path = f'{outfile_prefix}.{kind}.json'
+            inputs.require_free(path, 'jsonfile_prefix')
             if kind == 'proposal' and 'bbox' in records:  # the same boxes
                 path = f'{outfile_prefix}.bbox.json'
             else:

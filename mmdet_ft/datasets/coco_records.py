@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Se
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.names import Spelling
 from mmdet_ft.datasets.packed import (LONGEST_SIDE, MOST_PIXELS, PackedSegmentations,
                                       segmentation_fault)
 from mmdet_ft.datasets.values import (plain_id, read_flag, read_id, read_name, read_number,
@@ -201,6 +202,7 @@ class CocoRecords:
     def _read_categories(self, records: List[Any]) -> None:
         self.categories: List[Dict[str, Any]] = []
         name_of_id: Dict[int, str] = {}
+        spelling = Spelling()  # two that look the same are one name
         num_texts, num_numbers = 0, 0
         for place, record in enumerate(records):
             where = f'categories[{place}]'
@@ -221,7 +223,7 @@ class CocoRecords:
                 if isinstance(name, (int, float)) and not isinstance(name, bool):
                     num_numbers += 1
                     name = f'{name:g}' if isinstance(name, float) else str(name)
-                name = read_name(name, 'the name of a class')
+                name = spelling.of(read_name(name, 'the name of a class'))
             except ValueError as error:
                 self._tell(Fault(kind, where, f'has a name that {error}', fix))
                 continue
@@ -571,21 +573,45 @@ def double_names(categories: Sequence[Dict[str, Any]],
     return {name: ids for name, ids in found.items() if len(ids) > 1}
 
 
-def unknown_ids(category_ids: np.ndarray, listed: Sequence[int]) -> Tuple[List[int], str]:
-    """The ids of annotations that `categories` does not list, and a guess how they came about."""
+BACKGROUND = ('background', '_background_', '__background__', 'bg')
+
+
+def unknown_ids(category_ids: np.ndarray, listed: Sequence[int]) -> List[int]:
+    """List the ids of annotations that `categories` does not list."""
     found = np.unique(category_ids)
-    unknown = found[~np.isin(found, np.array(listed, dtype=np.int64))].tolist()
-    if not unknown or not listed:
-        return unknown, ''
-    if found.min() == 0 and min(listed) == 1:
-        return unknown, (
-            'their ids count from 0, those of `categories` from 1: every class is shifted; add 1 to '
-            'each category_id')
-    if min(listed) == 0 and unknown == [max(listed) + 1] and found.min() >= 1:
-        return unknown, (
-            'their ids seem to count from 1, those of `categories` count from 0: then every class is '
-            'shifted; subtract 1 from each category_id')
-    return unknown, ''
+    return found[~np.isin(found, np.array(listed, dtype=np.int64))].tolist()
+
+
+def shift_of(category_ids: np.ndarray, categories: Sequence[Dict[str, Any]]) -> Tuple[str, int]:
+    """Say why every annotation seems to be of the class beside its own, and what to add to its id; ('', 0) where none
+    seems so.
+
+    The ids of annotations begin below those of `categories`, or above, and leave out one at the other end: as many
+    classes, counted from another number. A background that `categories` lists as 0 is no class of objects.
+    """
+    listed = {category['id']: category['name'] for category in categories}
+    found = np.unique(category_ids).tolist()
+    if not found or not listed:
+        return '', 0
+    first, last = min(listed), max(listed)
+    unknown = unknown_ids(category_ids, list(listed))
+    if first == 1 and unknown == [0] and found[-1] < last:
+        return (
+            f'its annotations have the category ids {found[0]} to {found[-1]}, and `categories` has {first} to {last}: '
+            f'they count from 0 and 1, and each object would be of the class before its own. Add 1 to each '
+            f'category_id; or, if 0 stands for no class, take these annotations out'), 1
+    if first == 0 and unknown == [last + 1] and found[0] >= 1:
+        return (
+            f'its annotations have the category ids {found[0]} to {found[-1]}, and `categories` has {first} to {last}: '
+            f'they count from 1 and 0, and each object would be of the class after its own. Subtract 1 from '
+            f'each category_id; or add the category {last + 1} to `categories`'), -1
+    if first == 0 and listed[0].strip().lower() in BACKGROUND and found[0] == 0 and found[-1] < last:
+        return (
+            f'its annotations have the category ids {found[0]} to {found[-1]}: those of 0 would be objects of '
+            f'{listed[0]!r}, and there is none of {last} ({listed[last]!r}). They seem to count the classes from 0 '
+            f'without the background: add 1 to each category_id; or, if they are right, take the annotations of '
+            f'{listed[0]!r} out'), 1
+    return '', 0
 
 
 def only_ignored(labels: np.ndarray, ignored: np.ndarray, num_classes: int) -> Dict[int, int]:

@@ -12,6 +12,7 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.foreign import describe_folder
 from mmdet_ft.datasets.image_files import read_head
 from mmdet_ft.datasets.image_sizes import fit_of, mismatch
+from mmdet_ft.datasets.names import composed
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.pipelines.compose import Compose, check_given
 from mmdet_ft.datasets.text_files import read_lines
@@ -290,11 +291,16 @@ class CustomDataset:
         if len(labels) != len(annotation['bboxes']):
             raise DataError(
                 f'{where} has {len(annotation["bboxes"])} bboxes and {len(labels)} labels')
-        if len(labels) and not (0 <= labels.min() and
-                                (self.CLASSES is None or labels.max() < len(self.CLASSES))):
+        number = len(self.CLASSES) if self.CLASSES is not None else None
+        if len(labels) and not (0 <= labels.min() and (number is None or labels.max() < number)):
+            fix = 'labels below 0 are none: correct them, or move what is to be ignored to bboxes_ignore'
+            if labels.min() >= 0:
+                fix = f'name all {labels.max() + 1} classes in `classes`, in the order of the labels'
+                if labels.max() == number:
+                    fix += ', or subtract 1 from all labels where they count from 1'
             raise DataError(
                 f'{where} has the labels {sorted(set(labels.tolist()))[:10]}; they count from 0, and '
-                f'`classes` names {len(self.CLASSES or ())}: {self._describe_classes()}')
+                f'`classes` names {len(self.CLASSES or ())}: {self._describe_classes()}. To fix: {fix}')
         return {**record, 'ann': annotation}
 
     def load_proposals(self, proposal_file: str) -> List[np.ndarray]:
@@ -418,7 +424,8 @@ class CustomDataset:
                 raise DataError(
                     f'classes names {name!r}, which is a {type(name).__name__}, not a text; write it in quotes: '
                     f'{str(word)!r:.80}')
-        double = sorted({name for name in classes if list(classes).count(name) > 1})
+        forms = [composed(name) for name in classes]
+        double = sorted({name for name in classes if forms.count(composed(name)) > 1})
         if double:
             raise DataError(f'classes names {", ".join(map(repr, double))} twice')
         return classes
@@ -513,7 +520,7 @@ class CustomDataset:
         if not isinstance(results, list) or len(results) != len(self):
             count = f'{len(results)} results' if isinstance(results,
                                                             list) else f'a {type(results).__name__}'
-            raise ValueError(
+            raise DataError(
                 f'{count} for the {len(self)} images of {self.ann_file}; they have to be a list with one '
                 f'entry an image, in the order of the dataset')
 

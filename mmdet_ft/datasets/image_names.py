@@ -36,6 +36,11 @@ def same_name(prefix: Optional[str], name: str) -> Optional[str]:
     return None
 
 
+def as_on_disk(path: str) -> str:
+    """Give the path of a file as it is on the disk, see `same_name`; the path itself where there is none."""
+    return path if osp.exists(path) else same_name(None, path) or path
+
+
 def plain_name_hint(img_id: str) -> str:
     """Say that a list holds names without folder and ending, as the end of a sentence, where one has them."""
     stem, ending = osp.splitext(img_id)

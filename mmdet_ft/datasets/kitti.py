@@ -9,8 +9,8 @@ from mmdet_ft.datasets.bounds import read_corner
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.image_files import image_size
-from mmdet_ft.datasets.image_names import find_image, plain_name_hint
-from mmdet_ft.datasets.names import check_names, read_ids
+from mmdet_ft.datasets.image_names import as_on_disk, find_image, plain_name_hint
+from mmdet_ft.datasets.names import Spelling, check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.text_files import read_lines
 from mmdet_ft.evaluation.kitti import DONT_CARE, Objects, evaluate_kitti
@@ -81,6 +81,9 @@ class KittiDataset(CustomDataset):
     CLASSES = ('Car', 'Pedestrian', 'Cyclist')
     PALETTE = [(0, 0, 142), (220, 20, 60), (119, 11, 32)]
     METRICS = ('kitti', *CustomDataset.METRICS)
+    MADE_BY = (
+        ', or make one json of all label files, and split it: python tools/dataset_converters/kitti.py FOLDER --out '
+        'all.json, python tools/misc/split_dataset.py all.json --val 0.2 --img-prefix FOLDER')
 
     def __init__(self,
                  ann_file: str,
@@ -109,7 +112,10 @@ class KittiDataset(CustomDataset):
         names = read_ids(ann_file)
         if not names:
             raise DataError(f'{type(self).__name__}: {ann_file} lists no image')
+        self._spelling = Spelling(self.CLASSES)
         infos = PackedList(self._read(img_id) for img_id in names)
+        if self._spelling.matched:
+            self._tell(str(self._spelling))
         self.name_counts.pop(DONT_CARE, None)
         check_names(self, self.name_counts)
         return infos
@@ -118,7 +124,7 @@ class KittiDataset(CustomDataset):
         label_file = osp.join(self.img_prefix, self.ann_subdir, f'{img_id}.txt')
         folder = osp.join(self.img_prefix, self.img_subdir)
         try:
-            objects = read_kitti_label(label_file)
+            objects = read_kitti_label(as_on_disk(label_file))
             name = image_name(folder, img_id)
         except FileNotFoundError as error:
             raise FileNotFoundError(
@@ -127,6 +133,8 @@ class KittiDataset(CustomDataset):
                 f'img_prefix is {self.img_prefix!r}, img_subdir {self.img_subdir!r}, ann_subdir '
                 f'{self.ann_subdir!r}{plain_name_hint(img_id)}') from None
         width, height = image_size(osp.join(folder, name))
+        objects = objects._replace(
+            names=np.array(list(map(self._spelling.of, objects.names.tolist())), dtype=str))
         self.name_counts.update(objects.names.tolist())
         label_of = {name: label for label, name in enumerate(self.CLASSES)}
         labels = np.array([label_of.get(name, -1) for name in objects.names.tolist()], np.int64)
@@ -151,7 +159,7 @@ class KittiDataset(CustomDataset):
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, Any]:
         """'kitti': the AP of easy, moderate and hard objects, see `evaluation.kitti.evaluate_kitti`;
         'mAP' and 'recall' as CustomDataset.evaluate."""
-        if metric not in ('kitti', ['kitti']):
+        if metric != 'kitti' and list(metric) != ['kitti']:
             return self._evaluate_boxes(results, metric, logger, proposal_nums, iou_thr,
                                         scale_ranges)
         self._check_results(results)

@@ -16,7 +16,8 @@ from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.coco_file import CocoFile
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, image_size
-from mmdet_ft.datasets.names import check_names, read_ids
+from mmdet_ft.datasets.image_names import as_on_disk
+from mmdet_ft.datasets.names import Spelling, check_names, read_ids
 from mmdet_ft.datasets.to_coco import ImageFolder, ImageObjects, files_by_folder, to_coco
 from mmdet_ft.datasets.values import parse_json, read_name, show
 from mmdet_ft.registry import DATASETS
@@ -44,7 +45,21 @@ def read_labelme(path: str, folder: Optional[ImageFolder] = None) -> Optional[Im
         if found is None:
             return None
         name = found
-    width, height = _size_of(content, path, name, folder)
+    listed = _listed_size(content, path)
+    if folder is None:  # where it is not the image's, a training says so and does not begin
+        width, height = listed or image_size(osp.join(osp.dirname(path), name))
+        return _read_objects(content, path, name, width, height)
+    width, height = size = folder.size(name)
+    if listed not in (None, size):
+        larger = (max(width, listed[0]), max(height, listed[1]))
+        boxes = _read_objects(content, path, name, *larger).boxes
+        width, height = folder.settled_size(name, listed, boxes, path)
+    return _read_objects(content, path, name, width, height)
+
+
+def _read_objects(content: Dict[str, Any], path: str, name: str, width: int,
+                  height: int) -> ImageObjects:
+    """The objects of an image of this size."""
     names, segmentations, boxes = [], [], []
     left_out: Dict[str, int] = Counter()
     for label, parts in _outlines(content, path, height, width, left_out).items():
@@ -92,16 +107,12 @@ def _image_of(content: Dict[str, Any], path: str) -> str:
         raise DataError(f'{path}: imagePath {error}') from None
 
 
-def _size_of(content: Dict[str, Any], path: str, name: str,
-             folder: Optional[ImageFolder]) -> Tuple[int, int]:
-    """Width and height, by the image where the file does not have them."""
+def _listed_size(content: Dict[str, Any], path: str) -> Optional[Tuple[int, int]]:
+    """Width and height; None where the file does not have them."""
     try:
-        size = read_size(content.get('imageWidth'), content.get('imageHeight'))
+        return read_size(content.get('imageWidth'), content.get('imageHeight'))
     except ValueError as error:
         raise DataError(f'{path}: {error}') from None
-    if size is None:
-        size = image_size(osp.join(folder.root if folder is not None else osp.dirname(path), name))
-    return size
 
 
 def _outlines(content: Dict[str, Any], path: str, height: int, width: int,
@@ -216,7 +227,7 @@ def labelme_files(path: str) -> List[str]:
     Of a folder that has json files in its subfolders alone, those.
     """
     if not osp.isdir(path):
-        files = [osp.join(osp.dirname(path), name) for name in read_ids(path)]
+        files = [as_on_disk(osp.join(osp.dirname(path), name)) for name in read_ids(path)]
         if not files:
             raise DataError(f'{path} lists no json file')
         return files
@@ -259,13 +270,15 @@ class LabelmeDataset(CocoDataset):
         """Read all files; sets `name_counts`, the objects of each name in them."""
         files = labelme_files(ann_file)
         root = ann_file if osp.isdir(ann_file) else osp.dirname(ann_file)
-        images = []
+        images, spelling = [], Spelling(self.CLASSES or ())
         for path in files:
             image = read_labelme(path)
             if not self.img_prefix:  # then names are relative to the folder of all files
                 name = osp.relpath(osp.join(osp.dirname(path), image.file_name), root or '.')
                 image = image._replace(file_name=name.replace(os.sep, '/'))
-            images.append(image)
+            images.append(image._replace(names=list(map(spelling.of, image.names))))
+        if spelling.matched:
+            self._tell(str(spelling))
         self.name_counts: Dict[str, int] = Counter(name for image in images for name in image.names)
         if not self.CLASSES:
             names = ', '.join(map(repr, sorted(self.name_counts)))

@@ -3,7 +3,7 @@ import difflib
 import json
 import logging
 import unicodedata
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Iterable, List, Sequence
 
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.foreign import recognise
@@ -29,9 +29,46 @@ def same_but_for_unicode(missing: Sequence[str], names: Sequence[str]) -> Dict[s
 
     macOS writes an umlaut as two characters (NFD), most others as one (NFC); they look the same.
     """
-    composed = {unicodedata.normalize('NFC', name): name for name in names}
-    found = {name: composed.get(unicodedata.normalize('NFC', name)) for name in missing}
+    by_form = {composed(name): name for name in names}
+    found = {name: by_form.get(composed(name)) for name in missing}
     return {name: other for name, other in found.items() if other is not None}
+
+
+def composed(name: str) -> str:
+    """Give a name in the Unicode form NFC, in which an accent is part of its letter."""
+    return unicodedata.normalize('NFC', name)
+
+
+def plain(name: str) -> str:
+    """Give letters and digits of a name in one case and form: names of one key are written alike."""
+    folded = unicodedata.normalize('NFKC', name).casefold()
+    return ''.join(letter for letter in folded if letter.isalnum()) or name
+
+
+class Spelling:
+    """One spelling for names that look the same, and differ in the Unicode form of their accents alone.
+
+    classes: names whose spelling counts; of others the first that is met does. `matched` tells which spelling was
+    taken for which.
+    """
+
+    def __init__(self, classes: Iterable[str] = ()):
+        self._own: Dict[str, str] = {}
+        self.matched: Dict[str, str] = {}
+        for name in classes:
+            self._own.setdefault(composed(name), name)
+
+    def of(self, name: str) -> str:
+        """Give the spelling that counts for a name."""
+        own = self._own.setdefault(composed(name), name)
+        if own != name:
+            self.matched[name] = own
+        return own
+
+    def __str__(self) -> str:
+        names = ', '.join(map(repr, sorted(set(self.matched.values()))[:10]))
+        return (f'{names}: written with other Unicode characters in some places (NFC and NFD, which look the same): '
+                'matched')
 
 
 def near_names(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
@@ -90,8 +127,8 @@ def check_names(dataset: Any, counts: Dict[str, int]) -> None:
     """
     absent = [name for name in dataset.CLASSES if not counts.get(name)]
     others = {name: count for name, count in counts.items() if name not in dataset.CLASSES}
-    spelt = {_plain(name): name for name in others}
-    misspelt = {name: spelt[_plain(name)] for name in absent if _plain(name) in spelt}
+    spelt = {plain(name): name for name in others}
+    misspelt = {name: spelt[plain(name)] for name in absent if plain(name) in spelt}
     if misspelt or (others and len(absent) == len(dataset.CLASSES)):
         raise DataError(_refusal(dataset, counts, misspelt))
     if absent and counts:
@@ -100,8 +137,8 @@ def check_names(dataset: Any, counts: Dict[str, int]) -> None:
             repr(name) + (f' (did you mean {near[name][0]!r}?)' if near[name] else '')
             for name in absent[:10])
         dataset._tell(f'no object of {listed}{" ..." if len(absent) > 10 else ""}')
-    plain = {_plain(name) for name in dataset.CLASSES}
-    alike = [f'{name!r} ({count})' for name, count in others.items() if _plain(name) in plain]
+    keys = {plain(name) for name in dataset.CLASSES}
+    alike = [f'{name!r} ({count})' for name, count in others.items() if plain(name) in keys]
     if alike:
         dataset._tell(
             f'some objects are named otherwise than in `classes` and left out: {", ".join(alike)}; '
@@ -111,10 +148,6 @@ def check_names(dataset: Any, counts: Dict[str, int]) -> None:
         dataset._tell(
             f'objects that `classes` does not name are left out: {listed}'
             f'{" ..." if len(others) > 10 else ""}', logging.INFO)
-
-
-def _plain(name: str) -> str:
-    return ''.join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _refusal(dataset: Any, counts: Dict[str, int], misspelt: Dict[str, str]) -> str:

@@ -11,10 +11,12 @@ import numpy as np
 
 from mmdet_ft.datasets.coco_file import area_of
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.image_files import image_size, is_image_name
+from mmdet_ft.datasets.image_files import image_size, is_image_name, read_head
 from mmdet_ft.datasets.image_names import find_image
-from mmdet_ft.datasets.names import read_ids
+from mmdet_ft.datasets.image_sizes import fit_of, mismatch
+from mmdet_ft.datasets.names import Spelling, plain, read_ids
 from mmdet_ft.datasets.packed import segmentation_fault
+from mmdet_ft.outputs import Inputs, atomic_file
 
 MOST_EXAMPLES = 5
 
@@ -37,18 +39,21 @@ class Converted(NamedTuple):
     num_flat: int  # boxes without area, left out
     other_names: Dict[str, int]  # of objects that `classes` does not name, left out
     left_out: Dict[str, int]  # see ImageObjects
+    spelling: Spelling  # of the names
 
 
 class ImageFolder:
     """The folder of the images of a conversion: finds each, also under a name that is written a little otherwise.
 
-    `missing` are the names without a file, `renamed` pairs of what was written and what is there.
+    `missing` are the names without a file, `renamed` pairs of what was written and what is there, `resized` the
+    names of images of another size than their annotations list, whose own size was taken.
     """
 
     def __init__(self, root: str):
         self.root = root
         self.missing: List[str] = []
         self.renamed: List[Tuple[str, str]] = []
+        self.resized: List[str] = []
 
     def find(self, name: str) -> Optional[str]:
         """Give the name of the file, relative to the folder; None, and it is counted, where there is none."""
@@ -65,6 +70,25 @@ class ImageFolder:
         """Read width and height of an image that was found, as it is loaded; DataError when it is no image."""
         return image_size(osp.join(self.root, name))
 
+    def settled_size(self, name: str, listed: Optional[Tuple[int, int]], boxes: np.ndarray,
+                     where: str) -> Tuple[int, int]:
+        """Give width and height of an image whose annotations may list them too: the file decides.
+
+        boxes: [n, 4], x1 y1 x2 y2. where: the annotations, for messages. Raises DataError where the listed size is
+        another, and the boxes may be of it: they would lie elsewhere than the objects.
+        """
+        size = self.size(name)
+        if listed in (None, size):
+            return size
+        fit = fit_of(boxes, listed, size)
+        if fit != 'loaded' and len(boxes):
+            found = mismatch(listed, size, read_head(osp.join(self.root, name)).orientation, fit)
+            raise DataError(
+                f'{where}: its image {name!r} is listed as {listed[0]} x {listed[1]} pixels (width x height), and it '
+                f'is {size[0]} x {size[1]}: {found.text}. To fix: {found.fix}')
+        self.resized.append(name)
+        return size
+
     def report(self) -> List[str]:
         """Tell what was found under another name, and what was not found and is left out."""
         lines = []
@@ -72,6 +96,9 @@ class ImageFolder:
             pairs = ', '.join(f'{old!r} is {new!r}' for old, new in self.renamed[:3])
             lines.append(f'found under another name: {len(self.renamed)} images ({pairs}'
                          f'{" ..." if len(self.renamed) > 3 else ""})')
+        if self.resized:
+            lines.append(f'listed in another size than the image has, which is taken: {len(self.resized)} images '
+                         f'({_listed(self.resized)})')
         if self.missing:
             lines.append(
                 f'left out, because they are not in {self.root!r}: {len(self.missing)} images '
@@ -134,10 +161,25 @@ def listed_or_all(root: str, ann_subdir: str, img_subdir: str, ending: str,
         images = files_by_folder(root, is_image_name)
         if images and img_subdir not in images:
             text += f' --img-subdir {images.most_common(1)[0][0]}'
+        elif not images:
+            text = _images_beside(root, place) or text
     raise DataError(text)
 
 
-def folder_of_images(root: str, img_subdir: str) -> None:
+def _images_beside(root: str, ann_subdir: str) -> str:
+    """Say how to name a folder of annotations whose images lie beside it, and not below."""
+    above = osp.dirname(osp.abspath(root))
+    images = files_by_folder(above, is_image_name, 20000)
+    if not images:
+        return ''
+    place, count = images.most_common(1)[0]
+    own = osp.normpath(osp.join(osp.basename(osp.abspath(root)), ann_subdir))
+    given = osp.dirname(root.rstrip('/' + os.sep)) or '.'
+    return (f'there is no image below {root}, and {count} are in {osp.normpath(osp.join(given, place))}: write '
+            f'{given} --ann-subdir {own} --img-subdir {place}')
+
+
+def folder_of_images(root: str, img_subdir: str, ann_subdir: str) -> None:
     """Raise DataError, with the folders that hold images, where img_subdir of root is not there."""
     if osp.isdir(osp.join(root, img_subdir)):
         return
@@ -146,6 +188,8 @@ def folder_of_images(root: str, img_subdir: str) -> None:
     if images:
         place, count = images.most_common(1)[0]
         text += f'; {count} images are in {osp.join(place, "")}: --img-subdir {place}'
+    else:
+        text = _images_beside(root, ann_subdir) or text
     raise DataError(text)
 
 
@@ -157,12 +201,13 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
     records, annotations, num_flat = [], [], 0
     others: Counter = Counter()
     left_out: Counter = Counter()
+    spelling = Spelling(classes or ())
     for image in images:
         image_id = len(records) + 1
         left_out.update(image.left_out)
         records.append(
             dict(id=image_id, file_name=image.file_name, width=image.width, height=image.height))
-        for place, (name, box) in enumerate(zip(image.names, image.boxes.tolist())):
+        for place, (name, box) in enumerate(zip(map(spelling.of, image.names), image.boxes.tolist())):
             if classes is not None and name not in classes:
                 others[name] += 1
                 continue
@@ -192,30 +237,31 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
     categories = [dict(id=place, name=name) for name, place in id_of.items()]
     return Converted(
         dict(images=records, annotations=annotations, categories=categories), num_flat,
-        dict(others), dict(left_out))
+        dict(others), dict(left_out), spelling)
 
 
-def refuse_existing(path: str, force: bool, inputs: Sequence[str] = ()) -> None:
-    """Raise DataError for a file that is there already, unless `force`, and for one of the `inputs` always."""
+def refuse_existing(path: str, force: bool, inputs: Iterable[str] = ()) -> None:
+    """Raise DataError for a file that is there already, unless `force`; OutputError for one of the `inputs`."""
     if osp.isdir(path):
         raise DataError(f'--out {path} is a folder; name the json file to write, such as '
                         f'{osp.join(path, "train.json")}')
     if not osp.exists(path):
         return
-    for source in inputs:
-        if osp.exists(source) and osp.samefile(path, source):
-            raise DataError(f'--out {path} is one of the files that are read; name another file')
+    Inputs(inputs).require_free(path, '--out')
     if not force:
         raise DataError(f'{path} is there already; name another file, or add --force to replace it')
 
 
 def write_json(path: str, content: Any) -> None:
     """Write a json, and make its folder. The file is whole or not there."""
+    write_text(path, json.dumps(content))
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a text file, and make its folder. The file is whole or not there."""
     try:
-        os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-        with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-            json.dump(content, file)
-        os.replace(f'{path}.tmp', path)
+        with atomic_file(path) as file:
+            file.write(text.encode('utf-8'))
     except OSError as error:
         raise DataError(f'cannot write {path}: {error.strerror or error}') from error
 
@@ -225,13 +271,13 @@ def write_coco(path: str,
                classes: Optional[Sequence[str]],
                force: bool,
                folder: Optional[ImageFolder] = None,
-               inputs: Sequence[str] = ()) -> str:
+               inputs: Iterable[str] = ()) -> str:
     """Write the json of the images, and return sentences about it: what it holds, what was left out, what comes next.
 
-    folder: where the images were looked for. inputs: files that are read, and so never written.
+    folder: where the images were looked for. inputs: files that are read, and so never written, as the images are.
 
-    Raises DataError for a file that is there already (unless `force`), when there is no image, and when `classes` are
-    not written as in the files.
+    Raises OutputError for a file that is read, DataError for a file that is there already (unless `force`), when there
+    is no image, and when `classes` are not written as in the files.
     """
     refuse_existing(path, force, inputs)
     converted = to_coco(images, classes)
@@ -240,6 +286,9 @@ def write_coco(path: str,
         folder.refuse_nothing(len(content['images']))
     if not content['images']:
         raise DataError('there is no image to write: nothing was converted')
+    if folder is not None:
+        names = (osp.join(folder.root, image['file_name']) for image in content['images'])
+        Inputs(names).require_free(path, '--out')
     if classes is not None:
         refuse_misspelt(classes, content, converted.other_names)
     write_json(path, content)
@@ -251,6 +300,8 @@ def write_coco(path: str,
     ]
     if folder is not None:
         lines += [f'img_prefix = {osp.join(folder.root, "")!r}', *folder.report()]
+    if converted.spelling.matched:
+        lines.append(str(converted.spelling))
     if converted.left_out:
         lines.append('left out: ' + ', '.join(f'{count} {what}'
                                               for what, count in converted.left_out.items()))
@@ -270,13 +321,13 @@ def refuse_misspelt(classes: Sequence[str], content: Dict[str, Any], others: Map
     """Raise DataError when a class without objects is written nearly like a name that would be left out."""
     used = {annotation['category_id'] for annotation in content['annotations']}
     absent = [name for place, name in enumerate(classes, 1) if place not in used]
-    plain = {_plain(name): name for name in others}
-    meant = {name: plain[_plain(name)] for name in absent if _plain(name) in plain}
+    of_key = {plain(name): name for name in others}
+    meant = {name: of_key[plain(name)] for name in absent if plain(name) in of_key}
     if len(absent) == len(classes):
         for name in absent:
-            close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=.7)
+            close = difflib.get_close_matches(plain(name), of_key, n=1, cutoff=.7)
             if close:
-                meant.setdefault(name, plain[close[0]])
+                meant.setdefault(name, of_key[close[0]])
     if not meant and (len(absent) < len(classes) or not others):
         return
     listed = ', '.join(f'{name!r} ({count})' for name, count in others.items())
@@ -292,14 +343,10 @@ def _alike(names: Sequence[str]) -> List[str]:
     """A line on names that differ in case or spaces alone."""
     groups: Dict[str, List[str]] = {}
     for name in names:
-        groups.setdefault(_plain(name), []).append(name)
+        groups.setdefault(plain(name), []).append(name)
     pairs = [' and '.join(map(repr, group)) for group in groups.values() if len(group) > 1]
     return [f'written alike, and two classes: {", ".join(pairs)}; give them one name in the files'
             ] if pairs else []
-
-
-def _plain(name: str) -> str:
-    return ''.join(letter for letter in name.casefold() if letter.isalnum()) or name
 
 
 def _quoted(name: str) -> str:

@@ -41,7 +41,7 @@ class WIDERFaceDataset(XMLDataset):
         hard (eval_tools/ground_truth of the official package), or a json; see
         `evaluation.wider_face.read_lists`. Returns `easy_AP`, `medium_AP`, `hard_AP`, `mAP`.
         """
-        if metric not in ('wider', ['wider']):
+        if metric != 'wider' and list(metric) != ['wider']:
             return self._evaluate_boxes(results, metric, logger, proposal_nums, iou_thr,
                                         scale_ranges)
         self._check_results(results)

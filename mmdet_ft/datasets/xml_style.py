@@ -11,8 +11,8 @@ from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.foreign import cvat
 from mmdet_ft.datasets.image_files import image_size, is_image_name
-from mmdet_ft.datasets.image_names import find_image, plain_name_hint
-from mmdet_ft.datasets.names import check_names, read_ids
+from mmdet_ft.datasets.image_names import as_on_disk, find_image, plain_name_hint
+from mmdet_ft.datasets.names import Spelling, check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.to_coco import files_by_folder
 from mmdet_ft.datasets.values import read_name
@@ -152,6 +152,10 @@ class XMLDataset(CustomDataset):
     as in the files.
     """
 
+    MADE_BY = (
+        ', or make one json of all xml files, and split it: python tools/dataset_converters/voc.py FOLDER --out '
+        'all.json, python tools/misc/split_dataset.py all.json --val 0.2 --img-prefix FOLDER')
+
     def __init__(self,
                  ann_file: str,
                  pipeline: Sequence[Any],
@@ -179,6 +183,7 @@ class XMLDataset(CustomDataset):
         self.img_subdir = img_subdir
         self.ann_subdir = ann_subdir
         self.cat2label = {name: label for label, name in enumerate(names)}
+        self._spelling = Spelling(names)
         super().__init__(ann_file, pipeline, classes, data_root, img_prefix, seg_prefix, seg_suffix,
                          proposal_file, test_mode, filter_empty_gt, file_client_args)
 
@@ -189,6 +194,8 @@ class XMLDataset(CustomDataset):
         if not names:
             raise DataError(f'{type(self).__name__}: {ann_file} lists no image')
         infos = PackedList(self._read(img_id) for img_id in names)
+        if self._spelling.matched:
+            self._tell(str(self._spelling))
         check_names(self, self.name_counts)
         return infos
 
@@ -211,7 +218,8 @@ class XMLDataset(CustomDataset):
 
     def _read_xml(self, img_id: str) -> VOCFile:
         try:
-            return read_voc_xml(self._xml_path(img_id))
+            content = read_voc_xml(as_on_disk(self._xml_path(img_id)))
+            return content._replace(names=list(map(self._spelling.of, content.names)))
         except FileNotFoundError:
             raise FileNotFoundError(
                 f'{type(self).__name__}: there is no {self._xml_path(img_id)!r}, which {self.ann_file} lists as '

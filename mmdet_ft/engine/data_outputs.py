@@ -3,6 +3,7 @@ import os
 from typing import Any, List, Optional
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.build import leaves_of
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.sample_images import image_files
 from mmdet_ft.errors import UserError
@@ -12,11 +13,21 @@ from mmdet_ft.outputs import Inputs, Path
 def inputs_of(cfg: Config, dataset: Any, *others: Optional[Path]) -> Inputs:
     """Collect the files that a command reads: config and bases, annotations, images, and `others`."""
     inputs = Inputs([cfg.filename, *(layer.path for layer in cfg.layers), *others])
-    for image in image_files(dataset):
-        inputs.add_image(image.path)
-    for path in _annotations(dataset):
-        inputs.add(path)
+    for part in innermost(dataset):
+        for image in image_files(part):
+            inputs.add_image(image.path)
+        for key in ('ann_file', 'proposal_file'):
+            inputs.add(_path(getattr(part, key, None)))
+        inputs.add_folder(_path(getattr(part, 'seg_prefix', None)))
+    for split in ('train', 'val', 'test'):
+        for part in leaves_of((cfg.get('data') or {}).get(split)):
+            inputs.add(_path(part.get('classes')))
+    inputs.add(_path((cfg.get('evaluation') or {}).get('gt_lists')))
     return inputs
+
+
+def _path(value: Any) -> Optional[Path]:
+    return value if isinstance(value, (str, os.PathLike)) else None
 
 
 def _annotations(dataset: Any) -> List[str]:

@@ -1,9 +1,11 @@
 """Results that tools/test.py --out has written, read back."""
 import json
+import logging
 from typing import Any, List
 
 import numpy as np
 
+from mmdet_ft.datasets.values import show
 from mmdet_ft.errors import UserError
 from mmdet_ft.untrusted import load_pickle
 
@@ -37,11 +39,73 @@ def read_results(path: str, dataset: Any, config: str) -> List[Any]:
     if len(results) != len(dataset):
         raise UserError(
             f'{path} has {len(results)} results and data.test {len(dataset)} images; {again}')
-    if results and dataset.CLASSES:
-        first = results[0]
-        count = len(first[0] if isinstance(first, tuple) else first)
-        if count != len(dataset.CLASSES):
-            raise UserError(
-                f'{path} has results of {count} classes and data.test has {len(dataset.CLASSES)}: give '
-                f'the config of the model, or its data.test.classes')
+    if is_classifier:
+        _require_scores(results, dataset, path, again)
+        return results
+    for place, result in enumerate(results):
+        _require_detections(result, dataset, f'{path}: the result of image {place}', again)
+    _tell_strangers(results, dataset, path)
     return results
+
+
+def _require_scores(results: List[Any], dataset: Any, path: str, again: str) -> None:
+    """Raise UserError for what are no scores [K] of a classifier."""
+    number = len(dataset.CLASSES or ())
+    for place, scores in enumerate(results):
+        try:
+            count = np.asarray(scores, dtype=np.float64).shape
+        except (TypeError, ValueError):
+            count = ()
+        if len(count) != 1:
+            raise UserError(
+                f'{path}: the result of image {place} is {show(scores)}, expected the scores of all classes; '
+                f'{again}')
+        if number and count[0] != number:
+            raise UserError(_other_classes(path, count[0], number))
+
+
+def _require_detections(result: Any, dataset: Any, where: str, again: str) -> None:
+    """Raise UserError for what is no result of a detector: [n, 5] a class, with masks a pair, or proposals [n, 5]."""
+    if isinstance(result, np.ndarray) and result.ndim == 2:  # proposals
+        classes, is_right = [result], result.shape[1] in (4, 5)
+    else:
+        pair = isinstance(result, tuple) and len(result) == 2
+        classes = result[0] if pair else result
+        is_right = isinstance(classes, (list, tuple)) and all(
+            isinstance(rows, np.ndarray) and rows.dtype.kind in 'iuf' and
+            (not rows.size or rows.ndim == 2 and rows.shape[1] == 5) for rows in classes)
+        number = len(dataset.CLASSES or ())
+        if is_right and number and len(classes) != number:
+            raise UserError(_other_classes(where, len(classes), number))
+    if not is_right:
+        kind = ''
+        if isinstance(result, dict):
+            kind = (f'; a dict ({", ".join(map(str, list(result)[:6]))}) is an annotation of the middle format, or a '
+                    'result of MMDetection 3, which is not read here')
+        raise UserError(
+            f'{where} is {show(result)}, expected a list with an array [n, 5] (x1 y1 x2 y2 score) for each class{kind}'
+            f'; {again}')
+
+
+def _other_classes(where: str, found: int, expected: int) -> str:
+    return (f'{where} has {found} classes and data.test has {expected}: give the config that the results were made '
+            f'with; or name all {found} classes in data.test.classes, in the order of the model (its checkpoint tells '
+            'them: tools/model_converters/inspect_checkpoint.py)')
+
+
+def _tell_strangers(results: List[Any], dataset: Any, path: str) -> None:
+    """Warn of boxes outside their images: of other images, or in another order."""
+    outside, first = 0, None
+    for place, result in enumerate(results):
+        info = dataset.data_infos[place] if hasattr(dataset, 'data_infos') else {}
+        if not (info.get('width') and info.get('height')):
+            continue
+        rows = [result] if isinstance(result, np.ndarray) else result[0] if isinstance(result, tuple) else result
+        corners = np.concatenate([np.zeros((0, 4)), *(part[:, :4] for part in rows if len(part))])
+        if (corners > np.tile([info['width'] + 1, info['height'] + 1], 2)).any():
+            outside += 1
+            first = info.get('filename') if first is None else first
+    if outside:
+        logging.getLogger('mmdet_ft').warning(
+            '%s: in %d of %d images boxes reach out of the image, the first one %r: are these the results of '
+            'data.test, in its order?', path, outside, len(results), first)

@@ -435,7 +435,7 @@ def test_the_log_counts_what_is_left_out(coco_dataset, coco_folder, caplog, monk
 
 @pytest.mark.parametrize('change, message', [
     (lambda item: item.update(category_id=0),
-     'are of category_id 0, which `categories` does not list (their ids count from 0, those of `categories` from 1'),
+     'are of category_id 0, which `categories` does not list: left out'),
     (lambda item: item.update(bbox=[item['bbox'][0], item['bbox'][1], 99, 99]),
      'bbox is (x, y, width, height) in COCO\'s form'),
 ])  # yapf: disable

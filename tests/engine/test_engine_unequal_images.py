@@ -11,7 +11,8 @@ from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
 
 SIZES = ((64, 96), (128, 160), (64, 96), (96, 64))  # height, width
-NORMALIZE = dict(mean=np.array([100., 110, 120], np.float32), std=np.array([50., 60, 70], np.float32))
+NORMALIZE = dict(
+    mean=np.array([100., 110, 120], np.float32), std=np.array([50., 60, 70], np.float32))
 
 
 def sample(place, size, views=1, truth=False):
@@ -20,11 +21,16 @@ def sample(place, size, views=1, truth=False):
     image = np.random.default_rng(place).integers(0, 256, (height, width, 3)).astype(np.float32)
     image = ((image - NORMALIZE['mean']) / NORMALIZE['std']).transpose(2, 0, 1)
     meta = dict(
-        filename=f'{place}.png', ori_shape=(height, width, 3), img_shape=(height, width, 3),
-        pad_shape=(height, width, 3), scale_factor=np.ones(4, np.float32), flip=False)
+        filename=f'{place}.png',
+        ori_shape=(height, width, 3),
+        img_shape=(height, width, 3),
+        pad_shape=(height, width, 3),
+        scale_factor=np.ones(4, np.float32),
+        flip=False)
     img = torch.from_numpy(np.ascontiguousarray(image))
     if truth:
-        return dict(img=img, img_metas=meta, gt_bboxes=torch.ones(1, 4), gt_labels=torch.zeros(1).long())
+        return dict(
+            img=img, img_metas=meta, gt_bboxes=torch.ones(1, 4), gt_labels=torch.zeros(1).long())
     return dict(img=[img] * views, img_metas=[meta] * views)
 
 
@@ -93,8 +99,9 @@ def test_images_of_one_size_stay_together_and_it_is_told_once(model, caplog):
     assert places == [0, 1, 2] and same is views
     mixed = collate([sample(place, size) for place, size in enumerate(SIZES)])
     assert [places for places, _ in parts_of_one_size(mixed)] == [[0, 2], [1], [3]]
-    assert [tuple(part[0].images.shape) for _, part in parts_of_one_size(mixed)] == [
-        (2, 3, 64, 96), (1, 3, 128, 160), (1, 3, 96, 64)]
+    assert [tuple(part[0].images.shape)
+            for _, part in parts_of_one_size(mixed)] == [(2, 3, 64, 96), (1, 3, 128, 160),
+                                                         (1, 3, 96, 64)]
     with caplog.at_level(logging.INFO, 'mmdet_ft'):
         found(model, [sample(place, size) for place, size in enumerate(SIZES * 2)], 4)
     assert caplog.text.count('are run apart') == 1

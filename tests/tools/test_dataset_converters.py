@@ -218,7 +218,7 @@ def test_a_wider_list_is_never_written_over_nor_xml_files_without_force(convert,
     listed, folder = write_wider_list(tmp_path, formats.draw_things(2))
     before = listed.read_text()
     for words in ([], ['--voc', tmp_path]):
-        refused(capsys, 'one of the files that are read', convert, 'wider_face', listed, folder,
+        refused(capsys, 'would overwrite', convert, 'wider_face', listed, folder,
                 '--out', listed, '--force', *words)
     assert listed.read_text() == before
     (tmp_path / 'Annotations').mkdir()
@@ -428,7 +428,7 @@ def test_no_converter_writes_over_what_it_reads(name, convert, tmp_path, capsys)
         'kitti': 'label_2/image_0.txt'
     }[name]
     before = (tmp_path / 'a' / source).read_text()
-    refused(capsys, 'one of the files that are read', convert, name, tmp_path / 'a', '--out',
+    refused(capsys, 'would overwrite', convert, name, tmp_path / 'a', '--out',
             tmp_path / 'a' / source, '--force')
     assert (tmp_path / 'a' / source).read_text() == before
     refused(capsys, 'is a folder', convert, name, tmp_path / 'a', '--out', tmp_path)

@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+from typing import Any, Dict
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
@@ -54,12 +55,16 @@ def main() -> None:
     config, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
     dataset = build_test_dataset(config, 'test')
     results = read_results(args.pkl_results, dataset, args.config)
-    if args.format_only:
-        settings = build.format_settings(dataset, args.eval_options or {}, '.')
-        inputs = inputs_of(config, dataset, args.config, args.pkl_results)
+    inputs = inputs_of(config, dataset, args.config, args.pkl_results)
+
+    def require_apart(settings: Dict[str, Any]) -> None:
         for key, value in settings.items():
             if key.endswith('_prefix') and value:
                 require_apart_from_data(value, f'--eval-options {key}', dataset, inputs)
+
+    if args.format_only:
+        settings = build.format_settings(dataset, args.eval_options or {}, '.')
+        require_apart(settings)
         dataset.format_results(results, **settings)
         print(settings)
         return
@@ -72,6 +77,7 @@ def main() -> None:
     evaluation['metric'] = args.eval
     build.check_evaluation_options(dataset, evaluation)
     build.count_all_detections(config, dataset, evaluation)
+    require_apart(evaluation)
     print(dict(dataset.evaluate(results, **evaluation)))
 
 

@@ -7,9 +7,7 @@ reads leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/<split>/<city>/*_g
 """
 import argparse
 import glob
-import json
 import multiprocessing
-import os
 import os.path as osp
 import sys
 from typing import Any, Dict, Iterable, List, Optional, Tuple
@@ -18,6 +16,12 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_api
 from rich.progress import track
+
+sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+
+from mmdet_ft.datasets.image_files import image_size  # noqa: E402
+from mmdet_ft.datasets.to_coco import refuse_existing, write_json  # noqa: E402
+from mmdet_ft.errors import UserError  # noqa: E402
 
 # Cityscapes' labels with instances that count in its evaluation, and their ids
 CLASSES = {
@@ -64,6 +68,10 @@ def load_image_info(files: Files) -> Dict[str, Any]:
     ids = cv2.imread(instances, cv2.IMREAD_UNCHANGED)
     if ids is None or ids.ndim != 2:
         raise ValueError(f'{instances} is not an image of instance ids (one channel of 16 bits)')
+    size = image_size(image)
+    if size != ids.shape[::-1]:
+        raise ValueError(f'{instances} has {ids.shape[1]} x {ids.shape[0]} pixels (width x height) and its image '
+                         f'{image} has {size[0]} x {size[1]}; take both from the same package')
     annotations = []
     for instance_id in np.unique(ids[ids >= min(CLASSES)]).tolist():
         label = instance_id // 1000 if instance_id >= 1000 else instance_id
@@ -115,9 +123,7 @@ def convert_annotations(image_infos: List[Dict[str, Any]], out_json_name: str) -
             annotations.append({**annotation, 'image_id': image_id, 'id': len(annotations) + 1})
     categories = [dict(id=id_, name=name) for id_, name in CLASSES.items()]
     content = dict(images=images, categories=categories, annotations=annotations)
-    os.makedirs(osp.dirname(osp.abspath(out_json_name)), exist_ok=True)
-    with open(out_json_name, 'w') as file:
-        json.dump(content, file)
+    write_json(out_json_name, content)
     return content
 
 
@@ -157,14 +163,12 @@ def main(argv: Optional[List[str]] = None) -> None:
             sys.exit(f'{split}: no images <city>/*_{IMAGE_SUFFIX} in {osp.join(img_dir, split)}')
         name = osp.join(args.out_dir or args.cityscapes_path,
                         f'instancesonly_filtered_gtFine_{split}.json')
-        if osp.exists(name) and not args.force:
-            sys.exit(
-                f'{name} is there already; name another --out-dir, or add --force to replace it')
         try:
+            refuse_existing(name, args.force, (path for paths in files for path in paths))
             infos = collect_annotations(files, args.nproc)
-        except ValueError as error:  # a file of truth that cannot be read
+            content = convert_annotations(infos, name)
+        except (ValueError, UserError) as error:  # a file of truth that cannot be read, or the output
             sys.exit(f'{split}: {error}')
-        content = convert_annotations(infos, name)
         crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
         print(f'{split}: {len(content["images"])} images, {len(content["annotations"])} instances '
               f'({crowds} groups) -> {name}')

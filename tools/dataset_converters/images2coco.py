@@ -65,7 +65,8 @@ def main() -> None:
     classes = list(CustomDataset.get_classes(args.classes))
     folder = osp.join(osp.dirname(osp.abspath(args.img_path)), 'annotations')
     path = osp.join(folder, args.out if args.out.endswith('.json') else f'{args.out}.json')
-    refuse_existing(path, args.force, [args.classes])
+    refuse_existing(path, args.force,
+                    [args.classes, *(osp.join(args.img_path, name) for name in names)])
     images, bad = [], []
     for name in track(names, 'reading', len(names)):
         try:

@@ -40,6 +40,7 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
+from mmdet_ft.datasets.image_names import as_on_disk, plain_name_hint  # noqa: E402
 from mmdet_ft.datasets.kitti import image_name, read_kitti_label  # noqa: E402
 from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
@@ -54,11 +55,12 @@ from mmdet_ft.evaluation.kitti import DONT_CARE  # noqa: E402
 def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
          classes: Sequence[str]) -> Optional[ImageObjects]:
     """The objects of an image; None where it is not in the folder."""
-    path = osp.join(folder.root, ann_subdir, f'{name}.txt')
+    path = as_on_disk(osp.join(folder.root, ann_subdir, f'{name}.txt'))
     try:
         objects = read_kitti_label(path)
     except FileNotFoundError:
-        raise DataError(f'there is no {path}, which the list names as {name!r}') from None
+        raise DataError(
+            f'there is no {path}, which the list names as {name!r}{plain_name_hint(name)}') from None
     try:
         stem = image_name(osp.join(folder.root, img_subdir), name)
     except FileNotFoundError:
@@ -82,7 +84,7 @@ def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
 def main() -> None:
     args = ARGS or parse_args()
     names = listed_or_all(args.root, args.ann_subdir, args.img_subdir, '.txt', args.list)
-    folder_of_images(args.root, args.img_subdir)
+    folder_of_images(args.root, args.img_subdir, args.ann_subdir)
     inputs = [osp.join(args.root, args.ann_subdir, f'{name}.txt') for name in names]
     inputs += [args.list] if args.list else []
     refuse_existing(args.out, args.force, inputs)

@@ -451,13 +451,17 @@ def main() -> None:
             f'no mask bears the name of an image: {strangers[0]!r} and {pairs[0].image!r}, for example; '
             f'expected {_stem(osp.basename(pairs[0].image))}.png or '
             f'{_stem(osp.basename(pairs[0].image))}_1.png')
+    files = [
+        osp.join(args.root, name) for pair in pairs for name in (pair.image, *pair.masks)
+    ]
+    refuse_existing(args.out, args.force, files)
     masks = Masks(args.root, args.class_name, classes, args.polygons)
     masks.look_ahead(pairs)
     objects = [masks.read(pair) for pair in track(pairs, 'reading', len(pairs))]
     masks.refuse_wrong_sizes()
     names = list(classes.values()) if classes is not None else [args.class_name]
     lines = [
-        write_coco(args.out, objects, names, args.force),
+        write_coco(args.out, objects, names, args.force, inputs=files),
         f'img_prefix = {osp.join(args.root, "")!r}'
     ]
     lines += masks.report()

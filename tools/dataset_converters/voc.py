@@ -34,6 +34,7 @@ def parse_args() -> argparse.Namespace:
 # Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
+from mmdet_ft.datasets.image_names import as_on_disk, plain_name_hint  # noqa: E402
 from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.to_coco import folder_of_images  # noqa: E402
@@ -47,18 +48,18 @@ from mmdet_ft.engine.progress import track  # noqa: E402
 def read(folder: ImageFolder, img_subdir: str, ann_subdir: str,
          name: str) -> Optional[ImageObjects]:
     """The objects of an image; None where it is not in the folder."""
-    path = osp.join(folder.root, ann_subdir, f'{name}.xml')
+    path = as_on_disk(osp.join(folder.root, ann_subdir, f'{name}.xml'))
     try:
         content = read_voc_xml(path)
     except FileNotFoundError:
-        raise DataError(f'there is no {path}, which the list names as {name!r}') from None
+        raise DataError(
+            f'there is no {path}, which the list names as {name!r}{plain_name_hint(name)}') from None
     beside = image_beside(osp.join(folder.root, img_subdir), name, content.filename)
     file_name = folder.find(osp.normpath(osp.join(img_subdir, beside)).replace(osp.sep, '/'))
     if file_name is None:
         return None
-    width, height = content.width, content.height
-    if width is None:
-        width, height = folder.size(file_name)
+    listed = None if content.width is None else (content.width, content.height)
+    width, height = folder.settled_size(file_name, listed, content.boxes, path)
     return ImageObjects(file_name, width, height, content.names, content.boxes.astype(float),
                         content.difficult)
 
@@ -68,7 +69,7 @@ def main() -> None:
     args = ARGS or parse_args()
     listed = osp.join(args.root, args.list) if args.list else None
     names = listed_or_all(args.root, args.ann_subdir, args.img_subdir, '.xml', listed)
-    folder_of_images(args.root, args.img_subdir)
+    folder_of_images(args.root, args.img_subdir, args.ann_subdir)
     inputs = [osp.join(args.root, args.ann_subdir, f'{name}.xml') for name in names]
     inputs += [listed] if listed else []
     refuse_existing(args.out, args.force, inputs)

@@ -45,6 +45,7 @@ from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
 from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_text  # noqa: E402
 from mmdet_ft.datasets.values import read_whole  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 
@@ -115,10 +116,9 @@ def voc_xml(image: ImageObjects, folder: str) -> str:
 
 
 def write_voc(images: Iterable[ImageObjects], image_folder: ImageFolder, root: str, out: str,
-              force: bool) -> str:
-    """Write an xml file an image, and the list of them; returns sentences about it."""
+              force: bool, listed: str) -> str:
+    """Write an xml file an image, and the list of them; returns sentences about it. `listed`: the list that is read."""
     folder = osp.join(root, 'Annotations')
-    os.makedirs(folder, exist_ok=True)
     names, num_faces = [], 0
     seen = set()
     for image in images:
@@ -130,15 +130,14 @@ def write_voc(images: Iterable[ImageObjects], image_folder: ImageFolder, root: s
         num_faces += len(image.boxes)
         place = osp.relpath(osp.join(image_folder.root, osp.dirname(image.file_name)), root)
         path = osp.join(folder, f'{stem}.xml')
-        refuse_existing(path, force)
-        with open(path, 'w', encoding='utf-8') as file:
-            file.write(voc_xml(image, place.replace(os.sep, '/')))
+        inputs = [listed, osp.join(image_folder.root, image.file_name)]
+        refuse_existing(path, force, inputs)
+        refuse_existing(out, force, inputs)
+        write_text(path, voc_xml(image, place.replace(os.sep, '/')))
     image_folder.refuse_nothing(len(names))
     if not names:
         raise DataError('there is no image to write: nothing was converted')
-    os.makedirs(osp.dirname(osp.abspath(out)), exist_ok=True)
-    with open(out, 'w', encoding='utf-8') as file:
-        file.write('\n'.join(names) + '\n')
+    write_text(out, '\n'.join(names) + '\n')
     return '\n'.join([
         f'{len(names)} images, {num_faces} faces -> {folder}, listed in {out}',
         *image_folder.report()
@@ -153,7 +152,7 @@ def main() -> None:
     folder = ImageFolder(args.images)
     images = track(to_objects(listed, folder), 'reading', len(listed))
     if args.voc:
-        print(write_voc(images, folder, args.voc, args.out, args.force))
+        print(write_voc(images, folder, args.voc, args.out, args.force, args.list))
     else:
         print(write_coco(args.out, images, ['face'], args.force, folder, [args.list]))
 

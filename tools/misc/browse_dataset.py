@@ -10,7 +10,7 @@ from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
-from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options  # noqa: E402
+from mmdet_ft.outputs import PictureNames, add_drawing_options  # noqa: E402
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
@@ -46,8 +46,8 @@ from mmdet_ft import visualization  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
 from mmdet_ft.datasets.checks.split import innermost  # noqa: E402
 from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
-from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
+from mmdet_ft.engine.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
 
 WINDOW = 'data set: a key for the next, q or Esc to end'
@@ -141,9 +141,7 @@ def main() -> None:
     number = len(dataset) if args.number is None else min(args.number, len(dataset))
     names = None
     if args.output_dir:
-        inputs = Inputs([args.config])
-        for image in (image for part in parts for image in image_files(part)):
-            inputs.add_image(image.path)
+        inputs = inputs_of(config, dataset, args.config)
         names = PictureNames(args.output_dir, inputs, '--output-dir')
         names.require_apart()
         os.makedirs(args.output_dir, exist_ok=True)

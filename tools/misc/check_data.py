@@ -44,6 +44,7 @@ from mmdet_ft.datasets.checks.report import render  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.checks.data import check_data  # noqa: E402
 from mmdet_ft.engine.legacy import modernise  # noqa: E402
+from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
 @command
@@ -59,10 +60,16 @@ def main() -> None:
             Problem('config', 'config', 1, str(error),
                     'correct the config; training stops at once here'))
         config, _ = modernise(config)
+    inputs = Inputs([args.config, *(layer.path for layer in config.layers)])
+    if args.html:
+        inputs.require_free(args.html, '--html')
     report = check_data(config, args.splits, not args.no_images, args.workers)
     report = report._replace(problems=problems + report.problems)
     render(report, Console(width=None if sys.stdout.isatty() else 120))
     if args.html:
+        for path in [path for split in report.splits for path in (split.source, *split.paths)]:
+            inputs.add(path)
+        inputs.require_free(args.html, '--html')
         try:
             with open(args.html, 'w', encoding='utf-8') as file:
                 file.write(page(report, f'Data of {args.config}'))

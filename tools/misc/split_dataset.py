@@ -17,7 +17,7 @@ import os.path as osp
 import re
 import sys
 from collections import defaultdict
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
@@ -49,9 +49,10 @@ import numpy as np  # noqa: E402
 from mmdet_ft.datasets.classification.folder import ClassFolders  # noqa: E402
 from mmdet_ft.datasets.coco_file import CocoFile  # noqa: E402
 from mmdet_ft.datasets.image_names import find_image  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_json  # noqa: E402
+from mmdet_ft.datasets.to_coco import write_json, write_text  # noqa: E402
 from mmdet_ft.datasets.values import parse_json, plain_id  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.outputs import Inputs  # noqa: E402
 
 MOST_CLASSES = 30  # rows of the table
 MOST_FOLDERS = 50  # near a json that images are looked for in
@@ -276,22 +277,11 @@ def plan(args: argparse.Namespace) -> List[Tuple[str, Sequence[float], int]]:
     return [('', [1 - share, share], 1)]
 
 
-def write_lines(path: str, lines: Sequence[str]) -> None:
-    """Write a text file, which is whole or not there."""
-    try:
-        os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-        with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-            file.write('\n'.join(lines) + '\n')
-        os.replace(f'{path}.tmp', path)
-    except OSError as error:
-        raise DataError(f'cannot write {path}: {error.strerror or error}') from error
-
-
-def refuse_files(paths: Sequence[str], source: str, force: bool) -> None:
-    """Raise DataError for files that are there, and for the one that is read always."""
+def refuse_files(paths: Sequence[str], inputs: Iterable[Optional[str]], force: bool) -> None:
+    """Raise DataError for files that are there, and OutputError for those that are read always."""
+    read = Inputs(inputs)
     for path in paths:
-        if osp.exists(path) and osp.exists(source) and osp.samefile(path, source):
-            raise DataError(f'{path} is the file that is read; name another --out-dir')
+        read.require_free(path, '--out-dir:')
     there = [path for path in paths if osp.exists(path)]
     if there and not force:
         raise DataError(
@@ -317,7 +307,7 @@ def main() -> None:
         for part in ('train', 'val')
     }
     classes_file = [osp.join(folder, 'classes.txt')] if is_folder else []
-    refuse_files([*names.values(), *classes_file], args.source, args.force)
+    refuse_files([*names.values(), *classes_file], [args.source, *items.paths], args.force)
     groups, num_twins, num_matched = bind(items, args.group_by)
     if args.group_by is not None and items.names and not num_matched:
         raise DataError(f'--group-by {args.group_by!r} matches no name, such as {items.names[0]!r}')
@@ -351,15 +341,13 @@ def main() -> None:
             path = names[prefix, name]
             if is_folder:
                 labels = content.get_gt_labels()
-                write_lines(path, [
-                    f'{items.names[place]} {labels[place]}'
-                    for place in np.flatnonzero(mask).tolist()
-                ])
+                write_text(path, ''.join(f'{items.names[place]} {labels[place]}\n'
+                                         for place in np.flatnonzero(mask).tolist()))
             else:
                 write_json(path, json_parts(content, items, mask))
             lines.append(f'-> {path}')
     if is_folder:
-        write_lines(classes_file[0], items.classes)
+        write_text(classes_file[0], ''.join(f'{name}\n' for name in items.classes))
         lines.append(
             f"in the config: data_prefix={args.source!r}, ann_file='{names[splits[0][0], 'train']}', "
             f'classes={classes_file[0]!r}')

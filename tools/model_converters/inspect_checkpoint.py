@@ -90,16 +90,18 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
 @command
 def main() -> None:
     args = ARGS or parse_args()
+    cfg = load_config(args.config, args.cfg_options) if args.config is not None else None
     if args.json:
-        Inputs([args.checkpoint, args.config]).require_free(args.json, '--json')
+        layers = cfg.layers if cfg is not None else ()
+        Inputs([args.checkpoint, *(layer.path for layer in layers)]).require_free(args.json, '--json')
     checkpoint = read(args.checkpoint)
     print('\n'.join(describe(checkpoint)))
     if args.names:
         for name, value in checkpoint.state_dict.items():
             print(f'  {name} {tuple(value.shape)}')
-    if args.config is None:
+    if cfg is None:
         return
-    cfg, notes = prepare(load_config(args.config, args.cfg_options), for_training=False)
+    cfg, notes = prepare(cfg, for_training=False)
     for note in notes:
         print(f'note: {note}')
     stated = cfg.get('load_from')

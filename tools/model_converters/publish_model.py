@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import CheckpointError  # noqa: E402
-from mmdet_ft.outputs import Inputs  # noqa: E402
+from mmdet_ft.outputs import Inputs, atomic_file  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +45,7 @@ from mmdet_ft.checkpoints.classes import listed  # noqa: E402
 from mmdet_ft.checkpoints.kinds.layout import weights_in  # noqa: E402
 from mmdet_ft.checkpoints.reading import read_content  # noqa: E402
 from mmdet_ft.checkpoints.values import faults_of  # noqa: E402
-from mmdet_ft.checkpoints.writing import atomic_file, plain  # noqa: E402
+from mmdet_ft.checkpoints.writing import plain  # noqa: E402
 
 # What a run is resumed from: ours, mmengine's, torchvision's.
 OF_A_RUN = ('optimizer', 'random_state', 'gradients', 'message_hub', 'param_schedulers',

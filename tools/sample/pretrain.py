@@ -14,12 +14,18 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from mmdet_ft.outputs import Inputs  # noqa: E402
+
 CONFIG = ROOT / 'configs' / 'sample' / 'mask_rcnn_slim_80.py'
 
 
 def shrink(source, out, facts):
     """Write the weights of a checkpoint in half precision, and a json file of facts about it beside it."""
     import torch
+    for path in (out, Path(out).with_suffix('.json')):
+        Inputs([source, CONFIG]).require_free(path, '--out')
     checkpoint = torch.load(source, map_location='cpu', weights_only=True)
     weights = {
         name: value.half() if value.is_floating_point() else value

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.coco_records import (FIXES, CocoRecords, Fault, SizeOf, double_names,
-                                            unknown_ids)
+                                            shift_of, unknown_ids)
 from mmdet_ft.datasets.names import missing_classes_fix, near_names, no_class, same_but_for_unicode
 
 TEXTS = {  # kind of fault -> what all of them are
@@ -119,7 +119,12 @@ class CocoJson:
     # Categories
     def _unknown_categories(self) -> None:
         records = self.records
-        ids, hint = unknown_ids(records.category_ids, [item['id'] for item in records.categories])
+        shift, step = shift_of(records.category_ids, records.categories)
+        if shift:
+            text, _, fix = shift.partition('. ')
+            self._add('category ids shifted', len(records.category_ids), text, fix[0].lower() + fix[1:], [], True)
+            records.category_ids += step
+        ids = unknown_ids(records.category_ids, [item['id'] for item in records.categories])
         found = np.flatnonzero(np.isin(records.category_ids, ids) & (records.places >= 0)).tolist()
         if not found or not records.categories:
             return
@@ -131,9 +136,8 @@ class CocoJson:
                         self._path(name), _corners(records.boxes[index])))
         self._add(
             'unknown category id', len(found),
-            'annotations of a category id that the file does not define: '
-            f'never used{f" ({hint})" if hint else ""}',
-            hint.rpartition('; ')[2] or 'add the category, or correct category_id', shown)
+            'annotations of a category id that the file does not define: never used',
+            'add the category, or correct category_id', shown)
 
     def _one_id_a_name(self) -> None:
         """Names that stand for several ids become one id; the reader passes over ids without annotations itself."""

@@ -12,6 +12,7 @@ import numpy as np
 from mmdet_ft.datasets.classification.base import ClassificationDataset, FileRecords
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.image_files import IMAGE_ENDINGS
+from mmdet_ft.datasets.names import Spelling, composed, plain
 from mmdet_ft.datasets.pipelines.loading import read_bytes
 from mmdet_ft.datasets.text_files import lines_of
 from mmdet_ft.registry import DATASETS
@@ -114,7 +115,7 @@ class ClassFolders(ClassificationDataset):
             entries = [
                 entry for entry in os.scandir(self.data_prefix) if not _is_hidden(entry.name)
             ]
-            folders = sorted(entry.name for entry in entries if entry.is_dir())
+            folders = sorted((entry.name for entry in entries if entry.is_dir()), key=composed)
         except FileNotFoundError:
             raise DataError(
                 f'{type(self).__name__}: there is no folder {self.data_prefix!r}; correct data_prefix, '
@@ -207,12 +208,19 @@ class ClassFolders(ClassificationDataset):
 
     def _labels_of(self, folders: List[str]) -> Dict[str, int]:
         """Folder -> label; sets CLASSES where nothing else does."""
-        if self.CLASSES is None:
-            self.CLASSES = folders
-        places = {name: label for label, name in enumerate(self.CLASSES)}
-        unknown = [folder for folder in folders if folder not in places]
+        spelling = Spelling()
+        twins = [name for name in folders if spelling.of(name) != name]
+        if twins:
+            raise DataError(
+                f'{type(self).__name__}: {self.data_prefix!r} has two folders named {twins[0]!r}, which differ in the '
+                'Unicode form of their accents alone (NFC and NFD): put their images into one')
+        if self.CLASSES is None:  # as other systems would write them, so that train and val have the same
+            self.CLASSES = [composed(folder) for folder in folders]
+        places = {composed(name): label for label, name in enumerate(self.CLASSES)}
+        unknown = [folder for folder in folders if composed(folder) not in places]
         if not unknown:
-            return places
+            self._tell_alike()
+            return {folder: places[composed(folder)] for folder in folders}
         near = _near(unknown, self.CLASSES)
         in_turn = dict(zip(folders, self.CLASSES))
         if len(unknown) == len(folders) == len(self.CLASSES) and all(
@@ -226,6 +234,18 @@ class ClassFolders(ClassificationDataset):
             f'{type(self).__name__}: the folders {_listed(unknown)} of {self.data_prefix!r} are none of the '
             f'{len(self.CLASSES)} classes ({_listed(self.CLASSES)}){meant}; '
             f'name them in classes=(...), or take them away')
+
+    def _tell_alike(self) -> None:
+        """Tell of classes that are written alike: Cat and cat are two."""
+        groups: Dict[str, List[str]] = {}
+        for name in self.CLASSES:
+            groups.setdefault(plain(name), []).append(name)
+        alike = [' and '.join(map(repr, group)) for group in groups.values() if len(group) > 1]
+        if alike:
+            logging.getLogger('mmdet_ft').warning(
+                '%s %s: written alike, and classes of their own: %s; where they are one, put their images into '
+                'one folder',
+                type(self).__name__, self.data_prefix, '; '.join(alike[:5]))
 
     # --- a list of files
 

@@ -18,6 +18,7 @@ GREY = 128  # what libjpeg paints where bytes are missing
 PNG = b'\x89PNG\r\n\x1a\n'
 END_OF_PNG = b'IEND\xaeB`\x82'
 END_OF_JPEG = b'\xff\xd9'
+COARSE = 'a progressive JPEG without its last scans: it is coarser than it was'
 MARKER = re.compile(
     rb'\xff[\x01-\xcf\xd8-\xfe]')  # neither a pixel's 255 nor where a decoder may begin again
 
@@ -38,7 +39,7 @@ def decode(content: bytes, color_type: str, channel_order: str) -> Decoded:
     cut = is_cut_off(content)
     img, said = _decoded(content + END_OF_JPEG if cut else content, color_type, channel_order)
     if cut and img is not None:
-        lost = lost_share(content)
+        lost = max(lost_share(content), unsent_share(content) or 0.)
         if lost > MOST_LOST:
             raise DataError(
                 f'its {len(content)} bytes are not a whole picture: it is cut off, and {lost:.0%} of it is missing'
@@ -124,6 +125,40 @@ def lost_share(content: bytes) -> float:
     block = grey[max(0, len(grey) - rows - 16):len(grey) - rows]
     behind = np.cumprod(block[:, ::-1], axis=1).sum()
     return float((rows * grey.shape[1] + behind) / grey.size)
+
+
+def unsent_share(content: bytes) -> Optional[float]:
+    """Give the share (0..1) of brightness' 64 frequencies for which a cut progressive JPEG has no scan.
+
+    A scan that has begun counts. None for a JPEG that is not progressive.
+    Such a file comes in scans: first the coarse picture, last what is finest. Cut off it is coarser, and nowhere grey.
+    """
+    place, first, sent = 2, None, np.zeros(64, dtype=bool)
+    while True:
+        found = MARKER.search(content, place)
+        if found is None or found.end() + 2 > len(content):
+            break
+        code, place = content[found.end() - 1], found.end()
+        if code == 1:
+            continue
+        length = int.from_bytes(content[place:place + 2], 'big')
+        segment = content[place + 2:place + length]
+        place += length
+        if code in (0xc0, 0xc1, 0xc2) and len(segment) > 6:
+            if code != 0xc2:
+                return None
+            first = segment[6]
+        elif code == 0xda and first is not None and segment and len(segment) >= 4 + 2 * segment[0]:
+            number = segment[0]
+            begin, end = segment[1 + 2 * number:3 + 2 * number]
+            if first in segment[1:1 + 2 * number:2]:
+                sent[begin:end + 1] = True
+    return None if first is None else float(1 - sent.mean())
+
+
+def is_coarse(content: bytes) -> bool:
+    """Say whether a file is a progressive JPEG without its end: it looks whole, and lacks its finest scans."""
+    return is_cut_off(content) and unsent_share(content) is not None
 
 
 def _is_cmyk(content: bytes) -> bool:

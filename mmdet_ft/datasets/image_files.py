@@ -17,6 +17,7 @@ TURNED_WHEN_LOADED = ('JPEG', 'MPO', 'PNG', 'WEBP', 'TIFF'
                       )  # OpenCV reads the tag of these kinds only
 MOST_PIXELS = 1 << 30  # OpenCV's limits for an image, and for one side
 MOST_PIXELS_A_SIDE = 1 << 20
+HEAD = 2048  # bytes at its beginning, in which Pillow does not tell all
 TAIL = 1024  # bytes at the end of a file in which the mark of its end is looked for
 
 
@@ -71,7 +72,7 @@ def image_size(path: str) -> Tuple[int, int]:
 def _read(file: BinaryIO, name: str) -> Head:
     from PIL import Image, UnidentifiedImageError
 
-    begin = file.read(32)
+    begin = file.read(HEAD)
     file.seek(0)
     try:
         with of_any_size(), Image.open(file) as image:
@@ -124,6 +125,8 @@ def _told_by(image: Any, begin: bytes) -> Head:
         orientation = _orientation(image.info.get('exif') or b'')
         if kind == 'PNG':
             bits = begin[24]
+    elif kind == 'JPEG2000':  # whose mode is that of 8 bit for colours of 16
+        bits = _bits_of_jpeg2000(begin)
     elif image.mode.startswith('I'):
         bits = 16
     elif image.mode == 'F':
@@ -131,6 +134,17 @@ def _told_by(image: Any, begin: bytes) -> Head:
     return Head(
         int(width), int(height), kind, orientation if orientation in range(1, 9) else 1, int(bits),
         is_float)
+
+
+def _bits_of_jpeg2000(begin: bytes) -> int:
+    """The bits of a value, of the first channel: by the SIZ marker of the codestream, or the ihdr box before it."""
+    place = begin.find(b'\xff\x4f\xff\x51') + 42
+    if place < 42:
+        place = begin.find(b'ihdr') + 14
+        if place < 14:
+            return 8
+    depth = begin[place] if place < len(begin) else 7
+    return 8 if depth == 255 else (depth & 0x7f) + 1
 
 
 def _orientation(exif: bytes) -> int:

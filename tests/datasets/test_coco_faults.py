@@ -429,8 +429,8 @@ def test_shifted_category_ids_are_told_with_the_shift(tmp_path):
         category['id'] = ids_of[category['id']]
     every('category_id', lambda item: ids_of[item['category_id']] - 1)(content)
     problem = next(item for item in read_by_both(settings_of(tmp_path, content)).problems
-                   if item.kind == 'unknown category id')
-    assert problem.fix == 'add 1 to each category_id'
+                   if item.kind == 'category ids shifted')
+    assert problem.fix.startswith('add 1 to each category_id')
 
 
 def test_a_mask_that_cannot_be_read_is_told_once(tmp_path):
@@ -481,16 +481,15 @@ def test_a_file_that_is_no_json_says_what_it_is(tmp_path, text, message):
         7: 2
     }[item['category_id']]), 'subtract 1 from each category_id'),
 ])
-def test_shifted_categories_are_told_both_ways(tmp_path, caplog, monkeypatch, change, message):
-    monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
+def test_shifted_categories_are_refused_both_ways(tmp_path, change, message):
     content = content_of()
     change(content)
     first = 1 if 'add' in message else 0
     for place, category in enumerate(content['categories']):
         category['id'] = first + place
     verdicts = read_by_both(settings_of(tmp_path, content))
-    assert message in caplog.text
-    assert any(message in problem.text for problem in verdicts.problems)
+    assert message in str(verdicts.error).lower()
+    assert any(message in problem.fix.lower() and problem.stops for problem in verdicts.problems)
 
 
 def test_names_in_another_unicode_form_are_matched(tmp_path, caplog, monkeypatch):

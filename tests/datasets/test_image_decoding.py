@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.image_decoding import decode, is_cut_off, lost_share
+from mmdet_ft.datasets.checks.images import look_at
+from mmdet_ft.datasets.image_decoding import (decode, is_coarse, is_cut_off, lost_share,
+                                              unsent_share)
+from mmdet_ft.datasets.image_files import read_head
 from mmdet_ft.datasets.pipelines.loading import LoadAnnotations, LoadImageFromFile, read_image
 from tests.datasets.test_image_files import PICTURE, png_head, saved
 
@@ -227,3 +230,43 @@ def test_a_turned_photograph_is_upright_and_its_size_is_that(tmp_path):
         LoadImageFromFile()(sample(tmp_path, '0.jpg', width=96, height=64))
     as_stored = LoadImageFromFile(color_type='color_ignore_orientation')
     assert as_stored(sample(tmp_path, '0.jpg', width=96, height=64))['img'].shape == (64, 96, 3)
+
+
+def progressive(quality=90):
+    """A progressive JPEG of a picture with fine detail, and where its scans begin."""
+    rng = np.random.default_rng(0)
+    picture = np.clip(cv2.resize(PICTURE, (320, 240)).astype(int) + rng.integers(-40, 40, (240, 320, 1)), 0, 255)
+    file = io.BytesIO()
+    Image.fromarray(picture.astype(np.uint8)).save(file, 'JPEG', progressive=True, quality=quality)
+    content = file.getvalue()
+    begins = [place for place in range(len(content)) if content[place:place + 2] == b'\xff\xda']
+    return content, begins
+
+
+def test_a_progressive_jpeg_is_judged_by_the_scans_that_it_lacks(caplog, monkeypatch, tmp_path):
+    monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
+    whole, begins = progressive()
+    assert len(begins) >= 8 and decode(whole, 'color', 'bgr').lost is None
+    for place in begins[:3]:  # brightness of the lowest frequencies alone: blocks of 8 pixels
+        with pytest.raises(DataError, match='it is cut off, and 9.% of it is missing'):
+            decode(whole[:place + 40], 'color', 'bgr')
+    assert unsent_share(whole) == 0 and not is_coarse(whole)
+    assert unsent_share(saved('JPEG')[:-20]) is None and not is_coarse(saved('JPEG')[:-20])
+    cut = whole[:begins[-1] + 100]
+    img, lost = decode(cut, 'color', 'bgr')
+    assert img.shape == (240, 320, 3) and lost < .1 and is_coarse(cut)
+    (tmp_path / 'a.jpg').write_bytes(cut)
+    read_image(str(tmp_path / 'a.jpg'), {}, dict(backend='disk'), 'color', 'bgr')
+    assert 'a progressive JPEG without its last scans: it is coarser' in caplog.text
+    look = look_at(str(tmp_path / 'a.jpg'))
+    assert look.is_coarse and look.lost is not None
+
+
+def test_a_jpeg_2000_says_how_many_bits_it_has():
+    for picture, bits in ((PICTURE, 8), (PICTURE[..., 0], 8)):
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, 'JPEG2000')
+        assert read_head(file.getvalue()).bits == bits
+    deep = encoded('.jp2', BGR.astype(np.uint16) * 257)
+    assert read_head(deep).bits == 16 and read_head(deep).kind == 'JPEG2000'
+    np.testing.assert_array_equal(decode(deep, 'color', 'bgr').img.shape, BGR.shape)

@@ -258,7 +258,7 @@ def test_results_of_classifiers_are_evaluated(tmp_path, call):
     assert 'has pred_label and no class_scores' in message and '--out-items class_scores' in message
     (tmp_path / 'three.pkl').write_bytes(pickle.dumps(list(np.zeros((4, 3)))))
     message = call('eval_metric.py', config, tmp_path / 'three.pkl', '--eval', 'accuracy', code=1)
-    assert 'has results of 3 classes and data.test has 2' in message
+    assert 'has 3 classes and data.test has 2' in message
 
 
 def test_confusion_compares_masks_suppresses_and_tells_rates(tmp_path, call):

@@ -1,5 +1,5 @@
 """Whether a model's anchors can meet the objects of a data set."""
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ class Anchors(NamedTuple):
     strides: List[Tuple[float, float]]  # a level, x y
     pos_iou: float  # from here up an anchor is positive
     min_pos_iou: float  # and an object's best anchor from here up
+    generator: str = 'anchor_generator'  # its place in the config
+    settings: Dict[str, Any] = {}  # of the generator: scales or octave_base_scale, and ratios
+    with_settings: Optional[Callable[[Dict[str, Any]], List[np.ndarray]]] = None  # gives other `base`
 
 
 class Reach(NamedTuple):
@@ -49,6 +52,49 @@ def best_iou(boxes: np.ndarray, anchors: Anchors) -> np.ndarray:
     return best
 
 
+SCALES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # that are tried
+MOST_TRIED = 2000  # objects that advice is sought for
+MOST_MISSED = .02  # share of objects without an anchor that is not worth a word
+
+
+def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[str, Any], float]]:
+    """Find settings of the generator that meet more of the boxes [n, 4]: (settings, share that no anchor meets then).
+
+    Another scale alone comes before more scales, and those before more ratios: more anchors cost more. None where
+    nothing that is tried halves the share of those that are not met.
+    """
+    if anchors.with_settings is None:
+        return None
+    if len(boxes) > MOST_TRIED:
+        boxes = boxes[np.linspace(0, len(boxes) - 1, MOST_TRIED).astype(int)]
+
+    def judge(base: List[np.ndarray]) -> Tuple[float, float]:
+        best = best_iou(boxes, anchors._replace(base=base))
+        return float((best < anchors.min_pos_iou).mean()), float(best.mean())
+
+    now, _ = judge(anchors.base)
+    octave = anchors.settings.get('octave_base_scale')
+    old = [octave] if octave else list(anchors.settings.get('scales') or (1, ))
+    nearest = sorted(SCALES, key=lambda scale: abs(np.log(scale / old[0])))
+    single = [dict(octave_base_scale=scale) if octave else dict(scales=[scale]) for scale in nearest]
+    several = [] if octave else [
+        dict(scales=sorted([*old, scale])) for scale in nearest if scale not in old
+    ]
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+    longer = round(2 * float(np.percentile(sides.max(1) / sides.min(1), 90))) / 2
+    ratios = sorted({*anchors.settings.get('ratios', ()), 1 / longer, longer})
+    shapes = [dict(ratios=[round(ratio, 2) for ratio in ratios])]
+    for tried in (single, several, shapes):
+        limit = now / 2 if tried is shapes else max(MOST_MISSED, now / 4)
+        found = [(*judge(anchors.with_settings(settings)), settings) for settings in tried]
+        found = [item for item in found if item[0] <= limit]
+        if found:  # of those that fit about as well the first: the nearest to what is written
+            fit = max(item[1] for item in found)
+            share, _, settings = next(item for item in found if item[1] >= fit - .05)
+            return settings, share
+    return None
+
+
 def check_anchors(split: Split, anchors: Anchors, img_scale: Any,
                   keep_ratio: bool) -> Tuple[Optional[Reach], List[Problem]]:
     """The share of objects that training can teach a head with these anchors."""
@@ -65,15 +111,24 @@ def check_anchors(split: Split, anchors: Anchors, img_scale: Any,
     never = best < anchors.min_pos_iou
     reach = Reach(*(float(part.mean()) for part in (best >= anchors.pos_iou,
                                                     ~never & (best < anchors.pos_iou), never)))
-    if reach.never <= .02:
+    if reach.never <= MOST_MISSED:
         return reach, []
     sides = np.sqrt((scaled[:, 2:] - scaled[:, :2]).prod(1))[never]
     anchor_sides = [
         float(np.sqrt((base[:, 2:] - base[:, :2]).prod(1)).min()) for base in anchors.base
     ]
     small = np.median(sides) < min(anchor_sides)
-    fix = ('a larger img_scale, or smaller anchors (anchor_generator.scales or base_sizes)'
-           if small else 'other ratios or scales of the anchor_generator')
+    found = find_settings(scaled, anchors)
+    if found is not None:
+        written = ', '.join(f'{key}={value!r}' for key, value in found[0].items())
+        fix = (f'write {anchors.generator}=dict({written}): then {found[1]:.0%} are met by none. The layers of the '
+               'head whose shape follows the anchors start anew where there are more of them')
+    else:
+        fix = 'other ratios or scales of the anchor_generator'
+    if small:
+        factor = min(anchor_sides) / np.median(sides)
+        larger = tuple(int(round(side * factor)) for side in img_scale)
+        fix += f'; or a larger img_scale (with {larger} they are as large as the smallest anchors, at more memory)'
     return reach, split.of_objects(
         'object that no anchor meets',
         places[never],

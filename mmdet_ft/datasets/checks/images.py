@@ -12,7 +12,7 @@ import numpy as np
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.image_decoding import decode, is_cut_off, too_large
+from mmdet_ft.datasets.image_decoding import COARSE, decode, is_coarse, is_cut_off, too_large
 from mmdet_ft.datasets.image_files import Head, image_size, read_head
 from mmdet_ft.datasets.image_names import Cause, causes_of, missing_folder, same_name
 from mmdet_ft.datasets.image_sizes import Mismatch, fit_of, mismatch
@@ -67,6 +67,7 @@ class Look(NamedTuple):
     lost: Optional[float] = None  # share of the picture that a file without its end lacks
     bits: int = 8  # a value
     path: str = ''  # of the file, where it has the name in another spelling
+    is_coarse: bool = False  # a progressive JPEG without its last scans
 
 
 def look_at(path: str,
@@ -142,6 +143,7 @@ def _of_content(content: bytes, loading: Loading) -> Look:
     return look._replace(
         size=(img.shape[1], img.shape[0]),
         lost=lost,
+        is_coarse=lost is not None and is_coarse(content),
         digest=hashlib.blake2b(content, digest_size=16).hexdigest())
 
 
@@ -219,7 +221,8 @@ def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Proble
         if look.path:
             renamed.append(Example(f'{name_below(path, split.prefix)!r}: {look.path}', look.path))
         if look.lost is not None:
-            cut.append(Example(f'{path}: {look.lost:.1%} of the picture is missing', path))
+            what = COARSE if look.is_coarse else f'{look.lost:.1%} of the picture is missing'
+            cut.append(Example(f'{path}: {what}', path))
         if look.error == 'missing':
             missing.append(place)
         elif look.error:

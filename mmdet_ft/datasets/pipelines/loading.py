@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Union
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.image_decoding import decode
+from mmdet_ft.datasets.image_decoding import COARSE, decode, is_coarse
 from mmdet_ft.datasets.image_files import read_head
 from mmdet_ft.datasets.image_names import find_image, missing_folder, same_name
 from mmdet_ft.datasets.image_sizes import mismatch
@@ -73,7 +73,7 @@ def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, A
         raise DataError(f'cannot decode the image {path!r}{_where(results)}: {error}; '
                         f'{_remedy(results)}') from None
     if lost is not None:
-        _tell_of_cut(path, lost)
+        _tell_of_cut(path, lost, is_coarse(content))
     return img
 
 
@@ -92,12 +92,12 @@ def _missing(path: str, results: Dict[str, Any]) -> str:
     return f'{text}; {key} is {prefix!r}' + (f'; {hint}' if hint else '') + f'; {SKIP}'
 
 
-def _tell_of_cut(name: str, lost: float) -> None:
+def _tell_of_cut(name: str, lost: float, coarse: bool) -> None:
     if name not in told_as_cut:
         told_as_cut.add(name)
         logging.getLogger('mmdet_ft').warning(
-            'the image %r lacks its last bytes and is used as far as it is there (%.1f %% is missing)',
-            name, 100 * lost)
+            'the image %r lacks its last bytes and is used as far as it is there (%s)', name,
+            COARSE if coarse else f"{lost:.1%} is missing")
 
 
 def check_size(results: Dict[str, Any], shape: Sequence[int]) -> None:

@@ -428,11 +428,17 @@ def anchors_of(config: Config) -> Optional[Anchors]:
     assigner = (train_cfg.get('rpn') or train_cfg).get('assigner') or {}
     if assigner.get('type') != 'MaxIoUAssigner':
         return None
-    generator = MODELS.build(copy.deepcopy(dict(head['anchor_generator'])))
+    settings = copy.deepcopy(dict(head['anchor_generator']))
+    generator = MODELS.build(dict(settings))
+
+    def with_settings(changes: Dict[str, Any]) -> List[Any]:
+        return [base.numpy() for base in MODELS.build({**settings, **changes}).base_anchors]
+
     positive = assigner.get('pos_iou_thr', .5)
     least = assigner.get('min_pos_iou', 0.) if assigner.get('match_low_quality', True) else positive
+    place = 'model.rpn_head' if model.get('rpn_head') else 'model.bbox_head'
     return Anchors([base.numpy() for base in generator.base_anchors], generator.strides, positive,
-                   least)
+                   least, f'{place}.anchor_generator', settings, with_settings)
 
 
 def scale_of(config: Config) -> Optional[Tuple[Tuple[float, float], bool]]:

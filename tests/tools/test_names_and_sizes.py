@@ -16,7 +16,6 @@ from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.results import read_results
 from tests.datasets import formats
 from tests.datasets.formats import Thing
-from tests.tools.conftest import convert  # noqa: F401
 
 NFC, NFD = (unicodedata.normalize(form, 'Käfer') for form in ('NFC', 'NFD'))
 IMAGES = [[Thing(NFD, (10, 10, 50, 60)), Thing('Car', (60, 10, 100, 60))], []]
@@ -49,7 +48,7 @@ def test_a_class_in_another_unicode_form_is_that_class(kind, name, write, tmp_pa
 
 @pytest.mark.parametrize('kind, name, write', KINDS)
 def test_a_converter_makes_one_class_of_both_forms(kind, name, write, tmp_path, convert,
-                                                   capsys):  # noqa: F811
+                                                   capsys):
     both = [[*IMAGES[0], Thing(NFC, (110, 10, 150, 60))], []]
     write(tmp_path / 'a', both)
     words = ['--classes', NFC, 'Car'] if name == 'kitti' else []
@@ -61,7 +60,7 @@ def test_a_converter_makes_one_class_of_both_forms(kind, name, write, tmp_path, 
 
 @pytest.mark.parametrize('kind, name, write', KINDS[:2])
 def test_files_are_found_in_another_unicode_form(kind, name, write, tmp_path,
-                                                 convert):  # noqa: F811
+                                                 convert):
     paths = write(tmp_path / 'a', IMAGES)
     for path in [*(tmp_path / 'a').rglob('image_0.*')]:
         path.rename(path.with_name(path.name.replace('image_0', NFD)))
@@ -125,7 +124,7 @@ def list_size(name, root, width, height):
 
 @pytest.mark.parametrize('kind, name, write', [KINDS[0], KINDS[2]])
 def test_the_image_decides_where_the_boxes_are_of_it(kind, name, write, tmp_path, convert,
-                                                     capsys):  # noqa: F811
+                                                     capsys):
     write(tmp_path / 'a', [[Thing('Car', (100, 10, 150, 60))], []])
     list_size(name, tmp_path / 'a', 120, 160)
     convert(name, tmp_path / 'a', '--out', tmp_path / 'a.json')
@@ -142,7 +141,7 @@ def test_boxes_that_may_be_of_the_listed_size_are_not_converted(
         write,
         box,
         tmp_path,
-        convert,  # noqa: F811
+        convert,
         capsys):
     paths = write(tmp_path / 'a', [[Thing('Car', box)], []])
     list_size(name, tmp_path / 'a', 320, 240)

@@ -213,25 +213,34 @@ def test_what_a_test_cannot_do_is_told_before_it_runs(trained, tmp_path, monkeyp
     assert message in err and 'Traceback' not in err and 'no.pth' not in err
 
 
-def test_two_processes_train_and_evaluate_as_one(trained, tmp_path):
-    """As the two halves of each batch: their gradients are averaged, and rank 0 writes."""
-    out, err = run(
-        ROOT / 'tools/dist_train.sh',
-        trained['config'],
+@pytest.fixture(scope='module')
+def by_two(trained, tmp_path_factory):
+    """A launch of two processes over six images, an epoch that begins with the weights of `trained`."""
+    root = tmp_path_factory.mktemp('two')
+    config = write_world(root / 'world', num_train=6)
+    start = str(trained['work_dir'] / 'latest.pth')
+    options = {'data.samples_per_gpu': 1, 'runner.max_epochs': 1, 'load_from': start}
+    run(ROOT / 'tools/dist_train.sh',
+        config,
         2,
         '--work-dir',
-        tmp_path,
+        root / 'run',
         '--cfg-options',
-        'data.samples_per_gpu=1',
-        'runner.max_epochs=1',
+        *(f'{key}={value}' for key, value in options.items()),
         PORT=free_port())
-    lines = rows(tmp_path)[1:]
+    return dict(config=config, start=start, options=options, work_dir=root / 'run')
+
+
+def test_two_processes_train_and_evaluate_as_one(by_two, tmp_path):
+    """As the two halves of each batch: their gradients are averaged, and rank 0 writes."""
+    work_dir = by_two['work_dir']
+    lines = rows(work_dir)[1:]
     assert [line['mode'] for line in lines] == ['train', 'val']
-    assert len(list(tmp_path.glob('*.log'))) == 1
+    assert len(list(work_dir.glob('*.log'))) == 1
     out, err = run(
         ROOT / 'tools/dist_test.sh',
-        trained['config'],
-        tmp_path / 'latest.pth',
+        by_two['config'],
+        work_dir / 'latest.pth',
         2,
         '--eval',
         'bbox',
@@ -240,7 +249,7 @@ def test_two_processes_train_and_evaluate_as_one(trained, tmp_path):
         tmp_path / 'two',
         PORT=free_port(),
         cwd=tmp_path)
-    test(trained['config'], tmp_path / 'latest.pth', '--eval', 'bbox', 'segm', '--work-dir',
+    test(by_two['config'], work_dir / 'latest.pth', '--eval', 'bbox', 'segm', '--work-dir',
          tmp_path / 'one')
     two, one = (
         json.loads(next((tmp_path / name).glob('eval_*.json')).read_text())['metric']
@@ -352,23 +361,11 @@ def halves_in_turn(config, start, options):
     return model.state_dict(), length
 
 
-def test_two_processes_are_one_that_averages_the_gradients_of_their_halves(trained, tmp_path):
-    config, start = write_world(
-        tmp_path / 'world', num_train=6), str(trained['work_dir'] / 'latest.pth')
-    options = {'data.samples_per_gpu': 1, 'runner.max_epochs': 1, 'load_from': start}
-    run(ROOT / 'tools/dist_train.sh',
-        config,
-        2,
-        '--work-dir',
-        tmp_path / 'run',
-        '--no-validate',
-        '--cfg-options',
-        *(f'{key}={value}' for key, value in options.items()),
-        PORT=free_port())
-    expected, length = halves_in_turn(config, start, options)
+def test_two_processes_are_one_that_averages_the_gradients_of_their_halves(by_two):
+    expected, length = halves_in_turn(by_two['config'], by_two['start'], by_two['options'])
     assert length == 3
-    found = read(str(tmp_path / 'run' / 'epoch_1.pth')).state_dict
-    before = read(start).state_dict
+    found = read(str(by_two['work_dir'] / 'epoch_1.pth')).state_dict
+    before = read(by_two['start']).state_dict
     for name, value in expected.items():
         torch.testing.assert_close(
             found[name], value, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f'{name}: {text}')

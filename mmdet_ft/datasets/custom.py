@@ -291,6 +291,11 @@ class CustomDataset:
         if len(labels) != len(annotation['bboxes']):
             raise DataError(
                 f'{where} has {len(annotation["bboxes"])} bboxes and {len(labels)} labels')
+        ignored, their_labels = annotation.get('bboxes_ignore'), annotation.get('labels_ignore')
+        if their_labels is not None and len(their_labels) != (0 if ignored is None else len(ignored)):
+            raise DataError(
+                f'{where} has {0 if ignored is None else len(ignored)} bboxes_ignore and {len(their_labels)} '
+                'labels_ignore; write one label for each box, or leave labels_ignore out')
         number = len(self.CLASSES) if self.CLASSES is not None else None
         if len(labels) and not (0 <= labels.min() and (number is None or labels.max() < number)):
             fix = 'labels below 0 are none: correct them, or move what is to be ignored to bboxes_ignore'

@@ -36,7 +36,8 @@ def read_kitti_label(path: str) -> Objects:
             raise DataError(
                 f'{path}:{place}: a label is a type and at least 7 numbers (truncated, occluded, alpha, '
                 f'x1, y1, x2, y2), found {line.strip()!r:.80}{_yolo_hint(words)}') from None
-        names.append(words[0])
+        is_free = words[0].lower() == DONT_CARE.lower()  # the official evaluation ignores the case, too
+        names.append(DONT_CARE if is_free else words[0])
     table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
     return Objects(
         names=np.array(names, dtype=str),

@@ -1,6 +1,5 @@
 """Folders of labelme's json files, one an image."""
 import base64
-import glob
 import io
 import os
 import os.path as osp
@@ -231,7 +230,7 @@ def labelme_files(path: str) -> List[str]:
         if not files:
             raise DataError(f'{path} lists no json file')
         return files
-    files = sorted(glob.glob(osp.join(glob.escape(path), '*.json')))
+    files = [osp.join(path, name) for name in sorted(os.listdir(path)) if _is_json(name)]
     files = files or [osp.join(path, name) for name in files_below(path)]
     if not files:
         raise DataError(f'there is no json file in {path}')
@@ -248,7 +247,7 @@ def files_below(folder: str) -> List[str]:
 
 
 def _is_json(name: str) -> bool:
-    return name.endswith('.json') and not name.startswith('.')
+    return name.lower().endswith('.json') and not name.startswith('.')
 
 
 @DATASETS.register_module()

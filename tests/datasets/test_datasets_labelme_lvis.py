@@ -210,3 +210,63 @@ def test_check_data_knows_lvis_by_its_urls(tmp_path):
     checked = CocoJson(content, 'train', str(tmp_path / 'a'), ['Car', 'Pedestrian', 'Tram'], True,
                        lambda path: (formats.WIDTH, formats.HEIGHT))
     assert not checked.is_mended
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A package lvis that computes nothing and notes what it is asked."""
+    import types
+    from importlib.machinery import ModuleSpec
+    calls = []
+    package = types.ModuleType('lvis')
+    package.__spec__ = ModuleSpec('lvis', None)
+
+    class LVIS:
+
+        def __init__(self, path):
+            self.dataset = json.loads(open(path).read())
+
+    class LVISResults:
+
+        def __init__(self, truth, records):
+            self.records = records
+
+    class LVISEval:
+
+        def __init__(self, truth, results, metric):
+            self.params = types.SimpleNamespace()
+            calls.append((metric, results.records, self.params))
+            self.eval = dict(precision=np.full((10, 101, 4, 4), .5))
+
+        def run(self):
+            np.float(1.)  # the name that lvis 0.5.3 calls and NumPy has no more
+
+        def get_results(self):
+            return dict(AP=.5, AP50=.75, APr=.25, APc=-1., AR=.9)
+
+    package.LVIS, package.LVISResults, package.LVISEval = LVIS, LVISResults, LVISEval
+    monkeypatch.setitem(sys.modules, 'lvis', package)
+    return calls
+
+
+def test_the_package_lvis_is_given_all_detections_and_the_chosen_classes(tmp_path, stand_in, capsys):
+    dataset = lvis(tmp_path / 'a', classes=('Tram', 'Car'))
+    results = formats.fed_back(dataset, with_masks=True)
+    values = dataset.evaluate(results, ['bbox', 'segm'], classwise=True)
+    assert values['bbox_AP'] == .5 and values['segm_APr'] == .25 and 'bbox_AR' not in values
+    assert values['bbox_mAP_copypaste'] == 'AP:0.5000 AP50:0.7500 APr:0.2500 APc:-1.0000'
+    (metric, records, params), (other, masks, _) = stand_in
+    assert (metric, other) == ('bbox', 'segm') and len(records) == len(masks) > 0
+    assert params.img_ids == dataset.img_ids and params.cat_ids == [3, 12]  # Car and Tram in the file
+    assert {record['category_id'] for record in records} <= {3, 12} and 'bbox' in records[0]
+    assert 'bbox' not in masks[0] and 'counts' in masks[0]['segmentation']
+    said = capsys.readouterr().out
+    assert 'Evaluating segm' in said and 'Tram' in said and "COCO's, not" not in said
+    assert not hasattr(np, 'float')
+
+
+def test_the_package_lvis_is_not_asked_about_nothing(tmp_path, stand_in, capsys):
+    dataset = lvis(tmp_path / 'a')
+    nothing = [[np.zeros((0, 5), np.float32)] * len(dataset.CLASSES)] * len(dataset)
+    assert not dataset.evaluate(nothing) and not stand_in
+    assert 'results of the whole dataset is empty' in capsys.readouterr().out

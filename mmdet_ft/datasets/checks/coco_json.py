@@ -4,7 +4,6 @@ The reader refuses a file at the first of them. Here all are collected, by the s
 left out in memory, so that one run tells everything.
 """
 import os.path as osp
-from collections import Counter
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
@@ -68,7 +67,6 @@ class CocoJson:
         self.records.pack(np.flatnonzero(self.records.places >= 0).tolist())
         for (kind, stops), faults in self._faults.items():
             self._tell_faults(kind, stops, faults)
-        self._same_files()
         self._unknown_categories()
         self.classes = list(classes) if classes is not None else None
         if self.classes is not None and self.records.categories:
@@ -102,19 +100,6 @@ class CocoJson:
 
     def _path(self, name: str) -> str:
         return osp.join(self.img_prefix, name)
-
-    def _same_files(self) -> None:
-        counts = Counter(image['file_name'] for image in self.records.images)
-        double = [
-            Example(f'{name} ({count} records)', self._path(name))
-            for name, count in counts.items() if count > 1
-        ]
-        if double:
-            self._add(
-                'image listed twice', len(double),
-                'files listed by several image records, each with a part '
-                'of the objects or with the same again', 'join the records of a file into one',
-                double)
 
     # Categories
     def _unknown_categories(self) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import os.path as osp
 import time
+from collections import Counter
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
@@ -427,12 +428,31 @@ def check_overlap(first: Split, second: Split,
     ]
 
 
+def check_listed(split: Split) -> List[Problem]:
+    """Files that are listed several times, also by other names of the same file: './a.png', or a link."""
+    if not split.has_boxes:
+        return []
+    counts = Counter(os.path.realpath(path) for path in split.paths if path)
+    first = {os.path.realpath(path): path for path in reversed(split.paths) if path}
+    double = [
+        Example(f'{first[path]} ({count} times)', first[path]) for path, count in counts.items() if count > 1
+    ]
+    if not double:
+        return []
+    return [
+        Problem(split.name, 'image listed twice', len(double),
+                'files listed several times, each with a part of the objects or with the same again: what one has is '
+                'background for the other, and counts twice in a metric',
+                f'list each file once, with all of its objects, in {split.source}', examples(double))
+    ]
+
+
 def check_copies(split: Split, digests: Dict[str, List[int]]) -> List[Problem]:
     """Files of one split with the same content."""
     copies = [
         Example(f'{split.paths[place]} has the content of {split.paths[places[0]]}',
                 split.paths[place]) for places in digests.values() for place in places[1:]
-        if split.paths[place] != split.paths[places[0]]
+        if os.path.realpath(split.paths[place]) != os.path.realpath(split.paths[places[0]])
     ]
     if not copies:
         return []

@@ -7,6 +7,7 @@ import pycocotools.mask as mask_api
 from mmdet_ft.datasets.checks.problem import Example, Problem, Row
 from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.datasets.coco_records import only_ignored
+from mmdet_ft.datasets.names import plain
 from mmdet_ft.datasets.packed import MASK_FAULTS
 
 TOLERANCE = 1  # pixels that a box may reach out of its image
@@ -222,6 +223,17 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
                     [Example(repr(name))
                      for name in without[:5]], split.name == 'train' and are_named))
         others = [(name, count) for name, count in split.others.items() if count]
+        keys = {plain(name): name for name in split.classes}
+        alike = [(name, count) for name, count in others if plain(name) in keys]
+        if alike:
+            problems.append(
+                Problem(split.name, 'class in another spelling', sum(count for _, count in alike),
+                        'objects whose class is written nearly as one of `classes`: left out',
+                        f'give them one name in {split.source}', [
+                            Example(f'{name!r}: {count} objects, and the class is {keys[plain(name)]!r}')
+                            for name, count in alike[:5]
+                        ]))
+        others = [item for item in others if item not in alike]
         if others:
             problems.append(
                 Problem(split.name, 'category not in classes', sum(count for _, count in others),

@@ -1,5 +1,6 @@
 """The start of a pipeline: images and annotations from files."""
 import logging
+import os
 import os.path as osp
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Union
 
@@ -80,6 +81,8 @@ def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, A
 def _missing(path: str, results: Dict[str, Any]) -> str:
     prefix = results.get('img_prefix')
     text = f'there is no image {path!r}{_where(results)}'
+    if osp.islink(path):
+        text += f': it is a link to {os.readlink(path)!r}, which is not there'
     if prefix is None:
         found = find_image(None, path)
         there = '' if found is None else osp.join(osp.dirname(path), found.name)

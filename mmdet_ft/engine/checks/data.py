@@ -16,7 +16,7 @@ from mmdet_ft.datasets.build import leaves_of
 from mmdet_ft.datasets.checks.anchors import Anchors, Reach, check_anchors
 from mmdet_ft.datasets.checks.coco_json import CocoJson
 from mmdet_ft.datasets.checks.images import (CUT, Loading, Look, check_copies, check_depth,
-                                             check_images, check_overlap, loading_of, look_at_all,
+                                             check_images, check_listed, check_overlap, loading_of, look_at_all,
                                              scan, size_of, with_true_sizes)
 from mmdet_ft.datasets.checks.objects import (check_boxes, check_classes, check_masks, check_same,
                                               class_table)
@@ -88,6 +88,7 @@ def check_data(config: Config,
             num_looked[split.name] = len(looks)
             digests[split.name] = _digests(looks)
             problems += check_copies(split, digests[split.name])
+        problems += check_listed(split)
         problems += _annotation_problems(config, with_true_sizes(split, looks), parts[split.name])
         problems += label_problems(config, split)
     return _report(config, splits, problems, digests, num_looked)
@@ -105,7 +106,7 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
     for part, split, loading in _splits_of(datasets):
         looks = scan(split, loading)
         problems += check_images(split, looks) + check_depth(split, looks, loading)
-        problems += check_boxes(with_true_sizes(split, looks))
+        problems += check_boxes(with_true_sizes(split, looks)) + check_listed(split)
         refused += _refused(config, split, looks) + _unequal(config, part, split, looks)
         num_looked[split.name] = len(looks)
         splits.append(split)

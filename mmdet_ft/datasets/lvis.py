@@ -86,8 +86,8 @@ class LVISDataset(CocoDataset):
         self._check_truth(truth)
         for name in official:
             if name not in records:
-                raise KeyError(f'{name} is not in the results; they hold {", ".join(records)}. '
-                               f"metric 'segm' needs a detector with a mask head")
+                raise DataError(f'{name} is not in the results; they hold {", ".join(records)}. '
+                                f"metric 'segm' needs a detector with a mask head")
             print_log(f'Evaluating {name}...', logger=logger)
             if not records[name]:
                 print_log(

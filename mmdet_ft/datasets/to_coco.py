@@ -5,7 +5,7 @@ import json
 import os
 import os.path as osp
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -240,6 +240,57 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
         dict(others), dict(left_out), spelling)
 
 
+class Joined:
+    """The images of a conversion, each file once: what further records of a file tell is added to its first.
+
+    `double` names the files that several records are of; `num_same` counts objects that two of them have, of which one
+    is kept.
+    """
+
+    def __init__(self, images: Iterable[ImageObjects], root: str = ''):
+        self._images = images
+        self._root = root
+        self.double: List[str] = []
+        self.num_same = 0
+
+    def __iter__(self) -> Iterator[ImageObjects]:
+        places: Dict[str, int] = {}
+        found: List[ImageObjects] = []
+        for image in self._images:
+            key = osp.realpath(osp.join(self._root, image.file_name))
+            if key not in places:
+                places[key] = len(found)
+                found.append(image)
+                continue
+            self.double.append(image.file_name)
+            first = found[places[key]]
+            known = set(zip(first.names, map(tuple, first.boxes.tolist())))
+            new = [
+                place for place, item in enumerate(zip(image.names, map(tuple, image.boxes.tolist())))
+                if item not in known
+            ]
+            self.num_same += len(image.names) - len(new)
+            found[places[key]] = first._replace(
+                names=first.names + [image.names[place] for place in new],
+                boxes=np.concatenate([first.boxes, image.boxes[new]]),
+                crowd=np.concatenate([first.crowd, image.crowd[new]]),
+                segmentations=_both(first.segmentations, image.segmentations, new),
+                areas=_both(first.areas, image.areas, new),
+                left_out=Counter(first.left_out) + Counter(image.left_out))
+        return iter(found)
+
+    def report(self) -> List[str]:
+        """Tell which files were listed several times."""
+        if not self.double:
+            return []
+        same = f', and {self.num_same} objects are the same in both: one is kept' if self.num_same else ''
+        return [f'listed several times, and joined: {len(self.double)} images ({_listed(self.double)}){same}']
+
+
+def _both(first: Optional[Sequence[Any]], other: Optional[Sequence[Any]], places: List[int]) -> Optional[List[Any]]:
+    return None if first is None or other is None else [*first, *(other[place] for place in places)]
+
+
 def refuse_existing(path: str, force: bool, inputs: Iterable[str] = ()) -> None:
     """Raise DataError for a file that is there already, unless `force`; OutputError for one of the `inputs`."""
     if osp.isdir(path):
@@ -280,7 +331,8 @@ def write_coco(path: str,
     is no image, and when `classes` are not written as in the files.
     """
     refuse_existing(path, force, inputs)
-    converted = to_coco(images, classes)
+    joined = Joined(images, folder.root if folder is not None else '')
+    converted = to_coco(joined, classes)
     content = converted.content
     if folder is not None:
         folder.refuse_nothing(len(content['images']))
@@ -300,6 +352,7 @@ def write_coco(path: str,
     ]
     if folder is not None:
         lines += [f'img_prefix = {osp.join(folder.root, "")!r}', *folder.report()]
+    lines += joined.report()
     if converted.spelling.matched:
         lines.append(str(converted.spelling))
     if converted.left_out:

@@ -504,3 +504,51 @@ def test_a_folder_of_images_becomes_a_json_to_test_on(convert, tmp_path, capsys)
     refused(capsys, 'there is no image to list', convert, 'images2coco', tmp_path / 'annotations',
             *words[2:])
     refused(capsys, 'there is no folder', convert, 'images2coco', tmp_path / 'no', *words[2:])
+
+
+def test_a_file_that_two_records_are_of_becomes_one_image(convert, tmp_path, capsys):
+    things = formats.draw_things(2)
+    formats.write_labelme(tmp_path / 'a', things)
+    content = json.loads((tmp_path / 'a/image_0.json').read_text())
+    content['shapes'][0]['points'] = [[1, 70], [20, 70], [20, 90], [1, 90]]
+    content['shapes'] = content['shapes'][:2]
+    (tmp_path / 'a/more.json').write_text(json.dumps({**content, 'imagePath': './image_0.jpg'}))
+    convert('labelme', tmp_path / 'a', '--out', tmp_path / 'a.json')
+    written = json.loads((tmp_path / 'a.json').read_text())
+    assert len(written['images']) == 2 and len(written['annotations']) == 8  # 7, a new one, and one of both
+    said = capsys.readouterr().out
+    assert 'listed several times, and joined: 1 images' in said and '1 objects are the same in both' in said
+    paths = formats.write_kitti(tmp_path / 'b', things)
+    with open(paths['ann_file'], 'a') as file:
+        file.write('image_0\n')
+    convert('kitti', tmp_path / 'b', '--list', paths['ann_file'], '--out', tmp_path / 'b.json')
+    assert len(json.loads((tmp_path / 'b.json').read_text())['images']) == 2
+
+
+def test_a_folder_of_annotations_with_images_beside_it_says_what_to_give(convert, tmp_path, capsys):
+    formats.write_voc(tmp_path / 'x', formats.draw_things(2), 'images')
+    (tmp_path / 'x/Annotations').rename(tmp_path / 'x/annots')
+    with pytest.raises(SystemExit):
+        convert('voc', tmp_path / 'x/annots', '--out', tmp_path / 'a.json')
+    root = tmp_path / 'x'
+    words = f'write {root} --ann-subdir annots --img-subdir images'
+    assert words in capsys.readouterr().err
+    convert('voc', *words.split()[1:], '--out', tmp_path / 'a.json')
+    assert len(json.loads((tmp_path / 'a.json').read_text())['images']) == 2
+
+
+def test_odd_lists_and_shapes_are_answered(convert, tmp_path, capsys):
+    formats.write_images(tmp_path, formats.draw_things(1))
+    (tmp_path / 'list.txt').write_text('image_0.jpg\n0\nimage_1.jpg\n')
+    (tmp_path / 'none.txt').write_text('\n')
+    shape = dict(name='polygon', all_points_x=[1, 20, 30], all_points_y=[1, 20])
+    region = dict(shape_attributes=shape, region_attributes=dict(kind='cat'))
+    (tmp_path / 'via.json').write_text(json.dumps(dict(a=dict(filename='image_0.jpg', regions=[region]))))
+    for name, words, message in (('wider_face', ['list.txt', '.'], 'an image without a face has this line too'),
+                                 ('via', ['via.json'], 'a polygon with 3 x and 2 y')):
+        with pytest.raises(SystemExit):
+            convert(name, *(tmp_path / word for word in words), '--out', tmp_path / 'a.json')
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        convert('images2coco', tmp_path, tmp_path / 'none.txt', 'over')
+    assert 'names no class' in capsys.readouterr().err

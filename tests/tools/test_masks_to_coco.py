@@ -304,3 +304,17 @@ def test_folders_without_any_mask_and_one_too_high_are_named(convert, tmp_path, 
             '--class-name', ' ', *words)
     refused(capsys, 'give one of them', convert, 'masks_to_coco', root / 'train', '--class-name',
             'a', '--classes', 'b=1', *words)
+
+
+def test_a_mask_whose_name_has_another_case_is_found(convert, tmp_path, capsys):
+    import cv2
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:20, 5:20] = 1
+    mask[25:35, 30:50] = 2
+    for folder, ending in (('images', 'jpg'), ('masks', 'png')):
+        (tmp_path / folder).mkdir()
+        for name in ('a', 'b'):
+            cv2.imwrite(str(tmp_path / folder / f'{name}.{ending}'), mask)
+    (tmp_path / 'masks/a.png').rename(tmp_path / 'masks/A.PNG')
+    convert('masks_to_coco', tmp_path, '--out', tmp_path / 'o.json')
+    assert '2 images, 4 objects' in capsys.readouterr().out

@@ -63,6 +63,8 @@ def main() -> None:
     args = ARGS or parse_args()
     names = images_below(args.img_path, args.exclude_extensions)
     classes = list(CustomDataset.get_classes(args.classes))
+    if not classes:
+        raise DataError(f'{args.classes} names no class; write one a line')
     folder = osp.join(osp.dirname(osp.abspath(args.img_path)), 'annotations')
     path = osp.join(folder, args.out if args.out.endswith('.json') else f'{args.out}.json')
     refuse_existing(path, args.force,

@@ -196,6 +196,10 @@ def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[Lis
         for place in range(len(parts)):  # a/b/c: as it is, b/c and c
             of_stem.setdefault(os.sep.join(parts[place:]), []).append(image)
     stems = set(of_stem)
+    of_case: Dict[str, List[str]] = {}
+    for stem in of_stem:
+        of_case.setdefault(stem.casefold(), []).append(stem)
+    cases = set(of_case)
     of_image: Dict[str, List[str]] = {image: [] for image in images}
     strangers, exact = [], set()
     for mask in masks:
@@ -203,6 +207,10 @@ def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[Lis
         folder, name = osp.split(stem)
         owner = next((key for key in (stem, folder, osp.basename(folder)) if key in stems), None)
         owner = owner or _owner(stem, stems) or _owner(name, stems)
+        if owner is None:  # written in another case, where that leaves no doubt
+            folded = _owner(stem.casefold(), cases) or _owner(name.casefold(), cases)
+            meant = of_case.get(folded, ())
+            owner = meant[0] if len(meant) == 1 else None
         if owner is None:
             strangers.append(mask)
             continue
@@ -211,7 +219,7 @@ def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[Lis
             raise DataError(
                 f'the mask {mask} bears the name of {len(owners)} images: {", ".join(owners[:MOST_EXAMPLES])}; '
                 f'put the masks in folders as the images are, or rename the images')
-        if osp.basename(owner) == name:
+        if osp.basename(owner).casefold() == name.casefold():
             exact.add(owners[0])
         of_image[owners[0]].append(mask)
     single = sum(len(found) == 1 for found in of_image.values())

@@ -117,7 +117,10 @@ def outline(shape: Dict[str, Any]) -> List[float]:
         x, y, width, height = map(number, ('x', 'y', 'width', 'height'))
         return [x, y, x + width, y, x + width, y + height, x, y + height]
     if kind == 'polygon':
-        points = np.array([shape['all_points_x'], shape['all_points_y']], dtype=float).T
+        xs, ys = shape['all_points_x'], shape['all_points_y']
+        if len(xs) != len(ys):
+            raise ValueError(f'a polygon with {len(xs)} x and {len(ys)} y')
+        points = np.array([xs, ys], dtype=float).T
         if len(points) < 3:
             raise ValueError(f'a polygon of {len(points)} points')
         return points.reshape(-1).tolist()

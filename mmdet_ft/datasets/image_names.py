@@ -41,6 +41,12 @@ def as_on_disk(path: str) -> str:
     return path if osp.exists(path) else same_name(None, path) or path
 
 
+def nearest_name(path: str) -> str:
+    """Say under which other name a file is there, as the end of a sentence; '' where it is under none."""
+    found = find_image(osp.dirname(path) or '.', osp.basename(path))
+    return '' if found is None else f'; {found.name!r} is there ({found.reason})'
+
+
 def plain_name_hint(img_id: str) -> str:
     """Say that a list holds names without folder and ending, as the end of a sentence, where one has them."""
     words = img_id.split()

@@ -9,7 +9,8 @@ from mmdet_ft.datasets.bounds import read_corner
 from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.image_files import image_size
-from mmdet_ft.datasets.image_names import as_on_disk, find_image, plain_name_hint
+from mmdet_ft.datasets.image_names import (as_on_disk, find_image, nearest_name,
+                                           plain_name_hint)
 from mmdet_ft.datasets.names import Spelling, check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.text_files import read_lines
@@ -132,7 +133,7 @@ class KittiDataset(CustomDataset):
                 f'{type(self).__name__}: {f"{error.filename} is missing" if error.filename else error}, and '
                 f'{self.ann_file} lists {img_id!r}; '
                 f'img_prefix is {self.img_prefix!r}, img_subdir {self.img_subdir!r}, ann_subdir '
-                f'{self.ann_subdir!r}{plain_name_hint(img_id)}') from None
+                f'{self.ann_subdir!r}{plain_name_hint(img_id) or nearest_name(label_file)}') from None
         width, height = image_size(osp.join(folder, name))
         objects = objects._replace(
             names=np.array(list(map(self._spelling.of, objects.names.tolist())), dtype=str))

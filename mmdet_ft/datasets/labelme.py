@@ -15,7 +15,7 @@ from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.coco_file import CocoFile
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, image_size
-from mmdet_ft.datasets.image_names import as_on_disk
+from mmdet_ft.datasets.image_names import as_on_disk, nearest_name
 from mmdet_ft.datasets.names import Spelling, check_names, read_ids
 from mmdet_ft.datasets.to_coco import ImageFolder, ImageObjects, files_by_folder, to_coco
 from mmdet_ft.datasets.values import parse_json, read_name, show
@@ -229,6 +229,9 @@ def labelme_files(path: str) -> List[str]:
         files = [as_on_disk(osp.join(osp.dirname(path), name)) for name in read_ids(path)]
         if not files:
             raise DataError(f'{path} lists no json file')
+        for file in files:
+            if not osp.exists(file):
+                raise FileNotFoundError(f'there is no {file!r}, which {path} lists{nearest_name(file)}')
         return files
     files = [osp.join(path, name) for name in sorted(os.listdir(path)) if _is_json(name)]
     files = files or [osp.join(path, name) for name in files_below(path)]

@@ -11,7 +11,8 @@ from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.foreign import cvat
 from mmdet_ft.datasets.image_files import image_size, is_image_name
-from mmdet_ft.datasets.image_names import as_on_disk, find_image, plain_name_hint
+from mmdet_ft.datasets.image_names import (as_on_disk, find_image, nearest_name,
+                                           plain_name_hint)
 from mmdet_ft.datasets.names import Spelling, check_names, read_ids
 from mmdet_ft.datasets.packed import PackedList
 from mmdet_ft.datasets.to_coco import files_by_folder
@@ -224,7 +225,8 @@ class XMLDataset(CustomDataset):
             raise FileNotFoundError(
                 f'{type(self).__name__}: there is no {self._xml_path(img_id)!r}, which {self.ann_file} lists as '
                 f'{img_id!r}; img_prefix is {self.img_prefix!r}, ann_subdir {self.ann_subdir!r}'
-                f'{plain_name_hint(img_id) or self._where_they_are()}') from None
+                f'{plain_name_hint(img_id) or nearest_name(self._xml_path(img_id)) or self._where_they_are()}'
+            ) from None
 
     def _where_they_are(self) -> str:
         """Say in which folder xml files and images lie, as the end of a sentence, where ann_subdir is not there."""

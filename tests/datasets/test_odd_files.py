@@ -126,3 +126,21 @@ def test_a_link_that_leads_nowhere_is_called_one(tmp_path):
         build_dataset(split)[0]
     assert 'is there (' not in str(error.value)
     assert 'image missing' in problems_of(split)
+
+
+@pytest.mark.parametrize('kind, write, file',
+                         [('XMLDataset', formats.write_voc, 'Annotations/image_0.xml'),
+                          ('KittiDataset', formats.write_kitti, 'label_2/image_0.txt'),
+                          ('LabelmeDataset', formats.write_labelme, 'image_0.json')])
+def test_an_annotation_file_in_another_case_is_named(kind, write, file, tmp_path):
+    split = settings(kind, write, tmp_path)
+    if kind == 'LabelmeDataset':
+        (tmp_path / 'list.txt').write_text('image_0.json\n')
+        split['ann_file'] = str(tmp_path / 'list.txt')
+    path = tmp_path / file
+    path.rename(path.with_name(path.name.replace('image', 'IMAGE')))
+    with pytest.raises(
+            FileNotFoundError,
+            match=f"'{path.name.replace('image', 'IMAGE')}' is there .another case"):
+        build_dataset(split)
+    assert problems_of(split)['cannot be read'].stops

@@ -40,7 +40,8 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
-from mmdet_ft.datasets.image_names import as_on_disk, plain_name_hint  # noqa: E402
+from mmdet_ft.datasets.image_names import as_on_disk, nearest_name  # noqa: E402
+from mmdet_ft.datasets.image_names import plain_name_hint  # noqa: E402
 from mmdet_ft.datasets.kitti import image_name, read_kitti_label  # noqa: E402
 from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
@@ -60,7 +61,8 @@ def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
         objects = read_kitti_label(path)
     except FileNotFoundError:
         raise DataError(
-            f'there is no {path}, which the list names as {name!r}{plain_name_hint(name)}') from None
+            f'there is no {path}, which the list names as {name!r}'
+            f'{plain_name_hint(name) or nearest_name(path)}') from None
     try:
         stem = image_name(osp.join(folder.root, img_subdir), name)
     except FileNotFoundError:

@@ -109,7 +109,7 @@ def find_images(arguments: List[str], out: str) -> Found:
 def _images_in(argument: str, out: str, others: Counter[str]):
     """(name, path) of the images in a folder or of a pattern; other files are counted."""
     folder = argument if os.path.isdir(argument) else None
-    pattern = os.path.join(glob.escape(folder), '**') if folder else argument
+    pattern = os.path.join(glob.escape(folder), '**') if folder else pattern_of(argument)
     paths = [path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path)]
     if not paths and not folder:
         reason = apis.why_no_image(argument)
@@ -128,6 +128,15 @@ def _images_in(argument: str, out: str, others: Counter[str]):
             yield os.path.relpath(path, folder) if folder else os.path.basename(path), path
         else:
             others[os.path.splitext(path)[1].lower() or 'without an ending'] += 1
+
+
+def pattern_of(argument: str) -> str:
+    """Escape what of a pattern is a folder that is there: runs[1]/*.jpg means the folder runs[1]."""
+    folder, rest = os.path.split(argument)
+    while folder and not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        folder, name = os.path.split(folder)
+        rest = os.path.join(name, rest)
+    return os.path.join(glob.escape(folder), rest)
 
 
 def is_image(path: str) -> bool:

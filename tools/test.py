@@ -3,6 +3,7 @@ import argparse
 import json
 import os
 import pickle
+import shlex
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(
@@ -251,7 +252,8 @@ def keep_results(args: argparse.Namespace, results, logger) -> None:
         write(results, path)
     logger.error(
         'The evaluation failed; the results are in %s. tools/analysis_tools/eval_metric.py %s %s '
-        'evaluates them without running the images again', path, args.config, path)
+        'evaluates them without running the images again', path, shlex.quote(args.config),
+        shlex.quote(path))
 
 
 def write(results, path: str) -> None:

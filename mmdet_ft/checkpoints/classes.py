@@ -1,5 +1,6 @@
 """The classes of a file beside those of a model or of data, compared by name."""
 import re
+import shlex
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 
@@ -100,5 +101,5 @@ def listed(names: Sequence[str], most: int = 8) -> str:
 
 def renaming_line(source: str, names: Sequence[str]) -> str:
     """The command that gives the classes of a checkpoint other names."""
-    quoted: List[str] = [f"'{name}'" if re.search(r'[^\w.-]', name) else name for name in names]
-    return f'python tools/model_converters/publish_model.py {source} renamed.pth --classes {" ".join(quoted)}'
+    words = [source, 'renamed.pth', '--classes', *names]
+    return 'python tools/model_converters/publish_model.py ' + ' '.join(map(shlex.quote, words))

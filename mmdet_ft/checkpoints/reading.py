@@ -1,5 +1,6 @@
 """Reading a checkpoint, so that no file runs code: see safe_pickle.py."""
 import pickle
+import shlex
 from typing import Any, Dict, NamedTuple, Tuple
 
 import torch
@@ -97,8 +98,8 @@ def _content(path: str, name: str, trust: bool) -> Any:
         raise CheckpointError(
             f'{path} {refused}, which could run code and is not known as harmless; nothing of the file was run. If '
             f'you trust its author as you would trust their program, write the file once without its objects: python '
-            f'tools/model_converters/publish_model.py {path} plain.pth --trust; or, if it is load_from, '
-            f'load_from=dict(checkpoint={name!r}, trust=True)') from None
+            f'tools/model_converters/publish_model.py {shlex.quote(str(path))} plain.pth --trust; or, if it is '
+            f'load_from, load_from=dict(checkpoint={name!r}, trust=True)') from None
     except Refused as refused:
         raise CheckpointError(f'{path} {refused}') from refused.__cause__
     except OSError as error:

@@ -1,12 +1,15 @@
 """The pictures of a test: what was found in each image, beside the truth where that is known."""
 import logging
+import os
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from mmdet_ft.datasets.checks.images import loading_of
 from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.image_names import same_name
 from mmdet_ft.datasets.pictures import draw_truth, has_truth
-from mmdet_ft.datasets.pipelines.loading import read_image
+from mmdet_ft.datasets.pipelines.loading import is_remote, read_image
 from mmdet_ft.datasets.sample_images import ImageFile, image_files, leaf_of
 from mmdet_ft.engine.dist import get_dist_info
 from mmdet_ft.structures import Batch
@@ -113,5 +116,9 @@ def image_of(dataset: Any, place: int, file: ImageFile) -> np.ndarray:
     """Read the image of a sample as its pipeline does, uint8 in BGR; raises OSError and DataError."""
     if file.path is None:
         return dataset.data_infos[place]['img']
-    storage = getattr(dataset, 'file_client_args', dict(backend='disk'))
-    return read_image(file.path, {}, storage, 'color', 'bgr')
+    # of the pipeline: a data set's own file_client_args are those of its annotations
+    loading = loading_of(getattr(getattr(dataset, 'pipeline', None), 'transforms', ()))
+    path = file.path
+    if not is_remote(loading.file_client_args) and not os.path.isfile(path):
+        path = same_name(file.prefix, file.name) or path
+    return read_image(path, {}, loading.file_client_args, 'color', 'bgr')

@@ -1,6 +1,7 @@
 """Results that tools/test.py --out has written, read back."""
 import json
 import logging
+import shlex
 from typing import Any, List
 
 import numpy as np
@@ -24,7 +25,7 @@ def read_results(path: str, dataset: Any, config: str) -> List[Any]:
                 raise UserError(f'{path} is not a json file: {error}') from None
     else:
         results = load_pickle(path)
-    again = f'write it again with tools/test.py {config} CHECKPOINT --out {path}'
+    again = f'write it again with tools/test.py {shlex.quote(config)} CHECKPOINT --out {shlex.quote(path)}'
     is_classifier = hasattr(dataset, 'result_items')
     if isinstance(results, dict) and is_classifier:
         if 'class_scores' not in results:

@@ -2,6 +2,7 @@
 import os
 import platform
 import re
+import shlex
 from typing import Any, Dict, Optional, Tuple
 
 import torch
@@ -52,7 +53,8 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
     logger.info('Distributed training: %s (%d processes)', world_size > 1, world_size)
     logger.info('Config:\n%s', text, extra=FILE_ONLY)
     path = os.path.join(cfg.work_dir, name)
-    logger.info('Config: %s (print it with python tools/misc/print_config.py %s)', path, path)
+    logger.info('Config: %s (print it with python tools/misc/print_config.py %s)', path,
+                shlex.quote(path))
     return logger, timestamp, dict(
         env_info=env_info, config=text, exp_name=name, mmdet_version=f'mmdet_ft {__version__}')
 

@@ -1,6 +1,7 @@
 """Classes of a checkpoint and of a run, compared by name: heads are never permuted in silence."""
 import logging
 import runpy
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_ft.checkpoints.classes import compare, line_of
+from mmdet_ft.checkpoints.classes import compare, line_of, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import Facts
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
@@ -289,3 +290,10 @@ def test_names_of_classes_are_given_to_a_checkpoint(tmp_path):
     assert torch.load(renamed, weights_only=True)['meta']['CLASSES'] == ('Katze', 'Hund', 'Vogel')
     with pytest.raises(CheckpointError, match='--classes needs 3 names, not 1'):
         publish(path, str(tmp_path / 'b.pth'), classes=('Katze', ))
+
+
+def test_a_command_that_is_told_can_be_pasted():
+    line = renaming_line('runs 1/[a].pth', ['cat', "driver's", 'hot dog', 'S\u00fc\u00df'])
+    assert shlex.split(line)[2:] == [
+        'runs 1/[a].pth', 'renamed.pth', '--classes', 'cat', "driver's", 'hot dog', 'S\u00fc\u00df'
+    ]

@@ -1,9 +1,11 @@
 """Images that are there under another name than is listed."""
+import re
 import unicodedata
 
 import pytest
 
-from mmdet_ft.datasets.image_names import causes_of, find_image, missing_folder, same_name
+from mmdet_ft.datasets.image_names import (causes_of, find_image, missing_folder, plain_name_hint,
+                                           same_name)
 
 
 @pytest.fixture
@@ -87,3 +89,17 @@ def test_missing_images_are_grouped_by_cause(folder):
     assert [(cause.reason, cause.count) for cause in causes] == [('other folders before it', 2),
                                                                  ('another case', 1), ('', 1)]
     assert causes[0].examples == [('a/000.jpg', '000.jpg'), ('b/c/Photo.JPG', 'Photo.JPG')]
+
+
+@pytest.mark.parametrize('line, told', [
+    ('000001 -1', 'a list of one class.* take train.txt'),
+    ('000001  1', 'a list of one class'),
+    ('000001.jpg', "without ending.* write '000001' for '000001.jpg'"),
+    ('/data/JPEGImages/000001', "write '000001' for"),
+])
+def test_a_line_of_a_list_that_is_no_plain_name_is_told(line, told):
+    assert re.search(told, plain_name_hint(line))
+
+
+def test_a_name_with_a_blank_is_plain():
+    assert not plain_name_hint('street 12') and not plain_name_hint('000001')

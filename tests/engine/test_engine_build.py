@@ -7,7 +7,7 @@ from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config import Config, ConfigError
 from mmdet_ft.datasets.checks.split import innermost
-from mmdet_ft.datasets.wrappers import ConcatDataset
+from mmdet_ft.datasets.wrappers import ConcatDataset, RepeatDataset
 from mmdet_ft.engine import loaders
 from mmdet_ft.engine.batch_size import scale_learning_rate
 from mmdet_ft.engine.errors import UserError, is_user_mistake
@@ -256,6 +256,9 @@ def test_options_are_checked_for_each_data_set_that_is_joined():
     with pytest.raises(
             UserError, match='evaluation has no metrics; FakeDataset.evaluate knows metric'):
         hooks_build.check_evaluation_options(joined, dict(metrics='bbox'))
+    for repeated in (RepeatDataset(FakeDataset(), 2), ConcatDataset([RepeatDataset(FakeDataset(), 1)])):
+        with pytest.raises(UserError, match='RepeatDataset has no metrics.*the FakeDataset that it'):
+            hooks_build.check_evaluation_options(repeated, dict(metric='bbox'))
 
 
 def test_losses_of_several_validation_sets_are_those_of_each(tmp_path):

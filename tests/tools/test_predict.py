@@ -152,6 +152,15 @@ def test_pattern_without_images_is_named(photos, tmp_path):
         predict.find_images([str(photos / 'nothing*.jpg')], str(tmp_path / 'out'))
 
 
+def test_a_folder_with_signs_of_patterns_in_its_name_is_taken_as_it_is(photos, tmp_path):
+    folder = tmp_path / 'run [1]' / 'a*'
+    folder.mkdir(parents=True)
+    (folder / 'a.png').write_bytes((photos / 'a.png').read_bytes())
+    for pattern in ('run [1]/a*/*.png', 'run [1]/?*/a.???', 'run [1]/**/*.png'):
+        found = predict.find_images([str(tmp_path / pattern)], str(tmp_path / 'out'))
+        assert [path for _, path in found.images] == [str(folder / 'a.png')]
+
+
 def test_same_names_of_two_folders_are_kept_apart(checkpoint, photos, tmp_path, monkeypatch):
     run(monkeypatch, checkpoint, photos / 'a.png', photos / 'deep' / 'a.png', '--out',
         tmp_path / 'out', '--device', 'cpu')

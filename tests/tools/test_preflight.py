@@ -14,6 +14,7 @@ import torch
 from mmdet_ft.config import Config
 from mmdet_ft.engine.checks import dry_run
 from mmdet_ft.engine.checks.dry_run import duration
+from mmdet_ft.engine.checks.preflight import Room
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.registry import HOOKS
 from tests.tools.test_train_command import ROOT, train
@@ -158,6 +159,12 @@ def test_a_disk_that_is_too_small_stops_the_dry_run_and_the_run(world, tmp_path,
         out, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', *words, expect=1)
         assert 'no room for checkpoints' in err and '1 MB are free' in err and 'Traceback' not in err
         assert not list(tmp_path.glob('run/*.pth'))
+
+
+def test_what_is_said_of_a_full_disk_can_be_done():
+    many, few = (str(Room(one=10, all_kept=10 * number, num_kept=number, free=15)) for number in (12, 4))
+    assert 'max_keep_ckpts=3) keeps the last three' in many
+    assert 'max_keep_ckpts' not in few and '--work-dir' in few
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import tempfile
 from collections import defaultdict
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -117,7 +118,7 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
     render(report, Console(file=text, width=160, color_system=None, highlight=False))
     is_loud = report.defects or any(problem.kind == CUT for problem in problems)
     logger.log(logging.WARNING if is_loud else logging.INFO, 'Data; every image and object: '
-               'python tools/misc/check_data.py %s\n%s', config.filename or 'CONFIG',
+               'python tools/misc/check_data.py %s\n%s', shlex.quote(str(config.filename or 'CONFIG')),
                text.getvalue().rstrip())
     if refused:
         raise UserError(refused[0])

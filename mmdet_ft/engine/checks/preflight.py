@@ -25,6 +25,7 @@ from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook, evaluation_failure
 from mmdet_ft.structures import to_device
 
+MOST_KEPT = 4  # checkpoints that max_keep_ckpts=3 leaves, the best one among them
 NUM_IMAGES = 2  # of the validation set
 HIGHEST_RATE = dict(adaptive=1., other=100.)  # learning rates above are slips of the pen
 
@@ -69,9 +70,12 @@ class Room(NamedTuple):
         return (
             f'checkpoints of {self.one / 1e6:.0f} MB, {self.num_kept} of them: {self.all_kept / 1e6:.0f} MB; '
             f'{self.free / 1e6:.0f} MB are free there' +
-            ('' if self.all_kept < self.free else
-             ': the disk will be full. checkpoint_config=dict(interval=1, max_keep_ckpts=3) keeps the last three'
-             ))
+            ('' if self.all_kept < self.free else f': the disk will be full. {self._fix()}'))
+
+    def _fix(self) -> str:
+        if self.num_kept > MOST_KEPT:
+            return 'checkpoint_config=dict(interval=1, max_keep_ckpts=3) keeps the last three'
+        return 'Make room, or name a folder on another disk with --work-dir'
 
 
 def room_for_checkpoints(runner: Any) -> Optional[Room]:

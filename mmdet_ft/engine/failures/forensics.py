@@ -6,6 +6,7 @@ the random states, the weights before the step, the config and the error.
 import contextlib
 import os
 import re
+import shlex
 import traceback
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
@@ -41,7 +42,7 @@ def recorded(runner: Any) -> Iterator[None]:
         path = os.path.join(runner.work_dir, f'failure_{runner.rank}.pt')
         try:
             torch_save(path, record(runner, error))
-            _note(error, f'{path} holds the step; python tools/misc/replay.py {path} repeats it')
+            _note(error, f'{path} holds the step; python tools/misc/replay.py {shlex.quote(path)} repeats it')
         except Exception as second:  # never in the place of the error itself
             _note(error, f'{path} could not be written: {second}')
         if is_out_of_memory(error):

@@ -95,7 +95,13 @@ def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
 
 
 def _check_names_of_options(dataset: Any, options: Dict[str, Any]) -> None:
-    """Raise UserError for options that `dataset.evaluate` has no argument for."""
+    """Raise UserError for options that `dataset.evaluate` has no argument for, and where there is no evaluate."""
+    if not hasattr(dataset, 'evaluate'):
+        kind, fix = type(dataset).__name__, 'give it evaluate(results, logger=None, metric=...)'
+        if hasattr(dataset, 'dataset'):
+            fix = (f'it is for training: write in data.val and data.test the {dataset_name(dataset)} that it '
+                   'holds, without it')
+        raise UserError(f'{kind} has no metrics; {fix}')
     parameters = inspect.signature(dataset.evaluate).parameters
     unknown = sorted(set(options) - set(parameters))
     if unknown and not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):

@@ -9,6 +9,7 @@
 import copy
 import functools
 import logging
+import numbers
 import os
 from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -16,6 +17,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import cv2
 import numpy as np
 import torch
+from PIL import ImageColor
 from pycocotools import mask as coco_mask
 from torch import nn
 
@@ -25,6 +27,7 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loader import collate, places_by_size
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
+from mmdet_ft.engine import legacy_api
 from mmdet_ft.engine.build import train
 from mmdet_ft.engine.checks.config.check import import_user_code, prepare
 from mmdet_ft.engine.devices import Device, read_device
@@ -33,13 +36,14 @@ from mmdet_ft.engine.evaluate import require_masks, run_over
 from mmdet_ft.engine.hooks.build import (check_evaluation_options, count_all_detections,
                                          split_evaluation)
 from mmdet_ft.engine.legacy import modernise
-from mmdet_ft.engine.legacy_api import (build_detector, init_random_seed, multi_gpu_test,
-                                        replace_ImageToTensor, set_random_seed, single_gpu_test,
-                                        train_detector)
+from mmdet_ft.engine.legacy_api import (init_random_seed, multi_gpu_test, replace_ImageToTensor,
+                                        set_random_seed, single_gpu_test, train_detector,
+                                        train_model)
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.engine.model import build_model
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.trained import build_trained
+from mmdet_ft.models.classifiers.image import ImageClassifier
 from mmdet_ft.old_names import face
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
@@ -49,7 +53,8 @@ from mmdet_ft.untrusted import require_plain_config
 __all__ = [
     'build_detector', 'inference_detector', 'inference_model', 'init_detector', 'init_model',
     'init_random_seed', 'multi_gpu_test', 'replace_ImageToTensor', 'set_random_seed',
-    'show_result_pyplot', 'single_gpu_test', 'test', 'train', 'train_detector'
+    'show_result_pyplot', 'single_gpu_test', 'test', 'train', 'train_detector',
+    'train_model'
 ]
 
 Image = Union[str, os.PathLike, np.ndarray]
@@ -86,16 +91,31 @@ def init_detector(config: Union[str, os.PathLike, Config, None] = None,
     if checkpoint is not None:
         fitting.load_trained(model, checkpoint)
     if model.CLASSES is None:
-        raise UserError(f'neither {checkpoint} nor the config tells the classes; '
+        raise UserError(f'neither {checkpoint or "a checkpoint"} nor the config tells the classes; '
                         f"write cfg_options={{'data.test.classes': [...]}}")
     model.cfg = cfg
-    model.show_result = functools.partial(_show_result, model)
-    return model.to(read_device(device)).eval()
+    return _with_show_result(model).to(read_device(device)).eval()
+
+
+def build_detector(cfg: Dict[str, Any],
+                   train_cfg: Optional[Dict[str, Any]] = None,
+                   test_cfg: Optional[Dict[str, Any]] = None) -> nn.Module:
+    """Build the model of a config's `model`, with V2's `show_result`; see engine/legacy_api.py."""
+    return _with_show_result(legacy_api.build_detector(cfg, train_cfg, test_cfg))
+
+
+def _with_show_result(model: nn.Module) -> nn.Module:
+    show = _show_class if isinstance(model, ImageClassifier) else _show_result
+    model.show_result = functools.partial(show, model)
+    return model
 
 
 def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
     if isinstance(config, Config):
         return copy.deepcopy(config)
+    if config is not None and not isinstance(config, (str, os.PathLike)):
+        raise UserError(f'config must be the path of a file or a Config, not a {type(config).__name__}; '
+                        f'Config(values) makes one of a dict')
     if config is not None:
         return Config.fromfile(config)
     if loaded is None:
@@ -172,6 +192,10 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
     images = [read_input(img, f'image {place}') for place, img in enumerate(imgs)]
     if not images:
         return []
+    model = getattr(model, 'module', model)  # of DataParallel, as V2's scripts wrap it
+    if getattr(model, 'cfg', None) is None:
+        raise UserError('the model has no cfg, which says how images are prepared: model.cfg = cfg, as after '
+                        'build_detector, or take a model of init_detector')
     data = _test_data(model.cfg)
     if 'pipeline' not in data:
         raise UserError('the config has no data.test.pipeline, which tells how images are prepared')
@@ -422,18 +446,21 @@ def show_result_pyplot(model: nn.Module,
                        title: str = 'result',
                        wait_time: float = 0,
                        palette: Any = None,
-                       out_file: Optional[str] = None) -> Optional[np.ndarray]:
+                       out_file: Optional[str] = None,
+                       fig_size: Any = None) -> Optional[np.ndarray]:
     """Show a result in a window or notebook (needs matplotlib), or write it to `out_file`.
 
     Args:
         model: of `init_detector`, for its classes.
         img: as of `inference_detector`.
-        result: of `inference_detector` for that image.
+        result: of `inference_detector` for that image, or the dict of `inference_model`.
         score_thr: what scores less is not drawn.
         title: of the figure.
         wait_time: seconds that a window stays; 0 until it is closed.
-        palette: RGB triplets, one a class; the dataset's by default.
+        palette: RGB triplets, one a class; the dataset's by default. As in V2 also 'coco', 'voc', 'citys', 'random',
+            or one color for all, a name or RGB.
         out_file: where to write the picture instead of showing it.
+        fig_size: of MMClassification; the picture is shown in its own size.
 
     Returns the picture that was written, uint8 [H, W, 3] in BGR; None of one that was shown, so that a notebook does
     not print its numbers below it. Raises UserError for an `out_file` that is the image itself.
@@ -451,16 +478,41 @@ def _draw(model: nn.Module,
           result: Any,
           score_thr: float,
           palette: Any = None) -> np.ndarray:
+    model = getattr(model, 'module', model)
     img = read_input(img, 'the image')
     image = visualization.as_bgr(img) if isinstance(img, np.ndarray) else read_bgr(img)
-    if isinstance(result, np.ndarray):  # of a classifier
-        best = class_of(result, model.CLASSES)
+    if isinstance(result, (np.ndarray, dict)):  # of a classifier
+        best = result if isinstance(result, dict) else class_of(result, model.CLASSES)
         picture = visualization.enlarge(image)
         visualization.draw_label(picture, f'{best["pred_class"]} {best["pred_score"]:.2f}',
                                  (0, 0, 0, 0), visualization.BLACK)
         return picture
-    return visualization.draw_detections(image, result, model.CLASSES, score_thr, palette
-                                         or model.PALETTE)
+    if model.CLASSES is None:
+        raise UserError('the model does not know its classes: model.CLASSES = dataset.CLASSES')
+    palette = _read_palette(palette, len(model.CLASSES))
+    return visualization.draw_detections(image, result, model.CLASSES, score_thr,
+                                         model.PALETTE if palette is None else palette)
+
+
+# V2's names of palettes -> the data set whose colors they are.
+PALETTES = dict(coco='CocoDataset', voc='VOCDataset', citys='CityscapesDataset')
+
+
+def _read_palette(palette: Any, num_classes: int) -> Any:
+    """Turn what V2 takes as a palette into RGB triplets; None for the model's own. Raises UserError."""
+    if isinstance(palette, str) and palette in PALETTES:
+        return DATASETS.get(PALETTES[palette]).PALETTE
+    if palette is None or isinstance(palette, str) and palette == 'random':
+        return None if palette is None else visualization.rgb_palette(num_classes)
+    color = palette
+    if isinstance(palette, str):
+        try:
+            color = ImageColor.getrgb(palette)[:3]
+        except ValueError:
+            raise UserError(f'palette {palette!r}: it is {", ".join(PALETTES)}, random, a color such as green, '
+                            'or an RGB triplet for each class') from None
+    one_for_all = len(color) == 3 and all(isinstance(value, numbers.Real) for value in color)
+    return [list(color)] * num_classes if one_for_all else palette
 
 
 def _write(picture: np.ndarray, img: Image, out_file: str) -> None:
@@ -494,16 +546,49 @@ def _show_result(model: nn.Module,
                  img: Image,
                  result: Any,
                  score_thr: float = 0.3,
+                 bbox_color: Any = None,
+                 text_color: Any = None,
+                 mask_color: Any = None,
+                 thickness: int = 2,
+                 font_size: int = 13,
                  win_name: str = 'result',
                  show: bool = False,
                  wait_time: float = 0,
                  out_file: Optional[str] = None) -> np.ndarray:
-    """V2's `model.show_result`: the picture, also shown or written where that is asked for."""
-    picture = _draw(model, img, result, score_thr)
+    """V2's `model.show_result`: the picture, also shown or written where that is asked for.
+
+    bbox_color, or mask_color, is a palette as of `show_result_pyplot`. How captions and lines look follows from the
+    picture: text_color, thickness and font_size change nothing.
+    """
+    palette = mask_color if bbox_color is None else bbox_color
+    return _shown(_draw(model, img, result, score_thr, palette), img, win_name, show, wait_time, out_file)
+
+
+def _show_class(model: nn.Module,
+                img: Image,
+                result: Any,
+                text_color: Any = None,
+                font_scale: float = 0.5,
+                row_width: int = 20,
+                show: bool = False,
+                fig_size: Any = None,
+                win_name: str = 'result',
+                wait_time: float = 0,
+                out_file: Optional[str] = None,
+                score_thr: float = 0.) -> np.ndarray:
+    """MMClassification's `model.show_result`, of scores or the dict of `inference_model`.
+
+    How the caption looks follows from the picture: text_color, font_scale, row_width and fig_size change nothing.
+    """
+    return _shown(_draw(model, img, result, score_thr), img, win_name, show, wait_time, out_file)
+
+
+def _shown(picture: np.ndarray, img: Image, title: str, show: bool, wait_time: float,
+           out_file: Optional[str]) -> np.ndarray:
     if out_file is not None:
         _write(picture, img, out_file)
     elif show:
-        _show(picture, win_name, wait_time)
+        _show(picture, title, wait_time)
     return picture
 
 

@@ -44,16 +44,21 @@ def class_colors(num_classes: int, palette: Any = None) -> List[Color]:
     Raises ValueError for a palette that is shorter than the classes.
     """
     if palette is None:
-        # Steps of the golden ratio keep any first few hues far apart; three brightnesses tell near hues apart.
-        hues = [(i * 0.618034, .85 - .25 * (i // 8 % 3) / 2, 1. - .35 * (i // 4 % 3) / 2)
-                for i in range(num_classes)]
-        palette = [[255 * value for value in colorsys.hsv_to_rgb(hue % 1, saturation, value)]
-                   for hue, saturation, value in hues]
+        palette = rgb_palette(num_classes)
     if len(palette) < num_classes:
         raise ValueError(
             f'palette has {len(palette)} colors for {num_classes} classes; give one RGB triplet for each class'
         )
     return [tuple(int(value) for value in color[::-1]) for color in palette[:num_classes]]
+
+
+def rgb_palette(num_classes: int) -> List[List[float]]:
+    """Make an RGB triplet for each class, of hues far apart."""
+    # Steps of the golden ratio keep any first few hues far apart; three brightnesses tell near hues apart.
+    hues = [(i * 0.618034, .85 - .25 * (i // 8 % 3) / 2, 1. - .35 * (i // 4 % 3) / 2)
+            for i in range(num_classes)]
+    return [[255 * value for value in colorsys.hsv_to_rgb(hue % 1, saturation, value)]
+            for hue, saturation, value in hues]
 
 
 def palette_of(kind: Any, classes: Optional[Sequence[str]]) -> Any:

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
 from mmdet_ft import apis
 from mmdet_ft.config import Config
@@ -13,8 +14,8 @@ from tests.tools.tiny_world import CLASSES, write_world
 
 
 @pytest.mark.parametrize('module, names', [
-    ('apis', 'train_detector single_gpu_test multi_gpu_test set_random_seed init_random_seed get_root_logger '
-             'init_detector inference_detector show_result_pyplot init_dist'),
+    ('apis', 'train_detector train_model single_gpu_test multi_gpu_test set_random_seed init_random_seed '
+             'get_root_logger init_detector inference_detector show_result_pyplot init_dist'),
     ('models', 'build_detector DETECTORS FasterRCNN MaskRCNN ResNet build_classifier'),
     ('models.builder', 'build_detector BACKBONES NECKS HEADS'),
     ('datasets', 'build_dataset build_dataloader CocoDataset replace_ImageToTensor'),
@@ -37,6 +38,8 @@ def test_names_of_v2_are_found_where_its_scripts_look(module, names):
     ('models.builder', 'build_backbone', 'MODELS.build'),
     ('utils', 'setup_multi_processes', 'nothing'),
     ('models', 'BaseDetector', 'USER_CODE.md'),
+    ('apis', 'MMDataParallel', 'the model itself goes into train_detector'),
+    ('core', 'wrap_fp16_model', 'fp16 in the config'),
 ])
 def test_of_what_is_no_more_it_is_said_what_to_write(module, name, answer):
     with pytest.raises(
@@ -110,6 +113,69 @@ def test_settings_of_training_are_given_once():
         apis.build_detector(settings)
     with pytest.raises(UserError, match='cfg.work_dir'):
         apis.train_detector(model, [], Config(dict(model=settings)))
+
+
+def test_a_script_goes_on_as_in_v2_with_the_model_that_it_trained(tmp_path):
+    """The rest of the tutorial: give the model its config, look at an image, show it with V2's arguments."""
+    cfg = Config.fromfile(write_world(tmp_path))
+    image = str(tmp_path / 'val' / '0.png')
+    with pytest.raises(UserError, match=r'build_detector\(cfg.model\)'):
+        apis.build_detector(cfg)
+    with pytest.raises(UserError, match='config must be the path of a file or a Config, not a dict'):
+        apis.init_detector(dict(cfg))
+    model = apis.build_detector(cfg.model)
+    with pytest.raises(UserError, match='model.cfg = cfg'):
+        apis.inference_detector(model, image)
+    model.cfg = cfg
+    result = apis.inference_detector(model, image)
+    with pytest.raises(UserError, match='model.CLASSES = '):
+        model.show_result(image, result)
+    model.CLASSES = CLASSES
+    color = (72, 101, 241)
+    shown = model.show_result(image, result, 0., color, color, None, 2, 13, '', False, 0,
+                              str(tmp_path / 'shown.png'))
+    assert (tmp_path / 'shown.png').exists()
+    named = apis.show_result_pyplot(
+        torch.nn.DataParallel(model), image, result, 0., palette=color, out_file=str(tmp_path / 'b.png'))
+    assert np.array_equal(named, shown)
+    wrapped = apis.inference_detector(torch.nn.DataParallel(model), image)
+    assert [len(boxes) for boxes in wrapped[0]] == [len(boxes) for boxes in result[0]]
+
+
+def test_palettes_are_named_as_in_v2():
+    coco = importlib.import_module('mmdet_ft.datasets').CocoDataset.PALETTE
+    assert apis._read_palette('coco', 3) == coco
+    assert apis._read_palette('green', 2) == [[0, 128, 0]] * 2
+    assert apis._read_palette((1, 2, 3), 2) == [[1, 2, 3]] * 2
+    assert apis._read_palette([(1, 2, 3)], 1) == [(1, 2, 3)]
+    assert apis._read_palette(None, 4) is None and len(apis._read_palette('random', 4)) == 4
+    with pytest.raises(UserError, match="palette 'grean': it is coco, voc, citys, random, a color"):
+        apis._read_palette('grean', 2)
+
+
+def test_a_class_is_shown_with_the_arguments_of_mmclassification(tmp_path):
+    backbone = dict(type='ResNet', depth=18, base_channels=4, stem_channels=4, out_indices=(3, ))
+    model = apis.build_classifier(
+        dict(
+            type='ImageClassifier',
+            backbone=backbone,
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=2, in_channels=32)))
+    model.CLASSES = ('cat', 'dog')
+    model.cfg = Config(dict(data=dict(test=dict(pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='Normalize', mean=[0., 0., 0.], std=[1., 1., 1.]),
+        dict(type='ImageToTensor', keys=['img']),
+        dict(type='Collect', keys=['img'])
+    ]))))
+    image = np.zeros((40, 50, 3), np.uint8)
+    best = apis.inference_model(model, image)
+    assert best['pred_class'] in model.CLASSES
+    out_file = str(tmp_path / 'class.png')
+    shown = model.show_result(
+        image, best, text_color='red', font_scale=.5, row_width=20, fig_size=(15, 10), out_file=out_file)
+    again = apis.show_result_pyplot(model, image, best, fig_size=(15, 10), title='a', out_file=out_file)
+    assert shown.any() and np.array_equal(shown, again)
 
 
 def test_image_to_tensor_is_replaced_as_in_v2():

@@ -9,6 +9,7 @@ from torch import nn
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.sample_images import image_files
 from mmdet_ft.engine.build import train
+from mmdet_ft.engine.devices import take_device_option
 from mmdet_ft.engine.dist import sync_random_seed
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.evaluate import multi_gpu_test as collect_results_of_all
@@ -27,6 +28,8 @@ def build_detector(cfg: Dict[str, Any],
     train_cfg and test_cfg, where they do not stand in it already. Raises UserError for num_classes='auto', which is
     counted from a data set.
     """
+    if 'type' not in cfg and 'model' in cfg:
+        raise UserError('build_detector takes the model of a config: build_detector(cfg.model)')
     settings = copy.deepcopy(dict(cfg))
     for key, value in (('train_cfg', train_cfg), ('test_cfg', test_cfg)):
         if value is not None:
@@ -59,6 +62,22 @@ def train_detector(model: nn.Module,
             "train_detector needs to know where to write: cfg.work_dir = 'work_dirs/mine'")
     datasets = list(dataset) if isinstance(dataset, (list, tuple)) else [dataset]
     return train(cfg, validate, seed=cfg.get('seed'), model=model, datasets=datasets)
+
+
+def train_model(model: nn.Module,
+                dataset: Union[Any, Sequence[Any]],
+                cfg: Config,
+                distributed: bool = False,
+                validate: bool = False,
+                timestamp: Optional[str] = None,
+                device: Optional[str] = None,
+                meta: Optional[Dict[str, Any]] = None) -> Any:
+    """Train a classifier as `train_detector` trains a detector: MMClassification's name.
+
+    device: 'cpu', or 'cuda', which is what is taken where there is one.
+    """
+    take_device_option(device)
+    return train_detector(model, dataset, cfg, distributed, validate, timestamp, meta)
 
 
 def set_random_seed(seed: int, deterministic: bool = False) -> None:

@@ -15,6 +15,7 @@ from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, PIPE
 
 OLD_PACKAGES = ('mmdet', 'mmcls')
 ANY_PACKAGE = OLD_PACKAGES + ('mmcv', )  # mmcv is still there, a part of what it was
+OURS = 'mmdet_ft'  # `mmdet` of a script replaced by it, and its modules are not those of V2
 
 # Where names of mmdet, mmcls and mmcv 1 stand today. Types that are registered need no line: the registries know them.
 HOMES = {
@@ -37,8 +38,8 @@ HOMES = {
     'mmdet_ft.config': 'Config ConfigDict DictAction replace_cfg_vals update_data_root',
     'mmdet_ft.evaluation.text': 'print_log',
     'mmdet_ft.apis': 'init_detector inference_detector show_result_pyplot init_model inference_model train_detector '
-                     'build_detector build_classifier single_gpu_test multi_gpu_test set_random_seed init_random_seed '
-                     'replace_ImageToTensor',
+                     'train_model build_detector build_classifier single_gpu_test multi_gpu_test set_random_seed '
+                     'init_random_seed replace_ImageToTensor',
     'mmengine.fileio': 'load dump list_from_file dict_from_file FileClient',
     'mmengine.utils': 'is_str is_list_of is_seq_of is_tuple_of mkdir_or_exist check_file_exist scandir ProgressBar '
                       'Timer track_progress track_iter_progress track_parallel_progress to_2tuple digit_version',
@@ -69,7 +70,15 @@ ANSWERS = {
     **dict.fromkeys(('OptimizerHook', 'Fp16OptimizerHook'), 'optimizer_config and fp16 in the config: backward, clip '
                                                             'and step stand in mmdet_ft/engine/runner/base.py'),
     'LrUpdaterHook': 'lr_config in the config; a hook may set runner.optimizer.param_groups itself',
-    **dict.fromkeys(('train_model', 'train_classifier'), 'from mmdet_ft.apis import train, and train(cfg)'),
+    'train_classifier': 'from mmdet_ft.apis import train, and train(cfg)',
+    **dict.fromkeys(('MMDataParallel', 'MMDistributedDataParallel'),
+                    'nothing: the model itself goes into train_detector, single_gpu_test and inference_detector; '
+                    'several processes are wrapped by the run'),
+    'wrap_fp16_model': 'nothing: fp16 in the config',
+    'imshow_gt_det_bboxes': 'from mmdet_ft.visualization import draw_ground_truth',
+    'get_palette': 'from mmdet_ft.visualization import class_colors',
+    'mask2ndarray': 'nothing: gt_masks has to_ndarray()',
+    'get_loading_pipeline': 'nothing: dataset.get_ann_info(index) has the truth of an image',
     'async_inference_detector': 'inference_detector(model, images): a list of images is run in batches',
     **dict.fromkeys(('bbox2result', 'bbox2roi', 'multiclass_nms', 'encode_mask_results'),
                     "nothing: model.results gives V2's results"),
@@ -124,7 +133,7 @@ def old_names(source: str) -> List[OldName]:
     inner: Set[int] = set()  # parts of longer dotted names
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and not node.level and _root(
-                node.module) in ANY_PACKAGE:
+                node.module) in ANY_PACKAGE + (OURS, ):
             found += _import_from(node)
         elif isinstance(node, ast.Import):
             found += [
@@ -188,8 +197,8 @@ def _is_module_name(name: str) -> bool:
 
 
 def _is_gone(dotted: str) -> bool:
-    """Whether a dotted name is of mmdet or mmcls, or of mmcv and cannot be had."""
-    if _root(dotted) != 'mmcv':
+    """Whether a dotted name is of mmdet or mmcls, or of mmcv or this package and cannot be had."""
+    if _root(dotted) not in ('mmcv', OURS):
         return _root(dotted) in OLD_PACKAGES
     module, _, name = dotted.rpartition('.')
     try:

@@ -1,5 +1,5 @@
 """mmdet_ft/USER_CODE.md: every block of the page is run as the page says, through tools/train.py."""
-import importlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -116,6 +116,10 @@ def test_answers_name_what_is_there():
     ('from mmcv.ops import DeformConv2d', 'from torchvision.ops import DeformConv2d'),
     ('from mmdet.models.dense_heads import AnchorHead', 'USER_CODE.md'),
     ('from mmdet.core import something_of_its_own', 'in your own code'),
+    ('from mmcv.parallel import MMDataParallel', 'the model itself goes into'),
+    ('from mmdet_ft.core.evaluation import eval_map', 'dataset.evaluate'),  # mmdet replaced by mmdet_ft
+    ('from mmdet_ft.apis.inference import init_detector', 'from mmdet_ft.apis import init_detector'),
+    ('import mmdet_ft.core.mask', 'mmdet_ft.models'),
     ('import mmcv\n@mmcv.runner.HOOKS.register_module()\nclass A: pass',
      'from mmdet_ft.engine.hooks import HOOKS'),
 ])
@@ -135,6 +139,33 @@ from mmcv import imread
 from mmdet_ft.models import BACKBONES
 image = mmcv.imresize(mmcv.image.imread('a.png'), (3, 4))
 ''')
+
+
+def test_a_script_is_read_and_told_line_by_line(tmp_path, capsys, monkeypatch):
+    script = tmp_path / 'mine.py'
+    script.write_text('import torch\nfrom mmcv import Config\nfrom mmdet.apis import init_detector\n'
+                      "raise SystemExit('it was run')\n")
+    path = ROOT / 'tools/misc/check_script.py'
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    spec = importlib.util.spec_from_file_location('check_script', path)
+    check_script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check_script)
+    for expected, text in ((1, script.read_text()), (0, 'from mmdet_ft.apis import init_detector\n')):
+        script.write_text(text)
+        monkeypatch.setattr(sys, 'argv', ['check_script.py', str(script)])
+        with pytest.raises(SystemExit) as end:
+            check_script.main()
+        assert end.value.code == expected
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        f'{script}:2: from mmcv import Config: write from mmdet_ft.config import Config',
+        f'{script}:3: from mmdet.apis import init_detector: write from mmdet_ft.apis import init_detector',
+        f'nothing of V2 that is not here in {script}'
+    ]
+    script.write_text('def (')
+    with pytest.raises(SystemExit):
+        check_script.main()
+    assert 'mine.py is no Python script: ' in capsys.readouterr().err
 
 
 def test_an_old_import_that_a_module_tries_first_is_its_own_business(tmp_path, monkeypatch):

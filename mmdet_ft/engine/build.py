@@ -31,7 +31,7 @@ from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.batches import is_endless
 from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
 from mmdet_ft.engine.seeds import seed_everything
-from mmdet_ft.engine.setup import (choose_device, choose_seed, keep_config, open_log,
+from mmdet_ft.engine.setup import (choose_device, choose_seed, keep_config, open_log, release,
                                    set_up_processes, tell_of_missing_gpu, tell_of_overwriting)
 from mmdet_ft.engine.single_values import check_last_batch
 from mmdet_ft.engine.state import resume_source
@@ -72,8 +72,22 @@ def train(cfg: Config,
                         f'cfg = load_config({os.fspath(cfg)!r}), of mmdet_ft.config, and train(cfg)')
     if not cfg.get('work_dir'):
         raise UserError("the config has no work_dir for logs and checkpoints; write cfg.work_dir = 'work_dirs/NAME'")
-    run = assemble(
-        cfg, validate, seed, diff_seed, deterministic, gpu_id, model=model, datasets=datasets)
+    try:
+        return _run(
+            assemble(
+                cfg,
+                validate,
+                seed,
+                diff_seed,
+                deterministic,
+                gpu_id,
+                model=model,
+                datasets=datasets))
+    finally:
+        release(cfg.work_dir)
+
+
+def _run(run: 'Run') -> BaseRunner:
     runner = run.runner
     if dist.get_dist_info()[0] == 0:
         manners.tell(
@@ -157,6 +171,8 @@ def assemble(
             build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets
         ]
         main_dataset = datasets[[mode for mode, _ in workflow].index('train')]
+        dist.require_same([(len(loader.dataset), len(loader)) for loader in loaders],
+                          'images and batches of an epoch')
         for dataset in datasets:
             check_own_transforms(dataset)
     with item('hooks and validation data'):

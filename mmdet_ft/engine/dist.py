@@ -207,6 +207,15 @@ def gather_objects(value: Any) -> List[Any]:
     return values
 
 
+def require_same(value: Any, what: str) -> None:
+    """Raise UserError on every rank where they do not hold the same: they would wait for each other for ever."""
+    values = gather_objects(value)
+    if any(other != values[0] for other in values):
+        held = ', '.join(f'rank {rank}: {value}' for rank, value in enumerate(values))
+        raise UserError(f'{what} differ between the processes ({held}): give all machines the same files and the '
+                        'same config')
+
+
 def broadcast_object(value: Any) -> Any:
     """Rank 0's value on every rank."""
     if get_dist_info()[1] == 1:

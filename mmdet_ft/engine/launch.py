@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import sys
+import warnings
 from typing import Any, Dict, List
 
 from torch.distributed import DistError
@@ -132,6 +133,7 @@ def launch() -> int:
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as error:
         # The agent keeps to itself how its processes ended, and they may have saved the run.
+        warnings.simplefilter('ignore')  # some objects of torch warn when they are looked at
         saved = any(
             isinstance(item, SubprocessHandler) and item.proc.returncode == interruption.EXIT_CODE
             for item in gc.get_objects())

@@ -1,9 +1,18 @@
 """Where the random numbers of a run come from."""
+import numbers
 import os
 import random
 
 import numpy as np
 import torch
+
+from mmdet_ft.errors import UserError
+
+
+def require_seed(seed: int) -> None:
+    """Raise UserError for a seed that generators do not take."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise UserError(f'a seed is a whole number from 0 on, not {seed!r}')
 
 
 def seed_everything(seed: int, deterministic: bool = False) -> None:

@@ -13,8 +13,14 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import FILE_ONLY, collect_env, get_root_logger, time_string
+from mmdet_ft.engine.seeds import require_seed
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.processes import keep_freed_memory_of_steps
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def set_up_processes(cfg: Config) -> None:
@@ -25,6 +31,61 @@ def set_up_processes(cfg: Config) -> None:
         torch.multiprocessing.set_start_method(cfg.mp_start_method, force=True)
     if cfg.get('cudnn_benchmark'):
         torch.backends.cudnn.benchmark = True
+
+
+# Folders that runs of this process write to -> their descriptors, which hold the locks.
+_claims: Dict[str, int] = {}
+
+
+def _leave_claims_to_parent() -> None:
+    """In a forked process of a loader: the lock is to end with the run, not with the last of its loaders."""
+    for folder in _claims.values():
+        os.close(folder)
+    _claims.clear()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_leave_claims_to_parent)
+
+
+def claim(work_dir: str) -> bool:
+    """Keep runs of other processes out of a work_dir until `release`, or until this process ends in whatever way.
+
+    Returns whether no other run is in it. Where folders cannot be locked (Windows, some network file systems) the
+    answer is always True.
+    """
+    path = os.path.realpath(work_dir)
+    if fcntl is None or path in _claims:
+        return True
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(folder)
+        return not isinstance(error, BlockingIOError)
+    _claims[path] = folder
+    return True
+
+
+def release(work_dir: str) -> None:
+    """Let others into a work_dir that was claimed."""
+    folder = _claims.pop(os.path.realpath(work_dir), None)
+    if folder is not None:
+        os.close(folder)
+
+
+def _require_sole_use(work_dir: str) -> None:
+    """Refuse a work_dir that another run writes to: each would write over the other's checkpoints.
+
+    Several processes are only warned. Of a machine that went down, the lock may stay for a minute.
+    """
+    if claim(work_dir):
+        return
+    told = (f'another run is writing to {work_dir} at this moment, and each would write over the checkpoints of the '
+            f'other; give this one a --work-dir of its own')
+    if not dist.is_distributed():
+        raise UserError(f'{told}, or stop the other one first')
+    get_root_logger().warning(told)
 
 
 def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
@@ -39,6 +100,8 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
         name = f'{stem}_{timestamp}{ending}'
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)
+        if rank == 0:
+            _require_sole_use(cfg.work_dir)
         logger = get_root_logger(
             os.path.join(cfg.work_dir, f'{timestamp}.log'), cfg.get('log_level', 'INFO'))
         if rank == 0:
@@ -101,13 +164,18 @@ def tell_of_missing_gpu(cfg: Config, logger: Any) -> None:
     """Warn where the config asks for a GPU and the run is on the CPU."""
     asked = [name for name in ('device', 'gpu_ids') if cfg.get(name) and cfg[name] != 'cpu']
     if asked:
-        said = ', '.join(f'{name}={cfg[name]!r} ({cfg.where(name)})' for name in asked)
+        places = {name: cfg.where(name) for name in asked}  # None for what a script has set
+        said = ', '.join(f'{name}={cfg[name]!r}' + (f' ({place})' if place else '')
+                         for name, place in places.items())
         logger.warning('%s: torch finds no GPU here, so the run is on the CPU', said)
 
 
 def choose_seed(resume_from: Optional[str], seed: Optional[int], logger: Any) -> int:
     """The seed that is asked for, else that of the resumed checkpoint, else one drawn at random; the same on all
-    ranks. Samples and draws follow from it: only with its own seed a resumed run is the run that was stopped."""
+    ranks. Samples and draws follow from it: only with its own seed a resumed run is the run that was stopped.
+    Raises UserError for what is no seed."""
+    if seed is not None:
+        require_seed(seed)
     if not resume_from:
         return dist.sync_random_seed(seed)
     kept = dist.first_on_main(lambda: reading.read(resume_from)).meta.get('seed')

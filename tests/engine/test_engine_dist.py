@@ -207,7 +207,13 @@ def check_unused_parameters(rank, root):
             dist.check_unused(wrapped)
 
 
-CHECKS = (check_messages, check_results, check_norm_buffers, check_evaluation,
+def check_same(rank, root):
+    dist.require_same((8, 4), 'images')
+    with pytest.raises(UserError, match=r'images and batches differ between the processes \(rank 0: 8, rank 1: 9\)'):
+        dist.require_same(8 + rank, 'images and batches')
+
+
+CHECKS = (check_messages, check_same, check_results, check_norm_buffers, check_evaluation,
           check_fewer_samples_than_ranks, check_accumulation, check_gradients_travel_once_a_window,
           check_unused_parameters, check_bad_loss)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mmdet_ft.checkpoints import writing
-from mmdet_ft.config import load_config
+from mmdet_ft.config import Config, load_config
+from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import CheckpointHook, EMAHook, EvalHook, TextLoggerHook
 from mmdet_ft.engine.schedules import build_learning_rate
 from mmdet_ft.engine.setup import choose_seed, tell_of_missing_gpu
@@ -204,6 +205,9 @@ def test_a_resumed_run_has_the_seed_of_its_checkpoint_unless_another_is_asked_fo
     writing.save(path, weights, dict(seed=None))
     assert choose_seed(path, 3, logger) == 3
     assert choose_seed(path, None, logger) != choose_seed(path, None, logger)
+    for wrong in (-1, 1.5, 'x'):
+        with pytest.raises(UserError, match='a seed is a whole number from 0 on, not '):
+            choose_seed(None, wrong, logger)
 
 
 def test_a_gpu_that_a_config_asks_for_and_is_not_there_is_told(tmp_path, caplog):
@@ -212,6 +216,10 @@ def test_a_gpu_that_a_config_asks_for_and_is_not_there_is_told(tmp_path, caplog)
     logger = logging.getLogger('test_gpu')
     tell_of_missing_gpu(load_config(path), logger)
     assert "device='cuda' (" in caplog.text and 'a.py:1), gpu_ids=range(0, 1) (' in caplog.text
+    caplog.clear()
+    cfg = Config(dict(gpu_ids=[0]))  # as a script sets it
+    tell_of_missing_gpu(cfg, logger)
+    assert 'gpu_ids=[0]: torch finds no GPU' in caplog.text
     caplog.clear()
     for text in ("device = 'cpu'\n", 'gpu_ids = []\n', ''):
         path.write_text(text)

@@ -49,6 +49,7 @@ from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.engine.seeds import require_seed  # noqa: E402
 
 WINDOW = 'data set: a key for the next, q or Esc to end'
 NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pictures with '
@@ -133,6 +134,7 @@ def main() -> None:
             '--not-show without --output-dir does nothing; name a folder for the pictures')
     if not args.not_show and not visualization.has_display():
         raise UserError(NO_WINDOW)
+    require_seed(args.seed)
     config, _ = prepare(load_config(args.config, args.cfg_options))
     dataset = SeededDataset(build_dataset(without(config.data.train, args.skip_type)), args.seed)
     classes = list(dataset.CLASSES)

@@ -85,6 +85,8 @@ def parse_args() -> argparse.Namespace:
         parser.error(
             'nothing to do with the results: give --out, --eval, --format-only, --show or --show-dir'
         )
+    if args.eval and 'metric' in (args.eval_options or {}):
+        parser.error('--eval-options metric: the metrics are those after --eval')
     if args.eval and args.format_only:
         parser.error('--eval and --format-only exclude each other')
     if args.out and not args.out.endswith(('.pkl', '.pickle', '.json')):

@@ -32,6 +32,9 @@ OTHERS = (  # first bytes -> what the file is and what to do
     (b'GGUF', 'is a GGUF file, whose weights are not read here'),
     (b'ftrt', 'is an engine of TensorRT, which holds no weights by name: take the checkpoint it was built from'),
     (b'PK\x05\x06', 'is an empty zip archive'),
+    (b'\xff\xd8\xff', 'is a JPEG image, not weights'),
+    (b'\x89PNG', 'is a PNG image, not weights'),
+    (b'%PDF', 'is a PDF, not weights'),
 )
 
 
@@ -78,6 +81,9 @@ def _what(start: bytes) -> str:
         return ('is a model of ONNX, not weights by name: take the checkpoint it was exported from, or save its '
                 "initializers: torch.save({w.name: torch.tensor(onnx.numpy_helper.to_array(w)) for w in "
                 "onnx.load(path).graph.initializer}, 'weights.pth')")
+    if start[8:10] == b'{"' and start[6:8] == b'\0\0':  # safetensors, whose index is longer than the file
+        return (f'is cut short: its index of safetensors takes {int.from_bytes(start[:8], "little")} bytes, and the '
+                'file ends before; fetch it again')
     if start.lstrip()[:5] == b'<?xml' and b'<net ' in start:
         return 'is a network of OpenVINO, not weights by name: take the checkpoint it was converted from'
     if start.lstrip()[:1] == b'<':

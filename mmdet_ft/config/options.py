@@ -70,8 +70,13 @@ class DictAction(Action):
         options = Options(getattr(namespace, self.dest, None) or {})
         for word in values:
             key, equals, value = word.partition('=')
+            key = key.strip()
             if not key or not equals:
-                parser.error(f'{option_string}: {word!r} is not of the form KEY=VALUE')
+                blanks = ' (without blanks around the =)' if '=' in values else ''
+                parser.error(f'{option_string}: {word!r} is not of the form KEY=VALUE{blanks}')
+            if re.search(r'\[-?\d+\]', key):
+                parser.error(f'{option_string}: {word!r}: an item of a list is named by its number after a point: '
+                             + re.sub(r'\[(-?\d+)\]', r'.\1', key))
             try:
                 is_text = key.rpartition('.')[2] in TEXT_KEYS
                 options[key] = self._parse_text(value) if is_text else self._parse_iterable(value)

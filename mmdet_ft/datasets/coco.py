@@ -18,8 +18,8 @@ from mmdet_ft.datasets.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.names import missing_classes_fix, near_names, no_class, same_but_for_unicode
 from mmdet_ft.datasets.packed import EMPTY, MASK_FAULTS, NONE
-from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, evaluate_det_segm,
-                                      results_to_records)
+from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, check_metric_items,
+                                      evaluate_det_segm, results_to_records)
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
 
@@ -332,12 +332,15 @@ class CocoDataset(CustomDataset):
         state = file.segmentations.state
         return np.flatnonzero(used & (state == NONE)), np.flatnonzero(single & (state == EMPTY))
 
-    def check_metrics(self, metric: Union[str, Sequence[str], None] = None) -> None:
+    def check_metrics(self,
+                      metric: Union[str, Sequence[str], None] = None,
+                      metric_items: Union[str, Sequence[str], None] = None) -> None:
         """Raise DataError for a metric that cannot be computed: unknown, or of masks that are not there.
 
         Tells when there is no object, so that AP is not defined.
         """
         super().check_metrics(metric)
+        check_metric_items(metric_items)
         if 'segm' in ([metric] if isinstance(metric, str) else metric or ()):
             self._require_masks_for_segm()
         labels = self._labels_of_file()

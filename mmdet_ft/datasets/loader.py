@@ -411,9 +411,9 @@ def build_dataloader(dataset: Any,
     the dataset; the object itself is `loader.dataset.dataset`.
     """
     if class_aware_sampler is not None:
-        raise ValueError(
-            'class_aware_sampler is not supported; wrap the dataset in ClassBalancedDataset instead'
-        )
+        raise DataError(
+            'class_aware_sampler is not supported; leave it out, and wrap the data set in '
+            "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=...) instead")
     if not len(dataset):
         raise DataError(f'the data set has no image; add images to its file, or name another one: {dataset!r}')
     rank, world_size = rank_and_world()

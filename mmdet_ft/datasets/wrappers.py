@@ -1,6 +1,7 @@
 """Datasets made of datasets; they nest in any order."""
 import bisect
 import copy
+import inspect
 import math
 from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -11,6 +12,16 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.compose import apply, defer_normalize
 from mmdet_ft.evaluation.text import print_log
 from mmdet_ft.registry import DATASETS, PIPELINES
+
+
+def check_options(dataset: Any, options: Dict[str, Any]) -> None:
+    """Hand those arguments of `evaluate` to a data set's `check_metrics` that it can judge; it raises DataError."""
+    check = getattr(dataset, 'check_metrics', None)
+    if check is None:
+        return
+    parameters = inspect.signature(check).parameters
+    takes_all = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+    check(**{key: value for key, value in options.items() if takes_all or key in parameters})
 
 
 def _flags(dataset: Any) -> Any:
@@ -81,8 +92,7 @@ class ConcatDataset:
 
     def check_metrics(self, **options: Any) -> None:
         for dataset in self.datasets:
-            if hasattr(dataset, 'check_metrics'):
-                dataset.check_metrics(**options)
+            check_options(dataset, options)
 
     def evaluate(self, results: List[Any], logger: Any = None, **options: Any) -> Dict[str, Any]:
         """The parts' metrics, `options` being the arguments of their evaluate."""

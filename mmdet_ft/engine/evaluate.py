@@ -103,7 +103,13 @@ def _part(view: Batch, places: List[int], height: int, width: int) -> Batch:
 
 
 def require_masks(model: nn.Module, metrics: Sequence[str]) -> None:
-    """Refuse a metric of masks for a model without them, before any image is run. Raises UserError."""
+    """Refuse a metric of masks for a model without them, or the other way round, before any image is run.
+
+    Raises UserError.
+    """
+    if 'proposal_fast' in metrics and getattr(model, 'gives_masks', False):
+        raise UserError(f'proposal_fast is of results without masks, and {type(model).__name__} of this config gives '
+                        'masks; ask for proposal')
     asked = [name for name in metrics if name in ('segm', 'cityscapes')]
     if asked and not getattr(model, 'gives_masks', True):
         raise UserError(

@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import logging
+import numbers
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -248,6 +249,13 @@ def _truth_runs(segmentation: Any, image: Dict[str, Any], image_id: Any) -> Dict
     return mask_api.merge(mask_api.frPyObjects(parts, height, width))
 
 
+def check_metric_items(metric_items: Union[str, Sequence[str], None]) -> None:
+    """Raise DataError for a value of the table that there is not."""
+    for item in [metric_items] if isinstance(metric_items, str) else metric_items or []:
+        if item not in METRIC_ITEMS:
+            raise DataError(f'metric_items: there is no {item!r}; there are {", ".join(METRIC_ITEMS)}')
+
+
 def evaluate_det_segm(ground_truth: CocoGroundTruth,
                       results: List[Any],
                       metrics: Sequence[str],
@@ -265,12 +273,11 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
     if iou_thrs is None:
         iou_thrs = np.linspace(.5, .95, 10)
     iou_thrs = np.atleast_1d(np.asarray(iou_thrs, dtype=np.float64))
+    check_metric_items(metric_items)
     if isinstance(metric_items, str):
         metric_items = [metric_items]
-    for item in metric_items or []:
-        if item not in METRIC_ITEMS:
-            raise KeyError(
-                f'metric item {item!r} is not supported; there are {", ".join(METRIC_ITEMS)}')
+    if isinstance(proposal_nums, numbers.Integral):
+        proposal_nums = (int(proposal_nums), )
     values: 'OrderedDict[str, Any]' = OrderedDict()
     found = read_results(results, len(ground_truth.category_ids))
     single = ~(ground_truth.crowd | ground_truth.ignore)
@@ -372,8 +379,7 @@ def log_classes(precision: np.ndarray, class_names: Sequence[str], logger: Any) 
 def _fast_recall(ground_truth: CocoGroundTruth, results: List[Any], proposal_nums: Sequence[int],
                  iou_thrs: np.ndarray, logger: Any) -> Dict[str, float]:
     if results and isinstance(results[0], tuple):
-        raise KeyError(
-            "metric 'proposal_fast' is not supported for results with masks; use 'proposal'")
+        raise DataError("metric 'proposal_fast' is of results without masks; write 'proposal' instead")
     proposals = [np.vstack(result) if isinstance(result, list) else result for result in results]
     boxes = ground_truth.boxes.astype(np.float32)
     boxes[:, 2:] = (ground_truth.boxes[:, :2] + ground_truth.boxes[:, 2:])

@@ -264,6 +264,8 @@ def zipped(*names):
     (zipped('best/epoch_3.pth', 'readme.txt'), 'holds best/epoch_3.pth: unpack it'),
     (b'<?xml version="1.0"?>\n<net name="Model0" version="11">', 'is a network of OpenVINO'),
     (b'GGUF\x03\x00\x00\x00', 'is a GGUF file'),
+    (b'\xff\xd8\xff\xe0JFIF', 'is a JPEG image'),
+    (b'\x00\x90\x00\x00\x00\x00\x00\x00{"conv1.weight": {"dtype"', 'its index of safetensors takes 36864 bytes'),
 ])  # yapf: disable
 def test_files_of_other_programs_are_named(tmp_path, content, words):
     (tmp_path / 'a.pth').write_bytes(content)

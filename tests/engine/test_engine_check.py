@@ -51,6 +51,17 @@ def test_a_dumped_config_is_right_though_nothing_reads_its_variables(tmp_path):
         assert load_config(path).dataset_type == 'CityscapesDataset'
 
 
+def test_a_dumped_config_may_be_a_base(tmp_path):
+    for suffix in ('py', 'json', 'yml'):
+        dumped = load_config(MAIN)
+        dumped.own_norm = dumped.optimizer.copy()  # a variable that a section holds, of a name of the user's
+        dumped.dump(str(tmp_path / f'dumped.{suffix}'))
+        (tmp_path / 'heir.py').write_text(f"_base_ = 'dumped.{suffix}'\noptimizer = dict(lr=0.5)\n")
+        assert prepare(load_config(str(tmp_path / 'heir.py')))[1] == []
+        (tmp_path / 'heir.py').write_text(f"_base_ = 'dumped.{suffix}'\nrunnner = dict(max_epochs=5)\n")
+        assert [mistake.path for mistake in mistakes(load_config(str(tmp_path / 'heir.py')))] == ['runnner']
+
+
 def test_a_character_lost_from_a_name_is_noticed_in_a_dumped_config_too(tmp_path):
     source = load_config(MAIN, {'seed': 0, 'data.workers_per_gpu': 0}).pretty_text
     names = [name for name in load_config(MAIN) if name in ENGINE_NAMES]
@@ -316,6 +327,9 @@ def test_a_key_left_over_from_another_type_asks_for_delete(tmp_path, monkeypatch
     assert prepare(load_config(MAIN, {'optimizer': dict(adam, _delete_=True)}))[1] == []
     found = mistakes(heir(tmp_path, monkeypatch, "optimizer = dict(type='Adam', lr=0.001)"))
     assert str(found[0]).startswith(wanted.format('heir.py:2'))
+    found = mistakes(heir(tmp_path, monkeypatch, "lr_config = dict(policy='poly', min_lr=0.)"))
+    assert str(found[0]).startswith("lr_config.step: lr_config of policy 'poly' has no 'step' (here [7]); it was meant "
+                                    'for step: write _delete_=True beside the policy poly (heir.py:2)')
     text = "optimizer = dict(_delete_=True, type='Adam', beta=1)"
     assert 'meant for' not in str(mistakes(heir(tmp_path, monkeypatch, text))[0])
 

@@ -52,6 +52,18 @@ def test_one_that_mixes_images_needs_the_wrapper_that_hands_them_out(kind):
     assert 'data.train.pipeline.0:' not in text
 
 
+def test_what_is_to_be_mixed_is_no_batch_yet():
+    inner = dict(load_config(MAIN).data.train.dataset, pipeline=[LOAD, dict(TRUTH, with_mask=False), BUNDLE, FEW])
+    text = said(**{'data.train': dict(_delete_=True, type='MultiImageMixDataset', dataset=inner,
+                                      pipeline=[dict(type='Mosaic', img_scale=(64, 64)), BUNDLE, FEW])})
+    assert 'data.train.dataset.pipeline.2: DefaultFormatBundle, Collect come before the images are mixed' in text
+
+
+def test_training_data_in_test_mode_are_named():
+    assert 'data.train.dataset.test_mode: a data set in test_mode gives no annotations' in said(
+        **{'data.train.dataset.test_mode': True})
+
+
 def test_a_training_pipeline_as_that_of_a_test_is_named():
     text = said(**{'data.val.pipeline': [LOAD, TRUTH, RESIZE, BUNDLE, ALL]})
     assert 'data.val.pipeline.1: a test gives no annotations' in text

@@ -205,8 +205,10 @@ def test_proposals_are_recalled(make_dataset):
     for results in (boxes, proposals):
         values = dataset.evaluate(results, 'proposal_fast', 'silent', proposal_nums=(1, 10))
         assert values['AR@10'] == pytest.approx(7 / 7) and values['AR@1'] == pytest.approx(4 / 7)
-    with pytest.raises(KeyError, match='proposal_fast'):
+    with pytest.raises(DataError, match="proposal_fast' is of results without masks; write 'proposal'"):
         dataset.evaluate(truth_as_results(dataset), 'proposal_fast', 'silent')
+    alone = dataset.evaluate(proposals, 'proposal', 'silent', proposal_nums=10)
+    assert alone == dataset.evaluate(proposals, 'proposal', 'silent', proposal_nums=(10, ))
     assert dataset.evaluate(proposals, 'proposal', 'silent')['AR@100'] > 0
 
 

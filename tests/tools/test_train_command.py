@@ -202,6 +202,7 @@ def test_formatting_alone_writes_json(trained, tmp_path):
     (['--eval', 'bbox,segm'], "does not know 'bbox,segm'; there are bbox, segm, proposal, proposal_fast; write"),
     (['--format-only', '--eval-options', 'json_prefix=a'],
      '--eval-options json_prefix: CocoDataset.format_results knows jsonfile_prefix'),
+    (['--eval', 'bbox', '--eval-options', 'metric_items=mAP_51'], "metric_items: there is no 'mAP_51'; there are mAP"),
     (['--show'], 'there is no display here; --show-dir FOLDER'),
 ])  # yapf: disable
 def test_what_a_test_cannot_do_is_told_before_it_runs(trained, tmp_path, monkeypatch, words,

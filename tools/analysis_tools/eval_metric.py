@@ -34,6 +34,8 @@ def parse_args() -> argparse.Namespace:
     add_options(parser)
     add_options(parser, '--eval-options', 'arguments of evaluate or format_results')
     args = parser.parse_args()
+    if args.eval and 'metric' in (args.eval_options or {}):
+        parser.error('--eval-options metric: the metrics are those after --eval')
     if bool(args.eval) == args.format_only:
         parser.error('give --eval METRIC ... or --format-only')
     return args

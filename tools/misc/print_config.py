@@ -22,6 +22,8 @@ def parse_args(arguments=None) -> argparse.Namespace:
         nargs='+',
         metavar='KEY',
         help='only tell which file and line set a value: model.backbone.depth')
+    parser.add_argument(
+        '--save-path', metavar='FILE', help='write it too, as .py, .json, .yaml or .yml')
     args = parser.parse_args(arguments)
     take_older_options(parser, args, 'cfg_options')
     return args
@@ -31,6 +33,8 @@ def parse_args(arguments=None) -> argparse.Namespace:
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine.legacy import modernise  # noqa: E402
+from mmdet_ft.errors import UserError  # noqa: E402
+from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
 def explain(config: Config, path: str) -> str:
@@ -65,6 +69,16 @@ def _short(value) -> str:
     return text if len(text) <= 100 else text[:97] + '...'
 
 
+def save(config: Config, path: str) -> None:
+    """Write a config; raises OutputError over one that was read, UserError where nothing can be written."""
+    Inputs(layer.path for layer in config.layers).require_free(path, '--save-path')
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        config.dump(path)
+    except OSError as error:
+        raise UserError(f'--save-path {path} cannot be written: {error.strerror or error}') from error
+
+
 def main(arguments=None) -> None:
     args = ARGS or parse_args(arguments)
     try:
@@ -73,7 +87,9 @@ def main(arguments=None) -> None:
             print('\n'.join(explain(config, path) for path in args.explain))
         else:
             print(f'Config:\n{config.pretty_text}')
-    except ConfigError as error:
+        if args.save_path:
+            save(config, args.save_path)
+    except (ConfigError, UserError) as error:
         raise SystemExit(f'error: {error}')
 
 

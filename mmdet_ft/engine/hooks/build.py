@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Tuple
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.wrappers import check_options
 from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
@@ -88,10 +89,7 @@ def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
     parts = dataset.datasets if hasattr(dataset, 'datasets') else [dataset]
     for part in parts:  # a ConcatDataset hands the options on
         _check_names_of_options(part, options)
-    if hasattr(dataset, 'check_metrics'):
-        dataset.check_metrics(
-            **{key: options[key]
-               for key in ('metric', 'metric_options') if key in options})
+    check_options(dataset, options)
 
 
 def _check_names_of_options(dataset: Any, options: Dict[str, Any]) -> None:

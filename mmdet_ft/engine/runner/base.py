@@ -70,7 +70,8 @@ class BaseRunner:
                  max_epochs: Optional[int] = None,
                  max_iters: Optional[int] = None):
         if max_epochs is not None and max_iters is not None:
-            raise UserError('a runner has max_epochs or max_iters, not both')
+            raise UserError(f'a runner has max_epochs or max_iters, not both: {max_epochs} and {max_iters}; write '
+                            '_delete_=True beside them to inherit nothing')
         self.model = model
         self.optimizer = optimizer
         self.work_dir = os.path.abspath(work_dir)

@@ -84,10 +84,11 @@ class Findings:
             set_by = self.config.where(f'{path}.{near}' if path else near)
             hint += f' It is set in {set_by}' if set_by and not set_by.startswith(
                 OPTIONS_LABEL) else ''
-        types, sets = self.config.history(f'{path}.type'), self.config.history(full)
+        kind = 'policy' if path in ('lr_config', 'momentum_config') else 'type'
+        types, sets = self.config.history(f'{path}.{kind}'), self.config.history(full)
         if near is None and sets and len(types) > 1 and types[-1].value != types[-2].value \
                 and sets[-1].file != types[-1].file:
-            hint = (f'it was meant for {types[-2].value}: write {DELETE_KEY}=True beside the type '
+            hint = (f'it was meant for {types[-2].value}: write {DELETE_KEY}=True beside the {kind} '
                     f'{types[-1].value} ({types[-1].where}) to inherit nothing')
         self.say(full, f'{owner} has no {str(key)!r} (here {short(values[key])}); {hint}')
 

@@ -1,7 +1,7 @@
 """Top-level names of a config: each is a section, a value that something reads, or a variable of an expression."""
 import difflib
 import re
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Mapping
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.errors import ConfigError
@@ -122,9 +122,12 @@ def _warn_of_override(found: Findings, name: str, files: List[Layer]) -> None:
 def _is_left_in_a_dump(config: Config, name: str) -> bool:
     """A config that a run has dumped holds all in one file, and its variables beside their copies."""
     files = [layer for layer in config.layers if layer.path is not None]
-    if len(files) != 1 or _source(files[0]).names_read - {'dict', 'range', 'float', 'globals'}:
+    last = [layer for layer in files if name in layer.values][-1]
+    # A base may be such a file too. It has all sections, where a base of a few lines has only its own.
+    is_whole = len(files) == 1 or not last.bases and {'model', 'data'} <= set(last.values)
+    if not is_whole or _source(last).names_read - {'dict', 'range', 'float', 'globals'}:
         return False
-    return _looks_left(config, name)
+    return _looks_left(last.values, name)
 
 
 def drop_variables(config: Config) -> None:
@@ -135,7 +138,7 @@ def drop_variables(config: Config) -> None:
             config.pop(name)
 
 
-def _looks_left(config: Config, name: str) -> bool:
+def _looks_left(config: Mapping[str, Any], name: str) -> bool:
     """Return whether a name is one of V2's variables, or its value stands in a section."""
     if name in V2_VARIABLES or len(name) < 3:  # i, j, k: left over by a loop
         return True

@@ -5,7 +5,7 @@ What a transform moves it says itself, see mmdet_ft.datasets.pipelines.moves.
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from mmdet_ft.datasets.pipelines.moves import Step, asked_for, flat, left_behind, moved_by
-from mmdet_ft.engine.checks.config.mistakes import Findings
+from mmdet_ft.engine.checks.config.mistakes import Findings, listed
 from mmdet_ft.registry import PIPELINES
 
 TRUTH = {
@@ -22,6 +22,8 @@ def check_pipelines(found: Findings) -> None:
     needed = ['gt_bboxes', 'gt_labels'] if isinstance(roi_head, dict) else []
     if needed and roi_head.get('mask_head'):
         needed.append('gt_masks')
+    if needed:
+        _check_training_mode(found, found.config.data.get('train'), 'data.train')
     for split in ('train', 'val', 'test'):
         _check_mixed(found, found.config.data.get(split), f'data.{split}')
         for steps in _flows(found.config.data.get(split), f'data.{split}'):
@@ -35,13 +37,28 @@ def check_pipelines(found: Findings) -> None:
                 _check_test(found, steps, path)
 
 
+def _check_training_mode(found: Findings, split: Any, path: str) -> None:
+    """Note data sets of a detector's training that would give no annotations."""
+    if isinstance(split, (list, tuple)):
+        for place, part in enumerate(split):
+            _check_training_mode(found, part, f'{path}.{place}')
+    elif isinstance(split, dict):
+        if split.get('test_mode'):
+            found.say(f'{path}.test_mode', 'a data set in test_mode gives no annotations to learn from; leave it out')
+        for key in ('dataset', 'datasets'):
+            _check_training_mode(found, split.get(key), f'{path}.{key}')
+
+
 def _check_mixed(found: Findings, split: Any, path: str) -> None:
     """Note transforms that mix several images where no data set hands them the others."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
             _check_mixed(found, part, f'{path}.{place}')
     elif isinstance(split, dict):
-        for step in flat(split.get('pipeline'), f'{path}.pipeline'):
+        steps = list(flat(split.get('pipeline'), f'{path}.pipeline'))
+        if any(hasattr(step.kind, 'get_indexes') for step in steps):
+            _check_what_is_mixed(found, split.get('dataset'), f'{path}.dataset')
+        for step in steps:
             if hasattr(step.kind, 'get_indexes') and ('dataset' not in split or step.owner):
                 found.say(
                     step.path,
@@ -50,6 +67,26 @@ def _check_mixed(found: Findings, split: Any, path: str) -> None:
                     f'...), ...]); the pipeline of dataset loads images and annotations alone')
         for key in ('dataset', 'datasets'):
             _check_mixed(found, split.get(key), f'{path}.{key}')
+
+
+def _check_what_is_mixed(found: Findings, inner: Any, path: str) -> None:
+    """Note transforms after which images cannot be mixed any more, as they are tensors."""
+    if isinstance(inner, (list, tuple)):
+        for place, part in enumerate(inner):
+            _check_what_is_mixed(found, part, f'{path}.{place}')
+    elif isinstance(inner, dict):
+        late = [
+            step for step in flat(inner.get('pipeline'), f'{path}.pipeline')
+            if step.name in ('DefaultFormatBundle', 'ImageToTensor', 'ToTensor', 'Collect')
+        ]
+        if late:
+            found.say(
+                late[0].path,
+                f'{listed([step.name for step in late])} come before the images are mixed, and belong behind that: '
+                f'the pipeline of this dataset loads images and annotations alone; move them to the end of the '
+                f'pipeline of the MultiImageMixDataset around it')
+        for key in ('dataset', 'datasets'):
+            _check_what_is_mixed(found, inner.get(key), f'{path}.{key}')
 
 
 def _flows(split: Any, path: str) -> Iterator[List[Step]]:

@@ -32,7 +32,8 @@ from mmdet_ft.engine.runner.batches import is_endless
 from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
 from mmdet_ft.engine.seeds import seed_everything
 from mmdet_ft.engine.setup import (choose_device, choose_seed, keep_config, open_log, release,
-                                   set_up_processes, tell_of_missing_gpu, tell_of_overwriting)
+                                   set_up_processes, tell_of_earlier_run, tell_of_missing_gpu,
+                                   tell_of_overwriting)
 from mmdet_ft.engine.single_values import check_last_batch
 from mmdet_ft.engine.state import resume_source
 from mmdet_ft.engine.summary import clear_up, last_words
@@ -159,6 +160,8 @@ def assemble(
             tell_of_missing_gpu(cfg, logger)
         cfg.resume_from = dist.broadcast_object(
             resume_source(cfg, logger.warning) if dist.get_dist_info()[0] == 0 else None)
+        if not cfg.resume_from and dist.get_dist_info()[0] == 0:
+            tell_of_earlier_run(cfg.work_dir, logger)
         seed = told(cfg, cfg.resume_from, lambda source: choose_seed(source, seed, logger))
     logger.info('Set random seed to %d, deterministic: %s', seed, deterministic)
     seed_everything(seed + (dist.get_dist_info()[0] if diff_seed else 0), deterministic)

@@ -170,6 +170,17 @@ def tell_of_missing_gpu(cfg: Config, logger: Any) -> None:
         logger.warning('%s: torch finds no GPU here, so the run is on the CPU', said)
 
 
+def tell_of_earlier_run(work_dir: str, logger: Any) -> None:
+    """Warn where a run that begins anew will write over the checkpoints of an earlier one."""
+    names = sorted(
+        name for name in os.listdir(work_dir) if re.fullmatch(r'(epoch|iter)_\d+\.pth', name))
+    if names:
+        shown = ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+        logger.warning(
+            '%s holds checkpoints of an earlier run (%s), and this one begins anew: it writes over those of the same '
+            'names. --auto-resume goes on instead; another --work-dir keeps both', work_dir, shown)
+
+
 def choose_seed(resume_from: Optional[str], seed: Optional[int], logger: Any) -> int:
     """The seed that is asked for, else that of the resumed checkpoint, else one drawn at random; the same on all
     ranks. Samples and draws follow from it: only with its own seed a resumed run is the run that was stopped.

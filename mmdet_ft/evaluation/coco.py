@@ -351,8 +351,12 @@ def _match(ground_truth: CocoGroundTruth, found: Found, metric: str, max_dets: S
 
 def _numbers_of_detections(proposal_nums: Sequence[int], max_dets: int) -> List[int]:
     """COCOeval's maxDets, of which it reads the first three: `max_dets` takes the place of 100."""
-    numbers = [max_dets if number == 100 else number for number in proposal_nums]
-    return sorted(numbers if max_dets in numbers else [*numbers, max_dets])
+    counts = [max_dets if number == 100 else number for number in proposal_nums]
+    counts = counts if max_dets in counts else [*counts, max_dets]
+    for filling in (1, 10, 2):  # fewer than three end in an IndexError there
+        if len(counts) < 3 and filling not in counts:
+            counts.append(filling)
+    return sorted(counts)
 
 
 def _average(evaluation: COCOeval, max_dets: int) -> float:

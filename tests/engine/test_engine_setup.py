@@ -1,4 +1,5 @@
 """What a run does before its models: it keeps other runs out of its work_dir."""
+import logging
 import multiprocessing
 
 import pytest
@@ -8,7 +9,7 @@ from mmdet_ft.engine import setup as run_setup
 from mmdet_ft.engine.errors import UserError
 
 
-def test_two_processes_do_not_write_to_one_work_dir(tmp_path, monkeypatch):
+def test_two_processes_do_not_write_to_one_work_dir(tmp_path, monkeypatch, caplog):
     fork = multiprocessing.get_context('fork')
     folder = str(tmp_path / 'run')
     cfg = Config(dict(work_dir=folder, log_level='INFO'))
@@ -48,5 +49,18 @@ def test_two_processes_do_not_write_to_one_work_dir(tmp_path, monkeypatch):
             match='another run is writing to .*run at this moment.*a --work-dir of its own'):
         run_setup.open_log(cfg)
     monkeypatch.setattr(run_setup.dist, 'is_distributed', lambda: True)
-    run_setup._require_sole_use(
-        folder)  # a warning: the lock of a machine that went down may stay for a while
+    monkeypatch.setattr(run_setup, 'get_root_logger', lambda: logging.getLogger('test_setup'))
+    run_setup._require_sole_use(folder)  # the lock of a machine that went down may stay for a while
+    assert 'another run is writing' in caplog.text
+
+
+def test_a_new_run_among_checkpoints_of_an_earlier_one_is_told(tmp_path, caplog):
+    for name in ('epoch.pth', 'best_bbox_mAP_epoch_1.pth', 'mine.pth'):
+        (tmp_path / name).touch()
+    run_setup.tell_of_earlier_run(str(tmp_path), logging.getLogger('test_setup'))
+    assert not caplog.text
+    for number in range(1, 6):
+        (tmp_path / f'epoch_{number}.pth').touch()
+    run_setup.tell_of_earlier_run(str(tmp_path), logging.getLogger('test_setup'))
+    assert 'an earlier run (epoch_1.pth, epoch_2.pth, epoch_3.pth and 2 more)' in caplog.text
+    assert '--auto-resume goes on instead' in caplog.text

@@ -176,7 +176,7 @@ def test_other_numbers_on_request(make_dataset):
     assert list(dataset.evaluate(results, 'proposal', 'silent')) == [
         'AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000'
     ]
-    with pytest.raises(KeyError, match='mAP_90.*mAP_75'):
+    with pytest.raises(DataError, match='mAP_90.*mAP_75'):
         dataset.evaluate(results, 'bbox', 'silent', metric_items='mAP_90')
     with pytest.raises(KeyError, match="'mAP'.*bbox, segm"):
         dataset.evaluate(results, 'mAP')

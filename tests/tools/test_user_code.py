@@ -1,6 +1,7 @@
 """mmdet_ft/USER_CODE.md: every block of the page is run as the page says, through tools/train.py."""
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest

@@ -2,7 +2,7 @@
 import json
 import logging
 import shlex
-from typing import Any, List
+from typing import Any, Dict, List
 
 import numpy as np
 
@@ -32,6 +32,7 @@ def read_results(path: str, dataset: Any, config: str) -> List[Any]:
             raise UserError(
                 f'{path} has {", ".join(map(str, results))} and no class_scores, which metrics are '
                 f'computed from; {again} --out-items class_scores')
+        _require_same_names(results, dataset, path)
         results = list(np.asarray(results['class_scores'], dtype=np.float64))
     if not isinstance(results, list):
         raise UserError(
@@ -47,6 +48,20 @@ def read_results(path: str, dataset: Any, config: str) -> List[Any]:
         _require_detections(result, dataset, f'{path}: the result of image {place}', again)
     _tell_strangers(results, dataset, path)
     return results
+
+
+def _require_same_names(table: Dict[str, Any], dataset: Any, path: str) -> None:
+    """Raise UserError for a table whose names of classes are those of other labels than the data set's."""
+    names = list(dataset.CLASSES or ())
+    labels, found = table.get('pred_label'), table.get('pred_class')
+    if labels is None or found is None or not names:
+        return
+    for label, name in zip(labels, found):
+        if isinstance(name, str) and 0 <= int(label) < len(names) and names[int(label)] != name:
+            raise UserError(
+                f'{path} was written with other classes: label {int(label)} is {name!r} there, and '
+                f'{names[int(label)]!r} in data.test ({", ".join(names)}). Write data.test.classes=(...) in the order '
+                'of the results')
 
 
 def _require_scores(results: List[Any], dataset: Any, path: str, again: str) -> None:

@@ -13,6 +13,7 @@ from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.engine.checks.data import check_data
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.painting import Painter
 from mmdet_ft.engine.results import read_results
 from tests.datasets import formats
 from tests.datasets.formats import Thing
@@ -243,6 +244,30 @@ def test_results_that_are_none_are_refused_by_image(results, words, tmp_path):
     (tmp_path / 'r.pkl').write_bytes(pickle.dumps(results))
     with pytest.raises(UserError, match=words):
         read_results(str(tmp_path / 'r.pkl'), dataset, 'c.py')
+
+
+def test_results_of_a_classifier_with_other_labels_are_refused(tmp_path):
+    for name in ('cat', 'dog'):
+        (tmp_path / 'all' / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / 'all' / name / '0.png'), np.zeros((8, 8, 3), np.uint8))
+    cfg = dict(type='CustomDataset', data_prefix=str(tmp_path / 'all'), pipeline=[], test_mode=True)
+    dataset = build_dataset(cfg)
+    path = str(tmp_path / 'r.pkl')
+    scores = [np.array([.9, .1]), np.array([.2, .8])]
+    with open(path, 'wb') as file:
+        pickle.dump(dataset.result_items(scores), file)
+    assert np.array_equal(read_results(path, dataset, 'c.py'), scores)
+    with pytest.raises(UserError, match="label 0 is 'cat' there, and 'dog' in data.test"):
+        read_results(path, build_dataset(dict(cfg, classes=('dog', 'cat'))), 'c.py')
+
+
+def test_a_picture_of_a_classifiers_test_is_painted(tmp_path):
+    (tmp_path / 'all' / 'cat').mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / 'all' / 'cat' / '0.png'), np.full((8, 8, 3), 7, np.uint8))
+    dataset = build_dataset(
+        dict(type='CustomDataset', data_prefix=str(tmp_path / 'all'), pipeline=[], test_mode=True))
+    painter = Painter(dataset, ('cat', 'dog'), None)
+    assert painter.paint(0, np.array([.9, .1])).any()
 
 
 def test_results_of_other_images_are_told_and_empty_ones_evaluated(tmp_path, told):

@@ -12,12 +12,30 @@ import os.path as osp
 import sys
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-import cv2
-import numpy as np
-import pycocotools.mask as mask_api
-from rich.progress import track
-
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+
+from mmdet_ft.engine.begin import begin  # noqa: E402
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('cityscapes_path', help='the folder with leftImg8bit and gtFine')
+    parser.add_argument('--img-dir', default='leftImg8bit', help='folder of the images in it')
+    parser.add_argument('--gt-dir', default='gtFine', help='folder of the truth in it')
+    parser.add_argument('-o', '--out-dir', help='where to write; default: the data folder itself')
+    parser.add_argument('--nproc', default=1, type=int, help='number of processes')
+    parser.add_argument('--force', action='store_true', help='replace existing jsons')
+    return parser.parse_args(argv)
+
+
+# Arguments are read before torch is imported: --help and a wrong path answer at once.
+ARGS = begin(parse_args) if __name__ == '__main__' else None
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import pycocotools.mask as mask_api  # noqa: E402
+from rich.progress import track  # noqa: E402
 
 from mmdet_ft.datasets.image_files import image_size  # noqa: E402
 from mmdet_ft.datasets.to_coco import refuse_existing, write_json  # noqa: E402
@@ -127,20 +145,8 @@ def convert_annotations(image_infos: List[Dict[str, Any]], out_json_name: str) -
     return content
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('cityscapes_path', help='the folder with leftImg8bit and gtFine')
-    parser.add_argument('--img-dir', default='leftImg8bit', help='folder of the images in it')
-    parser.add_argument('--gt-dir', default='gtFine', help='folder of the truth in it')
-    parser.add_argument('-o', '--out-dir', help='where to write; default: the data folder itself')
-    parser.add_argument('--nproc', default=1, type=int, help='number of processes')
-    parser.add_argument('--force', action='store_true', help='replace existing jsons')
-    return parser.parse_args(argv)
-
-
 def main(argv: Optional[List[str]] = None) -> None:
-    args = parse_args(argv)
+    args = ARGS or parse_args(argv)
     img_dir, gt_dir = (osp.join(args.cityscapes_path, name) for name in (args.img_dir, args.gt_dir))
     for folder in (img_dir, gt_dir):
         if not osp.isdir(folder):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmdet_ft.config import Config
+from mmdet_ft.datasets.checks.report import verdict
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.coco_file import CocoFile
 from mmdet_ft.engine.checks.data import check_data
@@ -222,3 +223,21 @@ def test_crowds_of_other_categories_are_not_counted(tmp_path):
         config.data[part].classes = ('box', )
     split, = check_data(config, names=['val'], images=False).splits
     assert int(split.ignored.sum()) == 1
+
+
+def test_what_is_left_out_begins_with_the_most_and_kinds_count_once(tmp_path):
+    config = Config.fromfile(write_world(tmp_path, num_train=12, num_val=4))
+    for split in ('train', 'val'):
+        content = json.loads((tmp_path / f'{split}.json').read_text())
+        first = content['annotations'][0]
+        content['annotations'].append({**first, 'id': 900})
+        for place, item in enumerate(content['annotations'][1:-1]):
+            item['category_id'] = 1 if place < 2 else 2 if place < 4 else 3
+        first['category_id'] = content['annotations'][-1]['category_id'] = 1
+        (tmp_path / f'{split}.json').write_text(json.dumps(content))
+    for part in ('train', 'val', 'test'):
+        config.data[part].classes = ('box', )
+    report = check_data(config, names=['train', 'val'], images=False)
+    assert verdict(report) == '1 kind of defects, in 2 places'
+    left_out = next(item for item in report.problems if item.kind == 'category not in classes')
+    assert [item.text.split(':')[0] for item in left_out.examples] == ["'dot'", "'bar'"]

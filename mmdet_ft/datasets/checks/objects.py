@@ -222,7 +222,8 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
                     'correct their names, add pictures of them, or take them out of classes and num_classes',
                     [Example(repr(name))
                      for name in without[:5]], split.name == 'train' and are_named))
-        others = [(name, count) for name, count in split.others.items() if count]
+        others = sorted(((name, count) for name, count in split.others.items() if count),
+                        key=lambda item: -item[1])
         keys = {plain(name): name for name in split.classes}
         alike = [(name, count) for name, count in others if plain(name) in keys]
         if alike:

@@ -113,7 +113,8 @@ def class_rows(report: Report) -> List[Tuple[Any, ...]]:
 def verdict(report: Report) -> str:
     if not report.defects:
         return f'no defect found in {", ".join(split.name for split in report.splits)}; {looked_at(report)}'
-    kinds, places = len(report.defects), sum(problem.count for problem in report.defects)
+    kinds = len({problem.kind for problem in report.defects})  # one may be in several splits
+    places = sum(problem.count for problem in report.defects)
     return f'{kinds} kind{"s"[:kinds > 1]} of defects, in {places} place{"s"[:places != 1]}'
 
 

@@ -248,6 +248,6 @@ def _schedule(cfg: Config, key: str, build: Callable[..., Any], by_epoch: bool) 
 def _register(runner: BaseRunner, hook: Any, priority: Any) -> None:
     try:
         runner.register_hook(hook, priority)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         note_building(error, type(hook).__name__)
         raise

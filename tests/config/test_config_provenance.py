@@ -186,3 +186,17 @@ def test_print_config_answers_a_misspelt_key_with_the_nearest():
     assert done.returncode == 1
     assert done.stderr == ("error: model.roi_head.bbox_hea: there is no 'bbox_hea'; "
                            "did you mean 'bbox_head'?\n")
+
+
+def test_print_config_writes_a_file_but_none_that_it_reads(tmp_path):
+    config = tmp_path / 'a.py'
+    config.write_text("optimizer = dict(type='SGD', lr=0.1)\n")
+    for name in ('new/b.py', 'b.json'):
+        path = tmp_path / name
+        done = explain(str(config), '--save-path', str(path), '--cfg-options', 'optimizer.lr=0.5')
+        assert done.returncode == 0, done.stderr
+        assert Config.fromfile(path).optimizer == dict(type='SGD', lr=.5)
+    for name, words in (('a.py', 'would overwrite'), ('b.txt', 'a config is one of .py, .json')):
+        done = explain(str(config), '--save-path', str(tmp_path / name))
+        assert done.returncode == 1 and words in done.stderr and 'Traceback' not in done.stderr
+    assert config.read_text() == "optimizer = dict(type='SGD', lr=0.1)\n"

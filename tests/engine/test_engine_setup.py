@@ -1,12 +1,16 @@
-"""What a run does before its models: it keeps other runs out of its work_dir."""
+"""What a run does before its first step: it keeps other runs out of its work_dir, and looks at its hooks."""
 import logging
 import multiprocessing
 
 import pytest
 
 from mmdet_ft.config import Config
+from mmdet_ft.engine import build
 from mmdet_ft.engine import setup as run_setup
-from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.errors import UserError, is_user_mistake
+from mmdet_ft.engine.hooks import build as hooks_build
+from mmdet_ft.engine.hooks.hook import Hook
+from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
 
 def test_two_processes_do_not_write_to_one_work_dir(tmp_path, monkeypatch, caplog):
@@ -52,6 +56,20 @@ def test_two_processes_do_not_write_to_one_work_dir(tmp_path, monkeypatch, caplo
     monkeypatch.setattr(run_setup, 'get_root_logger', lambda: logging.getLogger('test_setup'))
     run_setup._require_sole_use(folder)  # the lock of a machine that went down may stay for a while
     assert 'another run is writing' in caplog.text
+
+
+def test_hooks_that_cannot_be_are_mistakes_of_the_user(tmp_path, monkeypatch):
+    runner = make_runner(tmp_path)
+    for hook, priority in ((object(), 'NORMAL'), (Hook(), 'SOMETIMES')):
+        with pytest.raises((TypeError, ValueError)) as error:
+            build._register(runner, hook, priority)
+        assert is_user_mistake(error.value), error.value
+    monkeypatch.setattr(hooks_build, 'build_test_loader', lambda cfg, split: FakeLoader(FakeDataset()))
+    monkeypatch.setattr(hooks_build, 'check_evaluation_options', lambda dataset, options: None)
+    monkeypatch.setattr(hooks_build, 'count_all_detections', lambda cfg, dataset, options: None)
+    with pytest.raises(ValueError, match="evaluation.rule='greater' or 'less'") as error:
+        hooks_build.evaluation_hook(Config(dict(evaluation=dict(save_best='my'))), True)
+    assert is_user_mistake(error.value)
 
 
 def test_a_new_run_among_checkpoints_of_an_earlier_one_is_told(tmp_path, caplog):

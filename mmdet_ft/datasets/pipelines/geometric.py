@@ -339,7 +339,7 @@ class RandomFlip:
         directions = list(self.direction) if isinstance(self.direction,
                                                         (list, tuple)) else [self.direction]
         if self.flip_ratio is None:
-            raise ValueError(
+            raise DataError(
                 'RandomFlip: give flip_ratio (flip_prob, for a classifier), or put RandomFlip into '
                 'MultiScaleFlipAug')
         if len(directions) == 1 and not isinstance(self.flip_ratio, (list, tuple)):

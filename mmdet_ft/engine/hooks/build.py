@@ -16,7 +16,7 @@ from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.engine.log import on_terminal
-from mmdet_ft.registry import HOOKS
+from mmdet_ft.registry import HOOKS, note_building
 
 
 def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, Any]]:
@@ -59,7 +59,11 @@ def evaluation_hook(cfg: Config, by_epoch: bool) -> Hook:
     }
     check_evaluation_options(loader.dataset, options)
     count_all_detections(cfg, loader.dataset, options)
-    return hook_class(loader, eval_options=options, **{'by_epoch': by_epoch, **own})
+    try:
+        return hook_class(loader, eval_options=options, **{'by_epoch': by_epoch, **own})
+    except (TypeError, ValueError) as error:
+        note_building(error, 'evaluation')
+        raise
 
 
 def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:

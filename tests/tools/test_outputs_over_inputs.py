@@ -262,6 +262,7 @@ WITHOUT = {  # the rest of tools/, and why it is not among the cases
     'train.py': 'writes into its work_dir alone; a load_from that lies there is told of',
     'misc/print_config.py': 'writes no file',
     'misc/replay.py': 'writes no file',
+    'misc/check_script.py': 'writes no file',
     'analysis_tools/get_flops.py': 'writes no file',
     'sample/pretrain.py': 'trains for 44 minutes; what it writes is tested below',
     'sample/quick_start.py': 'reads no file of the user',

@@ -9,6 +9,11 @@ class UserError(RuntimeError):
     """A mistake in a config, in data or on the command line; its message names the value and the fix."""
 
 
+class UsageError(UserError):
+    """A mistake on the command line; a command ends with exit code 2."""
+    exit_code = 2
+
+
 class NonFiniteError(UserError):
     """A loss or gradient became NaN or infinite; the weights are those before it."""
 

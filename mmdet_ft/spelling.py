@@ -1,4 +1,4 @@
-"""The name that was most likely meant by a misspelt one."""
+"""The name that was most likely meant by a misspelt one, and numbers of things in words."""
 import difflib
 from typing import Any, Iterable, List, Optional
 
@@ -26,3 +26,8 @@ def did_you_mean(name: Any, names: Iterable[Any], count: int = 1) -> Optional[st
     """Return "did you mean 'x' or 'y'?", or None where nothing is near."""
     near = nearest(name, names, count)
     return f'did you mean {" or ".join(map(repr, near))}?' if near else None
+
+
+def counted(number: int, noun: str) -> str:
+    """Return '1 image' or '2 images'."""
+    return f'{number} {noun if number == 1 else noun + "s"}'

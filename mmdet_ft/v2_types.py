@@ -1,4 +1,4 @@
-"""The type names of MMDetection 2.28.2, MMClassification 0.25.0 and mmcv 1.7, by package and kind.
+"""The type names of MMDetection 2.28.2, MMClassification 0.25.0 and mmcv 1.7.2, by package and kind.
 
 The one list of what V2 has. A type that stands here and in no registry is answered as V2's, not as a typing mistake;
 and a scope, as in `type='mmcls.ResNet'`, is that of a package here.
@@ -103,33 +103,33 @@ _NAMES: Dict[str, Dict[str, str]] = {
         'activation':
             'Clamp Clip ELU GELU HSigmoid HSwish LeakyReLU PReLU RReLU ReLU ReLU6 SiLU Sigmoid Swish Tanh',
         'convolution':
-            'Conv Conv1d Conv2d Conv2dAdaptivePadding Conv3d ConvAWS ConvWS DCN DCNv2',
+            'Conv Conv1d Conv2d Conv2dAdaptivePadding Conv3d ConvAWS ConvWS DCN DCNv2 SAC deconv deconv3d',
         'hook':
             'CheckpointHook ClearMLLoggerHook ClosureHook CosineAnnealingLrUpdaterHook '
             'CosineAnnealingMomentumUpdaterHook CosineRestartLrUpdaterHook CyclicLrUpdaterHook '
-            'CyclicMomentumUpdaterHook DistEvalHook DistSamplerSeedHook DvcliveLoggerHook EMAHook EmptyCacheHook '
-            'EvalHook ExpLrUpdaterHook FixedLrUpdaterHook FlatCosineAnnealingLrUpdaterHook Fp16OptimizerHook '
-            'GradientCumulativeFp16OptimizerHook GradientCumulativeOptimizerHook InvLrUpdaterHook IterTimerHook '
-            'LinearAnnealingLrUpdaterHook LinearAnnealingMomentumUpdaterHook LoggerHook LrUpdaterHook '
-            'MlflowLoggerHook MomentumUpdaterHook NeptuneLoggerHook OneCycleLrUpdaterHook '
-            'OneCycleMomentumUpdaterHook OptimizerHook PaviLoggerHook PolyLrUpdaterHook ProfilerHook '
+            'CyclicMomentumUpdaterHook DistSamplerSeedHook DvcliveLoggerHook EMAHook EmptyCacheHook '
+            'ExpLrUpdaterHook FixedLrUpdaterHook FlatCosineAnnealingLrUpdaterHook Fp16OptimizerHook '
+            'GradientCumulativeFp16OptimizerHook GradientCumulativeOptimizerHook IPUFp16OptimizerHook InvLrUpdaterHook '
+            'IterTimerHook LinearAnnealingLrUpdaterHook LinearAnnealingMomentumUpdaterHook MlflowLoggerHook '
+            'NeptuneLoggerHook OneCycleLrUpdaterHook '
+            'OneCycleMomentumUpdaterHook OptimizerHook PaviLoggerHook PolyLrUpdaterHook ProfilerHook RFSearchHook '
             'SegmindLoggerHook StepLrUpdaterHook StepMomentumUpdaterHook SyncBuffersHook TensorboardLoggerHook '
             'TextLoggerHook WandbLoggerHook',
         'initialiser':
             'Caffe2Xavier Constant Kaiming Normal Pretrained TruncNormal Uniform Xavier',
         'model':
-            'AdaptivePadding BaseTransformerLayer DropPath Dropout FFN MultiScaleDeformableAttention '
+            'BaseTransformerLayer DropPath Dropout FFN MultiScaleDeformableAttention '
             'MultiheadAttention TransformerLayerSequence',
         'norm layer':
-            'BN BN1d BN2d BN3d GN IN IN1d IN2d IN3d LN SyncBN',
+            'BN BN1d BN2d BN3d GN IN IN1d IN2d IN3d LN MMSyncBN SyncBN',
         'optimizer constructor':
             'DefaultOptimizerConstructor',
         'plugin':
-            'ContextBlock ConvModule DropBlock GeneralizedAttention NonLocal1d NonLocal2d NonLocal3d',
+            'ContextBlock ConvModule CrissCrossAttention GeneralizedAttention NonLocal2d',
         'runner':
             'EpochBasedRunner IPUEpochBasedRunner IPUIterBasedRunner IterBasedRunner Runner',
         'upsampling':
-            'bilinear carafe deconv nearest pixel_shuffle',
+            'bilinear carafe deconv deconv3d nearest pixel_shuffle',
     },
 }  # yapf: disable
 # Types that people ask for by name and V2 has none of.

@@ -66,6 +66,7 @@ from rich.progress import track  # noqa: E402
 from mmdet_ft import apis, visualization  # noqa: E402
 from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, is_image_name, read_head  # noqa: E402
 from mmdet_ft.datasets.image_names import find_image  # noqa: E402
+from mmdet_ft.spelling import counted  # noqa: E402
 
 STOPPED = 130  # exit code after Ctrl-C or SIGTERM
 
@@ -252,8 +253,8 @@ class Predictions:
         images = self.document['images']
         found = '' if any(
             'pred_class' in image
-            for image in images) else (f'{len(self.document["annotations"])} detections in ')
-        return f'{found}{len(images)} images'
+            for image in images) else (f'{counted(len(self.document["annotations"]), "detection")} in ')
+        return f'{found}{counted(len(images), "image")}'
 
 
 @command
@@ -274,7 +275,7 @@ def main() -> None:
     for reason in found.refused:
         print(f'skipped: {reason}', file=sys.stderr)
     if found.others:
-        print(f'{len(paths)} images{told(found.others)}', file=sys.stderr)
+        print(f'{counted(len(paths), "image")}{told(found.others)}', file=sys.stderr)
     model = apis.init_detector(args.config, args.checkpoint, args.device, args.cfg_options)
     for layer in model.cfg.layers:  # the config and its bases
         inputs.add(layer.path)

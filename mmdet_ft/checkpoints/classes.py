@@ -96,7 +96,7 @@ def line_of(names: Sequence[str]) -> str:
 def listed(names: Sequence[str], most: int = 8) -> str:
     """`2 classes (cat, dog)`."""
     rest = ', ...' if len(names) > most else ''
-    return f'{len(names)} classes ({", ".join(map(str, names[:most]))}{rest})'
+    return f'{len(names)} class{"" if len(names) == 1 else "es"} ({", ".join(map(str, names[:most]))}{rest})'
 
 
 def renaming_line(source: str, names: Sequence[str]) -> str:

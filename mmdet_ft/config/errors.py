@@ -6,7 +6,11 @@ from mmdet_ft import spelling
 
 
 class ConfigError(Exception):
-    """A mistake in a config; the message says `path:line: what is wrong`, as far as these are known."""
+    """A mistake in a config; the message says `path:line: what is wrong`, as far as these are known.
+
+    A command ends with exit code 2.
+    """
+    exit_code = 2
 
 
 class ConfigFileError(ConfigError, OSError):
@@ -33,11 +37,10 @@ class ConfigKeyError(ConfigError, KeyError):
 
 
 class CheckError(ConfigError):
-    """What a config says that nothing understands; a command ends with exit code 2.
+    """What a config says that nothing understands.
 
     `mistakes` lists all of it, see mmdet_ft.engine.checks.config.check.
     """
-    exit_code = 2
     mistakes: Sequence[Any] = ()
 
 

@@ -2,7 +2,7 @@
 import contextlib
 import math
 import os
-from typing import Any, Callable, ContextManager, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from torch import nn
 
@@ -26,14 +26,14 @@ from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.loaders import build_workflow_datasets, train_loader_settings
 from mmdet_ft.engine.model import begin_weights, build_model, count_classes, told, wrap
 from mmdet_ft.engine.optimizer import build_optimizer
+from mmdet_ft.engine.overwriting import refuse_overwriting
 from mmdet_ft.engine.precision import build_precision
 from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.batches import is_endless
 from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
 from mmdet_ft.engine.seeds import seed_everything
 from mmdet_ft.engine.setup import (choose_device, choose_seed, keep_config, open_log, release,
-                                   set_up_processes, tell_of_earlier_run, tell_of_missing_gpu,
-                                   tell_of_overwriting)
+                                   set_up_processes, tell_of_earlier_run, tell_of_missing_gpu)
 from mmdet_ft.engine.single_values import check_last_batch
 from mmdet_ft.engine.state import resume_source
 from mmdet_ft.engine.summary import clear_up, last_words
@@ -53,8 +53,8 @@ def train(cfg: Config,
     """Train what a config describes, and leave V2's files in `cfg.work_dir`.
 
     Args:
-        cfg: with `work_dir` set. `load_from`, `resume_from` and `auto_resume` say what it begins
-            from.
+        cfg: a Config or a dict of its values, with `work_dir` set. `load_from`, `resume_from` and
+            `auto_resume` say what it begins from.
         validate: evaluate as `cfg.evaluation` says.
         seed: that of the resumed checkpoint if None, or drawn at random, and logged. Two runs with one
             seed see the same samples and draw the same numbers.
@@ -68,9 +68,7 @@ def train(cfg: Config,
     Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a
     user can mend, and Interrupted when a signal has ended the run.
     """
-    if isinstance(cfg, (str, os.PathLike)):
-        raise UserError(f'train takes a config that is read, got the path {os.fspath(cfg)!r}; write '
-                        f'cfg = load_config({os.fspath(cfg)!r}), of mmdet_ft.config, and train(cfg)')
+    cfg = as_config(cfg, 'train')
     if not cfg.get('work_dir'):
         raise UserError("the config has no work_dir for logs and checkpoints; write cfg.work_dir = 'work_dirs/NAME'")
     try:
@@ -107,6 +105,22 @@ def _run(run: 'Run') -> BaseRunner:
     clear_up(runner)
     runner.logger.info('The run is done:\n%s', last_words(runner, run.cfg))
     return runner
+
+
+def as_config(cfg: Union[Config, Dict[str, Any]], name: str) -> Config:
+    """Return the config that a function called `name` was given; a dict becomes one.
+
+    Raises UserError for a path, with the line that reads it, and for anything else.
+    """
+    if isinstance(cfg, Config):
+        return cfg
+    if isinstance(cfg, dict):
+        return Config(cfg)
+    if isinstance(cfg, (str, os.PathLike)):
+        raise UserError(f'{name} takes a config that is read, got the path {os.fspath(cfg)!r}; write '
+                        f'cfg = load_config({os.fspath(cfg)!r}), of mmdet_ft.config, and {name}(cfg)')
+    raise UserError(f'{name} takes a Config, or a dict of its values, got a {type(cfg).__name__}; write '
+                    f"cfg = load_config('configs/my/pets.py'), of mmdet_ft.config, and {name}(cfg)")
 
 
 class Run(NamedTuple):
@@ -149,7 +163,6 @@ def assemble(
         set_up_processes(cfg)
         settle_rate(cfg, dist.get_dist_info()[1])
         logger, timestamp, meta = open_log(cfg)
-    tell_of_overwriting(cfg, logger)
     go_on_after_restart(cfg, logger)
     for note in notes:
         logger.warning(note)
@@ -163,6 +176,7 @@ def assemble(
         if not cfg.resume_from and dist.get_dist_info()[0] == 0:
             tell_of_earlier_run(cfg.work_dir, logger)
         seed = told(cfg, cfg.resume_from, lambda source: choose_seed(source, seed, logger))
+        refuse_overwriting(cfg, cfg.work_dir)
     logger.info('Set random seed to %d, deterministic: %s', seed, deterministic)
     seed_everything(seed + (dist.get_dist_info()[0] if diff_seed else 0), deterministic)
     meta['seed'] = cfg.seed = seed

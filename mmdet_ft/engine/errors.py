@@ -67,7 +67,7 @@ def first_line(error: BaseException) -> str:
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """A command whose user mistakes end in one message on stderr and exit code 1 (2 for what is
-    wrong in the config), other errors in a traceback.
+    wrong in the config or on the command line), other errors in a traceback.
 
     Of several processes only the one that failed first says why, and the others end with it.
     """

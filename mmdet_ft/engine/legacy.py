@@ -179,7 +179,7 @@ def _runner(config: Config) -> Iterator[str]:
             f"total_epochs{_place(config, 'total_epochs')} is now runner = dict(type='EpochBasedRunner', "
             f'max_epochs={epochs})')
         config.pop('total_epochs')
-    if config.get('runner') is not None and 'type' not in config.runner:
+    if isinstance(config.get('runner'), dict) and 'type' not in config.runner:
         config.runner.type = 'IterBasedRunner' if 'max_iters' in config.runner else 'EpochBasedRunner'
         yield (
             f"runner has no type{_place(config, 'runner')}: {config.runner.type} is taken; write runner = "

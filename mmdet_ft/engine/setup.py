@@ -1,7 +1,6 @@
 """What a run needs before its models: processes that get along, a work_dir with a log, a device."""
 import os
 import platform
-import re
 import shlex
 from typing import Any, Dict, Optional, Tuple
 
@@ -128,21 +127,6 @@ def keep_config(cfg: Config, name: str) -> str:
         return ''
     cfg.dump(os.path.join(cfg.work_dir, name))
     return cfg.pretty_text
-
-
-def tell_of_overwriting(cfg: Config, logger: Any) -> None:
-    """Warn where `load_from` lies in the work_dir under a name that the run gives to a checkpoint of its own."""
-    source = cfg.get('load_from')
-    source = source.get('checkpoint') if isinstance(source, dict) else source
-    for path in source if isinstance(source, (list, tuple)) else [source]:
-        if not isinstance(path, str) or not os.path.isfile(path):
-            continue
-        real = os.path.realpath(path)
-        if os.path.dirname(real) == os.path.realpath(cfg.work_dir) and re.match(
-                r'(epoch|iter|best)_|latest', os.path.basename(real)):
-            logger.warning(
-                'load_from %s lies in the work_dir: this run will write a checkpoint of that name over it. '
-                '--work-dir names another folder', path)
 
 
 def choose_device(gpu_id: int = 0) -> torch.device:

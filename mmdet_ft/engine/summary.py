@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine import dist
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 
 
@@ -26,7 +27,7 @@ def last_words(runner: Any, cfg: Config, is_interrupted: bool = False) -> str:
         lines.append(('last', _with_target(latest)))
     lines.append(
         ('logs', os.path.join(_short(runner.work_dir), f'{runner.timestamp}.log') + '[.json]'))
-    lines += _commands(runner, cfg, best or latest, is_interrupted)
+    lines += _commands(runner, cfg, best or latest, latest, is_interrupted)
     stale = sorted(glob.glob(os.path.join(glob.escape(runner.work_dir), 'failure_*.pt')))
     if stale and not is_interrupted:
         lines.append((
@@ -66,7 +67,7 @@ def _best(path: str, score: float) -> str:
     return f'{_short(path)} ({name} {score:.4f}, {unit} {number})'
 
 
-def _commands(runner: Any, cfg: Config, checkpoint: Optional[str],
+def _commands(runner: Any, cfg: Config, checkpoint: Optional[str], latest: Optional[str],
               is_interrupted: bool) -> List[Any]:
     tools = os.path.dirname(sys.argv[0]) if os.path.basename(sys.argv[0]) == 'train.py' else 'tools'
     config = os.path.join(_short(runner.work_dir), runner.meta.get('exp_name') or '')
@@ -80,7 +81,7 @@ def _commands(runner: Any, cfg: Config, checkpoint: Optional[str],
                                            *_eval_options(runner))))
         found.append(('predict', _command(f'{tools}/predict.py', path, 'IMAGES', '--out',
                                           'FOLDER')))
-    found.append(('go on', _go_on(runner, is_interrupted)))
+    found.append(('go on', _go_on(runner, cfg, latest, is_interrupted)))
     return found
 
 
@@ -101,25 +102,47 @@ def _eval_options(runner: Any) -> List[str]:
     return ['--eval', *map(str, metrics)] if metrics else []
 
 
-def _go_on(runner: Any, is_interrupted: bool) -> str:
+def _go_on(runner: Any, cfg: Config, latest: Optional[str], is_interrupted: bool) -> str:
     """The command of this process again, from where the run stands."""
-    is_ended = not is_interrupted and runner.stop_reason is None
-    limit = ('epochs', runner.max_epochs) if runner.by_epoch else ('iters', runner.max_iters)
-    longer = f'runner.max_{limit[0]}={2 * limit[1]}'
+    changes = {} if is_interrupted else _changes(runner, cfg)
+    flags = ['--auto-resume']
+    if any(layer.values.get('resume_from') for layer in cfg.layers if layer.path is not None):
+        flags = ['--resume-from', _short(_furthest(runner, latest))]  # of a config it comes before --auto-resume
     if os.path.basename(sys.argv[0]) != 'train.py' or dist.is_distributed():
-        return 'the same command with --auto-resume' + (f' and a higher runner.max_{limit[0]}'
-                                                        if is_ended else '')
-    words = [word for word in sys.argv if word != '--auto-resume']
+        return ' and '.join([
+            f'the same command with {" ".join(flags)}', *(f'a higher {key}' for key in changes)])
+    words = [word for word in sys.argv if word != '--auto-resume' and not word.startswith('--resume-from=')]
     if '--resume-from' in words:
         place = words.index('--resume-from')
         del words[place:place + 2]
-    words.insert(2 if len(words) > 1 and not words[1].startswith('-') else len(words),
-                 '--auto-resume')
-    if is_ended:
-        names = [word for word in ('--cfg-options', '--options') if word in words]
-        if names:
-            words = [word for word in words if not word.startswith(f'runner.max_{limit[0]}=')]
-            words.insert(words.index(names[0]) + 1, longer)
-        else:
-            words += ['--cfg-options', longer]
+    place = 2 if len(words) > 1 and not words[1].startswith('-') else len(words)
+    words[place:place] = flags
+    options = [f'{key}={value}' for key, value in changes.items()]
+    name = next((word for word in ('--cfg-options', '--options') if word in words), None)
+    if options and name:
+        words = [word for word in words if word.partition('=')[0] not in changes]
+        place = words.index(name) + 1
+        words[place:place] = options
+    elif options:
+        words += ['--cfg-options', *options]
     return _command(*words)
+
+
+def _changes(runner: Any, cfg: Config) -> Dict[str, int]:
+    """Map what keeps a run from going on, by its key in the config, to a value with which it does: its length, and the
+    patience of an early stop, which a resumed run has not forgotten."""
+    changes = {}
+    name, limit = ('max_epochs', runner.max_epochs) if runner.by_epoch else ('max_iters', runner.max_iters)
+    if runner.place()[0 if runner.by_epoch else 1] >= limit:
+        is_old = any('total_epochs' in layer.values for layer in cfg.layers) and runner.by_epoch
+        changes['total_epochs' if is_old else f'runner.{name}'] = 2 * limit
+    for hook in runner.hooks:
+        if isinstance(hook, EarlyStopHook) and hook.waited >= hook.patience:
+            changes['early_stop.patience'] = 2 * hook.patience
+    return changes
+
+
+def _furthest(runner: Any, latest: Optional[str]) -> str:
+    """The checkpoint from which the run goes on: the one that a signal has left, or the last."""
+    left = os.path.join(runner.work_dir, writing.INTERRUPTED)
+    return left if os.path.exists(left) else latest or os.path.join(runner.work_dir, 'latest.pth')

@@ -6,6 +6,7 @@ import pytest
 from mmdet_ft.config import Config
 from mmdet_ft.engine import summary
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
 
@@ -59,8 +60,11 @@ def test_a_run_ends_with_its_best_checkpoint_and_commands(tmp_path, monkeypatch)
      'python tools/train.py a.py --auto-resume --cfg-options runner.max_epochs=4 b=1'),
     ('tools/train.py a.py --resume-from x.pth --auto-resume', None, dict(is_interrupted=True),
      'python tools/train.py a.py --auto-resume'),
+    # at the last epoch
     ('tools/train.py a.py --work-dir w', 'early_stop', {},
-     'python tools/train.py a.py --auto-resume --work-dir w'),
+     'python tools/train.py a.py --auto-resume --work-dir w --cfg-options runner.max_epochs=4'),
+    ('tools/train.py a.py --resume-from=x.pth', None, dict(is_interrupted=True),
+     'python tools/train.py a.py --auto-resume'),
     ('/usr/bin/ipykernel_launcher.py -f x', None, {},
      'the same command with --auto-resume and a higher runner.max_epochs'),
     ('/usr/bin/ipykernel_launcher.py -f x', None, dict(is_interrupted=True),
@@ -83,3 +87,39 @@ def test_what_an_earlier_failure_has_left_is_told(tmp_path, monkeypatch):
     lines = ended(tmp_path, monkeypatch, 'tools/train.py a.py')
     assert lines[-1] == ('  left:    work_dirs/pets/failure_0.pt, of an earlier failure; '
                          'remove what you do not need')
+
+
+class Stopped:
+    """A run of which nothing is known but where it stands."""
+    by_epoch, max_epochs, max_iters, work_dir = True, 4, 8, 'runs'
+
+    def __init__(self, epoch, *hooks):
+        self.epoch, self.hooks = epoch, hooks
+
+    def place(self):
+        return self.epoch, 2 * self.epoch
+
+
+def waiting(waited):
+    hook = EarlyStopHook('bbox_mAP', patience=3)
+    hook.waited = waited
+    return hook
+
+
+@pytest.mark.parametrize('epoch, waited, changes', [
+    (2, 3, {'early_stop.patience': 6}),
+    (4, 3, {'runner.max_epochs': 8, 'early_stop.patience': 6}),
+    (4, 1, {'runner.max_epochs': 8}),
+    (2, 1, {}),
+])
+def test_what_has_ended_a_run_is_what_must_change_for_it_to_go_on(epoch, waited, changes):
+    assert summary._changes(Stopped(epoch, waiting(waited)), Config({})) == changes
+
+
+def test_a_run_goes_on_by_the_keys_of_its_own_config(tmp_path, monkeypatch):
+    (tmp_path / 'old.py').write_text("total_epochs = 4\nresume_from = 'first.pth'\n")
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'old.py'])
+    cfg = Config.fromfile(tmp_path / 'old.py')
+    assert summary._changes(Stopped(4), cfg) == {'total_epochs': 8}
+    line = summary._go_on(Stopped(4), cfg, 'runs/latest.pth', False)
+    assert line == 'python tools/train.py old.py --resume-from runs/latest.pth --cfg-options total_epochs=8'

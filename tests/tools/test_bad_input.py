@@ -67,21 +67,21 @@ def test_missing_base(case):
     path = case.folder / 'mine.py'
     (case.folder / 'base.py').write_text('a = 1\n')
     path.write_text("_base_ = [\n    'bass.py',\n]\n")
-    message = case.train(config=path, expect=1)
+    message = case.train(config=path, expect=2)
     assert f'{path.name}:2' in message and 'no base' in message and 'bass.py' in message and 'base.py' in message
 
 
 def test_circular_base(case):
     for name, base in (('a', 'b'), ('b', 'c'), ('c', 'a')):
         (case.folder / f'{name}.py').write_text(f"_base_ = '{base}.py'\n")
-    message = case.train(config=case.folder / 'a.py', expect=1)
+    message = case.train(config=case.folder / 'a.py', expect=2)
     assert 'a.py -> b.py -> c.py -> a.py' in message
 
 
 def test_syntax_error(case):
     path = case.config('model = dict(', '    backbone=dict(depth=18)',
                        "data = dict(samples_per_gpu=2)")
-    message = case.train(config=path, expect=1)
+    message = case.train(config=path, expect=2)
     assert 'mine.py:2' in message or 'mine.py:4' in message
     assert 'syntax' in message.lower() or 'never closed' in message
 

@@ -246,27 +246,6 @@ def test_results_of_classes_without_a_folder_have_a_number_for_a_name(tmp_path):
     assert items['pred_class'] == ['bee', 2]
 
 
-def test_weights_that_the_run_would_write_over_are_told(world, caplog):
-    import logging
-
-    from mmdet_ft.config import Config
-    from mmdet_ft.engine.setup import tell_of_overwriting
-    logger = logging.getLogger('of this test')
-    (world / 'run').mkdir()
-    (world / 'last.pth').rename(world / 'run' / 'epoch_1.pth')
-    (world / 'run' / 'latest.pth').symlink_to('epoch_1.pth')
-    (world / 'run' / 'mine.pth').write_bytes(b'')
-    for name, load_from, is_told in ((world / 'run', 'run/latest.pth',
-                                      True), (world, 'run/latest.pth', False),
-                                     (world / 'run', 'run/mine.pth', False), (world / 'run', None,
-                                                                              False)):
-        caplog.clear()
-        tell_of_overwriting(
-            Config(dict(work_dir=str(name), load_from=load_from and str(world / load_from))),
-            logger)
-        assert ('lies in the work_dir' in caplog.text) == is_told
-
-
 def test_a_work_dir_that_is_a_file_is_refused_before_the_images_are_run(world, monkeypatch, capsys):
     (world / 'file').write_text('mine')
     monkeypatch.setattr(test_command, 'single_gpu_test', None)  # not called

@@ -27,7 +27,7 @@ NO_WEIGHTS = {
     'random_state', 'rng_state', 'run_state', 'scheduler', 'lr_scheduler', 'lr_schedulers',
     'param_schedulers', 'message_hub', 'scaler', 'amp', 'callbacks', 'loops', 'hyper_parameters'
 }
-DEPTH = 2  # dicts within the file's own
+DEPTH = 8  # dicts within the file's own; an end for files that hold themselves
 # What wraps a part of a model adds this to its names: torch.compile, FSDP, activation checkpointing, Lightning.
 WRAPPERS = ('_orig_mod', '_fsdp_wrapped_module', '_fpw_module', '_checkpoint_wrapped_module',
             '_forward_module')

@@ -27,8 +27,10 @@ from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.log import Terminal, get_root_logger
+from mmdet_ft.engine.overwriting import refuse_overwriting
 from mmdet_ft.engine.single_values import check_last_batch, last_batch_size
 from mmdet_ft.engine.state import Place, resume_source
+from mmdet_ft.spelling import counted
 
 NUM_STEPS = 2
 MOST_NAMES = 8  # of images in a line
@@ -118,7 +120,7 @@ def dry_run(cfg: Config, **settings: Any) -> None:
             cfg.resume_from, cfg.auto_resume = resume_source(cfg, check.warn), False
         cfg.work_dir = scratch
         with _in_the_list(check):
-            _try(cfg, check, settings)
+            _try(cfg, check, settings, work_dir)
     except KeyboardInterrupt:
         check.console.print('stopped by Ctrl-C; the dry run leaves nothing behind')
         sys.exit(130)  # 128 + SIGINT, as a shell says it
@@ -128,15 +130,18 @@ def dry_run(cfg: Config, **settings: Any) -> None:
         _remove_empty(work_dir, new)
 
 
-def _try(cfg: Config, check: Checklist, settings: Any) -> None:
+def _try(cfg: Config, check: Checklist, settings: Any, work_dir: str) -> None:
     run = assemble(cfg, item=check, **settings)
+    with check('weights that it begins from'):
+        refuse_overwriting(run.cfg, work_dir)
+        check.tell('the run does not write over them')
     runner = run.runner
     found = manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
                             len(run.train_loader.dataset))
     work = _Work.of(run)  # before two steps become the length of the run
     with check('learning rate'):
         preflight.check_learning_rate(runner)
-        check.tell(f'{runner.current_lr()[0]:g} for {images_per_step(run.cfg)} images a step')
+        check.tell(f'{runner.current_lr()[0]:g} for {counted(images_per_step(run.cfg), "image")} a step')
     with check('room for checkpoints'):
         room = preflight.room_for_checkpoints(runner)
         check.tell(str(room) if room else 'none are saved')
@@ -144,10 +149,11 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
         if isinstance(hook, EarlyStopHook):
             with check('early stop'):
                 hook.before_run(runner)
-                check.tell(f'{hook.monitor}, {hook.patience} evaluations')
+                check.tell(f'{hook.monitor}, {counted(hook.patience, "evaluation")}')
     with check('last batch of an epoch'):
         check_last_batch(runner, run.train_loader)
-        check.tell(f'{last_batch_size(run.train_loader) or "an unknown number of"} images')
+        number = last_batch_size(run.train_loader)
+        check.tell(counted(number, 'image') if number else 'an unknown number of images')
     with check(f'{NUM_STEPS} training steps'):
         watch = _train(run)
         check.tell('loss ' + ', '.join(f'{loss:.4g}' for loss in watch.losses))
@@ -187,10 +193,10 @@ class _Work(NamedTuple):
         if runner.by_epoch:
             num_epochs = max(runner.max_epochs - runner.epoch, 0)
             num_steps = num_epochs * run.epoch_length
-            length = f'{num_epochs} epochs of {run.epoch_length} steps'
+            length = f'{counted(num_epochs, "epoch")} of {counted(run.epoch_length, "step")}'
         else:
             num_steps = max(runner.max_iters - runner.iter, 0)
-            length = f'{num_steps} steps'
+            length = counted(num_steps, 'step')
         num_evaluations = 0
         for hook in runner.hooks:
             if isinstance(hook, EvalHook):
@@ -202,11 +208,13 @@ class _Work(NamedTuple):
         parts = [f'about {step:.2g} s a step: {self.length} = {duration(self.num_steps * step)}']
         if evaluation is not None and self.num_evaluations:
             parts.append(
-                f'evaluation {duration(evaluation)} each, {self.num_evaluations} of them = '
-                f'{duration(self.num_evaluations * evaluation)}')
+                f'evaluation {duration(evaluation)}' +
+                (f' each, {self.num_evaluations} of them = {duration(self.num_evaluations * evaluation)}'
+                 if self.num_evaluations > 1 else ''))
         if num_kept:
             parts.append(
-                f'{num_kept} checkpoints of {size / 1e6:.0f} MB = {num_kept * size / 1e6:.0f} MB')
+                f'{counted(num_kept, "checkpoint")} of {size / 1e6:.0f} MB' +
+                (f' = {num_kept * size / 1e6:.0f} MB' if num_kept > 1 else ''))
         return '; '.join(parts)
 
 

@@ -8,6 +8,7 @@ from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.logger import LoggerHook
+from mmdet_ft.spelling import counted
 
 
 def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int,
@@ -28,7 +29,7 @@ def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int,
     found += _batch(cfg, images_per_step)
     if images_per_step > num_images:
         found.append(
-            f'data.samples_per_gpu: a step takes {images_per_step} images, and the training set has '
+            f'data.samples_per_gpu: a step takes {counted(images_per_step, "image")}, and the training set has '
             f'{num_images}: a detector takes some several times a step, a classifier\'s steps are smaller; '
             'write a smaller one')
     for hook in runner.hooks:
@@ -56,17 +57,17 @@ def _schedule(lr_config: Dict[str, Any], by_epoch: bool, epoch_length: int, num_
             epoch_length if lr_config.get('warmup_by_epoch') else 1)
         if length >= num_iters:
             found.append(
-                f'lr_config.warmup_iters: the warmup of {length} iterations is as long as the whole run of '
+                f'lr_config.warmup_iters: the warmup of {counted(length, "iteration")} is as long as the whole run of '
                 f'{num_iters}, which never reaches optimizer.lr; a tenth is usual: '
                 f'warmup_iters={max(num_iters // 10, 1)}')
     steps = lr_config.get('step')
     if str(lr_config.get('policy')).lower() == 'step' and steps:
         first = min(steps) if isinstance(steps, (list, tuple)) else steps
         end, unit = (num_epochs,
-                     'epochs') if lr_config.get('by_epoch', by_epoch) else (num_iters, 'iterations')
+                     'epoch') if lr_config.get('by_epoch', by_epoch) else (num_iters, 'iteration')
         if end is not None and first >= end:
             found.append(
-                f'lr_config.step: the learning rate drops for the first time after {first} {unit}, and the '
+                f'lr_config.step: the learning rate drops for the first time after {counted(first, unit)}, and the '
                 f'run has {end}: it never does')
     return found
 
@@ -76,7 +77,7 @@ def _batch(cfg: Config, images_per_step: int) -> List[str]:
     if rate is None or rate.is_enabled or rate.is_adaptive or rate.base in (None, images_per_step):
         return []
     return [
-        f'optimizer.lr={rate.lr:g}{rate.where} is meant for {rate.base} images a step '
+        f'optimizer.lr={rate.lr:g}{rate.where} is meant for {counted(rate.base, "image")} a step '
         f'(auto_scale_lr.base_batch_size), and a step has {images_per_step}; in proportion that is '
         f'{rate.lr * images_per_step / rate.base:.3g}, which {SCALE_FLAG} sets'
     ]
@@ -85,35 +86,35 @@ def _batch(cfg: Config, images_per_step: int) -> List[str]:
 def _logger(hook: LoggerHook, epoch_length: int, num_iters: int) -> List[str]:
     if hook.by_epoch and hook.interval > epoch_length:
         return [
-            f'log_config.interval={hook.interval} is longer than an epoch of {epoch_length} iterations: a line is '
-            'written at the end of each epoch instead (V2 would write none)'
+            f'log_config.interval={hook.interval} is longer than an epoch of '
+            f'{counted(epoch_length, "iteration")}: a line is written at the end of each epoch instead (V2 would write none)'
         ]
     if not hook.by_epoch and hook.interval > num_iters:
         return [
-            f'log_config.interval={hook.interval} is longer than the run of {num_iters} iterations: one line is '
-            'written at its end'
+            f'log_config.interval={hook.interval} is longer than the run of '
+            f'{counted(num_iters, "iteration")}: one line is written at its end'
         ]
     return []
 
 
 def _checkpoints(hook: CheckpointHook, num_iters: int, num_epochs: Optional[int]) -> List[str]:
-    end, unit = (num_epochs, 'epochs') if hook.by_epoch else (num_iters, 'iterations')
+    end, unit = (num_epochs, 'epoch') if hook.by_epoch else (num_iters, 'iteration')
     if end is None or 0 < hook.interval <= end:
         return []
     saved = 'only its end is saved' if hook.save_last else 'nothing is saved'
     return [
-        f'checkpoint_config.interval={hook.interval}, and the run has {end} {unit}: {saved}, and what is killed '
-        'before begins anew'
+        f'checkpoint_config.interval={hook.interval}, and the run has {counted(end, unit)}: {saved}, '
+        'and what is killed before begins anew'
     ]
 
 
 def _evaluation(hook: EvalHook, num_iters: int, num_epochs: Optional[int]) -> List[str]:
-    end, unit = (num_epochs, 'epochs') if hook.by_epoch else (num_iters, 'iterations')
+    end, unit = (num_epochs, 'epoch') if hook.by_epoch else (num_iters, 'iteration')
     first = min(hook.dynamic_intervals[-1][1], hook.interval) if hook.start is None else hook.start
     if end is None or first <= end:
         return []
     return [
-        f'evaluation: the first one is after {first} {unit}, and the run has {end}: there is none, and no best '
+        f'evaluation: the first one is after {counted(first, unit)}, and the run has {end}: there is none, and no best '
         f'checkpoint; write evaluation=dict(interval={max(end // 8, 1)})'
     ]
 

@@ -23,6 +23,7 @@ from mmdet_ft.engine.figures import check_metric, has_detections
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook, evaluation_failure
+from mmdet_ft.spelling import counted
 from mmdet_ft.structures import to_device
 
 MOST_KEPT = 4  # checkpoints that max_keep_ckpts=3 leaves, the best one among them
@@ -68,7 +69,7 @@ class Room(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f'checkpoints of {self.one / 1e6:.0f} MB, {self.num_kept} of them: {self.all_kept / 1e6:.0f} MB; '
+            f'{counted(self.num_kept, "checkpoint")} of {self.one / 1e6:.0f} MB: {self.all_kept / 1e6:.0f} MB; '
             f'{self.free / 1e6:.0f} MB are free there' +
             ('' if self.all_kept < self.free else f': the disk will be full. {self._fix()}'))
 

@@ -19,6 +19,7 @@ from mmdet_ft.engine import dist
 from mmdet_ft.engine.failures import interruption
 from mmdet_ft.engine.failures.interruption import EXIT_CODE, Interrupted
 from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.spelling import counted
 
 NAMES = ('SIGTERM', 'SIGUSR1', 'SIGINT')
 SAME_KEYPRESS = 1.  # seconds: a terminal and torchrun both send a process its SIGINT
@@ -102,7 +103,7 @@ def stoppable(runner: Any) -> Iterator[None]:
         name = 'a signal to another process' if hook.asked is None else hook.asked.name
         epochs, iterations = runner.place()
         raise Interrupted(
-            f'stopped by {name} after {iterations} iterations ({epochs} epochs). All is saved in '
+            f'stopped by {name} after {counted(iterations, "iteration")} ({counted(epochs, "epoch")}). All is saved in '
             f'{runner.work_dir}/{writing.INTERRUPTED}: the same command with --auto-resume goes on from there '
             f'(exit code {EXIT_CODE})') from None
     finally:

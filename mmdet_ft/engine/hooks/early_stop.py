@@ -6,6 +6,7 @@ from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.evaluation import EvalHook, rule_of
 from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.registry import HOOKS
+from mmdet_ft.spelling import counted
 
 
 @HOOKS.register_module()
@@ -91,5 +92,6 @@ class EarlyStopHook(Hook):
         if self.waited < self.patience:
             return None
         return (
-            f'early_stop: {self.monitor} has not been better than {self.best:.4f} for {self.waited} evaluations'
+            f'early_stop: {self.monitor} has not been better than {self.best:.4f} for '
+            f'{counted(self.waited, "evaluation")}'
         )

@@ -25,6 +25,7 @@ class TwoStageDetector(BaseModule):
     """
     CLASSES: Optional[Tuple[str, ...]] = None
     PALETTE: Any = None
+    settings_of_training = ('rpn', 'rcnn')  # of train_cfg: without them there are no losses
 
     def __init__(self,
                  backbone: Any,

@@ -7,7 +7,8 @@ the nearest right name.
         names                 top-level names
         sections              model, data, optimizer, ...: one function for each
           walk                dict(type=..., ...) against the constructor of its class, and what lies inside
-        numbers               numbers that are none, or out of range
+        kinds                 of the values of a dict, by the annotations of its signature
+        settings              what has a range or no signature: one table
         paths                 paths and names of classes that are no texts
         classes               heads against the classes of data sets
         levels                neck and heads against channels and levels of what they are given
@@ -26,11 +27,11 @@ from mmdet_ft.engine.checks.config.classes import check_classes, check_counts
 from mmdet_ft.engine.checks.config.levels import check_levels
 from mmdet_ft.engine.checks.config.mistakes import Findings, Mistake, refusal
 from mmdet_ft.engine.checks.config.names import check_names, drop_variables
-from mmdet_ft.engine.checks.config.numbers import check_numbers
 from mmdet_ft.engine.checks.config.objects import as_values
 from mmdet_ft.engine.checks.config.paths import check_paths
 from mmdet_ft.engine.checks.config.pipelines import check_pipelines
-from mmdet_ft.engine.checks.config.sections import SECTIONS
+from mmdet_ft.engine.checks.config.sections import SECTIONS, check_training_settings
+from mmdet_ft.engine.checks.config.settings import check_settings
 from mmdet_ft.engine.checks.config.vocabulary import names_of
 from mmdet_ft.engine.checks.config.walk import Walk
 from mmdet_ft.registry import RegistryError
@@ -117,10 +118,11 @@ def check(config: Config, for_training: bool = True) -> List[str]:
         for name in needed:
             if config.get(name) is None:
                 walk.mistakes.append(Mistake(name, f'the config has no {name}', config.filename))
-    check_numbers(walk)
+    check_settings(walk)
     check_paths(walk)
     if not walk.mistakes:
         if for_training:  # of a test the checkpoint decides
+            check_training_settings(walk)
             check_classes(walk)
         check_counts(walk)
         check_levels(walk)

@@ -58,6 +58,11 @@ class Findings:
         """Note a mistake at a path; `where` is the path whose line is told, if another."""
         self.mistakes.append(Mistake(path, message, self.where(where or path), is_sentence))
 
+    def say_instead(self, path: str, message: str) -> None:
+        """Note a mistake in place of what was noted of the same value in other words."""
+        self.mistakes = [mistake for mistake in self.mistakes if mistake.path != path]
+        self.say(path, message)
+
     def where(self, path: str) -> Optional[str]:
         """`file:line` of a value; of what is around it where nothing sets it itself."""
         steps = path.split('.')
@@ -96,12 +101,14 @@ class Findings:
         self.say(path, f'there is nothing to delete here; remove {DELETE_KEY}')
 
     def unknown_type(self, kind: str, known: Iterable[str], value: Any, path: str) -> None:
+        if not isinstance(value, str):
+            return self.say(path, f'type must be the name of a {kind}, not {short(value)}', f'{path}.type')
         known = list(known)
         whole = [name for name in known if path == 'model' and MODELS.get(name).__module__ in WHOLE]
         newer = legacy.newer_type(value)
-        foreign = foreign_answer(value, kind) if isinstance(value, str) and not newer else None
+        foreign = foreign_answer(value, kind) if not newer else None
         unregistered = self._unregistered(kind, value)
-        near = nearest(value, whole or known) if isinstance(value, str) else None
+        near = nearest(value, whole or known)
         hint = f'did you mean {near!r}?' if near else (
             "a type of your own is found when its module is named in custom_imports=dict(imports=['your.module'])"
         )

@@ -16,7 +16,7 @@ from mmdet_ft.engine.checks.config.mistakes import (Findings, listed, nearest, p
 from mmdet_ft.engine.checks.config.sections import SECTIONS
 
 # Plain values that the engine or a command reads.
-VALUES = ('work_dir', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
+VALUES = ('work_dir', 'workflow', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
           'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'cuda_graphs',
           'triton', 'opencv_num_threads', 'mp_start_method', 'custom_imports')
 OWN_KEYS = (BASE_KEY, DELETE_KEY)  # what begins with _ and is like none of them is a helper of its file

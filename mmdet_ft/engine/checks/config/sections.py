@@ -8,7 +8,7 @@ import torch
 from mmdet_ft.datasets.coco import CocoDataset
 from mmdet_ft.datasets.loader import build_dataloader
 from mmdet_ft.engine.checks.config.classes import dataset_classes
-from mmdet_ft.engine.checks.config.mistakes import nearest, short
+from mmdet_ft.engine.checks.config.mistakes import as_dict, nearest, short
 from mmdet_ft.engine.checks.config.vocabulary import names_of, vocabulary
 from mmdet_ft.engine.checks.config.walk import Walk
 from mmdet_ft.engine.dist import init_dist
@@ -41,23 +41,42 @@ def model(walk: Walk, value: Any, path: str) -> None:
             ]
 
 
+def check_training_settings(walk: Walk) -> None:
+    """Note what a model needs in its train_cfg to be trained, and does not have."""
+    model = walk.config.model
+    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else None
+    for name in getattr(cls, 'settings_of_training', ()):
+        if not as_dict(model.get('train_cfg')).get(name):
+            walk.say(
+                f'model.train_cfg.{name}',
+                f'{model["type"]} is trained by it, and it is missing; take it over from a base, such as '
+                f'configs/_base_/models/mask_rcnn_r50_fpn.py')
+
+
 def data(walk: Walk, value: Any, path: str) -> None:
     if not walk.is_dict(value, path):
         return
     splits = ('train', 'val', 'test')
     loaders = [f'{split}_dataloader' for split in splits]
+    known = vocabulary(build_dataloader).without('dataset')
     walk.keys(
         names_of('samples_per_gpu', 'workers_per_gpu', 'persistent_workers', *splits, *loaders),
         value, path)
-    if 'train' in value and value['train'] is None:
-        walk.say(f'{path}.train', "must be a dict(type=...) of a data set, or a list of them, not None")
+    if 'train' in value and not value['train']:
+        walk.say(f'{path}.train',
+                 f'must be a dict(type=...) of a data set, or a list of them, not {short(value["train"])}')
+        value = {key: item for key, item in value.items() if key != 'train'}
+    for split in splits[1:]:
+        if value.get(split) in ([], ()):
+            walk.say(f'{path}.{split}', f'is an empty list; write {split}=None for no data set')
+    walk.values(known, value, path)
     for split in splits:
         walk.dataset(
             value.get(split), f'{path}.{split}', () if split == 'train' else ('samples_per_gpu', ))
-    known = vocabulary(build_dataloader).without('dataset')
     for name in loaders:
         if walk.is_dict(value.get(name), f'{path}.{name}'):
             walk.keys(known, value[name], f'{path}.{name}')
+            walk.values(known, value[name], f'{path}.{name}')
             sampler = value[name].get('sampler')
             walk.typed(SAMPLERS, sampler, f'{path}.{name}.sampler', given=('dataset', ))
 
@@ -93,6 +112,7 @@ def optimizer_config(walk: Walk, value: Any, path: str) -> None:
         if 'Fp16' in str(value.get('type')):
             known = known.plus('loss_scale')
         walk.keys(known, value, path)
+        walk.values(vocabulary(Update), value, path)
         clip = vocabulary(torch.nn.utils.clip_grad_norm_, 1)
         if walk.is_dict(value.get('grad_clip'), f'{path}.grad_clip'):
             walk.keys(clip, value['grad_clip'], f'{path}.grad_clip')
@@ -124,6 +144,8 @@ def _schedule(walk: Walk, value: Any, path: str, schedule: Any, policies: Mappin
             (f'did you mean {near!r}?' if near else f'there are {", ".join(policies)}'))
     known = vocabulary(schedule).without('policy').plus('policy', *vocabulary(policy).parameters)
     walk.keys(known, value, path, f'{schedule.where} of policy {value["policy"]!r}')
+    for owner in (vocabulary(schedule).without('policy'), vocabulary(policy)):
+        walk.values(owner, value, path)
 
 
 def runner(walk: Walk, value: Any, path: str) -> None:
@@ -134,6 +156,9 @@ def runner(walk: Walk, value: Any, path: str) -> None:
             return walk.typed(RUNNERS, value, path)
         known = vocabulary(cls).without(*by_engine).plus('type')
         walk.arguments(RUNNERS, known, value, path, value['type'], ())
+        length = 'max_epochs' if cls.by_epoch else 'max_iters'
+        if value.get(length) is None and getattr(cls, '__module__', '').startswith('mmdet_ft.'):
+            walk.say(path, f'{value["type"]} needs {length}: add {length}={12 if cls.by_epoch else 90000}')
 
 
 def evaluation(walk: Walk, value: Any, path: str) -> None:
@@ -154,11 +179,15 @@ def evaluation(walk: Walk, value: Any, path: str) -> None:
             "evaluation=dict(_delete_=True, interval=1, metric='mAP', save_best='mAP'), or its own metric")
     if kinds:
         walk.keys(known.plus(*of_coco), value, path)
+    for cls in (DistEvalHook, *(cls.evaluate for cls in kinds if hasattr(cls, 'evaluate'))):
+        known = vocabulary(cls, int(cls is not DistEvalHook))
+        walk.values(known.without('dataloader', 'results', 'logger'), value, path)
 
 
 def early_stop(walk: Walk, value: Any, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(vocabulary(EarlyStopHook), value, path)
+        walk.values(vocabulary(EarlyStopHook), value, path)
         if 'monitor' not in value:
             walk.say(path, "needs a monitor: the metric to watch, such as monitor='bbox_mAP'")
 
@@ -166,6 +195,7 @@ def early_stop(walk: Walk, value: Any, path: str) -> None:
 def checkpoint_config(walk: Walk, value: Any, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(vocabulary(CheckpointHook).plus('type'), value, path)
+        walk.values(vocabulary(CheckpointHook), value, path)
 
 
 def log_config(walk: Walk, value: Any, path: str) -> None:
@@ -207,18 +237,9 @@ def dist_params(walk: Walk, value: Any, path: str) -> None:
         walk.keys(known, value, path)
 
 
-def workflow(walk: Walk, value: Any, path: str) -> None:
-    good = isinstance(value, (list, tuple)) and all(
-        isinstance(entry, (list, tuple)) and len(entry) == 2 and entry[0] in ('train', 'val')
-        for entry in value)
-    if not good:
-        walk.say(path,
-                 f"must be like [('train', 1)] or [('train', 1), ('val', 1)], not {short(value)}")
-
-
 SECTIONS: Dict[str, Callable[[Walk, Any, str], None]] = {
     section.__name__: section
     for section in (model, data, optimizer, optimizer_config, lr_config, momentum_config, runner,
                     evaluation, early_stop, checkpoint_config, log_config, custom_hooks, fp16,
-                    auto_scale_lr, dist_params, workflow)
+                    auto_scale_lr, dist_params)
 }

@@ -1,5 +1,4 @@
 """What a dict of a config may and must say: the signature of its class, or the fields of a dataclass."""
-import collections.abc
 import dataclasses
 import functools
 import inspect
@@ -53,27 +52,6 @@ def record_of(annotation: Any) -> Optional[type]:
         if inspect.isclass(kind) and dataclasses.is_dataclass(kind):
             return kind
     return None
-
-
-@functools.lru_cache(maxsize=None)
-def containers_of(annotation: Any) -> str:
-    """'a dict', 'a list' or both in words, if an annotation allows nothing else (but None); else ''.
-
-    Any is an object in the signatures here, of which a config holds the dict.
-    """
-    is_union = typing.get_origin(annotation) is typing.Union
-    words = {
-        Any: 'a dict',
-        dict: 'a dict',
-        **dict.fromkeys((list, tuple, collections.abc.Sequence), 'a list')
-    }
-    found = {
-        'a dict' if dataclasses.is_dataclass(kind) else words.get(
-            typing.get_origin(kind) or kind, '')
-        for kind in (typing.get_args(annotation) if is_union else [annotation])
-        if kind is not type(None)
-    }
-    return '' if '' in found else ' or '.join(sorted(found))
 
 
 def names_of(*names: str) -> Vocabulary:

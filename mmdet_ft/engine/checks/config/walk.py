@@ -12,10 +12,12 @@ from mmengine.registry import MODELS as LAYERS
 from torch import nn
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.build import ONE_EACH
 from mmdet_ft.engine import legacy_code
+from mmdet_ft.engine.checks.config.kinds import fits, words_of
 from mmdet_ft.engine.checks.config.mistakes import Findings, nearest, short
-from mmdet_ft.engine.checks.config.vocabulary import (Vocabulary, containers_of, names_of,
-                                                      record_of, vocabulary)
+from mmdet_ft.engine.checks.config.settings import not_a_text
+from mmdet_ft.engine.checks.config.vocabulary import Vocabulary, names_of, record_of, vocabulary
 from mmdet_ft.models.base_module import INITIALIZERS
 from mmdet_ft.registry import DATASETS, MODELS, PIPELINES, Registry
 
@@ -52,7 +54,7 @@ class Walk(Findings):
             cls_predictor_cfg=self.linear,
             upsample_cfg=self.upsample,
             init_cfg=self.init_cfg,
-            pipeline=functools.partial(self.typed, PIPELINES),
+            pipeline=self.pipeline,
             transforms=functools.partial(self.typed, PIPELINES),
             policies=self.policies,
             dataset=self.dataset,
@@ -74,8 +76,9 @@ class Walk(Findings):
         """
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
-                if isinstance(item, (dict, list, tuple, str)):
-                    self.typed(registry, item, f'{path}.{place}', given, extra)
+                if item is None:
+                    self.say(f'{path}.{place}', f'must be a dict with the type of a {registry.name}, not None')
+                self.typed(registry, item, f'{path}.{place}', given, extra)
             return
         if not self.is_dict(value, path):
             return
@@ -112,12 +115,10 @@ class Walk(Findings):
                         meant = known.parameters if near is None or near in known.parameters else names
                         self.unknown_key(name, meant, value, key, path)
                     complete = False
-            elif isinstance(item, (dict, list, tuple)) and (name, key) not in FREE:
+            elif (name, key) in FREE or not self.is_of_kind(known, key, item, f'{path}.{key}'):
+                continue
+            elif isinstance(item, (dict, list, tuple)):
                 self.argument(registry, known, key, item, f'{path}.{key}')
-            elif isinstance(item, str) and known.is_ours and known.parameters[key] is not None:
-                expected = containers_of(known.parameters[key].annotation)
-                if expected:
-                    self.say(f'{path}.{key}', f'must be {expected}, not {short(item)}')
         missing = [key for key in known.required if key not in value and key not in given]
         if missing and complete:
             needs = {' and '.join(missing): registry.get(name)}
@@ -132,6 +133,30 @@ class Walk(Findings):
                 (argument for argument, cls in needs.items() if 'detector' in _world_of(cls)),
                 missing[0])
             self.say(path, f'{name} needs {told}: add {first.split(" and ")[0]}=...')
+
+    def is_of_kind(self, known: Vocabulary, key: str, value: Any, path: str) -> bool:
+        """Tell whether a value is of the kind that the signature of one of our own asks for; note where it is not."""
+        parameter = known.parameters[key]
+        is_list_of_sets = key in ONE_EACH and isinstance(value, (list, tuple))  # see build_dataset
+        if parameter is None or not known.is_ours or is_list_of_sets or key == 'num_classes' and value == 'auto':
+            return True
+        default = parameter.default
+        if fits(parameter.annotation, value) or value is None and default is None:
+            return True
+        words = words_of(parameter.annotation)
+        if isinstance(value, str) and words in ('a number', 'a whole number'):
+            message = not_a_text(key, value)
+        else:
+            is_example = isinstance(default, (bool, int, float, str)) and words != 'a dict'
+            message = f'must be {words}, not {short(value)}' + (f'; write {key}={default!r}' if is_example else '')
+        self.say(path, message)
+        return False
+
+    def values(self, known: Vocabulary, value: Dict[str, Any], path: str) -> None:
+        """The values of a dict against a signature."""
+        for key, item in value.items():
+            if key in known.parameters:
+                self.is_of_kind(known, key, item, f'{path}.{key}')
 
     @staticmethod
     def all_names(registry: Registry, name: str, known: Vocabulary,
@@ -277,6 +302,15 @@ class Walk(Findings):
         elif isinstance(value, dict):
             given = [value['magnitude_key']] if 'magnitude_key' in value else []
             self.typed(PIPELINES, value, path, given, extra=('magnitude_key', 'magnitude_range'))
+
+    def pipeline(self, value: Any, path: str) -> None:
+        """The transforms of a data set."""
+        if not value:
+            return self.say(
+                path,
+                "has no transform, and images become a batch by them; leave it out where a base has it, or write "
+                "[dict(type='LoadImageFromFile'), ..., dict(type='Collect', keys=['img'])]")
+        self.typed(PIPELINES, value, path)
 
     def dataset(self, value: Any, path: str, extra: Sequence[str] = ()) -> None:
         """A dataset, a wrapper around others, or a list."""

@@ -21,21 +21,21 @@ from PIL import ImageColor
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from mmdet_ft import visualization
+from mmdet_ft import file_kinds, visualization
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.config.config import Config
+from mmdet_ft.config.load import load_config
 from mmdet_ft.datasets.loader import collate, places_by_size
 from mmdet_ft.datasets.pipelines.compose import Compose
 from mmdet_ft.datasets.pipelines.loading import read_image
 from mmdet_ft.engine import legacy_api
-from mmdet_ft.engine.build import train
-from mmdet_ft.engine.checks.config.check import import_user_code, prepare
+from mmdet_ft.engine.build import as_config, train
+from mmdet_ft.engine.checks.config.check import prepare, prepare_model
 from mmdet_ft.engine.devices import Device, read_device
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.evaluate import require_masks, run_over
 from mmdet_ft.engine.hooks.build import (check_evaluation_options, count_all_detections,
                                          split_evaluation)
-from mmdet_ft.engine.legacy import modernise
 from mmdet_ft.engine.legacy_api import (init_random_seed, multi_gpu_test, replace_ImageToTensor,
                                         set_random_seed, single_gpu_test, train_detector,
                                         train_model)
@@ -61,14 +61,14 @@ Image = Union[str, os.PathLike, np.ndarray]
 logger = logging.getLogger('mmdet_ft')
 
 
-def init_detector(config: Union[str, os.PathLike, Config, None] = None,
-                  checkpoint: Optional[str] = None,
+def init_detector(config: Union[str, os.PathLike, Config, Dict[str, Any], None] = None,
+                  checkpoint: Union[str, os.PathLike, None] = None,
                   device: Device = 'cuda:0',
                   cfg_options: Optional[Dict[str, Any]] = None) -> nn.Module:
     """A detector ready for `inference_detector`: built, loaded, in evaluation mode.
 
     Args:
-        config: file or Config; None takes the one that the checkpoint carries.
+        config: file, Config or a dict of its values; None takes the one that the checkpoint carries.
         checkpoint: path or URL; None leaves the weights random.
         device: as torch names it, or the number of a GPU. Without CUDA a CUDA device becomes the CPU, with a line in
             the log.
@@ -77,12 +77,12 @@ def init_detector(config: Union[str, os.PathLike, Config, None] = None,
     Returns the model with `cfg`, `CLASSES`, `PALETTE` and V2's `show_result`. Raises UserError where neither argument
     tells what to build, ConfigError and CheckpointError where one of them is faulty.
     """
+    checkpoint = _source_of(config, checkpoint)
     loaded = reading.read(checkpoint) if checkpoint is not None else None
     cfg = _config_of(config, loaded)
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
-    import_user_code(cfg)
-    cfg, notes = modernise(cfg)
+    cfg, notes = prepare_model(cfg)
     for note in notes:
         logger.warning(note)
     cfg.model.train_cfg = None
@@ -110,14 +110,26 @@ def _with_show_result(model: nn.Module) -> nn.Module:
     return model
 
 
+def _source_of(config: Any, checkpoint: Any) -> Optional[str]:
+    """The path or URL of a checkpoint as text. Raises UserError for anything else, and where it is swapped for the
+    config."""
+    for name, value, wrong, expected in (
+        ('config', config, (file_kinds.CHECKPOINT, file_kinds.PICKLE), 'a config'),
+        ('checkpoint', checkpoint, (file_kinds.CONFIG, ), 'a checkpoint')):
+        if isinstance(value, (str, os.PathLike)) and file_kinds.kind_of_file(value) in wrong:
+            raise UserError(f'the {name} {os.fspath(value)!r} is {file_kinds.kind_of_file(value)}, expected {expected}; '
+                            'the arguments are (config, checkpoint), and None for the config of the checkpoint')
+    if checkpoint is None or isinstance(checkpoint, (str, os.PathLike)):
+        return None if checkpoint is None else os.fspath(checkpoint)
+    raise UserError(f"a checkpoint is a path or a URL, not a {type(checkpoint).__name__}; write "
+                    "'work_dirs/pets/latest.pth', for example")
+
+
 def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
-    if isinstance(config, Config):
-        return copy.deepcopy(config)
-    if config is not None and not isinstance(config, (str, os.PathLike)):
-        raise UserError(f'config must be the path of a file or a Config, not a {type(config).__name__}; '
-                        f'Config(values) makes one of a dict')
+    if isinstance(config, (str, os.PathLike)):
+        return load_config(config)
     if config is not None:
-        return Config.fromfile(config)
+        return copy.deepcopy(as_config(config, 'init_detector'))
     if loaded is None:
         raise UserError('give a config, or a checkpoint that carries one')
     text = loaded.meta.get('config')
@@ -357,8 +369,8 @@ def _of_bytes(img: np.ndarray, name: str) -> np.ndarray:
     return img.astype(np.uint8)
 
 
-def test(config: Union[str, os.PathLike, Config, None],
-         checkpoint: str,
+def test(config: Union[str, os.PathLike, Config, Dict[str, Any], None],
+         checkpoint: Union[str, os.PathLike],
          metrics: Union[str, Sequence[str], None] = None,
          device: Device = 'cuda:0',
          cfg_options: Optional[Dict[str, Any]] = None,
@@ -366,7 +378,7 @@ def test(config: Union[str, os.PathLike, Config, None],
     """Evaluate a checkpoint on `data.test`, as tools/test.py --eval does.
 
     Args:
-        config: file or Config; None takes the one that the checkpoint carries.
+        config: file, Config or a dict of its values; None takes the one that the checkpoint carries.
         checkpoint: path or URL.
         metrics: of the data set: 'bbox', 'segm', 'mAP', 'accuracy' ...; None takes evaluation.metric of the config.
         device, cfg_options: as of `init_detector`.
@@ -374,6 +386,7 @@ def test(config: Union[str, os.PathLike, Config, None],
 
     Returns the metrics. Raises UserError, ConfigError, CheckpointError and DataError as the command does.
     """
+    checkpoint = _source_of(config, checkpoint)
     cfg = _config_of(config, None if config is not None else reading.read(checkpoint))
     if cfg_options:
         cfg.merge_from_dict(cfg_options)

@@ -35,7 +35,7 @@ def kind_of_file(path: Union[str, os.PathLike]) -> str:
         return IMAGE
     if head.startswith(ARCHIVES):
         return CHECKPOINT if _is_of_torch(path) else ARCHIVE
-    if head[:1] == b'\x80':
+    if head[:1] == b'\x80' and head[1:2] in b'\2\3\4\5':
         return CHECKPOINT if TORCH_LEGACY in head[:64] else PICKLE
     if head[8:9] == b'{' and b'"dtype"' in head:  # safetensors: the length of its index goes before
         return CHECKPOINT

@@ -12,10 +12,12 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 from mmdet_ft.config import Config, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
-from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.engine.errors import command  # noqa: E402
+from mmdet_ft.errors import UsageError  # noqa: E402
 
 EXIT_CODES = (
-    'Exit code: 0 trained to the end; 1 an error; 2 a mistake in the config or on the command line; '
+    'Exit code: 0 trained to the end; 1 an error (of --dry-run for whatever fails in it); 2 a mistake in the config or '
+    'on the command line, seen before data and weights are read; '
     '75 stopped by SIGTERM, SIGUSR1 or Ctrl-C and saved, --auto-resume goes on (a second Ctrl-C leaves at once).'
 )
 
@@ -89,7 +91,7 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg.auto_resume = args.auto_resume
     if args.auto_scale_lr:
         if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
-            raise UserError('--auto-scale-lr needs to know what optimizer.lr is meant for: write '
+            raise UsageError('--auto-scale-lr needs to know what optimizer.lr is meant for: write '
                             'auto_scale_lr = dict(enable=True, base_batch_size=16) in the config')
         cfg.override('auto_scale_lr', dict(cfg.auto_scale_lr, enable=True), '--auto-scale-lr')
     return cfg
@@ -103,7 +105,7 @@ def main() -> None:
     cfg = read_config(args)
     if args.dry_run:
         if args.launcher != 'none':
-            raise UserError('--dry-run is for one process: leave --launcher out')
+            raise UsageError('--dry-run is for one process: leave --launcher out')
         return dry_run(cfg, validate=not args.no_validate, seed=args.seed or 0, gpu_id=args.gpu_id)
     # Stops here, before the processes meet and anything is read; train() does it again and logs the notes.
     prepare(cfg)

@@ -5,7 +5,7 @@ from typing import List, Union
 
 import torch
 
-from mmdet_ft.engine.errors import UserError
+from mmdet_ft.errors import UsageError
 
 Device = Union[str, int, torch.device, None]
 logger = logging.getLogger('mmdet_ft')
@@ -27,7 +27,7 @@ def read_device(name: Device) -> torch.device:
 
     None is the first GPU. Without CUDA a CUDA device becomes the CPU, with a line in the log.
 
-    Raises UserError for what is not here.
+    Raises UsageError for what is not here.
     """
     text = str(name).strip().lower()
     if name is None or text in ('gpu', 'cuda', 'none'):
@@ -37,14 +37,14 @@ def read_device(name: Device) -> torch.device:
     try:
         device = torch.device(text)
     except RuntimeError:
-        raise UserError(_refusal(name)) from None
+        raise UsageError(_refusal(name)) from None
     if device.type == 'cuda' and not torch.cuda.is_available():
         logger.info('no CUDA device is here: running on the CPU')
         return torch.device('cpu')
     if device.type == 'cpu' and not device.index:
         return torch.device('cpu')
     if str(device) not in devices_here():
-        raise UserError(_refusal(name))
+        raise UsageError(_refusal(name))
     return device
 
 
@@ -55,7 +55,7 @@ def _refusal(name: Device) -> str:
 def take_device_option(name: Union[str, None]) -> Union[int, None]:
     """Follow `--device` of a command: 'cpu' hides the GPUs from torch; of 'cuda:1' the number is returned.
 
-    Returns None where the option says nothing about which GPU. Raises UserError for other names.
+    Returns None where the option says nothing about which GPU. Raises UsageError for other names.
     """
     text = (name or '').strip().lower()
     if text == 'cpu':
@@ -66,4 +66,4 @@ def take_device_option(name: Union[str, None]) -> Union[int, None]:
         return int(number or text)
     if text in ('', 'cuda', 'gpu'):
         return None
-    raise UserError(f'--device is cpu, cuda or cuda:NUMBER, not {name!r}')
+    raise UsageError(f'--device is cpu, cuda or cuda:NUMBER, not {name!r}')

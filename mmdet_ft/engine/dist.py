@@ -15,6 +15,7 @@ from torch import nn
 
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.failures import watchdog
+from mmdet_ft.errors import UsageError
 from mmdet_ft.processes import end_with_parent
 
 logger = logging.getLogger('mmdet_ft')
@@ -44,7 +45,7 @@ def require_alone() -> None:
     same files."""
     count = os.environ.get('WORLD_SIZE', '1')
     if 'TORCHELASTIC_RUN_ID' in os.environ and count != '1':
-        raise UserError(
+        raise UsageError(
             f'torchrun has started {count} processes; add --launcher pytorch, so that they work together'
         )
     # Not refused: a batch script of Slurm has the number of its tasks too, and may run one process all the same.
@@ -85,7 +86,7 @@ def init_dist(launcher: str,
         'mpi': _mpi_environment
     }
     if launcher not in environments:
-        raise UserError(
+        raise UsageError(
             f'unknown launcher {launcher!r}; there are {", ".join(environments)} (or none)')
     environments[launcher](port)
     if 'TORCHELASTIC_RUN_ID' in os.environ:
@@ -141,7 +142,7 @@ def shutdown() -> None:
 def _require(names: Tuple[str, ...], launcher: str, remedy: str) -> None:
     missing = [name for name in names if name not in os.environ]
     if missing:
-        raise UserError(
+        raise UsageError(
             f'--launcher {launcher} needs {", ".join(missing)} in the environment; {remedy}')
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.sample_images import image_files
-from mmdet_ft.engine.build import train
+from mmdet_ft.engine.build import as_config, train
 from mmdet_ft.engine.devices import take_device_option
 from mmdet_ft.engine.dist import sync_random_seed
 from mmdet_ft.engine.errors import UserError
@@ -28,6 +28,9 @@ def build_detector(cfg: Dict[str, Any],
     train_cfg and test_cfg, where they do not stand in it already. Raises UserError for num_classes='auto', which is
     counted from a data set.
     """
+    if not isinstance(cfg, (dict, Config)):
+        raise UserError(f'build_detector takes the model of a config, a dict with its type, got {cfg!r:.80}; write '
+                        "build_detector(load_config('configs/my/pets.py').model)")
     if 'type' not in cfg and 'model' in cfg:
         raise UserError('build_detector takes the model of a config: build_detector(cfg.model)')
     settings = copy.deepcopy(dict(cfg))
@@ -42,7 +45,7 @@ def build_detector(cfg: Dict[str, Any],
 
 def train_detector(model: nn.Module,
                    dataset: Union[Any, Sequence[Any]],
-                   cfg: Config,
+                   cfg: Union[Config, Dict[str, Any]],
                    distributed: bool = False,
                    validate: bool = False,
                    timestamp: Optional[str] = None,
@@ -52,11 +55,12 @@ def train_detector(model: nn.Module,
     Args:
         model: of `build_detector`. `cfg.load_from` and `cfg.resume_from` are loaded into it.
         dataset: of `build_dataset`, or a list with one for each entry of `cfg.workflow`.
-        cfg: with `work_dir`.
+        cfg: a Config or a dict of its values, with `work_dir`.
         distributed: whether `init_dist` was called; it is seen without.
         validate: evaluate as `cfg.evaluation` says.
         timestamp, meta: of V2's tools; the run writes its own.
     """
+    cfg = as_config(cfg, 'train_detector')
     if not cfg.get('work_dir'):
         raise UserError(
             "train_detector needs to know where to write: cfg.work_dir = 'work_dirs/mine'")

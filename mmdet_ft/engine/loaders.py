@@ -114,5 +114,9 @@ def _set_test_mode(data: Any) -> None:
 def build_test_loader(cfg: Config, split: str) -> Any:
     """The loader of 'val' or 'test', in order and without augmentation."""
     dataset = build_test_dataset(cfg, split)
+    for part in getattr(dataset, 'datasets', [dataset]):
+        if getattr(getattr(part, 'pipeline', None), 'transforms', None) == []:
+            raise UserError(f"data.{split}.pipeline has no transform, and images become a batch by them; write "
+                            "[dict(type='LoadImageFromFile'), ..., dict(type='Collect', keys=['img'])]")
     in_batches = all(getattr(part, 'evaluated_in_batches', False) for part in innermost(dataset))
     return build_dataloader(dataset, **test_loader_settings(cfg, split, in_batches))

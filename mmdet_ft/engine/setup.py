@@ -13,6 +13,7 @@ from mmdet_ft.engine import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.log import FILE_ONLY, collect_env, get_root_logger, time_string
 from mmdet_ft.engine.seeds import require_seed
+from mmdet_ft.errors import UsageError
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.processes import keep_freed_memory_of_steps
 
@@ -139,7 +140,7 @@ def choose_device(gpu_id: int = 0) -> torch.device:
         return torch.device('cpu')
     num_gpus = torch.cuda.device_count()
     if not 0 <= gpu_id < num_gpus:
-        raise UserError(f'--gpu-id {gpu_id}: there are {num_gpus} GPUs here, counted from 0')
+        raise UsageError(f'--gpu-id {gpu_id}: there are {num_gpus} GPUs here, counted from 0')
     torch.cuda.set_device(dist.local_rank() % num_gpus if dist.is_distributed() else gpu_id)
     return torch.device('cuda', torch.cuda.current_device())
 

@@ -282,3 +282,14 @@ def test_a_folder_is_answered_with_a_file_in_it(tmp_path):
     (tmp_path / 'run/.metadata').write_bytes(b'x')
     with pytest.raises(CheckpointError, match='dcp_to_torch .*run weights.pth'):
         read(str(tmp_path / 'run'))
+
+
+@pytest.mark.parametrize('depth', [3, 4, 7])
+def test_weights_are_found_however_deep_they_lie(tmp_path, depth):
+    content = dict(state_dict=Model().state_dict())
+    for name in 'abcdefg'[:depth]:
+        content = {name: content, 'epoch': 1}
+    torch.save(content, tmp_path / 'deep.pth')
+    found = read(str(tmp_path / 'deep.pth'))
+    assert set(found.state_dict) == set(Model().state_dict())
+    assert found.origin.changes[0].endswith(".a.state_dict'")

@@ -201,6 +201,18 @@ def test_the_nearest_name(name, known, right):
     assert nearest(name, known) == right
 
 
+@pytest.mark.parametrize('name, hint', [
+    ('cfg_nam', 'remove it, or correct its spelling'),  # nothing reads cfg_name
+    ('names', 'remove it, or correct its spelling'),
+    ('ab', 'remove it, or correct its spelling'),
+    ('lr_confg', "did you mean 'lr_config'?"),
+    ('workflo', "did you mean 'workflow'?"),
+])
+def test_a_hint_is_no_unrelated_name(tmp_path, monkeypatch, name, hint):
+    text = str(mistakes(heir(tmp_path, monkeypatch, f'{name} = [1, 2]'))[0])
+    assert 'nothing reads this name' in text and hint in text
+
+
 # --- single mistakes
 
 

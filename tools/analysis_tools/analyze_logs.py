@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
 
 from mmdet_ft.errors import UserError  # noqa: E402
+from mmdet_ft.file_kinds import LOG, TEXT, UNKNOWN, kind_of_file  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
@@ -81,7 +82,9 @@ def read(path: str) -> Log:
         except OSError as error:
             part, reason = [], f'cannot read {name}: {error.strerror}'
         except ValueError as error:
-            part, reason = [], f'{name} is no log of a run (*.log.json, a json a line): {error}'
+            kind = kind_of_file(name)
+            what = f'is {kind} and ' if kind not in (UNKNOWN, TEXT, LOG) else 'is '
+            part, reason = [], f'{name} {what}no log of a run (*.log.json, a json a line): {error}'
         else:
             reason = f'{name} has no line of training or validation'
         if not part:

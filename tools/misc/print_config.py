@@ -90,7 +90,8 @@ def main(arguments=None) -> None:
         if args.save_path:
             save(config, args.save_path)
     except (ConfigError, UserError) as error:
-        raise SystemExit(f'error: {error}')
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(getattr(error, 'exit_code', 1))
 
 
 if __name__ == '__main__':

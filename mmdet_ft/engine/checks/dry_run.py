@@ -120,7 +120,7 @@ def dry_run(cfg: Config, **settings: Any) -> None:
             cfg.resume_from, cfg.auto_resume = resume_source(cfg, check.warn), False
         cfg.work_dir = scratch
         with _in_the_list(check):
-            _try(cfg, check, settings, work_dir)
+            _try(cfg, check, settings)
     except KeyboardInterrupt:
         check.console.print('stopped by Ctrl-C; the dry run leaves nothing behind')
         sys.exit(130)  # 128 + SIGINT, as a shell says it
@@ -130,10 +130,10 @@ def dry_run(cfg: Config, **settings: Any) -> None:
         _remove_empty(work_dir, new)
 
 
-def _try(cfg: Config, check: Checklist, settings: Any, work_dir: str) -> None:
+def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     run = assemble(cfg, item=check, **settings)
     with check('weights that it begins from'):
-        refuse_overwriting(run.cfg, work_dir)
+        refuse_overwriting(run.cfg, os.path.dirname(cfg.work_dir))  # of the run, in which this one has its folder
         check.tell('the run does not write over them')
     runner = run.runner
     found = manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),

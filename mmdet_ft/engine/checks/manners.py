@@ -87,7 +87,8 @@ def _logger(hook: LoggerHook, epoch_length: int, num_iters: int) -> List[str]:
     if hook.by_epoch and hook.interval > epoch_length:
         return [
             f'log_config.interval={hook.interval} is longer than an epoch of '
-            f'{counted(epoch_length, "iteration")}: a line is written at the end of each epoch instead (V2 would write none)'
+            f'{counted(epoch_length, "iteration")}: a line is written '
+            'at the end of each epoch instead (V2 would write none)'
         ]
     if not hook.by_epoch and hook.interval > num_iters:
         return [

@@ -56,6 +56,23 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
     return config, notes
 
 
+def prepare_model(config: Config) -> Tuple[Config, List[str]]:
+    """`prepare` for who only builds the model of a config, such as one that a checkpoint of V2 carries: what else stands
+    in it may be of types that are not here.
+
+    Raises CheckError as `prepare` does, for mistakes in the model.
+    """
+    import_user_code(config)
+    if not isinstance(config.get('model'), dict):
+        raise refusal(config, [Mistake('model', 'the config has no model', config.filename)])
+    config, notes = legacy.modernise(config)
+    walk = Walk(config)
+    SECTIONS['model'](walk, config.model, 'model')
+    if walk.mistakes:
+        raise refusal(config, walk.mistakes)
+    return config, notes
+
+
 def import_user_code(config: Config) -> None:
     """Import `custom_imports`; CheckError tells of all files at once what cannot be imported, or what to write instead
     of names of V2."""

@@ -58,9 +58,12 @@ def _is_private(name: str) -> bool:
 
 
 def _unknown_name(found: Findings, name: str) -> None:
-    known = [*ENGINE_NAMES, *legacy.OLDER_NAMES, BASE_KEY]
+    known = [*SECTIONS, *VALUES, *legacy.OLDER_NAMES, BASE_KEY]  # nobody means one that nothing reads
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
-    near = nearest(name, known, taken=found.config) or nearest(name, variables)
+    near = nearest(name, known, taken=found.config)
+    if near is None or _likeness(name, near) < .7 and not near.startswith(name):
+        near = nearest(name, variables)
+        near = near if near is not None and _likeness(name, near) > .7 else None
     hint = f'did you mean {near!r}?' if near else 'remove it, or correct its spelling'
     if name == DELETE_KEY:
         hint = f'remove it; {DELETE_KEY}=True stands inside the dict that is to inherit nothing'
@@ -68,6 +71,10 @@ def _unknown_name(found: Findings, name: str) -> None:
     if places:
         hint = f'the number of classes is {" and ".join(places)}'
     found.say(name, f'nothing reads this name (= {short(found.config[name])}); {hint}')
+
+
+def _likeness(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
 
 
 def _is_read(config: Config, layer: Layer, name: str) -> bool:

@@ -68,7 +68,8 @@ def _check(found: Findings, path: str, value: Any, key: str, is_ours: bool,
         return
     if isinstance(value, (set, frozenset)):
         return found.say_instead(
-            path, f'must be a list, for a set has no order, not {short(value)}; write {key}={sorted(map(str, value))!r}')
+            path, f'must be a list, for a set has no order, not {short(value)}; write '
+            f'{key}={sorted(map(str, value))!r}')
     if not isinstance(value, str):
         what = 'names' if key == 'classes' else 'a path'
         return found.say_instead(

@@ -304,8 +304,8 @@ class Walk(Findings):
             self.typed(PIPELINES, value, path, given, extra=('magnitude_key', 'magnitude_range'))
 
     def pipeline(self, value: Any, path: str) -> None:
-        """The transforms of a data set."""
-        if not value:
+        """The transforms of a data set; of a test they are asked for when it is run."""
+        if not value and not path.startswith('data.test.'):
             return self.say(
                 path,
                 "has no transform, and images become a batch by them; leave it out where a base has it, or write "

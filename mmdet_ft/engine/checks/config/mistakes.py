@@ -174,7 +174,7 @@ def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optio
                                                for i in range(len(known))):
             return known
     near = spelling.nearest(name, names)
-    if not near and len(name) > 2:  # the start of one; of a letter or two that says nothing
+    if not near and name:
         near = [known for known in names if known.startswith(name)]
     return near[0] if near else None
 

@@ -61,7 +61,7 @@ def _unknown_name(found: Findings, name: str) -> None:
     known = [*SECTIONS, *VALUES, *legacy.OLDER_NAMES, BASE_KEY]  # nobody means one that nothing reads
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
     near = nearest(name, known, taken=found.config)
-    if near is None or _likeness(name, near) < .7 and not near.startswith(name):
+    if near is None or _likeness(name, near) < .7 and not (len(name) > 2 and near.startswith(name)):
         near = nearest(name, variables)
         near = near if near is not None and _likeness(name, near) > .7 else None
     hint = f'did you mean {near!r}?' if near else 'remove it, or correct its spelling'

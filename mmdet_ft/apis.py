@@ -113,12 +113,12 @@ def _with_show_result(model: nn.Module) -> nn.Module:
 def _source_of(config: Any, checkpoint: Any) -> Optional[str]:
     """The path or URL of a checkpoint as text. Raises UserError for anything else, and where it is swapped for the
     config."""
-    for name, value, wrong, expected in (
-        ('config', config, (file_kinds.CHECKPOINT, file_kinds.PICKLE), 'a config'),
-        ('checkpoint', checkpoint, (file_kinds.CONFIG, ), 'a checkpoint')):
-        if isinstance(value, (str, os.PathLike)) and file_kinds.kind_of_file(value) in wrong:
-            raise UserError(f'the {name} {os.fspath(value)!r} is {file_kinds.kind_of_file(value)}, expected {expected}; '
-                            'the arguments are (config, checkpoint), and None for the config of the checkpoint')
+    of_config, of_checkpoint = (file_kinds.CHECKPOINT, file_kinds.PICKLE), (file_kinds.CONFIG, )
+    for name, value, wrong in (('config', config, of_config), ('checkpoint', checkpoint, of_checkpoint)):
+        kind = file_kinds.kind_of_file(value) if isinstance(value, (str, os.PathLike)) else None
+        if kind in wrong:
+            raise UserError(f'the {name} {os.fspath(value)!r} is {kind}, expected a {name}; the arguments are (config, '
+                            'checkpoint), and None for the config of the checkpoint')
     if checkpoint is None or isinstance(checkpoint, (str, os.PathLike)):
         return None if checkpoint is None else os.fspath(checkpoint)
     raise UserError(f"a checkpoint is a path or a URL, not a {type(checkpoint).__name__}; write "
@@ -128,8 +128,11 @@ def _source_of(config: Any, checkpoint: Any) -> Optional[str]:
 def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
     if isinstance(config, (str, os.PathLike)):
         return load_config(config)
-    if config is not None:
+    if isinstance(config, (Config, dict)):
         return copy.deepcopy(as_config(config, 'init_detector'))
+    if config is not None:
+        raise UserError(f'config must be the path of a file, a Config or a dict of its values, not a '
+                        f'{type(config).__name__}')
     if loaded is None:
         raise UserError('give a config, or a checkpoint that carries one')
     text = loaded.meta.get('config')

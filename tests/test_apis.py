@@ -37,7 +37,7 @@ def test_a_reference_in_a_config_is_followed_as_the_commands_do(world):
 @pytest.mark.parametrize('arguments, words', [
     (('last.pth', 'tiny.py'), "is a checkpoint, expected a config; the arguments are (config, checkpoint)"),
     (('tiny.py', 'tiny.py'), 'is a config, expected a checkpoint'),
-    ((3, None), 'takes a Config, or a dict of its values, got a int'),
+    ((3, None), 'config must be the path of a file, a Config or a dict of its values, not a int'),
 ])  # yapf: disable
 def test_what_is_no_config_or_no_checkpoint_is_told(world, monkeypatch, arguments, words):
     monkeypatch.chdir(world)

@@ -121,8 +121,8 @@ def test_a_script_goes_on_as_in_v2_with_the_model_that_it_trained(tmp_path):
     image = str(tmp_path / 'val' / '0.png')
     with pytest.raises(UserError, match=r'build_detector\(cfg.model\)'):
         apis.build_detector(cfg)
-    with pytest.raises(UserError, match='config must be the path of a file or a Config, not a dict'):
-        apis.init_detector(dict(cfg))
+    with pytest.raises(UserError, match='config must be the path of a file, a Config or a dict of its values, not a int'):
+        apis.init_detector(3)
     model = apis.build_detector(cfg.model)
     with pytest.raises(UserError, match='model.cfg = cfg'):
         apis.inference_detector(model, image)

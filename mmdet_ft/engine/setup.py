@@ -1,6 +1,7 @@
 """What a run needs before its models: processes that get along, a work_dir with a log, a device."""
 import os
 import platform
+import re
 import shlex
 from typing import Any, Dict, Optional, Tuple
 

@@ -57,8 +57,8 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
 
 
 def prepare_model(config: Config) -> Tuple[Config, List[str]]:
-    """`prepare` for who only builds the model of a config, such as one that a checkpoint of V2 carries: what else stands
-    in it may be of types that are not here.
+    """`prepare` for who only builds the model of a config, such as one that a checkpoint of V2 carries: what else
+    stands in it may be of types that are not here.
 
     Raises CheckError as `prepare` does, for mistakes in the model.
     """

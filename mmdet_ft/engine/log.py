@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Union
 
 import torch
 
 from mmdet_ft import __version__
 from mmdet_ft.engine.dist import get_dist_info
+from mmdet_ft.errors import UserError
 
 NAME = 'mmdet_ft'
 FILE_ONLY = dict(file_only=True)  # `extra` of a record that is too long for the terminal
@@ -39,12 +40,20 @@ class Terminal(logging.StreamHandler):
                 self.format(record), soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
+def _level_of(name: Union[str, int]) -> int:
+    """Read a level, its name in any case or its number. Raises UserError."""
+    level = name if isinstance(name, int) else logging.getLevelName(str(name).upper())
+    if not isinstance(level, int):
+        raise UserError(f"log_level {name!r}: write 'DEBUG', 'INFO', 'WARNING' or 'ERROR'")
+    return level
+
+
 def get_root_logger(log_file: Optional[str] = None, log_level: str = 'INFO') -> logging.Logger:
     """The engine's logger. Rank 0 writes to the terminal and to `log_file`; other ranks speak of
     errors only."""
     logger = logging.getLogger(NAME)
     rank, _ = get_dist_info()
-    level = logging.getLevelName(log_level) if rank == 0 else logging.ERROR
+    level = _level_of(log_level) if rank == 0 else logging.ERROR
     formatter = logging.Formatter('%(asctime)s - %(name)s - %(levelname)s - %(message)s')
     if not any(isinstance(handler, Terminal) for handler in logger.handlers):
         logger.addHandler(Terminal())

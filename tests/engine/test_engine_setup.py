@@ -5,7 +5,7 @@ import multiprocessing
 import pytest
 
 from mmdet_ft.config import Config
-from mmdet_ft.engine import build
+from mmdet_ft.engine import build, log
 from mmdet_ft.engine import setup as run_setup
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import build as hooks_build
@@ -82,3 +82,10 @@ def test_a_new_run_among_checkpoints_of_an_earlier_one_is_told(tmp_path, caplog)
     run_setup.tell_of_earlier_run(str(tmp_path), logging.getLogger('test_setup'))
     assert 'an earlier run (epoch_1.pth, epoch_2.pth, epoch_3.pth and 2 more)' in caplog.text
     assert '--auto-resume goes on instead' in caplog.text
+
+
+def test_a_level_of_the_log_is_a_name_in_any_case_or_a_number():
+    for level, number in (('debug', 10), ('DEBUG', 10), (30, 30), ('Warning', 30)):
+        assert log._level_of(level) == number
+    with pytest.raises(UserError, match="log_level 'loud': write 'DEBUG'"):
+        log._level_of('loud')

@@ -54,7 +54,7 @@ def test_each_kind_of_file_is_told_by_its_content(files):
     (dict(config='FOLDER'), 'config FOLDER is a folder, expected a config'),
     (dict(config='CONFIG.py', checkpoint='LOG.json'), 'checkpoint LOG.json is the log of a run, expected a checkpoint'),
     (dict(config='CONFIG.py', checkpoint='CONFIG.py'), 'checkpoint CONFIG.py is a config, expected a checkpoint'),
-    (dict(config='CONFIG.py', checkpoint='EMPTY.pth'), 'checkpoint EMPTY.pth is an empty file, expected a checkpoint'),
+    (dict(config='CONFIG.py', pkl_results='EMPTY.pth'), 'pkl_results EMPTY.pth is an empty file, expected results'),
     (dict(config='CONFIG.py', pkl_results='CHECKPOINT.pth'),
      'pkl_results CHECKPOINT.pth is a checkpoint, expected results of tools/test.py --out'),
     (dict(config='CONFIG.py', prediction_path='ANNOTATIONS.json'),

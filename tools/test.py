@@ -15,8 +15,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
-from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.errors import UsageError  # noqa: E402
+from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.outputs import (PictureNames, add_drawing_options, atomic_file,  # noqa: E402
                               require_folder)
 
@@ -145,7 +144,7 @@ def main() -> None:
     if rank == 0:
         check_image_files(cfg, {'test': dataset}, logger)
     if args.out and args.out.endswith('.json') and not hasattr(dataset, 'result_items'):
-        raise UsageError(f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json')
+        raise UserError(f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json')
     evaluation = split_evaluation(cfg.get('evaluation') or {})[1]
     evaluation.update(args.eval_options or {})
     if args.metric_options:
@@ -158,7 +157,7 @@ def main() -> None:
         folder = args.work_dir or os.path.dirname(args.checkpoint) or '.'
         evaluation = format_settings(dataset, args.eval_options or {}, folder)
     if args.show and not has_display():
-        raise UsageError('--show: there is no display here; --show-dir FOLDER writes the pictures')
+        raise UserError('--show: there is no display here; --show-dir FOLDER writes the pictures')
     places = check_outputs(args, cfg, dataset, evaluation)
 
     cfg.model.train_cfg = None
@@ -202,7 +201,7 @@ def check_outputs(args: argparse.Namespace, cfg, dataset, evaluation):
         require_folder(folder, '--out')
         os.makedirs(folder, exist_ok=True)
         if os.path.isdir(args.out) or not os.access(folder, os.W_OK):
-            raise UsageError(f'--out {args.out} cannot be written; name another file')
+            raise UserError(f'--out {args.out} cannot be written; name another file')
     if args.work_dir:
         require_folder(args.work_dir, '--work-dir')
     for key, value in evaluation.items():

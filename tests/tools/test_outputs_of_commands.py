@@ -179,7 +179,7 @@ def test_unknown_show_options_and_devices_are_refused(world, monkeypatch, capsys
                '--show-options', 'color=1') == 2
     assert 'wait_time' in capsys.readouterr().err
     assert run(test_command, monkeypatch, world / 'tiny.py', 'x.pth', '--show-dir', 'x', '--device',
-               'tpu') == 1
+               'tpu') == 2
     assert "--device is cpu, cuda or cuda:NUMBER, not 'tpu'" in capsys.readouterr().err
 
 

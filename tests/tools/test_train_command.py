@@ -287,7 +287,7 @@ def test_a_bug_in_a_users_hook_keeps_its_traceback(trained, tmp_path):
 
 
 def test_a_missing_config_is_named():
-    out, err = train('configs/nothing.py', expect=1)
+    out, err = train('configs/nothing.py', expect=2)
     assert 'configs/nothing.py' in err and 'Traceback' not in err
 
 

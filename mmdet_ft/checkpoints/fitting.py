@@ -1,7 +1,7 @@
 """Fitting a checkpoint to a model, and saying what became of each weight."""
 import functools
 import logging
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import nn
 
@@ -9,13 +9,13 @@ from mmdet_ft.checkpoints.choosing import Choice, Fit, best_fit, common_prefix, 
 from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.facts import Facts
-from mmdet_ft.checkpoints.heads import (ANCHOR_LAYERS, CLASS_LAYERS, Match, by_class, layer_of,
-                                        match_classes)
+from mmdet_ft.checkpoints.heads import Match, by_class, match_classes
 from mmdet_ft.checkpoints.kinds.table import class_names
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read, require_sound
 from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
 from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.checkpoints.values import faults_of
+from mmdet_ft.parts import Rows, find_prediction_layers, part_of, rows_of
 
 logger = logging.getLogger('mmdet_ft')
 
@@ -44,7 +44,8 @@ def fit(model: nn.Module,
     model = getattr(model, 'module', model)
     checkpoint = suited(checkpoint, model)
     own = model.state_dict()
-    layers = tuple(model.prediction_layers()) if hasattr(model, 'prediction_layers') else ()
+    rows = find_prediction_layers(model)
+    layers = tuple(rows)
     given, changes = _as_whole_model(model, checkpoint.state_dict)
     old_classes = checkpoint.meta.get('CLASSES')
     new_classes = getattr(model, 'CLASSES', None)
@@ -54,7 +55,7 @@ def fit(model: nn.Module,
         heads, remarks = _heads_by_default(checkpoint, layers, new_classes)
     if heads is not None:
         match = match_classes(old_classes, new_classes, aliases or {})
-        count = _take_by_class(given, own, layers, match)
+        count = _take_by_class(given, own, rows, match)
         if count and not is_asked:
             changes += ['the file has these classes at other places: rows of the heads go by name']
         elif not count and not is_asked:
@@ -85,6 +86,7 @@ def fit(model: nn.Module,
         classes=(_num_classes(old_classes), _num_classes(new_classes)),
         origin=origin._replace(changes=(*origin.changes, *changes)),
         by_class=match,
+        layers=rows,
         warnings=(*warnings_of(
             facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected), *remarks,
                   *_half_loaded(own, given, layers), *faults))
@@ -98,14 +100,16 @@ def fit(model: nn.Module,
     return report
 
 
-def _take_by_class(given: StateDict, own: StateDict, layers: Tuple[str, ...], match: Match) -> int:
-    """Put the rows of prediction layers in the order of the model's classes, in place; returns how many layers."""
+def _take_by_class(given: StateDict, own: StateDict, layers: Mapping[str, Rows],
+                   match: Match) -> int:
+    """Put the rows of prediction layers in the order of the model's classes, in place; return how many layers."""
     count = 0
     for name in own:
-        if layers and name.startswith(layers) and name in given:
-            rows = by_class(name, given[name], own[name], match)
-            if rows is not None:
-                given[name] = rows
+        rows = rows_of(name, layers)
+        if rows is not None and name in given:
+            moved = by_class(rows, given[name], own[name], match)
+            if moved is not None:
+                given[name] = moved
                 count += 1
     return count
 
@@ -141,8 +145,7 @@ def _half_loaded(own: StateDict, given: StateDict, layers: Tuple[str, ...]) -> L
     parts: Dict[str, List[str]] = {}
     for name in own:
         if counts(name) and not (layers and name.startswith(layers)):
-            pieces = name.split('.')
-            parts.setdefault('.'.join(pieces[:2 if pieces[0] == 'roi_head' else 1]), []).append(name)
+            parts.setdefault(part_of(name), []).append(name)
     found = []
     for part, names in parts.items():
         absent = [name for name in names if name not in given]
@@ -327,7 +330,7 @@ class PretrainedLoader:
         found = compare(checkpoint.meta.get('CLASSES'), self.classes)
         if found is not None and found.are_moved and len(found.known) == len(found.wanted):
             given, match = dict(given), match_classes(found.known, found.wanted, {})
-            if _take_by_class(given, own, _layers_of_classes(module, own), match):
+            if _take_by_class(given, own, find_prediction_layers(module), match):
                 logger.warning('%s has these classes at other places: rows of the heads go by name: %s',
                                checkpoint.source, match)
         return given
@@ -349,13 +352,6 @@ def pretrained_loader(run: Facts,
                       classes: Optional[Sequence[str]] = None) -> PretrainedLoader:
     """What `init_weights(load=...)` of a model asks for; see PretrainedLoader."""
     return PretrainedLoader(run, told, classes)
-
-
-def _layers_of_classes(module: nn.Module, own: StateDict) -> Tuple[str, ...]:
-    """Names of a module's weights that have rows for each class: a model says which, of a part its layers tell."""
-    if callable(getattr(module, 'prediction_layers', None)):
-        return tuple(module.prediction_layers())
-    return tuple(name for name in own if layer_of(name) in CLASS_LAYERS + ANCHOR_LAYERS)
 
 
 def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: StateDict,

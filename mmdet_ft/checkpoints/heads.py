@@ -1,21 +1,11 @@
 """Prediction layers by class name: rows of classes that the file and the model share."""
-import re
 from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from torch import Tensor
 
 from mmdet_ft.checkpoints.classes import plain_name
 from mmdet_ft.checkpoints.errors import CheckpointError
-
-# Layers with rows of their own for each class, class by class. fc_cls has a last row for the background; fc is a
-# classifier's.
-CLASS_LAYERS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc')
-ROWS_OF_CLASS = {'fc_cls': 1, 'conv_logits': 1, 'fc': 1, 'fc_reg': 4}
-# Layers with such rows for each anchor in turn.
-ANCHOR_LAYERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls')
-
-# Rows of an anchor in layers that know no classes: an RPN's score and its box, RetinaNet's box.
-ROWS_OF_ANCHOR = {'rpn_cls': 1, 'rpn_reg': 4, 'retina_reg': 4}
+from mmdet_ft.parts import Rows
 
 
 class Match(NamedTuple):
@@ -65,36 +55,29 @@ def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
     return Match(copied, tuple(old), tuple(new))
 
 
-def layer_of(name: str) -> str:
-    """The kind of a prediction layer; the last layer of VGG and LeNet, which is numbered, is a classifier's."""
-    if re.search(r'(^|\.)classifier\.\d+\.(weight|bias)$', name):
-        return 'fc'
-    return name.split('.')[-2] if '.' in name else ''
+def by_class(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optional[Tensor]:
+    """Return `new` with the rows of the copied classes from `old`; None where the layer has no rows of classes.
 
-
-def by_class(name: str, old: Tensor, new: Tensor, match: Match) -> Optional[Tensor]:
-    """`new` with the rows of the copied classes from `old`; None where the layer has no rows of classes.
-
+    rows: how both are laid out.
     old, new: [rows, ...], alike but for the number of classes.
     """
-    layer = layer_of(name)
     num_old, num_new = len(match.old), len(match.new)
-    if layer not in CLASS_LAYERS + ANCHOR_LAYERS or not old.dim() or old.shape[1:] != new.shape[1:]:
+    if not rows.follow_classes or not old.dim() or old.shape[1:] != new.shape[1:]:
         return None
     pairs = list(match.copied)
-    if layer == 'fc_cls' and (len(old), len(new)) == (num_old + 1, num_new + 1):
+    if rows.background and (len(old), len(new)) == (num_old + 1, num_new + 1):
         pairs.append((num_new, num_old))
         num_old, num_new = num_old + 1, num_new + 1
     if len(old) % num_old or len(new) % num_new or len(old) // num_old != len(new) // num_new:
         return None  # class-agnostic
-    if len(old) != ROWS_OF_CLASS.get(layer, len(old) // num_old) * num_old:
+    if rows.per == 'class' and rows.each not in (None, len(old) // num_old):
         return None  # class-agnostic, or the names are not those of these rows
-    dimension = 1 if layer in ANCHOR_LAYERS else 0
+    dimension = 1 if rows.per == 'anchor and class' else 0
     sizes = [(count, -1) if dimension == 0 else (-1, count) for count in (num_old, num_new)]
     result = new.detach().clone()
     if pairs:
         to, source = (list(places) for places in zip(*pairs))
         index = (slice(None), ) * dimension
-        rows = old.unflatten(0, sizes[0])[index + (source, )].to(result)
-        result.unflatten(0, sizes[1])[index + (to, )] = rows
+        copied = old.unflatten(0, sizes[0])[index + (source, )].to(result)
+        result.unflatten(0, sizes[1])[index + (to, )] = copied
     return result

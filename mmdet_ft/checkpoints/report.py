@@ -5,8 +5,9 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 from torch import Tensor
 
 from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, Facts, facts_of, input_scale, literals
-from mmdet_ft.checkpoints.heads import ANCHOR_LAYERS, CLASS_LAYERS, ROWS_OF_ANCHOR, Match, layer_of
+from mmdet_ft.checkpoints.heads import Match
 from mmdet_ft.checkpoints.kinds.origin import Origin
+from mmdet_ft.parts import UNKNOWN, Rows, rows_of
 
 Shapes = Tuple[str, Tuple[int, ...], Tuple[int, ...]]  # name, shape in the file, shape in the model
 
@@ -24,6 +25,7 @@ class Report(NamedTuple):
     origin: Origin = Origin()
     by_class: Optional[Match] = None
     warnings: Tuple[str, ...] = ()
+    layers: Mapping[str, Rows] = {}  # the prediction layers of the model
 
     def __str__(self) -> str:
         share = round(100 * len(self.loaded) / max(self.total, 1))
@@ -33,7 +35,7 @@ class Report(NamedTuple):
             lines.append('on the way: ' + '; '.join(self.origin.changes))
         if self.by_class is not None:
             lines.append(f'heads by class: {self.by_class}')
-        for reason, items in reasons_of(self.reinitialised, self.classes).items():
+        for reason, items in reasons_of(self).items():
             lines.append(f're-initialised because {reason}: ' + '; '.join(map(_shapes, items)))
         if self.mismatched:
             lines.append('dropped because the shape differs: ' +
@@ -68,16 +70,16 @@ class Report(NamedTuple):
             warnings=self.warnings)
 
 
-def reasons_of(items: Sequence[Shapes], classes: Tuple[Optional[int],
-                                                       Optional[int]]) -> Dict[str, List[Shapes]]:
-    """Prediction layers of other shapes by why their shapes differ: their inputs, anchors, or classes."""
+def reasons_of(report: Report) -> Dict[str, List[Shapes]]:
+    """Return the re-initialised layers by why their shapes differ: their inputs, anchors, or classes."""
     found: Dict[str, List[Shapes]] = {}
-    for item in items:
-        found.setdefault(_reason(item, classes), []).append(item)
+    for item in report.reinitialised:
+        rows = rows_of(item[0], report.layers) or UNKNOWN
+        found.setdefault(_reason(item, report.classes, rows), []).append(item)
     return found
 
 
-def _reason(item: Shapes, classes: Tuple[Optional[int], Optional[int]]) -> str:
+def _reason(item: Shapes, classes: Tuple[Optional[int], Optional[int]], rows: Rows) -> str:
     name, old, new = item
     if len(old) != len(new):
         return 'the layers are of another kind'
@@ -85,13 +87,12 @@ def _reason(item: Shapes, classes: Tuple[Optional[int], Optional[int]]) -> str:
         return f'the layer before gives {new[1]} channels, {old[1]} in the file'
     if old[2:] != new[2:]:
         return f'the kernel is {_product(new[2:])}, {_product(old[2:])} in the file'
-    layer = layer_of(name)
-    per_anchor = ROWS_OF_ANCHOR.get(layer)
-    if per_anchor is not None and old[0] % per_anchor == new[0] % per_anchor == 0:
-        return (f'a place has {new[0] // per_anchor} anchors, {old[0] // per_anchor} in the file '
+    each = rows.each or 1
+    if rows.per == 'anchor' and old[0] % each == new[0] % each == 0:
+        return (f'a place has {new[0] // each} anchors, {old[0] // each} in the file '
                 '(anchor_generator.scales, ratios, octave_base_scale)')
     had, has = classes
-    if had is not None and has is not None and had != has and layer in CLASS_LAYERS + ANCHOR_LAYERS:
+    if had is not None and has is not None and had != has and rows.follow_classes and rows != UNKNOWN:
         return f'classes changed {had} -> {has}'
     return 'the shapes of the prediction layers differ'
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_ft.checkpoints.choosing import counts
+from mmdet_ft.parts import part_of
 from mmdet_ft.registry import MODELS
 
 # Settings by which parts are frozen -> the value that lets them learn.
@@ -69,14 +70,9 @@ def frozen_as_drawn(model: nn.Module, loaded: Set[str]) -> Dict[str, List[str]]:
         for name in names:
             whole = f'{path}.{name}' if path else name
             if whole not in loaded and counts(whole):
-                found.setdefault(_part_of(whole), []).append(whole)
+                found.setdefault(part_of(whole), []).append(whole)
     model.train(was_training)
     return found
-
-
-def _part_of(name: str) -> str:
-    parts = name.split('.')
-    return '.'.join(parts[:2]) if parts[0] == 'roi_head' else parts[0]
 
 
 def remarks(model: nn.Module, settings: Dict[str, Any], loaded: Set[str]) -> Tuple[str, ...]:

@@ -299,8 +299,7 @@ def of_class(cls: Any) -> Optional[str]:
                  'forward(features), loss(logits, labels) and scores(logits) as ClsHead in '
                  'mmdet_ft/models/heads/cls_head.py')
     elif is_whole:
-        model = ('forward(batch), loss(batch) and predict(batch) as TwoStageDetector in '
-                 'mmdet_ft/models/detectors/two_stage.py')
+        model = 'loss(batch) and predict(batch) as Detector in mmdet_ft/models/detectors/base.py says'
     elif 'get_bboxes' in old:
         model = ('loss(outputs, batch) and proposals(outputs, batch) as RPNHead in '
                  'mmdet_ft/models/dense_heads/rpn_head.py')

@@ -71,16 +71,22 @@ def cancel_pretrained(model: Dict[str, Any]) -> bool:
     """
     if 'pretrained' not in model or model['pretrained'] is not None:
         return False
-    roi_head = model.get('roi_head')
-    shared_head = roi_head.get('shared_head') if isinstance(roi_head, dict) else None
+    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else model.get('type')
+    parts = [_at(model, path) for path in getattr(cls, 'pretrained_parts', ('backbone', ))]
     found = [
-        part for part in (model.get('backbone'), shared_head) if isinstance(part, dict) and any(
+        part for part in parts if isinstance(part, dict) and any(
             rule.get('type') == 'Pretrained' for rule in _rules(part.get('init_cfg')))
     ]
     for part in found:
         rules = [rule for rule in _rules(part['init_cfg']) if rule.get('type') != 'Pretrained']
         part['init_cfg'] = rules or None
     return bool(found)
+
+
+def _at(settings: Any, path: str) -> Any:
+    for key in path.split('.'):
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings
 
 
 def _rules(init_cfg: Any) -> Sequence[Dict[str, Any]]:
@@ -98,7 +104,7 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any, initialise: bool =
         lambda: told(cfg, begin.checkpoint, lambda source: reading.read(source, begin.trust)))
     if checkpoint is not None and not resumed:
         checkpoint = fitting.suited(checkpoint, model)
-    for part in ('backbone', 'roi_head.shared_head'):
+    for part in getattr(model, 'pretrained_parts', ('backbone', )):
         if fitting.covers(checkpoint, model, part) and drop_pretrained(model.get_submodule(part)):
             logger.info(
                 '%s has the whole %s: %s.init_cfg is not used, nothing is downloaded for it',

@@ -14,6 +14,7 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.engine.model import build_model
+from mmdet_ft.registry import MODELS
 
 logger = logging.getLogger('mmdet_ft')
 
@@ -64,13 +65,19 @@ def _of_checkpoint(cfg: Config, dataset: Any, checkpoint: reading.Checkpoint,
 def _count_as(settings: Any, old: int, new: int) -> None:
     """Put `new` where a model's settings say num_classes=`old`."""
     if isinstance(settings, dict):
-        if settings.get('num_classes') == old and settings.get('type') not in ('RPNHead', 'VGG'):
+        if settings.get('num_classes') == old and _counts_classes(settings):
             settings['num_classes'] = new
         for value in settings.values():
             _count_as(value, old, new)
     elif isinstance(settings, (list, tuple)):
         for value in settings:
             _count_as(value, old, new)
+
+
+def _counts_classes(settings: Any) -> bool:
+    kind = settings.get('type')
+    cls = MODELS.get(kind, settings) if isinstance(kind, str) else kind
+    return getattr(cls, 'counts_classes', True)
 
 
 def _relabel(dataset: Any, found: Comparison) -> None:

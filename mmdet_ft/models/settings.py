@@ -76,82 +76,9 @@ class NMSSettings:
 _OTHER_KEYS = dict(nms=('sigma', 'min_score', 'method'), soft_nms=('score_threshold', 'max_num'))
 
 
-class _ReadsNMS:
+class ReadsNMS:
+    """Read the dict of a settings record's `nms` into NMSSettings; of several bases the last."""
 
     def __post_init__(self):
         if self.nms is not None:
             object.__setattr__(self, 'nms', read_settings(NMSSettings, self.nms, 'nms'))
-
-
-@dataclasses.dataclass(frozen=True)
-class RPNTrainSettings:
-    """`train_cfg.rpn`."""
-    assigner: Any
-    sampler: Any = None
-    allowed_border: float = 0
-    pos_weight: float = -1
-    debug: bool = False  # V2 reads it nowhere either
-
-
-@dataclasses.dataclass(frozen=True)
-class ProposalSettings(_ReadsNMS):
-    """`train_cfg.rpn_proposal` and `test_cfg.rpn`. Of the keys V2 left behind, the second half has
-    no effect.
-    """
-    nms_pre: int = -1
-    max_per_img: Optional[int] = None
-    nms: Optional[NMSSettings] = None  # or its dict
-    min_bbox_size: float = 0
-    max_num: Optional[int] = None
-    nms_thr: Optional[float] = None
-    nms_post: Optional[int] = None
-    nms_across_levels: bool = False
-
-    def __post_init__(self):
-        if self.max_per_img is None:
-            object.__setattr__(self, 'max_per_img',
-                               self.max_num if self.max_num is not None else 1000)
-        if self.nms is None:
-            object.__setattr__(self, 'nms',
-                               dict(iou_threshold=.7 if self.nms_thr is None else self.nms_thr))
-        super().__post_init__()
-
-
-@dataclasses.dataclass(frozen=True)
-class RCNNTrainSettings:
-    """`train_cfg.rcnn`."""
-    assigner: Any
-    sampler: Any
-    mask_size: int = 28
-    pos_weight: float = -1
-    debug: bool = False  # V2 reads it nowhere either
-
-
-@dataclasses.dataclass(frozen=True)
-class RCNNTestSettings(_ReadsNMS):
-    """`test_cfg.rcnn`."""
-    nms: Optional[NMSSettings]  # or its dict
-    score_thr: float = .05
-    max_per_img: int = 100
-    mask_thr_binary: float = .5
-
-
-@dataclasses.dataclass(frozen=True)
-class TwoStageTrainSettings:
-    """`model.train_cfg` of a two-stage detector, made of records or of their dicts."""
-    rpn: Optional[RPNTrainSettings] = None
-    rcnn: Optional[RCNNTrainSettings] = None
-    rpn_proposal: Optional[ProposalSettings] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class TwoStageTestSettings:
-    """`model.test_cfg` of a two-stage detector, made of records or of their dicts."""
-    rpn: Optional[ProposalSettings] = None
-    rcnn: Optional[RCNNTestSettings] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassifierTrainSettings:
-    """`model.train_cfg` of a classifier."""
-    augments: Any = None  # one or several ways to mix the images of a batch

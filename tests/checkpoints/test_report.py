@@ -10,6 +10,7 @@ from mmdet_ft.checkpoints.kinds.origin import Origin
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.checkpoints.report import facts_of_file, reasons_of, warnings_of
 from mmdet_ft.config import Config
+from mmdet_ft.parts import Rows, stated_layers
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_torchvision import CONFIGS
 from tests.models.tiny import tiny_config, tiny_model
@@ -181,4 +182,9 @@ def test_each_layer_that_begins_fresh_has_its_own_reason():
     ('backbone.classifier.6.bias', (3, ), (2, ), 'classes changed 3 -> 2'),
 ])  # yapf: disable
 def test_the_reason_follows_the_shapes(name, old, new, reason):
-    assert next(iter(reasons_of([(name, old, new)], (3, 2)))).startswith(reason)
+    layers = {
+        **stated_layers(tiny_model()), 'backbone.classifier.6.': Rows()
+    }
+    report = fit(tiny_model(), Checkpoint('a.pth', tiny_model().state_dict(), {}, {}))
+    report = report._replace(reinitialised=[(name, old, new)], classes=(3, 2), layers=layers)
+    assert next(iter(reasons_of(report))).startswith(reason)

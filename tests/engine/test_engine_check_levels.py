@@ -4,7 +4,10 @@ import pytest
 
 from mmdet_ft.config import CheckError, load_config
 from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.necks.fpn import FPN
+from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 from tests.engine.test_engine_check import MAIN, heir
 
@@ -70,14 +73,69 @@ def test_what_fits_or_is_not_known_passes(tmp_path, monkeypatch, text):
     assert prepare(heir(tmp_path, monkeypatch, text))[1] == []
 
 
-def test_a_part_of_the_users_own_is_not_judged(tmp_path, monkeypatch):
+def test_a_part_of_the_users_own_that_says_nothing_passes(tmp_path, monkeypatch):
 
     class OwnNeck(FPN):
-        pass
+
+        def forward(self, inputs):
+            return tuple(x[:, :256] for x in (*inputs, inputs[-1][..., ::2, ::2]))
 
     monkeypatch.setitem(MODELS._table, 'OwnNeck', OwnNeck)
     text = "model = dict(neck=dict(type='OwnNeck', in_channels=[1, 2], num_outs=2))"
     assert prepare(heir(tmp_path, monkeypatch, text))[1] == []
+
+
+def test_what_a_part_of_the_users_own_gives_is_what_the_heads_must_take(tmp_path, monkeypatch):
+
+    class OwnNeck(FPN):
+
+        def forward(self, inputs):
+            return tuple(x[:, :64] for x in inputs)
+
+    monkeypatch.setitem(MODELS._table, 'OwnNeck', OwnNeck)
+    with pytest.raises(CheckError) as caught:
+        prepare(heir(tmp_path, monkeypatch, "model = dict(neck=dict(type='OwnNeck'))"))
+    first = caught.value.mistakes[0]
+    assert first.path == 'model.rpn_head.in_channels'
+    assert 'is 256, but OwnNeck of model.neck gives 64; write in_channels=64' in str(first)
+
+
+class OwnHead(BaseModule):
+
+    def __init__(self, width, strides, train_cfg=None, test_cfg=None):
+        super().__init__()
+        self.width, self.strides = width, strides
+
+    def takes(self):
+        return [Takes('width', self.width), Takes('strides', strides=self.strides)]
+
+
+class OwnDetector(Detector):
+    """One that nothing in the package knows."""
+
+    def __init__(self, backbone, neck, own_head):
+        super().__init__(backbone, neck)
+        self.own_head = MODELS.build(own_head)
+
+
+@pytest.mark.parametrize('head, path, words', [
+    ('width=32, strides=[4, 8, 16, 32, 64]', 'model.own_head.width',
+     'is 32, but model.neck.out_channels is 256 ('),
+    ('width=256, strides=[8, 16]', 'model.own_head.strides',
+     '[8, 16] are 2 strides, but model.neck.num_outs is 5 ('),
+])
+def test_a_detector_and_head_written_tomorrow_are_named_with_their_line(tmp_path, monkeypatch, head, path, words):
+    monkeypatch.setitem(MODELS._table, 'OwnHead', OwnHead)
+    monkeypatch.setitem(MODELS._table, 'OwnDetector', OwnDetector)
+    config = heir(tmp_path, monkeypatch, 'runner = dict(max_epochs=1)')
+    model = dict(type='OwnDetector', backbone=config.model.backbone, neck=config.model.neck)
+    (tmp_path / 'own.py').write_text(
+        f"_base_ = 'heir.py'\nmodel = dict(_delete_=True, **{dict(model)!r},\n"
+        f"             own_head=dict(type='OwnHead', {head}))\n")
+    with pytest.raises(CheckError) as caught:
+        prepare(load_config('own.py'))
+    mistake = caught.value.mistakes[0]
+    assert mistake.path == path and words in str(mistake) and 'own.py:3' in str(mistake), str(mistake)
 
 
 REGNET = "model = dict(backbone=dict(_delete_=True, type='RegNet', arch='regnetx_3.2gf')"

@@ -5,7 +5,8 @@ import torchvision
 from torch import nn
 
 from mmdet_ft.models.assigners import PseudoSampler, RandomSampler
-from mmdet_ft.models.settings import ProposalSettings, read_settings
+from mmdet_ft.models.dense_heads.rpn_head import ProposalSettings
+from mmdet_ft.models.settings import read_settings
 from mmdet_ft.ops.images import normalised_images
 from mmdet_ft.ops.patches import neighbour_table, take_patches
 from mmdet_ft.registry import MODELS

@@ -48,6 +48,7 @@ from mmdet_ft.apis import classes_of  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
 from mmdet_ft.evaluation.text import table_text  # noqa: E402
+from mmdet_ft.models.detectors.base import Detector  # noqa: E402
 from mmdet_ft.structures import Batch  # noqa: E402
 
 
@@ -76,7 +77,7 @@ def main() -> None:
         of_boxes.score_thr = 0.  # noise looks like nothing, and masks are for what is found
     classes = classes_of(config, None)[0]
     model = build_model(config, SimpleNamespace(CLASSES=classes)).eval()
-    is_classifier = not hasattr(model, 'roi_head')
+    is_classifier = not isinstance(model, Detector)
     shape = args.shape or ([224] if is_classifier else [1280, 800])
     divisor = 1 if is_classifier and not args.shape else args.size_divisor
     height, width = (-(-side // divisor) * divisor if divisor > 0 else side

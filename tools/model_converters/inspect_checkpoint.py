@@ -45,6 +45,7 @@ from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
 from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
 from mmdet_ft.engine.model import build_model  # noqa: E402
+from mmdet_ft.parts import part_of  # noqa: E402
 
 
 def describe(checkpoint: Checkpoint) -> Iterator[str]:
@@ -59,9 +60,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
     yield (
         f'  weights: {len(weights)}, {sum(value.numel() for value in weights.values()):,} numbers, '
         f'{size / 2**20:.1f} MiB ({", ".join(f"{count} {kind}" for kind, count in kinds.items())})')
-    parts = collections.Counter(
-        '.'.join(name.split('.')[:2]) if name.startswith('roi_head.') else name.split('.')[0]
-        for name in weights)
+    parts = collections.Counter(map(part_of, weights))
     yield '  parts: ' + ', '.join(f'{part} {count}' for part, count in parts.items())
     classes = meta.get('CLASSES')
     if classes:

@@ -30,6 +30,7 @@ from mmdet_ft.datasets.coco_file import read_json_file
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loader import SeededDataset, check_equal_sizes
 from mmdet_ft.datasets.lvis import LVISDataset
+from mmdet_ft.engine.checks.config.mistakes import as_dict, parts_of
 from mmdet_ft.engine.checks.labels import label_problems
 from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.loaders import test_loader_settings, train_loader_settings
@@ -423,11 +424,11 @@ def _digests(looks: Sequence[Tuple[int, Look]]) -> Dict[str, List[int]]:
 def anchors_of(config: Config) -> Optional[Anchors]:
     """The anchors of the first stage, where the model has some."""
     model = config.get('model') or {}
-    head = model.get('rpn_head') or model.get('bbox_head') or {}
-    if not isinstance(head, dict) or not isinstance(head.get('anchor_generator'), dict):
+    name, head = next(((path.partition('.')[2], part) for path, part, _ in parts_of(model)
+                       if isinstance(part.get('anchor_generator'), dict)), (None, None))
+    if head is None:
         return None
-    train_cfg = model.get('train_cfg') or {}
-    assigner = (train_cfg.get('rpn') or train_cfg).get('assigner') or {}
+    assigner = as_dict(_settings_of(model, f'{name}.train_cfg').get('assigner'))
     if assigner.get('type') != 'MaxIoUAssigner':
         return None
     settings = copy.deepcopy(dict(head['anchor_generator']))
@@ -441,6 +442,18 @@ def anchors_of(config: Config) -> Optional[Anchors]:
     place = 'model.rpn_head' if model.get('rpn_head') else 'model.bbox_head'
     return Anchors([base.numpy() for base in generator.base_anchors], generator.strides, positive,
                    least, f'{place}.anchor_generator', settings, with_settings)
+
+
+def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:
+    """Return the dict of a detector's settings that is read as the argument of a part, such as 'rpn_head.train_cfg'."""
+    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else model.get('type')
+    settings: Any = model
+    for path, target in getattr(cls, 'settings_of', {}).items():
+        if target == argument:
+            for key in path.split('.'):
+                settings = as_dict(settings).get(key)
+            return as_dict(settings)
+    return {}
 
 
 def scale_of(config: Config) -> Optional[Tuple[Tuple[float, float], bool]]:

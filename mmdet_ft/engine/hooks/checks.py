@@ -9,10 +9,6 @@ from mmdet_ft.engine.hooks.hook import Hook
 from mmdet_ft.engine.progress import Bar
 from mmdet_ft.registry import HOOKS
 
-# Their num_classes does not count the classes of the data set: an RPN tells objects from
-# background, a VGG is built as a classifier and used as a backbone.
-OTHER_CLASSES = ('RPNHead', 'GARPNHead', 'FusedSemanticHead', 'VGG')
-
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
@@ -48,8 +44,7 @@ class NumClassCheckHook(Hook):
             return
         wrong = [(name, module.num_classes) for name, module in model.named_modules()
                  if isinstance(getattr(module, 'num_classes', None), int)
-                 and module.num_classes != len(classes) and not any(
-                     base.__name__ in OTHER_CLASSES for base in type(module).__mro__)]
+                 and module.num_classes != len(classes) and getattr(module, 'counts_classes', True)]
         if wrong:
             lines = [
                 f'{kind} has {len(classes)} classes but {name or "the model"}.num_classes is {count}'

@@ -1,8 +1,9 @@
-from typing import Tuple
+from typing import Dict, Tuple
 
 from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.parts import Rows
 from mmdet_ft.registry import MODELS
 
 
@@ -20,14 +21,14 @@ class LeNet5(BaseModule):
             nn.Conv2d(1, 6, kernel_size=5), nn.Tanh(), nn.AvgPool2d(kernel_size=2),
             nn.Conv2d(6, 16, kernel_size=5), nn.Tanh(), nn.AvgPool2d(kernel_size=2),
             nn.Conv2d(16, 120, kernel_size=5), nn.Tanh())
-        self.prediction_layers: Tuple[str, ...] = ()
+        self.prediction_rows: Dict[str, Rows] = {}
         if num_classes > 0:
             self.num_classes = num_classes
             self.classifier = nn.Sequential(
                 nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, num_classes))
-            self.prediction_layers = ('classifier.2.', )
+            self.prediction_rows = {'classifier.2': Rows()}
 
     def forward(self, x: Tensor) -> Tuple[Tensor]:
         """x [B, 1, 32, 32] -> ([B, K] logits, ) or ([B, 120, 1, 1], )."""
         x = self.features(x)
-        return (self.classifier(x.flatten(1)) if self.prediction_layers else x, )
+        return (self.classifier(x.flatten(1)) if self.prediction_rows else x, )

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg
 from mmdet_ft.models.layers import freeze, keep_statistics
+from mmdet_ft.parts import Rows
 from mmdet_ft.registry import MODELS
 
 
@@ -83,13 +84,13 @@ class VGG(BaseModule):
                 layers.append(nn.MaxPool2d(kernel_size=2, stride=2, ceil_mode=ceil_mode))
             self.stage_ends.append(len(layers))
         self.features = nn.Sequential(*layers)
-        self.prediction_layers: Tuple[str, ...] = ()
+        self.prediction_rows: Dict[str, Rows] = {}
         if has_classifier:
             self.num_classes = num_classes
             self.classifier = nn.Sequential(
                 nn.Linear(512 * 7 * 7, 4096), nn.ReLU(True), nn.Dropout(), nn.Linear(4096, 4096),
                 nn.ReLU(True), nn.Dropout(), nn.Linear(4096, num_classes))
-            self.prediction_layers = ('classifier.6.', )
+            self.prediction_rows = {'classifier.6': Rows()}
 
     def _check(self, depth, num_stages, dilations, out_indices, has_classifier,
                frozen_stages) -> None:
@@ -117,7 +118,7 @@ class VGG(BaseModule):
             start = end
             if i in self.out_indices:
                 outputs.append(x)
-        if self.prediction_layers:
+        if self.prediction_rows:
             outputs.append(self.classifier(x.flatten(1)))
         return tuple(outputs)
 

@@ -1,4 +1,5 @@
 """An image in, a score for each class out."""
+import dataclasses
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
@@ -9,10 +10,17 @@ from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.classification_defaults import build_for_classification
 from mmdet_ft.models.classifiers.mixing import Mixing
 from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
-from mmdet_ft.models.settings import ClassifierTrainSettings, read_settings
+from mmdet_ft.models.settings import read_settings
 from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.parts import stated_layers
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Losses, Scores
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierTrainSettings:
+    """`model.train_cfg` of a classifier."""
+    augments: Any = None  # one or several ways to mix the images of a batch
 
 
 @MODELS.register_module()
@@ -86,6 +94,5 @@ class ImageClassifier(BaseModule):
         return list(scores.scores.float().cpu().numpy().copy())
 
     def prediction_layers(self) -> Tuple[str, ...]:
-        """Prefixes of state_dict names whose shape follows the number of classes."""
-        return tuple(f'{part}.{name}' for part in ('backbone', 'head')
-                     for name in getattr(getattr(self, part), 'prediction_layers', ()))
+        """Return prefixes of state_dict names whose shape follows the number of classes."""
+        return tuple(stated_layers(self))

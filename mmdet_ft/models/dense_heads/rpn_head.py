@@ -1,5 +1,6 @@
 """Region proposal network (Faster R-CNN, sec. 3.1)."""
 import contextlib
+import dataclasses
 import warnings
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -14,11 +15,12 @@ from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.losses.focal import FocalLoss
 from mmdet_ft.models.losses.reduction import full_precision
-from mmdet_ft.models.settings import ProposalSettings, RPNTrainSettings, read_settings
+from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.patches import take_patches
 from mmdet_ft.ops.ranking import best, precedence
+from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch
 
@@ -36,6 +38,40 @@ class Proposals(NamedTuple):
     valid: Tensor  # bool [B, P]
 
 
+@dataclasses.dataclass(frozen=True)
+class RPNTrainSettings:
+    """`train_cfg.rpn`."""
+    assigner: Any
+    sampler: Any = None
+    allowed_border: float = 0
+    pos_weight: float = -1
+    debug: bool = False  # V2 reads it nowhere either
+
+
+@dataclasses.dataclass(frozen=True)
+class ProposalSettings(ReadsNMS):
+    """`train_cfg.rpn_proposal` and `test_cfg.rpn`. Of the keys V2 left behind, the second half has
+    no effect.
+    """
+    nms_pre: int = -1
+    max_per_img: Optional[int] = None
+    nms: Optional[NMSSettings] = None  # or its dict
+    min_bbox_size: float = 0
+    max_num: Optional[int] = None
+    nms_thr: Optional[float] = None
+    nms_post: Optional[int] = None
+    nms_across_levels: bool = False
+
+    def __post_init__(self):
+        if self.max_per_img is None:
+            object.__setattr__(self, 'max_per_img',
+                               self.max_num if self.max_num is not None else 1000)
+        if self.nms is None:
+            object.__setattr__(self, 'nms',
+                               dict(iou_threshold=.7 if self.nms_thr is None else self.nms_thr))
+        super().__post_init__()
+
+
 @MODELS.register_module()
 class RPNHead(BaseModule):
     """Says of every anchor whether it holds an object, and how to move it there.
@@ -49,6 +85,9 @@ class RPNHead(BaseModule):
     computed without gradients, and again with them only where an anchor was drawn: the same
     gradients, for a third of the head's work.
     """
+    prediction_rows = dict(rpn_cls=Rows('anchor'), rpn_reg=Rows('anchor', 4))
+    learns_from = ('gt_bboxes', )
+    counts_classes = False  # an object or none
 
     def __init__(self,
                  in_channels: int,
@@ -90,6 +129,7 @@ class RPNHead(BaseModule):
         if test_cfg is not None:
             self.test_settings = read_settings(ProposalSettings, test_cfg, 'test_cfg.rpn')
 
+        self.in_channels = in_channels
         num_anchors = self.anchor_generator.num_base_priors[0]
         if num_convs > 1:
             self.rpn_conv = nn.Sequential(*(ConvModule(
@@ -102,6 +142,12 @@ class RPNHead(BaseModule):
             self.rpn_conv = nn.Conv2d(in_channels, feat_channels, 3, padding=1)
         self.rpn_cls = nn.Conv2d(feat_channels, num_anchors * self.num_logits, 1)
         self.rpn_reg = nn.Conv2d(feat_channels, num_anchors * 4, 1)
+
+    def takes(self) -> List[Takes]:
+        return [
+            Takes('in_channels', self.in_channels),
+            Takes('anchor_generator.strides', strides=self.anchor_generator.strides)
+        ]
 
     def forward(self, features: Sequence[Tensor]) -> RPNOutputs:
         """The maps of all levels; without gradients where `at` computes the drawn anchors anew."""

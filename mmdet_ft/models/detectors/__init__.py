@@ -1,4 +1,5 @@
 """Whole detectors."""
+from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.detectors.two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
 
-__all__ = ['FasterRCNN', 'MaskRCNN', 'TwoStageDetector']
+__all__ = ['Detector', 'FasterRCNN', 'MaskRCNN', 'TwoStageDetector']

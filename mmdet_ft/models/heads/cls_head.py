@@ -3,13 +3,14 @@
 One label an image (softmax) or several (sigmoid); with a linear layer of their own, or after a backbone that gives
 logits itself.
 """
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, List, Sequence, Tuple, Union
 
 from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg
 from mmdet_ft.models.classification_defaults import build_for_classification
 from mmdet_ft.models.losses.accuracy import accuracy
+from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Losses
 
@@ -37,7 +38,8 @@ class ClsHead(BaseModule):
         cal_acc: log the accuracy of each batch as `top-k`; of mixed images it is that of the larger share.
     """
 
-    prediction_layers: Tuple[str, ...] = ()
+    learns_from = ('gt_label', )
+    takes_logits = True  # it has no layer of its own
     one_label = True  # an image has one of the K labels
 
     def __init__(self,
@@ -81,7 +83,8 @@ class LinearClsHead(ClsHead):
         loss, topk, cal_acc: as ClsHead.
     """
 
-    prediction_layers = ('fc.', )
+    prediction_rows = dict(fc=Rows())
+    takes_logits = False
 
     def __init__(self,
                  num_classes: int,
@@ -93,6 +96,9 @@ class LinearClsHead(ClsHead):
         super().__init__(loss, topk, cal_acc, init_cfg)
         self.num_classes = num_classes
         self.fc = linear_layer(in_channels, num_classes)
+
+    def takes(self) -> List[Takes]:
+        return [Takes('in_channels', self.fc.in_features, is_vector=True)]
 
     def forward(self, features: Features) -> Tensor:
         return self.fc(last_of(features)).float()
@@ -106,7 +112,8 @@ class MultiLabelClsHead(BaseModule):
         loss: of logits and labels, both [B, K].
     """
 
-    prediction_layers: Tuple[str, ...] = ()
+    learns_from = ('gt_label', )
+    takes_logits = True  # it has no layer of its own
     one_label = False
 
     def __init__(self,
@@ -142,7 +149,8 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
         loss: as MultiLabelClsHead.
     """
 
-    prediction_layers = ('fc.', )
+    prediction_rows = dict(fc=Rows())
+    takes_logits = False
 
     def __init__(self,
                  num_classes: int,
@@ -153,6 +161,9 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
         super().__init__(loss, init_cfg)
         self.num_classes = num_classes
         self.fc = linear_layer(in_channels, num_classes)
+
+    def takes(self) -> List[Takes]:
+        return [Takes('in_channels', self.fc.in_features, is_vector=True)]
 
     def forward(self, features: Features) -> Tensor:
         return self.fc(last_of(features)).float()

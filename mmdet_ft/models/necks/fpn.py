@@ -5,6 +5,7 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg
+from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 
 
@@ -90,6 +91,9 @@ class FPN(BaseModule):
                 channels = in_channels[last_level] if from_input else out_channels
                 self.fpn_convs.append(
                     ConvModule(channels, out_channels, 3, stride=2, padding=1, **layers))
+
+    def takes(self) -> List[Takes]:
+        return [Takes('in_channels', self.in_channels, first=self.start_level, last=self.last_level)]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
         """inputs: [B, in_channels[i], h, w], each half the size of the one before -> num_outs times [B, C, h, w]."""

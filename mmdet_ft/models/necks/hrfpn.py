@@ -1,4 +1,4 @@
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg
+from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 
 
@@ -51,6 +52,9 @@ class HRFPN(BaseModule):
                 conv_cfg=conv_cfg,
                 act_cfg=None) for _ in range(num_outs))
         self.pool = F.max_pool2d if pooling_type == 'MAX' else F.avg_pool2d
+
+    def takes(self) -> List[Takes]:
+        return [Takes('in_channels', self.in_channels)]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
         """L maps [B, c_l, H/2^l, W/2^l] -> num_outs maps [B, C, H/2^l, W/2^l]."""

@@ -1,5 +1,5 @@
 """Box heads: the class of a region and how to move its box."""
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmcv.cnn import ConvModule
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.layers import linear_of_map
-from mmdet_ft.models.settings import RCNNTrainSettings
 from mmdet_ft.ops.boxes import take
+from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS, fixed_arguments
 from mmdet_ft.structures import GroundTruth, Losses
 
@@ -44,6 +44,9 @@ class ConvFCBBoxHead(BaseModule):
 
     V2's arguments and state_dict.
     """
+    prediction_rows = dict(fc_cls=Rows(background=True), fc_reg=Rows(each=4))
+    learns_from = ('gt_bboxes', 'gt_labels')
+    has_background_class = True  # the last of K + 1 logits
 
     def __init__(self,
                  num_shared_convs: int = 0,
@@ -87,7 +90,7 @@ class ConvFCBBoxHead(BaseModule):
             ]
         super().__init__(init_cfg)
         assert with_cls and with_reg, 'a box head without one of its branches is not built here'
-        self.with_avg_pool, self.num_classes = with_avg_pool, num_classes
+        self.with_avg_pool, self.num_classes, self.in_channels = with_avg_pool, num_classes, in_channels
         self.reg_class_agnostic, self.reg_decoded_bbox = reg_class_agnostic, reg_decoded_bbox
         self.bbox_coder: DeltaXYWHBBoxCoder = MODELS.build(bbox_coder)
         self.loss_cls = MODELS.build(loss_cls)
@@ -127,6 +130,9 @@ class ConvFCBBoxHead(BaseModule):
         self.cls_convs, self.cls_fcs = cls_convs, cls_fcs
         self.reg_convs, self.reg_fcs = reg_convs, reg_fcs
 
+    def takes(self) -> List[Takes]:
+        return [Takes('in_channels', self.in_channels)]
+
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Features of regions [R, C, size, size] -> logits [R, K+1] and deltas [R, 4*K] (or [R,
         4]), float32.
@@ -150,7 +156,7 @@ class ConvFCBBoxHead(BaseModule):
         return x
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: SampledRoIs, gt: GroundTruth,
-             settings: RCNNTrainSettings) -> Losses:
+             pos_weight: float) -> Losses:
         """`loss_cls`, `loss_bbox` and the metric `acc`, all over the number of drawn regions of the
         batch.
 
@@ -162,9 +168,9 @@ class ConvFCBBoxHead(BaseModule):
         background = pos_labels.new_full((num_images, num_slots - num_pos_slots), self.num_classes)
         labels = torch.cat([pos_labels, background], 1).flatten()
         weight = rois.valid.float()
-        if settings.pos_weight > 0:
-            pos_weight = weight[:, :num_pos_slots].masked_fill(rois.positive, settings.pos_weight)
-            weight = torch.cat([pos_weight, weight[:, num_pos_slots:]], 1)
+        if pos_weight > 0:
+            of_positives = weight[:, :num_pos_slots].masked_fill(rois.positive, pos_weight)
+            weight = torch.cat([of_positives, weight[:, num_pos_slots:]], 1)
         drawn = rois.valid.sum()
         loss_cls = self.loss_cls(cls_score, labels, weight.flatten(), avg_factor=drawn.clamp(min=1))
 

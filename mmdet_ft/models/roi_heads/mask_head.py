@@ -1,11 +1,12 @@
 """Mask head (Mask R-CNN, sec. 3 and figure 4)."""
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_conv_layer
 from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
 
 
@@ -16,6 +17,8 @@ class FCNMaskHead(BaseModule):
     V2's arguments and state_dict (`convs`, `upsample`, `conv_logits`). `upsample_cfg` of type
     deconv, nearest or bilinear, or None.
     """
+    prediction_rows = dict(conv_logits=Rows())
+    learns_from = ('gt_masks', )
 
     def __init__(self,
                  num_convs: int = 4,
@@ -32,7 +35,7 @@ class FCNMaskHead(BaseModule):
                  loss_mask: Any = dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
                  init_cfg: Any = None):
         super().__init__(init_cfg)
-        self.num_classes, self.class_agnostic = num_classes, class_agnostic
+        self.num_classes, self.class_agnostic, self.in_channels = num_classes, class_agnostic, in_channels
         self.convs = nn.ModuleList(
             ConvModule(
                 in_channels if i == 0 else conv_out_channels,
@@ -66,6 +69,9 @@ class FCNMaskHead(BaseModule):
             if layer is not None and hasattr(layer, 'weight'):
                 nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
                 nn.init.zeros_(layer.bias)
+
+    def takes(self) -> List[Takes]:
+        return [Takes('in_channels', self.in_channels)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of regions [R, C, 14, 14] -> logits [R, K, 28, 28] (or [R, 1, 28, 28])."""

@@ -1,11 +1,12 @@
 """Features of regions."""
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.ops.roi_align import multi_level_roi_align
+from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 
 
@@ -54,6 +55,9 @@ class SingleRoIExtractor(BaseModule):
     @property
     def num_inputs(self) -> int:
         return len(self.featmap_strides)
+
+    def takes(self) -> List[Takes]:
+        return [Takes('featmap_strides', strides=self.featmap_strides, may_be_fewer=True)]
 
     def map_roi_levels(self, rois: Tensor) -> Tensor:
         """rois [R, 5] -> level int64 [R]."""

@@ -1,5 +1,6 @@
 """The second stage: sample regions, pool them, tell class, box and mask."""
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+import dataclasses
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -12,13 +13,33 @@ from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
 from mmdet_ft.models.roi_heads.shared_head import ResLayer
-from mmdet_ft.models.settings import RCNNTestSettings, RCNNTrainSettings, read_settings
+from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take, unit_box
 from mmdet_ft.ops.masks import mask_targets
 from mmdet_ft.ops.ranking import precedence
+from mmdet_ft.parts import Takes, takes_of
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy, Losses
+
+
+@dataclasses.dataclass(frozen=True)
+class RCNNTrainSettings:
+    """`train_cfg.rcnn`."""
+    assigner: Any
+    sampler: Any
+    mask_size: int = 28
+    pos_weight: float = -1
+    debug: bool = False  # V2 reads it nowhere either
+
+
+@dataclasses.dataclass(frozen=True)
+class RCNNTestSettings(ReadsNMS):
+    """`test_cfg.rcnn`."""
+    nms: Optional[NMSSettings]  # or its dict
+    score_thr: float = .05
+    max_per_img: int = 100
+    mask_thr_binary: float = .5
 
 
 @MODELS.register_module()
@@ -32,6 +53,7 @@ class StandardRoIHead(BaseModule):
     V2's arguments. Without a `mask_roi_extractor` the mask branch works on the features of the box
     branch. A `shared_head` comes between RoIAlign and both heads.
     """
+    learns_from = ('gt_bboxes', 'gt_labels')
 
     def __init__(self,
                  bbox_roi_extractor: Any = None,
@@ -60,6 +82,12 @@ class StandardRoIHead(BaseModule):
         if test_cfg is not None:
             self.test_settings = read_settings(RCNNTestSettings, test_cfg, 'test_cfg.rcnn')
 
+    def takes(self) -> List[Takes]:
+        """Return what the extractors take, and the heads where no shared head comes between."""
+        names = ['bbox_roi_extractor', 'mask_roi_extractor']
+        names += ['bbox_head', 'mask_head'] if self.shared_head is None else []
+        return [item for name in names for item in takes_of(getattr(self, name), name)]
+
     # Training
 
     def loss(self,
@@ -79,7 +107,7 @@ class StandardRoIHead(BaseModule):
             count = HostCopy(rois.positive.sum(), rois.boxes.device)
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(rois.boxes))
         outputs = of_valid(self.bbox_head, pooled, rois.valid.flatten())
-        losses = self.bbox_head.loss(*outputs, rois, gt, self.train_settings)
+        losses = self.bbox_head.loss(*outputs, rois, gt, self.train_settings.pos_weight)
         if self.mask_head is None:
             return losses
         if count is not None:

@@ -3,8 +3,6 @@ from typing import Any, Dict, Iterator, Tuple
 
 from mmdet_ft.engine.checks.config.mistakes import Findings
 from mmdet_ft.engine.checks.config.vocabulary import vocabulary
-from mmdet_ft.engine.hooks.checks import OTHER_CLASSES
-from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet_ft.registry import DATASETS, MODELS
 
 
@@ -58,7 +56,7 @@ def check_counts(found: Findings) -> None:
             weights = loss.get('class_weight') if isinstance(loss, dict) else None
             if not isinstance(weights, (list, tuple)):
                 continue
-            background = issubclass(cls, ConvFCBBoxHead) and not loss.get('use_sigmoid', False)
+            background = getattr(cls, 'has_background_class', False) and not loss.get('use_sigmoid', False)
             if len(weights) != count + background:
                 of_what = f'{count} classes and the background' if background else f'{count} classes'
                 found.say(f'{path}.{key}.class_weight',
@@ -119,10 +117,9 @@ def _heads(value: Any, path: str) -> Iterator[Tuple[str, int]]:
             yield from _heads(item, f'{path}.{place}')
     elif isinstance(value, dict):
         cls = MODELS.get(value.get('type')) if isinstance(value.get('type'), str) else None
-        bases = {base.__name__ for base in getattr(cls, '__mro__', ())}
         parameter = vocabulary(cls).parameters.get('num_classes') if cls is not None else None
         count = value.get('num_classes', getattr(parameter, 'default', None))
-        if isinstance(count, int) and count > 0 and not bases & set(OTHER_CLASSES):
+        if isinstance(count, int) and count > 0 and getattr(cls, 'counts_classes', True):
             yield path, count
         for key, item in value.items():
             yield from _heads(item, f'{path}.{key}')

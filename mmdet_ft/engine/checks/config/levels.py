@@ -1,201 +1,220 @@
-"""Whether the parts of a model fit together: channels and numbers of levels, as far as the config alone tells.
+"""Whether the parts of a model fit together: channels, numbers and strides of feature maps.
 
-    backbone -- channels of each output --> neck -- num_outs levels of out_channels --> rpn_head, roi_head
-    backbone -- channels of its last output --> head of a classifier
+    backbone -- maps --> neck -- maps of all levels --> heads, each of which says what it takes
+    backbone -- map, or vector --> head of a classifier
 
-Of classes of this package only; what a user's own part gives is not known.
+The parts are built without values, on PyTorch's meta device, and the backbone and the neck run once there: what they
+give is what they really give, a user's own as well. What a part takes it says itself, see mmdet_ft.parts.
 """
+import copy
 import inspect
 import warnings
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdet_ft.engine.checks.config.mistakes import Findings
 from mmdet_ft.engine.checks.config.vocabulary import vocabulary
-from mmdet_ft.models.anchors import AnchorGenerator
-from mmdet_ft.models.classifiers.image import ImageClassifier
-from mmdet_ft.models.dense_heads.rpn_head import RPNHead
-from mmdet_ft.models.detectors.two_stage import TwoStageDetector
-from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
-from mmdet_ft.models.necks.fpn import FPN
-from mmdet_ft.models.necks.gap import GlobalAveragePooling
-from mmdet_ft.models.necks.hrfpn import HRFPN
-from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
-from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead
+from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 
-IMAGE = 128  # pixels, of the image that a backbone is asked about
-_known: Dict[Any, Optional[List[Tensor]]] = {}  # a config is checked more than once
+IMAGE = 256  # pixels, of the image that a backbone is asked about
+_known: Dict[str, Any] = {}  # a config is checked more than once
 
 
-class Part(NamedTuple):
-    """A part of the model: where it stands, its class, its arguments as written and with the defaults."""
-    path: str
-    cls: Any
-    written: Dict[str, Any]
-    arguments: Dict[str, Any]
+class Given(NamedTuple):
+    """What a part gives to those after it."""
+    path: str  # 'model.neck'
+    kind: str  # its class
+    outputs: Sequence[Tensor]  # without values
 
-    def numbers(self, name: str) -> Optional[List[Any]]:
-        """An argument that is a list."""
-        value = self.arguments.get(name)
-        return list(value) if isinstance(value, (list, tuple)) else None
+    @property
+    def channels(self) -> List[int]:
+        return [output.shape[1] for output in self.outputs]
+
+    @property
+    def strides(self) -> Optional[List[int]]:
+        """Return the pixels of the image a pixel of each map; None for vectors, and for maps of a single pixel."""
+        if any(output.dim() != 4 or output.shape[-1] < 2 for output in self.outputs):
+            return None
+        return [round(IMAGE / output.shape[-1]) for output in self.outputs]
 
 
 def check_levels(found: Findings) -> None:
-    """The neck against the backbone, and the heads against the neck."""
-    _check_classifier(found)
-    model = _part(found.config, 'model', TwoStageDetector)
-    neck = model and _part(model.arguments, 'model.neck', FPN, HRFPN)
-    if not neck:
+    """Compare what each part of the model takes with what the parts before it give."""
+    model = found.config.model
+    parts = {name: _built(part) for name, part in model.items() if isinstance(part, dict)}
+    given = _run(parts.get('backbone'), 'model.backbone', torch.empty(1, 3, IMAGE, IMAGE, device='meta'))
+    if given is None:
         return
-    backbone = _part(model.arguments, 'model.backbone')
-    outputs = backbone and _outputs(backbone)
-    if outputs:
-        _check_inputs(found, backbone, outputs, neck)
-    rpn_head = _part(model.arguments, 'model.rpn_head', RPNHead)
-    if rpn_head:
-        _check_channels(found, rpn_head, neck)
-        anchors = _part(rpn_head.arguments, 'model.rpn_head.anchor_generator', AnchorGenerator)
-        _check_strides(found, anchors, 'strides', neck)
-        _compare_strides(found, anchors, 'strides', neck, outputs)
-    roi_head = _part(model.arguments, 'model.roi_head', StandardRoIHead)
-    if not roi_head:
+    if model.get('neck'):
+        neck = parts.get('neck')
+        for item in _takes(neck):
+            _check_channels(found, 'model.neck', item, given)
+        if found.mistakes:
+            return
+        given = _run(neck, 'model.neck', given.outputs)
+    if given is None:
         return
-    for kind in ('bbox', 'mask'):
-        if roi_head.arguments['shared_head'] is None:
-            _check_channels(found, _part(roi_head.arguments, f'model.roi_head.{kind}_head'), neck)
-        extractor = _part(roi_head.arguments, f'model.roi_head.{kind}_roi_extractor',
-                          SingleRoIExtractor)
-        _check_strides(found, extractor, 'featmap_strides', neck, may_be_fewer=True)
-        _compare_strides(found, extractor, 'featmap_strides', neck, outputs)
+    for name, part in parts.items():
+        if name in ('backbone', 'neck'):
+            continue
+        if getattr(part, 'takes_logits', False):
+            _check_logits(found, f'model.{name}', part, given)
+        for item in _takes(part):
+            _check_channels(found, f'model.{name}', item, given)
+            _check_strides(found, f'model.{name}', item, given)
 
 
-def _part(around: Any, path: str, *kinds: type) -> Optional[Part]:
-    """A part of a class of this package that is one of `kinds`; None for any other."""
-    value = around.get(path.rpartition('.')[2])
-    kind = value.get('type') if isinstance(value, dict) else None
-    cls = MODELS.get(kind, value) if isinstance(kind, str) else kind
-    if not inspect.isclass(cls) or not cls.__module__.startswith('mmdet_ft.') \
-            or not issubclass(cls, kinds or object):
-        return None
-    parameters = vocabulary(cls).parameters
-    written = {name: argument for name, argument in value.items() if name != 'type'}
-    return Part(path, cls, written,
-                {**{name: parameters[name].default for name in parameters}, **written})
-
-
-def _check_classifier(found: Findings) -> None:
-    model = _part(found.config, 'model', ImageClassifier)
-    head = model and _part(model.arguments, 'model.head', ClsHead, MultiLabelClsHead)
-    if not head or model.arguments['neck'] and not _part(model.arguments, 'model.neck',
-                                                         GlobalAveragePooling):
-        return
-    backbone = _part(model.arguments, 'model.backbone')
-    outputs = backbone and _outputs(backbone)
-    if not outputs:
-        return
-    given = outputs[-1].shape[1]
-    if 'in_channels' not in head.arguments:  # it takes what the backbone gives for scores
-        if not (backbone.arguments.get('num_classes') or 0) > 0:
-            linear = head.cls.__name__.replace('ClsHead', 'LinearClsHead')
-            found.say(
-                head.path, f'{head.cls.__name__} has no layer: the {given} features of '
-                f'{backbone.cls.__name__} would be taken for the scores of as many classes; write '
-                f"head=dict(type={linear!r}, num_classes=..., in_channels={given})")
-        return
-    if outputs[-1].dim() == 4 and not model.arguments['neck']:
-        return found.say(
-            'model.neck', f'is None, but {head.cls.__name__} takes one vector an image and '
-            f"{backbone.cls.__name__} gives maps; write neck=dict(type='GlobalAveragePooling')")
-    asked = head.arguments['in_channels']
-    if asked != given and outputs[-1].dim() == (4 if model.arguments['neck'] else 2):
-        found.say(
-            f'{head.path}.in_channels',
-            f'is {asked}, but {backbone.cls.__name__} of model.backbone gives {given}; write in_channels={given}'
-        )
-
-
-def _outputs(backbone: Part) -> Optional[List[Tensor]]:
-    """Without values: what a backbone makes of an image [1, 3, IMAGE, IMAGE]; None where its arguments are wrong
-    or it takes other images. Some 0.05 s for a ResNet-50, once."""
-    key = (backbone.cls, repr(backbone.written))
+def _built(part: Dict[str, Any]) -> Optional[nn.Module]:
+    """Build a part on the meta device; None where its arguments are wrong, which other checks say better."""
+    key = repr(part)
     if key not in _known:
         try:
-            with torch.device('meta'), torch.no_grad(), warnings.catch_warnings():
+            with torch.device('meta'), warnings.catch_warnings():
                 warnings.simplefilter('ignore')
-                outputs = backbone.cls(**backbone.written).eval()(torch.empty(1, 3, IMAGE, IMAGE))
-            _known[key] = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-        except Exception:  # of many kinds; others tell of it
+                built = MODELS.build(_with_some_classes(copy.deepcopy(part)))
+            _known[key] = built.eval() if isinstance(built, nn.Module) else None
+        except Exception:
             _known[key] = None
     return _known[key]
 
 
-def _check_inputs(found: Findings, backbone: Part, outputs: List[Tensor], neck: Part) -> None:
-    asked, given = neck.numbers('in_channels'), [output.shape[1] for output in outputs]
-    if asked is None:
+def _with_some_classes(settings: Any) -> Any:
+    """Put a number where num_classes='auto' stands; how many classes there are changes no feature map."""
+    if isinstance(settings, dict):
+        if settings.get('num_classes') == 'auto':
+            settings['num_classes'] = 1
+        for value in settings.values():
+            _with_some_classes(value)
+    elif isinstance(settings, (list, tuple)):
+        for value in settings:
+            _with_some_classes(value)
+    return settings
+
+
+def _run(part: Optional[nn.Module], path: str, inputs: Any) -> Optional[Given]:
+    """Return what a part gives; None where it cannot run without values, or takes other images."""
+    if part is None:
+        return None
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            outputs = part(inputs)
+    except Exception:
+        return None
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    if not outputs or not all(isinstance(output, Tensor) and output.dim() in (2, 4) for output in outputs):
+        return None
+    return Given(path, type(part).__name__, outputs)
+
+
+def _takes(part: Optional[nn.Module]) -> List[Takes]:
+    """Return what a part says that it takes; nothing where a subclass has a `forward` of its own and says nothing."""
+    mro = type(part).__mro__
+    owner = {
+        name: next((i for i, cls in enumerate(mro) if name in vars(cls)), None)
+        for name in ('takes', 'forward')
+    }
+    if owner['takes'] is None or owner['forward'] is not None and owner['forward'] < owner['takes']:
+        return []
+    return part.takes()
+
+
+def _check_channels(found: Findings, path: str, item: Takes, given: Given) -> None:
+    argument = f'{path}.{item.argument}'
+    if item.is_vector:
+        if given.outputs[-1].dim() == 4:
+            return found.say(
+                'model.neck', f'is None, but {_class_of(found, path)} takes one vector an image and {given.kind} gives '
+                "maps; write neck=dict(type='GlobalAveragePooling')")
+        if item.channels != given.channels[-1]:
+            source = _first_source(found, given)
+            found.say(
+                argument,
+                f'is {item.channels}, but {source} gives {given.channels[-1]}; write in_channels={given.channels[-1]}')
+    elif isinstance(item.channels, int):
+        wrong = sorted({channels for channels in given.channels if channels != item.channels})
+        if wrong:
+            key = item.argument.rpartition('.')[2]
+            found.say(argument,
+                      f'is {item.channels}, but {_out_channels(found, given, wrong[0])}; write {key}={wrong[0]}')
+    elif item.channels is not None:
+        asked, used = list(item.channels), slice(item.first, None if item.last is None else item.last + 1)
+        if len(asked) != len(given.channels) or asked[used] != given.channels[used]:
+            indices = _argument(found, given.path, 'out_indices')
+            found.say(
+                argument, f'is {asked}, but {given.kind} of {given.path} gives {given.channels}'
+                f'{f" (out_indices={tuple(indices)})" if indices else ""}; write '
+                f'{item.argument.rpartition(".")[2]}={given.channels}')
+
+
+def _class_of(found: Findings, path: str) -> str:
+    kind = found.config.model[path.partition('.')[2]]['type']
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+def _first_source(found: Findings, given: Given) -> str:
+    """Return the backbone's name where the neck before a classifier's head only pools."""
+    kind = found.config.model.backbone['type']
+    return f'{kind if isinstance(kind, str) else kind.__name__} of model.backbone'
+
+
+def _argument(found: Findings, path: str, name: str) -> Any:
+    """Return an argument of a part, as written or its default; None where it has none of that name."""
+    part = found.config.model[path.partition('.')[2]]
+    kind = part['type']
+    cls = MODELS.get(kind, part) if isinstance(kind, str) else kind
+    parameter = vocabulary(cls).parameters.get(name)
+    default = getattr(parameter, 'default', None)
+    return part.get(name, None if default is inspect.Parameter.empty else default)
+
+
+def _out_channels(found: Findings, given: Given, channels: int) -> str:
+    path = f'{given.path}.out_channels'
+    if _argument(found, given.path, 'out_channels') == channels:
+        return f'{path} is {channels} ({found.where(path)})'
+    return f'{given.kind} of {given.path} gives {channels}'
+
+
+def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> None:
+    """Compare the number of strides with that of the levels, then the strides themselves.
+
+    Other strides run too, so they are a warning.
+    """
+    if item.strides is None:
         return
-    used = _used(neck)
-    if len(asked) != len(given) or asked[used] != given[used]:
-        indices = backbone.numbers('out_indices')
-        found.say(
-            f'{neck.path}.in_channels',
-            f'is {asked}, but {backbone.cls.__name__} of model.backbone gives {given}'
-            f'{f" (out_indices={tuple(indices)})" if indices else ""}; write in_channels={given}')
-
-
-def _used(neck: Part) -> slice:
-    """The backbone's outputs that the neck takes."""
-    first, last = neck.arguments.get('start_level', 0), neck.arguments.get('end_level', -1)
-    return slice(first, None if last == -1 else last + 1)
-
-
-def _check_channels(found: Findings, head: Optional[Part], neck: Part) -> None:
-    asked, given = head and head.arguments.get('in_channels'), neck.arguments['out_channels']
-    if isinstance(asked, int) and asked != given:
-        where = found.where(f'{neck.path}.out_channels')
-        found.say(
-            f'{head.path}.in_channels',
-            f'is {asked}, but {neck.path}.out_channels is {given} ({where}); write in_channels={given}'
-        )
-
-
-def _check_strides(found: Findings,
-                   part: Optional[Part],
-                   name: str,
-                   neck: Part,
-                   may_be_fewer: bool = False) -> None:
-    """One stride a level; a RoI extractor may leave the coarsest levels alone."""
-    strides, levels = part and part.numbers(name), neck.arguments['num_outs']
-    if not strides or len(strides) == levels or may_be_fewer and len(strides) < levels:
-        return
-    first = strides[0] if isinstance(strides[0], int) else 4
-    doubled = [first * 2**level for level in range(levels)]
-    found.say(
-        f'{part.path}.{name}', f'{strides} are {len(strides)} strides, but {neck.path}.num_outs is '
-        f'{levels} ({found.where(f"{neck.path}.num_outs") or "by default"}); write one stride a level, '
-        f'such as {name}={doubled}')
-
-
-def _compare_strides(found: Findings, part: Optional[Part], name: str, neck: Part,
-                     outputs: Optional[List[Tensor]]) -> None:
-    """With those of the levels, in pixels of the image a pixel. It runs with others too, so it is no mistake."""
-    written = part and part.numbers(name)
-    given = outputs and _strides(neck, outputs)
-    if not found.mistakes and written and given and all(
-            isinstance(stride, int) for stride in written) and given[:len(written)] != written:
-        place = f'{part.path}.{name}'
+    argument, name = f'{path}.{item.argument}', item.argument.rpartition('.')[2]
+    written = [stride[0] if isinstance(stride, (list, tuple)) and stride[0] == stride[1] else stride
+               for stride in item.strides]
+    levels = len(given.outputs)
+    if len(written) != levels and not (item.may_be_fewer and len(written) < levels):
+        first = written[0] if isinstance(written[0], int) else 4
+        right = given.strides or [first * 2**level for level in range(levels)]
+        count = f'{given.path}.num_outs'
+        if _argument(found, given.path, 'num_outs') == levels:
+            source = f'{count} is {levels} ({found.where(count) or "by default"})'
+        else:
+            source = f'{given.kind} of {given.path} gives {levels} maps'
+        return found.say(
+            argument, f'{written} are {len(written)} strides, but {source}; write one stride a level, such as '
+            f'{name}={right}')
+    strides = given.strides
+    if not found.mistakes and strides and all(isinstance(stride, int) for stride in written) \
+            and strides[:len(written)] != written:
         found.warnings.append(
-            f'{place}={written} ({found.where(place)}), but a pixel of the levels of {neck.path} is '
-            f'{given} pixels of the image: boxes and features would not meet')
+            f'{argument}={written} ({found.where(argument)}), but a pixel of the levels of {given.path} is '
+            f'{strides} pixels of the image: boxes and features would not meet')
 
 
-def _strides(neck: Part, outputs: List[Tensor]) -> List[int]:
-    """Of the neck's levels: the backbone's, then each twice the one before; an HRFPN's all double."""
-    strides = [round(IMAGE / output.shape[-1]) for output in outputs][_used(neck)]
-    if neck.cls is HRFPN:
-        strides = [strides[0] * neck.arguments['stride']]
-    while len(strides) < neck.arguments['num_outs']:
-        strides.append(2 * strides[-1])
-    return strides
+def _check_logits(found: Findings, path: str, head: nn.Module, given: Given) -> None:
+    """Refuse a head without a layer after a backbone that gives features and no scores."""
+    if (_argument(found, 'model.backbone', 'num_classes') or 0) > 0:
+        return
+    kind = type(head).__name__
+    linear = kind.replace('ClsHead', 'LinearClsHead')
+    found.say(
+        path, f'{kind} has no layer: the {given.channels[-1]} features of {_first_source(found, given).split()[0]} '
+        f'would be taken for the scores of as many classes; write head=dict(type={linear!r}, num_classes=..., '
+        f'in_channels={given.channels[-1]})')

@@ -1,7 +1,7 @@
 """The mistakes found in a config: each with its place, its value and the nearest right name."""
 import inspect
 import sys
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmdet_ft import spelling
 from mmdet_ft.config.config import Config
@@ -152,14 +152,24 @@ def as_dict(value: Any) -> Dict[str, Any]:
 
 
 def places_of_classes(config: Config) -> List[str]:
-    """Where a model says how many classes there are; [] where it has no head that does."""
-    model = as_dict(config.get('model'))
-    owners = {'model': model, 'model.roi_head': as_dict(model.get('roi_head'))}
+    """Return where a model says how many classes there are; [] where it has no part that does."""
     return [
-        f'{path}.{head}.num_classes' for path, owner in owners.items()
-        for head in ('bbox_head', 'mask_head', 'head')
-        if 'type' in as_dict(owner.get(head)) and 'num_classes' in as_dict(owner[head])
+        f'{path}.num_classes' for path, part, cls in parts_of(config.get('model'))
+        if 'num_classes' in part and getattr(cls, 'counts_classes', True)
     ]
+
+
+def parts_of(model: Any, path: str = 'model') -> Iterator[Tuple[str, Dict[str, Any], Any]]:
+    """Yield (dotted path, settings, class or None) of a model and of every part inside, in their order."""
+    if isinstance(model, dict):
+        if 'type' in model:
+            kind = model['type']
+            yield path, model, MODELS.get(kind, model) if isinstance(kind, str) else kind
+        for key, value in model.items():
+            yield from parts_of(value, f'{path}.{key}')
+    elif isinstance(model, (list, tuple)):
+        for index, value in enumerate(model):
+            yield from parts_of(value, f'{path}.{index}')
 
 
 def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optional[str]:

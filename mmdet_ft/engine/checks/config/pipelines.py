@@ -5,7 +5,7 @@ What a transform moves it says itself, see mmdet_ft.datasets.pipelines.moves.
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from mmdet_ft.datasets.pipelines.moves import Step, asked_for, flat, left_behind, moved_by
-from mmdet_ft.engine.checks.config.mistakes import Findings, listed
+from mmdet_ft.engine.checks.config.mistakes import Findings, listed, parts_of
 from mmdet_ft.registry import PIPELINES
 
 TRUTH = {
@@ -18,10 +18,8 @@ TRUTH = {
 
 def check_pipelines(found: Findings) -> None:
     """Look in each pipeline for what would be left behind, and at the order of one with shipped transforms alone."""
-    roi_head = found.config.model.get('roi_head')
-    needed = ['gt_bboxes', 'gt_labels'] if isinstance(roi_head, dict) else []
-    if needed and roi_head.get('mask_head'):
-        needed.append('gt_masks')
+    asked = {key for _, _, cls in parts_of(found.config.model) for key in getattr(cls, 'learns_from', ())}
+    needed = [key for key in TRUTH if key in asked]  # of a detector; a classifier has gt_label from its dataset
     if needed:
         _check_training_mode(found, found.config.data.get('train'), 'data.train')
     for split in ('train', 'val', 'test'):

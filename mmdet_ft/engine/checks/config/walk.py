@@ -5,7 +5,7 @@ A constructor's signature is the vocabulary; a dataclass in an annotation, as in
 stands in the tables here: layers by mmcv's names.
 """
 import functools
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable, Dict, Mapping, Sequence, Set
 
 import torch.nn.functional as F
 from mmengine.registry import MODELS as LAYERS
@@ -41,6 +41,7 @@ class Walk(Findings):
 
     def __init__(self, config: Config):
         super().__init__(config)
+        self.read_by_parts: Set[str] = set()  # paths of settings that a part of the model reads, see parts
         # Arguments that hold something else than a dict with a `type` of their owner's registry.
         self.slots: Dict[str, Callable[[Any, str], None]] = dict(
             norm_cfg=functools.partial(self.layer, 'norm layer', NORM_LAYERS, ('requires_grad', )),
@@ -98,7 +99,24 @@ class Walk(Findings):
             return self.say(path, written_for_v2)
         known = vocabulary(cls).plus('type', *extra)
         name = kind if isinstance(kind, str) else cls.__name__
+        settings_of = getattr(cls, 'settings_of', {})
+        self.read_by_parts.update(f'{path}.{place}' for place in settings_of)
         self.arguments(registry, known, value, path, name, given)
+        self.settings_of_parts(settings_of, value, path)
+
+    def settings_of_parts(self, settings_of: Mapping[str, str], value: Dict[str, Any], path: str) -> None:
+        """Look at the dicts of `train_cfg` and `test_cfg` that parts of a detector read: each has its own record."""
+        for place, argument in settings_of.items():
+            name, _, parameter = argument.partition('.')
+            part, settings = value.get(name), value
+            for key in place.split('.'):
+                settings = settings.get(key) if isinstance(settings, dict) else None
+            kind = part.get('type') if isinstance(part, dict) else None
+            cls = MODELS.get(kind, part) if isinstance(kind, str) else kind
+            reads = vocabulary(cls).parameters.get(parameter) if callable(cls) else None
+            record = reads is not None and record_of(reads.annotation)
+            if record and settings is not None:
+                self.record(record, settings, f'{path}.{place}')
 
     def arguments(self, registry: Registry, known: Vocabulary, value: Dict[str, Any], path: str,
                   name: str, given: Sequence[str]) -> None:
@@ -183,6 +201,8 @@ class Walk(Findings):
 
     def argument(self, registry: Registry, known: Vocabulary, key: str, item: Any,
                  path: str) -> None:
+        if path in self.read_by_parts:
+            return
         parameter = known.parameters[key]
         record = parameter is not None and record_of(parameter.annotation)
         if record:

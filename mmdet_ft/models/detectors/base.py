@@ -1,0 +1,103 @@
+"""What all detectors share: images in, losses or detections out."""
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from torch import Tensor
+
+from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.detectors.results import to_results
+from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.parts import stated_layers
+from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import Batch, Detections, Losses
+
+
+class Detector(BaseModule):
+    """A detector is called with a batch: in training it returns Losses, in evaluation Detections.
+
+        images -> backbone -> neck -> heads -> losses or detections
+
+    A detector of its own adds its heads in `__init__`, `loss` and `predict`, and for test-time views `predict_views`.
+    Everything else it is asked follows from its parts: each says which of its layers are predictions
+    (`prediction_rows`), what it learns from (`learns_from`) and which feature maps it takes (`takes`, see
+    models.feature_levels). `settings_of` says whose settings the dicts of `train_cfg` and `test_cfg` are.
+
+    V2's arguments and state_dict.
+
+    Args:
+        backbone, neck: parts, or their configs.
+        pretrained: V2's older place for the checkpoint of the backbone.
+    """
+    CLASSES: Optional[Tuple[str, ...]] = None
+    PALETTE: Any = None
+    # {'train_cfg.rpn': 'rpn_head.train_cfg'}: a dict of the detector's settings, and the argument of the part that
+    # reads it.
+    settings_of: Mapping[str, str] = {}
+    # Parts that `pretrained` is for.
+    pretrained_parts: Tuple[str, ...] = ('backbone', )
+
+    def __init__(self,
+                 backbone: Any,
+                 neck: Any = None,
+                 pretrained: Optional[str] = None,
+                 init_cfg: Any = None):
+        super().__init__(init_cfg)
+        if pretrained is not None:
+            backbone = {**backbone, 'init_cfg': dict(type='Pretrained', checkpoint=pretrained)}
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+
+    def forward(self, batch: Union[Batch, Tuple[Batch, ...]]) -> Union[Losses, Detections]:
+        """Return the losses of a batch in training; in evaluation Detections of a batch, or of a tuple of views of the
+        same images.
+        """
+        if self.training:
+            return self.loss(batch)
+        views = (batch, ) if isinstance(batch, Batch) else batch
+        return self.predict(views[0]) if len(views) == 1 else self.predict_views(views)
+
+    def extract_features(self, images: Tensor) -> Tuple[Tensor, ...]:
+        """Return the feature maps of all levels, [B, C, H_l, W_l] each, of normalised images [B, 3, H, W]."""
+        features = self.backbone(images)
+        return features if self.neck is None else self.neck(features)
+
+    def features_of(self, batch: Batch) -> Tuple[Tensor, ...]:
+        """Return the feature maps of a batch, whose images are normalised here where they are still uint8."""
+        return self.extract_features(normalised_images(batch))
+
+    def loss(self, batch: Batch) -> Losses:
+        """Return V2's losses, in training and, for validation, in evaluation mode."""
+        raise NotImplementedError(f'{type(self).__name__} has no loss(batch)')
+
+    def predict(self, batch: Batch) -> Detections:
+        """Return detections in pixels of the original images."""
+        raise NotImplementedError(f'{type(self).__name__} has no predict(batch)')
+
+    def predict_views(self, views: Sequence[Batch]) -> Detections:
+        """Return one detection out of several scales and flips of the same images (V2's aug_test)."""
+        raise NotImplementedError(
+            f'{type(self).__name__} has no test-time views: write MultiScaleFlipAug with one img_scale and flip=False')
+
+    def results(self, detections: Detections, metas: List[Dict[str, Any]]) -> List[Any]:
+        """Return V2's result of each image, on the host; see results.to_results."""
+        return to_results(detections, metas, self.count_classes(), self.mask_threshold)
+
+    def count_classes(self) -> int:
+        """Return the number of classes that detections are of."""
+        raise NotImplementedError(f'{type(self).__name__} has no count_classes()')
+
+    @property
+    def gives_masks(self) -> bool:
+        """Return whether results have masks beside boxes."""
+        return False
+
+    @property
+    def mask_threshold(self) -> float:
+        """Return the probability from which a pixel belongs to a mask."""
+        return .5
+
+    def prediction_layers(self) -> Tuple[str, ...]:
+        """Return prefixes of state_dict names whose shape follows the classes or the anchors.
+
+        A checkpoint may differ from the model there, and nowhere else.
+        """
+        return tuple(stated_layers(self))

@@ -37,7 +37,7 @@ def test_names_of_v2_are_found_where_its_scripts_look(module, names):
     ('core', 'get_classes', 'CocoDataset.CLASSES'),
     ('models.builder', 'build_backbone', 'MODELS.build'),
     ('utils', 'setup_multi_processes', 'nothing'),
-    ('models', 'BaseDetector', 'USER_CODE.md'),
+    ('models', 'BaseDetector', 'extending.md'),
     ('apis', 'MMDataParallel', 'the model itself goes into train_detector'),
     ('core', 'wrap_fp16_model', 'fp16 in the config'),
 ])

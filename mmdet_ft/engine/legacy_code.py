@@ -49,7 +49,7 @@ HOME_OF = {name: module for module, names in HOMES.items() for name in names.spl
 
 _BY_BUILD = 'from mmdet_ft.registry import MODELS, and MODELS.build(cfg)'
 _ANOTHER_CONTRACT = (
-    'a class of your own as mmdet_ft/USER_CODE.md says: heads and detectors get a padded batch and '
+    'a class of your own as docs/extending.md says: heads and detectors get a padded batch and '
     'are called otherwise')
 # Where no name of ours says the same.
 ANSWERS = {
@@ -273,7 +273,7 @@ def _told(path: str, names: List[OldName]) -> str:
     shown = os.path.relpath(path)
     shown = path if shown.startswith('..') else shown
     return '\n'.join([
-        f'{shown} is written for MMDetection V2; mmdet_ft/USER_CODE.md has an example of each kind'
+        f'{shown} is written for MMDetection V2; docs/extending.md has an example of each kind'
     ] + [f'  {shown}:{name.line}: {name}' for name in names])
 
 

@@ -45,8 +45,11 @@ def test_quick_start_needs_the_standard_library_only():
     assert {name.split('.')[0] for name in names} <= sys.stdlib_module_names
 
 
-def test_files_that_readme_names_exist():
-    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+@pytest.mark.parametrize('page', ['README.md', *sorted(f'docs/{page.name}' for page in (ROOT / 'docs').glob('*.md'))])
+def test_files_that_the_pages_name_exist(page):
+    text = (ROOT / page).read_text(encoding='utf-8')
+    for link in re.findall(r'\]\(([^)#:]+)\)', text):
+        assert (ROOT / page).parent.joinpath(link).exists(), link
     for path in re.findall(r'`((?:tools|configs|mmdet_ft|tests)/[\w/.]+?\.(?:py|sh|json|pth))`',
                            text):
         assert (ROOT / path).exists(), path

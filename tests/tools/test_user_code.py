@@ -1,4 +1,4 @@
-"""mmdet_ft/USER_CODE.md: every block of the page is run as the page says, through tools/train.py."""
+"""docs/extending.md: every block of the page is run as the page says, through tools/train.py."""
 import importlib.util
 import re
 import sys
@@ -14,7 +14,7 @@ from tests.tools.test_train_command import rows
 from tests.tools.tiny_world import CLASSES, write_world
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / 'mmdet_ft' / 'USER_CODE.md').read_text(encoding='utf-8')
+PAGE = (ROOT / 'mmdet_ft' / 'extending.md').read_text(encoding='utf-8')
 BLOCKS = dict(re.findall(r'```python\n# (\w+\.py)\n(.*?)```', PAGE, re.S))
 ANSWERS = re.findall(r'```text\n(.*?)```', PAGE, re.S)
 
@@ -115,7 +115,7 @@ def test_answers_name_what_is_there():
     ('from mmcv.cnn import ConvModule, kaiming_init',
      'from mmdet_ft.models.base_module import kaiming_init'),
     ('from mmcv.ops import DeformConv2d', 'from torchvision.ops import DeformConv2d'),
-    ('from mmdet.models.dense_heads import AnchorHead', 'USER_CODE.md'),
+    ('from mmdet.models.dense_heads import AnchorHead', 'extending.md'),
     ('from mmdet.core import something_of_its_own', 'in your own code'),
     ('from mmcv.parallel import MMDataParallel', 'the model itself goes into'),
     ('from mmdet_ft.core.evaluation import eval_map', 'dataset.evaluate'),  # mmdet replaced by mmdet_ft

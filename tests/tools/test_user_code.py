@@ -14,7 +14,7 @@ from tests.tools.test_train_command import rows
 from tests.tools.tiny_world import CLASSES, write_world
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / 'mmdet_ft' / 'extending.md').read_text(encoding='utf-8')
+PAGE = (ROOT / 'docs' / 'extending.md').read_text(encoding='utf-8')
 BLOCKS = dict(re.findall(r'```python\n# (\w+\.py)\n(.*?)```', PAGE, re.S))
 ANSWERS = re.findall(r'```text\n(.*?)```', PAGE, re.S)
 

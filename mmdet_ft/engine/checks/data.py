@@ -422,7 +422,7 @@ def _digests(looks: Sequence[Tuple[int, Look]]) -> Dict[str, List[int]]:
 
 
 def anchors_of(config: Config) -> Optional[Anchors]:
-    """The anchors of the first stage, where the model has some."""
+    """Return the anchors of the first part that has some, or None."""
     model = config.get('model') or {}
     name, head = next(((path.partition('.')[2], part) for path, part, _ in parts_of(model)
                        if isinstance(part.get('anchor_generator'), dict)), (None, None))
@@ -439,9 +439,8 @@ def anchors_of(config: Config) -> Optional[Anchors]:
 
     positive = assigner.get('pos_iou_thr', .5)
     least = assigner.get('min_pos_iou', 0.) if assigner.get('match_low_quality', True) else positive
-    place = 'model.rpn_head' if model.get('rpn_head') else 'model.bbox_head'
     return Anchors([base.numpy() for base in generator.base_anchors], generator.strides, positive,
-                   least, f'{place}.anchor_generator', settings, with_settings)
+                   least, f'model.{name}.anchor_generator', settings, with_settings)
 
 
 def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:

@@ -25,24 +25,24 @@ from mmdet_ft import file_kinds, visualization
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.load import load_config
-from mmdet_ft.datasets.loader import collate, places_by_size
-from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.loading import read_image
-from mmdet_ft.engine import legacy_api
+from mmdet_ft.datasets.loading.loader import collate, places_by_size
+from mmdet_ft.datasets.pipelines.shared.compose import Compose
+from mmdet_ft.datasets.pipelines.shared.loading import read_image
+from mmdet_ft import old_functions
 from mmdet_ft.engine.build import as_config, train
-from mmdet_ft.engine.checks.config.check import prepare, prepare_model
-from mmdet_ft.engine.devices import Device, read_device
+from mmdet_ft.engine.config_check.check import prepare, prepare_model
+from mmdet_ft.engine.speed.devices import Device, read_device
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.evaluate import require_masks, run_over
 from mmdet_ft.engine.hooks.build import (check_evaluation_options, count_all_detections,
                                          split_evaluation)
-from mmdet_ft.engine.legacy_api import (init_random_seed, multi_gpu_test, replace_ImageToTensor,
+from mmdet_ft.old_functions import (init_random_seed, multi_gpu_test, replace_ImageToTensor,
                                         set_random_seed, single_gpu_test, train_detector,
                                         train_model)
 from mmdet_ft.engine.loaders import build_test_loader
-from mmdet_ft.engine.model import build_model
-from mmdet_ft.engine.precision import build_precision
-from mmdet_ft.engine.trained import build_trained
+from mmdet_ft.engine.models.build import build_model
+from mmdet_ft.engine.speed.precision import build_precision
+from mmdet_ft.engine.models.trained import build_trained
 from mmdet_ft.models.classifiers.image import ImageClassifier
 from mmdet_ft.old_names import face
 from mmdet_ft.outputs import Inputs
@@ -101,7 +101,7 @@ def build_detector(cfg: Dict[str, Any],
                    train_cfg: Optional[Dict[str, Any]] = None,
                    test_cfg: Optional[Dict[str, Any]] = None) -> nn.Module:
     """Build the model of a config's `model`, with V2's `show_result`; see engine/legacy_api.py."""
-    return _with_show_result(legacy_api.build_detector(cfg, train_cfg, test_cfg))
+    return _with_show_result(old_functions.build_detector(cfg, train_cfg, test_cfg))
 
 
 def _with_show_result(model: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ def face(module: str) -> Callable[[str], Any]:
 
     def __getattr__(name: str) -> Any:
         if not name.startswith('_'):
-            legacy_code = importlib.import_module('mmdet_ft.engine.legacy_code')
+            legacy_code = importlib.import_module('mmdet_ft.engine.legacy.user_code')
             home = legacy_code.HOME_OF.get(name)
             if home is None and name[0].isupper():  # a registered type
                 home = legacy_code.home_of(name)

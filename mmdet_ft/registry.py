@@ -176,7 +176,7 @@ class Registry:
         if arguments.get('num_classes') == 'auto':
             raise ValueError(
                 f"num_classes='auto' of {getattr(cls, '__name__', cls)} is counted from a data set, and here is none: "
-                'write the number, or build the model with mmdet_ft.engine.model.build_model(cfg, dataset)'
+                'write the number, or build the model with mmdet_ft.engine.models.build.build_model(cfg, dataset)'
             )
         try:
             return cls(**arguments)
@@ -235,11 +235,11 @@ def fixed_arguments(**values: Any) -> Callable[[type], type]:
 MODELS = Registry('model', 'mmdet_ft.models')
 DATASETS = Registry('dataset', 'mmdet_ft.datasets')
 PIPELINES = Registry('pipeline', 'mmdet_ft.datasets.pipelines')
-SAMPLERS = Registry('sampler', 'mmdet_ft.datasets.samplers')
+SAMPLERS = Registry('sampler', 'mmdet_ft.datasets.loading.samplers')
 HOOKS = Registry('hook', 'mmdet_ft.engine.hooks')
 RUNNERS = Registry('runner', 'mmdet_ft.engine.runner')
-OPTIMIZERS = Registry('optimizer', 'mmdet_ft.engine.optimizer')
-OPTIMIZER_BUILDERS = Registry('optimizer constructor', 'mmdet_ft.engine.optimizer')
+OPTIMIZERS = Registry('optimizer', 'mmdet_ft.engine.optimizers.optimizer')
+OPTIMIZER_BUILDERS = Registry('optimizer constructor', 'mmdet_ft.engine.optimizers.optimizer')
 
 # V2's names for parts of the one table of models.
 BACKBONES = NECKS = HEADS = SHARED_HEADS = ROI_EXTRACTORS = LOSSES = DETECTORS = CLASSIFIERS = MODELS

@@ -23,7 +23,7 @@ case $NNODES in
 *) MEET=(--node_rank="${NODE_RANK:-0}" --master_addr="$MASTER_ADDR" --master_port="$PORT") ;;
 esac
 
-PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python}" -m mmdet_ft.engine.launch \
+PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python}" -m mmdet_ft.engine.distributed.launch \
     --nnodes="$NNODES" "${MEET[@]}" \
     --nproc_per_node="$GPUS" \
     --max_restarts="${MAX_RESTARTS:-0}" \

@@ -64,8 +64,8 @@ import numpy as np  # noqa: E402
 from rich.progress import track  # noqa: E402
 
 from mmdet_ft import apis, visualization  # noqa: E402
-from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, is_image_name, read_head  # noqa: E402
-from mmdet_ft.datasets.image_names import find_image  # noqa: E402
+from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, is_image_name, read_head  # noqa: E402
+from mmdet_ft.datasets.images.names import find_image  # noqa: E402
 from mmdet_ft.spelling import counted  # noqa: E402
 
 STOPPED = 130  # exit code after Ctrl-C or SIGTERM

@@ -102,22 +102,22 @@ def parse_args() -> argparse.Namespace:
 # Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
-from mmdet_ft.datasets.sample_images import image_files  # noqa: E402
-from mmdet_ft.engine import dist  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.checks.data import check_image_files  # noqa: E402
-from mmdet_ft.engine.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
-from mmdet_ft.engine.devices import take_device_option  # noqa: E402
+from mmdet_ft.datasets.loading.sample_images import image_files  # noqa: E402
+from mmdet_ft.engine.distributed import dist  # noqa: E402
+from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
+from mmdet_ft.engine.run_check.data import check_image_files  # noqa: E402
+from mmdet_ft.engine.reporting.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
+from mmdet_ft.engine.speed.devices import take_device_option  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, require_masks, single_gpu_test  # noqa: E402
 from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402
 from mmdet_ft.engine.hooks.build import count_all_detections  # noqa: E402
 from mmdet_ft.engine.hooks.build import format_settings, split_evaluation  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
-from mmdet_ft.engine.log import get_root_logger, time_string  # noqa: E402
-from mmdet_ft.engine.painting import Painter  # noqa: E402
-from mmdet_ft.engine.precision import build_precision  # noqa: E402
-from mmdet_ft.engine.setup import choose_device, set_up_processes  # noqa: E402
-from mmdet_ft.engine.trained import build_trained  # noqa: E402
+from mmdet_ft.engine.reporting.log import get_root_logger, time_string  # noqa: E402
+from mmdet_ft.engine.reporting.painting import Painter  # noqa: E402
+from mmdet_ft.engine.speed.precision import build_precision  # noqa: E402
+from mmdet_ft.engine.environment import choose_device, set_up_processes  # noqa: E402
+from mmdet_ft.engine.models.trained import build_trained  # noqa: E402
 from mmdet_ft.visualization import has_display  # noqa: E402
 
 

@@ -73,10 +73,10 @@ def parse_args() -> argparse.Namespace:
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine.build import train  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.checks.dry_run import dry_run  # noqa: E402
-from mmdet_ft.engine.devices import take_device_option  # noqa: E402
-from mmdet_ft.engine.dist import init_dist, require_alone, shutdown  # noqa: E402
+from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
+from mmdet_ft.engine.dry_run import dry_run  # noqa: E402
+from mmdet_ft.engine.speed.devices import take_device_option  # noqa: E402
+from mmdet_ft.engine.distributed.dist import init_dist, require_alone, shutdown  # noqa: E402
 
 
 def read_config(args: argparse.Namespace) -> Config:

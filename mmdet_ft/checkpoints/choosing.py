@@ -4,9 +4,9 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 from torch import Tensor
 
-from mmdet_ft.checkpoints.kinds.layout import PARALLEL, Candidate, candidates_in
-from mmdet_ft.checkpoints.kinds.origin import Origin, StateDict
-from mmdet_ft.checkpoints.kinds.table import convert
+from mmdet_ft.checkpoints.formats.layout import PARALLEL, Candidate, candidates_in
+from mmdet_ft.checkpoints.formats.origin import Origin, StateDict
+from mmdet_ft.checkpoints.formats.table import convert
 
 # Of two networks in one file that fit alike, the one to use: names of the average, or of the one that is trained.
 BEFORE = (('ema_model', 'online_model'), ('teacher', 'student'), ('encoder_q', 'encoder_k'),

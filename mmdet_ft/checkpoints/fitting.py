@@ -8,13 +8,13 @@ from torch import nn
 from mmdet_ft.checkpoints.choosing import Choice, Fit, best_fit, common_prefix, counts, fit_of
 from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.facts import Facts
-from mmdet_ft.checkpoints.heads import Match, by_class, match_classes
-from mmdet_ft.checkpoints.kinds.table import class_names
+from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.class_rows import Match, by_class, match_classes
+from mmdet_ft.checkpoints.formats.table import class_names
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read, require_sound
 from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
 from mmdet_ft.checkpoints.sources import Source
-from mmdet_ft.checkpoints.values import faults_of
+from mmdet_ft.checkpoints.sanity import faults_of
 from mmdet_ft.parts import Rows, find_prediction_layers, part_of, rows_of
 
 logger = logging.getLogger('mmdet_ft')

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.files import read_pickle, read_with_shards, reader_of
-from mmdet_ft.checkpoints.kinds.layout import weights_in
-from mmdet_ft.checkpoints.kinds.origin import Origin
-from mmdet_ft.checkpoints.kinds.table import convert
+from mmdet_ft.checkpoints.formats.layout import weights_in
+from mmdet_ft.checkpoints.formats.origin import Origin
+from mmdet_ft.checkpoints.formats.table import convert
 from mmdet_ft.checkpoints.mapped_file import MappedFile
 from mmdet_ft.checkpoints.sources import Source, first_available
-from mmdet_ft.checkpoints.values import faults_of
+from mmdet_ft.checkpoints.sanity import faults_of
 from mmdet_ft.checkpoints.whole_modules import weights_of_modules
 from mmdet_ft.pickle_values import Record, Refused, UnknownName
 

@@ -17,7 +17,7 @@ from mmdet_ft.config.errors import (CheckError, ConfigError, ConfigFileError, Co
 from mmdet_ft.config.layers import Layer, Setting
 from mmdet_ft.config.load import load_config, replace_cfg_vals, update_data_root, value_at
 from mmdet_ft.config.options import DictAction
-from mmdet_ft.config.values import ConfigDict
+from mmdet_ft.config.config_dict import ConfigDict
 
 __all__ = [
     'CheckError', 'Config', 'ConfigDict', 'ConfigError', 'ConfigFileError', 'ConfigKeyError',

@@ -39,7 +39,7 @@ class ConfigKeyError(ConfigError, KeyError):
 class CheckError(ConfigError):
     """What a config says that nothing understands.
 
-    `mistakes` lists all of it, see mmdet_ft.engine.checks.config.check.
+    `mistakes` lists all of it, see mmdet_ft.engine.config_check.check.
     """
     mistakes: Sequence[Any] = ()
 

@@ -24,7 +24,7 @@ from mmdet_ft.config.errors import (ConfigError, ConfigFileError, ConfigKeyError
                                     did_you_mean, place_in, shown)
 from mmdet_ft.config.layers import Layer
 from mmdet_ft.config.lines import read_source
-from mmdet_ft.config.values import is_object, item_at, map_leaves, merge, plain
+from mmdet_ft.config.config_dict import is_object, item_at, map_leaves, merge, plain
 
 BASE_KEY = '_base_'
 DEPRECATION_KEY = '_deprecation_'

@@ -3,7 +3,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 
-from mmdet_ft.datasets.masks import polygon_runs
+from mmdet_ft.datasets.annotations.masks import polygon_runs
 from mmdet_ft.visualization import Look, draw_ground_truth, palette_of
 
 

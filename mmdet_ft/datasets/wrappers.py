@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.pipelines.compose import apply, defer_normalize
-from mmdet_ft.evaluation.text import print_log
+from mmdet_ft.datasets.pipelines.shared.compose import apply, defer_normalize
+from mmdet_ft.evaluation.table_output import print_log
 from mmdet_ft.registry import DATASETS, PIPELINES
 
 
@@ -59,7 +59,7 @@ class ConcatDataset:
             self.flag = np.concatenate(flags)
 
     def _check_joint_evaluation(self) -> None:
-        from mmdet_ft.datasets.coco import CocoDataset
+        from mmdet_ft.datasets.detection.coco import CocoDataset
         if any(isinstance(dataset, CocoDataset) for dataset in self.datasets):
             raise DataError(
                 'ConcatDataset: evaluating joined COCO datasets as a whole is not supported; write '

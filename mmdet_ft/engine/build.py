@@ -7,37 +7,38 @@ from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Option
 from torch import nn
 
 from mmdet_ft.config.config import Config
-from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.datasets.pipelines.probe import check_own_transforms
-from mmdet_ft.engine import dist
-from mmdet_ft.engine.acceleration import accelerate
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.datasets.pipelines.shared.probe import check_own_transforms
+from mmdet_ft.engine.distributed import dist
+from mmdet_ft.engine.speed.acceleration import accelerate
 from mmdet_ft.engine.batch_size import (follow_world_size, images_per_step, scale_learning_rate,
                                         settle_rate)
-from mmdet_ft.engine.checks import manners, preflight
-from mmdet_ft.engine.checks.config.check import prepare
-from mmdet_ft.engine.checks.data import check_same_classes, tell_about_data
-from mmdet_ft.engine.checks.labels import check_labels, check_learnable
+from mmdet_ft.engine.run_check import run_size
+from mmdet_ft.engine.run_check import preflight
+from mmdet_ft.engine.config_check.check import prepare
+from mmdet_ft.engine.run_check.data import check_same_classes, tell_about_data
+from mmdet_ft.engine.models.labels import check_labels, check_learnable
 from mmdet_ft.engine.failures import forensics, signals
-from mmdet_ft.engine.failures.interruption import Interrupted
+from mmdet_ft.engine.distributed.interruption import Interrupted
 from mmdet_ft.engine.failures.restart import go_on_after_restart
 from mmdet_ft.engine.hooks.build import hooks_of
-from mmdet_ft.engine.hooks.checks import NumClassCheckHook, trained_part
+from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook, trained_part
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.loaders import build_workflow_datasets, train_loader_settings
-from mmdet_ft.engine.model import begin_weights, build_model, count_classes, told, wrap
-from mmdet_ft.engine.optimizer import build_optimizer
-from mmdet_ft.engine.overwriting import refuse_overwriting
-from mmdet_ft.engine.precision import build_precision
+from mmdet_ft.engine.models.build import begin_weights, build_model, count_classes, told, wrap
+from mmdet_ft.engine.optimizers.optimizer import build_optimizer
+from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
+from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.batches import is_endless
 from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
-from mmdet_ft.engine.seeds import seed_everything
-from mmdet_ft.engine.setup import (choose_device, choose_seed, keep_config, open_log, release,
+from mmdet_ft.engine.runner.seeds import seed_everything
+from mmdet_ft.engine.environment import (choose_device, choose_seed, keep_config, open_log, release,
                                    set_up_processes, tell_of_earlier_run, tell_of_missing_gpu)
-from mmdet_ft.engine.single_values import check_last_batch
-from mmdet_ft.engine.state import resume_source
+from mmdet_ft.engine.runner.batch_of_one import check_last_batch
+from mmdet_ft.engine.runner.resume_state import resume_source
 from mmdet_ft.engine.summary import clear_up, last_words
-from mmdet_ft.engine.update import read_fp16, read_update
+from mmdet_ft.engine.optimizers.optimizer_step import read_fp16, read_update
 from mmdet_ft.errors import UserError
 from mmdet_ft.registry import RUNNERS, note_building
 
@@ -89,9 +90,9 @@ def train(cfg: Config,
 def _run(run: 'Run') -> BaseRunner:
     runner = run.runner
     if dist.get_dist_info()[0] == 0:
-        manners.tell(
+        run_size.tell(
             runner.logger,
-            manners.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
+            run_size.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
                             len(run.train_loader.dataset)))
     preflight.before_run(runner)
     check_last_batch(runner, run.train_loader)

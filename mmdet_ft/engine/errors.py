@@ -10,7 +10,7 @@ import traceback
 from typing import Callable
 
 from mmdet_ft.config.errors import ConfigError
-from mmdet_ft.engine.failures import watchdog
+from mmdet_ft.engine.distributed import watchdog
 from mmdet_ft.errors import (CheckpointError, DataError, NonFiniteError, UntrustedFileError,
                              UserError)
 from mmdet_ft.registry import RegistryError

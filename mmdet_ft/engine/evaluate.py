@@ -5,11 +5,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from mmdet_ft.engine.dist import collect_results, get_dist_info
+from mmdet_ft.engine.distributed.dist import collect_results, get_dist_info
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.failures import interruption, watchdog
-from mmdet_ft.engine.precision import Precision
-from mmdet_ft.engine.progress import track
+from mmdet_ft.engine.distributed import interruption
+from mmdet_ft.engine.distributed import watchdog
+from mmdet_ft.engine.speed.precision import Precision
+from mmdet_ft.engine.reporting.progress import track
 from mmdet_ft.structures import Batch, HostCopy, to_device
 
 logger = logging.getLogger('mmdet_ft')

@@ -6,10 +6,10 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset, build_for_losses
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine import dist
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.places import place_of
+from mmdet_ft.engine.models.config_keys import place_of
 
 
 def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) -> List[Any]:

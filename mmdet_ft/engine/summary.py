@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.config.config import Config
-from mmdet_ft.engine import dist
+from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 

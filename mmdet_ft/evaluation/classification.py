@@ -3,7 +3,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from mmdet_ft.evaluation.text import print_log, table_text
+from mmdet_ft.evaluation.table_output import print_log, table_text
 
 METRICS = ('accuracy', 'precision', 'recall', 'f1_score', 'support', 'confusion_matrix')
 MOST_SHOWN = 20  # classes of a confusion matrix in the log

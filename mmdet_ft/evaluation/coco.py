@@ -18,7 +18,7 @@ from mmdet_ft.errors import DataError
 from mmdet_ft.evaluation.coco_match import Detected, match
 from mmdet_ft.evaluation.recall import recalls
 from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
-from mmdet_ft.evaluation.text import NO_OBJECTS, print_log, table_text
+from mmdet_ft.evaluation.table_output import NO_OBJECTS, print_log, table_text
 
 ALLOWED_METRICS = ('bbox', 'segm', 'proposal', 'proposal_fast')
 # places in COCOeval.stats; the names say 100, 300 and 1000 whatever proposal_nums is, as in V2

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from mmdet_ft.evaluation.recall import pairwise_iou
-from mmdet_ft.evaluation.text import NO_OBJECTS, print_log, table_text
+from mmdet_ft.evaluation.table_output import NO_OBJECTS, print_log, table_text
 
 NUM_POINTS = 40
 # From which overlap on a detection is right; 0.5 for what is not named here.

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from mmdet_ft.evaluation.recall import pairwise_iou
-from mmdet_ft.evaluation.text import NO_OBJECTS, print_log, table_text
+from mmdet_ft.evaluation.table_output import NO_OBJECTS, print_log, table_text
 
 Range = Tuple[float, float]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmdet_ft.evaluation.mean_ap import average_precision
 from mmdet_ft.evaluation.recall import pairwise_iou
-from mmdet_ft.evaluation.text import print_log, table_text
+from mmdet_ft.evaluation.table_output import print_log, table_text
 
 LEVELS = ('easy', 'medium', 'hard')
 NUM_THRESHOLDS = 1000

@@ -5,7 +5,7 @@ import torch
 import torchvision  # registers torch.ops.torchvision
 from torch import Tensor
 
-from mmdet_ft.ops.switches import triton_kernels
+from mmdet_ft.ops.backends import triton_kernels
 
 assert hasattr(torch.ops.torchvision, 'roi_align'), torchvision.__version__
 

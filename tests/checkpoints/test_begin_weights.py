@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.kinds.origin import coco_classes
+from mmdet_ft.checkpoints.formats.origin import coco_classes
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.engine.model import begin_weights, told
+from mmdet_ft.engine.models.build import begin_weights, told
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_openmmlab import CLASSES, in_version_1
 from tests.checkpoints.test_reading import Evil

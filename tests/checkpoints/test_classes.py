@@ -12,14 +12,14 @@ import torch
 
 from mmdet_ft.checkpoints.classes import compare, line_of, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.facts import Facts
+from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
-from mmdet_ft.checkpoints.heads import by_class, match_classes
+from mmdet_ft.checkpoints.class_rows import by_class, match_classes
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.classification.folder import ClassFolders
-from mmdet_ft.engine.state import restore
-from mmdet_ft.engine.trained import build_trained
+from mmdet_ft.engine.runner.resume_state import restore
+from mmdet_ft.engine.models.trained import build_trained
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config, tiny_model
 

@@ -4,10 +4,10 @@ import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import fit, parse_load_from
-from mmdet_ft.checkpoints.heads import by_class, match_classes
+from mmdet_ft.checkpoints.class_rows import by_class, match_classes
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.datasets.cityscapes import CityscapesDataset
-from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
+from mmdet_ft.datasets.detection.coco import CocoDataset
 from tests.models.tiny import tiny_batch, tiny_model
 
 COCO, CITYSCAPES = CocoDataset.CLASSES, CityscapesDataset.CLASSES

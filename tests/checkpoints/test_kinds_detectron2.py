@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_ft.checkpoints.kinds.layout import weights_in
-from mmdet_ft.checkpoints.kinds.table import convert
+from mmdet_ft.checkpoints.formats.layout import weights_in
+from mmdet_ft.checkpoints.formats.table import convert
 from mmdet_ft.checkpoints.reading import read_state_dict
 from mmdet_ft.config import Config
-from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_torchvision import CONFIGS, shapes
 

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 import torchvision
 
 from mmdet_ft.checkpoints.fitting import fit
-from mmdet_ft.checkpoints.kinds.table import convert
+from mmdet_ft.checkpoints.formats.table import convert
 from mmdet_ft.checkpoints.reading import read, read_state_dict
 from mmdet_ft.config import Config
-from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_torchvision import CONFIGS, shapes
 from tests.models.test_v2_parts import c4

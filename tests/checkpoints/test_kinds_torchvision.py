@@ -8,13 +8,13 @@ import torch
 import torchvision
 from torch import nn
 
-from mmdet_ft.checkpoints.facts import Facts
+from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.fitting import fit, pretrained_loader
-from mmdet_ft.checkpoints.kinds.origin import coco_classes, rename
-from mmdet_ft.checkpoints.kinds.table import convert
+from mmdet_ft.checkpoints.formats.origin import coco_classes, rename
+from mmdet_ft.checkpoints.formats.table import convert
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch
 

@@ -4,9 +4,9 @@ import json
 import pytest
 import torch
 
-from mmdet_ft.checkpoints.facts import IMAGENET, MSRA, Facts, facts_of, input_scale, literals
+from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts, facts_of, input_scale, literals
 from mmdet_ft.checkpoints.fitting import fit
-from mmdet_ft.checkpoints.kinds.origin import Origin
+from mmdet_ft.checkpoints.formats.origin import Origin
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.checkpoints.report import facts_of_file, reasons_of, warnings_of
 from mmdet_ft.config import Config

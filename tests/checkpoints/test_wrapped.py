@@ -13,7 +13,7 @@ from torch import nn
 
 from mmdet_ft.checkpoints.choosing import common_prefix
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.facts import Facts
+from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.fitting import fit, pretrained_loader
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.models.base_module import BaseModule

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdet_ft.config import CheckError, Config, ConfigError, ConfigKeyError, load_config, writing
-from mmdet_ft.config.values import plain
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.config.config_dict import plain
+from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.untrusted import require_plain_config
 
 CLASSIFIER = Path(__file__).parents[2] / 'configs/custom/classifier_ft.py'

@@ -122,7 +122,7 @@ def pipeline():
 @pytest.fixture
 def coco_dataset(coco_folder):
     """A function that makes a CocoDataset of the folder."""
-    from mmdet_ft.datasets.coco import CocoDataset
+    from mmdet_ft.datasets.detection.coco import CocoDataset
 
     def make(pipeline=None,
              classes=('person', 'stop sign', 'zebra'),

@@ -15,7 +15,7 @@ import numpy as np
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks.problem import Problem
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.engine.checks.data import check_data
+from mmdet_ft.engine.run_check.data import check_data
 from mmdet_ft.registry import DATASETS
 
 ODD_VALUES = [

@@ -5,7 +5,7 @@ import pytest
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.checks.anchors import check_anchors
 from mmdet_ft.datasets.checks.split import Split
-from mmdet_ft.engine.checks.data import anchors_of
+from mmdet_ft.engine.run_check.data import anchors_of
 
 
 def split_of(boxes):

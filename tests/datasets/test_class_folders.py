@@ -10,7 +10,7 @@ from PIL import Image
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.engine.checks.data import check_data
+from mmdet_ft.engine.run_check.data import check_data
 
 
 def write(root: Path, *names: str) -> str:

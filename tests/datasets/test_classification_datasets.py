@@ -18,9 +18,9 @@ from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.classification.cifar import CIFAR10, CIFAR100
 from mmdet_ft.datasets.classification.folder import ClassFolders, ImageNet
 from mmdet_ft.datasets.classification.mnist import MNIST, FashionMNIST
-from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loader import build_dataloader, collate
+from mmdet_ft.datasets.loading.loader import build_dataloader, collate
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.structures import Batch, ClassTruth
 from mmdet_ft.untrusted import UntrustedFileError

@@ -13,10 +13,10 @@ import pycocotools.mask as mask_api
 import pytest
 
 from mmdet_ft.config.config import Config
-from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine.checks.data import check_data, tell_about_data
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.engine.run_check.data import check_data, tell_about_data
 from tests.datasets.fuzz import assert_agreement, limited, read_by_both
 
 WIDTH, HEIGHT = 192, 128

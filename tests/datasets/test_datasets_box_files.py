@@ -12,12 +12,12 @@ from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.checks.objects import check_classes, check_same
 from mmdet_ft.datasets.checks.split import split_of
-from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loader import collate
-from mmdet_ft.datasets.packed import PackedList
-from mmdet_ft.datasets.voc import VOCDataset
-from mmdet_ft.datasets.xml_style import XMLDataset, read_voc_xml
+from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.annotations.packed import PackedList
+from mmdet_ft.datasets.detection.voc import VOCDataset
+from mmdet_ft.datasets.detection.xml_style import XMLDataset, read_voc_xml
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.untrusted import UntrustedFileError
 from . import formats

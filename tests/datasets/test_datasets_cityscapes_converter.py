@@ -9,8 +9,8 @@ import numpy as np
 import pycocotools.mask as mask_api
 import pytest
 
-from mmdet_ft.datasets.cityscapes import CityscapesDataset
-from mmdet_ft.datasets.loader import collate
+from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
+from mmdet_ft.datasets.loading.loader import collate
 from .conftest import train_pipeline
 
 SCRIPT = Path(__file__).parents[2] / 'tools/dataset_converters/cityscapes.py'

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from mmdet_ft.datasets.build import build_dataset
-from mmdet_ft.datasets.cityscapes import CityscapesDataset
-from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
+from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.coco_api import COCO
-from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.datasets.sample_images import image_files, leaf_of
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.datasets.loading.sample_images import image_files, leaf_of
 from mmdet_ft.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from .conftest import train_pipeline
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
+from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.registry import PIPELINES
 
 GOLDEN = json.loads((Path(__file__).parent / 'golden_transforms.json').read_text())

@@ -13,10 +13,10 @@ from PIL import Image
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.labelme import LabelmeDataset, read_labelme
-from mmdet_ft.datasets.loader import collate
-from mmdet_ft.datasets.lvis import LVISDataset
-from mmdet_ft.engine.checks.data import check_data
+from mmdet_ft.datasets.detection.labelme import LabelmeDataset, read_labelme
+from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.detection.lvis import LVISDataset
+from mmdet_ft.engine.run_check.data import check_data
 from . import formats
 from .conftest import train_pipeline
 from .formats import Thing

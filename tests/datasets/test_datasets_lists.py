@@ -6,7 +6,7 @@ import pytest
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.engine.checks.data import check_data
+from mmdet_ft.engine.run_check.data import check_data
 from . import formats
 
 CLASSES = ('Pedestrian', 'Car')

@@ -10,18 +10,18 @@ import torch
 
 from mmdet_ft.config.errors import CheckError
 from mmdet_ft.datasets.classification.mnist import MNIST
-from mmdet_ft.datasets.image_decoding import is_cut_off
-from mmdet_ft.datasets.loader import collate
-from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
-from mmdet_ft.datasets.pipelines.color import DeferredNormalize, Normalize
-from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
+from mmdet_ft.datasets.images.decoding import is_cut_off
+from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
+from mmdet_ft.datasets.pipelines.shared.color import DeferredNormalize, Normalize
+from mmdet_ft.datasets.pipelines.shared.compose import Compose
+from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
                                                     LateImage, ToTensor, Transpose, late_images,
                                                     to_tensor)
-from mmdet_ft.datasets.pipelines.geometric import DeferredFlip, Pad, RandomFlip, Resize
-from mmdet_ft.datasets.pipelines.loading import LoadAnnotations, LoadImageFromFile, LoadProposals
-from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
-from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.datasets.pipelines.shared.resize_flip import DeferredFlip, Pad, RandomFlip, Resize
+from mmdet_ft.datasets.pipelines.shared.loading import LoadAnnotations, LoadImageFromFile, LoadProposals
+from mmdet_ft.datasets.pipelines.shared.views import MultiScaleFlipAug
+from mmdet_ft.ops.normalize import normalised_images
 from .conftest import NORM, train_pipeline
 
 BOXES = np.array([[1, 2, 11, 22], [5.5, 0, 39.5, 29]], dtype=np.float32)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_ft.datasets import ring
-from mmdet_ft.datasets.loader import build_dataloader
+from mmdet_ft.datasets.loading import shared_batches
+from mmdet_ft.datasets.loading.loader import build_dataloader
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'memfd_create'), reason='Linux has it')
 
@@ -110,7 +110,7 @@ def test_an_iteration_that_is_broken_off_loses_no_slot():
 
 
 def test_what_does_not_fit_goes_torchs_way(monkeypatch):
-    monkeypatch.setattr(ring, 'SLOT_BYTES', 1 << 14)
+    monkeypatch.setattr(shared_batches, 'SLOT_BYTES', 1 << 14)
     for batch in loader_of(8):
         check(batch)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdet_ft.datasets.masks import BitmapMasks
+from mmdet_ft.datasets.annotations.masks import BitmapMasks
 from mmdet_ft.datasets.pipelines import FilterAnnotations
 
 

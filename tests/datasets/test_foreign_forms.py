@@ -5,9 +5,9 @@ import pytest
 
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
-from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.engine.checks.data import check_data
+from mmdet_ft.engine.run_check.data import check_data
 from . import formats
 
 CVAT = '<?xml version="1.0"?>\n<annotations><version>1.1</version><image id="0" name="a.jpg"/></annotations>'

@@ -11,10 +11,10 @@ from PIL import Image
 
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.checks.images import look_at
-from mmdet_ft.datasets.image_decoding import (decode, is_coarse, is_cut_off, lost_share,
+from mmdet_ft.datasets.images.decoding import (decode, is_coarse, is_cut_off, lost_share,
                                               unsent_share)
-from mmdet_ft.datasets.image_files import read_head
-from mmdet_ft.datasets.pipelines.loading import LoadAnnotations, LoadImageFromFile, read_image
+from mmdet_ft.datasets.images.files import read_head
+from mmdet_ft.datasets.pipelines.shared.loading import LoadAnnotations, LoadImageFromFile, read_image
 from tests.datasets.test_image_files import PICTURE, png_head, saved
 
 BGR = np.ascontiguousarray(PICTURE[..., ::-1])  # as the loader gives what `saved` has written

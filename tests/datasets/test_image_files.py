@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.image_files import IMAGE_ENDINGS, image_size, is_image_name, read_head
+from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, image_size, is_image_name, read_head
 
 PICTURE = cv2.resize(
     np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8), (96, 64))

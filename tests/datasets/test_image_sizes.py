@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mmdet_ft.datasets.image_sizes import fit_of, mismatch
+from mmdet_ft.datasets.images.sizes import fit_of, mismatch
 
 
 @pytest.mark.parametrize('box, fit', [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmdet_ft.config.errors import CheckError
-from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.probe import check_own_transforms
+from mmdet_ft.datasets.pipelines.shared.compose import Compose
+from mmdet_ft.datasets.pipelines.shared.probe import check_own_transforms
 
 
 class Own:

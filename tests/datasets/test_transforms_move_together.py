@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmdet_ft.config.errors import CheckError
-from mmdet_ft.datasets.masks import BitmapMasks, PolygonMasks
-from mmdet_ft.datasets.pipelines.moves import EVERYTHING, moved_by
+from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
+from mmdet_ft.datasets.pipelines.shared.moves import EVERYTHING, moved_by
 from mmdet_ft.registry import PIPELINES
 
 PAINT = 250

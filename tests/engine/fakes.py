@@ -4,7 +4,7 @@ from typing import List, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.runner.epoch import EpochBasedRunner
 from mmdet_ft.engine.runner.iteration import IterBasedRunner
 from mmdet_ft.structures import Losses
@@ -108,7 +108,7 @@ def make_runner(work_dir,
                 **arguments):
     torch.manual_seed(0)
     model = model or FakeModel(noise=.1)
-    from mmdet_ft.engine.optimizer import build_optimizer
+    from mmdet_ft.engine.optimizers.optimizer import build_optimizer
     optimizer = build_optimizer(
         model, optimizer or dict(type='SGD', lr=lr, momentum=momentum, weight_decay=1e-4))
     arguments['momentum'] = momenta  # the schedule; `momentum` is SGD's

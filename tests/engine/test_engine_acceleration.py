@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from mmdet_ft.engine.acceleration import accelerate
+from mmdet_ft.engine.speed.acceleration import accelerate
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model

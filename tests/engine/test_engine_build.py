@@ -14,10 +14,10 @@ from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.hooks import build as hooks_build
 from mmdet_ft.engine.hooks.build import hooks_of
-from mmdet_ft.engine.legacy import modernise
-from mmdet_ft.engine.model import begin_weights, cancel_pretrained
-from mmdet_ft.engine.state import resume_source
-from mmdet_ft.engine.update import Update, read_update
+from mmdet_ft.engine.legacy.config import modernise
+from mmdet_ft.engine.models.build import begin_weights, cancel_pretrained
+from mmdet_ft.engine.runner.resume_state import resume_source
+from mmdet_ft.engine.optimizers.optimizer_step import Update, read_update
 from mmdet_ft.registry import HOOKS, MODELS
 from tests.engine.fakes import FakeDataset, FakeLoader, FakeModel
 

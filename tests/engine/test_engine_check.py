@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import CheckError, Config, ConfigDict, ConfigError, load_config
-from mmdet_ft.engine.checks.config.check import check, prepare
-from mmdet_ft.engine.checks.config.mistakes import nearest
-from mmdet_ft.engine.checks.config.names import ENGINE_NAMES
+from mmdet_ft.engine.config_check.check import check, prepare
+from mmdet_ft.engine.config_check.mistakes import nearest
+from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
 from mmdet_ft.registry import HOOKS, MODELS, PIPELINES
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mmdet_ft.config import CheckError, load_config
-from mmdet_ft.engine.checks.config.check import prepare
-from mmdet_ft.engine.checks.preflight import check_learning_rate
+from mmdet_ft.engine.config_check.check import prepare
+from mmdet_ft.engine.run_check.preflight import check_learning_rate
 from mmdet_ft.engine.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -3,7 +3,7 @@
 import pytest
 
 from mmdet_ft.config import CheckError, load_config
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.necks.fpn import FPN

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mmdet_ft.config import CheckError, load_config
-from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.moves import flat, left_behind
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.datasets.pipelines.shared.compose import Compose
+from mmdet_ft.datasets.pipelines.shared.moves import flat, left_behind
+from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.registry import PIPELINES
 from tests.engine.test_engine_check import MAIN
 from tests.engine.test_engine_check_pipelines import ALL, BUNDLE, LOAD, RESIZE, TRUTH, said

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import CheckError, Config, DictAction, load_config
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.engine.config_check.check import prepare
 
 CONFIGS = Path(__file__).parents[2] / 'configs/custom'
 

@@ -2,7 +2,7 @@
 import pytest
 
 from mmdet_ft.config import CheckError, load_config
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.engine.config_check.check import prepare
 from tests.engine.test_engine_check import MAIN
 
 LOAD = dict(type='LoadImageFromFile')

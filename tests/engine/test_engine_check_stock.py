@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from mmdet_ft.config import ConfigError, load_config
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.engine.config_check.check import prepare
 from tests.config.test_stock_configs import package  # noqa: F401
 
 # What the check may say: that something is not here.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import CheckError, load_config
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.errors import is_user_mistake, message_of
 from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, PIPELINES, Registry, TakenNameError,
                                UnknownTypeError)

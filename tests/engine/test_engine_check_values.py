@@ -6,10 +6,10 @@ from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 import pytest
 
 from mmdet_ft.config import ConfigError, load_config
-from mmdet_ft.engine.checks.config.check import prepare
-from mmdet_ft.engine.checks.config.kinds import fits, words_of
-from mmdet_ft.engine.checks.config.names import ENGINE_NAMES
-from mmdet_ft.engine.checks.config.settings import SETTINGS
+from mmdet_ft.engine.config_check.check import prepare
+from mmdet_ft.engine.config_check.value_kinds import fits, words_of
+from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
+from mmdet_ft.engine.config_check.run_settings import SETTINGS
 from tests.engine.test_engine_check import MAIN
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from mmdet_ft.checkpoints import reading
 from mmdet_ft.config import CheckError, Config
-from mmdet_ft.datasets.coco import CocoDataset
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.datasets.detection.coco import CocoDataset
+from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.build import count_all_detections
-from mmdet_ft.engine.model import build_model, count_classes
+from mmdet_ft.engine.models.build import build_model, count_classes
 from tests.models.tiny import tiny_config
 
 

@@ -8,15 +8,16 @@ import torch
 import torch.distributed as torch_dist
 import torch.multiprocessing as mp
 
-from mmdet_ft.datasets.samplers import DistributedSampler
-from mmdet_ft.engine import dist, launch
+from mmdet_ft.datasets.loading.samplers import DistributedSampler
+from mmdet_ft.engine.distributed import dist
+from mmdet_ft.engine.distributed import launch
 from mmdet_ft.engine.errors import NonFiniteError, UserError
 from mmdet_ft.engine.evaluate import multi_gpu_test
 from mmdet_ft.engine.hooks import CheckpointHook, DistEvalHook, Hook, TextLoggerHook
-from mmdet_ft.engine.model import wrap
-from mmdet_ft.engine.optimizer import build_optimizer
+from mmdet_ft.engine.models.build import wrap
+from mmdet_ft.engine.optimizers.optimizer import build_optimizer
 from mmdet_ft.engine.runner import EpochBasedRunner
-from mmdet_ft.engine.update import Update
+from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.structures import Losses
 from tests.engine.fakes import FakeBatch, FakeDataset, FakeLoader, FakeModel
 

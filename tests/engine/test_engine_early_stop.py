@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from mmdet_ft.config import Config
-from mmdet_ft.engine.checks import manners
-from mmdet_ft.engine.checks.config.check import check
+from mmdet_ft.engine.run_check import run_size
+from mmdet_ft.engine.config_check.check import check
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.figures import check_metric, figure_of
+from mmdet_ft.engine.reporting.figures import check_metric, figure_of
 from mmdet_ft.engine.hooks import CheckpointHook, EarlyStopHook, EvalHook, TextLoggerHook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
@@ -88,7 +88,7 @@ def found(tmp_path, config, kind='epoch', length=4, hooks=(), images=2):
     runner = make_runner(tmp_path, kind=kind, length=length)
     for hook in hooks:
         runner.register_hook(hook)
-    return manners.remarks(runner, Config(config), 10, images, num_images=20)
+    return run_size.remarks(runner, Config(config), 10, images, num_images=20)
 
 
 def test_a_batch_larger_than_the_training_set_is_remarked(tmp_path):

@@ -8,8 +8,8 @@ import torch
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.engine.frozen import freeing_line, frozen_as_drawn, watch_loading
-from mmdet_ft.engine.model import begin_weights, told
+from mmdet_ft.engine.models.frozen import freeing_line, frozen_as_drawn, watch_loading
+from mmdet_ft.engine.models.build import begin_weights, told
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
 

@@ -8,7 +8,7 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import (CheckpointHook, EvalHook, Hook, LoggerHook, Priority,
                                    TensorboardLoggerHook, TextLoggerHook, get_priority)
-from mmdet_ft.engine.update import Update
+from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.registry import HOOKS
 from tests.engine.fakes import FakeDataset, FakeLoader, Recorder, make_runner
 from tests.engine.test_engine_runner import log_rows

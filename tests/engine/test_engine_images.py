@@ -16,12 +16,12 @@ from mmdet_ft.datasets.checks.html import page
 from mmdet_ft.datasets.checks.images import Loading, loading_of, look_at, scan
 from mmdet_ft.datasets.checks.split import split_of
 from mmdet_ft.datasets.classification.folder import ClassFolders
-from mmdet_ft.datasets.coco import CocoDataset
-from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.detection.coco import CocoDataset
+from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loader import build_dataloader, collate, places_by_size
-from mmdet_ft.datasets.pipelines import loading
-from mmdet_ft.engine.checks.data import REFUSED, check_data, check_image_files, tell_about_data
+from mmdet_ft.datasets.loading.loader import build_dataloader, collate, places_by_size
+from mmdet_ft.datasets.pipelines.shared import loading
+from mmdet_ft.engine.run_check.data import REFUSED, check_data, check_image_files, tell_about_data
 from mmdet_ft.engine.errors import UserError
 
 WIDTH, HEIGHT, NUM = 96, 64, 12

@@ -7,11 +7,11 @@ from torch import nn
 
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.wrappers import ConcatDataset, RepeatDataset
-from mmdet_ft.engine.checks.data import check_data
-from mmdet_ft.engine.checks.labels import check_labels, check_learnable
+from mmdet_ft.engine.run_check.data import check_data
+from mmdet_ft.engine.models.labels import check_labels, check_learnable
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.hooks.checks import NumClassCheckHook
-from mmdet_ft.engine.model import build_model
+from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook
+from mmdet_ft.engine.models.build import build_model
 from mmdet_ft.models.heads.cls_head import LinearClsHead, MultiLabelLinearClsHead
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from mmdet_ft.config import Config, load_config
 from mmdet_ft.engine.batch_size import AT_HAND, read_rate, scale_learning_rate, settle_rate
-from mmdet_ft.engine.checks.manners import remarks
+from mmdet_ft.engine.run_check.run_size import remarks
 from .test_engine_resume import make_runner
 
 ROOT = Path(__file__).parents[2]

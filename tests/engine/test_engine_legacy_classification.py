@@ -1,7 +1,7 @@
 """User code written for MMClassification is answered with what to write."""
 from torch import nn
 
-from mmdet_ft.engine.legacy_code import of_class, old_names
+from mmdet_ft.engine.legacy.user_code import of_class, old_names
 
 
 class OldHead(nn.Module):

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine.acceleration import SWITCHES
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.engine.speed.acceleration import SWITCHES
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
-from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
-from mmdet_ft.engine.optimizer import build_optimizer, load_optimizer_state, step_unless
-from mmdet_ft.engine.precision import build_precision
-from mmdet_ft.engine.prefetch import on_device
+from mmdet_ft.engine.reporting.meters import FiniteLatch, LogBuffer
+from mmdet_ft.engine.optimizers.optimizer import build_optimizer, load_optimizer_state, step_unless
+from mmdet_ft.engine.speed.precision import build_precision
+from mmdet_ft.engine.speed.prefetch import on_device
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead
 from mmdet_ft.ops import sampling
-from mmdet_ft.ops.switches import use_triton
+from mmdet_ft.ops.backends import use_triton
 from mmdet_ft.structures import HostCopy, to_device
 from tests.datasets.test_datasets_ring import Numbers
 from tests.engine.fakes import FakeLoader, FakeModel, make_runner, same, weights

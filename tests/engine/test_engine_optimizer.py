@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_ft.engine.optimizer import build_optimizer, load_optimizer_state, step_unless
+from mmdet_ft.engine.optimizers.optimizer import build_optimizer, load_optimizer_state, step_unless
 from mmdet_ft.registry import OPTIMIZER_BUILDERS
 from tests.fake_cuda import fake_cuda, fake_cuda_works, on_fake_cuda
 

@@ -3,7 +3,7 @@ import pytest
 
 from mmdet_ft.config import Config
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.overwriting import refuse_overwriting
+from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
 
 
 def config_of(folder, load_from, **others):

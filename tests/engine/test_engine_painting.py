@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from mmdet_ft.datasets.build import build_dataset
-from mmdet_ft.engine.painting import Painter
+from mmdet_ft.engine.reporting.painting import Painter
 
 
 def write_image(path):

@@ -14,8 +14,8 @@ from mmdet_ft.config import Config, load_config
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import CheckpointHook, EMAHook, EvalHook, TextLoggerHook
 from mmdet_ft.engine.schedules import build_learning_rate
-from mmdet_ft.engine.setup import choose_seed, tell_of_missing_gpu
-from mmdet_ft.engine.update import Update
+from mmdet_ft.engine.environment import choose_seed, tell_of_missing_gpu
+from mmdet_ft.engine.optimizers.optimizer_step import Update
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
 
 
@@ -163,7 +163,7 @@ def test_another_number_of_processes_goes_on_at_the_same_share_of_the_epoch(tmp_
 def test_a_changed_learning_rate_is_stated_and_scaled_only_if_asked_for(tmp_path, caplog):
     from mmdet_ft.config import Config
     from mmdet_ft.engine.batch_size import follow_world_size
-    from mmdet_ft.engine.state import Place
+    from mmdet_ft.engine.runner.resume_state import Place
     data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict())
     for settings, rate, words in ((None, .1,
                                    'The learning rate stays 0.1; in proportion it would be 0.025'),
@@ -258,7 +258,7 @@ def test_what_a_killed_save_leaves_is_removed(tmp_path):
 
 
 def test_consumed_samples_are_not_loaded_again():
-    from mmdet_ft.datasets.loader import build_dataloader
+    from mmdet_ft.datasets.loading.loader import build_dataloader
     from mmdet_ft.engine.runner.batches import from_batch, set_epoch
     asked = []
 

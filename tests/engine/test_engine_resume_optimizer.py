@@ -6,8 +6,8 @@ import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.engine.optimizer import build_optimizer, difference_of_state
-from mmdet_ft.engine.state import restore
+from mmdet_ft.engine.optimizers.optimizer import build_optimizer, difference_of_state
+from mmdet_ft.engine.runner.resume_state import restore
 from tests.engine.fakes import FakeModel
 
 SGD = dict(type='SGD', lr=.1, momentum=.9, weight_decay=1e-4)

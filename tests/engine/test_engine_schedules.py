@@ -6,7 +6,7 @@ import torch
 
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.schedules import Progress, build_learning_rate, build_momentum
 from mmdet_ft.structures import Losses
 from tests.engine.fakes import FakeLoader, make_runner, same, weights

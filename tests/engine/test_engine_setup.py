@@ -5,11 +5,12 @@ import multiprocessing
 import pytest
 
 from mmdet_ft.config import Config
-from mmdet_ft.engine import build, log
-from mmdet_ft.engine import setup as run_setup
+from mmdet_ft.engine import build
+from mmdet_ft.engine.reporting import log
+from mmdet_ft.engine import environment as run_setup
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import build as hooks_build
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
 

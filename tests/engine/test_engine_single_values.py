@@ -5,7 +5,7 @@ from torch import nn
 
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.runner import EpochBasedRunner
-from mmdet_ft.engine.single_values import check_last_batch, last_batch_size
+from mmdet_ft.engine.runner.batch_of_one import check_last_batch, last_batch_size
 from mmdet_ft.structures import Losses
 from tests.engine.fakes import same, weights
 

@@ -7,8 +7,8 @@ import pytest
 import torch.distributed as torch_dist
 from torch.utils.data import DataLoader
 
-from mmdet_ft.engine.failures import watchdog
-from mmdet_ft.engine.failures.watchdog import Place, Watchdog
+from mmdet_ft.engine.distributed import watchdog
+from mmdet_ft.engine.distributed.watchdog import Place, Watchdog
 
 
 class Slow:

@@ -7,8 +7,8 @@ import pycocotools.mask as mask_api
 import pytest
 
 from mmdet_ft.datasets.build import build_dataset
-from mmdet_ft.datasets.cityscapes import CityscapesDataset
-from mmdet_ft.datasets.coco import CocoDataset
+from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
+from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.errors import DataError
 from mmdet_ft.evaluation import coco_match
 from mmdet_ft.evaluation.coco import results_to_records

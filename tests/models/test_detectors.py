@@ -5,8 +5,8 @@ import torch
 from torchvision.ops import box_iou
 
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
-from mmdet_ft.models.detectors.test_time import _from_view, _join, _to_view
-from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.models.detectors.views import _from_view, _join, _to_view
+from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Detections
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmdet_ft.config import CheckError, Config
-from mmdet_ft.engine.checks.config.check import check
+from mmdet_ft.engine.config_check.check import check
 from mmdet_ft.models.backbones.hrnet import HRNet
 from mmdet_ft.models.necks.hrfpn import HRFPN
 

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_ft.config import CheckError, Config
-from mmdet_ft.engine.checks.config.check import check
+from mmdet_ft.engine.config_check.check import check
 from mmdet_ft.models.backbones.regnet import ARCHITECTURES, RegNet, stages_of
 from mmdet_ft.models.classification_defaults import build_for_classification
 

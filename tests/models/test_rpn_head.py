@@ -7,7 +7,7 @@ from torch import nn
 from mmdet_ft.models.assigners import PseudoSampler, RandomSampler
 from mmdet_ft.models.dense_heads.rpn_head import ProposalSettings
 from mmdet_ft.models.settings import read_settings
-from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.ops.patches import neighbour_table, take_patches
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model

@@ -3,7 +3,7 @@ import torch
 
 from mmdet_ft.models.settings import NMSSettings, read_settings
 from mmdet_ft.models.suppression import suppress
-from mmdet_ft.ops.ranking import precedence
+from mmdet_ft.ops.topk import precedence
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config
 from tests.ops.helpers import random_boxes

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.structures import Batch
 
 

@@ -6,7 +6,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 triton = pytest.importorskip('triton')
 
-from mmdet_ft.ops import masks, nms, roi_align, switches, triton_kernels  # noqa: E402
+from mmdet_ft.ops import masks, nms, roi_align, triton_kernels  # noqa: E402
+from mmdet_ft.ops import backends  # noqa: E402
 from mmdet_ft.ops.roi_align import _roi_align, _roi_align_backward  # noqa: E402
 from tests.ops.helpers import GARBAGE, random_boxes  # noqa: E402
 
@@ -99,11 +100,11 @@ def test_kernels_that_cannot_be_launched_are_left_off_with_the_reason(monkeypatc
     def fail(*arguments):
         raise RuntimeError('no compiler here\nand much more')
 
-    assert switches.use_triton(True, torch.device(DEVICE)) is None
-    assert switches.triton_kernels() is triton_kernels
+    assert backends.use_triton(True, torch.device(DEVICE)) is None
+    assert backends.triton_kernels() is triton_kernels
     monkeypatch.setattr(triton_kernels, 'nms', fail)
-    assert switches.use_triton(True, torch.device(DEVICE)) == 'no compiler here'
-    assert switches.triton_kernels() is None
+    assert backends.use_triton(True, torch.device(DEVICE)) == 'no compiler here'
+    assert backends.triton_kernels() is None
 
 
 def pyramid(dtype=torch.float32, num_levels=3, num_rois=5, channels=5):

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, NamedTuple
 
 from torch import nn
 
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.models.detectors.two_stage import MaskRCNN
 from mmdet_ft.registry import HOOKS, MODELS, PIPELINES
 from tests.tools.tiny_world import write_world

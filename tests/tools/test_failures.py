@@ -9,7 +9,7 @@ import torch
 
 from mmdet_ft.engine.failures.forensics import pack, unpack
 from mmdet_ft.engine.failures.replay import read_failure, replay
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS, PIPELINES
 from mmdet_ft.structures import Batch, GroundTruth
 from tests.tools.test_train_command import call, rows, train

@@ -11,10 +11,10 @@ import pytest
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.engine.checks.data import check_data
+from mmdet_ft.engine.run_check.data import check_data
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.painting import Painter
-from mmdet_ft.engine.results import read_results
+from mmdet_ft.engine.reporting.painting import Painter
+from mmdet_ft.engine.reporting.results import read_results
 from tests.datasets import formats
 from tests.datasets.formats import Thing
 

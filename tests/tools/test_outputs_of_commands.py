@@ -119,7 +119,7 @@ def test_results_are_not_written_over_the_checkpoint_or_the_annotations(
 
 
 def test_results_survive_an_evaluation_that_fails(world, monkeypatch, capsys, caplog):
-    from mmdet_ft.datasets.coco import CocoDataset
+    from mmdet_ft.datasets.detection.coco import CocoDataset
 
     def fail(self, *args, metric=None, **options):
         raise RuntimeError('no metric today')
@@ -145,7 +145,7 @@ def test_masks_are_not_evaluated_of_a_model_without_them(world, monkeypatch, cap
 
 
 def test_one_image_that_cannot_be_painted_does_not_end_the_test(world, monkeypatch, capsys):
-    from mmdet_ft.engine import painting
+    from mmdet_ft.engine.reporting import painting
     write = painting.write_picture
 
     def sometimes(path, picture):
@@ -215,7 +215,7 @@ def test_a_checkpoint_of_other_classes_is_mapped_or_refused_by_name(world, monke
 
 def test_a_config_in_its_own_work_dir_is_not_written_over(world):
     from mmdet_ft.config import Config
-    from mmdet_ft.engine.setup import open_log
+    from mmdet_ft.engine.environment import open_log
     before = (world / 'tiny.py').read_text()
     cfg = Config.fromfile(world / 'tiny.py')
     cfg.work_dir = str(world)

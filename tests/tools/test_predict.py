@@ -363,7 +363,7 @@ def test_a_model_that_was_set_to_train_detects_as_before_and_half_is_refused(che
 
 
 def test_devices_are_read_in_all_their_spellings(monkeypatch):
-    from mmdet_ft.engine import devices
+    from mmdet_ft.engine.speed import devices
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
     for name in ('cpu', 'CPU', 'cuda', 'cuda:3', 0, '0', 'gpu', None, torch.device('cpu')):
@@ -379,7 +379,7 @@ def test_devices_are_read_in_all_their_spellings(monkeypatch):
 
 
 def test_device_option_hides_the_gpus_or_numbers_one(monkeypatch):
-    from mmdet_ft.engine import devices
+    from mmdet_ft.engine.speed import devices
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
     assert [devices.take_device_option(name)
             for name in (None, 'cuda', 'cuda:1', '1')] == [None, None, 1, 1]

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from mmdet_ft.config import Config
-from mmdet_ft.engine.checks import dry_run
-from mmdet_ft.engine.checks.dry_run import duration
-from mmdet_ft.engine.checks.preflight import Room
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine import dry_run
+from mmdet_ft.engine.dry_run import duration
+from mmdet_ft.engine.run_check.preflight import Room
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS
 from tests.tools.test_train_command import ROOT, train
 from tests.tools.tiny_world import write_world
@@ -53,7 +53,7 @@ def wrong_classes(world, folder):
 
 
 def wrong_shape(world, folder):
-    from mmdet_ft.engine.model import build_model
+    from mmdet_ft.engine.models.build import build_model
     cfg = Config.fromfile(world / 'tiny.py')
     weights = build_model(cfg, None).state_dict()
     name = 'backbone.conv1.weight'
@@ -195,7 +195,7 @@ def test_a_good_config_passes_and_nothing_is_left(world, tmp_path):
 
 def test_the_short_form_changes_nothing(world, tmp_path, monkeypatch):
     from mmdet_ft.checkpoints.reading import read
-    from mmdet_ft.engine.checks import preflight
+    from mmdet_ft.engine.run_check import preflight
     from tests.engine.fakes import same
     words = ['--seed', '3', '--cfg-options', 'runner.max_epochs=1']
     train(world / 'tiny.py', '--work-dir', tmp_path / 'a', *words)

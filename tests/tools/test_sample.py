@@ -107,7 +107,7 @@ def test_files_lie_as_in_cityscapes(folder):
 
 
 def test_converted_sample_is_drawn_beside_predictions(folder):
-    from mmdet_ft.datasets.cityscapes import CityscapesDataset
+    from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
     dataset = CityscapesDataset(
         ann_file=str(folder / 'annotations' / 'instancesonly_filtered_gtFine_train.json'),
         img_prefix=str(folder / 'leftImg8bit' / 'train'),

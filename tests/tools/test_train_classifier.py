@@ -10,7 +10,7 @@ import pytest
 from mmdet_ft import apis
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config, load_config
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.registry import DETECTORS
 from .test_train_command import ROOT, call, one_thread, rows, test, train  # noqa: F401
 

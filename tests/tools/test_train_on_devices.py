@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmdet_ft import apis
-from mmdet_ft.ops.switches import use_triton
+from mmdet_ft.ops.backends import use_triton
 from tests.tools.test_train_command import ROOT, free_port, rows
 from tests.tools.test_train_command import run as command
 from tests.tools.test_train_command import test, train

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmdet_ft.checkpoints.reading import read
-from mmdet_ft.engine import legacy_code
+from mmdet_ft.engine.legacy import user_code
 from tests import commands
 from tests.tools.test_train_command import rows
 from tests.tools.tiny_world import CLASSES, write_world
@@ -95,9 +95,9 @@ def test_what_cannot_run_is_answered_as_the_page_says(folder, place, module, opt
 
 
 def test_answers_name_what_is_there():
-    for name, module in legacy_code.HOME_OF.items():
+    for name, module in user_code.HOME_OF.items():
         assert hasattr(importlib.import_module(module), name), f'{module} has no {name}'
-    for answer in legacy_code.ANSWERS.values():
+    for answer in user_code.ANSWERS.values():
         found = re.match(r'from (\S+) import (\w+)', answer)
         if found:
             assert hasattr(importlib.import_module(found.group(1)), found.group(2)), answer
@@ -125,14 +125,14 @@ def test_answers_name_what_is_there():
      'from mmdet_ft.engine.hooks import HOOKS'),
 ])
 def test_old_names_are_answered(line, answer):
-    found, = legacy_code.old_names(line)
+    found, = user_code.old_names(line)
     assert answer in found.instead
     if line.startswith('from'):
         assert found.written.startswith(line.split(' import')[0])
 
 
 def test_what_mmcv_still_has_passes():
-    assert not legacy_code.old_names('''
+    assert not user_code.old_names('''
 import mmcv
 import mmcv.cnn as cnn
 from mmcv.cnn import ConvModule, build_norm_layer
@@ -174,7 +174,7 @@ def test_an_old_import_that_a_module_tries_first_is_its_own_business(tmp_path, m
         'try:\n    from mmdet.datasets import PIPELINES\nexcept ImportError:\n'
         '    from mmdet_ft.datasets import PIPELINES\n')
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert legacy_code.of_modules([importlib.import_module('both')]) is None
+    assert user_code.of_modules([importlib.import_module('both')]) is None
 
 
 def test_another_missing_module_is_not_blamed_on_v2(tmp_path, monkeypatch):
@@ -182,12 +182,12 @@ def test_another_missing_module_is_not_blamed_on_v2(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ImportError) as error:
         importlib.import_module('other')
-    assert legacy_code.of_failed_import(error.value) is None
+    assert user_code.of_failed_import(error.value) is None
 
 
 def test_heads_of_the_projects_own_kind_pass():
     from mmdet_ft.registry import MODELS
-    assert not [name for name in MODELS if legacy_code.of_class(MODELS.get(name))]
+    assert not [name for name in MODELS if user_code.of_class(MODELS.get(name))]
 
 
 def test_a_weighted_loss_does_not_look_at_what_has_no_weight():

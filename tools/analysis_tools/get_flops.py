@@ -45,9 +45,9 @@ import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from mmdet_ft.apis import classes_of  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.model import build_model  # noqa: E402
-from mmdet_ft.evaluation.text import table_text  # noqa: E402
+from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
+from mmdet_ft.engine.models.build import build_model  # noqa: E402
+from mmdet_ft.evaluation.table_output import table_text  # noqa: E402
 from mmdet_ft.models.detectors.base import Detector  # noqa: E402
 from mmdet_ft.structures import Batch  # noqa: E402
 

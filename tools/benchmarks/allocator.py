@@ -44,7 +44,7 @@ def classifier_step(config: str, batch: int, height: int, width: int) -> Callabl
     import torch
 
     from mmdet_ft.config import Config
-    from mmdet_ft.datasets.loader import collate
+    from mmdet_ft.datasets.loading.loader import collate
     from mmdet_ft.registry import MODELS
     model = MODELS.build(Config.fromfile(os.path.join(ROOT, config)).model).train()
     meta = dict(img_shape=(height, width, 3), ori_shape=(height, width, 3))
@@ -58,8 +58,8 @@ def classifier_step(config: str, batch: int, height: int, width: int) -> Callabl
 def runner_step(model: Any, batch: Any) -> Callable[[], Any]:
     import torch
 
-    from mmdet_ft.engine.optimizer import build_optimizer, zero_missing_momentum
-    from mmdet_ft.engine.precision import build_precision
+    from mmdet_ft.engine.optimizers.optimizer import build_optimizer, zero_missing_momentum
+    from mmdet_ft.engine.speed.precision import build_precision
     from mmdet_ft.engine.runner import EpochBasedRunner
     optimizer = build_optimizer(model, dict(type='SGD', lr=0., momentum=.9))
     zero_missing_momentum(optimizer)

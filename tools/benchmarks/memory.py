@@ -22,7 +22,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
-from mmdet_ft.datasets.loader import build_dataloader  # noqa: E402
+from mmdet_ft.datasets.loading.loader import build_dataloader  # noqa: E402
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),

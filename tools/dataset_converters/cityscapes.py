@@ -37,8 +37,8 @@ import numpy as np  # noqa: E402
 import pycocotools.mask as mask_api  # noqa: E402
 from rich.progress import track  # noqa: E402
 
-from mmdet_ft.datasets.image_files import image_size  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing, write_json  # noqa: E402
+from mmdet_ft.datasets.images.files import image_size  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import refuse_existing, write_json  # noqa: E402
 from mmdet_ft.errors import UserError  # noqa: E402
 
 # Cityscapes' labels with instances that count in its evaluation, and their ids

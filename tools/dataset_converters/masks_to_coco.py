@@ -59,12 +59,12 @@ import numpy as np  # noqa: E402
 import pycocotools.mask as mask_api  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from mmdet_ft.datasets.image_files import is_image_name, read_head  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import where_images_are  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.datasets.images.files import is_image_name, read_head  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import where_images_are  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
+from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 MASK_ENDINGS = ('.png', '.tif', '.tiff', '.bmp', '.gif')
 MASK_FOLDERS = ('masks', 'mask', 'labels', 'label', 'annotations', 'gt')

@@ -38,13 +38,13 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
-from mmdet_ft.datasets.bounds import read_corner, refuse_far  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
-from mmdet_ft.datasets.values import parse_json, read_name, show  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.datasets.annotations.bounds import read_corner, refuse_far  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import ImageFolder  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
+from mmdet_ft.datasets.annotations.values import parse_json, read_name, show  # noqa: E402
+from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 CORNERS_OF_AN_ELLIPSE = 36
 WITHOUT_AREA = ('point', 'polyline')

@@ -39,15 +39,15 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
-from mmdet_ft.datasets.bounds import read_corner  # noqa: E402
-from mmdet_ft.datasets.text_files import read_lines  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageFolder  # noqa: E402
-from mmdet_ft.datasets.to_coco import ImageObjects  # noqa: E402
-from mmdet_ft.datasets.to_coco import refuse_existing  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_coco  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_text  # noqa: E402
-from mmdet_ft.datasets.values import read_whole  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.datasets.annotations.bounds import read_corner  # noqa: E402
+from mmdet_ft.datasets.annotations.text_files import read_lines  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import ImageFolder  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import write_text  # noqa: E402
+from mmdet_ft.datasets.annotations.values import read_whole  # noqa: E402
+from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 Faces = Tuple[str, np.ndarray, np.ndarray]  # image, boxes x1 y1 x2 y2, invalid
 

@@ -45,11 +45,11 @@ import torch  # noqa: E402
 from mmdet_ft import visualization  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
 from mmdet_ft.datasets.checks.split import innermost  # noqa: E402
-from mmdet_ft.datasets.loader import SeededDataset  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.data_outputs import inputs_of  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
-from mmdet_ft.engine.seeds import require_seed  # noqa: E402
+from mmdet_ft.datasets.loading.loader import SeededDataset  # noqa: E402
+from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
+from mmdet_ft.engine.reporting.data_outputs import inputs_of  # noqa: E402
+from mmdet_ft.engine.reporting.progress import track  # noqa: E402
+from mmdet_ft.engine.runner.seeds import require_seed  # noqa: E402
 
 WINDOW = 'data set: a key for the next, q or Esc to end'
 NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pictures with '

@@ -25,7 +25,7 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 import mmdet_ft.datasets  # noqa: E402, F401: their types are looked up
 import mmdet_ft.engine.hooks  # noqa: E402, F401
 import mmdet_ft.models  # noqa: E402, F401
-from mmdet_ft.engine.legacy_code import old_names  # noqa: E402
+from mmdet_ft.engine.legacy.user_code import old_names  # noqa: E402
 
 
 def changes(path: str) -> int:

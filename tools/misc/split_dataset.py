@@ -47,11 +47,11 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 import numpy as np  # noqa: E402
 
 from mmdet_ft.datasets.classification.folder import ClassFolders  # noqa: E402
-from mmdet_ft.datasets.coco_file import CocoFile  # noqa: E402
-from mmdet_ft.datasets.image_names import find_image  # noqa: E402
-from mmdet_ft.datasets.to_coco import write_json, write_text  # noqa: E402
-from mmdet_ft.datasets.values import parse_json, plain_id  # noqa: E402
-from mmdet_ft.engine.progress import track  # noqa: E402
+from mmdet_ft.datasets.annotations.coco_file import CocoFile  # noqa: E402
+from mmdet_ft.datasets.images.names import find_image  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import write_json, write_text  # noqa: E402
+from mmdet_ft.datasets.annotations.values import parse_json, plain_id  # noqa: E402
+from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 
 MOST_CLASSES = 30  # rows of the table

@@ -40,11 +40,11 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.apis import classes_of  # noqa: E402
 from mmdet_ft.checkpoints import fitting  # noqa: E402
-from mmdet_ft.checkpoints.facts import ANSWER_TO_GREY_LEVELS, facts_of, input_scale  # noqa: E402
+from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, facts_of, input_scale  # noqa: E402
 from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
-from mmdet_ft.engine.checks.config.check import prepare  # noqa: E402
-from mmdet_ft.engine.model import build_model  # noqa: E402
+from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
+from mmdet_ft.engine.models.build import build_model  # noqa: E402
 from mmdet_ft.parts import part_of  # noqa: E402
 
 

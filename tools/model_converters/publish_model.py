@@ -42,9 +42,9 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 import torch  # noqa: E402
 
 from mmdet_ft.checkpoints.classes import listed  # noqa: E402
-from mmdet_ft.checkpoints.kinds.layout import weights_in  # noqa: E402
+from mmdet_ft.checkpoints.formats.layout import weights_in  # noqa: E402
 from mmdet_ft.checkpoints.reading import read_content  # noqa: E402
-from mmdet_ft.checkpoints.values import faults_of  # noqa: E402
+from mmdet_ft.checkpoints.sanity import faults_of  # noqa: E402
 from mmdet_ft.checkpoints.writing import plain  # noqa: E402
 
 # What a run is resumed from: ours, mmengine's, torchvision's.

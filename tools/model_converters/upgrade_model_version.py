@@ -33,7 +33,7 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft import __version__  # noqa: E402
 from mmdet_ft.checkpoints import writing  # noqa: E402
-from mmdet_ft.checkpoints.kinds.openmmlab import upgraded_meta  # noqa: E402
+from mmdet_ft.checkpoints.formats.openmmlab import upgraded_meta  # noqa: E402
 from mmdet_ft.checkpoints.reading import read  # noqa: E402
 
 

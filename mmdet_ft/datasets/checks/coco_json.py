@@ -9,9 +9,9 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 import numpy as np
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
-from mmdet_ft.datasets.coco_records import (FIXES, CocoRecords, Fault, SizeOf, double_names,
+from mmdet_ft.datasets.annotations.coco_records import (FIXES, CocoRecords, Fault, SizeOf, double_names,
                                             shift_of, unknown_ids)
-from mmdet_ft.datasets.names import missing_classes_fix, near_names, no_class, same_but_for_unicode
+from mmdet_ft.datasets.annotations.image_lists import missing_classes_fix, near_names, no_class, same_but_for_unicode
 
 TEXTS = {  # kind of fault -> what all of them are
     'image record incomplete': 'image records that cannot be read',

@@ -153,7 +153,7 @@ def _samples(split: Split, number: int) -> List[Any]:
 
 def _mask(split: Split, index: int, image: np.ndarray) -> Optional[np.ndarray]:
     """The mask of an object where it fits the image."""
-    from mmdet_ft.datasets.masks import bitmaps_of_runs, polygon_runs
+    from mmdet_ft.datasets.annotations.masks import bitmaps_of_runs, polygon_runs
     segmentation = split.segmentation(int(index)) if split.segmentation is not None else None
     if segmentation is None or extent_of(segmentation) is None:
         return None

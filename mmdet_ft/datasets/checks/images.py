@@ -13,11 +13,11 @@ import numpy as np
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.image_decoding import COARSE, decode, is_coarse, is_cut_off, too_large
-from mmdet_ft.datasets.image_files import Head, image_size, read_head
-from mmdet_ft.datasets.image_names import Cause, causes_of, missing_folder, same_name
-from mmdet_ft.datasets.image_sizes import Mismatch, fit_of, mismatch
-from mmdet_ft.datasets.pipelines.loading import (LoadImageFromFile, is_remote, read_bytes,
+from mmdet_ft.datasets.images.decoding import COARSE, decode, is_coarse, is_cut_off, too_large
+from mmdet_ft.datasets.images.files import Head, image_size, read_head
+from mmdet_ft.datasets.images.names import Cause, causes_of, missing_folder, same_name
+from mmdet_ft.datasets.images.sizes import Mismatch, fit_of, mismatch
+from mmdet_ft.datasets.pipelines.shared.loading import (LoadImageFromFile, is_remote, read_bytes,
                                                  told_as_cut)
 from mmdet_ft.registry import PIPELINES
 

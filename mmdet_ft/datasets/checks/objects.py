@@ -6,9 +6,9 @@ import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, Row
 from mmdet_ft.datasets.checks.split import Split
-from mmdet_ft.datasets.coco_records import only_ignored
-from mmdet_ft.datasets.names import plain
-from mmdet_ft.datasets.packed import MASK_FAULTS
+from mmdet_ft.datasets.annotations.coco_records import only_ignored
+from mmdet_ft.datasets.annotations.image_lists import plain
+from mmdet_ft.datasets.annotations.packed import MASK_FAULTS
 
 TOLERANCE = 1  # pixels that a box may reach out of its image
 

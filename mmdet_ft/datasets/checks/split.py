@@ -6,7 +6,7 @@ import numpy as np
 
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.packed import NONE
+from mmdet_ft.datasets.annotations.packed import NONE
 
 
 class Split(NamedTuple):

@@ -1,30 +1,30 @@
 """Transforms of samples, under V2's names."""
-from mmdet_ft.datasets.pipelines.albu import Albu
-from mmdet_ft.datasets.pipelines.augment import (AutoContrast, Brightness, ColorTransform, Contrast,
+from mmdet_ft.datasets.pipelines.shared.albu import Albu
+from mmdet_ft.datasets.pipelines.classification.augment import (AutoContrast, Brightness, ColorTransform, Contrast,
                                                  Cutout, Equalize, Invert, Posterize, Rotate,
                                                  Sharpness, Shear, Solarize, SolarizeAdd, Translate)
-from mmdet_ft.datasets.pipelines.by_level import (BrightnessTransform, ColorByLevel,
+from mmdet_ft.datasets.pipelines.detection.by_level import (BrightnessTransform, ColorByLevel,
                                                   ContrastTransform, EqualizeTransform,
                                                   RotateObjects, ShearObjects, TranslateObjects)
-from mmdet_ft.datasets.pipelines.classifier_color import (ColorJitter, Lighting, RandomErasing,
+from mmdet_ft.datasets.pipelines.classification.color import (ColorJitter, Lighting, RandomErasing,
                                                           RandomGrayscale)
-from mmdet_ft.datasets.pipelines.classifier_crop import (CenterCrop, RandomCropOfSize,
+from mmdet_ft.datasets.pipelines.classification.crop import (CenterCrop, RandomCropOfSize,
                                                          RandomResizedCrop)
-from mmdet_ft.datasets.pipelines.color import (Corrupt, CutOut, DeferredNormalize, Normalize,
+from mmdet_ft.datasets.pipelines.shared.color import (Corrupt, CutOut, DeferredNormalize, Normalize,
                                                PhotoMetricDistortion, YOLOXHSVRandomAug)
-from mmdet_ft.datasets.pipelines.compose import Compose
-from mmdet_ft.datasets.pipelines.crop import (FilterAnnotations, MinIoURandomCrop,
+from mmdet_ft.datasets.pipelines.shared.compose import Compose
+from mmdet_ft.datasets.pipelines.detection.crop import (FilterAnnotations, MinIoURandomCrop,
                                               RandomCenterCropPad, RandomCrop)
-from mmdet_ft.datasets.pipelines.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
+from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
                                                     ToTensor, Transpose, to_tensor)
-from mmdet_ft.datasets.pipelines.geometric import Pad, RandomFlip, Resize, SegRescale
-from mmdet_ft.datasets.pipelines.loading import (LoadAnnotations, LoadImageFromFile,
+from mmdet_ft.datasets.pipelines.shared.resize_flip import Pad, RandomFlip, Resize, SegRescale
+from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
                                                  LoadImageFromWebcam,
                                                  LoadMultiChannelImageFromFiles, LoadProposals)
-from mmdet_ft.datasets.pipelines.mix import MixUp, Mosaic
-from mmdet_ft.datasets.pipelines.move import Expand, RandomAffine, RandomShift
-from mmdet_ft.datasets.pipelines.policies import AutoAugment, RandAugment
-from mmdet_ft.datasets.pipelines.test_time import MultiScaleFlipAug
+from mmdet_ft.datasets.pipelines.detection.mix import MixUp, Mosaic
+from mmdet_ft.datasets.pipelines.detection.affine import Expand, RandomAffine, RandomShift
+from mmdet_ft.datasets.pipelines.shared.policies import AutoAugment, RandAugment
+from mmdet_ft.datasets.pipelines.shared.views import MultiScaleFlipAug
 
 __all__ = [
     'Albu', 'AutoAugment', 'AutoContrast', 'Brightness', 'BrightnessTransform', 'CenterCrop',

@@ -16,7 +16,7 @@ from torch import Tensor
 from mmdet_ft import structures
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.engine import state
+from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.errors import NonFiniteError, UserError, first_line, is_consequence
 from mmdet_ft.engine.hooks.ema import BaseEMAHook
 
@@ -99,7 +99,7 @@ def record(runner: Any, error: BaseException) -> Dict[str, Any]:
         files=files_of(batch),
         places=places,
         batch=pack(batch),
-        random_state=state.random_state(),
+        random_state=resume_state.random_state(),
         # A sample that cannot be loaded needs none.
         state_dict=None if batch is None else training_weights(runner),
         config=runner.meta.get('config'),
@@ -139,8 +139,8 @@ def load(loader: Any, places: Optional[List[List[int]]]) -> Any:
     """The batch of these places, made here rather than in a loader process."""
     if places is None:
         return None
-    from mmdet_ft.datasets.loader import collate
-    from mmdet_ft.datasets.samplers import Place
+    from mmdet_ft.datasets.loading.loader import collate
+    from mmdet_ft.datasets.loading.samplers import Place
     return collate([loader.dataset[Place.of(index, epoch)] for epoch, index in places])
 
 

@@ -9,16 +9,16 @@ from mmdet_ft.checkpoints import reading
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset
-from mmdet_ft.datasets.loader import build_dataloader
-from mmdet_ft.engine.checks.config.check import prepare
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.failures.forensics import load, unpack
 from mmdet_ft.engine.loaders import train_loader_settings
-from mmdet_ft.engine.model import build_model
-from mmdet_ft.engine.precision import build_precision
-from mmdet_ft.engine.seeds import seed_of
-from mmdet_ft.engine.state import set_random_state
-from mmdet_ft.engine.update import read_fp16
+from mmdet_ft.engine.models.build import build_model
+from mmdet_ft.engine.speed.precision import build_precision
+from mmdet_ft.engine.runner.seeds import seed_of
+from mmdet_ft.engine.runner.resume_state import set_random_state
+from mmdet_ft.engine.optimizers.optimizer_step import read_fp16
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.structures import to_device
 from mmdet_ft.untrusted import require_plain_config

@@ -5,7 +5,7 @@ import os
 import socket
 from typing import Any, List
 
-from mmdet_ft.engine import dist
+from mmdet_ft.engine.distributed import dist
 
 # What a launch leaves in the work_dir: by whom it was started, and what lay there before.
 MARK = '.torchrun.json'

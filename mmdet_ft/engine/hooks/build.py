@@ -5,17 +5,17 @@ from typing import Any, Dict, List, Tuple
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks.split import innermost
-from mmdet_ft.datasets.custom import CustomDataset
+from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.wrappers import check_options
-from mmdet_ft.engine import dist
+from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
-from mmdet_ft.engine.hooks.checks import ProgressBarHook, SkippedImagesHook, dataset_name
+from mmdet_ft.engine.hooks.monitoring import ProgressBarHook, SkippedImagesHook, dataset_name
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.loaders import build_test_loader
-from mmdet_ft.engine.log import on_terminal
+from mmdet_ft.engine.reporting.log import on_terminal
 from mmdet_ft.registry import HOOKS, note_building
 
 

@@ -3,7 +3,7 @@ import os
 from typing import Any, Dict, Optional
 
 from mmdet_ft.checkpoints import writing
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS
 
 

@@ -1,10 +1,10 @@
 """Ending a run that no longer gets better."""
 from typing import Any, Dict, Optional
 
-from mmdet_ft.engine import dist
+from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.evaluation import EvalHook, rule_of
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS
 from mmdet_ft.spelling import counted
 

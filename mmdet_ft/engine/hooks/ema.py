@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS
 
 Pair = Tuple[Tensor, Tensor]  # a weight and the buffer of its average

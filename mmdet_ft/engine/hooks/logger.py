@@ -7,9 +7,9 @@ from typing import Any, Dict, Optional
 
 import torch
 
-from mmdet_ft.engine.dist import gather_objects
+from mmdet_ft.engine.distributed.dist import gather_objects
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.hooks.hook import Hook, master_only
+from mmdet_ft.engine.runner.hook import Hook, master_only
 from mmdet_ft.registry import HOOKS
 
 

@@ -2,7 +2,7 @@
 from typing import Any, Sequence
 
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.hooks.hook import Hook
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS
 
 

@@ -9,21 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from mmdet_ft.checkpoints import fitting, reading, writing
-from mmdet_ft.engine import dist, state
+from mmdet_ft.engine.distributed import dist
+from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.failures import watchdog
-from mmdet_ft.engine.hooks.hook import Hook, Priority, get_priority, who_acts
-from mmdet_ft.engine.log import FILE_ONLY, get_root_logger, time_string
-from mmdet_ft.engine.meters import FiniteLatch, LogBuffer
-from mmdet_ft.engine.optimizer import step_unless, zero_missing_momentum
-from mmdet_ft.engine.precision import Precision
-from mmdet_ft.engine.prefetch import on_device
+from mmdet_ft.engine.distributed import watchdog
+from mmdet_ft.engine.runner.hook import Hook, Priority, get_priority, who_acts
+from mmdet_ft.engine.reporting.log import FILE_ONLY, get_root_logger, time_string
+from mmdet_ft.engine.reporting.meters import FiniteLatch, LogBuffer
+from mmdet_ft.engine.optimizers.optimizer import step_unless, zero_missing_momentum
+from mmdet_ft.engine.speed.precision import Precision
+from mmdet_ft.engine.speed.prefetch import on_device
 from mmdet_ft.engine.runner.batches import files, num_samples
 from mmdet_ft.engine.schedules.groups import Schedules, momenta_of
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum, Progress
-from mmdet_ft.engine.seeds import seed_generators, seed_of
-from mmdet_ft.engine.single_values import is_single_value, with_running_statistics
-from mmdet_ft.engine.update import Update
+from mmdet_ft.engine.runner.seeds import seed_generators, seed_of
+from mmdet_ft.engine.runner.batch_of_one import is_single_value, with_running_statistics
+from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.registry import HOOKS
 from mmdet_ft.structures import Losses, to_device
 
@@ -99,11 +100,11 @@ class BaseRunner:
         self.run_id = uuid.uuid4(
         ).hex  # checkpoints of one run know each other by it, resumed ones too
         self.epoch_length = 0  # in iterations
-        self.calling: Optional[state.Call] = None  # of the hooks, now
+        self.calling: Optional[resume_state.Call] = None  # of the hooks, now
         self.stop_reason: Optional[str] = None  # set by a hook, it ends the run before its time
         self._told_single = False  # of a batch that batch norm cannot train on
-        self.resumed = state.Place()
-        self._unfinished: Optional[state.Call] = None  # what the resumed run has yet to call
+        self.resumed = resume_state.Place()
+        self._unfinished: Optional[resume_state.Call] = None  # what the resumed run has yet to call
         os.makedirs(self.work_dir, exist_ok=True)
 
     @property
@@ -228,14 +229,14 @@ class BaseRunner:
         self.register_hook(HOOKS.build(arguments), priority)
 
     def call_hook(self, stage: str) -> None:
-        names = state.names_of(self.hooks)
+        names = resume_state.names_of(self.hooks)
         unfinished, through = self._is_unfinished(stage), ()
         if unfinished:
             through, self._unfinished = self._unfinished.done, None
         for place, (name, hook) in enumerate(zip(names, self.hooks)):
             if unfinished and (name in through or not hook.repeats_on_resume):
                 continue
-            self.calling = state.Call(stage, names[:place])
+            self.calling = resume_state.Call(stage, names[:place])
             getattr(hook, stage)(self)
         self.calling = None
 
@@ -295,7 +296,7 @@ class BaseRunner:
         room.
         """
         self.latch.check(everywhere=False)
-        about, others = state.capture(self, save_optimizer, meta or {})
+        about, others = resume_state.capture(self, save_optimizer, meta or {})
         name = (filename_tmpl or self.filename_tmpl).format(self.place()[0 if self.by_epoch else 1])
         model = getattr(self.model, 'module', self.model)
         writing.save(os.path.join(out_dir, name), model.state_dict(), about, **others)
@@ -308,7 +309,7 @@ class BaseRunner:
         checkpoint = reading.read(source)
         self.prepare_model()  # for what hooks have added to the model of the file
         asked = self.current_lr()[0]
-        self.resumed = state.restore(self, checkpoint, resume_optimizer)
+        self.resumed = resume_state.restore(self, checkpoint, resume_optimizer)
         self.logger.info('resumed epoch %d, iter %d from %s', self.epoch, self.iter, source)
         group = self.optimizer.param_groups[0]
         kept = group.get('initial_lr', group['lr'])
@@ -362,7 +363,7 @@ class BaseRunner:
                 done, most, unit, unit)
         self.prepare_model()
         self.call_hook('before_run')
-        state.restore_hooks(self, self.resumed.run_state)
+        resume_state.restore_hooks(self, self.resumed.run_state)
         try:
             self._loop(data_loaders, workflow)
             self.check_finite()

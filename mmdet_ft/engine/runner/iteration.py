@@ -2,7 +2,7 @@
 from typing import Any, Iterator, Sequence, Tuple
 
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.meters import LogBuffer
+from mmdet_ft.engine.reporting.meters import LogBuffer
 from mmdet_ft.engine.runner.base import BaseRunner, Workflow
 from mmdet_ft.engine.runner.batches import from_batch, is_endless, set_epoch
 from mmdet_ft.registry import RUNNERS

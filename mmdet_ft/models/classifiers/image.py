@@ -11,7 +11,7 @@ from mmdet_ft.models.classification_defaults import build_for_classification
 from mmdet_ft.models.classifiers.mixing import Mixing
 from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
 from mmdet_ft.models.settings import read_settings
-from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.parts import stated_layers
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Losses, Scores

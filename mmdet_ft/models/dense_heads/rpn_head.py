@@ -19,7 +19,7 @@ from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.patches import take_patches
-from mmdet_ft.ops.ranking import best, precedence
+from mmdet_ft.ops.topk import best, precedence
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.detectors.results import to_results
-from mmdet_ft.ops.images import normalised_images
+from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.parts import stated_layers
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, Losses

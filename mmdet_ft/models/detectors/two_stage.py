@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional, Sequence, Union
 
 from mmdet_ft.models.dense_heads.rpn_head import ProposalSettings, RPNHead
 from mmdet_ft.models.detectors.base import Detector
-from mmdet_ft.models.detectors.test_time import merge_views
+from mmdet_ft.models.detectors.views import merge_views
 from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead
 from mmdet_ft.models.settings import read_settings
 from mmdet_ft.registry import MODELS

@@ -17,7 +17,7 @@ from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take, unit_box
 from mmdet_ft.ops.masks import mask_targets
-from mmdet_ft.ops.ranking import precedence
+from mmdet_ft.ops.topk import precedence
 from mmdet_ft.parts import Takes, takes_of
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy, Losses

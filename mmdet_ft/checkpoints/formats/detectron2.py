@@ -1,0 +1,126 @@
+"""Detectron2's files: Faster and Mask R-CNN on ResNet-FPN, and the ImageNet backbones that they
+began from."""
+from typing import List, Optional, Tuple
+
+import torch
+
+from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts
+from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
+                                               rename, without)
+
+
+def backbone_rules(theirs: str, ours: str) -> Rules:
+    """A ResNet's names below a prefix; `theirs` is a pattern."""
+    rules: List[Tuple[str, str]] = [
+        (theirs + r'stem\.conv1\.weight', ours + 'conv1.weight'),
+        (theirs + r'stem\.conv1\.norm\.(.+)', ours + r'bn1.\1'),
+        (theirs + r'stem\.fc\.(.+)', ours + r'fc.\1'),
+    ]
+    for stage in range(1, 5):
+        block, layer = theirs + rf'res{stage + 1}\.(\d+)\.', ours + rf'layer{stage}.\1.'
+        rules += [
+            (block + r'conv(\d)\.weight', layer + r'conv\2.weight'),
+            (block + r'conv(\d)\.norm\.(.+)', layer + r'bn\2.\3'),
+            (block + r'shortcut\.weight', layer + 'downsample.0.weight'),
+            (block + r'shortcut\.norm\.(.+)', layer + r'downsample.1.\2'),
+        ]
+    return rules
+
+
+RULES: Rules = (
+    *backbone_rules(r'backbone\.bottom_up\.', 'backbone.'),
+    *((rf'backbone\.fpn_lateral{i + 2}\.(weight|bias)', rf'neck.lateral_convs.{i}.conv.\1')
+      for i in range(4)),
+    *((rf'backbone\.fpn_output{i + 2}\.(weight|bias)', rf'neck.fpn_convs.{i}.conv.\1')
+      for i in range(4)),
+    (r'proposal_generator\.rpn_head\.conv\.(.+)', r'rpn_head.rpn_conv.\1'),
+    (r'proposal_generator\.rpn_head\.objectness_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
+    (r'proposal_generator\.rpn_head\.anchor_deltas\.(.+)', r'rpn_head.rpn_reg.\1'),
+    (r'roi_heads\.box_head\.fc1\.(.+)', r'roi_head.bbox_head.shared_fcs.0.\1'),
+    (r'roi_heads\.box_head\.fc2\.(.+)', r'roi_head.bbox_head.shared_fcs.1.\1'),
+    (r'roi_heads\.box_predictor\.cls_score\.(.+)', r'roi_head.bbox_head.fc_cls.\1'),
+    (r'roi_heads\.box_predictor\.bbox_pred\.(.+)', r'roi_head.bbox_head.fc_reg.\1'),
+    *((rf'roi_heads\.mask_head\.mask_fcn{i + 1}\.(weight|bias)',
+       rf'roi_head.mask_head.convs.{i}.conv.\1') for i in range(4)),
+    (r'roi_heads\.mask_head\.deconv\.(.+)', r'roi_head.mask_head.upsample.\1'),
+    (r'roi_heads\.mask_head\.predictor\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
+)
+NAMES = ('backbone.bottom_up.stem.conv1.weight', 'roi_heads.box_predictor.cls_score.weight')
+NOT_WEIGHTS = r'(proposal_generator\.)?anchor_generator\.cell_anchors\.\d|pixel_mean|pixel_std'
+
+
+def detector(file: File) -> Optional[Converted]:
+    """R-CNNs of the model zoo, `.pkl` and `.pth`; the background is last there too."""
+    given = file.state_dict
+    if not has(given, NAMES):
+        return None
+    facts = MSRA
+    if has(given, ('pixel_mean', 'pixel_std')):
+        mean, std = (_numbers(given[name]) for name in ('pixel_mean', 'pixel_std'))
+        # Weights of MSRA see grey levels and have strides where Caffe has them; BGR if blue's mean comes first.
+        facts = Facts(mean[0] > mean[-1], mean, std, 'caffe' if max(std) == 1 else 'pytorch')
+    has_masks = 'roi_heads.mask_head.predictor.weight' in given
+    method = 'mask_rcnn' if has_masks else 'faster_rcnn'
+    advice = () if facts.style != 'caffe' else (
+        "trained on BGR images in 0..255 less their mean, with style='caffe': "
+        f'configs/{method}/{method}_r50_caffe_fpn_1x_coco.py says so', )
+    num_rows = len(given['roi_heads.box_predictor.cls_score.weight'])
+    return rename(without(given, NOT_WEIGHTS),
+                  RULES), Origin(f'Detectron2 {"Mask" if has_masks else "Faster"} R-CNN',
+                                 ('names as V2 has them', ), advice,
+                                 coco_classes()[0] if num_rows == 81 else None, facts)
+
+
+def _numbers(value: torch.Tensor) -> Tuple[float, ...]:
+    return tuple(round(float(number), 3) for number in value.flatten())
+
+
+def torch_backbone(file: File) -> Optional[Converted]:
+    """`ImageNetPretrained/torchvision/R-50.pkl` and its like: Detectron2's names without a detector."""
+    if not has(file.state_dict, ('stem.conv1.weight', 'res2.0.conv1.weight')):
+        return None
+    return rename(file.state_dict, backbone_rules('', '')), Origin(
+        'Detectron2 ImageNet ResNet', ('names as V2 has them', ), facts=IMAGENET)
+
+
+STEM = {
+    'conv1_w': 'stem.conv1.weight',
+    'res_conv1_bn_s': 'stem.conv1.norm.weight',
+    'res_conv1_bn_b': 'stem.conv1.norm.bias',
+    'res_conv1_bn_rm': 'stem.conv1.norm.running_mean',
+    'res_conv1_bn_riv': 'stem.conv1.norm.running_var',
+    'fc1000_w': 'stem.fc.weight',
+    'fc1000_b': 'stem.fc.bias',
+    'pred_w': 'stem.fc.weight',
+    'pred_b': 'stem.fc.bias',
+}
+BLOCK = {'branch1': 'shortcut', 'branch2a': 'conv1', 'branch2b': 'conv2', 'branch2c': 'conv3'}
+PART = {
+    'w': 'weight',
+    'bn_s': 'norm.weight',
+    'bn_b': 'norm.bias',
+    'bn_rm': 'norm.running_mean',
+    'bn_riv': 'norm.running_var'
+}
+
+
+def msra_backbone(file: File) -> Optional[Converted]:
+    """`ImageNetPretrained/MSRA/R-50.pkl`: Caffe2's names; batch norms are mostly a scale and a
+    shift, and the convolutions' biases (`_b`) are zero."""
+    given = file.state_dict
+    if not has(given, ('conv1_w', 'res_conv1_bn_s', 'res2_0_branch2a_w')):
+        return None
+    named = {}
+    for name, value in given.items():
+        pieces = name.split('_', 3)
+        if name in STEM:
+            named[STEM[name]] = value
+        elif len(pieces) == 4 and pieces[2] in BLOCK and pieces[3] in PART:
+            named[f'{pieces[0]}.{pieces[1]}.{BLOCK[pieces[2]]}.{PART[pieces[3]]}'] = value
+    for name in [name for name in named if name.endswith('norm.weight')]:
+        layer = name[:-len('weight')]
+        named.setdefault(layer + 'running_mean', torch.zeros_like(named[name]))
+        # With the 1e-5 that batch norm adds the gain is the scale itself.
+        named.setdefault(layer + 'running_var', torch.ones_like(named[name]) - 1e-5)
+    return rename(named, backbone_rules('', '')), Origin(
+        'Detectron2 MSRA ResNet', ('names as V2 has them', ), facts=MSRA)

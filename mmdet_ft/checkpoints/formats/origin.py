@@ -1,0 +1,71 @@
+"""What a kind of checkpoint is recognised from and turned into."""
+import re
+from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from mmdet_ft.checkpoints.input_format import Facts
+
+StateDict = Dict[str, Tensor]
+
+
+class File(NamedTuple):
+    """A checkpoint as it was read: its weights under their own names, `meta`, and all of it."""
+    state_dict: StateDict
+    meta: Dict[str, Any]
+    content: Dict[str, Any]
+
+
+class Origin(NamedTuple):
+    """Whose weights a file holds and what was done to them, in words for the report."""
+    kind: str = 'state_dict'
+    # What happened on the way from the file to V2's names and order.
+    changes: Tuple[str, ...] = ()
+    # Settings with which these weights were trained, where V2's differ.
+    advice: Tuple[str, ...] = ()
+    # Known from the kind, for where the file does not say:
+    classes: Optional[Tuple[str, ...]] = None
+    facts: Facts = Facts()
+
+
+Converted = Tuple[StateDict, Origin]
+Rules = Sequence[Tuple[str, str]]
+
+
+def rename(state_dict: StateDict, rules: Rules) -> StateDict:
+    """Names by the first rule (pattern of the whole name, replacement) that matches; others stay."""
+    compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
+    renamed = {}
+    for name, value in state_dict.items():
+        for pattern, replacement in compiled:
+            if pattern.fullmatch(name):
+                name = pattern.sub(replacement, name)
+                break
+        renamed[name] = value
+    return renamed
+
+
+def without(state_dict: StateDict, pattern: str) -> StateDict:
+    """Without the entries whose whole name matches."""
+    compiled = re.compile(pattern)
+    return {name: value for name, value in state_dict.items() if not compiled.fullmatch(name)}
+
+
+def take_rows(value: Tensor, rows: Sequence[int], num_groups: int) -> Tensor:
+    """Some of `num_groups` equal groups of rows, in the order given: [num_groups * n, ...] ->
+    [len(rows) * n, ...]."""
+    grouped = value.unflatten(0, (num_groups, -1))
+    return grouped[torch.as_tensor(rows)].flatten(0, 1)
+
+
+def has(state_dict: StateDict, names: Iterable[str]) -> bool:
+    return all(name in state_dict for name in names)
+
+
+def coco_classes() -> Tuple[Tuple[str, ...], Tuple[int, ...]]:
+    """COCO's 80 names in V2's order, and the official id of each (1 to 90, with gaps)."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+    categories = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta['categories']
+    ids = [number for number, name in enumerate(categories) if number and name != 'N/A']
+    return tuple(categories[number] for number in ids), tuple(ids)

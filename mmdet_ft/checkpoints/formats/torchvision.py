@@ -1,0 +1,110 @@
+"""Files of torchvision: Faster and Mask R-CNN on ResNet-FPN, first and second version, the
+ResNets, and MobileNetV2."""
+from typing import List, Optional, Tuple
+
+from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, IMAGENET, MSRA, input_scale
+from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
+                                               rename, take_rows)
+
+NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
+# torchvision's name -> V2's. Before 0.14 a convolution with nothing behind it was no list of layers, and the mask
+# head's were numbered from 1: those names are still in the published files.
+RULES: Rules = (
+    (r'backbone\.body\.(.+)', r'backbone.\1'),
+    (r'backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)', r'neck.lateral_convs.\1.conv.\2'),
+    (r'backbone\.fpn\.inner_blocks\.(\d)\.1\.' + NORM, r'neck.lateral_convs.\1.bn.\2'),
+    (r'backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)', r'neck.fpn_convs.\1.conv.\2'),
+    (r'backbone\.fpn\.layer_blocks\.(\d)\.1\.' + NORM, r'neck.fpn_convs.\1.bn.\2'),
+    (r'rpn\.head\.cls_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
+    (r'rpn\.head\.bbox_pred\.(.+)', r'rpn_head.rpn_reg.\1'),
+    (r'roi_heads\.box_head\.fc6\.(.+)', r'roi_head.bbox_head.shared_fcs.0.\1'),
+    (r'roi_heads\.box_head\.fc7\.(.+)', r'roi_head.bbox_head.shared_fcs.1.\1'),
+    (r'roi_heads\.box_head\.(\d)\.0\.weight', r'roi_head.bbox_head.shared_convs.\1.conv.weight'),
+    (r'roi_heads\.box_head\.(\d)\.1\.' + NORM, r'roi_head.bbox_head.shared_convs.\1.bn.\2'),
+    (r'roi_heads\.box_head\.5\.(weight|bias)', r'roi_head.bbox_head.shared_fcs.0.\1'),
+    (r'roi_heads\.box_predictor\.cls_score\.(.+)', r'roi_head.bbox_head.fc_cls.\1'),
+    (r'roi_heads\.box_predictor\.bbox_pred\.(.+)', r'roi_head.bbox_head.fc_reg.\1'),
+    *((rf'roi_heads\.mask_head\.mask_fcn{i + 1}\.(.+)', rf'roi_head.mask_head.convs.{i}.conv.\1')
+      for i in range(4)),
+    (r'roi_heads\.mask_head\.(\d)\.0\.(weight|bias)', r'roi_head.mask_head.convs.\1.conv.\2'),
+    (r'roi_heads\.mask_head\.(\d)\.1\.' + NORM, r'roi_head.mask_head.convs.\1.bn.\2'),
+    (r'roi_heads\.mask_predictor\.conv5_mask\.(.+)', r'roi_head.mask_head.upsample.\1'),
+    (r'roi_heads\.mask_predictor\.mask_fcn_logits\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
+)
+ONE_RPN_CONVOLUTION: Rules = ((r'rpn\.head\.conv(?:\.0\.0)?\.(weight|bias)',
+                               r'rpn_head.rpn_conv.\1'), )
+SEVERAL: Rules = ((r'rpn\.head\.conv\.(\d)\.0\.(weight|bias)', r'rpn_head.rpn_conv.\1.conv.\2'), )
+CLASSES = 'roi_heads.box_predictor.cls_score.weight'
+
+
+def detector(file: File) -> Optional[Converted]:
+    """`fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn` and their `_v2`, also fine-tuned ones."""
+    given = file.state_dict
+    if not has(given, (CLASSES, 'backbone.body.conv1.weight', 'rpn.head.cls_logits.weight')):
+        return None
+    num_rows = len(given[CLASSES])
+    second = 'backbone.fpn.inner_blocks.0.1.weight' in given
+    has_masks = 'roi_heads.mask_predictor.mask_fcn_logits.weight' in given
+    classes, foreground = None, list(range(1, num_rows))
+    if num_rows == 91:  # COCO by its official ids, some of which stand for nothing
+        classes, ids = coco_classes()
+        foreground = list(ids)
+    converted = rename(
+        given, RULES + (SEVERAL if 'rpn.head.conv.1.0.weight' in given else ONE_RPN_CONVOLUTION))
+    for name, value in converted.items():
+        layer = name.split('.')[-2]
+        if layer == 'fc_cls':
+            converted[name] = take_rows(value, foreground + [0], num_rows)
+        elif layer in ('fc_reg', 'conv_logits'):
+            converted[name] = take_rows(value, foreground, num_rows)
+    version = '_v2' if second else ''
+    norm = ', batch norm everywhere' if second else ', frozen batch norm with eps=0'
+    config = f'{"mask" if has_masks else "faster"}_rcnn_r50_fpn{version}_coco.py'
+    changes = ('names as V2 has them', f'classes: {num_rows} rows with the background first -> '
+               f'{len(foreground)} and the background last')
+    advice = ('trained with RoIAlign sampling_ratio=2, aligned=False, anchors on whole pixels'
+              f'{norm}: configs/torchvision/{config} says so (RGB, mean and std as in V2)', )
+    kind = f'torchvision {"Mask" if has_masks else "Faster"} R-CNN{" v2" if second else ""}'
+    return converted, Origin(kind, changes, advice, classes, IMAGENET)
+
+
+def classifier(file: File) -> Optional[Converted]:
+    """A ResNet or ResNeXt: its names are V2's already, `fc` being the classifier's last layer."""
+    names = ('conv1.weight', 'bn1.weight', 'layer1.0.conv1.weight', 'layer4.0.conv1.weight',
+             'fc.weight')
+    if not has(file.state_dict, names) or file.meta:
+        return None
+    scale = input_scale(file.state_dict)
+    if scale is not None and scale <= ANSWER_TO_GREY_LEVELS:  # Caffe's, as OpenMMLab has renamed it
+        return file.state_dict, Origin('ResNet for grey levels', facts=MSRA)
+    return file.state_dict, Origin('torchvision ResNet', facts=IMAGENET)
+
+
+# Blocks of each stage of MobileNetV2: where torchvision counts through, V2 begins anew.
+MOBILE_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
+
+
+def mobilenet_v2(file: File) -> Optional[Converted]:
+    """MobileNetV2, of any width, under the names that it has in a classifier."""
+    names = ('features.0.0.weight', 'features.1.conv.1.weight', 'features.18.0.weight',
+             'classifier.1.weight')
+    if not has(file.state_dict, names):
+        return None
+    rules: List[Tuple[str, str]] = [(r'classifier\.1\.(.+)', r'fc.\1')]
+
+    def conv_and_norm(conv: str, norm: str, ours: str) -> None:
+        rules.append((conv.replace('.', r'\.') + r'\.weight', f'{ours}.conv.weight'))
+        rules.append((norm.replace('.', r'\.') + r'\.' + NORM, ours + r'.bn.\1'))
+
+    conv_and_norm('features.0.0', 'features.0.1', 'conv1')
+    conv_and_norm('features.18.0', 'features.18.1', 'conv2')
+    places = [(stage + 1, block) for stage, count in enumerate(MOBILE_BLOCKS)
+              for block in range(count)]
+    for number, (stage, block) in enumerate(places, 1):
+        theirs, ours = f'features.{number}.conv.', f'layer{stage}.{block}.conv.'
+        last = 1 if number == 1 else 2  # the first block does not expand
+        for step in range(last):
+            conv_and_norm(f'{theirs}{step}.0', f'{theirs}{step}.1', f'{ours}{step}')
+        conv_and_norm(f'{theirs}{last}', f'{theirs}{last + 1}', f'{ours}{last}')
+    return rename(file.state_dict, rules), Origin(
+        'torchvision MobileNetV2', ('names as V2 has them', ), facts=IMAGENET)

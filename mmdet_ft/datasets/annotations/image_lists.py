@@ -1,0 +1,165 @@
+"""Lists of images, and the class names that annotation files of one image each use."""
+import difflib
+import json
+import logging
+import unicodedata
+from typing import Any, Dict, Iterable, List, Sequence
+
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.annotations.foreign import recognise
+from mmdet_ft.datasets.annotations.text_files import read_lines
+
+
+def read_ids(path: str) -> List[str]:
+    """Read a text file that has one name a line; spaces around it and empty lines are left out.
+
+    Raises DataError for a file of annotations in another form, such as the data.yaml of YOLO.
+    """
+    names = [line.strip() for line in read_lines(path) if line.strip()]
+    if names and names[0][0] in '{[':
+        raise DataError(f'{path} is no list of names, one a line: it looks like json')
+    other = recognise('\n'.join(names[:200]).encode())
+    if other is not None:
+        raise DataError(f'{path} is no list of names, one a line: {other}')
+    return names
+
+
+def same_but_for_unicode(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
+    """Return which of `names` each missing one is, when both differ in the form of their accents alone.
+
+    macOS writes an umlaut as two characters (NFD), most others as one (NFC); they look the same.
+    """
+    by_form = {composed(name): name for name in names}
+    found = {name: by_form.get(composed(name)) for name in missing}
+    return {name: other for name, other in found.items() if other is not None}
+
+
+def composed(name: str) -> str:
+    """Give a name in the Unicode form NFC, in which an accent is part of its letter."""
+    return unicodedata.normalize('NFC', name)
+
+
+def plain(name: str) -> str:
+    """Give letters and digits of a name in one case and form: names of one key are written alike."""
+    folded = unicodedata.normalize('NFKC', name).casefold()
+    return ''.join(letter for letter in folded if letter.isalnum()) or name
+
+
+class Spelling:
+    """One spelling for names that look the same, and differ in the Unicode form of their accents alone.
+
+    classes: names whose spelling counts; of others the first that is met does. `matched` tells which spelling was
+    taken for which.
+    """
+
+    def __init__(self, classes: Iterable[str] = ()):
+        self._own: Dict[str, str] = {}
+        self.matched: Dict[str, str] = {}
+        for name in classes:
+            self._own.setdefault(composed(name), name)
+
+    def of(self, name: str) -> str:
+        """Give the spelling that counts for a name."""
+        own = self._own.setdefault(composed(name), name)
+        if own != name:
+            self.matched[name] = own
+        return own
+
+    def __str__(self) -> str:
+        names = ', '.join(map(repr, sorted(set(self.matched.values()))[:10]))
+        return (f'{names}: written with other Unicode characters in some places (NFC and NFD, which look the same): '
+                'matched')
+
+
+def near_names(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
+    """Guess which of `names` each of the missing ones may be; a name is guessed once."""
+    lower: Dict[str, str] = {}
+    for name in names:
+        lower.setdefault(name.lower(), name)
+    near: Dict[str, str] = {}
+    for name in missing:
+        close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=.6)
+        if close:
+            near[name] = lower.pop(close[0])
+    return near
+
+
+def no_class(missing: Sequence[str]) -> str:
+    """Name classes that a file lacks."""
+    more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
+    return f'no class {", ".join(map(repr, missing[:5]))}{more}'
+
+
+def missing_classes_fix(classes: Sequence[str], names: Sequence[str], near: Dict[str, str],
+                        are_given: bool, ids: Sequence[int]) -> str:
+    """Say what to write when a json's categories lack some of `classes`.
+
+    classes: of the config or, where not `are_given`, of the type; names, ids: of the categories; near: class -> the
+    category that may be meant. A class that other files have is not dropped because this one lacks it.
+    """
+    missing = [name for name in classes if name not in names]
+    if not are_given or not set(near) | set(classes) & set(names):
+        wanted = list(names)
+    else:
+        wanted = [near.get(name, name) for name in classes]
+        absent = [name for name in missing if name not in near]
+        if absent:
+            added = ', '.join(f'{{"id": {max(ids, default=0) + place}, "name": {json.dumps(name)}}}'
+                              for place, name in enumerate(absent[:10], 1))
+            first = f'write classes={as_tuple(wanted)}, and ' if near else ''
+            return (
+                f'{first}add to "categories" of this file: {added}{" ..." if len(absent) > 10 else ""}; '
+                f'a class may be without objects in it. Or correct the name in `classes`')
+    return (f'write in data.train, data.val and data.test: classes={as_tuple(wanted)} '
+            f'(and num_classes={len(wanted)} in the heads)')
+
+
+def as_tuple(names: Sequence[str]) -> str:
+    """Write names as a tuple of Python."""
+    return f'({", ".join(map(repr, names))}{", " if len(names) == 1 else ""})'
+
+
+def check_names(dataset: Any, counts: Dict[str, int]) -> None:
+    """Compare a dataset's classes with the names in its files, and tell what differs.
+
+    counts: objects of each name in the files. Raises DataError when no object is of the classes, or
+    a class is written otherwise than in the files: its objects would be left out without a word.
+    """
+    absent = [name for name in dataset.CLASSES if not counts.get(name)]
+    others = {name: count for name, count in counts.items() if name not in dataset.CLASSES}
+    spelt = {plain(name): name for name in others}
+    misspelt = {name: spelt[plain(name)] for name in absent if plain(name) in spelt}
+    if misspelt or (others and len(absent) == len(dataset.CLASSES)):
+        raise DataError(_refusal(dataset, counts, misspelt))
+    if absent and counts:
+        near = {name: difflib.get_close_matches(name, others, n=1, cutoff=.6) for name in absent}
+        listed = ', '.join(
+            repr(name) + (f' (did you mean {near[name][0]!r}?)' if near[name] else '')
+            for name in absent[:10])
+        dataset._tell(f'no object of {listed}{" ..." if len(absent) > 10 else ""}')
+    keys = {plain(name) for name in dataset.CLASSES}
+    alike = [f'{name!r} ({count})' for name, count in others.items() if plain(name) in keys]
+    if alike:
+        dataset._tell(
+            f'some objects are named otherwise than in `classes` and left out: {", ".join(alike)}; '
+            f'give them one name in the files')
+    if others:
+        listed = ', '.join(f'{name!r} ({count})' for name, count in list(others.items())[:10])
+        dataset._tell(
+            f'objects that `classes` does not name are left out: {listed}'
+            f'{" ..." if len(others) > 10 else ""}', logging.INFO)
+
+
+def _refusal(dataset: Any, counts: Dict[str, int], misspelt: Dict[str, str]) -> str:
+    names = sorted(counts, key=counts.get, reverse=True)
+    if misspelt:
+        told = ', '.join(f'{name!r} is {other!r}' for name, other in misspelt.items())
+        head = f'what `classes` calls {told} in the files'
+        names = [misspelt.get(name, name) for name in dataset.CLASSES]
+    else:
+        head = f'no object is of the classes {dataset._describe_classes()}; the files have ' + ', '.join(
+            f'{name!r} ({counts[name]})' for name in names[:20])
+    line = ', '.join(map(repr, names)) + (', ' if len(names) == 1 else '')
+    return (
+        f'{type(dataset).__name__} {dataset.ann_file}: {head}. Write in data.train, data.val and data.test: '
+        f'classes=({line})')

@@ -1,0 +1,411 @@
+"""From other annotations to the content of a COCO json."""
+import difflib
+import glob
+import json
+import os
+import os.path as osp
+from collections import Counter
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from mmdet_ft.datasets.annotations.coco_file import area_of
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.images.files import image_size, is_image_name, read_head
+from mmdet_ft.datasets.images.names import find_image
+from mmdet_ft.datasets.images.sizes import fit_of, mismatch
+from mmdet_ft.datasets.annotations.image_lists import Spelling, plain, read_ids
+from mmdet_ft.datasets.annotations.packed import segmentation_fault
+from mmdet_ft.outputs import Inputs, atomic_file
+
+MOST_EXAMPLES = 5
+
+
+class ImageObjects(NamedTuple):
+    """An image and its n objects."""
+    file_name: str  # under img_prefix
+    width: int
+    height: int
+    names: List[str]  # [n]
+    boxes: np.ndarray  # float [n, 4], x1 y1 x2 y2
+    crowd: np.ndarray  # bool [n]; becomes iscrowd: neither right nor wrong to find
+    segmentations: Optional[List[Any]] = None  # [n], in COCO's forms
+    left_out: Mapping[str, int] = {}  # what of the file is no object -> how often
+    areas: Optional[Sequence[float]] = None  # [n]; of the segmentations where they are not given
+
+
+class Converted(NamedTuple):
+    content: Dict[str, Any]  # images, annotations, categories
+    num_flat: int  # boxes without area, left out
+    other_names: Dict[str, int]  # of objects that `classes` does not name, left out
+    left_out: Dict[str, int]  # see ImageObjects
+    spelling: Spelling  # of the names
+
+
+class ImageFolder:
+    """The folder of the images of a conversion: finds each, also under a name that is written a little otherwise.
+
+    `missing` are the names without a file, `renamed` pairs of what was written and what is there, `resized` the
+    names of images of another size than their annotations list, whose own size was taken.
+    """
+
+    def __init__(self, root: str):
+        self.root = root
+        self.missing: List[str] = []
+        self.renamed: List[Tuple[str, str]] = []
+        self.resized: List[str] = []
+
+    def find(self, name: str) -> Optional[str]:
+        """Give the name of the file, relative to the folder; None, and it is counted, where there is none."""
+        if osp.isfile(osp.join(self.root, name)):
+            return name
+        found = find_image(self.root, name)
+        if found is None:
+            self.missing.append(name)
+            return None
+        self.renamed.append((name, found.name))
+        return found.name
+
+    def size(self, name: str) -> Tuple[int, int]:
+        """Read width and height of an image that was found, as it is loaded; DataError when it is no image."""
+        return image_size(osp.join(self.root, name))
+
+    def settled_size(self, name: str, listed: Optional[Tuple[int, int]], boxes: np.ndarray,
+                     where: str) -> Tuple[int, int]:
+        """Give width and height of an image whose annotations may list them too: the file decides.
+
+        boxes: [n, 4], x1 y1 x2 y2. where: the annotations, for messages. Raises DataError where the listed size is
+        another, and the boxes may be of it: they would lie elsewhere than the objects.
+        """
+        size = self.size(name)
+        if listed in (None, size):
+            return size
+        fit = fit_of(boxes, listed, size)
+        if fit != 'loaded' and len(boxes):
+            found = mismatch(listed, size, read_head(osp.join(self.root, name)).orientation, fit)
+            raise DataError(
+                f'{where}: its image {name!r} is listed as {listed[0]} x {listed[1]} pixels (width x height), and it '
+                f'is {size[0]} x {size[1]}: {found.text}. To fix: {found.fix}')
+        self.resized.append(name)
+        return size
+
+    def report(self) -> List[str]:
+        """Tell what was found under another name, and what was not found and is left out."""
+        lines = []
+        if self.renamed:
+            pairs = ', '.join(f'{old!r} is {new!r}' for old, new in self.renamed[:3])
+            lines.append(f'found under another name: {len(self.renamed)} images ({pairs}'
+                         f'{" ..." if len(self.renamed) > 3 else ""})')
+        if self.resized:
+            lines.append(f'listed in another size than the image has, which is taken: {len(self.resized)} images '
+                         f'({_listed(self.resized)})')
+        if self.missing:
+            lines.append(
+                f'left out, because they are not in {self.root!r}: {len(self.missing)} images '
+                f'({_listed(self.missing)})')
+        return lines
+
+    def refuse_nothing(self, num_found: int) -> None:
+        """Raise DataError when not one image was found."""
+        if num_found or not self.missing:
+            return
+        raise DataError(
+            f'not one of the {len(self.missing)} images is in {self.root!r}, such as {self.missing[0]!r}'
+            f'{where_images_are(self.root)}; name the folder that the file names start from')
+
+
+def where_images_are(root: str) -> str:
+    """Say which folders below one hold images, as the end of a sentence."""
+    counts = files_by_folder(root, is_image_name)
+    shown = ', '.join(f'{count} in {folder}/' for folder, count in counts.most_common(3))
+    return f' (images below it: {shown})' if shown else ' (no image is below it)'
+
+
+def files_by_folder(root: str, is_wanted: Any, most: int = 100000) -> Counter:
+    """Count the files that are wanted in each folder below one, by its relative name; hidden ones are passed over."""
+    counts: Counter = Counter()
+    seen = 0
+    for path, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith('.') and name != '__MACOSX']
+        number = sum(1 for name in files if not name.startswith('.') and is_wanted(name))
+        if number:
+            counts[osp.relpath(path, root)] = number
+        seen += len(files)
+        if seen > most:
+            break
+    return counts
+
+
+def listed_or_all(root: str, ann_subdir: str, img_subdir: str, ending: str,
+                  listed: Optional[str]) -> List[str]:
+    """List the names of the annotation files of a conversion, one an image: those in a text file, or all.
+
+    Raises DataError that says in which folders annotations and images lie where there are none in ann_subdir.
+    """
+    if not osp.isdir(root):
+        raise DataError(f'there is no folder {root!r}')
+    if listed is not None:
+        names = read_ids(listed)
+        if not names:
+            raise DataError(f'{listed} lists no image')
+        return names
+    folder = osp.join(root, ann_subdir)
+    files = sorted(glob.glob(osp.join(glob.escape(folder), f'*{ending}')))
+    if files:
+        return [osp.splitext(osp.basename(path))[0] for path in files]
+    text = f'there is no {ending[1:]} file in {folder}'
+    counts = files_by_folder(root, lambda name: name.endswith(ending))
+    if counts:
+        place, count = counts.most_common(1)[0]
+        text += f'; {count} {"are" if count > 1 else "is"} in {osp.join(place, "")}: --ann-subdir {place}'
+        images = files_by_folder(root, is_image_name)
+        if images and img_subdir not in images:
+            text += f' --img-subdir {images.most_common(1)[0][0]}'
+        elif not images:
+            text = _images_beside(root, place) or text
+    raise DataError(text)
+
+
+def _images_beside(root: str, ann_subdir: str) -> str:
+    """Say how to name a folder of annotations whose images lie beside it, and not below."""
+    above = osp.dirname(osp.abspath(root))
+    images = files_by_folder(above, is_image_name, 20000)
+    if not images:
+        return ''
+    place, count = images.most_common(1)[0]
+    own = osp.normpath(osp.join(osp.basename(osp.abspath(root)), ann_subdir))
+    given = osp.dirname(root.rstrip('/' + os.sep)) or '.'
+    return (f'there is no image below {root}, and {count} are in {osp.normpath(osp.join(given, place))}: write '
+            f'{given} --ann-subdir {own} --img-subdir {place}')
+
+
+def folder_of_images(root: str, img_subdir: str, ann_subdir: str) -> None:
+    """Raise DataError, with the folders that hold images, where img_subdir of root is not there."""
+    if osp.isdir(osp.join(root, img_subdir)):
+        return
+    images = files_by_folder(root, is_image_name)
+    text = f'there is no folder {osp.join(root, img_subdir)}'
+    if images:
+        place, count = images.most_common(1)[0]
+        text += f'; {count} images are in {osp.join(place, "")}: --img-subdir {place}'
+    else:
+        text = _images_beside(root, ann_subdir) or text
+    raise DataError(text)
+
+
+def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = None) -> Converted:
+    """Make COCO's dicts of the images, with ids from 1 on.
+
+    classes: the categories in their order; by default all names that occur, sorted.
+    """
+    records, annotations, num_flat = [], [], 0
+    others: Counter = Counter()
+    left_out: Counter = Counter()
+    spelling = Spelling(classes or ())
+    for image in images:
+        image_id = len(records) + 1
+        left_out.update(image.left_out)
+        records.append(
+            dict(id=image_id, file_name=image.file_name, width=image.width, height=image.height))
+        for place, (name, box) in enumerate(zip(map(spelling.of, image.names), image.boxes.tolist())):
+            if classes is not None and name not in classes:
+                others[name] += 1
+                continue
+            x1, y1, x2, y2 = box
+            if not (x2 > x1 and y2 > y1):
+                num_flat += 1
+                continue
+            annotation: Dict[str, Any] = dict(
+                id=len(annotations) + 1,  # from 1: pycocotools takes an instance with id 0 for none
+                image_id=image_id,
+                category_id=name,  # its number follows
+                bbox=[x1, y1, x2 - x1, y2 - y1],
+                iscrowd=int(image.crowd[place]))
+            if image.segmentations is not None:
+                annotation['segmentation'] = image.segmentations[place]
+                fault = segmentation_fault(image.segmentations[place], image.height, image.width)
+                if fault is not None:
+                    raise DataError(f'{image.file_name}: the segmentation of object {place + 1} ({name!r}) {fault}')
+            annotation['area'] = area_of(annotation, image.height, image.width) if image.areas is None \
+                else image.areas[place]
+            annotations.append(annotation)
+    if classes is None:
+        classes = sorted({annotation['category_id'] for annotation in annotations})
+    id_of = {name: place for place, name in enumerate(classes, 1)}
+    for annotation in annotations:
+        annotation['category_id'] = id_of[annotation['category_id']]
+    categories = [dict(id=place, name=name) for name, place in id_of.items()]
+    return Converted(
+        dict(images=records, annotations=annotations, categories=categories), num_flat,
+        dict(others), dict(left_out), spelling)
+
+
+class Joined:
+    """The images of a conversion, each file once: what further records of a file tell is added to its first.
+
+    `double` names the files that several records are of; `num_same` counts objects that two of them have, of which one
+    is kept.
+    """
+
+    def __init__(self, images: Iterable[ImageObjects], root: str = ''):
+        self._images = images
+        self._root = root
+        self.double: List[str] = []
+        self.num_same = 0
+
+    def __iter__(self) -> Iterator[ImageObjects]:
+        places: Dict[str, int] = {}
+        found: List[ImageObjects] = []
+        for image in self._images:
+            key = osp.realpath(osp.join(self._root, image.file_name))
+            if key not in places:
+                places[key] = len(found)
+                found.append(image)
+                continue
+            self.double.append(image.file_name)
+            first = found[places[key]]
+            known = set(zip(first.names, map(tuple, first.boxes.tolist())))
+            new = [
+                place for place, item in enumerate(zip(image.names, map(tuple, image.boxes.tolist())))
+                if item not in known
+            ]
+            self.num_same += len(image.names) - len(new)
+            found[places[key]] = first._replace(
+                names=first.names + [image.names[place] for place in new],
+                boxes=np.concatenate([first.boxes, image.boxes[new]]),
+                crowd=np.concatenate([first.crowd, image.crowd[new]]),
+                segmentations=_both(first.segmentations, image.segmentations, new),
+                areas=_both(first.areas, image.areas, new),
+                left_out=Counter(first.left_out) + Counter(image.left_out))
+        return iter(found)
+
+    def report(self) -> List[str]:
+        """Tell which files were listed several times."""
+        if not self.double:
+            return []
+        same = f', and {self.num_same} objects are the same in both: one is kept' if self.num_same else ''
+        return [f'listed several times, and joined: {len(self.double)} images ({_listed(self.double)}){same}']
+
+
+def _both(first: Optional[Sequence[Any]], other: Optional[Sequence[Any]], places: List[int]) -> Optional[List[Any]]:
+    return None if first is None or other is None else [*first, *(other[place] for place in places)]
+
+
+def refuse_existing(path: str, force: bool, inputs: Iterable[str] = ()) -> None:
+    """Raise DataError for a file that is there already, unless `force`; OutputError for one of the `inputs`."""
+    if osp.isdir(path):
+        raise DataError(f'--out {path} is a folder; name the json file to write, such as '
+                        f'{osp.join(path, "train.json")}')
+    if not osp.exists(path):
+        return
+    Inputs(inputs).require_free(path, '--out')
+    if not force:
+        raise DataError(f'{path} is there already; name another file, or add --force to replace it')
+
+
+def write_json(path: str, content: Any) -> None:
+    """Write a json, and make its folder. The file is whole or not there."""
+    write_text(path, json.dumps(content))
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a text file, and make its folder. The file is whole or not there."""
+    try:
+        with atomic_file(path) as file:
+            file.write(text.encode('utf-8'))
+    except OSError as error:
+        raise DataError(f'cannot write {path}: {error.strerror or error}') from error
+
+
+def write_coco(path: str,
+               images: Iterable[ImageObjects],
+               classes: Optional[Sequence[str]],
+               force: bool,
+               folder: Optional[ImageFolder] = None,
+               inputs: Iterable[str] = ()) -> str:
+    """Write the json of the images, and return sentences about it: what it holds, what was left out, what comes next.
+
+    folder: where the images were looked for. inputs: files that are read, and so never written, as the images are.
+
+    Raises OutputError for a file that is read, DataError for a file that is there already (unless `force`), when there
+    is no image, and when `classes` are not written as in the files.
+    """
+    refuse_existing(path, force, inputs)
+    joined = Joined(images, folder.root if folder is not None else '')
+    converted = to_coco(joined, classes)
+    content = converted.content
+    if folder is not None:
+        folder.refuse_nothing(len(content['images']))
+    if not content['images']:
+        raise DataError('there is no image to write: nothing was converted')
+    if folder is not None:
+        names = (osp.join(folder.root, image['file_name']) for image in content['images'])
+        Inputs(names).require_free(path, '--out')
+    if classes is not None:
+        refuse_misspelt(classes, content, converted.other_names)
+    write_json(path, content)
+    crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
+    names = tuple(category['name'] for category in content['categories'])
+    lines = [
+        f'{len(content["images"])} images, {len(content["annotations"])} objects ({crowds} to ignore) -> {path}',
+        f'classes = {names!r}'
+    ]
+    if folder is not None:
+        lines += [f'img_prefix = {osp.join(folder.root, "")!r}', *folder.report()]
+    lines += joined.report()
+    if converted.spelling.matched:
+        lines.append(str(converted.spelling))
+    if converted.left_out:
+        lines.append('left out: ' + ', '.join(f'{count} {what}'
+                                              for what, count in converted.left_out.items()))
+    if converted.num_flat:
+        lines.append(f'left out, because they have no area: {converted.num_flat} boxes')
+    if converted.other_names:
+        shown = [f'{name!r} ({count})' for name, count in converted.other_names.items()]
+        lines.append(f'not among the classes, left out: {", ".join(shown)}')
+    if not content['annotations']:
+        lines.append('no object: there is nothing to learn from this file')
+    lines += _alike(names)
+    return '\n'.join(lines)
+
+
+def refuse_misspelt(classes: Sequence[str], content: Dict[str, Any], others: Mapping[str,
+                                                                                     int]) -> None:
+    """Raise DataError when a class without objects is written nearly like a name that would be left out."""
+    used = {annotation['category_id'] for annotation in content['annotations']}
+    absent = [name for place, name in enumerate(classes, 1) if place not in used]
+    of_key = {plain(name): name for name in others}
+    meant = {name: of_key[plain(name)] for name in absent if plain(name) in of_key}
+    if len(absent) == len(classes):
+        for name in absent:
+            close = difflib.get_close_matches(plain(name), of_key, n=1, cutoff=.7)
+            if close:
+                meant.setdefault(name, of_key[close[0]])
+    if not meant and (len(absent) < len(classes) or not others):
+        return
+    listed = ', '.join(f'{name!r} ({count})' for name, count in others.items())
+    told = 'did you mean ' + ', '.join(f'{other!r} for {name!r}'
+                                       for name, other in meant.items()) + '? ' if meant else ''
+    line = ' '.join(_quoted(meant.get(name, name)) for name in (classes if meant else others))
+    raise DataError(
+        f'no object is of {", ".join(map(repr, absent))}, and the files have {listed}: {told}'
+        f'Write --classes {line}')
+
+
+def _alike(names: Sequence[str]) -> List[str]:
+    """A line on names that differ in case or spaces alone."""
+    groups: Dict[str, List[str]] = {}
+    for name in names:
+        groups.setdefault(plain(name), []).append(name)
+    pairs = [' and '.join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    return [f'written alike, and two classes: {", ".join(pairs)}; give them one name in the files'
+            ] if pairs else []
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if ' ' in name else name
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ', '.join(map(repr,
+                         names[:MOST_EXAMPLES])) + (' ...' if len(names) > MOST_EXAMPLES else '')

@@ -1,0 +1,144 @@
+"""Values of annotation files: numbers, ids, flags and names, read alike wherever they stand.
+
+Each function returns the value in its proper type, or raises ValueError with what was found and what was expected.
+"""
+import gzip
+import json
+import math
+import re
+from typing import Any, Union
+
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.annotations.foreign import recognise
+
+LARGEST_INT64 = 2**63 - 1
+MOST_DIGITS = 30  # of a number that is written as text
+FLAGS = {
+    0: False,
+    1: True,
+    '0': False,
+    '1': True,
+    'false': False,
+    'true': True,
+}
+
+
+def show(value: Any, most: int = 80) -> str:
+    """Write a value for a message: what cannot be printed is escaped, and much of it is left out."""
+    text = repr(value)
+    return text if len(text) <= most else f'{text[:most]}...'
+
+
+def _refuse(value: Any, expected: str) -> ValueError:
+    return ValueError(f'is {show(value)}, expected {expected}')
+
+
+def read_number(value: Any, expected: str = 'a number') -> float:
+    """Read a number, or the text of one; it may be NaN or infinite."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:  # an int of hundreds of digits
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    raise _refuse(value, expected)
+
+
+def read_whole(value: Any,
+               expected: str = 'a whole number',
+               low: int = -LARGEST_INT64 - 1,
+               high: int = LARGEST_INT64) -> int:
+    """Read a whole number from `low` to `high`: an int, 192.0, or the text of one."""
+    if isinstance(value, str) and re.fullmatch(r'\s*[+-]?[0-9]{1,%d}\s*' % MOST_DIGITS, value):
+        number: Union[int, float] = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        number = read_number(value, expected)
+        if not math.isfinite(number) or number != int(number):
+            raise _refuse(value, expected)
+        number = int(number)
+    if not low <= number <= high:
+        raise _refuse(value, expected)
+    return number
+
+
+def read_id(value: Any) -> Union[int, str]:
+    """Read what identifies a record: a whole number of any size, or a text that stays one."""
+    expected = 'a whole number or a text'
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    raise _refuse(value, expected)
+
+
+def plain_id(value: Union[int, str]) -> Union[int, str]:
+    """Give the id that means the same in another type: '1', ' 1' and '000001' are 1."""
+    if isinstance(value, str) and re.fullmatch(r'\s*[0-9]{1,%d}\s*' % MOST_DIGITS, value):
+        return int(value)
+    return value
+
+
+def read_flag(value: Any) -> bool:
+    """Read 0, 1, true or false, also as text; null is false."""
+    if value is None:
+        return False
+    key = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(key, (bool, int, float, str)) and key in FLAGS:
+        return FLAGS[key]
+    raise _refuse(value, '0 or 1')
+
+
+def read_name(value: Any, expected: str = 'a text') -> str:
+    """Read a text that can name a file or a class."""
+    if not isinstance(value, str) or not value.strip() or '\0' in value:
+        raise _refuse(value, expected)
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates: no file system and no terminal takes it
+        raise _refuse(value, expected) from None
+    return value
+
+
+def parse_json(text: bytes, path: str) -> Any:
+    """Return the content of a json file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises DataError, with the path and what the file is instead.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise DataError(f'{path} cannot be read: its lists or dicts are nested too deep') from None
+    except ValueError as error:
+        raise DataError(f'{path} {_not_json(text, error)}') from error
+
+
+def _not_json(text: bytes, error: ValueError) -> str:
+    other = recognise(text)
+    if other is not None:
+        return f'is not a json file: {other}'
+    if not text.strip(b'\0 \t\r\n\xef\xbb\xbf'):
+        return 'is not a complete json file: it is empty; write it once more'
+    if text[:2] == b'\x1f\x8b':
+        inner = ''
+        try:
+            inner = gzip.decompress(text[:1 << 20])[:1].decode()
+        except (OSError, EOFError, ValueError):
+            pass
+        return f'is compressed by gzip{" (json inside)" if inner in "[{" and inner else ""}: unpack it with gunzip'
+    if isinstance(error, UnicodeDecodeError):
+        found = text[error.start:error.start + 1].hex()
+        return (f'is not written in UTF-8: byte 0x{found} at position {error.start}; '
+                f'save it as UTF-8')
+    if isinstance(error, json.JSONDecodeError) and error.msg == 'Extra data' and error.lineno > 1:
+        return (
+            f'is not one json value: another one begins in line {error.lineno}, as in JSON lines; '
+            f'write one dict with images, annotations and categories')
+    return f'is not a complete json file: {error}'

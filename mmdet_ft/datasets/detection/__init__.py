@@ -1,0 +1,1 @@
+"""Detection datasets, one file a format."""

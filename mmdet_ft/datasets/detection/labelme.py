@@ -1,0 +1,313 @@
+"""Folders of labelme's json files, one an image."""
+import base64
+import io
+import os
+import os.path as osp
+from collections import Counter
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import pycocotools.mask as mask_api
+from PIL import Image
+
+from mmdet_ft.datasets.annotations.bounds import read_size, refuse_far
+from mmdet_ft.datasets.detection.coco import CocoDataset
+from mmdet_ft.datasets.annotations.coco_file import CocoFile
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, image_size
+from mmdet_ft.datasets.images.names import as_on_disk, nearest_name
+from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
+from mmdet_ft.datasets.annotations.to_coco import ImageFolder, ImageObjects, files_by_folder, to_coco
+from mmdet_ft.datasets.annotations.values import parse_json, read_name, show
+from mmdet_ft.registry import DATASETS
+
+WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
+POLYGONS = ('polygon', 'rectangle', 'oriented_rectangle', 'rotation', 'quadrilateral')
+NO_CLASS = ('__ignore__', '_background_')  # labelme's own words for what is no object
+CORNERS_OF_A_CIRCLE = 36
+
+
+def read_labelme(path: str, folder: Optional[ImageFolder] = None) -> Optional[ImageObjects]:
+    """Read a file; DataError names path and shape of what is wrong.
+
+    Polygons, rectangles, circles and masks become objects; shapes of one label and one group_id are one object. Points
+    and lines have no area and are counted in `left_out`, as are labels that are none (`__ignore__`).
+
+    folder: where to look for the image; its name is relative to that folder then, and None is returned where there is
+    no such image. Otherwise the name is relative to the folder of `path`.
+    """
+    content = _read_file(path)
+    name = _image_of(content, path)
+    if folder is not None:
+        below = osp.relpath(osp.join(osp.dirname(path), name), folder.root).replace(os.sep, '/')
+        found = folder.find(below)
+        if found is None:
+            return None
+        name = found
+    listed = _listed_size(content, path)
+    if folder is None:  # where it is not the image's, a training says so and does not begin
+        width, height = listed or image_size(osp.join(osp.dirname(path), name))
+        return _read_objects(content, path, name, width, height)
+    width, height = size = folder.size(name)
+    if listed not in (None, size):
+        larger = (max(width, listed[0]), max(height, listed[1]))
+        boxes = _read_objects(content, path, name, *larger).boxes
+        width, height = folder.settled_size(name, listed, boxes, path)
+    return _read_objects(content, path, name, width, height)
+
+
+def _read_objects(content: Dict[str, Any], path: str, name: str, width: int,
+                  height: int) -> ImageObjects:
+    """The objects of an image of this size."""
+    names, segmentations, boxes = [], [], []
+    left_out: Dict[str, int] = Counter()
+    for label, parts in _outlines(content, path, height, width, left_out).items():
+        names.append(label[0])
+        segmentations.append(_joined(parts, height, width))
+        boxes.append(_box_around(parts))
+    return ImageObjects(
+        file_name=name,
+        width=width,
+        height=height,
+        names=names,
+        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        crowd=np.zeros(len(names), dtype=bool),
+        segmentations=segmentations,
+        left_out=left_out)
+
+
+def _read_file(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, 'rb') as file:
+            content = parse_json(file.read(), path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f'cannot read {path}: {error.strerror or error}') from error
+    if not isinstance(content, dict) or not isinstance(content.get('shapes'), list):
+        what = ', it is a COCO json' if isinstance(content,
+                                                   dict) and 'annotations' in content else ''
+        raise DataError(f"{path} is not a labelme file: it has no list 'shapes'{what}")
+    return content
+
+
+def _image_of(content: Dict[str, Any], path: str) -> str:
+    """The name of the image, relative to the folder of the json."""
+    name = content.get('imagePath')
+    if not name:  # then it bears the name of the json
+        stem = osp.splitext(path)[0]
+        beside = [stem + ending for ending in IMAGE_ENDINGS if osp.isfile(stem + ending)]
+        if len(beside) != 1:
+            raise DataError(f'{path} has no imagePath, and beside it is no image of its name')
+        return osp.basename(beside[0])
+    try:
+        return read_name(name).replace('\\', '/')  # labelme on Windows
+    except ValueError as error:
+        raise DataError(f'{path}: imagePath {error}') from None
+
+
+def _listed_size(content: Dict[str, Any], path: str) -> Optional[Tuple[int, int]]:
+    """Width and height; None where the file does not have them."""
+    try:
+        return read_size(content.get('imageWidth'), content.get('imageHeight'))
+    except ValueError as error:
+        raise DataError(f'{path}: {error}') from None
+
+
+def _outlines(content: Dict[str, Any], path: str, height: int, width: int,
+              left_out: Dict[str, int]) -> Dict[Any, List[Any]]:
+    """The outlines of each object, by a key that begins with its label; what is no object is counted."""
+    shapes: Dict[Any, List[Any]] = {}
+    for place, shape in enumerate(content['shapes'], 1):
+        if not isinstance(shape, dict):
+            raise DataError(f'{path}: shape {place} is {show(shape)}, expected a dict')
+        kind, label = shape.get('shape_type'), shape.get('label')
+        if isinstance(kind, str) and kind in WITHOUT_AREA:
+            left_out[f'shapes without an area ({kind})'] += 1
+            continue
+        if isinstance(label, str) and label.strip() in NO_CLASS:
+            left_out[f'shapes of {label.strip()}'] += 1
+            continue
+        try:
+            label = read_name(label, 'a label in a text').strip()
+        except ValueError as error:
+            raise DataError(f'{path}: shape {place} has no label: it {error}; '
+                            'write the name of its class, or take the shape out') from None
+        group = shape.get('group_id')
+        key = (label, 'alone', place) if group is None else (label, repr(group))
+        try:
+            shapes.setdefault(key, []).append(_outline(shape, height, width))
+        except (TypeError, ValueError, KeyError, IndexError, OSError, SyntaxError) as error:
+            what = f'it has no {error}' if isinstance(error, KeyError) else error
+            raise DataError(
+                f'{path}: shape {place} ({label!r:.60}, {kind!r:.60}) cannot be read: {what}; '
+                'correct it there, or take the shape out') from error
+    return shapes
+
+
+def _outline(shape: Dict[str, Any], height: int, width: int) -> Any:
+    """A polygon [x0, y0, x1, ...], or the run lengths of a mask."""
+    kind = shape.get('shape_type') or 'polygon'
+    points = np.array(shape['points'], dtype=np.float64).reshape(-1, 2)
+    refuse_far(points, height, width)
+    if kind == 'rectangle' and len(points) == 2:
+        (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
+        return [x1, y1, x2, y1, x2, y2, x1, y2]
+    if kind == 'circle':
+        if len(points) != 2:
+            raise ValueError(
+                f'a circle of {len(points)} points, expected its center and a point on it')
+        center, edge = points
+        angles = np.arange(CORNERS_OF_A_CIRCLE) * (2 * np.pi / CORNERS_OF_A_CIRCLE)
+        corners = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        return (center + np.linalg.norm(edge - center) * corners).reshape(-1).tolist()
+    if kind == 'mask':
+        x, y = np.floor(points[0]).astype(int).tolist()
+        return _runs_of(_crop_of(shape), x, y, height, width)
+    if kind not in POLYGONS:
+        raise ValueError('there are polygon, rectangle, circle and mask')
+    if len(points) < 3:
+        raise ValueError(f'a polygon of {len(points)} points')
+    return points.reshape(-1).tolist()
+
+
+def _crop_of(shape: Dict[str, Any]) -> np.ndarray:
+    """The bitmap of a mask, bool [h, w]."""
+    text = shape.get('mask')
+    if not isinstance(text, str):
+        raise ValueError(f'its mask is {show(text)}, expected a PNG in base64')
+    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+        crop = np.asarray(image) > 0
+    return crop if crop.ndim == 2 else crop.any(-1)
+
+
+def _runs_of(crop: np.ndarray, x: int, y: int, height: int, width: int) -> Dict[str, Any]:
+    """The run lengths of a bitmap at (x, y) of an image, cut at its border; without a bitmap of the whole image."""
+    crop = crop[max(-y, 0):max(height - y, 0), max(-x, 0):max(width - x, 0)]
+    columns, rows = np.nonzero(crop.T)  # in the order of run lengths: column by column
+    places = (columns + max(x, 0)) * height + rows + max(y, 0)
+    breaks = np.flatnonzero(np.diff(places) > 1)
+    begins = places[np.concatenate([[0], breaks + 1])] if len(places) else places
+    ends = places[np.concatenate([breaks, [-1]])] + 1 if len(places) else places
+    bounds = np.concatenate([[0], np.stack([begins, ends], 1).reshape(-1), [height * width]])
+    size = [height, width]
+    runs = mask_api.frPyObjects(dict(size=size, counts=np.diff(bounds).tolist()), height, width)
+    return dict(size=size, counts=runs['counts'].decode())
+
+
+def _joined(parts: List[Any], height: int, width: int) -> Any:
+    if not any(isinstance(part, dict) for part in parts):
+        return parts
+    if len(parts) == 1:
+        return parts[0]
+    runs = [
+        part if isinstance(part, dict) else mask_api.frPyObjects([part], height, width)[0]
+        for part in parts
+    ]
+    joined = mask_api.merge(runs)
+    return dict(size=joined['size'], counts=joined['counts'].decode())
+
+
+def _box_around(parts: List[Any]) -> List[float]:
+    corners: List[Tuple[float, float]] = []
+    for part in parts:
+        if isinstance(part, dict):
+            x, y, width, height = mask_api.toBbox(part).tolist()
+            corners += [(x, y), (x + width, y + height)]
+        else:
+            corners += zip(part[::2], part[1::2])
+    points = np.array(corners)
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+
+
+def labelme_files(path: str) -> List[str]:
+    """List the json files of a folder, sorted; or those that a text file lists, relative to its own folder.
+
+    Of a folder that has json files in its subfolders alone, those.
+    """
+    if not osp.isdir(path):
+        files = [as_on_disk(osp.join(osp.dirname(path), name)) for name in read_ids(path)]
+        if not files:
+            raise DataError(f'{path} lists no json file')
+        for file in files:
+            if not osp.exists(file):
+                raise FileNotFoundError(f'there is no {file!r}, which {path} lists{nearest_name(file)}')
+        return files
+    files = [osp.join(path, name) for name in sorted(os.listdir(path)) if _is_json(name)]
+    files = files or [osp.join(path, name) for name in files_below(path)]
+    if not files:
+        raise DataError(f'there is no json file in {path}')
+    return files
+
+
+def files_below(folder: str) -> List[str]:
+    """List the json files in the subfolders of a folder, relative to it, without hidden ones."""
+    found = [
+        osp.normpath(osp.join(below, name)) for below in files_by_folder(folder, _is_json)
+        for name in os.listdir(osp.join(folder, below)) if below != '.' and _is_json(name)
+    ]
+    return sorted(found)
+
+
+def _is_json(name: str) -> bool:
+    return name.lower().endswith('.json') and not name.startswith('.')
+
+
+@DATASETS.register_module()
+class LabelmeDataset(CocoDataset):
+    """Objects that were outlined with labelme: boxes and masks; arguments as CocoDataset.
+
+    `ann_file` is the folder of the json files, or a text file that lists some of them, one a line.
+    Images lie where the files say, relative to them; or under img_prefix, if that is given.
+    `classes` has to be given; the metrics are COCO's.
+    """
+
+    CLASSES: Optional[Sequence[str]] = None
+    PALETTE = None
+
+    def _local(self, path: str, key: str) -> str:
+        return path if key == 'ann_file' and osp.isdir(path) else super()._local(path, key)
+
+    def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
+        """Read all files; sets `name_counts`, the objects of each name in them."""
+        files = labelme_files(ann_file)
+        root = ann_file if osp.isdir(ann_file) else osp.dirname(ann_file)
+        images, spelling = [], Spelling(self.CLASSES or ())
+        for path in files:
+            image = read_labelme(path)
+            if not self.img_prefix:  # then names are relative to the folder of all files
+                name = osp.relpath(osp.join(osp.dirname(path), image.file_name), root or '.')
+                image = image._replace(file_name=name.replace(os.sep, '/'))
+            images.append(image._replace(names=list(map(spelling.of, image.names))))
+        if spelling.matched:
+            self._tell(str(spelling))
+        self.name_counts: Dict[str, int] = Counter(name for image in images for name in image.names)
+        if not self.CLASSES:
+            names = ', '.join(map(repr, sorted(self.name_counts)))
+            raise DataError(
+                f'{type(self).__name__} needs classes=(...); the files in {ann_file} have '
+                f'classes=({names}, )')
+        check_names(self, self.name_counts)
+        if not self.img_prefix:
+            self.img_prefix = root
+        converted = to_coco(images, list(self.CLASSES))
+        self._tell_left_out(files, images, root, converted.num_flat)
+        self._read_file = CocoFile(ann_file, converted.content)
+        return self._use_file()
+
+    def _tell_left_out(self, files: List[str], images: List[ImageObjects], root: str,
+                       num_flat: int) -> None:
+        """Set `left_out`, sentences about what is not read, and tell them."""
+        counts: Dict[str, int] = Counter()
+        for image in images:
+            counts.update(image.left_out)
+        if num_flat:
+            counts['objects of no area'] += num_flat
+        self.left_out = [f'{count} {what} left out' for what, count in counts.items()]
+        others = files_below(root) if osp.isdir(self.ann_file) else []
+        if others and osp.normpath(osp.join(root, others[0])) not in map(osp.normpath, files):
+            self.left_out.append(
+                f'{len(others)} json files in subfolders are not read, such as {others[0]!r}; a text file '
+                f'as ann_file can list those of several folders')
+        for text in self.left_out:
+            self._tell(text)

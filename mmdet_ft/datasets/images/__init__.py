@@ -1,0 +1,1 @@
+"""Image files: their heads, names, sizes and decoding."""

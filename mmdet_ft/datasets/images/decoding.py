@@ -1,0 +1,186 @@
+"""From the bytes of an image file to its pixels, and why some bytes are no picture."""
+import io
+import re
+import struct
+import zlib
+from typing import NamedTuple, Optional, Tuple
+
+import cv2
+import mmcv
+import numpy as np
+from PIL import Image
+
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.images.files import Head, of_any_size, read_head
+
+MOST_LOST = 0.1  # of a picture whose file lacks its end: with more it is not used
+GREY = 128  # what libjpeg paints where bytes are missing
+PNG = b'\x89PNG\r\n\x1a\n'
+END_OF_PNG = b'IEND\xaeB`\x82'
+END_OF_JPEG = b'\xff\xd9'
+COARSE = 'a progressive JPEG without its last scans: it is coarser than it was'
+MARKER = re.compile(
+    rb'\xff[\x01-\xcf\xd8-\xfe]')  # neither a pixel's 255 nor where a decoder may begin again
+
+
+class Decoded(NamedTuple):
+    """An image, and whether its file is whole."""
+    img: np.ndarray
+    lost: Optional[
+        float] = None  # share (0..1) of the picture that a file without its end lacks; None for a whole file
+
+
+def decode(content: bytes, color_type: str, channel_order: str) -> Decoded:
+    """Decode the bytes of an image file as mmcv does.
+
+    A JPEG or PNG that lacks its end is decoded while `MOST_LOST` of its picture or less is missing. Raises DataError
+    that says why the bytes cannot be decoded.
+    """
+    cut = is_cut_off(content)
+    img, said = _decoded(content + END_OF_JPEG if cut else content, color_type, channel_order)
+    if cut and img is not None:
+        lost = max(lost_share(content), unsent_share(content) or 0.)
+        if lost > MOST_LOST:
+            raise DataError(
+                f'its {len(content)} bytes are not a whole picture: it is cut off, and {lost:.0%} of it is missing'
+            )
+        return Decoded(img, lost)
+    if img is None and content.startswith(PNG) and END_OF_PNG not in content:
+        img = _decoded(with_end_of_png(content), color_type, channel_order)[0]
+        if img is not None:
+            return Decoded(img, 0.)
+    if img is None:
+        raise DataError(_why_not(content, said))
+    return Decoded(img)
+
+
+def _decoded(content: bytes, color_type: str,
+             channel_order: str) -> Tuple[Optional[np.ndarray], str]:
+    """The image or None, and what the decoder said."""
+    if not content:
+        return None, ''
+    try:
+        return mmcv.imfrombytes(content, flag=color_type, channel_order=channel_order), ''
+    except Exception as error:  # each backend has errors of its own
+        return None, f' ({type(error).__name__}: {str(error).strip()})'
+
+
+def _why_not(content: bytes, decoder: str) -> str:
+    """Say why bytes are not the image that they should be."""
+    try:
+        head = read_head(content)
+    except DataError as error:
+        return f'{error}; its {len(content)} bytes are not a whole picture'
+    if head.is_too_large:
+        return too_large(head)
+    if head.is_float:
+        return (
+            f'it is a {head.kind} of floating-point numbers, which have no fixed white and are no colours; write '
+            f'it as 8 bit (cv2.imwrite of uint8 values 0..255)')
+    return (
+        f'its {len(content)} bytes are not a whole picture: a {head.kind} of {head.width} x {head.height} pixels '
+        f'(width x height) that is cut off or broken{decoder}')
+
+
+def too_large(head: Head) -> str:
+    """Say that a picture is larger than OpenCV reads, and what to do about it."""
+    return (
+        f'it has {head.width} x {head.height} pixels (width x height), and OpenCV reads up to 2^30 pixels and '
+        f'2^20 a side; cut it into tiles, or raise the limits before the command: '
+        f'OPENCV_IO_MAX_IMAGE_PIXELS={1 << 36} OPENCV_IO_MAX_IMAGE_WIDTH={1 << 24} '
+        f'OPENCV_IO_MAX_IMAGE_HEIGHT={1 << 24}')
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Say whether a JPEG ends before its picture does. OpenCV 4 paints what is missing grey, OpenCV 5 gives nothing."""
+    begin, end, scan = b'\xff\xd8', END_OF_JPEG, b'\xff\xda'
+    if content[:2] != begin or content.endswith(end) or content.rfind(end) > content.rfind(scan):
+        return False  # nearly always at the second question
+    # slow and sure: phones append films, whose bytes may look like anything
+    place = 2
+    while True:
+        found = MARKER.search(content, place)
+        if found is None:
+            return True
+        code, place = content[found.end() - 1], found.end()
+        if code == END_OF_JPEG[1]:
+            return False
+        if code != 1:  # TEM stands alone; others say how long they are
+            place += int.from_bytes(content[place:place + 2], 'big')
+
+
+def lost_share(content: bytes) -> float:
+    """Give the share (0..1) of a picture that a JPEG without its end has lost: what is grey at its bottom.
+
+    Of a progressive JPEG, which comes in layers, the last layers are missing and no part is grey.
+    """
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    img = cv2.imdecode(np.frombuffer(content + END_OF_JPEG, np.uint8), flags)
+    if img is None:
+        return 1.
+    grey = img == (img[-1, -1] if _is_cmyk(content) else GREY)
+    rows = len(grey) - int(
+        np.flatnonzero(~grey.all(axis=1))[-1:].sum()) - 1 if not grey.all() else len(grey)
+    # the lowest row of blocks may be there in part
+    block = grey[max(0, len(grey) - rows - 16):len(grey) - rows]
+    behind = np.cumprod(block[:, ::-1], axis=1).sum()
+    return float((rows * grey.shape[1] + behind) / grey.size)
+
+
+def unsent_share(content: bytes) -> Optional[float]:
+    """Give the share (0..1) of brightness' 64 frequencies for which a cut progressive JPEG has no scan.
+
+    A scan that has begun counts. None for a JPEG that is not progressive.
+    Such a file comes in scans: first the coarse picture, last what is finest. Cut off it is coarser, and nowhere grey.
+    """
+    place, first, sent = 2, None, np.zeros(64, dtype=bool)
+    while True:
+        found = MARKER.search(content, place)
+        if found is None or found.end() + 2 > len(content):
+            break
+        code, place = content[found.end() - 1], found.end()
+        if code == 1:
+            continue
+        length = int.from_bytes(content[place:place + 2], 'big')
+        segment = content[place + 2:place + length]
+        place += length
+        if code in (0xc0, 0xc1, 0xc2) and len(segment) > 6:
+            if code != 0xc2:
+                return None
+            first = segment[6]
+        elif code == 0xda and first is not None and segment and len(segment) >= 4 + 2 * segment[0]:
+            number = segment[0]
+            begin, end = segment[1 + 2 * number:3 + 2 * number]
+            if first in segment[1:1 + 2 * number:2]:
+                sent[begin:end + 1] = True
+    return None if first is None else float(1 - sent.mean())
+
+
+def is_coarse(content: bytes) -> bool:
+    """Say whether a file is a progressive JPEG without its end: it looks whole, and lacks its finest scans."""
+    return is_cut_off(content) and unsent_share(content) is not None
+
+
+def _is_cmyk(content: bytes) -> bool:
+    try:
+        with of_any_size(), Image.open(io.BytesIO(content)) as image:
+            return image.mode == 'CMYK'
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def with_end_of_png(content: bytes) -> bytes:
+    """Give a PNG whose last chunks are cut off the end that it lacks, as far as its pixels are there."""
+    head, data, place = content[:8], [], 8
+    while place + 8 <= len(content):
+        length, = struct.unpack_from('>I', content, place)
+        chunk = content[place:place + 12 + length]
+        if chunk[4:8] == b'IDAT':
+            data.append(chunk[8:8 + length])
+        elif not data and len(chunk) == 12 + length:
+            head += chunk
+        place += 12 + length
+    body = b'IDAT' + b''.join(data)
+    return (head + struct.pack('>I',
+                               len(body) - 4) + body + struct.pack('>I', zlib.crc32(body)) +
+            b'\0\0\0\0' + END_OF_PNG)

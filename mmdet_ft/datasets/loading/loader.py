@@ -1,0 +1,477 @@
+"""From datasets to batches: collate, seeding, workers."""
+import functools
+import gc
+import platform
+import random
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.classification.base import ClassificationDataset
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.annotations.masks import PolygonMasks
+from mmdet_ft.datasets.pipelines.shared.formatting import LateImage, late_images
+from mmdet_ft.datasets.loading.shared_batches import RingCollate, RingLoader, shared_empty
+from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
+                                        InfiniteBatchSampler, InfiniteGroupBatchSampler, Place,
+                                        rank_and_world)
+from mmdet_ft.processes import (end_with_parent, keep_freed_memory, leave_signals_to_parent,
+                                show_stack_on_signal)
+from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
+
+MOST_SKIPPED = 20  # bad images in a row: then it is not a few of them
+SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
+KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
+              'gt_bboxes_ignore', 'gt_masks', 'gt_label')
+
+
+def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
+    """One batch of the samples that Collect made, padded to multiples of `bucket` pixels.
+
+    Training samples (with gt_bboxes, or a classifier's with gt_label) give a Batch with ground truth. Test samples give
+    a tuple of Batches, one a view of MultiScaleFlipAug (a single one for a pipeline without it), without ground truth.
+
+    Raises ValueError for a key that has no place in a Batch, DataError for a classifier's images of unequal size.
+    """
+    first = samples[0]
+    unknown = [key for key in first if key not in KNOWN_KEYS]
+    if unknown:
+        raise ValueError(
+            f'Collect gives {", ".join(unknown)}, which no model here takes; keys of a batch are '
+            f'{", ".join(KNOWN_KEYS)}')
+    if isinstance(first['img'], (list, tuple)):
+        views = len(first['img'])
+        return tuple(
+            _batch([{
+                key: value[view]
+                for key, value in sample.items()
+            } for sample in samples], bucket) for view in range(views))
+    if 'gt_bboxes' in first:
+        return _batch(samples, bucket, _ground_truth(samples))
+    if 'gt_label' in first:
+        check_equal_sizes(samples)
+        labels = torch.stack([torch.as_tensor(sample['gt_label']) for sample in samples])
+        return _batch(samples, bucket, ClassTruth(labels))
+    return (_batch(samples, bucket), )
+
+
+def collate_of_classifier(samples: List[Dict[str, Any]],
+                          bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
+    """`collate` for samples that may be without a label, and whose images have to be of one size."""
+    check_equal_sizes(samples)
+    return collate(samples, bucket)
+
+
+def check_equal_sizes(samples: Sequence[Dict[str, Any]]) -> None:
+    """Raise DataError where images differ in size.
+
+    A classifier averages over all of an image: with padding the scores of one hang on its neighbours in the batch.
+    """
+    if len(places_by_size(samples)) == 1:
+        return
+    (name, size), (other_name, other) = [(_name_of(samples[places[0]]),
+                                          _size_of(samples[places[0]]))
+                                         for places in places_by_size(samples)[:2]]
+    raise DataError(
+        f'images of unequal size in one batch of a classifier: {name} leaves its pipeline with {size[1]} x {size[0]} '
+        f'pixels (width x height), {other_name} with {other[1]} x {other[0]}. Padding would change their scores. '
+        "To fix: before Normalize write dict(type='CenterCrop', crop_size=224) or dict(type='Resize', size=(224, "
+        '224)), with the size that the model is to see; or write samples_per_gpu=1')
+
+
+def places_by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
+    """Put the places of samples whose images have one size together, in the order of their first: batches for which
+    nothing is padded."""
+    groups: Dict[Any, List[int]] = {}
+    for place, sample in enumerate(samples):
+        groups.setdefault(_size_of(sample), []).append(place)
+    return list(groups.values())
+
+
+def _size_of(sample: Dict[str, Any]) -> Tuple[int, ...]:
+    """Height and width of the image, of several views one after the other."""
+    views = sample['img'] if isinstance(sample['img'], (list, tuple)) else [sample['img']]
+    return tuple(side for view in views for side in tuple(view.shape)[-2:])
+
+
+def _name_of(sample: Dict[str, Any]) -> str:
+    metas = sample.get('img_metas') or {}
+    metas = metas[0] if isinstance(metas, (list, tuple)) else metas
+    return repr(metas.get('filename') or metas.get('ori_filename') or 'one')
+
+
+def _batch(samples: List[Dict[str, Any]],
+           bucket: int,
+           gt: Union[GroundTruth, ClassTruth, None] = None) -> Batch:
+    metas = [sample['img_metas'] for sample in samples]
+    deferred = [sample['img'].dtype == torch.uint8 and 'img_mean' in sample for sample in samples]
+    mean = std = None
+    if all(deferred):
+        mean = torch.stack([sample['img_mean'] for sample in samples])
+        std = torch.stack([sample['img_std'] for sample in samples])
+    elif any(deferred):  # a transform that changes the type of some images only
+        samples = [
+            _normalized(sample) if late else sample for sample, late in zip(samples, deferred)
+        ]
+    scale = np.ones((len(metas), 4), dtype=np.float32)
+    for row, meta in zip(scale, metas):
+        row[:] = meta.get('scale_factor', 1.0)
+    return Batch(
+        images=_stack_images([sample['img'] for sample in samples], metas[0].get('img_pad_val', 0),
+                             bucket),
+        sizes=torch.tensor([meta['img_shape'][:2] for meta in metas], dtype=torch.float32),
+        pad_sizes=torch.tensor([meta.get('pad_shape', meta['img_shape'])[:2] for meta in metas],
+                               dtype=torch.float32),
+        scale_factors=torch.from_numpy(scale),
+        metas=metas,
+        mean=mean,
+        std=std,
+        gt=gt,
+        own_sizes=_own_sizes(samples, bucket))
+
+
+def _own_sizes(samples: Sequence[Dict[str, Any]], bucket: int) -> Optional[List[Tuple[int, int]]]:
+    """Height and width that each image would have alone in its batch; None where all have the same."""
+    sizes = [(round_up(sample['img'].shape[-2], bucket), round_up(sample['img'].shape[-1], bucket))
+             for sample in samples]
+    return sizes if len(set(sizes)) > 1 else None
+
+
+def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
+    """The deferred normalisation done on the host, padding zero."""
+    mean, std = sample['img_mean'][:, None, None], sample['img_std'][:, None, None]
+    img = (sample['img'].float() - mean) / std
+    height, width = sample['img_metas']['img_shape'][:2]
+    img[:, height:] = 0
+    img[:, :, width:] = 0
+    return {**sample, 'img': img}
+
+
+def _stack_images(images: Sequence[Union[Tensor, LateImage]], pad_value: float,
+                  bucket: int) -> Tensor:
+    """Images [C, h, w] in one tensor [B, C, H, W], padded at the right and bottom."""
+    height, width = (round_up(max(img.shape[side] for img in images), bucket) for side in (1, 2))
+    stacked = shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
+    if isinstance(images[0], LateImage):  # then all are, and pad_value is 0
+        for target, img in zip(stacked.numpy(), images):
+            img.write(target)
+        return stacked
+    if all(img.shape == stacked.shape[1:] and img.dtype == stacked.dtype for img in images):
+        return torch.stack(images, out=stacked)
+    for target, img in zip(stacked, images):
+        target[:, img.shape[1]:] = pad_value
+        target[:, :img.shape[1], img.shape[2]:] = pad_value
+        target[:, :img.shape[1], :img.shape[2]] = img
+    return stacked
+
+
+def round_up(number: int, multiple: int = SLOTS) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _slots(boxes: List[Tensor], slots: int) -> Tuple[Tensor, Tensor]:
+    """Boxes [B, slots, 4] and which are real [B, slots]; padding is a unit box."""
+    # in numpy, here and below: small tensors take several times as long
+    padded = np.zeros((len(boxes), slots, 4), dtype=np.float32)
+    padded[..., 2:] = 1
+    valid = np.zeros((len(boxes), slots), dtype=bool)
+    for row, real, box in zip(padded, valid, boxes):
+        row[:len(box)] = box
+        real[:len(box)] = True
+    return torch.from_numpy(padded), torch.from_numpy(valid)
+
+
+def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
+    boxes = [sample['gt_bboxes'] for sample in samples]
+    slots = max(SLOTS, round_up(max(len(box) for box in boxes)))
+    padded, valid = _slots(boxes, slots)
+    labels = np.zeros((len(samples), slots), dtype=np.int64)
+    for row, sample in zip(labels, samples):
+        if 'gt_labels' in sample:
+            row[:len(sample['gt_labels'])] = sample['gt_labels']
+    ignored = [sample.get('gt_bboxes_ignore', torch.zeros(0, 4)) for sample in samples]
+    ignore, ignore_valid = _slots(ignored, round_up(max(len(box) for box in ignored)))
+    masks = _masks([sample['gt_masks']
+                    for sample in samples], slots) if 'gt_masks' in samples[0] else None
+    return GroundTruth(padded, torch.from_numpy(labels), valid, ignore, ignore_valid, masks)
+
+
+class _Crop(NamedTuple):
+    pixels: np.ndarray  # [h, w]
+    place: Tuple[int, int]  # of the pixels in the crop with margin, x y
+    rect: Tuple[int, int, int, int]  # x0 y0 w h with margin
+
+
+def _with_margin(pixels: np.ndarray, corner: Tuple[int, int], height: int, width: int) -> _Crop:
+    """A crop with one empty pixel around it where the image goes on; an object without pixels has one empty pixel."""
+    if not pixels.size:
+        return _Crop(np.zeros((1, 1), dtype=np.uint8), (0, 0), (0, 0, 1, 1))
+    (x0, y0), (h, w) = corner, pixels.shape
+    left, top = max(x0 - 1, 0), max(y0 - 1, 0)
+    right, bottom = min(x0 + w + 1, width), min(y0 + h + 1, height)
+    return _Crop(pixels, (x0 - left, y0 - top), (left, top, right - left, bottom - top))
+
+
+def _outlines(all_masks: List[PolygonMasks], slots: int) -> Outlines:
+    """The polygons of a batch."""
+    count = torch.zeros(len(all_masks), slots, dtype=torch.int64)
+    sides, parts, max_parts = [np.zeros((0, 4))], [], 0
+    for row, masks in zip(count, all_masks):
+        for slot, polygons in enumerate(masks):
+            for number, polygon in enumerate(polygons):
+                points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+                sides.append(np.concatenate([points, np.roll(points, -1, axis=0)], 1))
+                parts += [number] * len(points)
+            row[slot] = sum(len(polygon) // 2 for polygon in polygons)
+            max_parts = max(max_parts, len(polygons))
+    start = count.flatten().cumsum(0).view_as(count) - count
+    return Outlines(
+        torch.from_numpy(np.concatenate(sides)), torch.tensor(parts, dtype=torch.int64), start,
+        count, int(count.max()), max_parts)
+
+
+def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
+    """The masks of a batch, cropped to their objects; polygons stay what they are."""
+    if all(isinstance(masks, PolygonMasks) for masks in all_masks):
+        return _outlines(all_masks, slots)
+    rect = np.zeros((len(all_masks), slots, 4), dtype=np.int64)
+    crops = []
+    for row, masks in zip(rect, all_masks):
+        masks = masks.to_bitmap()
+        found = [
+            _with_margin(pixels, corner, masks.height, masks.width)
+            for pixels, corner in zip(masks.crops, masks.corners)
+        ]
+        if found:
+            row[:len(found)] = [crop.rect for crop in found]
+        crops.append(found)
+    sizes = rect[..., 2] * rect[..., 3]
+    ends = sizes.cumsum().reshape(sizes.shape)
+    offset = ends - sizes
+    data = shared_empty((int(ends[-1, -1]), ), torch.uint8).zero_()
+    flat = data.numpy()
+    for starts, found in zip(offset.tolist(), crops):
+        for start, crop in zip(starts, found):
+            x, y = crop.place
+            _, _, w, h = crop.rect
+            target = flat[start:start + w * h].reshape(h, w)
+            target[y:y + crop.pixels.shape[0], x:x + crop.pixels.shape[1]] = crop.pixels
+    width, height = rect[..., 2:].max(axis=(0, 1)).tolist()
+    return Masks(data, torch.from_numpy(offset), torch.from_numpy(rect), (height, width))
+
+
+def seed_place(seed: int, epoch: int, index: int) -> None:
+    """Seed random, numpy and torch (CPU) from where a sample stands, and nothing else."""
+    words = np.random.SeedSequence([seed, epoch, index]).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    # the CPU generator alone: torch.manual_seed would queue a call for CUDA at every sample
+    torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
+
+
+class SeededDataset:
+    """A dataset whose sample i of epoch e is drawn after seeding from (seed, e, i); else it is the dataset itself.
+
+    In the main process the random states are put back afterwards, so that loading there changes no other draw.
+    """
+
+    def __init__(self, dataset: Any, seed: int, skip_bad_images: bool = False):
+        self.dataset = dataset
+        self.seed = seed
+        self.skip_bad_images = skip_bad_images
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.__getitems__([place])[0]
+
+    def __getitems__(self, places: Sequence[int]) -> List[Any]:
+        """The samples of a batch. The states are put back once for all: of a small image that would be most of its
+        time.
+        """
+        if get_worker_info() is not None:
+            with late_images():
+                return [self._sample(place) for place in places]
+        states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+        try:
+            return [self._sample(place) for place in places]
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.default_generator.set_state(states[2])
+
+    def _sample(self, place: int) -> Any:
+        seed_place(self.seed, place.epoch if isinstance(place, Place) else 0, int(place))
+        return self._of_readable_files(
+            int(place)) if self.skip_bad_images else self.dataset[int(place)]
+
+    def _of_readable_files(self, index: int) -> Any:
+        """Sample `index`, or the next one of its aspect group whose files can be read, which tells so in its metas."""
+        flag = np.asarray(getattr(self.dataset, 'flag', np.zeros(len(self.dataset))))
+        group = np.flatnonzero(flag == flag[index]).tolist()
+        first = group.index(index)
+        skipped: List[str] = []
+        for other in [*group[first:], *group[:first]]:
+            try:
+                sample = self.dataset[other]
+            except (DataError, FileNotFoundError) as error:
+                skipped.append(str(error))
+                if len(skipped) == min(MOST_SKIPPED, len(group)):
+                    raise
+            else:
+                if skipped:
+                    sample['img_metas'] = {**sample['img_metas'], 'skipped': skipped}
+                return sample
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'dataset':  # while unpickling
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+def init_worker(worker_id: int) -> None:
+    """One thread a worker: OpenCV and torch would start as many as there are cores in each of them."""
+    gc.freeze()  # garbage of the parent, of a GPU perhaps, is not this process's to free
+    end_with_parent()
+    leave_signals_to_parent()
+    show_stack_on_signal()  # for the watchdog, when this process hangs
+    keep_freed_memory()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class Pinnable:
+    """A batch on its way through the loader's pinning thread, which would turn the tuples of the metas into lists."""
+
+    def __init__(self, batch: Any):
+        self.batch = batch
+
+    def pin_memory(self) -> Any:
+        return _pinned(self.batch)
+
+
+def _pinned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.pin_memory()
+    if isinstance(value, tuple) and hasattr(value, '_fields'):
+        return type(value)(*(_pinned(field) for field in value))
+    if isinstance(value, tuple):
+        return tuple(_pinned(item) for item in value)
+    return value
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def build_dataloader(dataset: Any,
+                     samples_per_gpu: int,
+                     workers_per_gpu: int,
+                     num_gpus: int = 1,
+                     dist: bool = True,
+                     shuffle: bool = True,
+                     seed: Optional[int] = None,
+                     runner_type: str = 'EpochBasedRunner',
+                     persistent_workers: bool = True,
+                     class_aware_sampler: Optional[Dict[str, Any]] = None,
+                     pin_memory: Optional[bool] = None,
+                     prefetch_factor: Optional[int] = None,
+                     drop_last: bool = False,
+                     timeout: float = 0,
+                     multiprocessing_context: Optional[str] = None,
+                     skip_bad_images: bool = False,
+                     bucket: Optional[int] = None) -> DataLoader:
+    """The loader of this process; iterating gives what `collate` makes.
+
+    Args:
+        samples_per_gpu, workers_per_gpu: batch size and worker processes; times `num_gpus` when `dist` is False.
+        dist: this process takes its rank's share; without a process group that is everything.
+        shuffle: batches of one aspect group in random order, each of them full; of a dataset without `flag`, such as a
+            classifier's, every image once, and the last batch may be smaller. False keeps the dataset's order.
+        seed: order and random transforms are functions of (seed, epoch, index); None draws one (0 with several
+            processes, which have to agree).
+        runner_type: 'IterBasedRunner' gives batches without end, but epochs where shuffled images have no `flag`, as
+            MMClassification does.
+        persistent_workers: keep workers from epoch to epoch (V2's default is False, which costs seconds an epoch).
+        class_aware_sampler: not supported.
+        pin_memory: by default where CUDA is; without it nothing is pinned.
+        prefetch_factor, drop_last, timeout, multiprocessing_context: as torch's DataLoader.
+        skip_bad_images: an image that is missing, cannot be decoded or is of another size than annotated is replaced by
+            the next one, and counted in the log, instead of ending the run. For training.
+        bucket: pad batches to multiples of so many pixels, and give all processes images of one aspect group at a step:
+            few shapes occur, as compiled models and CUDA graphs want them.
+
+    Tell the epoch by `loader.sampler.set_epoch(epoch)` before each iteration. `loader.dataset` gives every attribute of
+    the dataset; the object itself is `loader.dataset.dataset`.
+    """
+    if class_aware_sampler is not None:
+        raise DataError(
+            'class_aware_sampler is not supported; leave it out, and wrap the data set in '
+            "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=...) instead")
+    if not len(dataset):
+        raise DataError(f'the data set has no image; add images to its file, or name another one: {dataset!r}')
+    rank, world_size = rank_and_world()
+    if not dist:
+        rank, world_size = 0, 1
+    batch_size = samples_per_gpu * (1 if dist else num_gpus)
+    num_workers = workers_per_gpu * (1 if dist else num_gpus)
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0]) if rank_and_world()[1] == 1 else 0
+    pin_memory = pin_memory is not False and torch.cuda.is_available()
+    options: Dict[str, Any] = {}
+    in_groups = shuffle and hasattr(dataset, 'flag')
+    if runner_type == 'IterBasedRunner' and (in_groups or not shuffle):
+        kind = InfiniteGroupBatchSampler if in_groups else InfiniteBatchSampler
+        options['batch_sampler'] = kind(
+            dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle)
+    else:
+        options.update(batch_size=batch_size, drop_last=drop_last)
+        if not in_groups:
+            options['sampler'] = DistributedSampler(
+                dataset, world_size, rank, shuffle=shuffle, seed=seed)
+        elif world_size > 1:
+            options['sampler'] = DistributedGroupSampler(
+                dataset, batch_size, world_size, rank, seed=seed, same_group=bucket is not None)
+        else:
+            options['sampler'] = GroupSampler(dataset, batch_size, seed=seed)
+    if num_workers:
+        raise_open_file_limit()
+        options.update(
+            persistent_workers=persistent_workers,
+            prefetch_factor=prefetch_factor or 2,
+            worker_init_fn=init_worker,
+            multiprocessing_context=multiprocessing_context)
+    return RingLoader(
+        SeededDataset(dataset, seed, skip_bad_images),
+        num_workers=num_workers,
+        collate_fn=RingCollate(
+            functools.partial(_collate_for(dataset), bucket=bucket or 1),
+            Pinnable if pin_memory else _as_it_is),
+        pin_memory=pin_memory,
+        timeout=timeout if num_workers else 0,
+        generator=torch.Generator(
+        ),  # starting an epoch draws a number, which must not come out of anyone's sequence
+        **options)
+
+
+def _collate_for(dataset: Any) -> Callable:
+    is_classifiers = all(isinstance(part, ClassificationDataset) for part in innermost(dataset))
+    return collate_of_classifier if is_classifiers else collate
+
+
+def raise_open_file_limit(wanted: int = 4096) -> None:
+    """Let this process open as many files as tensors in flight need: each one in shared memory is a file."""
+    if platform.system() == 'Windows':
+        return
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE,
+                           (wanted if hard == unlimited else min(wanted, hard), hard))

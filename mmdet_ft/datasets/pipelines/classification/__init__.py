@@ -1,0 +1,1 @@
+"""Transforms of a classifier's image; they move no boxes."""

@@ -1,0 +1,1 @@
+"""Transforms that move boxes, masks and maps with the image."""

@@ -1,0 +1,126 @@
+"""A pipeline: transforms one after the other, and the pass that leaves normalisation to the device."""
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from mmdet_ft.config.errors import CheckError
+from mmdet_ft.datasets.pipelines.shared.moves import check_effect, check_steps, moved_by
+from mmdet_ft.registry import PIPELINES
+
+
+@PIPELINES.register_module()
+class Compose:
+    """Apply transforms in order; one that returns None ends it, and the sample is None.
+
+    Args:
+        transforms: dicts of a pipeline, or callables dict -> dict.
+
+    When the pipeline is built, `defer_normalize` may replace Normalize: `transforms` shows what runs. `ended_by` names
+    the transform that has given up a sample last.
+
+    Raises CheckError for transforms that would leave boxes, masks or maps behind; those of a user's own that do not
+    say what they move are looked at while they run.
+    """
+
+    def __init__(self, transforms: Sequence[Any]):
+        if isinstance(transforms, (str, bytes, dict)) or not isinstance(transforms, Sequence):
+            raise TypeError(
+                f'a pipeline is a list of transforms, not a {type(transforms).__name__}')
+        built = []
+        for transform in transforms:
+            if not isinstance(transform, dict) and not callable(transform):
+                raise TypeError(
+                    f'a transform is a dict with type=... or a callable, found {transform!r}')
+            built.append(PIPELINES.build(transform))
+        check_steps(transforms)
+        self.transforms: List[Any] = defer_normalize(built)
+        self.ended_by: Optional[str] = None
+
+    def __call__(self, data: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        for transform in self.transforms:
+            data = apply(transform, data)
+            if data is None:
+                self.ended_by = getattr(transform, 'ended_by', None) or name_of(transform)
+                return None
+        return data
+
+    def __repr__(self) -> str:
+        lines = [repr(transform).replace('\n', '\n    ') for transform in self.transforms]
+        return 'Compose(\n' + ''.join(f'    {line}\n' for line in lines) + ')'
+
+
+def name_of(transform: Any) -> str:
+    """Give the type name of a transform, or the name of a function."""
+    kind = type(transform).__name__
+    return getattr(transform, 'type_name', None) or getattr(transform, '__name__', kind)
+
+
+def apply(transform: Any, data: Any) -> Any:
+    """Run one transform; CheckError where it gets no sample, or leaves boxes behind that it should have moved."""
+    if not isinstance(data, Mapping):
+        raise CheckError(
+            f'{name_of(transform)} got a {type(data).__name__} from the transform before it; a transform takes and '
+            f'returns the dict of the sample')
+    img, boxes = data.get('img'), data.get('gt_bboxes')
+    if not isinstance(boxes, np.ndarray) or not isinstance(img, np.ndarray) or moved_by(
+            transform, getattr(transform, '__dict__', {})) is not None:
+        return transform(data)
+    boxes = boxes.copy()
+    result = transform(data)
+    if isinstance(result, Mapping):
+        check_effect(transform, img, boxes, result)
+    return result
+
+
+def check_given(sample: Any, pipeline: Any, where: str) -> None:
+    """Raise CheckError where a pipeline has given up a sample for which no other can stand in."""
+    if sample is None:
+        name = getattr(pipeline, 'ended_by', None) or 'a transform'
+        raise CheckError(
+            f'{name} has returned None for {where}. Only a training set of a detector draws another image then: a '
+            f'transform of your own ends with `return results`; one that chooses images belongs into '
+            f'data.train.pipeline')
+
+
+def defer_normalize(transforms: List[Any]) -> List[Any]:
+    """Let the image travel as uint8 and be normalised on the device, where that gives the same numbers.
+
+    The last Normalize is replaced by DeferredNormalize when all that follow it are this package's own Pad (with 0),
+    ImageToTensor, ToTensor, DefaultFormatBundle and Collect, and among them is one that makes the image a tensor and
+    a Collect. Padding is zero after normalising in both cases: the device sets it after it has normalised. A Pad there
+    becomes a DeferredPad and a RandomFlip just before a DeferredFlip, which saves a copy each.
+    """
+    from mmdet_ft.datasets.pipelines.shared.color import DeferredNormalize, Normalize
+    from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
+                                                        ToTensor)
+    from mmdet_ft.datasets.pipelines.shared.resize_flip import DeferredFlip, DeferredPad, Pad, RandomFlip
+    places = [place for place, transform in enumerate(transforms) if type(transform) is Normalize]
+    if not places:
+        return transforms
+    place = places[-1]
+    makes_tensor = collects = False
+    for transform in transforms[place + 1:]:
+        kind = type(transform)  # a subclass may do anything
+        if kind is Pad and not collects and not makes_tensor and transform.fills_with_zeros():
+            continue
+        if kind is DefaultFormatBundle and transform.pad_val.get('img', 0) == 0:
+            makes_tensor = True
+        elif kind is ImageToTensor and tuple(transform.keys) == ('img', ):
+            makes_tensor = True
+        elif kind is Collect and makes_tensor and not collects:
+            collects = True
+        elif not (kind is ToTensor and (makes_tensor or 'img' not in transform.keys)):
+            return transforms
+    if not collects:
+        return transforms
+    normalize = transforms[place]
+    late = [DeferredNormalize(normalize.mean, normalize.std, normalize.to_rgb)]
+    for transform in transforms[place + 1:]:
+        if type(transform) is Pad:
+            transform = DeferredPad(transform.size, transform.size_divisor, transform.pad_to_square,
+                                    transform.pad_val)
+        late.append(transform)
+    early = transforms[:place]
+    if early and type(early[-1]) is RandomFlip:
+        early[-1] = DeferredFlip(early[-1].flip_ratio, early[-1].direction)
+    return early + late

@@ -1,0 +1,1 @@
+"""The whole config against signatures, before anything is built; begin with check.py."""

@@ -1,0 +1,172 @@
+"""The whole config against signatures, before anything is built or read: every mistake with its line and
+the nearest right name.
+
+    prepare(config)           what the commands call: custom_imports, older spellings, then
+      check(config)           raises CheckError, or returns warnings
+        objects               values that cannot be written (in `prepare`)
+        names                 top-level names
+        sections              model, data, optimizer, ...: one function for each
+          walk                dict(type=..., ...) against the constructor of its class, and what lies inside
+        kinds                 of the values of a dict, by the annotations of its signature
+        settings              what has a range or no signature: one table
+        paths                 paths and names of classes that are no texts
+        classes               heads against the classes of data sets
+        levels                neck and heads against channels and levels of what they are given
+        pipelines             the order of transforms
+"""
+import os
+import traceback
+from typing import Any, Iterator, List, Optional, Tuple
+
+from mmdet_ft.config.config import Config
+from mmdet_ft.config.custom_imports import import_custom_modules
+from mmdet_ft.config.errors import shown
+from mmdet_ft.config.config_dict import DELETE_KEY
+from mmdet_ft.engine.legacy import config
+from mmdet_ft.engine.legacy import user_code
+from mmdet_ft.engine.config_check.classes import check_classes, check_counts
+from mmdet_ft.engine.config_check.feature_levels import check_levels
+from mmdet_ft.engine.config_check.mistakes import Findings, Mistake, refusal
+from mmdet_ft.engine.config_check.top_level import check_names, drop_variables
+from mmdet_ft.engine.config_check.literals import as_values
+from mmdet_ft.engine.config_check.paths import check_paths
+from mmdet_ft.engine.config_check.pipelines import check_pipelines
+from mmdet_ft.engine.config_check.sections import SECTIONS, check_training_settings
+from mmdet_ft.engine.config_check.run_settings import check_settings
+from mmdet_ft.engine.config_check.schema import names_of
+from mmdet_ft.engine.config_check.traverse import Walk
+from mmdet_ft.registry import RegistryError
+
+
+def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str]]:
+    """A config as the engine reads it, and what the user should know: one sentence each, for the log.
+
+    Imports `custom_imports`, rewrites older spellings, and checks the whole; builds and reads nothing else.
+
+    Raises CheckError with all mistakes, each with its place, value, file, line and the nearest right name.
+    """
+    imports = Findings(config)
+    imports.keys(
+        names_of('imports', 'allow_failed_imports'), config.get('custom_imports'), 'custom_imports')
+    if imports.mistakes:
+        raise refusal(config, imports.mistakes)
+    import_user_code(config)
+    config, notes = config.modernise(as_values(config))
+    notes += check(config, for_training)
+    drop_variables(config)
+    return config, notes
+
+
+def prepare_model(config: Config) -> Tuple[Config, List[str]]:
+    """`prepare` for who only builds the model of a config, such as one that a checkpoint of V2 carries: what else
+    stands in it may be of types that are not here.
+
+    Raises CheckError as `prepare` does, for mistakes in the model.
+    """
+    import_user_code(config)
+    if not isinstance(config.get('model'), dict):
+        raise refusal(config, [Mistake('model', 'the config has no model', config.filename)])
+    config, notes = config.modernise(config)
+    walk = Walk(config)
+    SECTIONS['model'](walk, config.model, 'model')
+    if walk.mistakes:
+        raise refusal(config, walk.mistakes)
+    return config, notes
+
+
+def import_user_code(config: Config) -> None:
+    """Import `custom_imports`; CheckError tells of all files at once what cannot be imported, or what to write instead
+    of names of V2."""
+    custom = config.get('custom_imports')
+    names = custom.get('imports') if isinstance(custom, dict) else None
+    if isinstance(names, str) and not names.strip().startswith(('[', '(')):
+        names = [names]
+    mistakes: List[Mistake] = []
+    modules = []
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        names = [names]  # wrong as a whole, as the import says
+    for name in names:
+        alone = config if len(names) == 1 else {'custom_imports': dict(custom, imports=[name])}
+        try:
+            modules += import_custom_modules(alone)
+        except Exception as error:  # an installed mmdet refuses today's mmcv by an assertion
+            text = user_code.of_failed_import(error)
+            if text is not None:
+                mistakes.append(_of_user_code(text))
+            elif isinstance(error, RegistryError):
+                mistakes.append(_of_user_code(f'{_innermost_line(error)}{error}'))
+            elif isinstance(error, ImportError):
+                mistakes.append(_of_user_code(str(error), config.where('custom_imports')))
+            elif isinstance(error, SyntaxError):
+                mistakes.append(
+                    _of_user_code(f'{shown(str(error.filename))}:{error.lineno}: {error.msg}'))
+            else:
+                raise
+    text = user_code.of_modules(modules)
+    if text is not None:
+        mistakes.append(_of_user_code(text))
+    if mistakes:
+        raise refusal(config, mistakes)
+
+
+def _innermost_line(error: BaseException) -> str:
+    """'file.py:3: ' of the user's line that led to an error of the registry."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(config.__file__))) + os.sep
+    own = [
+        frame for frame in traceback.extract_tb(error.__traceback__)
+        if os.path.isfile(frame.filename) and not frame.filename.startswith(package)
+    ]
+    return f'{shown(own[-1].filename)}:{own[-1].lineno}: ' if own else ''
+
+
+def _of_user_code(text: str, where: Optional[str] = None) -> Mistake:
+    return Mistake('custom_imports', text, where, is_sentence=True)
+
+
+def check(config: Config, for_training: bool = True) -> List[str]:
+    """Warnings about a config in today's spelling; raises CheckError as `prepare` does."""
+    walk = Walk(config)
+    check_names(walk)
+    for name, section in SECTIONS.items():
+        if config.get(name) is not None:
+            section(walk, config[name], name)
+    _check_deletes(walk)
+    if not walk.mistakes:
+        needed = ('model', 'data', 'optimizer', 'runner') if for_training else ('model', 'data')
+        for name in needed:
+            if config.get(name) is None:
+                walk.mistakes.append(Mistake(name, f'the config has no {name}', config.filename))
+    check_settings(walk)
+    check_paths(walk)
+    if not walk.mistakes:
+        if for_training:  # of a test the checkpoint decides
+            check_training_settings(walk)
+            check_classes(walk)
+        check_counts(walk)
+        check_levels(walk)
+        check_pipelines(walk)
+    if walk.mistakes:
+        raise refusal(config, walk.mistakes)
+    return walk.warnings
+
+
+def _check_deletes(found: Findings) -> None:
+    """What is left of `_delete_` after merging had nothing to replace."""
+    told = {mistake.path for mistake in found.mistakes}
+    for path in _paths_of(DELETE_KEY, found.config._cfg_dict):
+        if path not in told:
+            found.needless_delete(path)
+
+
+def _paths_of(key: str, value: Any, path: str = '') -> Iterator[str]:
+    """Dotted paths at which dicts hold a key."""
+    if isinstance(value, dict):
+        if key in value:
+            yield f'{path}.{key}' if path else key
+        for name, item in value.items():
+            if isinstance(item, (dict, list, tuple)):
+                yield from _paths_of(key, item, f'{path}.{name}' if path else str(name))
+    elif isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            if isinstance(item, (dict, list, tuple)):
+                yield from _paths_of(key, item, f'{path}.{place}')

@@ -1,0 +1,220 @@
+"""Whether the parts of a model fit together: channels, numbers and strides of feature maps.
+
+    backbone -- maps --> neck -- maps of all levels --> heads, each of which says what it takes
+    backbone -- map, or vector --> head of a classifier
+
+The parts are built without values, on PyTorch's meta device, and the backbone and the neck run once there: what they
+give is what they really give, a user's own as well. What a part takes it says itself, see mmdet_ft.parts.
+"""
+import copy
+import inspect
+import warnings
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmdet_ft.engine.config_check.mistakes import Findings
+from mmdet_ft.engine.config_check.schema import vocabulary
+from mmdet_ft.parts import Takes
+from mmdet_ft.registry import MODELS
+
+IMAGE = 256  # pixels, of the image that a backbone is asked about
+_known: Dict[str, Any] = {}  # a config is checked more than once
+
+
+class Given(NamedTuple):
+    """What a part gives to those after it."""
+    path: str  # 'model.neck'
+    kind: str  # its class
+    outputs: Sequence[Tensor]  # without values
+
+    @property
+    def channels(self) -> List[int]:
+        return [output.shape[1] for output in self.outputs]
+
+    @property
+    def strides(self) -> Optional[List[int]]:
+        """Return the pixels of the image a pixel of each map; None for vectors, and for maps of a single pixel."""
+        if any(output.dim() != 4 or output.shape[-1] < 2 for output in self.outputs):
+            return None
+        return [round(IMAGE / output.shape[-1]) for output in self.outputs]
+
+
+def check_levels(found: Findings) -> None:
+    """Compare what each part of the model takes with what the parts before it give."""
+    model = found.config.model
+    parts = {name: _built(part) for name, part in model.items() if isinstance(part, dict)}
+    given = _run(parts.get('backbone'), 'model.backbone', torch.empty(1, 3, IMAGE, IMAGE, device='meta'))
+    if given is None:
+        return
+    if model.get('neck'):
+        neck = parts.get('neck')
+        for item in _takes(neck):
+            _check_channels(found, 'model.neck', item, given)
+        if found.mistakes:
+            return
+        given = _run(neck, 'model.neck', given.outputs)
+    if given is None:
+        return
+    for name, part in parts.items():
+        if name in ('backbone', 'neck'):
+            continue
+        if getattr(part, 'takes_logits', False):
+            _check_logits(found, f'model.{name}', part, given)
+        for item in _takes(part):
+            _check_channels(found, f'model.{name}', item, given)
+            _check_strides(found, f'model.{name}', item, given)
+
+
+def _built(part: Dict[str, Any]) -> Optional[nn.Module]:
+    """Build a part on the meta device; None where its arguments are wrong, which other checks say better."""
+    key = repr(part)
+    if key not in _known:
+        try:
+            with torch.device('meta'), warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                built = MODELS.build(_with_some_classes(copy.deepcopy(part)))
+            _known[key] = built.eval() if isinstance(built, nn.Module) else None
+        except Exception:
+            _known[key] = None
+    return _known[key]
+
+
+def _with_some_classes(settings: Any) -> Any:
+    """Put a number where num_classes='auto' stands; how many classes there are changes no feature map."""
+    if isinstance(settings, dict):
+        if settings.get('num_classes') == 'auto':
+            settings['num_classes'] = 1
+        for value in settings.values():
+            _with_some_classes(value)
+    elif isinstance(settings, (list, tuple)):
+        for value in settings:
+            _with_some_classes(value)
+    return settings
+
+
+def _run(part: Optional[nn.Module], path: str, inputs: Any) -> Optional[Given]:
+    """Return what a part gives; None where it cannot run without values, or takes other images."""
+    if part is None:
+        return None
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            outputs = part(inputs)
+    except Exception:
+        return None
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    if not outputs or not all(isinstance(output, Tensor) and output.dim() in (2, 4) for output in outputs):
+        return None
+    return Given(path, type(part).__name__, outputs)
+
+
+def _takes(part: Optional[nn.Module]) -> List[Takes]:
+    """Return what a part says that it takes; nothing where a subclass has a `forward` of its own and says nothing."""
+    mro = type(part).__mro__
+    owner = {
+        name: next((i for i, cls in enumerate(mro) if name in vars(cls)), None)
+        for name in ('takes', 'forward')
+    }
+    if owner['takes'] is None or owner['forward'] is not None and owner['forward'] < owner['takes']:
+        return []
+    return part.takes()
+
+
+def _check_channels(found: Findings, path: str, item: Takes, given: Given) -> None:
+    argument = f'{path}.{item.argument}'
+    if item.is_vector:
+        if given.outputs[-1].dim() == 4:
+            return found.say(
+                'model.neck', f'is None, but {_class_of(found, path)} takes one vector an image and {given.kind} gives '
+                "maps; write neck=dict(type='GlobalAveragePooling')")
+        if item.channels != given.channels[-1]:
+            source = _first_source(found, given)
+            found.say(
+                argument,
+                f'is {item.channels}, but {source} gives {given.channels[-1]}; write in_channels={given.channels[-1]}')
+    elif isinstance(item.channels, int):
+        wrong = sorted({channels for channels in given.channels if channels != item.channels})
+        if wrong:
+            key = item.argument.rpartition('.')[2]
+            found.say(argument,
+                      f'is {item.channels}, but {_out_channels(found, given, wrong[0])}; write {key}={wrong[0]}')
+    elif item.channels is not None:
+        asked, used = list(item.channels), slice(item.first, None if item.last is None else item.last + 1)
+        if len(asked) != len(given.channels) or asked[used] != given.channels[used]:
+            indices = _argument(found, given.path, 'out_indices')
+            found.say(
+                argument, f'is {asked}, but {given.kind} of {given.path} gives {given.channels}'
+                f'{f" (out_indices={tuple(indices)})" if indices else ""}; write '
+                f'{item.argument.rpartition(".")[2]}={given.channels}')
+
+
+def _class_of(found: Findings, path: str) -> str:
+    kind = found.config.model[path.partition('.')[2]]['type']
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+def _first_source(found: Findings, given: Given) -> str:
+    """Return the backbone's name where the neck before a classifier's head only pools."""
+    kind = found.config.model.backbone['type']
+    return f'{kind if isinstance(kind, str) else kind.__name__} of model.backbone'
+
+
+def _argument(found: Findings, path: str, name: str) -> Any:
+    """Return an argument of a part, as written or its default; None where it has none of that name."""
+    part = found.config.model[path.partition('.')[2]]
+    kind = part['type']
+    cls = MODELS.get(kind, part) if isinstance(kind, str) else kind
+    parameter = vocabulary(cls).parameters.get(name)
+    default = getattr(parameter, 'default', None)
+    return part.get(name, None if default is inspect.Parameter.empty else default)
+
+
+def _out_channels(found: Findings, given: Given, channels: int) -> str:
+    path = f'{given.path}.out_channels'
+    if _argument(found, given.path, 'out_channels') == channels:
+        return f'{path} is {channels} ({found.where(path)})'
+    return f'{given.kind} of {given.path} gives {channels}'
+
+
+def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> None:
+    """Compare the number of strides with that of the levels, then the strides themselves.
+
+    Other strides run too, so they are a warning.
+    """
+    if item.strides is None:
+        return
+    argument, name = f'{path}.{item.argument}', item.argument.rpartition('.')[2]
+    written = [stride[0] if isinstance(stride, (list, tuple)) and stride[0] == stride[1] else stride
+               for stride in item.strides]
+    levels = len(given.outputs)
+    if len(written) != levels and not (item.may_be_fewer and len(written) < levels):
+        first = written[0] if isinstance(written[0], int) else 4
+        right = given.strides or [first * 2**level for level in range(levels)]
+        count = f'{given.path}.num_outs'
+        if _argument(found, given.path, 'num_outs') == levels:
+            source = f'{count} is {levels} ({found.where(count) or "by default"})'
+        else:
+            source = f'{given.kind} of {given.path} gives {levels} maps'
+        return found.say(
+            argument, f'{written} are {len(written)} strides, but {source}; write one stride a level, such as '
+            f'{name}={right}')
+    strides = given.strides
+    if not found.mistakes and strides and all(isinstance(stride, int) for stride in written) \
+            and strides[:len(written)] != written:
+        found.warnings.append(
+            f'{argument}={written} ({found.where(argument)}), but a pixel of the levels of {given.path} is '
+            f'{strides} pixels of the image: boxes and features would not meet')
+
+
+def _check_logits(found: Findings, path: str, head: nn.Module, given: Given) -> None:
+    """Refuse a head without a layer after a backbone that gives features and no scores."""
+    if (_argument(found, 'model.backbone', 'num_classes') or 0) > 0:
+        return
+    kind = type(head).__name__
+    linear = kind.replace('ClsHead', 'LinearClsHead')
+    found.say(
+        path, f'{kind} has no layer: the {given.channels[-1]} features of {_first_source(found, given).split()[0]} '
+        f'would be taken for the scores of as many classes; write head=dict(type={linear!r}, num_classes=..., '
+        f'in_channels={given.channels[-1]})')

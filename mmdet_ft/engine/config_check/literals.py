@@ -1,0 +1,129 @@
+"""Values that are no literals: a class by its registered name, and what no config can carry refused with its line.
+
+A run writes its config beside its log and into each checkpoint, from which tools/predict.py and tools/test.py read it:
+what cannot be written must not be trained with.
+"""
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import inspect
+import io
+import types
+from typing import Any, Iterator, List, Optional
+
+import torch
+from mmengine.registry import MODELS as LAYERS
+
+from mmdet_ft.config.config import Config
+from mmdet_ft.config.lines import read_source
+from mmdet_ft.config.config_dict import ConfigDict, is_object, plain
+from mmdet_ft.engine.config_check.mistakes import Findings, refusal, short
+from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
+from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, PIPELINES,
+                               RUNNERS, SAMPLERS)
+
+REGISTRIES = (MODELS, DATASETS, PIPELINES, HOOKS, OPTIMIZERS, RUNNERS, SAMPLERS, OPTIMIZER_BUILDERS)
+
+
+def as_values(config: Config) -> Config:
+    """Return a config of nothing but values that can be written and read again.
+
+    Classes become their registered names; what an import has left at the top level is left out.
+
+    Raises CheckError for anything else, with its dotted path, its line and what to write.
+    """
+    found = Findings(config)
+    for name in ENGINE_NAMES:
+        said = [layer for layer in config.layers if name in layer.values]
+        if said and is_object(said[-1].values[name]):
+            found.say(name, _advice(said[-1].values[name]))
+
+    def stand_in(path: str, leaf: Any) -> Any:
+        if isinstance(leaf, torch.device):
+            return str(leaf)
+        name = _registered(leaf) if inspect.isclass(leaf) else None
+        if name is None:
+            found.say(path, _advice(leaf))
+        return name
+
+    kept = {
+        name: value
+        for name, value in config.items()
+        if not (is_object(value) and name not in ENGINE_NAMES or _is_imported(config, name))
+    }
+    values = plain(kept, stand_in)
+    if found.mistakes:
+        raise refusal(config, found.mistakes)
+    changed = Config.__new__(Config)
+    changed.__setstate__((ConfigDict(values), *config.__getstate__()[1:]))
+    return changed
+
+
+def _is_imported(config: Config, name: str) -> bool:
+    """Return whether a name is no setting: an import of a python config has brought it."""
+    files = [layer for layer in config.layers if layer.path is not None and name in layer.values]
+    return name not in ENGINE_NAMES and bool(files) and files[-1].path.endswith(
+        '.py') and name in read_source(files[-1].source, True).imported
+
+
+def _names_of(cls: type) -> Iterator[str]:
+    for registry in REGISTRIES:
+        for name in registry:
+            if registry.get(name) is cls:
+                yield name
+        yield from registry.names_by_argument(cls)
+    yield from (name for name, layer in LAYERS.module_dict.items() if layer is cls)
+
+
+def _registered(cls: type) -> Optional[str]:
+    """The name under which a class is registered, its own before others."""
+    names = list(dict.fromkeys(_names_of(cls)))
+    return next((name for name in names if name == cls.__name__), names[0] if names else None)
+
+
+def _advice(value: Any) -> str:
+    """What a value is, and what to write instead."""
+    for kinds, advice in _ADVICE:
+        if isinstance(value, kinds):
+            return advice(value)
+    if hasattr(value, '__next__'):
+        return (
+            f'is {_a(type(value).__name__)}, which can be gone through once: write list(...) around it'
+        )
+    if callable(value):
+        return _of_function(value)
+    return f'is {_a(type(value).__name__)}, which no config file can hold: write the number, text, list or dict ' \
+        'that it is made of'
+
+
+def _a(noun: str) -> str:
+    return f'{"an" if noun[:1].lower() in "aeiou" else "a"} {noun} object'
+
+
+def _of_class(value: type) -> str:
+    return (
+        f'is the class {value.__module__}.{value.__qualname__}, which is in no registry: register it, and write '
+        f'type={value.__name__!r}')
+
+
+def _of_function(value: Any) -> str:
+    name = getattr(value, '__name__', type(value).__name__)
+    return (
+        f'is the function {name}, which no checkpoint can carry: write a class with __call__, register it, and '
+        "name it by dict(type='Name', ...)")
+
+
+_ADVICE: List[tuple] = [
+    (type, _of_class),
+    ((types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial), _of_function),
+    (types.ModuleType, lambda value: f'is the module {value.__name__}; a config holds values'),
+    ((datetime.date, datetime.time, datetime.timedelta),
+     lambda value: f'is a date or time, which no config file can hold: write it as text, {str(value)!r}'),
+    (io.IOBase, lambda value: 'is an open file, which no config file can hold: write its path, or what was read'),
+    (torch.dtype, lambda value: f'is {value!r}, which no config file can hold: write {str(value)[6:]!r}'),
+    (enum.Enum, lambda value: f'is {value}, which no config file can hold: write its value, {short(value.value)}'),
+    ((decimal.Decimal, fractions.Fraction, complex),
+     lambda value: f'is {short(value)}, {_a(type(value).__name__)}: write a float'),
+]  # yapf: disable

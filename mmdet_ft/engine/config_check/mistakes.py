@@ -1,0 +1,199 @@
+"""The mistakes found in a config: each with its place, its value and the nearest right name."""
+import inspect
+import sys
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from mmdet_ft import spelling
+from mmdet_ft.config.config import Config
+from mmdet_ft.config.errors import CheckError
+from mmdet_ft.config.layers import OPTIONS_LABEL
+from mmdet_ft.config.config_dict import DELETE_KEY
+from mmdet_ft.engine.legacy import config
+from mmdet_ft.engine.config_check.schema import Vocabulary
+from mmdet_ft.registry import MODELS
+from mmdet_ft.v2_types import foreign_answer
+
+MOST_SHOWN = 10  # mistakes in one message
+# where detectors and classifiers are
+WHOLE = ('mmdet_ft.models.detectors.two_stage', 'mmdet_ft.models.classifiers.image')
+
+
+class Mistake(NamedTuple):
+    path: str  # dotted, of the value
+    message: str
+    where: Optional[str]  # 'configs/a.py:12'
+    is_sentence: bool = False  # the message names the path itself
+
+    def __str__(self) -> str:
+        start = '' if self.is_sentence else f'{self.path}: '
+        return f'{start}{self.message}' + (f' ({self.where})' if self.where else '')
+
+
+def refusal(config: Config, mistakes: List[Mistake]) -> CheckError:
+    """The error that tells all mistakes."""
+    lines = [str(mistake) for mistake in mistakes[:MOST_SHOWN]]
+    if len(mistakes) > MOST_SHOWN:
+        lines.append(f'... and {len(mistakes) - MOST_SHOWN} more')
+    if len(mistakes) > 1:
+        of_what = f'{config.filename}: ' if config.filename else ''
+        lines.insert(0, f'{of_what}{len(mistakes)} mistakes in the config')
+    error = CheckError('\n'.join(lines))
+    error.mistakes = mistakes
+    return error
+
+
+class Findings:
+    """What a check has found so far. Values are told by the dotted path at which they stand."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.mistakes: List[Mistake] = []
+        self.warnings: List[str] = []
+
+    def say(self,
+            path: str,
+            message: str,
+            where: Optional[str] = None,
+            is_sentence: bool = False) -> None:
+        """Note a mistake at a path; `where` is the path whose line is told, if another."""
+        self.mistakes.append(Mistake(path, message, self.where(where or path), is_sentence))
+
+    def say_instead(self, path: str, message: str) -> None:
+        """Note a mistake in place of what was noted of the same value in other words."""
+        self.mistakes = [mistake for mistake in self.mistakes if mistake.path != path]
+        self.say(path, message)
+
+    def where(self, path: str) -> Optional[str]:
+        """`file:line` of a value; of what is around it where nothing sets it itself."""
+        steps = path.split('.')
+        places = (
+            self.config.where('.'.join(steps[:length])) for length in range(len(steps), 0, -1))
+        return next((place for place in places if place), None)
+
+    def unknown_key(self, owner: str, known: Iterable[str], values: Dict[str, Any], key: Any,
+                    path: str) -> None:
+        known = [name for name in known if name != 'self']
+        full = f'{path}.{key}' if path else str(key)
+        if key == DELETE_KEY:
+            return self.needless_delete(full)
+        near = nearest(key, known, taken=values)
+        hint = f'did you mean {near!r}?' if near else f'it knows {", ".join(known)}'
+        newer = config.newer_key(key)
+        meant = places_of_classes(self.config) if key == 'num_classes' or (path, key) == (
+            'model', 'bbox_head') and 'num_classes' in as_dict(values[key]) else []
+        if meant:
+            hint = f'the number of classes is {" and ".join(meant)}'
+        elif newer and not (near and len(near) == len(str(key)) + 1):
+            hint = newer
+        elif near and (self.where(full) or '').startswith(OPTIONS_LABEL):
+            set_by = self.config.where(f'{path}.{near}' if path else near)
+            hint += f' It is set in {set_by}' if set_by and not set_by.startswith(
+                OPTIONS_LABEL) else ''
+        kind = 'policy' if path in ('lr_config', 'momentum_config') else 'type'
+        types, sets = self.config.history(f'{path}.{kind}'), self.config.history(full)
+        if near is None and sets and len(types) > 1 and types[-1].value != types[-2].value \
+                and sets[-1].file != types[-1].file:
+            hint = (f'it was meant for {types[-2].value}: write {DELETE_KEY}=True beside the {kind} '
+                    f'{types[-1].value} ({types[-1].where}) to inherit nothing')
+        self.say(full, f'{owner} has no {str(key)!r} (here {short(values[key])}); {hint}')
+
+    def needless_delete(self, path: str) -> None:
+        self.say(path, f'there is nothing to delete here; remove {DELETE_KEY}')
+
+    def unknown_type(self, kind: str, known: Iterable[str], value: Any, path: str) -> None:
+        if not isinstance(value, str):
+            return self.say(path, f'type must be the name of a {kind}, not {short(value)}', f'{path}.type')
+        known = list(known)
+        whole = [name for name in known if path == 'model' and MODELS.get(name).__module__ in WHOLE]
+        newer = config.newer_type(value)
+        foreign = foreign_answer(value, kind) if not newer else None
+        unregistered = self._unregistered(kind, value)
+        near = nearest(value, whole or known)
+        hint = f'did you mean {near!r}?' if near else (
+            "a type of your own is found when its module is named in custom_imports=dict(imports=['your.module'])"
+        )
+        if whole:  # an architecture that is not here looks like a misspelt one
+            hint = f'{"did you mean " + repr(near) + "? " if near else ""}the models here are {", ".join(whole)}'
+        if foreign:
+            hint = f'{foreign}; the models here are {", ".join(whole)}' if whole else foreign
+        self.say(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}', f'{path}.type')
+
+    def _unregistered(self, kind: str, value: Any) -> Optional[str]:
+        """What to write above a class that a module of custom_imports has and does not register."""
+        imports = as_dict(self.config.get('custom_imports')).get('imports') or ()
+        for name in [imports] if isinstance(imports, str) else imports:
+            module = sys.modules.get(name)
+            if isinstance(value, str) and inspect.isclass(getattr(module, value, None)):
+                return (f'{name} has a class of this name that is not registered: write '
+                        f'@{kind.upper()}S.register_module() above it')
+        return None
+
+    def is_dict(self, value: Any, path: str) -> bool:
+        if value is not None and not isinstance(value, dict):
+            self.say(path, f'must be a dict, not {short(value)}')
+        return isinstance(value, dict)
+
+    def is_list(self, value: Any, path: str) -> bool:
+        if value is not None and not isinstance(value, (list, tuple)):
+            self.say(path, f'must be a list, not {short(value)}')
+        return isinstance(value, (list, tuple))
+
+    def keys(self, known: Vocabulary, value: Any, path: str, owner: Optional[str] = None) -> None:
+        """A dict's keys, nothing inside; what is no dict passes."""
+        if isinstance(value, dict) and not known.is_open:
+            for key in value:
+                if key not in known.parameters:
+                    self.unknown_key(
+                        owner or path.rpartition('.')[2], known.parameters, value, key, path)
+
+
+def as_dict(value: Any) -> Dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def places_of_classes(config: Config) -> List[str]:
+    """Return where a model says how many classes there are; [] where it has no part that does."""
+    return [
+        f'{path}.num_classes' for path, part, cls in parts_of(config.get('model'))
+        if 'num_classes' in part and getattr(cls, 'counts_classes', True)
+    ]
+
+
+def parts_of(model: Any, path: str = 'model') -> Iterator[Tuple[str, Dict[str, Any], Any]]:
+    """Yield (dotted path, settings, class or None) of a model and of every part inside, in their order."""
+    if isinstance(model, dict):
+        if 'type' in model:
+            kind = model['type']
+            yield path, model, MODELS.get(kind, model) if isinstance(kind, str) else kind
+        for key, value in model.items():
+            yield from parts_of(value, f'{path}.{key}')
+    elif isinstance(model, (list, tuple)):
+        for index, value in enumerate(model):
+            yield from parts_of(value, f'{path}.{index}')
+
+
+def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optional[str]:
+    """The name that was most likely meant: one of which a character was lost, else the most similar one.
+
+    Of several, one that is not `taken` already.
+    """
+    names = sorted(map(str, names), key=lambda known: known in set(taken))
+    name = str(name)
+    for known in names:
+        if len(known) == len(name) + 1 and any(known[:i] + known[i + 1:] == name
+                                               for i in range(len(known))):
+            return known
+    near = spelling.nearest(name, names)
+    if not near and name:
+        near = [known for known in names if known.startswith(name)]
+    return near[0] if near else None
+
+
+def short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + '...'
+
+
+def listed(paths: Sequence[str], most: int = 12) -> str:
+    more = f' and {len(paths) - most} more' if len(paths) > most else ''
+    return ', '.join(paths[:most]) + more

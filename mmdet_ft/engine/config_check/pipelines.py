@@ -1,0 +1,218 @@
+"""The order of transforms: what would fail in the first batch, or leave boxes silently where they were.
+
+What a transform moves it says itself, see mmdet_ft.datasets.pipelines.shared.moves.
+"""
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+
+from mmdet_ft.datasets.pipelines.shared.moves import Step, asked_for, flat, left_behind, moved_by
+from mmdet_ft.engine.config_check.mistakes import Findings, listed, parts_of
+from mmdet_ft.registry import PIPELINES
+
+TRUTH = {
+    'gt_bboxes': 'with_bbox',
+    'gt_labels': 'with_label',
+    'gt_masks': 'with_mask',
+    'gt_semantic_seg': 'with_seg'
+}
+
+
+def check_pipelines(found: Findings) -> None:
+    """Look in each pipeline for what would be left behind, and at the order of one with shipped transforms alone."""
+    asked = {key for _, _, cls in parts_of(found.config.model) for key in getattr(cls, 'learns_from', ())}
+    needed = [key for key in TRUTH if key in asked]  # of a detector; a classifier has gt_label from its dataset
+    if needed:
+        _check_training_mode(found, found.config.data.get('train'), 'data.train')
+    for split in ('train', 'val', 'test'):
+        _check_mixed(found, found.config.data.get(split), f'data.{split}')
+        for steps in _flows(found.config.data.get(split), f'data.{split}'):
+            _check_moves(found, steps, is_test=bool(needed) and split != 'train')
+        for steps, path in _pipelines(found.config.data.get(split), f'data.{split}'):
+            if not all(_is_known(step) for step in steps):
+                continue
+            if split == 'train':
+                _check_training(found, steps, path, needed)
+            elif needed:
+                _check_test(found, steps, path)
+
+
+def _check_training_mode(found: Findings, split: Any, path: str) -> None:
+    """Note data sets of a detector's training that would give no annotations."""
+    if isinstance(split, (list, tuple)):
+        for place, part in enumerate(split):
+            _check_training_mode(found, part, f'{path}.{place}')
+    elif isinstance(split, dict):
+        if split.get('test_mode'):
+            found.say(f'{path}.test_mode', 'a data set in test_mode gives no annotations to learn from; leave it out')
+        for key in ('dataset', 'datasets'):
+            _check_training_mode(found, split.get(key), f'{path}.{key}')
+
+
+def _check_mixed(found: Findings, split: Any, path: str) -> None:
+    """Note transforms that mix several images where no data set hands them the others."""
+    if isinstance(split, (list, tuple)):
+        for place, part in enumerate(split):
+            _check_mixed(found, part, f'{path}.{place}')
+    elif isinstance(split, dict):
+        steps = list(flat(split.get('pipeline'), f'{path}.pipeline'))
+        if any(hasattr(step.kind, 'get_indexes') for step in steps):
+            _check_what_is_mixed(found, split.get('dataset'), f'{path}.dataset')
+        for step in steps:
+            if hasattr(step.kind, 'get_indexes') and ('dataset' not in split or step.owner):
+                found.say(
+                    step.path,
+                    f'{step.name} mixes several images, and here it is given one. Write it into the pipeline of a '
+                    f"wrapper: dict(type='MultiImageMixDataset', dataset=dict(...), pipeline=[dict(type={step.name!r}, "
+                    f'...), ...]); the pipeline of dataset loads images and annotations alone')
+        for key in ('dataset', 'datasets'):
+            _check_mixed(found, split.get(key), f'{path}.{key}')
+
+
+def _check_what_is_mixed(found: Findings, inner: Any, path: str) -> None:
+    """Note transforms after which images cannot be mixed any more, as they are tensors."""
+    if isinstance(inner, (list, tuple)):
+        for place, part in enumerate(inner):
+            _check_what_is_mixed(found, part, f'{path}.{place}')
+    elif isinstance(inner, dict):
+        late = [
+            step for step in flat(inner.get('pipeline'), f'{path}.pipeline')
+            if step.name in ('DefaultFormatBundle', 'ImageToTensor', 'ToTensor', 'Collect')
+        ]
+        if late:
+            found.say(
+                late[0].path,
+                f'{listed([step.name for step in late])} come before the images are mixed, and belong behind that: '
+                f'the pipeline of this dataset loads images and annotations alone; move them to the end of the '
+                f'pipeline of the MultiImageMixDataset around it')
+        for key in ('dataset', 'datasets'):
+            _check_what_is_mixed(found, inner.get(key), f'{path}.{key}')
+
+
+def _flows(split: Any, path: str) -> Iterator[List[Step]]:
+    """What samples go through: the pipeline of a data set, then those of the wrappers around it."""
+    if isinstance(split, (list, tuple)):
+        for place, part in enumerate(split):
+            yield from _flows(part, f'{path}.{place}')
+    elif isinstance(split, dict):
+        own = list(flat(split.get('pipeline'), f'{path}.pipeline'))
+        inner = [
+            steps for key in ('dataset', 'datasets')
+            for steps in _flows(split.get(key), f'{path}.{key}')
+        ]
+        yield from ([*steps, *own] for steps in inner or [[]])
+
+
+def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
+    """Note what would stay where it was while the image moves.
+
+    is_test: of a detector, whose boxes are told in the picture as it was.
+    """
+    told = {mistake.path for mistake in found.mistakes}
+    loaded = {
+        what
+        for step in steps if hasattr(step.kind, 'loads_with')
+        for what in step.kind.loads_with(step.arguments)
+    }
+    # with a loader of a user's own only Collect tells what is there
+    unknown = [what for what in asked_for(steps) if what not in loaded]
+    for path, message in left_behind(steps, unknown):
+        if path not in told:
+            told.add(path)
+            found.say(path, message)
+    for step in steps if is_test and not loaded else ():
+        moves = moved_by(step.kind, step.arguments) or ()
+        is_undone = getattr(step.kind, 'is_undone', not is_shipped(step.kind)) and 'bbox' in moves
+        if 'img' in moves and not is_undone:  # of a user's own that moves boxes it is not known
+            found.say(
+                step.path,
+                f'{step.name} moves what is on the image, and a test tells boxes in the picture as it was: they would '
+                f'all be beside their objects. Take it out; Resize(img_scale=...), RandomFlip and Pad are undone'
+            )
+
+
+def _pipelines(split: Any, path: str) -> Iterator[Tuple[List[Any], str]]:
+    """Pipelines that end in a batch: not those inside a wrapper with one of its own."""
+    if isinstance(split, (list, tuple)):
+        for place, part in enumerate(split):
+            yield from _pipelines(part, f'{path}.{place}')
+    elif isinstance(split, dict):
+        if 'pipeline' in split:
+            if split['pipeline'] and isinstance(split['pipeline'],
+                                                (list, tuple)) and 'dataset' not in split:
+                yield list(split['pipeline']), f'{path}.pipeline'
+            return
+        for key in ('dataset', 'datasets'):
+            yield from _pipelines(split.get(key), f'{path}.{key}')
+
+
+def _is_known(step: Any) -> bool:
+    kind = step.get('type') if isinstance(step, dict) else None
+    cls = PIPELINES.get(kind, step) if isinstance(kind, str) else kind
+    return kind != 'Compose' and is_shipped(cls)
+
+
+def is_shipped(cls: Any) -> bool:
+    """Return whether a transform is one of this package."""
+    return str(getattr(cls, '__module__', '')).startswith('mmdet_ft.datasets.pipelines.')
+
+
+def _name(step: Dict[str, Any]) -> str:
+    return getattr(step['type'], '__name__', step['type'])
+
+
+def _keys(step: Dict[str, Any]) -> Sequence[str]:
+    keys = step.get('keys')
+    return [key for key in keys if isinstance(key, str)] if isinstance(keys, (list, tuple)) else ()
+
+
+def _check_training(found: Findings, steps: Sequence[Dict[str, Any]], path: str,
+                    needed: Sequence[str]) -> None:
+    names = [_name(step) for step in steps]
+    if 'MultiScaleFlipAug' in names:
+        return found.say(
+            f'{path}.{names.index("MultiScaleFlipAug")}',
+            'MultiScaleFlipAug makes the views of a test; in training Resize, RandomFlip and the others stand by '
+            'themselves, after LoadAnnotations')
+    loader = names.index('LoadAnnotations') if 'LoadAnnotations' in names else None
+    if names[-1] != 'Collect':
+        keys = ['img', *needed] if needed else ['img', 'gt_label']
+        return found.say(
+            f'{path}.{len(steps) - 1}',
+            f'the last transform is {names[-1]}; add dict(type=\'Collect\', keys={keys}) behind it')
+    keys = _keys(steps[-1])
+    flags = steps[loader] if loader is not None else {}
+    for key in keys:
+        flag = TRUTH.get(key)
+        default = flag in ('with_bbox', 'with_label') and loader is not None
+        if flag and not flags.get(flag, default):
+            found.say(
+                f'{path}.{len(steps) - 1}.keys',
+                f'Collect asks for {key!r}, which no transform makes; write dict(type=\'LoadAnnotations\', '
+                f'with_bbox=True{"" if default or flag == "with_bbox" else f", {flag}=True"}) behind LoadImageFromFile'
+            )
+    missing = [key for key in needed if key not in keys]
+    if missing:
+        return found.say(
+            f'{path}.{len(steps) - 1}.keys',
+            f'Collect leaves out {", ".join(missing)}, which the heads of the model learn from; add '
+            f'{"it" if len(missing) == 1 else "them"} to keys')
+    tensors = {key for step in steps if _name(step) == 'ToTensor' for key in _keys(step)}
+    if needed and 'DefaultFormatBundle' not in names and not tensors.issuperset(needed[:2]):
+        found.say(f'{path}.{len(steps) - 1}',
+                  "no DefaultFormatBundle before Collect; add dict(type='DefaultFormatBundle')")
+
+
+def _check_test(found: Findings, steps: Sequence[Dict[str, Any]], path: str) -> None:
+    for place, step in enumerate(steps):
+        if _name(step) == 'LoadAnnotations':
+            return found.say(
+                f'{path}.{place}',
+                'a test gives no annotations to the pipeline: leave LoadAnnotations and the keys gt_... of Collect '
+                'out, as a test_pipeline with MultiScaleFlipAug does')
+    last = steps[-1]
+    inside = last.get('transforms') if _name(last) == 'MultiScaleFlipAug' else [last]
+    if isinstance(inside, (list, tuple)) and inside and _is_known(inside[-1]) and _name(
+            inside[-1]) != 'Collect':
+        found.say(
+            path,
+            f'the last transform is {_name(inside[-1])}; add dict(type=\'Collect\', keys=[\'img\']) '
+            f'behind it')

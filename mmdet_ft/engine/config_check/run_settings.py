@@ -1,0 +1,224 @@
+"""The settings of a run that are no parts with a signature of their own, or have a range: one table of what each may
+be. What a signature tells, whether a value is a number or a text, stands in kinds.py.
+"""
+import logging
+import math
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+
+import torch
+
+from mmdet_ft.engine.config_check.mistakes import Findings, as_dict, places_of_classes, short
+
+LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
+STARTS = torch.multiprocessing.get_all_start_methods()
+
+
+class Setting(NamedTuple):
+    """What a setting may be."""
+    words: str  # 'must be ' goes before
+    fits: Callable[[Any], bool]
+    example: Any = None  # a value to write instead; None where there is none that most people want
+    is_number: bool = False
+    may_be_none: bool = True  # for what is left out
+
+
+def whole(least: int,
+          example: Any = None,
+          most: float = math.inf,
+          also: Tuple[int, ...] = ()) -> Setting:
+    """Describe a whole number of a range; `also` are values outside it that mean something."""
+    upper = f' to {most:g}' if most < math.inf else ' on'
+    words = f'a whole number from {least}{upper}' + ''.join(f', or {value}' for value in also)
+    return Setting(words,
+                   lambda value: _is_whole(value) and (least <= value <= most or value in also),
+                   example, True, False)
+
+
+def number(words: str, fits: Callable[[float], bool], example: Any = None) -> Setting:
+    """Describe a number of a range."""
+    return Setting(words, lambda value: _is_number(value) and fits(value), example, True)
+
+
+def choice(*values: Any, example: Any = None) -> Setting:
+    """Describe one of some values."""
+    return Setting(f'one of {", ".join(map(repr, values))}', lambda value: value in values, example
+                   or values[0])
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_named(value: Any) -> bool:
+    """Whether it is a name, a path, say, or a list of some."""
+    return _is_text(value) or isinstance(value, (list, tuple)) and bool(value) and all(
+        map(_is_text, value))
+
+
+def _is_workflow(value: Any) -> bool:
+    good = isinstance(value, (list, tuple)) and all(
+        isinstance(entry, (list, tuple)) and len(entry) == 2 and entry[0] in
+        ('train', 'val') and _is_whole(entry[1]) and entry[1] > 0 for entry in value)
+    return good and 'train' in [entry[0] for entry in value]
+
+
+def _is_folder(value: Any) -> bool:
+    return _is_text(value) and '://' not in value
+
+
+AMOUNT = number('0 or more, and finite',
+                lambda value: 0 <= value < math.inf)._replace(may_be_none=False)
+ABOVE_0 = number('more than 0, and finite',
+                 lambda value: 0 < value < math.inf)._replace(may_be_none=False)
+SECONDS = number('a number of seconds, 0 or more',
+                 lambda value: value >= 0)._replace(may_be_none=False)
+SWITCH = Setting('True or False',
+                 lambda value: isinstance(value, bool) or _is_whole(value) and value in (0, 1),
+                 True)
+WEIGHTS = Setting(
+    'a path or URL that is not empty, or a list of such of which the first is taken that is there',
+    lambda value: _is_named(value.get('checkpoint')
+                            if isinstance(value, dict) else value), 'checkpoint.pth')
+METRIC = Setting('the name of a metric, or a list of some', _is_named)
+FOLDER = Setting('a folder of this machine, and no URL: nothing is sent there', _is_folder)
+
+# By dotted path; '*' is any key or place.
+SETTINGS: Dict[str, Setting] = {
+    'log_level': Setting(
+        f'one of {", ".join(map(repr, LEVELS))}', lambda value: value in (*LEVELS, 'NOTSET', 'WARN', 'FATAL') or
+        _is_whole(value) and logging.getLevelName(value) in LEVELS, 'INFO'),
+    'seed': whole(0, 0, 2**32 - 1)._replace(may_be_none=True),
+    'work_dir': FOLDER._replace(example='work_dirs/NAME'),
+    'load_from': WEIGHTS,
+    'resume_from': WEIGHTS._replace(fits=_is_named),
+    'auto_resume': SWITCH,
+    'find_unused_parameters': SWITCH,
+    'cudnn_benchmark': SWITCH,
+    'channels_last': SWITCH,
+    'compile': SWITCH._replace(
+        words='True, False, or a dict of arguments of torch.compile',
+        fits=lambda value: isinstance(value, dict) or SWITCH.fits(value)),
+    'cuda_graphs': SWITCH,
+    'triton': SWITCH,
+    'opencv_num_threads': whole(0, 0, also=(-1, )),
+    'mp_start_method': choice(*STARTS, example='fork' if 'fork' in STARTS else STARTS[0]),
+    'workflow': Setting(
+        "like [('train', 1)] or [('train', 1), ('val', 1)], each with how many epochs from 1 on", _is_workflow,
+        [('train', 1)]),
+    'data.samples_per_gpu': whole(1, 2),
+    'data.workers_per_gpu': whole(0, 2),
+    'data.*.samples_per_gpu': whole(1, 1),
+    'data.*.workers_per_gpu': whole(0, 2),
+    'data.*.prefetch_factor': whole(1, 2)._replace(may_be_none=True),
+    'data.*.bucket': whole(1, 64)._replace(may_be_none=True),
+    'data.*.timeout': SECONDS,
+    'data.*.multiprocessing_context': choice(*STARTS),
+    'optimizer.lr': AMOUNT,
+    'optimizer.weight_decay': AMOUNT,
+    'optimizer.momentum': AMOUNT,
+    **{f'optimizer.paramwise_cfg.{name}_mult': AMOUNT._replace(example=1.)
+       for name in ('bias_lr', 'bias_decay', 'norm_decay', 'dwconv_decay', 'dcn_offset_lr')},
+    'optimizer.paramwise_cfg.bypass_duplicate': SWITCH,
+    'optimizer.paramwise_cfg.custom_keys.*.lr_mult': AMOUNT._replace(example=0.1),
+    'optimizer.paramwise_cfg.custom_keys.*.decay_mult': AMOUNT._replace(example=0.),
+    'optimizer_config.cumulative_iters': whole(1, 1),
+    'optimizer_config.grad_clip.max_norm': ABOVE_0._replace(example=35),
+    'optimizer_config.grad_clip.norm_type':
+        number('more than 0', lambda value: value > 0, 2)._replace(may_be_none=False),
+    'lr_config.warmup_iters': whole(0, 500),
+    'lr_config.warmup_ratio': AMOUNT._replace(example=0.001),
+    'runner.max_epochs': whole(1, 12)._replace(may_be_none=True),
+    'runner.max_iters': whole(1, 90000)._replace(may_be_none=True),
+    'evaluation.interval': whole(1, 1),
+    'evaluation.start': whole(0, 1)._replace(may_be_none=True),
+    'evaluation.metric': METRIC,
+    'evaluation.save_best': Setting("the name of a metric, or 'auto'", _is_text, 'auto'),
+    'evaluation.rule': choice('greater', 'less'),
+    'early_stop.monitor': Setting("the name of a metric, such as 'bbox_mAP'", _is_text),
+    'early_stop.patience': whole(1, 5),
+    'early_stop.min_delta': AMOUNT._replace(example=0.001),
+    'early_stop.rule': choice('greater', 'less'),
+    'checkpoint_config.interval': whole(1, 1, also=(-1, )),
+    'checkpoint_config.max_keep_ckpts': whole(1, 3, also=(-1, )),
+    'checkpoint_config.out_dir': FOLDER,
+    'checkpoint_config.filename_tmpl': Setting(
+        "a file name with a place for the number, such as 'epoch_{}.pth'",
+        lambda value: _is_text(value) and '{}' in value, 'epoch_{}.pth'),
+    'log_config.interval': whole(1, 50),
+    'log_config.hooks.*.interval': whole(1, 50),
+    'auto_scale_lr.enable': SWITCH,
+    'auto_scale_lr.base_batch_size': whole(1, 16)._replace(may_be_none=True),
+    'fp16.dtype': choice('float16', 'bfloat16', 'fp16', 'bf16'),
+    'fp16.loss_scale': Setting(
+        "a number above 0, 'dynamic' or a dict",
+        lambda value: value == 'dynamic' or isinstance(value, dict) or _is_number(value) and 0 < value < math.inf,
+        'dynamic'),
+    'dist_params.backend': choice('nccl', 'gloo', 'mpi', 'ucc')._replace(may_be_none=False),
+    'dist_params.port': whole(1, 29500, 65535)._replace(may_be_none=True),
+    'dist_params.timeout': SECONDS._replace(example=1800),
+    'dist_params.stall_timeout': SECONDS._replace(example=300),
+}  # yapf: disable
+
+
+def check_settings(found: Findings) -> None:
+    """Compare what a config sets with the table, and note each value that it does not allow."""
+    for pattern, setting in SETTINGS.items():
+        for path, value in _set_at(found.config, pattern.split('.')):
+            if not (setting.may_be_none if value is None else setting.fits(value)):
+                found.say_instead(path, _refused(setting, path.rpartition('.')[2], value))
+    for path in places_of_classes(found.config):
+        value: Any = found.config
+        for key in path.split('.'):
+            value = as_dict(value).get(key) if value is not found.config else value.get(key)
+        if value != 'auto' and (not _is_whole(value) or value < 1):
+            found.say_instead(path,
+                              f"must be a whole number from 1 on, or 'auto', not {short(value)}")
+
+
+def _set_at(config: Any, steps: List[str], path: str = '') -> Iterator[Tuple[str, Any]]:
+    """(dotted path, value) of what a config holds at a pattern."""
+    step, rest = steps[0], steps[1:]
+    if step == '*':
+        keys = config if isinstance(
+            config, dict) else range(len(config)) if isinstance(config, (list, tuple)) else ()
+    else:
+        keys = [step] if hasattr(config, 'get') and step in config else ()
+    for key in keys:
+        inside = f'{path}.{key}' if path else str(key)
+        if not rest:
+            yield inside, config[key]
+        elif isinstance(config[key], (dict, list, tuple)):
+            yield from _set_at(config[key], rest, inside)
+
+
+def _refused(setting: Setting, key: str, value: Any) -> str:
+    if setting.is_number and isinstance(value, str):
+        return not_a_text(key, value)
+    words = setting.words if _is_number(
+        value) or not setting.is_number or 'whole' in setting.words else 'a number'
+    example = '' if setting.example is None else f'; write {key}={setting.example!r}'
+    return f'must be {words}, not {short(value)}{example}'
+
+
+def not_a_text(key: str, value: str) -> str:
+    """Say of a text in the place of a number how the number is written."""
+    is_number = _reads_as_number(value)
+    hint = f'; without quotes: {key}={value}' if is_number else ''
+    in_yaml = ', which yaml takes for a number only with a point: 1.0e-3' if 'e' in value and hint else ''
+    return f'must be a number, not the text {short(value)}{hint}{in_yaml}'
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

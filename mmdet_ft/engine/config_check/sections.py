@@ -1,0 +1,245 @@
+"""Sections of a config that the engine reads: a function of the same name looks at each, given the walk, the section's
+value and its name.
+"""
+from typing import Any, Callable, Dict, Mapping
+
+import torch
+
+from mmdet_ft.datasets.detection.coco import CocoDataset
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.engine.config_check.classes import dataset_classes
+from mmdet_ft.engine.config_check.mistakes import as_dict, nearest, short
+from mmdet_ft.engine.config_check.schema import names_of, vocabulary
+from mmdet_ft.engine.config_check.traverse import Walk
+from mmdet_ft.engine.distributed.dist import init_dist
+from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
+from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
+from mmdet_ft.engine.hooks.evaluation import DistEvalHook
+from mmdet_ft.engine.optimizers.optimizer import DefaultOptimizerConstructor
+from mmdet_ft.engine.runner.base import BaseRunner
+from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
+from mmdet_ft.engine.schedules.rates import POLICIES
+from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
+from mmdet_ft.engine.optimizers.optimizer_step import INERT_OF_UPDATE, Update
+from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
+from mmdet_ft.v2_types import foreign_answer
+
+
+def model(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.typed(MODELS, value, path, given=('train_cfg', 'test_cfg'))
+        cls = MODELS.get(value['type']) if isinstance(value.get('type'), str) else None
+        for key in vocabulary(cls).required if cls is not None else ():
+            if key in value and value[key] is None:
+                walk.say(f'{path}.{key}', f'{value["type"]} needs it: write a dict with a type, not None')
+        # What a part asks of train_cfg and test_cfg is not known before its type is.
+        settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
+        if any('unknown model type' in mistake.message and not mistake.path.startswith(settings)
+               for mistake in walk.mistakes):
+            walk.mistakes = [
+                mistake for mistake in walk.mistakes if not mistake.path.startswith(settings)
+            ]
+
+
+def check_training_settings(walk: Walk) -> None:
+    """Note what a model needs in its train_cfg to be trained, and does not have."""
+    model = walk.config.model
+    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else None
+    for name in getattr(cls, 'settings_of_training', ()):
+        if not as_dict(model.get('train_cfg')).get(name):
+            walk.say(
+                f'model.train_cfg.{name}',
+                f'{model["type"]} is trained by it, and it is missing; take it over from a base, such as '
+                f'configs/_base_/models/mask_rcnn_r50_fpn.py')
+
+
+def data(walk: Walk, value: Any, path: str) -> None:
+    if not walk.is_dict(value, path):
+        return
+    splits = ('train', 'val', 'test')
+    loaders = [f'{split}_dataloader' for split in splits]
+    known = vocabulary(build_dataloader).without('dataset')
+    walk.keys(
+        names_of('samples_per_gpu', 'workers_per_gpu', 'persistent_workers', *splits, *loaders),
+        value, path)
+    if 'train' in value and not value['train']:
+        walk.say(f'{path}.train',
+                 f'must be a dict(type=...) of a data set, or a list of them, not {short(value["train"])}')
+        value = {key: item for key, item in value.items() if key != 'train'}
+    for split in splits[1:]:
+        if value.get(split) in ([], ()):
+            walk.say(f'{path}.{split}', f'is an empty list; write {split}=None for no data set')
+    walk.values(known, value, path)
+    for split in splits:
+        walk.dataset(
+            value.get(split), f'{path}.{split}', () if split == 'train' else ('samples_per_gpu', ))
+    for name in loaders:
+        if walk.is_dict(value.get(name), f'{path}.{name}'):
+            walk.keys(known, value[name], f'{path}.{name}')
+            walk.values(known, value[name], f'{path}.{name}')
+            sampler = value[name].get('sampler')
+            walk.typed(SAMPLERS, sampler, f'{path}.{name}.sampler', given=('dataset', ))
+
+
+def optimizer(walk: Walk, value: Any, path: str) -> None:
+    if not walk.is_dict(value, path):
+        return
+    constructor = value.get('constructor', 'DefaultOptimizerConstructor')
+    if constructor not in OPTIMIZER_BUILDERS:
+        near = nearest(constructor, OPTIMIZER_BUILDERS)
+        walk.say(
+            f'{path}.constructor', f'unknown optimizer constructor {constructor!r}; ' +
+            (foreign_answer(str(constructor), OPTIMIZER_BUILDERS.name) or
+             (f'did you mean {near!r}?' if near else f'there is {", ".join(OPTIMIZER_BUILDERS)}')))
+    if OPTIMIZER_BUILDERS.get(constructor) is not DefaultOptimizerConstructor:
+        return  # it reads its dict as it likes
+    walk.typed(
+        OPTIMIZERS, value, path, given=('params', 'lr'), extra=('constructor', 'paramwise_cfg'))
+    paramwise = value.get('paramwise_cfg')
+    if walk.is_dict(paramwise, f'{path}.paramwise_cfg'):
+        inside = f'{path}.paramwise_cfg'
+        walk.keys(names_of(*DefaultOptimizerConstructor.known), paramwise, inside)
+        customs = paramwise.get('custom_keys')
+        if walk.is_dict(customs, f'{inside}.custom_keys'):
+            known = names_of('lr_mult', 'decay_mult')
+            for name, settings in customs.items():
+                walk.keys(known, settings, f'{inside}.custom_keys.{name}', 'custom_keys')
+
+
+def optimizer_config(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        known = names_of('type', *Update._fields, *INERT_OF_UPDATE)
+        if 'Fp16' in str(value.get('type')):
+            known = known.plus('loss_scale')
+        walk.keys(known, value, path)
+        walk.values(vocabulary(Update), value, path)
+        clip = vocabulary(torch.nn.utils.clip_grad_norm_, 1)
+        if walk.is_dict(value.get('grad_clip'), f'{path}.grad_clip'):
+            walk.keys(clip, value['grad_clip'], f'{path}.grad_clip')
+
+
+def lr_config(walk: Walk, value: Any, path: str) -> None:
+    _schedule(walk, value, path, LearningRate, POLICIES)
+
+
+def momentum_config(walk: Walk, value: Any, path: str) -> None:
+    _schedule(walk, value, path, Momentum, MOMENTUM_POLICIES)
+
+
+def _schedule(walk: Walk, value: Any, path: str, schedule: Any, policies: Mapping[str,
+                                                                                  Any]) -> None:
+    if not walk.is_dict(value, path):
+        return
+    if 'policy' not in value:
+        near = next((key for key in value if nearest(key, ['policy'])), None)
+        if near is not None:
+            return walk.unknown_key(schedule.where, ['policy'], value, near, path)
+        return walk.say(path, "needs a policy: add policy='step' or another")
+    policy = policies.get(str(value['policy']).lower())
+    if policy is None:
+        near = nearest(value['policy'],
+                       [cls.__name__.replace('Momentum', '') for cls in policies.values()])
+        return walk.say(
+            f'{path}.policy', f'unknown policy {value["policy"]!r}; ' +
+            (f'did you mean {near!r}?' if near else f'there are {", ".join(policies)}'))
+    known = vocabulary(schedule).without('policy').plus('policy', *vocabulary(policy).parameters)
+    walk.keys(known, value, path, f'{schedule.where} of policy {value["policy"]!r}')
+    for owner in (vocabulary(schedule).without('policy'), vocabulary(policy)):
+        walk.values(owner, value, path)
+
+
+def runner(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        by_engine = set(vocabulary(BaseRunner).parameters) - {'max_epochs', 'max_iters'}
+        cls = RUNNERS.get(value.get('type')) if isinstance(value.get('type'), str) else None
+        if cls is None:
+            return walk.typed(RUNNERS, value, path)
+        known = vocabulary(cls).without(*by_engine).plus('type')
+        walk.arguments(RUNNERS, known, value, path, value['type'], ())
+        length = 'max_epochs' if cls.by_epoch else 'max_iters'
+        if value.get(length) is None and getattr(cls, '__module__', '').startswith('mmdet_ft.'):
+            walk.say(path, f'{value["type"]} needs {length}: add {length}={12 if cls.by_epoch else 90000}')
+
+
+def evaluation(walk: Walk, value: Any, path: str) -> None:
+    if not walk.is_dict(value, path):
+        return
+    known = vocabulary(DistEvalHook).without('dataloader', 'eval_options')
+    splits = walk.config.get('data')
+    kinds = list(dataset_classes(splits.get('val'))) if isinstance(splits, dict) else []
+    for cls in kinds:
+        own = vocabulary(cls.evaluate, 1).without('results', 'logger') if hasattr(
+            cls, 'evaluate') else known
+        known = known._replace(is_open=known.is_open or own.is_open).plus(*own.parameters)
+    of_coco = set(vocabulary(CocoDataset.evaluate, 1).parameters) - set(known.parameters)
+    of_coco = [] if known.is_open or not kinds else [key for key in value if key in of_coco]
+    for key in of_coco:  # most likely of a base
+        walk.say(
+            f'{path}.{key}', f'is of CocoDataset and its like; data.val is of {kinds[0].__name__}: write '
+            "evaluation=dict(_delete_=True, interval=1, metric='mAP', save_best='mAP'), or its own metric")
+    if kinds:
+        walk.keys(known.plus(*of_coco), value, path)
+    for cls in (DistEvalHook, *(cls.evaluate for cls in kinds if hasattr(cls, 'evaluate'))):
+        known = vocabulary(cls, int(cls is not DistEvalHook))
+        walk.values(known.without('dataloader', 'results', 'logger'), value, path)
+
+
+def early_stop(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(vocabulary(EarlyStopHook), value, path)
+        walk.values(vocabulary(EarlyStopHook), value, path)
+        if 'monitor' not in value:
+            walk.say(path, "needs a monitor: the metric to watch, such as monitor='bbox_mAP'")
+
+
+def checkpoint_config(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(vocabulary(CheckpointHook).plus('type'), value, path)
+        walk.values(vocabulary(CheckpointHook), value, path)
+
+
+def log_config(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(names_of('interval', 'hooks'), value, path)
+        custom_hooks(walk, value.get('hooks'), f'{path}.hooks')
+
+
+def custom_hooks(walk: Walk, value: Any, path: str) -> None:
+    if not walk.is_list(value, path):
+        return
+    for place, hook in enumerate(value):
+        if isinstance(hook, dict):
+            walk.typed(HOOKS, hook, f'{path}.{place}', extra=('priority', ))
+        else:
+            hint = f'; write dict(type={hook!r})' if isinstance(hook, str) and hook in HOOKS else ''
+            walk.say(f'{path}.{place}', f'must be a dict, not {short(hook)}{hint}')
+
+
+def fp16(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(names_of('loss_scale', 'dtype', 'distributed'), value, path)
+        scaler = ('init_scale', 'growth_factor', 'backoff_factor', 'growth_interval', 'enabled',
+                  'mode')
+        walk.keys(names_of(*scaler), value.get('loss_scale'), f'{path}.loss_scale')
+
+
+def auto_scale_lr(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        walk.keys(names_of('enable', 'base_batch_size'), value, path)
+
+
+def dist_params(walk: Walk, value: Any, path: str) -> None:
+    if walk.is_dict(value, path):
+        process_group = vocabulary(torch.distributed.init_process_group).parameters \
+            if torch.distributed.is_available() else ()
+        known = vocabulary(init_dist).without('launcher')._replace(is_open=False).plus(
+            *process_group)
+        walk.keys(known, value, path)
+
+
+SECTIONS: Dict[str, Callable[[Walk, Any, str], None]] = {
+    section.__name__: section
+    for section in (model, data, optimizer, optimizer_config, lr_config, momentum_config, runner,
+                    evaluation, early_stop, checkpoint_config, log_config, custom_hooks, fp16,
+                    auto_scale_lr, dist_params)
+}

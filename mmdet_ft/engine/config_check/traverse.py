@@ -1,0 +1,350 @@
+"""The walk over dicts of a config with the signatures beside it; nothing is built.
+
+A constructor's signature is the vocabulary; a dataclass in an annotation, as in
+`train_cfg: Union[Dict, RPNTrainSettings, None]`, is the vocabulary of its dict. What has no class
+stands in the tables here: layers by mmcv's names.
+"""
+import functools
+from typing import Any, Callable, Dict, Mapping, Sequence, Set
+
+import torch.nn.functional as F
+from mmengine.registry import MODELS as LAYERS
+from torch import nn
+
+from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.build import ONE_EACH
+from mmdet_ft.engine.legacy import user_code
+from mmdet_ft.engine.config_check.value_kinds import fits, words_of
+from mmdet_ft.engine.config_check.mistakes import Findings, nearest, short
+from mmdet_ft.engine.config_check.run_settings import not_a_text
+from mmdet_ft.engine.config_check.schema import Vocabulary, names_of, record_of, vocabulary
+from mmdet_ft.models.base_module import INITIALIZERS
+from mmdet_ft.registry import DATASETS, MODELS, PIPELINES, Registry
+
+NORM_LAYERS = ('BN', 'BN1d', 'BN2d', 'BN3d', 'SyncBN', 'GN', 'LN', 'IN', 'IN1d', 'IN2d', 'IN3d')
+CONV_LAYERS = ('Conv1d', 'Conv2d', 'Conv3d', 'Conv', 'Conv2dAdaptivePadding', 'ConvWS', 'ConvAWS',
+               'DCN', 'DCNv2')
+ACTIVATIONS = ('ReLU', 'LeakyReLU', 'PReLU', 'RReLU', 'ReLU6', 'ELU', 'Sigmoid', 'Tanh', 'SiLU',
+               'GELU', 'Swish', 'HSwish', 'HSigmoid', 'Clip', 'Clamp')
+UPSAMPLINGS = ('deconv', 'nearest', 'bilinear')
+# What the model around gives a layer itself.
+SIZES_OF_LAYERS = ('num_features', 'num_channels', 'normalized_shape', 'in_channels',
+                   'out_channels', 'kernel_size')
+PLUGINS = ('ContextBlock', 'GeneralizedAttention', 'NonLocal2d', 'ConvModule')
+# Arguments of these classes that hold dicts of another library, or anything.
+FREE = {('Albu', 'transforms'), ('Albu', 'bbox_params'), ('Albu', 'keymap'),
+        ('CheckpointHook', 'meta'), ('AutoAugment', 'hparams'), ('RandAugment', 'hparams')}
+
+
+class Walk(Findings):
+    """Each method looks at one kind of value and notes what is wrong inside."""
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.read_by_parts: Set[str] = set()  # paths of settings that a part of the model reads, see parts
+        # Arguments that hold something else than a dict with a `type` of their owner's registry.
+        self.slots: Dict[str, Callable[[Any, str], None]] = dict(
+            norm_cfg=functools.partial(self.layer, 'norm layer', NORM_LAYERS, ('requires_grad', )),
+            conv_cfg=functools.partial(self.layer, 'convolution', CONV_LAYERS, ()),
+            dcn=functools.partial(self.layer, 'convolution', CONV_LAYERS[-2:],
+                                  ('fallback_on_stride', )),
+            plugins=self.plugins,
+            predictor_cfg=functools.partial(self.layer, 'convolution', CONV_LAYERS, ()),
+            act_cfg=functools.partial(self.layer, 'activation', ACTIVATIONS, ('inplace', )),
+            reg_predictor_cfg=self.linear,
+            cls_predictor_cfg=self.linear,
+            upsample_cfg=self.upsample,
+            init_cfg=self.init_cfg,
+            pipeline=self.pipeline,
+            transforms=functools.partial(self.typed, PIPELINES),
+            policies=self.policies,
+            dataset=self.dataset,
+            datasets=self.dataset,
+            pad_val=functools.partial(self.keys, names_of('img', 'masks', 'seg')),
+            file_client_args=self.file_client)
+
+    def typed(self,
+              registry: Registry,
+              value: Any,
+              path: str,
+              given: Sequence[str] = (),
+              extra: Sequence[str] = ()) -> None:
+        """`dict(type=Name, ...)` of a registry, or lists of them.
+
+        Args:
+            given: arguments that the builder adds: none of them is missed.
+            extra: keys that the builder takes away first.
+        """
+        if isinstance(value, (list, tuple)):
+            for place, item in enumerate(value):
+                if item is None:
+                    self.say(f'{path}.{place}', f'must be a dict with the type of a {registry.name}, not None')
+                self.typed(registry, item, f'{path}.{place}', given, extra)
+            return
+        if not self.is_dict(value, path):
+            return
+        if 'type' not in value:
+            near = next((key for key in value if nearest(key, ['type']) and key not in extra), None)
+            if near is not None and len(str(near)) < 6:
+                return self.unknown_key(f'a {registry.name}', ['type'], value, near, path)
+            return self.say(
+                path, f'a {registry.name} needs a type: add type=... to {short(dict(value))}')
+        kind = value['type']
+        cls = kind if callable(kind) else registry.get(kind, [*value, *given]) if isinstance(
+            kind, str) else None
+        if cls is None:
+            return self.unknown_type(registry.name, registry, kind, path)
+        written_for_v2 = user_code.of_class(cls) if registry is MODELS else None
+        if written_for_v2:
+            return self.say(path, written_for_v2)
+        known = vocabulary(cls).plus('type', *extra)
+        name = kind if isinstance(kind, str) else cls.__name__
+        settings_of = getattr(cls, 'settings_of', {})
+        self.read_by_parts.update(f'{path}.{place}' for place in settings_of)
+        self.arguments(registry, known, value, path, name, given)
+        self.settings_of_parts(settings_of, value, path)
+
+    def settings_of_parts(self, settings_of: Mapping[str, str], value: Dict[str, Any], path: str) -> None:
+        """Look at the dicts of `train_cfg` and `test_cfg` that parts of a detector read: each has its own record."""
+        for place, argument in settings_of.items():
+            name, _, parameter = argument.partition('.')
+            part, settings = value.get(name), value
+            for key in place.split('.'):
+                settings = settings.get(key) if isinstance(settings, dict) else None
+            kind = part.get('type') if isinstance(part, dict) else None
+            cls = MODELS.get(kind, part) if isinstance(kind, str) else kind
+            reads = vocabulary(cls).parameters.get(parameter) if callable(cls) else None
+            record = reads is not None and record_of(reads.annotation)
+            if record and settings is not None:
+                self.record(record, settings, f'{path}.{place}')
+
+    def arguments(self, registry: Registry, known: Vocabulary, value: Dict[str, Any], path: str,
+                  name: str, given: Sequence[str]) -> None:
+        complete = True
+        for key, item in value.items():
+            if key not in known.parameters:
+                if not known.is_open:
+                    other = self.other_spelling(registry, name, value, key)
+                    if other:
+                        self.say(f'{path}.{key}', other)
+                    else:
+                        names = self.all_names(registry, name, known, value)
+                        near = nearest(key, names, value)
+                        meant = known.parameters if near is None or near in known.parameters else names
+                        self.unknown_key(name, meant, value, key, path)
+                    complete = False
+            elif (name, key) in FREE or not self.is_of_kind(known, key, item, f'{path}.{key}'):
+                continue
+            elif isinstance(item, (dict, list, tuple)):
+                self.argument(registry, known, key, item, f'{path}.{key}')
+        missing = [key for key in known.required if key not in value and key not in given]
+        if missing and complete:
+            needs = {' and '.join(missing): registry.get(name)}
+            if isinstance(value.get('type'), str):
+                needs.update({
+                    argument: cls
+                    for argument, cls in registry.spellings(name).items()
+                    if argument and not set(missing) & set(vocabulary(cls).required)
+                })
+            told = ', or '.join(f'{argument}{_world_of(cls)}' for argument, cls in needs.items())
+            first = next(
+                (argument for argument, cls in needs.items() if 'detector' in _world_of(cls)),
+                missing[0])
+            self.say(path, f'{name} needs {told}: add {first.split(" and ")[0]}=...')
+
+    def is_of_kind(self, known: Vocabulary, key: str, value: Any, path: str) -> bool:
+        """Tell whether a value is of the kind that the signature of one of our own asks for; note where it is not."""
+        parameter = known.parameters[key]
+        is_list_of_sets = key in ONE_EACH and isinstance(value, (list, tuple))  # see build_dataset
+        if parameter is None or not known.is_ours or is_list_of_sets or key == 'num_classes' and value == 'auto':
+            return True
+        default = parameter.default
+        if fits(parameter.annotation, value) or value is None and default is None:
+            return True
+        words = words_of(parameter.annotation)
+        if isinstance(value, str) and words in ('a number', 'a whole number'):
+            message = not_a_text(key, value)
+        else:
+            is_example = isinstance(default, (bool, int, float, str)) and words != 'a dict'
+            message = f'must be {words}, not {short(value)}' + (f'; write {key}={default!r}' if is_example else '')
+        self.say(path, message)
+        return False
+
+    def values(self, known: Vocabulary, value: Dict[str, Any], path: str) -> None:
+        """The values of a dict against a signature."""
+        for key, item in value.items():
+            if key in known.parameters:
+                self.is_of_kind(known, key, item, f'{path}.{key}')
+
+    @staticmethod
+    def all_names(registry: Registry, name: str, known: Vocabulary,
+                  value: Dict[str, Any]) -> Sequence[str]:
+        """The arguments of all classes of a name: a misspelt one may be the one that tells which is meant."""
+        others = registry.spellings(name).values() if isinstance(value.get('type'), str) else ()
+        return [*known.parameters, *(key for cls in others for key in vocabulary(cls).parameters)]
+
+    @staticmethod
+    def other_spelling(registry: Registry, name: str, value: Dict[str, Any], key: str) -> str:
+        """The words about an argument that belongs to another class of the same name; '' for any other."""
+        spellings = registry.spellings(name) if isinstance(value.get('type'), str) else {}
+        chosen = next((argument for argument in spellings if argument in value), None)
+        own = vocabulary(spellings[chosen]).parameters if chosen in spellings else {}
+        for argument, cls in spellings.items():
+            if argument != chosen and key in vocabulary(cls).parameters and key not in own:
+                with_it = f'with {chosen}=' if chosen else f'without {argument}='
+                mine, other = (vocabulary(spellings[chosen]), vocabulary(cls))
+                return (
+                    f'{name} {with_it} has no {key!r} (here {short(value[key])}), which belongs to the other {name}. '
+                    f'Write one of them: {name}({", ".join(mine.parameters)}) or {name}({", ".join(other.parameters)})'
+                )
+        return ''
+
+    def argument(self, registry: Registry, known: Vocabulary, key: str, item: Any,
+                 path: str) -> None:
+        if path in self.read_by_parts:
+            return
+        parameter = known.parameters[key]
+        record = parameter is not None and record_of(parameter.annotation)
+        if record:
+            self.record(record, item, path)
+        elif key in self.slots:
+            self.slots[key](item, path)
+        elif isinstance(item, dict) and 'type' not in item:
+            default = getattr(parameter, 'default', None)
+            if isinstance(default, dict) and 'type' not in default:
+                self.keys(names_of(*default), item, path)
+            elif known.is_ours and parameter is not None:
+                self.typed(registry, item, path)
+        else:
+            self.inner(registry, item, path, known.is_ours)
+
+    def inner(self, registry: Registry, item: Any, path: str, is_ours: bool) -> None:
+        """Dicts with a type, in lists too; other values of a list are values."""
+        if isinstance(item, (list, tuple)):
+            for place, part in enumerate(item):
+                if isinstance(part, (dict, list, tuple)):
+                    self.inner(registry, part, f'{path}.{place}', is_ours)
+        elif is_ours or isinstance(item.get('type'), str) and item['type'] in registry:
+            self.typed(registry, item, path)
+
+    def record(self, kind: type, value: Any, path: str) -> None:
+        """A dict against a dataclass; `assigner`, `sampler` and their like inside are models."""
+        if isinstance(value, (list, tuple)):  # one record a stage
+            for place, item in enumerate(value):
+                self.record(kind, item, f'{path}.{place}')
+        if not isinstance(value, dict):
+            return
+        name = '.'.join(step for step in path.split('.')[-2:])
+        self.arguments(MODELS, vocabulary(kind), value, path, name, ())
+
+    # --- what is no type of a registry
+
+    def layer(self, kind: str, names: Sequence[str], extra: Sequence[str], value: Any,
+              path: str) -> None:
+        """norm_cfg and its like: a layer of mmcv by name, with the arguments of its class."""
+        if isinstance(value, (list, tuple)):
+            for place, item in enumerate(value):
+                self.layer(kind, names, extra, item, f'{path}.{place}')
+        if not isinstance(value, dict):
+            return
+        if 'type' not in value:
+            return self.typed(MODELS, value, path)
+        cls = value['type'] if callable(value['type']) else LAYERS.get(str(value['type']))
+        if cls is None:
+            return self.unknown_type(kind, names, value['type'], path)
+        known = vocabulary(cls).without(*SIZES_OF_LAYERS).plus('type', *extra)
+        self.keys(known, value, path, owner=str(value['type']))
+
+    def plugins(self, value: Any, path: str) -> None:
+        """Layers in the blocks of a backbone, each with its position and stages."""
+        if self.is_list(value, path):
+            for place, item in enumerate(value):
+                if self.is_dict(item, f'{path}.{place}'):
+                    self.keys(
+                        names_of('cfg', 'stages', 'position'), item, f'{path}.{place}', 'a plugin')
+                    self.layer('plugin', PLUGINS, ('postfix', 'out_channels', 'kernel_size'),
+                               item.get('cfg'), f'{path}.{place}.cfg')
+
+    def linear(self, value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            if value.get('type', 'Linear') != 'Linear':
+                return self.unknown_type('predictor', ['Linear'], value['type'], path)
+            self.keys(vocabulary(nn.Linear, 2).plus('type'), value, path)
+
+    def upsample(self, value: Any, path: str) -> None:
+        """Of a mask head dict(type='deconv', scale_factor=2), of a neck dict(mode='nearest')."""
+        if isinstance(value, dict):
+            if value.get('type') not in (None, *UPSAMPLINGS):
+                return self.unknown_type('upsampling', UPSAMPLINGS, value['type'], path)
+            self.keys(vocabulary(F.interpolate, 1).plus('type'), value, path)
+
+    def file_client(self, value: Any, path: str) -> None:
+        """Each backend has its own arguments; here only the name of the name is known."""
+        if isinstance(value, dict) and 'backend' not in value:
+            near = next((key for key in value if nearest(key, ['backend'])), None)
+            if near is not None:
+                self.unknown_key('file_client_args', ['backend'], value, near, path)
+
+    def init_cfg(self, value: Any, path: str) -> None:
+        """One rule or a list of them."""
+        if isinstance(value, (list, tuple)):
+            for place, item in enumerate(value):
+                self.init_cfg(item, f'{path}.{place}')
+        if not isinstance(value, dict):
+            return
+        kind = value.get('type')
+        if 'type' not in value:
+            return self.typed(MODELS, value, path)
+        if kind == 'Pretrained':
+            return self.keys(
+                names_of('type', 'checkpoint', 'prefix', 'map_location'), value, path, 'Pretrained')
+        if not isinstance(kind, str) or kind not in INITIALIZERS:
+            return self.unknown_type('initialiser', [*INITIALIZERS, 'Pretrained'], kind, path)
+        own = vocabulary(INITIALIZERS[kind], 1).plus('type', 'bias_prob')
+        self.keys(own.plus('layer', 'override'), value, path, str(kind))
+        overrides = value.get('override')
+        for place, item in enumerate(
+                overrides if isinstance(overrides, (list, tuple)) else [overrides]):
+            inside = f'{path}.override.{place}' if isinstance(overrides,
+                                                              (list, tuple)) else f'{path}.override'
+            if isinstance(item, dict):
+                other = vocabulary(INITIALIZERS[item['type']], 1) if str(
+                    item.get('type')) in INITIALIZERS else own
+                self.keys(
+                    other.plus('type', 'name', 'bias_prob', 'layer', 'checkpoint', 'prefix'), item,
+                    inside, 'override')
+
+    def policies(self, value: Any, path: str) -> None:
+        """Changes of AutoAugment and RandAugment, which fill in what `hparams` and `magnitude_key` name."""
+        if isinstance(value, (list, tuple)):
+            for place, item in enumerate(value):
+                self.policies(item, f'{path}.{place}')
+        elif isinstance(value, dict):
+            given = [value['magnitude_key']] if 'magnitude_key' in value else []
+            self.typed(PIPELINES, value, path, given, extra=('magnitude_key', 'magnitude_range'))
+
+    def pipeline(self, value: Any, path: str) -> None:
+        """The transforms of a data set; of a test they are asked for when it is run."""
+        if not value and not path.startswith('data.test.'):
+            return self.say(
+                path,
+                "has no transform, and images become a batch by them; leave it out where a base has it, or write "
+                "[dict(type='LoadImageFromFile'), ..., dict(type='Collect', keys=['img'])]")
+        self.typed(PIPELINES, value, path)
+
+    def dataset(self, value: Any, path: str, extra: Sequence[str] = ()) -> None:
+        """A dataset, a wrapper around others, or a list."""
+        if isinstance(value, (list, tuple)):
+            for place, item in enumerate(value):
+                self.dataset(item, f'{path}.{place}', extra)
+        elif isinstance(value, dict):
+            joins = isinstance(value.get('ann_file'), (list, tuple))
+            self.typed(DATASETS, value, path, extra=[*extra, 'separate_eval'] if joins else extra)
+        elif isinstance(value, (str, int, float)):
+            self.say(path, f'must be a dict, or a list of them, not {short(value)}')
+
+
+def _world_of(cls: Any) -> str:
+    """Whose class of a shared name it is, in words; '' where it does not matter."""
+    moves = getattr(cls, 'moves', ())
+    return ' (a detector)' if 'bbox' in moves else ' (a classifier)' if moves == ('img', ) else ''

@@ -1,0 +1,1 @@
+"""Several processes: launch, process groups and the few collectives that a run needs."""

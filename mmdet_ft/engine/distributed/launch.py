@@ -1,0 +1,146 @@
+"""torchrun, as tools/dist_train.sh starts it: all its options, with a last line instead of its own
+traceback after that of the process that failed.
+
+The exit code is that of the process that ended first: what it means for one process it means for
+several. SIGUSR1 goes to the processes, as torchrun hands on SIGTERM.
+"""
+import errno
+import gc
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import warnings
+from typing import Any, Dict, List
+
+from torch.distributed import DistError
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
+from torch.distributed.run import main
+
+from mmdet_ft.engine.distributed import interruption
+from mmdet_ft.errors import UserError
+
+DEFAULT_PORT = 29500
+
+
+def _pass_on(number: int, frame: Any) -> None:
+    raise SignalException('', sigval=signal.Signals(number))  # what torchrun makes of SIGTERM
+
+
+def _describe(failure: ProcessFailure, rank: int) -> str:
+    if failure.exitcode >= 0:
+        return f'rank {rank} ended with exit code {failure.exitcode}; why stands above'
+    name = signal.Signals(-failure.exitcode).name
+    hint = '; if nobody killed it, the machine was out of memory' if name == 'SIGKILL' else ''
+    return f'rank {rank} (process {failure.pid}) was ended by {name}{hint}'
+
+
+def checked(words: List[str]) -> List[str]:
+    """Check what tools/dist_train.sh hands to torchrun; returns the words, perhaps with another port.
+
+    On one machine a free port is taken where 29500 is in use and PORT does not say which. Raises UserError for a
+    number of processes or a port that cannot be, and for a port in use.
+    """
+    options: Dict[str, str] = {}
+    for word in words:
+        if not word.startswith('--'):
+            break  # the script, and its own options
+        name, _, value = word[2:].partition('=')
+        options[name.replace('-', '_')] = value
+    count = options.get('nproc_per_node', '1')
+    if count not in ('auto', 'gpu', 'cpu', 'xpu') and not (count.isdecimal() and int(count) > 0):
+        raise UserError(
+            f'GPUS is the number of processes on this machine, from 1 on, not {count!r}')
+    if 'rdzv_backend' in options or 'master_port' not in options:
+        return words
+    port = options['master_port']
+    if not port.isdecimal() or int(port) > 65535:
+        raise UserError(f'PORT is a number up to 65535, not {port!r}')
+    is_alone = options.get('nnodes', '1') == '1'
+    if not is_alone and options.get('node_rank', '0') != '0':
+        return words  # it is the first machine that listens
+    reason = why_not_free(int(port))
+    if int(port) == 0 or reason and is_alone and not os.environ.get('PORT'):
+        free = free_port(int(port))
+        if int(port):
+            print(f'{reason}: port {free} is used', file=sys.stderr)
+        return [
+            f'--master_port={free}' if re.match('--master[_-]port=', word) else word
+            for word in words
+        ]
+    if reason:
+        everywhere = '' if is_alone else ', on all machines the same'
+        raise UserError(
+            f'{reason}; choose another one{everywhere}: PORT={free_port(int(port))} {_script(words)} ...'
+        )
+    return words
+
+
+def _script(words: List[str]) -> str:
+    is_test = any(os.path.basename(word) == 'test.py' for word in words)
+    return f'tools/dist_{"test" if is_test else "train"}.sh'
+
+
+def why_not_free(port: int) -> str:
+    """Say why nothing can listen at a port of this machine; '' if it can."""
+    with socket.socket() as listener:
+        if os.name != 'nt':  # a port that was closed a moment ago is free
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(('', port))
+            listener.listen()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f'port {port} is in use, most likely by another run'
+            return f'port {port} cannot be used ({error.strerror})'
+    return ''
+
+
+def free_port(after: int = 0) -> int:
+    """Find a port of this machine that nothing listens at: one of the hundred next to `after`, or any."""
+    for port in range(after + 1, min(after + 101, 65536)) if after > 1023 else ():
+        if not why_not_free(port):
+            return port
+    with socket.socket() as listener:
+        listener.bind(('', 0))
+        return listener.getsockname()[1]
+
+
+def launch() -> int:
+    if hasattr(signal, 'SIGUSR1'):
+        signal.signal(signal.SIGUSR1, _pass_on)
+    logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.ERROR)
+    try:
+        sys.argv[1:] = checked(sys.argv[1:])
+        main()
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except DistError as error:  # between the look at the port and its use, or another machine is not there
+        text = str(error).splitlines()[0]
+        print(
+            f'error: the processes cannot meet: {text}. If the port is in use, choose another one: '
+            f'PORT={free_port(DEFAULT_PORT)} {_script(sys.argv)} ...',
+            file=sys.stderr)
+        return 1
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        print(f'\n{_describe(failure, rank)}', file=sys.stderr)
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    except SignalException as error:
+        # The agent keeps to itself how its processes ended, and they may have saved the run.
+        warnings.simplefilter('ignore')  # some objects of torch warn when they are looked at
+        saved = any(
+            isinstance(item, SubprocessHandler) and item.proc.returncode == interruption.EXIT_CODE
+            for item in gc.get_objects())
+        print(f'\nended by {signal.Signals(error.sigval).name}', file=sys.stderr)
+        return interruption.EXIT_CODE if saved else 128 + error.sigval
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(launch())

@@ -1,0 +1,199 @@
+"""The model of a run: built, initialised, loaded and wrapped; `model` and `load_from` of a config."""
+import copy
+import inspect
+import json
+import logging
+import os
+from typing import Any, Callable, Dict, Optional, Sequence
+
+from torch import nn
+
+from mmdet_ft.checkpoints import fitting, reading
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.input_format import facts_of
+from mmdet_ft.checkpoints.sources import Source
+from mmdet_ft.config.config import Config
+from mmdet_ft.engine.distributed import dist
+from mmdet_ft.engine.models import frozen
+from mmdet_ft.engine.models.labels import check_labels
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.reporting.log import get_root_logger
+from mmdet_ft.engine.models.config_keys import place_of
+from mmdet_ft.models.layers import unsynchronise
+from mmdet_ft.registry import MODELS
+
+
+def build_model(cfg: Config, dataset: Any) -> nn.Module:
+    """The model with random weights; it knows the classes of the data set, and `num_classes='auto'`
+    anywhere in it is their number."""
+    settings = copy.deepcopy(cfg.model)
+    count_classes(settings, getattr(dataset, 'CLASSES', None))
+    if cancel_pretrained(settings):
+        get_root_logger().info(
+            'model.pretrained=None: backbone.init_cfg is not used, nothing is downloaded for it')
+    model = MODELS.build(settings)
+    model.CLASSES = getattr(dataset, 'CLASSES', None)
+    model.PALETTE = getattr(dataset, 'PALETTE', None)
+    check_labels(dataset, model)
+    return model
+
+
+def count_classes(settings: Any,
+                  classes: Optional[Sequence[str]],
+                  path: str = 'model') -> int:
+    """Put the number of classes where a model's settings say num_classes='auto'; returns at how many
+    places.
+
+    Raises UserError where the classes are not known.
+    """
+    counted = 0
+    if isinstance(settings, dict):
+        if settings.get('num_classes') == 'auto':
+            if not classes:
+                raise UserError(
+                    f"{path}.num_classes='auto' needs to know the classes: write classes=(...) in "
+                    f'data.train, data.val and data.test')
+            settings['num_classes'] = len(classes)
+            counted = 1
+        for key, value in settings.items():
+            counted += count_classes(value, classes, f'{path}.{key}')
+    elif isinstance(settings, (list, tuple)):
+        for place, value in enumerate(settings):
+            counted += count_classes(value, classes, f'{path}.{place}')
+    return counted
+
+
+def cancel_pretrained(model: Dict[str, Any]) -> bool:
+    """Take `Pretrained` out of the backbone's init_cfg, and a shared head's, if the config says
+    `pretrained=None`.
+
+    V2's tutorials write that to begin without ImageNet weights; the bases since 2.11 name them in
+    init_cfg, which V2 then downloads all the same.
+    """
+    if 'pretrained' not in model or model['pretrained'] is not None:
+        return False
+    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else model.get('type')
+    parts = [_at(model, path) for path in getattr(cls, 'pretrained_parts', ('backbone', ))]
+    found = [
+        part for part in parts if isinstance(part, dict) and any(
+            rule.get('type') == 'Pretrained' for rule in _rules(part.get('init_cfg')))
+    ]
+    for part in found:
+        rules = [rule for rule in _rules(part['init_cfg']) if rule.get('type') != 'Pretrained']
+        part['init_cfg'] = rules or None
+    return bool(found)
+
+
+def _at(settings: Any, path: str) -> Any:
+    for key in path.split('.'):
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings
+
+
+def _rules(init_cfg: Any) -> Sequence[Dict[str, Any]]:
+    """`init_cfg` is one rule, several, or none."""
+    return init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg] if init_cfg else []
+
+
+def begin_weights(model: nn.Module, cfg: Config, logger: Any, initialise: bool = True) -> None:
+    """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded
+    first. What became of each weight stands in `load_from.json` of the work_dir."""
+    resumed = cfg.get('resume_from')
+    source = resumed or cfg.get('load_from')
+    begin = fitting.parse_load_from(source) if source else None
+    checkpoint = begin and dist.first_on_main(
+        lambda: told(cfg, begin.checkpoint, lambda source: reading.read(source, begin.trust)))
+    if checkpoint is not None and not resumed:
+        checkpoint = fitting.suited(checkpoint, model)
+    for part in getattr(model, 'pretrained_parts', ('backbone', )):
+        if fitting.covers(checkpoint, model, part) and drop_pretrained(model.get_submodule(part)):
+            logger.info(
+                '%s has the whole %s: %s.init_cfg is not used, nothing is downloaded for it',
+                checkpoint.source, part, part)
+    with frozen.watch_loading(model) as loaded:
+        if initialise:
+            dist.first_on_main(lambda: _initialise(model, cfg))
+        if checkpoint is not None and not resumed:
+            report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
+                                 facts_of(cfg))
+            logger.log(logging.WARNING if report.warnings else logging.INFO, str(report))
+            if cfg.get('work_dir') and dist.get_dist_info()[0] == 0:
+                path = os.path.join(cfg.work_dir, 'load_from.json')
+                with open(path, 'w', encoding='utf-8') as file:
+                    json.dump(report.as_json(), file, indent=1)
+    if not resumed and initialise:
+        for remark in frozen.remarks(model, cfg.model, loaded.names):
+            logger.warning(remark)
+
+
+def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
+    """`load(source)`; a CheckpointError names the config's key for the file, its line, and the way on."""
+    try:
+        return load(source)
+    except CheckpointError as error:
+        alternatives = source if isinstance(source, (list, tuple)) else [source]
+        for section in ('load_from', 'resume_from', 'model'):
+            place = place_of(cfg, section, lambda path, value: value in alternatives)
+            if place:
+                break
+        else:
+            raise
+        is_there = any(os.path.isfile(str(name)) for name in alternatives)
+        way = '' if is_there else '. Way on: correct the path, or put the file there'
+        if section == 'model':
+            put = '' if is_there else 'put the file at the path named, or '
+            way = f'. Way on: {put}{_without_file(cfg, place.partition(" (")[0])}'
+        raise CheckpointError(f'{place} = {source!r}: {error}{way}') from error
+
+
+def _without_file(cfg: Config, path: str) -> str:
+    """How a run begins without the file that a model names at a path of its config."""
+    owner, _, key = path.rpartition('.')
+    part, init_cfg, _ = f'{owner}.'.partition('.init_cfg.')
+    off = f'{part}.init_cfg=None' if init_cfg else f'{owner}.{key}=None'
+    part = part.partition('.')[2] if init_cfg else ''
+    changes = dict(init_cfg=None) if init_cfg else {key: None}
+    text = f'write {off} where load_from gives the weights anyway'
+    line = frozen.freeing_line(cfg.model, part.rstrip('.') or 'backbone', changes)
+    return f'{text}; from random weights nothing may be frozen: {line}'
+
+
+def _initialise(model: nn.Module, cfg: Config) -> None:
+    if hasattr(model, 'init_weights'):
+        if 'load' in inspect.signature(model.init_weights).parameters:
+            model.init_weights(
+                load=fitting.pretrained_loader(
+                    facts_of(cfg), lambda source, load: told(cfg, source, load),
+                    getattr(model, 'CLASSES', None)))
+        else:
+            model.init_weights()
+
+
+def drop_pretrained(module: nn.Module) -> bool:
+    """Forget `init_cfg=dict(type='Pretrained', ...)` of a module; whether there was one."""
+    init_cfg = getattr(module, 'init_cfg', None)
+    if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+        return False
+    module.init_cfg = None
+    return True
+
+
+def wrap(model: nn.Module, cfg: Config) -> nn.Module:
+    """In DistributedDataParallel where there are several processes.
+
+    Buffers are not broadcast at each step: norm statistics are, before an evaluation.
+    """
+    if next(model.parameters()).device.type == 'cpu' and unsynchronise(model):
+        get_root_logger().warning('SyncBN needs GPUs: on the CPU it is BN')
+    # V2 wraps a model in one process too, and its users' hooks read runner.model.module. Past nn.Module's own
+    # bookkeeping, so that the model is not a part of itself.
+    vars(model)['module'] = model
+    if not dist.is_distributed():
+        return model
+    data_parallel = nn.parallel.DistributedDataParallel
+    new_name = 'forward_sync_buffers' in inspect.signature(
+        data_parallel).parameters  # torch 2.13; the old one warns
+    return data_parallel(
+        model,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        **{'forward_sync_buffers' if new_name else 'broadcast_buffers': False})

@@ -1,0 +1,130 @@
+"""A trained model over data: the classes of its checkpoint beside those of the data, by name."""
+import copy
+import logging
+from types import SimpleNamespace
+from typing import Any, List, Sequence
+
+import numpy as np
+from torch import nn
+
+from mmdet_ft.checkpoints import fitting, reading
+from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed, renaming_line
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.classification.base import ClassificationDataset
+from mmdet_ft.engine.models.build import build_model
+from mmdet_ft.registry import MODELS
+
+logger = logging.getLogger('mmdet_ft')
+
+
+def build_trained(cfg: Config, dataset: Any, source: str) -> nn.Module:
+    """The model of a config with the weights of its checkpoint, whose results are of the data set's classes.
+
+    Where the checkpoint names its classes, they are compared with those of the data by name. Results of a detector are
+    put in the order of the data; a data set of class folders counts its labels as the checkpoint does.
+
+    Raises CheckpointError for data with classes that the checkpoint lacks, and for weights of another model.
+    """
+    checkpoint = reading.read(source)
+    found = compare(checkpoint.meta.get('CLASSES'), getattr(dataset, 'CLASSES', None))
+    if found is None or found.is_same or found.is_spelling:
+        model = build_model(cfg, dataset)
+        fitting.load_trained(model, checkpoint)
+        return model
+    if found.missing:
+        raise CheckpointError(_other_classes(source, found))
+    is_classified = all(isinstance(part, ClassificationDataset) for part in innermost(dataset))
+    model = _of_checkpoint(cfg, dataset, checkpoint, found)
+    what = 'has' if len(found.known) == len(found.wanted) else 'is of'
+    if is_classified:
+        _relabel(dataset, found)
+        did = 'labels are counted as in the checkpoint'
+    else:
+        _in_order(model, found.places)
+        model.CLASSES = dataset.CLASSES
+        did = 'results are put in the order of the data, by name'
+    logger.warning('%s was trained on %s, and data.test %s %s: %s', source, listed(found.known),
+                   what, listed(found.wanted), did)
+    return model
+
+
+def _of_checkpoint(cfg: Config, dataset: Any, checkpoint: reading.Checkpoint,
+                   found: Comparison) -> nn.Module:
+    """The model for the classes of its checkpoint, though the config counts those of the data."""
+    cfg = copy.deepcopy(cfg)
+    if len(found.known) != len(found.wanted):
+        _count_as(cfg.model, len(found.wanted), len(found.known))
+    palette = getattr(dataset, 'PALETTE', None)
+    model = build_model(cfg, SimpleNamespace(CLASSES=found.known, PALETTE=palette))
+    fitting.load_trained(model, checkpoint)
+    return model
+
+
+def _count_as(settings: Any, old: int, new: int) -> None:
+    """Put `new` where a model's settings say num_classes=`old`."""
+    if isinstance(settings, dict):
+        if settings.get('num_classes') == old and _counts_classes(settings):
+            settings['num_classes'] = new
+        for value in settings.values():
+            _count_as(value, old, new)
+    elif isinstance(settings, (list, tuple)):
+        for value in settings:
+            _count_as(value, old, new)
+
+
+def _counts_classes(settings: Any) -> bool:
+    kind = settings.get('type')
+    cls = MODELS.get(kind, settings) if isinstance(kind, str) else kind
+    return getattr(cls, 'counts_classes', True)
+
+
+def _relabel(dataset: Any, found: Comparison) -> None:
+    """Count the labels of classification data as the checkpoint does."""
+    places = np.array(found.places, dtype=np.int64)
+    for part in innermost(dataset):
+        records = part.data_infos
+        if hasattr(records, 'labels'):
+            records.labels = places[np.asarray(records.labels)]
+        else:
+            for info in records:
+                info['gt_label'] = places[np.asarray(info['gt_label'])]
+        part.CLASSES = list(found.known)
+    dataset.CLASSES = list(found.known)
+
+
+def _in_order(model: nn.Module, places: Sequence[int]) -> None:
+    """Let a detector give its results for some of its classes, or in another order."""
+    results = model.results
+
+    def in_order(detections: Any, metas: Any) -> List[Any]:
+        return [_chosen(result, places) for result in results(detections, metas)]
+
+    model.results = in_order
+
+
+def _chosen(result: Any, places: Sequence[int]) -> Any:
+    """V2's result of an image, a list over classes or a tuple of such, for the classes at `places`."""
+    if isinstance(result, tuple):
+        return tuple(_chosen(part, places) for part in result)
+    return [result[place] for place in places]
+
+
+def _other_classes(source: str, found: Comparison) -> str:
+    ways = []
+    if found.shared:
+        ways.append(f'test the classes that both have: data.test.{line_of(found.shared)}')
+    if len(found.known) == len(found.wanted):
+        names = [
+            new if place is None else old
+            for old, new, place in zip(found.known, found.wanted, found.places)
+        ] if not found.are_moved else found.wanted
+        ways.append(
+            f'if only the names differ, give them to the checkpoint: {renaming_line(source, names)}'
+        )
+    ways.append('or name a checkpoint of these classes')
+    return (
+        f'{source} was trained on {listed(found.known)}, and data.test has classes that are none of them: '
+        f'{", ".join(map(repr, found.missing[:8]))}\n{found.table("data.test")}\n  To go on, ' +
+        '; '.join(ways))

@@ -1,0 +1,1 @@
+"""Optimizers, their step, and the learning rate for a batch size."""

@@ -1,0 +1,1 @@
+"""What a run writes: logs, progress, metrics, pictures and its summary."""

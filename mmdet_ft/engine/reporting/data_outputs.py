@@ -1,0 +1,50 @@
+"""What a command reads of a data set, and outputs that would lie among it."""
+import os
+from typing import Any, List, Optional
+
+from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.build import leaves_of
+from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.loading.sample_images import image_files
+from mmdet_ft.errors import UserError
+from mmdet_ft.outputs import Inputs, Path
+
+
+def inputs_of(cfg: Config, dataset: Any, *others: Optional[Path]) -> Inputs:
+    """Collect the files that a command reads: config and bases, annotations, images, and `others`."""
+    inputs = Inputs([cfg.filename, *(layer.path for layer in cfg.layers), *others])
+    for part in innermost(dataset):
+        for image in image_files(part):
+            inputs.add_image(image.path)
+        for key in ('ann_file', 'proposal_file'):
+            inputs.add(_path(getattr(part, key, None)))
+        inputs.add_folder(_path(getattr(part, 'seg_prefix', None)))
+    for split in ('train', 'val', 'test'):
+        for part in leaves_of((cfg.get('data') or {}).get(split)):
+            inputs.add(_path(part.get('classes')))
+    inputs.add(_path((cfg.get('evaluation') or {}).get('gt_lists')))
+    return inputs
+
+
+def _path(value: Any) -> Optional[Path]:
+    return value if isinstance(value, (str, os.PathLike)) else None
+
+
+def _annotations(dataset: Any) -> List[str]:
+    paths = [getattr(part, 'ann_file', None) for part in innermost(dataset)]
+    return [path for path in paths if isinstance(path, str)]
+
+
+def require_apart_from_data(prefix: Path, option: str, dataset: Any, inputs: Inputs) -> None:
+    """Refuse to format results over an input, or into a folder of images or annotations.
+
+    Raises UserError; `option` is what sets `prefix` on the command line.
+    """
+    for kind in ('bbox', 'segm', 'proposal'):
+        inputs.require_free(f'{prefix}.{kind}.json', option)
+    folders = [path for path in _annotations(dataset)
+               if os.path.isdir(path)]  # a text file an image
+    if os.path.isdir(prefix) and (inputs.folder_of_images(prefix)
+                                  or any(os.path.samefile(folder, prefix) for folder in folders)):
+        raise UserError(f'{option} {prefix}: results would be written among the data there; name '
+                        f'another place')

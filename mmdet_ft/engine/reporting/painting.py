@@ -1,0 +1,124 @@
+"""The pictures of a test: what was found in each image, beside the truth where that is known."""
+import logging
+import os
+from typing import Any, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from mmdet_ft.datasets.checks.images import loading_of
+from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.images.names import same_name
+from mmdet_ft.datasets.pictures import draw_truth, has_truth
+from mmdet_ft.datasets.pipelines.shared.loading import is_remote, read_image
+from mmdet_ft.datasets.loading.sample_images import ImageFile, image_files, leaf_of
+from mmdet_ft.engine.distributed.dist import get_dist_info
+from mmdet_ft.structures import Batch
+from mmdet_ft.visualization import (BLACK, Look, draw_detections, draw_label, enlarge, enlargement,
+                                    palette_of, side_by_side, write_picture)
+
+logger = logging.getLogger('mmdet_ft')
+RED = (40, 40, 200)
+WINDOW = 'detections: a key for the next'
+
+
+class Painter:
+    """Paints the results of each batch as they come: a Watcher of `run_over`.
+
+    Args:
+        dataset: that the loader goes through, in its order.
+        classes: of the model.
+        places: where the picture of each sample is written; None writes none.
+        score_thr: what scores less is left out.
+        labels, color_by: of `Look`.
+        wait_time: seconds that a picture is shown in a window, 0 until a key is pressed; None shows none.
+    """
+
+    def __init__(self,
+                 dataset: Any,
+                 classes: Sequence[str],
+                 places: Optional[List[str]],
+                 score_thr: float = 0.3,
+                 labels: str = 'auto',
+                 color_by: str = 'auto',
+                 wait_time: Optional[float] = None):
+        self.dataset = dataset
+        self.classes = classes
+        self.places = places
+        self.score_thr = score_thr
+        self.labels = labels
+        self.color_by = color_by
+        self.wait_time = wait_time
+        self.files = image_files(dataset)
+        parts = innermost(dataset)
+        self.palette = palette_of(type(parts[0]), classes)
+        self.with_truth = any(has_truth(part) for part in parts)
+        self._done = 0
+        self._rank, self._world_size = get_dist_info()
+
+    def __call__(self, views: Tuple[Batch, ...], results: List[Any]) -> None:
+        for result in results:
+            # Rank r of w holds the samples r, r + w, ...; the last ones may repeat the first.
+            index = self._rank + self._world_size * self._done
+            self._done += 1
+            if index < len(self.files):
+                self._paint_one(index, result)
+
+    def _paint_one(self, index: int, result: Any) -> None:
+        try:
+            picture = self.paint(index, result)
+            if self.places is not None:
+                write_picture(self.places[index], picture)
+        except (OSError, ValueError,
+                RuntimeError) as error:  # the results of the test are worth more than one picture
+            logger.warning('no picture of %s: %s', self.files[index].name, error)
+            return
+        if self.wait_time is not None:
+            import cv2
+            cv2.imshow(WINDOW, picture)
+            cv2.waitKey(int(1000 * self.wait_time))
+
+    def paint(self, index: int, result: Any) -> np.ndarray:
+        """Paint the result of a sample: uint8 [H, W, 3] in BGR.
+
+        Raises OSError and DataError for an image that cannot be read, ValueError for masks of another size.
+        """
+        dataset, place = leaf_of(self.dataset, index)
+        image = image_of(dataset, place, self.files[index])
+        look = Look(self.labels, self.color_by, enlargement(image))
+        if isinstance(result, np.ndarray):
+            return self._paint_class(dataset, place, image, result)
+        found = draw_detections(image, result, self.classes, self.score_thr, self.palette, look)
+        if not self.with_truth:
+            return found
+        try:
+            truth = draw_truth(dataset, place, image, look)
+        except ValueError as error:
+            logger.warning('no truth beside the picture of %s: %s', self.files[index].name, error)
+            return found
+        return side_by_side(truth, found, ('truth', 'prediction'))
+
+    def _paint_class(self, dataset: Any, place: int, image: np.ndarray,
+                     scores: np.ndarray) -> np.ndarray:
+        """The best class of a classifier, and the right one where that is another."""
+        picture = enlarge(image)
+        label = int(scores.argmax())
+        text, color = f'{self.classes[label]} {scores[label]:.2f}', BLACK
+        if hasattr(dataset, 'get_gt_labels'):
+            truth = int(dataset.get_gt_labels()[place])
+            if truth != label and 0 <= truth < len(self.classes):
+                text, color = f'{text} (truth: {self.classes[truth]})', RED
+        if self.labels != 'none':
+            draw_label(picture, text, (0, 0, *picture.shape[1::-1]), color)
+        return picture
+
+
+def image_of(dataset: Any, place: int, file: ImageFile) -> np.ndarray:
+    """Read the image of a sample as its pipeline does, uint8 in BGR; raises OSError and DataError."""
+    if file.path is None:
+        return dataset.data_infos[place]['img']
+    # of the pipeline: a data set's own file_client_args are those of its annotations
+    loading = loading_of(getattr(getattr(dataset, 'pipeline', None), 'transforms', ()))
+    path = file.path
+    if not is_remote(loading.file_client_args) and not os.path.isfile(path):
+        path = same_name(file.prefix, file.name) or path
+    return read_image(path, {}, loading.file_client_args, 'color', 'bgr')

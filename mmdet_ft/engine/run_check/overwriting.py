@@ -1,0 +1,113 @@
+"""Whether what a run writes could be a file that it has read: `load_from`, or the weights that a model names."""
+import math
+import os
+import re
+from typing import Any, Iterator, NamedTuple, Optional, Tuple
+
+from mmdet_ft.checkpoints.writing import INTERRUPTED
+from mmdet_ft.config.config import Config
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.models.config_keys import leaves
+from mmdet_ft.registry import RUNNERS
+
+LATEST = 'latest.pth'
+
+
+class _Series(NamedTuple):
+    """Checkpoints of a run whose names tell when they were written: multiples of `interval` up to `end`.
+
+    pattern: of the name, with the number as its only group. is_any: other numbers up to `end` too.
+    """
+    folder: str
+    pattern: str
+    interval: int
+    end: float
+    is_any: bool = False
+
+    def writes(self, folder: str, name: str) -> bool:
+        """Tell whether a file of the run can bear a name; by the same names it deletes old ones."""
+        match = re.fullmatch(self.pattern, name)
+        if folder != self.folder or match is None or not 0 < int(match[1]) <= self.end:
+            return False
+        return self.is_any or int(
+            match[1]) == self.end or self.interval > 0 and int(match[1]) % self.interval == 0
+
+
+def refuse_overwriting(cfg: Config, work_dir: str) -> None:
+    """Raise UserError where the run could write over, or delete, weights that it begins from.
+
+    cfg: as `prepare` returns it; a run that goes on (`resume_from`) reads none of them.
+    """
+    if cfg.get('resume_from'):
+        return
+    for key, path in _sources(cfg):
+        real = os.path.realpath(os.path.expanduser(path))
+        reason = _reason(cfg, os.path.realpath(work_dir), real) if os.path.isfile(real) else None
+        if reason:
+            where = cfg.where(key)
+            raise UserError(
+                f'{key} = {path!r}{f" ({where})" if where else ""}: {reason}, which would destroy the weights that the '
+                f'run begins from; to fix: name another folder with --work-dir, or copy the file out of this one'
+            )
+
+
+def _sources(cfg: Config) -> Iterator[Tuple[str, str]]:
+    """(key, path) of the weights that a run reads."""
+    source = cfg.get('load_from')
+    source = source.get('checkpoint') if isinstance(source, dict) else source
+    for path in source if isinstance(source, (list, tuple)) else [source]:
+        if isinstance(path, (str, os.PathLike)):
+            yield 'load_from', os.fspath(path)
+    for path, value in leaves(cfg.get('model'), 'model'):
+        if isinstance(value, str) and path.split('.')[-1] in ('checkpoint', 'pretrained'):
+            yield path, value
+
+
+def _reason(cfg: Config, work_dir: str, path: str) -> Optional[str]:
+    """What the run does to a file, given without links; None where it leaves it alone."""
+    folder, name = os.path.split(path)
+    regular = None if cfg.get('checkpoint_config') is None else _regular(cfg, work_dir)
+    if regular is not None and regular.writes(folder, name):
+        return f'the run writes a checkpoint of its own as {name} there'
+    if name == LATEST and folder in (work_dir, regular
+                                     and regular.folder):  # a file, and no link to another
+        return f'the run puts a {LATEST} of its own there'
+    if name == INTERRUPTED and folder == work_dir:
+        return f'a run that is stopped writes its {INTERRUPTED} there'
+    best = _best(cfg, work_dir)
+    if best is not None and best.writes(folder, name):
+        return f'the run can write its best checkpoint as {name} there'
+    return None
+
+
+def _regular(cfg: Config, work_dir: str) -> _Series:
+    """What `checkpoint_config` writes."""
+    settings = cfg.checkpoint_config
+    by_epoch, end = _unit(cfg, settings)
+    folder = os.path.realpath(settings.get('out_dir') or work_dir)
+    if folder != work_dir:
+        folder = os.path.join(folder, os.path.basename(work_dir))
+    start, _, rest = (settings.get('filename_tmpl')
+                      or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')).partition('{}')
+    return _Series(folder, rf'{re.escape(start)}(\d+){re.escape(rest)}',
+                   settings.get('interval', -1), end,
+                   cfg.get('early_stop') is not None)
+
+
+def _best(cfg: Config, work_dir: str) -> Optional[_Series]:
+    """What `evaluation.save_best` writes."""
+    settings = cfg.get('evaluation') or {}
+    if not settings.get('save_best') or not (cfg.get('data') or {}).get('val'):
+        return None
+    by_epoch, end = _unit(cfg, settings)
+    metric = '.+' if settings['save_best'] == 'auto' else re.escape(settings['save_best'])
+    return _Series(work_dir, rf'best_{metric}_{"epoch" if by_epoch else "iter"}_(\d+)\.pth',
+                   settings.get('interval', 1), end,
+                   bool({'start', 'dynamic_intervals'} & set(settings)))
+
+
+def _unit(cfg: Config, settings: Any) -> Tuple[bool, float]:
+    """(whether settings count epochs, how many of their unit the run has; infinite where the config does not say)."""
+    by_epoch = settings.get('by_epoch', RUNNERS.resolve(cfg.runner.type).by_epoch)
+    end = cfg.runner.get('max_epochs' if by_epoch else 'max_iters')
+    return by_epoch, math.inf if end is None else end

@@ -1,0 +1,173 @@
+"""V2's hook: what watches a run, and when."""
+import functools
+from enum import IntEnum
+from typing import Any, Callable, Dict, List, Sequence, Union
+
+STAGES = ('before_run', 'before_train_epoch', 'before_train_iter', 'after_train_iter',
+          'after_train_epoch', 'before_val_epoch', 'before_val_iter', 'after_val_iter',
+          'after_val_epoch', 'after_run')
+
+
+class Priority(IntEnum):
+    """Who is called first at a point: the smaller number. Equals keep the order of registration.
+
+    The learning rate is set before every hook of `before_train_iter`; backward, clip and step come
+    before every hook of `after_train_iter`, whatever its priority. Then: custom hooks and
+    checkpoints NORMAL, evaluation LOW, loggers VERY_LOW.
+    """
+    HIGHEST = 0
+    VERY_HIGH = 10
+    HIGH = 30
+    ABOVE_NORMAL = 40
+    NORMAL = 50
+    BELOW_NORMAL = 60
+    LOW = 70
+    VERY_LOW = 90
+    LOWEST = 100
+
+
+def get_priority(priority: Union[int, str, Priority]) -> int:
+    """The number of a priority given as a name or a number 0..100."""
+    if isinstance(priority, str):
+        try:
+            return Priority[priority.upper()].value
+        except KeyError:
+            raise ValueError(
+                f'unknown hook priority {priority!r}; there are {", ".join(Priority.__members__)}, '
+                f'and numbers 0 to 100') from None
+    if not 0 <= int(priority) <= 100:
+        raise ValueError(f'a hook priority is between 0 (first) and 100 (last), not {priority}')
+    return int(priority)
+
+
+class Hook:
+    """The base of hooks: every point does nothing until a subclass says otherwise.
+
+    `before_epoch` stands for both `before_train_epoch` and `before_val_epoch`, and so on. Each
+    point receives the runner; its attributes are listed in `mmdet_ft.engine.runner.base.BaseRunner`.
+    """
+
+    stages = STAGES
+    # A checkpoint is written by one hook in the middle of a call; those behind it are called again when it is
+    # resumed, if they ask for it here. See `mmdet_ft.engine.runner.resume_state`.
+    repeats_on_resume = False
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What a checkpoint should keep of the hook, in types that `weights_only` reads."""
+        return {}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; called after `before_run` of a resumed run."""
+
+    def prepare_model(self, model: Any) -> None:
+        """Add buffers to the model; called before a checkpoint is resumed and before the run.
+
+        Not a point of V2, where a resumed run meets its hooks too late.
+        """
+
+    def before_run(self, runner: Any) -> None:
+        pass
+
+    def after_run(self, runner: Any) -> None:
+        pass
+
+    def before_epoch(self, runner: Any) -> None:
+        pass
+
+    def after_epoch(self, runner: Any) -> None:
+        pass
+
+    def before_iter(self, runner: Any) -> None:
+        pass
+
+    def after_iter(self, runner: Any) -> None:
+        pass
+
+    def before_train_epoch(self, runner: Any) -> None:
+        self.before_epoch(runner)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        self.before_epoch(runner)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        self.after_epoch(runner)
+
+    def after_val_epoch(self, runner: Any) -> None:
+        self.after_epoch(runner)
+
+    def before_train_iter(self, runner: Any) -> None:
+        self.before_iter(runner)
+
+    def before_val_iter(self, runner: Any) -> None:
+        self.before_iter(runner)
+
+    def after_train_iter(self, runner: Any) -> None:
+        self.after_iter(runner)
+
+    def after_val_iter(self, runner: Any) -> None:
+        self.after_iter(runner)
+
+    # Counts of what is done, for use inside the points: runner.epoch and runner.iter count from 0.
+
+    def every_n_epochs(self, runner: Any, n: int) -> bool:
+        return n > 0 and (runner.epoch + 1) % n == 0
+
+    def every_n_inner_iters(self, runner: Any, n: int) -> bool:
+        return n > 0 and (runner.inner_iter + 1) % n == 0
+
+    def every_n_iters(self, runner: Any, n: int) -> bool:
+        return n > 0 and (runner.iter + 1) % n == 0
+
+    def end_of_epoch(self, runner: Any) -> bool:
+        return runner.inner_iter + 1 == len(runner.data_loader)
+
+    def is_last_epoch(self, runner: Any) -> bool:
+        return runner.epoch + 1 == runner.max_epochs
+
+    def is_last_iter(self, runner: Any) -> bool:
+        return runner.iter + 1 == runner.max_iters
+
+    def get_triggered_stages(self) -> List[str]:
+        """The points that this hook's class acts on, in the order of a run."""
+        both = {
+            f'{when}_{mode}_{unit}': f'{when}_{unit}'
+            for when in ('before', 'after')
+            for mode in ('train', 'val')
+            for unit in ('epoch', 'iter')
+        }
+
+        def overridden(name: str) -> bool:
+            return getattr(type(self), name) is not getattr(Hook, name)
+
+        return [
+            stage for stage in STAGES
+            if overridden(stage) or (stage in both and overridden(both[stage]))
+        ]
+
+
+def who_acts(hooks: Sequence[Hook]) -> str:
+    """A line for each point of a run: the hooks that act there, in the order of the calls."""
+    lines = []
+    for stage in STAGES:
+        acting = [
+            f'{type(hook).__name__} ({_priority_name(hook.priority)})' for hook in hooks
+            if stage in hook.get_triggered_stages()
+        ]
+        if acting:
+            lines.append(f'{stage}: {", ".join(acting)}')
+    return '\n'.join(lines)
+
+
+def _priority_name(priority: int) -> str:
+    return Priority(priority).name if priority in Priority._value2member_map_ else str(priority)
+
+
+def master_only(function: Callable) -> Callable:
+    """A point that runs on rank 0 only."""
+
+    @functools.wraps(function)
+    def run(self, runner, *args, **kwargs):
+        if runner.rank == 0:
+            return function(self, runner, *args, **kwargs)
+
+    return run

@@ -1,0 +1,237 @@
+"""What a checkpoint holds besides the weights, so that a resumed run goes on as if it had never stopped.
+
+A hook writes the checkpoint in the middle of a call of all hooks: those behind it have not evaluated or logged yet.
+So the file notes which call that was and who was through, and a resumed run finishes it first:
+
+    after_train_epoch of epoch 3:   CheckpointHook   EvalHook   EarlyStopHook   TextLoggerHook
+                                         saves |     <- killed in here, called (again) after resuming
+"""
+import os
+import random
+import time
+from collections import Counter
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from mmdet_ft import __version__
+from mmdet_ft.checkpoints import reading, writing
+from mmdet_ft.checkpoints.classes import compare, line_of, listed, renaming_line
+from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.checkpoints.input_format import literals
+from mmdet_ft.checkpoints.fitting import tell_of_spelling
+from mmdet_ft.checkpoints.reading import Checkpoint
+from mmdet_ft.config.config import Config
+from mmdet_ft.engine.optimizers.optimizer import difference_of_state, laid_out_as, load_optimizer_state
+
+UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes
+
+
+class Call(NamedTuple):
+    """A call of the hooks: at which point, and who was through."""
+    stage: str
+    done: Sequence[str]
+
+
+class Place(NamedTuple):
+    """Where a resumed checkpoint stood; None where the file does not tell."""
+    world_size: Optional[int] = None
+    epoch: Optional[int] = None  # that was trained then
+    epoch_length: Optional[int] = None  # in iterations
+    call: Optional[Call] = None
+    run_state: Dict[str, Any] = {}
+
+
+def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
+    """`resume_from`, or with `auto_resume` the newest checkpoint of the work_dir that can be read;
+    `tell` hears of those that cannot."""
+    if cfg.get('resume_from') or not cfg.get('auto_resume'):
+        return cfg.get('resume_from')
+    folders = [cfg.work_dir]
+    if (cfg.get('checkpoint_config') or {}).get('out_dir'):
+        name = os.path.basename(os.path.abspath(cfg.work_dir))
+        folders.append(os.path.join(cfg.checkpoint_config.out_dir, name))
+    found = [writing.find_latest_checkpoint(folder, tell) for folder in folders]
+    found = [path for path in found if path is not None]
+    if not found:
+        tell(
+            f'auto_resume: {" and ".join(folders)} hold no checkpoint to go on from; the run begins anew'
+        )
+        return None
+    return max(found, key=lambda path: reading.read(path).meta.get('iter', -1))
+
+
+def names_of(hooks: Sequence[Any]) -> List[str]:
+    """A name for each hook by which a later run knows it again: its type, and the number among its
+    kind."""
+    counts: Counter = Counter()
+    names = []
+    for hook in hooks:
+        name = type(hook).__name__
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f'{name}#{counts[name]}')
+    return names
+
+
+def capture(runner: Any, save_optimizer: bool,
+            about: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """(the file's `meta` with what `about` adds, what else belongs in it) of a run as it stands."""
+    model = getattr(runner.model, 'module', runner.model)
+    epochs, iterations = runner.place()
+    meta = {**runner.meta, **about}
+    meta.update(
+        epoch=epochs,
+        iter=iterations,
+        time=time.asctime(),
+        mmdet_ft_version=__version__,
+        run_id=runner.run_id,
+        world_size=runner.world_size,
+        epoch_length=runner.epoch_length)
+    meta.setdefault('CLASSES', getattr(model, 'CLASSES', None))
+    meta.setdefault('PALETTE', getattr(model, 'PALETTE', None))
+    if runner.precision.scaler is not None:
+        meta['fp16'] = dict(loss_scaler=runner.precision.scaler.state_dict())
+    if not save_optimizer or runner.optimizer is None:
+        return meta, {}
+    others: Dict[str, Any] = dict(
+        optimizer=runner.optimizer.state_dict(),
+        random_state=random_state(),
+        run_state=dict(
+            epoch=runner.epoch,
+            hooks={
+                name: hook.state_dict()
+                for name, hook in zip(names_of(runner.hooks), runner.hooks)
+            },
+            log=runner.log_buffer.state_dict(),
+            schedule=runner.schedules.state_dict()))
+    if runner.calling is not None and runner.calling.stage in UNFINISHED:
+        others['run_state'].update(stage=runner.calling.stage, done=list(runner.calling.done))
+    if iterations % runner.update.cumulative_iters and iterations < runner.max_iters:
+        others['gradients'] = {
+            name: parameter.grad
+            for name, parameter in model.named_parameters() if parameter.grad is not None
+        }  # of the window that is not full yet
+    return meta, others
+
+
+def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Place:
+    """Give a run the weights and all else that a checkpoint holds, but for what its hooks remember.
+
+    Raises CheckpointError for a file that does not say how far it is, or of another model.
+    """
+    source, meta, content = checkpoint.source, checkpoint.meta, checkpoint.content
+    model = getattr(runner.model, 'module', runner.model)
+    if 'epoch' not in meta or 'iter' not in meta:
+        raise CheckpointError(
+            f'{source} does not say how far it was trained: use it as load_from, not resume_from')
+    _require_same_classes(checkpoint, model)
+    if resume_optimizer and 'optimizer' in content:
+        _require_same_optimizer(checkpoint, runner.optimizer)
+    try:
+        model.load_state_dict(checkpoint.state_dict)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
+            'weights use load_from') from None
+    runner.epoch, runner.iter = int(meta['epoch']), int(meta['iter'])
+    runner.run_id = meta.get('run_id', runner.run_id)
+    runner.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs') or {})
+    if resume_optimizer and 'optimizer' in content:
+        load_optimizer_state(runner.optimizer, _owned(content['optimizer']))
+    if runner.precision.scaler is not None and 'loss_scaler' in (meta.get('fp16') or {}):
+        runner.precision.scaler.load_state_dict(meta['fp16']['loss_scaler'])
+    for name, gradient in content.get('gradients', {}).items():
+        parameter = model.get_parameter(name)
+        parameter.grad = laid_out_as(parameter, _owned(gradient).to(parameter.device))
+    if 'random_state' in content:
+        set_random_state(content['random_state'])
+    state = _owned(content.get('run_state') or {})
+    return Place(
+        world_size=meta.get('world_size'),
+        epoch=state.get('epoch'),
+        epoch_length=meta.get('epoch_length'),
+        call=Call(state['stage'], state['done']) if 'stage' in state else None,
+        run_state=state)
+
+
+def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
+    """Refuse a checkpoint of other classes, or of the same in another order: its heads would be those of others."""
+    found = compare(checkpoint.meta.get('CLASSES'), getattr(model, 'CLASSES', None))
+    if found is None or found.is_same:
+        return
+    if found.is_spelling:
+        return tell_of_spelling(checkpoint.source, found)
+    begin = (f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from '
+             'its weights')
+    if len(found.known) != len(found.wanted):
+        ways = f'write {begin}'
+    elif not found.missing:
+        ways = (f'to go on, write {line_of(found.known)} in data.train, data.val and data.test, the order of the '
+                f'checkpoint; or {begin}')
+    else:
+        ways = (f'to go on, write {line_of(found.known)} in data.train, data.val and data.test. If only the names have '
+                f'changed: {renaming_line(checkpoint.source, found.wanted)}, and resume that. Or write {begin}')
+    table = f':\n{found.table("this run")}\n' if len(found.known) == len(found.wanted) else '; '
+    raise CheckpointError(
+        f'{checkpoint.source} cannot be resumed: it was trained on {listed(found.known)}, and this run has '
+        f'{listed(found.wanted)}{table}{ways}')
+
+
+def _require_same_optimizer(checkpoint: Checkpoint, optimizer: Any) -> None:
+    """Refuse a state of another optimizer, which would end the run in its first step, or train by settings of both."""
+    text = checkpoint.meta.get('config')
+    given = literals(text).get('optimizer') if isinstance(text, str) else None
+    given = given if isinstance(given, dict) else {}
+    difference = difference_of_state(optimizer, checkpoint.content['optimizer'])
+    name = type(optimizer).__name__
+    if difference is None and given.get('type', name) != name:
+        difference = f'is another one than the {name} of the config'
+    if difference is None:
+        return
+    settings = ', '.join(f'{key}={value!r}' for key, value in given.items())
+    same = f'optimizer = dict({settings})' if settings else 'the optimizer that the checkpoint was trained with'
+    kind = f'({given["type"]}) ' if 'type' in given else ''
+    raise CheckpointError(
+        f'{checkpoint.source} cannot be resumed: its optimizer {kind}{difference}. To go on, write {same}; or write '
+        f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from its '
+        'weights with the optimizer of the config')
+
+
+def _owned(value: Any) -> Any:
+    """Copies of tensors that are views of the mapped file: it may be removed or written over while the
+    run goes on."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _owned(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_owned(item) for item in value)
+    return value
+
+
+def restore_hooks(runner: Any, state: Dict[str, Any]) -> None:
+    """Give the hooks and the log what they knew; a hook that the file does not know begins anew."""
+    for name, hook in zip(names_of(runner.hooks), runner.hooks):
+        if state.get('hooks', {}).get(name):
+            hook.load_state_dict(state['hooks'][name])
+    runner.log_buffer.load_state_dict(state.get('log', ()), runner.device)
+    if 'schedule' in state:
+        runner.schedules.load_state_dict(state['schedule'])
+
+
+def random_state() -> Dict[str, Any]:
+    """Of python, numpy and torch, in types that `weights_only` reads."""
+    name, keys, place, has_gauss, cached = np.random.get_state()
+    return dict(
+        python=random.getstate(),
+        torch=torch.get_rng_state(),
+        numpy=(name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, cached))
+
+
+def set_random_state(state: Dict[str, Any]) -> None:
+    version, numbers, gauss = state['python']
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, place, has_gauss, cached = state['numpy']
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
+    torch.set_rng_state(state['torch'])

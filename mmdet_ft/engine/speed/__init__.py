@@ -1,0 +1,1 @@
+"""Devices, precision, and what makes a step faster without changing results beyond rounding."""

@@ -1,0 +1,79 @@
+"""Test-time views: one detection out of several scales and flips of the same images (V2's
+aug_test).
+"""
+from typing import Any, List, Sequence
+
+import torch
+from torch import Tensor
+
+from mmdet_ft.models.dense_heads.rpn_head import Proposals
+from mmdet_ft.ops import boxes as box_ops
+from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.nms import nms_keep
+from mmdet_ft.ops.topk import precedence
+from mmdet_ft.structures import Batch, Detections
+
+
+def merge_views(model: Any, views: Sequence[Batch]) -> Detections:
+    """Detections of a TwoStageDetector on several views of the same images.
+
+    Proposals of all views are thinned out together; each then gets the mean over the views of its
+    scores and of its moved boxes, each detection the mean of its masks.
+    """
+    rpn_head, roi_head = model.rpn_head, model.roi_head
+    features = [model.extract_features(normalised_images(view)) for view in views]
+    proposals = _join(model,
+                      [rpn_head.proposals(rpn_head(x), view) for x, view in zip(features, views)],
+                      views)
+
+    boxes, scores = [], []
+    for x, view in zip(features, views):
+        moved, score = roi_head.box_predictions(x, _to_view(proposals.boxes, view), view)
+        boxes.append(_from_view(moved.flatten(1, 2), view).view_as(moved))
+        scores.append(score)
+    detections = roi_head.select(
+        torch.stack(boxes).mean(0),
+        torch.stack(scores).mean(0), proposals.valid)
+    if roi_head.mask_head is None:
+        return detections
+
+    masks = []
+    for x, view in zip(features, views):
+        there = _to_view(detections.boxes,
+                         view) / view.scale_factors[:, None]  # flipped, still in original pixels
+        mask = roi_head.mask_predictions(x, detections._replace(boxes=there), view)
+        axes = {'horizontal': [-1], 'vertical': [-2], 'diagonal': [-2, -1]}.get(_flip(view))
+        masks.append(mask.flip(axes) if axes else mask)
+    return detections._replace(masks=torch.stack(masks).mean(0))
+
+
+def _flip(view: Batch) -> Any:
+    """Direction in which a view is mirrored, or None; the same for all its images."""
+    return view.metas[0].get('flip_direction') if view.metas[0].get('flip') else None
+
+
+def _to_view(boxes: Tensor, view: Batch) -> Tensor:
+    """Boxes [B, N, 4] from original pixels to a view's."""
+    boxes = boxes * view.scale_factors[:, None]
+    return box_ops.flip(boxes, view.sizes, _flip(view)) if _flip(view) else boxes
+
+
+def _from_view(boxes: Tensor, view: Batch) -> Tensor:
+    boxes = box_ops.flip(boxes, view.sizes, _flip(view)) if _flip(view) else boxes
+    return boxes / view.scale_factors[:, None]
+
+
+def _join(model: Any, proposals: List[Proposals], views: Sequence[Batch]) -> Proposals:
+    """One set of proposals in original pixels: suppression over all views, then the best."""
+    settings = model.rpn_head.test_settings
+    boxes = torch.cat([_from_view(part.boxes, view) for part, view in zip(proposals, views)], 1)
+    scores, valid = (
+        torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))
+    order = precedence(scores, valid)
+    keep = nms_keep(boxes, order, valid, settings.nms.iou_threshold)  # V2: nms of whatever type
+    order, index = order.masked_fill(~keep, -1.).sort(1, descending=True)
+    boxes, scores, kept = box_ops.take(boxes, index), box_ops.take(scores, index), order >= 0
+    # V2 sorts what is left once more, which moves equal scores again.
+    index = precedence(scores, kept).topk(min(settings.max_per_img, scores.shape[1]), 1).indices
+    scores = box_ops.take(scores.masked_fill(~kept, -1.), index)
+    return Proposals(box_ops.take(boxes, index), scores, scores >= 0)

@@ -21,29 +21,27 @@ from PIL import ImageColor
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from mmdet_ft import file_kinds, visualization
+from mmdet_ft import file_kinds, old_functions, visualization
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.load import load_config
 from mmdet_ft.datasets.loading.loader import collate, places_by_size
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.datasets.pipelines.shared.loading import read_image
-from mmdet_ft import old_functions
 from mmdet_ft.engine.build import as_config, train
 from mmdet_ft.engine.config_check.check import prepare, prepare_model
-from mmdet_ft.engine.speed.devices import Device, read_device
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.evaluate import require_masks, run_over
 from mmdet_ft.engine.hooks.build import (check_evaluation_options, count_all_detections,
                                          split_evaluation)
-from mmdet_ft.old_functions import (init_random_seed, multi_gpu_test, replace_ImageToTensor,
-                                        set_random_seed, single_gpu_test, train_detector,
-                                        train_model)
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.engine.models.build import build_model
-from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.engine.models.trained import build_trained
+from mmdet_ft.engine.speed.devices import Device, read_device
+from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models.classifiers.image import ImageClassifier
+from mmdet_ft.old_functions import (init_random_seed, multi_gpu_test, replace_ImageToTensor,
+                                    set_random_seed, single_gpu_test, train_detector, train_model)
 from mmdet_ft.old_names import face
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
@@ -53,8 +51,7 @@ from mmdet_ft.untrusted import require_plain_config
 __all__ = [
     'build_detector', 'inference_detector', 'inference_model', 'init_detector', 'init_model',
     'init_random_seed', 'multi_gpu_test', 'replace_ImageToTensor', 'set_random_seed',
-    'show_result_pyplot', 'single_gpu_test', 'test', 'train', 'train_detector',
-    'train_model'
+    'show_result_pyplot', 'single_gpu_test', 'test', 'train', 'train_detector', 'train_model'
 ]
 
 Image = Union[str, os.PathLike, np.ndarray]
@@ -114,11 +111,13 @@ def _source_of(config: Any, checkpoint: Any) -> Optional[str]:
     """The path or URL of a checkpoint as text. Raises UserError for anything else, and where it is swapped for the
     config."""
     of_config, of_checkpoint = (file_kinds.CHECKPOINT, file_kinds.PICKLE), (file_kinds.CONFIG, )
-    for name, value, wrong in (('config', config, of_config), ('checkpoint', checkpoint, of_checkpoint)):
+    for name, value, wrong in (('config', config, of_config), ('checkpoint', checkpoint,
+                                                               of_checkpoint)):
         kind = file_kinds.kind_of_file(value) if isinstance(value, (str, os.PathLike)) else None
         if kind in wrong:
-            raise UserError(f'the {name} {os.fspath(value)!r} is {kind}, expected a {name}; the arguments are (config, '
-                            'checkpoint), and None for the config of the checkpoint')
+            raise UserError(
+                f'the {name} {os.fspath(value)!r} is {kind}, expected a {name}; the arguments are (config, '
+                'checkpoint), and None for the config of the checkpoint')
     if checkpoint is None or isinstance(checkpoint, (str, os.PathLike)):
         return None if checkpoint is None else os.fspath(checkpoint)
     raise UserError(f"a checkpoint is a path or a URL, not a {type(checkpoint).__name__}; write "
@@ -131,8 +130,9 @@ def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
     if isinstance(config, (Config, dict)):
         return copy.deepcopy(as_config(config, 'init_detector'))
     if config is not None:
-        raise UserError(f'config must be the path of a file, a Config or a dict of its values, not a '
-                        f'{type(config).__name__}')
+        raise UserError(
+            f'config must be the path of a file, a Config or a dict of its values, not a '
+            f'{type(config).__name__}')
     if loaded is None:
         raise UserError('give a config, or a checkpoint that carries one')
     text = loaded.meta.get('config')
@@ -209,8 +209,9 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
         return []
     model = getattr(model, 'module', model)  # of DataParallel, as V2's scripts wrap it
     if getattr(model, 'cfg', None) is None:
-        raise UserError('the model has no cfg, which says how images are prepared: model.cfg = cfg, as after '
-                        'build_detector, or take a model of init_detector')
+        raise UserError(
+            'the model has no cfg, which says how images are prepared: model.cfg = cfg, as after '
+            'build_detector, or take a model of init_detector')
     data = _test_data(model.cfg)
     if 'pipeline' not in data:
         raise UserError('the config has no data.test.pipeline, which tells how images are prepared')
@@ -400,8 +401,9 @@ def test(config: Union[str, os.PathLike, Config, Dict[str, Any], None],
     evaluation = {**split_evaluation(cfg.get('evaluation') or {})[1], **options}
     metrics = evaluation.get('metric') if metrics is None else metrics
     if not metrics:
-        raise UserError("neither metrics nor evaluation.metric of the config tells what to measure; write metrics="
-                        "['bbox'], for example")
+        raise UserError(
+            "neither metrics nor evaluation.metric of the config tells what to measure; write metrics="
+            "['bbox'], for example")
     evaluation['metric'] = [metrics] if isinstance(metrics, str) else list(metrics)
     check_evaluation_options(loader.dataset, evaluation)
     count_all_detections(cfg, loader.dataset, evaluation)
@@ -525,8 +527,9 @@ def _read_palette(palette: Any, num_classes: int) -> Any:
         try:
             color = ImageColor.getrgb(palette)[:3]
         except ValueError:
-            raise UserError(f'palette {palette!r}: it is {", ".join(PALETTES)}, random, a color such as green, '
-                            'or an RGB triplet for each class') from None
+            raise UserError(
+                f'palette {palette!r}: it is {", ".join(PALETTES)}, random, a color such as green, '
+                'or an RGB triplet for each class') from None
     one_for_all = len(color) == 3 and all(isinstance(value, numbers.Real) for value in color)
     return [list(color)] * num_classes if one_for_all else palette
 
@@ -577,7 +580,8 @@ def _show_result(model: nn.Module,
     picture: text_color, thickness and font_size change nothing.
     """
     palette = mask_color if bbox_color is None else bbox_color
-    return _shown(_draw(model, img, result, score_thr, palette), img, win_name, show, wait_time, out_file)
+    return _shown(
+        _draw(model, img, result, score_thr, palette), img, win_name, show, wait_time, out_file)
 
 
 def _show_class(model: nn.Module,

@@ -9,7 +9,6 @@ from torch import nn
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loading.sample_images import image_files
 from mmdet_ft.engine.build import as_config, train
-from mmdet_ft.engine.speed.devices import take_device_option
 from mmdet_ft.engine.distributed.dist import sync_random_seed
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.evaluate import multi_gpu_test as collect_results_of_all
@@ -17,6 +16,7 @@ from mmdet_ft.engine.evaluate import run_over
 from mmdet_ft.engine.models.build import build_model
 from mmdet_ft.engine.reporting.painting import Painter
 from mmdet_ft.engine.runner.seeds import seed_everything
+from mmdet_ft.engine.speed.devices import take_device_option
 from mmdet_ft.outputs import Inputs, PictureNames
 
 
@@ -29,8 +29,9 @@ def build_detector(cfg: Dict[str, Any],
     counted from a data set.
     """
     if not isinstance(cfg, (dict, Config)):
-        raise UserError(f'build_detector takes the model of a config, a dict with its type, got {cfg!r:.80}; write '
-                        "build_detector(load_config('configs/my/pets.py').model)")
+        raise UserError(
+            f'build_detector takes the model of a config, a dict with its type, got {cfg!r:.80}; write '
+            "build_detector(load_config('configs/my/pets.py').model)")
     if 'type' not in cfg and 'model' in cfg:
         raise UserError('build_detector takes the model of a config: build_detector(cfg.model)')
     settings = copy.deepcopy(dict(cfg))

@@ -138,7 +138,8 @@ def require_folder(path: Path, option: str) -> None:
     if not os.path.isdir(above):
         raise OutputError(f'{option} {os.fspath(path)}: {above} is a file; name a folder')
     if not os.access(above, os.W_OK | os.X_OK):
-        raise OutputError(f'{option} {os.fspath(path)}: {above} cannot be written to; name another folder')
+        raise OutputError(
+            f'{option} {os.fspath(path)}: {above} cannot be written to; name another folder')
 
 
 class PictureNames:

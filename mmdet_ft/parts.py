@@ -49,7 +49,8 @@ class Takes(NamedTuple):
 def takes_of(part: Any, prefix: str) -> List[Takes]:
     """Return what a part takes, with the arguments as paths below its parent; nothing of a part that does not say."""
     stated = getattr(part, 'takes', None)
-    return [item._replace(argument=f'{prefix}.{item.argument}') for item in stated()] if callable(stated) else []
+    return [item._replace(argument=f'{prefix}.{item.argument}')
+            for item in stated()] if callable(stated) else []
 
 
 def part_of(name: str) -> str:
@@ -67,7 +68,10 @@ def stated_layers(model: nn.Module) -> Dict[str, Rows]:
     layers: Dict[str, Rows] = {}
     for path, part in model.named_modules():
         stated: Mapping[str, Rows] = getattr(part, 'prediction_rows', {})
-        layers.update({f'{path}.{name}.' if path else f'{name}.': rows for name, rows in stated.items()})
+        layers.update({
+            f'{path}.{name}.' if path else f'{name}.': rows
+            for name, rows in stated.items()
+        })
     return layers
 
 

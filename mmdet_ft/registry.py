@@ -157,8 +157,9 @@ class Registry:
         hint = hint or did_you_mean(kind, self._table, count=3)
         own = (f"{'if' if hint else 'If'} it is a class of your own, import its module: "
                "custom_imports=dict(imports=['your.module'])")
-        return f'unknown {self.name} type {kind!r}' + (f'; {hint.rstrip("?")}? Or {own}' if hint and hint.endswith(
-            '?') else f'; {hint}' if hint else f'. {own}')
+        return f'unknown {self.name} type {kind!r}' + (f'; {hint.rstrip("?")}? Or {own}'
+                                                       if hint and hint.endswith('?') else
+                                                       f'; {hint}' if hint else f'. {own}')
 
     def build(self, cfg: Any, **defaults: Any) -> Any:
         """Build `dict(type=Name, **arguments)`; `defaults` fill what it leaves out.

@@ -113,8 +113,8 @@ def _is_plain(node: ast.AST) -> bool:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return False
     if node.func.id in ('float', 'range', 'set'):  # float('inf'), V2's gpu_ids = range(0, 1), set()
-        return not node.keywords and all(map(_is_number_or_text, node.args)) and (
-            node.func.id != 'set' or not node.args)
+        return not node.keywords and all(map(
+            _is_number_or_text, node.args)) and (node.func.id != 'set' or not node.args)
     return node.func.id == 'dict' and not node.args and all(
         keyword.arg is not None and _is_plain(keyword.value) for keyword in node.keywords)
 

@@ -15,7 +15,6 @@ Color = Tuple[int, int, int]
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
-
 MOST_CAPTIONS = .15  # of a picture: nuclei under plates of their names are not seen
 MOST_OF_A_BOX = .25  # that a caption may cover, of any box
 FEW_CLASSES = 2  # up to here a color tells objects apart, and its hue still the class

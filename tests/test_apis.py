@@ -78,6 +78,6 @@ def test_build_detector_says_which_part_of_a_config_it_takes(world):
     config = load_config(world / 'tiny.py')
     assert type(apis.build_detector(config.model.to_dict())).__name__ == 'MaskRCNN'
     for wrong, words in ((config, r'of a config: build_detector\(cfg.model\)'), (str(world),
-                                                                          r'load_config\(')):
+                                                                                 r'load_config\(')):
         with pytest.raises(UserError, match=words):
             apis.build_detector(wrong)

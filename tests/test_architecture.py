@@ -6,8 +6,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmdet_ft'
 BOTTOM = {
-    'old_names', 'errors', 'parts', 'spelling', 'v2_types', 'structures', 'registry', 'config', 'processes',
-    'untrusted', 'outputs', 'file_kinds'
+    'old_names', 'errors', 'parts', 'spelling', 'v2_types', 'structures', 'registry', 'config',
+    'processes', 'untrusted', 'outputs', 'file_kinds'
 }
 MAY_IMPORT = {  # room -> rooms below it
     'errors': set(),
@@ -84,7 +84,7 @@ def test_code_imports_from_leaf_modules(path):
 def test_runner_names_no_model_and_no_dataset():
     rooms = {
         module.split('.')[1]
-        for path in (PACKAGE / 'engine' / 'runner').glob('*.py') for _, module, _ in imports(path)
-        if '.' in module
+        for path in (PACKAGE / 'engine' / 'runner').glob('*.py')
+        for _, module, _ in imports(path) if '.' in module
     }
     assert not rooms & {'models', 'datasets'}

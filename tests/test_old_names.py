@@ -89,7 +89,8 @@ def test_a_script_of_v2_trains_the_model_that_it_built(tmp_path):
     turned = apis.test(None, str(tmp_path / 'run' / 'latest.pth'), 'bbox', 'cpu',
                        {'data.test.classes': list(reversed(CLASSES))})
     assert turned['bbox_mAP'] == metrics['bbox_mAP']  # by name, in whatever order
-    assert apis.test(None, str(tmp_path / 'run' / 'latest.pth'), device='cpu').keys() >= metrics.keys()
+    assert apis.test(
+        None, str(tmp_path / 'run' / 'latest.pth'), device='cpu').keys() >= metrics.keys()
     with pytest.raises(UserError, match='tells what to measure'):
         apis.test(None, str(tmp_path / 'run' / 'latest.pth'), [], 'cpu')
 
@@ -121,7 +122,9 @@ def test_a_script_goes_on_as_in_v2_with_the_model_that_it_trained(tmp_path):
     image = str(tmp_path / 'val' / '0.png')
     with pytest.raises(UserError, match=r'build_detector\(cfg.model\)'):
         apis.build_detector(cfg)
-    with pytest.raises(UserError, match='config must be the path of a file, a Config or a dict of its values, not a int'):
+    with pytest.raises(
+            UserError,
+            match='config must be the path of a file, a Config or a dict of its values, not a int'):
         apis.init_detector(3)
     model = apis.build_detector(cfg.model)
     with pytest.raises(UserError, match='model.cfg = cfg'):
@@ -136,7 +139,12 @@ def test_a_script_goes_on_as_in_v2_with_the_model_that_it_trained(tmp_path):
                               str(tmp_path / 'shown.png'))
     assert (tmp_path / 'shown.png').exists()
     named = apis.show_result_pyplot(
-        torch.nn.DataParallel(model), image, result, 0., palette=color, out_file=str(tmp_path / 'b.png'))
+        torch.nn.DataParallel(model),
+        image,
+        result,
+        0.,
+        palette=color,
+        out_file=str(tmp_path / 'b.png'))
     assert np.array_equal(named, shown)
     wrapped = apis.inference_detector(torch.nn.DataParallel(model), image)
     assert [len(boxes) for boxes in wrapped[0]] == [len(boxes) for boxes in result[0]]
@@ -162,19 +170,29 @@ def test_a_class_is_shown_with_the_arguments_of_mmclassification(tmp_path):
             neck=dict(type='GlobalAveragePooling'),
             head=dict(type='LinearClsHead', num_classes=2, in_channels=32)))
     model.CLASSES = ('cat', 'dog')
-    model.cfg = Config(dict(data=dict(test=dict(pipeline=[
-        dict(type='LoadImageFromFile'),
-        dict(type='Normalize', mean=[0., 0., 0.], std=[1., 1., 1.]),
-        dict(type='ImageToTensor', keys=['img']),
-        dict(type='Collect', keys=['img'])
-    ]))))
+    model.cfg = Config(
+        dict(
+            data=dict(
+                test=dict(pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(type='Normalize', mean=[0., 0., 0.], std=[1., 1., 1.]),
+                    dict(type='ImageToTensor', keys=['img']),
+                    dict(type='Collect', keys=['img'])
+                ]))))
     image = np.zeros((40, 50, 3), np.uint8)
     best = apis.inference_model(model, image)
     assert best['pred_class'] in model.CLASSES
     out_file = str(tmp_path / 'class.png')
     shown = model.show_result(
-        image, best, text_color='red', font_scale=.5, row_width=20, fig_size=(15, 10), out_file=out_file)
-    again = apis.show_result_pyplot(model, image, best, fig_size=(15, 10), title='a', out_file=out_file)
+        image,
+        best,
+        text_color='red',
+        font_scale=.5,
+        row_width=20,
+        fig_size=(15, 10),
+        out_file=out_file)
+    again = apis.show_result_pyplot(
+        model, image, best, fig_size=(15, 10), title='a', out_file=out_file)
     assert shown.any() and np.array_equal(shown, again)
 
 

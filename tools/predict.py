@@ -21,8 +21,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
-from mmdet_ft.outputs import (Inputs, PictureNames, add_drawing_options, atomic_file,  # noqa: E402
-                              require_folder)
+from mmdet_ft.outputs import (
+    Inputs,
+    PictureNames,
+    add_drawing_options,
+    atomic_file,  # noqa: E402
+    require_folder)
 
 
 def parse_args() -> argparse.Namespace:
@@ -116,12 +120,14 @@ def _images_in(argument: str, out: str, others: Counter[str]):
         reason = apis.why_no_image(argument)
         near = find_image(None, argument)
         hint = '' if near is None else f'; did you mean {os.path.join(os.path.dirname(argument), near.name)}?'
-        raise UserError(reason or f'{argument}: no image there{hint}; give files, folders or patterns of '
+        raise UserError(reason
+                        or f'{argument}: no image there{hint}; give files, folders or patterns of '
                         f'{", ".join(IMAGE_ENDINGS)}')
     inside = {path for path in paths if os.path.realpath(path).startswith(os.path.join(out, ''))}
     if inside and len(inside) == len(paths):  # not earlier pictures in a folder below
-        raise UserError(f'{argument}: all that is there lies in --out {out}, where pictures are written and none is '
-                        f'read; name another folder with --out')
+        raise UserError(
+            f'{argument}: all that is there lies in --out {out}, where pictures are written and none is '
+            f'read; name another folder with --out')
     for path in paths:
         if path in inside:
             continue
@@ -251,9 +257,8 @@ class Predictions:
 
     def __str__(self) -> str:
         images = self.document['images']
-        found = '' if any(
-            'pred_class' in image
-            for image in images) else (f'{counted(len(self.document["annotations"]), "detection")} in ')
+        found = '' if any('pred_class' in image for image in images) else (
+            f'{counted(len(self.document["annotations"]), "detection")} in ')
         return f'{found}{counted(len(images), "image")}'
 
 

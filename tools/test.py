@@ -16,8 +16,11 @@ from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.outputs import (PictureNames, add_drawing_options, atomic_file,  # noqa: E402
-                              require_folder)
+from mmdet_ft.outputs import (
+    PictureNames,
+    add_drawing_options,
+    atomic_file,  # noqa: E402
+    require_folder)
 
 # wait_time counts; the others are MMClassification's, and how captions look follows from the picture here.
 SHOW_OPTIONS = ('wait_time', 'text_color', 'font_scale', 'row_width', 'win_name', 'fig_size')
@@ -50,7 +53,9 @@ def parse_args() -> argparse.Namespace:
         '--eval',
         '--metrics',
         nargs='+',
-        help='metrics of the data set: bbox segm (COCO), mAP (VOC), accuracy f1_score (classifiers), ...')
+        help=
+        'metrics of the data set: bbox segm (COCO), mAP (VOC), accuracy f1_score (classifiers), ...'
+    )
     parser.add_argument(
         '--metric-options',
         nargs='+',
@@ -103,21 +108,21 @@ def parse_args() -> argparse.Namespace:
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.datasets.loading.sample_images import image_files  # noqa: E402
-from mmdet_ft.engine.distributed import dist  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
-from mmdet_ft.engine.run_check.data import check_image_files  # noqa: E402
-from mmdet_ft.engine.reporting.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
-from mmdet_ft.engine.speed.devices import take_device_option  # noqa: E402
+from mmdet_ft.engine.distributed import dist  # noqa: E402
+from mmdet_ft.engine.environment import choose_device, set_up_processes  # noqa: E402
 from mmdet_ft.engine.evaluate import multi_gpu_test, require_masks, single_gpu_test  # noqa: E402
 from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402
 from mmdet_ft.engine.hooks.build import count_all_detections  # noqa: E402
 from mmdet_ft.engine.hooks.build import format_settings, split_evaluation  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
+from mmdet_ft.engine.models.trained import build_trained  # noqa: E402
+from mmdet_ft.engine.reporting.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
 from mmdet_ft.engine.reporting.log import get_root_logger, time_string  # noqa: E402
 from mmdet_ft.engine.reporting.painting import Painter  # noqa: E402
+from mmdet_ft.engine.run_check.data import check_image_files  # noqa: E402
+from mmdet_ft.engine.speed.devices import take_device_option  # noqa: E402
 from mmdet_ft.engine.speed.precision import build_precision  # noqa: E402
-from mmdet_ft.engine.environment import choose_device, set_up_processes  # noqa: E402
-from mmdet_ft.engine.models.trained import build_trained  # noqa: E402
 from mmdet_ft.visualization import has_display  # noqa: E402
 
 
@@ -144,7 +149,9 @@ def main() -> None:
     if rank == 0:
         check_image_files(cfg, {'test': dataset}, logger)
     if args.out and args.out.endswith('.json') and not hasattr(dataset, 'result_items'):
-        raise UserError(f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json')
+        raise UserError(
+            f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json'
+        )
     evaluation = split_evaluation(cfg.get('evaluation') or {})[1]
     evaluation.update(args.eval_options or {})
     if args.metric_options:

@@ -74,9 +74,9 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine.build import train  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
+from mmdet_ft.engine.distributed.dist import init_dist, require_alone, shutdown  # noqa: E402
 from mmdet_ft.engine.dry_run import dry_run  # noqa: E402
 from mmdet_ft.engine.speed.devices import take_device_option  # noqa: E402
-from mmdet_ft.engine.distributed.dist import init_dist, require_alone, shutdown  # noqa: E402
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -92,7 +92,7 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.auto_scale_lr:
         if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
             raise UsageError('--auto-scale-lr needs to know what optimizer.lr is meant for: write '
-                            'auto_scale_lr = dict(enable=True, base_batch_size=16) in the config')
+                             'auto_scale_lr = dict(enable=True, base_batch_size=16) in the config')
         cfg.override('auto_scale_lr', dict(cfg.auto_scale_lr, enable=True), '--auto-scale-lr')
     return cfg
 

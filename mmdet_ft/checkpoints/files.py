@@ -30,7 +30,9 @@ OTHERS = (  # first bytes -> what the file is and what to do
     (b'\x89HDF', 'is an HDF5 file (Keras?), whose weights are not read here'),
     (b'\x93NUMPY', 'is a single numpy array'),
     (b'GGUF', 'is a GGUF file, whose weights are not read here'),
-    (b'ftrt', 'is an engine of TensorRT, which holds no weights by name: take the checkpoint it was built from'),
+    (b'ftrt',
+     'is an engine of TensorRT, which holds no weights by name: take the checkpoint it was built from'
+     ),
     (b'PK\x05\x06', 'is an empty zip archive'),
     (b'\xff\xd8\xff', 'is a JPEG image, not weights'),
     (b'\x89PNG', 'is a PNG image, not weights'),
@@ -77,13 +79,17 @@ def _what(start: bytes) -> str:
     if start[4:8] == b'TFL3':
         return 'is a model of TFLite, whose weights are not read here: take the checkpoint it was converted from'
     # ir_version (field 1, a small number), then a text or the graph (fields 2 to 7).
-    if start[:1] == b'\x08' and start[1:2] < b'\x20' and start[2:3] in (b'\x12', b'\x1a', b'\x22', b'\x3a'):
-        return ('is a model of ONNX, not weights by name: take the checkpoint it was exported from, or save its '
-                "initializers: torch.save({w.name: torch.tensor(onnx.numpy_helper.to_array(w)) for w in "
-                "onnx.load(path).graph.initializer}, 'weights.pth')")
-    if start[8:10] == b'{"' and start[6:8] == b'\0\0':  # safetensors, whose index is longer than the file
-        return (f'is cut short: its index of safetensors takes {int.from_bytes(start[:8], "little")} bytes, and the '
-                'file ends before; fetch it again')
+    if start[:1] == b'\x08' and start[1:2] < b'\x20' and start[2:3] in (b'\x12', b'\x1a', b'\x22',
+                                                                        b'\x3a'):
+        return (
+            'is a model of ONNX, not weights by name: take the checkpoint it was exported from, or save its '
+            "initializers: torch.save({w.name: torch.tensor(onnx.numpy_helper.to_array(w)) for w in "
+            "onnx.load(path).graph.initializer}, 'weights.pth')")
+    if start[8:10] == b'{"' and start[
+            6:8] == b'\0\0':  # safetensors, whose index is longer than the file
+        return (
+            f'is cut short: its index of safetensors takes {int.from_bytes(start[:8], "little")} bytes, and the '
+            'file ends before; fetch it again')
     if start.lstrip()[:5] == b'<?xml' and b'<net ' in start:
         return 'is a network of OpenVINO, not weights by name: take the checkpoint it was converted from'
     if start.lstrip()[:1] == b'<':
@@ -151,14 +157,17 @@ def read_with_shards(path: str) -> Any:
     if match is None:
         return read_file(path)
     count = int(match['count'])
-    names = [f'{match["stem"]}-{i + 1:05d}-of-{match["count"]}{match["suffix"]}' for i in range(count)]
+    names = [
+        f'{match["stem"]}-{i + 1:05d}-of-{match["count"]}{match["suffix"]}' for i in range(count)
+    ]
     return _merged(os.path.dirname(path), names, f'is shard {int(match["number"])} of {count}')
 
 
 def _merged(folder: str, names: Sequence[str], what: str) -> Dict[str, Any]:
     absent = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
     if absent:
-        raise Refused(f'{what}, and not all of them lie beside it: put {", ".join(absent[:4])} there')
+        raise Refused(
+            f'{what}, and not all of them lie beside it: put {", ".join(absent[:4])} there')
     weights: Dict[str, Any] = {}
     for name in names:
         content = read_file(os.path.join(folder, name))
@@ -177,7 +186,8 @@ def _read_index(file: MappedFile) -> Dict[str, Any]:
     """The json beside shards: `weight_map` says for each weight in which file it is."""
     places = json.loads(file.bytes[:].decode('utf-8')).get('weight_map')
     names = sorted(set(places.values())) if isinstance(places, dict) else []
-    if not names or not all(isinstance(name, str) and os.path.basename(name) == name for name in names):
+    if not names or not all(
+            isinstance(name, str) and os.path.basename(name) == name for name in names):
         raise Refused('is a list of shards that names no files beside it')
     return _merged(os.path.dirname(file.path), names, f'is the list of {len(names)} shards')
 

@@ -1,20 +1,21 @@
 """Fitting a checkpoint to a model, and saying what became of each weight."""
 import functools
 import logging
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 from torch import nn
 
 from mmdet_ft.checkpoints.choosing import Choice, Fit, best_fit, common_prefix, counts, fit_of
+from mmdet_ft.checkpoints.class_rows import Match, by_class, match_classes
 from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.input_format import Facts
-from mmdet_ft.checkpoints.class_rows import Match, by_class, match_classes
 from mmdet_ft.checkpoints.formats.table import class_names
+from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read, require_sound
 from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
-from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.checkpoints.sanity import faults_of
+from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.parts import Rows, find_prediction_layers, part_of, rows_of
 
 logger = logging.getLogger('mmdet_ft')
@@ -62,7 +63,8 @@ def fit(model: nn.Module,
             match = None
             remarks = (
                 f'the classes that the file names ({_names(old_classes, 8)}) stand at other places than here, and its '
-                'prediction layers have not one row for each: compare them with those it was trained on', )
+                'prediction layers have not one row for each: compare them with those it was trained on',
+            )
 
     common = [name for name in own if name in given]
     differing = [(name, tuple(given[name].shape), tuple(own[name].shape)) for name in common
@@ -131,8 +133,8 @@ def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
     if found.are_moved:
         return 'by_class', ()
     pairs = [
-        f'{new} as {old}'
-        for old, new, place in zip(found.known, found.wanted, found.places) if place is None
+        f'{new} as {old}' for old, new, place in zip(found.known, found.wanted, found.places)
+        if place is None
     ]
     more = f' and {len(pairs) - 8} more' if len(pairs) > 8 else ''
     return None, (
@@ -152,8 +154,9 @@ def _half_loaded(own: StateDict, given: StateDict, layers: Tuple[str, ...]) -> L
         if 0 < len(absent) < len(names):
             depth = part.count('.') + 2
             places = list(dict.fromkeys('.'.join(name.split('.')[:depth]) for name in absent))
-            found.append(f'{len(absent)} of the {len(names)} weights of {part} are not in the file and stay as '
-                         f'initialised: {_names(places, 6)}')
+            found.append(
+                f'{len(absent)} of the {len(names)} weights of {part} are not in the file and stay as '
+                f'initialised: {_names(places, 6)}')
     return found
 
 
@@ -312,11 +315,13 @@ class PretrainedLoader:
     def _for_module(self, module: nn.Module, source: Source, prefix: Optional[str]) -> StateDict:
         checkpoint = self._read(source)
         own = module.state_dict()
-        adapt = getattr(module, 'in_own_names', dict)  # a backbone whose weights go by two sets of names
+        adapt = getattr(module, 'in_own_names',
+                        dict)  # a backbone whose weights go by two sets of names
         if prefix:
             prefix = prefix if prefix.endswith('.') else prefix + '.'
             given = adapt(_behind(prefix, checkpoint.state_dict))
-            if not 2 * fit_of(given, own).fits >= fit_of(own, own).fits:  # in another dict of the file, then
+            if not 2 * fit_of(given, own).fits >= fit_of(
+                    own, own).fits:  # in another dict of the file, then
                 whole = {prefix + name: value for name, value in own.items()}
                 checkpoint = _suited(checkpoint, whole, dict)
                 given = adapt(_behind(prefix, checkpoint.state_dict))
@@ -331,8 +336,9 @@ class PretrainedLoader:
         if found is not None and found.are_moved and len(found.known) == len(found.wanted):
             given, match = dict(given), match_classes(found.known, found.wanted, {})
             if _take_by_class(given, own, find_prediction_layers(module), match):
-                logger.warning('%s has these classes at other places: rows of the heads go by name: %s',
-                               checkpoint.source, match)
+                logger.warning(
+                    '%s has these classes at other places: rows of the heads go by name: %s',
+                    checkpoint.source, match)
         return given
 
 
@@ -341,10 +347,7 @@ SILENT = ("names without their 'backbone.'", )
 
 
 def _behind(prefix: str, given: StateDict) -> StateDict:
-    return {
-        name[len(prefix):]: value
-        for name, value in given.items() if name.startswith(prefix)
-    }
+    return {name[len(prefix):]: value for name, value in given.items() if name.startswith(prefix)}
 
 
 def pretrained_loader(run: Facts,
@@ -357,7 +360,10 @@ def pretrained_loader(run: Facts,
 def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: StateDict,
                           prefix: Optional[str]) -> None:
     own = {name: value for name, value in module.state_dict().items() if counts(name)}
-    fits = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+    fits = {
+        name: given[name]
+        for name in own if name in given and given[name].shape == own[name].shape
+    }
     faults = faults_of(fits, own)
     if faults:
         raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
@@ -415,19 +421,19 @@ def load_trained(model: nn.Module, source: Union[str, Checkpoint]) -> Checkpoint
     report = fit(own, checkpoint, strict=False)
     if report.missing or report.mismatched or report.reinitialised:
         raise CheckpointError(
-            f'{report}\n  This is not a checkpoint of the model in the config. {_of_what(report, own)}')
+            f'{report}\n  This is not a checkpoint of the model in the config. {_of_what(report, own)}'
+        )
     return checkpoint
 
 
 def tell_of_spelling(source: str, found: Comparison) -> None:
     """Warn of the few classes whose names differ from those of a checkpoint, at the same places."""
     pairs = [
-        f'{new} for {old}'
-        for old, new, place in zip(found.known, found.wanted, found.places) if place is None
+        f'{new} for {old}' for old, new, place in zip(found.known, found.wanted, found.places)
+        if place is None
     ]
-    logger.warning(
-        '%s has other names for %d of its %d classes, taken as the same ones: %s', source,
-        len(pairs), len(found.known), _names(pairs, 8))
+    logger.warning('%s has other names for %d of its %d classes, taken as the same ones: %s',
+                   source, len(pairs), len(found.known), _names(pairs, 8))
 
 
 def _of_what(report: Report, model: nn.Module) -> str:
@@ -440,11 +446,13 @@ def _of_what(report: Report, model: nn.Module) -> str:
     parts = sorted({name.split('.')[0] for name in report.loaded})
     absent = sorted({name.split('.')[0] for name in report.missing} - set(parts))
     if absent and not report.mismatched:
-        return (f'It holds {", ".join(parts)} and no {", ".join(absent)}: weights to begin a training from '
-                '(load_from or init_cfg), not those of a finished one')
+        return (
+            f'It holds {", ".join(parts)} and no {", ".join(absent)}: weights to begin a training from '
+            '(load_from or init_cfg), not those of a finished one')
     if report.reinitialised and not report.mismatched and not report.missing:
         old, new = report.classes
         of = '' if old is None else f' (it has {old} classes, the config {new})'
         return f'Only its prediction layers differ{of}: write num_classes and anchors as they were in training'
-    return (f'{share:.0%} of the model fit: write the settings of the training (depth, channels, norm_cfg), or name '
-            'the config that stands in its work_dir')
+    return (
+        f'{share:.0%} of the model fit: write the settings of the training (depth, channels, norm_cfg), or name '
+        'the config that stands in its work_dir')

@@ -12,8 +12,8 @@ from mmdet_ft.checkpoints.formats.layout import weights_in
 from mmdet_ft.checkpoints.formats.origin import Origin
 from mmdet_ft.checkpoints.formats.table import convert
 from mmdet_ft.checkpoints.mapped_file import MappedFile
-from mmdet_ft.checkpoints.sources import Source, first_available
 from mmdet_ft.checkpoints.sanity import faults_of
+from mmdet_ft.checkpoints.sources import Source, first_available
 from mmdet_ft.checkpoints.whole_modules import weights_of_modules
 from mmdet_ft.pickle_values import Record, Refused, UnknownName
 
@@ -82,7 +82,8 @@ def read_content(source: Source, trust: bool = False) -> Tuple[str, Dict[str, An
     if not isinstance(content, dict):
         kind = 'an object' if isinstance(content, Record) else f'a {type(content).__name__}'
         raise CheckpointError(
-            f'{path} holds {kind}, not a state_dict: save one with torch.save(model.state_dict(), path)')
+            f'{path} holds {kind}, not a state_dict: save one with torch.save(model.state_dict(), path)'
+        )
     if not weights_in(content)[0]:
         keys = ', '.join(map(str, list(content)[:8])) or 'none'
         raise CheckpointError(f'{path} holds no tensors by name; its keys are {keys:.500}')

@@ -4,9 +4,10 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 
 from torch import Tensor
 
-from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, Facts, facts_of, input_scale, literals
 from mmdet_ft.checkpoints.class_rows import Match
 from mmdet_ft.checkpoints.formats.origin import Origin
+from mmdet_ft.checkpoints.input_format import (ANSWER_TO_GREY_LEVELS, Facts, facts_of, input_scale,
+                                               literals)
 from mmdet_ft.parts import UNKNOWN, Rows, rows_of
 
 Shapes = Tuple[str, Tuple[int, ...], Tuple[int, ...]]  # name, shape in the file, shape in the model

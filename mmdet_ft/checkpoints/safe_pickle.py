@@ -19,7 +19,8 @@ from mmdet_ft.pickle_values import (FEW, HELD, NAMED, OLD_MODULES, VALUES, Bytes
 class _Machine:
     """The stack of a pickle, with one method for each instruction that data need."""
 
-    def __init__(self, values: Mapping[str, Callable[..., Any]],
+    def __init__(self,
+                 values: Mapping[str, Callable[..., Any]],
                  persistent: Optional[Callable[[Any], Any]],
                  read_later: Optional[Callable[[int, int, int], np.ndarray]],
                  hold_all: bool = False):

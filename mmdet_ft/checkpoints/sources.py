@@ -68,11 +68,13 @@ def _what_instead(path: str) -> str:
 def _what_folder(path: str) -> str:
     names = sorted(os.listdir(path)) if os.access(path, os.R_OK) else []
     if '.metadata' in names or any(name.endswith('.distcp') for name in names):
-        return ('is a folder of torch.distributed.checkpoint; make one file of it: '
-                f'python -m torch.distributed.checkpoint.format_utils dcp_to_torch {path} weights.pth')
-    inside = sorted((name for name in names if name.endswith(
-        ('.pth', '.pt', '.safetensors', '.index.json', '.ckpt', '.bin', '.pkl'))),
-                    key=lambda name: (name != 'latest.pth', not name.endswith('.index.json'), name))
+        return (
+            'is a folder of torch.distributed.checkpoint; make one file of it: '
+            f'python -m torch.distributed.checkpoint.format_utils dcp_to_torch {path} weights.pth')
+    inside = sorted(
+        (name for name in names
+         if name.endswith(('.pth', '.pt', '.safetensors', '.index.json', '.ckpt', '.bin', '.pkl'))),
+        key=lambda name: (name != 'latest.pth', not name.endswith('.index.json'), name))
     if not inside:
         return 'is a folder'
     return f'is a folder; name a file in it, such as {os.path.join(path, inside[0])}'

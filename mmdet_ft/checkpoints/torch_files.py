@@ -205,9 +205,8 @@ def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
         raise Refused(_other_archive(list(records)))
     folder = pickles[0][:-len('data.pkl')]
     if f'{folder}constants.pkl' in records:
-        raise Refused(
-            'is a TorchScript program; save its state_dict() with torch.save instead: '
-            "torch.save(torch.jit.load(path, 'cpu').state_dict(), 'weights.pth')")
+        raise Refused('is a TorchScript program; save its state_dict() with torch.save instead: '
+                      "torch.save(torch.jit.load(path, 'cpu').state_dict(), 'weights.pth')")
     if any(record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size
            for record in records.values()):
         raise Refused(
@@ -216,15 +215,17 @@ def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
     return folder
 
 
-WEIGHTS = ('.pth', '.pt', '.safetensors', '.ckpt', '.bin', '.pkl')  # endings of files inside of an archive
+WEIGHTS = ('.pth', '.pt', '.safetensors', '.ckpt', '.bin', '.pkl'
+           )  # endings of files inside of an archive
 
 
 def _other_archive(names: List[str]) -> str:
     """What a zip archive without torch's pickle is, and what to do with it."""
     if any(name.endswith('.npy') for name in names):
-        return ('is a .npz of numpy arrays: python tools/model_converters/npz_to_pth.py turns those of a classifier '
-                "into weights; others: torch.save({name: torch.from_numpy(value) for name, value in "
-                "numpy.load(path).items()}, 'weights.pth')")
+        return (
+            'is a .npz of numpy arrays: python tools/model_converters/npz_to_pth.py turns those of a classifier '
+            "into weights; others: torch.save({name: torch.from_numpy(value) for name, value in "
+            "numpy.load(path).items()}, 'weights.pth')")
     if any(name.endswith(('archive_format', 'serialized_exported_program.json')) for name in names):
         return ('is a program of torch.export (.pt2); save its weights: '
                 "torch.save(torch.export.load(path).state_dict, 'weights.pth')")
@@ -251,7 +252,8 @@ def _once(storage: Callable[..., Storage]) -> Callable[[Any], Storage]:
 
     def persistent(reference: Any) -> Storage:
         if type(reference) is tuple and len(reference) == 4 and reference[0] == 'module':
-            return reference[1]  # the name of a class, beside its source: how modules were saved before 1.6
+            return reference[
+                1]  # the name of a class, beside its source: how modules were saved before 1.6
         if type(reference) is not tuple or len(reference) < 5 or reference[0] != 'storage':
             what = reference[0] if type(reference) is tuple and reference else reference
             raise Refused(f'holds a {shown(what)} by reference, where only storages are read')

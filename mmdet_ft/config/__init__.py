@@ -11,13 +11,13 @@
     Config.dump                      as python, json or yaml                               writing.py
 """
 from mmdet_ft.config.config import Config
+from mmdet_ft.config.config_dict import ConfigDict
 from mmdet_ft.config.custom_imports import import_custom_modules
 from mmdet_ft.config.errors import (CheckError, ConfigError, ConfigFileError, ConfigKeyError,
                                     ConfigNotFoundError, ConfigSyntaxError, ConfigTypeError)
 from mmdet_ft.config.layers import Layer, Setting
 from mmdet_ft.config.load import load_config, replace_cfg_vals, update_data_root, value_at
 from mmdet_ft.config.options import DictAction
-from mmdet_ft.config.config_dict import ConfigDict
 
 __all__ = [
     'CheckError', 'Config', 'ConfigDict', 'ConfigError', 'ConfigFileError', 'ConfigKeyError',

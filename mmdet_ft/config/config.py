@@ -10,11 +10,11 @@ from copy import deepcopy
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from mmdet_ft.config import custom_imports, writing
+from mmdet_ft.config.config_dict import ConfigDict, item_at, merge
 from mmdet_ft.config.errors import ConfigFileError, ConfigKeyError
 from mmdet_ft.config.layers import OPTIONS_LABEL, Layer, Setting, trace
 from mmdet_ft.config.options import as_typed
 from mmdet_ft.config.reading import EXTENSIONS, RESERVED_KEYS, read, text_of
-from mmdet_ft.config.config_dict import ConfigDict, item_at, merge
 
 PathLike = Union[str, os.PathLike]
 

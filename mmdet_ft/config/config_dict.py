@@ -70,7 +70,9 @@ def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
-def plain(value: Any, refuse: Callable[[str, Any], Any] = lambda path, leaf: leaf, path: str = '') -> Any:
+def plain(value: Any,
+          refuse: Callable[[str, Any], Any] = lambda path, leaf: leaf,
+          path: str = '') -> Any:
     """Return a tree of what a config file can hold, equal in meaning to `value`.
 
     Paths become text; scalars and arrays of numpy and torch numbers and lists; named tuples, deques, views of dicts

@@ -3,9 +3,9 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import yaml
 
+from mmdet_ft.config.config_dict import DELETE_KEY
 from mmdet_ft.config.errors import shown
 from mmdet_ft.config.lines import read_source
-from mmdet_ft.config.config_dict import DELETE_KEY
 
 OPTIONS_LABEL = '--cfg-options'
 DATA_ROOT_VARIABLE = 'MMDET_DATASETS'

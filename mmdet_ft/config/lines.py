@@ -33,11 +33,11 @@ class PythonSource:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
         set_by_statements = {binding.name for binding in self.bindings if not binding.is_left_over}
         # What only a `for` or `with` binds: helpers that python leaves behind, no settings.
-        self.left_over: FrozenSet[str] = frozenset(
-            binding.name for binding in self.bindings) - set_by_statements
+        self.left_over: FrozenSet[str] = frozenset(binding.name
+                                                   for binding in self.bindings) - set_by_statements
         self.imported: FrozenSet[str] = frozenset(
-            (alias.asname or alias.name).partition('.')[0] for node in ast.walk(tree)
-            if isinstance(node, (ast.Import, ast.ImportFrom))
+            (alias.asname or alias.name).partition('.')[0]
+            for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))
             for alias in node.names) - set_by_statements
 
     def line_of(self, steps: Sequence[str]) -> Optional[int]:
@@ -138,8 +138,8 @@ class DataSource:
         # An alias is the node of its anchor: what lies below two names is read by the later one.
         first: Dict[int, str] = {}
         shared = set()
-        for key, value in getattr(self.root, 'value', ()) if isinstance(
-                self.root, yaml.MappingNode) else ():
+        for key, value in getattr(self.root, 'value',
+                                  ()) if isinstance(self.root, yaml.MappingNode) else ():
             for node in _nodes(value):
                 if first.setdefault(id(node), str(key.value)) != str(key.value):
                     shared.add(first[id(node)])

@@ -4,9 +4,9 @@ import re
 from typing import Any, Dict, Optional, Tuple
 
 from mmdet_ft.config.config import Config, PathLike
+from mmdet_ft.config.config_dict import item_at, map_leaves
 from mmdet_ft.config.errors import ConfigKeyError, ConfigTypeError
 from mmdet_ft.config.layers import DATA_ROOT_VARIABLE, Layer
-from mmdet_ft.config.config_dict import item_at, map_leaves
 
 
 def load_config(filename: PathLike, cfg_options: Optional[Dict[str, Any]] = None) -> Config:

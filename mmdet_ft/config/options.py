@@ -9,7 +9,6 @@ OVER_CONFIG = (
     'values to put over those of the config: optimizer.lr=0.01 data.train.pipeline.2.flip_ratio=0. '
     """key="[(a,b),(c,d)]" 'key=dict(type="A")'""")
 
-
 # Their values are paths and names, and stay texts: 2024_01_05 is no number there.
 TEXT_KEYS = ('work_dir', 'load_from', 'resume_from', 'data_root', 'data_prefix', 'img_prefix',
              'seg_prefix', 'ann_file', 'proposal_file', 'ann_subdir', 'img_subdir', 'checkpoint',
@@ -75,8 +74,9 @@ class DictAction(Action):
                 blanks = ' (without blanks around the =)' if '=' in values else ''
                 parser.error(f'{option_string}: {word!r} is not of the form KEY=VALUE{blanks}')
             if re.search(r'\[-?\d+\]', key):
-                parser.error(f'{option_string}: {word!r}: an item of a list is named by its number after a point: '
-                             + re.sub(r'\[(-?\d+)\]', r'.\1', key))
+                parser.error(
+                    f'{option_string}: {word!r}: an item of a list is named by its number after a point: '
+                    + re.sub(r'\[(-?\d+)\]', r'.\1', key))
             try:
                 is_text = key.rpartition('.')[2] in TEXT_KEYS
                 options[key] = self._parse_text(value) if is_text else self._parse_iterable(value)
@@ -103,8 +103,7 @@ class DictAction(Action):
         inner = _unquoted(text.strip())
         if inner != text.strip() and inner[:1] not in ('(', '[', '{') and inner[0:1] not in '\'"':
             return inner
-        return DictAction._parse_iterable(
-            text, lambda word: None if word == 'None' else word)
+        return DictAction._parse_iterable(text, lambda word: None if word == 'None' else word)
 
     @staticmethod
     def _parse_iterable(text: str, leaf: Optional[Callable[[str], Any]] = None) -> Any:

@@ -19,12 +19,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import yaml
 
 from mmdet_ft.config import foreign
+from mmdet_ft.config.config_dict import is_object, item_at, map_leaves, merge, plain
 from mmdet_ft.config.errors import (ConfigError, ConfigFileError, ConfigKeyError,
                                     ConfigNotFoundError, ConfigSyntaxError, ConfigTypeError,
                                     did_you_mean, place_in, shown)
 from mmdet_ft.config.layers import Layer
 from mmdet_ft.config.lines import read_source
-from mmdet_ft.config.config_dict import is_object, item_at, map_leaves, merge, plain
 
 BASE_KEY = '_base_'
 DEPRECATION_KEY = '_deprecation_'
@@ -266,7 +266,8 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
         try:
             values[name] = plain(value)
         except RecursionError:
-            raise ConfigError(f'{shown(path)}: {name} contains itself, or is nested too deep') from None
+            raise ConfigError(
+                f'{shown(path)}: {name} contains itself, or is nested too deep') from None
     return values
 
 
@@ -280,8 +281,9 @@ def _hint(error: Exception, path: str, source: str, line: int, namespace: Dict[s
         names = foreign.base_attributes(source, line, line)
         if names:
             value = _inherited(path, namespace, names[0])
-            return (f'. _base_.{names[0]} is a form of MMDetection 3: write {{{{ _base_.{names[0]} }}}}, '
-                    f'as a value of its own{value}')
+            return (
+                f'. _base_.{names[0]} is a form of MMDetection 3: write {{{{ _base_.{names[0]} }}}}, '
+                f'as a value of its own{value}')
     name = getattr(error, 'name', None)
     if not isinstance(error, NameError) or not name:
         return ''
@@ -307,7 +309,9 @@ def _inherited(path: str, namespace: Dict[str, Any], name: str) -> str:
         value = item_at(_values_of_bases(path, namespace), name)
     except KeyError:
         return ''
-    return '' if isinstance(value, (dict, list)) else f' (here {value!r}); in an expression write {value!r}'
+    return '' if isinstance(value,
+                            (dict,
+                             list)) else f' (here {value!r}); in an expression write {value!r}'
 
 
 class _YamlLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):

@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Tuple
 
 import yaml
 
+from mmdet_ft.config.config_dict import ConfigDict, is_object, plain
 from mmdet_ft.config.errors import ConfigFileError, ConfigTypeError
 from mmdet_ft.config.reading import EXTENSIONS
-from mmdet_ft.config.config_dict import ConfigDict, is_object, plain
 
 # yapf takes more than the square of a list's length: 30 s for three lists of 4000 names.
 MOST_ITEMS = 100  # of a list or dict that yapf lays out

@@ -1,21 +1,22 @@
 """Datasets, pipelines and loaders, under V2's names."""
 from mmdet_ft.datasets import classification, pipelines  # noqa: F401: register types
+from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.detection.kitti import KittiDataset
 from mmdet_ft.datasets.detection.labelme import LabelmeDataset
-from mmdet_ft.datasets.loading.loader import build_dataloader, collate
 from mmdet_ft.datasets.detection.lvis import LVISDataset, LVISV1Dataset, LVISV05Dataset
-from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
-from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
-                                        InfiniteBatchSampler, InfiniteGroupBatchSampler)
 from mmdet_ft.datasets.detection.voc import VOCDataset
 from mmdet_ft.datasets.detection.wider_face import WIDERFaceDataset
+from mmdet_ft.datasets.detection.xml_style import XMLDataset
+from mmdet_ft.datasets.loading.loader import build_dataloader, collate
+from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler,
+                                                GroupSampler, InfiniteBatchSampler,
+                                                InfiniteGroupBatchSampler)
 from mmdet_ft.datasets.wrappers import (ClassBalancedDataset, ConcatDataset, MultiImageMixDataset,
                                         RepeatDataset)
-from mmdet_ft.datasets.detection.xml_style import XMLDataset
 from mmdet_ft.old_names import face
 from mmdet_ft.registry import DATASETS, PIPELINES
 

@@ -5,8 +5,8 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.config.layers import Setting
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.loaders import train_loader_settings
-from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.optimizers.optimizer_step import read_update
+from mmdet_ft.engine.runner.base import BaseRunner
 
 SCALE_FLAG = '--auto-scale-lr'  # of tools/train.py
 AT_HAND = 'the images of a step of this run'

@@ -22,13 +22,13 @@ class _Wanted(NamedTuple):
 
 
 _DATA = (file_kinds.ANNOTATIONS, file_kinds.LOG, file_kinds.IMAGE)
-_CONFIG = _Wanted(
-    'a config (.py, .json, .yaml)',
-    (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT, file_kinds.PICKLE, file_kinds.ARCHIVE))
+_CONFIG = _Wanted('a config (.py, .json, .yaml)',
+                  (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
+                   file_kinds.PICKLE, file_kinds.ARCHIVE))
 _CHECKPOINT = _Wanted('a checkpoint (.pth)', (*_DATA, file_kinds.CONFIG))
 _RESULTS = _Wanted('results of tools/test.py --out (.pkl, of a classifier also .json)',
-                   (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT, file_kinds.CONFIG,
-                    file_kinds.ARCHIVE, file_kinds.TEXT))
+                   (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
+                    file_kinds.CONFIG, file_kinds.ARCHIVE, file_kinds.TEXT))
 WANTED: Dict[str, _Wanted] = {
     'config': _CONFIG,
     **dict.fromkeys(CHECKPOINTS, _CHECKPOINT),

@@ -9,36 +9,35 @@ from torch import nn
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.pipelines.shared.probe import check_own_transforms
-from mmdet_ft.engine.distributed import dist
-from mmdet_ft.engine.speed.acceleration import accelerate
 from mmdet_ft.engine.batch_size import (follow_world_size, images_per_step, scale_learning_rate,
                                         settle_rate)
-from mmdet_ft.engine.run_check import run_size
-from mmdet_ft.engine.run_check import preflight
 from mmdet_ft.engine.config_check.check import prepare
-from mmdet_ft.engine.run_check.data import check_same_classes, tell_about_data
-from mmdet_ft.engine.models.labels import check_labels, check_learnable
-from mmdet_ft.engine.failures import forensics, signals
+from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.distributed.interruption import Interrupted
+from mmdet_ft.engine.environment import (choose_device, choose_seed, keep_config, open_log, release,
+                                         set_up_processes, tell_of_earlier_run, tell_of_missing_gpu)
+from mmdet_ft.engine.failures import forensics, signals
 from mmdet_ft.engine.failures.restart import go_on_after_restart
 from mmdet_ft.engine.hooks.build import hooks_of
-from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook, trained_part
 from mmdet_ft.engine.hooks.evaluation import EvalHook
+from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook, trained_part
 from mmdet_ft.engine.loaders import build_workflow_datasets, train_loader_settings
 from mmdet_ft.engine.models.build import begin_weights, build_model, count_classes, told, wrap
+from mmdet_ft.engine.models.labels import check_labels, check_learnable
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer
-from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
-from mmdet_ft.engine.speed.precision import build_precision
-from mmdet_ft.engine.runner.base import BaseRunner
-from mmdet_ft.engine.runner.batches import is_endless
-from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
-from mmdet_ft.engine.runner.seeds import seed_everything
-from mmdet_ft.engine.environment import (choose_device, choose_seed, keep_config, open_log, release,
-                                   set_up_processes, tell_of_earlier_run, tell_of_missing_gpu)
-from mmdet_ft.engine.runner.batch_of_one import check_last_batch
-from mmdet_ft.engine.runner.resume_state import resume_source
-from mmdet_ft.engine.summary import clear_up, last_words
 from mmdet_ft.engine.optimizers.optimizer_step import read_fp16, read_update
+from mmdet_ft.engine.run_check import preflight, run_size
+from mmdet_ft.engine.run_check.data import check_same_classes, tell_about_data
+from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
+from mmdet_ft.engine.runner.base import BaseRunner
+from mmdet_ft.engine.runner.batch_of_one import check_last_batch
+from mmdet_ft.engine.runner.batches import is_endless
+from mmdet_ft.engine.runner.resume_state import resume_source
+from mmdet_ft.engine.runner.seeds import seed_everything
+from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
+from mmdet_ft.engine.speed.acceleration import accelerate
+from mmdet_ft.engine.speed.precision import build_precision
+from mmdet_ft.engine.summary import clear_up, last_words
 from mmdet_ft.errors import UserError
 from mmdet_ft.registry import RUNNERS, note_building
 
@@ -71,7 +70,9 @@ def train(cfg: Config,
     """
     cfg = as_config(cfg, 'train')
     if not cfg.get('work_dir'):
-        raise UserError("the config has no work_dir for logs and checkpoints; write cfg.work_dir = 'work_dirs/NAME'")
+        raise UserError(
+            "the config has no work_dir for logs and checkpoints; write cfg.work_dir = 'work_dirs/NAME'"
+        )
     try:
         return _run(
             assemble(
@@ -93,7 +94,7 @@ def _run(run: 'Run') -> BaseRunner:
         run_size.tell(
             runner.logger,
             run_size.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
-                            len(run.train_loader.dataset)))
+                             len(run.train_loader.dataset)))
     preflight.before_run(runner)
     check_last_batch(runner, run.train_loader)
     try:
@@ -118,10 +119,12 @@ def as_config(cfg: Union[Config, Dict[str, Any]], name: str) -> Config:
     if isinstance(cfg, dict):
         return Config(cfg)
     if isinstance(cfg, (str, os.PathLike)):
-        raise UserError(f'{name} takes a config that is read, got the path {os.fspath(cfg)!r}; write '
-                        f'cfg = load_config({os.fspath(cfg)!r}), of mmdet_ft.config, and {name}(cfg)')
-    raise UserError(f'{name} takes a Config, or a dict of its values, got a {type(cfg).__name__}; write '
-                    f"cfg = load_config('configs/my/pets.py'), of mmdet_ft.config, and {name}(cfg)")
+        raise UserError(
+            f'{name} takes a config that is read, got the path {os.fspath(cfg)!r}; write '
+            f'cfg = load_config({os.fspath(cfg)!r}), of mmdet_ft.config, and {name}(cfg)')
+    raise UserError(
+        f'{name} takes a Config, or a dict of its values, got a {type(cfg).__name__}; write '
+        f"cfg = load_config('configs/my/pets.py'), of mmdet_ft.config, and {name}(cfg)")
 
 
 class Run(NamedTuple):
@@ -199,7 +202,8 @@ def assemble(
 
     with item('model and weights'):
         if count_classes(cfg.get('model'), getattr(main_dataset, 'CLASSES', None)):
-            meta['config'] = keep_config(cfg, meta['exp_name'])  # a checkpoint is read where these data are not
+            meta['config'] = keep_config(
+                cfg, meta['exp_name'])  # a checkpoint is read where these data are not
         is_given = model is not None
         model = model if is_given else build_model(cfg, main_dataset)
         if is_given:

@@ -20,16 +20,15 @@ from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine.batch_size import images_per_step
 from mmdet_ft.engine.build import Run, assemble
-from mmdet_ft.engine.run_check import run_size
-from mmdet_ft.engine.run_check import preflight
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
-from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.reporting.log import Terminal, get_root_logger
+from mmdet_ft.engine.run_check import preflight, run_size
 from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
 from mmdet_ft.engine.runner.batch_of_one import check_last_batch, last_batch_size
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.runner.resume_state import Place, resume_source
 from mmdet_ft.spelling import counted
 
@@ -134,15 +133,17 @@ def dry_run(cfg: Config, **settings: Any) -> None:
 def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     run = assemble(cfg, item=check, **settings)
     with check('weights that it begins from'):
-        refuse_overwriting(run.cfg, os.path.dirname(cfg.work_dir))  # of the run, in which this one has its folder
+        refuse_overwriting(run.cfg, os.path.dirname(
+            cfg.work_dir))  # of the run, in which this one has its folder
         check.tell('the run does not write over them')
     runner = run.runner
     found = run_size.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
-                            len(run.train_loader.dataset))
+                             len(run.train_loader.dataset))
     work = _Work.of(run)  # before two steps become the length of the run
     with check('learning rate'):
         preflight.check_learning_rate(runner)
-        check.tell(f'{runner.current_lr()[0]:g} for {counted(images_per_step(run.cfg), "image")} a step')
+        check.tell(
+            f'{runner.current_lr()[0]:g} for {counted(images_per_step(run.cfg), "image")} a step')
     with check('room for checkpoints'):
         room = preflight.room_for_checkpoints(runner)
         check.tell(str(room) if room else 'none are saved')
@@ -208,14 +209,12 @@ class _Work(NamedTuple):
         """Tell seconds of a step and an evaluation, and bytes of a checkpoint, for the whole run."""
         parts = [f'about {step:.2g} s a step: {self.length} = {duration(self.num_steps * step)}']
         if evaluation is not None and self.num_evaluations:
-            parts.append(
-                f'evaluation {duration(evaluation)}' +
-                (f' each, {self.num_evaluations} of them = {duration(self.num_evaluations * evaluation)}'
-                 if self.num_evaluations > 1 else ''))
+            parts.append(f'evaluation {duration(evaluation)}' + (
+                f' each, {self.num_evaluations} of them = {duration(self.num_evaluations * evaluation)}'
+                if self.num_evaluations > 1 else ''))
         if num_kept:
-            parts.append(
-                f'{counted(num_kept, "checkpoint")} of {size / 1e6:.0f} MB' +
-                (f' = {num_kept * size / 1e6:.0f} MB' if num_kept > 1 else ''))
+            parts.append(f'{counted(num_kept, "checkpoint")} of {size / 1e6:.0f} MB' +
+                         (f' = {num_kept * size / 1e6:.0f} MB' if num_kept > 1 else ''))
         return '; '.join(parts)
 
 

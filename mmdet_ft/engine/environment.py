@@ -82,8 +82,9 @@ def _require_sole_use(work_dir: str) -> None:
     """
     if claim(work_dir):
         return
-    told = (f'another run is writing to {work_dir} at this moment, and each would write over the checkpoints of the '
-            f'other; give this one a --work-dir of its own')
+    told = (
+        f'another run is writing to {work_dir} at this moment, and each would write over the checkpoints of the '
+        f'other; give this one a --work-dir of its own')
     if not dist.is_distributed():
         raise UserError(f'{told}, or stop the other one first')
     get_root_logger().warning(told)

@@ -15,7 +15,10 @@ from mmdet_ft.errors import (CheckpointError, DataError, NonFiniteError, Untrust
                              UserError)
 from mmdet_ft.registry import RegistryError
 
-__all__ = ['NonFiniteError', 'UserError', 'command', 'first_line', 'is_consequence', 'is_user_mistake', 'message_of']
+__all__ = [
+    'NonFiniteError', 'UserError', 'command', 'first_line', 'is_consequence', 'is_user_mistake',
+    'message_of'
+]
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -23,8 +26,8 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 def is_user_mistake(error: BaseException) -> bool:
     """Whether the message says everything. Anything else is a bug of ours or of the user's code:
     its traceback stays."""
-    mistakes = (UserError, ConfigError, RegistryError, CheckpointError, DataError, UntrustedFileError,
-                FileNotFoundError, PermissionError, NotADirectoryError)
+    mistakes = (UserError, ConfigError, RegistryError, CheckpointError, DataError,
+                UntrustedFileError, FileNotFoundError, PermissionError, NotADirectoryError)
     if isinstance(error, mistakes):
         return True
     if isinstance(error, ImportError):  # of a package that only some configs need
@@ -44,10 +47,11 @@ def _is_refused_argument(error: BaseException) -> bool:
 def is_consequence(error: BaseException) -> bool:
     """Whether the error tells only that another process has ended: its connections closed, or torchrun
     has sent SIGTERM to this one and to its loader."""
-    torch = sys.modules.get('torch')  # not imported here: a command that refuses its arguments needs none of it
+    torch = sys.modules.get(
+        'torch')  # not imported here: a command that refuses its arguments needs none of it
     of_torch = torch is not None and isinstance(error, torch.distributed.DistError)
-    return of_torch or re.search(
-        'gloo/transport|killed by signal: Terminated', str(error)) is not None
+    return of_torch or re.search('gloo/transport|killed by signal: Terminated',
+                                 str(error)) is not None
 
 
 def message_of(error: BaseException) -> str:
@@ -94,7 +98,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def _leave(code: int) -> None:
-    if watchdog.is_watching():  # what else runs here, of NCCL or a loader, might wait for others for ever
+    if watchdog.is_watching(
+    ):  # what else runs here, of NCCL or a loader, might wait for others for ever
         logging.shutdown()
         os._exit(code)
     sys.exit(code)

@@ -5,12 +5,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from mmdet_ft.engine.distributed import interruption, watchdog
 from mmdet_ft.engine.distributed.dist import collect_results, get_dist_info
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.distributed import interruption
-from mmdet_ft.engine.distributed import watchdog
-from mmdet_ft.engine.speed.precision import Precision
 from mmdet_ft.engine.reporting.progress import track
+from mmdet_ft.engine.speed.precision import Precision
 from mmdet_ft.structures import Batch, HostCopy, to_device
 
 logger = logging.getLogger('mmdet_ft')
@@ -57,8 +56,10 @@ def run_over(model: nn.Module,
             parts = parts_of_one_size(views)
             if len(parts) > 1 and not is_told:
                 is_told = True
-                logger.info('images of unequal size in one batch are run apart: padded to the largest, other boxes '
-                            'would be found, in the padding too (samples_per_gpu of MMDetection 2.x pads them)')
+                logger.info(
+                    'images of unequal size in one batch are run apart: padded to the largest, other boxes '
+                    'would be found, in the padding too (samples_per_gpu of MMDetection 2.x pads them)'
+                )
             with precision.autocast():
                 predictions = [(places, HostCopy(model(to_device(part, device)), device))
                                for places, part in parts]
@@ -74,8 +75,7 @@ def run_over(model: nn.Module,
     return results
 
 
-def parts_of_one_size(
-        views: Tuple[Batch, ...]) -> List[Tuple[List[int], Tuple[Batch, ...]]]:
+def parts_of_one_size(views: Tuple[Batch, ...]) -> List[Tuple[List[int], Tuple[Batch, ...]]]:
     """Split a batch whose images are padded to another size than their own: (places, views) of each part.
 
     The views of a part are without ground truth. A batch without such padding is its only part, as it is.
@@ -109,8 +109,9 @@ def require_masks(model: nn.Module, metrics: Sequence[str]) -> None:
     Raises UserError.
     """
     if 'proposal_fast' in metrics and getattr(model, 'gives_masks', False):
-        raise UserError(f'proposal_fast is of results without masks, and {type(model).__name__} of this config gives '
-                        'masks; ask for proposal')
+        raise UserError(
+            f'proposal_fast is of results without masks, and {type(model).__name__} of this config gives '
+            'masks; ask for proposal')
     asked = [name for name in metrics if name in ('segm', 'cityscapes')]
     if asked and not getattr(model, 'gives_masks', True):
         raise UserError(

@@ -116,7 +116,8 @@ def build_test_loader(cfg: Config, split: str) -> Any:
     dataset = build_test_dataset(cfg, split)
     for part in getattr(dataset, 'datasets', [dataset]):
         if getattr(getattr(part, 'pipeline', None), 'transforms', None) == []:
-            raise UserError(f"data.{split}.pipeline has no transform, and images become a batch by them; write "
-                            "[dict(type='LoadImageFromFile'), ..., dict(type='Collect', keys=['img'])]")
+            raise UserError(
+                f"data.{split}.pipeline has no transform, and images become a batch by them; write "
+                "[dict(type='LoadImageFromFile'), ..., dict(type='Collect', keys=['img'])]")
     in_batches = all(getattr(part, 'evaluated_in_batches', False) for part in innermost(dataset))
     return build_dataloader(dataset, **test_loader_settings(cfg, split, in_batches))

@@ -107,11 +107,15 @@ def _go_on(runner: Any, cfg: Config, latest: Optional[str], is_interrupted: bool
     changes = {} if is_interrupted else _changes(runner, cfg)
     flags = ['--auto-resume']
     if any(layer.values.get('resume_from') for layer in cfg.layers if layer.path is not None):
-        flags = ['--resume-from', _short(_furthest(runner, latest))]  # of a config it comes before --auto-resume
+        flags = ['--resume-from',
+                 _short(_furthest(runner, latest))]  # of a config it comes before --auto-resume
     if os.path.basename(sys.argv[0]) != 'train.py' or dist.is_distributed():
-        return ' and '.join([
-            f'the same command with {" ".join(flags)}', *(f'a higher {key}' for key in changes)])
-    words = [word for word in sys.argv if word != '--auto-resume' and not word.startswith('--resume-from=')]
+        return ' and '.join(
+            [f'the same command with {" ".join(flags)}', *(f'a higher {key}' for key in changes)])
+    words = [
+        word for word in sys.argv
+        if word != '--auto-resume' and not word.startswith('--resume-from=')
+    ]
     if '--resume-from' in words:
         place = words.index('--resume-from')
         del words[place:place + 2]
@@ -132,7 +136,8 @@ def _changes(runner: Any, cfg: Config) -> Dict[str, int]:
     """Map what keeps a run from going on, by its key in the config, to a value with which it does: its length, and the
     patience of an early stop, which a resumed run has not forgotten."""
     changes = {}
-    name, limit = ('max_epochs', runner.max_epochs) if runner.by_epoch else ('max_iters', runner.max_iters)
+    name, limit = ('max_epochs', runner.max_epochs) if runner.by_epoch else ('max_iters',
+                                                                             runner.max_iters)
     if runner.place()[0 if runner.by_epoch else 1] >= limit:
         is_old = any('total_epochs' in layer.values for layer in cfg.layers) and runner.by_epoch
         changes['total_epochs' if is_old else f'runner.{name}'] = 2 * limit

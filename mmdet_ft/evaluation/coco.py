@@ -169,7 +169,9 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
             if len(sides) != 2 or min(sides) < 1:
                 raise ValueError
         except (KeyError, TypeError, ValueError, OverflowError):
-            raise refuse(place, f'is neither a bitmap [height, width] nor run lengths: {mask!r:.80}') from None
+            raise refuse(
+                place,
+                f'is neither a bitmap [height, width] nor run lengths: {mask!r:.80}') from None
     sums = sum_runs([run['counts'] for run in runs])
     sizes = np.array([run['size'] for run in runs], dtype=np.int64).reshape(-1, 2)
     wanted = ground_truth.sizes[found.image][:, ::-1]
@@ -253,7 +255,8 @@ def check_metric_items(metric_items: Union[str, Sequence[str], None]) -> None:
     """Raise DataError for a value of the table that there is not."""
     for item in [metric_items] if isinstance(metric_items, str) else metric_items or []:
         if item not in METRIC_ITEMS:
-            raise DataError(f'metric_items: there is no {item!r}; there are {", ".join(METRIC_ITEMS)}')
+            raise DataError(
+                f'metric_items: there is no {item!r}; there are {", ".join(METRIC_ITEMS)}')
 
 
 def evaluate_det_segm(ground_truth: CocoGroundTruth,
@@ -383,7 +386,8 @@ def log_classes(precision: np.ndarray, class_names: Sequence[str], logger: Any) 
 def _fast_recall(ground_truth: CocoGroundTruth, results: List[Any], proposal_nums: Sequence[int],
                  iou_thrs: np.ndarray, logger: Any) -> Dict[str, float]:
     if results and isinstance(results[0], tuple):
-        raise DataError("metric 'proposal_fast' is of results without masks; write 'proposal' instead")
+        raise DataError(
+            "metric 'proposal_fast' is of results without masks; write 'proposal' instead")
     proposals = [np.vstack(result) if isinstance(result, list) else result for result in results]
     boxes = ground_truth.boxes.astype(np.float32)
     boxes[:, 2:] = (ground_truth.boxes[:, :2] + ground_truth.boxes[:, 2:])

@@ -119,8 +119,9 @@ class OHEMSampler(RandomSampler):
     def __call__(self, label: Tensor, keys: Optional[Tensor] = None) -> Sample:
         """keys [B, N]: the loss of each box, not below 0."""
         if keys is None:
-            raise ValueError('OHEMSampler judges boxes by the box head: write it in train_cfg.rcnn, '
-                             "and type='RandomSampler' in train_cfg.rpn")
+            raise ValueError(
+                'OHEMSampler judges boxes by the box head: write it in train_cfg.rcnn, '
+                "and type='RandomSampler' in train_cfg.rpn")
         return super().__call__(label, keys)
 
 

@@ -60,7 +60,8 @@ def of_valid(head: nn.Module, x: Tensor, valid: Tensor) -> Tuple[Tensor, ...]:
     if not len(index):
         return head(x)  # the losses count nothing of it, but every process takes part
     return tuple(
-        rows.new_zeros(len(x), *rows.shape[1:]).index_copy(0, index, rows) for rows in head(x[index]))
+        rows.new_zeros(len(x), *rows.shape[1:]).index_copy(0, index, rows)
+        for rows in head(x[index]))
 
 
 def make_divisible(value: float, divisor: int) -> int:
@@ -110,13 +111,11 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
     folded: Folded = {}
     for part in (fixed, trained):
         if part:
-            tensors = _FoldNorms.apply(_autocast_dtype(part[0][0].weight.device.type),
-                                       [layer.eps for _, layer in part],
-                                       *(conv.weight for conv, _ in part),
-                                       *(layer.weight for _, layer in part),
-                                       *(layer.bias for _, layer in part),
-                                       *(layer.running_mean for _, layer in part),
-                                       *(layer.running_var for _, layer in part))
+            tensors = _FoldNorms.apply(
+                _autocast_dtype(part[0][0].weight.device.type), [layer.eps for _, layer in part],
+                *(conv.weight for conv, _ in part), *(layer.weight for _, layer in part),
+                *(layer.bias for _, layer in part), *(layer.running_mean for _, layer in part),
+                *(layer.running_var for _, layer in part))
             convs = [conv for conv, _ in part]
             folded.update(zip(convs, zip(tensors[:len(part)], tensors[len(part):])))
     return folded
@@ -153,8 +152,8 @@ class _FoldNorms(torch.autograd.Function):
     """All pairs at once: the host calls each kind of operation once and not for each layer."""
 
     @staticmethod
-    def forward(ctx, dtype: Optional[torch.dtype], eps: List[float],
-                *tensors: Tensor) -> Tuple[Tensor, ...]:
+    def forward(ctx, dtype: Optional[torch.dtype], eps: List[float], *tensors:
+                Tensor) -> Tuple[Tensor, ...]:
         weights, gammas, betas, means, variances = _in_parts(tensors, 5)
         inverse = torch._foreach_add(variances, eps)
         torch._foreach_sqrt_(inverse)

@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch import Tensor
 
-from mmdet_ft.ops.polygons import outline_targets
 from mmdet_ft.ops.backends import triton_kernels
+from mmdet_ft.ops.polygons import outline_targets
 from mmdet_ft.structures import Masks, Outlines
 
 # Pixels of bitmap unpacked at a time on a CUDA device.

@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch import Tensor
 
-from mmdet_ft.ops.boxes import pairwise_overlap
 from mmdet_ft.ops.backends import triton_kernels
+from mmdet_ft.ops.boxes import pairwise_overlap
 
 # A chain of n boxes, each suppressed but for the one before, needs n rounds; random chains are much
 # shorter (at 2000 boxes a problem: median 5, longest seen 11). So many are made before the host asks

@@ -147,7 +147,8 @@ def kill_somewhere(config, work_dir, draw):
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(process.partition(':')[0]), signal.SIGKILL)
     ending = wait(launch, work_dir.parent)
-    assert not ending.orphans and ending.code == (-signal.SIGKILL if in_time else 0), ending.last_lines
+    assert not ending.orphans and ending.code == (-signal.SIGKILL
+                                                  if in_time else 0), ending.last_lines
     return in_time
 
 

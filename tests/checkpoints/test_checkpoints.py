@@ -141,7 +141,9 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 def test_latest_is_never_dangling_and_found(tmp_path):
     assert find_latest_checkpoint(str(tmp_path)) is None
     for epoch in (9, 10):
-        writing.save(str(tmp_path / f'epoch_{epoch}.pth'), FakeModel().state_dict(), dict(epoch=epoch))
+        writing.save(
+            str(tmp_path / f'epoch_{epoch}.pth'),
+            FakeModel().state_dict(), dict(epoch=epoch))
     assert find_latest_checkpoint(str(tmp_path)).endswith('epoch_10.pth')
     writing.link_latest(str(tmp_path), 'epoch_9.pth')
     writing.link_latest(str(tmp_path), 'epoch_10.pth')

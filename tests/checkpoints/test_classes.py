@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from mmdet_ft.checkpoints.class_rows import by_class, match_classes
 from mmdet_ft.checkpoints.classes import compare, line_of, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
-from mmdet_ft.checkpoints.class_rows import by_class, match_classes
+from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.classification.folder import ClassFolders
-from mmdet_ft.engine.runner.resume_state import restore
 from mmdet_ft.engine.models.trained import build_trained
+from mmdet_ft.engine.runner.resume_state import restore
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config, tiny_model
 
@@ -28,7 +28,8 @@ FC_CLS = 'roi_head.bbox_head.fc_cls.weight'
 
 
 def of(model, classes=CLASSES, source='a.pth'):
-    return Checkpoint(source, model.state_dict(), {} if classes is None else dict(CLASSES=classes), {})
+    return Checkpoint(source, model.state_dict(), {} if classes is None else dict(CLASSES=classes),
+                      {})
 
 
 def named(classes, seed=5, num_classes=None):
@@ -57,7 +58,8 @@ def test_without_names_nothing_is_said():
     assert line_of(('a', )) == "classes=('a',)"
     source, model = tiny_model(), named(('x', 'y', 'z'))
     report = str(fit(model, of(source, None)))
-    assert 'class' not in report and torch.equal(model.state_dict()[FC_CLS], source.state_dict()[FC_CLS])
+    assert 'class' not in report and torch.equal(model.state_dict()[FC_CLS],
+                                                 source.state_dict()[FC_CLS])
 
 
 def test_names_that_stand_twice_are_two_classes():
@@ -199,9 +201,10 @@ class Faked:
         self.CLASSES = classes
 
 
-@pytest.mark.parametrize('classes, num_classes', [(('dog', 'bird', 'cat'), 3), (('dog', ), 3), (('dog', ), 1),
-                                                  (('bird', 'cat'), 2)])
-def test_results_of_a_detector_come_in_the_order_of_the_data(tmp_path, caplog, classes, num_classes, monkeypatch):
+@pytest.mark.parametrize('classes, num_classes', [(('dog', 'bird', 'cat'), 3), (('dog', ), 3),
+                                                  (('dog', ), 1), (('bird', 'cat'), 2)])
+def test_results_of_a_detector_come_in_the_order_of_the_data(tmp_path, caplog, classes, num_classes,
+                                                             monkeypatch):
     source = named(CLASSES)
     with caplog.at_level(logging.WARNING, logger='mmdet_ft'):
         model = build_trained(cfg_of(num_classes), Faked(classes), write(tmp_path, source))
@@ -209,7 +212,8 @@ def test_results_of_a_detector_come_in_the_order_of_the_data(tmp_path, caplog, c
     assert model.CLASSES == classes and 'results are put in the order of the data, by name' in caplog.text
     monkeypatch.setattr(type(model), 'results', lambda self, found, metas: found)
     model = build_trained(cfg_of(num_classes), Faked(classes), write(tmp_path, source))
-    found = [(['cats', 'dogs', 'birds'], (['m cats', 'm dogs', 'm birds'], ['s cats', 's dogs', 's birds']))]
+    found = [(['cats', 'dogs', 'birds'], (['m cats', 'm dogs',
+                                           'm birds'], ['s cats', 's dogs', 's birds']))]
     boxes, (masks, scores) = model.results(found, [{}])[0]
     assert boxes == [f'{name}s' for name in classes] and masks == [f'm {name}s' for name in classes]
     assert scores == [f's {name}s' for name in classes]
@@ -221,7 +225,8 @@ def test_results_of_a_detector_come_in_the_order_of_the_data(tmp_path, caplog, c
     (('cat', 'fox'), ["'fox'", "data.test.classes=('cat',)"]),
 ])  # yapf: disable
 def test_a_test_of_other_classes_is_refused_with_both_lists(tmp_path, classes, words):
-    with pytest.raises(CheckpointError, match='data.test has classes that are none of them') as error:
+    with pytest.raises(
+            CheckpointError, match='data.test has classes that are none of them') as error:
         build_trained(cfg_of(), Faked(classes), write(tmp_path, named(CLASSES)))
     assert all(word in str(error.value) for word in words), str(error.value)
 
@@ -258,7 +263,8 @@ def test_class_folders_count_their_labels_as_the_checkpoint_does(tmp_path, caplo
     assert dataset.evaluate(scores, metric_options=dict(topk=(1, )))['accuracy_top-1'] == 100
     assert dataset.result_items(scores)['pred_class'] == ['bird', 'dog']
     with pytest.raises(CheckpointError, match="'fox'"):
-        build_trained(Config(dict(model=dict(CLASSIFIER))), folders(tmp_path / 'more', ('fox', 'dog')), path)
+        build_trained(
+            Config(dict(model=dict(CLASSIFIER))), folders(tmp_path / 'more', ('fox', 'dog')), path)
 
 
 def test_a_checkpoint_that_is_loaded_by_itself_is_compared_too():
@@ -278,13 +284,15 @@ def test_a_checkpoint_that_is_loaded_by_itself_is_compared_too():
 ])  # yapf: disable
 def test_a_checkpoint_of_another_model_says_what_it_is(edit, words):
     model = named(CLASSES)
-    with pytest.raises(CheckpointError, match='This is not a checkpoint of the model in the config') as error:
+    with pytest.raises(
+            CheckpointError, match='This is not a checkpoint of the model in the config') as error:
         load_trained(model, Checkpoint('a.pth', edit(model.state_dict()), {}, {}))
     assert words in str(error.value), str(error.value)
 
 
 def test_names_of_classes_are_given_to_a_checkpoint(tmp_path):
-    publish = runpy.run_path(str(Path(__file__).parents[2] / 'tools/model_converters/publish_model.py'))['publish']
+    publish = runpy.run_path(
+        str(Path(__file__).parents[2] / 'tools/model_converters/publish_model.py'))['publish']
     path = write(tmp_path, named(CLASSES))
     renamed = publish(path, str(tmp_path / 'b.pth'), classes=('Katze', 'Hund', 'Vogel'))
     assert torch.load(renamed, weights_only=True)['meta']['CLASSES'] == ('Katze', 'Hund', 'Vogel')

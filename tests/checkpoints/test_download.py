@@ -355,5 +355,7 @@ def test_a_bar_for_a_person_and_a_line_for_a_log(server, monkeypatch, capsys, ca
     assert [record.getMessage()
             for record in caplog.records] == [f'downloading {server.url}/well/a.pth (0.3 MB)']
     # A logger that another test has set up repeats the line of the log there.
-    shown = [line for line in capsys.readouterr().err.splitlines() if 'INFO - downloading' not in line]
+    shown = [
+        line for line in capsys.readouterr().err.splitlines() if 'INFO - downloading' not in line
+    ]
     assert bool(shown) == terminal

@@ -2,9 +2,9 @@
 import pytest
 import torch
 
+from mmdet_ft.checkpoints.class_rows import by_class, match_classes
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import fit, parse_load_from
-from mmdet_ft.checkpoints.class_rows import by_class, match_classes
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
+from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.reading import Checkpoint, read
 
 INTEGER = struct.Struct('<I')

@@ -8,10 +8,10 @@ import torch
 import torchvision
 from torch import nn
 
-from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.fitting import fit, pretrained_loader
 from mmdet_ft.checkpoints.formats.origin import coco_classes, rename
 from mmdet_ft.checkpoints.formats.table import convert
+from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.detection.coco import CocoDataset
@@ -252,7 +252,8 @@ def drawn(theirs):
 def vgg_features(layers, batch_norm):
     """torchvision's VGG without its classifier, which has a hundred million weights."""
     net = nn.Module()
-    net.features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs[layers], batch_norm)
+    net.features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs[layers],
+                                                      batch_norm)
     return net
 
 
@@ -272,7 +273,8 @@ def test_other_backbones_of_torchvision_give_the_same_features(make, config, fea
     ours.init_weights(load=pretrained_loader(Facts()))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(ours.eval()(images)[-1], features(theirs, images), atol=1e-4, rtol=1e-4)
+        assert torch.allclose(
+            ours.eval()(images)[-1], features(theirs, images), atol=1e-4, rtol=1e-4)
 
 
 def as_timm(weights, rules):
@@ -308,8 +310,10 @@ TIMM = [
 ]  # yapf: disable
 
 
-@pytest.mark.parametrize('config, rules, names', TIMM, ids=lambda value: value.get('type') if isinstance(
-    value, dict) else '')
+@pytest.mark.parametrize(
+    'config, rules, names',
+    TIMM,
+    ids=lambda value: value.get('type') if isinstance(value, dict) else '')
 def test_names_of_timm_are_read(config, rules, names, tmp_path):
     """`names` are those of timm 1.0's state_dicts; with its own networks outputs agreed to 1e-5 of their size."""
     source = drawn(MODELS.build(dict(config)))
@@ -324,11 +328,13 @@ def test_names_of_timm_are_read(config, rules, names, tmp_path):
 
 
 def test_a_deep_stem_is_read_in_the_names_of_both_packages(tmp_path):
-    config = dict(type='ResNet', depth=50, base_channels=4, stem_channels=8, deep_stem=True, avg_down=True)
+    config = dict(
+        type='ResNet', depth=50, base_channels=4, stem_channels=8, deep_stem=True, avg_down=True)
     source = drawn(MODELS.build(dict(config)))
     path = str(tmp_path / 'timm.pth')
     torch.save(as_timm(source.state_dict(), TIMM[0][1]), path)
-    ours = MODELS.build(dict(config, layout='mmcls', init_cfg=dict(type='Pretrained', checkpoint=path)))
+    ours = MODELS.build(
+        dict(config, layout='mmcls', init_cfg=dict(type='Pretrained', checkpoint=path)))
     ours.init_weights(load=pretrained_loader(Facts()))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

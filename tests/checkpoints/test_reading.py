@@ -306,7 +306,8 @@ class Evil:
 def test_a_trusted_file_may_build_what_it_likes(tmp_path):
     content = dict(state_dict=dict(a=torch.ones(2)), extra=Evil(tmp_path / 'built'))
     torch.save(content, tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match=r'publish_model.py .*a.pth plain.pth --trust.*trust=True'):
+    with pytest.raises(
+            CheckpointError, match=r'publish_model.py .*a.pth plain.pth --trust.*trust=True'):
         read(str(tmp_path / 'a.pth'))
     assert not (tmp_path / 'built').exists()
     assert read(str(tmp_path / 'a.pth'), trust=True).state_dict['a'].sum() == 2

@@ -4,9 +4,9 @@ import json
 import pytest
 import torch
 
-from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts, facts_of, input_scale, literals
 from mmdet_ft.checkpoints.fitting import fit
 from mmdet_ft.checkpoints.formats.origin import Origin
+from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts, facts_of, input_scale, literals
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.checkpoints.report import facts_of_file, reasons_of, warnings_of
 from mmdet_ft.config import Config
@@ -40,9 +40,11 @@ def test_facts_of_configs_of_every_age():
     pretrain = "data_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True)"
     assert facts_of(literals(pretrain)) == Facts(True, (1., 2., 3.), (4., 5., 6.))
     step = dict(type='Normalize', mean=[1, 2, 3], std=[4, 5, 6], to_rgb=False)
-    for wrap in (lambda dataset: dataset, lambda dataset: dict(type='RepeatDataset', dataset=dataset)):
+    for wrap in (lambda dataset: dataset,
+                 lambda dataset: dict(type='RepeatDataset', dataset=dataset)):
         cifar = dict(data=dict(train=wrap(dict(type='CIFAR10', pipeline=[step]))))
-        assert facts_of(cifar) == Facts(True, (1., 2., 3.), (4., 5., 6.))  # read as R G B, and left so
+        assert facts_of(cifar) == Facts(True, (1., 2., 3.),
+                                        (4., 5., 6.))  # read as R G B, and left so
     assert facts_of({}) == Facts()
 
 
@@ -167,7 +169,8 @@ def test_each_layer_that_begins_fresh_has_its_own_reason():
     settings['rpn_head']['anchor_generator'].update(scales=[2, 4])
     model = MODELS.build(settings)
     model.CLASSES = tuple('abcde')
-    report = str(fit(model, Checkpoint('a.pth', source.state_dict(), dict(CLASSES=tuple('abc')), {})))
+    report = str(
+        fit(model, Checkpoint('a.pth', source.state_dict(), dict(CLASSES=tuple('abc')), {})))
     anchors, classes = [line for line in report.splitlines() if 're-initialised because' in line]
     assert 'a place has 6 anchors, 3 in the file (anchor_generator.scales, ratios' in anchors
     assert 'rpn_head.rpn_cls.weight (3, 16, 1, 1) -> (6, 16, 1, 1)' in anchors and 'rpn_reg' in anchors
@@ -182,9 +185,7 @@ def test_each_layer_that_begins_fresh_has_its_own_reason():
     ('backbone.classifier.6.bias', (3, ), (2, ), 'classes changed 3 -> 2'),
 ])  # yapf: disable
 def test_the_reason_follows_the_shapes(name, old, new, reason):
-    layers = {
-        **stated_layers(tiny_model()), 'backbone.classifier.6.': Rows()
-    }
+    layers = {**stated_layers(tiny_model()), 'backbone.classifier.6.': Rows()}
     report = fit(tiny_model(), Checkpoint('a.pth', tiny_model().state_dict(), {}, {}))
     report = report._replace(reinitialised=[(name, old, new)], classes=(3, 2), layers=layers)
     assert next(iter(reasons_of(report))).startswith(reason)

@@ -13,8 +13,8 @@ from torch import nn
 
 from mmdet_ft.checkpoints.choosing import common_prefix
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.fitting import fit, pretrained_loader
+from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.models.base_module import BaseModule
 from tests.engine.fakes import same
@@ -112,24 +112,33 @@ def test_wrapped_weights_are_found_by_load_from_and_by_init_cfg(tmp_path, caplog
 
 def test_averages_go_before_the_weights_beside_them_only_where_they_fit_as_well(tmp_path):
     weights = drawn()
-    ema = dict(initted=torch.tensor(True), **under('online_model.', weights), **under('ema_model.', changed(weights)))
+    ema = dict(
+        initted=torch.tensor(True),
+        **under('online_model.', weights),
+        **under('ema_model.', changed(weights)))
     model = Model()
     torch.save(dict(state_dict=weights, ema=ema), tmp_path / 'a.pth')
     report = fit(model, read(str(tmp_path / 'a.pth')))
-    assert same(model.state_dict(), changed(weights)) and "names without their 'ema_model.'" in str(report)
+    assert same(model.state_dict(),
+                changed(weights)) and "names without their 'ema_model.'" in str(report)
     ema = dict(list(changed(weights).items())[:12])
     torch.save(dict(state_dict=weights, ema=ema), tmp_path / 'a.pth')
     report = fit(model, read(str(tmp_path / 'a.pth')))
     assert same(model.state_dict(), weights) and not report.missing
 
 
-@pytest.mark.parametrize('names', [('encoder_q', 'encoder_k'), ('base_encoder', 'momentum_encoder')])
+@pytest.mark.parametrize('names', [('encoder_q', 'encoder_k'),
+                                   ('base_encoder', 'momentum_encoder')])
 @pytest.mark.parametrize('turned', [False, True])
 def test_of_two_encoders_the_trained_one_begins_a_backbone(tmp_path, names, turned):
     weights = drawn(Stage)
     parts = [under(f'module.{names[0]}.', weights), under(f'module.{names[1]}.', changed(weights))]
     first, second = parts[::-1] if turned else parts
-    torch.save(dict(state_dict={**first, **second, 'module.queue': torch.zeros(8, 8)}), tmp_path / 'a.pth')
+    torch.save(
+        dict(state_dict={
+            **first,
+            **second, 'module.queue': torch.zeros(8, 8)
+        }), tmp_path / 'a.pth')
     stage = Stage(dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
     stage.init_weights(load=pretrained_loader(Facts()))
     assert same(stage.state_dict(), weights)
@@ -137,7 +146,10 @@ def test_of_two_encoders_the_trained_one_begins_a_backbone(tmp_path, names, turn
 
 def test_the_prefix_is_that_of_most_names():
     own = drawn(Stage)
-    given = {**under('a.', own), **under('b.c.', dict(list(own.items())[:3])), 'head.weight': torch.ones(3)}
+    given = {
+        **under('a.', own),
+        **under('b.c.', dict(list(own.items())[:3])), 'head.weight': torch.ones(3)
+    }
     assert common_prefix(given, own) == 'a.' and common_prefix({'x.y': torch.ones(1)}, own) is None
 
 
@@ -205,8 +217,9 @@ def safetensors(weights):
         raw = value.contiguous().numpy().tobytes()
         kind = {torch.float32: 'F32', torch.int64: 'I64'}[value.dtype]
         index[name] = dict(
-            dtype=kind, shape=list(value.shape), data_offsets=[len(numbers),
-                                                               len(numbers) + len(raw)])
+            dtype=kind,
+            shape=list(value.shape),
+            data_offsets=[len(numbers), len(numbers) + len(raw)])
         numbers += raw
     header = json.dumps(index).encode()
     header += b' ' * (-len(header) % 8)
@@ -231,11 +244,13 @@ def test_shards_are_read_as_one(tmp_path):
         assert same(read(source).state_dict, weights)
     shards[2].unlink()
     for source in (index, shards[0]):
-        with pytest.raises(CheckpointError, match='not all of them lie beside it: put model-00003-of-00003'):
+        with pytest.raises(
+                CheckpointError, match='not all of them lie beside it: put model-00003-of-00003'):
             read(str(source))
 
 
-@pytest.mark.parametrize('index', ['{"weight_map": {"a": "../a.pth"}}', '{"weight_map": []}', '{"weight_map"'])
+@pytest.mark.parametrize(
+    'index', ['{"weight_map": {"a": "../a.pth"}}', '{"weight_map": []}', '{"weight_map"'])
 def test_a_list_of_shards_stays_in_its_folder(tmp_path, index):
     (tmp_path / 'a.json').write_text(index)
     with pytest.raises(CheckpointError, match='names no files beside it|is broken'):
@@ -277,7 +292,8 @@ def test_a_folder_is_answered_with_a_file_in_it(tmp_path):
     (tmp_path / 'run').mkdir()
     for name in ('epoch_1.pth', 'latest.pth'):
         (tmp_path / 'run' / name).write_bytes(b'x')
-    with pytest.raises(CheckpointError, match='is a folder; name a file in it, such as .*run/latest.pth'):
+    with pytest.raises(
+            CheckpointError, match='is a folder; name a file in it, such as .*run/latest.pth'):
         read(str(tmp_path / 'run'))
     (tmp_path / 'run/.metadata').write_bytes(b'x')
     with pytest.raises(CheckpointError, match='dcp_to_torch .*run weights.pth'):

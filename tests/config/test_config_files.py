@@ -179,7 +179,8 @@ def test_a_config_that_was_copied_to_another_folder_is_told_where_its_base_lies(
     write(custom__base_pets_py='')
     path = write(my__pets_py="_base_ = './base_pets.py'\n")
     assert error_of(path, ConfigNotFoundError) == (
-        "my/pets.py:1: no base my/base_pets.py; from the folder of this config it is '../custom/base_pets.py'")
+        "my/pets.py:1: no base my/base_pets.py; from the folder of this config it is '../custom/base_pets.py'"
+    )
 
 
 def test_a_missing_config_is_named_with_its_neighbour(write):

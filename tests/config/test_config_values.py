@@ -303,7 +303,8 @@ def test_options_given_twice_add_up():
     ('=3', 'not of the form KEY=VALUE'),
     ('a=[1,(2,3]', "']' closes no bracket"),
     ('a=[1,2', "'[' is not closed"),
-    ('data.train.pipeline[2].img_scale=3', 'by its number after a point: data.train.pipeline.2.img_scale'),
+    ('data.train.pipeline[2].img_scale=3',
+     'by its number after a point: data.train.pipeline.2.img_scale'),
     ('a[-1]=3', 'a.-1'),
 ])
 def test_words_that_do_not_parse_are_answered(word, message, capsys):

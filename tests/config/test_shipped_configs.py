@@ -97,4 +97,5 @@ def test_print_config_prints_the_merged_config_with_options():
 def test_print_config_answers_a_mistake_with_one_line():
     done = print_config('configs/cityscapes/mask_rcn_ft.py')
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: no config configs/cityscapes/mask_rcn_ft.py; did you mean 'mask_rcnn_ft.py'?"
+    assert done.stderr.strip(
+    ) == "error: no config configs/cityscapes/mask_rcn_ft.py; did you mean 'mask_rcnn_ft.py'?"

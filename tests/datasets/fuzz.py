@@ -157,18 +157,21 @@ def assert_agreement(verdicts: Verdicts, names: Sequence[str] = ()) -> None:
     assert stopping, f'check_data says nothing; training says {message}'
     first = stopping[0]
     # check_data may add what the image file says, which training has not read.
-    told = [first.text, *(example.text.split(' (the file has ')[0] for example in first.examples[:1])]
+    told = [
+        first.text, *(example.text.split(' (the file has ')[0] for example in first.examples[:1])
+    ]
     assert any(text in message
                for text in told), f'training says {message}; check_data says {first}'
     assert not names or any(name in message for name in names), f'no place in {message!r}'
 
 
-def assert_all_agree(content: Any,
-                     write: Callable[[Any], dict],
-                     number: int,
-                     seed: int,
-                     names: Sequence[str] = (),
-                     more_errors: Sequence[Type[Exception]] = ()) -> List[str]:
+def assert_all_agree(
+    content: Any,
+    write: Callable[[Any], dict],
+    number: int,
+    seed: int,
+    names: Sequence[str] = (),
+    more_errors: Sequence[Type[Exception]] = ()) -> List[str]:
     """Try `number` mutations of `content`; `write` writes one and returns the settings of the data set.
 
     Returns the messages of those that were refused. An error tells the mutation and how to repeat it.

@@ -79,7 +79,8 @@ def test_data_prefix_too_high_or_too_low_is_told(tmp_path):
      "folder 'Annotations' .* 1 files of annotations .*voc.py makes a COCO json"),
     (('image_2/0.png', 'label_2/0.txt'), "folder 'label_2' .*kitti.py"),
     (('annotations/train.json', 'train/0.jpg', 'val/0.jpg'), "folder 'annotations' .*CocoDataset"),
-    (('0.jpg', '0.json', '1.jpg'), '2 images and no folder, and beside them 1 .json files.*labelme.py'),
+    (('0.jpg', '0.json', '1.jpg'),
+     '2 images and no folder, and beside them 1 .json files.*labelme.py'),
     (('0.jpg', 'README.txt'), '1 images and no folder. Put the images'),
 ])
 def test_data_of_a_detector_are_no_class_folders(names, told, tmp_path):

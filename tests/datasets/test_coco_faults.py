@@ -319,7 +319,8 @@ def test_a_validation_set_without_objects_is_told(tmp_path, caplog, monkeypatch,
     assert 'there are no objects' in caplog.text and 'AP is not defined' in caplog.text
     report = check_data(Config(dict(data=dict(val=settings))), ('val', ), images=False)
     problem = next(item for item in report.defects if item.kind == 'no objects')
-    assert problem.text.startswith('data.val has no objects') and 'AP is not defined' in problem.text
+    assert problem.text.startswith(
+        'data.val has no objects') and 'AP is not defined' in problem.text
     assert ('(all 6 are crowd' in problem.text) == (changes == 'crowd')
     test = check_data(Config(dict(data=dict(test=settings))), ('test', ), images=False)
     assert not test.defects  # one to predict on
@@ -355,7 +356,8 @@ def test_a_class_of_crowds_alone_is_told(tmp_path, caplog, monkeypatch):
 @pytest.mark.parametrize('change, told', [
     (last(bbox=[float('nan')] * 4), 'box not a number'),
     (last(bbox=[150, 20, 90, 30]), 'box reaching out of its image'),
-    (every('bbox', lambda item: [item['bbox'][0], 20, item['bbox'][0] + 100, 120]), 'boxes as corners'),
+    (every('bbox',
+           lambda item: [item['bbox'][0], 20, item['bbox'][0] + 100, 120]), 'boxes as corners'),
 ])
 def test_the_start_of_a_run_looks_at_the_boxes(tmp_path, caplog, monkeypatch, change, told):
     """It said that no defect was found in them, and had not looked."""
@@ -374,9 +376,9 @@ def test_a_validation_set_of_crowds_alone_is_told_with_the_flag(tmp_path):
     every('iscrowd', 1)(content)
     settings = settings_of(tmp_path, content, pipeline=[], test_mode=True)
     problems = check_data(Config(dict(data=dict(val=settings))), ('val', ), images=False).problems
-    assert {item.fix for item in problems if item.kind in ('no objects', 'class of crowds alone')} == {
-        'set iscrowd and ignore to 0 for single objects'
-    }
+    assert {item.fix
+            for item in problems if item.kind in ('no objects', 'class of crowds alone')
+            } == {'set iscrowd and ignore to 0 for single objects'}
 
 
 @pytest.mark.parametrize('key, value, fix', [
@@ -417,9 +419,11 @@ def test_a_size_that_is_missing_is_shown_by_the_file(tmp_path):
     content = content_of(1)
     content['images'][0]['width'] = None
     cv2.imwrite(str(tmp_path / '1.jpg'), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    problem = next(item for item in read_by_both(settings_of(tmp_path, content)).problems
-                   if item.kind == 'image size missing')
-    assert problem.examples[0].text == "images[0] '1.jpg' has no width (the file has 192 x 128, width x height)"
+    problem = next(
+        item for item in read_by_both(settings_of(tmp_path, content)).problems
+        if item.kind == 'image size missing')
+    assert problem.examples[
+        0].text == "images[0] '1.jpg' has no width (the file has 192 x 128, width x height)"
 
 
 def test_shifted_category_ids_are_told_with_the_shift(tmp_path):
@@ -428,8 +432,9 @@ def test_shifted_category_ids_are_told_with_the_shift(tmp_path):
     for category in content['categories']:
         category['id'] = ids_of[category['id']]
     every('category_id', lambda item: ids_of[item['category_id']] - 1)(content)
-    problem = next(item for item in read_by_both(settings_of(tmp_path, content)).problems
-                   if item.kind == 'category ids shifted')
+    problem = next(
+        item for item in read_by_both(settings_of(tmp_path, content)).problems
+        if item.kind == 'category ids shifted')
     assert problem.fix.startswith('add 1 to each category_id')
 
 
@@ -449,9 +454,7 @@ def test_a_byte_order_mark_hides_nothing_from_check_data(tmp_path, encoding):
     (tmp_path / 'train.json').write_bytes(json.dumps(content).encode(encoding))
     verdicts = read_by_both(settings)
     assert_agreement(verdicts, ["images[0] '1.jpg'"])
-    assert {'image size missing',
-            'area unreadable'} <= {item.kind
-                                   for item in verdicts.problems}
+    assert {'image size missing', 'area unreadable'} <= {item.kind for item in verdicts.problems}
 
 
 @pytest.mark.parametrize('text, message', [

@@ -10,8 +10,8 @@ import pytest
 
 from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.detection.lvis import LVISDataset
+from mmdet_ft.datasets.errors import DataError
 from tests.datasets.conftest import tiny_coco
 from tests.datasets.fuzz import assert_all_agree, limited, mutate
 

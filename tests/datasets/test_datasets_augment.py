@@ -8,17 +8,18 @@ import mmcv
 import numpy as np
 import pytest
 
+from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loading.loader import build_dataloader
-from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
+from mmdet_ft.datasets.pipelines.detection.affine import Expand, RandomAffine, RandomShift
+from mmdet_ft.datasets.pipelines.detection.crop import (MinIoURandomCrop, RandomCenterCropPad,
+                                                        RandomCrop)
+from mmdet_ft.datasets.pipelines.detection.mix import MixUp, Mosaic
 from mmdet_ft.datasets.pipelines.shared.albu import Albu
 from mmdet_ft.datasets.pipelines.shared.color import (Corrupt, CutOut, PhotoMetricDistortion,
-                                               YOLOXHSVRandomAug)
+                                                      YOLOXHSVRandomAug)
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
-from mmdet_ft.datasets.pipelines.detection.crop import MinIoURandomCrop, RandomCenterCropPad, RandomCrop
 from mmdet_ft.datasets.pipelines.shared.resize_flip import SegRescale
-from mmdet_ft.datasets.pipelines.detection.mix import MixUp, Mosaic
-from mmdet_ft.datasets.pipelines.detection.affine import Expand, RandomAffine, RandomShift
 from .conftest import NORM
 
 HEIGHT, WIDTH = 40, 50

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from mmdet_ft.config import Config
+from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.checks.objects import check_classes, check_same
 from mmdet_ft.datasets.checks.split import split_of
 from mmdet_ft.datasets.detection.custom import CustomDataset
-from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import collate
-from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.detection.voc import VOCDataset
 from mmdet_ft.datasets.detection.xml_style import XMLDataset, read_voc_xml
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.loading.loader import collate
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.untrusted import UntrustedFileError
 from . import formats
@@ -427,12 +427,14 @@ def test_an_image_that_kitti_lacks_is_named_once(tmp_path):
 
 
 @pytest.mark.parametrize('box, message', [
-    ('<robndbox><cx>5</cx></robndbox>', 'it has a robndbox, a rotated box of roLabelImg, and no upright one'),
+    ('<robndbox><cx>5</cx></robndbox>',
+     'it has a robndbox, a rotated box of roLabelImg, and no upright one'),
     ('<bndbox><xmin>1</xmin><ymin>2</ymin></bndbox>', 'it has no xmax, ymax'),
     ('', 'it has no xmin, ymin, xmax, ymax'),
 ])
 def test_an_object_of_voc_without_an_upright_box_says_what_it_has(tmp_path, box, message):
     path = tmp_path / 'a.xml'
     path.write_text(f'<annotation><object><name>cat</name>{box}</object></annotation>')
-    with pytest.raises(DataError, match=f"object 1 .'cat'.* {message}; correct it, or take the object out"):
+    with pytest.raises(
+            DataError, match=f"object 1 .'cat'.* {message}; correct it, or take the object out"):
         read_voc_xml(str(path))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset
-from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.loader import build_dataloader

@@ -12,10 +12,10 @@ from PIL import Image
 
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.detection.labelme import LabelmeDataset, read_labelme
-from mmdet_ft.datasets.loading.loader import collate
 from mmdet_ft.datasets.detection.lvis import LVISDataset
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.loading.loader import collate
 from mmdet_ft.engine.run_check.data import check_data
 from . import formats
 from .conftest import train_pipeline
@@ -249,7 +249,8 @@ def stand_in(monkeypatch):
     return calls
 
 
-def test_the_package_lvis_is_given_all_detections_and_the_chosen_classes(tmp_path, stand_in, capsys):
+def test_the_package_lvis_is_given_all_detections_and_the_chosen_classes(
+        tmp_path, stand_in, capsys):
     dataset = lvis(tmp_path / 'a', classes=('Tram', 'Car'))
     results = formats.fed_back(dataset, with_masks=True)
     values = dataset.evaluate(results, ['bbox', 'segm'], classwise=True)
@@ -257,7 +258,8 @@ def test_the_package_lvis_is_given_all_detections_and_the_chosen_classes(tmp_pat
     assert values['bbox_mAP_copypaste'] == 'AP:0.5000 AP50:0.7500 APr:0.2500 APc:-1.0000'
     (metric, records, params), (other, masks, _) = stand_in
     assert (metric, other) == ('bbox', 'segm') and len(records) == len(masks) > 0
-    assert params.img_ids == dataset.img_ids and params.cat_ids == [3, 12]  # Car and Tram in the file
+    assert params.img_ids == dataset.img_ids and params.cat_ids == [3, 12
+                                                                    ]  # Car and Tram in the file
     assert {record['category_id'] for record in records} <= {3, 12} and 'bbox' in records[0]
     assert 'bbox' not in masks[0] and 'counts' in masks[0]['segmentation']
     said = capsys.readouterr().out

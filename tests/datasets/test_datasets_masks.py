@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_ft.datasets.annotations.masks import (BitmapMasks, PolygonMasks, bitmaps_of_runs, nearest_source,
-                                     polygon_runs)
+from mmdet_ft.datasets.annotations.masks import (BitmapMasks, PolygonMasks, bitmaps_of_runs,
+                                                 nearest_source, polygon_runs)
 
 DIRECTIONS = ('horizontal', 'vertical', 'diagonal')
 

@@ -9,8 +9,8 @@ import platform
 import numpy as np
 import pytest
 
-from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.annotations.packed import PackedList
+from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.processes import keep_freed_memory
 
 linux = pytest.mark.skipif(not os.path.exists('/proc/self/smaps_rollup'), reason='Linux tells')

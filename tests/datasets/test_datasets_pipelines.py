@@ -9,17 +9,18 @@ import pytest
 import torch
 
 from mmdet_ft.config.errors import CheckError
+from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.classification.mnist import MNIST
 from mmdet_ft.datasets.images.decoding import is_cut_off
 from mmdet_ft.datasets.loading.loader import collate
-from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.pipelines.shared.color import DeferredNormalize, Normalize
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
-from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
-                                                    LateImage, ToTensor, Transpose, late_images,
-                                                    to_tensor)
+from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,
+                                                           ImageToTensor, LateImage, ToTensor,
+                                                           Transpose, late_images, to_tensor)
+from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
+                                                        LoadProposals)
 from mmdet_ft.datasets.pipelines.shared.resize_flip import DeferredFlip, Pad, RandomFlip, Resize
-from mmdet_ft.datasets.pipelines.shared.loading import LoadAnnotations, LoadImageFromFile, LoadProposals
 from mmdet_ft.datasets.pipelines.shared.views import MultiScaleFlipAug
 from mmdet_ft.ops.normalize import normalised_images
 from .conftest import NORM, train_pipeline
@@ -616,7 +617,8 @@ def test_a_transform_that_returns_none_is_named_where_no_other_image_stands_in(c
 def test_a_transform_that_returns_something_else_is_told():
     with pytest.raises(CheckError, match='Normalize got a ndarray from the transform before it'):
         Compose([lambda results: results['img'],
-                 dict(type='Normalize', mean=[0], std=[1])])(dict(img=np.zeros((2, 2, 3))))
+                 dict(type='Normalize', mean=[0], std=[1])])(
+                     dict(img=np.zeros((2, 2, 3))))
 
 
 def test_compose_refuses_what_is_no_transform():

@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 import numpy as np
 import pytest
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder, to_coco
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.untrusted import UntrustedFileError
 from . import formats, fuzz
 from .formats import Thing

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.checks.images import look_at
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.decoding import (decode, is_coarse, is_cut_off, lost_share,
-                                              unsent_share)
+                                               unsent_share)
 from mmdet_ft.datasets.images.files import read_head
-from mmdet_ft.datasets.pipelines.shared.loading import LoadAnnotations, LoadImageFromFile, read_image
+from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
+                                                        read_image)
 from tests.datasets.test_image_files import PICTURE, png_head, saved
 
 BGR = np.ascontiguousarray(PICTURE[..., ::-1])  # as the loader gives what `saved` has written
@@ -235,7 +236,8 @@ def test_a_turned_photograph_is_upright_and_its_size_is_that(tmp_path):
 def progressive(quality=90):
     """A progressive JPEG of a picture with fine detail, and where its scans begin."""
     rng = np.random.default_rng(0)
-    picture = np.clip(cv2.resize(PICTURE, (320, 240)).astype(int) + rng.integers(-40, 40, (240, 320, 1)), 0, 255)
+    picture = np.clip(
+        cv2.resize(PICTURE, (320, 240)).astype(int) + rng.integers(-40, 40, (240, 320, 1)), 0, 255)
     file = io.BytesIO()
     Image.fromarray(picture.astype(np.uint8)).save(file, 'JPEG', progressive=True, quality=quality)
     content = file.getvalue()

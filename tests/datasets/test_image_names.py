@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from mmdet_ft.datasets.images.names import (causes_of, find_image, missing_folder, plain_name_hint,
-                                           same_name)
+                                            same_name)
 
 
 @pytest.fixture

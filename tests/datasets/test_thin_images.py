@@ -4,8 +4,8 @@ import random
 import numpy as np
 import pytest
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.registry import PIPELINES
 from tests.datasets.test_transforms_move_together import ALL, moved_by

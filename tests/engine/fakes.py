@@ -4,8 +4,8 @@ from typing import List, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.runner.epoch import EpochBasedRunner
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.runner.iteration import IterBasedRunner
 from mmdet_ft.structures import Losses
 

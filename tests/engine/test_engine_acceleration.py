@@ -3,8 +3,8 @@ import logging
 import pytest
 import torch
 
-from mmdet_ft.engine.speed.acceleration import accelerate
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.speed.acceleration import accelerate
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model
 
@@ -21,7 +21,8 @@ def gradients(model, batch):
 
 
 @pytest.mark.parametrize(
-    'setting', [dict(channels_last=True), dict(compile=dict(backend='aot_eager'))],
+    'setting',
+    [dict(channels_last=True), dict(compile=dict(backend='aot_eager'))],
     ids=['channels_last', 'compile'])
 def test_a_switch_changes_nothing_but_the_rounding(setting, caplog):
     batch = tiny_batch((2, 1))

@@ -16,8 +16,8 @@ from mmdet_ft.engine.hooks import build as hooks_build
 from mmdet_ft.engine.hooks.build import hooks_of
 from mmdet_ft.engine.legacy.config import modernise
 from mmdet_ft.engine.models.build import begin_weights, cancel_pretrained
-from mmdet_ft.engine.runner.resume_state import resume_source
 from mmdet_ft.engine.optimizers.optimizer_step import Update, read_update
+from mmdet_ft.engine.runner.resume_state import resume_source
 from mmdet_ft.registry import HOOKS, MODELS
 from tests.engine.fakes import FakeDataset, FakeLoader, FakeModel
 
@@ -256,8 +256,10 @@ def test_options_are_checked_for_each_data_set_that_is_joined():
     with pytest.raises(
             UserError, match='evaluation has no metrics; FakeDataset.evaluate knows metric'):
         hooks_build.check_evaluation_options(joined, dict(metrics='bbox'))
-    for repeated in (RepeatDataset(FakeDataset(), 2), ConcatDataset([RepeatDataset(FakeDataset(), 1)])):
-        with pytest.raises(UserError, match='RepeatDataset has no metrics.*the FakeDataset that it'):
+    for repeated in (RepeatDataset(FakeDataset(),
+                                   2), ConcatDataset([RepeatDataset(FakeDataset(), 1)])):
+        with pytest.raises(
+                UserError, match='RepeatDataset has no metrics.*the FakeDataset that it'):
             hooks_build.check_evaluation_options(repeated, dict(metric='bbox'))
 
 

@@ -54,12 +54,15 @@ def test_a_dumped_config_is_right_though_nothing_reads_its_variables(tmp_path):
 def test_a_dumped_config_may_be_a_base(tmp_path):
     for suffix in ('py', 'json', 'yml'):
         dumped = load_config(MAIN)
-        dumped.own_norm = dumped.optimizer.copy()  # a variable that a section holds, of a name of the user's
+        dumped.own_norm = dumped.optimizer.copy(
+        )  # a variable that a section holds, of a name of the user's
         dumped.dump(str(tmp_path / f'dumped.{suffix}'))
         (tmp_path / 'heir.py').write_text(f"_base_ = 'dumped.{suffix}'\noptimizer = dict(lr=0.5)\n")
         assert prepare(load_config(str(tmp_path / 'heir.py')))[1] == []
-        (tmp_path / 'heir.py').write_text(f"_base_ = 'dumped.{suffix}'\nrunnner = dict(max_epochs=5)\n")
-        assert [mistake.path for mistake in mistakes(load_config(str(tmp_path / 'heir.py')))] == ['runnner']
+        (tmp_path /
+         'heir.py').write_text(f"_base_ = 'dumped.{suffix}'\nrunnner = dict(max_epochs=5)\n")
+        assert [mistake.path
+                for mistake in mistakes(load_config(str(tmp_path / 'heir.py')))] == ['runnner']
 
 
 def test_a_character_lost_from_a_name_is_noticed_in_a_dumped_config_too(tmp_path):
@@ -201,13 +204,15 @@ def test_the_nearest_name(name, known, right):
     assert nearest(name, known) == right
 
 
-@pytest.mark.parametrize('name, hint', [
-    ('cfg_nam', 'remove it, or correct its spelling'),  # nothing reads cfg_name
-    ('names', 'remove it, or correct its spelling'),
-    ('ab', 'remove it, or correct its spelling'),
-    ('lr_confg', "did you mean 'lr_config'?"),
-    ('workflo', "did you mean 'workflow'?"),
-])
+@pytest.mark.parametrize(
+    'name, hint',
+    [
+        ('cfg_nam', 'remove it, or correct its spelling'),  # nothing reads cfg_name
+        ('names', 'remove it, or correct its spelling'),
+        ('ab', 'remove it, or correct its spelling'),
+        ('lr_confg', "did you mean 'lr_config'?"),
+        ('workflo', "did you mean 'workflow'?"),
+    ])
 def test_a_hint_is_no_unrelated_name(tmp_path, monkeypatch, name, hint):
     text = str(mistakes(heir(tmp_path, monkeypatch, f'{name} = [1, 2]'))[0])
     assert 'nothing reads this name' in text and hint in text
@@ -340,8 +345,9 @@ def test_a_key_left_over_from_another_type_asks_for_delete(tmp_path, monkeypatch
     found = mistakes(heir(tmp_path, monkeypatch, "optimizer = dict(type='Adam', lr=0.001)"))
     assert str(found[0]).startswith(wanted.format('heir.py:2'))
     found = mistakes(heir(tmp_path, monkeypatch, "lr_config = dict(policy='poly', min_lr=0.)"))
-    assert str(found[0]).startswith("lr_config.step: lr_config of policy 'poly' has no 'step' (here [7]); it was meant "
-                                    'for step: write _delete_=True beside the policy poly (heir.py:2)')
+    assert str(found[0]).startswith(
+        "lr_config.step: lr_config of policy 'poly' has no 'step' (here [7]); it was meant "
+        'for step: write _delete_=True beside the policy poly (heir.py:2)')
     text = "optimizer = dict(_delete_=True, type='Adam', beta=1)"
     assert 'meant for' not in str(mistakes(heir(tmp_path, monkeypatch, text))[0])
 
@@ -505,7 +511,8 @@ def test_a_warm_checked_load_is_a_few_thousand_calls():
     prepare(load_config(MAIN))
     profile = cProfile.Profile()
     profile.runcall(lambda: prepare(load_config(MAIN)))
-    assert sum(entry.callcount for entry in profile.getstats()) < 60_000  # 30,294 when this was written
+    assert sum(entry.callcount
+               for entry in profile.getstats()) < 60_000  # 30,294 when this was written
 
 
 def test_a_check_does_not_change_the_config():

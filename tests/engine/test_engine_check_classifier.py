@@ -6,8 +6,8 @@ import torch
 
 from mmdet_ft.config import CheckError, load_config
 from mmdet_ft.engine.config_check.check import prepare
-from mmdet_ft.engine.run_check.preflight import check_learning_rate
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.run_check.preflight import check_learning_rate
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FT = 'custom/classifier_ft.py'

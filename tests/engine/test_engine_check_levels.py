@@ -57,8 +57,10 @@ def test_levels_that_begin_later_have_other_strides(tmp_path, monkeypatch):
     later = 'model = dict(neck=dict(start_level=1, num_outs=5, add_extra_convs="on_output"){})'
     notes = prepare(heir(tmp_path, monkeypatch, later.format('')))[1]
     assert len(notes) == 3 and all('[8, 16, 32, 64, 128] pixels' in note for note in notes)
-    right = (', rpn_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64, 128])), roi_head=dict('
-             'bbox_roi_extractor=dict(featmap_strides=[8, 16]), mask_roi_extractor=dict(featmap_strides=[8, 16]))')
+    right = (
+        ', rpn_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64, 128])), roi_head=dict('
+        'bbox_roi_extractor=dict(featmap_strides=[8, 16]), mask_roi_extractor=dict(featmap_strides=[8, 16]))'
+    )
     assert prepare(heir(tmp_path, monkeypatch, later.format(right)))[1] == []
 
 
@@ -124,7 +126,8 @@ class OwnDetector(Detector):
     ('width=256, strides=[8, 16]', 'model.own_head.strides',
      '[8, 16] are 2 strides, but model.neck.num_outs is 5 ('),
 ])
-def test_a_detector_and_head_written_tomorrow_are_named_with_their_line(tmp_path, monkeypatch, head, path, words):
+def test_a_detector_and_head_written_tomorrow_are_named_with_their_line(
+        tmp_path, monkeypatch, head, path, words):
     monkeypatch.setitem(MODELS._table, 'OwnHead', OwnHead)
     monkeypatch.setitem(MODELS._table, 'OwnDetector', OwnDetector)
     config = heir(tmp_path, monkeypatch, 'runner = dict(max_epochs=1)')
@@ -135,7 +138,8 @@ def test_a_detector_and_head_written_tomorrow_are_named_with_their_line(tmp_path
     with pytest.raises(CheckError) as caught:
         prepare(load_config('own.py'))
     mistake = caught.value.mistakes[0]
-    assert mistake.path == path and words in str(mistake) and 'own.py:3' in str(mistake), str(mistake)
+    assert mistake.path == path and words in str(mistake) and 'own.py:3' in str(mistake), str(
+        mistake)
 
 
 REGNET = "model = dict(backbone=dict(_delete_=True, type='RegNet', arch='regnetx_3.2gf')"
@@ -158,8 +162,7 @@ def test_any_backbone_is_asked(tmp_path, monkeypatch, text, given):
 
 def test_a_head_of_a_classifier_against_its_backbone(tmp_path, monkeypatch):
     main = MAIN.parents[1] / 'cifar10/resnet50_ft.py'
-    (tmp_path / 'mine.py').write_text(
-        f"_base_ = '{main}'\nmodel = dict(backbone=dict(depth=18))\n")
+    (tmp_path / 'mine.py').write_text(f"_base_ = '{main}'\nmodel = dict(backbone=dict(depth=18))\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckError) as caught:
         prepare(load_config('mine.py'))

@@ -53,9 +53,18 @@ def test_one_that_mixes_images_needs_the_wrapper_that_hands_them_out(kind):
 
 
 def test_what_is_to_be_mixed_is_no_batch_yet():
-    inner = dict(load_config(MAIN).data.train.dataset, pipeline=[LOAD, dict(TRUTH, with_mask=False), BUNDLE, FEW])
-    text = said(**{'data.train': dict(_delete_=True, type='MultiImageMixDataset', dataset=inner,
-                                      pipeline=[dict(type='Mosaic', img_scale=(64, 64)), BUNDLE, FEW])})
+    inner = dict(
+        load_config(MAIN).data.train.dataset,
+        pipeline=[LOAD, dict(TRUTH, with_mask=False), BUNDLE, FEW])
+    text = said(
+        **{
+            'data.train':
+            dict(
+                _delete_=True,
+                type='MultiImageMixDataset',
+                dataset=inner,
+                pipeline=[dict(type='Mosaic', img_scale=(64, 64)), BUNDLE, FEW])
+        })
     assert 'data.train.dataset.pipeline.2: DefaultFormatBundle, Collect come before the images are mixed' in text
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from mmdet_ft.config import ConfigError, load_config
 from mmdet_ft.engine.config_check.check import prepare
-from mmdet_ft.engine.config_check.value_kinds import fits, words_of
-from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
 from mmdet_ft.engine.config_check.run_settings import SETTINGS
+from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
+from mmdet_ft.engine.config_check.value_kinds import fits, words_of
 from tests.engine.test_engine_check import MAIN
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_ft.engine.speed.acceleration import accelerate, use_cuda_graphs
-from mmdet_ft.engine.speed.cuda_graphs import APPEARANCES, MAX_SHAPES, CudaRecorder, Replayed
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.log import get_root_logger
+from mmdet_ft.engine.speed.acceleration import accelerate, use_cuda_graphs
+from mmdet_ft.engine.speed.cuda_graphs import APPEARANCES, MAX_SHAPES, CudaRecorder, Replayed
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import to_device
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model

@@ -9,15 +9,14 @@ import torch.distributed as torch_dist
 import torch.multiprocessing as mp
 
 from mmdet_ft.datasets.loading.samplers import DistributedSampler
-from mmdet_ft.engine.distributed import dist
-from mmdet_ft.engine.distributed import launch
+from mmdet_ft.engine.distributed import dist, launch
 from mmdet_ft.engine.errors import NonFiniteError, UserError
 from mmdet_ft.engine.evaluate import multi_gpu_test
 from mmdet_ft.engine.hooks import CheckpointHook, DistEvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.models.build import wrap
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer
-from mmdet_ft.engine.runner import EpochBasedRunner
 from mmdet_ft.engine.optimizers.optimizer_step import Update
+from mmdet_ft.engine.runner import EpochBasedRunner
 from mmdet_ft.structures import Losses
 from tests.engine.fakes import FakeBatch, FakeDataset, FakeLoader, FakeModel
 
@@ -210,7 +209,9 @@ def check_unused_parameters(rank, root):
 
 def check_same(rank, root):
     dist.require_same((8, 4), 'images')
-    with pytest.raises(UserError, match=r'images and batches differ between the processes \(rank 0: 8, rank 1: 9\)'):
+    with pytest.raises(
+            UserError,
+            match=r'images and batches differ between the processes \(rank 0: 8, rank 1: 9\)'):
         dist.require_same(8 + rank, 'images and batches')
 
 

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from mmdet_ft.config import Config
-from mmdet_ft.engine.run_check import run_size
 from mmdet_ft.engine.config_check.check import check
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.reporting.figures import check_metric, figure_of
 from mmdet_ft.engine.hooks import CheckpointHook, EarlyStopHook, EvalHook, TextLoggerHook
+from mmdet_ft.engine.reporting.figures import check_metric, figure_of
+from mmdet_ft.engine.run_check import run_size
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
 

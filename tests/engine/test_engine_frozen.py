@@ -8,8 +8,8 @@ import torch
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.engine.models.frozen import freeing_line, frozen_as_drawn, watch_loading
 from mmdet_ft.engine.models.build import begin_weights, told
+from mmdet_ft.engine.models.frozen import freeing_line, frozen_as_drawn, watch_loading
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
 
@@ -49,7 +49,10 @@ def test_that_line_silences_it(caplog):
 
 def test_norm_layers_without_gradients_are_named_too(caplog):
     settings = with_backbone(
-        tiny_config(), frozen_stages=-1, norm_eval=False, norm_cfg=dict(type='BN', requires_grad=False))
+        tiny_config(),
+        frozen_stages=-1,
+        norm_eval=False,
+        norm_cfg=dict(type='BN', requires_grad=False))
     message, = begin(caplog, settings)
     assert "norm_cfg={'type': 'BN', 'requires_grad': True}" in message and 'norm_cfg.requires_grad=False' in message
 
@@ -71,10 +74,16 @@ def test_weights_of_a_file_silence_it_and_half_of_them_do_not(caplog, tmp_path, 
         settings['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=path)
     torch.save(dict(state_dict=whole), path)
     assert not begin(caplog, settings, **values)
-    torch.save(dict(state_dict={name: value for name, value in whole.items() if 'layer1.0' not in name}), path)
+    torch.save(
+        dict(state_dict={
+            name: value
+            for name, value in whole.items() if 'layer1.0' not in name
+        }), path)
     message, = begin(caplog, settings, **values)
     assert 'backbone.layer1.0.conv1.weight' in message and '6 weights' in message
-    half = [message for message in caplog.messages if 'stay as initialised: backbone.layer1' in message]
+    half = [
+        message for message in caplog.messages if 'stay as initialised: backbone.layer1' in message
+    ]
     assert bool(half) == (way == 'load_from')
 
 

@@ -10,10 +10,10 @@ from torch import nn
 
 import mmdet_ft
 from mmdet_ft.engine.distributed import dist
+from mmdet_ft.engine.environment import choose_device
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.failures.signals import InterruptHook
 from mmdet_ft.engine.reporting.meters import LogBuffer
-from mmdet_ft.engine.environment import choose_device
 from tests.fake_cuda import CUDA, fake_cuda, fake_cuda_works, on_fake_cuda
 
 PACKAGE = Path(mmdet_ft.__file__).parent

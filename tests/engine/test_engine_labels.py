@@ -7,11 +7,11 @@ from torch import nn
 
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.wrappers import ConcatDataset, RepeatDataset
-from mmdet_ft.engine.run_check.data import check_data
-from mmdet_ft.engine.models.labels import check_labels, check_learnable
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook
 from mmdet_ft.engine.models.build import build_model
+from mmdet_ft.engine.models.labels import check_labels, check_learnable
+from mmdet_ft.engine.run_check.data import check_data
 from mmdet_ft.models.heads.cls_head import LinearClsHead, MultiLabelLinearClsHead
 
 
@@ -104,8 +104,10 @@ def test_another_number_of_classes_is_said_without_a_training_step(tmp_path):
     assert kinds(cfg) == []
     cfg.custom_hooks = [dict(type='NumClassCheckHook')]
     assert kinds(cfg) == ['another number of classes']
-    with pytest.raises(UserError, match='Labels has 2 classes but head.num_classes is 3; write num_classes=2'):
-        NumClassCheckHook.refuse_other_number(Labels([0, 1], ['cat', 'dog']), Net(LinearClsHead(3, 4)))
+    with pytest.raises(
+            UserError, match='Labels has 2 classes but head.num_classes is 3; write num_classes=2'):
+        NumClassCheckHook.refuse_other_number(
+            Labels([0, 1], ['cat', 'dog']), Net(LinearClsHead(3, 4)))
     NumClassCheckHook.refuse_other_number(Labels([0, 1]), Net(LinearClsHead(3, 4)))
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from mmdet_ft.datasets.loading.loader import build_dataloader
-from mmdet_ft.engine.speed.acceleration import SWITCHES
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
-from mmdet_ft.engine.reporting.meters import FiniteLatch, LogBuffer
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer, load_optimizer_state, step_unless
+from mmdet_ft.engine.reporting.meters import FiniteLatch, LogBuffer
+from mmdet_ft.engine.speed.acceleration import SWITCHES
 from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.engine.speed.prefetch import on_device
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead

@@ -11,11 +11,11 @@ import torch
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.config import Config, load_config
+from mmdet_ft.engine.environment import choose_seed, tell_of_missing_gpu
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import CheckpointHook, EMAHook, EvalHook, TextLoggerHook
-from mmdet_ft.engine.schedules import build_learning_rate
-from mmdet_ft.engine.environment import choose_seed, tell_of_missing_gpu
 from mmdet_ft.engine.optimizers.optimizer_step import Update
+from mmdet_ft.engine.schedules import build_learning_rate
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
 
 

@@ -28,7 +28,8 @@ def state_of(cfg):
     (dict(type='RAdam', lr=.1), dict(type='Adam', lr=.1), 'is another one than the Adam of the config'),
     (SGD, dict(SGD, paramwise_cfg=dict(bias_lr_mult=2.)), 'has 1 parameter groups, and optimizer of the config makes'),
 ])  # yapf: disable
-def test_the_state_of_another_optimizer_is_refused_with_the_line_of_the_right_one(saved, now, words):
+def test_the_state_of_another_optimizer_is_refused_with_the_line_of_the_right_one(
+        saved, now, words):
     model, state = state_of(saved)
     text = ', '.join(f'{key}={value!r}' for key, value in saved.items())
     meta = dict(epoch=1, iter=2, config=f'optimizer = dict({text})')
@@ -36,14 +37,17 @@ def test_the_state_of_another_optimizer_is_refused_with_the_line_of_the_right_on
     other = FakeModel()
     before = {name: value.clone() for name, value in other.state_dict().items()}
     runner = SimpleNamespace(model=other, optimizer=build_optimizer(other, now))
-    with pytest.raises(CheckpointError, match=r"a.pth cannot be resumed: its optimizer \(\w+\)") as error:
+    with pytest.raises(
+            CheckpointError, match=r"a.pth cannot be resumed: its optimizer \(\w+\)") as error:
         restore(runner, checkpoint, True)
     assert words in str(error.value) and f'write optimizer = dict({text})' in str(error.value)
     assert "load_from='a.pth' instead of resume_from" in str(error.value)
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 
-@pytest.mark.parametrize('cfg', [SGD, dict(type='AdamW', lr=.1), dict(SGD, paramwise_cfg=dict(norm_decay_mult=0.))])
+@pytest.mark.parametrize(
+    'cfg', [SGD, dict(type='AdamW', lr=.1),
+            dict(SGD, paramwise_cfg=dict(norm_decay_mult=0.))])
 def test_its_own_state_is_that_of_an_optimizer(cfg):
     model, state = state_of(cfg)
     assert difference_of_state(build_optimizer(model, cfg), state) is None

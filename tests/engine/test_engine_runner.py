@@ -10,11 +10,11 @@ from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.engine.errors import NonFiniteError, UserError
 from mmdet_ft.engine.hooks import CheckpointHook, Hook, NumClassCheckHook, TextLoggerHook
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer
-from mmdet_ft.engine.speed.precision import LossScaler, Precision, build_precision
-from mmdet_ft.engine.runner import EpochBasedRunner
-from mmdet_ft.engine.schedules import build_learning_rate
-from mmdet_ft.engine.runner.seeds import seed_of
 from mmdet_ft.engine.optimizers.optimizer_step import Update
+from mmdet_ft.engine.runner import EpochBasedRunner
+from mmdet_ft.engine.runner.seeds import seed_of
+from mmdet_ft.engine.schedules import build_learning_rate
+from mmdet_ft.engine.speed.precision import LossScaler, Precision, build_precision
 from mmdet_ft.structures import Losses
 from tests.engine.fakes import (FakeDataset, FakeLoader, FakeModel, Recorder, make_runner, same,
                                 weights)

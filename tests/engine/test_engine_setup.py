@@ -6,10 +6,10 @@ import pytest
 
 from mmdet_ft.config import Config
 from mmdet_ft.engine import build
-from mmdet_ft.engine.reporting import log
 from mmdet_ft.engine import environment as run_setup
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import build as hooks_build
+from mmdet_ft.engine.reporting import log
 from mmdet_ft.engine.runner.hook import Hook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
@@ -65,7 +65,8 @@ def test_hooks_that_cannot_be_are_mistakes_of_the_user(tmp_path, monkeypatch):
         with pytest.raises((TypeError, ValueError)) as error:
             build._register(runner, hook, priority)
         assert is_user_mistake(error.value), error.value
-    monkeypatch.setattr(hooks_build, 'build_test_loader', lambda cfg, split: FakeLoader(FakeDataset()))
+    monkeypatch.setattr(hooks_build, 'build_test_loader',
+                        lambda cfg, split: FakeLoader(FakeDataset()))
     monkeypatch.setattr(hooks_build, 'check_evaluation_options', lambda dataset, options: None)
     monkeypatch.setattr(hooks_build, 'count_all_detections', lambda cfg, dataset, options: None)
     with pytest.raises(ValueError, match="evaluation.rule='greater' or 'less'") as error:

@@ -7,11 +7,11 @@ import pytest
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.engine import summary
+from mmdet_ft.engine.distributed import interruption
+from mmdet_ft.engine.distributed.interruption import Interrupted
 from mmdet_ft.engine.errors import command
 from mmdet_ft.engine.evaluate import run_over
 from mmdet_ft.engine.failures import signals
-from mmdet_ft.engine.distributed import interruption
-from mmdet_ft.engine.distributed.interruption import Interrupted
 from mmdet_ft.engine.failures.signals import stoppable
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights

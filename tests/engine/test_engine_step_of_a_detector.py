@@ -7,8 +7,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet_ft.config import Config
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer, zero_missing_momentum
-from mmdet_ft.engine.runner import EpochBasedRunner
 from mmdet_ft.engine.optimizers.optimizer_step import Update
+from mmdet_ft.engine.runner import EpochBasedRunner
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import to_device
 from tests.models.tiny import tiny_batch, tiny_model

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer, zero_missing_momentum
-from mmdet_ft.engine.speed.precision import build_precision
-from mmdet_ft.engine.runner import EpochBasedRunner
 from mmdet_ft.engine.optimizers.optimizer_step import Update
+from mmdet_ft.engine.runner import EpochBasedRunner
+from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models import anchors
 from mmdet_ft.models.roi_heads import standard_roi_head
 from tests.fake_cuda import CUDA, HostWork, fake_cuda, fake_cuda_works, on_fake_cuda

@@ -55,21 +55,23 @@ def test_a_run_ends_with_its_best_checkpoint_and_commands(tmp_path, monkeypatch)
     ]
 
 
-@pytest.mark.parametrize('words,stop_reason,last,command', [
-    ('tools/train.py a.py --cfg-options runner.max_epochs=2 b=1', None, {},
-     'python tools/train.py a.py --auto-resume --cfg-options runner.max_epochs=4 b=1'),
-    ('tools/train.py a.py --resume-from x.pth --auto-resume', None, dict(is_interrupted=True),
-     'python tools/train.py a.py --auto-resume'),
-    # at the last epoch
-    ('tools/train.py a.py --work-dir w', 'early_stop', {},
-     'python tools/train.py a.py --auto-resume --work-dir w --cfg-options runner.max_epochs=4'),
-    ('tools/train.py a.py --resume-from=x.pth', None, dict(is_interrupted=True),
-     'python tools/train.py a.py --auto-resume'),
-    ('/usr/bin/ipykernel_launcher.py -f x', None, {},
-     'the same command with --auto-resume and a higher runner.max_epochs'),
-    ('/usr/bin/ipykernel_launcher.py -f x', None, dict(is_interrupted=True),
-     'the same command with --auto-resume'),
-])
+@pytest.mark.parametrize(
+    'words,stop_reason,last,command',
+    [
+        ('tools/train.py a.py --cfg-options runner.max_epochs=2 b=1', None, {},
+         'python tools/train.py a.py --auto-resume --cfg-options runner.max_epochs=4 b=1'),
+        ('tools/train.py a.py --resume-from x.pth --auto-resume', None, dict(is_interrupted=True),
+         'python tools/train.py a.py --auto-resume'),
+        # at the last epoch
+        ('tools/train.py a.py --work-dir w', 'early_stop', {},
+         'python tools/train.py a.py --auto-resume --work-dir w --cfg-options runner.max_epochs=4'),
+        ('tools/train.py a.py --resume-from=x.pth', None, dict(is_interrupted=True),
+         'python tools/train.py a.py --auto-resume'),
+        ('/usr/bin/ipykernel_launcher.py -f x', None, {},
+         'the same command with --auto-resume and a higher runner.max_epochs'),
+        ('/usr/bin/ipykernel_launcher.py -f x', None, dict(is_interrupted=True),
+         'the same command with --auto-resume'),
+    ])
 def test_to_go_on_is_the_same_command(tmp_path, monkeypatch, words, stop_reason, last, command):
     lines = ended(tmp_path, monkeypatch, words, stop_reason=stop_reason, **last)
     assert lines[-1] == f'  go on:   {command}'
@@ -107,9 +109,16 @@ def waiting(waited):
 
 
 @pytest.mark.parametrize('epoch, waited, changes', [
-    (2, 3, {'early_stop.patience': 6}),
-    (4, 3, {'runner.max_epochs': 8, 'early_stop.patience': 6}),
-    (4, 1, {'runner.max_epochs': 8}),
+    (2, 3, {
+        'early_stop.patience': 6
+    }),
+    (4, 3, {
+        'runner.max_epochs': 8,
+        'early_stop.patience': 6
+    }),
+    (4, 1, {
+        'runner.max_epochs': 8
+    }),
     (2, 1, {}),
 ])
 def test_what_has_ended_a_run_is_what_must_change_for_it_to_go_on(epoch, waited, changes):

@@ -205,7 +205,8 @@ def test_proposals_are_recalled(make_dataset):
     for results in (boxes, proposals):
         values = dataset.evaluate(results, 'proposal_fast', 'silent', proposal_nums=(1, 10))
         assert values['AR@10'] == pytest.approx(7 / 7) and values['AR@1'] == pytest.approx(4 / 7)
-    with pytest.raises(DataError, match="proposal_fast' is of results without masks; write 'proposal'"):
+    with pytest.raises(
+            DataError, match="proposal_fast' is of results without masks; write 'proposal'"):
         dataset.evaluate(truth_as_results(dataset), 'proposal_fast', 'silent')
     alone = dataset.evaluate(proposals, 'proposal', 'silent', proposal_nums=10)
     assert alone == dataset.evaluate(proposals, 'proposal', 'silent', proposal_nums=(10, ))
@@ -282,7 +283,9 @@ def test_the_thresholds_of_cityscapes_hold_0_75_and_change_no_other_figure(make_
             boxes[place] = part + np.float32([3, 2, 1, 3, 0])
     cityscapes = CityscapesDataset(
         ann_file=usual.ann_file, pipeline=[], classes=usual.CLASSES, test_mode=True)
-    values = [dataset.evaluate(results, ['bbox', 'segm'], 'silent') for dataset in (usual, cityscapes)]
+    values = [
+        dataset.evaluate(results, ['bbox', 'segm'], 'silent') for dataset in (usual, cityscapes)
+    ]
     assert values[0] == values[1] and 0 < values[1]['bbox_mAP_75'] < values[1]['bbox_mAP_50']
     none = usual.evaluate(results, 'bbox', 'silent', iou_thrs=[.5, .6])
     assert none['bbox_mAP_75'] == -1  # not asked for
@@ -290,8 +293,8 @@ def test_the_thresholds_of_cityscapes_hold_0_75_and_change_no_other_figure(make_
 
 @pytest.mark.parametrize('with_hotcoco', [True, False])
 @pytest.mark.parametrize('change, message', [
-    (lambda mask: dict(mask, counts=mask_api.encode(np.ones((9, 9), np.uint8, 'F'))['counts']),
-     r'run lengths of 81 pixels'),
+    (lambda mask: dict(mask, counts=mask_api.encode(np.ones(
+        (9, 9), np.uint8, 'F'))['counts']), r'run lengths of 81 pixels'),
     (lambda mask: dict(mask, counts='hello world'), 'no compressed run lengths'),
     (lambda mask: dict(mask, counts=[1, 2, 3]), 'run lengths of 6 pixels'),
     (lambda mask: dict(mask, counts=[-1, 2, 3]), 'neither a bitmap'),

@@ -345,8 +345,8 @@ def test_batch_norm_of_the_heads_does_not_see_padding():
         head, given, positives = model.roi_head, [], []
         head.mask_head.register_forward_pre_hook(lambda _, inputs: given.append(len(inputs[0])))
         sample = head.sample
-        head.sample = lambda *arguments: (rois := sample(*arguments), positives.append(
-            int(rois.positive.sum())))[0]
+        head.sample = lambda *arguments: (rois := sample(*arguments),
+                                          positives.append(int(rois.positive.sum())))[0]
         losses, grads = step(model, batch)
         assert given == positives and given[0] % 8
         results.append([losses, grads, {n: value.clone() for n, value in head.named_buffers()}])

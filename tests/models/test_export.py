@@ -57,7 +57,13 @@ def test_nothing_else_counts_as_an_export():
 
 def test_a_strict_export_does_not_fold_and_a_compiled_backbone_does():
     config = dict(
-        type='ResNet', depth=18, base_channels=4, num_stages=1, strides=(1, ), dilations=(1, ), out_indices=(0, ))
+        type='ResNet',
+        depth=18,
+        base_channels=4,
+        num_stages=1,
+        strides=(1, ),
+        dilations=(1, ),
+        out_indices=(0, ))
     model, images = backbone_and_images(config)
     program = torch.export.export(model, (images, ), strict=True)
     assert not any('foreach' in str(node.target) for node in program.graph.nodes)

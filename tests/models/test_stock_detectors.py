@@ -22,8 +22,8 @@ def test_stock_detectors_have_the_recorded_weights(package):  # noqa: F811
     _, configs = package
     different = {}
     for name, expected in STATES.items():
-        table = sorted((key, list(value.shape))
-                       for key, value in build(configs / name).state_dict().items())
+        table = sorted(
+            (key, list(value.shape)) for key, value in build(configs / name).state_dict().items())
         digest = hashlib.sha256(json.dumps(table).encode()).hexdigest()[:16]
         if f'{len(table)} {digest}' != expected:
             different[name] = f'{len(table)} {digest}'

@@ -2,13 +2,13 @@
 import pytest
 import torch
 
+from mmdet_ft.ops.backends import use_triton
 from mmdet_ft.ops.masks import mask_targets
 from mmdet_ft.ops.matching import match
 from mmdet_ft.ops.nms import nms_keep
 from mmdet_ft.ops.roi_align import multi_level_roi_align
 from mmdet_ft.ops.sampling import sample
 from mmdet_ft.ops.soft_nms import soft_nms
-from mmdet_ft.ops.backends import use_triton
 from mmdet_ft.structures import Outlines, to_device
 from tests.models.tiny import tiny_batch
 from tests.ops.helpers import random_boxes

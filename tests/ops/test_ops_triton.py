@@ -6,8 +6,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 triton = pytest.importorskip('triton')
 
-from mmdet_ft.ops import masks, nms, roi_align, triton_kernels  # noqa: E402
 from mmdet_ft.ops import backends  # noqa: E402
+from mmdet_ft.ops import masks, nms, roi_align, triton_kernels  # noqa: E402
 from mmdet_ft.ops.roi_align import _roi_align, _roi_align_backward  # noqa: E402
 from tests.ops.helpers import GARBAGE, random_boxes  # noqa: E402
 

@@ -95,7 +95,8 @@ class CountAtEpochs(Hook):
 class FaultOn:
     """Strikes in the loader of one rank, on one image: once `after` exists, and when torchrun has
     started the processes anew `restarts` times."""
-    moves = ()  # said, so that it is not tried on a painted picture before the run: there it would strike too early
+    moves = (
+    )  # said, so that it is not tried on a painted picture before the run: there it would strike too early
 
     def __init__(self, kind: str, mark: str, after: str = '', rank: int = 1, restarts: int = 0):
         self.kind, self.mark, self.after = kind, mark, after

@@ -290,7 +290,8 @@ def test_confusion_compares_masks_suppresses_and_tells_rates(tmp_path, call):
     # two data sets in one: each has its own truth
     (tmp_path / 'twice.pkl').write_bytes(pickle.dumps(results * 2))
     text = call('confusion_matrix.py', config, tmp_path / 'twice.pkl', tmp_path / 'out',
-                '--cfg-options', f'data.test.ann_file=["{tmp_path}/val.json","{tmp_path}/val.json"]')
+                '--cfg-options',
+                f'data.test.ann_file=["{tmp_path}/val.json","{tmp_path}/val.json"]')
     assert 'Masks are compared' in text
     matrix = np.loadtxt(tmp_path / 'out/confusion_matrix.csv', delimiter=',', skiprows=1)
     assert matrix[:-1].sum() == 2 * count == matrix[-1].sum()

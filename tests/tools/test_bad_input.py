@@ -197,14 +197,16 @@ def test_unreadable_checkpoint(case):
     torch.save(dict(state_dict=dict(weight=torch.zeros(1000))), path)
     path.write_bytes(path.read_bytes()[:1500])
     message = case.train(config=case.config("load_from = 'broken.pth'"), expect=1)
-    assert message.startswith("load_from (mine.py:2) = 'broken.pth': broken.pth is broken or cut short (1500 bytes)")
+    assert message.startswith(
+        "load_from (mine.py:2) = 'broken.pth': broken.pth is broken or cut short (1500 bytes)")
     assert 'fetch or copy the file anew' in message and 'Way on' not in message
 
 
 def test_a_checkpoint_to_resume_that_is_not_there_is_told_with_who_named_it(case):
     for words, place in (((), 'mine.py:2'), (('--resume-from', 'gone.pth'), '--resume-from')):
         message = case.train(*words, config=case.config("resume_from = 'gone.pth'"), expect=1)
-        assert message.startswith(f"resume_from ({place}) = 'gone.pth': checkpoint gone.pth does not exist")
+        assert message.startswith(
+            f"resume_from ({place}) = 'gone.pth': checkpoint gone.pth does not exist")
         assert 'correct the path' in message
 
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from mmdet_ft.config import Config
+from mmdet_ft.datasets.annotations.coco_file import CocoFile
 from mmdet_ft.datasets.checks.report import verdict
 from mmdet_ft.datasets.detection.coco import CocoDataset
-from mmdet_ft.datasets.annotations.coco_file import CocoFile
 from mmdet_ft.engine.run_check.data import check_data
 from tests.tools.test_train_command import call
 from tests.tools.tiny_world import write_world

@@ -218,8 +218,8 @@ def test_a_wider_list_is_never_written_over_nor_xml_files_without_force(convert,
     listed, folder = write_wider_list(tmp_path, formats.draw_things(2))
     before = listed.read_text()
     for words in ([], ['--voc', tmp_path]):
-        refused(capsys, 'would overwrite', convert, 'wider_face', listed, folder,
-                '--out', listed, '--force', *words)
+        refused(capsys, 'would overwrite', convert, 'wider_face', listed, folder, '--out', listed,
+                '--force', *words)
     assert listed.read_text() == before
     (tmp_path / 'Annotations').mkdir()
     (tmp_path / 'Annotations/image_0.xml').write_text('precious')
@@ -515,7 +515,8 @@ def test_a_file_that_two_records_are_of_becomes_one_image(convert, tmp_path, cap
     (tmp_path / 'a/more.json').write_text(json.dumps({**content, 'imagePath': './image_0.jpg'}))
     convert('labelme', tmp_path / 'a', '--out', tmp_path / 'a.json')
     written = json.loads((tmp_path / 'a.json').read_text())
-    assert len(written['images']) == 2 and len(written['annotations']) == 8  # 7, a new one, and one of both
+    assert len(written['images']) == 2 and len(
+        written['annotations']) == 8  # 7, a new one, and one of both
     said = capsys.readouterr().out
     assert 'listed several times, and joined: 1 images' in said and '1 objects are the same in both' in said
     paths = formats.write_kitti(tmp_path / 'b', things)
@@ -543,8 +544,10 @@ def test_odd_lists_and_shapes_are_answered(convert, tmp_path, capsys):
     (tmp_path / 'none.txt').write_text('\n')
     shape = dict(name='polygon', all_points_x=[1, 20, 30], all_points_y=[1, 20])
     region = dict(shape_attributes=shape, region_attributes=dict(kind='cat'))
-    (tmp_path / 'via.json').write_text(json.dumps(dict(a=dict(filename='image_0.jpg', regions=[region]))))
-    for name, words, message in (('wider_face', ['list.txt', '.'], 'an image without a face has this line too'),
+    (tmp_path / 'via.json').write_text(
+        json.dumps(dict(a=dict(filename='image_0.jpg', regions=[region]))))
+    for name, words, message in (('wider_face', ['list.txt',
+                                                 '.'], 'an image without a face has this line too'),
                                  ('via', ['via.json'], 'a polygon with 3 x and 2 y')):
         with pytest.raises(SystemExit):
             convert(name, *(tmp_path / word for word in words), '--out', tmp_path / 'a.json')

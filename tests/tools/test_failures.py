@@ -152,9 +152,8 @@ def test_a_bad_image_is_named_and_can_be_met_again(world, tmp_path, workers):
 
 @pytest.mark.parametrize('workers', [0, 1])
 def test_bad_images_are_left_out_and_counted_if_asked_for(world, tmp_path, workers):
-    out, err = train(world / 'tiny.py',
-                     '--work-dir', tmp_path / 'run', '--no-validate', '--cfg-options',
-                     *damaged(world, tmp_path), f'data.workers_per_gpu={workers}',
+    out, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', '--no-validate',
+                     '--cfg-options', *damaged(world, tmp_path), f'data.workers_per_gpu={workers}',
                      'data.train_dataloader.skip_bad_images=True')
     assert err.count('skipped: cannot decode the image') == 1
     assert re.search(r'skip_bad_images: 1 images were left out, [2-4] times in all', err)
@@ -170,5 +169,6 @@ def test_all_images_bad_is_an_error_all_the_same(world, tmp_path):
 def test_a_dead_loader_process_says_what_to_change(world, tmp_path):
     message, failure = fail(world, tmp_path / 'run', 'data.train.pipeline.3.type=Die',
                             'data.workers_per_gpu=1')
-    assert re.match(r'DataLoader worker \(pid.* (killed by signal: Killed|exited unexpectedly)', message)
+    assert re.match(r'DataLoader worker \(pid.* (killed by signal: Killed|exited unexpectedly)',
+                    message)
     assert 'data.workers_per_gpu' in message and failure['places']

@@ -11,10 +11,10 @@ import pytest
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.engine.run_check.data import check_data
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.painting import Painter
 from mmdet_ft.engine.reporting.results import read_results
+from mmdet_ft.engine.run_check.data import check_data
 from tests.datasets import formats
 from tests.datasets.formats import Thing
 
@@ -48,8 +48,7 @@ def test_a_class_in_another_unicode_form_is_that_class(kind, name, write, tmp_pa
 
 
 @pytest.mark.parametrize('kind, name, write', KINDS)
-def test_a_converter_makes_one_class_of_both_forms(kind, name, write, tmp_path, convert,
-                                                   capsys):
+def test_a_converter_makes_one_class_of_both_forms(kind, name, write, tmp_path, convert, capsys):
     both = [[*IMAGES[0], Thing(NFC, (110, 10, 150, 60))], []]
     write(tmp_path / 'a', both)
     words = ['--classes', NFC, 'Car'] if name == 'kitti' else []
@@ -60,8 +59,7 @@ def test_a_converter_makes_one_class_of_both_forms(kind, name, write, tmp_path, 
 
 
 @pytest.mark.parametrize('kind, name, write', KINDS[:2])
-def test_files_are_found_in_another_unicode_form(kind, name, write, tmp_path,
-                                                 convert):
+def test_files_are_found_in_another_unicode_form(kind, name, write, tmp_path, convert):
     paths = write(tmp_path / 'a', IMAGES)
     for path in [*(tmp_path / 'a').rglob('image_0.*')]:
         path.rename(path.with_name(path.name.replace('image_0', NFD)))
@@ -124,8 +122,7 @@ def list_size(name, root, width, height):
 
 
 @pytest.mark.parametrize('kind, name, write', [KINDS[0], KINDS[2]])
-def test_the_image_decides_where_the_boxes_are_of_it(kind, name, write, tmp_path, convert,
-                                                     capsys):
+def test_the_image_decides_where_the_boxes_are_of_it(kind, name, write, tmp_path, convert, capsys):
     write(tmp_path / 'a', [[Thing('Car', (100, 10, 150, 60))], []])
     list_size(name, tmp_path / 'a', 120, 160)
     convert(name, tmp_path / 'a', '--out', tmp_path / 'a.json')
@@ -136,14 +133,8 @@ def test_the_image_decides_where_the_boxes_are_of_it(kind, name, write, tmp_path
 
 @pytest.mark.parametrize('kind, name, write', [KINDS[0], KINDS[2]])
 @pytest.mark.parametrize('box', [(200, 100, 300, 200), (10, 10, 50, 50)], ids=['listed', 'either'])
-def test_boxes_that_may_be_of_the_listed_size_are_not_converted(
-        kind,
-        name,
-        write,
-        box,
-        tmp_path,
-        convert,
-        capsys):
+def test_boxes_that_may_be_of_the_listed_size_are_not_converted(kind, name, write, box, tmp_path,
+                                                                convert, capsys):
     paths = write(tmp_path / 'a', [[Thing('Car', box)], []])
     list_size(name, tmp_path / 'a', 320, 240)
     with pytest.raises(SystemExit):

@@ -199,7 +199,8 @@ def test_a_checkpoint_of_other_classes_is_mapped_or_refused_by_name(world, monke
     for classes in (CLASSES, CLASSES[::-1], CLASSES[1:2]):
         out = world / 'out.pkl'
         assert run(test_command, monkeypatch, world / 'tiny.py', world / 'a.pth', '--out', out,
-                   '--cfg-options', f'data.test.classes={list(classes)}') == 0, capsys.readouterr().err
+                   '--cfg-options',
+                   f'data.test.classes={list(classes)}') == 0, capsys.readouterr().err
         found[classes] = pickle.loads(out.read_bytes())
     for place, (boxes, masks) in enumerate(found[CLASSES]):
         turned, one = found[CLASSES[::-1]][place], found[CLASSES[1:2]][place]

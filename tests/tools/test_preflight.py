@@ -114,8 +114,8 @@ def misspelt_monitor(world, folder):
 
 
 def misspelt_monitor_of_a_model_that_finds_nothing(world, folder):
-    return ['early_stop.monitor=segm_mAP50', 'model.test_cfg.rcnn.score_thr=0.999'
-            ], "early_stop.monitor='segm_mAP50'"
+    return ['early_stop.monitor=segm_mAP50',
+            'model.test_cfg.rcnn.score_thr=0.999'], "early_stop.monitor='segm_mAP50'"
 
 
 def masks_asked_of_boxes(world, folder):
@@ -131,8 +131,8 @@ def read_only(world, folder):
 
 FAULTS = [
     missing_file, wrong_classes, wrong_shape, bad_evaluator, read_only, nan_image, empty_dataset,
-    unreachable_url, wrong_num_classes, raising_hook, lr_out_of_range, wrong_best,
-    misspelt_monitor, misspelt_monitor_of_a_model_that_finds_nothing, masks_asked_of_boxes
+    unreachable_url, wrong_num_classes, raising_hook, lr_out_of_range, wrong_best, misspelt_monitor,
+    misspelt_monitor_of_a_model_that_finds_nothing, masks_asked_of_boxes
 ]
 
 
@@ -162,7 +162,8 @@ def test_a_disk_that_is_too_small_stops_the_dry_run_and_the_run(world, tmp_path,
 
 
 def test_what_is_said_of_a_full_disk_can_be_done():
-    many, few = (str(Room(one=10, all_kept=10 * number, num_kept=number, free=15)) for number in (12, 4))
+    many, few = (
+        str(Room(one=10, all_kept=10 * number, num_kept=number, free=15)) for number in (12, 4))
     assert 'max_keep_ckpts=3) keeps the last three' in many
     assert 'max_keep_ckpts' not in few and '--work-dir' in few
 
@@ -212,9 +213,9 @@ def test_the_dry_run_shows_what_the_data_say(world, tmp_path):
         for annotation in content['annotations']:
             annotation['category_id'] = 1
 
-    out, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', '--dry-run',
-                     '--cfg-options', spoilt_annotations(world, tmp_path, without_dots),
-                     'log_level=ERROR')
+    out, err = train(world / 'tiny.py', '--work-dir',
+                     tmp_path / 'run', '--dry-run', '--cfg-options',
+                     spoilt_annotations(world, tmp_path, without_dots), 'log_level=ERROR')
     assert 'note    Data; every image and object' in out and 'class without objects' in out
     assert not err
 

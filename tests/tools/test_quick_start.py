@@ -45,7 +45,8 @@ def test_quick_start_needs_the_standard_library_only():
     assert {name.split('.')[0] for name in names} <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize('page', ['README.md', *sorted(f'docs/{page.name}' for page in (ROOT / 'docs').glob('*.md'))])
+@pytest.mark.parametrize(
+    'page', ['README.md', *sorted(f'docs/{page.name}' for page in (ROOT / 'docs').glob('*.md'))])
 def test_files_that_the_pages_name_exist(page):
     text = (ROOT / page).read_text(encoding='utf-8')
     for link in re.findall(r'\]\(([^)#:]+)\)', text):
@@ -56,10 +57,9 @@ def test_files_that_the_pages_name_exist(page):
 
 
 def test_python_that_is_too_old_is_told(tmp_path):
-    code = (
-        'import sys, runpy; sys.version_info = (3, 8, 0); '
-        'sys.argv = ["quick_start.py", "--setup-only", "--venv", r"%s"]; '
-        'runpy.run_path(r"%s", run_name="__main__")') % (tmp_path / 'venv', QUICK_START)
+    code = ('import sys, runpy; sys.version_info = (3, 8, 0); '
+            'sys.argv = ["quick_start.py", "--setup-only", "--venv", r"%s"]; '
+            'runpy.run_path(r"%s", run_name="__main__")') % (tmp_path / 'venv', QUICK_START)
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode != 0 and 'needs Python 3.9' in done.stderr and not (tmp_path /
                                                                                'venv').exists()

@@ -202,8 +202,7 @@ def test_what_is_there_is_kept_and_what_cannot_be_split_is_told(split, tmp_path)
     # the name of the output is that of the input, by a link
     (tmp_path / 'a/all_train.json').unlink()
     (tmp_path / 'a/all_train.json').symlink_to(path)
-    assert 'would overwrite' in split(path, '--force') and json.loads(
-        path.read_text()) == content
+    assert 'would overwrite' in split(path, '--force') and json.loads(path.read_text()) == content
 
 
 def test_images_that_are_not_found_are_said(split, tmp_path):

@@ -125,7 +125,8 @@ def test_a_run_of_iterations_counts_its_epochs_too(world, tmp_path):
     (tmp_path / 'iterations.py').write_text(
         f"_base_ = '{config}'\nrunner = dict(_delete_=True, type='IterBasedRunner', max_iters=5)\n"
         'data = dict(samples_per_gpu=10)\nlog_config = dict(interval=1)\n')
-    train(tmp_path / 'iterations.py', '--work-dir', tmp_path / 'run', '--seed', '0', '--no-validate')
+    train(tmp_path / 'iterations.py', '--work-dir', tmp_path / 'run', '--seed', '0',
+          '--no-validate')
     training = [line for line in rows(tmp_path / 'run') if line.get('mode') == 'train']
     assert [line['epoch'] for line in training] == [1, 1, 1, 2, 2]
 

@@ -333,8 +333,8 @@ def halves_in_turn(config, start, options):
     from mmdet_ft.datasets.loading.loader import SeededDataset, collate
     from mmdet_ft.datasets.loading.samplers import DistributedGroupSampler
     from mmdet_ft.engine.models.build import build_model
-    from mmdet_ft.engine.schedules import Progress, build_learning_rate
     from mmdet_ft.engine.runner.seeds import seed_of
+    from mmdet_ft.engine.schedules import Progress, build_learning_rate
     cfg = load_config(config, options)
     dataset = build_dataset(cfg.data.train)
     model = build_model(cfg, dataset)

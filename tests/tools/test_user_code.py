@@ -103,27 +103,31 @@ def test_answers_name_what_is_there():
             assert hasattr(importlib.import_module(found.group(1)), found.group(2)), answer
 
 
-@pytest.mark.parametrize('line,answer', [
-    ('import mmdet', 'mmdet_ft.models'),
-    ('import mmcv.runner', 'mmdet_ft.engine.hooks'),
-    ('from mmdet import models', 'mmdet_ft.models'),
-    ('from mmdet.models.backbones import ResNet',
-     'from mmdet_ft.models.backbones.resnet import ResNet'),
-    ('from mmdet.datasets.pipelines.loading import LoadAnnotations', 'import LoadAnnotations'),
-    ('from mmdet.models.builder import NECKS as N', 'from mmdet_ft.models import NECKS'),
-    ('from mmcv.parallel import DataContainer as DC', 'plain arrays'),
-    ('from mmcv.cnn import ConvModule, kaiming_init',
-     'from mmdet_ft.models.base_module import kaiming_init'),
-    ('from mmcv.ops import DeformConv2d', 'from torchvision.ops import DeformConv2d'),
-    ('from mmdet.models.dense_heads import AnchorHead', 'extending.md'),
-    ('from mmdet.core import something_of_its_own', 'in your own code'),
-    ('from mmcv.parallel import MMDataParallel', 'the model itself goes into'),
-    ('from mmdet_ft.core.evaluation import eval_map', 'dataset.evaluate'),  # mmdet replaced by mmdet_ft
-    ('from mmdet_ft.apis.inference import init_detector', 'from mmdet_ft.apis import init_detector'),
-    ('import mmdet_ft.core.mask', 'mmdet_ft.models'),
-    ('import mmcv\n@mmcv.runner.HOOKS.register_module()\nclass A: pass',
-     'from mmdet_ft.engine.hooks import HOOKS'),
-])
+@pytest.mark.parametrize(
+    'line,answer',
+    [
+        ('import mmdet', 'mmdet_ft.models'),
+        ('import mmcv.runner', 'mmdet_ft.engine.hooks'),
+        ('from mmdet import models', 'mmdet_ft.models'),
+        ('from mmdet.models.backbones import ResNet',
+         'from mmdet_ft.models.backbones.resnet import ResNet'),
+        ('from mmdet.datasets.pipelines.loading import LoadAnnotations', 'import LoadAnnotations'),
+        ('from mmdet.models.builder import NECKS as N', 'from mmdet_ft.models import NECKS'),
+        ('from mmcv.parallel import DataContainer as DC', 'plain arrays'),
+        ('from mmcv.cnn import ConvModule, kaiming_init',
+         'from mmdet_ft.models.base_module import kaiming_init'),
+        ('from mmcv.ops import DeformConv2d', 'from torchvision.ops import DeformConv2d'),
+        ('from mmdet.models.dense_heads import AnchorHead', 'extending.md'),
+        ('from mmdet.core import something_of_its_own', 'in your own code'),
+        ('from mmcv.parallel import MMDataParallel', 'the model itself goes into'),
+        ('from mmdet_ft.core.evaluation import eval_map',
+         'dataset.evaluate'),  # mmdet replaced by mmdet_ft
+        ('from mmdet_ft.apis.inference import init_detector',
+         'from mmdet_ft.apis import init_detector'),
+        ('import mmdet_ft.core.mask', 'mmdet_ft.models'),
+        ('import mmcv\n@mmcv.runner.HOOKS.register_module()\nclass A: pass',
+         'from mmdet_ft.engine.hooks import HOOKS'),
+    ])
 def test_old_names_are_answered(line, answer):
     found, = user_code.old_names(line)
     assert answer in found.instead
@@ -144,14 +148,16 @@ image = mmcv.imresize(mmcv.image.imread('a.png'), (3, 4))
 
 def test_a_script_is_read_and_told_line_by_line(tmp_path, capsys, monkeypatch):
     script = tmp_path / 'mine.py'
-    script.write_text('import torch\nfrom mmcv import Config\nfrom mmdet.apis import init_detector\n'
-                      "raise SystemExit('it was run')\n")
+    script.write_text(
+        'import torch\nfrom mmcv import Config\nfrom mmdet.apis import init_detector\n'
+        "raise SystemExit('it was run')\n")
     path = ROOT / 'tools/misc/check_script.py'
     monkeypatch.setattr(sys, 'path', list(sys.path))
     spec = importlib.util.spec_from_file_location('check_script', path)
     check_script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check_script)
-    for expected, text in ((1, script.read_text()), (0, 'from mmdet_ft.apis import init_detector\n')):
+    for expected, text in ((1, script.read_text()), (0,
+                                                     'from mmdet_ft.apis import init_detector\n')):
         script.write_text(text)
         monkeypatch.setattr(sys, 'argv', ['check_script.py', str(script)])
         with pytest.raises(SystemExit) as end:

@@ -36,11 +36,11 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
-from mmdet_ft.datasets.pictures import truth_masks  # noqa: E402
 from mmdet_ft.datasets.loading.sample_images import leaf_of  # noqa: E402
+from mmdet_ft.datasets.pictures import truth_masks  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
-from mmdet_ft.engine.reporting.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
+from mmdet_ft.engine.reporting.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.reporting.results import read_results  # noqa: E402
 from mmdet_ft.evaluation.confusion import detection_confusion, rates  # noqa: E402
 from mmdet_ft.evaluation.table_output import table_text  # noqa: E402

@@ -45,9 +45,9 @@ def parse_args() -> argparse.Namespace:
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
-from mmdet_ft.engine.reporting.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
 from mmdet_ft.engine.hooks import build  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
+from mmdet_ft.engine.reporting.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
 from mmdet_ft.engine.reporting.results import read_results  # noqa: E402
 
 

@@ -59,8 +59,8 @@ def runner_step(model: Any, batch: Any) -> Callable[[], Any]:
     import torch
 
     from mmdet_ft.engine.optimizers.optimizer import build_optimizer, zero_missing_momentum
-    from mmdet_ft.engine.speed.precision import build_precision
     from mmdet_ft.engine.runner import EpochBasedRunner
+    from mmdet_ft.engine.speed.precision import build_precision
     optimizer = build_optimizer(model, dict(type='SGD', lr=0., momentum=.9))
     zero_missing_momentum(optimizer)
     runner = EpochBasedRunner(

@@ -37,8 +37,8 @@ import numpy as np  # noqa: E402
 import pycocotools.mask as mask_api  # noqa: E402
 from rich.progress import track  # noqa: E402
 
-from mmdet_ft.datasets.images.files import image_size  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing, write_json  # noqa: E402
+from mmdet_ft.datasets.images.files import image_size  # noqa: E402
 from mmdet_ft.errors import UserError  # noqa: E402
 
 # Cityscapes' labels with instances that count in its evaluation, and their ids
@@ -88,8 +88,9 @@ def load_image_info(files: Files) -> Dict[str, Any]:
         raise ValueError(f'{instances} is not an image of instance ids (one channel of 16 bits)')
     size = image_size(image)
     if size != ids.shape[::-1]:
-        raise ValueError(f'{instances} has {ids.shape[1]} x {ids.shape[0]} pixels (width x height) and its image '
-                         f'{image} has {size[0]} x {size[1]}; take both from the same package')
+        raise ValueError(
+            f'{instances} has {ids.shape[1]} x {ids.shape[0]} pixels (width x height) and its image '
+            f'{image} has {size[0]} x {size[1]}; take both from the same package')
     annotations = []
     for instance_id in np.unique(ids[ids >= min(CLASSES)]).tolist():
         label = instance_id // 1000 if instance_id >= 1000 else instance_id
@@ -173,7 +174,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             refuse_existing(name, args.force, (path for paths in files for path in paths))
             infos = collect_annotations(files, args.nproc)
             content = convert_annotations(infos, name)
-        except (ValueError, UserError) as error:  # a file of truth that cannot be read, or the output
+        except (ValueError,
+                UserError) as error:  # a file of truth that cannot be read, or the output
             sys.exit(f'{split}: {error}')
         crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
         print(f'{split}: {len(content["images"])} images, {len(content["annotations"])} instances '

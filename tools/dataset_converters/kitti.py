@@ -40,15 +40,15 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
-from mmdet_ft.datasets.images.names import as_on_disk, nearest_name  # noqa: E402
-from mmdet_ft.datasets.images.names import plain_name_hint  # noqa: E402
-from mmdet_ft.datasets.detection.kitti import image_name, read_kitti_label  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import folder_of_images  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import listed_or_all  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
+from mmdet_ft.datasets.detection.kitti import image_name, read_kitti_label  # noqa: E402
+from mmdet_ft.datasets.images.names import plain_name_hint  # noqa: E402
+from mmdet_ft.datasets.images.names import as_on_disk, nearest_name  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.evaluation.kitti import DONT_CARE  # noqa: E402
 
@@ -60,9 +60,8 @@ def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
     try:
         objects = read_kitti_label(path)
     except FileNotFoundError:
-        raise DataError(
-            f'there is no {path}, which the list names as {name!r}'
-            f'{plain_name_hint(name) or nearest_name(path)}') from None
+        raise DataError(f'there is no {path}, which the list names as {name!r}'
+                        f'{plain_name_hint(name) or nearest_name(path)}') from None
     try:
         stem = image_name(osp.join(folder.root, img_subdir), name)
     except FileNotFoundError:

@@ -59,11 +59,11 @@ import numpy as np  # noqa: E402
 import pycocotools.mask as mask_api  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from mmdet_ft.datasets.images.files import is_image_name, read_head  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import where_images_are  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
+from mmdet_ft.datasets.images.files import is_image_name, read_head  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 MASK_ENDINGS = ('.png', '.tif', '.tiff', '.bmp', '.gif')
@@ -459,9 +459,7 @@ def main() -> None:
             f'no mask bears the name of an image: {strangers[0]!r} and {pairs[0].image!r}, for example; '
             f'expected {_stem(osp.basename(pairs[0].image))}.png or '
             f'{_stem(osp.basename(pairs[0].image))}_1.png')
-    files = [
-        osp.join(args.root, name) for pair in pairs for name in (pair.image, *pair.masks)
-    ]
+    files = [osp.join(args.root, name) for pair in pairs for name in (pair.image, *pair.masks)]
     refuse_existing(args.out, args.force, files)
     masks = Masks(args.root, args.class_name, classes, args.polygons)
     masks.look_ahead(pairs)

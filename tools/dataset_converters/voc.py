@@ -34,8 +34,6 @@ def parse_args() -> argparse.Namespace:
 # Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
-from mmdet_ft.datasets.images.names import as_on_disk, nearest_name  # noqa: E402
-from mmdet_ft.datasets.images.names import plain_name_hint  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import folder_of_images  # noqa: E402
@@ -43,6 +41,8 @@ from mmdet_ft.datasets.annotations.to_coco import listed_or_all  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
 from mmdet_ft.datasets.detection.xml_style import image_beside, read_voc_xml  # noqa: E402
+from mmdet_ft.datasets.images.names import plain_name_hint  # noqa: E402
+from mmdet_ft.datasets.images.names import as_on_disk, nearest_name  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 
@@ -53,9 +53,8 @@ def read(folder: ImageFolder, img_subdir: str, ann_subdir: str,
     try:
         content = read_voc_xml(path)
     except FileNotFoundError:
-        raise DataError(
-            f'there is no {path}, which the list names as {name!r}'
-            f'{plain_name_hint(name) or nearest_name(path)}') from None
+        raise DataError(f'there is no {path}, which the list names as {name!r}'
+                        f'{plain_name_hint(name) or nearest_name(path)}') from None
     beside = image_beside(osp.join(folder.root, img_subdir), name, content.filename)
     file_name = folder.find(osp.normpath(osp.join(img_subdir, beside)).replace(osp.sep, '/'))
     if file_name is None:

@@ -82,7 +82,8 @@ def read_list(path: str) -> List[Faces]:
             except (ValueError, IndexError):
                 raise DataError(
                     f'{path}:{line + 1}: a face of {name!r} should stand here: x y width height and six '
-                    f'flags{"" if number else ", all 0: an image without a face has this line too"}') from None
+                    f'flags{"" if number else ", all 0: an image without a face has this line too"}'
+                ) from None
         table = np.array([(row + [0.] * 10)[:10] for row in rows[:number]]).reshape(-1, 10)
         boxes = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
         images.append((name, boxes, table[:, 7] != 0))

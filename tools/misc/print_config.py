@@ -76,7 +76,8 @@ def save(config: Config, path: str) -> None:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         config.dump(path)
     except OSError as error:
-        raise UserError(f'--save-path {path} cannot be written: {error.strerror or error}') from error
+        raise UserError(
+            f'--save-path {path} cannot be written: {error.strerror or error}') from error
 
 
 def main(arguments=None) -> None:

@@ -13,7 +13,8 @@ from mmdet_ft.engine.errors import command  # noqa: E402
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Repeat the step in which a run has failed: the same batch, weights and random numbers. '
+        description=
+        'Repeat the step in which a run has failed: the same batch, weights and random numbers. '
         'Prints each loss then and now, or ends with the error again.')
     parser.add_argument('failure', help='failure_<rank>.pt of a work_dir')
     parser.add_argument('--checkpoint', help='weights to use instead of those before the step')

@@ -46,11 +46,11 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
-from mmdet_ft.datasets.classification.folder import ClassFolders  # noqa: E402
 from mmdet_ft.datasets.annotations.coco_file import CocoFile  # noqa: E402
-from mmdet_ft.datasets.images.names import find_image  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import write_json, write_text  # noqa: E402
 from mmdet_ft.datasets.annotations.values import parse_json, plain_id  # noqa: E402
+from mmdet_ft.datasets.classification.folder import ClassFolders  # noqa: E402
+from mmdet_ft.datasets.images.names import find_image  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 
@@ -341,8 +341,9 @@ def main() -> None:
             path = names[prefix, name]
             if is_folder:
                 labels = content.get_gt_labels()
-                write_text(path, ''.join(f'{items.names[place]} {labels[place]}\n'
-                                         for place in np.flatnonzero(mask).tolist()))
+                write_text(
+                    path, ''.join(f'{items.names[place]} {labels[place]}\n'
+                                  for place in np.flatnonzero(mask).tolist()))
             else:
                 write_json(path, json_parts(content, items, mask))
             lines.append(f'-> {path}')

@@ -40,7 +40,10 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.apis import classes_of  # noqa: E402
 from mmdet_ft.checkpoints import fitting  # noqa: E402
-from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, facts_of, input_scale  # noqa: E402
+from mmdet_ft.checkpoints.input_format import (
+    ANSWER_TO_GREY_LEVELS,
+    facts_of,  # noqa: E402
+    input_scale)
 from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
@@ -92,7 +95,8 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options) if args.config is not None else None
     if args.json:
         layers = cfg.layers if cfg is not None else ()
-        Inputs([args.checkpoint, *(layer.path for layer in layers)]).require_free(args.json, '--json')
+        Inputs([args.checkpoint,
+                *(layer.path for layer in layers)]).require_free(args.json, '--json')
     checkpoint = read(args.checkpoint)
     print('\n'.join(describe(checkpoint)))
     if args.names:

@@ -74,7 +74,8 @@ def publish(in_file: str,
         meta = kept.get('meta') if isinstance(kept.get('meta'), dict) else {}
         old = meta.get('CLASSES') or ()
         if old and len(old) != len(classes):
-            raise CheckpointError(f'{name} has {listed(old)}: --classes needs {len(old)} names, not {len(classes)}')
+            raise CheckpointError(
+                f'{name} has {listed(old)}: --classes needs {len(old)} names, not {len(classes)}')
         kept['meta'] = {**meta, 'CLASSES': tuple(classes)}
     stem = out_file[:-len('.pth')] if out_file.endswith('.pth') else out_file
     unnamed = f'{stem}.unnamed'

@@ -15,8 +15,8 @@ import cv2  # noqa: E402
 from mmdet_ft import visualization  # noqa: E402
 from mmdet_ft.config import import_custom_modules, load_config  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
-from mmdet_ft.datasets.pictures import draw_truth  # noqa: E402
 from mmdet_ft.datasets.loading.sample_images import image_files  # noqa: E402
+from mmdet_ft.datasets.pictures import draw_truth  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.outputs import Inputs, PictureNames  # noqa: E402
 from mmdet_ft.untrusted import load_pickle  # noqa: E402

@@ -44,7 +44,10 @@ def run(command, log, show=()):
         process = subprocess.Popen(
             list(map(str, command)),
             cwd=ROOT,
-            env={**PATIENT, **os.environ},
+            env={
+                **PATIENT,
+                **os.environ
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding='utf-8',
@@ -65,7 +68,8 @@ def set_up(folder):
     """A virtual environment with the project in it; returns its python. Quick where it is there already."""
     windows = os.name == 'nt'
     # Made absolute without following links: bin/python links to the system's.
-    python = Path(os.path.abspath(folder), *(('Scripts', 'python.exe') if windows else ('bin', 'python')))
+    python = Path(
+        os.path.abspath(folder), *(('Scripts', 'python.exe') if windows else ('bin', 'python')))
     if not python.exists():
         try:
             venv.create(folder, with_pip=True)
@@ -75,14 +79,17 @@ def set_up(folder):
     install = [python, '-m', 'pip', 'install', '--disable-pip-version-check']
     # setuptools by name: the project is then built here, not in a second environment.
     run(install + ['--upgrade', 'setuptools', 'wheel'], WORK / 'setup.log')
-    print('The first time, PyTorch is downloaded: with CUDA on Linux about 3 GB, and 5.5 GB on the disk.', flush=True)
+    print(
+        'The first time, PyTorch is downloaded: with CUDA on Linux about 3 GB, and 5.5 GB on the disk.',
+        flush=True)
     command = install + ['--use-pep517', '--no-build-isolation', '-e', '.[tests]']
     run(command, WORK / 'install.log', (' MB)', ' GB)', 'Installing collected packages'))
     return python
 
 
 def draw_and_convert(python, seed):
-    run([python, TOOLS / 'sample/street_scenes.py', DATA, '--seed', seed], WORK / 'draw.log', ('images', ))
+    run([python, TOOLS / 'sample/street_scenes.py', DATA, '--seed', seed], WORK / 'draw.log',
+        ('images', ))
     convert = [python, TOOLS / 'dataset_converters/cityscapes.py', DATA, '--nproc', 2, '--force']
     run(convert + ['--out-dir', DATA / 'annotations'], WORK / 'convert.log', ('instances', ))
 
@@ -116,10 +123,12 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description='The main job on a drawn sample, from nothing')
-    parser.add_argument('--venv', default=str(ROOT / '.venv'), help='folder of the virtual environment')
+    parser.add_argument(
+        '--venv', default=str(ROOT / '.venv'), help='folder of the virtual environment')
     parser.add_argument('--setup-only', action='store_true', help='make the environment and stop')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='KEY=VALUE to put over both configs')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], help='KEY=VALUE to put over both configs')
     args = parser.parse_args()
     if sys.version_info < (3, 9):
         sys.exit(f'mmdet_ft needs Python 3.9 or newer; this is {sys.version.split()[0]}')
@@ -145,8 +154,9 @@ def main():
           'IMAGES --out predictions')
     reached, without = (metrics['segm_mAP_50'] for _, metrics in (fine_tuned, scratch))
     if not options and (reached < AT_LEAST or reached < without + ABOVE_SCRATCH):
-        sys.exit(f'segm_mAP_50 should be at least {AT_LEAST}, and {ABOVE_SCRATCH} above the run from scratch: '
-                 'please report this')
+        sys.exit(
+            f'segm_mAP_50 should be at least {AT_LEAST}, and {ABOVE_SCRATCH} above the run from scratch: '
+            'please report this')
 
 
 if __name__ == '__main__':

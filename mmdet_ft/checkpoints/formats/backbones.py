@@ -2,8 +2,8 @@
 import re
 from typing import List, Optional, Tuple
 
-from mmdet_ft.checkpoints.input_format import IMAGENET, Facts
 from mmdet_ft.checkpoints.formats.origin import Converted, File, Origin, Rules, has, rename
+from mmdet_ft.checkpoints.input_format import IMAGENET, Facts
 
 NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 CHANGES = ('names as V2 has them', )

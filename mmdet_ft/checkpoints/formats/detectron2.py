@@ -4,9 +4,9 @@ from typing import List, Optional, Tuple
 
 import torch
 
-from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts
 from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
-                                               rename, without)
+                                                 rename, without)
+from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts
 
 
 def backbone_rules(theirs: str, ours: str) -> Rules:

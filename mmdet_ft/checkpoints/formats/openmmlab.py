@@ -2,9 +2,9 @@
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
-from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, StateDict,
-                                               coco_classes, rename, take_rows, without)
+                                                 coco_classes, rename, take_rows, without)
+from mmdet_ft.checkpoints.input_format import Facts
 
 # Heads of MMDetection 1 that are below roi_head since V2.
 ROI_HEADS = 'shared_head|bbox_head|mask_head|semantic_head|grid_head|mask_iou_head'

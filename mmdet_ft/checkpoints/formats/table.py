@@ -5,10 +5,7 @@ V2's order, with the words for the report; or None where the file is of another 
 """
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from mmdet_ft.checkpoints.formats import backbones
-from mmdet_ft.checkpoints.formats import detectron2
-from mmdet_ft.checkpoints.formats import openmmlab
-from mmdet_ft.checkpoints.formats import torchvision
+from mmdet_ft.checkpoints.formats import backbones, detectron2, openmmlab, torchvision
 from mmdet_ft.checkpoints.formats.origin import Converted, File, Origin, StateDict
 
 KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (

@@ -2,9 +2,9 @@
 ResNets, and MobileNetV2."""
 from typing import List, Optional, Tuple
 
-from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, IMAGENET, MSRA, input_scale
 from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
-                                               rename, take_rows)
+                                                 rename, take_rows)
+from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, IMAGENET, MSRA, input_scale
 
 NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 # torchvision's name -> V2's. Before 0.14 a convolution with nothing behind it was no list of layers, and the mask

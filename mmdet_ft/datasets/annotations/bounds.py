@@ -3,8 +3,8 @@ from typing import Any, Optional, Tuple
 
 import numpy as np
 
-from mmdet_ft.datasets.images.files import MOST_PIXELS, MOST_PIXELS_A_SIDE
 from mmdet_ft.datasets.annotations.values import read_number, read_whole
+from mmdet_ft.datasets.images.files import MOST_PIXELS, MOST_PIXELS_A_SIDE
 
 FARTHEST = 1e9  # pixels; farther corners of a box are a slip
 

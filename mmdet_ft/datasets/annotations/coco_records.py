@@ -6,12 +6,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Se
 
 import numpy as np
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.annotations.image_lists import Spelling
 from mmdet_ft.datasets.annotations.packed import (LONGEST_SIDE, MOST_PIXELS, PackedSegmentations,
-                                      segmentation_fault)
-from mmdet_ft.datasets.annotations.values import (plain_id, read_flag, read_id, read_name, read_number,
-                                      read_whole, show)
+                                                  segmentation_fault)
+from mmdet_ft.datasets.annotations.values import (plain_id, read_flag, read_id, read_name,
+                                                  read_number, read_whole, show)
+from mmdet_ft.datasets.errors import DataError
 
 FARTHEST = 1e7  # pixels; a box beyond is taken for one that is not a number
 SIDE = f'a whole number of pixels from 1 to {LONGEST_SIDE}'
@@ -605,7 +605,8 @@ def shift_of(category_ids: np.ndarray, categories: Sequence[Dict[str, Any]]) -> 
             f'its annotations have the category ids {found[0]} to {found[-1]}, and `categories` has {first} to {last}: '
             f'they count from 1 and 0, and each object would be of the class after its own. Subtract 1 from '
             f'each category_id; or add the category {last + 1} to `categories`'), -1
-    if first == 0 and listed[0].strip().lower() in BACKGROUND and found[0] == 0 and found[-1] < last:
+    if first == 0 and listed[0].strip().lower(
+    ) in BACKGROUND and found[0] == 0 and found[-1] < last:
         return (
             f'its annotations have the category ids {found[0]} to {found[-1]}: those of 0 would be objects of '
             f'{listed[0]!r}, and there is none of {last} ({listed[last]!r}). They seem to count the classes from 0 '

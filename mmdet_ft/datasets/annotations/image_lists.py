@@ -5,9 +5,9 @@ import logging
 import unicodedata
 from typing import Any, Dict, Iterable, List, Sequence
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.annotations.foreign import recognise
 from mmdet_ft.datasets.annotations.text_files import read_lines
+from mmdet_ft.datasets.errors import DataError
 
 
 def read_ids(path: str) -> List[str]:
@@ -67,8 +67,9 @@ class Spelling:
 
     def __str__(self) -> str:
         names = ', '.join(map(repr, sorted(set(self.matched.values()))[:10]))
-        return (f'{names}: written with other Unicode characters in some places (NFC and NFD, which look the same): '
-                'matched')
+        return (
+            f'{names}: written with other Unicode characters in some places (NFC and NFD, which look the same): '
+            'matched')
 
 
 def near_names(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:

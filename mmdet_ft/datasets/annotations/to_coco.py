@@ -5,17 +5,18 @@ import json
 import os
 import os.path as osp
 from collections import Counter
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import numpy as np
 
 from mmdet_ft.datasets.annotations.coco_file import area_of
+from mmdet_ft.datasets.annotations.image_lists import Spelling, plain, read_ids
+from mmdet_ft.datasets.annotations.packed import segmentation_fault
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size, is_image_name, read_head
 from mmdet_ft.datasets.images.names import find_image
 from mmdet_ft.datasets.images.sizes import fit_of, mismatch
-from mmdet_ft.datasets.annotations.image_lists import Spelling, plain, read_ids
-from mmdet_ft.datasets.annotations.packed import segmentation_fault
 from mmdet_ft.outputs import Inputs, atomic_file
 
 MOST_EXAMPLES = 5
@@ -97,8 +98,9 @@ class ImageFolder:
             lines.append(f'found under another name: {len(self.renamed)} images ({pairs}'
                          f'{" ..." if len(self.renamed) > 3 else ""})')
         if self.resized:
-            lines.append(f'listed in another size than the image has, which is taken: {len(self.resized)} images '
-                         f'({_listed(self.resized)})')
+            lines.append(
+                f'listed in another size than the image has, which is taken: {len(self.resized)} images '
+                f'({_listed(self.resized)})')
         if self.missing:
             lines.append(
                 f'left out, because they are not in {self.root!r}: {len(self.missing)} images '
@@ -175,8 +177,9 @@ def _images_beside(root: str, ann_subdir: str) -> str:
     place, count = images.most_common(1)[0]
     own = osp.normpath(osp.join(osp.basename(osp.abspath(root)), ann_subdir))
     given = osp.dirname(root.rstrip('/' + os.sep)) or '.'
-    return (f'there is no image below {root}, and {count} are in {osp.normpath(osp.join(given, place))}: write '
-            f'{given} --ann-subdir {own} --img-subdir {place}')
+    return (
+        f'there is no image below {root}, and {count} are in {osp.normpath(osp.join(given, place))}: write '
+        f'{given} --ann-subdir {own} --img-subdir {place}')
 
 
 def folder_of_images(root: str, img_subdir: str, ann_subdir: str) -> None:
@@ -207,7 +210,8 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
         left_out.update(image.left_out)
         records.append(
             dict(id=image_id, file_name=image.file_name, width=image.width, height=image.height))
-        for place, (name, box) in enumerate(zip(map(spelling.of, image.names), image.boxes.tolist())):
+        for place, (name,
+                    box) in enumerate(zip(map(spelling.of, image.names), image.boxes.tolist())):
             if classes is not None and name not in classes:
                 others[name] += 1
                 continue
@@ -225,7 +229,9 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
                 annotation['segmentation'] = image.segmentations[place]
                 fault = segmentation_fault(image.segmentations[place], image.height, image.width)
                 if fault is not None:
-                    raise DataError(f'{image.file_name}: the segmentation of object {place + 1} ({name!r}) {fault}')
+                    raise DataError(
+                        f'{image.file_name}: the segmentation of object {place + 1} ({name!r}) {fault}'
+                    )
             annotation['area'] = area_of(annotation, image.height, image.width) if image.areas is None \
                 else image.areas[place]
             annotations.append(annotation)
@@ -266,7 +272,8 @@ class Joined:
             first = found[places[key]]
             known = set(zip(first.names, map(tuple, first.boxes.tolist())))
             new = [
-                place for place, item in enumerate(zip(image.names, map(tuple, image.boxes.tolist())))
+                place
+                for place, item in enumerate(zip(image.names, map(tuple, image.boxes.tolist())))
                 if item not in known
             ]
             self.num_same += len(image.names) - len(new)
@@ -284,10 +291,13 @@ class Joined:
         if not self.double:
             return []
         same = f', and {self.num_same} objects are the same in both: one is kept' if self.num_same else ''
-        return [f'listed several times, and joined: {len(self.double)} images ({_listed(self.double)}){same}']
+        return [
+            f'listed several times, and joined: {len(self.double)} images ({_listed(self.double)}){same}'
+        ]
 
 
-def _both(first: Optional[Sequence[Any]], other: Optional[Sequence[Any]], places: List[int]) -> Optional[List[Any]]:
+def _both(first: Optional[Sequence[Any]], other: Optional[Sequence[Any]],
+          places: List[int]) -> Optional[List[Any]]:
     return None if first is None or other is None else [*first, *(other[place] for place in places)]
 
 

@@ -8,8 +8,8 @@ import math
 import re
 from typing import Any, Union
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.annotations.foreign import recognise
+from mmdet_ft.datasets.errors import DataError
 
 LARGEST_INT64 = 2**63 - 1
 MOST_DIGITS = 30  # of a number that is written as text

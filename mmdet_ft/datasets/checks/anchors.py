@@ -15,7 +15,8 @@ class Anchors(NamedTuple):
     min_pos_iou: float  # and an object's best anchor from here up
     generator: str = 'anchor_generator'  # its place in the config
     settings: Dict[str, Any] = {}  # of the generator: scales or octave_base_scale, and ratios
-    with_settings: Optional[Callable[[Dict[str, Any]], List[np.ndarray]]] = None  # gives other `base`
+    with_settings: Optional[Callable[[Dict[str, Any]],
+                                     List[np.ndarray]]] = None  # gives other `base`
 
 
 class Reach(NamedTuple):
@@ -76,7 +77,9 @@ def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[st
     octave = anchors.settings.get('octave_base_scale')
     old = [octave] if octave else list(anchors.settings.get('scales') or (1, ))
     nearest = sorted(SCALES, key=lambda scale: abs(np.log(scale / old[0])))
-    single = [dict(octave_base_scale=scale) if octave else dict(scales=[scale]) for scale in nearest]
+    single = [
+        dict(octave_base_scale=scale) if octave else dict(scales=[scale]) for scale in nearest
+    ]
     several = [] if octave else [
         dict(scales=sorted([*old, scale])) for scale in nearest if scale not in old
     ]
@@ -121,8 +124,9 @@ def check_anchors(split: Split, anchors: Anchors, img_scale: Any,
     found = find_settings(scaled, anchors)
     if found is not None:
         written = ', '.join(f'{key}={value!r}' for key, value in found[0].items())
-        fix = (f'write {anchors.generator}=dict({written}): then {found[1]:.0%} are met by none. The layers of the '
-               'head whose shape follows the anchors start anew where there are more of them')
+        fix = (
+            f'write {anchors.generator}=dict({written}): then {found[1]:.0%} are met by none. The layers of the '
+            'head whose shape follows the anchors start anew where there are more of them')
     else:
         fix = 'other ratios or scales of the anchor_generator'
     if small:

@@ -8,10 +8,11 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 
+from mmdet_ft.datasets.annotations.coco_records import (FIXES, CocoRecords, Fault, SizeOf,
+                                                        double_names, shift_of, unknown_ids)
+from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, near_names, no_class,
+                                                       same_but_for_unicode)
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
-from mmdet_ft.datasets.annotations.coco_records import (FIXES, CocoRecords, Fault, SizeOf, double_names,
-                                            shift_of, unknown_ids)
-from mmdet_ft.datasets.annotations.image_lists import missing_classes_fix, near_names, no_class, same_but_for_unicode
 
 TEXTS = {  # kind of fault -> what all of them are
     'image record incomplete': 'image records that cannot be read',
@@ -107,7 +108,8 @@ class CocoJson:
         shift, step = shift_of(records.category_ids, records.categories)
         if shift:
             text, _, fix = shift.partition('. ')
-            self._add('category ids shifted', len(records.category_ids), text, fix[0].lower() + fix[1:], [], True)
+            self._add('category ids shifted', len(records.category_ids), text,
+                      fix[0].lower() + fix[1:], [], True)
             records.category_ids += step
         ids = unknown_ids(records.category_ids, [item['id'] for item in records.categories])
         found = np.flatnonzero(np.isin(records.category_ids, ids) & (records.places >= 0)).tolist()
@@ -119,10 +121,9 @@ class CocoJson:
             shown.append(
                 Example(f'{records.who(index)}: category_id {records.category_ids[index]}',
                         self._path(name), _corners(records.boxes[index])))
-        self._add(
-            'unknown category id', len(found),
-            'annotations of a category id that the file does not define: never used',
-            'add the category, or correct category_id', shown)
+        self._add('unknown category id', len(found),
+                  'annotations of a category id that the file does not define: never used',
+                  'add the category, or correct category_id', shown)
 
     def _one_id_a_name(self) -> None:
         """Names that stand for several ids become one id; the reader passes over ids without annotations itself."""

@@ -18,7 +18,7 @@ from mmdet_ft.datasets.images.files import Head, image_size, read_head
 from mmdet_ft.datasets.images.names import Cause, causes_of, missing_folder, same_name
 from mmdet_ft.datasets.images.sizes import Mismatch, fit_of, mismatch
 from mmdet_ft.datasets.pipelines.shared.loading import (LoadImageFromFile, is_remote, read_bytes,
-                                                 told_as_cut)
+                                                        told_as_cut)
 from mmdet_ft.registry import PIPELINES
 
 # Of more files some are looked at, evenly spread: 50,000 heads take 8 s of CPU from a local disk.
@@ -338,17 +338,16 @@ def _of_missing(split: Split, missing: Sequence[int], num_looked: int) -> List[P
     hints = [_hint(split, cause) for cause in causes if cause.reason]
     if not near:
         hints += filter(None, [missing_folder(split.prefix)])
-    rest = (f'correct {"img_prefix or data_root" if split.has_boxes else "data_prefix"} of data.{split.name}, '
-            f'or take them out of {split.source}')
+    rest = (
+        f'correct {"img_prefix or data_root" if split.has_boxes else "data_prefix"} of data.{split.name}, '
+        f'or take them out of {split.source}')
     if sum(cause.count for cause in causes if cause.reason) < len(missing):
         hints.append(rest)
     share = ': all of them' if len(missing) == num_looked else f' (of {num_looked})'
     return [
-        Problem(
-            split.name, 'image missing', len(missing),
-            'files that the annotations list and that are not there' + share,
-            '; '.join(hints),
-            examples(sorted(shown, key=lambda example: '->' not in example.text)))
+        Problem(split.name, 'image missing', len(missing),
+                'files that the annotations list and that are not there' + share, '; '.join(hints),
+                examples(sorted(shown, key=lambda example: '->' not in example.text)))
     ]
 
 
@@ -435,15 +434,17 @@ def check_listed(split: Split) -> List[Problem]:
     counts = Counter(os.path.realpath(path) for path in split.paths if path)
     first = {os.path.realpath(path): path for path in reversed(split.paths) if path}
     double = [
-        Example(f'{first[path]} ({count} times)', first[path]) for path, count in counts.items() if count > 1
+        Example(f'{first[path]} ({count} times)', first[path]) for path, count in counts.items()
+        if count > 1
     ]
     if not double:
         return []
     return [
-        Problem(split.name, 'image listed twice', len(double),
-                'files listed several times, each with a part of the objects or with the same again: what one has is '
-                'background for the other, and counts twice in a metric',
-                f'list each file once, with all of its objects, in {split.source}', examples(double))
+        Problem(
+            split.name, 'image listed twice', len(double),
+            'files listed several times, each with a part of the objects or with the same again: what one has is '
+            'background for the other, and counts twice in a metric',
+            f'list each file once, with all of its objects, in {split.source}', examples(double))
     ]
 
 

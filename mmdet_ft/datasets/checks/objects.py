@@ -4,11 +4,11 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import pycocotools.mask as mask_api
 
-from mmdet_ft.datasets.checks.problem import Example, Problem, Row
-from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.datasets.annotations.coco_records import only_ignored
 from mmdet_ft.datasets.annotations.image_lists import plain
 from mmdet_ft.datasets.annotations.packed import MASK_FAULTS
+from mmdet_ft.datasets.checks.problem import Example, Problem, Row
+from mmdet_ft.datasets.checks.split import Split
 
 TOLERANCE = 1  # pixels that a box may reach out of its image
 
@@ -228,21 +228,22 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
         alike = [(name, count) for name, count in others if plain(name) in keys]
         if alike:
             problems.append(
-                Problem(split.name, 'class in another spelling', sum(count for _, count in alike),
-                        'objects whose class is written nearly as one of `classes`: left out',
-                        f'give them one name in {split.source}', [
-                            Example(f'{name!r}: {count} objects, and the class is {keys[plain(name)]!r}')
-                            for name, count in alike[:5]
-                        ]))
+                Problem(
+                    split.name, 'class in another spelling', sum(count for _, count in alike),
+                    'objects whose class is written nearly as one of `classes`: left out',
+                    f'give them one name in {split.source}', [
+                        Example(
+                            f'{name!r}: {count} objects, and the class is {keys[plain(name)]!r}')
+                        for name, count in alike[:5]
+                    ]))
         others = [item for item in others if item not in alike]
         if others:
             problems.append(
                 Problem(split.name, 'category not in classes', sum(count for _, count in others),
                         'objects of categories that `classes` does not name: left out',
-                        'nothing, if that is meant so; otherwise add them to classes', [
-                            Example(f'{name!r}: {count} objects')
-                            for name, count in others[:5]
-                        ], False))
+                        'nothing, if that is meant so; otherwise add them to classes',
+                        [Example(f'{name!r}: {count} objects')
+                         for name, count in others[:5]], False))
     return problems
 
 

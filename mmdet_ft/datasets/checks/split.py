@@ -4,9 +4,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
+from mmdet_ft.datasets.annotations.packed import NONE
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.annotations.packed import NONE
 
 
 class Split(NamedTuple):
@@ -89,10 +89,12 @@ def _of_coco(dataset: Any, name: str) -> Split:
     boxes[:, 2:] += boxes[:, :2]
     labels = np.array([dataset.cat2label.get(id_, -1) for id_ in file.category_ids.tolist()],
                       dtype=np.int64)
-    counts = getattr(dataset, 'name_counts', None)  # of files that were converted: all names in them
+    counts = getattr(dataset, 'name_counts',
+                     None)  # of files that were converted: all names in them
     others = {
         category: count
-        for category, count in (dataset._annotations_of_names() if counts is None else counts).items()
+        for category, count in (
+            dataset._annotations_of_names() if counts is None else counts).items()
         if category not in dataset.CLASSES
     }
     used = np.zeros(len(file.image_ids), dtype=bool)

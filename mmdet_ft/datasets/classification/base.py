@@ -5,9 +5,9 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
+from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.detection.custom import CustomDataset as DetectionDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.pipelines.shared.compose import Compose, check_given
 from mmdet_ft.evaluation.classification import evaluate_scores, read_metrics
 

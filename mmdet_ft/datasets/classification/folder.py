@@ -9,12 +9,12 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from mmdet_ft.datasets.annotations.image_lists import Spelling, composed, plain
+from mmdet_ft.datasets.annotations.text_files import lines_of
 from mmdet_ft.datasets.classification.base import ClassificationDataset, FileRecords
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS
-from mmdet_ft.datasets.annotations.image_lists import Spelling, composed, plain
 from mmdet_ft.datasets.pipelines.shared.loading import read_bytes
-from mmdet_ft.datasets.annotations.text_files import lines_of
 from mmdet_ft.registry import DATASETS
 
 SPLITS = ('train', 'training', 'val', 'valid', 'validate', 'validation', 'test', 'testing')

@@ -74,18 +74,19 @@ class CityscapesDataset(CocoDataset):
             txtfile_prefix = osp.join(folder.name, 'results')
         return self.results2txt(results, txtfile_prefix), folder
 
-    def evaluate(self,
-                 results: List[Any],
-                 metric: Union[str, List[str]] = 'bbox',
-                 logger: Any = None,
-                 outfile_prefix: Optional[str] = None,
-                 classwise: bool = False,
-                 proposal_nums: Sequence[int] = (100, 300, 1000),
-                 # V2's; by a rounding 0.75 is not quite among them, and V2's logs have -1 for bbox_mAP_75
-                 iou_thrs: Union[float, Sequence[float]] = np.arange(0.5, 0.96, 0.05),
-                 metric_items: Union[str, List[str], None] = None,
-                 jsonfile_prefix: Optional[str] = None,
-                 max_dets: int = 100) -> Dict[str, Any]:
+    def evaluate(
+            self,
+            results: List[Any],
+            metric: Union[str, List[str]] = 'bbox',
+            logger: Any = None,
+            outfile_prefix: Optional[str] = None,
+            classwise: bool = False,
+            proposal_nums: Sequence[int] = (100, 300, 1000),
+            # V2's; by a rounding 0.75 is not quite among them, and V2's logs have -1 for bbox_mAP_75
+            iou_thrs: Union[float, Sequence[float]] = np.arange(0.5, 0.96, 0.05),
+            metric_items: Union[str, List[str], None] = None,
+            jsonfile_prefix: Optional[str] = None,
+            max_dets: int = 100) -> Dict[str, Any]:
         """'cityscapes' by the official scripts (keys `mAP`, `AP@50`), the others as CocoDataset.evaluate."""
         metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
         prefix = outfile_prefix if outfile_prefix is not None else jsonfile_prefix

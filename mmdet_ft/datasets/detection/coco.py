@@ -10,14 +10,15 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.annotations.coco_file import CocoFile
-from mmdet_ft.datasets.annotations.coco_records import (double_names, ignored_by, only_ignored, shift_of,
-                                            unknown_ids)
+from mmdet_ft.datasets.annotations.coco_records import (double_names, ignored_by, only_ignored,
+                                                        shift_of, unknown_ids)
+from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, near_names, no_class,
+                                                       same_but_for_unicode)
+from mmdet_ft.datasets.annotations.packed import EMPTY, MASK_FAULTS, NONE
+from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.annotations.image_lists import missing_classes_fix, near_names, no_class, same_but_for_unicode
-from mmdet_ft.datasets.annotations.packed import EMPTY, MASK_FAULTS, NONE
 from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, check_metric_items,
                                       evaluate_det_segm, results_to_records)
 from mmdet_ft.outputs import Inputs

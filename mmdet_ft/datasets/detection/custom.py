@@ -8,15 +8,15 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from mmdet_ft.datasets.annotations.bounds import read_size
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.annotations.foreign import describe_folder
-from mmdet_ft.datasets.images.files import read_head
-from mmdet_ft.datasets.images.sizes import fit_of, mismatch
 from mmdet_ft.datasets.annotations.image_lists import composed
 from mmdet_ft.datasets.annotations.packed import PackedList
-from mmdet_ft.datasets.pipelines.shared.compose import Compose, check_given
 from mmdet_ft.datasets.annotations.text_files import read_lines
 from mmdet_ft.datasets.annotations.values import parse_json, read_name, show
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.images.files import read_head
+from mmdet_ft.datasets.images.sizes import fit_of, mismatch
+from mmdet_ft.datasets.pipelines.shared.compose import Compose, check_given
 from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
 from mmdet_ft.registry import DATASETS
@@ -292,7 +292,8 @@ class CustomDataset:
             raise DataError(
                 f'{where} has {len(annotation["bboxes"])} bboxes and {len(labels)} labels')
         ignored, their_labels = annotation.get('bboxes_ignore'), annotation.get('labels_ignore')
-        if their_labels is not None and len(their_labels) != (0 if ignored is None else len(ignored)):
+        if their_labels is not None and len(their_labels) != (0
+                                                              if ignored is None else len(ignored)):
             raise DataError(
                 f'{where} has {0 if ignored is None else len(ignored)} bboxes_ignore and {len(their_labels)} '
                 'labels_ignore; write one label for each box, or leave labels_ignore out')
@@ -305,7 +306,8 @@ class CustomDataset:
                     fix += ', or subtract 1 from all labels where they count from 1'
             raise DataError(
                 f'{where} has the labels {sorted(set(labels.tolist()))[:10]}; they count from 0, and '
-                f'`classes` names {len(self.CLASSES or ())}: {self._describe_classes()}. To fix: {fix}')
+                f'`classes` names {len(self.CLASSES or ())}: {self._describe_classes()}. To fix: {fix}'
+            )
         return {**record, 'ann': annotation}
 
     def load_proposals(self, proposal_file: str) -> List[np.ndarray]:

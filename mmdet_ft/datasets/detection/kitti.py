@@ -6,14 +6,13 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from mmdet_ft.datasets.annotations.bounds import read_corner
-from mmdet_ft.datasets.detection.custom import CustomDataset
-from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.images.files import image_size
-from mmdet_ft.datasets.images.names import (as_on_disk, find_image, nearest_name,
-                                           plain_name_hint)
 from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
 from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.annotations.text_files import read_lines
+from mmdet_ft.datasets.detection.custom import CustomDataset
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.images.files import image_size
+from mmdet_ft.datasets.images.names import as_on_disk, find_image, nearest_name, plain_name_hint
 from mmdet_ft.evaluation.kitti import DONT_CARE, Objects, evaluate_kitti
 from mmdet_ft.registry import DATASETS
 
@@ -37,7 +36,8 @@ def read_kitti_label(path: str) -> Objects:
             raise DataError(
                 f'{path}:{place}: a label is a type and at least 7 numbers (truncated, occluded, alpha, '
                 f'x1, y1, x2, y2), found {line.strip()!r:.80}{_yolo_hint(words)}') from None
-        is_free = words[0].lower() == DONT_CARE.lower()  # the official evaluation ignores the case, too
+        is_free = words[0].lower() == DONT_CARE.lower(
+        )  # the official evaluation ignores the case, too
         names.append(DONT_CARE if is_free else words[0])
     table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
     return Objects(
@@ -133,7 +133,8 @@ class KittiDataset(CustomDataset):
                 f'{type(self).__name__}: {f"{error.filename} is missing" if error.filename else error}, and '
                 f'{self.ann_file} lists {img_id!r}; '
                 f'img_prefix is {self.img_prefix!r}, img_subdir {self.img_subdir!r}, ann_subdir '
-                f'{self.ann_subdir!r}{plain_name_hint(img_id) or nearest_name(label_file)}') from None
+                f'{self.ann_subdir!r}{plain_name_hint(img_id) or nearest_name(label_file)}'
+            ) from None
         width, height = image_size(osp.join(folder, name))
         objects = objects._replace(
             names=np.array(list(map(self._spelling.of, objects.names.tolist())), dtype=str))

@@ -11,14 +11,15 @@ import pycocotools.mask as mask_api
 from PIL import Image
 
 from mmdet_ft.datasets.annotations.bounds import read_size, refuse_far
-from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.annotations.coco_file import CocoFile
+from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
+from mmdet_ft.datasets.annotations.to_coco import (ImageFolder, ImageObjects, files_by_folder,
+                                                   to_coco)
+from mmdet_ft.datasets.annotations.values import parse_json, read_name, show
+from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, image_size
 from mmdet_ft.datasets.images.names import as_on_disk, nearest_name
-from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
-from mmdet_ft.datasets.annotations.to_coco import ImageFolder, ImageObjects, files_by_folder, to_coco
-from mmdet_ft.datasets.annotations.values import parse_json, read_name, show
 from mmdet_ft.registry import DATASETS
 
 WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
@@ -231,7 +232,8 @@ def labelme_files(path: str) -> List[str]:
             raise DataError(f'{path} lists no json file')
         for file in files:
             if not osp.exists(file):
-                raise FileNotFoundError(f'there is no {file!r}, which {path} lists{nearest_name(file)}')
+                raise FileNotFoundError(
+                    f'there is no {file!r}, which {path} lists{nearest_name(file)}')
         return files
     files = [osp.join(path, name) for name in sorted(os.listdir(path)) if _is_json(name)]
     files = files or [osp.join(path, name) for name in files_below(path)]

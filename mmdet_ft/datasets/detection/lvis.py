@@ -6,9 +6,9 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
+from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.evaluation.coco import log_classes
 from mmdet_ft.evaluation.numpy_compat import numpy_names
 from mmdet_ft.evaluation.table_output import print_log, table_text

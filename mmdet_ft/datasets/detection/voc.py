@@ -2,8 +2,8 @@
 from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.detection.xml_style import XMLDataset
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.registry import DATASETS
 
 

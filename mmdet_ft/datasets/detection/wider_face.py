@@ -2,8 +2,8 @@
 import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.detection.xml_style import VOCFile, XMLDataset, image_beside
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.evaluation.wider_face import evaluate_wider_face
 from mmdet_ft.registry import DATASETS
 

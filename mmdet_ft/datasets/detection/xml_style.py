@@ -7,16 +7,15 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 import numpy as np
 
 from mmdet_ft.datasets.annotations.bounds import read_corner, read_size
-from mmdet_ft.datasets.detection.custom import CustomDataset
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.annotations.foreign import cvat
-from mmdet_ft.datasets.images.files import image_size, is_image_name
-from mmdet_ft.datasets.images.names import (as_on_disk, find_image, nearest_name,
-                                           plain_name_hint)
 from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
 from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.annotations.to_coco import files_by_folder
 from mmdet_ft.datasets.annotations.values import read_name
+from mmdet_ft.datasets.detection.custom import CustomDataset
+from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.images.files import image_size, is_image_name
+from mmdet_ft.datasets.images.names import as_on_disk, find_image, nearest_name, plain_name_hint
 from mmdet_ft.registry import DATASETS
 
 
@@ -56,10 +55,7 @@ def read_voc_xml(path: str) -> VOCFile:
                 f'{path}: object {place} has no name; write its class, or take the object out')
         try:
             read_name(name)
-            box = [
-                int(read_corner(item.findtext(f'bndbox/{side}')))
-                for side in SIDES
-            ]
+            box = [int(read_corner(item.findtext(f'bndbox/{side}'))) for side in SIDES]
             flag = int(read_corner((item.findtext('difficult') or '').strip() or 0))
         except ValueError as error:
             raise DataError(

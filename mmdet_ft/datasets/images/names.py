@@ -51,8 +51,9 @@ def plain_name_hint(img_id: str) -> str:
     """Say that a list holds names without folder and ending, as the end of a sentence, where one has them."""
     words = img_id.split()
     if len(words) == 2 and words[1] in ('-1', '0', '1'):
-        return ('; this is a list of one class, as VOC has them beside the others, with 1 or -1 behind each name: take '
-                'train.txt or val.txt, which hold names alone')
+        return (
+            '; this is a list of one class, as VOC has them beside the others, with 1 or -1 behind each name: take '
+            'train.txt or val.txt, which hold names alone')
     stem, ending = osp.splitext(img_id)
     if osp.isabs(img_id):
         stem = osp.basename(stem)
@@ -78,7 +79,8 @@ def find_image(prefix: Optional[str], name: str) -> Optional[Found]:
             if found is not None:
                 return Found(found, _reason(name, plain, first, difference))
     below = _below(prefix).get(_folded(parts[-1]), []) if parts else []
-    below = [name for name in below if osp.isfile(osp.join(prefix, name))]  # no link that leads nowhere
+    below = [name for name in below
+             if osp.isfile(osp.join(prefix, name))]  # no link that leads nowhere
     return Found(below[0], 'in a folder below') if len(below) == 1 else None
 
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from mmdet_ft.datasets.annotations.masks import PolygonMasks
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.annotations.masks import PolygonMasks
-from mmdet_ft.datasets.pipelines.shared.formatting import LateImage, late_images
+from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler,
+                                                GroupSampler, InfiniteBatchSampler,
+                                                InfiniteGroupBatchSampler, Place, rank_and_world)
 from mmdet_ft.datasets.loading.shared_batches import RingCollate, RingLoader, shared_empty
-from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler, GroupSampler,
-                                        InfiniteBatchSampler, InfiniteGroupBatchSampler, Place,
-                                        rank_and_world)
+from mmdet_ft.datasets.pipelines.shared.formatting import LateImage, late_images
 from mmdet_ft.processes import (end_with_parent, keep_freed_memory, leave_signals_to_parent,
                                 show_stack_on_signal)
 from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
@@ -415,7 +415,8 @@ def build_dataloader(dataset: Any,
             'class_aware_sampler is not supported; leave it out, and wrap the data set in '
             "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=...) instead")
     if not len(dataset):
-        raise DataError(f'the data set has no image; add images to its file, or name another one: {dataset!r}')
+        raise DataError(
+            f'the data set has no image; add images to its file, or name another one: {dataset!r}')
     rank, world_size = rank_and_world()
     if not dist:
         rank, world_size = 0, 1

@@ -1,29 +1,34 @@
 """Transforms of samples, under V2's names."""
-from mmdet_ft.datasets.pipelines.shared.albu import Albu
-from mmdet_ft.datasets.pipelines.classification.augment import (AutoContrast, Brightness, ColorTransform, Contrast,
-                                                 Cutout, Equalize, Invert, Posterize, Rotate,
-                                                 Sharpness, Shear, Solarize, SolarizeAdd, Translate)
-from mmdet_ft.datasets.pipelines.detection.by_level import (BrightnessTransform, ColorByLevel,
-                                                  ContrastTransform, EqualizeTransform,
-                                                  RotateObjects, ShearObjects, TranslateObjects)
+from mmdet_ft.datasets.pipelines.classification.augment import (AutoContrast, Brightness,
+                                                                ColorTransform, Contrast, Cutout,
+                                                                Equalize, Invert, Posterize, Rotate,
+                                                                Sharpness, Shear, Solarize,
+                                                                SolarizeAdd, Translate)
 from mmdet_ft.datasets.pipelines.classification.color import (ColorJitter, Lighting, RandomErasing,
-                                                          RandomGrayscale)
+                                                              RandomGrayscale)
 from mmdet_ft.datasets.pipelines.classification.crop import (CenterCrop, RandomCropOfSize,
-                                                         RandomResizedCrop)
-from mmdet_ft.datasets.pipelines.shared.color import (Corrupt, CutOut, DeferredNormalize, Normalize,
-                                               PhotoMetricDistortion, YOLOXHSVRandomAug)
-from mmdet_ft.datasets.pipelines.shared.compose import Compose
-from mmdet_ft.datasets.pipelines.detection.crop import (FilterAnnotations, MinIoURandomCrop,
-                                              RandomCenterCropPad, RandomCrop)
-from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
-                                                    ToTensor, Transpose, to_tensor)
-from mmdet_ft.datasets.pipelines.shared.resize_flip import Pad, RandomFlip, Resize, SegRescale
-from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
-                                                 LoadImageFromWebcam,
-                                                 LoadMultiChannelImageFromFiles, LoadProposals)
-from mmdet_ft.datasets.pipelines.detection.mix import MixUp, Mosaic
+                                                             RandomResizedCrop)
 from mmdet_ft.datasets.pipelines.detection.affine import Expand, RandomAffine, RandomShift
+from mmdet_ft.datasets.pipelines.detection.by_level import (BrightnessTransform, ColorByLevel,
+                                                            ContrastTransform, EqualizeTransform,
+                                                            RotateObjects, ShearObjects,
+                                                            TranslateObjects)
+from mmdet_ft.datasets.pipelines.detection.crop import (FilterAnnotations, MinIoURandomCrop,
+                                                        RandomCenterCropPad, RandomCrop)
+from mmdet_ft.datasets.pipelines.detection.mix import MixUp, Mosaic
+from mmdet_ft.datasets.pipelines.shared.albu import Albu
+from mmdet_ft.datasets.pipelines.shared.color import (Corrupt, CutOut, DeferredNormalize, Normalize,
+                                                      PhotoMetricDistortion, YOLOXHSVRandomAug)
+from mmdet_ft.datasets.pipelines.shared.compose import Compose
+from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,
+                                                           ImageToTensor, ToTensor, Transpose,
+                                                           to_tensor)
+from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
+                                                        LoadImageFromWebcam,
+                                                        LoadMultiChannelImageFromFiles,
+                                                        LoadProposals)
 from mmdet_ft.datasets.pipelines.shared.policies import AutoAugment, RandAugment
+from mmdet_ft.datasets.pipelines.shared.resize_flip import Pad, RandomFlip, Resize, SegRescale
 from mmdet_ft.datasets.pipelines.shared.views import MultiScaleFlipAug
 
 __all__ = [

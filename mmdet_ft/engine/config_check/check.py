@@ -19,22 +19,21 @@ import traceback
 from typing import Any, Iterator, List, Optional, Tuple
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.config.config_dict import DELETE_KEY
 from mmdet_ft.config.custom_imports import import_custom_modules
 from mmdet_ft.config.errors import shown
-from mmdet_ft.config.config_dict import DELETE_KEY
-from mmdet_ft.engine.legacy import config
-from mmdet_ft.engine.legacy import user_code
 from mmdet_ft.engine.config_check.classes import check_classes, check_counts
 from mmdet_ft.engine.config_check.feature_levels import check_levels
-from mmdet_ft.engine.config_check.mistakes import Findings, Mistake, refusal
-from mmdet_ft.engine.config_check.top_level import check_names, drop_variables
 from mmdet_ft.engine.config_check.literals import as_values
+from mmdet_ft.engine.config_check.mistakes import Findings, Mistake, refusal
 from mmdet_ft.engine.config_check.paths import check_paths
 from mmdet_ft.engine.config_check.pipelines import check_pipelines
-from mmdet_ft.engine.config_check.sections import SECTIONS, check_training_settings
 from mmdet_ft.engine.config_check.run_settings import check_settings
 from mmdet_ft.engine.config_check.schema import names_of
+from mmdet_ft.engine.config_check.sections import SECTIONS, check_training_settings
+from mmdet_ft.engine.config_check.top_level import check_names, drop_variables
 from mmdet_ft.engine.config_check.traverse import Walk
+from mmdet_ft.engine.legacy import config, user_code
 from mmdet_ft.registry import RegistryError
 
 

@@ -56,7 +56,8 @@ def check_counts(found: Findings) -> None:
             weights = loss.get('class_weight') if isinstance(loss, dict) else None
             if not isinstance(weights, (list, tuple)):
                 continue
-            background = getattr(cls, 'has_background_class', False) and not loss.get('use_sigmoid', False)
+            background = getattr(cls, 'has_background_class',
+                                 False) and not loss.get('use_sigmoid', False)
             if len(weights) != count + background:
                 of_what = f'{count} classes and the background' if background else f'{count} classes'
                 found.say(f'{path}.{key}.class_weight',
@@ -67,8 +68,8 @@ def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Every dict of a model, with its dotted path."""
     if isinstance(value, dict):
         yield path, value
-    items = value.items() if isinstance(value, dict) else enumerate(
-        value) if isinstance(value, (list, tuple)) else ()
+    items = value.items() if isinstance(
+        value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     for key, item in items:
         if isinstance(item, (dict, list, tuple)):
             yield from _dicts(item, f'{path}.{key}')

@@ -45,7 +45,8 @@ def check_levels(found: Findings) -> None:
     """Compare what each part of the model takes with what the parts before it give."""
     model = found.config.model
     parts = {name: _built(part) for name, part in model.items() if isinstance(part, dict)}
-    given = _run(parts.get('backbone'), 'model.backbone', torch.empty(1, 3, IMAGE, IMAGE, device='meta'))
+    given = _run(
+        parts.get('backbone'), 'model.backbone', torch.empty(1, 3, IMAGE, IMAGE, device='meta'))
     if given is None:
         return
     if model.get('neck'):
@@ -105,7 +106,8 @@ def _run(part: Optional[nn.Module], path: str, inputs: Any) -> Optional[Given]:
     except Exception:
         return None
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    if not outputs or not all(isinstance(output, Tensor) and output.dim() in (2, 4) for output in outputs):
+    if not outputs or not all(
+            isinstance(output, Tensor) and output.dim() in (2, 4) for output in outputs):
         return None
     return Given(path, type(part).__name__, outputs)
 
@@ -127,21 +129,26 @@ def _check_channels(found: Findings, path: str, item: Takes, given: Given) -> No
     if item.is_vector:
         if given.outputs[-1].dim() == 4:
             return found.say(
-                'model.neck', f'is None, but {_class_of(found, path)} takes one vector an image and {given.kind} gives '
+                'model.neck',
+                f'is None, but {_class_of(found, path)} takes one vector an image and {given.kind} gives '
                 "maps; write neck=dict(type='GlobalAveragePooling')")
         if item.channels != given.channels[-1]:
             source = _first_source(found, given)
             found.say(
                 argument,
-                f'is {item.channels}, but {source} gives {given.channels[-1]}; write in_channels={given.channels[-1]}')
+                f'is {item.channels}, but {source} gives {given.channels[-1]}; write in_channels={given.channels[-1]}'
+            )
     elif isinstance(item.channels, int):
         wrong = sorted({channels for channels in given.channels if channels != item.channels})
         if wrong:
             key = item.argument.rpartition('.')[2]
-            found.say(argument,
-                      f'is {item.channels}, but {_out_channels(found, given, wrong[0])}; write {key}={wrong[0]}')
+            found.say(
+                argument,
+                f'is {item.channels}, but {_out_channels(found, given, wrong[0])}; write {key}={wrong[0]}'
+            )
     elif item.channels is not None:
-        asked, used = list(item.channels), slice(item.first, None if item.last is None else item.last + 1)
+        asked, used = list(item.channels), slice(item.first,
+                                                 None if item.last is None else item.last + 1)
         if len(asked) != len(given.channels) or asked[used] != given.channels[used]:
             indices = _argument(found, given.path, 'out_indices')
             found.say(
@@ -186,8 +193,10 @@ def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> Non
     if item.strides is None:
         return
     argument, name = f'{path}.{item.argument}', item.argument.rpartition('.')[2]
-    written = [stride[0] if isinstance(stride, (list, tuple)) and stride[0] == stride[1] else stride
-               for stride in item.strides]
+    written = [
+        stride[0] if isinstance(stride, (list, tuple)) and stride[0] == stride[1] else stride
+        for stride in item.strides
+    ]
     levels = len(given.outputs)
     if len(written) != levels and not (item.may_be_fewer and len(written) < levels):
         first = written[0] if isinstance(written[0], int) else 4
@@ -198,7 +207,8 @@ def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> Non
         else:
             source = f'{given.kind} of {given.path} gives {levels} maps'
         return found.say(
-            argument, f'{written} are {len(written)} strides, but {source}; write one stride a level, such as '
+            argument,
+            f'{written} are {len(written)} strides, but {source}; write one stride a level, such as '
             f'{name}={right}')
     strides = given.strides
     if not found.mistakes and strides and all(isinstance(stride, int) for stride in written) \
@@ -215,6 +225,7 @@ def _check_logits(found: Findings, path: str, head: nn.Module, given: Given) -> 
     kind = type(head).__name__
     linear = kind.replace('ClsHead', 'LinearClsHead')
     found.say(
-        path, f'{kind} has no layer: the {given.channels[-1]} features of {_first_source(found, given).split()[0]} '
+        path,
+        f'{kind} has no layer: the {given.channels[-1]} features of {_first_source(found, given).split()[0]} '
         f'would be taken for the scores of as many classes; write head=dict(type={linear!r}, num_classes=..., '
         f'in_channels={given.channels[-1]})')

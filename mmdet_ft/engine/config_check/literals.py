@@ -17,8 +17,8 @@ import torch
 from mmengine.registry import MODELS as LAYERS
 
 from mmdet_ft.config.config import Config
-from mmdet_ft.config.lines import read_source
 from mmdet_ft.config.config_dict import ConfigDict, is_object, plain
+from mmdet_ft.config.lines import read_source
 from mmdet_ft.engine.config_check.mistakes import Findings, refusal, short
 from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
 from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, PIPELINES,

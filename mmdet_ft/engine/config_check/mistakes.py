@@ -5,11 +5,11 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 from mmdet_ft import spelling
 from mmdet_ft.config.config import Config
+from mmdet_ft.config.config_dict import DELETE_KEY
 from mmdet_ft.config.errors import CheckError
 from mmdet_ft.config.layers import OPTIONS_LABEL
-from mmdet_ft.config.config_dict import DELETE_KEY
-from mmdet_ft.engine.legacy import config
 from mmdet_ft.engine.config_check.schema import Vocabulary
+from mmdet_ft.engine.legacy import config
 from mmdet_ft.registry import MODELS
 from mmdet_ft.v2_types import foreign_answer
 
@@ -93,8 +93,9 @@ class Findings:
         types, sets = self.config.history(f'{path}.{kind}'), self.config.history(full)
         if near is None and sets and len(types) > 1 and types[-1].value != types[-2].value \
                 and sets[-1].file != types[-1].file:
-            hint = (f'it was meant for {types[-2].value}: write {DELETE_KEY}=True beside the {kind} '
-                    f'{types[-1].value} ({types[-1].where}) to inherit nothing')
+            hint = (
+                f'it was meant for {types[-2].value}: write {DELETE_KEY}=True beside the {kind} '
+                f'{types[-1].value} ({types[-1].where}) to inherit nothing')
         self.say(full, f'{owner} has no {str(key)!r} (here {short(values[key])}); {hint}')
 
     def needless_delete(self, path: str) -> None:
@@ -102,7 +103,8 @@ class Findings:
 
     def unknown_type(self, kind: str, known: Iterable[str], value: Any, path: str) -> None:
         if not isinstance(value, str):
-            return self.say(path, f'type must be the name of a {kind}, not {short(value)}', f'{path}.type')
+            return self.say(path, f'type must be the name of a {kind}, not {short(value)}',
+                            f'{path}.type')
         known = list(known)
         whole = [name for name in known if path == 'model' and MODELS.get(name).__module__ in WHOLE]
         newer = config.newer_type(value)
@@ -116,7 +118,8 @@ class Findings:
             hint = f'{"did you mean " + repr(near) + "? " if near else ""}the models here are {", ".join(whole)}'
         if foreign:
             hint = f'{foreign}; the models here are {", ".join(whole)}' if whole else foreign
-        self.say(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}', f'{path}.type')
+        self.say(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}',
+                 f'{path}.type')
 
     def _unregistered(self, kind: str, value: Any) -> Optional[str]:
         """What to write above a class that a module of custom_imports has and does not register."""

@@ -18,8 +18,13 @@ TRUTH = {
 
 def check_pipelines(found: Findings) -> None:
     """Look in each pipeline for what would be left behind, and at the order of one with shipped transforms alone."""
-    asked = {key for _, _, cls in parts_of(found.config.model) for key in getattr(cls, 'learns_from', ())}
-    needed = [key for key in TRUTH if key in asked]  # of a detector; a classifier has gt_label from its dataset
+    asked = {
+        key
+        for _, _, cls in parts_of(found.config.model)
+        for key in getattr(cls, 'learns_from', ())
+    }
+    needed = [key for key in TRUTH
+              if key in asked]  # of a detector; a classifier has gt_label from its dataset
     if needed:
         _check_training_mode(found, found.config.data.get('train'), 'data.train')
     for split in ('train', 'val', 'test'):
@@ -42,7 +47,8 @@ def _check_training_mode(found: Findings, split: Any, path: str) -> None:
             _check_training_mode(found, part, f'{path}.{place}')
     elif isinstance(split, dict):
         if split.get('test_mode'):
-            found.say(f'{path}.test_mode', 'a data set in test_mode gives no annotations to learn from; leave it out')
+            found.say(f'{path}.test_mode',
+                      'a data set in test_mode gives no annotations to learn from; leave it out')
         for key in ('dataset', 'datasets'):
             _check_training_mode(found, split.get(key), f'{path}.{key}')
 

@@ -16,11 +16,11 @@ from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook
 from mmdet_ft.engine.optimizers.optimizer import DefaultOptimizerConstructor
+from mmdet_ft.engine.optimizers.optimizer_step import INERT_OF_UPDATE, Update
 from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
 from mmdet_ft.engine.schedules.rates import POLICIES
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
-from mmdet_ft.engine.optimizers.optimizer_step import INERT_OF_UPDATE, Update
 from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
 from mmdet_ft.v2_types import foreign_answer
 
@@ -31,7 +31,8 @@ def model(walk: Walk, value: Any, path: str) -> None:
         cls = MODELS.get(value['type']) if isinstance(value.get('type'), str) else None
         for key in vocabulary(cls).required if cls is not None else ():
             if key in value and value[key] is None:
-                walk.say(f'{path}.{key}', f'{value["type"]} needs it: write a dict with a type, not None')
+                walk.say(f'{path}.{key}',
+                         f'{value["type"]} needs it: write a dict with a type, not None')
         # What a part asks of train_cfg and test_cfg is not known before its type is.
         settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
         if any('unknown model type' in mistake.message and not mistake.path.startswith(settings)
@@ -63,8 +64,10 @@ def data(walk: Walk, value: Any, path: str) -> None:
         names_of('samples_per_gpu', 'workers_per_gpu', 'persistent_workers', *splits, *loaders),
         value, path)
     if 'train' in value and not value['train']:
-        walk.say(f'{path}.train',
-                 f'must be a dict(type=...) of a data set, or a list of them, not {short(value["train"])}')
+        walk.say(
+            f'{path}.train',
+            f'must be a dict(type=...) of a data set, or a list of them, not {short(value["train"])}'
+        )
         value = {key: item for key, item in value.items() if key != 'train'}
     for split in splits[1:]:
         if value.get(split) in ([], ()):
@@ -158,7 +161,9 @@ def runner(walk: Walk, value: Any, path: str) -> None:
         walk.arguments(RUNNERS, known, value, path, value['type'], ())
         length = 'max_epochs' if cls.by_epoch else 'max_iters'
         if value.get(length) is None and getattr(cls, '__module__', '').startswith('mmdet_ft.'):
-            walk.say(path, f'{value["type"]} needs {length}: add {length}={12 if cls.by_epoch else 90000}')
+            walk.say(
+                path,
+                f'{value["type"]} needs {length}: add {length}={12 if cls.by_epoch else 90000}')
 
 
 def evaluation(walk: Walk, value: Any, path: str) -> None:
@@ -175,8 +180,10 @@ def evaluation(walk: Walk, value: Any, path: str) -> None:
     of_coco = [] if known.is_open or not kinds else [key for key in value if key in of_coco]
     for key in of_coco:  # most likely of a base
         walk.say(
-            f'{path}.{key}', f'is of CocoDataset and its like; data.val is of {kinds[0].__name__}: write '
-            "evaluation=dict(_delete_=True, interval=1, metric='mAP', save_best='mAP'), or its own metric")
+            f'{path}.{key}',
+            f'is of CocoDataset and its like; data.val is of {kinds[0].__name__}: write '
+            "evaluation=dict(_delete_=True, interval=1, metric='mAP', save_best='mAP'), or its own metric"
+        )
     if kinds:
         walk.keys(known.plus(*of_coco), value, path)
     for cls in (DistEvalHook, *(cls.evaluate for cls in kinds if hasattr(cls, 'evaluate'))):

@@ -4,22 +4,23 @@ import re
 from typing import Any, Iterator, List, Mapping
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.config.config_dict import DELETE_KEY
 from mmdet_ft.config.errors import ConfigError
 from mmdet_ft.config.layers import DATA_ROOT_VARIABLE, OPTIONS_LABEL, Layer
 from mmdet_ft.config.lines import read_source
 from mmdet_ft.config.load import value_at
 from mmdet_ft.config.reading import BASE_KEY
-from mmdet_ft.config.config_dict import DELETE_KEY
-from mmdet_ft.engine.legacy import config
 from mmdet_ft.engine.config_check.mistakes import (Findings, listed, nearest, places_of_classes,
-                                                    short)
+                                                   short)
 from mmdet_ft.engine.config_check.sections import SECTIONS
+from mmdet_ft.engine.legacy import config
 
 # Plain values that the engine or a command reads.
 VALUES = ('work_dir', 'workflow', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
           'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'cuda_graphs',
           'triton', 'opencv_num_threads', 'mp_start_method', 'custom_imports')
-OWN_KEYS = (BASE_KEY, DELETE_KEY)  # what begins with _ and is like none of them is a helper of its file
+OWN_KEYS = (BASE_KEY, DELETE_KEY
+            )  # what begins with _ and is like none of them is a helper of its file
 # V2's commands write or read these; nothing here needs them.
 INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')
 ENGINE_NAMES = (*SECTIONS, *VALUES, *INERT)
@@ -58,7 +59,8 @@ def _is_private(name: str) -> bool:
 
 
 def _unknown_name(found: Findings, name: str) -> None:
-    known = [*SECTIONS, *VALUES, *config.OLDER_NAMES, BASE_KEY]  # nobody means one that nothing reads
+    known = [*SECTIONS, *VALUES, *config.OLDER_NAMES,
+             BASE_KEY]  # nobody means one that nothing reads
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
     near = nearest(name, known, taken=found.config)
     if near is None or _likeness(name, near) < .7 and not (len(name) > 2 and near.startswith(name)):

@@ -13,11 +13,11 @@ from torch import nn
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import ONE_EACH
-from mmdet_ft.engine.legacy import user_code
-from mmdet_ft.engine.config_check.value_kinds import fits, words_of
 from mmdet_ft.engine.config_check.mistakes import Findings, nearest, short
 from mmdet_ft.engine.config_check.run_settings import not_a_text
 from mmdet_ft.engine.config_check.schema import Vocabulary, names_of, record_of, vocabulary
+from mmdet_ft.engine.config_check.value_kinds import fits, words_of
+from mmdet_ft.engine.legacy import user_code
 from mmdet_ft.models.base_module import INITIALIZERS
 from mmdet_ft.registry import DATASETS, MODELS, PIPELINES, Registry
 
@@ -41,7 +41,8 @@ class Walk(Findings):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        self.read_by_parts: Set[str] = set()  # paths of settings that a part of the model reads, see parts
+        self.read_by_parts: Set[str] = set(
+        )  # paths of settings that a part of the model reads, see parts
         # Arguments that hold something else than a dict with a `type` of their owner's registry.
         self.slots: Dict[str, Callable[[Any, str], None]] = dict(
             norm_cfg=functools.partial(self.layer, 'norm layer', NORM_LAYERS, ('requires_grad', )),
@@ -78,7 +79,8 @@ class Walk(Findings):
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
                 if item is None:
-                    self.say(f'{path}.{place}', f'must be a dict with the type of a {registry.name}, not None')
+                    self.say(f'{path}.{place}',
+                             f'must be a dict with the type of a {registry.name}, not None')
                 self.typed(registry, item, f'{path}.{place}', given, extra)
             return
         if not self.is_dict(value, path):
@@ -104,7 +106,8 @@ class Walk(Findings):
         self.arguments(registry, known, value, path, name, given)
         self.settings_of_parts(settings_of, value, path)
 
-    def settings_of_parts(self, settings_of: Mapping[str, str], value: Dict[str, Any], path: str) -> None:
+    def settings_of_parts(self, settings_of: Mapping[str, str], value: Dict[str, Any],
+                          path: str) -> None:
         """Look at the dicts of `train_cfg` and `test_cfg` that parts of a detector read: each has its own record."""
         for place, argument in settings_of.items():
             name, _, parameter = argument.partition('.')
@@ -166,7 +169,8 @@ class Walk(Findings):
             message = not_a_text(key, value)
         else:
             is_example = isinstance(default, (bool, int, float, str)) and words != 'a dict'
-            message = f'must be {words}, not {short(value)}' + (f'; write {key}={default!r}' if is_example else '')
+            message = f'must be {words}, not {short(value)}' + (f'; write {key}={default!r}'
+                                                                if is_example else '')
         self.say(path, message)
         return False
 

@@ -13,9 +13,8 @@ import torch
 import torch.distributed as torch_dist
 from torch import nn
 
-from mmdet_ft.errors import UserError
 from mmdet_ft.engine.distributed import watchdog
-from mmdet_ft.errors import UsageError
+from mmdet_ft.errors import UsageError, UserError
 from mmdet_ft.processes import end_with_parent
 
 logger = logging.getLogger('mmdet_ft')
@@ -213,8 +212,9 @@ def require_same(value: Any, what: str) -> None:
     values = gather_objects(value)
     if any(other != values[0] for other in values):
         held = ', '.join(f'rank {rank}: {value}' for rank, value in enumerate(values))
-        raise UserError(f'{what} differ between the processes ({held}): give all machines the same files and the '
-                        'same config')
+        raise UserError(
+            f'{what} differ between the processes ({held}): give all machines the same files and the '
+            'same config')
 
 
 def broadcast_object(value: Any) -> Any:

@@ -16,9 +16,9 @@ from torch import Tensor
 from mmdet_ft import structures
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.errors import NonFiniteError, UserError, first_line, is_consequence
 from mmdet_ft.engine.hooks.ema import BaseEMAHook
+from mmdet_ft.engine.runner import resume_state
 
 
 class OutOfMemory(UserError):
@@ -42,7 +42,10 @@ def recorded(runner: Any) -> Iterator[None]:
         path = os.path.join(runner.work_dir, f'failure_{runner.rank}.pt')
         try:
             torch_save(path, record(runner, error))
-            _note(error, f'{path} holds the step; python tools/misc/replay.py {shlex.quote(path)} repeats it')
+            _note(
+                error,
+                f'{path} holds the step; python tools/misc/replay.py {shlex.quote(path)} repeats it'
+            )
         except Exception as second:  # never in the place of the error itself
             _note(error, f'{path} could not be written: {second}')
         if is_out_of_memory(error):

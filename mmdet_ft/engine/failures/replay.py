@@ -15,10 +15,10 @@ from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.failures.forensics import load, unpack
 from mmdet_ft.engine.loaders import train_loader_settings
 from mmdet_ft.engine.models.build import build_model
-from mmdet_ft.engine.speed.precision import build_precision
-from mmdet_ft.engine.runner.seeds import seed_of
-from mmdet_ft.engine.runner.resume_state import set_random_state
 from mmdet_ft.engine.optimizers.optimizer_step import read_fp16
+from mmdet_ft.engine.runner.resume_state import set_random_state
+from mmdet_ft.engine.runner.seeds import seed_of
+from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.structures import to_device
 from mmdet_ft.untrusted import require_plain_config

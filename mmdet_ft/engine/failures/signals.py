@@ -15,8 +15,7 @@ import torch
 import torch.distributed as torch_dist
 
 from mmdet_ft.checkpoints import writing
-from mmdet_ft.engine.distributed import dist
-from mmdet_ft.engine.distributed import interruption
+from mmdet_ft.engine.distributed import dist, interruption
 from mmdet_ft.engine.distributed.interruption import EXIT_CODE, Interrupted
 from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.spelling import counted

@@ -1,14 +1,14 @@
 """What watches a run; `Hook` is the base for your own."""
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
-from mmdet_ft.engine.hooks.monitoring import (CheckInvalidLossHook, DistSamplerSeedHook, IterTimerHook,
-                                          NumClassCheckHook, ProgressBarHook)
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentumEMAHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
-from mmdet_ft.engine.runner.hook import Hook, Priority, get_priority, master_only
 from mmdet_ft.engine.hooks.logger import LoggerHook, TensorboardLoggerHook, TextLoggerHook
 from mmdet_ft.engine.hooks.mixing import YOLOXModeSwitchHook
+from mmdet_ft.engine.hooks.monitoring import (CheckInvalidLossHook, DistSamplerSeedHook,
+                                              IterTimerHook, NumClassCheckHook, ProgressBarHook)
 from mmdet_ft.engine.hooks.precise_bn import PreciseBNHook
+from mmdet_ft.engine.runner.hook import Hook, Priority, get_priority, master_only
 from mmdet_ft.registry import HOOKS
 
 __all__ = [

@@ -10,12 +10,12 @@ from mmdet_ft.datasets.wrappers import check_options
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
-from mmdet_ft.engine.hooks.monitoring import ProgressBarHook, SkippedImagesHook, dataset_name
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
-from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.hooks.monitoring import ProgressBarHook, SkippedImagesHook, dataset_name
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.engine.reporting.log import on_terminal
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS, note_building
 
 
@@ -101,8 +101,9 @@ def _check_names_of_options(dataset: Any, options: Dict[str, Any]) -> None:
     if not hasattr(dataset, 'evaluate'):
         kind, fix = type(dataset).__name__, 'give it evaluate(results, logger=None, metric=...)'
         if hasattr(dataset, 'dataset'):
-            fix = (f'it is for training: write in data.val and data.test the {dataset_name(dataset)} that it '
-                   'holds, without it')
+            fix = (
+                f'it is for training: write in data.val and data.test the {dataset_name(dataset)} that it '
+                'holds, without it')
         raise UserError(f'{kind} has no metrics; {fix}')
     parameters = inspect.signature(dataset.evaluate).parameters
     unknown = sorted(set(options) - set(parameters))

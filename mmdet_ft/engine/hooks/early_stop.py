@@ -91,7 +91,5 @@ class EarlyStopHook(Hook):
         self.waited += 1
         if self.waited < self.patience:
             return None
-        return (
-            f'early_stop: {self.monitor} has not been better than {self.best:.4f} for '
-            f'{counted(self.waited, "evaluation")}'
-        )
+        return (f'early_stop: {self.monitor} has not been better than {self.best:.4f} for '
+                f'{counted(self.waited, "evaluation")}')

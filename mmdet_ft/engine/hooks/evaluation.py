@@ -7,14 +7,14 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Un
 
 from mmdet_ft.checkpoints import reading
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.engine.distributed import interruption
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
-from mmdet_ft.engine.distributed import interruption
-from mmdet_ft.engine.reporting.figures import check_metric, figure_of, has_detections, why_missing
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
-from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.hooks.logger import LoggerHook
+from mmdet_ft.engine.reporting.figures import check_metric, figure_of, has_detections, why_missing
 from mmdet_ft.engine.reporting.log import FILE_ONLY
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS
 
 GREATER_KEYS = ('acc', 'top', 'AR@', 'auc', 'precision', 'mAP', '_AP', 'mDice', 'mIoU', 'mAcc',

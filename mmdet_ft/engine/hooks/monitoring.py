@@ -5,8 +5,8 @@ from typing import Any, Optional
 from torch import nn
 
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.reporting.progress import Bar
+from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS
 
 

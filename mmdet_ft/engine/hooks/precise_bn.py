@@ -8,9 +8,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.runner.batches import set_epoch
 from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.speed.prefetch import on_device
-from mmdet_ft.engine.runner.batches import set_epoch
 from mmdet_ft.registry import HOOKS
 
 

@@ -8,8 +8,8 @@ import inspect
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmdet_ft.config.config import Config
-from mmdet_ft.config.errors import CheckError, ConfigError
 from mmdet_ft.config.config_dict import ConfigDict
+from mmdet_ft.config.errors import CheckError, ConfigError
 from mmdet_ft.models.classification_defaults import OF_CLASSIFICATION
 from mmdet_ft.registry import MODELS
 from mmdet_ft.v2_types import without_scope

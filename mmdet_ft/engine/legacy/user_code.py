@@ -272,9 +272,9 @@ def _names_in(path: str) -> List[OldName]:
 def _told(path: str, names: List[OldName]) -> str:
     shown = os.path.relpath(path)
     shown = path if shown.startswith('..') else shown
-    return '\n'.join([
-        f'{shown} is written for MMDetection V2; docs/extending.md has an example of each kind'
-    ] + [f'  {shown}:{name.line}: {name}' for name in names])
+    return '\n'.join(
+        [f'{shown} is written for MMDetection V2; docs/extending.md has an example of each kind'] +
+        [f'  {shown}:{name.line}: {name}' for name in names])
 
 
 V2_METHODS = ('forward_train', 'simple_test', 'get_bboxes')

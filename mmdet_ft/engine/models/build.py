@@ -14,11 +14,11 @@ from mmdet_ft.checkpoints.input_format import facts_of
 from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine.distributed import dist
-from mmdet_ft.engine.models import frozen
-from mmdet_ft.engine.models.labels import check_labels
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.reporting.log import get_root_logger
+from mmdet_ft.engine.models import frozen
 from mmdet_ft.engine.models.config_keys import place_of
+from mmdet_ft.engine.models.labels import check_labels
+from mmdet_ft.engine.reporting.log import get_root_logger
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.registry import MODELS
 
@@ -38,9 +38,7 @@ def build_model(cfg: Config, dataset: Any) -> nn.Module:
     return model
 
 
-def count_classes(settings: Any,
-                  classes: Optional[Sequence[str]],
-                  path: str = 'model') -> int:
+def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = 'model') -> int:
     """Put the number of classes where a model's settings say num_classes='auto'; returns at how many
     places.
 
@@ -72,7 +70,8 @@ def cancel_pretrained(model: Dict[str, Any]) -> bool:
     """
     if 'pretrained' not in model or model['pretrained'] is not None:
         return False
-    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else model.get('type')
+    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'),
+                                                         str) else model.get('type')
     parts = [_at(model, path) for path in getattr(cls, 'pretrained_parts', ('backbone', ))]
     found = [
         part for part in parts if isinstance(part, dict) and any(

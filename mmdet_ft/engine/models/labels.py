@@ -85,7 +85,8 @@ def label_problems(config: Any, split: Any) -> List[Problem]:
             Problem(split.name, 'label beyond the head', int((labels >= count).sum()),
                     too_large(split.kind, split.source, labels, count, split.classes),
                     f'num_classes={len(split.classes) or int(labels.max()) + 1}, or other labels'))
-    elif isinstance(count, int) and split.classes and count != len(split.classes) and _counts_classes(config):
+    elif isinstance(count, int) and split.classes and count != len(
+            split.classes) and _counts_classes(config):
         number = len(split.classes)
         problems.append(
             Problem(split.name, 'another number of classes', number,

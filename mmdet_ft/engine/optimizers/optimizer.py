@@ -209,12 +209,14 @@ def difference_of_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any])
         kinds = [f'{"decoupled" if value else "coupled"}' for value in decoupled]
         return f'has a {kinds[0]} weight decay (Adam and AdamW differ in that), and that of {name} is {kinds[1]}'
     if len(saved) != len(own):
-        return (f'has {len(saved)} parameter groups, and optimizer of the config makes {len(own)}: paramwise_cfg or '
-                'constructor is another one')
+        return (
+            f'has {len(saved)} parameter groups, and optimizer of the config makes {len(own)}: paramwise_cfg or '
+            'constructor is another one')
     for place, (theirs, mine) in enumerate(zip(saved, own)):
         if len(theirs['params']) != len(mine['params']):
-            return (f'has {len(theirs["params"])} parameters in group {place}, and this run has {len(mine["params"])}: '
-                    'paramwise_cfg or constructor is another one')
+            return (
+                f'has {len(theirs["params"])} parameters in group {place}, and this run has {len(mine["params"])}: '
+                'paramwise_cfg or constructor is another one')
     return None
 
 

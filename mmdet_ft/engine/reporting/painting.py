@@ -8,9 +8,9 @@ import numpy as np
 from mmdet_ft.datasets.checks.images import loading_of
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.images.names import same_name
+from mmdet_ft.datasets.loading.sample_images import ImageFile, image_files, leaf_of
 from mmdet_ft.datasets.pictures import draw_truth, has_truth
 from mmdet_ft.datasets.pipelines.shared.loading import is_remote, read_image
-from mmdet_ft.datasets.loading.sample_images import ImageFile, image_files, leaf_of
 from mmdet_ft.engine.distributed.dist import get_dist_info
 from mmdet_ft.structures import Batch
 from mmdet_ft.visualization import (BLACK, Look, draw_detections, draw_label, enlarge, enlargement,

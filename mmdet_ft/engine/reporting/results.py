@@ -96,17 +96,19 @@ def _require_detections(result: Any, dataset: Any, where: str, again: str) -> No
     if not is_right:
         kind = ''
         if isinstance(result, dict):
-            kind = (f'; a dict ({", ".join(map(str, list(result)[:6]))}) is an annotation of the middle format, or a '
-                    'result of MMDetection 3, which is not read here')
+            kind = (
+                f'; a dict ({", ".join(map(str, list(result)[:6]))}) is an annotation of the middle format, or a '
+                'result of MMDetection 3, which is not read here')
         raise UserError(
             f'{where} is {show(result)}, expected a list with an array [n, 5] (x1 y1 x2 y2 score) for each class{kind}'
             f'; {again}')
 
 
 def _other_classes(where: str, found: int, expected: int) -> str:
-    return (f'{where} has {found} classes and data.test has {expected}: give the config that the results were made '
-            f'with; or name all {found} classes in data.test.classes, in the order of the model (its checkpoint tells '
-            'them: tools/model_converters/inspect_checkpoint.py)')
+    return (
+        f'{where} has {found} classes and data.test has {expected}: give the config that the results were made '
+        f'with; or name all {found} classes in data.test.classes, in the order of the model (its checkpoint tells '
+        'them: tools/model_converters/inspect_checkpoint.py)')
 
 
 def _tell_strangers(results: List[Any], dataset: Any, path: str) -> None:
@@ -116,7 +118,8 @@ def _tell_strangers(results: List[Any], dataset: Any, path: str) -> None:
         info = dataset.data_infos[place] if hasattr(dataset, 'data_infos') else {}
         if not (info.get('width') and info.get('height')):
             continue
-        rows = [result] if isinstance(result, np.ndarray) else result[0] if isinstance(result, tuple) else result
+        rows = [result] if isinstance(
+            result, np.ndarray) else result[0] if isinstance(result, tuple) else result
         corners = np.concatenate([np.zeros((0, 4)), *(part[:, :4] for part in rows if len(part))])
         if (corners > np.tile([info['width'] + 1, info['height'] + 1], 2)).any():
             outside += 1

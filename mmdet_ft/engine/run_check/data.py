@@ -13,12 +13,13 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from rich.console import Console
 
 from mmdet_ft.config.config import Config
+from mmdet_ft.datasets.annotations.coco_file import read_json_file
 from mmdet_ft.datasets.build import leaves_of
 from mmdet_ft.datasets.checks.anchors import Anchors, Reach, check_anchors
 from mmdet_ft.datasets.checks.coco_json import CocoJson
 from mmdet_ft.datasets.checks.images import (CUT, Loading, Look, check_copies, check_depth,
-                                             check_images, check_listed, check_overlap, loading_of, look_at_all,
-                                             scan, size_of, with_true_sizes)
+                                             check_images, check_listed, check_overlap, loading_of,
+                                             look_at_all, scan, size_of, with_true_sizes)
 from mmdet_ft.datasets.checks.objects import (check_boxes, check_classes, check_masks, check_same,
                                               class_table)
 from mmdet_ft.datasets.checks.problem import Problem
@@ -26,14 +27,13 @@ from mmdet_ft.datasets.checks.report import Report, render
 from mmdet_ft.datasets.checks.split import Split, innermost, split_of
 from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset
-from mmdet_ft.datasets.annotations.coco_file import read_json_file
+from mmdet_ft.datasets.detection.lvis import LVISDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.loader import SeededDataset, check_equal_sizes
-from mmdet_ft.datasets.detection.lvis import LVISDataset
 from mmdet_ft.engine.config_check.mistakes import as_dict, parts_of
-from mmdet_ft.engine.models.labels import label_problems
 from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.loaders import test_loader_settings, train_loader_settings
+from mmdet_ft.engine.models.labels import label_problems
 from mmdet_ft.engine.reporting.progress import track
 from mmdet_ft.registry import DATASETS, MODELS
 
@@ -119,7 +119,8 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
     render(report, Console(file=text, width=160, color_system=None, highlight=False))
     is_loud = report.defects or any(problem.kind == CUT for problem in problems)
     logger.log(logging.WARNING if is_loud else logging.INFO, 'Data; every image and object: '
-               'python tools/misc/check_data.py %s\n%s', shlex.quote(str(config.filename or 'CONFIG')),
+               'python tools/misc/check_data.py %s\n%s',
+               shlex.quote(str(config.filename or 'CONFIG')),
                text.getvalue().rstrip())
     if refused:
         raise UserError(refused[0])
@@ -342,7 +343,9 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
 def _mend(cls: Any, settings: Dict[str, Any], name: str, folder: str,
           assumed: Sequence[str]) -> Tuple[Optional[str], List[Problem]]:
     """Point the settings of a CocoDataset at a file without the defects that its reader refuses; they are returned."""
-    paths = [settings.get('ann_file'), *filter(None, map(settings.get, ('data_root', 'img_prefix')))]
+    paths = [
+        settings.get('ann_file'), *filter(None, map(settings.get, ('data_root', 'img_prefix')))
+    ]
     if not all(isinstance(path, (str, os.PathLike)) for path in paths):
         return None, []  # the data set tells it
     root = settings.get('data_root')
@@ -424,8 +427,10 @@ def _digests(looks: Sequence[Tuple[int, Look]]) -> Dict[str, List[int]]:
 def anchors_of(config: Config) -> Optional[Anchors]:
     """Return the anchors of the first part that has some, or None."""
     model = config.get('model') or {}
-    name, head = next(((path.partition('.')[2], part) for path, part, _ in parts_of(model)
-                       if isinstance(part.get('anchor_generator'), dict)), (None, None))
+    name, head = next(
+        ((path.partition('.')[2], part)
+         for path, part, _ in parts_of(model) if isinstance(part.get('anchor_generator'), dict)),
+        (None, None))
     if head is None:
         return None
     assigner = as_dict(_settings_of(model, f'{name}.train_cfg').get('assigner'))
@@ -445,7 +450,8 @@ def anchors_of(config: Config) -> Optional[Anchors]:
 
 def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:
     """Return the dict of a detector's settings that is read as the argument of a part, such as 'rpn_head.train_cfg'."""
-    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else model.get('type')
+    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'),
+                                                         str) else model.get('type')
     settings: Any = model
     for path, target in getattr(cls, 'settings_of', {}).items():
         if target == argument:

@@ -17,12 +17,12 @@ from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.loading.loader import collate
 from mmdet_ft.datasets.loading.sample_images import leaf_of
-from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.errors import UserError, is_user_mistake
-from mmdet_ft.engine.reporting.figures import check_metric, has_detections
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook, evaluation_failure
+from mmdet_ft.engine.reporting.figures import check_metric, has_detections
+from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.spelling import counted
 from mmdet_ft.structures import to_device
 

@@ -63,8 +63,8 @@ def _schedule(lr_config: Dict[str, Any], by_epoch: bool, epoch_length: int, num_
     steps = lr_config.get('step')
     if str(lr_config.get('policy')).lower() == 'step' and steps:
         first = min(steps) if isinstance(steps, (list, tuple)) else steps
-        end, unit = (num_epochs,
-                     'epoch') if lr_config.get('by_epoch', by_epoch) else (num_iters, 'iteration')
+        end, unit = (num_epochs, 'epoch') if lr_config.get('by_epoch', by_epoch) else (num_iters,
+                                                                                       'iteration')
         if end is not None and first >= end:
             found.append(
                 f'lr_config.step: the learning rate drops for the first time after {counted(first, unit)}, and the '

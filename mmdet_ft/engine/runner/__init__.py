@@ -1,8 +1,8 @@
 """The loop that trains."""
+from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.epoch import EpochBasedRunner
 from mmdet_ft.engine.runner.iteration import IterBasedRunner
 from mmdet_ft.engine.runner.seeds import seed_of
-from mmdet_ft.engine.optimizers.optimizer_step import Update
 
 __all__ = ['BaseRunner', 'EpochBasedRunner', 'IterBasedRunner', 'Update', 'seed_of']

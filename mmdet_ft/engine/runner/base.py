@@ -9,22 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from mmdet_ft.checkpoints import fitting, reading, writing
-from mmdet_ft.engine.distributed import dist
-from mmdet_ft.engine.runner import resume_state
+from mmdet_ft.engine.distributed import dist, watchdog
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.distributed import watchdog
-from mmdet_ft.engine.runner.hook import Hook, Priority, get_priority, who_acts
+from mmdet_ft.engine.optimizers.optimizer import step_unless, zero_missing_momentum
+from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.engine.reporting.log import FILE_ONLY, get_root_logger, time_string
 from mmdet_ft.engine.reporting.meters import FiniteLatch, LogBuffer
-from mmdet_ft.engine.optimizers.optimizer import step_unless, zero_missing_momentum
-from mmdet_ft.engine.speed.precision import Precision
-from mmdet_ft.engine.speed.prefetch import on_device
+from mmdet_ft.engine.runner import resume_state
+from mmdet_ft.engine.runner.batch_of_one import is_single_value, with_running_statistics
 from mmdet_ft.engine.runner.batches import files, num_samples
+from mmdet_ft.engine.runner.hook import Hook, Priority, get_priority, who_acts
+from mmdet_ft.engine.runner.seeds import seed_generators, seed_of
 from mmdet_ft.engine.schedules.groups import Schedules, momenta_of
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum, Progress
-from mmdet_ft.engine.runner.seeds import seed_generators, seed_of
-from mmdet_ft.engine.runner.batch_of_one import is_single_value, with_running_statistics
-from mmdet_ft.engine.optimizers.optimizer_step import Update
+from mmdet_ft.engine.speed.precision import Precision
+from mmdet_ft.engine.speed.prefetch import on_device
 from mmdet_ft.registry import HOOKS
 from mmdet_ft.structures import Losses, to_device
 
@@ -71,8 +70,9 @@ class BaseRunner:
                  max_epochs: Optional[int] = None,
                  max_iters: Optional[int] = None):
         if max_epochs is not None and max_iters is not None:
-            raise UserError(f'a runner has max_epochs or max_iters, not both: {max_epochs} and {max_iters}; write '
-                            '_delete_=True beside them to inherit nothing')
+            raise UserError(
+                f'a runner has max_epochs or max_iters, not both: {max_epochs} and {max_iters}; write '
+                '_delete_=True beside them to inherit nothing')
         self.model = model
         self.optimizer = optimizer
         self.work_dir = os.path.abspath(work_dir)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.runner.batches import is_endless
 from mmdet_ft.structures import to_device
 

@@ -19,11 +19,12 @@ from mmdet_ft import __version__
 from mmdet_ft.checkpoints import reading, writing
 from mmdet_ft.checkpoints.classes import compare, line_of, listed, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.input_format import literals
 from mmdet_ft.checkpoints.fitting import tell_of_spelling
+from mmdet_ft.checkpoints.input_format import literals
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config.config import Config
-from mmdet_ft.engine.optimizers.optimizer import difference_of_state, laid_out_as, load_optimizer_state
+from mmdet_ft.engine.optimizers.optimizer import (difference_of_state, laid_out_as,
+                                                  load_optimizer_state)
 
 UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes
 
@@ -162,16 +163,20 @@ def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
         return
     if found.is_spelling:
         return tell_of_spelling(checkpoint.source, found)
-    begin = (f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from '
-             'its weights')
+    begin = (
+        f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from '
+        'its weights')
     if len(found.known) != len(found.wanted):
         ways = f'write {begin}'
     elif not found.missing:
-        ways = (f'to go on, write {line_of(found.known)} in data.train, data.val and data.test, the order of the '
-                f'checkpoint; or {begin}')
+        ways = (
+            f'to go on, write {line_of(found.known)} in data.train, data.val and data.test, the order of the '
+            f'checkpoint; or {begin}')
     else:
-        ways = (f'to go on, write {line_of(found.known)} in data.train, data.val and data.test. If only the names have '
-                f'changed: {renaming_line(checkpoint.source, found.wanted)}, and resume that. Or write {begin}')
+        ways = (
+            f'to go on, write {line_of(found.known)} in data.train, data.val and data.test. If only the names have '
+            f'changed: {renaming_line(checkpoint.source, found.wanted)}, and resume that. Or write {begin}'
+        )
     table = f':\n{found.table("this run")}\n' if len(found.known) == len(found.wanted) else '; '
     raise CheckpointError(
         f'{checkpoint.source} cannot be resumed: it was trained on {listed(found.known)}, and this run has '

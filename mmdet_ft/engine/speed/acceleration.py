@@ -10,9 +10,9 @@ import torch
 from mmcv.cnn.bricks.conv_ws import ConvWS2d
 from torch import nn
 
-from mmdet_ft.engine.speed.cuda_graphs import CudaRecorder, Replayed
 from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.reporting.log import get_root_logger
+from mmdet_ft.engine.speed.cuda_graphs import CudaRecorder, Replayed
 from mmdet_ft.ops.backends import use_triton
 
 # Of the models here, parts whose shapes follow from the images' alone.

@@ -75,7 +75,8 @@ class Detector(BaseModule):
     def predict_views(self, views: Sequence[Batch]) -> Detections:
         """Return one detection out of several scales and flips of the same images (V2's aug_test)."""
         raise NotImplementedError(
-            f'{type(self).__name__} has no test-time views: write MultiScaleFlipAug with one img_scale and flip=False')
+            f'{type(self).__name__} has no test-time views: write MultiScaleFlipAug with one img_scale and flip=False'
+        )
 
     def results(self, detections: Detections, metas: List[Dict[str, Any]]) -> List[Any]:
         """Return V2's result of each image, on the host; see results.to_results."""

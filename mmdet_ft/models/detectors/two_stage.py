@@ -53,7 +53,8 @@ class TwoStageDetector(Detector):
                  pretrained: Optional[str] = None,
                  init_cfg: Any = None):
         super().__init__(backbone, neck, pretrained, init_cfg)
-        if pretrained is not None and isinstance(roi_head, dict) and roi_head.get('shared_head') is not None:
+        if pretrained is not None and isinstance(roi_head,
+                                                 dict) and roi_head.get('shared_head') is not None:
             roi_head = {**roi_head, 'pretrained': pretrained}
         train = read_settings(TwoStageTrainSettings, train_cfg or {}, 'train_cfg')
         test = read_settings(TwoStageTestSettings, test_cfg or {}, 'test_cfg')

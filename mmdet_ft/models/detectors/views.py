@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.ops import boxes as box_ops
-from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.ops.nms import nms_keep
+from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.ops.topk import precedence
 from mmdet_ft.structures import Batch, Detections
 

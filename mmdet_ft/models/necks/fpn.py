@@ -93,7 +93,9 @@ class FPN(BaseModule):
                     ConvModule(channels, out_channels, 3, stride=2, padding=1, **layers))
 
     def takes(self) -> List[Takes]:
-        return [Takes('in_channels', self.in_channels, first=self.start_level, last=self.last_level)]
+        return [
+            Takes('in_channels', self.in_channels, first=self.start_level, last=self.last_level)
+        ]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
         """inputs: [B, in_channels[i], h, w], each half the size of the one before -> num_outs times [B, C, h, w]."""

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from mmdet_ft.checkpoints.fitting import load_checkpoint
 from mmdet_ft.config import Config
-from mmdet_ft.datasets.loading.loader import collate
 from mmdet_ft.datasets.annotations.masks import BitmapMasks
-from mmdet_ft.engine.speed.acceleration import SWITCHES
+from mmdet_ft.datasets.loading.loader import collate
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer, zero_missing_momentum
-from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.engine.runner import EpochBasedRunner
+from mmdet_ft.engine.speed.acceleration import SWITCHES
+from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.ops.backends import use_triton
 from mmdet_ft.registry import MODELS

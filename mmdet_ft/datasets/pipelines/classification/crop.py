@@ -7,8 +7,8 @@ import mmcv
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.pipelines.shared.resize_flip import PADDING_MODES, as_size, put_image
 from mmdet_ft.datasets.pipelines.shared.moves import refuse_objects
+from mmdet_ft.datasets.pipelines.shared.resize_flip import PADDING_MODES, as_size, put_image
 from mmdet_ft.registry import PIPELINES
 
 Patch = Tuple[int, int, int, int]  # top, left, height, width

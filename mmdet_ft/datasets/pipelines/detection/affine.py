@@ -7,8 +7,8 @@ import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.detection.crop import check_single_image, clip_boxes, keep_boxes
-from mmdet_ft.datasets.pipelines.shared.resize_flip import check_sides
 from mmdet_ft.datasets.pipelines.shared.moves import EVERYTHING
+from mmdet_ft.datasets.pipelines.shared.resize_flip import check_sides
 from mmdet_ft.registry import PIPELINES
 
 

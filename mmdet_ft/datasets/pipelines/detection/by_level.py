@@ -11,8 +11,8 @@ import mmcv
 import numpy as np
 
 from mmdet_ft.datasets.pipelines.detection.crop import keep_boxes
-from mmdet_ft.datasets.pipelines.shared.resize_flip import check_sides
 from mmdet_ft.datasets.pipelines.shared.moves import EVERYTHING
+from mmdet_ft.datasets.pipelines.shared.resize_flip import check_sides
 from mmdet_ft.registry import PIPELINES
 
 MAX_LEVEL = 10

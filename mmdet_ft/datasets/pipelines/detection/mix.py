@@ -8,8 +8,8 @@ import mmcv
 import numpy as np
 
 from mmdet_ft.datasets.annotations.masks import join_masks
-from mmdet_ft.datasets.pipelines.detection.crop import LABELS_OF, MASKS_OF, clip_boxes
 from mmdet_ft.datasets.pipelines.detection.affine import boxes_inside, boxes_worth_keeping
+from mmdet_ft.datasets.pipelines.detection.crop import LABELS_OF, MASKS_OF, clip_boxes
 from mmdet_ft.registry import PIPELINES
 
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)

@@ -91,9 +91,10 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     becomes a DeferredPad and a RandomFlip just before a DeferredFlip, which saves a copy each.
     """
     from mmdet_ft.datasets.pipelines.shared.color import DeferredNormalize, Normalize
-    from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle, ImageToTensor,
-                                                        ToTensor)
-    from mmdet_ft.datasets.pipelines.shared.resize_flip import DeferredFlip, DeferredPad, Pad, RandomFlip
+    from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,
+                                                               ImageToTensor, ToTensor)
+    from mmdet_ft.datasets.pipelines.shared.resize_flip import (DeferredFlip, DeferredPad, Pad,
+                                                                RandomFlip)
     places = [place for place, transform in enumerate(transforms) if type(transform) is Normalize]
     if not places:
         return transforms

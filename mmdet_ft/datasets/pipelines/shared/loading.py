@@ -6,12 +6,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Union
 
 import numpy as np
 
+from mmdet_ft.datasets.annotations.masks import (BitmapMasks, PolygonMasks, bitmaps_of_runs,
+                                                 polygon_runs)
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.decoding import COARSE, decode, is_coarse
 from mmdet_ft.datasets.images.files import read_head
 from mmdet_ft.datasets.images.names import find_image, missing_folder, same_name
 from mmdet_ft.datasets.images.sizes import mismatch
-from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks, bitmaps_of_runs, polygon_runs
 from mmdet_ft.registry import PIPELINES
 
 COLOR_TYPES = ('color', 'grayscale', 'unchanged', 'color_ignore_orientation',

@@ -6,8 +6,8 @@ import cv2
 import mmcv
 import numpy as np
 
-from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.annotations.masks import rescaled_size
+from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.shared.moves import EVERYTHING, refuse_objects
 from mmdet_ft.registry import PIPELINES
 

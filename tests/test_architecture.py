@@ -22,6 +22,8 @@ MAY_IMPORT = {  # room -> rooms below it
     'visualization': set(),
     'outputs': {'errors'},
     'old_names': set(),
+    'old_paths': set(),
+    '__init__': {'old_paths'},
     'core': {'old_names'},
     'utils': {'old_names'},
     'pickle_values': set(),

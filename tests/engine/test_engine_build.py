@@ -14,7 +14,7 @@ from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.hooks import build as hooks_build
 from mmdet_ft.engine.hooks.build import hooks_of
-from mmdet_ft.engine.legacy.config import modernise
+from mmdet_ft.engine.legacy.old_configs import modernise
 from mmdet_ft.engine.models.build import begin_weights, cancel_pretrained
 from mmdet_ft.engine.optimizers.optimizer_step import Update, read_update
 from mmdet_ft.engine.runner.resume_state import resume_source

@@ -5,7 +5,7 @@ import pytest
 
 from mmdet_ft.config import CheckError, ConfigError, load_config
 from mmdet_ft.engine.config_check.check import prepare
-from mmdet_ft.engine.legacy.config import NEWER_NAMES
+from mmdet_ft.engine.legacy.old_configs import NEWER_NAMES
 
 BASES = Path(__file__).parents[2] / 'configs' / '_base_'
 HEAD = f'''_base_ = [

@@ -42,7 +42,7 @@ from mmdet_ft.datasets.checks.html import page  # noqa: E402
 from mmdet_ft.datasets.checks.problem import Problem  # noqa: E402
 from mmdet_ft.datasets.checks.report import render  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
-from mmdet_ft.engine.legacy.config import modernise  # noqa: E402
+from mmdet_ft.engine.legacy.old_configs import modernise  # noqa: E402
 from mmdet_ft.engine.run_check.data import check_data  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 

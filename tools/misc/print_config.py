@@ -32,7 +32,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
 # Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
-from mmdet_ft.engine.legacy.config import modernise  # noqa: E402
+from mmdet_ft.engine.legacy.old_configs import modernise  # noqa: E402
 from mmdet_ft.errors import UserError  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 

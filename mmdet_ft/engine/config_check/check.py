@@ -33,7 +33,8 @@ from mmdet_ft.engine.config_check.schema import names_of
 from mmdet_ft.engine.config_check.sections import SECTIONS, check_training_settings
 from mmdet_ft.engine.config_check.top_level import check_names, drop_variables
 from mmdet_ft.engine.config_check.traverse import Walk
-from mmdet_ft.engine.legacy import config, user_code
+from mmdet_ft.engine.errors import PACKAGE
+from mmdet_ft.engine.legacy import old_configs, user_code
 from mmdet_ft.registry import RegistryError
 
 
@@ -50,7 +51,7 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
     if imports.mistakes:
         raise refusal(config, imports.mistakes)
     import_user_code(config)
-    config, notes = config.modernise(as_values(config))
+    config, notes = old_configs.modernise(as_values(config))
     notes += check(config, for_training)
     drop_variables(config)
     return config, notes
@@ -65,7 +66,7 @@ def prepare_model(config: Config) -> Tuple[Config, List[str]]:
     import_user_code(config)
     if not isinstance(config.get('model'), dict):
         raise refusal(config, [Mistake('model', 'the config has no model', config.filename)])
-    config, notes = config.modernise(config)
+    config, notes = old_configs.modernise(config)
     walk = Walk(config)
     SECTIONS['model'](walk, config.model, 'model')
     if walk.mistakes:
@@ -110,10 +111,9 @@ def import_user_code(config: Config) -> None:
 
 def _innermost_line(error: BaseException) -> str:
     """'file.py:3: ' of the user's line that led to an error of the registry."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(config.__file__))) + os.sep
     own = [
         frame for frame in traceback.extract_tb(error.__traceback__)
-        if os.path.isfile(frame.filename) and not frame.filename.startswith(package)
+        if os.path.isfile(frame.filename) and not frame.filename.startswith(PACKAGE)
     ]
     return f'{shown(own[-1].filename)}:{own[-1].lineno}: ' if own else ''
 

@@ -9,13 +9,12 @@ from mmdet_ft.config.config_dict import DELETE_KEY
 from mmdet_ft.config.errors import CheckError
 from mmdet_ft.config.layers import OPTIONS_LABEL
 from mmdet_ft.engine.config_check.schema import Vocabulary
-from mmdet_ft.engine.legacy import config
+from mmdet_ft.engine.legacy import old_configs
 from mmdet_ft.registry import MODELS
 from mmdet_ft.v2_types import foreign_answer
 
 MOST_SHOWN = 10  # mistakes in one message
 # where detectors and classifiers are
-WHOLE = ('mmdet_ft.models.detectors.two_stage', 'mmdet_ft.models.classifiers.image')
 
 
 class Mistake(NamedTuple):
@@ -78,7 +77,7 @@ class Findings:
             return self.needless_delete(full)
         near = nearest(key, known, taken=values)
         hint = f'did you mean {near!r}?' if near else f'it knows {", ".join(known)}'
-        newer = config.newer_key(key)
+        newer = old_configs.newer_key(key)
         meant = places_of_classes(self.config) if key == 'num_classes' or (path, key) == (
             'model', 'bbox_head') and 'num_classes' in as_dict(values[key]) else []
         if meant:
@@ -106,8 +105,8 @@ class Findings:
             return self.say(path, f'type must be the name of a {kind}, not {short(value)}',
                             f'{path}.type')
         known = list(known)
-        whole = [name for name in known if path == 'model' and MODELS.get(name).__module__ in WHOLE]
-        newer = config.newer_type(value)
+        whole = [name for name in known if path == 'model' and hasattr(MODELS.get(name), 'results')]
+        newer = old_configs.newer_type(value)
         foreign = foreign_answer(value, kind) if not newer else None
         unregistered = self._unregistered(kind, value)
         near = nearest(value, whole or known)

@@ -13,7 +13,7 @@ from mmdet_ft.config.reading import BASE_KEY
 from mmdet_ft.engine.config_check.mistakes import (Findings, listed, nearest, places_of_classes,
                                                    short)
 from mmdet_ft.engine.config_check.sections import SECTIONS
-from mmdet_ft.engine.legacy import config
+from mmdet_ft.engine.legacy import old_configs
 
 # Plain values that the engine or a command reads.
 VALUES = ('work_dir', 'workflow', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
@@ -59,7 +59,7 @@ def _is_private(name: str) -> bool:
 
 
 def _unknown_name(found: Findings, name: str) -> None:
-    known = [*SECTIONS, *VALUES, *config.OLDER_NAMES,
+    known = [*SECTIONS, *VALUES, *old_configs.OLDER_NAMES,
              BASE_KEY]  # nobody means one that nothing reads
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
     near = nearest(name, known, taken=found.config)

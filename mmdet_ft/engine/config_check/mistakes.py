@@ -14,7 +14,6 @@ from mmdet_ft.registry import MODELS
 from mmdet_ft.v2_types import foreign_answer
 
 MOST_SHOWN = 10  # mistakes in one message
-# where detectors and classifiers are
 
 
 class Mistake(NamedTuple):

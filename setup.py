@@ -7,6 +7,9 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 HOTCOCO = 'hotcoco>=1.0.1; python_version >= "3.10"'  # COCO's metrics at once; pycocotools without it
 
+# Equal to the revisions in .pre-commit-config.yaml.
+LINT = ['yapf==0.43.0', 'isort==5.13.2', 'flake8==7.1.1', 'codespell==2.3.0']
+
 
 def read_version():
     """The version as mmdet_ft/__init__.py states it, read without importing (torch may not be there yet)."""
@@ -41,7 +44,7 @@ setup(
         'fast_eval': [HOTCOCO],
         'plot': ['matplotlib'],
         'tests': ['pytest', 'hypothesis', 'tensorboard', HOTCOCO],
-        'dev': ['pre-commit', 'yapf', 'isort', 'flake8', 'codespell'],
+        'dev': ['pre-commit', *LINT],
     },
     classifiers=[
         'Programming Language :: Python :: 3',

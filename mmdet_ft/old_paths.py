@@ -12,36 +12,70 @@ from typing import Any, Dict, Optional
 
 # (earlier package, package today): modules, `earlier=today` where the name has changed too.
 MOVED = {
-    ('engine.checks.config', 'engine.config_check'): 'check classes levels=feature_levels mistakes names=top_level settings=run_settings kinds=value_kinds objects=literals paths pipelines sections vocabulary=schema walk=traverse',
-    ('engine.checks', 'engine.run_check'): 'data preflight manners=run_size',
-    ('engine.checks', 'engine'): 'dry_run',
-    ('engine.checks', 'engine.models'): 'labels',
-    ('engine.failures', 'engine.distributed'): 'watchdog interruption',
-    ('engine.hooks', 'engine.runner'): 'hook',
-    ('engine', 'engine.run_check'): 'overwriting',
-    ('engine.hooks', 'engine.hooks'): 'checks=monitoring',
-    ('engine', 'engine.legacy'): 'legacy_code=user_code',
-    ('engine', 'engine.distributed'): 'dist launch',
-    ('engine', 'engine.reporting'): 'log meters progress painting results figures data_outputs',
-    ('engine', 'engine.speed'): 'acceleration cuda_graphs precision prefetch devices',
-    ('engine', 'engine.optimizers'): 'optimizer update=optimizer_step',
-    ('engine', 'engine.models'): 'model=build trained frozen places=config_keys',
-    ('engine', 'engine.runner'): 'single_values=batch_of_one state=resume_state seeds',
-    ('engine', 'engine'): 'setup=environment',
-    ('datasets', 'datasets.detection'): 'custom coco cityscapes lvis voc xml_style kitti labelme wider_face',
-    ('datasets', 'datasets.annotations'): 'coco_file coco_records values bounds text_files names=image_lists foreign to_coco packed masks',
-    ('datasets', 'datasets.images'): 'image_decoding=decoding image_files=files image_names=names image_sizes=sizes',
-    ('datasets', 'datasets.loading'): 'loader ring=shared_batches samplers sample_images',
-    ('datasets.pipelines', 'datasets.pipelines.shared'): 'loading formatting compose moves probe albu policies geometric=resize_flip color test_time=views',
-    ('datasets.pipelines', 'datasets.pipelines.detection'): 'by_level crop move=affine mix',
-    ('datasets.pipelines', 'datasets.pipelines.classification'): 'augment classifier_color=color classifier_crop=crop',
-    ('checkpoints.kinds', 'checkpoints.formats'): 'backbones detectron2 layout openmmlab origin table torchvision',
-    ('checkpoints', 'checkpoints'): 'heads=class_rows facts=input_format values=sanity',
-    ('engine', ''): 'legacy_api=old_functions',
-    ('config', 'config'): 'values=config_dict',
-    ('evaluation', 'evaluation'): 'old_numpy=numpy_compat text=table_output',
-    ('ops', 'ops'): 'switches=backends images=normalize ranking=topk',
-    ('models.detectors', 'models.detectors'): 'test_time=views',
+    ('engine.checks.config', 'engine.config_check'):
+    'check classes levels=feature_levels mistakes names=top_level settings=run_settings '
+    'kinds=value_kinds objects=literals paths pipelines sections vocabulary=schema '
+    'walk=traverse',
+    ('engine.checks', 'engine.run_check'):
+    'data preflight manners=run_size',
+    ('engine.checks', 'engine'):
+    'dry_run',
+    ('engine.checks', 'engine.models'):
+    'labels',
+    ('engine.failures', 'engine.distributed'):
+    'watchdog interruption',
+    ('engine.hooks', 'engine.runner'):
+    'hook',
+    ('engine', 'engine.run_check'):
+    'overwriting',
+    ('engine.hooks', 'engine.hooks'):
+    'checks=monitoring',
+    ('engine', 'engine.legacy'):
+    'legacy_code=user_code',
+    ('engine', 'engine.distributed'):
+    'dist launch',
+    ('engine', 'engine.reporting'):
+    'log meters progress painting results figures data_outputs',
+    ('engine', 'engine.speed'):
+    'acceleration cuda_graphs precision prefetch devices',
+    ('engine', 'engine.optimizers'):
+    'optimizer update=optimizer_step',
+    ('engine', 'engine.models'):
+    'model=build trained frozen places=config_keys',
+    ('engine', 'engine.runner'):
+    'single_values=batch_of_one state=resume_state seeds',
+    ('engine', 'engine'):
+    'setup=environment',
+    ('datasets', 'datasets.detection'):
+    'custom coco cityscapes lvis voc xml_style kitti labelme wider_face',
+    ('datasets', 'datasets.annotations'):
+    'coco_file coco_records values bounds text_files names=image_lists foreign to_coco packed '
+    'masks',
+    ('datasets', 'datasets.images'):
+    'image_decoding=decoding image_files=files image_names=names image_sizes=sizes',
+    ('datasets', 'datasets.loading'):
+    'loader ring=shared_batches samplers sample_images',
+    ('datasets.pipelines', 'datasets.pipelines.shared'):
+    'loading formatting compose moves probe albu policies geometric=resize_flip color '
+    'test_time=views',
+    ('datasets.pipelines', 'datasets.pipelines.detection'):
+    'by_level crop move=affine mix',
+    ('datasets.pipelines', 'datasets.pipelines.classification'):
+    'augment classifier_color=color classifier_crop=crop',
+    ('checkpoints.kinds', 'checkpoints.formats'):
+    'backbones detectron2 layout openmmlab origin table torchvision',
+    ('checkpoints', 'checkpoints'):
+    'heads=class_rows facts=input_format values=sanity',
+    ('engine', ''):
+    'legacy_api=old_functions',
+    ('config', 'config'):
+    'values=config_dict',
+    ('evaluation', 'evaluation'):
+    'old_numpy=numpy_compat text=table_output',
+    ('ops', 'ops'):
+    'switches=backends images=normalize ranking=topk',
+    ('models.detectors', 'models.detectors'):
+    'test_time=views',
 }
 # Packages that are no more: an empty one stands for each while its modules are imported.
 FORMER_PACKAGES = ('engine.checks', 'engine.checks.config', 'checkpoints.kinds')
@@ -71,8 +105,7 @@ class EarlierPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                   target: Any = None) -> Optional[importlib.machinery.ModuleSpec]:
         if fullname not in self.paths and fullname not in self.packages:
             return None
-        return importlib.machinery.ModuleSpec(
-            fullname, self, is_package=fullname in self.packages)
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname in self.packages)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         return None
@@ -80,8 +113,7 @@ class EarlierPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: types.ModuleType) -> None:
         name = module.__name__
         if name in self.paths:
-            warnings.warn(
-                f'{name} is {self.paths[name]} today', DeprecationWarning, stacklevel=2)
+            warnings.warn(f'{name} is {self.paths[name]} today', DeprecationWarning, stacklevel=2)
             sys.modules[name] = importlib.import_module(self.paths[name])
 
 

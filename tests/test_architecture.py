@@ -9,6 +9,7 @@ BOTTOM = {
     'old_names', 'errors', 'parts', 'spelling', 'v2_types', 'structures', 'registry', 'config',
     'processes', 'untrusted', 'outputs', 'file_kinds'
 }
+ROOMS = {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization'}
 MAY_IMPORT = {  # room -> rooms below it
     'errors': set(),
     'parts': set(),
@@ -33,9 +34,9 @@ MAY_IMPORT = {  # room -> rooms below it
     'models': BOTTOM | {'ops'},
     'evaluation': BOTTOM | {'ops'},
     'datasets': BOTTOM | {'ops', 'evaluation', 'visualization'},
-    'engine': BOTTOM | {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization'},
-    'old_functions': BOTTOM | {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization', 'outputs', 'engine'},
-    'apis': BOTTOM | {'old_functions', 'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization', 'engine'},
+    'engine': BOTTOM | ROOMS,
+    'old_functions': BOTTOM | ROOMS | {'engine'},
+    'apis': BOTTOM | ROOMS | {'engine', 'old_functions'},
 }
 FILES = sorted(PACKAGE.rglob('*.py'))
 
@@ -81,6 +82,34 @@ def test_code_imports_from_leaf_modules(path):
             assert name and is_module(
                 f'{module}.{name}'
             ), f'{path}:{line}: import from the file that defines {name}, not from {module}'
+
+
+def floor_of(dotted):
+    """Return the folder of the engine, or the file of its own, that a module belongs to."""
+    return dotted.split('.')[2] if dotted.startswith('mmdet_ft.engine.') else None
+
+
+def test_no_folder_of_the_engine_imports_one_that_imports_it():
+    arrows = {}
+    for path in (PACKAGE / 'engine').rglob('*.py'):
+        own = floor_of('.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts))
+        for _, module, name in imports(path):
+            target = floor_of(
+                f'{module}.{name}' if name and is_module(f'{module}.{name}') else module)
+            if target not in (None, own, '__init__') and own != '__init__':
+                arrows.setdefault(own, set()).add(target)
+    left = dict(arrows)
+    while True:  # take away what imports nothing that is left
+        free = [own for own, targets in left.items() if not targets & set(left)]
+        if not free:
+            break
+        for own in free:
+            del left[own]
+    assert not left, f'circles among {sorted(left)}'
+
+
+def test_the_engine_keeps_few_files_of_its_own():
+    assert len(list((PACKAGE / 'engine').glob('*.py'))) <= 10
 
 
 def test_runner_names_no_model_and_no_dataset():

@@ -240,7 +240,8 @@ def test_num_classes_of_a_classifier_is_asked_for_at_its_head(tmp_path, monkeypa
      ["BN has no 'requires_grads'", "'requires_grad'"]),
     ("model = dict(neck=dict(conv_cfg=dict(type='Conv2D')))", 'model.neck.conv_cfg', ["'Conv2d'"]),
     ("model = dict(neck=dict(act_cfg=dict(type='ReLu')))", 'model.neck.act_cfg', ["'ReLU'"]),
-    ("model = dict(neck=dict(init_cfg=dict(type='Xavier', layers='Conv2d')))", 'model.neck.init_cfg.layers', ["'layer'"]),
+    ("model = dict(neck=dict(init_cfg=dict(type='Xavier', layers='Conv2d')))", 'model.neck.init_cfg.layers',
+     ["'layer'"]),
     ('model = dict(backbone=dict(dcn=dict(deform_groups=1)))', 'model.backbone.dcn', ['needs a type']),
     ("model = dict(backbone=dict(dcn=dict(type='DCNv3')))", 'model.backbone.dcn', ["'DCN"]),
     ("model = dict(backbone=dict(dcn=dict(type='DCN', deform_group=1)))", 'model.backbone.dcn.deform_group',
@@ -465,7 +466,8 @@ def test_a_backbone_of_a_user_may_have_parts_that_no_registry_knows(tmp_path, mo
             pass
 
     monkeypatch.setitem(MODELS.module_dict, 'MyBackbone', MyBackbone)
-    text = "model = dict(backbone=dict(_delete_=True, type='MyBackbone', stem=dict(kind='x'), norm_cfg=dict(type='{}')))"
+    text = ("model = dict(backbone=dict(_delete_=True, type='MyBackbone', stem=dict(kind='x'), "
+            "norm_cfg=dict(type='{}')))")
     assert prepare(heir(tmp_path, monkeypatch, text.format('GN')))[1] == []
     assert "did you mean 'GN'?" in str(mistakes(heir(tmp_path, monkeypatch, text.format('GNN')))[0])
 

@@ -51,7 +51,8 @@ def refused(config):
 
 
 @pytest.mark.parametrize('text, words', [
-    ("model = dict(type='CascadeRCNN')", "model: unknown model type 'CascadeRCNN'; CascadeRCNN is a type of MMDetection "
+    ("model = dict(type='CascadeRCNN')",
+     "model: unknown model type 'CascadeRCNN'; CascadeRCNN is a type of MMDetection "
      'and is not here yet; the models here are ImageClassifier, FasterRCNN, MaskRCNN (heir.py:2)'),
     ("model = dict(backbone=dict(type='SwinTransformer'))", 'SwinTransformer is a type of MMDetection and MMClass'),
     ("model = dict(backbone=dict(type='mmcls.ConvNeXt'))", 'ConvNeXt is a type of MMClassification and is not here'),

@@ -58,7 +58,10 @@ workflow = [('train', 1)]
 
 
 def write_world(root: Path, num_train: int = 4, num_val: int = 3, empty=(1, )) -> str:
-    """Write images, annotations and config under `root`; returns the config's path. Image numbers in `empty` hold nothing."""
+    """Write images, annotations and config under `root`; return the config's path.
+
+    Images whose numbers are in `empty` have no objects.
+    """
     from tests.models.tiny import tiny_config
     for split, number in (('train', num_train), ('val', num_val)):
         _write_split(root, split, number, empty if split == 'train' else ())

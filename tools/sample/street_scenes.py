@@ -352,7 +352,7 @@ def train(rng):
     """A tram: low skirts instead of wheels, a slanted nose, a current collector on its roof."""
     paint, stripe = random_color(rng, 60, 235, .3), random_color(rng, 60, 235, .1)
     long, half, tall = rng.uniform(11., 15.), 1.22, rng.uniform(3.1, 3.4)
-    x0, x1 = -long / 2, long / 2
+    x0 = -long / 2
     glass = np.array(GLASS) * rng.uniform(.6, 1.1)
     solids = []
     cars = rng.integers(2, 4)

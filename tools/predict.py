@@ -21,12 +21,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
-from mmdet_ft.outputs import (
-    Inputs,
-    PictureNames,
-    add_drawing_options,
-    atomic_file,  # noqa: E402
-    require_folder)
+from mmdet_ft.outputs import atomic_file  # noqa: E402
+from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options, require_folder
 
 
 def parse_args() -> argparse.Namespace:

@@ -16,11 +16,8 @@ from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
-from mmdet_ft.outputs import (
-    PictureNames,
-    add_drawing_options,
-    atomic_file,  # noqa: E402
-    require_folder)
+from mmdet_ft.outputs import atomic_file  # noqa: E402
+from mmdet_ft.outputs import PictureNames, add_drawing_options, require_folder
 
 # wait_time counts; the others are MMClassification's, and how captions look follows from the picture here.
 SHOW_OPTIONS = ('wait_time', 'text_color', 'font_scale', 'row_width', 'win_name', 'fig_size')

@@ -30,9 +30,8 @@ from mmdet_ft.datasets.build import build_dataset  # noqa: E402
 from mmdet_ft.datasets.loading.loader import build_dataloader  # noqa: E402
 from mmdet_ft.engine.build import choose_device  # noqa: E402
 from mmdet_ft.engine.evaluate import single_gpu_test  # noqa: E402
-from mmdet_ft.engine.optimizers.optimizer import (
-    build_optimizer,  # noqa: E402
-    zero_missing_momentum)
+from mmdet_ft.engine.optimizers.optimizer import build_optimizer  # noqa: E402
+from mmdet_ft.engine.optimizers.optimizer import zero_missing_momentum
 from mmdet_ft.engine.runner import EpochBasedRunner  # noqa: E402
 from mmdet_ft.engine.speed.acceleration import use_channels_last, use_compile  # noqa: E402
 from mmdet_ft.engine.speed.precision import build_precision  # noqa: E402

@@ -34,10 +34,8 @@ def parse_args() -> argparse.Namespace:
 # Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
-from mmdet_ft.datasets.annotations.to_coco import (
-    refuse_existing,
-    where_images_are,  # noqa: E402
-    write_json)
+from mmdet_ft.datasets.annotations.to_coco import where_images_are  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import refuse_existing, write_json
 from mmdet_ft.datasets.detection.custom import CustomDataset  # noqa: E402
 from mmdet_ft.datasets.images.files import image_size, is_image_name  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402

@@ -29,14 +29,10 @@ def parse_args() -> argparse.Namespace:
 # Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
-from mmdet_ft.datasets.annotations.to_coco import (
-    ImageFolder,
-    refuse_existing,  # noqa: E402
-    write_coco)
-from mmdet_ft.datasets.detection.labelme import (
-    files_below,
-    labelme_files,  # noqa: E402
-    read_labelme)
+from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
+from mmdet_ft.datasets.annotations.to_coco import ImageFolder, write_coco
+from mmdet_ft.datasets.detection.labelme import labelme_files  # noqa: E402
+from mmdet_ft.datasets.detection.labelme import files_below, read_labelme
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 

@@ -40,10 +40,8 @@ ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.apis import classes_of  # noqa: E402
 from mmdet_ft.checkpoints import fitting  # noqa: E402
-from mmdet_ft.checkpoints.input_format import (
-    ANSWER_TO_GREY_LEVELS,
-    facts_of,  # noqa: E402
-    input_scale)
+from mmdet_ft.checkpoints.input_format import facts_of  # noqa: E402
+from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, input_scale
 from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
 from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402

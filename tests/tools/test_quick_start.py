@@ -74,3 +74,12 @@ def test_quick_start_reaches_its_figures(tmp_path):
         text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'fine-tuned' in done.stdout
+
+
+def test_versions_of_the_formatters_are_equal_wherever_they_stand():
+    pins = dict(
+        re.findall(r'(yapf|isort|flake8|codespell)==([\d.]+)', (ROOT / '.ci' / 'lint').read_text()))
+    assert pins == dict(
+        re.findall(r"'(yapf|isort|flake8|codespell)==([\d.]+)'", (ROOT / 'setup.py').read_text()))
+    hooks = (ROOT / '.pre-commit-config.yaml').read_text()
+    assert pins == {name: re.search(rf'/{name}\n    rev: v?([\d.]+)', hooks)[1] for name in pins}

@@ -1,10 +1,10 @@
-"""Run a trained detector or classifier over anyone's images.
+"""Inference with a trained detector or classifier on any images.
 
     python tools/predict.py work_dirs/mask_rcnn_ft/latest.pth photos/ more/*.jpg --out predictions
 
-draws what was found into --out and writes predictions.json there: COCO's form, with file names, class
-names, boxes, scores and masks as run lengths. The checkpoint carries its config and classes; nothing else is needed.
-Of a classifier each image gets its best class, and `scores` of all.
+draws the predictions into --out and writes predictions.json there, in COCO's format with file names, class
+names, boxes, scores and masks as RLE. The checkpoint contains its config and classes; nothing else is needed.
+With a classifier, each image gets its best class, and `scores` of all classes.
 """
 import argparse
 import collections

@@ -1,4 +1,4 @@
-"""Test a trained detector or classifier: write, evaluate, format or draw its results."""
+"""Command to test a trained detector or classifier: write, evaluate, format or draw its results."""
 import argparse
 import json
 import os

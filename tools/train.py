@@ -1,4 +1,4 @@
-"""Train a detector from a config."""
+"""Command to train a detector from a config."""
 import argparse
 import os
 import sys

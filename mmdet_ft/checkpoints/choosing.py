@@ -12,8 +12,8 @@ from mmdet_ft.checkpoints.formats.table import convert
 BEFORE = (('ema_model', 'online_model'), ('teacher', 'student'), ('encoder_q', 'encoder_k'),
           ('base_encoder', 'momentum_encoder'), ('online_net', 'target_net'),
           ('online_network', 'target_network'), ('backbone', 'target_backbone'))
-LEAST_SHARE = .2  # of a file's weights that share a prefix, for them to be a candidate
-DEPTH = 3  # nested prefixes
+LEAST_SHARE = .2  # minimum share of weights under a prefix that makes it a candidate
+DEPTH = 3  # maximum number of nested prefixes
 
 Adapt = Callable[[StateDict], StateDict]
 
@@ -77,7 +77,7 @@ def best_fit(content: Mapping[str, Any], meta: Dict[str, Any], first: Choice,
 
 
 def _variants(candidate: Candidate) -> Iterator[Tuple[StateDict, Tuple[str, ...]]]:
-    """Yield the weights unchanged, and then those under each common prefix, without it."""
+    """Yield the weights unchanged, then those under each common prefix, with the prefix cut off."""
     waiting = [(candidate.weights, '', 0)]
     while waiting:
         weights, prefix, depth = waiting.pop(0)

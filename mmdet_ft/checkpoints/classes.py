@@ -23,7 +23,7 @@ class Comparison(NamedTuple):
 
     @property
     def is_spelling(self) -> bool:
-        """Return whether the lists differ only in the spelling of few classes, as ImageNet's in two packages do.
+        """Return whether the lists differ only in the spelling of a few classes, as ImageNet's in two packages do.
 
         They have the same length, no class at another index, and at most a tenth of other names.
         """

@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows: every process downloads its own copy
     fcntl = None  # type: ignore[assignment]
 
-STALL_SECONDS = 30  # without data until a connection is given up
+STALL_SECONDS = 30  # without data before a connection is closed
 ATTEMPTS = 3  # in a row without progress
 PAUSE_SECONDS = 1.  # before the second, twice that before the third
 CHUNK = 1 << 18

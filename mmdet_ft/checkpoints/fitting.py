@@ -120,7 +120,7 @@ def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
                       classes: Any) -> Tuple[Optional[str], Tuple[str, ...]]:
     """Return (how to load the heads if load_from does not say it, warnings).
 
-    By class where the rows would otherwise be initialized from those of other classes.
+    Heads are loaded by class if their rows would otherwise be initialized from other classes.
     """
     found = compare(checkpoint.meta.get('CLASSES'), classes)
     if found is None or found.is_same or not layers:

@@ -1,4 +1,4 @@
-"""Tensors from a memory-mapped file, which reads only the pages in use."""
+"""A memory-mapped file as tensors, which reads only the pages in use."""
 import mmap
 
 import numpy as np

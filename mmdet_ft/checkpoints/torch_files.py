@@ -180,9 +180,9 @@ def _loaded(stream: Any, storage: Callable[[Any], Storage]) -> Tuple[Any, Option
 
 
 def _finished(value: Any, refused: Optional[UnknownName]) -> Any:
-    """Build the tensors of a value; one with unknown objects must be or contain a module, whose weights are taken.
+    """Build the tensors of a value; if it has unknown objects, take the weights of the modules in it.
 
-    Raises `refused` otherwise.
+    Raises `refused` if there is no module.
     """
     value = settle(value)
     if refused is None:

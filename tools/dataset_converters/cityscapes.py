@@ -175,7 +175,7 @@ def main(argv: Optional[List[str]] = None) -> None:
             infos = collect_annotations(files, args.nproc)
             content = convert_annotations(infos, name)
         except (ValueError,
-                UserError) as error:  # unreadable ground truth, or the output
+                UserError) as error:  # unreadable ground truth, or an output that cannot be written
             sys.exit(f'{split}: {error}')
         crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
         print(f'{split}: {len(content["images"])} images, {len(content["annotations"])} instances '

@@ -139,7 +139,7 @@ def outline(shape: Dict[str, Any]) -> List[float]:
 def class_of(region: Dict[str, Any], attribute: Optional[str], default: Optional[str]) -> str:
     """Read the class of a region. Raises ValueError if it has none and there is no `default`."""
     value = (region.get('region_attributes') or {}).get(attribute) if attribute else None
-    if isinstance(value, dict):  # a check box: {name: true}
+    if isinstance(value, dict):  # a checkbox: {name: true}
         chosen = [name for name, is_chosen in value.items() if is_chosen]
         value = chosen[0] if len(chosen) == 1 else None
     name = str(value).strip() if isinstance(value, (str, int, float)) else ''

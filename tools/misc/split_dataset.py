@@ -248,7 +248,7 @@ def table(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
 
 
 def warnings(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
-    """Warn about classes that have objects, but none in one of the parts."""
+    """Return warnings about classes that have objects, but none in one of the parts."""
     lines = []
     for name, chosen in parts.items():
         lacks = [

@@ -303,7 +303,7 @@ class Street:
             return camera.project(world)
 
         left, right = self.road_center - self.half_road, self.road_center + self.half_road
-        canvas.fill(strip(left - .25, right + .25), pavement * .75)  # the kerb
+        canvas.fill(strip(left - .25, right + .25), pavement * .75)  # the curb
         canvas.fill(strip(left, right), road)
         paint = np.full(3, rng.uniform(165, 225))
         if rng.random() < .8:

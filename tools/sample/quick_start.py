@@ -65,7 +65,7 @@ def run(command, log, show=()):
 
 
 def set_up(folder):
-    """Create a virtual environment with the project, unless it exists, and return the path of its python."""
+    """Install the project in a virtual environment and return its python; fast if the environment exists."""
     windows = os.name == 'nt'
     # Make it absolute without resolving links: bin/python is a link to the system's.
     python = Path(

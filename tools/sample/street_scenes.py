@@ -26,7 +26,7 @@ BLACK, GLASS, LAMP, REAR, SKIN = (25, 25, 25), (95, 80, 70), (215, 235,
                                                               240), (40, 35,
                                                                      190), np.array([120, 150, 200])
 
-# Figures: flat, drawn in meters of their own plane (along, up), which is vertical on the road and rotated by a heading.
+# Figures: flat, drawn in meters of their own vertical plane (along, up), which is rotated by a heading.
 
 
 def plane(camera, right, ahead, heading, size=1.):
@@ -115,7 +115,7 @@ def draw_motorcycle(parts, rng):
                   BLACK)  # the seat
     parts.polygon([(-1., .86), (-.8, .62), (-.45, .6), (-.4, .74), (-.8, .78)], paint * .8)
     parts.stroke([(.7, .31), (.47, .98)], .09, (150, 150, 155))  # the fork
-    parts.polygon([(.36, .62), (1.02, .58), (.92, .7), (.55, .72)], paint)  # the mudguard
+    parts.polygon([(.36, .62), (1.02, .58), (.92, .7), (.55, .72)], paint)  # the fender
     parts.disc(.6, .92, .13, LAMP)
     parts.stroke([(.46, 1.), (.3, 1.1)], .06, BLACK)
     if rng.random() < .45:
@@ -273,7 +273,7 @@ def car(rng):
     long, half = rng.uniform(3.7, 4.7), rng.uniform(.85, .92)
     x0, x1 = -long / 2, long / 2
     waist, roof = rng.uniform(.8, .95), rng.uniform(1.38, 1.75)
-    kind = rng.integers(0, 3)  # a saloon, a hatchback, a van
+    kind = rng.integers(0, 3)  # a sedan, a hatchback, a van
     back = (x0 + .75, x0 + .06, x0 + .04)[kind]
     front = (x1 - 1.05, x1 - 1.1, x1 - .75)[kind]
     roof += .15 * (kind == 2)

@@ -14,7 +14,7 @@ UNKNOWN = Facts()
 def vgg(file: File) -> Optional[Converted]:
     """Convert VGG of torchvision or timm, with batch norm or without.
 
-    Both number every layer. V2 numbers a convolution with its norm and activation as one. Poolings count in both.
+    Both number every layer. V2 numbers a convolution with its norm and activation as one. Pooling counts in both.
     """
     given = file.state_dict
     convolutions = sorted(
@@ -81,7 +81,7 @@ def regnet(file: File) -> Optional[Converted]:
 
 
 def mobilenet_v2(file: File) -> Optional[Converted]:
-    """Convert MobileNetV2 of timm, to the names of a classifier's backbone."""
+    """Convert timm's MobileNetV2 to the backbone names of our classifiers."""
     given = file.state_dict
     if not has(given,
                ('conv_stem.weight', 'blocks.0.0.conv_dw.weight', 'blocks.1.0.conv_pwl.weight',

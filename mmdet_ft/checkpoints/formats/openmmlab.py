@@ -11,7 +11,7 @@ ROI_HEADS = 'shared_head|bbox_head|mask_head|semantic_head|grid_head|mask_iou_he
 UPGRADED_FROM = 'upgraded_from'  # in the meta written by upgrade_model_version.py
 # Up to version 0.5.3 RetinaNet's convolutions were not ConvModules.
 OLD_RETINA: Rules = ((r'(bbox_head\.(?:cls|reg)_convs\.\d)\.(weight|bias)', r'\1.conv.\2'), )
-# The convolution of a deformable convolution's offsets was its sibling.
+# The offset convolution of a deformable convolution was next to it, not inside it.
 OLD_OFFSETS: Rules = ((r'(.+\.conv2)_offset\.(weight|bias)', r'\1.conv_offset.\2'), )
 
 

@@ -85,7 +85,7 @@ MOBILE_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 
 
 def mobilenet_v2(file: File) -> Optional[Converted]:
-    """Convert MobileNetV2 of any width, to the names of a classifier's backbone."""
+    """Convert MobileNetV2 of any width to the backbone names of our classifiers."""
     names = ('features.0.0.weight', 'features.1.conv.1.weight', 'features.18.0.weight',
              'classifier.1.weight')
     if not has(file.state_dict, names):

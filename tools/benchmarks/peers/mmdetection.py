@@ -71,8 +71,8 @@ def _operators() -> str:
 
 
 def build(weights: str) -> nn.Module:
-    """Build its Mask R-CNN R50-FPN with our weights, which have the same names, frozen norms and the
-    sampling of torchvision's RoIAlign."""
+    """Build MMDetection's Mask R-CNN R50-FPN with our weights, which have the same names, frozen
+    norms and the sampling of torchvision's RoIAlign."""
     import mmdet.models  # noqa: F401
     from mmdet.registry import MODELS
     from mmengine.config import Config

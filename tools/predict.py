@@ -1,10 +1,10 @@
-"""Run a trained detector or classifier over anyone's images.
+"""Inference with a trained detector or classifier on any images.
 
     python tools/predict.py work_dirs/mask_rcnn_ft/latest.pth photos/ more/*.jpg --out predictions
 
-draws what was found into --out and writes predictions.json there: COCO's form, with file names, class
-names, boxes, scores and masks as run lengths. The checkpoint carries its config and classes; nothing else is needed.
-Of a classifier each image gets its best class, and `scores` of all.
+draws the predictions into --out and writes predictions.json there, in COCO's format with file names, class
+names, boxes, scores and masks as RLE. The checkpoint contains its config and classes; nothing else is needed.
+With a classifier, each image gets its best class, and `scores` of all classes.
 """
 import argparse
 import collections
@@ -57,7 +57,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
@@ -72,17 +72,17 @@ STOPPED = 130  # exit code after Ctrl-C or SIGTERM
 
 
 class Found(NamedTuple):
-    """What the arguments mean."""
-    images: List[Tuple[str, str]]  # (name below the folder that was given, path)
+    """The images that the arguments refer to."""
+    images: List[Tuple[str, str]]  # (name relative to the given folder, path)
     others: Counter[
-        str]  # ending -> files of folders and patterns that are no images by their names
-    refused: List[str]  # why files that were named one by one are no images
+        str]  # suffix -> number of files of folders and patterns that are no images by name
+    refused: List[str]  # reasons why explicitly named files are no images
 
 
 def find_images(arguments: List[str], out: str) -> Found:
-    """Find all images that the arguments mean; what lies in `out` already is no input.
+    """Find all images that the arguments refer to; files in `out` are not inputs.
 
-    Raises UserError for an argument that means no file, and where there is no image at all.
+    Raises UserError for an argument that matches no file, and if there is no image at all.
     """
     out = os.path.realpath(out)
     found = Found([], collections.Counter(), [])
@@ -108,7 +108,7 @@ def find_images(arguments: List[str], out: str) -> Found:
 
 
 def _images_in(argument: str, out: str, others: Counter[str]):
-    """(name, path) of the images in a folder or of a pattern; other files are counted."""
+    """Yield (name, path) of the images in a folder or of a pattern; count other files in `others`."""
     folder = argument if os.path.isdir(argument) else None
     pattern = os.path.join(glob.escape(folder), '**') if folder else pattern_of(argument)
     paths = [path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path)]
@@ -120,7 +120,7 @@ def _images_in(argument: str, out: str, others: Counter[str]):
                         or f'{argument}: no image there{hint}; give files, folders or patterns of '
                         f'{", ".join(IMAGE_ENDINGS)}')
     inside = {path for path in paths if os.path.realpath(path).startswith(os.path.join(out, ''))}
-    if inside and len(inside) == len(paths):  # not earlier pictures in a folder below
+    if inside and len(inside) == len(paths):  # some is fine: earlier pictures in a subfolder
         raise UserError(
             f'{argument}: all that is there lies in --out {out}, where pictures are written and none is '
             f'read; name another folder with --out')
@@ -134,7 +134,7 @@ def _images_in(argument: str, out: str, others: Counter[str]):
 
 
 def pattern_of(argument: str) -> str:
-    """Escape what of a pattern is a folder that is there: runs[1]/*.jpg means the folder runs[1]."""
+    """Escape the existing folders in a pattern, so that runs[1]/*.jpg means the folder runs[1]."""
     folder, rest = os.path.split(argument)
     while folder and not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder, name = os.path.split(folder)
@@ -143,7 +143,7 @@ def pattern_of(argument: str) -> str:
 
 
 def is_image(path: str) -> bool:
-    """Say whether a file is an image by its name; one without an ending by its first bytes."""
+    """Check whether a file is an image by its name; without a suffix, by its first bytes."""
     if os.path.splitext(path)[1]:
         return is_image_name(path)
     try:
@@ -154,7 +154,7 @@ def is_image(path: str) -> bool:
 
 
 def told(others: Counter[str]) -> str:
-    """Tell how many files were passed over: '; 3 files are no images (.txt 2, .mp4 1)', or nothing."""
+    """Format the number of skipped files by suffix, such as '(.txt 2, .mp4 1)'; '' if there are none."""
     if not others:
         return ''
     kinds = ', '.join(f'{ending} {number}' for ending, number in others.most_common(6))
@@ -162,13 +162,13 @@ def told(others: Counter[str]) -> str:
 
 
 class Predictions:
-    """What was found so far: COCO's form, and what went wrong.
+    """The detections so far in COCO's format, and the number of failed images.
 
     Args:
-        model: of `init_detector`.
-        score_thr: what scores less is left out.
-        places: of the picture of each image, {path: place}; None draws none.
-        labels, color_by: of `Look`.
+        model: from `init_detector`.
+        score_thr: detections with a lower score are left out.
+        places: {path of the image: path of its picture}; None draws no pictures.
+        labels, color_by: see `Look`.
     """
 
     def __init__(self, model: Any, score_thr: float, places: Optional[Dict[str, str]], labels: str,
@@ -185,7 +185,7 @@ class Predictions:
             categories=[dict(id=i + 1, name=name) for i, name in enumerate(model.CLASSES)])
 
     def run(self, paths: List[str]) -> None:
-        """Detect in some images at once; one that fails is told, and the others are done."""
+        """Run the model on a batch of images; report images that fail, and continue with the others."""
         images = {}
         for path in paths:
             try:
@@ -197,7 +197,7 @@ class Predictions:
         except Exception as error:
             if len(images) == 1:
                 return self.skip(next(iter(images)), error)
-            for path in images:  # which of them it is shows one by one
+            for path in images:  # find the failing one by running them one by one
                 self.run([path])
             return
         for (path, image), result in zip(images.items(), results):
@@ -209,13 +209,13 @@ class Predictions:
                     self.skip(path, error, 'no picture of')
 
     def skip(self, path: str, error: Exception, what: str = 'skipped:') -> None:
-        """Count an image that failed, and say why."""
+        """Count a failed image, and print the reason."""
         self.skipped += 1
         reason = first_line(error)
         print(f'{what} {reason if path in reason else f"{path}: {reason}"}', file=sys.stderr)
 
     def note(self, path: str, image: np.ndarray, result: Any) -> None:
-        """Add an image and what was found in it."""
+        """Add an image and its detections or class."""
         height, width = image.shape[:2]
         image_id = len(self.document['images']) + 1
         record = dict(id=image_id, file_name=path, height=height, width=width)
@@ -231,7 +231,7 @@ class Predictions:
                 dict(found, id=len(annotations) + 1, image_id=image_id, file_name=path, iscrowd=0))
 
     def picture_of(self, image: np.ndarray, result: Any) -> np.ndarray:
-        """Draw a result into its image."""
+        """Draw a result on its image."""
         if isinstance(result, np.ndarray):
             picture = visualization.enlarge(image)
             best = apis.class_of(result, self.model.CLASSES)
@@ -244,7 +244,7 @@ class Predictions:
                                              self.model.PALETTE, look)
 
     def write(self, path: str) -> None:
-        """Write the document; it is there whole or not at all. Raises UserError where it cannot be."""
+        """Write the document atomically. Raises UserError if it cannot be written."""
         try:
             with atomic_file(path) as file:
                 file.write(json.dumps(self.document).encode('utf-8'))
@@ -292,7 +292,7 @@ def main() -> None:
             predictions.run(batch)
     except KeyboardInterrupt:
         is_stopped = True
-    finally:  # what is done is kept, whatever has happened
+    finally:  # keep finished predictions after any error
         predictions.write(target)
         signal.signal(signal.SIGTERM, before)
     pictures = '' if args.no_pictures else f', pictures in {args.out}'

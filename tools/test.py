@@ -1,4 +1,4 @@
-"""Test a trained detector or classifier: write, evaluate, format or draw its results."""
+"""Command to test a trained detector or classifier: write, evaluate, format or draw its results."""
 import argparse
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))  # the package beside this folder
-# Read when torch starts its threads: those that wait for others give up their core soon. On shared cores steps took
+# libgomp reads it when torch starts its threads: waiting threads release their core soon. On shared cores, steps took
 # up to eight times longer without it.
 os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
@@ -19,7 +19,7 @@ from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.outputs import atomic_file  # noqa: E402
 from mmdet_ft.outputs import PictureNames, add_drawing_options, require_folder
 
-# wait_time counts; the others are MMClassification's, and how captions look follows from the picture here.
+# Only wait_time is used; the others are MMClassification's, and the caption style here depends on the picture.
 SHOW_OPTIONS = ('wait_time', 'text_color', 'font_scale', 'row_width', 'win_name', 'fig_size')
 
 
@@ -101,7 +101,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.datasets.loading.sample_images import image_files  # noqa: E402
@@ -197,7 +197,7 @@ def main() -> None:
 
 
 def check_outputs(args: argparse.Namespace, cfg, dataset, evaluation):
-    """Refuse outputs over inputs before anything is computed; returns the place of each picture, None without."""
+    """Refuse to overwrite inputs before anything is computed; return the picture paths, None without --show-dir."""
     inputs = inputs_of(cfg, dataset, args.config, args.checkpoint)
     if args.out:
         inputs.require_free(args.out, '--out')
@@ -217,11 +217,11 @@ def check_outputs(args: argparse.Namespace, cfg, dataset, evaluation):
 
 
 def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, logger) -> None:
-    """Write, format and evaluate, as the command line says; what took long to compute is written first."""
+    """Write, format and evaluate as the command line asks; the results are written first, as they took long."""
     content = results
     if args.out:
         if hasattr(dataset,
-                   'result_items'):  # a table by V2's keys instead of an entry for each image
+                   'result_items'):  # a table with V2's keys instead of an entry per image
             items = dataset.result_items(results)
             content = {key: items[key] for key in items if {key, 'all'} & set(args.out_items)}
         logger.info('writing results to %s', args.out)
@@ -248,7 +248,7 @@ def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, log
 
 
 def keep_results(args: argparse.Namespace, results, logger) -> None:
-    """Say where the results are when their evaluation has failed, and write them if --out did not ask for it."""
+    """Log the path of the results after a failed evaluation; write them first if --out was not given."""
     path = args.out
     if path is None:
         folder = args.work_dir or os.path.dirname(args.checkpoint)
@@ -263,7 +263,7 @@ def keep_results(args: argparse.Namespace, results, logger) -> None:
 
 
 def write(results, path: str) -> None:
-    """Write results as json, or pickled; the file is there whole or not at all."""
+    """Write results atomically, as json or pickle."""
     with atomic_file(path) as file:
         if path.endswith('.json'):
             text = json.dumps(results, default=lambda value: value.tolist())

@@ -1,11 +1,11 @@
-"""Train a detector from a config."""
+"""Command to train a detector from a config."""
 import argparse
 import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))  # the package beside this folder
-# Read when torch starts its threads: those that wait for others give up their core soon. On shared cores steps took
+# libgomp reads it when torch starts its threads: waiting threads release their core soon. On shared cores, steps took
 # up to eight times longer without it.
 os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
@@ -69,7 +69,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine.build import train  # noqa: E402
@@ -80,7 +80,7 @@ from mmdet_ft.engine.speed.devices import take_device_option  # noqa: E402
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """The config with what the command line says over it."""
+    """Load the config, and override it by the command line."""
     cfg = load_config(args.config, args.cfg_options)
     if args.work_dir is not None:
         cfg.override('work_dir', args.work_dir, '--work-dir')
@@ -107,7 +107,7 @@ def main() -> None:
         if args.launcher != 'none':
             raise UsageError('--dry-run is for one process: leave --launcher out')
         return dry_run(cfg, validate=not args.no_validate, seed=args.seed or 0, gpu_id=args.gpu_id)
-    # Stops here, before the processes meet and anything is read; train() does it again and logs the notes.
+    # Check the config before processes connect and data is read; train() repeats this and logs the notes.
     prepare(cfg)
     if args.launcher != 'none':
         init_dist(args.launcher, **cfg.get('dist_params', {}))

@@ -1,1 +1,1 @@
-"""Checkpoints: where they come from, how they are read safely, fitted to a model, and written."""
+"""Checkpoints: download, safe reading, loading into a model, and writing."""

@@ -1,4 +1,4 @@
-"""Choose a model's weights in a file: of several dicts, behind a prefix, those whose names fit best."""
+"""Selection of the weights in a file that fit a model best, among its dicts and their prefixes."""
 import re
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -8,18 +8,18 @@ from mmdet_ft.checkpoints.formats.layout import PARALLEL, Candidate, candidates_
 from mmdet_ft.checkpoints.formats.origin import Origin, StateDict
 from mmdet_ft.checkpoints.formats.table import convert
 
-# Of two networks in one file that fit alike, the one to use: names of the average, or of the one that is trained.
+# (preferred, other) of two networks that fit equally: the averaged one, or the one that is trained.
 BEFORE = (('ema_model', 'online_model'), ('teacher', 'student'), ('encoder_q', 'encoder_k'),
           ('base_encoder', 'momentum_encoder'), ('online_net', 'target_net'),
           ('online_network', 'target_network'), ('backbone', 'target_backbone'))
-LEAST_SHARE = .2  # of a file's weights behind a prefix, for what is behind it to be looked at by itself
-DEPTH = 3  # such prefixes, one behind the other
+LEAST_SHARE = .2  # minimum share of weights under a prefix that makes it a candidate
+DEPTH = 3  # maximum number of nested prefixes
 
 Adapt = Callable[[StateDict], StateDict]
 
 
 class Fit(NamedTuple):
-    """How well names and shapes are a model's: the more, the better."""
+    """How well names and shapes fit a model; higher is better."""
     fits: int = 0  # names of the model in the shape of the model
     present: int = 0  # names of the model
 
@@ -32,26 +32,26 @@ class Choice(NamedTuple):
 
 
 def counts(name: str) -> bool:
-    """Return whether a weight counts: files older than torch 0.4.1 lack num_batches_tracked."""
+    """Check whether a weight counts: files older than torch 0.4.1 lack num_batches_tracked."""
     return not name.endswith('num_batches_tracked')
 
 
 def fit_of(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Fit:
-    """How many of a model's weights are there by name, and in their shape."""
+    """Count the model's weights that are present by name, and those that also have its shape."""
     common = [name for name in own if name in given and counts(name)]
     return Fit(sum(given[name].shape == own[name].shape for name in common), len(common))
 
 
 def best_fit(content: Mapping[str, Any], meta: Dict[str, Any], first: Choice,
              own: Mapping[str, Tensor], adapt: Adapt) -> Choice:
-    """The weights of a file that fit a model best; `first` unless others fit better.
+    """Return the weights of a file that fit a model best; `first` unless others fit better.
 
     Args:
-        content: the file, as it was read.
-        meta: its V2 meta; names of the classes are added where the kind of file has them elsewhere.
-        first: what was taken without a look at the model.
+        content: the file's content, as read.
+        meta: its V2 meta, to which class names are added if this kind of file has them elsewhere.
+        first: the choice made without the model.
         own: the model's state_dict.
-        adapt: weights of the file under the names that the model would give them.
+        adapt: renames weights of the file to the model's names.
     """
     whole = sum(map(counts, own))
     best = first._replace(fit=fit_of(adapt(first.weights), own))
@@ -64,7 +64,7 @@ def best_fit(content: Mapping[str, Any], meta: Dict[str, Any], first: Choice,
             try:
                 converted, origin = convert(weights, dict(meta), dict(content))
             except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
-                continue  # of no kind that its names look like
+                continue  # not of the kind that its names suggest
             origin = origin._replace(changes=(*notes, *origin.changes))
             found = [
                 Choice(converted, origin, fit_of(adapt(converted), own)),
@@ -77,7 +77,7 @@ def best_fit(content: Mapping[str, Any], meta: Dict[str, Any], first: Choice,
 
 
 def _variants(candidate: Candidate) -> Iterator[Tuple[StateDict, Tuple[str, ...]]]:
-    """The weights as they are, and those behind each prefix that many of them have."""
+    """Yield the weights unchanged, then those under each common prefix, with the prefix cut off."""
     waiting = [(candidate.weights, '', 0)]
     while waiting:
         weights, prefix, depth = waiting.pop(0)
@@ -93,7 +93,7 @@ def _variants(candidate: Candidate) -> Iterator[Tuple[StateDict, Tuple[str, ...]
 
 
 def _ordered(names: List[str]) -> List[str]:
-    """As in the file, but for the pairs of BEFORE."""
+    """Keep the order of the file, except for the pairs of BEFORE."""
     second = {later for first, later in BEFORE if first in names}
     return sorted(names, key=lambda name: name in second)
 
@@ -104,7 +104,7 @@ def _cut(prefix: str) -> Tuple[str, ...]:
 
 def _behind_prefixes(given: StateDict, origin: Origin, own: Mapping[str, Tensor],
                      adapt: Adapt) -> Iterator[Choice]:
-    """The weights behind the prefix under which most are the model's, and without what DataParallel adds within."""
+    """Yield the weights without DataParallel's `module.`, and those under the prefix that fits the model best."""
     if not any(f'.{PARALLEL}' in f'.{name}' for name in own):
         plain = {_without_parallel(name): value for name, value in given.items()}
         if plain.keys() != given.keys():
@@ -128,7 +128,7 @@ def _without_parallel(name: str) -> str:
 
 
 def common_prefix(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Optional[str]:
-    """Return the prefix behind which most names are the model's, in their shape; None without one."""
+    """Return the prefix under which most names and shapes match the model; None without one."""
     found: Dict[str, int] = {}
     for name, value in given.items():
         start = name.find('.') + 1

@@ -1,4 +1,4 @@
-"""Prediction layers by class name: rows of classes that the file and the model share."""
+"""Loading of prediction layers by class name: rows of classes that file and model share."""
 from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from torch import Tensor
@@ -9,7 +9,7 @@ from mmdet_ft.parts import Rows
 
 
 class Match(NamedTuple):
-    """Which class of a file each class of a model begins as."""
+    """The class of the file that initializes each class of the model."""
     copied: List[Tuple[int, int]]  # (class of the model, class of the file)
     old: Tuple[str, ...]  # all classes of the file
     new: Tuple[str, ...]  # all classes of the model
@@ -30,9 +30,9 @@ class Match(NamedTuple):
 
 def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
                   aliases: Mapping[str, str]) -> Match:
-    """Match by name, apart from case, spaces and signs, and by `aliases`: class of the model -> class of the file.
+    """Match by name, ignoring case, spaces and punctuation, and by `aliases`: class of the model -> class of the file.
 
-    Raises CheckpointError where one of them does not name its classes, and for an alias that names none of them.
+    Raises CheckpointError if either does not name its classes, and for an alias with an unknown class.
     """
     for classes, who in ((old, 'the file'), (new, 'the model')):
         if not isinstance(classes, (list, tuple)):
@@ -56,10 +56,10 @@ def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
 
 
 def by_class(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optional[Tensor]:
-    """Return `new` with the rows of the copied classes from `old`; None where the layer has no rows of classes.
+    """Return `new` with the rows of the copied classes from `old`; None if the layer has no rows per class.
 
-    rows: how both are laid out.
-    old, new: [rows, ...], alike but for the number of classes.
+    rows: the row layout of both.
+    old, new: [rows, ...], equal except for the number of classes.
     """
     num_old, num_new = len(match.old), len(match.new)
     if not rows.follow_classes or not old.dim() or old.shape[1:] != new.shape[1:]:
@@ -71,7 +71,7 @@ def by_class(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optional[Ten
     if len(old) % num_old or len(new) % num_new or len(old) // num_old != len(new) // num_new:
         return None  # class-agnostic
     if rows.per == 'class' and rows.each not in (None, len(old) // num_old):
-        return None  # class-agnostic, or the names are not those of these rows
+        return None  # class-agnostic, or names that do not belong to these rows
     dimension = 1 if rows.per == 'anchor and class' else 0
     sizes = [(count, -1) if dimension == 0 else (-1, count) for count in (num_old, num_new)]
     result = new.detach().clone()

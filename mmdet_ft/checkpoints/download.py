@@ -1,4 +1,4 @@
-"""Fetching a file of the web into the cache: once, whole, checked, and from where it broke off."""
+"""Download of files into the cache: once, complete, verified by hash, and resumable."""
 import contextlib
 import hashlib
 import http.client
@@ -19,11 +19,11 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 
 try:
     import fcntl
-except ImportError:  # Windows: each process fetches for itself
+except ImportError:  # Windows: every process downloads its own copy
     fcntl = None  # type: ignore[assignment]
 
-STALL_SECONDS = 30  # without a byte, after which a connection is given up
-ATTEMPTS = 3  # in a row that bring nothing
+STALL_SECONDS = 30  # without data before a connection is closed
+ATTEMPTS = 3  # in a row without progress
 PAUSE_SECONDS = 1.  # before the second, twice that before the third
 CHUNK = 1 << 18
 
@@ -31,7 +31,7 @@ logger = logging.getLogger('mmdet_ft')
 
 
 class Failure(Exception):
-    """Why a download failed, in words for the user."""
+    """A failed download, with a message for the user."""
 
 
 class Interruption(Failure):
@@ -39,14 +39,14 @@ class Interruption(Failure):
 
 
 def cache_path(url: str) -> str:
-    """Where the file of a URL lies, or is to be put by hand.
+    """Return the cache path of a URL's file, where it can also be put by hand.
 
-    Under its own name, as torch.hub and torchvision keep it, if that tells a hash; else in a folder
-    of its own, so that two sites' `latest.pth` are not taken for each other.
+    A name with a hash is kept, as in torch.hub and torchvision. Other names get a folder per URL, so
+    that the `latest.pth` of two sites are not confused.
     """
     name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
     name = name if name.strip('.') else 'weights'
-    from torch import hub  # takes seconds, and a path on the disk needs none of it
+    from torch import hub  # the import takes seconds, and local paths do not need it
     folder = os.path.join(hub.get_dir(), 'checkpoints')
     if hash_of(name) is None:
         folder = os.path.join(folder, hashlib.sha256(url.encode()).hexdigest()[:8])
@@ -54,7 +54,7 @@ def cache_path(url: str) -> str:
 
 
 def hash_of(name: str) -> Optional[str]:
-    """`model-0676ba61.pth` -> the first digits of its sha256; None where there are none."""
+    """Return the first digits of the sha256 in a name such as `model-0676ba61.pth`; None without one."""
     found = re.search(r'-([0-9a-f]{8,64})(?:\.\w+)+$', name)
     if found is None or re.fullmatch(r'(19|20)\d\d(0[1-9]|1[0-2])[0-3]\d', found.group(1)):
         return None  # the latter is a date
@@ -62,9 +62,9 @@ def hash_of(name: str) -> Optional[str]:
 
 
 def fetch(url: str) -> str:
-    """The local path of a URL's file, downloaded unless it is in the cache.
+    """Return the local path of a URL's file, after downloading it unless it is in the cache.
 
-    Raises CheckpointError with the cause and the path at which a copy made by hand is found.
+    Raises CheckpointError with the cause and the path where a manually downloaded copy is found.
     """
     try:
         path = cache_path(url)
@@ -75,7 +75,7 @@ def fetch(url: str) -> str:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with _alone(path) as (partial, notes):
-            if not os.path.isfile(path):  # another process may have brought it meanwhile
+            if not os.path.isfile(path):  # another process may have downloaded it meanwhile
                 _persist(url, partial, notes)
                 _check_hash(partial, hash_of(os.path.basename(path)))
                 os.replace(partial, path)
@@ -92,10 +92,10 @@ def fetch(url: str) -> str:
 
 @contextlib.contextmanager
 def _alone(path: str) -> Iterator[Tuple[str, IO[str]]]:
-    """One process at a time, also across machines that share the disk; what has been fetched so
-    far, and the notes about it, are its own.
+    """Lock a download for one process, also across machines that share the disk; yield the path of
+    the partial file and the file of notes about it.
 
-    The lock is the kernel's, on the file of notes: a process that dies lets go of it.
+    The kernel locks the notes file, so the lock of a process that dies is released.
     """
     partial, name = f'{path}.partial', f'{path}.lock'
     while True:
@@ -103,7 +103,7 @@ def _alone(path: str) -> Iterator[Tuple[str, IO[str]]]:
         if not _lock(notes, path):
             partial = f'{path}.{os.getpid()}.partial'
             break
-        # The one before may have removed the file that was waited for.
+        # The previous owner may have removed the lock file meanwhile.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(notes.fileno()), os.stat(name)):
                 break
@@ -111,7 +111,7 @@ def _alone(path: str) -> Iterator[Tuple[str, IO[str]]]:
     try:
         yield partial, notes
     finally:
-        if _size(partial) == 0:  # nothing to go on from
+        if _size(partial) == 0:  # nothing to resume from
             for leftover in (partial, name):
                 with contextlib.suppress(OSError):
                     os.remove(leftover)
@@ -119,7 +119,7 @@ def _alone(path: str) -> Iterator[Tuple[str, IO[str]]]:
 
 
 def _lock(notes: IO[str], path: str) -> bool:
-    """Wait for the lock; False where there is none to be had (Windows, some network disks)."""
+    """Wait for the lock; return False if locks are unavailable (Windows, some network disks)."""
     if fcntl is None:
         return False
     try:
@@ -134,7 +134,7 @@ def _lock(notes: IO[str], path: str) -> bool:
 
 
 def _persist(url: str, partial: str, notes: IO[str]) -> None:
-    """Bring the whole file to `partial`, going on where it breaks off as long as that helps."""
+    """Download the whole file to `partial`, resuming after interruptions as long as there is progress."""
     attempt = 0
     while True:
         before = _size(partial)
@@ -152,13 +152,13 @@ def _persist(url: str, partial: str, notes: IO[str]) -> None:
 
 
 def _transfer(url: str, partial: str, notes: IO[str]) -> None:
-    """One request, for what is missing if the server allows."""
+    """Send one request, for the missing bytes only if the server supports that."""
     done = _size(partial)
     headers = {'User-Agent': 'mmdet_ft', 'Accept-Encoding': 'identity'}
     validator = _noted(notes, url)
     if done and (validator or hash_of(os.path.basename(cache_path(url)))):
         headers['Range'] = f'bytes={done}-'
-        if validator:  # else the hash will tell whether the parts belong together
+        if validator:  # else the hash shows whether the parts belong together
             headers['If-Range'] = validator
     try:
         with _open(url, headers) as response:
@@ -185,12 +185,12 @@ def _transfer(url: str, partial: str, notes: IO[str]) -> None:
 
 
 def _next(response: Any) -> bytes:
-    """What has come in, as ConnectionError for whatever the network does."""
+    """Read the received bytes; raise network errors other than timeouts as ConnectionError."""
     try:
         return response.read1(CHUNK)
     except socket.timeout:
         raise
-    except OSError as error:  # of TLS, for example
+    except OSError as error:  # from TLS, for example
         raise ConnectionError(error) from None
 
 
@@ -199,7 +199,7 @@ def _open(url: str, headers: Any) -> Any:
         return urllib.request.urlopen(
             urllib.request.Request(url, headers=headers), timeout=STALL_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is missing, or the file has become another
+        if error.code == 416:  # the download is complete, or the file has changed
             return error
         answer = f'the server answered {error.code} {error.reason}'
         raise (Interruption
@@ -213,8 +213,8 @@ def _open(url: str, headers: Any) -> Any:
 
 
 def _begin(response: Any, url: str, partial: str, notes: IO[str]) -> Optional[int]:
-    """Look at an answer's head: drop what has been fetched if it cannot be continued. Returns the
-    whole's size if the server tells it."""
+    """Check a response's headers, and discard the partial file if it cannot be resumed. Return the
+    total size if the server reports it."""
     done = _size(partial)
     about = re.fullmatch(r'bytes (\d+-\d+|\*)/(\d+)', response.headers.get('Content-Range', ''))
     if response.status == 416:
@@ -243,7 +243,7 @@ def _page() -> Failure:
 
 
 def _note(notes: IO[str], url: str, headers: Any) -> None:
-    """Remember by what the server will know that the file is still the same."""
+    """Store the validator by which the server can check that the file is unchanged."""
     tag = headers.get('ETag', '')
     validator = headers.get('Last-Modified') if tag.startswith('W/') or not tag else tag
     notes.truncate(0)
@@ -287,7 +287,7 @@ def _megabytes(size: int) -> str:
 
 @contextlib.contextmanager
 def _progress(url: str, done: int, total: Optional[int]) -> Iterator[Callable[[int], None]]:
-    """A bar for a person at a terminal, which vanishes; a line for a log."""
+    """Show a transient progress bar at a terminal, and log one line."""
     size = 'of unknown size' if total is None else _megabytes(total)
     logger.info('downloading %s (%s%s)', url, size, f', from {_megabytes(done)} on' if done else '')
     if not sys.stderr.isatty():

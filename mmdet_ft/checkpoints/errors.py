@@ -1,4 +1,4 @@
-"""The error of a bad checkpoint, where its readers look for it."""
+"""The error for a bad checkpoint, re-exported for the modules of this package."""
 from mmdet_ft.errors import CheckpointError
 
 __all__ = ['CheckpointError']

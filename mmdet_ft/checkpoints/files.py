@@ -1,4 +1,4 @@
-"""What kind of file weights come in, told by its content, and reading it."""
+"""File formats of weights: detection by content, and reading."""
 import codecs
 import json
 import math
@@ -20,7 +20,7 @@ SAFETENSORS = {
     'I16': torch.int16, 'I32': torch.int32, 'I64': torch.int64, 'I8': torch.int8,
     'U16': torch.uint16, 'U32': torch.uint32, 'U64': torch.uint64, 'U8': torch.uint8
 }  # yapf: disable
-OTHERS = (  # first bytes -> what the file is and what to do
+OTHERS = (  # first bytes -> description of the file and advice
     (b'version https://git-lfs', 'is a pointer of Git LFS, not the weights: run `git lfs pull`'),
     (b'\x1f\x8b', 'is compressed by gzip: unpack it'),
     (b'\xfd7zXZ', 'is compressed by xz: unpack it'),
@@ -41,9 +41,9 @@ OTHERS = (  # first bytes -> what the file is and what to do
 
 
 def read_file(path: str) -> Any:
-    """The content of a file of weights, as plain data and tensors; nothing in it is run.
+    """Return the content of a weights file as plain data and tensors, without running anything in it.
 
-    Raises Refused with what is wrong, in words that follow the file's name.
+    Raises Refused with the problem, worded to follow the file's name.
     """
     if os.path.getsize(path) == 0:
         raise Refused('is empty')
@@ -55,14 +55,14 @@ def read_file(path: str) -> Any:
         raise
     except RecursionError:
         raise Refused('is nested too deeply for a file of weights') from None
-    except Exception as error:  # a broken file breaks its reader anywhere
+    except Exception as error:  # a broken file can fail anywhere in its reader
         first_line = str(error).partition('\n')[0][:200]
         raise Refused(f'is broken or cut short ({len(file)} bytes): '
                       f'{first_line or type(error).__name__}') from error
 
 
 def reader_of(file: MappedFile) -> Callable[[MappedFile], Any]:
-    """The function that reads a file, by its content; raises Refused where there is none."""
+    """Return the function that reads a file, chosen by its content; raises Refused if there is none."""
     start = file.bytes[:1024]
     for is_of_kind, reader in KINDS:
         if is_of_kind(file, start):
@@ -86,7 +86,7 @@ def _what(start: bytes) -> str:
             "initializers: torch.save({w.name: torch.tensor(onnx.numpy_helper.to_array(w)) for w in "
             "onnx.load(path).graph.initializer}, 'weights.pth')")
     if start[8:10] == b'{"' and start[
-            6:8] == b'\0\0':  # safetensors, whose index is longer than the file
+            6:8] == b'\0\0':  # safetensors with an index longer than the file
         return (
             f'is cut short: its index of safetensors takes {int.from_bytes(start[:8], "little")} bytes, and the '
             'file ends before; fetch it again')
@@ -102,14 +102,14 @@ def _what(start: bytes) -> str:
 
 def _is_text(start: bytes) -> bool:
     try:
-        text = codecs.getincrementaldecoder('utf-8')().decode(start)  # a last letter may be cut
+        text = codecs.getincrementaldecoder('utf-8')().decode(start)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def read_pickle(file: MappedFile) -> Any:
-    """A dict of numpy arrays (Detectron2)."""
+    """Read a pickled dict of numpy arrays (Detectron2)."""
     with open(file.path, 'rb') as stream:
         return settle(safe_pickle.load(stream, read_later=file.numbers))
 
@@ -119,8 +119,8 @@ def _is_safetensors(file: MappedFile, start: bytes) -> bool:
 
 
 def _read_safetensors(file: MappedFile) -> Dict[str, Any]:
-    """An index in json (name -> dtype, shape, data_offsets) behind its length in 8 bytes; then the
-    numbers."""
+    """Read safetensors: 8 bytes with the length of the index, the index in json (name -> dtype,
+    shape, data_offsets), and the data."""
     begin = 8 + int.from_bytes(file.bytes[:8], 'little')
     index = json.loads(file.bytes[8:begin].decode('utf-8'))
     metadata = index.pop('__metadata__', {})
@@ -147,12 +147,12 @@ def _safetensor(file: MappedFile, begin: int, name: str, dtype: str, shape: Any,
     return file.values(begin + data_offsets[0], num_values, kind).view(shape)
 
 
-# model-00001-of-00003.safetensors: a file of several that are one set of weights.
+# model-00001-of-00003.safetensors: one of several files that form one set of weights.
 SHARD = re.compile(r'(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)')
 
 
 def read_with_shards(path: str) -> Any:
-    """As `read_file`; of one shard of several, all that lie beside it."""
+    """Read a file as `read_file` does; for a shard, read all shards in its folder."""
     match = SHARD.fullmatch(os.path.basename(path))
     if match is None:
         return read_file(path)
@@ -183,7 +183,7 @@ def _is_index(file: MappedFile, start: bytes) -> bool:
 
 
 def _read_index(file: MappedFile) -> Dict[str, Any]:
-    """The json beside shards: `weight_map` says for each weight in which file it is."""
+    """Read the shards listed in a json index, whose `weight_map` maps each weight to its file."""
     places = json.loads(file.bytes[:].decode('utf-8')).get('weight_map')
     names = sorted(set(places.values())) if isinstance(places, dict) else []
     if not names or not all(
@@ -192,7 +192,7 @@ def _read_index(file: MappedFile) -> Dict[str, Any]:
     return _merged(os.path.dirname(file.path), names, f'is the list of {len(names)} shards')
 
 
-# How each kind is recognised (of the file and its first bytes) and read; the most telling first.
+# (check on the file and its first bytes, reader) of each format; the most specific checks first.
 KINDS: Tuple[Tuple[Callable[[MappedFile, bytes], bool], Callable[[MappedFile], Any]], ...] = (
     (lambda file, start: start.startswith(b'PK\x03\x04'), read_zip),
     (_is_safetensors, _read_safetensors),

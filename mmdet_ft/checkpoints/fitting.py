@@ -1,4 +1,4 @@
-"""Fitting a checkpoint to a model, and saying what became of each weight."""
+"""Loading a checkpoint into a model, with a report on each weight."""
 import functools
 import logging
 from typing import (Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence,
@@ -27,20 +27,20 @@ def fit(model: nn.Module,
         heads: Optional[str] = None,
         aliases: Optional[Dict[str, str]] = None,
         run: Facts = Facts()) -> Report:
-    """Load what fits, and say what did not.
+    """Load the weights that fit, and report those that do not.
 
-    A weight of another shape is left at its fresh initialisation if it belongs to one of
-    `model.prediction_layers()`: classes and anchors are legitimate edits. Elsewhere it is an error,
-    as is a file that fills less than half of the model or nothing but its backbone; `strict=False`
-    loads what there is of such a file.
+    A weight of another shape keeps its fresh initialization if it belongs to one of
+    `model.prediction_layers()`: classes and anchors are legitimate edits. Elsewhere a shape mismatch
+    is an error. A file that fills less than half of the model or only its backbone is one too.
+    `strict=False` loads whatever such a file has.
 
     Args:
-        heads: 'by_class' takes the rows of prediction layers for the classes that the file has
-            too, whatever their order; `aliases` says for classes of the model what the file calls
-            them. None takes a layer whole or not at all.
-        run: what the config of this run says of its images, to be compared with the weights'.
+        heads: 'by_class' copies the rows of prediction layers for the classes that the file also
+            has, in any order. None loads a layer entirely or not at all.
+        aliases: names of the model's classes -> their names in the file.
+        run: image settings from the config of this run, to be compared with those of the weights.
 
-    Raises CheckpointError with the way out.
+    Raises CheckpointError that says how to fix it.
     """
     model = getattr(model, 'module', model)
     checkpoint = suited(checkpoint, model)
@@ -104,7 +104,7 @@ def fit(model: nn.Module,
 
 def _take_by_class(given: StateDict, own: StateDict, layers: Mapping[str, Rows],
                    match: Match) -> int:
-    """Put the rows of prediction layers in the order of the model's classes, in place; return how many layers."""
+    """Reorder the rows of prediction layers by the model's classes, in place, and return how many layers changed."""
     count = 0
     for name in own:
         rows = rows_of(name, layers)
@@ -118,8 +118,10 @@ def _take_by_class(given: StateDict, own: StateDict, layers: Mapping[str, Rows],
 
 def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
                       classes: Any) -> Tuple[Optional[str], Tuple[str, ...]]:
-    """(how the heads are taken where load_from does not say it, warnings): by class where they would otherwise begin
-    as those of other classes."""
+    """Return (how to load the heads if load_from does not say it, warnings).
+
+    Heads are loaded by class if their rows would otherwise be initialized from other classes.
+    """
     found = compare(checkpoint.meta.get('CLASSES'), classes)
     if found is None or found.is_same or not layers:
         return None, ()
@@ -143,7 +145,7 @@ def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
 
 
 def _half_loaded(own: StateDict, given: StateDict, layers: Tuple[str, ...]) -> List[str]:
-    """A warning for each part of a model of which the file has some weights and lacks others."""
+    """Return a warning for each part of the model that the file covers only partly."""
     parts: Dict[str, List[str]] = {}
     for name in own:
         if counts(name) and not (layers and name.startswith(layers)):
@@ -161,7 +163,7 @@ def _half_loaded(own: StateDict, given: StateDict, layers: Tuple[str, ...]) -> L
 
 
 def suited(checkpoint: Checkpoint, model: nn.Module) -> Checkpoint:
-    """Those weights of a checkpoint that fit a model best: from another of its dicts, or without a prefix."""
+    """Select the weights that fit the model best, perhaps from another dict of the file or without a prefix."""
     return _suited(checkpoint, model.state_dict(), lambda given: _as_whole_model(model, given)[0])
 
 
@@ -175,7 +177,7 @@ def _suited(checkpoint: Checkpoint, own: StateDict, adapt: Callable[[StateDict],
 
 
 def _as_whole_model(model: nn.Module, given: StateDict) -> Tuple[StateDict, List[str]]:
-    """The weights under the model's names, where these follow from what kind of model it is."""
+    """Rename the weights to the model's names where the kind of model determines them; also return the changes."""
     own = model.state_dict()
     # Hooks that average weights keep the other set in buffers of the model (V2's EMA hooks).
     averages = {f'ema_{name.replace(".", "_")}' for name in given} - set(own)
@@ -183,7 +185,7 @@ def _as_whole_model(model: nn.Module, given: StateDict) -> Tuple[StateDict, List
     changes = [f'{len(buffers)} ema_ buffers left out: the weights themselves are the averages'
                ] if buffers else []
     given = {name: value for name, value in given.items() if name not in buffers}
-    # A classifier of torchvision: a backbone's names, and fc.
+    # A torchvision classifier: the names of a backbone, and fc.
     if 'fc.weight' in given and 'head.fc.weight' in own and not set(own).intersection(given):
         given = {
             f'head.{name}' if name.startswith('fc.') else f'backbone.{name}': value
@@ -214,7 +216,7 @@ def _refuse_misfits(model: nn.Module, report: Report, given: StateDict) -> None:
 
 
 def _init_cfg_line(model: nn.Module, report: Report, given: StateDict) -> Optional[str]:
-    """The config line for a file that holds the backbone of the model and nothing else of it."""
+    """Return the config line for a file that holds only the backbone of the model; None for other files."""
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
         return None
@@ -232,8 +234,8 @@ def _init_cfg_line(model: nn.Module, report: Report, given: StateDict) -> Option
 
 
 def covers(checkpoint: Optional[Checkpoint], model: nn.Module, part: str = 'backbone') -> bool:
-    """Whether the file holds every weight of `model.<part>` in its shape, so that nothing else need
-    be loaded there."""
+    """Check whether the file has every weight of `model.<part>` in its shape, so that nothing else
+    needs to be loaded there."""
     module = functools.reduce(lambda at, name: getattr(at, name, None), part.split('.'), model)
     if checkpoint is None or not isinstance(module, nn.Module):
         return False
@@ -245,7 +247,7 @@ def covers(checkpoint: Optional[Checkpoint], model: nn.Module, part: str = 'back
 
 
 class LoadFrom(NamedTuple):
-    """`load_from` of a config: where the weights are, and how they are taken."""
+    """`load_from` of a config: the source of the weights and how to load them."""
     checkpoint: Source
     strict: bool = True  # see `fit`
     trust: bool = False  # see `reading.read`
@@ -254,7 +256,7 @@ class LoadFrom(NamedTuple):
 
 
 def parse_load_from(load_from: Union[Source, Dict[str, Any]]) -> LoadFrom:
-    """`'path'`, `['path', 'https://...']` (the first that is there), or
+    """Parse `'path'`, `['path', 'https://...']` (the first available one), or
     `dict(checkpoint=<one of these>, strict=False)`."""
     if not isinstance(load_from, dict):
         load_from = dict(checkpoint=load_from)
@@ -274,13 +276,13 @@ def parse_load_from(load_from: Union[Source, Dict[str, Any]]) -> LoadFrom:
 
 
 class PretrainedLoader:
-    """What `init_weights(load=...)` of a model asks for `init_cfg=dict(type='Pretrained', ...)`.
+    """The loader that `init_weights(load=...)` of a model calls for `init_cfg=dict(type='Pretrained', ...)`.
 
     Args:
-        run: what the config of this run says of its images, to be compared with the weights'.
-        told: called as told(source, load), which returns load(source); adds to a CheckpointError where in the config
-            the source is named.
-        classes: of this run.
+        run: image settings from the config of this run, to be compared with those of the weights.
+        told: called as told(source, load), returns load(source); adds the location of the source in the config to a
+            CheckpointError.
+        classes: class names of this run.
     """
 
     def __init__(self,
@@ -292,15 +294,15 @@ class PretrainedLoader:
         self.told = told or (lambda source, load: load(source))
 
     def __call__(self, source: Source) -> StateDict:
-        """Read a file, and warn where its weights do not go with the images of this run. Raises CheckpointError."""
+        """Read a file, and warn where its weights do not match the images of this run. Raises CheckpointError."""
         return self.told(source, lambda source: self._read(source).state_dict)
 
     def for_module(self, module: nn.Module, source: Source, prefix: Optional[str]) -> StateDict:
-        """The weights of a file under the names of a module that takes its weights from it.
+        """Return the weights of a file under the names of the module to initialize.
 
-        prefix: take only what stands behind it. By default the weights that fit best are taken.
+        prefix: use only the weights whose names start with it; by default the best fit is used.
 
-        Raises CheckpointError for weights of another network, and of other kinds of numbers.
+        Raises CheckpointError for weights of another network or of another kind of dtype.
         """
         return self.told(source, lambda source: self._for_module(module, source, prefix))
 
@@ -316,12 +318,12 @@ class PretrainedLoader:
         checkpoint = self._read(source)
         own = module.state_dict()
         adapt = getattr(module, 'in_own_names',
-                        dict)  # a backbone whose weights go by two sets of names
+                        dict)  # a backbone with two naming schemes
         if prefix:
             prefix = prefix if prefix.endswith('.') else prefix + '.'
             given = adapt(_behind(prefix, checkpoint.state_dict))
             if not 2 * fit_of(given, own).fits >= fit_of(
-                    own, own).fits:  # in another dict of the file, then
+                    own, own).fits:  # then try the other dicts of the file
                 whole = {prefix + name: value for name, value in own.items()}
                 checkpoint = _suited(checkpoint, whole, dict)
                 given = adapt(_behind(prefix, checkpoint.state_dict))
@@ -342,7 +344,7 @@ class PretrainedLoader:
         return given
 
 
-# Ways to write a file that are not worth a line each time: names behind `backbone.` are V2's.
+# Changes that are too common to log: V2 itself saves names under `backbone.`.
 SILENT = ("names without their 'backbone.'", )
 
 
@@ -353,7 +355,7 @@ def _behind(prefix: str, given: StateDict) -> StateDict:
 def pretrained_loader(run: Facts,
                       told: Optional[Callable[[Source, Callable], Any]] = None,
                       classes: Optional[Sequence[str]] = None) -> PretrainedLoader:
-    """What `init_weights(load=...)` of a model asks for; see PretrainedLoader."""
+    """Build the loader for `init_weights(load=...)` of a model; see PretrainedLoader."""
     return PretrainedLoader(run, told, classes)
 
 
@@ -393,17 +395,17 @@ def _names(weights: Iterable[str], most: int = 3) -> str:
 
 
 def load_checkpoint(model: nn.Module, source: str, strict: bool = True) -> Checkpoint:
-    """Read a file and load it into a model by the contract of `fit`."""
+    """Read a file and load it into a model with `fit`."""
     checkpoint = read(source)
     fit(model, checkpoint, strict)
     return checkpoint
 
 
 def load_trained(model: nn.Module, source: Union[str, Checkpoint]) -> Checkpoint:
-    """Load a model's own checkpoint, as for a test: every weight must be there in its shape.
+    """Load a model's own checkpoint, as for a test: every weight must be present in its shape.
 
-    Raises CheckpointError that names what differs, or cannot be right, and for classes of other names or in another
-    order than the model's.
+    Raises CheckpointError that names differing or invalid weights. Also raised for classes with other names or in
+    another order than the model's.
     """
     checkpoint = source if isinstance(source, Checkpoint) else read(source)
     own = getattr(model, 'module', model)
@@ -427,7 +429,7 @@ def load_trained(model: nn.Module, source: Union[str, Checkpoint]) -> Checkpoint
 
 
 def tell_of_spelling(source: str, found: Comparison) -> None:
-    """Warn of the few classes whose names differ from those of a checkpoint, at the same places."""
+    """Warn about the few classes that a checkpoint spells differently at the same indices."""
     pairs = [
         f'{new} for {old}' for old, new, place in zip(found.known, found.wanted, found.places)
         if place is None
@@ -437,7 +439,7 @@ def tell_of_spelling(source: str, found: Comparison) -> None:
 
 
 def _of_what(report: Report, model: nn.Module) -> str:
-    """What a file that is not a model's checkpoint seems to be, and what to do."""
+    """Describe what a file that is not the model's checkpoint seems to be, and what to do."""
     share = len(report.loaded) / max(report.total, 1)
     if not report.loaded:
         return (

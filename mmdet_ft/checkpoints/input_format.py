@@ -1,4 +1,4 @@
-"""What a config says of the images and layers its weights belong to, read without running it."""
+"""Image and layer settings of a config, read without running it."""
 import ast
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -6,17 +6,17 @@ from torch import Tensor
 
 Numbers = Tuple[float, ...]
 
-READ_AS_RGB = ('CIFAR10', 'CIFAR100')  # data sets whose files hold R G B
+READ_AS_RGB = ('CIFAR10', 'CIFAR100')  # datasets whose files hold RGB
 
-# Where the input was divided by its deviation, the first layer's answer (see input_scale) is near 1: measured 0.7 in a
-# ResNet-20 for CIFAR-10, 3.1 in a MobileNetV2 for ImageNet. Where a unit is a grey level, it is some 58 times less.
+# If the input was divided by its std, the first layer's gain (see input_scale) is near 1: measured 0.7 in a
+# ResNet-20 for CIFAR-10, 3.1 in a MobileNetV2 for ImageNet. For inputs in gray levels it is about 58 times smaller.
 ANSWER_TO_GREY_LEVELS = .1  # at most
 
 
 class Facts(NamedTuple):
-    """None where it is not known."""
-    to_rgb: Optional[bool] = None  # the network's channels are R G B, else B G R
-    mean: Optional[Numbers] = None  # of the channels as the network gets them, in 0..255
+    """Image and layer settings that weights were trained with; None if unknown."""
+    to_rgb: Optional[bool] = None  # the network's channels are RGB, else BGR
+    mean: Optional[Numbers] = None  # of the channels in the order of the network, in 0..255
     std: Optional[Numbers] = None
     style: Optional[str] = None  # of a ResNet: 'pytorch' or 'caffe'
 
@@ -26,13 +26,13 @@ MSRA = Facts(False, (103.53, 116.28, 123.675), (1., 1., 1.), 'caffe')
 
 
 def facts_of(config: Mapping[str, Any]) -> Facts:
-    """Facts of a config of MMDetection 1 to 3 or MMClassification, merged or not."""
+    """Extract facts from a config of MMDetection 1 to 3 or MMClassification, merged or not."""
     model = config.get('model')
     backbone = model.get('backbone') if isinstance(model, Mapping) else None
     style = backbone.get('style') if isinstance(backbone, Mapping) else None
     data = config.get('data')
     train = data.get('train') if isinstance(data, Mapping) else None
-    # `to_rgb` turns the channels round, of images that mostly are read as B G R.
+    # `to_rgb` reverses the channels, and most images are read as BGR.
     read_as_rgb = any(part.get('type') in READ_AS_RGB for part in _dicts(train))
     for part in (train, config.get('train_pipeline'), data):
         for step in _dicts(part):
@@ -56,7 +56,7 @@ def _numbers(values: Any) -> Optional[Numbers]:
 
 
 def _dicts(tree: Any) -> Iterator[Mapping[str, Any]]:
-    """All dicts of a tree, outer ones first; each once, however often it is named."""
+    """Yield all dicts of a tree, outer ones first, and shared ones only once."""
     waiting, seen = [tree], set()
     while waiting:
         value = waiting.pop()
@@ -69,9 +69,9 @@ def _dicts(tree: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def input_scale(state_dict: Mapping[str, Tensor]) -> Optional[float]:
-    """How strongly the first layer of a ResNet, alone or in a model, answers to a unit of its input; None without one.
+    """Return the gain of the first layer of a ResNet, alone or in a model, per unit of its input; None without one.
 
-    Root mean square over the filters of norm(weights) times the batch norm's gain.
+    The gain is the root mean square over the filters of norm(weights) times the batch norm's gain.
     """
     prefix = 'backbone.' if any(name.startswith('backbone.') for name in state_dict) else ''
     for conv, norm in (('conv1', 'bn1'), ('stem.0', 'stem.1'), ('conv1.conv', 'conv1.bn')):
@@ -85,16 +85,17 @@ def input_scale(state_dict: Mapping[str, Tensor]) -> Optional[float]:
     return None
 
 
-LONGEST_SUM = 10_000  # items: a file could double a list line by line
+LONGEST_SUM = 10_000  # items: a config could double a list on every line
 
 
 class _Unknown(Exception):
-    """An expression that is more than data."""
+    """Raised for an expression that is not plain data."""
 
 
 def literals(text: str) -> Dict[str, Any]:
-    """The top-level assignments of a python config as data: numbers, strings, lists, dicts, `dict(...)`, `**`, sums and
-    names assigned before. What is more than that is left out; nothing is run.
+    """Read the top-level assignments of a python config as data, without running it.
+
+    Supports numbers, strings, lists, dicts, `dict(...)`, `**`, sums and names assigned before. Others are left out.
     """
     body = _statements(text) or _statements(text.partition('\n')[2])  # mmcv 0.x put a path first
     names: Dict[str, Any] = {}
@@ -146,7 +147,7 @@ def _value(node: ast.expr, names: Dict[str, Any]) -> Any:
 
 
 def _leaf(node: ast.expr, names: Dict[str, Any]) -> Any:
-    """A part of a list or dict: what cannot be read does not make the rest unreadable."""
+    """Evaluate an item of a list or dict; an unreadable item becomes {} or None, so that the rest is kept."""
     try:
         return _value(node, names)
     except _Unknown:

@@ -1,4 +1,4 @@
-"""Reading a checkpoint, so that no file runs code: see safe_pickle.py."""
+"""Checkpoint reading that never runs code from a file; see safe_pickle.py."""
 import pickle
 import shlex
 from typing import Any, Dict, NamedTuple, Tuple
@@ -21,8 +21,8 @@ StateDict = Dict[str, Tensor]
 
 
 class Checkpoint(NamedTuple):
-    """A file's content: `state_dict` with V2's names, V2's `meta`, the whole for what else is in
-    it, and whose weights they were."""
+    """A file's content: `state_dict` with V2's names, V2's `meta`, everything else in `content`, and
+    the origin of the weights."""
     source: str
     state_dict: StateDict
     meta: Dict[str, Any]
@@ -31,15 +31,15 @@ class Checkpoint(NamedTuple):
 
 
 def read(source: Source, trust: bool = False) -> Checkpoint:
-    """Read a checkpoint on the CPU, wherever it is; of several alternatives the first that is there.
+    """Read a checkpoint from any source on the CPU; of several alternatives the first available one.
 
     Its tensors are views of the file where possible: they cost nothing before they are used, and
     writing to them does not change the file. Instances of harmless classes, such as mmengine's
-    HistoryBuffer, are stand-ins (pickle_values.Record). `trust`: build whatever objects the file asks
-    for, which may run any code that its author chose; only if it asks for any.
+    HistoryBuffer, become placeholders (pickle_values.Record). `trust`: build unknown objects if the
+    file has any, which may run any code that its author chose.
 
-    Accepts every kind of kinds/table.py, under any key of kinds/layout.py or as a bare dict of
-    tensors, and converts it. Raises CheckpointError.
+    Accepts and converts every kind of formats/table.py, under any key of formats/layout.py or as a
+    bare dict of tensors. Raises CheckpointError.
     """
     name, content = read_content(source, trust)
     state_dict, notes = weights_in(content)
@@ -56,9 +56,9 @@ def read(source: Source, trust: bool = False) -> Checkpoint:
 
 
 def read_state_dict(source: Source) -> StateDict:
-    """What `init_weights(load=...)` of a model asks for.
+    """Read weights for `init_weights(load=...)` of a model.
 
-    Raises CheckpointError, for weights that are not numbers too.
+    Raises CheckpointError, also for NaN or infinite weights.
     """
     checkpoint = read(source)
     require_sound(checkpoint)
@@ -66,16 +66,16 @@ def read_state_dict(source: Source) -> StateDict:
 
 
 def require_sound(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError where weights cannot be right whatever the model: NaN, say."""
+    """Raise CheckpointError for weights that are invalid for any model, such as NaN."""
     faults = faults_of(checkpoint.state_dict)
     if faults:
         raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
 
 
 def read_content(source: Source, trust: bool = False) -> Tuple[str, Dict[str, Any]]:
-    """(the alternative that was taken, its content as it stands in the file).
+    """Return (the alternative that was used, its content before conversion).
 
-    Raises CheckpointError, also where there are no weights in it.
+    Raises CheckpointError, also if it contains no weights.
     """
     name, path = first_available(source)
     content = _content(path, name, trust)
@@ -114,7 +114,7 @@ def _trusted(path: str) -> Any:
                 content = pickle.load(file, encoding='latin1')
             else:
                 content = torch.load(file, map_location='cpu', weights_only=False)
-    except Exception as error:  # whatever its objects do
+    except Exception as error:  # its objects may raise anything
         raise CheckpointError(
             f'{path} cannot be read although it is trusted: {type(error).__name__}: {error}. The '
             'packages whose objects it holds must be installed') from error

@@ -1,4 +1,4 @@
-"""What became of each weight of a checkpoint, in five lines and in json."""
+"""The report on each weight of a loaded checkpoint, in five lines and in json."""
 import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -14,7 +14,7 @@ Shapes = Tuple[str, Tuple[int, ...], Tuple[int, ...]]  # name, shape in the file
 
 
 class Report(NamedTuple):
-    """What became of each weight; counted without num_batches_tracked, which old files lack."""
+    """The outcome for each weight; num_batches_tracked is not counted, as old files lack it."""
     source: str
     total: int
     loaded: List[str]
@@ -48,7 +48,7 @@ class Report(NamedTuple):
         return '\n  '.join(lines)
 
     def as_json(self) -> Dict[str, Any]:
-        """The same for programs; every name is there."""
+        """Return the report for programs, with every name."""
         match = self.by_class
         return dict(
             source=self.source,
@@ -72,7 +72,7 @@ class Report(NamedTuple):
 
 
 def reasons_of(report: Report) -> Dict[str, List[Shapes]]:
-    """Return the re-initialised layers by why their shapes differ: their inputs, anchors, or classes."""
+    """Group the reinitialized layers by why their shapes differ: inputs, anchors, or classes."""
     found: Dict[str, List[Shapes]] = {}
     for item in report.reinitialised:
         rows = rows_of(item[0], report.layers) or UNKNOWN
@@ -122,7 +122,7 @@ def _some(names: Sequence[str], limit: int = 12) -> str:
 
 
 def facts_of_file(meta: Mapping[str, Any], origin: Origin) -> Facts:
-    """What the file's own config says of its weights, else what is known of its kind."""
+    """Return image settings from the file's own config, else those known for its kind."""
     own = Facts()
     for key in ('config', 'cfg'):  # mmengine's is the second
         if isinstance(meta.get(key), str):
@@ -137,7 +137,7 @@ def warnings_of(
     missing: Iterable[str] = (),
     unexpected: Iterable[str] = ()
 ) -> Tuple[str, ...]:
-    """What in the run's config does not go with the weights: each a sentence with what to write."""
+    """Return a sentence, with the fix, for each setting of the run that does not match the weights."""
     found = []
     if file.mean is not None and run.mean is not None and not _same_images(file, run):
         found.append(
@@ -175,7 +175,7 @@ def _scale_warning(weights: Mapping[str, Tensor], std: Tuple[float, ...]) -> Lis
         return []
     divided = max(
         std
-    ) > 8  # images here are divided by their deviation, some 58; else grey levels reach the network
+    ) > 8  # images are divided by their std, about 58; else the network gets gray levels
     if divided == (scale > ANSWER_TO_GREY_LEVELS):
         return []
     expects = 'grey levels (caffe style: std=[1, 1, 1])' if divided else 'images divided by their std, some 58'

@@ -1,10 +1,10 @@
-"""Reading a pickle as data: nothing that a file names is imported or called.
+"""A pickle reader for data only: nothing that a file names is imported or called.
 
-The interpreter below knows the format's instructions, plain containers and a table of names; what
-the table lacks is refused. `torch.load(weights_only=True)` is not used because it refuses what
-OpenMMLab's files hold, and because before torch 2.10 a crafted file could corrupt memory through it
-(CVE-2026-24747): here instances are stand-ins that only hold data, and tensors are built from
-checked numbers after the pickle has been read.
+The interpreter below knows the pickle opcodes, plain containers and a table of names; it refuses
+all other names. `torch.load(weights_only=True)` is not used for two reasons. It refuses objects in
+OpenMMLab's files, and before torch 2.10 a crafted file could corrupt memory through it
+(CVE-2026-24747). Here instances become placeholders that only hold data. Tensors are built from
+checked sizes and offsets after the pickle has been read.
 """
 import functools
 import pickletools
@@ -17,7 +17,7 @@ from mmdet_ft.pickle_values import (FEW, HELD, NAMED, OLD_MODULES, VALUES, Bytes
 
 
 class _Machine:
-    """The stack of a pickle, with one method for each instruction that data need."""
+    """The stack machine of a pickle, with one method for each opcode that data needs."""
 
     def __init__(self,
                  values: Mapping[str, Callable[..., Any]],
@@ -56,7 +56,7 @@ class _Machine:
                     f'uses the pickle instruction {opcode.name}, which weights do not need')
 
     def run_of_bytes(self, file: Any, width: int, kind: Callable[[bytes], Any]) -> Any:
-        """Bytes behind their length, a number of this width; if they are many they stay in the file."""
+        """Read a length of `width` bytes and as many bytes of data; long data is left in the file."""
         length = int.from_bytes(file.read(width), 'little')
         start = file.tell()
         if length < FEW:
@@ -68,7 +68,7 @@ class _Machine:
         return Bytes(length, functools.partial(self.read_later, start, length), kind)
 
     def popped(self) -> List[Any]:
-        """What stands above the last mark."""
+        """Pop and return the items above the last mark."""
         items, self.stack = self.stack, self.below.pop()
         return items
 
@@ -150,7 +150,7 @@ class _Machine:
             raise Refused(f'sets items of a {type(target).__name__}')
         target.update(zip(map(key_of, items[::2]), items[1::2]))
 
-    # --- what has been said before
+    # --- memo
 
     def do_put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
@@ -219,7 +219,7 @@ class _Machine:
         self.stack.append(self.persistent(self.stack.pop()))
 
 
-# Modules of Python of which nothing is held even where all else is: no module of a network has instances of theirs.
+# Python modules whose instances are refused even under hold_all: no network module has instances of them.
 NEVER_HELD = {
     'builtins', 'code', 'ctypes', 'importlib', 'multiprocessing', 'nt', 'os', 'pdb', 'posix', 'pty',
     'runpy', 'shutil', 'socket', 'subprocess', 'sys', 'webbrowser'
@@ -229,7 +229,7 @@ _CONSTANTS = {
     'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8',
     'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8'
 }
-# Instructions of which a long run of bytes may stay in the file: the width of its length, and its kind.
+# Opcodes whose bytes may be left in the file if they are many: (width of the length, type of the value).
 _RUNS: Dict[str, Tuple[int, Callable[[bytes], Any]]] = {
     'BINBYTES': (4, bytes),
     'BINBYTES8': (8, bytes),
@@ -252,12 +252,15 @@ def load(file: Any,
          persistent: Optional[Callable[[Any], Any]] = None,
          read_later: Optional[Callable[[int, int, int], np.ndarray]] = None,
          hold_all: bool = False) -> Any:
-    """The value of the pickle at the file's position, with plans where tensors will be.
+    """Unpickle the value at the file's position, with plans for its tensors.
 
-    values: name -> function that builds plain data or a Plan of a pickle's arguments. persistent:
-    the same for references out of the pickle. read_later: gives a number of bytes from a place of
-    the file on, aligned to a number: a writable array of uint8. With it the bytes of large arrays
-    are not read into memory first. hold_all: instances of any class become Records, which only hold their data;
-    nothing is imported or called for it. Raises Refused, and whatever a broken file leads to.
+    values: name -> function that builds plain data or a Plan from a pickle's arguments.
+    persistent: the same for persistent references.
+    read_later: (offset, size, alignment) -> writable uint8 array of these bytes of the file. With
+        it, the bytes of large arrays are not read into memory first.
+    hold_all: instances of any class become Records, which only hold their data; nothing is imported
+        or called.
+
+    Raises Refused, and any exception that a broken file causes.
     """
     return _Machine(values, persistent, read_later, hold_all).run(file)

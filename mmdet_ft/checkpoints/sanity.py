@@ -1,4 +1,4 @@
-"""Weights that cannot be right whatever the model."""
+"""Checks for weights that are invalid for any model."""
 from typing import List, Mapping, Optional
 
 import torch
@@ -6,16 +6,16 @@ from torch import Tensor
 
 
 def faults_of(given: Mapping[str, Tensor], own: Optional[Mapping[str, Tensor]] = None) -> List[str]:
-    """What is wrong with the values of a state_dict: a line each for the first three weights.
+    """Return what is wrong with the values of a state_dict: a line each for the first three weights.
 
-    A weight that is NaN, or infinite, makes every loss NaN from the first step: whatever wrote the
-    file had diverged. Minus infinity is let pass, it stands in masks. `own`: the model's, whose
-    kinds of numbers (real, whole) must be the same.
+    A NaN or infinite weight makes every loss NaN from the first step: the run that wrote the file
+    had diverged. Minus infinity is allowed because masks contain it. `own`: the model's state_dict,
+    whose kinds of dtypes (floating point, integer) must be the same.
     """
     faults: List[str] = []
     for name, value in given.items():
         if value.dtype.itemsize == 1 and value.is_floating_point():
-            value = value.float()  # eight bits cannot be added
+            value = value.float()  # 8-bit floats cannot be summed
         mine = value if own is None else own[name]
         if value.is_complex() or value.is_floating_point() != mine.is_floating_point():
             faults.append(f'{name} is of {value.dtype}' +
@@ -31,7 +31,7 @@ def faults_of(given: Mapping[str, Tensor], own: Optional[Mapping[str, Tensor]] =
 
 
 def _is_finite(value: Tensor) -> bool:
-    """By the sum, which needs no memory: NaN and infinity stay what they are in it."""
+    """Check by the sum, which needs no memory and propagates NaN and infinity."""
     total = value.sum(dtype=torch.float64 if value.dtype == torch.float64 else torch.float32)
     if total < float('inf'):  # False for NaN too
         return True

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: a local path for every way in which a config names one."""
+"""Sources of checkpoints: paths, URLs and model zoo names, resolved to a local path."""
 import difflib
 import json
 import logging
@@ -13,14 +13,14 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 
 logger = logging.getLogger('mmdet_ft')
 
-# Several are alternatives: the first that is there is taken.
+# Several are alternatives: the first available one is used.
 Source = Union[str, Sequence[str]]
 
 
 def first_available(source: Source) -> Tuple[str, str]:
-    """(its name as written, its local path) of the first alternative that is there.
+    """Return (name as written, local path) of the first available alternative.
 
-    Raises CheckpointError with what was wrong with each.
+    Raises CheckpointError with the problem of each.
     """
     alternatives = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     failures = []
@@ -35,7 +35,7 @@ def first_available(source: Source) -> Tuple[str, str]:
 
 
 def resolve(source: str) -> str:
-    """A local path for a path, an `http(s)://` URL or a name in a table of `TABLES`.
+    """Return a local path for a path, an `http(s)://` URL or a name in a table of `TABLES`.
 
     Raises CheckpointError.
     """
@@ -94,7 +94,7 @@ def _torchvision_url(name: str) -> str:
         raise CheckpointError(
             f'torchvision has no weights {version!r} of {name}; it has {", ".join(members).lower()}'
         )
-    # V1 are the weights that V2's figures were made with.
+    # V2's published results were obtained with the V1 weights.
     first = members.get(version.upper()) or next(
         (member
          for key, member in members.items() if key.endswith('_V1')), next(iter(members.values())))
@@ -119,7 +119,7 @@ def _from_mmengine(table: str, name: str) -> str:
 
 
 def _tables() -> Dict[str, Dict[str, str]]:
-    """OpenMMLab's names, from files in mmengine's hub folder; nothing of it is imported."""
+    """Read OpenMMLab's model names from mmengine's hub folder, without importing mmengine."""
     spec = find_spec('mmengine')
     if spec is None or spec.origin is None:
         return {}
@@ -131,7 +131,7 @@ def _tables() -> Dict[str, Dict[str, str]]:
     return tables
 
 
-TABLES: Dict[str, Callable[[str], str]] = {  # scheme -> the URL of a name; V2's
+TABLES: Dict[str, Callable[[str], str]] = {  # scheme -> function from name to URL; V2's schemes
     'torchvision': _torchvision_url,
     'modelzoo': _torchvision_url,
     'open-mmlab': _openmmlab_url,

@@ -1,7 +1,7 @@
-"""What torch.save writes: zip archives since 1.6, a sequence of pickles and numbers before.
+"""Readers for torch.save's formats: zip archives since 1.6, pickles followed by raw storages before.
 
-Tensors are views of the mapped file where its layout allows: nothing is read before it is used, and
-the processes of a machine share the pages.
+Tensors are views of the mapped file where its layout allows it. Nothing is read before it is used,
+and the processes of a machine share the pages.
 """
 import io
 import math
@@ -28,20 +28,20 @@ QUANTISED = ('QInt8', 'QInt32', 'QUInt8', 'QUInt4x2', 'QUInt2x4')
 
 
 class Storage(Plan):
-    """A run of numbers in a file; where it starts is known when the first tensor of it is built."""
+    """A storage in a file, located when the first tensor that uses it is built."""
 
     def __init__(self, read: Callable[[], Tensor]):
         self.build = read
 
 
 class TensorPlan(Plan):
-    """A view of a storage: numbers that are checked when it is built."""
+    """A tensor as a view of a storage; its size, stride and offset are checked when it is built."""
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, dtype: Any = None):
         self.arguments = storage, offset, size, stride, dtype
 
     def __setstate__(self, state: Any) -> None:
-        """Attributes of the tensor, which weights do not need."""
+        """Ignore attributes of the tensor, which weights do not need."""
 
     def build(self) -> Tensor:
         storage, offset, size, stride, dtype = self.arguments
@@ -86,7 +86,7 @@ def _text(*parts: Any) -> str:
 
 
 def _of_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    """A subclass of Tensor, or one with attributes: the tensor."""
+    """Build the plain tensor of a Tensor subclass or of a tensor with attributes."""
     if not isinstance(function, Name) or function.path not in TORCH:
         raise Refused(f'builds a tensor by {shown(function)}')
     return TORCH[function.path](*arguments)
@@ -96,7 +96,7 @@ TORCH: Dict[str,
             Callable[..., Any]] = {
                 **VALUES,
                 'torch._tensor._rebuild_from_type_v2': _of_subclass,
-                # Of devices that torch does not know by itself.
+                # Tensors of devices that torch does not support natively.
                 'torch._utils._rebuild_device_tensor_from_cpu_tensor': lambda data, *_: data,
                 'torch._utils._rebuild_device_tensor_from_numpy': lambda data, *_: data,
                 'torch._utils._rebuild_parameter': lambda data, *_: data,
@@ -118,7 +118,7 @@ TORCH: Dict[str,
                     for module in ('torch', 'torch.cuda', 'torch.storage')
                     for kind in (*DTYPES, *QUANTISED)
                 },
-                **{  # kinds of numbers and layouts, which are only arguments
+                **{  # dtypes and layouts, which occur only as arguments
                     f'torch.{name}': _refuse(f'torch.{name} as a function')
                     for name, value in vars(torch).items() if isinstance(
                         value, (torch.dtype, torch.layout, torch.qscheme))
@@ -138,8 +138,8 @@ def _dtype_of_storage(kind: str) -> torch.dtype:
 
 
 def read_zip(file: MappedFile) -> Any:
-    """What `torch.save` has written since 1.6: an uncompressed archive of a pickle and one record a
-    storage."""
+    """Read what `torch.save` has written since 1.6: an uncompressed archive of a pickle and one
+    record per storage."""
     with open(file.path, 'rb') as opened, _archive(opened, len(file)) as archive:
         records = {info.filename: info for info in archive.infolist()}
         folder = _folder(records)
@@ -164,8 +164,10 @@ def read_zip(file: MappedFile) -> Any:
 
 
 def _loaded(stream: Any, storage: Callable[[Any], Storage]) -> Tuple[Any, Optional[UnknownName]]:
-    """The value of the pickle at the stream's position, with plans where tensors will be. Where it asks for objects
-    that this reader does not know, they are held as data, and the second value is the refusal that this calls for."""
+    """Unpickle the value at the stream's position, with plans for its tensors.
+
+    Objects of unknown classes are kept as data; the second value is then the error to raise for them.
+    """
     start = stream.tell()
     try:
         return safe_pickle.load(stream, TORCH, storage), None
@@ -173,12 +175,15 @@ def _loaded(stream: Any, storage: Callable[[Any], Storage]) -> Tuple[Any, Option
         stream.seek(start)
         try:
             return safe_pickle.load(stream, TORCH, storage, hold_all=True), refused
-        except Refused as other:  # of a class of Python's own, which is the worse
+        except Refused as other:  # a class of Python itself, the more dangerous one
             raise (other if isinstance(other, UnknownName) else refused) from None
 
 
 def _finished(value: Any, refused: Optional[UnknownName]) -> Any:
-    """The value with its tensors; what holds other objects must be a module, whose weights are taken, or hold one."""
+    """Build the tensors of a value; if it has unknown objects, take the weights of the modules in it.
+
+    Raises `refused` if there is no module.
+    """
     value = settle(value)
     if refused is None:
         return value
@@ -198,8 +203,8 @@ def _archive(opened: Any, size: int) -> zipfile.ZipFile:
 
 
 def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
-    """The folder of the archive in which torch's files are; refuses what torch.save does not
-    write."""
+    """Return the folder of torch's files in the archive; raise Refused for archives that torch.save
+    does not write."""
     pickles = [name for name in records if name.split('/')[1:] == ['data.pkl']]
     if not pickles:
         raise Refused(_other_archive(list(records)))
@@ -216,11 +221,11 @@ def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
 
 
 WEIGHTS = ('.pth', '.pt', '.safetensors', '.ckpt', '.bin', '.pkl'
-           )  # endings of files inside of an archive
+           )  # suffixes of files inside an archive
 
 
 def _other_archive(names: List[str]) -> str:
-    """What a zip archive without torch's pickle is, and what to do with it."""
+    """Describe what a zip archive without torch's pickle is, and what to do with it."""
     if any(name.endswith('.npy') for name in names):
         return (
             'is a .npz of numpy arrays: python tools/model_converters/npz_to_pth.py turns those of a classifier '
@@ -238,22 +243,22 @@ def _other_archive(names: List[str]) -> str:
 
 
 def _place(file: MappedFile, record: zipfile.ZipInfo) -> Tuple[int, int]:
-    """Where a record's bytes start, and how many they are; before them are 30 bytes, its name and
-    padding."""
+    """Return the offset and the size of a record's data, in bytes; a header of 30 bytes, the
+    record's name and padding precede them."""
     header = file.bytes[record.header_offset:record.header_offset + 30]
     lengths = int.from_bytes(header[26:28], 'little') + int.from_bytes(header[28:30], 'little')
     return record.header_offset + 30 + lengths, record.file_size
 
 
 def _once(storage: Callable[..., Storage]) -> Callable[[Any], Storage]:
-    """A function of kind, key and count of a storage as one of the reference that a pickle holds to
-    it; with the same storage for the same reference, so that tensors share it again."""
+    """Turn a function of a storage's kind, key and count into pickle's `persistent_load`. Equal
+    references give the same storage, so that tensors share it again."""
     storages: Dict[Any, Storage] = {}
 
     def persistent(reference: Any) -> Storage:
         if type(reference) is tuple and len(reference) == 4 and reference[0] == 'module':
             return reference[
-                1]  # the name of a class, beside its source: how modules were saved before 1.6
+                1]  # a class name with its source code: how modules were saved before 1.6
         if type(reference) is not tuple or len(reference) < 5 or reference[0] != 'storage':
             what = reference[0] if type(reference) is tuple and reference else reference
             raise Refused(f'holds a {shown(what)} by reference, where only storages are read')
@@ -274,8 +279,8 @@ def _are_counts(*numbers: Any) -> bool:
 
 
 def read_legacy(file: MappedFile) -> Any:
-    """What torch.save wrote before 1.6: pickles of a magic number, a version, the machine, the
-    content and the storages' keys; then each storage behind its count."""
+    """Read what torch.save wrote before 1.6: pickles of a magic number, a version, the machine, the
+    content and the storages' keys; then each storage, preceded by its count."""
     stream = file.bytes
     stream.seek(0)
     _, version, machine = [safe_pickle.load(stream) for _ in range(3)]

@@ -1,18 +1,18 @@
-"""The weights of modules that were saved as objects, by torch.save(model) instead of torch.save(model.state_dict())."""
+"""Weights of whole modules, saved by torch.save(model) instead of torch.save(model.state_dict())."""
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from torch import Tensor, nn
 
 from mmdet_ft.pickle_values import Record
 
-WHOLE_MODULE = 'whole_module'  # the key under which a file's content says of which class its module was
-DEPTH = 2  # dicts within the file's own in which modules are looked for
+WHOLE_MODULE = 'whole_module'  # the content's key for the class of the saved module
+DEPTH = 2  # levels of nested dicts that are searched for modules
 
 
 def weights_of_modules(content: Any) -> Optional[Dict[str, Any]]:
-    """The content of a file with a state_dict in the place of each module; None where there is none.
+    """Replace each module in a file's content by its state_dict; return None if there is no module.
 
-    A module is one that was built because the file is trusted, or a Record of its data.
+    A module is either an object, built because the file is trusted, or a Record of its data.
     """
     if _is_module(content):
         return {'state_dict': dict(_weights(content)), WHOLE_MODULE: _kind(content)}
@@ -52,7 +52,7 @@ def _kind(module: Any) -> str:
 def _weights(module: Any,
              prefix: str = '',
              outer: Tuple[int, ...] = ()) -> Iterator[Tuple[str, Tensor]]:
-    """(name, tensor) as state_dict() would give them."""
+    """Yield (name, tensor) as in state_dict()."""
     if not isinstance(module, Record):
         yield from module.state_dict(prefix=prefix).items()
         return

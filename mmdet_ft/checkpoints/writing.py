@@ -1,4 +1,4 @@
-"""Writing checkpoints so that none is ever half there, and finding the newest."""
+"""Atomic writing of checkpoints, and search for the latest one."""
 import contextlib
 import errno
 import os
@@ -14,12 +14,12 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import StateDict, read
 from mmdet_ft.outputs import atomic_file
 
-INTERRUPTED = 'interrupted.pth'  # what a run leaves that a signal has stopped
+INTERRUPTED = 'interrupted.pth'  # written by a run that a signal stopped
 
 
 def plain(value: Any) -> Any:
-    """The same value in types that `weights_only` reads, on the host: no numpy, no config classes, no
-    paths."""
+    """Convert a value to types that `weights_only` reads, on the CPU: no numpy, no config classes,
+    no paths."""
     if isinstance(value, dict):
         return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -40,7 +40,7 @@ def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) 
     """Write V2's checkpoint {meta, state_dict, optimizer, ...} atomically; readable with
     `weights_only`.
 
-    Raises CheckpointError where there is no room or it cannot be written; what stands there stays.
+    Raises CheckpointError if the disk is full or the file cannot be written; an existing file is kept.
     """
     content = dict(meta=plain(meta), state_dict=plain(dict(state_dict)))
     content.update({key: plain(value) for key, value in others.items() if value is not None})
@@ -57,12 +57,12 @@ def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) 
                               'What was saved before is still there') from None
     except RuntimeError:
         _require_room(path,
-                      needed)  # torch tells of a disk that fills up meanwhile in its own words
+                      needed)  # torch raises its own error if the disk fills up
         raise
 
 
 def size_of(value: Any) -> int:
-    """Bytes of a checkpoint's content on disk, a little more rather than less."""
+    """Estimate the bytes of a checkpoint's content on disk, rounding up."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size() + 512
     if isinstance(value, (dict, list, tuple)):
@@ -81,7 +81,7 @@ def _require_room(path: str, needed: int, is_full: bool = False) -> None:
 
 
 def remove_leftovers(folder: str) -> None:
-    """Remove what a killed process was writing when it died; for when nothing is being written."""
+    """Remove temporary files of killed processes; call it only while nothing is being written."""
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         if re.fullmatch(r'\..+\.pth(\..+)?\.tmp', name):
             with contextlib.suppress(OSError):
@@ -89,19 +89,19 @@ def remove_leftovers(folder: str) -> None:
 
 
 def link_latest(folder: str, name: str, link: str = 'latest.pth') -> None:
-    """Make `latest.pth` mean `name`, without a moment in which it means nothing."""
+    """Point `latest.pth` to `name` atomically, so that the link always exists."""
     temporary = os.path.join(folder, f'.{link}.tmp')
     with contextlib.suppress(FileNotFoundError):
         os.remove(temporary)
     try:
         os.symlink(name, temporary)
-    except OSError:  # a file system without links: a copy, as V2 makes on Windows
+    except OSError:  # a file system without links: copy, as V2 does on Windows
         shutil.copyfile(os.path.join(folder, name), temporary)
     os.replace(temporary, os.path.join(folder, link))
 
 
 def is_latest_of(folder: str, run_id: str) -> bool:
-    """Tell whether `latest.pth` of a folder is of this run and no interrupted state."""
+    """Check whether `latest.pth` of a folder is of this run and not an interrupted state."""
     path = os.path.join(folder, 'latest.pth')
     if not os.path.exists(path) or os.path.basename(os.path.realpath(path)) == INTERRUPTED:
         return False
@@ -112,7 +112,7 @@ def is_latest_of(folder: str, run_id: str) -> bool:
 
 
 def remove_interrupted(folder: str, run_id: str) -> None:
-    """Remove what an interrupted part of a run has left, when the run has come to its end."""
+    """Remove the checkpoint of an interruption once the run has finished."""
     path = os.path.join(folder, INTERRUPTED)
     if is_latest_of(folder, run_id) and os.path.exists(path):
         with contextlib.suppress(OSError, CheckpointError):
@@ -122,11 +122,10 @@ def remove_interrupted(folder: str, run_id: str) -> None:
 
 def find_latest_checkpoint(folder: str,
                            tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
-    """The file of a folder that a run was furthest at, of those that can be read; None where there
-    is none.
+    """Return the readable checkpoint of a folder at which training was furthest; None without one.
 
-    Where several runs have used the folder, it is of the one that `latest.pth` belongs to. `tell`
-    receives a sentence about each file that is skipped.
+    If several runs have used the folder, only the run of `latest.pth` counts. `tell` is called with
+    a sentence about each skipped file.
     """
 
     def is_latest(path: str) -> bool:

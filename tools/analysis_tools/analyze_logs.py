@@ -20,7 +20,7 @@ from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
 class Log(NamedTuple):
-    """The lines of a run. x is the epoch, or the iteration where a run counts those only."""
+    """The log lines of a run. x is the epoch, or the iteration for runs that count only iterations."""
     name: str
     axis: str
     x: List[float]
@@ -70,9 +70,9 @@ def _sides(text: str) -> Tuple[float, float]:
 
 
 def read(path: str) -> Log:
-    """Read a log file, or all of a work_dir: what a resumed run did again replaces what stood before.
+    """Read a log file, or all logs of a work_dir; iterations repeated by a resumed run replace the earlier ones.
 
-    Raises UserError where there is no log, or none that can be read.
+    Raises UserError if there is no log, or no readable one.
     """
     lines: List[Dict[str, Any]] = []
     reasons = []
@@ -106,7 +106,7 @@ def read(path: str) -> Log:
 
 
 def files_of(path: str) -> List[str]:
-    """List the logs of a work_dir, of MMDetection 3's too, or the file itself. Raises UserError where there is none."""
+    """List the logs of a work_dir, also of MMDetection 3, or the file itself. Raises UserError if there is none."""
     if not os.path.isdir(path):
         return [path]
     for pattern in ('*.log.json', os.path.join('*', 'vis_data', 'scalars.json'),
@@ -118,9 +118,9 @@ def files_of(path: str) -> List[str]:
 
 
 def _lines_of(name: str) -> Iterator[Dict[str, Any]]:
-    """The lines of a log that tell of training or validation; broken ones are named on stderr and left out.
+    """Yield the training and validation lines of a log; broken lines are reported on stderr and skipped.
 
-    Raises ValueError where no line is json.
+    Raises ValueError if no line is json.
     """
     with open(name, encoding='utf-8', errors='replace') as file:
         texts = [(number, text.replace('\0', '').strip()) for number, text in enumerate(file, 1)]
@@ -148,13 +148,13 @@ def _lines_of(name: str) -> Iterator[Dict[str, Any]]:
 
 
 def _values_in(text: str) -> Tuple[List[Dict[str, Any]], str]:
-    """The dicts in a line, of which a run that was cut off may have glued two, and what is left of it."""
+    """Parse the dicts in a line, which has several after an interrupted write; also return the unparsed rest."""
     decoder, values = json.JSONDecoder(), []
     while text:
         try:
             value, end = decoder.raw_decode(text)
         except ValueError:
-            following = text.find('{"', 1)  # a broken beginning, and a whole line glued to it
+            following = text.find('{"', 1)  # a truncated dict, followed by a complete one
             if following > 0:
                 rest, text = text[:following], text[following:]
                 more, _ = _values_in(text)
@@ -168,9 +168,9 @@ def _values_in(text: str) -> Tuple[List[Dict[str, Any]], str]:
 
 
 def as_line(value: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-    """Read a line of V2's log; of MMDetection 3 and Detectron2 as V2 writes it. None of what tells no figures.
+    """Convert a log line of V2, MMDetection 3 or Detectron2 to V2's form; None for a line without metrics.
 
-    Raises KeyError, TypeError and ValueError where epoch or iteration are not there.
+    Raises KeyError, TypeError or ValueError if the epoch or iteration is missing or invalid.
     """
     if 'mode' in value:
         return dict(value, epoch=int(value['epoch']), iter=int(value['iter']))
@@ -178,7 +178,7 @@ def as_line(value: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         named = {'loss' if key == 'total_loss' else key: item for key, item in value.items()}
         mode = 'train' if 'loss' in named else 'val'
         return dict(named, mode=mode, epoch=1, iter=int(value['iteration']) + 1, of_detectron2=True)
-    if 'step' in value:  # MMDetection 3: the figures of an evaluation have its prefix
+    if 'step' in value:  # MMDetection 3: metrics have the prefix of their evaluator
         if 'loss' in value:
             return dict(
                 value, mode='train', epoch=int(value.get('epoch', 1)), iter=int(value['step']))
@@ -188,7 +188,7 @@ def as_line(value: Dict[str, Any]) -> Optional[Dict[str, Any]]:
 
 
 def _join(lines: List[Dict[str, Any]], line: Dict[str, Any]) -> None:
-    """Append a line; where training goes back to an earlier place, a resumed run, what stood there is dropped."""
+    """Append a line; if training restarts at an earlier iteration (a resumed run), drop the later lines first."""
     last = next((one for one in reversed(lines) if one['mode'] == 'train'), None)
     if line['mode'] == 'train' and last is not None and _place(last) >= _place(line):
         begin = next(number for number, one in enumerate(lines)
@@ -198,12 +198,12 @@ def _join(lines: List[Dict[str, Any]], line: Dict[str, Any]) -> None:
 
 
 def _place(line: Dict[str, Any]) -> Tuple[int, int]:
-    """Where in the run a line of training stands."""
+    """Return the (epoch, iteration) of a training line."""
     return line['epoch'], line['iter']
 
 
 def _carried(lines, place) -> List[float]:
-    """The place of each line; a validation stands where training had come."""
+    """Return the x of each line; a validation gets the x that training had reached."""
     x, now = [], 0.
     for line in lines:
         now = place(line) if line['mode'] == 'train' else max(now, line['epoch'] if not x else now)
@@ -255,7 +255,7 @@ def plot_curve(args: argparse.Namespace, logs: List[Log]) -> None:
         os.makedirs(os.path.dirname(args.out) or '.', exist_ok=True)
         try:
             figure.savefig(args.out, dpi=150)
-        except ValueError as error:  # of another format
+        except ValueError as error:  # an unknown format
             raise UserError(f'--out {args.out}: {error}') from None
         print(args.out)
     else:
@@ -268,7 +268,7 @@ def cal_train_time(args: argparse.Namespace, logs: List[Log]) -> None:
         for line in log.lines:
             if line['mode'] == 'train' and 'time' in line:
                 times.setdefault(line['epoch'], []).append(line['time'])
-        if not args.include_outliers:  # the first line of an epoch has the start of the loader in it
+        if not args.include_outliers:  # the first line of an epoch includes the loader's startup
             times = {epoch: values[1:] or values for epoch, values in times.items()}
         if not times:
             raise UserError(f'{log.name} has no line of training with a time')
@@ -285,7 +285,7 @@ def cal_train_time(args: argparse.Namespace, logs: List[Log]) -> None:
 
 
 def out_file(out: str, json_logs: List[str]) -> str:
-    """Complete the name of the figure: curves.png of a folder, .png without an ending. Raises UserError for a log."""
+    """Complete the path of the figure: curves.png in a folder, .png without a suffix. Raises UserError for a log."""
     if os.path.isdir(out) or out.endswith(('/', os.sep)):
         out = os.path.join(out, 'curves.png')
     if not os.path.splitext(out)[1]:

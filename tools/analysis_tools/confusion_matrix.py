@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def truth_of(dataset, place: int) -> dict:
-    """Boxes, labels and masks of a sample; masks are None where an object has none, or its size is not known."""
+    """Return boxes, labels and masks of a sample; masks are None if an object lacks one or the size is unknown."""
     dataset, place = leaf_of(dataset, place)
     truth, info = dataset.get_ann_info(place), dataset.data_infos[place]
     count = len(truth['labels'])
@@ -102,7 +102,7 @@ def truth_of(dataset, place: int) -> dict:
 
 
 def suppressed(result, iou_thr: float):
-    """A result without detections that overlap a surer one of their class by more than `iou_thr`."""
+    """Apply per-class NMS to a result: drop detections that overlap a higher-scoring one by more than `iou_thr`."""
     import torch
     from torchvision.ops import nms
     boxes, masks = split_result(result)
@@ -117,7 +117,7 @@ def suppressed(result, iou_thr: float):
 
 
 def draw(matrix: np.ndarray, names, path: str, color_theme: str, show: bool) -> None:
-    """Shares of the rows in percent; of background, which is no number of objects, the counts."""
+    """Draw the rows in percent; the background row, which has no number of truths, as counts."""
     try:
         import matplotlib
     except ImportError as error:

@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import torch  # noqa: E402
@@ -53,7 +53,7 @@ from mmdet_ft.structures import Batch  # noqa: E402
 
 
 def noise(height: int, width: int, channels: int) -> Batch:
-    """One image of random numbers."""
+    """Build a batch of one image of random numbers."""
     sizes = torch.tensor([[float(height), float(width)]])
     shape = (height, width, channels)
     metas = [dict(img_shape=shape, ori_shape=shape, pad_shape=shape, flip=False)]
@@ -62,7 +62,7 @@ def noise(height: int, width: int, channels: int) -> Batch:
 
 
 def first_channels(model: torch.nn.Module) -> int:
-    """What the images of a model have: 1 or 3."""
+    """Return the number of image channels of a model: 1 or 3."""
     return next(module.in_channels for module in model.modules()
                 if isinstance(module, torch.nn.Conv2d))
 
@@ -74,7 +74,7 @@ def main() -> None:
     config.model.train_cfg = None
     of_boxes = (config.model.get('test_cfg') or {}).get('rcnn')
     if of_boxes is not None:
-        of_boxes.score_thr = 0.  # noise looks like nothing, and masks are for what is found
+        of_boxes.score_thr = 0.  # noise scores low, and the mask head runs only on detections
     classes = classes_of(config, None)[0]
     model = build_model(config, SimpleNamespace(CLASSES=classes)).eval()
     is_classifier = not isinstance(model, Detector)
@@ -105,7 +105,7 @@ def _row(name: str, flops: int, module: torch.nn.Module) -> Tuple[str, str, str]
 
 
 def _flops(counts: Dict[str, Any], path: str, module: torch.nn.Module) -> int:
-    """Of a part, or of its parts where only those were called."""
+    """Return the FLOPs of a module, or of its children if only those were called."""
     if path in counts:
         return sum(counts[path].values())
     return sum(_flops(counts, f'{path}.{name}', child) for name, child in module.named_children())

@@ -28,7 +28,7 @@ CONFIGS = {
 
 
 def detector_step(config: str, batch: int, height: int, width: int) -> Callable[[], Any]:
-    """The runner's step of a detector from random weights, over one batch of noise with ellipses."""
+    """Build the runner's step of a detector with random weights, on one batch of noise with ellipses."""
     from tools.benchmarks.peers import work
     args = argparse.Namespace(batch=batch, size=(height, width), objects=7, positives=32, seed=0)
     given = work.make_work(args)

@@ -74,7 +74,7 @@ def make(path, config, legacy):
 
 
 def measure(path, config, reader, stage):
-    """Print the seconds and the megabytes by which memory grew at most."""
+    """Print the time in seconds and the peak growth of memory in megabytes."""
     import torch
 
     from mmdet_ft.checkpoints import fitting, reading
@@ -102,7 +102,7 @@ def reset_peak():
 
 
 def memory(name):
-    """Bytes, of /proc/self/status."""
+    """Return a memory value of /proc/self/status, in bytes."""
     with open('/proc/self/status') as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 

@@ -46,7 +46,7 @@ TAIL = [
 
 
 class Pictures(torch.utils.data.Dataset):
-    """Arrays as torchvision's MNIST and CIFAR10 give them."""
+    """A dataset of arrays that gives samples like torchvision's MNIST and CIFAR10."""
 
     def __init__(self, images, labels, transform):
         self.images, self.labels, self.transform = images, labels, transform
@@ -63,7 +63,7 @@ def normalise(mean, std):
 
 
 def lenet(root):
-    """(our model and training set, their model and training set, batch)."""
+    """Return (our model and training set, their model and training set, batch)."""
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (6000, 28, 28), dtype=np.uint8)
     labels = draw.integers(0, 10, 6000, dtype=np.uint8)
@@ -147,7 +147,7 @@ def folder(root):
 
 
 def run_ours(model, dataset, batch, iterations, workers, work_dir):
-    """(seconds an iteration, of them waiting for data) of the second half of twice as many."""
+    """Return (seconds per iteration, seconds of it waiting for data), of the second half of 2 * iterations."""
     cfg = Config(
         dict(
             model=model,

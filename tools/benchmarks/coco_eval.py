@@ -27,7 +27,7 @@ ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 
 
 def random_boxes(rng: np.random.Generator, number: int) -> np.ndarray:
-    """x1 y1 x2 y2 of 8 to 300 pixels inside the image."""
+    """Sample boxes x1 y1 x2 y2 of 8 to 300 pixels inside the image."""
     center = rng.uniform([0, 0], [WIDTH, HEIGHT], (number, 2))
     half = np.exp(rng.uniform(np.log(8), np.log(300), (number, 2))) / 2
     low = np.clip(center - half, 0, [WIDTH - 4, HEIGHT - 4])
@@ -35,7 +35,7 @@ def random_boxes(rng: np.random.Generator, number: int) -> np.ndarray:
 
 
 def ellipse(box: np.ndarray) -> np.ndarray:
-    """A polygon of twenty points in a box."""
+    """Return a polygon of twenty points, an ellipse in a box."""
     center, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     return (center + half * np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1)).ravel()
 
@@ -78,7 +78,7 @@ def make_set(num_images: int, num_truths: int,
 
 
 def measure(package: str, sizes: Tuple[int, int, int]) -> Dict[str, Any]:
-    """Seconds and memory of one package in this process."""
+    """Measure time and memory of one package in this process."""
     if package == 'pycocotools':
         coco_match.hotcoco = lambda: None
     truth, results = make_set(*sizes)

@@ -78,7 +78,7 @@ def wait(device: torch.device) -> None:
 
 
 def train(model: torch.nn.Module, files: Dict[str, str], args: argparse.Namespace) -> List[str]:
-    """[images a second, share of the time in which the host waits for the loader, number]."""
+    """Return [images per second, share of time that the host waits for the loader, number]."""
     device = torch.device(args.device)
     loader = build_dataloader(
         dataset_of(files, args, True),
@@ -121,7 +121,7 @@ def train(model: torch.nn.Module, files: Dict[str, str], args: argparse.Namespac
 
 def detect(model: torch.nn.Module, files: Dict[str, str],
            args: argparse.Namespace) -> Callable[[], int]:
-    """One pass over the files, as tools/test.py makes it; how many masks it gave."""
+    """Build a function that runs over the files once, as tools/test.py does, and returns the number of masks."""
     loader = build_dataloader(
         dataset_of(files, args, False), args.test_batch, args.workers, dist=False, shuffle=False)
     model.roi_head.test_settings = dataclasses.replace(model.roi_head.test_settings, score_thr=0.)

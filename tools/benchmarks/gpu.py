@@ -25,7 +25,7 @@ STEP = 'tools/benchmarks/train_step.py --precision bfloat16'
 BIG = f'{STEP} --batch 16'
 LAST = 'channels_last+compile+graphs+triton'
 PARTS: Dict[str, Part] = {
-    # correctness and plain rate
+    # correctness and plain throughput
     'tests':
     Part('-m pytest -q -m gpu --durations=10', 400),
     'plain':
@@ -65,7 +65,7 @@ PARTS: Dict[str, Part] = {
 
 
 def run(name: str, part: Part, out: str, python: str) -> float:
-    """Seconds that a part took; its output is added to the report."""
+    """Run a part, append its output to the report, and return its seconds."""
     begin = time.perf_counter()
     why = ''
     command: List[str] = [python, *part.command.split()]

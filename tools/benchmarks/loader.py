@@ -36,7 +36,7 @@ NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=
 
 
 def draw_photographs(folder: str, number: int) -> Dict[str, str]:
-    """JPEG files of about 170 kB and their COCO json; seed 0."""
+    """Write JPEG files of about 170 kB and their COCO json; seed 0."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for index in range(number):
@@ -101,7 +101,7 @@ def our_peer(files: Dict[str, str], poly2mask: bool) -> Peer:
 
 
 class TorchvisionReference(Dataset):
-    """What references/detection feeds Mask R-CNN: PIL, masks of the whole image, float32; the model resizes."""
+    """The Mask R-CNN input of references/detection: PIL, masks of the whole image, float32; the model resizes."""
 
     def __init__(self, files: Dict[str, str]):
         from pycocotools.coco import COCO
@@ -173,7 +173,7 @@ def _plain(dataset: Dataset, batch: int, workers: int) -> DataLoader:
 
 
 def _mmdet(files: Dict[str, str]) -> Dataset:
-    """MMDetection 3 (its data sets need no compiled operations)."""
+    """Build the dataset of MMDetection 3, which needs no compiled operators."""
     from mmdet.registry import DATASETS
     from mmdet.utils import register_all_modules
     register_all_modules(init_default_scope=True)
@@ -208,7 +208,7 @@ def _detectron2(files: Dict[str, str]) -> Dataset:
 
 
 def cpu_seconds() -> float:
-    """Of this process with its threads, and of its workers."""
+    """Return the CPU seconds of this process with its threads, and of its workers."""
     import resource  # not on Windows
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds = usage.ru_utime + usage.ru_stime
@@ -220,7 +220,7 @@ def cpu_seconds() -> float:
 
 
 def sizes_of(batch: Any) -> int:
-    """Bytes of all tensors of a batch."""
+    """Return the bytes of all tensors in a batch."""
     if isinstance(batch, torch.Tensor):
         return batch.numel() * batch.element_size()
     if hasattr(batch, 'tensor') or hasattr(batch, 'polygons'):  # detectron2's
@@ -238,10 +238,10 @@ def sizes_of(batch: Any) -> int:
 
 
 class Figures(NamedTuple):
-    alone: float  # images a CPU second, data set only
-    loaded: float  # images a CPU second, through the loader with workers
-    wall: float  # images a second, through the loader
-    megabytes: float  # an image
+    alone: float  # images per CPU second, dataset only
+    loaded: float  # images per CPU second, through the loader with workers
+    wall: float  # images per second, through the loader
+    megabytes: float  # per image
 
 
 def measure(peer: Peer, batch: int, workers: int, number: int) -> Figures:

@@ -38,7 +38,7 @@ PIPELINE = [
 
 
 def write_set(folder: str, num_images: int, boxes_each: int) -> str:
-    """A COCO json whose images are the same few small files."""
+    """Write a COCO json whose images are the same few small files, and return its path."""
     rng = np.random.default_rng(0)
     for index in range(10):
         cv2.imwrite(f'{folder}/{index}.jpg', rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
@@ -68,7 +68,7 @@ def write_set(folder: str, num_images: int, boxes_each: int) -> str:
 
 
 def memory_of(pid: int) -> 'tuple[float, float]':
-    """(private, PSS) of a process in MB."""
+    """Return (private, PSS) memory of a process in MB."""
     values = {}
     with open(f'/proc/{pid}/smaps_rollup') as file:
         for line in list(file)[1:]:

@@ -1,4 +1,4 @@
-"""Which operations would make the host wait for the GPU, told on any machine.
+"""Detection of operations that would make the host wait for the GPU, on any machine.
 
     with NoSync():                    # refuses the first
         loss = model.loss(batch)
@@ -8,10 +8,10 @@
         ...
     assert len(seen.syncs) <= 2 and seen.num_ops <= 900
 
-An operation waits when the host must know a value or a shape (`item`, `nonzero`, a boolean index, `unique`,
-nms), or when numbers of the host become a tensor (`torch.tensor([..])`, a list as index), which on a GPU is a copy
-from unpinned memory. Seen is what is dispatched, in the backward pass too, and the few Python calls that read a
-tensor without any operation. What C++ does inside one operation is not seen: those known to wait stand in `WAITING`.
+An operation syncs if the host needs a value or a shape (`item`, `nonzero`, a boolean index, `unique`, nms). It also
+syncs if host values become a tensor (`torch.tensor([..])`, a list as index): on a GPU, a copy from unpinned memory.
+The check covers dispatched operations, also in the backward pass, and the few Python calls that read a tensor without
+an operation. It cannot look inside a C++ operation: `WAITING` lists those that are known to sync.
 """
 import traceback
 from collections import Counter
@@ -43,18 +43,18 @@ READS = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.cpu)
 
 
 class HostSync(AssertionError):
-    """An operation would wait for the device."""
+    """Raised for an operation that would wait for the device."""
 
 
 class NoSync(TorchDispatchMode):
-    """Refuse operations that would wait, beyond `limit` of them (None: refuse none), and count all operations.
+    """Refuse operations that would sync, beyond `limit` of them (None: refuse none), and count all operations.
 
     Args:
-        limit: waits that are allowed.
-        waiting: names of further operations that count as one wait each, as 'mmdet_ft::nms'.
+        limit: number of syncs that are allowed.
+        waiting: names of further operations that count as one sync each, as 'mmdet_ft::nms'.
 
-    During and after the block: `syncs`, one line for each wait; `num_ops`, operations that compute; `num_views`, those
-    that look at the same memory in another way; `ops`, how often each computing one was seen.
+    During and after the block: `syncs`, one line per sync; `num_ops`, operations that compute; `num_views`, operations
+    that return a view; `ops`, how often each computing one was seen.
     """
 
     def __init__(self, limit: Optional[int] = 0, waiting: Collection[str] = ()):
@@ -81,7 +81,7 @@ class NoSync(TorchDispatchMode):
         reason = self._reason(name, args, kwargs)
         if reason:
             self.note(name, reason)
-        if func.is_view or name == 'aten::_unsafe_view':  # a view without the bookkeeping of one
+        if func.is_view or name == 'aten::_unsafe_view':  # a view that autograd does not track as one
             self.num_views += 1
         else:
             self.num_ops += 1
@@ -89,9 +89,9 @@ class NoSync(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _reason(self, name: str, args: tuple, kwargs: dict) -> Optional[str]:
-        """Why an operation waits, or None."""
+        """Return why an operation syncs, or None."""
         if name == 'aten::lift_fresh' and args[0].device.type == 'cpu' and args[0].is_pinned():
-            return None  # on its way by an asynchronous copy
+            return None  # copied asynchronously
         if name in self.waiting:
             return self.waiting[name]
         if name in INDEXING and any(
@@ -100,7 +100,7 @@ class NoSync(TorchDispatchMode):
             return 'a boolean index: the host reads the number of hits'
         if name == 'aten::repeat_interleave' and kwargs.get('output_size') is None:
             return 'the host reads the sum of the repeats; give output_size'
-        # The rest is seen on a machine with a GPU only: elsewhere everything is in one place.
+        # The rest needs a machine with a GPU: elsewhere all tensors are on one device.
         if name == 'aten::_to_copy' and kwargs.get(
                 'device') is not None and not kwargs.get('non_blocking'):
             if torch.device(kwargs['device']).type != args[0].device.type:
@@ -111,7 +111,7 @@ class NoSync(TorchDispatchMode):
         return None
 
     def note(self, name: str, reason: str) -> None:
-        """Count a wait with its line of code; raise HostSync when it is one too many."""
+        """Count a sync with its line of code; raise HostSync if it exceeds the limit."""
         self.syncs.append(f'{name} ({reason}) at {_innermost_line()}')
         if self.limit is not None and len(self.syncs) > self.limit:
             raise HostSync(f'{len(self.syncs)} waits, {self.limit} allowed:\n  ' +
@@ -119,7 +119,7 @@ class NoSync(TorchDispatchMode):
 
 
 class _Reads(TorchFunctionMode):
-    """The Python calls that read a tensor on the host without an operation being dispatched."""
+    """Intercepts Python calls that read a tensor on the host without dispatching an operation."""
 
     def __init__(self, owner: NoSync):
         super().__init__()
@@ -137,7 +137,7 @@ class _Reads(TorchFunctionMode):
 
 
 def count_syncs(waiting: Collection[str] = ()) -> NoSync:
-    """A `NoSync` that refuses nothing."""
+    """Return a `NoSync` that only counts."""
     return NoSync(limit=None, waiting=waiting)
 
 
@@ -146,7 +146,7 @@ def _is_text(value) -> bool:
 
 
 def _innermost_line() -> str:
-    """Where the code is, outside torch and this file."""
+    """Return the innermost line of code outside torch and this file."""
     for frame in reversed(traceback.extract_stack()):
         if '/torch/' not in frame.filename and frame.filename != __file__:
             return f'{frame.filename}:{frame.lineno}: {frame.line}'

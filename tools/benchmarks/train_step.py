@@ -28,7 +28,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
-# A compilation is measured as the first of its kind.
+# Compilation is measured without caches.
 os.environ.setdefault('TORCHINDUCTOR_FORCE_DISABLE_CACHES', '1')
 
 import torch  # noqa: E402
@@ -42,14 +42,14 @@ from tools.benchmarks.peers import torchvision as theirs  # noqa: E402
 from tools.benchmarks.peers import work as given  # noqa: E402
 
 PEERS = ('torchvision', 'mmdetection', 'detectron2')
-PEAK = {'bfloat16': 790e12, 'float16': 790e12, 'float32': 50e12}  # FLOP a second of an H200, dense
+PEAK = {'bfloat16': 790e12, 'float16': 790e12, 'float32': 50e12}  # FLOPS of an H200, dense
 
 
 class Row(NamedTuple):
     name: str
     peer: given.Peer
     setting: given.Setting
-    first: float  # seconds to the end of the first step, from nothing
+    first: float  # seconds from the start to the end of the first step
     losses: List[float]  # of the gate
     times: List[float]  # seconds of a step
 
@@ -74,8 +74,8 @@ def starts(args: argparse.Namespace) -> List[Start]:
 
 
 def start(one: Start, weights: str, work: given.Work, args: argparse.Namespace) -> Row:
-    """A peer after its first step, or after those of the gate and back at the weights it began
-    with."""
+    """Build a peer and run its first step, or the steps of the gate; then restore its initial
+    weights."""
     begin = time.perf_counter()
     peer = importlib.import_module(f'tools.benchmarks.peers.{one.module}').peer(
         weights, work, one.setting, args)
@@ -93,7 +93,7 @@ def start(one: Start, weights: str, work: given.Work, args: argparse.Namespace) 
 
 
 def start_all(args: argparse.Namespace) -> Tuple[List[Row], Dict[str, str], Optional[str]]:
-    """(rows, why others are left out, how far losses of two seeds are apart)."""
+    """Return (rows, reasons for left-out peers, difference between the losses of two seeds)."""
     rows, left_out, noise = [], {}, None
     work = given.make_work(args)
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ def start_all(args: argparse.Namespace) -> Tuple[List[Row], Dict[str, str], Opti
         for one in starts(args):
             try:
                 rows.append(start(one, weights, work, args))
-            except Exception as error:  # of many kinds: not installed, no compiler, no memory
+            except Exception as error:  # many causes: not installed, no compiler, out of memory
                 first_line = (str(error).strip().splitlines() or [''])[0]
                 left_out[one.name] = f'{type(error).__name__}: {first_line}'
         plain = next((row for row in rows if row.name.startswith('mmdet_ft')), None)
@@ -115,7 +115,7 @@ def start_all(args: argparse.Namespace) -> Tuple[List[Row], Dict[str, str], Opti
 
 
 def difference(losses: List[float], reference: List[float]) -> str:
-    """At most, and on average with its sign, in parts of the reference."""
+    """Format the relative difference of losses: maximum magnitude, and signed mean."""
     parts = [(a - b) / b for a, b in zip(losses, reference)]
     return f'{max(map(abs, parts)):.1e} ({statistics.mean(parts):+.1e})'
 
@@ -133,8 +133,8 @@ def wait(args: argparse.Namespace) -> None:
 
 
 def measure(rows: List[Row], args: argparse.Namespace) -> None:
-    """Fill the rows' times, in turns. On a GPU a turn is several steps: the host may run ahead, as
-    it does in training."""
+    """Measure the step times of all rows in turns. On a GPU a turn has several steps, so that the
+    host can run ahead as in training."""
     clock = time.process_time if args.clock == 'cpu' else time.perf_counter
     block = args.block or (20 if on_gpu(args) else 1)
     for number in range(args.warmup + args.steps):
@@ -149,8 +149,8 @@ def measure(rows: List[Row], args: argparse.Namespace) -> None:
 
 
 def waits_and_operations(peer: given.Peer, args: argparse.Namespace) -> Tuple[str, str]:
-    """Of a step. On a GPU, what torch's debug mode sees, and launches of kernels + of graphs;
-    elsewhere what NoSync counts."""
+    """Count the syncs and operations of a step. On a GPU, by torch's sync debug mode and as launches
+    of kernels + of graphs; elsewhere by NoSync."""
     if not on_gpu(args):
         with count_syncs() as seen:
             peer.step()
@@ -173,7 +173,7 @@ def waits_and_operations(peer: given.Peer, args: argparse.Namespace) -> Tuple[st
 
 
 def step_memory(peer: given.Peer, args: argparse.Namespace) -> str:
-    """What a step holds at its peak beyond what is held between steps."""
+    """Return the peak memory of a step minus the memory held between steps."""
     if not on_gpu(args):
         return '-'
     torch.cuda.reset_peak_memory_stats()
@@ -184,10 +184,10 @@ def step_memory(peer: given.Peer, args: argparse.Namespace) -> str:
 
 
 def flop_of_step(height: int, width: int, num_positives: float, num_rois: int = 512) -> float:
-    """Operations (two a multiply-add) that a training step of one image cannot do without.
+    """Return the minimum FLOP (two per multiply-add) of a training step of one image.
 
-    Convolutions and matrix products of Mask R-CNN R50-FPN with a frozen stem and first stage;
-    backward is twice forward where weights learn. Heights and widths of levels are rounded up.
+    Counts convolutions and matrix products of Mask R-CNN R50-FPN with a frozen stem and first stage.
+    Backward is twice forward for trained weights. Heights and widths of levels are rounded up.
     """
     cells = [-(-height // stride) * -(-width // stride) for stride in (2, 4, 8, 16, 32, 64)]
     stem = cells[0] * 147 * 64
@@ -208,7 +208,7 @@ def flop_of_step(height: int, width: int, num_positives: float, num_rois: int = 
     mask = num_positives * (196 * 9 * 256 * 256 * 4 + 196 * 4 * 256 * 256 + 784 * 256 * 80)
     frozen = stem + stages[0]
     learning = sum(stages[1:]) + neck + rpn + box + mask
-    # Three layers look at what is frozen: nothing goes back through them.
+    # Three layers have frozen inputs, which need no gradient.
     into_frozen = cells[1] * 256 * 128 + cells[2] * 256 * 512 + cells[1] * 256 * 256
     return 2. * (frozen + 3 * learning - into_frozen)
 

@@ -29,7 +29,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-# Arguments are read before torch is imported: --help and a wrong path answer at once.
+# Parse the arguments before importing torch, so that --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import cv2  # noqa: E402
@@ -58,9 +58,9 @@ Files = Tuple[str, str, str]
 
 
 def collect_files(img_dir: str, gt_dir: str) -> List[Files]:
-    """(image, instanceIds, labelIds) of every image of a split, sorted.
+    """Return (image, instanceIds, labelIds) of every image of a split, sorted.
 
-    Raises FileNotFoundError when an image has no truth, ValueError for pngs that are not Cityscapes'.
+    Raises FileNotFoundError if an image has no ground truth, ValueError for pngs that are not Cityscapes'.
     """
     files = []
     for image in sorted(glob.glob(osp.join(img_dir, '*/*.png'))):
@@ -77,10 +77,10 @@ def collect_files(img_dir: str, gt_dir: str) -> List[Files]:
 
 
 def load_image_info(files: Files) -> Dict[str, Any]:
-    """One image's record, its instances in `anno_info`.
+    """Return the record of an image, with its instances in `anno_info`.
 
-    In instanceIds a pixel is label * 1000 + number; ids below 1000 are the bare label: a group of objects
-    that could not be told apart, which becomes iscrowd.
+    In instanceIds a pixel is label * 1000 + number. An id below 1000 is the bare label of a group of
+    inseparable objects, which becomes iscrowd.
     """
     image, instances, labels = files
     ids = cv2.imread(instances, cv2.IMREAD_UNCHANGED)
@@ -114,7 +114,7 @@ def load_image_info(files: Files) -> Dict[str, Any]:
 
 
 def collect_annotations(files: List[Files], nproc: int = 1) -> List[Dict[str, Any]]:
-    """The records of all images, with a progress bar on a terminal."""
+    """Load the records of all images, with a progress bar on a terminal."""
 
     def shown(records: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
         if not sys.stderr.isatty():
@@ -138,7 +138,7 @@ def convert_annotations(image_infos: List[Dict[str, Any]], out_json_name: str) -
             }, 'id': image_id
         })
         for annotation in info['anno_info']:
-            # from 1: pycocotools takes an instance with id 0 for no match at all
+            # from 1: pycocotools treats id 0 as no match
             annotations.append({**annotation, 'image_id': image_id, 'id': len(annotations) + 1})
     categories = [dict(id=id_, name=name) for id_, name in CLASSES.items()]
     content = dict(images=images, categories=categories, annotations=annotations)
@@ -175,7 +175,7 @@ def main(argv: Optional[List[str]] = None) -> None:
             infos = collect_annotations(files, args.nproc)
             content = convert_annotations(infos, name)
         except (ValueError,
-                UserError) as error:  # a file of truth that cannot be read, or the output
+                UserError) as error:  # unreadable ground truth, or an output that cannot be written
             sys.exit(f'{split}: {error}')
         crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
         print(f'{split}: {len(content["images"])} images, {len(content["annotations"])} instances '

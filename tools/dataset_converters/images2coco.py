@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.datasets.annotations.to_coco import where_images_are  # noqa: E402
@@ -42,7 +42,7 @@ from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 
 def images_below(folder: str, excluded: Optional[Sequence[str]]) -> List[str]:
-    """Names of the images in a folder and below it, sorted; DataError where there is none."""
+    """List the images in a folder and its subfolders, sorted. Raises DataError if there is none."""
     if not osp.isdir(folder):
         raise DataError(f'there is no folder {folder!r}')
     endings = tuple('.' + ending.lower().lstrip('.') for ending in excluded or ())

@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
@@ -55,7 +55,7 @@ from mmdet_ft.evaluation.kitti import DONT_CARE  # noqa: E402
 
 def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
          classes: Sequence[str]) -> Optional[ImageObjects]:
-    """The objects of an image; None where it is not in the folder."""
+    """Read the objects of an image; None if it is not in the folder."""
     path = as_on_disk(osp.join(folder.root, ann_subdir, f'{name}.txt'))
     try:
         objects = read_kitti_label(path)

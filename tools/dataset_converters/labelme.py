@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402

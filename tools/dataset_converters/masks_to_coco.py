@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import cv2  # noqa: E402
@@ -69,8 +69,8 @@ from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 MASK_ENDINGS = ('.png', '.tif', '.tiff', '.bmp', '.gif')
 MASK_FOLDERS = ('masks', 'mask', 'labels', 'label', 'annotations', 'gt')
 SEPARATORS = '_-. '
-VOID = 255  # of palette files, as in PASCAL VOC: the border of objects
-SMALLEST = 3  # corners of a polygon
+VOID = 255  # in palette files, as in PASCAL VOC: the border of objects
+SMALLEST = 3  # number of corners of a polygon
 MOST_EXAMPLES = 5
 MIRRORING = (2, 3, 4)  # orientations of EXIF that keep width and height
 
@@ -86,7 +86,7 @@ class Pair(NamedTuple):
 
 
 def find_pairs(root: str, masks: Optional[str]) -> Tuple[List[Pair], List[str]]:
-    """Find the images of a folder and the masks of each; returns masks without an image, too."""
+    """Find the images of a folder and the masks of each; also return the masks without an image."""
     if not osp.isdir(root):
         raise DataError(f'there is no folder {root!r}')
     if masks is None:
@@ -119,7 +119,7 @@ def find_pairs(root: str, masks: Optional[str]) -> Tuple[List[Pair], List[str]]:
 
 
 def _folder_an_image(root: str) -> Iterator[Pair]:
-    """NAME/images/* and NAME/masks/*."""
+    """Yield the pairs of the layout NAME/images/* and NAME/masks/*."""
     for name in _folders(root):
         folder = osp.join(root, name)
         if not osp.isdir(osp.join(folder, 'images')):
@@ -136,7 +136,7 @@ def _folder_an_image(root: str) -> Iterator[Pair]:
 
 
 def _folders(root: str) -> List[str]:
-    """Folders in a folder, sorted, without hidden ones."""
+    """List the folders in a folder, sorted, without hidden ones."""
     return [
         name for name in sorted(os.listdir(root))
         if not name.startswith('.') and osp.isdir(osp.join(root, name))
@@ -144,7 +144,7 @@ def _folders(root: str) -> List[str]:
 
 
 def _files(folder: str, is_wanted) -> List[str]:
-    """Files in a folder and below it, relative to it, sorted, without hidden ones."""
+    """List the files in a folder and its subfolders, relative to it, sorted, without hidden ones."""
     found = []
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith('.') and name != '__MACOSX']
@@ -164,7 +164,7 @@ def _lies_in(path: str, folder: str) -> bool:
 
 
 def _apart(names: List[str]) -> Tuple[List[str], List[str]]:
-    """Images and masks of one folder: a mask begins with the name of an image."""
+    """Separate images and masks of one folder: the name of a mask begins with that of an image."""
     stems = {_stem(name) for name in names}
     masks = [
         name for name in names
@@ -174,12 +174,12 @@ def _apart(names: List[str]) -> Tuple[List[str], List[str]]:
 
 
 def _stem(name: str) -> str:
-    # NFC: macOS may take the accents of a name apart, and other systems keep it so
+    # NFC: macOS may decompose the accents of a name, and other systems keep them decomposed
     return unicodedata.normalize('NFC', osp.splitext(name)[0])
 
 
 def _owner(stem: str, stems: 'set[str]') -> Optional[str]:
-    """The longest of `stems` that a mask's name begins with, up to a separator."""
+    """Return the longest of `stems` that a mask's name begins with, up to a separator."""
     if stem in stems:
         return stem
     for end in range(len(stem) - 1, stem.rfind(os.sep) + 1, -1):
@@ -189,11 +189,11 @@ def _owner(stem: str, stems: 'set[str]') -> Optional[str]:
 
 
 def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[List[Pair], List[str]]:
-    """The masks of each image by their names: NAME.png, NAME_*.png, NAME/*.png, also in folders as the images are."""
+    """Match masks to images by name: NAME.png, NAME_*.png, NAME/*.png, also in the same folders as the images."""
     of_stem: Dict[str, List[str]] = {}
     for image in images:
         parts = _stem(image).split(os.sep)
-        for place in range(len(parts)):  # a/b/c: as it is, b/c and c
+        for place in range(len(parts)):  # a/b/c: the whole, b/c and c
             of_stem.setdefault(os.sep.join(parts[place:]), []).append(image)
     stems = set(of_stem)
     of_case: Dict[str, List[str]] = {}
@@ -207,7 +207,7 @@ def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[Lis
         folder, name = osp.split(stem)
         owner = next((key for key in (stem, folder, osp.basename(folder)) if key in stems), None)
         owner = owner or _owner(stem, stems) or _owner(name, stems)
-        if owner is None:  # written in another case, where that leaves no doubt
+        if owner is None:  # ignore case if only one image matches
             folded = _owner(stem.casefold(), cases) or _owner(name.casefold(), cases)
             meant = of_case.get(folded, ())
             owner = meant[0] if len(meant) == 1 else None
@@ -224,7 +224,7 @@ def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[Lis
         of_image[owners[0]].append(mask)
     single = sum(len(found) == 1 for found in of_image.values())
     several = sum(len(found) > 1 for found in of_image.values())
-    # NAME.png, or NAME_mask.png where no image has more than one
+    # NAME.png, or NAME_mask.png if no image has several
     whole = len(exact) > 0 or (single > 1 and not several)
     return [Pair(image, found, whole and len(found) == 1)
             for image, found in of_image.items()], strangers
@@ -234,7 +234,7 @@ def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[Lis
 
 
 def read_values(path: str) -> Tuple[np.ndarray, bool]:
-    """Read the values of a mask [H, W], one number for each colour, and whether they are places in a palette."""
+    """Read the values of a mask [H, W], one number per color, and whether they are palette indices."""
     try:
         with Image.open(path) as image:
             pages = getattr(image, 'n_frames', 1)
@@ -261,7 +261,7 @@ def read_values(path: str) -> Tuple[np.ndarray, bool]:
             numbers = np.where(alpha > 0, numbers, 0)
         values = numbers
     if values.dtype.kind == 'f' and (np.isfinite(values) & (values == np.round(values))).all():
-        values = values.astype(np.int64)  # labels that a program has written as floats
+        values = values.astype(np.int64)  # labels that were saved as floats
     if values.ndim != 2 or values.dtype.kind not in 'biu':
         raise DataError(
             f'the mask {path} has values of {values.dtype} that are no whole numbers, expected a number of each object'
@@ -270,7 +270,7 @@ def read_values(path: str) -> Tuple[np.ndarray, bool]:
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn the mask of a picture as it is stored to that of the picture as it is loaded (EXIF 5 to 8)."""
+    """Rotate the mask of an image as stored to match the image as loaded (EXIF orientation 5 to 8)."""
     return {
         5: lambda: values.T,
         6: lambda: np.rot90(values, -1),
@@ -280,9 +280,9 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 class Masks:
-    """The masks of a set: reads them, and counts what is to be told.
+    """The reader for the masks of a dataset, with counts for the report.
 
-    classes: value -> name; None where each value is an object of `class_name`.
+    classes: value -> name; None if each value is an object of `class_name`.
     """
 
     def __init__(self, root: str, class_name: str, classes: Optional[Dict[int, str]],
@@ -291,13 +291,13 @@ class Masks:
         self.class_name = class_name
         self.classes = classes
         self.polygons = polygons
-        self.counts: Counter = Counter()  # what was found -> how often
-        self.others: Counter = Counter()  # value that is of no class -> masks
+        self.counts: Counter = Counter()  # finding -> how often
+        self.others: Counter = Counter()  # value without a class -> number of masks
         self.wrong_sizes: List[str] = []
-        self.by_regions = False  # values tell no objects apart
+        self.by_regions = False  # objects are connected regions, not values
 
     def look_ahead(self, pairs: Sequence[Pair]) -> None:
-        """Find out whether whole masks tell objects apart: not where all of them have one and the same value."""
+        """Set `by_regions`: True if values are classes, or if all masks have one and the same value."""
         if self.classes is not None:
             self.by_regions = True
             return
@@ -311,7 +311,7 @@ class Masks:
         self.by_regions = bool(values)
 
     def read(self, pair: Pair) -> ImageObjects:
-        """The objects of an image."""
+        """Read the objects of an image."""
         path = osp.join(self.root, pair.image)
         try:
             head = read_head(path)
@@ -354,13 +354,13 @@ class Masks:
 
     def _objects(self, values: np.ndarray, is_whole: bool,
                  has_palette: bool) -> Iterator[Tuple[str, np.ndarray]]:
-        """(class, bitmap) of each object in a mask."""
+        """Yield (class, bitmap) of each object in a mask."""
         if not values.any():
             self.counts['masks without a pixel'] += 1
             return
         if not is_whole and self.classes is None:
             found = np.unique(values)
-            if len(found) > 2:  # soft borders
+            if len(found) > 2:  # antialiased borders
                 self.counts['masks with soft borders, of which the stronger half counts'] += 1
                 yield self.class_name, values * 2 > values.max()
             else:
@@ -392,11 +392,11 @@ class Masks:
         parts = [outline.reshape(-1).tolist() for outline in outlines if len(outline) >= SMALLEST]
         if parts:
             return parts
-        x, y, width, height = mask_api.toBbox(runs).tolist()  # a line of pixels has no outline
+        x, y, width, height = mask_api.toBbox(runs).tolist()  # a line of pixels has no polygon
         return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
     def report(self) -> List[str]:
-        """Sentences about what was found."""
+        """Return sentences about the findings."""
         lines = [f'{count} {what}' for what, count in self.counts.items()]
         if self.others:
             lines.append('left out, values of no class: ' +
@@ -420,7 +420,7 @@ class Masks:
 
 
 def read_classes(words: Optional[Sequence[str]]) -> Optional[Dict[int, str]]:
-    """Read NAME=VALUE words; returns value -> name."""
+    """Parse NAME=VALUE words to {value: name}."""
     if words is None:
         return None
     classes: Dict[int, str] = {}

@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
@@ -48,13 +48,13 @@ from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 CORNERS_OF_AN_ELLIPSE = 36
 WITHOUT_AREA = ('point', 'polyline')
-NOT_CHOSEN = 'undefined'  # what VIA writes for a class that nobody has chosen
+NOT_CHOSEN = 'undefined'  # VIA's value for a class that was not chosen
 
 
 def read_via(path: str) -> List[Dict[str, Any]]:
     """Read the files of a project or an export; `regions` is a list of dicts in each.
 
-    Raises DataError, which names the place, for anything else.
+    Raises DataError that names the location for anything else.
     """
     try:
         with open(path, 'rb') as file:
@@ -89,7 +89,7 @@ def read_via(path: str) -> List[Dict[str, Any]]:
 
 
 def class_attribute(files: List[Dict[str, Any]], path: str) -> Optional[str]:
-    """Find the one region attribute that all files use; None where there is none."""
+    """Return the only region attribute in the files; None if there is none. Raises DataError for several."""
     names = {
         name
         for item in files
@@ -104,7 +104,7 @@ def class_attribute(files: List[Dict[str, Any]], path: str) -> Optional[str]:
 
 
 def outline(shape: Dict[str, Any]) -> List[float]:
-    """A polygon [x0, y0, x1, ...] of a region."""
+    """Convert a region to a polygon [x0, y0, x1, ...]."""
     kind = shape['name']
 
     def number(key: str) -> float:
@@ -137,9 +137,9 @@ def outline(shape: Dict[str, Any]) -> List[float]:
 
 
 def class_of(region: Dict[str, Any], attribute: Optional[str], default: Optional[str]) -> str:
-    """Read the class of a region; ValueError where it has none and there is no `default`."""
+    """Read the class of a region. Raises ValueError if it has none and there is no `default`."""
     value = (region.get('region_attributes') or {}).get(attribute) if attribute else None
-    if isinstance(value, dict):  # a check box: {name: true}
+    if isinstance(value, dict):  # a checkbox: {name: true}
         chosen = [name for name, is_chosen in value.items() if is_chosen]
         value = chosen[0] if len(chosen) == 1 else None
     name = str(value).strip() if isinstance(value, (str, int, float)) else ''
@@ -153,7 +153,7 @@ def class_of(region: Dict[str, Any], attribute: Optional[str], default: Optional
 
 def convert(item: Dict[str, Any], folder: ImageFolder, attribute: Optional[str],
             default: Optional[str], path: str) -> Optional[ImageObjects]:
-    """The objects of an image; None where the image is not in the folder."""
+    """Convert the regions of an image; None if the image is not in the folder."""
     file_name = folder.find(item['filename'])
     if file_name is None:
         return None

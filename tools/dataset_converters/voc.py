@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder  # noqa: E402
@@ -48,7 +48,7 @@ from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 def read(folder: ImageFolder, img_subdir: str, ann_subdir: str,
          name: str) -> Optional[ImageObjects]:
-    """The objects of an image; None where it is not in the folder."""
+    """Read the objects of an image; None if it is not in the folder."""
     path = as_on_disk(osp.join(folder.root, ann_subdir, f'{name}.xml'))
     try:
         content = read_voc_xml(path)

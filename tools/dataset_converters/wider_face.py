@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
@@ -53,10 +53,10 @@ Faces = Tuple[str, np.ndarray, np.ndarray]  # image, boxes x1 y1 x2 y2, invalid
 
 
 def read_list(path: str) -> List[Faces]:
-    """The images of a list; DataError names path and line of what is wrong.
+    """Read the images of a list. Raises DataError that names path and line.
 
-    An image is a line with its name, one with the number of faces, and one a face: x y width height, and six flags, of
-    which the fourth says invalid. Images without a face have one line of zeros.
+    An image has a line with its name, one with the number of faces, and one per face: x y width height and six flags.
+    The fourth flag marks an invalid face. Images without a face have one line of zeros.
     """
     try:
         lines = [line.strip() for line in read_lines(path)]
@@ -92,7 +92,7 @@ def read_list(path: str) -> List[Faces]:
 
 
 def to_objects(images: List[Faces], folder: ImageFolder) -> Iterator[ImageObjects]:
-    """The images that are there, with their faces."""
+    """Yield the images that exist, with their faces."""
     for name, boxes, invalid in images:
         found = folder.find(name)
         if found is not None:
@@ -101,7 +101,7 @@ def to_objects(images: List[Faces], folder: ImageFolder) -> Iterator[ImageObject
 
 
 def voc_xml(image: ImageObjects, folder: str) -> str:
-    """The image's xml, coordinates from 1; `folder` is where it lies under img_prefix."""
+    """Format the xml of an image, with coordinates from 1; `folder` is its folder under img_prefix."""
     lines = [
         '<annotation>', f'  <folder>{escape(folder)}</folder>',
         f'  <filename>{escape(osp.basename(image.file_name))}</filename>',
@@ -118,7 +118,7 @@ def voc_xml(image: ImageObjects, folder: str) -> str:
 
 def write_voc(images: Iterable[ImageObjects], image_folder: ImageFolder, root: str, out: str,
               force: bool, listed: str) -> str:
-    """Write an xml file an image, and the list of them; returns sentences about it. `listed`: the list that is read."""
+    """Write an xml file per image and the list of names; return a report. `listed`: path of the input list."""
     folder = osp.join(root, 'Annotations')
     names, num_faces = [], 0
     seen = set()

@@ -35,7 +35,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import cv2  # noqa: E402
@@ -57,7 +57,7 @@ NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pic
 
 
 def without(settings, skip_type):
-    """The settings of a data set, its pipelines without some types; what is wrapped keeps its own under a mix."""
+    """Remove transform types from the pipelines of a dataset config; under a mix, inner datasets keep theirs."""
     if isinstance(settings, (list, tuple)):
         return [without(part, skip_type) for part in settings]
     settings = dict(settings)
@@ -72,7 +72,7 @@ def without(settings, skip_type):
 
 
 def picture_of(sample, class_names, palette=None, captions='auto', color_by='auto') -> np.ndarray:
-    """A sample drawn: uint8 [H, W, 3], BGR; padding is black as the network has it."""
+    """Draw a sample: uint8 [H, W, 3], BGR; padding is black, as in the network's input."""
     metas = sample.get('img_metas', sample)
     image = np.asarray(sample['img'])
     if isinstance(sample['img'], torch.Tensor):
@@ -82,8 +82,8 @@ def picture_of(sample, class_names, palette=None, captions='auto', color_by='aut
     if normalized:
         height, width = metas['img_shape'][:2]
         image = image.astype(np.float32) * norm['std'] + norm['mean']
-        image[height:], image[:, width:] = 0, 0  # padding comes after normalising
-    # a tensor whose normalisation is left to the device has its channels turned already
+        image[height:], image[:, width:] = 0, 0  # padding comes after normalization
+    # a tensor that the device will normalize has its channels reversed already
     if norm.get('to_rgb') and (normalized or 'img_mean' in sample):
         image = image[..., ::-1]
     masks = sample.get('gt_masks')
@@ -110,14 +110,14 @@ def picture_of(sample, class_names, palette=None, captions='auto', color_by='aut
 
 
 def name_of(sample, index: int) -> str:
-    """The name of the image's file, or its number where there is none."""
+    """Return the name of the image's file, or the index if there is none."""
     path = sample.get('img_metas', sample).get('filename')
     path = path[0] if isinstance(path, (list, tuple)) else path
     return os.path.basename(path or f'{index}.png')
 
 
 def show(picture: np.ndarray, seconds: float) -> bool:
-    """Whether the person wants to see more."""
+    """Show a picture in a window, and return False if the user pressed q or Esc."""
     try:
         cv2.imshow(WINDOW, picture)
         key = cv2.waitKey(int(1000 * seconds)) & 255

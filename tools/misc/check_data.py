@@ -33,7 +33,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
     return args
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from rich.console import Console  # noqa: E402
@@ -49,13 +49,13 @@ from mmdet_ft.outputs import Inputs  # noqa: E402
 
 @command
 def main() -> None:
-    """Exit code 0: no defect; 1: defects; 2: the config cannot be read."""
+    """Check the data and exit with 0: no defect; 1: defects; 2: the config cannot be read."""
     args = ARGS or parse_args()
     config = load_config(args.config, args.cfg_options)
     problems = []
     try:
         config, _ = prepare(config)
-    except ConfigError as error:  # no reason to say nothing about the data
+    except ConfigError as error:  # report it, and still check the data
         problems.append(
             Problem('config', 'config', 1, str(error),
                     'correct the config; training stops at once here'))

@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read before torch is imported: --help answers at once.
+# Parse the arguments before importing torch, so that --help responds at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import mmdet_ft.datasets  # noqa: E402, F401: their types are looked up
@@ -29,7 +29,7 @@ from mmdet_ft.engine.legacy.user_code import old_names  # noqa: E402
 
 
 def changes(path: str) -> int:
-    """Print what to change in a script; returns how many lines that are. Raises UserError for what is no Python."""
+    """Print the changes that a script needs, and return their number. Raises UserError if it is not Python."""
     try:
         with open(path, encoding='utf-8') as file:
             names = old_names(file.read())

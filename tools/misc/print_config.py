@@ -29,7 +29,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
     return args
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine.legacy.old_configs import modernise  # noqa: E402
@@ -38,9 +38,9 @@ from mmdet_ft.outputs import Inputs  # noqa: E402
 
 
 def explain(config: Config, path: str) -> str:
-    """The history of a value, oldest setting first.
+    """Format the history of a value, oldest setting first.
 
-    Raises ConfigError when there is no such value and never was.
+    Raises ConfigError for a value that does not exist and never did.
     """
     modern, notes = modernise(config)
     config = modern if _has(modern, path) or not _has(config, path) else config
@@ -70,7 +70,7 @@ def _short(value) -> str:
 
 
 def save(config: Config, path: str) -> None:
-    """Write a config; raises OutputError over one that was read, UserError where nothing can be written."""
+    """Write a config. Raises OutputError if it would overwrite an input, UserError if it cannot be written."""
     Inputs(layer.path for layer in config.layers).require_free(path, '--save-path')
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

@@ -1,4 +1,4 @@
-"""Repeat the step in which a run has failed, from the `failure_<rank>.pt` in its work_dir."""
+"""Command that repeats the failed step of a run from the `failure_<rank>.pt` in its work_dir."""
 import argparse
 import math
 import os
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine.failures.replay import read_failure, replay  # noqa: E402

@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
@@ -55,13 +55,13 @@ from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 
 MOST_CLASSES = 30  # rows of the table
-MOST_FOLDERS = 50  # near a json that images are looked for in
+MOST_FOLDERS = 50  # near a json that are searched for images
 
 
 class Items(NamedTuple):
-    """I images with what they are split by."""
+    """I images with the data that determines the split."""
     names: List[str]  # [I]
-    paths: List[Optional[str]]  # [I]; None where there is no such file
+    paths: List[Optional[str]]  # [I]; None if there is no such file
     classes: List[str]  # K
     counts: np.ndarray  # int64 [I, K], objects of each class
 
@@ -70,9 +70,9 @@ class Items(NamedTuple):
 
 
 def of_json(path: str, img_prefix: Optional[str]) -> Tuple[Dict[str, Any], Items]:
-    """The content of a COCO json as it stands, and what it is split by.
+    """Read a COCO json: its unchanged content, and the items to split.
 
-    Raises DataError for a json that training would not read.
+    Raises DataError for a json that training would refuse.
     """
     with open(path, 'rb') as stream:
         content = parse_json(stream.read(), path)
@@ -89,7 +89,7 @@ def of_json(path: str, img_prefix: Optional[str]) -> Tuple[Dict[str, Any], Items
 
 
 def _paths(path: str, names: List[str], img_prefix: Optional[str]) -> List[Optional[str]]:
-    """The files of the images: under img_prefix, or where most of the first ones are found."""
+    """Find the image files under img_prefix, or in the nearby folder that has most of the first 50."""
     folders = [img_prefix] if img_prefix is not None else _near_folders(path)
     if img_prefix is not None and not osp.isdir(img_prefix):
         raise DataError(
@@ -107,7 +107,7 @@ def _paths(path: str, names: List[str], img_prefix: Optional[str]) -> List[Optio
 
 
 def _near_folders(path: str) -> List[str]:
-    """The folder of a json, the one above, and the folders in both: images/, or train2017/ beside annotations/."""
+    """List the folder of a json, its parent, and the folders in both: images/, or train2017/ beside annotations/."""
     beside = osp.dirname(osp.abspath(path))
     found = []
     for base in (beside, osp.dirname(beside)):
@@ -117,7 +117,7 @@ def _near_folders(path: str) -> List[str]:
 
 
 def of_folders(root: str) -> Tuple[ClassFolders, Items]:
-    """The images of class folders, one label each."""
+    """Read the images of class folders, one label each."""
     dataset = ClassFolders(root)
     labels = dataset.get_gt_labels()
     names = list(dataset.data_infos.names)
@@ -129,7 +129,7 @@ def of_folders(root: str) -> Tuple[ClassFolders, Items]:
 
 
 def bind(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, int]:
-    """Groups of places that stay together; how many images have a twin, and how many of the names match `pattern`."""
+    """Group the indices to keep together; also count images with a duplicate, and names that match `pattern`."""
     owner = list(range(len(items.names)))
 
     def root_of(place: int) -> int:
@@ -154,7 +154,7 @@ def bind(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, in
         for place, name in enumerate(items.names):
             found = expression.search(name)
             key = (found.groups() or (found.group(), )) if found else ()
-            if any(key):  # a pattern that may match nothing, such as x*, tells no names apart
+            if any(key):  # an empty match, as of x*, does not distinguish names
                 by_name[key].append(place)
         join(by_name)
     groups: Dict[int, List[int]] = defaultdict(list)
@@ -164,7 +164,7 @@ def bind(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, in
 
 
 def equal_files(paths: Sequence[Optional[str]]) -> Dict[Any, List[int]]:
-    """Places of files with equal content, by what they share; only files of one size are read."""
+    """Return the indices of files with equal content, by its hash; only files of equal size are read."""
     by_size: Dict[int, List[int]] = defaultdict(list)
     for place, path in enumerate(paths):
         if path is not None:
@@ -179,15 +179,15 @@ def equal_files(paths: Sequence[Optional[str]]) -> Dict[Any, List[int]]:
 
 def deal(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
          seed: int) -> np.ndarray:
-    """The part of each image, int64 [I]: whole groups, and of each class about `shares` in each part.
+    """Assign a part to each image, int64 [I]: whole groups, and each class split by about `shares`.
 
-    The groups with the rarest classes come first, since nothing can make up for them later; each goes to the part that
-    lacks most of its rarest class, and of equal ones to the part that lacks most images (Sechidis et al. 2011).
+    Groups with the rarest classes come first, as later groups cannot make up for them. Each goes to the part that
+    lacks most of its rarest class; ties go to the part that lacks most images (Sechidis et al. 2011).
     """
     rng = np.random.default_rng(seed)
     shares = np.array(shares) / np.sum(shares)
     has = np.concatenate([counts > 0, ~(counts > 0).any(1)[:, None]],
-                         1).astype(np.int64)  # [I, K + 1]: empty ones too
+                         1).astype(np.int64)  # [I, K + 1]; the last column marks images without objects
     tables = np.array([has[group].sum(0) for group in groups])
     lacking = np.outer(shares, tables.sum(0)).astype(
         np.float64)  # [P, K + 1] images that each part still needs
@@ -216,14 +216,14 @@ def deal(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
 
 
 def json_parts(content: Dict[str, Any], items: Items, chosen: np.ndarray) -> Dict[str, Any]:
-    """The json with the images at the places where `chosen` is True, and their annotations."""
+    """Return the json with only the images where `chosen` is True, and their annotations."""
     images = [image for image, keep in zip(content['images'], chosen.tolist()) if keep]
     ids = {image['id'] for image in images}
     all_ids = {image['id'] for image in content['images']}
     plain = {plain_id(image['id']) for image in images}
 
     def is_chosen(image_id: Any) -> bool:
-        # the reader takes '1' for 1 where no image has the id as it is written
+        # like the reader, take '1' for 1 if no image has exactly this id
         return image_id in ids or image_id not in all_ids and plain_id(image_id) in plain
 
     annotations = [item for item in content.get('annotations') or [] if is_chosen(item['image_id'])]
@@ -231,7 +231,7 @@ def json_parts(content: Dict[str, Any], items: Items, chosen: np.ndarray) -> Dic
 
 
 def table(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
-    """Images and objects of each class in each part."""
+    """Format a table of images, and objects of each class, in each part."""
     rows: List[Sequence[Any]] = [('', *parts),
                                  ('images', *(int(chosen.sum()) for chosen in parts.values()))]
     rows += [(name, *(int(items.counts[chosen, place].sum()) for chosen in parts.values()))
@@ -248,7 +248,7 @@ def table(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
 
 
 def warnings(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
-    """Classes that a part lacks, and have objects."""
+    """Return warnings about classes that have objects, but none in one of the parts."""
     lines = []
     for name, chosen in parts.items():
         lacks = [
@@ -264,7 +264,7 @@ def warnings(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
 
 
 def plan(args: argparse.Namespace) -> List[Tuple[str, Sequence[float], int]]:
-    """(prefix of the names, shares of the parts, part that is val) of each split."""
+    """Return (prefix of the names, shares of the parts, index of the val part) of each split."""
     if args.folds is not None:
         if args.folds < 2:
             raise DataError(f'--folds {args.folds}: write 2 or more')
@@ -278,7 +278,7 @@ def plan(args: argparse.Namespace) -> List[Tuple[str, Sequence[float], int]]:
 
 
 def refuse_files(paths: Sequence[str], inputs: Iterable[Optional[str]], force: bool) -> None:
-    """Raise DataError for files that are there, and OutputError for those that are read always."""
+    """Raise DataError for existing outputs unless `force`, and always OutputError for outputs that are inputs."""
     read = Inputs(inputs)
     for path in paths:
         read.require_free(path, '--out-dir:')
@@ -319,7 +319,7 @@ def main() -> None:
     part = deal(groups, items.counts, splits[0][1], args.seed)
     for prefix, shares, val in splits:
         for name, count in (('train', (part != val).sum()), ('val', (part == val).sum())):
-            if not count:  # before the first file is written
+            if not count:  # check before the first file is written
                 asked = f'--folds {args.folds}' if args.folds else f'--val {shares[1]:g}'
                 raise DataError(
                     f'{prefix}{name} would have no image: {len(groups)} groups are too few for {asked}'

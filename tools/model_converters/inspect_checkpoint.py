@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.apis import classes_of  # noqa: E402
@@ -50,7 +50,7 @@ from mmdet_ft.parts import part_of  # noqa: E402
 
 
 def describe(checkpoint: Checkpoint) -> Iterator[str]:
-    """What is known without a model."""
+    """Yield lines on what is known without a model."""
     weights, origin, meta = checkpoint.state_dict, checkpoint.origin, checkpoint.meta
     yield f'{checkpoint.source}: {origin.kind}'
     for change in origin.changes:

@@ -29,7 +29,7 @@ from mmdet_ft.outputs import Inputs, OutputError  # noqa: E402
 
 EPS = 1e-5  # of BatchNorm2d
 NUM_IMAGENET = 1000
-# Blocks of each stage of MobileNetV2: where torchvision counts through, V2 begins anew.
+# Blocks per stage of MobileNetV2: torchvision numbers them through, V2 restarts in each stage.
 BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 STEPS = ('expand_conv', 'depthwise_conv', 'linear_conv')
 
@@ -38,7 +38,7 @@ Weights = Dict[str, Tensor]
 
 
 def mobilenet_v2(arrays: Arrays, layout: str) -> Tuple[Weights, List[str]]:
-    """The state_dict of ImageClassifier(MobileNetV2, LinearClsHead), and what the user should know."""
+    """Return the state_dict of ImageClassifier(MobileNetV2, LinearClsHead), and notes for the user."""
     state_dict: Weights = {}
     for name in arrays:
         match = re.fullmatch(r'(features\..*)\.weight', name)
@@ -56,7 +56,7 @@ def mobilenet_v2(arrays: Arrays, layout: str) -> Tuple[Weights, List[str]]:
 
 
 def _mobilenet_name(name: str, layout: str) -> str:
-    """features.4.conv.1.0 -> layer3.0.conv.1 ('mmcls') or layer3.0.depthwise_conv ('mmdet'), each a ConvModule."""
+    """Map features.4.conv.1.0 to the ConvModule layer3.0.conv.1 ('mmcls') or layer3.0.depthwise_conv ('mmdet')."""
     number = int(name.split('.')[1])
     if number in (0, 1 + sum(BLOCKS)):
         return 'conv1' if number == 0 else 'conv2'
@@ -65,13 +65,13 @@ def _mobilenet_name(name: str, layout: str) -> str:
         place -= BLOCKS[stage - 1]
         stage += 1
     step = int(name.split('.')[3])
-    # The first block does not expand: its steps begin with the second.
+    # The first block does not expand: it lacks the first step.
     kind = f'conv.{step}' if layout == 'mmcls' else STEPS[step + (number == 1)]
     return f'layer{stage}.{place}.{kind}'
 
 
 def _with_norm(target: str, arrays: Arrays, source: str) -> Weights:
-    """A convolution with a bias as one without, and a batch norm that adds it."""
+    """Split a convolution with a bias into one without and a batch norm that adds the bias."""
     bias = _tensor(arrays[f'{source}.bias'])
     return {
         f'{target}.conv.weight': _tensor(arrays[f'{source}.weight']),
@@ -84,7 +84,7 @@ def _with_norm(target: str, arrays: Arrays, source: str) -> Weights:
 
 
 def thin_resnet(arrays: Arrays) -> Tuple[Weights, List[str]]:
-    """The state_dict of ImageClassifier(ThinResNet_CIFAR, LinearClsHead)."""
+    """Return the state_dict of ImageClassifier(ThinResNet_CIFAR, LinearClsHead), and notes."""
     names = {
         name:
         name.replace('linear.', 'head.fc.') if name.startswith('linear.') else 'backbone.' + name
@@ -102,7 +102,7 @@ def _tensor(value: np.ndarray) -> Tensor:
 
 
 def convert(arrays: Arrays, layout: str = 'mmcls') -> Tuple[Weights, List[str]]:
-    """The state_dict of a classifier and notes on it.
+    """Return the state_dict of a classifier, and notes on it.
 
     Raises ValueError for arrays of another kind.
     """

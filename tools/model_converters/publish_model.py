@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# Arguments are read, and the config, before torch is imported: --help and a wrong path answer at once.
+# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
 import torch  # noqa: E402
@@ -47,7 +47,7 @@ from mmdet_ft.checkpoints.reading import read_content  # noqa: E402
 from mmdet_ft.checkpoints.sanity import faults_of  # noqa: E402
 from mmdet_ft.checkpoints.writing import plain  # noqa: E402
 
-# What a run is resumed from: ours, mmengine's, torchvision's.
+# Keys that only resuming needs: ours, mmengine's, torchvision's.
 OF_A_RUN = ('optimizer', 'random_state', 'gradients', 'message_hub', 'param_schedulers',
             'optimizer_state_dict', 'lr_scheduler', 'scheduler', 'scaler', 'amp')
 
@@ -56,11 +56,11 @@ def publish(in_file: str,
             out_file: str,
             trust: bool = False,
             classes: Optional[Sequence[str]] = None) -> str:
-    """Write what is worth handing on of a checkpoint; returns the path with the hash.
+    """Write a checkpoint without the state that only resuming needs; return the path with the hash.
 
-    classes: names in the place of those that it has. With them all of the file is kept, for a run that goes on.
+    classes: names that replace those of the checkpoint. With them the whole file is kept, so that a run can resume.
 
-    Raises CheckpointError, also for weights that are not numbers, and for another number of classes than it has.
+    Raises CheckpointError, also for NaN or infinite weights, and for a different number of classes.
     """
     name, content = read_content(in_file, trust)
     faults = faults_of(weights_in(content)[0])
@@ -86,7 +86,7 @@ def publish(in_file: str,
     with open(unnamed, 'rb') as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     path = f'{stem}-{digest[:8]}.pth'
-    if inputs.same_as(path):  # published already: the file has what would be written
+    if inputs.same_as(path):  # already published with the same content
         os.remove(unnamed)
     else:
         os.replace(unnamed, path)

@@ -1,8 +1,8 @@
-"""Draw predictions beside the truth.
+"""Pictures of predictions beside the ground truth.
 
     python tools/sample/draw_results.py CONFIG results.pkl --out DIR [--number 12]
 
-CONFIG tells the data set (data.test), results.pkl is what tools/test.py --out wrote for it.
+CONFIG names the dataset (data.test); results.pkl is the file that tools/test.py --out wrote for it.
 """
 import argparse
 import os
@@ -33,7 +33,7 @@ def parse_args():
 
 
 def draw(dataset, index, result, score_thr):
-    """The picture of one image of a data set: truth at the left, predictions at the right."""
+    """Draw one image of a dataset: ground truth on the left, predictions on the right."""
     info = dataset.data_infos[index]
     path = os.path.join(dataset.img_prefix or '', info['filename'])
     image = cv2.imread(path)

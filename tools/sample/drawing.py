@@ -1,7 +1,7 @@
-"""What both drawn data sets share: a canvas, a street camera, and backgrounds.
+"""Shared parts of both synthetic datasets: a canvas, a street camera, and backgrounds.
 
-Everything is drawn at SCALE times the final size and averaged down, so edges are as soft as a photograph's. Colours
-are BGR, lengths metres; a point of the world is (right, up, ahead) with the camera above (0, 0, 0).
+Everything is rendered at SCALE times the final size and averaged down, so edges are as soft as a photograph's. Colors
+are BGR, lengths meters; a world point is (right, up, ahead) with the camera above (0, 0, 0).
 """
 import cv2
 import numpy as np
@@ -10,12 +10,12 @@ SCALE = 2
 
 
 class Camera:
-    """A pinhole on a pole: where a point of the world lands in the picture.
+    """A pinhole camera on a pole, which projects world points into the picture.
 
     Args:
         width, height: size of the final picture, pixels.
         horizon: row of the horizon, pixels from the top.
-        eye: height of the camera above the road, metres.
+        eye: height of the camera above the road, meters.
     """
 
     def __init__(self, width, height, horizon, eye):
@@ -23,8 +23,8 @@ class Camera:
         self.focal = 1.1 * width  # as in Cityscapes, 2262 pixels for 2048
 
     def project(self, points):
-        """World points [N, 3] to pixels [N, 2] of the final picture; a point behind the camera is
-        taken to one metre before it."""
+        """Project world points [N, 3] to pixels [N, 2] of the final picture; points closer than one
+        meter, or behind the camera, are moved to one meter ahead of it."""
         points = np.asarray(points, np.float64)
         ahead = np.maximum(points[:, 2], 1.)
         x = self.width / 2 + self.focal * points[:, 0] / ahead
@@ -36,9 +36,9 @@ class Camera:
 
 
 class Parts:
-    """A thing as painted polygons in the order of painting, and what places its own coordinates in the picture.
+    """An object as colored polygons in painting order, with the mapping of its coordinates to the picture.
 
-    `place` maps [N, 2] (or [N, 3]) of the thing's coordinates to pixels of the final picture.
+    `place` maps [N, 2] (or [N, 3]) of the object's coordinates to pixels of the final picture.
     """
 
     def __init__(self, place):
@@ -54,7 +54,7 @@ class Parts:
         self.polygon(points, color, place)
 
     def ring(self, x, y, radius, thickness, color):
-        """A circle line, as a chain of short strokes, so that one sees through its middle."""
+        """Add a ring of 24 short strokes, so that the background shows through its middle."""
         angle = np.linspace(0, 2 * np.pi, 25)
         points = np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1)
         inner = np.stack(
@@ -63,7 +63,7 @@ class Parts:
             self.polygon([points[i], points[i + 1], inner[i + 1], inner[i]], color)
 
     def stroke(self, points, thickness, color):
-        """A line through `points` of a given thickness with round joints."""
+        """Add a line through `points` of a given thickness, with round joints."""
         points = np.asarray(points, np.float64)
         for p, q in zip(points[:-1], points[1:]):
             along = (q - p) / (np.linalg.norm(q - p) + 1e-9)
@@ -74,25 +74,25 @@ class Parts:
 
 
 class Canvas:
-    """A picture in the making, SCALE times as large as it will be."""
+    """A picture in progress, SCALE times the final size."""
 
     def __init__(self, width, height, rng):
         self.width, self.height, self.rng = width, height, rng
         self.image = np.zeros((height * SCALE, width * SCALE, 3), np.uint8)
 
     def fill(self, points, color):
-        """A flat polygon in pixels of the final picture."""
+        """Fill a polygon with one color; points in pixels of the final picture."""
         cv2.fillPoly(self.image, [fixed_point(points)], color_of(color), cv2.LINE_8, FIXED_BITS)
 
     def line(self, p, q, thickness, color):
-        """A flat line; thickness in pixels of the final picture."""
+        """Draw a line of one color; points and thickness in pixels of the final picture."""
         p, q = (np.asarray(p) * SCALE).round().astype(int), (np.asarray(q) *
                                                              SCALE).round().astype(int)
         cv2.line(self.image, tuple(map(int, p)), tuple(map(int, q)), color_of(color),
                  max(1, round(thickness * SCALE)))
 
     def ellipse_shadow(self, center, radius_x, radius_y, strength):
-        """Darken the ground below a thing."""
+        """Darken the ground below an object."""
         x, y = np.asarray(center) * SCALE
         radius_x, radius_y = max(2, int(radius_x * SCALE)), max(2, int(radius_y * SCALE))
         x0, x1 = max(0, int(x - radius_x)), min(self.image.shape[1], int(x + radius_x))
@@ -105,17 +105,17 @@ class Canvas:
         self.image[y0:y1, x0:x1] = self.image[y0:y1, x0:x1] * factor
 
     def paint(self, parts, light=1., haze=0., haze_color=(200, 200, 200), grain=6.):
-        """Paint a thing with a soft light from above and some texture; returns its outline.
+        """Paint an object with soft light from above and some texture, and return its outline.
 
         Args:
             parts: Parts.
-            light: brightness at its middle, 1 as given.
-            haze: 0..1, how much of `haze_color` distance has mixed in.
-            grain: standard deviation of its surface texture, grey levels.
+            light: brightness at its center; 1 keeps the colors.
+            haze: 0..1, share of `haze_color` mixed in for distance.
+            grain: standard deviation of its surface texture, gray levels.
 
         Returns:
-            int32 [N, 2], outer contour of the union of its parts in pixels of the final picture, or None where nothing
-            of it is inside.
+            int32 [N, 2], outer contour of the union of its parts in pixels of the final picture, or None if it is
+            outside the picture.
         """
         stacked = np.concatenate([points for points, _ in parts.polygons]) * SCALE
         rows, columns = self.image.shape[:2]
@@ -144,7 +144,7 @@ class Canvas:
         region[...] = np.where(inside, np.clip(surface, 0, 255), region)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         contour = max(contours, key=cv2.contourArea, default=None)
-        if contour is None:  # all of it beside the picture
+        if contour is None:  # entirely outside the picture
             return None
         contour = cv2.approxPolyDP(contour, 1., True)[:, 0]
         if len(contour) < 3:
@@ -153,7 +153,7 @@ class Canvas:
         return np.clip(outline.round(), 0, [self.width - 1, self.height - 1]).astype(np.int32)
 
     def finish(self):
-        """The picture as a camera would have taken it: uint8 [height, width, 3], BGR."""
+        """Return the final picture with camera blur, tint and noise: uint8 [height, width, 3], BGR."""
         rng = self.rng
         image = cv2.resize(
             self.image, (self.width, self.height), interpolation=cv2.INTER_AREA).astype(np.float64)
@@ -170,7 +170,7 @@ FIXED_BITS = 4
 
 
 def fixed_point(points):
-    """Pixels of the final picture to OpenCV's corners with FIXED_BITS binary places, at SCALE."""
+    """Convert pixels of the final picture to OpenCV's fixed-point corners with FIXED_BITS bits, at SCALE."""
     return np.clip(np.asarray(points) * (SCALE << FIXED_BITS), -2**20,
                    2**20).round().astype(np.int32)
 
@@ -180,13 +180,13 @@ def color_of(color):
 
 
 def smooth_noise(rng, height, width, cell):
-    """Noise of unit strength whose spots are about `cell` pixels wide, [height, width]."""
+    """Sample smooth noise of unit strength with spots of about `cell` pixels, [height, width]."""
     coarse = rng.normal(0, 1, (height // cell + 2, width // cell + 2))
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def random_color(rng, low=30, high=225, gray=.35):
-    """A colour for paint or cloth; the share `gray` of them without much hue, as on a street."""
+    """Sample a color for paint or cloth; with probability `gray` it has little hue, as on a street."""
     if rng.random() < gray:
         return np.full(3, rng.uniform(low, high)) + rng.uniform(-8, 8, 3)
     hsv = np.uint8(
@@ -197,9 +197,9 @@ def random_color(rng, low=30, high=225, gray=.35):
 
 
 class Street:
-    """An empty street: sky, houses, trees, pavement, road and the small things that stand about.
+    """An empty street: sky, houses, trees, pavement, road and street furniture.
 
-    `regions` collects (Cityscapes label, outline) of all of it, from far to near.
+    `regions` collects (Cityscapes label, outline) of everything, from far to near.
     """
 
     def __init__(self, width, height, rng):
@@ -303,7 +303,7 @@ class Street:
             return camera.project(world)
 
         left, right = self.road_center - self.half_road, self.road_center + self.half_road
-        canvas.fill(strip(left - .25, right + .25), pavement * .75)  # the kerb
+        canvas.fill(strip(left - .25, right + .25), pavement * .75)  # the curb
         canvas.fill(strip(left, right), road)
         paint = np.full(3, rng.uniform(165, 225))
         if rng.random() < .8:
@@ -334,7 +334,7 @@ class Street:
         self.regions.append(('road', strip(left, right).round().clip(-4000, 4000).astype(np.int32)))
 
     def _furniture(self):
-        """Poles, signs, bins and boxes: things that are not to be found."""
+        """Draw poles, signs, bins and boxes: objects of no class that is detected."""
         rng, camera = self.rng, self.camera
         for ahead in sorted(rng.uniform(9, 45, rng.integers(1, 6)))[::-1]:
             side = rng.choice([-1, 1])

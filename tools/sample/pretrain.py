@@ -1,9 +1,9 @@
-"""Train the checkpoint that the quick start begins with: the slim model on eighty drawn classes.
+"""Training of the checkpoint that the quick start fine-tunes: the slim model on eighty synthetic classes.
 
     python tools/sample/pretrain.py
 
-Draws the pictures (data/shapes), trains by tools/train.py from a seed on the CPU, and writes the weights in half
-precision with the config and the classes; beside it a json file tells the seed, the sha256 and how it went.
+Draws the pictures (data/shapes), trains with tools/train.py from a seed on the CPU, and writes the weights in half
+precision with the config and the classes. A json file beside it records the seed, the sha256 and the metrics.
 """
 import argparse
 import hashlib
@@ -22,7 +22,7 @@ CONFIG = ROOT / 'configs' / 'sample' / 'mask_rcnn_slim_80.py'
 
 
 def shrink(source, out, facts):
-    """Write the weights of a checkpoint in half precision, and a json file of facts about it beside it."""
+    """Write the weights of a checkpoint in half precision, and beside it a json file of facts about it."""
     import torch
     for path in (out, Path(out).with_suffix('.json')):
         Inputs([source, CONFIG]).require_free(path, '--out')
@@ -48,7 +48,7 @@ def shrink(source, out, facts):
 
 
 def last_metrics(work_dir):
-    """The metrics of the last validation in the newest log."""
+    """Return the metrics of the last validation in the newest log."""
     log = max(Path(work_dir).glob('*.log.json'), key=lambda path: path.stat().st_mtime)
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     row = [row for row in rows if row.get('mode') == 'val'][-1]

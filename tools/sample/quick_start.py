@@ -1,12 +1,12 @@
-"""The main job from nothing, on any machine: set up, draw a sample, fine-tune, evaluate, compare with no pretraining.
+"""The quick start on any machine: set up, draw a sample, fine-tune, evaluate, compare with no pretraining.
 
     python3 tools/sample/quick_start.py
 
 needs Python 3.9 or newer and the package index, no GPU and no data. It makes a virtual environment
-(--venv, .venv by default), installs the project there, draws street scenes in the layout of Cityscapes,
-converts them, loads a checkpoint of eighty other classes, replaces its heads, fine-tunes, evaluates and
-leaves pictures of predictions beside the truth. Then the same number of iterations from scratch, and a
-table of both. This file itself uses the standard library only.
+(--venv, .venv by default) and installs the project there. It draws street scenes in the layout of
+Cityscapes and converts them. It loads a checkpoint of eighty other classes, replaces its heads,
+fine-tunes, evaluates and draws predictions beside the ground truth. It then trains for the same number
+of iterations from scratch, and prints a table of both. This file uses only the standard library.
 """
 import argparse
 import json
@@ -22,9 +22,9 @@ TOOLS = ROOT / 'tools'
 DATA = ROOT / 'data' / 'cityscapes_sample'
 WORK = ROOT / 'work_dirs' / 'quick_start'
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
-AT_LEAST, ABOVE_SCRATCH = .5, .1  # of segm_mAP_50: what pretraining has to give, or something is broken
-# Threads that wait for each other soon give up their core: beside other work on two cores a step took
-# 0.5 s instead of 2.0 s with this, and alone not longer.
+AT_LEAST, ABOVE_SCRATCH = .5, .1  # of segm_mAP_50: less means that something is broken
+# Waiting threads release their core soon. With other work on two cores, a step took 0.5 s instead of
+# 2.0 s with this; on an idle machine it took no longer.
 PATIENT = dict(GOMP_SPINCOUNT='2000')
 
 
@@ -33,8 +33,8 @@ def say(text):
 
 
 def run(command, log, show=()):
-    """Run a command of the project with its output in `log`; lines with one of `show` in them are
-    repeated on the screen."""
+    """Run a command of the project with its output in `log`; also print lines that contain one of
+    `show`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     shown = ' '.join(
         os.path.relpath(part, ROOT) if str(part).startswith(str(ROOT)) else str(part)
@@ -65,9 +65,9 @@ def run(command, log, show=()):
 
 
 def set_up(folder):
-    """A virtual environment with the project in it; returns its python. Quick where it is there already."""
+    """Install the project in a virtual environment and return its python; fast if the environment exists."""
     windows = os.name == 'nt'
-    # Made absolute without following links: bin/python links to the system's.
+    # Make it absolute without resolving links: bin/python is a link to the system's.
     python = Path(
         os.path.abspath(folder), *(('Scripts', 'python.exe') if windows else ('bin', 'python')))
     if not python.exists():
@@ -77,7 +77,7 @@ def set_up(folder):
             sys.exit(f'{sys.executable} cannot make virtual environments with pip; '
                      'on Debian and Ubuntu: apt install python3-venv')
     install = [python, '-m', 'pip', 'install', '--disable-pip-version-check']
-    # setuptools by name: the project is then built here, not in a second environment.
+    # Install setuptools explicitly, so that the project is built here and not in a second environment.
     run(install + ['--upgrade', 'setuptools', 'wheel'], WORK / 'setup.log')
     print(
         'The first time, PyTorch is downloaded: with CUDA on Linux about 3 GB, and 5.5 GB on the disk.',
@@ -95,7 +95,7 @@ def draw_and_convert(python, seed):
 
 
 def train_and_test(python, stem, seed, options):
-    """Train configs/sample/<stem>.py and evaluate it; returns the seconds of training and the metrics."""
+    """Train and evaluate configs/sample/<stem>.py; return the training time in seconds and the metrics."""
     config, folder = ROOT / f'configs/sample/{stem}.py', WORK / stem
     start = time.time()
     train = [python, TOOLS / 'train.py', config, '--work-dir', folder, '--seed', seed, *options]
@@ -113,7 +113,7 @@ def train_and_test(python, stem, seed, options):
 
 
 def table(rows):
-    """(name, seconds, metrics) of each run, as text."""
+    """Format (name, seconds, metrics) of each run as a table."""
     lines = [f'{"":14}' + ''.join(f'{name:>14}' for name in METRICS) + f'{"training":>12}']
     for name, seconds, metrics in rows:
         figures = ''.join(f'{metrics[key]:14.3f}' for key in METRICS)

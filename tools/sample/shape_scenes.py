@@ -1,10 +1,10 @@
-"""Draw the pretraining set of the sample: eighty kinds of things that are none of the eight of the street.
+"""The synthetic pretraining set of the sample: eighty classes that exclude the eight of the street scenes.
 
     python tools/sample/shape_scenes.py data/shapes --train 1600 --val 80 --seed 0
 
-writes {train,val}/*.png and annotations/{train,val}.json in COCO's form. Eighty classes as COCO has, on the same empty
-streets as street_scenes.py: tools, furniture, beasts, vessels, letters and solids made of the same kinds of parts
-(discs, strokes, faces with things on them), so that what is learned here is of use there.
+writes {train,val}/*.png and annotations/{train,val}.json in COCO's format. It has eighty classes, like COCO, on the
+same empty streets as street_scenes.py: tools, furniture, animals, vessels, letters and solids. They consist of the
+same kinds of parts (discs, strokes, faces with decals), so that the features learned here transfer.
 """
 import argparse
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from drawing import Parts, Street, random_color
 from street_scenes import Solid, draw_solids
 
-# Flat things are drawn in a square of about -1..1, up is positive; solids in metres.
+# Flat objects are drawn in a square of about -1..1 with y up; solids in meters.
 
 
 def around(count, radius, start=np.pi / 2):
@@ -66,7 +66,7 @@ def chain(*discs):
 
 
 def beast(body, legs, neck, head, tail, ear):
-    """An animal from the side.
+    """Build a function that draws an animal from the side.
 
     body is (x0, x1, y, thickness), legs (count, length, thickness), head (x, y, radius), neck and tail are
     points, ear a length.
@@ -515,7 +515,7 @@ assert len(CLASSES) == 80, len(CLASSES)
 
 
 def draw_shape(name, camera, rng):
-    """Parts of a thing of this class somewhere in the picture, and how far away it is."""
+    """Return the parts of an object of this class at a random position, and its distance."""
     ahead = np.exp(rng.uniform(np.log(7), np.log(26)))
     right = rng.uniform(-.5, .5) * camera.width * ahead / camera.focal
     a, b = random_color(rng), random_color(rng)
@@ -547,7 +547,7 @@ def draw_shape(name, camera, rng):
 
 
 def draw_scene(seed, width=512, height=256):
-    """A street with things: image uint8 [H, W, 3] BGR and a list of (class index, visible mask bool [H, W])."""
+    """Draw a street with objects: image uint8 [H, W, 3] BGR and a list of (class index, visible mask bool [H, W])."""
     rng = np.random.default_rng(seed)
     street = Street(width, height, rng)
     things, boxes = [], []
@@ -581,7 +581,7 @@ def draw_scene(seed, width=512, height=256):
 
 
 def annotate(mask):
-    """Polygons, box and area of a mask, COCO's way; None where less than 40 pixels are seen."""
+    """Return polygons, box and area of a mask as in COCO; None if fewer than 40 pixels are visible."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     polygons = [
         contour[:, 0].reshape(-1).tolist() for contour in contours

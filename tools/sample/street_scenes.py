@@ -1,12 +1,12 @@
-"""Draw street scenes in the folder layout of Cityscapes, so that the main job can be shown where Cityscapes is not.
+"""Synthetic street scenes in the folder layout of Cityscapes, for demonstrations without Cityscapes.
 
     python tools/sample/street_scenes.py data/cityscapes_sample --train 240 --val 80 --seed 0
 
 writes leftImg8bit/{train,val}/<city>/*_leftImg8bit.png, gtFine/{train,val}/<city>/*_gtFine_instanceIds.png,
-*_labelIds.png and *_polygons.json as the originals are laid out: 16-bit instance ids of label id * 1000 + a
-number, groups of things that cannot be told apart with the bare label id. The eight classes with
-instances are solids or flat figures seen by a camera in the street: their colours say little, their shapes
-tell them apart. The same seed gives the same pictures.
+*_labelIds.png and *_polygons.json in the original layout: 16-bit instance ids of label id * 1000 + a
+number, and the bare label id for groups of inseparable objects. The eight classes with instances are
+solids or flat figures seen by a camera in the street. They differ by shape, hardly by color. The same
+seed gives the same pictures.
 """
 import argparse
 import json
@@ -26,11 +26,11 @@ BLACK, GLASS, LAMP, REAR, SKIN = (25, 25, 25), (95, 80, 70), (215, 235,
                                                               240), (40, 35,
                                                                      190), np.array([120, 150, 200])
 
-# Figures: flat, drawn in metres of their own plane (along, up), which stands on the road and is turned by a heading.
+# Figures: flat, drawn in meters of their own vertical plane (along, up), which is rotated by a heading.
 
 
 def plane(camera, right, ahead, heading, size=1.):
-    """Place (along, up) of a standing plane in the picture."""
+    """Return the mapping from (along, up) of a vertical plane to pixels of the picture."""
 
     def place(points):
         points = points * size
@@ -115,7 +115,7 @@ def draw_motorcycle(parts, rng):
                   BLACK)  # the seat
     parts.polygon([(-1., .86), (-.8, .62), (-.45, .6), (-.4, .74), (-.8, .78)], paint * .8)
     parts.stroke([(.7, .31), (.47, .98)], .09, (150, 150, 155))  # the fork
-    parts.polygon([(.36, .62), (1.02, .58), (.92, .7), (.55, .72)], paint)  # the mudguard
+    parts.polygon([(.36, .62), (1.02, .58), (.92, .7), (.55, .72)], paint)  # the fender
     parts.disc(.6, .92, .13, LAMP)
     parts.stroke([(.46, 1.), (.3, 1.1)], .06, BLACK)
     if rng.random() < .45:
@@ -168,7 +168,7 @@ def draw_rider(parts, rng, motorcycle):
                       np.array([30, 40, 50]) * rng.uniform(.4, 3))
 
 
-# Solids: boxes in metres (along, across, up), wider below than above where it suits, with flat things on their faces.
+# Solids: boxes in meters (along, across, up), possibly wider at the bottom, with decals on their faces.
 
 
 class Solid:
@@ -196,7 +196,7 @@ class Solid:
         return self
 
     def sides(self, u0, u1, v0, v1, color):
-        """The same thing on both flanks; u runs from the back of the vehicle to its front."""
+        """Add the same decal to both sides; u runs from the back of the vehicle to its front."""
         self.decal('right', u0, u1, v0, v1, color)
         return self.decal('left', 1 - u1, 1 - u0, v0, v1, color)
 
@@ -207,10 +207,10 @@ def bilinear(corners, u, v):
 
 
 def draw_solids(camera, right, ahead, heading, solids, wheels=(), extras=()):
-    """Parts of a vehicle: faces towards the camera, their decals, wheels on the near flank.
+    """Return the parts of a vehicle: faces towards the camera, their decals, wheels on the near side.
 
     Args:
-        wheels: (x, half width, radius), metres.
+        wheels: (x, half width, radius), meters.
         extras: (points [N, 3], color), painted last, from both sides.
     """
     cosine, sine = np.cos(heading), np.sin(heading)
@@ -227,7 +227,7 @@ def draw_solids(camera, right, ahead, heading, solids, wheels=(), extras=()):
     sun = np.array([-.35, .85, -.4])
 
     def seen(corners):
-        """Brightness of a face, or None where it looks away."""
+        """Return the brightness of a face, or None if it faces away."""
         a, b, c, _ = world(corners)
         normal = np.cross(c - a, b - a)  # (right, up, ahead) is left-handed
         normal /= np.linalg.norm(normal) + 1e-9
@@ -273,7 +273,7 @@ def car(rng):
     long, half = rng.uniform(3.7, 4.7), rng.uniform(.85, .92)
     x0, x1 = -long / 2, long / 2
     waist, roof = rng.uniform(.8, .95), rng.uniform(1.38, 1.75)
-    kind = rng.integers(0, 3)  # a saloon, a hatchback, a van
+    kind = rng.integers(0, 3)  # a sedan, a hatchback, a van
     back = (x0 + .75, x0 + .06, x0 + .04)[kind]
     front = (x1 - 1.05, x1 - 1.1, x1 - .75)[kind]
     roof += .15 * (kind == 2)
@@ -349,7 +349,7 @@ def bus(rng):
 
 
 def train(rng):
-    """A tram: low skirts instead of wheels, a slanted nose, a current collector on its roof."""
+    """Build a tram: low skirts instead of wheels, a slanted nose, a current collector on its roof."""
     paint, stripe = random_color(rng, 60, 235, .3), random_color(rng, 60, 235, .1)
     long, half, tall = rng.uniform(11., 15.), 1.22, rng.uniform(3.1, 3.4)
     x0 = -long / 2
@@ -397,13 +397,13 @@ FARTHEST = dict(person=16, bicycle=14, motorcycle=15, car=30, truck=36, bus=38, 
 
 
 def headings(rng):
-    """Along the street or across it, seldom between; radians from the right-hand side of the picture."""
+    """Sample a heading along or across the street, rarely between; radians from the right of the picture."""
     base = rng.choice([0, np.pi, np.pi / 2, -np.pi / 2], p=[.34, .34, .16, .16])
     return base + rng.normal(0, .22)
 
 
 class Scene:
-    """One street with things on it.
+    """One street with objects on it.
 
     Attributes:
         image: uint8 [H, W, 3], BGR.
@@ -422,7 +422,7 @@ class Scene:
         self.image = self.street.canvas.finish()
 
     def _plan(self):
-        """What stands where: places that overlap what is there already too much are tried anew, then given up."""
+        """Choose objects and positions; a position with too much overlap is sampled again, then given up."""
         rng = self.rng
         kinds = ['person', 'person', 'bicycle', 'motorcycle', 'car', 'truck', 'bus', 'train']
         wanted = list(rng.choice(['truck', 'bus', 'train'], rng.integers(1, 3), replace=False))
@@ -451,7 +451,7 @@ class Scene:
 
     @staticmethod
     def _overlap(a, b):
-        """Common area over the smaller one."""
+        """Return the intersection of two boxes over the smaller area."""
         wide, tall = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
         smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
         return max(0, wide) * max(0, tall) / max(1., smaller)
@@ -471,7 +471,7 @@ class Scene:
             parts = [(kind, self._crowd(right, ahead))]
         else:
             size = rng.uniform(.9, 1.08)
-            # A two-wheeler seen from its end is a line; it is turned enough to be a shape.
+            # A two-wheeler seen from its end is a line, so it is rotated enough to have a shape.
             heading = rng.choice([0, np.pi]) + rng.uniform(-.75, .75)
             place = plane(camera, right, ahead, heading, size)
             first = Parts(place)
@@ -485,7 +485,7 @@ class Scene:
         return dict(item, parts=parts, box=(*points.min(0), *points.max(0)))
 
     def _crowd(self, right, ahead):
-        """People too far and too close together to be told apart: one region."""
+        """Draw people that are too far away and too close together to be separated, as one region."""
         rng = self.rng
         parts = None
         for i in range(rng.integers(4, 8)):
@@ -528,7 +528,7 @@ class Scene:
                 self.street.canvas.line(p, q, 1., (60, 60, 65))
 
     def label_maps(self):
-        """uint8 label ids and uint16 instance ids, [H, W] each, painted from far to near."""
+        """Return uint8 label ids and uint16 instance ids, [H, W] each, painted from far to near."""
         labels = np.zeros((self.height, self.width), np.uint8)
         instances = np.zeros((self.height, self.width), np.uint16)
         counts = {}

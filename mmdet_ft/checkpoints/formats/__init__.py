@@ -1,1 +1,1 @@
-"""Whose weights a file holds: one module an origin, one function a kind, all in table.py."""
+"""Known kinds of checkpoints: one module per origin, one function per kind, listed in table.py."""

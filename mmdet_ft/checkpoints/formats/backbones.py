@@ -7,14 +7,14 @@ from mmdet_ft.checkpoints.input_format import IMAGENET, Facts
 
 NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 CHANGES = ('names as V2 has them', )
-# timm divides by other means for some networks; which, the file does not say.
+# timm normalizes differently for some networks, and the file does not say how.
 UNKNOWN = Facts()
 
 
 def vgg(file: File) -> Optional[Converted]:
-    """VGG of torchvision or timm, with batch norm or without.
+    """Convert VGG of torchvision or timm, with batch norm or without.
 
-    Both count layers one by one, V2 a convolution with its norm and activation as one; poolings count in both.
+    Both number every layer. V2 numbers a convolution with its norm and activation as one. Pooling counts in both.
     """
     given = file.state_dict
     convolutions = sorted(
@@ -25,7 +25,7 @@ def vgg(file: File) -> Optional[Converted]:
             given[f'features.{place}.weight'].shape[2:] != (3, 3) for place in convolutions):
         return None
     has_norm = f'features.{convolutions[0] + 1}.running_mean' in given
-    own = 3 if has_norm else 2  # layers of a convolution, without the pooling behind it
+    own = 3 if has_norm else 2  # layers per convolution, without the pooling after it
     rules: List[Tuple[str, str]] = [(r'head\.fc\.(.+)', r'fc.\1')]
     place = 0
     for number, conv in enumerate(convolutions):
@@ -51,7 +51,7 @@ REGNET_OF_TIMM: Rules = (
 
 
 def regnet(file: File) -> Optional[Converted]:
-    """RegNetX of torchvision or timm; blocks count from 1 in timm, from 0 in torchvision and V2."""
+    """Convert RegNetX of torchvision or timm; blocks count from 1 in timm, from 0 in torchvision and V2."""
     given = file.state_dict
     rules: List[Tuple[str, str]]
     if has(given, ('stem.0.weight', 'trunk_output.block1.block1-0.f.a.0.weight')):
@@ -81,7 +81,7 @@ def regnet(file: File) -> Optional[Converted]:
 
 
 def mobilenet_v2(file: File) -> Optional[Converted]:
-    """MobileNetV2 of timm, under the names that it has in a classifier."""
+    """Convert timm's MobileNetV2 to the backbone names of our classifiers."""
     given = file.state_dict
     if not has(given,
                ('conv_stem.weight', 'blocks.0.0.conv_dw.weight', 'blocks.1.0.conv_pwl.weight',
@@ -104,7 +104,7 @@ def mobilenet_v2(file: File) -> Optional[Converted]:
 
 
 def resnet(file: File) -> Optional[Converted]:
-    """ResNets of timm with a stem of three convolutions (-C, -D), or with SE layers."""
+    """Convert ResNets of timm with a stem of three convolutions (-C, -D), or with SE layers."""
     given = file.state_dict
     is_deep = has(given, ('conv1.0.weight', 'conv1.1.running_mean', 'conv1.3.weight',
                           'conv1.6.weight', 'bn1.running_mean', 'layer1.0.conv1.weight'))

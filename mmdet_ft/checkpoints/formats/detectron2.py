@@ -1,5 +1,4 @@
-"""Detectron2's files: Faster and Mask R-CNN on ResNet-FPN, and the ImageNet backbones that they
-began from."""
+"""Detectron2's files: Faster and Mask R-CNN on ResNet-FPN, and their ImageNet backbones."""
 from typing import List, Optional, Tuple
 
 import torch
@@ -10,7 +9,7 @@ from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts
 
 
 def backbone_rules(theirs: str, ours: str) -> Rules:
-    """A ResNet's names below a prefix; `theirs` is a pattern."""
+    """Build rename rules for a ResNet from prefix `theirs`, a regex, to prefix `ours`."""
     rules: List[Tuple[str, str]] = [
         (theirs + r'stem\.conv1\.weight', ours + 'conv1.weight'),
         (theirs + r'stem\.conv1\.norm\.(.+)', ours + r'bn1.\1'),
@@ -50,14 +49,14 @@ NOT_WEIGHTS = r'(proposal_generator\.)?anchor_generator\.cell_anchors\.\d|pixel_
 
 
 def detector(file: File) -> Optional[Converted]:
-    """R-CNNs of the model zoo, `.pkl` and `.pth`; the background is last there too."""
+    """Convert R-CNNs of the model zoo, `.pkl` and `.pth`; the background is last, as in V2."""
     given = file.state_dict
     if not has(given, NAMES):
         return None
     facts = MSRA
     if has(given, ('pixel_mean', 'pixel_std')):
         mean, std = (_numbers(given[name]) for name in ('pixel_mean', 'pixel_std'))
-        # Weights of MSRA see grey levels and have strides where Caffe has them; BGR if blue's mean comes first.
+        # MSRA weights take gray levels and have strides as in Caffe; BGR if the mean of blue is first.
         facts = Facts(mean[0] > mean[-1], mean, std, 'caffe' if max(std) == 1 else 'pytorch')
     has_masks = 'roi_heads.mask_head.predictor.weight' in given
     method = 'mask_rcnn' if has_masks else 'faster_rcnn'
@@ -76,7 +75,7 @@ def _numbers(value: torch.Tensor) -> Tuple[float, ...]:
 
 
 def torch_backbone(file: File) -> Optional[Converted]:
-    """`ImageNetPretrained/torchvision/R-50.pkl` and its like: Detectron2's names without a detector."""
+    """Convert `ImageNetPretrained/torchvision/R-50.pkl` and similar: Detectron2's names without a detector."""
     if not has(file.state_dict, ('stem.conv1.weight', 'res2.0.conv1.weight')):
         return None
     return rename(file.state_dict, backbone_rules('', '')), Origin(
@@ -105,8 +104,8 @@ PART = {
 
 
 def msra_backbone(file: File) -> Optional[Converted]:
-    """`ImageNetPretrained/MSRA/R-50.pkl`: Caffe2's names; batch norms are mostly a scale and a
-    shift, and the convolutions' biases (`_b`) are zero."""
+    """Convert `ImageNetPretrained/MSRA/R-50.pkl`, with Caffe2's names; most batch norms are a scale
+    and a shift, and the convolutions' biases (`_b`) are zero."""
     given = file.state_dict
     if not has(given, ('conv1_w', 'res_conv1_bn_s', 'res2_0_branch2a_w')):
         return None
@@ -120,7 +119,7 @@ def msra_backbone(file: File) -> Optional[Converted]:
     for name in [name for name in named if name.endswith('norm.weight')]:
         layer = name[:-len('weight')]
         named.setdefault(layer + 'running_mean', torch.zeros_like(named[name]))
-        # With the 1e-5 that batch norm adds the gain is the scale itself.
+        # With batch norm's eps of 1e-5, the gain equals the scale.
         named.setdefault(layer + 'running_var', torch.ones_like(named[name]) - 1e-5)
     return rename(named, backbone_rules('', '')), Origin(
         'Detectron2 MSRA ResNet', ('names as V2 has them', ), facts=MSRA)

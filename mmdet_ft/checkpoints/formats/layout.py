@@ -1,4 +1,4 @@
-"""Where in a file the weights are: under which key, behind which prefix, plain or averaged."""
+"""Search for the weights in a file: by key, under wrapper prefixes, plain or averaged."""
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
@@ -8,7 +8,7 @@ from torch import Tensor
 from mmdet_ft.checkpoints.formats.origin import StateDict
 from mmdet_ft.checkpoints.whole_modules import WHOLE_MODULE
 
-# Averages first: who saved them beside the weights evaluated with them. The rest in the order of the file.
+# Averages first: runs that save them evaluate with them. Unlisted keys come last.
 KEYS = {
     'state_dict_ema': 'averaged weights (timm)',
     'ema': 'averaged weights',
@@ -21,30 +21,30 @@ KEYS = {
     'model_state_dict': '',
     'blobs': '',  # Detectron
 }
-# Of a run, and no weights: `gradients` has the very names of the weights.
+# State of a run, not weights: `gradients` has the same names as the weights.
 NO_WEIGHTS = {
     'meta', 'optimizer', 'optimizers', 'optimizer_state_dict', 'optimizer_states', 'gradients',
     'random_state', 'rng_state', 'run_state', 'scheduler', 'lr_scheduler', 'lr_schedulers',
     'param_schedulers', 'message_hub', 'scaler', 'amp', 'callbacks', 'loops', 'hyper_parameters'
 }
-DEPTH = 8  # dicts within the file's own; an end for files that hold themselves
-# What wraps a part of a model adds this to its names: torch.compile, FSDP, activation checkpointing, Lightning.
+DEPTH = 8  # levels of nested dicts; a limit for files that contain themselves
+# Name parts added by wrappers: torch.compile, FSDP, activation checkpointing, Lightning.
 WRAPPERS = ('_orig_mod', '_fsdp_wrapped_module', '_fpw_module', '_checkpoint_wrapped_module',
             '_forward_module')
 PARALLEL = 'module.'  # DataParallel, AveragedModel, DeepSpeed
 
 
 class Candidate(NamedTuple):
-    """Weights of a file by their bare names, and what was chosen or taken off on the way."""
+    """Weights of a file by their bare names, and notes on what was chosen or removed."""
     weights: StateDict
     notes: Tuple[str, ...]
 
 
 def weights_in(content: Mapping[str, Any]) -> Tuple[StateDict, List[str]]:
-    """The tensors of a checkpoint by their bare names, and what was chosen or cut off on the way.
+    """Return the tensors of a checkpoint by their bare names, and notes on what was chosen or removed.
 
-    Numpy arrays (Detectron2) count as tensors. Empty where there are none. Without a model to compare with, the
-    first of `candidates_in` counts that has at least half as many weights as the largest.
+    Numpy arrays (Detectron2) count as tensors. Both are empty if there are none. Without a model to compare with,
+    this is the first of `candidates_in` with at least half as many weights as the largest.
     """
     candidates = candidates_in(content)
     most = max((len(candidate.weights) for candidate in candidates), default=0)
@@ -55,7 +55,7 @@ def weights_in(content: Mapping[str, Any]) -> Tuple[StateDict, List[str]]:
 
 
 def candidates_in(content: Mapping[str, Any]) -> List[Candidate]:
-    """All dicts of a file that hold tensors by name, the likeliest first."""
+    """Return all dicts of a file that hold tensors by name, the likeliest first."""
     found = []
     for path, inner in _dicts(content, ()):
         weights = _tensors(inner)
@@ -76,7 +76,7 @@ def candidates_in(content: Mapping[str, Any]) -> List[Candidate]:
 
 
 def _dicts(value: Any, path: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...], Mapping]]:
-    """(keys on the way, dict) of a dict and those within."""
+    """Yield (path of keys, dict) of a dict and of its nested dicts."""
     if not isinstance(value, Mapping):
         return
     yield path, value
@@ -87,7 +87,7 @@ def _dicts(value: Any, path: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...],
 
 
 def bare(weights: StateDict) -> Tuple[StateDict, List[str]]:
-    """Weights without what wrappers add to their names, and words for what was taken off."""
+    """Strip what wrappers add to the names of weights; also return notes on what was removed."""
     notes = []
     taken: Dict[str, int] = {}
     named = {}

@@ -6,27 +6,27 @@ from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules,
                                                  coco_classes, rename, take_rows, without)
 from mmdet_ft.checkpoints.input_format import Facts
 
-# Heads of MMDetection 1 that are below roi_head since V2.
+# Heads of MMDetection 1 that are under roi_head since V2.
 ROI_HEADS = 'shared_head|bbox_head|mask_head|semantic_head|grid_head|mask_iou_head'
-UPGRADED_FROM = 'upgraded_from'  # in meta of what upgrade_model_version.py writes
+UPGRADED_FROM = 'upgraded_from'  # in the meta written by upgrade_model_version.py
 # Up to version 0.5.3 RetinaNet's convolutions were not ConvModules.
 OLD_RETINA: Rules = ((r'(bbox_head\.(?:cls|reg)_convs\.\d)\.(weight|bias)', r'\1.conv.\2'), )
-# What tells a deformable convolution its offsets stood beside it.
+# The offset convolution of a deformable convolution was next to it, not inside it.
 OLD_OFFSETS: Rules = ((r'(.+\.conv2)_offset\.(weight|bias)', r'\1.conv_offset.\2'), )
 
 
 def version_of(file: File, package: str) -> Tuple[int, ...]:
-    """(major, minor) of the package that wrote the file; () where it does not say."""
+    """Return (major, minor) of the package that wrote the file; () if the file does not say."""
     found = re.match(r'(\d+)\.(\d+)', str(file.meta.get(f'{package}_version', '')))
     return tuple(map(int, found.groups())) if found else ()
 
 
 def mmdet_1(file: File) -> Optional[Converted]:
-    """MMDetection 0.x and 1.x: heads at the top, the background first.
+    """Convert MMDetection 0.x and 1.x: heads at the top level, the background first.
 
-    The rows are those of V2's upgrade script, except that its biases of fc_reg and conv_logits lose
-    the last class in place of the background, and biases of the RPN and of RetinaNet turn round by
-    one: here they stay with their weights.
+    Weights are reordered as in V2's upgrade script, and here biases always follow their weights. The
+    script drops the last class instead of the background from the biases of fc_reg and conv_logits.
+    It also rotates the biases of the RPN and of RetinaNet by one.
     """
     version = version_of(file, 'mmdet')
     names = rename(file.state_dict, OLD_OFFSETS)
@@ -65,8 +65,8 @@ def mmdet_1(file: File) -> Optional[Converted]:
 
 
 def swap_rpn_classes(state_dict: StateDict) -> StateDict:
-    """An RPN with softmax told (background, object) before V2.5, and tells (object, background)
-    since; one with a sigmoid has one number an anchor, and stays."""
+    """Swap the classes of an RPN with softmax: (background, object) before V2.5, then (object,
+    background). An RPN with sigmoid has one number per anchor and is unchanged."""
     changed = dict(state_dict)
     deltas = state_dict.get('rpn_head.rpn_reg.weight')
     for name in ('rpn_head.rpn_cls.weight', 'rpn_head.rpn_cls.bias'):
@@ -77,7 +77,7 @@ def swap_rpn_classes(state_dict: StateDict) -> StateDict:
 
 
 def mmdet_3(file: File) -> Optional[Converted]:
-    """MMDetection 3 and MMPretrain 1: V2's names, beside what prepared the images."""
+    """Convert MMDetection 3 and MMPretrain 1: V2's names, and buffers of the data preprocessor."""
     from_mmengine = 'mmengine_version' in file.meta or any(
         key in file.content for key in ('message_hub', 'param_schedulers'))
     if not from_mmengine and not any(
@@ -90,7 +90,7 @@ def mmdet_3(file: File) -> Optional[Converted]:
 
 
 def mmcls(file: File) -> Optional[Converted]:
-    """MMClassification 0.x: our classifiers' names."""
+    """Accept MMClassification 0.x, whose names our classifiers have too."""
     version = version_of(file, 'mmcls')
     if not version:
         return None
@@ -98,14 +98,14 @@ def mmcls(file: File) -> Optional[Converted]:
 
 
 def is_classifier(file: File) -> bool:
-    """A backbone, perhaps a neck, and a head with the classes."""
+    """Check for a classifier: a backbone, perhaps a neck, and a head."""
     parts = {name.split('.')[0] for name in file.state_dict if not name.startswith('ema_')}
     parts.discard('data_preprocessor')
     return {'backbone', 'head'} <= parts <= {'backbone', 'neck', 'head'}
 
 
 def upgraded_meta(meta: Dict[str, Any], origin: Origin, version: str) -> Dict[str, Any]:
-    """`meta` of a converted file: written by us, and still knowing whose weights they were."""
+    """Return `meta` for a converted file: written by us, with a record of the original kind."""
     facts = origin.facts._asdict()
     source = dict(kind=origin.kind, advice=list(origin.advice), facts=facts)
     return {**meta, 'mmdet_version': f'mmdet_ft {version}', UPGRADED_FROM: source}
@@ -125,7 +125,7 @@ def _as_upgraded(written_by: str, source: Any) -> Origin:
 
 
 def mmdet_2(file: File) -> Optional[Converted]:
-    """MMDetection 2 and ourselves."""
+    """Convert MMDetection 2 and our own files."""
     written_by = str(file.meta.get('mmdet_version', ''))
     if written_by.startswith('mmdet_ft'):
         return file.state_dict, _as_upgraded(written_by, file.meta.get(UPGRADED_FROM))

@@ -1,4 +1,4 @@
-"""What a kind of checkpoint is recognised from and turned into."""
+"""Input and output types of the functions that recognize and convert checkpoints, and their helpers."""
 import re
 from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 
@@ -11,20 +11,20 @@ StateDict = Dict[str, Tensor]
 
 
 class File(NamedTuple):
-    """A checkpoint as it was read: its weights under their own names, `meta`, and all of it."""
+    """A checkpoint as read: its weights under their original names, `meta`, and the full content."""
     state_dict: StateDict
     meta: Dict[str, Any]
     content: Dict[str, Any]
 
 
 class Origin(NamedTuple):
-    """Whose weights a file holds and what was done to them, in words for the report."""
+    """The kind of a file and the changes made to its weights, worded for the report."""
     kind: str = 'state_dict'
-    # What happened on the way from the file to V2's names and order.
+    # Changes made to get V2's names and order.
     changes: Tuple[str, ...] = ()
-    # Settings with which these weights were trained, where V2's differ.
+    # Training settings of these weights that differ from V2's.
     advice: Tuple[str, ...] = ()
-    # Known from the kind, for where the file does not say:
+    # Known for the kind, used if the file does not say:
     classes: Optional[Tuple[str, ...]] = None
     facts: Facts = Facts()
 
@@ -34,7 +34,7 @@ Rules = Sequence[Tuple[str, str]]
 
 
 def rename(state_dict: StateDict, rules: Rules) -> StateDict:
-    """Names by the first rule (pattern of the whole name, replacement) that matches; others stay."""
+    """Rename by the first rule (pattern of the whole name, replacement) that matches; others stay."""
     compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
     renamed = {}
     for name, value in state_dict.items():
@@ -47,13 +47,13 @@ def rename(state_dict: StateDict, rules: Rules) -> StateDict:
 
 
 def without(state_dict: StateDict, pattern: str) -> StateDict:
-    """Without the entries whose whole name matches."""
+    """Drop the entries whose whole name matches the pattern."""
     compiled = re.compile(pattern)
     return {name: value for name, value in state_dict.items() if not compiled.fullmatch(name)}
 
 
 def take_rows(value: Tensor, rows: Sequence[int], num_groups: int) -> Tensor:
-    """Some of `num_groups` equal groups of rows, in the order given: [num_groups * n, ...] ->
+    """Select from `num_groups` equal groups of rows, in the order given: [num_groups * n, ...] ->
     [len(rows) * n, ...]."""
     grouped = value.unflatten(0, (num_groups, -1))
     return grouped[torch.as_tensor(rows)].flatten(0, 1)
@@ -64,7 +64,7 @@ def has(state_dict: StateDict, names: Iterable[str]) -> bool:
 
 
 def coco_classes() -> Tuple[Tuple[str, ...], Tuple[int, ...]]:
-    """COCO's 80 names in V2's order, and the official id of each (1 to 90, with gaps)."""
+    """Return COCO's 80 names in V2's order, and the official id of each (1 to 90, with gaps)."""
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
     categories = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta['categories']
     ids = [number for number, name in enumerate(categories) if number and name != 'N/A']

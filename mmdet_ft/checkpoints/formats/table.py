@@ -1,7 +1,7 @@
-"""All kinds of checkpoints, the most telling first.
+"""All kinds of checkpoints, the most specific first.
 
-A kind is one function: it looks at a file's content and returns the weights under V2's names, in
-V2's order, with the words for the report; or None where the file is of another kind.
+A kind is one function of a file's content. It returns the weights under V2's names, in V2's order,
+with their Origin for the report; or None if the file is of another kind.
 """
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -27,9 +27,9 @@ KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
 
 
 def convert(state_dict: StateDict, meta: Dict[str, Any], content: Dict[str, Any]) -> Converted:
-    """Weights as V2 names and orders them, whoever saved them; names that no kind knows stay.
+    """Convert weights of any known kind to V2's names and order; names of unknown files stay.
 
-    `meta` gets V2's CLASSES, where the file or its kind names the classes at another place.
+    `meta` gets V2's CLASSES if the file or its kind names the classes elsewhere.
     """
     file = File(state_dict, meta, content)
     converted = next(filter(None, (kind(file) for kind in KINDS)), (state_dict, Origin()))
@@ -40,7 +40,7 @@ def convert(state_dict: StateDict, meta: Dict[str, Any], content: Dict[str, Any]
 
 
 def class_names(meta: Dict, known: Optional[Tuple[str, ...]]) -> Optional[Tuple[str, ...]]:
-    """The classes that a file names: V1 and V2 in meta.CLASSES, V3 in meta.dataset_meta; or those of its kind."""
+    """Return the file's class names: V1 and V2 in meta.CLASSES, V3 in meta.dataset_meta; or those of its kind."""
     dataset = meta.get('dataset_meta') if isinstance(meta.get('dataset_meta'), dict) else {}
     for names in (meta.get('CLASSES'), dataset.get('classes'), dataset.get('CLASSES'), known):
         if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):

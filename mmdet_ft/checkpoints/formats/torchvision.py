@@ -1,5 +1,5 @@
-"""Files of torchvision: Faster and Mask R-CNN on ResNet-FPN, first and second version, the
-ResNets, and MobileNetV2."""
+"""torchvision's files: Faster and Mask R-CNN on ResNet-FPN, first and second version, the ResNets,
+and MobileNetV2."""
 from typing import List, Optional, Tuple
 
 from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
@@ -7,8 +7,8 @@ from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules,
 from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, IMAGENET, MSRA, input_scale
 
 NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
-# torchvision's name -> V2's. Before 0.14 a convolution with nothing behind it was no list of layers, and the mask
-# head's were numbered from 1: those names are still in the published files.
+# torchvision's name -> V2's. Before 0.14 a convolution without norm and activation was not a list of layers, and
+# those of the mask head were numbered from 1. The published files still have these names.
 RULES: Rules = (
     (r'backbone\.body\.(.+)', r'backbone.\1'),
     (r'backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)', r'neck.lateral_convs.\1.conv.\2'),
@@ -38,7 +38,7 @@ CLASSES = 'roi_heads.box_predictor.cls_score.weight'
 
 
 def detector(file: File) -> Optional[Converted]:
-    """`fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn` and their `_v2`, also fine-tuned ones."""
+    """Convert `fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn` and their `_v2`, also fine-tuned ones."""
     given = file.state_dict
     if not has(given, (CLASSES, 'backbone.body.conv1.weight', 'rpn.head.cls_logits.weight')):
         return None
@@ -46,7 +46,7 @@ def detector(file: File) -> Optional[Converted]:
     second = 'backbone.fpn.inner_blocks.0.1.weight' in given
     has_masks = 'roi_heads.mask_predictor.mask_fcn_logits.weight' in given
     classes, foreground = None, list(range(1, num_rows))
-    if num_rows == 91:  # COCO by its official ids, some of which stand for nothing
+    if num_rows == 91:  # COCO by its official ids, some of which are unused
         classes, ids = coco_classes()
         foreground = list(ids)
     converted = rename(
@@ -69,23 +69,23 @@ def detector(file: File) -> Optional[Converted]:
 
 
 def classifier(file: File) -> Optional[Converted]:
-    """A ResNet or ResNeXt: its names are V2's already, `fc` being the classifier's last layer."""
+    """Accept a ResNet or ResNeXt, which has V2's names; `fc` is the classifier's last layer."""
     names = ('conv1.weight', 'bn1.weight', 'layer1.0.conv1.weight', 'layer4.0.conv1.weight',
              'fc.weight')
     if not has(file.state_dict, names) or file.meta:
         return None
     scale = input_scale(file.state_dict)
-    if scale is not None and scale <= ANSWER_TO_GREY_LEVELS:  # Caffe's, as OpenMMLab has renamed it
+    if scale is not None and scale <= ANSWER_TO_GREY_LEVELS:  # Caffe's weights with OpenMMLab's names
         return file.state_dict, Origin('ResNet for grey levels', facts=MSRA)
     return file.state_dict, Origin('torchvision ResNet', facts=IMAGENET)
 
 
-# Blocks of each stage of MobileNetV2: where torchvision counts through, V2 begins anew.
+# Blocks per stage of MobileNetV2: torchvision numbers them through, V2 restarts in each stage.
 MOBILE_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 
 
 def mobilenet_v2(file: File) -> Optional[Converted]:
-    """MobileNetV2, of any width, under the names that it has in a classifier."""
+    """Convert MobileNetV2 of any width to the backbone names of our classifiers."""
     names = ('features.0.0.weight', 'features.1.conv.1.weight', 'features.18.0.weight',
              'classifier.1.weight')
     if not has(file.state_dict, names):

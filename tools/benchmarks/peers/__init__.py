@@ -1,1 +1,1 @@
-"""Who takes part in train_step.py. A file imports its framework when it is asked for."""
+"""The peers of train_step.py, one per file, which imports its framework only on demand."""

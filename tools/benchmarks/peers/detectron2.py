@@ -9,7 +9,7 @@ from tools.benchmarks.peers.work import Peer, Setting, Work, layout, learn, prep
 
 
 def peer(weights: str, work: Work, setting: Setting, args: argparse.Namespace) -> Peer:
-    """Its Mask R-CNN R50-FPN with weights of its own: names and layouts of the box heads differ."""
+    """Build Detectron2's Mask R-CNN R50-FPN with its own weights: box head names and layouts differ."""
     from detectron2 import model_zoo
     from detectron2.modeling import build_model
     from detectron2.structures import BitMasks, Boxes, ImageList, Instances

@@ -1,4 +1,4 @@
-"""Ours: the runner's own step, with the switches of a config."""
+"""mmdet_ft: the runner's own step, with the switches of a config."""
 import argparse
 import os
 import tempfile
@@ -90,7 +90,7 @@ def peer(weights: str, work: Work, setting: Setting, args: argparse.Namespace) -
     model.rpn_head.proposals, model.roi_head.sample = with_extra, counted
 
     def step() -> Tensor:
-        use_triton(setting.triton)  # of the process, and the peers take turns
+        use_triton(setting.triton)  # a global switch, and the peers take turns
         runner.train_step(batch)
         runner.iter += 1
         return runner.outputs['loss']

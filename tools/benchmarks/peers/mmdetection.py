@@ -1,5 +1,5 @@
-"""MMDetection 3.3, on the real mmcv where it is installed; with mmcv-lite, whose operators are
-missing, on torchvision's (see `_operators`)."""
+"""MMDetection 3.3 with the full mmcv if it is installed; with mmcv-lite, which lacks the operators,
+on those of torchvision (see `_operators`)."""
 import argparse
 import os
 import sys
@@ -46,11 +46,11 @@ class _Operators(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith('__'):
             raise AttributeError(name)
-        return type(name, (nn.Module, ), {})  # of models that do not take part here
+        return type(name, (nn.Module, ), {})  # used by models that are not compared here
 
 
 def _operators() -> str:
-    """Make `import mmdet` work; with whose operators it runs."""
+    """Make `import mmdet` work, and return whose operators it uses."""
     import mmcv
     from mmcv.cnn.bricks import transformer
     try:
@@ -65,14 +65,14 @@ def _operators() -> str:
             sys.modules[f'mmcv.ops{name}'] = stand_in
         mmcv.ops = stand_in
         transformer.MultiScaleDeformableAttention = stand_in.MultiScaleDeformableAttention
-    if mmcv.__version__ == '2.2.0':  # 3.3.0 refuses it, and needs nothing that it changed
+    if mmcv.__version__ == '2.2.0':  # 3.3.0 refuses it, but needs nothing that changed
         mmcv.__version__ = '2.1.0'
     return "torchvision's operators"
 
 
 def build(weights: str) -> nn.Module:
-    """Its Mask R-CNN R50-FPN with our weights, whose names are the same, frozen norms and the
-    sampling of torchvision's RoIAlign."""
+    """Build MMDetection's Mask R-CNN R50-FPN with our weights, which have the same names, frozen
+    norms and the sampling of torchvision's RoIAlign."""
     import mmdet.models  # noqa: F401
     from mmdet.registry import MODELS
     from mmengine.config import Config

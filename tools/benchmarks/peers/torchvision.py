@@ -13,8 +13,8 @@ from tools.benchmarks.peers.work import Peer, Setting, Work, layout, learn, prep
 
 
 def build(images: Tensor) -> MaskRCNN:
-    """Its frozen batch norm and frozen first stages, for 80 classes, with as many proposals as V2
-    draws from. The norms fit the images, so that signals through random weights stay of size one.
+    """Build the model with frozen batch norm and first stages, 80 classes, and as many proposals as
+    V2 samples from. The norms are fitted to the images to keep activations at unit scale.
     """
     torch.manual_seed(0)
     resnet = torchvision.models.resnet50(weights=None, norm_layer=FrozenBatchNorm2d)

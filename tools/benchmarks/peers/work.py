@@ -1,4 +1,4 @@
-"""What every peer is given, and what it gives back."""
+"""The input and output types of all peers, and their shared code."""
 import argparse
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
 
@@ -9,15 +9,15 @@ PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 
 class Work(NamedTuple):
-    images: Tensor  # float32 [B, 3, H, W], normalised
-    boxes: List[Tensor]  # float32 [G, 4] an image
+    images: Tensor  # float32 [B, 3, H, W], normalized
+    boxes: List[Tensor]  # float32 [G, 4] per image
     labels: List[Tensor]  # int64 [G], 0..79
     masks: List[Tensor]  # uint8 [G, H, W]
     extra: Tensor  # float32 [B, E, 4], boxes that join the proposals
 
 
 class Setting(NamedTuple):
-    """How a peer runs: words joined by `+`, as `channels_last+compile+bfloat16`."""
+    """The settings of a peer: words joined by `+`, as `channels_last+compile+bfloat16`."""
     precision: str = 'float32'
     channels_last: bool = False
     compile: Union[bool, Dict[str, Any]] = False  # or torch.compile's arguments
@@ -30,7 +30,7 @@ class Peer(NamedTuple):
     positives: List[Any]  # of each step so far, all images together
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    remark: str = ''  # said below the table
+    remark: str = ''  # printed below the table
 
 
 SETTINGS: Dict[str, Dict[str, Any]] = dict(
@@ -55,8 +55,8 @@ def read_setting(words: str, precision: str) -> Setting:
 
 
 def make_work(args: argparse.Namespace) -> Work:
-    """Noise with ellipses as objects; each object's box, moved a little, is added to the proposals
-    until there are `--positives` of them."""
+    """Build noise images with ellipses as objects. Slightly shifted boxes of the objects are added
+    to the proposals until there are `--positives` of them."""
     generator = torch.Generator().manual_seed(args.seed)
     height, width = args.size
     images = torch.randn(args.batch, 3, height, width, generator=generator)
@@ -86,7 +86,7 @@ def layout(images: Tensor, setting: Setting) -> Tensor:
 
 
 def prepare(model: nn.Module, setting: Setting, device: torch.device) -> nn.Module:
-    """A peer's model on the device, with what its users can switch on."""
+    """Move a peer's model to the device, with the options that its users can enable."""
     if setting.triton or setting.cuda_graphs:
         raise ValueError('triton and graphs are switches of mmdet_ft')
     model = model.to(device)
@@ -99,7 +99,7 @@ def prepare(model: nn.Module, setting: Setting, device: torch.device) -> nn.Modu
 
 def learn(model: nn.Module, loss_of: Callable[[], Tensor], setting: Setting,
           args: argparse.Namespace) -> Tuple[Callable[[], Tensor], torch.optim.Optimizer]:
-    """(step, optimizer) of a peer without a runner of its own: autocast, and SGD."""
+    """Return (step, optimizer) for a peer without a runner of its own: autocast and SGD."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=args.lr, momentum=.9, weight_decay=1e-4)
     half = setting.precision != 'float32'

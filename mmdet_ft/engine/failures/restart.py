@@ -37,7 +37,7 @@ def go_on_after_restart(cfg: Any, logger: Any) -> None:
 
 
 def _agent() -> str:
-    """Identify the torchrun process that has started this one, which stays over its restarts."""
+    """Identify the torchrun process that has started this one and outlives its restarts."""
     agent = os.getppid()
     try:
         with open(f'/proc/{agent}/stat', encoding='utf-8') as file:

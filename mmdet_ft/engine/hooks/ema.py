@@ -14,7 +14,7 @@ Pair = Tuple[Tensor, Tensor]  # a weight and the buffer of its average
 class BaseEMAHook(Hook):
     """Keeps `average = (1 - momentum) * average + momentum * weight` of every weight.
 
-        before_train_iter: the model holds its weights         <- trained
+        before_train_iter: the model holds its weights          <- trained
         after_train_iter:  averages are updated and swapped in  <- evaluated and saved
 
     Between iterations the model holds the averages, and buffers `ema_<name with _ for .>` hold the
@@ -107,7 +107,7 @@ class BaseEMAHook(Hook):
 
 @HOOKS.register_module()
 class EMAHook(BaseEMAHook):
-    """mmcv's averages of parameters, with a momentum that decreases to its final value at first.
+    """mmcv's averages of parameters, with a momentum that rises to its value at first.
 
     It is min(momentum ** interval, (1 + iteration) / (warm_up + iteration)).
 

@@ -313,7 +313,7 @@ def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:
         if name.startswith('best_') and name.endswith('.pth'):
             messages: Dict[str, Any] = {}
             with contextlib.suppress(
-                    CheckpointError):  # truncated by a program that wrote it in place
+                    CheckpointError):  # truncated by a program that writes in place
                 messages = reading.read(os.path.join(work_dir, name)).meta.get('hook_msgs') or {}
             if os.path.basename(messages.get('best_ckpt', '')) == name:
                 found = dict(

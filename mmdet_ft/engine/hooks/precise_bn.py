@@ -16,11 +16,11 @@ from mmdet_ft.registry import HOOKS
 
 @HOOKS.register_module()
 class PreciseBNHook(Hook):
-    """Replaces the running statistics of batch norm at the end of an epoch by the mean of those of
-    many batches, all computed with the present weights (Rethinking "Batch" in BatchNorm, sec. 3).
+    """Replaces the running statistics of batch norm at the end of an epoch by the mean over many batches.
 
-    The batches are the first of the epoch, in training mode; layers with frozen statistics are left alone.
-    Give it priority='ABOVE_NORMAL', so that checkpoints and moving averages get the new statistics.
+    All batches use the present weights (Rethinking "Batch" in BatchNorm, sec. 3). They are the
+    first of the epoch, in training mode; layers with frozen statistics are left alone. Give it
+    priority='ABOVE_NORMAL', so that checkpoints and moving averages get the new statistics.
 
     Args:
         num_samples: number of images over all processes; at most an epoch.
@@ -45,7 +45,7 @@ class PreciseBNHook(Hook):
     def after_train_epoch(self, runner: Any) -> None:
         if not self.every_n_epochs(runner, self.interval):
             return
-        model = getattr(runner.model, 'module', runner.model)  # no DistributedDataParallel, as no gradients are shared
+        model = getattr(runner.model, 'module', runner.model)  # no gradients: no need for the DDP wrapper
         layers = [
             layer for layer in model.modules()
             if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats

@@ -82,7 +82,7 @@ class Room(NamedTuple):
 def room_for_checkpoints(runner: Any) -> Optional[Room]:
     """Return the disk space that the checkpoints of this run take.
 
-    Raises CheckpointError if not even two fit: the older one (of a resumed run too) stays until the
+    Raises CheckpointError unless two fit: the older one (also of a resumed run) stays until the
     newer is written.
     """
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)

@@ -99,7 +99,7 @@ class IterBasedRunner(BaseRunner):
 
     @staticmethod
     def _repeated(loader: Any, drawn: int) -> Iterator:
-        """Yield batches endlessly, without the first `drawn`."""
+        """Yield batches endlessly, starting at batch `drawn`."""
         if is_endless(loader):
             loader.batch_sampler.set_start(drawn)
             yield from loader

@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
     """Return `resume_from`, or with `auto_resume` the newest readable checkpoint of the work_dir;
-    `tell` is called with a message about the unreadable ones."""
+    passes a message to `tell` for each unreadable one."""
     if cfg.get('resume_from') or not cfg.get('auto_resume'):
         return cfg.get('resume_from')
     folders = [cfg.work_dir]

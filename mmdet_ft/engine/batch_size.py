@@ -38,9 +38,9 @@ class Rate(NamedTuple):
 def read_rate(cfg: Config) -> Optional[Rate]:
     """Return the batch size that `optimizer.lr` is set for; None if the config does not give it.
 
-    `auto_scale_lr.base_batch_size` applies to rates of its own file, of the bases of that file and
-    of their sibling bases. A rate that is set later, by a child, on the command line or by a
-    program, is for the present batch size, unless the child itself also sets `enable=True`.
+    `auto_scale_lr.base_batch_size` applies to rates of its own file, of that file's bases and of
+    their siblings. A rate that is set later, by a child, on the command line or by a program, is
+    for the current batch size. The exception is a child that also sets `enable=True`.
     """
     settings = cfg.get('auto_scale_lr') or {}
     optimizer = cfg.get('optimizer') or {}

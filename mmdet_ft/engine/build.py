@@ -58,8 +58,8 @@ def train(cfg: Config,
         validate: evaluate as `cfg.evaluation` configures.
         seed: None takes that of the resumed checkpoint, or samples one and logs it. Two runs with one
             seed see the same samples and use the same random numbers.
-        diff_seed: other random numbers on each rank outside samples and steps too; those depend on
-            the rank anyway.
+        diff_seed: other random numbers on each rank outside samples and steps too, which have seeds
+            of their own anyway.
         deterministic: use deterministic implementations of all operations.
         gpu_id: in a run of one process.
         model: trained as it is, instead of the one of `cfg.model`; `load_from` is loaded into it.
@@ -203,7 +203,7 @@ def assemble(
     with item('model and weights'):
         if count_classes(cfg.get('model'), getattr(main_dataset, 'CLASSES', None)):
             meta['config'] = keep_config(
-                cfg, meta['exp_name'])  # a checkpoint is read without these datasets
+                cfg, meta['exp_name'])  # a checkpoint may be used without these datasets
         is_given = model is not None
         model = model if is_given else build_model(cfg, main_dataset)
         if is_given:

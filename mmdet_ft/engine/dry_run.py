@@ -59,7 +59,7 @@ class Checklist:
                            f'[dim]({seconds:.1f} s)[/]')
 
     def tell(self, detail: str) -> None:
-        """Add a detail to the line of the present part."""
+        """Add a detail to the line of the current part."""
         self._details.append(detail)
 
     def warn(self, text: str) -> None:

@@ -112,7 +112,7 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
         raise UserError(f'cannot write to work_dir {cfg.work_dir!r}: {error.strerror or error} '
                         f'({error.filename}); name another with --work-dir') from None
     env_info = '\n'.join(f'{key}: {value}' for key, value in collect_env().items())
-    text = cfg.pretty_text if rank == 0 else ''  # yapf takes its time; only rank 0 writes
+    text = cfg.pretty_text if rank == 0 else ''  # yapf is slow; only rank 0 writes
     # Hundreds of lines: V2's log starts with them, and on the terminal they would hide later lines.
     logger.info('Environment info:\n%s', env_info, extra=FILE_ONLY)
     logger.info('Distributed training: %s (%d processes)', world_size > 1, world_size)
@@ -169,11 +169,9 @@ def tell_of_earlier_run(work_dir: str, logger: Any) -> None:
 
 
 def choose_seed(resume_from: Optional[str], seed: Optional[int], logger: Any) -> int:
-    """Return the given seed, else that of the resumed checkpoint, else a random one; the same on all ranks.
-
-    A resumed run repeats the stopped run only with its own seed, which determines samples and
-    random numbers. Raises UserError for an invalid seed.
-    """
+    """Return the given seed, else that of the resumed checkpoint, else a random one; the same on
+    all ranks. Samples and random numbers depend on it, so a resumed run needs the seed of the
+    stopped run. Raises UserError for an invalid seed."""
     if seed is not None:
         require_seed(seed)
     if not resume_from:

@@ -69,10 +69,11 @@ def first_line(error: BaseException) -> str:
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Decorate a command: a user's error ends in one message on stderr and exit code 1 (2 for
-    errors in the config or on the command line), any other error in a traceback.
+    """Decorate a command: a user's error ends in one message on stderr and exit code 1, any other
+    in a traceback.
 
-    With several processes only the first one to fail prints the reason, and the others end with it.
+    The code is 2 for errors in the config or on the command line. With several processes only the
+    first one to fail prints the reason, and the others end with it.
     """
 
     @functools.wraps(main)

@@ -26,7 +26,7 @@ def run_over(model: nn.Module,
     """Return V2's results of every sample that the loader yields, in its order; restores the model's mode.
 
     The host assembles the results of one batch while the device works on the next. Images of
-    unequal size run separately at their own size; V2 pads them to the largest of their batch, which
+    unequal size run separately, each unpadded; V2 pads them to the largest of their batch, which
     changes the detections.
     """
     model = getattr(model, 'module', model)

@@ -283,7 +283,7 @@ class Walk(Findings):
             self.keys(vocabulary(F.interpolate, 1).plus('type'), value, path)
 
     def file_client(self, value: Any, path: str) -> None:
-        """Check the `backend` key only: the arguments differ between backends."""
+        """Check for a misspelt `backend` key only: the other arguments differ between backends."""
         if isinstance(value, dict) and 'backend' not in value:
             near = next((key for key in value if nearest(key, ['backend'])), None)
             if near is not None:

@@ -5,7 +5,7 @@ from mmdet_ft.errors import UserError
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: not done, try again
 
-listener: Any = None  # the InterruptHook of the present run, if any
+listener: Any = None  # the InterruptHook of the current run, if any
 
 
 class Interrupted(UserError):

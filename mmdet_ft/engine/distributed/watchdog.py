@@ -120,7 +120,7 @@ class Watchdog:
         for thread in set(self.threads) - {threading.current_thread()}:
             thread.join(5)
 
-    # ------------------------------------------------------------------------------ reporting
+    # ---------------------------------------------------------------------------------- reporting
 
     def propose(self, text: str) -> None:
         """Make `text` the report of the run and print it, if it is the first one."""
@@ -180,7 +180,7 @@ class Watchdog:
         logging.shutdown()
         os._exit(1)  # the main thread cannot be woken from a collective; loader processes end with it
 
-    # -------------------------------------------------------------------------------------- deciding
+    # ----------------------------------------------------------------------------------- deciding
 
     def _place(self) -> Place:
         frames = _frames(self.main_thread)

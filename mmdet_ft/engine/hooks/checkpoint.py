@@ -81,7 +81,7 @@ class CheckpointHook(Hook):
             self._save(runner, epochs if self.by_epoch else iterations)
 
     def has_saved(self, runner: Any) -> bool:
-        """Return whether a checkpoint has the present weights."""
+        """Return whether a checkpoint has the current weights."""
         return self._saved_at == runner.iterations_done()
 
     def _save(self, runner: Any, now: int) -> None:

@@ -29,7 +29,7 @@ class EvalHook(Hook):
     Args:
         dataloader: validation samples, in order; its dataset has `evaluate(results, logger=...,
             **eval_options)`.
-        start: first evaluation; before any training if it is not above the present epoch.
+        start: first evaluation; before any training if it is not above the current epoch.
         interval: epochs or iterations between two evaluations.
         by_epoch: count epochs instead of iterations.
         save_best: the metric by which `best_<metric>_epoch_<n>.pth` is kept, or 'auto' for the
@@ -138,7 +138,7 @@ class EvalHook(Hook):
         return now + 1 >= self.start and (now + 1 - self.start) % self.interval == 0
 
     def has_evaluated(self, runner: Any) -> bool:
-        """Return whether the present weights have been evaluated."""
+        """Return whether the current weights have been evaluated."""
         return self._evaluated_at == runner.iterations_done()
 
     def _evaluate(self, runner: Any) -> None:
@@ -181,7 +181,7 @@ class EvalHook(Hook):
 
     @staticmethod
     def _checkpoint_of_now(runner: Any) -> str:
-        """Return the checkpoint of the present weights; writes it if there is none."""
+        """Return the checkpoint of the current weights; writes it if there is none."""
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hook.has_saved(runner):
                 return runner.meta['hook_msgs']['last_ckpt']
@@ -307,7 +307,7 @@ def rule_of(metric: str,
 
 
 def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:
-    """Return `meta` of the best checkpoint in the work_dir, which may be newer than the resumed file."""
+    """Return score and path of the best checkpoint in the work_dir, which may be newer than the resumed file."""
     found = {}
     for name in os.listdir(work_dir):
         if name.startswith('best_') and name.endswith('.pth'):

@@ -97,7 +97,7 @@ class LoggerHook(Hook):
             runner.read_meters(runner.iter + 1 - self._told)
             self._told, self._wrote = runner.iter + 1, True
             self.log(runner)
-            runner.log_buffer.clear_output()  # another logger has its own interval
+            runner.log_buffer.clear_output()  # `average` of another logger may use another interval
 
     def after_train_epoch(self, runner: Any) -> None:
         self._write(runner)  # metrics left by an evaluation

@@ -14,7 +14,7 @@ class YOLOXModeSwitchHook(Hook):
     run that is resumed in those epochs starts without mixing.
 
     Args:
-        num_last_epochs: number of epochs after the first one without mixing; a shorter run mixes to its end.
+        num_last_epochs: number of epochs after the first one without mixing; a run of no more epochs always mixes.
         skip_type_keys: types of the transforms.
     """
 

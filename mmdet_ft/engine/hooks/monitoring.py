@@ -55,7 +55,7 @@ class NumClassCheckHook(Hook):
 
 
 def dataset_name(dataset: Any) -> str:
-    """Return the class of the innermost dataset, inside RepeatDataset and the like."""
+    """Return the class name of the innermost dataset, inside RepeatDataset and the like."""
     while getattr(dataset, 'dataset', None) is not None:
         dataset = dataset.dataset
     return type(dataset).__name__
@@ -63,7 +63,7 @@ def dataset_name(dataset: Any) -> str:
 
 @HOOKS.register_module()
 class CheckInvalidLossHook(Hook):
-    """V2's guard against NaN losses. The runner's latch guards every step; this reads it every
+    """V2's guard against NaN losses. The runner's latch guards each step; this reads it every
     `interval` iterations.
 
     Args:

@@ -1,4 +1,4 @@
-"""Precise batch norm statistics of the present weights."""
+"""Precise batch norm statistics of the current weights."""
 import itertools
 from typing import Any, List
 
@@ -18,7 +18,7 @@ from mmdet_ft.registry import HOOKS
 class PreciseBNHook(Hook):
     """Replaces the running statistics of batch norm at the end of an epoch by the mean over many batches.
 
-    All batches use the present weights (Rethinking "Batch" in BatchNorm, sec. 3). They are the
+    All batches use the current weights (Rethinking "Batch" in BatchNorm, sec. 3). They are the
     first of the epoch, in training mode; layers with frozen statistics are left alone. Give it
     priority='ABOVE_NORMAL', so that checkpoints and moving averages get the new statistics.
 

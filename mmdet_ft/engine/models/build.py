@@ -94,7 +94,7 @@ def _rules(init_cfg: Any) -> Sequence[Dict[str, Any]]:
 
 def begin_weights(model: nn.Module, cfg: Config, logger: Any, initialise: bool = True) -> None:
     """Initialize the weights, then load `load_from`. Weights that a checkpoint provides are not
-    downloaded first. `load_from.json` in the work_dir lists the source of each weight."""
+    downloaded first. `load_from.json` in the work_dir reports the result for each weight."""
     resumed = cfg.get('resume_from')
     source = resumed or cfg.get('load_from')
     begin = fitting.parse_load_from(source) if source else None

@@ -19,7 +19,7 @@ FILE_ONLY = dict(file_only=True)  # `extra` of a record that is too long for the
 
 
 class Terminal(logging.StreamHandler):
-    """Writes to the present sys.stderr, and while a progress bar is up through its console, which
+    """Writes to the current sys.stderr, and while a progress bar is up through its console, which
     keeps the bar below the lines."""
     console: Any = None  # of the active progress bar
 

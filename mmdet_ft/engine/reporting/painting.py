@@ -99,7 +99,7 @@ class Painter:
 
     def _paint_class(self, dataset: Any, place: int, image: np.ndarray,
                      scores: np.ndarray) -> np.ndarray:
-        """Write the predicted class of a classifier, and the true one if it differs, on the picture."""
+        """Paint the predicted class of a classifier, and the true one if it differs."""
         picture = enlarge(image)
         label = int(scores.argmax())
         text, color = f'{self.classes[label]} {scores[label]:.2f}', BLACK

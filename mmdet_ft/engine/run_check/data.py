@@ -343,7 +343,8 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
 
 def _mend(cls: Any, settings: Dict[str, Any], name: str, folder: str,
           assumed: Sequence[str]) -> Tuple[Optional[str], List[Problem]]:
-    """Point the settings of a CocoDataset at a copy without the defects that its reader refuses; returns both."""
+    """Point the settings of a CocoDataset at a copy without the defects that its reader refuses;
+    returns the original path and the defects."""
     paths = [
         settings.get('ann_file'), *filter(None, map(settings.get, ('data_root', 'img_prefix')))
     ]
@@ -451,7 +452,7 @@ def anchors_of(config: Config) -> Optional[Anchors]:
 
 
 def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:
-    """Return the dict of a detector's settings for the argument of a part, such as 'rpn_head.train_cfg'."""
+    """Return the dict that is the argument of a part, such as 'rpn_head.train_cfg', from a detector's settings."""
     cls = MODELS.get(model['type'], model) if isinstance(model.get('type'),
                                                          str) else model.get('type')
     settings: Any = model

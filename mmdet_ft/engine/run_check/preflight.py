@@ -80,10 +80,8 @@ class Room(NamedTuple):
 
 
 def room_for_checkpoints(runner: Any) -> Optional[Room]:
-    """Return the disk space that the checkpoints of this run take.
-
-    Raises CheckpointError unless two fit: the older one (also of a resumed run) stays until the
-    newer is written.
+    """Return the disk space that the checkpoints of this run take; raises CheckpointError if not
+    even two fit. The older one stays until the newer is written (a resumed run has it already).
     """
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if hook is None:

@@ -100,7 +100,7 @@ class BaseRunner:
         self.run_id = uuid.uuid4(
         ).hex  # identifies the checkpoints of one run, also after a resume
         self.epoch_length = 0  # in iterations
-        self.calling: Optional[resume_state.Call] = None  # the present call of the hooks
+        self.calling: Optional[resume_state.Call] = None  # the current call of the hooks
         self.stop_reason: Optional[str] = None  # set by a hook to end the run early
         self._told_single = False  # for a batch that batch norm cannot train on
         self.resumed = resume_state.Place()
@@ -166,8 +166,7 @@ class BaseRunner:
         return with_running_statistics(self.model, batch)
 
     def val_step(self, batch: Any) -> None:
-        """Return the losses of a batch without training on it; the random numbers are the same at
-        every validation."""
+        """Return the losses of a batch without training on it; the random numbers never change."""
         seed_generators(seed_of(self.seed, -1 - self.inner_iter, self.rank), self.device)
         model = getattr(self.model, 'module', self.model)
         with torch.no_grad(), self.precision.autocast():
@@ -277,7 +276,7 @@ class BaseRunner:
     # ---------------------------------------------------------------------------------- checkpoints
 
     def place(self) -> Tuple[int, int]:
-        """Return (epochs, iterations) done; the present one counts once its hooks are called."""
+        """Return (epochs, iterations) done; the current one counts once its hooks are called."""
         raise NotImplementedError
 
     def iterations_done(self) -> int:

@@ -163,7 +163,7 @@ def _priority_name(priority: int) -> str:
 
 
 def master_only(function: Callable) -> Callable:
-    """Make a point of a hook run on rank 0 only."""
+    """Wrap a point of a hook to run on rank 0 only."""
 
     @functools.wraps(function)
     def run(self, runner, *args, **kwargs):

@@ -86,7 +86,7 @@ class IterBasedRunner(BaseRunner):
         self.log_buffer = training
 
     def _endless(self, loader: Any) -> Iterator:
-        """Yield batches from the run's present iteration, epoch after epoch."""
+        """Yield batches from the run's current iteration, epoch after epoch."""
         if is_endless(loader):
             loader.batch_sampler.set_start(self.iter)
             yield from self._timed(iter(loader))

@@ -77,7 +77,7 @@ def names_of(hooks: Sequence[Any]) -> List[str]:
 
 def capture(runner: Any, save_optimizer: bool,
             about: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return (`meta` of the file with `about` added, its other content) for the run's present state."""
+    """Return (`meta` of the file with `about` added, its other content) for the run's current state."""
     model = getattr(runner.model, 'module', runner.model)
     epochs, iterations = runner.place()
     meta = {**runner.meta, **about}

@@ -24,7 +24,7 @@ class Schedules:
         self.momenta: Optional[List[float]] = None
 
     def set(self, optimizer: Optimizer, progress: Progress, epoch_starts: bool = False) -> None:
-        """Set rates and momenta for the present progress; at the start of an epoch also over a hook's values."""
+        """Set rates and momenta for the current progress; at the start of an epoch also over a hook's values."""
         self.set_rates(optimizer, progress, epoch_starts)
         self.set_momenta(optimizer, progress, epoch_starts)
 

@@ -139,7 +139,7 @@ class Cyclic(Policy):
         cyclic_times: number of cycles in the run.
         step_ratio_up: share 0..1 of a cycle that rises.
         anneal_strategy: 'cos' or 'linear'.
-        gamma: factor in (0, 1] by which the height decreases from peak to peak.
+        gamma: factor in (0, 1] of the height of each peak relative to the one before.
     """
     target_ratio: Union[float, Sequence[float]] = (10, 1e-4)
     cyclic_times: int = 1

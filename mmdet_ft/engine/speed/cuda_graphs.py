@@ -40,8 +40,7 @@ class CudaRecorder:
         current.wait_stream(self.stream)
 
     def record(self, run: Callable[[], Tensors]) -> Tuple[Callable[[], None], Tensors]:
-        """Return (a function that repeats `run`, the tensors returned by `run`, which each
-        repetition overwrites)."""
+        """Return (a function that repeats `run`, the tensors of `run`, overwritten by each repetition)."""
         graph = torch.cuda.CUDAGraph()
         # Other threads pin batches and watch collectives meanwhile.
         with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode='thread_local'):

@@ -86,7 +86,7 @@ def import_user_code(config: Config) -> None:
     mistakes: List[Mistake] = []
     modules = []
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        names = [names]  # wrong as a whole, as the import says
+        names = [names]  # not a list of names, which the import reports
     for name in names:
         alone = config if len(names) == 1 else {'custom_imports': dict(custom, imports=[name])}
         try:

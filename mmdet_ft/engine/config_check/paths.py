@@ -1,4 +1,4 @@
-"""Checks that paths and class names are strings, not numbers, booleans, lists or with line breaks."""
+"""Checks that paths and class names are strings without line breaks, not numbers, booleans or lists."""
 from typing import Any, Iterator, Tuple
 
 from mmdet_ft.config.options import TEXT_KEYS

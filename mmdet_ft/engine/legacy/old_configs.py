@@ -199,7 +199,7 @@ def _samples_per_gpu(config: Config) -> Iterator[str]:
 
 
 def _model_settings(config: Config) -> Iterator[str]:
-    """Move `train_cfg` and `test_cfg` beside the model into it."""
+    """Move top-level `train_cfg` and `test_cfg` into the model."""
     for name in ('train_cfg', 'test_cfg'):
         settings = config.get(name)
         if settings is None or not isinstance(config.get('model'), dict):

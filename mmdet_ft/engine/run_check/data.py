@@ -146,8 +146,7 @@ def check_image_files(config: Config, datasets: Dict[str, Any], logger: Any) -> 
 
 
 def _splits_of(datasets: Dict[str, Any]) -> Iterator[Tuple[Any, Split, Loading]]:
-    """Yield the datasets inside wrappers that have their annotations in reach, as splits, and how
-    they load images."""
+    """Yield each dataset inside wrappers whose annotations are cheap to read, with its split and image loading."""
     for name, dataset in datasets.items():
         inner = innermost(dataset)
         for place, part in enumerate(inner):

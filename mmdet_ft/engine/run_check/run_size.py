@@ -1,6 +1,5 @@
-"""Remarks on settings made for a large dataset that do not work for a small one, logged in one
-block at the start of a run. Nothing is changed here; the block also lists the adjustments that the
-engine makes itself."""
+"""Remarks on settings made for a large dataset that do not work for a small one, logged at the start
+of a run. Nothing is changed here; the block also lists the adjustments that the engine makes itself."""
 from typing import Any, Dict, List, Optional
 
 from mmdet_ft.config.config import Config

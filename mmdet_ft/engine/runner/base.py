@@ -166,7 +166,7 @@ class BaseRunner:
         return with_running_statistics(self.model, batch)
 
     def val_step(self, batch: Any) -> None:
-        """Return the losses of a batch without training on it; the random numbers never change."""
+        """Return the losses of a batch without training; every validation uses the same random numbers."""
         seed_generators(seed_of(self.seed, -1 - self.inner_iter, self.rank), self.device)
         model = getattr(self.model, 'module', self.model)
         with torch.no_grad(), self.precision.autocast():

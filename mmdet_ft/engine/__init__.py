@@ -1,1 +1,1 @@
-"""From a config to a trained model: the loop, and what it needs of the outside world."""
+"""From a config to a trained model: the training loop and its environment."""

@@ -1,4 +1,4 @@
-"""How many images a step has, and what the learning rate makes of it: `auto_scale_lr` of a config."""
+"""Images per step, and the learning rate scaled for them: `auto_scale_lr` of a config."""
 from typing import Any, NamedTuple, Optional
 
 from mmdet_ft.config.config import Config
@@ -10,12 +10,12 @@ from mmdet_ft.engine.runner.base import BaseRunner
 
 SCALE_FLAG = '--auto-scale-lr'  # of tools/train.py
 AT_HAND = 'the images of a step of this run'
-# Their step hardly grows with the gradient: the linear rule was found for SGD, and for these there is none.
+# Their step hardly grows with the gradient: the linear rule is for SGD, and for these there is none.
 ADAPTIVE = ('ada', 'nadam', 'radam', 'sparseadam', 'rmsprop', 'rprop', 'lamb', 'lion')
 
 
 def images_per_step(cfg: Config) -> int:
-    """Return the images of one optimizer step, of all processes."""
+    """Return the number of images per optimizer step, over all processes."""
     return _images(cfg, dist.get_dist_info()[1])
 
 
@@ -25,10 +25,10 @@ def _images(cfg: Config, num_processes: int) -> int:
 
 
 class Rate(NamedTuple):
-    """What `optimizer.lr` is meant for, by the files that set it and `auto_scale_lr`."""
+    """The batch size of `optimizer.lr`, from the files that set it and `auto_scale_lr`."""
     lr: float
     where: str  # ' (configs/my/x.py:7)', or '' where no file sets it
-    base: Optional[int]  # the images a step that it is meant for; None: those of this run
+    base: Optional[int]  # images per step of the rate; None: those of this run
     optimizer: str
     is_adaptive: bool
     is_enabled: bool  # auto_scale_lr.enable
@@ -36,11 +36,11 @@ class Rate(NamedTuple):
 
 
 def read_rate(cfg: Config) -> Optional[Rate]:
-    """Read for how many images a step `optimizer.lr` is meant; None where the config does not say.
+    """Return the batch size that `optimizer.lr` is set for; None if the config does not give it.
 
-    `auto_scale_lr.base_batch_size` speaks of the rate of its own file, of the bases of that file and of their
-    sisters. A rate that is set later, by an heir, on the command line or by a program, is meant for the batch at hand;
-    unless the heir itself sets `enable=True` with it.
+    `auto_scale_lr.base_batch_size` applies to rates of its own file, of that file's bases and of
+    their siblings. A rate that is set later, by a child, on the command line or by a program, is
+    for the current batch size. The exception is a child that also sets `enable=True`.
     """
     settings = cfg.get('auto_scale_lr') or {}
     optimizer = cfg.get('optimizer') or {}
@@ -61,9 +61,9 @@ def read_rate(cfg: Config) -> Optional[Rate]:
 
 
 class _Origin(NamedTuple):
-    """Who set a value last."""
+    """The last source that set a value."""
     setting: Optional[Setting]  # None for a config without files
-    by_program: bool  # the files and options say something else, or nothing
+    by_program: bool  # neither files nor options set this value
 
     @classmethod
     def of(cls, cfg: Config, path: str, value: Any) -> '_Origin':
@@ -78,17 +78,17 @@ class _Origin(NamedTuple):
             self.setting.where if self.setting else '')
 
     def is_later_than(self, other: '_Origin', cfg: Config) -> bool:
-        """Return whether this one changed what the other one had found."""
+        """Return whether this source overrides the other one."""
         if self.by_program or other.by_program:
             return self.by_program and not other.by_program
         ours, theirs = self.setting.file, other.setting.file
-        if ours is None or theirs is None:  # the command line comes after all files
+        if ours is None or theirs is None:  # the command line overrides all files
             return ours is None and theirs is not None
         return ours != theirs and theirs in _bases_of(ours, cfg)
 
 
 def _bases_of(path: str, cfg: Config) -> set:
-    """The files below a file, at any depth."""
+    """Return the base files of a file, at any depth."""
     bases = {layer.path: layer.bases for layer in cfg.layers if layer.path is not None}
     found, left = set(), [path]
     while left:
@@ -100,9 +100,10 @@ def _bases_of(path: str, cfg: Config) -> set:
 
 
 def settle_rate(cfg: Config, num_processes: int) -> None:
-    """Write into the config that a rate set later than `base_batch_size` is meant for this run's batch.
+    """Write into the config that a rate set later than `base_batch_size` is for this run's batch size.
 
-    A dumped config is one file, which no longer shows who set what: trained from again, it would scale the rate.
+    A dumped config is a single file without the origin of its values: a new training from it would
+    scale the rate.
     """
     rate = read_rate(cfg)
     if rate is not None and rate.base is None:
@@ -111,7 +112,7 @@ def settle_rate(cfg: Config, num_processes: int) -> None:
 
 
 def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
-    """Scale `optimizer.lr` in proportion to the images of a step (Goyal et al. 2017, sec. 2.1), where
+    """Scale `optimizer.lr` in proportion to the images per step (Goyal et al. 2017, sec. 2.1), if
     `auto_scale_lr` enables it for that rate."""
     rate = read_rate(cfg)
     if rate is None:
@@ -142,9 +143,9 @@ def scale_learning_rate(cfg: Config, num_processes: int, logger: Any) -> None:
 
 
 def follow_world_size(runner: BaseRunner, cfg: Config) -> None:
-    """Say what becomes of the learning rate when a run is resumed by another number of processes.
+    """Report, or adapt, the learning rate when a run is resumed with another number of processes.
 
-    With `auto_scale_lr` it follows the images of a step; otherwise it stays, as in V2.
+    With `auto_scale_lr` it follows the images per step; otherwise it stays, as in V2.
     """
     before, now = runner.resumed.world_size, runner.world_size
     if before in (None, now):

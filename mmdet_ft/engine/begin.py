@@ -1,4 +1,4 @@
-"""How a command begins: what can be refused without torch is refused before torch is imported, which takes seconds."""
+"""Start of a command: errors that can be found without torch are raised before its import, which takes seconds."""
 import argparse
 import os
 from typing import Any, Callable, Dict, NamedTuple, Tuple
@@ -16,7 +16,7 @@ FILES = (*RESULTS, 'failure', 'source', 'root', 'img_path')
 
 
 class _Wanted(NamedTuple):
-    """What an argument names, in words, and the kinds of files that it cannot mean."""
+    """A description of an argument's file, and the kinds of files that it cannot be."""
     words: str
     wrong: Tuple[str, ...]
 
@@ -37,9 +37,9 @@ WANTED: Dict[str, _Wanted] = {
 
 
 def begin(parse_args: Callable[[], argparse.Namespace]) -> argparse.Namespace:
-    """Return a command's arguments, after the config that they name has been read and its files have been looked for.
+    """Return a command's arguments, after reading the config that they name and checking that its files exist.
 
-    Ends the process with a message and exit code 2 where one of them cannot be had, or is of another kind.
+    Ends the process with a message and exit code 2 if one of them is missing, or of another kind.
     """
     found = []
 
@@ -50,7 +50,7 @@ def begin(parse_args: Callable[[], argparse.Namespace]) -> argparse.Namespace:
             look_at_files(args)
         except Exception as error:
             if is_user_mistake(error):
-                error.exit_code = 2  # of the command line
+                error.exit_code = 2  # errors of the command line
             raise
         found.append(args)
 
@@ -59,9 +59,9 @@ def begin(parse_args: Callable[[], argparse.Namespace]) -> argparse.Namespace:
 
 
 def look_at_files(args: argparse.Namespace) -> None:
-    """Read the config that the arguments of a command name, and look for its other files.
+    """Read the config that the arguments of a command name, and check that its other files exist.
 
-    Raises ConfigError, CheckpointError or UsageError where one is not there or of another kind.
+    Raises ConfigError, CheckpointError or UsageError if one is missing or of another kind.
     """
     for name in WANTED:
         _require_kind(args, name)
@@ -69,7 +69,7 @@ def look_at_files(args: argparse.Namespace) -> None:
         load_config(args.config, getattr(args, 'cfg_options', None))
     for name in CHECKPOINTS:
         path = getattr(args, name, None)
-        if path and '://' not in path:  # a URL is fetched when the model has been built
+        if path and '://' not in path:  # a URL is downloaded after the model has been built
             sources.resolve(path)
     for name in FILES:
         path = getattr(args, name, None)
@@ -78,7 +78,7 @@ def look_at_files(args: argparse.Namespace) -> None:
 
 
 def _require_kind(args: argparse.Namespace, name: str) -> None:
-    """Raise UsageError for a file of a kind that an argument cannot mean; it names both kinds, and what was swapped."""
+    """Raise UsageError for a file of the wrong kind for an argument; names both kinds, and swapped arguments."""
     path: Any = getattr(args, name, None)
     if not isinstance(path, str) or '://' in path:
         return

@@ -1,4 +1,4 @@
-"""From a config to everything a run needs, and the run."""
+"""Builds everything a run needs from a config, and runs it."""
 import contextlib
 import math
 import os
@@ -50,23 +50,23 @@ def train(cfg: Config,
           gpu_id: int = 0,
           model: Optional[nn.Module] = None,
           datasets: Optional[List[Any]] = None) -> BaseRunner:
-    """Train what a config describes, and leave V2's files in `cfg.work_dir`.
+    """Train the model of a config, and write V2's files to `cfg.work_dir`.
 
     Args:
-        cfg: a Config or a dict of its values, with `work_dir` set. `load_from`, `resume_from` and
-            `auto_resume` say what it begins from.
-        validate: evaluate as `cfg.evaluation` says.
-        seed: that of the resumed checkpoint if None, or drawn at random, and logged. Two runs with one
-            seed see the same samples and draw the same numbers.
-        diff_seed: other draws on each rank outside samples and steps too; those follow from their
-            place anyway.
-        deterministic: ask every operation for its reproducible form.
+        cfg: a Config or a dict of its values, with `work_dir` set. Its `load_from`, `resume_from` and
+            `auto_resume` set the initial state.
+        validate: evaluate as `cfg.evaluation` configures.
+        seed: None takes that of the resumed checkpoint, or samples one and logs it. Two runs with one
+            seed see the same samples and use the same random numbers.
+        diff_seed: other random numbers on each rank outside samples and steps too, which have seeds
+            of their own anyway.
+        deterministic: use deterministic implementations of all operations.
         gpu_id: in a run of one process.
-        model: trained as it is, instead of the one that `cfg.model` says; `load_from` is loaded into it.
+        model: trained as it is, instead of the one of `cfg.model`; `load_from` is loaded into it.
         datasets: one for each entry of the workflow, instead of those of `cfg.data`.
 
-    Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for what a
-    user can mend, and Interrupted when a signal has ended the run.
+    Returns the runner after the run. Raises UserError, ConfigError or FileNotFoundError for errors
+    that a user can fix, and Interrupted when a signal has ended the run.
     """
     cfg = as_config(cfg, 'train')
     if not cfg.get('work_dir'):
@@ -110,7 +110,7 @@ def _run(run: 'Run') -> BaseRunner:
 
 
 def as_config(cfg: Union[Config, Dict[str, Any]], name: str) -> Config:
-    """Return the config that a function called `name` was given; a dict becomes one.
+    """Return the argument of a function called `name` as a config; a dict becomes one.
 
     Raises UserError for a path, with the line that reads it, and for anything else.
     """
@@ -128,7 +128,7 @@ def as_config(cfg: Union[Config, Dict[str, Any]], name: str) -> Config:
 
 
 class Run(NamedTuple):
-    """All that a run needs; `runner.run(loaders, workflow)` starts it."""
+    """All parts of a run; `runner.run(loaders, workflow)` starts it."""
     cfg: Config
     runner: BaseRunner
     loaders: List[Any]
@@ -140,7 +140,7 @@ class Run(NamedTuple):
 
     @property
     def epoch_length(self) -> int:
-        """Iterations; for a loader without end those that see each image once."""
+        """Return the iterations of an epoch; for an endless loader those that see each image once."""
         loader = self.train_loader
         return math.ceil(len(loader.dataset) /
                          images_per_step(self.cfg)) if is_endless(loader) else len(loader)
@@ -157,9 +157,9 @@ def assemble(
     model: Optional[nn.Module] = None,
     datasets: Optional[List[Any]] = None,
 ) -> Run:
-    """Make everything up to the first iteration; arguments as `train`'s.
+    """Build everything up to the first iteration; arguments as in `train`.
 
-    item: entered with the title of each part, for a list of what went well.
+    item: entered with the title of each part, for a list of completed parts.
     """
     with item('config'):
         cfg, notes = prepare(cfg)
@@ -203,7 +203,7 @@ def assemble(
     with item('model and weights'):
         if count_classes(cfg.get('model'), getattr(main_dataset, 'CLASSES', None)):
             meta['config'] = keep_config(
-                cfg, meta['exp_name'])  # a checkpoint is read where these data are not
+                cfg, meta['exp_name'])  # a checkpoint may be used without these datasets
         is_given = model is not None
         model = model if is_given else build_model(cfg, main_dataset)
         if is_given:
@@ -256,7 +256,7 @@ def assemble(
 
 
 def _schedule(cfg: Config, key: str, build: Callable[..., Any], by_epoch: bool) -> Any:
-    """The schedule of a section of the config, None without one."""
+    """Build the schedule of a section of the config; None without one."""
     try:
         return cfg.get(key) and build(cfg[key], by_epoch)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""`tools/train.py --dry-run`: everything that a run does, in small, with a list of what went well."""
+"""`tools/train.py --dry-run`: all steps of a run on a small scale, with a checklist."""
 import contextlib
 import itertools
 import logging
@@ -33,11 +33,11 @@ from mmdet_ft.engine.runner.resume_state import Place, resume_source
 from mmdet_ft.spelling import counted
 
 NUM_STEPS = 2
-MOST_NAMES = 8  # of images in a line
+MOST_NAMES = 8  # of images per line
 
 
 class Checklist:
-    """Lines on stdout, one a part: whether it went well, and what there is to know."""
+    """Lines on stdout, one per part: its success, and details."""
 
     def __init__(self):
         self.console = Console(highlight=False, soft_wrap=True)
@@ -50,8 +50,8 @@ class Checklist:
         try:
             yield
         except Exception as error:
-            self.console.print(f'[red]FAILED[/]  {escape(title)}')  # the command says why, once
-            error.exit_code = 1  # whatever it is
+            self.console.print(f'[red]FAILED[/]  {escape(title)}')  # the command prints the reason, once
+            error.exit_code = 1  # of any type
             raise
         seconds = time.monotonic() - began
         details = escape('; '.join(self._details))
@@ -59,7 +59,7 @@ class Checklist:
                            f'[dim]({seconds:.1f} s)[/]')
 
     def tell(self, detail: str) -> None:
-        """Add to the line of the present part."""
+        """Add a detail to the line of the current part."""
         self._details.append(detail)
 
     def warn(self, text: str) -> None:
@@ -67,7 +67,7 @@ class Checklist:
 
 
 class _Listener(logging.Handler):
-    """Puts what the log says into the list: warnings as notes, and what the data were read for."""
+    """Puts log messages into the list: warnings as notes, and the summary of the data."""
 
     def __init__(self, check: Checklist):
         super().__init__(logging.INFO)
@@ -77,13 +77,13 @@ class _Listener(logging.Handler):
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             self.check.warn(text)
-        elif text.startswith('Data; '):  # the last line of the table says what was looked at
+        elif text.startswith('Data; '):  # the last line of the table lists the checks
             self.check.tell(text.splitlines()[-1])
 
 
 @contextlib.contextmanager
 def _in_the_list(check: Checklist) -> Iterator[None]:
-    """Show the log of what runs inside in the list rather than on the terminal."""
+    """Show log messages from inside the block in the list instead of on the terminal."""
     logger = get_root_logger()
     terminals = [handler for handler in logger.handlers if isinstance(handler, Terminal)]
     listener = _Listener(check)
@@ -97,18 +97,18 @@ def _in_the_list(check: Checklist) -> Iterator[None]:
         for handler in terminals:
             handler.setLevel(logging.NOTSET)
         for handler in [item for item in logger.handlers if isinstance(item, logging.FileHandler)]:
-            logger.removeHandler(handler)  # its file lies in the folder that goes
+            logger.removeHandler(handler)  # its file is in the folder to be removed
             handler.close()
 
 
 def dry_run(cfg: Config, **settings: Any) -> None:
-    """Try a config without training: two steps, two validation images, a checkpoint, in a folder of
-    the work_dir that is removed again. `settings` are arguments of `build.train`.
+    """Try a config without training: two steps, two validation images and a checkpoint, in a
+    temporary folder of the work_dir. `settings` are arguments of `build.train`.
 
-    Raises what fails, after the list has told it.
+    Raises the first error, after listing it.
     """
     check = Checklist()
-    cfg.log_level = 'INFO'  # whatever the config says: the list has the warnings
+    cfg.log_level = 'INFO'  # overrides the config, as the list needs the warnings
     work_dir = os.path.abspath(cfg.work_dir)
     new = _first_missing(work_dir)
     scratch = None
@@ -123,7 +123,7 @@ def dry_run(cfg: Config, **settings: Any) -> None:
             _try(cfg, check, settings)
     except KeyboardInterrupt:
         check.console.print('stopped by Ctrl-C; the dry run leaves nothing behind')
-        sys.exit(130)  # 128 + SIGINT, as a shell says it
+        sys.exit(130)  # 128 + SIGINT, as in a shell
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -139,7 +139,7 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     runner = run.runner
     found = run_size.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
                              len(run.train_loader.dataset))
-    work = _Work.of(run)  # before two steps become the length of the run
+    work = _Work.of(run)  # before the length of the run becomes two steps
     with check('learning rate'):
         preflight.check_learning_rate(runner)
         check.tell(
@@ -184,8 +184,8 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
 
 
 class _Work(NamedTuple):
-    """How much a run has to do."""
-    num_steps: int  # that are left
+    """The amount of work of a run."""
+    num_steps: int  # remaining
     length: str
     num_evaluations: int
 
@@ -206,7 +206,7 @@ class _Work(NamedTuple):
         return cls(num_steps, length, num_evaluations)
 
     def told(self, step: float, evaluation: Optional[float], num_kept: int, size: int) -> str:
-        """Tell seconds of a step and an evaluation, and bytes of a checkpoint, for the whole run."""
+        """Describe the total for the run: from seconds of a step and an evaluation, and bytes of a checkpoint."""
         parts = [f'about {step:.2g} s a step: {self.length} = {duration(self.num_steps * step)}']
         if evaluation is not None and self.num_evaluations:
             parts.append(f'evaluation {duration(evaluation)}' + (
@@ -219,7 +219,7 @@ class _Work(NamedTuple):
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as people say them: 40 s, 50 min, 3.5 h, 2.1 days."""
+    """Format seconds for people: 40 s, 50 min, 3.5 h, 2.1 days."""
     for unit, length, most in (('s', 1, 100), ('min', 60, 100), ('h', 3600, 72)):
         if seconds < most * length:
             value = seconds / length
@@ -232,7 +232,7 @@ class _Watch(Hook):
     def __init__(self):
         self.losses: List[float] = []
         self.files: List[str] = []
-        self.seconds = 0.  # of the last step with its loading: the first one also begins things
+        self.seconds = 0.  # of the last step with its loading: the first one also initializes
         self._began = time.perf_counter()
 
     def before_train_epoch(self, runner: Any) -> None:
@@ -250,7 +250,7 @@ class _Watch(Hook):
 
 
 class _FirstBatches:
-    """A loader that ends after its first batches; else it is the loader itself."""
+    """A loader that ends after its first batches; other attributes are those of the loader itself."""
 
     def __init__(self, loader: Any, number: int):
         self.loader, self.number = loader, number
@@ -266,7 +266,7 @@ class _FirstBatches:
 
 
 def _train(run: Run) -> _Watch:
-    """Steps with all hooks of the config but those that save and evaluate."""
+    """Train with all hooks of the config except those that save and evaluate."""
     runner, watch = run.runner, _Watch()
     left_out, all_hooks = (CheckpointHook, EvalHook, EarlyStopHook), runner.hooks
     runner.hooks = [hook for hook in all_hooks if not isinstance(hook, left_out)]
@@ -296,7 +296,7 @@ def _failed_hook(runner: Any) -> Optional[Hook]:
 
 
 def _save_and_read(runner: Any) -> int:
-    """Write a checkpoint and compare what is read; returns its bytes. Raises UserError."""
+    """Write a checkpoint, read it and compare; returns its bytes. Raises UserError."""
     path = os.path.join(runner.work_dir, 'dry_run.pth')
     runner.save_checkpoint(runner.work_dir, os.path.basename(path))
     found = read(path).state_dict
@@ -308,7 +308,7 @@ def _save_and_read(runner: Any) -> int:
 
 
 def _memory(runner: Any) -> str:
-    """Tell the most memory so far; empty where the system does not say."""
+    """Describe the peak memory so far; '' if the system does not report it."""
     used = processes.peak_memory()
     parts = [] if used is None else [f'{used / 1e9:.1f} GB of this process']
     if runner.device.type == 'cuda':
@@ -320,7 +320,7 @@ def _memory(runner: Any) -> str:
 
 
 def _first_missing(folder: str) -> Optional[str]:
-    """The outermost folder that making `folder` would make."""
+    """Return the outermost folder that would be created with `folder`."""
     folder, missing = os.path.abspath(folder), None
     while not os.path.exists(folder):
         folder, missing = os.path.dirname(folder), folder
@@ -328,7 +328,7 @@ def _first_missing(folder: str) -> Optional[str]:
 
 
 def _remove_empty(folder: str, outermost: Optional[str]) -> None:
-    """Remove the folders from `folder` up to `outermost` that are empty: other runs can have written into them."""
+    """Remove the empty folders from `folder` up to `outermost`; other runs can have written into them."""
     while outermost is not None and os.path.commonpath([folder, outermost]) == outermost:
         try:
             os.rmdir(folder)
@@ -346,7 +346,7 @@ def _scratch(work_dir: str) -> str:
             try:
                 scratch = tempfile.mkdtemp(prefix='.dry_run_', dir=work_dir)
                 break
-            except FileNotFoundError:  # the end of another dry run has removed the folder, empty as it was
+            except FileNotFoundError:  # another dry run has already removed the empty folder
                 if not tries_left:
                     raise
         with writing.atomic_file(os.path.join(scratch, 'probe')) as file:

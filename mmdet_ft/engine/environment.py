@@ -1,4 +1,4 @@
-"""What a run needs before its models: processes that get along, a work_dir with a log, a device."""
+"""Environment of a run before its models: process settings, a work_dir with a log, a device."""
 import os
 import platform
 import re
@@ -25,7 +25,7 @@ except ImportError:  # Windows
 
 
 def set_up_processes(cfg: Config) -> None:
-    """How loader processes start, and that they do not fight for cores."""
+    """Set the start method of loader processes, and limit their threads."""
     import cv2
     cv2.setNumThreads(cfg.get('opencv_num_threads', 0))
     if platform.system() != 'Windows' and cfg.get('mp_start_method'):
@@ -39,7 +39,7 @@ _claims: Dict[str, int] = {}
 
 
 def _leave_claims_to_parent() -> None:
-    """In a forked process of a loader: the lock is to end with the run, not with the last of its loaders."""
+    """Close the locks in a forked loader process: they must end with the run, not with its last worker."""
     for folder in _claims.values():
         os.close(folder)
     _claims.clear()
@@ -50,10 +50,11 @@ if hasattr(os, 'register_at_fork'):
 
 
 def claim(work_dir: str) -> bool:
-    """Keep runs of other processes out of a work_dir until `release`, or until this process ends in whatever way.
+    """Lock a work_dir against runs of other processes until `release`, or until this process ends
+    in any way.
 
-    Returns whether no other run is in it. Where folders cannot be locked (Windows, some network file systems) the
-    answer is always True.
+    Returns whether no other run uses it. If folders cannot be locked (Windows, some network file
+    systems) the answer is always True.
     """
     path = os.path.realpath(work_dir)
     if fcntl is None or path in _claims:
@@ -69,16 +70,16 @@ def claim(work_dir: str) -> bool:
 
 
 def release(work_dir: str) -> None:
-    """Let others into a work_dir that was claimed."""
+    """Release the lock of a work_dir."""
     folder = _claims.pop(os.path.realpath(work_dir), None)
     if folder is not None:
         os.close(folder)
 
 
 def _require_sole_use(work_dir: str) -> None:
-    """Refuse a work_dir that another run writes to: each would write over the other's checkpoints.
+    """Refuse a work_dir that another run writes to: each would overwrite the other's checkpoints.
 
-    Several processes are only warned. Of a machine that went down, the lock may stay for a minute.
+    With several processes it only warns: the lock of a crashed machine may persist for a minute.
     """
     if claim(work_dir):
         return
@@ -91,14 +92,13 @@ def _require_sole_use(work_dir: str) -> None:
 
 
 def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
-    """Make the work_dir with the config as it runs; returns the logger, the run's time and V2's
-    `meta`."""
+    """Create the work_dir with the final config; returns the logger, the run's timestamp and V2's `meta`."""
     rank, world_size = dist.get_dist_info()
     name = os.path.basename(cfg.filename or 'config.py')
     timestamp = dist.broadcast_object(time_string())
     if Inputs(layer.path for layer in cfg.layers).same_as(os.path.join(cfg.work_dir, name)):
         stem, ending = os.path.splitext(
-            name)  # a config that lies in its own work_dir stays as it is
+            name)  # a config in its own work_dir is not overwritten
         name = f'{stem}_{timestamp}{ending}'
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)
@@ -112,8 +112,8 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
         raise UserError(f'cannot write to work_dir {cfg.work_dir!r}: {error.strerror or error} '
                         f'({error.filename}); name another with --work-dir') from None
     env_info = '\n'.join(f'{key}: {value}' for key, value in collect_env().items())
-    text = cfg.pretty_text if rank == 0 else ''  # yapf takes its time; only rank 0 writes
-    # Hundreds of lines: V2's log has them at its head, and on the terminal they would hide what follows.
+    text = cfg.pretty_text if rank == 0 else ''  # yapf is slow; only rank 0 writes
+    # Hundreds of lines: V2's log starts with them, and on the terminal they would hide later lines.
     logger.info('Environment info:\n%s', env_info, extra=FILE_ONLY)
     logger.info('Distributed training: %s (%d processes)', world_size > 1, world_size)
     logger.info('Config:\n%s', text, extra=FILE_ONLY)
@@ -125,7 +125,7 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
 
 
 def keep_config(cfg: Config, name: str) -> str:
-    """Write the config over what `open_log` has written under `name`; returns its text, on rank 0."""
+    """Overwrite the config that `open_log` has written under `name`; returns its text, on rank 0."""
     if dist.get_dist_info()[0] != 0:
         return ''
     cfg.dump(os.path.join(cfg.work_dir, name))
@@ -133,9 +133,9 @@ def keep_config(cfg: Config, name: str) -> str:
 
 
 def choose_device(gpu_id: int = 0) -> torch.device:
-    """Choose this process's GPU, or the CPU where there is none, which then keeps the memory of its steps.
+    """Choose this process's GPU, or the CPU without one, which then keeps the memory of its steps.
 
-    Raises UserError for a GPU that is not there.
+    Raises UserError for a GPU that does not exist.
     """
     if not torch.cuda.is_available():
         keep_freed_memory_of_steps()
@@ -148,17 +148,17 @@ def choose_device(gpu_id: int = 0) -> torch.device:
 
 
 def tell_of_missing_gpu(cfg: Config, logger: Any) -> None:
-    """Warn where the config asks for a GPU and the run is on the CPU."""
+    """Warn if the config asks for a GPU and the run is on the CPU."""
     asked = [name for name in ('device', 'gpu_ids') if cfg.get(name) and cfg[name] != 'cpu']
     if asked:
-        places = {name: cfg.where(name) for name in asked}  # None for what a script has set
+        places = {name: cfg.where(name) for name in asked}  # None for values set by a script
         said = ', '.join(f'{name}={cfg[name]!r}' + (f' ({place})' if place else '')
                          for name, place in places.items())
         logger.warning('%s: torch finds no GPU here, so the run is on the CPU', said)
 
 
 def tell_of_earlier_run(work_dir: str, logger: Any) -> None:
-    """Warn where a run that begins anew will write over the checkpoints of an earlier one."""
+    """Warn if a run that starts from scratch will overwrite the checkpoints of an earlier one."""
     names = sorted(
         name for name in os.listdir(work_dir) if re.fullmatch(r'(epoch|iter)_\d+\.pth', name))
     if names:
@@ -169,9 +169,9 @@ def tell_of_earlier_run(work_dir: str, logger: Any) -> None:
 
 
 def choose_seed(resume_from: Optional[str], seed: Optional[int], logger: Any) -> int:
-    """The seed that is asked for, else that of the resumed checkpoint, else one drawn at random; the same on all
-    ranks. Samples and draws follow from it: only with its own seed a resumed run is the run that was stopped.
-    Raises UserError for what is no seed."""
+    """Return the given seed, else that of the resumed checkpoint, else a random one; the same on
+    all ranks. Samples and random numbers depend on it, so a resumed run needs the seed of the
+    stopped run. Raises UserError for an invalid seed."""
     if seed is not None:
         require_seed(seed)
     if not resume_from:

@@ -1,5 +1,4 @@
-"""What a user can mend: errors whose message is all that is needed, and how a command ends on
-one."""
+"""Errors that a user can fix, whose message is enough, and how a command ends with one."""
 import functools
 import logging
 import os
@@ -24,8 +23,8 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def is_user_mistake(error: BaseException) -> bool:
-    """Whether the message says everything. Anything else is a bug of ours or of the user's code:
-    its traceback stays."""
+    """Return whether the message suffices. Anything else is a bug of this package or of the user's
+    code: its traceback stays."""
     mistakes = (UserError, ConfigError, RegistryError, CheckpointError, DataError,
                 UntrustedFileError, FileNotFoundError, PermissionError, NotADirectoryError)
     if isinstance(error, mistakes):
@@ -36,7 +35,7 @@ def is_user_mistake(error: BaseException) -> bool:
 
 
 def _is_refused_argument(error: BaseException) -> bool:
-    """Whether a constructor of ours has refused, by a `raise` of its own, what the config says."""
+    """Return whether a constructor of this package refused its arguments, by a `raise` of its own."""
     building = any(note.startswith('while building') for note in getattr(error, '__notes__', ()))
     if not building or error.__traceback__ is None:
         return False
@@ -45,17 +44,17 @@ def _is_refused_argument(error: BaseException) -> bool:
 
 
 def is_consequence(error: BaseException) -> bool:
-    """Whether the error tells only that another process has ended: its connections closed, or torchrun
-    has sent SIGTERM to this one and to its loader."""
+    """Return whether the error is only a consequence of the end of another process: closed
+    connections, or SIGTERM from torchrun to this process and its loader."""
     torch = sys.modules.get(
-        'torch')  # not imported here: a command that refuses its arguments needs none of it
+        'torch')  # not imported here: a command that refuses its arguments does not need it
     of_torch = torch is not None and isinstance(error, torch.distributed.DistError)
     return of_torch or re.search('gloo/transport|killed by signal: Terminated',
                                  str(error)) is not None
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says, without the traceback that a loader process puts before it."""
+    """Return the message of an error, without the traceback that a loader process puts before it."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if text.startswith('Caught ') and ' in DataLoader worker process ' in text:
         kind = type(error)
@@ -65,15 +64,16 @@ def message_of(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What goes into a line of a log about an error that a library has raised."""
+    """Return the first line of a library's error, for a line of the log."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """A command whose user mistakes end in one message on stderr and exit code 1 (2 for what is
-    wrong in the config or on the command line), other errors in a traceback.
+    """Decorate a command: a user's error ends in one message on stderr and exit code 1, any other
+    in a traceback.
 
-    Of several processes only the one that failed first says why, and the others end with it.
+    The code is 2 for errors in the config or on the command line. With several processes only the
+    first one to fail prints the reason, and the others end with it.
     """
 
     @functools.wraps(main)
@@ -82,14 +82,14 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except KeyboardInterrupt:  # not of a training, which saves first: see failures.signals
             sys.stderr.write('\nstopped by Ctrl-C\n')
-            _leave(130)  # 128 + SIGINT, as a shell says it
+            _leave(130)  # 128 + SIGINT, as in a shell
         except Exception as error:
             together = watchdog.is_watching()
             if not together and not is_user_mistake(error):
                 raise
             code = getattr(error, 'exit_code', 1)
             if code == 2 and os.environ.get('RANK', '0') != '0':
-                # Rank 0 most likely says the same; then this process is ended before it comes to it.
+                # Rank 0 most likely reports the same; then this process is ended during the sleep.
                 time.sleep(5)
             watchdog.report(_ending(error))
             _leave(code)
@@ -99,14 +99,14 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
 def _leave(code: int) -> None:
     if watchdog.is_watching(
-    ):  # what else runs here, of NCCL or a loader, might wait for others for ever
+    ):  # other threads, of NCCL or a loader, might wait forever for other processes
         logging.shutdown()
         os._exit(code)
     sys.exit(code)
 
 
 def _ending(error: BaseException) -> str:
-    """The last words of a command."""
+    """Return the last words of a command."""
     rank = os.environ.get('RANK', '0')
     if is_user_mistake(error):
         notes = ''.join(f'\n({note})' for note in getattr(error, '__notes__', ()))

@@ -1,4 +1,4 @@
-"""Run a model over a data set, for `dataset.evaluate`."""
+"""Inference over a dataset, for `dataset.evaluate`."""
 import logging
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -14,7 +14,7 @@ from mmdet_ft.structures import Batch, HostCopy, to_device
 
 logger = logging.getLogger('mmdet_ft')
 
-# What is done with the results of a batch as they come: (views of the batch, its results).
+# Called with the results of each batch as it is done: (views of the batch, its results).
 Watcher = Callable[[Tuple[Batch, ...], List[Any]], None]
 
 
@@ -23,11 +23,11 @@ def run_over(model: nn.Module,
              data_loader: Any,
              precision: Optional[Precision] = None,
              watch: Optional[Watcher] = None) -> List[Any]:
-    """V2's results of every sample that the loader yields, in its order; the model's mode is left
-    as it was.
+    """Return V2's results of every sample that the loader yields, in its order; restores the model's mode.
 
-    The results of one batch are put together on the host while the device works on the next. Images of unequal size
-    are run apart, each as it is alone; V2 pads them to the largest of their batch, which changes what is found.
+    The host assembles the results of one batch while the device works on the next. Images of
+    unequal size run separately, each unpadded; V2 pads them to the largest of their batch, which
+    changes the detections.
     """
     model = getattr(model, 'module', model)
     device = next(model.parameters()).device
@@ -51,7 +51,7 @@ def run_over(model: nn.Module,
         pending, is_told = None, False
         rank, _ = get_dist_info()
         for views in track(data_loader, 'evaluating', len(data_loader), quiet=rank != 0):
-            if isinstance(views, Batch):  # the pipeline has collected the truth too
+            if isinstance(views, Batch):  # the pipeline has collected the ground truth too
                 views = (views, )
             parts = parts_of_one_size(views)
             if len(parts) > 1 and not is_told:
@@ -76,9 +76,9 @@ def run_over(model: nn.Module,
 
 
 def parts_of_one_size(views: Tuple[Batch, ...]) -> List[Tuple[List[int], Tuple[Batch, ...]]]:
-    """Split a batch whose images are padded to another size than their own: (places, views) of each part.
+    """Split a batch with images padded beyond their own size: (indices, views) of each part.
 
-    The views of a part are without ground truth. A batch without such padding is its only part, as it is.
+    The views of a part are without ground truth. A batch without such padding is its only part, unchanged.
     """
     number = len(views[0].metas)
     if not any(view.own_sizes for view in views):
@@ -92,7 +92,7 @@ def parts_of_one_size(views: Tuple[Batch, ...]) -> List[Tuple[List[int], Tuple[B
 
 
 def _part(view: Batch, places: List[int], height: int, width: int) -> Batch:
-    """Some images of a view, cut to a size."""
+    """Return some images of a view, cropped to a size."""
     return Batch(
         images=view.images[places, :, :height, :width],
         sizes=view.sizes[places],
@@ -104,7 +104,7 @@ def _part(view: Batch, places: List[int], height: int, width: int) -> Batch:
 
 
 def require_masks(model: nn.Module, metrics: Sequence[str]) -> None:
-    """Refuse a metric of masks for a model without them, or the other way round, before any image is run.
+    """Refuse a mask metric for a model without masks, or the reverse, before any image is run.
 
     Raises UserError.
     """
@@ -123,7 +123,7 @@ def single_gpu_test(model: nn.Module,
                     data_loader: Any,
                     precision: Optional[Precision] = None,
                     watch: Optional[Watcher] = None) -> List[Any]:
-    """Results of the whole data set from this process."""
+    """Return the results of the whole dataset from this process."""
     return run_over(model, data_loader, precision, watch)
 
 
@@ -133,7 +133,6 @@ def multi_gpu_test(model: nn.Module,
                    gpu_collect: bool = False,
                    precision: Optional[Precision] = None,
                    watch: Optional[Watcher] = None) -> Optional[List[Any]]:
-    """Results of the whole data set on rank 0, each rank having run its part; None on other
-    ranks."""
+    """Return the results of the whole dataset on rank 0, each rank having run its part; None on other ranks."""
     part = run_over(model, data_loader, precision, watch)
     return collect_results(part, len(data_loader.dataset), tmpdir, gpu_collect)

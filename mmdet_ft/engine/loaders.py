@@ -1,4 +1,4 @@
-"""Data sets and loaders of a run: `data` of a config."""
+"""Datasets and loaders of a run: `data` of a config."""
 import copy
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -13,8 +13,7 @@ from mmdet_ft.engine.models.config_keys import place_of
 
 
 def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) -> List[Any]:
-    """A data set for each entry of the workflow; 'val' is the validation set in the training
-    pipeline."""
+    """Build a dataset for each entry of the workflow; 'val' is the validation set in the training pipeline."""
     _check_workflow(workflow)
     datasets = []
     for mode, _ in workflow:
@@ -27,7 +26,7 @@ def build_workflow_datasets(cfg: Config, workflow: Sequence[Tuple[str, int]]) ->
 
 
 def _built(cfg: Config, split: str, build: Callable[[], Any]) -> Any:
-    """A data set; the key and its line are told where a file of it is not there."""
+    """Build a dataset; errors of a missing file name the config key and its line."""
     try:
         return build()
     except (FileNotFoundError, DataError) as error:
@@ -50,15 +49,15 @@ def _check_workflow(workflow: Sequence[Tuple[str, int]]) -> None:
 
 
 def _pipeline_of(split: Any) -> Any:
-    """The pipeline of a training set, inside RepeatDataset and its like."""
+    """Return the pipeline of a training set, inside RepeatDataset and the like."""
     while isinstance(split, dict) and 'pipeline' not in split:
         split = split.get('dataset') or (split.get('datasets') or [{}])[0]
     return split[0]['pipeline'] if isinstance(split, (list, tuple)) else split['pipeline']
 
 
 def train_loader_settings(cfg: Config, seed: int) -> Dict[str, Any]:
-    """Arguments of build_dataloader for training: `data.samples_per_gpu` and such, over which
-    `data.train_dataloader`."""
+    """Return the arguments of build_dataloader for training: `data.samples_per_gpu` and the like,
+    overridden by `data.train_dataloader`."""
     settings = dict(
         samples_per_gpu=2,
         workers_per_gpu=2,
@@ -77,8 +76,8 @@ def train_loader_settings(cfg: Config, seed: int) -> Dict[str, Any]:
 
 
 def test_loader_settings(cfg: Config, split: str, in_batches: bool = False) -> Dict[str, Any]:
-    """Arguments of build_dataloader for 'val' or 'test': one sample at a time, `in_batches` those of
-    training, unless `data.<split>` says otherwise."""
+    """Return the arguments of build_dataloader for 'val' or 'test': one sample at a time, or with
+    `in_batches` the batch size of training, unless `data.<split>` overrides it."""
     settings = dict(workers_per_gpu=2, dist=dist.is_distributed(), shuffle=False)
     samples = cfg.data.get('samples_per_gpu', 1) if in_batches else 1
     if 'workers_per_gpu' in cfg.data:
@@ -90,14 +89,14 @@ def test_loader_settings(cfg: Config, split: str, in_batches: bool = False) -> D
 
 
 def build_test_dataset(cfg: Config, split: str) -> Any:
-    """The data set of 'val' or 'test': all its images, whatever is on them."""
+    """Build the dataset of 'val' or 'test': all its images, with or without annotations."""
     data = copy.deepcopy(cfg.data[split])
     _set_test_mode(data)
     return _built(cfg, split, lambda: build_dataset(data))
 
 
 def _set_test_mode(data: Any) -> None:
-    """In the config of a dataset, in each of a list, and in what wrappers hold."""
+    """Set the test mode in the config of a dataset, of each in a list, and of those inside wrappers."""
     if isinstance(data, (list, tuple)):
         for part in data:
             _set_test_mode(part)
@@ -112,7 +111,7 @@ def _set_test_mode(data: Any) -> None:
 
 
 def build_test_loader(cfg: Config, split: str) -> Any:
-    """The loader of 'val' or 'test', in order and without augmentation."""
+    """Build the loader of 'val' or 'test', in order and without augmentation."""
     dataset = build_test_dataset(cfg, split)
     for part in getattr(dataset, 'datasets', [dataset]):
         if getattr(getattr(part, 'pipeline', None), 'transforms', None) == []:

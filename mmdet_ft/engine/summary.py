@@ -1,4 +1,4 @@
-"""The last lines of a run: its best checkpoint, where its files lie, and the commands to go on with."""
+"""The last lines of a run: its best checkpoint, its files, and the commands for the next steps."""
 import glob
 import inspect
 import os
@@ -14,7 +14,7 @@ from mmdet_ft.engine.hooks.evaluation import EvalHook
 
 
 def last_words(runner: Any, cfg: Config, is_interrupted: bool = False) -> str:
-    """Tell what a run leaves, best checkpoint first, and the commands to test, predict and go on."""
+    """Describe the files of a run, best checkpoint first, and the commands to test, predict and resume."""
     messages = runner.meta.get('hook_msgs') or {}
     best = messages.get('best_ckpt')
     if best is not None and not os.path.isfile(best):
@@ -37,13 +37,13 @@ def last_words(runner: Any, cfg: Config, is_interrupted: bool = False) -> str:
 
 
 def clear_up(runner: Any) -> None:
-    """Remove the interrupted state of a run that has come to its end; on rank 0."""
+    """Remove the interrupted state of a finished run; on rank 0."""
     if runner.rank == 0:
         writing.remove_interrupted(runner.work_dir, runner.run_id)
 
 
 def _short(path: str) -> str:
-    """A path as one would type it: relative where it lies below the present folder."""
+    """Return a path as a user would type it: relative if it is below the working directory."""
     below = os.path.relpath(path)
     return path if below.startswith(os.pardir) else below
 
@@ -62,7 +62,7 @@ def _with_target(path: str) -> str:
 
 
 def _best(path: str, score: float) -> str:
-    """The best checkpoint with what its name says: best_<metric>_epoch_<n>.pth."""
+    """Return the best checkpoint with the parts of its name: best_<metric>_epoch_<n>.pth."""
     name, unit, number = os.path.basename(path)[len('best_'):-len('.pth')].rsplit('_', 2)
     return f'{_short(path)} ({name} {score:.4f}, {unit} {number})'
 
@@ -71,7 +71,7 @@ def _commands(runner: Any, cfg: Config, checkpoint: Optional[str], latest: Optio
               is_interrupted: bool) -> List[Any]:
     tools = os.path.dirname(sys.argv[0]) if os.path.basename(sys.argv[0]) == 'train.py' else 'tools'
     config = os.path.join(_short(runner.work_dir), runner.meta.get('exp_name') or '')
-    if cfg.get('custom_imports') and cfg.filename:  # modules may lie beside the config itself
+    if cfg.get('custom_imports') and cfg.filename:  # modules may be next to the config itself
         config = cfg.filename
     found = []
     if checkpoint is not None:
@@ -90,7 +90,7 @@ def _command(*words: str) -> str:
 
 
 def _eval_options(runner: Any) -> List[str]:
-    """`--eval` with the metrics of the validation."""
+    """Return `--eval` with the metrics of the validation."""
     hook = next((hook for hook in runner.hooks if isinstance(hook, EvalHook)), None)
     if hook is None:
         return []
@@ -103,12 +103,12 @@ def _eval_options(runner: Any) -> List[str]:
 
 
 def _go_on(runner: Any, cfg: Config, latest: Optional[str], is_interrupted: bool) -> str:
-    """The command of this process again, from where the run stands."""
+    """Return the command of this process, changed to resume the run."""
     changes = {} if is_interrupted else _changes(runner, cfg)
     flags = ['--auto-resume']
     if any(layer.values.get('resume_from') for layer in cfg.layers if layer.path is not None):
         flags = ['--resume-from',
-                 _short(_furthest(runner, latest))]  # of a config it comes before --auto-resume
+                 _short(_furthest(runner, latest))]  # in a config it overrides --auto-resume
     if os.path.basename(sys.argv[0]) != 'train.py' or dist.is_distributed():
         return ' and '.join(
             [f'the same command with {" ".join(flags)}', *(f'a higher {key}' for key in changes)])
@@ -133,8 +133,8 @@ def _go_on(runner: Any, cfg: Config, latest: Optional[str], is_interrupted: bool
 
 
 def _changes(runner: Any, cfg: Config) -> Dict[str, int]:
-    """Map what keeps a run from going on, by its key in the config, to a value with which it does: its length, and the
-    patience of an early stop, which a resumed run has not forgotten."""
+    """Map config keys that stop a run from resuming to values with which it continues: its length,
+    and the patience of an early stop, which is restored on resume."""
     changes = {}
     name, limit = ('max_epochs', runner.max_epochs) if runner.by_epoch else ('max_iters',
                                                                              runner.max_iters)
@@ -148,6 +148,6 @@ def _changes(runner: Any, cfg: Config) -> Dict[str, int]:
 
 
 def _furthest(runner: Any, latest: Optional[str]) -> str:
-    """The checkpoint from which the run goes on: the one that a signal has left, or the last."""
+    """Return the checkpoint to resume: the one that a signal has left, or the last."""
     left = os.path.join(runner.work_dir, writing.INTERRUPTED)
     return left if os.path.exists(left) else latest or os.path.join(runner.work_dir, 'latest.pth')

@@ -1,1 +1,1 @@
-"""The whole config against signatures, before anything is built; begin with check.py."""
+"""Checks of the whole config against signatures before anything is built; start with check.py."""

@@ -1,17 +1,18 @@
-"""The whole config against signatures, before anything is built or read: every mistake with its line and
-the nearest right name.
+"""Check of the whole config against signatures, before anything is built or read.
 
-    prepare(config)           what the commands call: custom_imports, older spellings, then
+Every mistake is reported with its line and the nearest valid name.
+
+    prepare(config)           called by the commands: custom_imports, older spellings, then
       check(config)           raises CheckError, or returns warnings
         objects               values that cannot be written (in `prepare`)
         names                 top-level names
         sections              model, data, optimizer, ...: one function for each
-          walk                dict(type=..., ...) against the constructor of its class, and what lies inside
-        kinds                 of the values of a dict, by the annotations of its signature
-        settings              what has a range or no signature: one table
-        paths                 paths and names of classes that are no texts
-        classes               heads against the classes of data sets
-        levels                neck and heads against channels and levels of what they are given
+          walk                dict(type=..., ...) and nested dicts against the constructor of the class
+        kinds                 value types of a dict, by the annotations of its signature
+        settings              settings with a range or without a signature: one table
+        paths                 paths and names of classes that are not strings
+        classes               heads against the classes of datasets
+        levels                neck and heads against the channels and levels of their inputs
         pipelines             the order of transforms
 """
 import os
@@ -39,11 +40,11 @@ from mmdet_ft.registry import RegistryError
 
 
 def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str]]:
-    """A config as the engine reads it, and what the user should know: one sentence each, for the log.
+    """Return the config as the engine reads it, and one-sentence notes for the log.
 
-    Imports `custom_imports`, rewrites older spellings, and checks the whole; builds and reads nothing else.
+    Imports `custom_imports`, rewrites older spellings and checks everything; builds and reads nothing.
 
-    Raises CheckError with all mistakes, each with its place, value, file, line and the nearest right name.
+    Raises CheckError with all mistakes: path, value, file, line and the nearest valid name of each.
     """
     imports = Findings(config)
     imports.keys(
@@ -58,8 +59,9 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
 
 
 def prepare_model(config: Config) -> Tuple[Config, List[str]]:
-    """`prepare` for who only builds the model of a config, such as one that a checkpoint of V2 carries: what else
-    stands in it may be of types that are not here.
+    """Run `prepare` for a caller that only builds the model, such as from a checkpoint of V2.
+
+    The other sections are not checked: their types may not be registered here.
 
     Raises CheckError as `prepare` does, for mistakes in the model.
     """
@@ -75,8 +77,8 @@ def prepare_model(config: Config) -> Tuple[Config, List[str]]:
 
 
 def import_user_code(config: Config) -> None:
-    """Import `custom_imports`; CheckError tells of all files at once what cannot be imported, or what to write instead
-    of names of V2."""
+    """Import `custom_imports`; raises CheckError that lists the failed imports of all files, or the
+    replacements for names of V2."""
     custom = config.get('custom_imports')
     names = custom.get('imports') if isinstance(custom, dict) else None
     if isinstance(names, str) and not names.strip().startswith(('[', '(')):
@@ -84,7 +86,7 @@ def import_user_code(config: Config) -> None:
     mistakes: List[Mistake] = []
     modules = []
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        names = [names]  # wrong as a whole, as the import says
+        names = [names]  # not a list of names, which the import reports
     for name in names:
         alone = config if len(names) == 1 else {'custom_imports': dict(custom, imports=[name])}
         try:
@@ -110,7 +112,7 @@ def import_user_code(config: Config) -> None:
 
 
 def _innermost_line(error: BaseException) -> str:
-    """'file.py:3: ' of the user's line that led to an error of the registry."""
+    """Return 'file.py:3: ' for the user's line that led to an error of the registry."""
     own = [
         frame for frame in traceback.extract_tb(error.__traceback__)
         if os.path.isfile(frame.filename) and not frame.filename.startswith(PACKAGE)
@@ -123,7 +125,7 @@ def _of_user_code(text: str, where: Optional[str] = None) -> Mistake:
 
 
 def check(config: Config, for_training: bool = True) -> List[str]:
-    """Warnings about a config in today's spelling; raises CheckError as `prepare` does."""
+    """Return warnings about a config in the current spelling; raises CheckError as `prepare` does."""
     walk = Walk(config)
     check_names(walk)
     for name, section in SECTIONS.items():
@@ -138,7 +140,7 @@ def check(config: Config, for_training: bool = True) -> List[str]:
     check_settings(walk)
     check_paths(walk)
     if not walk.mistakes:
-        if for_training:  # of a test the checkpoint decides
+        if for_training:  # a test takes these from the checkpoint
             check_training_settings(walk)
             check_classes(walk)
         check_counts(walk)
@@ -150,7 +152,7 @@ def check(config: Config, for_training: bool = True) -> List[str]:
 
 
 def _check_deletes(found: Findings) -> None:
-    """What is left of `_delete_` after merging had nothing to replace."""
+    """Note each `_delete_` that remains because merging had nothing to replace."""
     told = {mistake.path for mistake in found.mistakes}
     for path in _paths_of(DELETE_KEY, found.config._cfg_dict):
         if path not in told:
@@ -158,7 +160,7 @@ def _check_deletes(found: Findings) -> None:
 
 
 def _paths_of(key: str, value: Any, path: str = '') -> Iterator[str]:
-    """Dotted paths at which dicts hold a key."""
+    """Yield the dotted paths of dicts that hold a key."""
     if isinstance(value, dict):
         if key in value:
             yield f'{path}.{key}' if path else key

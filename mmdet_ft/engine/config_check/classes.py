@@ -1,4 +1,4 @@
-"""The classes of data sets and the heads that count them, as far as the config alone tells."""
+"""Checks of the classes of datasets against the heads that count them, from the config alone."""
 from typing import Any, Dict, Iterator, Tuple
 
 from mmdet_ft.engine.config_check.mistakes import Findings
@@ -7,7 +7,7 @@ from mmdet_ft.registry import DATASETS, MODELS
 
 
 def check_classes(found: Findings) -> None:
-    """Heads against data sets, where the config tells both and asks for it by NumClassCheckHook."""
+    """Compare heads with datasets if the config gives both and NumClassCheckHook asks for it."""
     config = found.config
     hooks = [
         hook.get('type') for hook in config.get('custom_hooks') or () if isinstance(hook, dict)
@@ -40,7 +40,7 @@ def check_classes(found: Findings) -> None:
 
 
 def check_counts(found: Findings) -> None:
-    """What a head counts by its own number of classes: the best of `topk`, and the weights of its loss."""
+    """Check `topk` and the class weights of the loss against a head's own number of classes."""
     for path, head in _dicts(found.config.model, 'model'):
         count = head.get('num_classes')
         cls = MODELS.get(head.get('type'), head) if isinstance(head.get('type'), str) else None
@@ -65,7 +65,7 @@ def check_counts(found: Findings) -> None:
 
 
 def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Every dict of a model, with its dotted path."""
+    """Yield every dict of a model with its dotted path."""
     if isinstance(value, dict):
         yield path, value
     items = value.items() if isinstance(
@@ -76,7 +76,7 @@ def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
 
 
 def _innermost(split: Any, path: str) -> Iterator[Tuple[Dict[str, Any], str]]:
-    """The data sets under wrappers and lists."""
+    """Yield the datasets inside wrappers and lists."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
             yield from _innermost(part, f'{path}.{place}')
@@ -100,19 +100,19 @@ def dataset_classes(split: Any) -> Iterator[Any]:
 
 
 def _classes(split: Any, path: str) -> Iterator[Tuple[str, Any, str]]:
-    """(type, classes, where they stand) of data sets whose classes are known without reading a file."""
+    """Yield (type, classes, path of the classes) of datasets whose classes need no file to be read."""
     for part, part_path in _innermost(split, path):
         cls = _dataset_class(part)
         classes = part.get('classes')
         if classes is None:
             classes = getattr(cls, 'CLASSES', None)
-        is_file = isinstance(part.get('classes'), str)  # a file with one name a line
+        is_file = isinstance(part.get('classes'), str)  # a file with one name per line
         if classes is not None and not is_file:
             yield getattr(cls, '__name__', str(part.get('type'))), classes, f'{part_path}.classes'
 
 
 def _heads(value: Any, path: str) -> Iterator[Tuple[str, int]]:
-    """(path, num_classes) of the parts of a model that count classes."""
+    """Yield (path, num_classes) of the parts of a model that count classes."""
     if isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
             yield from _heads(item, f'{path}.{place}')

@@ -1,10 +1,10 @@
-"""Whether the parts of a model fit together: channels, numbers and strides of feature maps.
+"""Checks that the parts of a model fit together: channels, number and strides of feature maps.
 
-    backbone -- maps --> neck -- maps of all levels --> heads, each of which says what it takes
-    backbone -- map, or vector --> head of a classifier
+    backbone -- maps --> neck -- maps of all levels --> heads, each declares its inputs
+    backbone -- map or vector --> head of a classifier
 
-The parts are built without values, on PyTorch's meta device, and the backbone and the neck run once there: what they
-give is what they really give, a user's own as well. What a part takes it says itself, see mmdet_ft.parts.
+The parts are built on PyTorch's meta device, without values. The backbone and the neck run there once, so
+their outputs are the real ones, also for user code. A part declares its own inputs, see mmdet_ft.parts.
 """
 import copy
 import inspect
@@ -19,15 +19,15 @@ from mmdet_ft.engine.config_check.schema import vocabulary
 from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 
-IMAGE = 256  # pixels, of the image that a backbone is asked about
-_known: Dict[str, Any] = {}  # a config is checked more than once
+IMAGE = 256  # pixels, side of the image that the backbone is run on
+_known: Dict[str, Any] = {}  # cached, as a config is checked more than once
 
 
 class Given(NamedTuple):
-    """What a part gives to those after it."""
+    """The outputs of a part."""
     path: str  # 'model.neck'
     kind: str  # its class
-    outputs: Sequence[Tensor]  # without values
+    outputs: Sequence[Tensor]  # meta tensors
 
     @property
     def channels(self) -> List[int]:
@@ -35,14 +35,14 @@ class Given(NamedTuple):
 
     @property
     def strides(self) -> Optional[List[int]]:
-        """Return the pixels of the image a pixel of each map; None for vectors, and for maps of a single pixel."""
+        """Return the stride of each map in image pixels; None for vectors and for maps of a single pixel."""
         if any(output.dim() != 4 or output.shape[-1] < 2 for output in self.outputs):
             return None
         return [round(IMAGE / output.shape[-1]) for output in self.outputs]
 
 
 def check_levels(found: Findings) -> None:
-    """Compare what each part of the model takes with what the parts before it give."""
+    """Compare the declared inputs of each part of the model with the outputs of the parts before it."""
     model = found.config.model
     parts = {name: _built(part) for name, part in model.items() if isinstance(part, dict)}
     given = _run(
@@ -69,7 +69,7 @@ def check_levels(found: Findings) -> None:
 
 
 def _built(part: Dict[str, Any]) -> Optional[nn.Module]:
-    """Build a part on the meta device; None where its arguments are wrong, which other checks say better."""
+    """Build a part on the meta device; None if its arguments are wrong, which other checks report."""
     key = repr(part)
     if key not in _known:
         try:
@@ -83,7 +83,7 @@ def _built(part: Dict[str, Any]) -> Optional[nn.Module]:
 
 
 def _with_some_classes(settings: Any) -> Any:
-    """Put a number where num_classes='auto' stands; how many classes there are changes no feature map."""
+    """Replace num_classes='auto' by a number; the number of classes changes no feature map."""
     if isinstance(settings, dict):
         if settings.get('num_classes') == 'auto':
             settings['num_classes'] = 1
@@ -96,7 +96,7 @@ def _with_some_classes(settings: Any) -> Any:
 
 
 def _run(part: Optional[nn.Module], path: str, inputs: Any) -> Optional[Given]:
-    """Return what a part gives; None where it cannot run without values, or takes other images."""
+    """Return the outputs of a part; None if it cannot run on the meta device or takes other images."""
     if part is None:
         return None
     try:
@@ -113,7 +113,7 @@ def _run(part: Optional[nn.Module], path: str, inputs: Any) -> Optional[Given]:
 
 
 def _takes(part: Optional[nn.Module]) -> List[Takes]:
-    """Return what a part says that it takes; nothing where a subclass has a `forward` of its own and says nothing."""
+    """Return the declared inputs of a part; [] if a subclass overrides `forward` without declaring any."""
     mro = type(part).__mro__
     owner = {
         name: next((i for i, cls in enumerate(mro) if name in vars(cls)), None)
@@ -163,13 +163,13 @@ def _class_of(found: Findings, path: str) -> str:
 
 
 def _first_source(found: Findings, given: Given) -> str:
-    """Return the backbone's name where the neck before a classifier's head only pools."""
+    """Return the backbone's name, for a neck before a classifier's head that only pools."""
     kind = found.config.model.backbone['type']
     return f'{kind if isinstance(kind, str) else kind.__name__} of model.backbone'
 
 
 def _argument(found: Findings, path: str, name: str) -> Any:
-    """Return an argument of a part, as written or its default; None where it has none of that name."""
+    """Return an argument of a part, as written or its default; None if it has no such argument."""
     part = found.config.model[path.partition('.')[2]]
     kind = part['type']
     cls = MODELS.get(kind, part) if isinstance(kind, str) else kind
@@ -186,9 +186,9 @@ def _out_channels(found: Findings, given: Given, channels: int) -> str:
 
 
 def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> None:
-    """Compare the number of strides with that of the levels, then the strides themselves.
+    """Compare the number of strides with the number of levels, then the strides themselves.
 
-    Other strides run too, so they are a warning.
+    Wrong strides only give a warning, because they run too.
     """
     if item.strides is None:
         return
@@ -219,7 +219,7 @@ def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> Non
 
 
 def _check_logits(found: Findings, path: str, head: nn.Module, given: Given) -> None:
-    """Refuse a head without a layer after a backbone that gives features and no scores."""
+    """Refuse a head without layers after a backbone that gives features instead of scores."""
     if (_argument(found, 'model.backbone', 'num_classes') or 0) > 0:
         return
     kind = type(head).__name__

@@ -1,7 +1,7 @@
-"""Values that are no literals: a class by its registered name, and what no config can carry refused with its line.
+"""Values that are not literals: classes become registered names, other objects are refused with their line.
 
-A run writes its config beside its log and into each checkpoint, from which tools/predict.py and tools/test.py read it:
-what cannot be written must not be trained with.
+A run writes its config beside its log and into each checkpoint. tools/predict.py and tools/test.py
+read it from there, so a run must not train with a value that cannot be written.
 """
 import datetime
 import decimal
@@ -28,9 +28,9 @@ REGISTRIES = (MODELS, DATASETS, PIPELINES, HOOKS, OPTIMIZERS, RUNNERS, SAMPLERS,
 
 
 def as_values(config: Config) -> Config:
-    """Return a config of nothing but values that can be written and read again.
+    """Return a config that holds only values that can be written and read again.
 
-    Classes become their registered names; what an import has left at the top level is left out.
+    Classes become their registered names; top-level names left by an import are dropped.
 
     Raises CheckError for anything else, with its dotted path, its line and what to write.
     """
@@ -62,7 +62,7 @@ def as_values(config: Config) -> Config:
 
 
 def _is_imported(config: Config, name: str) -> bool:
-    """Return whether a name is no setting: an import of a python config has brought it."""
+    """Return whether a name is not a setting but an import of a python config."""
     files = [layer for layer in config.layers if layer.path is not None and name in layer.values]
     return name not in ENGINE_NAMES and bool(files) and files[-1].path.endswith(
         '.py') and name in read_source(files[-1].source, True).imported
@@ -78,13 +78,13 @@ def _names_of(cls: type) -> Iterator[str]:
 
 
 def _registered(cls: type) -> Optional[str]:
-    """The name under which a class is registered, its own before others."""
+    """Return the name under which a class is registered, preferably its own."""
     names = list(dict.fromkeys(_names_of(cls)))
     return next((name for name in names if name == cls.__name__), names[0] if names else None)
 
 
 def _advice(value: Any) -> str:
-    """What a value is, and what to write instead."""
+    """Describe a value and say what to write instead."""
     for kinds, advice in _ADVICE:
         if isinstance(value, kinds):
             return advice(value)

@@ -1,4 +1,4 @@
-"""The mistakes found in a config: each with its place, its value and the nearest right name."""
+"""Mistakes found in a config, each with its path, its value and the nearest valid name."""
 import inspect
 import sys
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -17,7 +17,7 @@ MOST_SHOWN = 10  # mistakes in one message
 
 
 class Mistake(NamedTuple):
-    path: str  # dotted, of the value
+    path: str  # dotted path of the value
     message: str
     where: Optional[str]  # 'configs/a.py:12'
     is_sentence: bool = False  # the message names the path itself
@@ -28,7 +28,7 @@ class Mistake(NamedTuple):
 
 
 def refusal(config: Config, mistakes: List[Mistake]) -> CheckError:
-    """The error that tells all mistakes."""
+    """Return the error that lists all mistakes."""
     lines = [str(mistake) for mistake in mistakes[:MOST_SHOWN]]
     if len(mistakes) > MOST_SHOWN:
         lines.append(f'... and {len(mistakes) - MOST_SHOWN} more')
@@ -41,7 +41,7 @@ def refusal(config: Config, mistakes: List[Mistake]) -> CheckError:
 
 
 class Findings:
-    """What a check has found so far. Values are told by the dotted path at which they stand."""
+    """The mistakes and warnings found so far; values are identified by their dotted path."""
 
     def __init__(self, config: Config):
         self.config = config
@@ -53,16 +53,16 @@ class Findings:
             message: str,
             where: Optional[str] = None,
             is_sentence: bool = False) -> None:
-        """Note a mistake at a path; `where` is the path whose line is told, if another."""
+        """Note a mistake at a path; `where` is another path whose line is reported instead."""
         self.mistakes.append(Mistake(path, message, self.where(where or path), is_sentence))
 
     def say_instead(self, path: str, message: str) -> None:
-        """Note a mistake in place of what was noted of the same value in other words."""
+        """Note a mistake that replaces those already noted for the same value."""
         self.mistakes = [mistake for mistake in self.mistakes if mistake.path != path]
         self.say(path, message)
 
     def where(self, path: str) -> Optional[str]:
-        """`file:line` of a value; of what is around it where nothing sets it itself."""
+        """Return `file:line` of a value, or of the nearest enclosing setting if no file sets it directly."""
         steps = path.split('.')
         places = (
             self.config.where('.'.join(steps[:length])) for length in range(len(steps), 0, -1))
@@ -112,7 +112,7 @@ class Findings:
         hint = f'did you mean {near!r}?' if near else (
             "a type of your own is found when its module is named in custom_imports=dict(imports=['your.module'])"
         )
-        if whole:  # an architecture that is not here looks like a misspelt one
+        if whole:  # an unregistered architecture looks like a misspelt one
             hint = f'{"did you mean " + repr(near) + "? " if near else ""}the models here are {", ".join(whole)}'
         if foreign:
             hint = f'{foreign}; the models here are {", ".join(whole)}' if whole else foreign
@@ -120,7 +120,7 @@ class Findings:
                  f'{path}.type')
 
     def _unregistered(self, kind: str, value: Any) -> Optional[str]:
-        """What to write above a class that a module of custom_imports has and does not register."""
+        """Say how to register a class that a module of custom_imports has but does not register."""
         imports = as_dict(self.config.get('custom_imports')).get('imports') or ()
         for name in [imports] if isinstance(imports, str) else imports:
             module = sys.modules.get(name)
@@ -140,7 +140,7 @@ class Findings:
         return isinstance(value, (list, tuple))
 
     def keys(self, known: Vocabulary, value: Any, path: str, owner: Optional[str] = None) -> None:
-        """A dict's keys, nothing inside; what is no dict passes."""
+        """Check the keys of a dict but not its values; anything else passes."""
         if isinstance(value, dict) and not known.is_open:
             for key in value:
                 if key not in known.parameters:
@@ -153,7 +153,7 @@ def as_dict(value: Any) -> Dict[str, Any]:
 
 
 def places_of_classes(config: Config) -> List[str]:
-    """Return where a model says how many classes there are; [] where it has no part that does."""
+    """Return the paths of a model's `num_classes`; [] if no part has one."""
     return [
         f'{path}.num_classes' for path, part, cls in parts_of(config.get('model'))
         if 'num_classes' in part and getattr(cls, 'counts_classes', True)
@@ -161,7 +161,7 @@ def places_of_classes(config: Config) -> List[str]:
 
 
 def parts_of(model: Any, path: str = 'model') -> Iterator[Tuple[str, Dict[str, Any], Any]]:
-    """Yield (dotted path, settings, class or None) of a model and of every part inside, in their order."""
+    """Yield (dotted path, settings, class or None) of a model and of every nested part, in order."""
     if isinstance(model, dict):
         if 'type' in model:
             kind = model['type']
@@ -174,9 +174,9 @@ def parts_of(model: Any, path: str = 'model') -> Iterator[Tuple[str, Dict[str, A
 
 
 def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optional[str]:
-    """The name that was most likely meant: one of which a character was lost, else the most similar one.
+    """Return the most likely intended name: one with a character missing, else the most similar.
 
-    Of several, one that is not `taken` already.
+    Names that are not `taken` yet are preferred.
     """
     names = sorted(map(str, names), key=lambda known: known in set(taken))
     name = str(name)

@@ -1,4 +1,4 @@
-"""Paths and names of classes: texts, where a config may give a number, a boolean, a list or a line break."""
+"""Checks that paths and class names are strings without line breaks, not numbers, booleans or lists."""
 from typing import Any, Iterator, Tuple
 
 from mmdet_ft.config.options import TEXT_KEYS
@@ -6,14 +6,14 @@ from mmdet_ft.engine.config_check.mistakes import Findings, short
 from mmdet_ft.registry import DATASETS
 
 AT_TOP = ('work_dir', 'load_from', 'resume_from')
-# A list in these is several data sets, files or alternatives; see mmdet_ft/datasets/build.py.
+# A list here means several datasets, files or alternatives; see mmdet_ft/datasets/build.py.
 MAY_BE_LIST = ('ann_file', 'load_from', 'classes')
 WITH_ANN_FILES = ('img_prefix', 'seg_prefix', 'proposal_file')
 SHOWN = {'\n': '\\n', '\t': '\\t', '\r': '\\r', '\a': '\\a', '\b': '\\b', '\f': '\\f', '\v': '\\v'}
 
 
 def check_paths(found: Findings) -> None:
-    """Every path that a command of ours opens, and every list of class names."""
+    """Check every path that one of the commands opens, and every list of class names."""
     config = found.config
     for name in AT_TOP:
         _check(found, name, config.get(name), name, True)
@@ -46,7 +46,7 @@ def _check(found: Findings, path: str, value: Any, key: str, is_ours: bool,
            owner: Any = ()) -> None:
     if value is None or isinstance(value, dict):
         return
-    if key == 'pretrained' and isinstance(value, bool):  # of a backbone of timm
+    if key == 'pretrained' and isinstance(value, bool):  # of a timm backbone
         return
     if isinstance(value, (list, tuple)):
         wrong = [item for item in _leaves(value) if not isinstance(item, str)]

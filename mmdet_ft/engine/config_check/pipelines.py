@@ -1,6 +1,7 @@
-"""The order of transforms: what would fail in the first batch, or leave boxes silently where they were.
+"""Checks of the order of transforms: failures in the first batch, and boxes that silently do not
+follow the image.
 
-What a transform moves it says itself, see mmdet_ft.datasets.pipelines.shared.moves.
+A transform declares what it moves, see mmdet_ft.datasets.pipelines.shared.moves.
 """
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
@@ -17,7 +18,7 @@ TRUTH = {
 
 
 def check_pipelines(found: Findings) -> None:
-    """Look in each pipeline for what would be left behind, and at the order of one with shipped transforms alone."""
+    """Check each pipeline for annotations left unmoved, and the order of one of shipped transforms only."""
     asked = {
         key
         for _, _, cls in parts_of(found.config.model)
@@ -41,7 +42,7 @@ def check_pipelines(found: Findings) -> None:
 
 
 def _check_training_mode(found: Findings, split: Any, path: str) -> None:
-    """Note data sets of a detector's training that would give no annotations."""
+    """Note training datasets of a detector that would give no annotations."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
             _check_training_mode(found, part, f'{path}.{place}')
@@ -54,7 +55,7 @@ def _check_training_mode(found: Findings, split: Any, path: str) -> None:
 
 
 def _check_mixed(found: Findings, split: Any, path: str) -> None:
-    """Note transforms that mix several images where no data set hands them the others."""
+    """Note transforms that mix several images but get only one from the dataset."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
             _check_mixed(found, part, f'{path}.{place}')
@@ -74,7 +75,7 @@ def _check_mixed(found: Findings, split: Any, path: str) -> None:
 
 
 def _check_what_is_mixed(found: Findings, inner: Any, path: str) -> None:
-    """Note transforms after which images cannot be mixed any more, as they are tensors."""
+    """Note transforms after which images are tensors and can no longer be mixed."""
     if isinstance(inner, (list, tuple)):
         for place, part in enumerate(inner):
             _check_what_is_mixed(found, part, f'{path}.{place}')
@@ -94,7 +95,7 @@ def _check_what_is_mixed(found: Findings, inner: Any, path: str) -> None:
 
 
 def _flows(split: Any, path: str) -> Iterator[List[Step]]:
-    """What samples go through: the pipeline of a data set, then those of the wrappers around it."""
+    """Yield the transforms of each sample: the dataset's pipeline, then those of its wrappers."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
             yield from _flows(part, f'{path}.{place}')
@@ -108,9 +109,9 @@ def _flows(split: Any, path: str) -> Iterator[List[Step]]:
 
 
 def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
-    """Note what would stay where it was while the image moves.
+    """Note annotations that would not follow the transforms of the image.
 
-    is_test: of a detector, whose boxes are told in the picture as it was.
+    is_test: of a detector, whose boxes are reported in the original image.
     """
     told = {mistake.path for mistake in found.mistakes}
     loaded = {
@@ -118,7 +119,7 @@ def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
         for step in steps if hasattr(step.kind, 'loads_with')
         for what in step.kind.loads_with(step.arguments)
     }
-    # with a loader of a user's own only Collect tells what is there
+    # with a custom loader only Collect shows what is loaded
     unknown = [what for what in asked_for(steps) if what not in loaded]
     for path, message in left_behind(steps, unknown):
         if path not in told:
@@ -127,7 +128,7 @@ def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
     for step in steps if is_test and not loaded else ():
         moves = moved_by(step.kind, step.arguments) or ()
         is_undone = getattr(step.kind, 'is_undone', not is_shipped(step.kind)) and 'bbox' in moves
-        if 'img' in moves and not is_undone:  # of a user's own that moves boxes it is not known
+        if 'img' in moves and not is_undone:  # a custom transform may move boxes without declaring it
             found.say(
                 step.path,
                 f'{step.name} moves what is on the image, and a test tells boxes in the picture as it was: they would '
@@ -136,7 +137,7 @@ def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
 
 
 def _pipelines(split: Any, path: str) -> Iterator[Tuple[List[Any], str]]:
-    """Pipelines that end in a batch: not those inside a wrapper with one of its own."""
+    """Yield the pipelines that end in a batch: not those inside a wrapper with one of its own."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
             yield from _pipelines(part, f'{path}.{place}')

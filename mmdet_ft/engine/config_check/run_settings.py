@@ -1,5 +1,6 @@
-"""The settings of a run that are no parts with a signature of their own, or have a range: one table of what each may
-be. What a signature tells, whether a value is a number or a text, stands in kinds.py.
+"""Table of the allowed values of run settings that have a range or no part with a signature.
+
+Types that a signature gives, such as number or string, are checked in value_kinds.py.
 """
 import logging
 import math
@@ -14,19 +15,19 @@ STARTS = torch.multiprocessing.get_all_start_methods()
 
 
 class Setting(NamedTuple):
-    """What a setting may be."""
-    words: str  # 'must be ' goes before
+    """The allowed values of a setting."""
+    words: str  # printed after 'must be '
     fits: Callable[[Any], bool]
-    example: Any = None  # a value to write instead; None where there is none that most people want
+    example: Any = None  # a value to suggest; None if none suits most users
     is_number: bool = False
-    may_be_none: bool = True  # for what is left out
+    may_be_none: bool = True  # for a setting that is left out
 
 
 def whole(least: int,
           example: Any = None,
           most: float = math.inf,
           also: Tuple[int, ...] = ()) -> Setting:
-    """Describe a whole number of a range; `also` are values outside it that mean something."""
+    """Describe an integer in a range; `also` are values outside it with a meaning."""
     upper = f' to {most:g}' if most < math.inf else ' on'
     words = f'a whole number from {least}{upper}' + ''.join(f', or {value}' for value in also)
     return Setting(words,
@@ -35,12 +36,12 @@ def whole(least: int,
 
 
 def number(words: str, fits: Callable[[float], bool], example: Any = None) -> Setting:
-    """Describe a number of a range."""
+    """Describe a number in a range."""
     return Setting(words, lambda value: _is_number(value) and fits(value), example, True)
 
 
 def choice(*values: Any, example: Any = None) -> Setting:
-    """Describe one of some values."""
+    """Describe one of several values."""
     return Setting(f'one of {", ".join(map(repr, values))}', lambda value: value in values, example
                    or values[0])
 
@@ -58,7 +59,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_named(value: Any) -> bool:
-    """Whether it is a name, a path, say, or a list of some."""
+    """Return whether a value is a string, such as a name or path, or a non-empty list of strings."""
     return _is_text(value) or isinstance(value, (list, tuple)) and bool(value) and all(
         map(_is_text, value))
 
@@ -90,7 +91,7 @@ WEIGHTS = Setting(
 METRIC = Setting('the name of a metric, or a list of some', _is_named)
 FOLDER = Setting('a folder of this machine, and no URL: nothing is sent there', _is_folder)
 
-# By dotted path; '*' is any key or place.
+# By dotted path; '*' is any key or index.
 SETTINGS: Dict[str, Setting] = {
     'log_level': Setting(
         f'one of {", ".join(map(repr, LEVELS))}', lambda value: value in (*LEVELS, 'NOTSET', 'WARN', 'FATAL') or
@@ -169,7 +170,7 @@ SETTINGS: Dict[str, Setting] = {
 
 
 def check_settings(found: Findings) -> None:
-    """Compare what a config sets with the table, and note each value that it does not allow."""
+    """Compare the settings of a config with the table, and note each value that it does not allow."""
     for pattern, setting in SETTINGS.items():
         for path, value in _set_at(found.config, pattern.split('.')):
             if not (setting.may_be_none if value is None else setting.fits(value)):
@@ -184,7 +185,7 @@ def check_settings(found: Findings) -> None:
 
 
 def _set_at(config: Any, steps: List[str], path: str = '') -> Iterator[Tuple[str, Any]]:
-    """(dotted path, value) of what a config holds at a pattern."""
+    """Yield (dotted path, value) of each setting that matches a pattern."""
     step, rest = steps[0], steps[1:]
     if step == '*':
         keys = config if isinstance(
@@ -209,7 +210,7 @@ def _refused(setting: Setting, key: str, value: Any) -> str:
 
 
 def not_a_text(key: str, value: str) -> str:
-    """Say of a text in the place of a number how the number is written."""
+    """Say how to write a number that was given as a string."""
     is_number = _reads_as_number(value)
     hint = f'; without quotes: {key}={value}' if is_number else ''
     in_yaml = ', which yaml takes for a number only with a point: 1.0e-3' if 'e' in value and hint else ''

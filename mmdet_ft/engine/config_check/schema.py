@@ -1,4 +1,4 @@
-"""What a dict of a config may and must say: the signature of its class, or the fields of a dataclass."""
+"""Allowed and required keys of a config dict: the signature of its class, or the fields of a dataclass."""
 import dataclasses
 import functools
 import inspect
@@ -7,11 +7,11 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 
 class Vocabulary(NamedTuple):
-    """What a dict may and must say."""
+    """The keys that a dict may and must have."""
     parameters: Mapping[str, Any]  # name -> inspect.Parameter, or None
-    is_open: bool = False  # takes anything
+    is_open: bool = False  # takes any key
     required: Tuple[str, ...] = ()
-    is_ours: bool = True  # a class of this package: all that it takes is known
+    is_ours: bool = True  # a class of this package: all its keys are known
 
     def without(self, *names: str) -> 'Vocabulary':
         return self._replace(
@@ -27,10 +27,10 @@ class Vocabulary(NamedTuple):
 
 @functools.lru_cache(maxsize=None)
 def vocabulary(function: Callable, skip: int = 0) -> Vocabulary:
-    """The named arguments of a class or function, but for the first `skip`."""
+    """Return the named arguments of a class or function, without the first `skip`."""
     try:
         signature = inspect.signature(function)
-    except (ValueError, TypeError):  # written in C
+    except (ValueError, TypeError):  # implemented in C
         return Vocabulary({}, is_open=True)
     kinds = inspect.Parameter
     parameters = [
@@ -47,7 +47,7 @@ def vocabulary(function: Callable, skip: int = 0) -> Vocabulary:
 
 @functools.lru_cache(maxsize=None)
 def record_of(annotation: Any) -> Optional[type]:
-    """The dataclass in an annotation, such as that of Union[Dict, RPNTrainSettings, None]."""
+    """Return the dataclass in an annotation, such as that of Union[Dict, RPNTrainSettings, None]."""
     for kind in (annotation, *typing.get_args(annotation)):
         if inspect.isclass(kind) and dataclasses.is_dataclass(kind):
             return kind

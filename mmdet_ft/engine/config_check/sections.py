@@ -1,5 +1,6 @@
-"""Sections of a config that the engine reads: a function of the same name looks at each, given the walk, the section's
-value and its name.
+"""Checks of the config sections that the engine reads.
+
+The function of the same name checks each section, given the walk, the section's value and its name.
 """
 from typing import Any, Callable, Dict, Mapping
 
@@ -33,7 +34,7 @@ def model(walk: Walk, value: Any, path: str) -> None:
             if key in value and value[key] is None:
                 walk.say(f'{path}.{key}',
                          f'{value["type"]} needs it: write a dict with a type, not None')
-        # What a part asks of train_cfg and test_cfg is not known before its type is.
+        # The keys of train_cfg and test_cfg depend on the type of the part that reads them.
         settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
         if any('unknown model type' in mistake.message and not mistake.path.startswith(settings)
                for mistake in walk.mistakes):
@@ -43,7 +44,7 @@ def model(walk: Walk, value: Any, path: str) -> None:
 
 
 def check_training_settings(walk: Walk) -> None:
-    """Note what a model needs in its train_cfg to be trained, and does not have."""
+    """Note the entries of train_cfg that a model needs for training but lacks."""
     model = walk.config.model
     cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else None
     for name in getattr(cls, 'settings_of_training', ()):
@@ -95,7 +96,7 @@ def optimizer(walk: Walk, value: Any, path: str) -> None:
             (foreign_answer(str(constructor), OPTIMIZER_BUILDERS.name) or
              (f'did you mean {near!r}?' if near else f'there is {", ".join(OPTIMIZER_BUILDERS)}')))
     if OPTIMIZER_BUILDERS.get(constructor) is not DefaultOptimizerConstructor:
-        return  # it reads its dict as it likes
+        return  # it reads its dict in its own way
     walk.typed(
         OPTIMIZERS, value, path, given=('params', 'lr'), extra=('constructor', 'paramwise_cfg'))
     paramwise = value.get('paramwise_cfg')
@@ -178,7 +179,7 @@ def evaluation(walk: Walk, value: Any, path: str) -> None:
         known = known._replace(is_open=known.is_open or own.is_open).plus(*own.parameters)
     of_coco = set(vocabulary(CocoDataset.evaluate, 1).parameters) - set(known.parameters)
     of_coco = [] if known.is_open or not kinds else [key for key in value if key in of_coco]
-    for key in of_coco:  # most likely of a base
+    for key in of_coco:  # most likely from a base
         walk.say(
             f'{path}.{key}',
             f'is of CocoDataset and its like; data.val is of {kinds[0].__name__}: write '

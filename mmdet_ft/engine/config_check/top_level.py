@@ -1,4 +1,4 @@
-"""Top-level names of a config: each is a section, a value that something reads, or a variable of an expression."""
+"""Checks of top-level names: each is a section, a value that is read, or a variable of an expression."""
 import difflib
 import re
 from typing import Any, Iterator, List, Mapping
@@ -20,11 +20,11 @@ VALUES = ('work_dir', 'workflow', 'load_from', 'resume_from', 'auto_resume', 'lo
           'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'cuda_graphs',
           'triton', 'opencv_num_threads', 'mp_start_method', 'custom_imports')
 OWN_KEYS = (BASE_KEY, DELETE_KEY
-            )  # what begins with _ and is like none of them is a helper of its file
+            )  # any other name that begins with _ is a helper of its file
 # V2's commands write or read these; nothing here needs them.
 INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')
 ENGINE_NAMES = (*SECTIONS, *VALUES, *INERT)
-# Variables of V2's own configs: what stands beside the sections in a file that a run of V2 has dumped.
+# Variables of V2's own configs, which a dump of V2 holds beside the sections.
 V2_VARIABLES = ('data_root', 'dataset_type', 'img_norm_cfg', 'train_pipeline', 'test_pipeline',
                 'val_pipeline', 'load_pipeline', 'train_dataset', 'norm_cfg', 'conv_cfg',
                 'head_norm_cfg', 'pad_cfg', 'image_size', 'img_size', 'img_scale', 'input_size',
@@ -34,7 +34,7 @@ V2_VARIABLES = ('data_root', 'dataset_type', 'img_norm_cfg', 'train_pipeline', '
 
 
 def check_names(found: Findings) -> None:
-    """Every top-level name, in the order of the config."""
+    """Check every top-level name, in the order of the config."""
     for name in found.config:
         if name in ENGINE_NAMES or _is_private(name):
             continue
@@ -60,7 +60,7 @@ def _is_private(name: str) -> bool:
 
 def _unknown_name(found: Findings, name: str) -> None:
     known = [*SECTIONS, *VALUES, *old_configs.OLDER_NAMES,
-             BASE_KEY]  # nobody means one that nothing reads
+             BASE_KEY]  # never suggested, as nothing reads it
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
     near = nearest(name, known, taken=found.config)
     if near is None or _likeness(name, near) < .7 and not (len(name) > 2 and near.startswith(name)):
@@ -80,7 +80,8 @@ def _likeness(name: str, other: str) -> float:
 
 
 def _is_read(config: Config, layer: Layer, name: str) -> bool:
-    """Whether an expression takes a variable: in its own file, by {{ _base_.name }} in an heir, or by ${name}."""
+    """Return whether an expression reads a variable: in its own file, by {{ _base_.name }} in a
+    child, or by ${name}."""
     if name in _source(layer).names_read:
         return True
     braces = re.compile(rf'\$_base_\.{re.escape(name)}\b|\$\{{{re.escape(name)}\b')
@@ -92,7 +93,7 @@ def _source(layer: Layer) -> Any:
 
 
 def _copies(config: Config, name: str, layer: Layer) -> List[str]:
-    """Paths whose value came out of a variable, as a file set it, and still does."""
+    """Return the paths whose value a file took from a variable and that still hold it."""
     roots = [root for root in config if root in ENGINE_NAMES]
     paths = _source(layer).readers(name, roots)
     for heir in config.layers:
@@ -121,7 +122,7 @@ def _warn_of_override(found: Findings, name: str, files: List[Layer]) -> None:
         path for path in copied if (found.config.where(path) or '').rpartition(':')[0] == base
     ]
     if copied and not copies:
-        return  # the heir sets anew all that the base has copied
+        return  # the child overrides every copy of the base
     held = f'; {listed(copies)} keep the value of the base' if copies else ''
     found.warnings.append(
         f'{name} ({files[-1].where((name, ))}) is a variable of the base '
@@ -129,10 +130,10 @@ def _warn_of_override(found: Findings, name: str, files: List[Layer]) -> None:
 
 
 def _is_left_in_a_dump(config: Config, name: str) -> bool:
-    """A config that a run has dumped holds all in one file, and its variables beside their copies."""
+    """Return whether a variable belongs to a dumped config, a single file with variables beside their copies."""
     files = [layer for layer in config.layers if layer.path is not None]
     last = [layer for layer in files if name in layer.values][-1]
-    # A base may be such a file too. It has all sections, where a base of a few lines has only its own.
+    # A base may be a dump too. A dump has all sections, while a short base has only its own.
     is_whole = len(files) == 1 or not last.bases and {'model', 'data'} <= set(last.values)
     if not is_whole or _source(last).names_read - {'dict', 'range', 'float', 'globals'}:
         return False
@@ -140,16 +141,16 @@ def _is_left_in_a_dump(config: Config, name: str) -> bool:
 
 
 def drop_variables(config: Config) -> None:
-    """Take out variables of expressions, such as `gpus` of `lr=0.02 * gpus / 8`, of which a dumped config would not
-    show any more that they are none of misspelt settings."""
+    """Remove variables such as `gpus` of `lr=0.02 * gpus / 8`; a dumped config would no longer show
+    that they are not misspelt settings."""
     for name in list(config):
         if name not in ENGINE_NAMES and not _is_private(name) and not _looks_left(config, name):
             config.pop(name)
 
 
 def _looks_left(config: Mapping[str, Any], name: str) -> bool:
-    """Return whether a name is one of V2's variables, or its value stands in a section."""
-    if name in V2_VARIABLES or len(name) < 3:  # i, j, k: left over by a loop
+    """Return whether a name is one of V2's variables, or a section holds its value."""
+    if name in V2_VARIABLES or len(name) < 3:  # i, j, k: left over from a loop
         return True
     near = nearest(name, ENGINE_NAMES) or ''
     alike = difflib.SequenceMatcher(None, name, near).ratio()
@@ -176,7 +177,7 @@ def _all_values(value: Any) -> Iterator[Any]:
 
 
 def _is_copy(value: Any, item: Any) -> bool:
-    """Whether `item` may have been made from a variable of this value."""
+    """Return whether `item` may have been computed from a variable of this value."""
     if isinstance(value, str) and isinstance(item, str):
         return item == value or len(value) > 1 and item.startswith(value)
     if isinstance(value, dict) and isinstance(item, dict):

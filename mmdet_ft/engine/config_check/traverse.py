@@ -1,8 +1,8 @@
-"""The walk over dicts of a config with the signatures beside it; nothing is built.
+"""Walk over the dicts of a config that checks them against signatures; nothing is built.
 
-A constructor's signature is the vocabulary; a dataclass in an annotation, as in
-`train_cfg: Union[Dict, RPNTrainSettings, None]`, is the vocabulary of its dict. What has no class
-stands in the tables here: layers by mmcv's names.
+The signature of a constructor gives the allowed keys. A dataclass in an annotation, as in
+`train_cfg: Union[Dict, RPNTrainSettings, None]`, gives those of its dict. Dicts without a class,
+such as layers by mmcv's names, are covered by the tables here.
 """
 import functools
 from typing import Any, Callable, Dict, Mapping, Sequence, Set
@@ -27,7 +27,7 @@ CONV_LAYERS = ('Conv1d', 'Conv2d', 'Conv3d', 'Conv', 'Conv2dAdaptivePadding', 'C
 ACTIVATIONS = ('ReLU', 'LeakyReLU', 'PReLU', 'RReLU', 'ReLU6', 'ELU', 'Sigmoid', 'Tanh', 'SiLU',
                'GELU', 'Swish', 'HSwish', 'HSigmoid', 'Clip', 'Clamp')
 UPSAMPLINGS = ('deconv', 'nearest', 'bilinear')
-# What the model around gives a layer itself.
+# Arguments that the surrounding model passes to a layer.
 SIZES_OF_LAYERS = ('num_features', 'num_channels', 'normalized_shape', 'in_channels',
                    'out_channels', 'kernel_size')
 PLUGINS = ('ContextBlock', 'GeneralizedAttention', 'NonLocal2d', 'ConvModule')
@@ -37,13 +37,13 @@ FREE = {('Albu', 'transforms'), ('Albu', 'bbox_params'), ('Albu', 'keymap'),
 
 
 class Walk(Findings):
-    """Each method looks at one kind of value and notes what is wrong inside."""
+    """A walk whose methods each check one kind of value and note the mistakes inside."""
 
     def __init__(self, config: Config):
         super().__init__(config)
         self.read_by_parts: Set[str] = set(
         )  # paths of settings that a part of the model reads, see parts
-        # Arguments that hold something else than a dict with a `type` of their owner's registry.
+        # Arguments that do not hold a dict with a `type` of their owner's registry.
         self.slots: Dict[str, Callable[[Any, str], None]] = dict(
             norm_cfg=functools.partial(self.layer, 'norm layer', NORM_LAYERS, ('requires_grad', )),
             conv_cfg=functools.partial(self.layer, 'convolution', CONV_LAYERS, ()),
@@ -70,11 +70,11 @@ class Walk(Findings):
               path: str,
               given: Sequence[str] = (),
               extra: Sequence[str] = ()) -> None:
-        """`dict(type=Name, ...)` of a registry, or lists of them.
+        """Check `dict(type=Name, ...)` of a registry, or lists of such dicts.
 
         Args:
-            given: arguments that the builder adds: none of them is missed.
-            extra: keys that the builder takes away first.
+            given: arguments that the builder adds: never reported as missing.
+            extra: keys that the builder removes first.
         """
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
@@ -108,7 +108,7 @@ class Walk(Findings):
 
     def settings_of_parts(self, settings_of: Mapping[str, str], value: Dict[str, Any],
                           path: str) -> None:
-        """Look at the dicts of `train_cfg` and `test_cfg` that parts of a detector read: each has its own record."""
+        """Check the dicts of `train_cfg` and `test_cfg` that parts of a detector read, each by its record."""
         for place, argument in settings_of.items():
             name, _, parameter = argument.partition('.')
             part, settings = value.get(name), value
@@ -156,7 +156,7 @@ class Walk(Findings):
             self.say(path, f'{name} needs {told}: add {first.split(" and ")[0]}=...')
 
     def is_of_kind(self, known: Vocabulary, key: str, value: Any, path: str) -> bool:
-        """Tell whether a value is of the kind that the signature of one of our own asks for; note where it is not."""
+        """Return whether a value has the type that a signature of this package asks for; note it if not."""
         parameter = known.parameters[key]
         is_list_of_sets = key in ONE_EACH and isinstance(value, (list, tuple))  # see build_dataset
         if parameter is None or not known.is_ours or is_list_of_sets or key == 'num_classes' and value == 'auto':
@@ -175,7 +175,7 @@ class Walk(Findings):
         return False
 
     def values(self, known: Vocabulary, value: Dict[str, Any], path: str) -> None:
-        """The values of a dict against a signature."""
+        """Check the values of a dict against a signature."""
         for key, item in value.items():
             if key in known.parameters:
                 self.is_of_kind(known, key, item, f'{path}.{key}')
@@ -183,13 +183,13 @@ class Walk(Findings):
     @staticmethod
     def all_names(registry: Registry, name: str, known: Vocabulary,
                   value: Dict[str, Any]) -> Sequence[str]:
-        """The arguments of all classes of a name: a misspelt one may be the one that tells which is meant."""
+        """Return the arguments of all classes of a name: a misspelt one may identify the class."""
         others = registry.spellings(name).values() if isinstance(value.get('type'), str) else ()
         return [*known.parameters, *(key for cls in others for key in vocabulary(cls).parameters)]
 
     @staticmethod
     def other_spelling(registry: Registry, name: str, value: Dict[str, Any], key: str) -> str:
-        """The words about an argument that belongs to another class of the same name; '' for any other."""
+        """Explain an argument that belongs to another class of the same name; '' for any other."""
         spellings = registry.spellings(name) if isinstance(value.get('type'), str) else {}
         chosen = next((argument for argument in spellings if argument in value), None)
         own = vocabulary(spellings[chosen]).parameters if chosen in spellings else {}
@@ -223,7 +223,7 @@ class Walk(Findings):
             self.inner(registry, item, path, known.is_ours)
 
     def inner(self, registry: Registry, item: Any, path: str, is_ours: bool) -> None:
-        """Dicts with a type, in lists too; other values of a list are values."""
+        """Check dicts with a type, also inside lists; other items of a list are plain values."""
         if isinstance(item, (list, tuple)):
             for place, part in enumerate(item):
                 if isinstance(part, (dict, list, tuple)):
@@ -232,8 +232,8 @@ class Walk(Findings):
             self.typed(registry, item, path)
 
     def record(self, kind: type, value: Any, path: str) -> None:
-        """A dict against a dataclass; `assigner`, `sampler` and their like inside are models."""
-        if isinstance(value, (list, tuple)):  # one record a stage
+        """Check a dict against a dataclass; `assigner`, `sampler` and the like inside are models."""
+        if isinstance(value, (list, tuple)):  # one record per stage
             for place, item in enumerate(value):
                 self.record(kind, item, f'{path}.{place}')
         if not isinstance(value, dict):
@@ -241,11 +241,11 @@ class Walk(Findings):
         name = '.'.join(step for step in path.split('.')[-2:])
         self.arguments(MODELS, vocabulary(kind), value, path, name, ())
 
-    # --- what is no type of a registry
+    # --- dicts that are not a type of a registry
 
     def layer(self, kind: str, names: Sequence[str], extra: Sequence[str], value: Any,
               path: str) -> None:
-        """norm_cfg and its like: a layer of mmcv by name, with the arguments of its class."""
+        """Check norm_cfg and the like: a layer of mmcv by name, with the arguments of its class."""
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
                 self.layer(kind, names, extra, item, f'{path}.{place}')
@@ -260,7 +260,7 @@ class Walk(Findings):
         self.keys(known, value, path, owner=str(value['type']))
 
     def plugins(self, value: Any, path: str) -> None:
-        """Layers in the blocks of a backbone, each with its position and stages."""
+        """Check layers in the blocks of a backbone, each with its position and stages."""
         if self.is_list(value, path):
             for place, item in enumerate(value):
                 if self.is_dict(item, f'{path}.{place}'):
@@ -276,21 +276,21 @@ class Walk(Findings):
             self.keys(vocabulary(nn.Linear, 2).plus('type'), value, path)
 
     def upsample(self, value: Any, path: str) -> None:
-        """Of a mask head dict(type='deconv', scale_factor=2), of a neck dict(mode='nearest')."""
+        """Check dict(type='deconv', scale_factor=2) of a mask head, or dict(mode='nearest') of a neck."""
         if isinstance(value, dict):
             if value.get('type') not in (None, *UPSAMPLINGS):
                 return self.unknown_type('upsampling', UPSAMPLINGS, value['type'], path)
             self.keys(vocabulary(F.interpolate, 1).plus('type'), value, path)
 
     def file_client(self, value: Any, path: str) -> None:
-        """Each backend has its own arguments; here only the name of the name is known."""
+        """Check for a misspelt `backend` key only: the other arguments differ between backends."""
         if isinstance(value, dict) and 'backend' not in value:
             near = next((key for key in value if nearest(key, ['backend'])), None)
             if near is not None:
                 self.unknown_key('file_client_args', ['backend'], value, near, path)
 
     def init_cfg(self, value: Any, path: str) -> None:
-        """One rule or a list of them."""
+        """Check one initialization rule or a list of them."""
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
                 self.init_cfg(item, f'{path}.{place}')
@@ -319,7 +319,8 @@ class Walk(Findings):
                     inside, 'override')
 
     def policies(self, value: Any, path: str) -> None:
-        """Changes of AutoAugment and RandAugment, which fill in what `hparams` and `magnitude_key` name."""
+        """Check policies of AutoAugment and RandAugment, which fill in the arguments named by
+        `hparams` and `magnitude_key`."""
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
                 self.policies(item, f'{path}.{place}')
@@ -328,7 +329,7 @@ class Walk(Findings):
             self.typed(PIPELINES, value, path, given, extra=('magnitude_key', 'magnitude_range'))
 
     def pipeline(self, value: Any, path: str) -> None:
-        """The transforms of a data set; of a test they are asked for when it is run."""
+        """Check the transforms of a dataset; those of a test may be missing until it is run."""
         if not value and not path.startswith('data.test.'):
             return self.say(
                 path,
@@ -337,7 +338,7 @@ class Walk(Findings):
         self.typed(PIPELINES, value, path)
 
     def dataset(self, value: Any, path: str, extra: Sequence[str] = ()) -> None:
-        """A dataset, a wrapper around others, or a list."""
+        """Check a dataset, a wrapper around others, or a list."""
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
                 self.dataset(item, f'{path}.{place}', extra)
@@ -349,6 +350,6 @@ class Walk(Findings):
 
 
 def _world_of(cls: Any) -> str:
-    """Whose class of a shared name it is, in words; '' where it does not matter."""
+    """Return ' (a detector)' or ' (a classifier)' for a class of a shared name; '' if neither applies."""
     moves = getattr(cls, 'moves', ())
     return ' (a detector)' if 'bbox' in moves else ' (a classifier)' if moves == ('img', ) else ''

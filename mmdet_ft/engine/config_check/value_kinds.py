@@ -1,7 +1,7 @@
-"""What an annotation of a signature allows: whether a value of a config is of its kind, and the kind in words.
+"""Value types that an annotation allows: whether a config value has one of them, and its description.
 
-Values of a config are None, booleans, numbers, texts, lists (tuples are the same) and dicts. A dict stands for an
-object wherever a signature asks for one. `Any` is such an object in the signatures here, or a list of some.
+Config values are None, booleans, numbers, strings, lists (or tuples) and dicts. A dict is accepted
+for any object of a signature. `Any` in the signatures here is an object or a list of objects.
 """
 import collections.abc
 import functools
@@ -17,15 +17,15 @@ UNIONS = (typing.Union, getattr(types, 'UnionType', typing.Union))
 
 
 class Kind(typing.NamedTuple):
-    """One of the kinds that an annotation allows."""
+    """One of the value types that an annotation allows."""
     name: Any  # bool, int, float, str, list, dict, None, Any; a tuple of values of a Literal
-    items: Tuple[Any, ...] = ()  # annotations of a list's items, all of one if there is but one
-    length: int = 0  # of a list that has a fixed one
+    items: Tuple[Any, ...] = ()  # annotations of a list's items; a single one applies to all
+    length: int = 0  # of a list of fixed length
 
 
 @functools.lru_cache(maxsize=None)
 def kinds_of(annotation: Any) -> Tuple[Kind, ...]:
-    """Tell the kinds that an annotation allows; () where it is not known, which allows anything."""
+    """Return the value types that an annotation allows; () if unknown, which allows anything."""
     if annotation in (inspect.Parameter.empty, object) or isinstance(annotation,
                                                                      (str, typing.TypeVar)):
         return ()
@@ -49,7 +49,7 @@ def kinds_of(annotation: Any) -> Tuple[Kind, ...]:
 
 
 def fits(annotation: Any, value: Any) -> bool:
-    """Tell whether a value of a config is of a kind that an annotation allows."""
+    """Return whether a config value has a type that an annotation allows."""
     kinds = kinds_of(annotation)
     return not kinds or any(_is_of(kind, value) for kind in kinds)
 
@@ -79,13 +79,14 @@ def _is_of(kind: Kind, value: Any) -> bool:
 
 @functools.lru_cache(maxsize=None)
 def _holds_dicts(annotation: Any) -> bool:
-    """Whether items are dicts, which the walk looks at one by one."""
+    """Return whether items are dicts, which the walk checks one by one."""
     return any(kind.name in (dict, Any) for kind in kinds_of(annotation))
 
 
 @functools.lru_cache(maxsize=None)
 def words_of(annotation: Any) -> str:
-    """Say what an annotation allows: 'a whole number or a list of whole numbers'; None is not told."""
+    """Describe the values that an annotation allows, such as 'a whole number or a list of whole
+    numbers'; omits None."""
     words = [_words(kind) for kind in kinds_of(annotation) if kind.name is not None]
     return ' or '.join(sorted(dict.fromkeys(words)))
 

@@ -1,4 +1,4 @@
-"""Processes of a run: how they find each other, and the few things they say to each other."""
+"""Processes of a run: process groups, rendezvous and collectives."""
 import logging
 import os
 import pickle
@@ -25,12 +25,12 @@ def is_distributed() -> bool:
 
 
 def get_dist_info() -> Tuple[int, int]:
-    """(rank, world size); (0, 1) without a process group."""
+    """Return (rank, world size); (0, 1) without a process group."""
     return (torch_dist.get_rank(), torch_dist.get_world_size()) if is_distributed() else (0, 1)
 
 
 def local_rank() -> int:
-    """The place of this process on its machine: which GPU is its own."""
+    """Return the rank of this process on its machine, which is the index of its GPU."""
     return int(os.environ.get('LOCAL_RANK', 0))
 
 
@@ -40,14 +40,14 @@ def barrier() -> None:
 
 
 def require_alone() -> None:
-    """Refuse to be one of torchrun's processes that know nothing of each other: each would train by itself, into the
-    same files."""
+    """Refuse to run as one of several torchrun processes without a process group: each would train
+    alone, into the same files."""
     count = os.environ.get('WORLD_SIZE', '1')
     if 'TORCHELASTIC_RUN_ID' in os.environ and count != '1':
         raise UsageError(
             f'torchrun has started {count} processes; add --launcher pytorch, so that they work together'
         )
-    # Not refused: a batch script of Slurm has the number of its tasks too, and may run one process all the same.
+    # Not refused: a Slurm batch script has the number of its tasks too, and may still run one process.
     for name, launcher in (('SLURM_NTASKS', 'slurm'), ('OMPI_COMM_WORLD_SIZE', 'mpi'),
                            ('WORLD_SIZE', 'pytorch')):
         if os.environ.get(name, '1') not in ('', '1'):
@@ -65,18 +65,17 @@ def init_dist(launcher: str,
               stall_timeout: float = watchdog.STALL_TIMEOUT,
               init_method: str = 'env://',
               **options: Any) -> None:
-    """Join the process group that `launcher` prepared, and watch over the others: `dist_params`.
+    """Join the process group that `launcher` prepared, and start the watchdog: `dist_params`.
 
     Args:
         launcher: V2's 'pytorch' (torchrun), 'slurm' or 'mpi'.
-        backend: without a GPU it is gloo whatever the config says, because NCCL has nothing to talk
-            through.
+        backend: always gloo without a GPU, because NCCL needs GPUs.
         port: of rank 0, for 'slurm' and 'mpi'.
-        timeout: seconds that ranks wait for each other, be it to meet, or while rank 0 evaluates.
-        stall_timeout: seconds after which a rank whose loader gives no batch, or whose step does
-            not end, or which has not been heard of, ends the run; 0 never does. The first steps
+        timeout: seconds that ranks wait for each other, at the rendezvous or while rank 0 evaluates.
+        stall_timeout: seconds after which the run ends because of a rank whose loader gives no batch,
+            whose step does not end, or that sends nothing; 0 disables it. The first steps
             may take `timeout`.
-        init_method: where the ranks meet.
+        init_method: address of the rendezvous.
         options: further ones of torch.distributed.init_process_group.
     """
     environments = {
@@ -89,12 +88,12 @@ def init_dist(launcher: str,
             f'unknown launcher {launcher!r}; there are {", ".join(environments)} (or none)')
     environments[launcher](port)
     if 'TORCHELASTIC_RUN_ID' in os.environ:
-        end_with_parent()  # if torchrun itself is killed, nobody else would end this process
+        end_with_parent()  # if torchrun itself is killed, nothing else would end this process
     if torch.cuda.is_available():
         num_gpus = torch.cuda.device_count()
         device = torch.device('cuda', local_rank() % num_gpus)
         torch.cuda.set_device(device)
-        if backend == 'nccl':  # told at once, NCCL need not guess at the first barrier
+        if backend == 'nccl':  # given here, NCCL need not guess it at the first barrier
             _require_gpus(num_gpus)
             options.setdefault('device_id', device)
     elif backend == 'nccl':
@@ -109,8 +108,8 @@ def init_dist(launcher: str,
 
 
 def _require_gpus(num_gpus: int) -> None:
-    """NCCL refuses two processes on one GPU, in words of its own. (Of other launchers than torchrun a
-    process may see its own GPU only.)"""
+    """Refuse two processes on one GPU before NCCL does, with a clearer message. (With launchers
+    other than torchrun a process may see its own GPU only.)"""
     num_processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
     if num_processes > num_gpus:
         raise UserError(
@@ -119,10 +118,10 @@ def _require_gpus(num_gpus: int) -> None:
 
 
 def _meet(init_method: str, timeout: timedelta) -> Tuple[torch_dist.Store, int, int]:
-    """A connection to the store of this attempt, rank and world size.
+    """Return a connection to the store of this attempt, rank and world size.
 
-    torchrun keeps one store over its restarts. What the processes before have left there, such as
-    addresses that nobody listens at any more, must not be found.
+    torchrun keeps one store over its restarts. A prefix hides the entries of earlier processes,
+    such as addresses on which nothing listens any more.
     """
     rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
     store, _, _ = next(torch_dist.rendezvous(init_method, rank, world_size, timeout=timeout))
@@ -166,9 +165,9 @@ def _slurm_environment(port: Optional[int]) -> None:
 
 
 def _first_host_of_slurm(nodes: str) -> str:
-    """Find where rank 0 runs: as scontrol says, or without it (in a container) as far as the environment tells.
+    """Return the host of rank 0, from scontrol, or without it (in a container) from the environment.
 
-    Raises UserError where it does not.
+    Raises UserError if the environment does not give it.
     """
     try:
         hosts = subprocess.check_output(['scontrol', 'show', 'hostname', nodes],
@@ -198,7 +197,7 @@ def _mpi_environment(port: Optional[int]) -> None:
 
 
 def gather_objects(value: Any) -> List[Any]:
-    """What every rank holds, in the order of ranks, on every rank."""
+    """Return the values of all ranks, in the order of ranks, on every rank."""
     _, world_size = get_dist_info()
     if world_size == 1:
         return [value]
@@ -208,7 +207,7 @@ def gather_objects(value: Any) -> List[Any]:
 
 
 def require_same(value: Any, what: str) -> None:
-    """Raise UserError on every rank where they do not hold the same: they would wait for each other for ever."""
+    """Raise UserError on every rank if the ranks differ in a value: they would deadlock."""
     values = gather_objects(value)
     if any(other != values[0] for other in values):
         held = ', '.join(f'rank {rank}: {value}' for rank, value in enumerate(values))
@@ -218,7 +217,7 @@ def require_same(value: Any, what: str) -> None:
 
 
 def broadcast_object(value: Any) -> Any:
-    """Rank 0's value on every rank."""
+    """Return rank 0's value on every rank."""
     if get_dist_info()[1] == 1:
         return value
     box = [value]
@@ -227,9 +226,9 @@ def broadcast_object(value: Any) -> Any:
 
 
 def first_on_main(function: Callable[[], Any]) -> Any:
-    """`function()` on rank 0 first, then on the others: for what the first one caches (a download).
+    """Run `function()` on rank 0 first, then on the others, which use what it has cached (a download).
 
-    An error of rank 0 ends every rank with its message, rather than leaving the others waiting.
+    An error of rank 0 ends every rank with its message, instead of leaving the others waiting.
     """
     rank, world_size = get_dist_info()
     if world_size == 1:
@@ -249,14 +248,14 @@ def first_on_main(function: Callable[[], Any]) -> Any:
 
 
 def sync_random_seed(seed: Optional[int]) -> int:
-    """The given seed, or one drawn at random by rank 0 for all."""
+    """Return the given seed, or a random one sampled by rank 0 for all ranks."""
     if seed is not None:
         return seed
     return broadcast_object(int.from_bytes(os.urandom(4), 'little') >> 1)
 
 
 def broadcast_norm_buffers(model: nn.Module) -> None:
-    """Give every rank the running statistics of rank 0, so that all evaluate the same model."""
+    """Copy the running statistics of rank 0 to every rank, so that all evaluate the same model."""
     if get_dist_info()[1] == 1:
         return
     for module in model.modules():
@@ -266,9 +265,9 @@ def broadcast_norm_buffers(model: nn.Module) -> None:
 
 
 def check_unused(model: nn.Module) -> None:
-    """After a backward: refuse parameters that took no part in the loss, by name.
+    """Refuse after a backward pass, by name, parameters that took no part in the loss.
 
-    DistributedDataParallel waits for the gradient of each one: on the other ranks for ever, on this
+    DistributedDataParallel waits for the gradient of each one: on the other ranks forever, on this
     one until its next step fails. Raises UserError.
     """
     if not isinstance(model, nn.parallel.DistributedDataParallel) or model.find_unused_parameters:
@@ -291,10 +290,10 @@ def collect_results(part: List[Any],
                     size: int,
                     tmpdir: Optional[str] = None,
                     gpu_collect: bool = False) -> Optional[List[Any]]:
-    """The results of all ranks in the order of the dataset, on rank 0; None elsewhere.
+    """Return the results of all ranks in the order of the dataset on rank 0; None elsewhere.
 
-    Rank r of w holds samples r, r + w, r + 2w, ... of a dataset of `size`; the last ones may repeat
-    the first to make the parts equal, and are dropped. Parts travel through files in `tmpdir`
+    Rank r of w holds samples r, r + w, r + 2w, ... of a dataset of `size`. The last ones may repeat
+    the first to make the parts equal, and are dropped. Parts are exchanged by files in `tmpdir`
     (shared by the machines; by default .dist_test in the working directory), or with `gpu_collect`
     over the network.
     """
@@ -314,7 +313,7 @@ def collect_results(part: List[Any],
         barrier()
         parts = []
         for index in range(world_size if rank == 0 else 0):
-            # Of whatever kind a user's model gives: these processes have written it a moment ago.
+            # Pickle is needed for the results of a custom model; these processes have just written the file.
             with open(os.path.join(tmpdir, f'part_{index}.pkl'), 'rb') as file:
                 parts.append(pickle.load(file))
         barrier()

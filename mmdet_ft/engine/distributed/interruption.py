@@ -1,15 +1,15 @@
-"""That a run was asked to stop, for whatever takes long to look at between two steps; signals.py hears the asking."""
+"""Interruption of a run, polled by long operations between two steps; signals.py receives the signals."""
 from typing import Any
 
 from mmdet_ft.errors import UserError
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: not done, try again
 
-listener: Any = None  # the InterruptHook of the run of this process, while there is one
+listener: Any = None  # the InterruptHook of the current run, if any
 
 
 class Interrupted(UserError):
-    """A signal has ended the run; the message says from where it goes on."""
+    """The run was ended by a signal; the message names the checkpoint to resume."""
     exit_code = EXIT_CODE
 
 

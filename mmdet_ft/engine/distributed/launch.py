@@ -1,8 +1,8 @@
-"""torchrun, as tools/dist_train.sh starts it: all its options, with a last line instead of its own
-traceback after that of the process that failed.
+"""torchrun, as tools/dist_train.sh starts it: all its options, and a summary line instead of its
+own traceback after that of the failed process.
 
-The exit code is that of the process that ended first: what it means for one process it means for
-several. SIGUSR1 goes to the processes, as torchrun hands on SIGTERM.
+The exit code is that of the process that ended first, with the same meaning as for a single
+process. SIGUSR1 is forwarded to the processes, as torchrun forwards SIGTERM.
 """
 import errno
 import gc
@@ -28,7 +28,7 @@ DEFAULT_PORT = 29500
 
 
 def _pass_on(number: int, frame: Any) -> None:
-    raise SignalException('', sigval=signal.Signals(number))  # what torchrun makes of SIGTERM
+    raise SignalException('', sigval=signal.Signals(number))  # torchrun's handling of SIGTERM
 
 
 def _describe(failure: ProcessFailure, rank: int) -> str:
@@ -40,10 +40,10 @@ def _describe(failure: ProcessFailure, rank: int) -> str:
 
 
 def checked(words: List[str]) -> List[str]:
-    """Check what tools/dist_train.sh hands to torchrun; returns the words, perhaps with another port.
+    """Check the torchrun arguments of tools/dist_train.sh; returns them, perhaps with another port.
 
-    On one machine a free port is taken where 29500 is in use and PORT does not say which. Raises UserError for a
-    number of processes or a port that cannot be, and for a port in use.
+    On one machine a free port is chosen if 29500 is in use and PORT is not set. Raises UserError
+    for an invalid number of processes or port, and for a port in use.
     """
     options: Dict[str, str] = {}
     for word in words:
@@ -62,7 +62,7 @@ def checked(words: List[str]) -> List[str]:
         raise UserError(f'PORT is a number up to 65535, not {port!r}')
     is_alone = options.get('nnodes', '1') == '1'
     if not is_alone and options.get('node_rank', '0') != '0':
-        return words  # it is the first machine that listens
+        return words  # only the first machine listens
     reason = why_not_free(int(port))
     if int(port) == 0 or reason and is_alone and not os.environ.get('PORT'):
         free = free_port(int(port))
@@ -86,9 +86,9 @@ def _script(words: List[str]) -> str:
 
 
 def why_not_free(port: int) -> str:
-    """Say why nothing can listen at a port of this machine; '' if it can."""
+    """Return why no process can listen at a port of this machine; '' if one can."""
     with socket.socket() as listener:
-        if os.name != 'nt':  # a port that was closed a moment ago is free
+        if os.name != 'nt':  # a port that was just closed is free
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(('', port))
@@ -101,7 +101,7 @@ def why_not_free(port: int) -> str:
 
 
 def free_port(after: int = 0) -> int:
-    """Find a port of this machine that nothing listens at: one of the hundred next to `after`, or any."""
+    """Find a free port of this machine: one of the hundred next to `after`, or any."""
     for port in range(after + 1, min(after + 101, 65536)) if after > 1023 else ():
         if not why_not_free(port):
             return port
@@ -120,7 +120,7 @@ def launch() -> int:
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    except DistError as error:  # between the look at the port and its use, or another machine is not there
+    except DistError as error:  # taken since the check, or another machine is missing
         text = str(error).splitlines()[0]
         print(
             f'error: the processes cannot meet: {text}. If the port is in use, choose another one: '
@@ -132,8 +132,8 @@ def launch() -> int:
         print(f'\n{_describe(failure, rank)}', file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as error:
-        # The agent keeps to itself how its processes ended, and they may have saved the run.
-        warnings.simplefilter('ignore')  # some objects of torch warn when they are looked at
+        # The agent does not report the exit codes of its processes, which may have saved the run.
+        warnings.simplefilter('ignore')  # some objects of torch warn on access
         saved = any(
             isinstance(item, SubprocessHandler) and item.proc.returncode == interruption.EXIT_CODE
             for item in gc.get_objects())

@@ -1,9 +1,8 @@
-"""What ends a run of several processes when one of them fails or hangs: within seconds, all of
-them, and with one report.
+"""Watchdog of a run of several processes: if one fails or hangs, all end within seconds, with one report.
 
-Every rank tells the others through the store of its process group how many batches it has done,
-where its main thread stands and for how long. It takes two threads: one talks to the store, which
-may not answer; the other judges.
+Every rank writes to the store of its process group how many batches it has done, where its main
+thread waits and for how long. This takes two threads: one for the store, which may not answer; the
+other for the decision.
 """
 import contextlib
 import json
@@ -17,28 +16,27 @@ import traceback
 from typing import Any, Dict, List, NamedTuple, Optional
 
 STALL_TIMEOUT = 300.
-PATIENCE = .9  # of the process group's timeout: its own error knows less
-# Where a main thread may stand: (part of the file's path, functions), innermost frame first.
+PATIENCE = .9  # share of the process group's timeout, whose own error has less information
+# Stack frames of a waiting main thread: (part of the file's path, functions), innermost first.
 _LOADER = (os.path.join('torch', 'utils', 'data', 'dataloader.py'), ('__next__', '__iter__'))
 _STEPS = (os.path.join('mmdet_ft', 'engine'), ('train_step', 'val_step', 'run_over'))
 _WAITING_FOR_OTHERS = tuple(
     os.path.join('torch', *name) for name in (('distributed', ''), ('autograd', 'graph.py')))
 _DEBUGGERS = ('pdb.py', 'bdb.py', 'pydevd.py', 'debugpy')
-_LONG_STEPS = 2  # the first ones compile, choose algorithms and start workers
-_GRACE = 3.  # seconds in which a process may end by itself once another has failed
+_LONG_STEPS = 2  # the first steps compile, choose algorithms and start workers
+_GRACE = 3.  # seconds in which a process may end by itself after another has failed
 
 _current: Optional['Watchdog'] = None
 
 
 def start(store: Any, rank: int, world_size: int, stall_timeout: float, timeout: float,
           address: str) -> None:
-    """Watch the ranks of this run from now on; `stop` ends it.
+    """Start the watchdog of this run; `stop` ends it.
 
-    store: a connection of its own to the store of the process group.
-    stall_timeout: seconds after which a batch that does not come or a step that does not end counts
-        as hung; 0 never. The run is ended when all ranks stand still as long as that.
-    timeout: the same for everything else, such as an evaluation on rank 0.
-    address: of the store, for messages.
+    store: a separate connection to the store of the process group. stall_timeout: seconds after
+    which a batch that does not come or a step that does not end counts
+        as hung; 0 never. The run ends when all ranks have stalled that long.
+    timeout: the same for everything else, such as an evaluation on rank 0. address: of the store, for messages.
     """
     global _current
     stop()
@@ -53,7 +51,7 @@ def stop() -> None:
 
 
 def beat() -> None:
-    """A batch is done, of training or evaluation."""
+    """Record that a batch of training or evaluation is done."""
     if _current is not None:
         _current.beats += 1
 
@@ -74,19 +72,17 @@ def is_watching() -> bool:
 
 
 class Place(NamedTuple):
-    """Where the main thread of a rank stands.
+    """Status of the main thread of a rank.
 
-    turn: counts up, so that a rank that says the same again is known to live.
-    stage: 'loader', 'step' or 'else'.
-    stalled: seconds without a beat.
-    limit: seconds that it may stand there.
+    turn: counts up, so that an unchanged rank is known to be alive. stage: 'loader', 'step' or
+    'else'. stalled: seconds without a beat. limit: seconds that it may stay at this stage.
     """
     turn: int
     beats: int
     stage: str
     stalled: float
     limit: float
-    waits: bool  # for another rank, or the loader's processes, by where it stands
+    waits: bool  # for another rank or the loader's processes, by its stack
     line: str
     stack: str
 
@@ -103,7 +99,7 @@ class Watchdog:
         self.address = address
         self.period = min(max(min(self.stall_timeout, timeout) / 20, .1), 5.)
         self.main_thread = threading.main_thread().ident
-        self.places: Dict[int, Place] = {}  # as last heard of other ranks
+        self.places: Dict[int, Place] = {}  # as last read from other ranks
         self.unheard: Dict[int, float] = dict.fromkeys(range(world_size), 0.)  # seconds
         self.stalled, self._seen_beats = 0., -1
         self.proposal: Optional[str] = None
@@ -120,21 +116,21 @@ class Watchdog:
 
     def stop(self) -> None:
         self.stopped.set()
-        # python's end would abort a thread that is inside the store, and the process with it
+        # python's exit would abort a thread that is inside the store, and the process with it
         for thread in set(self.threads) - {threading.current_thread()}:
             thread.join(5)
 
-    # ------------------------------------------------------------------------------ telling others
+    # ---------------------------------------------------------------------------------- reporting
 
     def propose(self, text: str) -> None:
-        """Make `text` the report of the run, if it is the first; it is printed then."""
+        """Make `text` the report of the run and print it, if it is the first one."""
         self.proposal = text
-        # Without an answer of the store this rank speaks for itself.
+        # If the store does not answer, this rank prints its own report.
         if not self.decided.wait(2 * self.period + 5):
             self._print(text)
 
     def _talk(self) -> None:
-        """Write where this rank stands, read where the others stand, and whether one has failed."""
+        """Write the status of this rank, read those of the others, and check whether one has failed."""
         while not self.stopped.wait(self.period if self.proposal is None else .05):
             try:
                 self._write()
@@ -143,12 +139,11 @@ class Watchdog:
                         self._hear(rank, json.loads(self.store.get(f'rank{rank}')))
                 if self._settle():
                     return
-            except Exception:  # the store is away: `_judge` counts for how long
+            except Exception:  # the store does not answer: `_judge` counts for how long
                 time.sleep(self.period)
 
     def _settle(self) -> bool:
-        """Whether the run has failed, be it by this rank's own report, which is printed if it is
-        the first."""
+        """Return whether the run has failed; prints this rank's own report if it is the first."""
         verdict = self.store.compare_set('verdict', '', '-').decode()
         if self.proposal is not None:
             verdict = self.store.compare_set('verdict', '-', f'rank {self.rank}').decode()
@@ -162,7 +157,7 @@ class Watchdog:
         self.decided.set()
         if is_own:
             return True
-        self.stopped.wait(_GRACE)  # to end by itself, with what it leaves behind
+        self.stopped.wait(_GRACE)  # to end by itself, and clean up
         self._end()
         return True
 
@@ -183,9 +178,9 @@ class Watchdog:
 
     def _end(self) -> None:
         logging.shutdown()
-        os._exit(1)  # the main thread cannot be woken from a collective; loader processes follow it
+        os._exit(1)  # the main thread cannot be woken from a collective; loader processes end with it
 
-    # ------------------------------------------------------------------------------------- judging
+    # ----------------------------------------------------------------------------------- deciding
 
     def _place(self) -> Place:
         frames = _frames(self.main_thread)
@@ -193,7 +188,7 @@ class Watchdog:
         is_short = stage == 'loader' or (stage == 'step' and self.beats >= _LONG_STEPS)
         limit = self.stall_timeout if is_short else self.timeout
         last = frames[-1]
-        # Stacks are only sent when they may be asked for.
+        # Stacks are only sent when they may be needed.
         stack = ''.join(traceback.format_list(frames)) if self.stalled > limit / 2 else ''
         self._turn += 1
         waits = any(part in last.filename for part in _WAITING_FOR_OTHERS) if stage != 'loader' \
@@ -202,7 +197,7 @@ class Watchdog:
                      f'{last.filename}:{last.lineno} in {last.name}', stack)
 
     def _judge(self) -> None:
-        """Count how long nothing has moved, and end the run when nothing can move any more.
+        """Count the time without progress, and end the run when no rank can make progress any more.
 
         Time is counted in steps of this thread, so that a machine that was asleep or a process that
         was stopped does not seem hung.
@@ -233,12 +228,12 @@ class Watchdog:
     def _is_stuck(self, rank: int, place: Optional[Place]) -> bool:
         if self._is_lost(rank) or place is None:
             return self._is_lost(rank)
-        # Whatever it does, it waits in vain for a rank that is lost.
+        # Whatever it does, it waits in vain for a lost rank.
         in_vain = place.waits and any(map(self._is_lost, self.unheard))
         return place.stalled > (self.stall_timeout if in_vain else place.limit)
 
     def _verdict(self, places: Dict[int, Place]) -> str:
-        """Who stands where, and the stack of those who do not wait for others."""
+        """Return the status of each rank, and the stacks of those that do not wait for others."""
         others = [rank for rank in range(self.world_size) if rank != self.rank]
         lost = [rank for rank in others if self._is_lost(rank)]
         lines = [
@@ -263,7 +258,7 @@ class Watchdog:
                 what = 'waits for the others' if place.waits else 'stands'
                 lines.append(f'  rank {rank} {what} at {place.line}, after {place.beats} batches')
         present = {rank: place for rank, place in places.items() if rank not in lost}
-        # Of those who wait for processes, be it of other ranks or of their loader, the stack tells nothing.
+        # The stack of a rank that waits for other ranks or for its loader is no help.
         for rank in sorted(rank for rank, place in present.items()
                            if not lost and not place.waits and place.stack):
             lines.append(f'\nrank {rank} (most recent call last):\n{present[rank].stack.rstrip()}')
@@ -271,11 +266,11 @@ class Watchdog:
 
 
 def _ask_worker(thread: int) -> None:
-    """Let the process whose batch the loader of `thread` waits for print where it stands."""
+    """Make the worker whose batch the loader of `thread` waits for print its stack."""
     frame = sys._current_frames()[thread]
     while frame is not None and frame.f_code.co_name != '_try_get_data':
         frame = frame.f_back
-    # Not Linux, ended meanwhile, or a loader that is built in another way.
+    # Not Linux, already ended, or a loader of another implementation.
     with contextlib.suppress(OSError, ValueError, AttributeError, LookupError):
         loader = frame.f_locals['self']
         worker = loader._workers[loader._task_info[loader._rcvd_idx][0]]
@@ -283,11 +278,11 @@ def _ask_worker(thread: int) -> None:
             handled = next(line.split()[1] for line in file if line.startswith('SigCgt:'))
         if int(handled, 16) >> (signal.SIGUSR2 - 1) & 1:  # see datasets.loader.init_worker
             os.kill(worker.pid, signal.SIGUSR2)
-            time.sleep(.2)  # it writes before its parent ends, and it with it
+            time.sleep(.2)  # it needs time to write before its parent ends, which ends it
 
 
 def _frames(thread: int) -> List[traceback.FrameSummary]:
-    """The stack of a thread, outermost first."""
+    """Return the stack of a thread, outermost first."""
     return list(traceback.extract_stack(sys._current_frames()[thread]))
 
 

@@ -1,1 +1,1 @@
-"""What happens to a run that is stopped, hangs or fails: noticed, told, saved, tried again."""
+"""Runs that are stopped, hang or fail: detection, report, saving, restart."""

@@ -1,7 +1,7 @@
-"""What a run leaves when it fails: `failure_<rank>.pt`, from which tools/misc/replay.py repeats the step.
+"""State of a failed run: `failure_<rank>.pt`, from which tools/misc/replay.py repeats the step.
 
-It holds, readable with `weights_only`: the batch, its image paths, the iteration, learning rates and gradient norm,
-the random states, the weights before the step, the config and the error.
+It holds, readable with `weights_only`: the batch, its image paths, the iteration, learning rates
+and gradient norm, the random states, the weights before the step, the config and the error.
 """
 import contextlib
 import os
@@ -22,18 +22,17 @@ from mmdet_ft.engine.runner import resume_state
 
 
 class OutOfMemory(UserError):
-    """The GPU or the machine has too little memory for a step; the message names images and
-    settings."""
+    """The GPU or the machine has too little memory for a step; the message names images and settings."""
 
 
 class LoaderDied(UserError):
-    """A loader process has ended without a word: killed, or a crash of a library."""
+    """A loader process has ended without an error: killed, or by a crash of a library."""
 
 
 @contextlib.contextmanager
 def recorded(runner: Any) -> Iterator[None]:
-    """Leave `failure_<rank>.pt` in the work_dir when `runner.run` inside fails, and say what is out
-    of memory."""
+    """Write `failure_<rank>.pt` into the work_dir if `runner.run` inside fails, and explain an
+    out-of-memory error."""
     try:
         yield
     except Exception as error:
@@ -46,7 +45,7 @@ def recorded(runner: Any) -> Iterator[None]:
                 error,
                 f'{path} holds the step; python tools/misc/replay.py {shlex.quote(path)} repeats it'
             )
-        except Exception as second:  # never in the place of the error itself
+        except Exception as second:  # never hide the error itself
             _note(error, f'{path} could not be written: {second}')
         if is_out_of_memory(error):
             raise _explain_memory(runner, error) from error
@@ -56,7 +55,7 @@ def recorded(runner: Any) -> Iterator[None]:
 
 
 def is_of_a_step(runner: Any, error: Exception) -> bool:
-    """Whether the batch, the model or the loader of this process failed, rather than a setting, a
+    """Return whether the batch, the model or the loader of this process failed, not a setting, a
     disk or another rank."""
     if isinstance(error, (UserError, CheckpointError)) and not isinstance(error, NonFiniteError):
         return False
@@ -67,7 +66,7 @@ def is_of_a_step(runner: Any, error: Exception) -> bool:
 
 
 def _note(error: BaseException, text: str) -> None:
-    """Python 3.11's add_note, for all."""
+    """Add a note to an error, as Python 3.11's add_note does."""
     error.__notes__ = [*getattr(error, '__notes__', ()), text]
 
 
@@ -77,7 +76,7 @@ def torch_save(path: str, content: Dict[str, Any]) -> None:
 
 
 def record(runner: Any, error: BaseException) -> Dict[str, Any]:
-    """What is known about the step that failed."""
+    """Return the state of the step that failed."""
     iteration = error.iteration if isinstance(error, NonFiniteError) else runner.iter
     batch = runner.data_batch if iteration == runner.iter else None
     places = None
@@ -103,14 +102,14 @@ def record(runner: Any, error: BaseException) -> Dict[str, Any]:
         places=places,
         batch=pack(batch),
         random_state=resume_state.random_state(),
-        # A sample that cannot be loaded needs none.
+        # A sample that cannot be loaded needs no weights.
         state_dict=None if batch is None else training_weights(runner),
         config=runner.meta.get('config'),
         classes=getattr(getattr(runner.model, 'module', runner.model), 'CLASSES', None))
 
 
 def training_weights(runner: Any) -> Dict[str, Tensor]:
-    """The weights that are trained, also where their averages stand in their place."""
+    """Return the trained weights, even if the model holds their moving averages."""
     weights = dict(getattr(runner.model, 'module', runner.model).state_dict())
     for hook in runner.hooks:
         if isinstance(hook, BaseEMAHook):
@@ -122,8 +121,8 @@ def training_weights(runner: Any) -> Dict[str, Tensor]:
 
 
 def places_of(loader: Any, iteration: int, runner: Any) -> Optional[List[List[int]]]:
-    """[epoch, index] of the samples of an iteration, by the loader's sampler; None where it is of
-    another kind."""
+    """Return [epoch, index] of the samples of an iteration, by the loader's sampler; None for an
+    unknown kind of sampler."""
     batch_sampler = getattr(loader, 'batch_sampler', None)
     sampler = getattr(loader, 'sampler', None)
     if hasattr(batch_sampler, 'set_start'):
@@ -139,7 +138,7 @@ def places_of(loader: Any, iteration: int, runner: Any) -> Optional[List[List[in
 
 
 def load(loader: Any, places: Optional[List[List[int]]]) -> Any:
-    """The batch of these places, made here rather than in a loader process."""
+    """Load the batch of these indices in this process instead of a worker."""
     if places is None:
         return None
     from mmdet_ft.datasets.loading.loader import collate
@@ -153,7 +152,7 @@ def files_of(batch: Any) -> List[str]:
 
 
 def pack(value: Any) -> Any:
-    """Named tuples as dicts that know their type, for a file of plain values."""
+    """Convert named tuples to dicts with their type, for a file of plain values."""
     if isinstance(value, tuple) and hasattr(value, '_fields'):
         fields = {name: pack(field) for name, field in zip(value._fields, value)}
         return dict(fields, __type__=type(value).__name__)
@@ -165,7 +164,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """What `pack` was given, of the types of structures.py."""
+    """Restore the input of `pack`, for the types of structures.py."""
     if isinstance(value, dict) and '__type__' in value:
         fields = {name: unpack(field) for name, field in value.items() if name != '__type__'}
         return getattr(structures, value['__type__'])(**fields)
@@ -180,7 +179,7 @@ def unpack(value: Any) -> Any:
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):  # torch's own among them
         return re.search("can't allocate memory|out of memory|_ALLOC_FAILED",
-                         str(error)) is not None  # of libraries of CUDA the last
+                         str(error)) is not None  # the last of those of CUDA libraries
     return isinstance(error, MemoryError)
 
 
@@ -196,7 +195,7 @@ class _Image(NamedTuple):
 
 def _images(batch: Any) -> List[_Image]:
     valid = getattr(getattr(batch, 'gt', None), 'valid', None)
-    # Computed on the host: on the device there may be no room for a single number.
+    # Computed on the host: the device may have no memory left for a single number.
     counts = [None] * len(files_of(batch)) if valid is None else valid.cpu().sum(1).tolist()
     sizes = getattr(batch, 'sizes', None)
     sizes = [('?', '?')] * len(counts) if sizes is None else sizes.cpu().int().tolist()

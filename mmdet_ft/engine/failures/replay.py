@@ -1,4 +1,4 @@
-"""The step of a failed run once more, from what it left: `failure_<rank>.pt`."""
+"""Replay of the step of a failed run from its state: `failure_<rank>.pt`."""
 from types import SimpleNamespace
 from typing import Any, Dict, Optional
 
@@ -25,7 +25,7 @@ from mmdet_ft.untrusted import require_plain_config
 
 
 def read_failure(path: str) -> Dict[str, Any]:
-    """What a run has left; raises UserError for another file."""
+    """Read the state of a failed run; raises UserError for another file."""
     try:
         failure = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError:
@@ -42,14 +42,14 @@ def read_failure(path: str) -> Dict[str, Any]:
 def replay(failure: Dict[str, Any],
            checkpoint: Optional[str] = None,
            device: str = 'cpu') -> Dict[str, float]:
-    """Repeat the step: the same batch, weights and random numbers; the losses and `grad_norm`.
+    """Repeat the step with the same batch, weights and random numbers; returns the losses and `grad_norm`.
 
     Args:
-        failure: of `read_failure`. Without a batch in it, the samples are loaded anew.
+        failure: of `read_failure`. If it has no batch, the samples are loaded again.
         checkpoint: weights to use instead of those before the step.
-        device: where to. A CPU computes in float32 what was float16.
+        device: to run on. A CPU uses float32 instead of float16.
 
-    Raises whatever the step raised, if it does so again.
+    Raises the error of the step, if it occurs again.
     """
     require_plain_config(failure['config'], 'the failure file')
     cfg, _ = prepare(Config.fromstring(failure['config'], '.py'))

@@ -1,5 +1,5 @@
-"""torchrun starts all processes anew when one dies (`--max-restarts`) or a machine comes or goes: the
-run then goes on from its last checkpoint, without being asked to."""
+"""Restarts by torchrun, which starts all processes again when one dies (`--max-restarts`) or a
+machine joins or leaves: the run then resumes its last checkpoint automatically."""
 import json
 import os
 import socket
@@ -7,16 +7,15 @@ from typing import Any, List
 
 from mmdet_ft.engine.distributed import dist
 
-# What a launch leaves in the work_dir: by whom it was started, and what lay there before.
+# File of a launch in the work_dir: its torchrun process, and the checkpoints before it.
 MARK = '.torchrun.json'
 
 
 def go_on_after_restart(cfg: Any, logger: Any) -> None:
-    """Set `cfg.auto_resume` if these processes follow others of the same launch which have saved a
-    checkpoint.
+    """Set `cfg.auto_resume` if earlier processes of the same launch have saved a checkpoint.
 
-    What lay in the work_dir before the launch is not taken for theirs: without --auto-resume such a
-    run began anew, and does so again.
+    Older checkpoints of the work_dir do not count: without --auto-resume the launch started from
+    scratch, and does so again.
     """
     if 'TORCHELASTIC_RUN_ID' not in os.environ:
         return
@@ -38,11 +37,11 @@ def go_on_after_restart(cfg: Any, logger: Any) -> None:
 
 
 def _agent() -> str:
-    """The torchrun process that has started this one, which stays over its restarts."""
+    """Identify the torchrun process that has started this one and outlives its restarts."""
     agent = os.getppid()
     try:
         with open(f'/proc/{agent}/stat', encoding='utf-8') as file:
-            began = file.read().rpartition(')')[2].split()[19]  # ticks from boot
+            began = file.read().rpartition(')')[2].split()[19]  # ticks since boot
     except OSError:  # not Linux
         began = ''
     return f'{socket.gethostname()}:{agent}:{began}'
@@ -57,6 +56,6 @@ def _read(work_dir: str) -> Any:
 
 
 def _checkpoints(work_dir: str) -> List[List[Any]]:
-    """Name and time of each checkpoint, so that one that was written over counts as new."""
+    """Return name and time of each checkpoint, so that an overwritten one counts as new."""
     names = sorted(name for name in os.listdir(work_dir) if name.endswith('.pth'))
     return [[name, os.lstat(os.path.join(work_dir, name)).st_mtime_ns] for name in names]

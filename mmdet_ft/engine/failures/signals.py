@@ -1,9 +1,9 @@
-"""Signals that end a run before its time, which is saved first: SIGTERM and SIGUSR1 of a batch system, Ctrl-C of a
-person.
+"""Signals that end a run early after saving it: SIGTERM and SIGUSR1 of a batch system, Ctrl-C of a user.
 
-A signal only leaves a note. The run reads it when a step is done and all hooks were called, or between two batches
-of an evaluation; several processes agree about the step. It then writes `interrupted.pth`, from which --auto-resume
-goes on, in the middle of an epoch too. `latest.pth` stays the last checkpoint that the config asked for.
+A signal only sets a flag. The run reads it after a step and all its hooks, or between two batches
+of an evaluation; several processes agree on the step. It then writes `interrupted.pth`, which
+--auto-resume continues from, also in the middle of an epoch. `latest.pth` stays the last checkpoint
+that the config asked for.
 """
 import contextlib
 import signal
@@ -21,14 +21,14 @@ from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.spelling import counted
 
 NAMES = ('SIGTERM', 'SIGUSR1', 'SIGINT')
-SAME_KEYPRESS = 1.  # seconds: a terminal and torchrun both send a process its SIGINT
+SAME_KEYPRESS = 1.  # seconds: a terminal and torchrun both send SIGINT to a process
 
 
 class InterruptHook(Hook):
-    """Ends the run after a step once any rank was asked to stop; must be the last hook.
+    """Ends the run after a step once any rank received a signal; must be the last hook.
 
-    Ranks learn of each other's signals one step later, by a message that travels while the step is
-    computed: nobody waits for it, and all stop at the same one.
+    Ranks learn of each other's signals one step later, by an asynchronous message during the step:
+    no rank waits for it, and all stop at the same step.
     """
 
     def __init__(self):
@@ -39,7 +39,7 @@ class InterruptHook(Hook):
         self._stop = False
 
     def note(self, number: int, frame: Any) -> None:
-        """The handler. A second Ctrl-C does not wait for anything."""
+        """Handle a signal; a second Ctrl-C ends the process at once."""
         now = time.monotonic()
         if self.asked is None:
             self.asked, self._since = signal.Signals(number), now
@@ -52,7 +52,7 @@ class InterruptHook(Hook):
 
     def after_train_iter(self, runner: Any) -> None:
         self._stop = self._stop or self._agreed()
-        # Within a window of accumulation each rank has gradients of its own, and one file would not do.
+        # Within an accumulation window each rank has its own gradients, which one file cannot hold.
         _, _, window_ends = runner.update.window(runner.iter, runner.max_iters)
         if self._stop and (window_ends or self._group is None):
             raise Interrupted
@@ -72,9 +72,9 @@ class InterruptHook(Hook):
 
 @contextlib.contextmanager
 def stoppable(runner: Any) -> Iterator[None]:
-    """While `runner.run` is inside, signals end it by Interrupted, after it was saved.
+    """Save the run and raise Interrupted on a signal while `runner.run` is inside.
 
-    Only the main thread hears signals: in another one nothing is done.
+    Only the main thread receives signals: in another one nothing is done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -92,13 +92,13 @@ def stoppable(runner: Any) -> Iterator[None]:
         yield
     except Interrupted:
         if runner.rank == 0:
-            # latest.pth stays the last whole epoch, which people test and predict with; --auto-resume looks further.
-            # A run without one yet links what it has.
+            # latest.pth stays the last whole epoch, for test and predict; --auto-resume finds the newer file.
+            # A run without one yet links this file.
             runner.save_checkpoint(
                 runner.work_dir,
                 writing.INTERRUPTED,
                 create_symlink=not writing.is_latest_of(runner.work_dir, runner.run_id))
-        dist.barrier()  # with the first report all processes end
+        dist.barrier()  # the first report ends all processes
         name = 'a signal to another process' if hook.asked is None else hook.asked.name
         epochs, iterations = runner.place()
         raise Interrupted(

@@ -1,4 +1,4 @@
-"""What watches a run; `Hook` is the base for your own."""
+"""Hooks of a run; `Hook` is the base class for custom ones."""
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentumEMAHook

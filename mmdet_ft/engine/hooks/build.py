@@ -20,15 +20,15 @@ from mmdet_ft.registry import HOOKS, note_building
 
 
 def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, Any]]:
-    """All hooks of a run with their priorities, in the order in which they act."""
+    """Build all hooks of a run with their priorities, in the order in which they act."""
     hooks: List[Tuple[Hook, Any]] = []
-    # The user's first: among hooks of one priority, who comes first acts first, and a checkpoint
-    # should hold what they did.
+    # Custom hooks first: hooks of one priority act in this order, and a checkpoint should include
+    # their work.
     for entry in cfg.get('custom_hooks') or ():
         arguments = dict(entry)
         priority = arguments.pop('priority', 'NORMAL')
         hooks.append((HOOKS.build(arguments), priority))
-    # Closed before an evaluation opens a bar of its own.
+    # It closes before an evaluation opens a progress bar of its own.
     if dist.get_dist_info()[0] == 0 and on_terminal():
         hooks.append((ProgressBarHook(by_epoch), 'ABOVE_NORMAL'))
     if (cfg.data.get('train_dataloader') or {}).get('skip_bad_images'):
@@ -36,12 +36,12 @@ def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, An
     # Before the evaluation: if that fails, the epoch is not lost.
     if cfg.get('checkpoint_config') is not None:
         hooks.append((CheckpointHook(**{'by_epoch': by_epoch, **cfg.checkpoint_config}), 'NORMAL'))
-    # Before the loggers, which write its figures.
+    # Before the loggers, which write its metrics.
     if validate and cfg.data.get('val'):
         hooks.append((evaluation_hook(cfg, by_epoch), 'LOW'))
-    if cfg.get('early_stop') is not None:  # Behind the evaluation, whose figures it looks at.
+    if cfg.get('early_stop') is not None:  # After the evaluation, whose metrics it reads.
         hooks.append((EarlyStopHook(**cfg.early_stop), 'LOW'))
-    # Last: they tell what all others left in the buffer.
+    # Last: they write what all others left in the buffer.
     for entry in (cfg.get('log_config') or {}).get('hooks') or ():
         defaults = dict(interval=cfg.log_config.get('interval', 10), by_epoch=by_epoch)
         hooks.append((HOOKS.build(dict(entry), **defaults), 'VERY_LOW'))
@@ -49,7 +49,7 @@ def hooks_of(cfg: Config, by_epoch: bool, validate: bool) -> List[Tuple[Hook, An
 
 
 def evaluation_hook(cfg: Config, by_epoch: bool) -> Hook:
-    """`evaluation` of a config; what the hook does not know goes to `dataset.evaluate`."""
+    """Build the hook of `evaluation`; options that the hook does not know are passed to `dataset.evaluate`."""
     loader = build_test_loader(cfg, 'val')
     hook_class = DistEvalHook if dist.is_distributed() else EvalHook
     own, options = split_evaluation(cfg.get('evaluation') or {})
@@ -67,7 +67,7 @@ def evaluation_hook(cfg: Config, by_epoch: bool) -> Hook:
 
 
 def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """(what says when to evaluate and what to keep, what says how)."""
+    """Return (settings of the hook, options of `dataset.evaluate`)."""
     own = set(inspect.signature(DistEvalHook).parameters) - {'dataloader', 'eval_options'}
     return ({
         key: value
@@ -79,8 +79,8 @@ def split_evaluation(evaluation: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[s
 
 
 def count_all_detections(cfg: Config, dataset: Any, options: Dict[str, Any]) -> None:
-    """Let a metric that takes the best `max_dets` detections of an image count as many as the model
-    may give: `max_per_img`, where that is more than COCO's 100."""
+    """Raise a metric's limit of `max_dets` detections per image, 100 in COCO, to the model's
+    `max_per_img` if that is larger."""
     test_cfg = cfg.model.get('test_cfg') or {}
     most = (test_cfg.get('rcnn') or test_cfg).get('max_per_img') or 0
     if most > 100 and all('max_dets' in inspect.signature(part.evaluate).parameters
@@ -89,15 +89,15 @@ def count_all_detections(cfg: Config, dataset: Any, options: Dict[str, Any]) -> 
 
 
 def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
-    """Refuse at the start what would fail after the first epoch."""
+    """Refuse at the start options that would fail after the first epoch."""
     parts = dataset.datasets if hasattr(dataset, 'datasets') else [dataset]
-    for part in parts:  # a ConcatDataset hands the options on
+    for part in parts:  # a ConcatDataset passes the options on
         _check_names_of_options(part, options)
     check_options(dataset, options)
 
 
 def _check_names_of_options(dataset: Any, options: Dict[str, Any]) -> None:
-    """Raise UserError for options that `dataset.evaluate` has no argument for, and where there is no evaluate."""
+    """Raise UserError for options unknown to `dataset.evaluate`, and for a dataset without it."""
     if not hasattr(dataset, 'evaluate'):
         kind, fix = type(dataset).__name__, 'give it evaluate(results, logger=None, metric=...)'
         if hasattr(dataset, 'dataset'):
@@ -115,9 +115,9 @@ def _check_names_of_options(dataset: Any, options: Dict[str, Any]) -> None:
 
 
 def format_settings(dataset: Any, options: Dict[str, Any], folder: str) -> Dict[str, Any]:
-    """Arguments of `dataset.format_results`: the options, and where to write if they do not say it: `folder`.
+    """Return arguments of `dataset.format_results`: the options, and `folder` unless they set the output.
 
-    Raises UserError, before anything is computed, for a data set without a form of its own and for unknown options.
+    Raises UserError, before anything is computed, for a dataset without its own format and for unknown options.
     """
     write = getattr(dataset, 'format_results', None)
     if write is None or getattr(write, '__func__', None) is CustomDataset.format_results:

@@ -1,4 +1,4 @@
-"""When checkpoints are written, and which are kept."""
+"""Hook that writes checkpoints and deletes old ones."""
 import os
 from typing import Any, Dict, Optional
 
@@ -13,12 +13,12 @@ class CheckpointHook(Hook):
 
     Args:
         interval: -1 saves nothing but the last (with `save_last`).
-        by_epoch: count epochs rather than iterations.
-        save_optimizer: keep what resuming needs; without it the file is about a third.
-        out_dir: where to, with the name of the work_dir inside; the work_dir itself by default.
+        by_epoch: count epochs instead of iterations.
+        save_optimizer: save the state for resuming; without it the file is about a third.
+        out_dir: output folder, in which the work_dir's name is added; the work_dir itself by default.
         max_keep_ckpts: the number of newest ones to keep; -1 keeps all.
-        save_last: also save at the end of the run whatever the interval.
-        sync_buffer: give all ranks rank 0's norm statistics before saving.
+        save_last: also save at the end of the run, whatever the interval.
+        sync_buffer: copy rank 0's norm statistics to all ranks before saving.
         create_symlink: keep `latest.pth`.
         filename_tmpl: 'epoch_{}.pth' or 'iter_{}.pth' by default.
         meta: added to the file's `meta`.
@@ -45,7 +45,7 @@ class CheckpointHook(Hook):
         self.create_symlink = create_symlink
         self.filename_tmpl = filename_tmpl or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
         self.meta = meta
-        self._saved_at: Optional[int] = None  # iterations done then
+        self._saved_at: Optional[int] = None  # iterations done at that time
 
     def before_run(self, runner: Any) -> None:
         if self.out_dir is None or os.path.abspath(self.out_dir) == os.path.abspath(
@@ -57,7 +57,7 @@ class CheckpointHook(Hook):
             runner.logger.info('checkpoints are saved in %s', self.out_dir)
         if runner.rank == 0:
             writing.remove_leftovers(self.out_dir)
-        if runner.rank == 0 and runner.iter:  # what a killed run had no time for
+        if runner.rank == 0 and runner.iter:  # left over by a killed run
             done, end = runner.place()[0], runner.max_epochs
             if not self.by_epoch:
                 done, end = runner.place()[1], runner.max_iters
@@ -81,12 +81,12 @@ class CheckpointHook(Hook):
             self._save(runner, epochs if self.by_epoch else iterations)
 
     def has_saved(self, runner: Any) -> bool:
-        """Tell whether a checkpoint has the weights as they are now."""
+        """Return whether a checkpoint has the current weights."""
         return self._saved_at == runner.iterations_done()
 
     def _save(self, runner: Any, now: int) -> None:
         self._saved_at = runner.iterations_done()
-        runner.check_finite()  # of all ranks: nothing bad is ever written
+        runner.check_finite()  # of all ranks: non-finite weights are never written
         if self.sync_buffer:
             runner.broadcast_norm_buffers()
         if runner.rank != 0:
@@ -103,10 +103,10 @@ class CheckpointHook(Hook):
         self._drop_old(now)
 
     def _drop_old(self, now: int) -> None:
-        """Remove what is beyond the newest `max_keep_ckpts`, `now` being the newest."""
+        """Remove all but the newest `max_keep_ckpts`, `now` being the newest."""
         if self.max_keep_ckpts > 0 and self.interval > 0:
             newest_dropped = now - self.max_keep_ckpts * self.interval
-            if now % self.interval:  # the last one came out of turn: it takes the place of one of the others
+            if now % self.interval:  # the last one is off the interval and takes the slot of another
                 newest_dropped += self.interval - now % self.interval
             for old in range(newest_dropped, 0, -self.interval):
                 path = os.path.join(self.out_dir, self.filename_tmpl.format(old))

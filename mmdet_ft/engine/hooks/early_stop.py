@@ -1,4 +1,4 @@
-"""Ending a run that no longer gets better."""
+"""Hook that ends a run without further improvement."""
 from typing import Any, Dict, Optional
 
 from mmdet_ft.engine.distributed import dist
@@ -11,16 +11,16 @@ from mmdet_ft.spelling import counted
 
 @HOOKS.register_module()
 class EarlyStopHook(Hook):
-    """`early_stop` of a config: end the run after `patience` evaluations without a better figure.
+    """`early_stop` of a config: end the run after `patience` evaluations without an improvement.
 
-    Stands behind the evaluation and before the loggers. A resumed run knows how long it has waited.
-    An evaluation without a figure (nothing was found) is one without an improvement; before the first
-    figure it does not count, so that a slow start ends no run.
+    Acts after the evaluation and before the loggers. Its count is restored on resume. An evaluation
+    without a value of the metric (no detections) counts as one without an improvement. Before the
+    first value it does not count, so that a slow start ends no run.
 
     Args:
         monitor: a metric of the evaluation, as the log names it: 'bbox_mAP', 'segm_mAP'.
-        patience: evaluations in a row that may pass without an improvement.
-        min_delta: by how much a figure must be better to count, in units of the metric (0.001 of an
+        patience: consecutive evaluations allowed without an improvement.
+        min_delta: smallest change that counts as an improvement, in units of the metric (0.001 of an
             mAP between 0 and 1).
         rule: 'greater' or 'less' is better; known for usual metrics.
     """
@@ -46,7 +46,7 @@ class EarlyStopHook(Hook):
             )
         self.best: Optional[float] = None
         self.waited = 0
-        self._judged_at: Optional[int] = None  # iterations done then
+        self._judged_at: Optional[int] = None  # iterations done at that time
 
     def state_dict(self) -> Dict[str, Any]:
         return dict(best=self.best, waited=self.waited)
@@ -73,16 +73,16 @@ class EarlyStopHook(Hook):
             return
         self._judged_at = runner.iterations_done()
         reason = None
-        if runner.rank == 0:  # where the evaluation is judged
+        if runner.rank == 0:  # only rank 0 has the metrics
             reason = self._judge(
                 evaluation.figure(runner, self.monitor, runner.log_buffer.output,
                                   'early_stop.monitor'))
         runner.stop_reason = dist.broadcast_object(reason)
 
     def _judge(self, now: Optional[float]) -> Optional[str]:
-        """The reason to stop, if `now` is one evaluation too many without an improvement."""
+        """Return the reason to stop if the patience is exhausted with the value `now`, else None."""
         if self.best is None and now is None:
-            return None  # patience begins with the first figure: until then there is nothing to be better than
+            return None  # patience starts with the first value: before it there is no best one
         if now is not None:
             gain = None if self.best is None else now - self.best if self.rule == 'greater' else self.best - now
             if gain is None or gain > self.min_delta:

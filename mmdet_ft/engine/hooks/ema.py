@@ -1,4 +1,4 @@
-"""Moving averages of the weights, which are evaluated and saved in the place of the weights."""
+"""Moving averages of the weights, which are evaluated and saved instead of the weights."""
 import math
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -14,16 +14,17 @@ Pair = Tuple[Tensor, Tensor]  # a weight and the buffer of its average
 class BaseEMAHook(Hook):
     """Keeps `average = (1 - momentum) * average + momentum * weight` of every weight.
 
-        before_train_iter: the model holds its weights         <- trained
-        after_train_iter:  averages follow, and change places  <- evaluated and saved
+        before_train_iter: the model holds its weights          <- trained
+        after_train_iter:  averages are updated and swapped in  <- evaluated and saved
 
-    Between iterations the model holds the averages, and buffers `ema_<name with _ for .>` hold the weights: a
-    checkpoint has the averages where others have weights, under V2's names, and resuming it goes on exactly. (V2
-    changes places at the ends of epochs only, and so evaluates and saves plain weights under IterBasedRunner.) Hooks
-    that look at the weights in `after_train_iter` should have a higher priority than this one.
+    Between iterations the model holds the averages, and buffers `ema_<name with _ for .>` hold the
+    weights. A checkpoint thus has the averages under the names of the weights, as in V2, and
+    resumes exactly. (V2 swaps at the ends of epochs only, and so evaluates and saves plain weights
+    under IterBasedRunner.) Hooks that read the weights in `after_train_iter` should have a higher
+    priority than this one.
 
     Args:
-        momentum: share 0..1 of the new weights in the average, once it has warmed up.
+        momentum: share 0..1 of the new weights in the average, after its warmup.
         interval: iterations between two updates.
         resume_from: a checkpoint to resume, if the run is not resumed already. Not needed: `resume_from` of the
             config resumes the averages too.
@@ -49,7 +50,7 @@ class BaseEMAHook(Hook):
         self._model: Optional[nn.Module] = None
 
     def momentum_at(self, iteration: int) -> float:
-        """The share of the new weights in the update after `iteration`, which counts from 0."""
+        """Return the share of the new weights in the update after `iteration`, which counts from 0."""
         raise NotImplementedError
 
     def is_due(self, iteration: int) -> bool:
@@ -87,13 +88,12 @@ class BaseEMAHook(Hook):
         self._change_places()
 
     def _change_places(self) -> None:
-        for weight, average in self._pairs:  # pointers only, nothing is copied
+        for weight, average in self._pairs:  # swaps pointers only, nothing is copied
             weight.data, average.data = average.data, weight.data
         self._shows_averages = not self._shows_averages
 
     def training_weights(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """A state_dict of the model as it is trained, whether or not the averages stand there
-        now."""
+        """Return a state_dict with the trained weights, also while the model holds the averages."""
         if not self._shows_averages:
             return state_dict
         return {
@@ -107,13 +107,13 @@ class BaseEMAHook(Hook):
 
 @HOOKS.register_module()
 class EMAHook(BaseEMAHook):
-    """mmcv's averages: of parameters, with a momentum that falls to its value in the beginning.
+    """mmcv's averages of parameters, with a momentum that rises to its value at first.
 
     It is min(momentum ** interval, (1 + iteration) / (warm_up + iteration)).
 
     Args:
         momentum, interval, resume_from: see BaseEMAHook.
-        warm_up: length of the beginning: the larger, the slower the averages follow at first.
+        warm_up: the larger, the slower the averages follow at first.
     """
 
     def __init__(self,
@@ -128,15 +128,15 @@ class EMAHook(BaseEMAHook):
         return min(self.momentum**self.interval, (1 + iteration) / (self.warm_up + iteration))
 
     def is_due(self, iteration: int) -> bool:
-        return iteration % self.interval == 0  # as in mmcv: the first iteration is one of them
+        return iteration % self.interval == 0  # as in mmcv, which updates at the first iteration
 
 
 @HOOKS.register_module()
 class ExpMomentumEMAHook(BaseEMAHook):
-    """mmdet's averages with a momentum that falls from 1 to its value exponentially (YOLOX).
+    """mmdet's averages with a momentum that decreases exponentially from 1 to its value (YOLOX).
 
     Args:
-        total_iter: iterations in which the excess falls to 1 / e.
+        total_iter: iterations in which the excess decreases to 1 / e.
         momentum, interval, resume_from: see BaseEMAHook.
         skip_buffers: do not average norm statistics.
     """

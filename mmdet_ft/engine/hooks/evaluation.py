@@ -24,15 +24,14 @@ LESS_KEYS = ('loss', )
 
 @HOOKS.register_module()
 class EvalHook(Hook):
-    """`evaluation` of a config: run the model over the validation set and let the dataset judge.
+    """`evaluation` of a config: run the model over the validation set and evaluate with the dataset.
 
     Args:
         dataloader: validation samples, in order; its dataset has `evaluate(results, logger=...,
             **eval_options)`.
-        start: first evaluation; from the beginning (before any training) if it is not above the
-            present epoch.
-        interval: every so many epochs, or iterations.
-        by_epoch: which of the two.
+        start: first evaluation; before any training if it is not above the current epoch.
+        interval: epochs or iterations between two evaluations.
+        by_epoch: count epochs instead of iterations.
         save_best: the metric by which `best_<metric>_epoch_<n>.pth` is kept, or 'auto' for the
             first one.
         rule: 'greater' or 'less' is better; known for usual metrics.
@@ -71,7 +70,7 @@ class EvalHook(Hook):
         self.latest_results: Optional[list] = None
         self.key_indicator = save_best
         self._asked_at_start = False
-        self._evaluated_at: Optional[int] = None  # iterations done then
+        self._evaluated_at: Optional[int] = None  # iterations done at that time
         self._told: Set[str] = set()
         if save_best not in (None, 'auto'):
             self._set_rule(save_best)
@@ -85,7 +84,7 @@ class EvalHook(Hook):
         self._asked_at_start = state['asked_at_start']
 
     def _set_rule(self, metric: str) -> None:
-        """Decide whether more is better."""
+        """Set the metric of `save_best` and whether greater or less is better."""
         self.key_indicator = metric
         self.rule = self.rule or rule_of(metric, self.greater_keys, self.less_keys)
         if self.rule is None:
@@ -108,7 +107,7 @@ class EvalHook(Hook):
             self._evaluate_at_start(runner, runner.iter)
 
     def _evaluate_at_start(self, runner: Any, now: int) -> None:
-        """`start` asks for the figures of the weights that the run begins with."""
+        """Evaluate the initial weights if `start` asks for it."""
         if not self._asked_at_start:
             self._asked_at_start = True
             if self.start is not None and now >= self.start and self._is_due(now):
@@ -124,8 +123,8 @@ class EvalHook(Hook):
 
     def after_train_iter(self, runner: Any) -> None:
         if not self.by_epoch and self._is_due(runner.iter):
-            # The losses since the last line belong to training: they are logged before the figures
-            # come.
+            # The losses since the last line belong to training: they are logged before the metrics
+            # of the evaluation.
             for hook in runner.hooks:
                 if isinstance(hook, LoggerHook):
                     hook.flush(runner)
@@ -139,7 +138,7 @@ class EvalHook(Hook):
         return now + 1 >= self.start and (now + 1 - self.start) % self.interval == 0
 
     def has_evaluated(self, runner: Any) -> bool:
-        """Whether there are figures of the weights as they are now."""
+        """Return whether the current weights have been evaluated."""
         return self._evaluated_at == runner.iterations_done()
 
     def _evaluate(self, runner: Any) -> None:
@@ -164,11 +163,11 @@ class EvalHook(Hook):
 
     @contextlib.contextmanager
     def _weights_kept(self, runner: Any) -> Iterator[None]:
-        """Save what was trained, if no checkpoint has it yet, before an error of the evaluation ends
-        the run."""
+        """Save the trained weights, if no checkpoint has them, before an error of the evaluation
+        ends the run."""
         try:
             yield
-        except interruption.Interrupted:  # saves by itself
+        except interruption.Interrupted:  # saves the run itself
             raise
         except Exception as error:
             if runner.rank == 0:
@@ -182,7 +181,7 @@ class EvalHook(Hook):
 
     @staticmethod
     def _checkpoint_of_now(runner: Any) -> str:
-        """The checkpoint of the weights as they are, written where there is none."""
+        """Return the checkpoint of the current weights; writes it if there is none."""
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hook.has_saved(runner):
                 return runner.meta['hook_msgs']['last_ckpt']
@@ -193,7 +192,7 @@ class EvalHook(Hook):
         return single_gpu_test(runner.model, self.dataloader, precision=runner.precision)
 
     def evaluate(self, runner: Any, results: list) -> Optional[float]:
-        """Log what the dataset says about `results`; returns the metric of `save_best`."""
+        """Log the metrics of `results`; returns the metric of `save_best`."""
         metrics = self.dataloader.dataset.evaluate(
             results, logger=runner.logger, **self.eval_options)
         runner.log_buffer.output.update(metrics)
@@ -205,15 +204,15 @@ class EvalHook(Hook):
         return self.figure(runner, self.key_indicator, metrics, 'evaluation.save_best')
 
     def figure(self, runner: Any, name: str, metrics: Dict[str, Any], key: str) -> Optional[float]:
-        """Read the metric that a setting names from the last evaluation; None, and a warning, where
-        there is none: nothing was found, or it is not defined.
+        """Return the metric named by a setting from the last evaluation; None, with a warning, if
+        it has no value: no detections, or undefined.
 
         Raises UserError for a name that the evaluation does not know.
         """
         has_found = has_detections(self.latest_results)
         if name in metrics or has_found:
             check_metric(key, name, metrics)
-        # COCO's evaluator leaves the metrics out where nothing was found; VOC's and KITTI's say 0
+        # without detections COCO's evaluator leaves the metrics out; VOC's and KITTI's report 0
         value = figure_of(name, metrics) if has_found else None
         if value is None:
             why = why_missing(name, metrics, self.latest_results)
@@ -234,7 +233,7 @@ class EvalHook(Hook):
         messages.update(best_score=score, best_ckpt=path)
         runner.save_checkpoint(runner.work_dir, filename_tmpl=name, create_symlink=False)
         if previous and previous != path and os.path.isfile(
-                previous):  # only now: the new one is safely there
+                previous):  # only now that the new one is written
             os.remove(previous)
         runner.logger.info('Now best checkpoint is saved as %s.', name)
         runner.logger.info('Best %s is %0.4f at %d %s.', self.key_indicator, score, now, unit)
@@ -242,13 +241,13 @@ class EvalHook(Hook):
 
 @HOOKS.register_module()
 class DistEvalHook(EvalHook):
-    """EvalHook for several processes: each runs its part of the set, rank 0 judges.
+    """EvalHook for several processes: each runs its part of the set, rank 0 evaluates.
 
     Args:
         broadcast_bn_buffer: evaluate with rank 0's norm statistics on every rank, so that the
-            figures are those of the checkpoint; statistics drift apart in training because each
+            metrics are those of the checkpoint; statistics differ between ranks because each
             rank sees its own images.
-        tmpdir, gpu_collect: how the parts come together; see `dist.collect_results`.
+        tmpdir, gpu_collect: how the parts are collected; see `dist.collect_results`.
     """
 
     def __init__(self,
@@ -287,9 +286,8 @@ def evaluation_failure(dataset: Any,
                        options: Dict[str, Any],
                        error: Exception,
                        where: str = '') -> UserError:
-    """Make one message of an error that the evaluator of a data set has raised: what was asked of it,
-    and what it said."""
-    dataset = getattr(dataset, 'dataset', dataset)  # the loader's seeds each sample
+    """Return one message for an error of a dataset's evaluator, with the options and the original error."""
+    dataset = getattr(dataset, 'dataset', dataset)  # the loader's dataset seeds each sample
     asked = ', '.join(f'evaluation.{key}={value!r}' for key, value in options.items())
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return UserError(f'{type(dataset).__name__}.evaluate failed{where} ({asked or "no options"}): '
@@ -299,8 +297,8 @@ def evaluation_failure(dataset: Any,
 def rule_of(metric: str,
             greater_keys: Sequence[str] = GREATER_KEYS,
             less_keys: Sequence[str] = LESS_KEYS) -> Optional[str]:
-    """'greater' or 'less', whichever is better, by the whole name first, then by a part of it, whatever
-    the case; None if it is not known."""
+    """Return 'greater' or 'less', whichever is better, by the whole name first, then by a part of
+    it, ignoring case; None if unknown."""
     name = metric.lower()
     greater, less = [key.lower() for key in greater_keys], [key.lower() for key in less_keys]
     if name in greater or (name not in less and any(key in name for key in greater)):
@@ -309,14 +307,13 @@ def rule_of(metric: str,
 
 
 def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:
-    """What the best checkpoint in the work_dir says of itself, which may be younger than the file
-    that was resumed."""
+    """Return score and path of the best checkpoint in the work_dir, which may be newer than the resumed file."""
     found = {}
     for name in os.listdir(work_dir):
         if name.startswith('best_') and name.endswith('.pth'):
             messages: Dict[str, Any] = {}
             with contextlib.suppress(
-                    CheckpointError):  # cut off by a program that wrote it in place
+                    CheckpointError):  # truncated by a program that writes in place
                 messages = reading.read(os.path.join(work_dir, name)).meta.get('hook_msgs') or {}
             if os.path.basename(messages.get('best_ckpt', '')) == name:
                 found = dict(

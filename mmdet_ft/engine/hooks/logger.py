@@ -1,4 +1,4 @@
-"""Where the figures of a run go: text and json, TensorBoard."""
+"""Loggers of the losses and metrics of a run: text and json, TensorBoard."""
 import datetime
 import json
 import os
@@ -14,14 +14,13 @@ from mmdet_ft.registry import HOOKS
 
 
 class LoggerHook(Hook):
-    """Decides when the buffer is averaged and written; a subclass says where to, in `log`.
+    """Decides when the buffer is averaged and written; a subclass writes it in `log`.
 
     Args:
         interval: iterations between two lines. An epoch writes at least one line, whatever the
             interval.
-        ignore_last: do not write the iterations that are left over at the end of an epoch.
-        reset_flag: empty the buffer's output after writing what others left there; the last logger
-            of a run does.
+        ignore_last: do not write the iterations left over at the end of an epoch.
+        reset_flag: clear the buffer's output after writing it; the last logger of a run does.
         by_epoch: count iterations within the epoch.
     """
 
@@ -36,7 +35,7 @@ class LoggerHook(Hook):
         self.ignore_last = ignore_last
         self.reset_flag = reset_flag
         self.by_epoch = by_epoch
-        self._told = 0  # iterations up to here are in a line, or not to be
+        self._told = 0  # iterations up to here are logged, or skipped on purpose
         self._wrote = False  # in this epoch; in this run if it counts iterations
 
     repeats_on_resume = True
@@ -51,7 +50,7 @@ class LoggerHook(Hook):
         raise NotImplementedError
 
     def get_mode(self, runner: Any) -> str:
-        """'train', or 'val' for validation losses and for the figures of an evaluation."""
+        """Return 'train', or 'val' for validation losses and for the metrics of an evaluation."""
         return 'train' if runner.mode == 'train' and 'time' in runner.log_buffer.output else 'val'
 
     def get_epoch(self, runner: Any) -> int:
@@ -63,7 +62,7 @@ class LoggerHook(Hook):
         return runner.iter + (1 if runner.mode == 'train' else 0)
 
     def get_lr(self, runner: Any) -> float:
-        """Of the first parameter group, as V2 logs it."""
+        """Return the learning rate of the first parameter group, as V2 logs it."""
         return runner.current_lr()[0]
 
     def before_run(self, runner: Any) -> None:
@@ -75,7 +74,7 @@ class LoggerHook(Hook):
         if runner.inner_iter == 0:
             runner.log_buffer.clear()
             self._told, self._wrote = runner.iter, False
-        # Else resumed within it, perhaps by more processes, which count fewer iterations.
+        # Else resumed within it, perhaps with more processes, which count fewer iterations.
         self._told = min(self._told, runner.iter)
 
     def before_val_epoch(self, runner: Any) -> None:
@@ -86,22 +85,22 @@ class LoggerHook(Hook):
             due, last = self.every_n_inner_iters(runner, self.interval), self.end_of_epoch(runner)
         else:
             due, last = self.every_n_iters(runner, self.interval), self.is_last_iter(runner)
-        told_already = self._told > runner.iter  # an evaluation came first and had the lines written before its own
+        told_already = self._told > runner.iter  # an evaluation came first and flushed the lines before its own
         if not told_already and (due or (last and not (self.ignore_last and self._wrote))):
             self.flush(runner)
         elif self.get_mode(runner) == 'val':
             self._write(runner)
 
     def flush(self, runner: Any) -> None:
-        """Write the iterations that no line has told yet."""
+        """Write the iterations that are not logged yet."""
         if self._told <= runner.iter:
             runner.read_meters(runner.iter + 1 - self._told)
             self._told, self._wrote = runner.iter + 1, True
             self.log(runner)
-            runner.log_buffer.clear_output()  # another logger's interval is another's
+            runner.log_buffer.clear_output()  # `average` of another logger may use another interval
 
     def after_train_epoch(self, runner: Any) -> None:
-        self._write(runner)  # what an evaluation left
+        self._write(runner)  # metrics left by an evaluation
 
     def after_val_epoch(self, runner: Any) -> None:
         runner.log_buffer.average()
@@ -116,11 +115,11 @@ class LoggerHook(Hook):
 
 @HOOKS.register_module()
 class TextLoggerHook(LoggerHook):
-    """A line of text for people, and the same as json in `<time>.log.json`, with V2's keys.
+    """A line of text, and the same as json in `<time>.log.json`, with V2's keys.
 
     Args:
         by_epoch, interval, ignore_last, reset_flag: see LoggerHook.
-        interval_exp_name: iterations between two mentions of the config's name.
+        interval_exp_name: iterations between two lines with the config's name.
     """
 
     def __init__(self,
@@ -148,7 +147,7 @@ class TextLoggerHook(LoggerHook):
 
     def log(self, runner: Any) -> None:
         output = runner.log_buffer.output
-        # the number of validation batches, where an evaluation filled the buffer
+        # the number of validation batches, if an evaluation filled the buffer
         now = output.pop('eval_iter_num', None) or self.get_iter(runner, inner_iter=True)
         entry = OrderedDict(
             mode=self.get_mode(runner),
@@ -187,7 +186,7 @@ class TextLoggerHook(LoggerHook):
         return f'{place}\t' + ', '.join(parts)
 
     def _eta(self, runner: Any, seconds: float) -> float:
-        """Seconds left at the mean pace so far."""
+        """Return the seconds left at the mean pace so far."""
         iterations = runner.iter + 1 - runner.start_iter - self._timed_iters
         self._seconds += seconds * iterations
         self._timed_iters += iterations
@@ -204,7 +203,7 @@ class TextLoggerHook(LoggerHook):
 
 
 def peak_memory_mb() -> int:
-    """Largest allocation so far on the GPU of any rank; every rank has to ask."""
+    """Return the peak GPU memory of any rank, in MB; every rank has to call it."""
     return max(gather_objects(int(torch.cuda.max_memory_allocated() / 1024**2)))
 
 

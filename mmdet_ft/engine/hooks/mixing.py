@@ -1,4 +1,4 @@
-"""When a run stops mixing images."""
+"""Hook that turns off the mixing of images."""
 from typing import Any, Sequence
 
 from mmdet_ft.engine.errors import UserError
@@ -8,14 +8,13 @@ from mmdet_ft.registry import HOOKS
 
 @HOOKS.register_module()
 class YOLOXModeSwitchHook(Hook):
-    """Leaves out the transforms that mix images in the last epochs, and adds YOLOX's L1 loss.
+    """Removes the transforms that mix images for the last epochs, and adds YOLOX's L1 loss.
 
-    The training set is a MultiImageMixDataset. `use_l1` is set where the model's `bbox_head` has it. A run that is
-    resumed in those epochs begins without mixing.
+    The training set is a MultiImageMixDataset. `use_l1` is set if the model's `bbox_head` has it. A
+    run that is resumed in those epochs starts without mixing.
 
     Args:
-        num_last_epochs: how many epochs follow the one that is the first without; a run that is not longer mixes
-            to its end.
+        num_last_epochs: number of epochs after the first one without mixing; a run of no more epochs always mixes.
         skip_type_keys: types of the transforms.
     """
 
@@ -41,7 +40,7 @@ class YOLOXModeSwitchHook(Hook):
         runner.logger.info('No mosaic and mixup aug now!')
         loader.dataset.update_skip_type_keys(self.skip_type_keys)
         if getattr(loader, 'persistent_workers', False):
-            loader._iterator = None  # its processes hold the data set as it was; new ones are started
+            loader._iterator = None  # its workers hold the earlier dataset; new ones are started
         head = getattr(getattr(runner.model, 'module', runner.model), 'bbox_head', None)
         if hasattr(head, 'use_l1'):
             runner.logger.info('Add additional L1 loss now!')

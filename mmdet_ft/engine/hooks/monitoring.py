@@ -1,4 +1,4 @@
-"""Hooks that look at a run rather than write about it."""
+"""Hooks that monitor a run instead of logging it."""
 from collections import Counter
 from typing import Any, Optional
 
@@ -12,8 +12,7 @@ from mmdet_ft.registry import HOOKS
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
-    """Stop before the first iteration when a head has another number of classes than the data
-    set."""
+    """Stops before the first iteration if a head and the dataset differ in the number of classes."""
 
     def before_train_epoch(self, runner: Any) -> None:
         self._check(runner)
@@ -38,7 +37,7 @@ class NumClassCheckHook(Hook):
 
     @staticmethod
     def refuse_other_number(dataset: Any, model: nn.Module) -> None:
-        """Raise UserError when a part of the model counts other classes than the data set has."""
+        """Raise UserError if a part of the model counts other classes than the dataset has."""
         classes, kind = getattr(dataset, 'CLASSES', None), dataset_name(dataset)
         if classes is None or isinstance(classes, str):
             return
@@ -56,7 +55,7 @@ class NumClassCheckHook(Hook):
 
 
 def dataset_name(dataset: Any) -> str:
-    """The class of the data set itself, under RepeatDataset and its like."""
+    """Return the class name of the innermost dataset, inside RepeatDataset and the like."""
     while getattr(dataset, 'dataset', None) is not None:
         dataset = dataset.dataset
     return type(dataset).__name__
@@ -64,7 +63,7 @@ def dataset_name(dataset: Any) -> str:
 
 @HOOKS.register_module()
 class CheckInvalidLossHook(Hook):
-    """V2's guard against NaN losses. The runner's latch guards every step; this asks it every
+    """V2's guard against NaN losses. The runner's latch guards each step; this reads it every
     `interval` iterations.
 
     Args:
@@ -81,7 +80,7 @@ class CheckInvalidLossHook(Hook):
 
 @HOOKS.register_module()
 class DistSamplerSeedHook(Hook):
-    """Accepted for V2's configs: the runner tells the samplers of every new epoch itself."""
+    """Accepted for V2's configs: the runner sets the epoch of the samplers itself."""
 
 
 @HOOKS.register_module()
@@ -91,7 +90,7 @@ class IterTimerHook(Hook):
 
 @HOOKS.register_module()
 class SkippedImagesHook(Hook):
-    """Tells of the images that `data.train_dataloader.skip_bad_images` has left out: each once, and at
+    """Logs the images that `data.train_dataloader.skip_bad_images` has left out: each once, and at
     the end how often."""
 
     def __init__(self):
@@ -112,10 +111,10 @@ class SkippedImagesHook(Hook):
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """A bar on the terminal for each epoch, under the log lines.
+    """A progress bar on the terminal for each epoch, under the log lines.
 
     Args:
-        by_epoch: one bar an epoch; otherwise one for the run.
+        by_epoch: one bar per epoch; otherwise one for the run.
     """
 
     def __init__(self, by_epoch: bool = True):
@@ -147,7 +146,7 @@ class ProgressBarHook(Hook):
 
 
 def trained_part(model: nn.Module) -> str:
-    """What of a model learns, for the head of the log."""
+    """Describe the trained and frozen parameters of a model, for the head of the log."""
     parameters = list(model.parameters())
     count = sum(parameter.numel() for parameter in parameters)
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)

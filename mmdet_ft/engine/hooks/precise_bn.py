@@ -1,4 +1,4 @@
-"""Statistics of batch norm that are those of the weights."""
+"""Precise batch norm statistics of the current weights."""
 import itertools
 from typing import Any, List
 
@@ -16,15 +16,15 @@ from mmdet_ft.registry import HOOKS
 
 @HOOKS.register_module()
 class PreciseBNHook(Hook):
-    """At the end of an epoch the running statistics of batch norm become the mean of those of many batches, all
-    computed with the weights as they are now (Rethinking "Batch" in BatchNorm, sec. 3).
+    """Replaces the running statistics of batch norm at the end of an epoch by the mean over many batches.
 
-    The batches are the first of the epoch's, in training mode; layers that keep their statistics are left alone.
-    Give it priority='ABOVE_NORMAL', so that checkpoints and moving averages get the new statistics.
+    All batches use the current weights (Rethinking "Batch" in BatchNorm, sec. 3). They are the
+    first of the epoch, in training mode; layers with frozen statistics are left alone. Give it
+    priority='ABOVE_NORMAL', so that checkpoints and moving averages get the new statistics.
 
     Args:
-        num_samples: images that are looked at, of all processes together; at most an epoch.
-        interval: epochs between two times.
+        num_samples: number of images over all processes; at most an epoch.
+        interval: epochs between two updates.
     """
 
     repeats_on_resume = True
@@ -45,7 +45,7 @@ class PreciseBNHook(Hook):
     def after_train_epoch(self, runner: Any) -> None:
         if not self.every_n_epochs(runner, self.interval):
             return
-        model = getattr(runner.model, 'module', runner.model)  # nothing is to be learned together
+        model = getattr(runner.model, 'module', runner.model)  # no gradients: no need for the DDP wrapper
         layers = [
             layer for layer in model.modules()
             if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
@@ -74,13 +74,13 @@ def _buffers(layers: List[_BatchNorm]) -> List[Tensor]:
 
 @torch.no_grad()
 def _statistics(runner: Any, model: Any, layers: List[_BatchNorm], batches: Any) -> List[Tensor]:
-    """The mean over the batches of each layer's running_mean and running_var."""
+    """Return the mean over the batches of each layer's running_mean and running_var."""
     momenta = [layer.momentum for layer in layers]
     means = [torch.zeros_like(buffer) for buffer in _buffers(layers)]
     count = 0
     try:
         for layer in layers:
-            layer.momentum = 1.  # the statistics are the batch's alone
+            layer.momentum = 1.  # the statistics are those of the batch alone
         with runner.precision.autocast():
             for count, batch in enumerate(on_device(batches, runner.device), 1):
                 model.loss(batch)

@@ -1,7 +1,7 @@
-"""The only file that knows other spellings than V2.28's.
+"""Spellings of configs other than V2.28's; no other file knows them.
 
-Older ones are rewritten, with one sentence for each. Those of MMDetection 3 are answered with today's spelling, not
-translated: what else such a config means would have to be guessed.
+Older spellings are rewritten, with one sentence for each. Those of MMDetection 3 are refused with
+the current spelling but not translated: the rest of such a config would have to be guessed.
 """
 import copy
 import inspect
@@ -17,7 +17,7 @@ from mmdet_ft.v2_types import without_scope
 # Top-level names that `modernise` rewrites.
 OLDER_NAMES = ('total_epochs', 'train_cfg', 'test_cfg')
 
-# MMDetection 3's top-level names -> what to write.
+# MMDetection 3's top-level names -> replacement.
 NEWER_NAMES = {
     'train_dataloader': 'data = dict(samples_per_gpu=..., workers_per_gpu=..., train=dict(...)): batch_size is '
                         'samples_per_gpu, num_workers is workers_per_gpu, its dataset is data.train; other arguments '
@@ -87,19 +87,20 @@ _NEWER_TYPES = {
 
 
 def newer_key(key: Any) -> Optional[str]:
-    """What to write instead of a key that MMDetection 3 has in this place, or None."""
+    """Return the replacement for a key of MMDetection 3, or None."""
     return _NEWER_KEYS.get(key) if isinstance(key, str) else None
 
 
 def newer_type(kind: Any) -> Optional[str]:
-    """What to write instead of a type of MMDetection 3, or None."""
+    """Return the replacement for a type of MMDetection 3, or None."""
     return _NEWER_TYPES.get(kind.rpartition('.')[2]) if isinstance(kind, str) else None
 
 
 def modernise(config: Config) -> Tuple[Config, List[str]]:
-    """A config in V2.28's spellings, and what was changed: one sentence each, for the log.
+    """Return the config in V2.28's spellings, and its changes, one sentence each for the log.
 
-    Raises ConfigError where an old and a new spelling contradict each other, CheckError for MMDetection 3's names.
+    Raises ConfigError if an old and a new spelling contradict each other, CheckError for
+    MMDetection 3's names.
     """
     _refuse_newer(config)
     config = copy.deepcopy(config)
@@ -111,7 +112,8 @@ def modernise(config: Config) -> Tuple[Config, List[str]]:
 
 
 def _scopes(config: Config) -> None:
-    """'mmdet.ResNet' -> 'ResNet', with the defaults of the package that the scope names; mmcls' name of a hook."""
+    """Remove scopes such as 'mmdet.' of 'mmdet.ResNet', keep their packages' defaults, and rename a
+    hook of mmcls."""
     for section in config:
         for path, value in _dicts(config[section], section):
             kind = value.get('type')
@@ -127,7 +129,7 @@ def _scopes(config: Config) -> None:
 
 
 def _keep_defaults(part: Dict[str, Any], scope: str, is_classifier: bool) -> None:
-    """Write into a part of a model what its scope's package takes by default, where the model around takes others."""
+    """Write the defaults of its scope's package into a part of a model if the surrounding model uses others."""
     others = OF_CLASSIFICATION.get(part['type'], {})
     cls = MODELS.get(part['type'], part)
     if cls is None or (scope == 'mmcls') == is_classifier or scope == 'mmcv':
@@ -161,7 +163,7 @@ def _place(config: Config, path: str) -> str:
 
 
 def _runner(config: Config) -> Iterator[str]:
-    """`total_epochs`, and a runner without type or without length."""
+    """Rewrite `total_epochs`, and a runner without type or length."""
     runner = config.get('runner') or {}
     if not isinstance(runner, dict):
         return
@@ -188,7 +190,7 @@ def _runner(config: Config) -> Iterator[str]:
 
 def _samples_per_gpu(config: Config) -> Iterator[str]:
     data = config.get('data') or {}
-    if isinstance(data, dict) and 'imgs_per_gpu' in data:  # in V2 it wins over samples_per_gpu
+    if isinstance(data, dict) and 'imgs_per_gpu' in data:  # in V2 it overrides samples_per_gpu
         yield (
             f'data.imgs_per_gpu{_place(config, "data.imgs_per_gpu")} is now data.samples_per_gpu = '
             f'{data["imgs_per_gpu"]}')
@@ -197,7 +199,7 @@ def _samples_per_gpu(config: Config) -> Iterator[str]:
 
 
 def _model_settings(config: Config) -> Iterator[str]:
-    """`train_cfg` and `test_cfg` beside the model."""
+    """Move top-level `train_cfg` and `test_cfg` into the model."""
     for name in ('train_cfg', 'test_cfg'):
         settings = config.get(name)
         if settings is None or not isinstance(config.get('model'), dict):
@@ -213,7 +215,7 @@ def _model_settings(config: Config) -> Iterator[str]:
 
 
 def _box_targets(config: Config) -> Iterator[str]:
-    """`target_means` and `target_stds` of a head, which belong to its bbox_coder."""
+    """Move `target_means` and `target_stds` of a head into its bbox_coder."""
     for path, head in _dicts(config.get('model') or {}, 'model'):
         if path.endswith('.bbox_coder') or not {'target_means', 'target_stds'} & set(head):
             continue
@@ -230,8 +232,7 @@ def _box_targets(config: Config) -> Iterator[str]:
 
 
 def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Every dict below, with its dotted path; children first, so that a caller may change what it
-    is given."""
+    """Yield every nested dict with its dotted path; children first, so that a caller may modify it."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _dicts(item, f'{path}.{index}')

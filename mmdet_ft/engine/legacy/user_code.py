@@ -1,6 +1,6 @@
-"""A user's python written for MMDetection V2: what of its imports stands elsewhere today, and which classes cannot run.
+"""User code written for MMDetection V2: new locations of its imports, and classes that cannot run.
 
-Beside legacy.py, which does the same for configs, the only place that knows old spellings.
+Only this file and old_configs.py, its counterpart for configs, know old spellings.
 """
 import ast
 import importlib
@@ -14,10 +14,10 @@ from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, PIPE
                                SAMPLERS)
 
 OLD_PACKAGES = ('mmdet', 'mmcls')
-ANY_PACKAGE = OLD_PACKAGES + ('mmcv', )  # mmcv is still there, a part of what it was
-OURS = 'mmdet_ft'  # `mmdet` of a script replaced by it, and its modules are not those of V2
+ANY_PACKAGE = OLD_PACKAGES + ('mmcv', )  # mmcv still exists, with a part of its V2 modules
+OURS = 'mmdet_ft'  # a script replaces its `mmdet` by this name, whose modules differ from V2's
 
-# Where names of mmdet, mmcls and mmcv 1 stand today. Types that are registered need no line: the registries know them.
+# New locations of names of mmdet, mmcls and mmcv 1. Registered types need no line: the registries know them.
 HOMES = {
     'mmdet_ft.datasets': 'PIPELINES DATASETS build_dataset build_dataloader BitmapMasks PolygonMasks',
     'mmdet_ft.datasets.pipelines': 'Compose to_tensor',
@@ -51,7 +51,7 @@ _BY_BUILD = 'from mmdet_ft.registry import MODELS, and MODELS.build(cfg)'
 _ANOTHER_CONTRACT = (
     'a class of your own as docs/extending.md says: heads and detectors get a padded batch and '
     'are called otherwise')
-# Where no name of ours says the same.
+# Names without an equivalent here.
 ANSWERS = {
     **dict.fromkeys(('build_backbone', 'build_neck', 'build_head', 'build_loss',
                      'build_roi_extractor', 'build_shared_head', 'build_assigner', 'build_sampler', 'build_bbox_coder',
@@ -102,14 +102,14 @@ class OldName(NamedTuple):
     line: int
     last_line: int
     written: str  # 'from mmdet.models import BACKBONES'
-    instead: str  # 'from mmdet_ft.models import BACKBONES', or what to do
+    instead: str  # 'from mmdet_ft.models import BACKBONES', or advice
 
     def __str__(self) -> str:
         return f'{self.written}: write {self.instead}'
 
 
 def home_of(name: str) -> Optional[str]:
-    """The module to import a name of V2 from today."""
+    """Return the module that has a name of V2 today."""
     if name in HOME_OF:
         return HOME_OF[name]
     for registry in (MODELS, DATASETS, PIPELINES, HOOKS, RUNNERS, SAMPLERS, OPTIMIZER_BUILDERS):
@@ -124,7 +124,8 @@ def answer_to(name: str) -> str:
 
 
 def old_names(source: str) -> List[OldName]:
-    """What a source takes from mmdet, mmcls and from parts of mmcv that are no more, in the order of its lines.
+    """Return the names that a source takes from mmdet, mmcls and removed parts of mmcv, in the
+    order of its lines.
 
     Raises SyntaxError.
     """
@@ -166,7 +167,7 @@ def _import_from(node: ast.ImportFrom) -> Iterator[OldName]:
 
 
 def _attribute(node: ast.AST, dotted: str) -> Iterator[OldName]:
-    """`mmcv.list_from_file(...)`: the first part that may be a name of ours decides."""
+    """Look up `mmcv.list_from_file(...)`: the first part that may be a name of this package decides."""
     for name in dotted.split('.')[1:]:
         home = home_of(name)
         if home is not None or name in ANSWERS:
@@ -191,13 +192,13 @@ def _lines(node: ast.AST) -> Tuple[int, int]:
 
 
 def _is_module_name(name: str) -> bool:
-    """core, models, ...: V2's modules are in small letters, and so are its functions."""
+    """Return whether a name is a module of V2 (core, models, ...): its functions are in lower case too."""
     return name in ('core', 'models', 'datasets', 'utils', 'apis', 'runner', 'parallel', 'ops',
                     'builder', 'pipelines')
 
 
 def _is_gone(dotted: str) -> bool:
-    """Whether a dotted name is of mmdet or mmcls, or of mmcv or this package and cannot be had."""
+    """Return whether a dotted name is of mmdet or mmcls, or is missing in mmcv or this package."""
     if _root(dotted) not in ('mmcv', OURS):
         return _root(dotted) in OLD_PACKAGES
     module, _, name = dotted.rpartition('.')
@@ -231,9 +232,9 @@ def _dotted(node: ast.AST) -> Optional[str]:
 
 
 def of_failed_import(error: BaseException) -> Optional[str]:
-    """What to say about an error while a user's module was imported, or None if it has nothing to do with V2.
+    """Explain an error raised by the import of a user's module, or return None if it is unrelated to V2.
 
-    All old names of the file are told at once, not only the line at which python stopped.
+    All old names of the file are listed at once, not only the line at which python stopped.
     """
     installed = f'{os.sep}site-packages{os.sep}'
     for cause in filter(None, (error, error.__cause__)):
@@ -247,9 +248,9 @@ def of_failed_import(error: BaseException) -> Optional[str]:
 
 
 def of_modules(modules: Sequence[types.ModuleType]) -> Optional[str]:
-    """The same for modules that were imported without an error, where `mmcv.list_from_file` would fail later.
+    """Explain in the same way calls such as `mmcv.list_from_file` that would fail later, in imported modules.
 
-    Imports pass: they may stand in a `try`, or in a function that is never called.
+    Imports pass: they may be in a `try`, or in a function that is never called.
     """
     texts = []
     for module in modules:
@@ -282,7 +283,8 @@ OUR_METHODS = ('predict', 'proposals')
 
 
 def of_class(cls: Any) -> Optional[str]:
-    """What to write instead of a user's head or detector with V2's methods, which nothing calls; None for others."""
+    """Return the replacement for a user's head or detector with V2's methods, which nothing calls;
+    None for others."""
     own = [
         base for base in getattr(cls, '__mro__', ())
         if _root(base.__module__) not in ('mmdet_ft', 'torch')

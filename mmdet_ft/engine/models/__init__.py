@@ -1,1 +1,1 @@
-"""The model of a run: built, loaded, and looked at for frozen or unusable layers."""
+"""The model of a run: building, loading, and checks for frozen or unusable layers."""

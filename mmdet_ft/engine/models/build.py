@@ -1,4 +1,4 @@
-"""The model of a run: built, initialised, loaded and wrapped; `model` and `load_from` of a config."""
+"""The model of a run: built, initialized, loaded and wrapped; `model` and `load_from` of a config."""
 import copy
 import inspect
 import json
@@ -24,8 +24,7 @@ from mmdet_ft.registry import MODELS
 
 
 def build_model(cfg: Config, dataset: Any) -> nn.Module:
-    """The model with random weights; it knows the classes of the data set, and `num_classes='auto'`
-    anywhere in it is their number."""
+    """Build the model with random weights and the dataset's classes; `num_classes='auto'` becomes their number."""
     settings = copy.deepcopy(cfg.model)
     count_classes(settings, getattr(dataset, 'CLASSES', None))
     if cancel_pretrained(settings):
@@ -39,10 +38,9 @@ def build_model(cfg: Config, dataset: Any) -> nn.Module:
 
 
 def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = 'model') -> int:
-    """Put the number of classes where a model's settings say num_classes='auto'; returns at how many
-    places.
+    """Replace num_classes='auto' in a model's settings by the number of classes; returns how often.
 
-    Raises UserError where the classes are not known.
+    Raises UserError if the classes are not known.
     """
     counted = 0
     if isinstance(settings, dict):
@@ -62,11 +60,11 @@ def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = '
 
 
 def cancel_pretrained(model: Dict[str, Any]) -> bool:
-    """Take `Pretrained` out of the backbone's init_cfg, and a shared head's, if the config says
+    """Remove `Pretrained` from the init_cfg of the backbone and a shared head if the config sets
     `pretrained=None`.
 
-    V2's tutorials write that to begin without ImageNet weights; the bases since 2.11 name them in
-    init_cfg, which V2 then downloads all the same.
+    V2's tutorials write that to train without ImageNet weights. The bases since 2.11 name the
+    weights in init_cfg, and V2 then downloads them anyway.
     """
     if 'pretrained' not in model or model['pretrained'] is not None:
         return False
@@ -90,13 +88,13 @@ def _at(settings: Any, path: str) -> Any:
 
 
 def _rules(init_cfg: Any) -> Sequence[Dict[str, Any]]:
-    """`init_cfg` is one rule, several, or none."""
+    """Return `init_cfg` as a sequence: it is one rule, several, or none."""
     return init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg] if init_cfg else []
 
 
 def begin_weights(model: nn.Module, cfg: Config, logger: Any, initialise: bool = True) -> None:
-    """Initialise, and load `load_from` over it. What a checkpoint brings anyway is not downloaded
-    first. What became of each weight stands in `load_from.json` of the work_dir."""
+    """Initialize the weights, then load `load_from`. Weights that a checkpoint provides are not
+    downloaded first. `load_from.json` in the work_dir reports the result for each weight."""
     resumed = cfg.get('resume_from')
     source = resumed or cfg.get('load_from')
     begin = fitting.parse_load_from(source) if source else None
@@ -126,7 +124,7 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any, initialise: bool =
 
 
 def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
-    """`load(source)`; a CheckpointError names the config's key for the file, its line, and the way on."""
+    """Call `load(source)`; a CheckpointError names the file's config key, its line, and the fix."""
     try:
         return load(source)
     except CheckpointError as error:
@@ -146,7 +144,7 @@ def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
 
 
 def _without_file(cfg: Config, path: str) -> str:
-    """How a run begins without the file that a model names at a path of its config."""
+    """Explain how to train without the file that a model names at a path of its config."""
     owner, _, key = path.rpartition('.')
     part, init_cfg, _ = f'{owner}.'.partition('.init_cfg.')
     off = f'{part}.init_cfg=None' if init_cfg else f'{owner}.{key}=None'
@@ -169,7 +167,7 @@ def _initialise(model: nn.Module, cfg: Config) -> None:
 
 
 def drop_pretrained(module: nn.Module) -> bool:
-    """Forget `init_cfg=dict(type='Pretrained', ...)` of a module; whether there was one."""
+    """Remove `init_cfg=dict(type='Pretrained', ...)` from a module; returns whether it had one."""
     init_cfg = getattr(module, 'init_cfg', None)
     if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
         return False
@@ -178,20 +176,20 @@ def drop_pretrained(module: nn.Module) -> bool:
 
 
 def wrap(model: nn.Module, cfg: Config) -> nn.Module:
-    """In DistributedDataParallel where there are several processes.
+    """Wrap the model in DistributedDataParallel if there are several processes.
 
     Buffers are not broadcast at each step: norm statistics are, before an evaluation.
     """
     if next(model.parameters()).device.type == 'cpu' and unsynchronise(model):
         get_root_logger().warning('SyncBN needs GPUs: on the CPU it is BN')
-    # V2 wraps a model in one process too, and its users' hooks read runner.model.module. Past nn.Module's own
-    # bookkeeping, so that the model is not a part of itself.
+    # V2 wraps the model in a single process too, and custom hooks read runner.model.module. Bypasses
+    # nn.Module's registration, so that the model is not a submodule of itself.
     vars(model)['module'] = model
     if not dist.is_distributed():
         return model
     data_parallel = nn.parallel.DistributedDataParallel
     new_name = 'forward_sync_buffers' in inspect.signature(
-        data_parallel).parameters  # torch 2.13; the old one warns
+        data_parallel).parameters  # torch 2.13; the old name warns
     return data_parallel(
         model,
         find_unused_parameters=cfg.get('find_unused_parameters', False),

@@ -1,4 +1,4 @@
-"""Weights that stay as they were drawn: frozen, and in no file that was loaded."""
+"""Weights that stay random: frozen, and in no loaded file."""
 import contextlib
 import inspect
 from typing import Any, Dict, Iterator, List, Set, Tuple
@@ -10,7 +10,7 @@ from mmdet_ft.checkpoints.choosing import counts
 from mmdet_ft.parts import part_of
 from mmdet_ft.registry import MODELS
 
-# Settings by which parts are frozen -> the value that lets them learn.
+# Settings that freeze parts -> the value that makes them trainable.
 FREEZING = {'frozen_stages': -1, 'norm_eval': False}
 
 
@@ -23,7 +23,7 @@ class Loaded:
 
 @contextlib.contextmanager
 def watch_loading(model: nn.Module) -> Iterator[Loaded]:
-    """Within the block, notes each weight of the model that load_state_dict gives a value, of the model or a part."""
+    """Record within the block each weight of the model that load_state_dict sets, of the model or a part."""
     loaded = Loaded()
     handles = []
     for path, module in model.named_modules():
@@ -49,13 +49,13 @@ def watch_loading(model: nn.Module) -> Iterator[Loaded]:
 
 
 def frozen_as_drawn(model: nn.Module, loaded: Set[str]) -> Dict[str, List[str]]:
-    """What will not learn and has come from no file: {part of the model: names of weights}.
+    """Return the frozen weights that no file has set: {part of the model: names of weights}.
 
-    Weights without gradients, and the statistics of batch norms that stay in evaluation mode in training. The mode of
-    the model is left as it was; its parts are asked by `train()`, which freezes them anyway.
+    These are weights without gradients, and the statistics of batch norms in evaluation mode during
+    training. Calls `train()`, in which parts freeze themselves, and restores the mode of the model.
 
     Args:
-        loaded: names of state_dict() that a file has given.
+        loaded: names of state_dict() that a file has set.
     """
     was_training = model.training
     model.train()
@@ -76,7 +76,7 @@ def frozen_as_drawn(model: nn.Module, loaded: Set[str]) -> Dict[str, List[str]]:
 
 
 def remarks(model: nn.Module, settings: Dict[str, Any], loaded: Set[str]) -> Tuple[str, ...]:
-    """A sentence for each part of a model that is frozen as it was drawn, with the line that lets it learn.
+    """Return a sentence for each part that is frozen at random weights, with the line that makes it trainable.
 
     settings: `model` of the config.
     """
@@ -105,12 +105,12 @@ def _remark(part: str, names: List[str], model: nn.Module, settings: Dict[str, A
 
 
 def freeing_line(settings: Dict[str, Any], part: str, changes: Dict[str, Any]) -> str:
-    """The line of a config by which a part of the model begins from random weights and learns all of them.
+    """Return the config line by which a part of the model starts from random weights and trains all of them.
 
     Args:
         settings: `model` of the config.
         part: dotted path of the part below it.
-        changes: what else the line says of the part; None as a value of `pretrained` stands at the model.
+        changes: other settings of the part on the line; `pretrained=None` is set on the model.
     """
     own = _at(settings, part)
     cls = MODELS.get(own.get('type'), own) if isinstance(own.get('type'), str) else None
@@ -124,7 +124,7 @@ def freeing_line(settings: Dict[str, Any], part: str, changes: Dict[str, Any]) -
 
 
 def nested(part: str, edits: Dict[str, Any]) -> str:
-    """`roi_head=dict(shared_head=dict(norm_eval=False))`."""
+    """Return nested settings, such as `roi_head=dict(shared_head=dict(norm_eval=False))`."""
     line = ', '.join(f'{key}={value!r}' for key, value in edits.items())
     for key in reversed(part.split('.')):
         line = f'{key}=dict({line})'
@@ -132,7 +132,7 @@ def nested(part: str, edits: Dict[str, Any]) -> str:
 
 
 def _freeing(present: Dict[str, Any], own: Dict[str, Any]) -> Dict[str, Any]:
-    """What to change for nothing to be frozen."""
+    """Return the settings to change so that nothing is frozen."""
     edits = {
         key: FREEZING[key]
         for key, value in present.items() if value not in (FREEZING[key], None)

@@ -1,4 +1,4 @@
-"""The labels of a classifier's data against its head."""
+"""Checks of the labels of a classifier's data against its head."""
 from typing import Any, List, Optional
 
 import numpy as np
@@ -12,7 +12,7 @@ from mmdet_ft.registry import MODELS
 def check_labels(dataset: Any, model: Any) -> None:
     """Raise UserError for labels that the head of an ImageClassifier has no output for.
 
-    On a GPU they would end in a device assert, on the CPU in an IndexError of the first step.
+    They would fail in the first step: in a device assert on a GPU, in an IndexError on the CPU.
     """
     head = getattr(model, 'head', None)
     if not hasattr(head, 'one_label'):
@@ -35,7 +35,7 @@ def check_labels(dataset: Any, model: Any) -> None:
 
 
 def check_learnable(dataset: Any, model: Any) -> None:
-    """Raise UserError for training images of one class alone, from which a softmax learns nothing."""
+    """Raise UserError for training images of a single class, from which a softmax learns nothing."""
     head = getattr(model, 'head', None)
     if not getattr(head, 'one_label', False):
         return
@@ -49,7 +49,7 @@ def check_learnable(dataset: Any, model: Any) -> None:
 
 
 def one_class(kind: str, where: str, label: int, classes: Any) -> str:
-    """What to say of images that all have one label."""
+    """Return the message for images that all have one label."""
     classes = list(classes or ())
     name = repr(classes[label]) if label < len(classes) else f'the label {label}'
     return (
@@ -59,7 +59,7 @@ def one_class(kind: str, where: str, label: int, classes: Any) -> str:
 
 
 def too_large(kind: str, where: str, labels: np.ndarray, count: int, classes: Any) -> str:
-    """What to say of labels int64 [N] for a head of `count` classes."""
+    """Return the message for labels int64 [N] that exceed a head of `count` classes."""
     beyond = int((labels >= count).sum())
     told = (
         f'{kind} {where}: {beyond} of {len(labels)} images have a label of {count} or more (up to '
@@ -71,7 +71,7 @@ def too_large(kind: str, where: str, labels: np.ndarray, count: int, classes: An
 
 
 def label_problems(config: Any, split: Any) -> List[Problem]:
-    """What `check_labels` and `check_learnable` refuse, as problems of a split of check_data."""
+    """Return the findings of `check_labels` and `check_learnable` as problems of a split of check_data."""
     head = (config.get('model') or {}).get('head')
     if split.has_boxes or not len(split.labels) or not isinstance(head, dict):
         return []
@@ -101,13 +101,13 @@ def label_problems(config: Any, split: Any) -> List[Problem]:
 
 
 def _counts_classes(config: Any) -> bool:
-    """Return whether the config asks for as many outputs as there are classes, by NumClassCheckHook."""
+    """Return whether NumClassCheckHook requires as many outputs as classes."""
     hooks = config.get('custom_hooks') or ()
     return 'NumClassCheckHook' in [hook.get('type') for hook in hooks if isinstance(hook, dict)]
 
 
 def labels_of(dataset: Any) -> Optional[np.ndarray]:
-    """The labels of a classification data set, int64 [N] (or [N, K]); None of other data sets."""
+    """Return the labels of a classification dataset, int64 [N] (or [N, K]); None for other datasets."""
     if not hasattr(dataset, 'get_gt_labels'):
         return None
     return np.asarray(dataset.get_gt_labels())

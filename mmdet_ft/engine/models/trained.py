@@ -1,4 +1,4 @@
-"""A trained model over data: the classes of its checkpoint beside those of the data, by name."""
+"""A trained model over data: the classes of its checkpoint matched by name with those of the data."""
 import copy
 import logging
 from types import SimpleNamespace
@@ -20,10 +20,10 @@ logger = logging.getLogger('mmdet_ft')
 
 
 def build_trained(cfg: Config, dataset: Any, source: str) -> nn.Module:
-    """The model of a config with the weights of its checkpoint, whose results are of the data set's classes.
+    """Build the model of a config with the weights of its checkpoint, and results for the dataset's classes.
 
-    Where the checkpoint names its classes, they are compared with those of the data by name. Results of a detector are
-    put in the order of the data; a data set of class folders counts its labels as the checkpoint does.
+    If the checkpoint names its classes, they are compared with those of the data by name. A detector's
+    results are reordered for the data; a dataset of class folders is relabeled for the checkpoint.
 
     Raises CheckpointError for data with classes that the checkpoint lacks, and for weights of another model.
     """
@@ -52,7 +52,7 @@ def build_trained(cfg: Config, dataset: Any, source: str) -> nn.Module:
 
 def _of_checkpoint(cfg: Config, dataset: Any, checkpoint: reading.Checkpoint,
                    found: Comparison) -> nn.Module:
-    """The model for the classes of its checkpoint, though the config counts those of the data."""
+    """Build the model with the number of classes of its checkpoint instead of that of the data."""
     cfg = copy.deepcopy(cfg)
     if len(found.known) != len(found.wanted):
         _count_as(cfg.model, len(found.wanted), len(found.known))
@@ -63,7 +63,7 @@ def _of_checkpoint(cfg: Config, dataset: Any, checkpoint: reading.Checkpoint,
 
 
 def _count_as(settings: Any, old: int, new: int) -> None:
-    """Put `new` where a model's settings say num_classes=`old`."""
+    """Replace num_classes=`old` in a model's settings by `new`."""
     if isinstance(settings, dict):
         if settings.get('num_classes') == old and _counts_classes(settings):
             settings['num_classes'] = new
@@ -81,7 +81,7 @@ def _counts_classes(settings: Any) -> bool:
 
 
 def _relabel(dataset: Any, found: Comparison) -> None:
-    """Count the labels of classification data as the checkpoint does."""
+    """Relabel classification data by the classes of the checkpoint."""
     places = np.array(found.places, dtype=np.int64)
     for part in innermost(dataset):
         records = part.data_infos
@@ -95,7 +95,7 @@ def _relabel(dataset: Any, found: Comparison) -> None:
 
 
 def _in_order(model: nn.Module, places: Sequence[int]) -> None:
-    """Let a detector give its results for some of its classes, or in another order."""
+    """Make a detector return its results for some of its classes, or in another order."""
     results = model.results
 
     def in_order(detections: Any, metas: Any) -> List[Any]:
@@ -105,7 +105,7 @@ def _in_order(model: nn.Module, places: Sequence[int]) -> None:
 
 
 def _chosen(result: Any, places: Sequence[int]) -> Any:
-    """V2's result of an image, a list over classes or a tuple of such, for the classes at `places`."""
+    """Return V2's result of an image, a list over classes or a tuple of such, for some of the classes."""
     if isinstance(result, tuple):
         return tuple(_chosen(part, places) for part in result)
     return [result[place] for place in places]

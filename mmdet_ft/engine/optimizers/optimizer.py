@@ -1,5 +1,4 @@
-"""Optimizers by name, with V2's per-parameter settings, and a step that the device itself can
-refuse."""
+"""Optimizers by name, with V2's per-parameter settings, and a step that can be skipped on the device."""
 import inspect
 from typing import Any, Dict, List, Optional
 
@@ -16,20 +15,20 @@ for _name, _class in vars(torch.optim).items():
 NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm,
                nn.LayerNorm)
 
-# Their fused kernels leave weights and state alone when `found_inf` is 1, without asking the host.
+# Their fused kernels keep weights and state unchanged if `found_inf` is 1, without a host sync.
 REFUSING_OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 
 @OPTIMIZER_BUILDERS.register_module()
 class DefaultOptimizerConstructor:
-    """Parameter groups as V2 makes them: one for all, or with `paramwise_cfg` one a parameter.
+    """Parameter groups as in V2: a single one, or with `paramwise_cfg` one per parameter.
 
     Args:
         optimizer_cfg: `dict(type=..., lr=..., ...)`.
         paramwise_cfg: `bias_lr_mult` and `bias_decay_mult` (biases outside norm layers),
             `norm_decay_mult`, `dwconv_decay_mult` (depthwise convolutions), `dcn_offset_lr_mult`
             (offsets of deformable ones), `custom_keys={'part of a name': dict(lr_mult=...,
-            decay_mult=...)}` (the longest key that fits wins, and the other settings do not apply),
+            decay_mult=...)}` (the longest matching key wins, and the other settings do not apply),
             `bypass_duplicate` (a shared parameter counts once).
     """
 
@@ -74,7 +73,7 @@ class DefaultOptimizerConstructor:
         groups, seen = [], set()
         custom_keys = self.paramwise_cfg.get('custom_keys', {})
         longest_first = sorted(sorted(custom_keys), key=len, reverse=True)
-        # A shared module is met at each of its places, as in V2: torch then refuses it, unless
+        # As in V2, a shared module is visited once per occurrence: torch then refuses it, unless
         # bypass_duplicate is set.
         for prefix, module in model.named_modules(remove_duplicate=False):
             for name, parameter in module.named_parameters(recurse=False):
@@ -83,7 +82,7 @@ class DefaultOptimizerConstructor:
                     continue
                 seen.add(parameter)
                 group = {'params': [parameter]}
-                if parameter.requires_grad:  # a frozen one keeps its place: the order is what resuming goes by
+                if parameter.requires_grad:  # frozen ones are kept, because resuming depends on the order
                     custom = next((key for key in longest_first if key in f'{prefix}.{name}'), None)
                     if custom is not None:
                         group.update(self._custom(custom_keys[custom]))
@@ -99,8 +98,7 @@ class DefaultOptimizerConstructor:
         return group
 
     def _by_kind(self, module: nn.Module, prefix: str, name: str) -> Dict[str, float]:
-        """lr and weight_decay that follow from what the parameter is; what stays out is the
-        optimizer's own."""
+        """Return lr and weight_decay by the kind of parameter; missing keys use the optimizer's values."""
         factor = {
             key: self.paramwise_cfg.get(key, 1.)
             for key in self.known if key.endswith('_mult')
@@ -128,8 +126,7 @@ class DefaultOptimizerConstructor:
 
 
 def build_optimizer(model: nn.Module, cfg: Dict[str, Any]) -> torch.optim.Optimizer:
-    """V2's `optimizer` of a config -> an optimizer of the model, which stands on its device
-    already.
+    """Build an optimizer from V2's `optimizer` of a config, for a model already on its device.
 
     `cfg` holds `type` and its arguments, and may hold `paramwise_cfg` and `constructor`.
     """
@@ -141,8 +138,7 @@ def build_optimizer(model: nn.Module, cfg: Dict[str, Any]) -> torch.optim.Optimi
 
 
 def _can_fuse(optimizer_class: type, settings: Dict[str, Any], model: nn.Module) -> bool:
-    """Whether the fused kernel computes what was asked for; an explicit `foreach` or `fused` is the
-    user's word."""
+    """Return whether the fused kernel supports the settings; an explicit `foreach` or `fused` is kept."""
     if optimizer_class not in REFUSING_OPTIMIZERS or {'foreach', 'fused', 'differentiable'
                                                       } & set(settings):
         return False
@@ -156,10 +152,10 @@ def _can_fuse(optimizer_class: type, settings: Dict[str, Any], model: nn.Module)
 
 
 def zero_missing_momentum(optimizer: torch.optim.Optimizer, scheduled: bool = False) -> None:
-    """Give each parameter of a fused SGD its momentum before the first step.
+    """Allocate the momentum of each parameter of a fused SGD before the first step.
 
-    The kernel would otherwise create it uninitialised and fill it in a step that may be refused;
-    and it cannot take parameters that join later. A zero momentum gives the same first step.
+    The kernel would otherwise create it uninitialized and fill it in a step that may be refused;
+    and it does not support parameters that join later. A zero momentum gives the same first step.
     """
     if not isinstance(optimizer, torch.optim.SGD):
         return
@@ -173,10 +169,10 @@ def zero_missing_momentum(optimizer: torch.optim.Optimizer, scheduled: bool = Fa
 
 
 def step_unless(optimizer: torch.optim.Optimizer, refuse: Tensor) -> None:
-    """One optimizer step, or none at all where `refuse` (bool scalar on the device) is True.
+    """Take one optimizer step, or none if `refuse` (bool scalar on the device) is True.
 
-    A fused optimizer decides on the device. Any other has to ask the host, which waits for the
-    device once a step.
+    A fused optimizer decides on the device. Any other needs a host sync, which waits for the device
+    once per step.
     """
     if getattr(optimizer, '_step_supports_amp_scaling', False) and all(
             group.get('fused') for group in optimizer.param_groups):
@@ -189,7 +185,7 @@ def step_unless(optimizer: torch.optim.Optimizer, refuse: Tensor) -> None:
         optimizer.step()
 
 
-# Keys of a group that say how a step is computed, or that a schedule has put there: not which optimizer it is.
+# Keys of a group for the implementation of a step, or set by a schedule: they do not identify the optimizer.
 NOT_TELLING = {
     'params', 'param_names', 'initial_lr', 'initial_momentum', 'maximize', 'foreach',
     'differentiable', 'fused', 'capturable', 'decoupled_weight_decay'
@@ -197,7 +193,7 @@ NOT_TELLING = {
 
 
 def difference_of_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> Optional[str]:
-    """Why a saved state is not one of this optimizer, in words that follow 'its optimizer'; None where it is."""
+    """Explain why a saved state is not one of this optimizer, to follow 'its optimizer'; None if it is."""
     saved, own = state['param_groups'], optimizer.param_groups
     name = type(optimizer).__name__
     has = set(saved[0]) - NOT_TELLING if saved else set()
@@ -221,15 +217,15 @@ def difference_of_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any])
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> None:
-    """Take over a saved state, but keep how this run computes: a file of V2 knows nothing of
-    `fused`, and one of a run with another `channels_last` has another order in memory."""
+    """Load a saved state, but keep the implementation of this run: a file of V2 has no `fused`, and
+    one of a run with another `channels_last` has another memory layout."""
     kept = [{
         key: group[key]
         for key in ('fused', 'foreach', 'capturable') if key in group
     } for group in optimizer.param_groups]
-    # Before loading: by `fused` the optimizer decides on which device it keeps its step.
+    # Before loading: the optimizer chooses the device of its step counter by `fused`.
     groups = [{**saved, **own} for saved, own in zip(state['param_groups'], kept)]
-    groups += state['param_groups'][len(kept):]  # too many, as torch will say
+    groups += state['param_groups'][len(kept):]  # too many, which torch reports
     optimizer.load_state_dict({**state, 'param_groups': groups})
     for group in optimizer.param_groups:
         for parameter in group['params']:
@@ -241,7 +237,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]
 
 
 def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """A tensor of a parameter's shape in its order in memory, by which fused kernels walk."""
+    """Return a tensor in the memory layout of a parameter of its shape, which fused kernels assume."""
     if value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,4 +1,4 @@
-"""What happens between the gradients and the step: `optimizer_config` of a config."""
+"""Settings of `optimizer_config`, between the gradients and the step."""
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
@@ -7,39 +7,38 @@ from torch import Tensor, nn
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine.errors import UserError
 
-# V2's hook types as `optimizer_config.type`: what they did is done by the loop.
+# V2's hook types as `optimizer_config.type`: the loop does their work.
 OPTIMIZER_HOOKS = ('OptimizerHook', 'Fp16OptimizerHook', 'GradientCumulativeOptimizerHook',
                    'GradientCumulativeFp16OptimizerHook')
-# Arguments of V2's optimizer hooks that ask for nothing here: how gradients travel is up to
-# DistributedDataParallel.
+# Arguments of V2's optimizer hooks without effect: DistributedDataParallel decides how gradients
+# are reduced.
 INERT_OF_UPDATE = ('detect_anomalous_params', 'coalesce', 'bucket_size_mb', 'distributed')
 
 
 class Update(NamedTuple):
-    """`optimizer_config`: what happens between the gradients and the step.
+    """`optimizer_config`: gradient clipping and accumulation.
 
-    grad_clip: arguments of torch.nn.utils.clip_grad_norm_, or None.
-    cumulative_iters: iterations whose gradients make one step; the last window of a run may be
-    shorter.
+    grad_clip: arguments of torch.nn.utils.clip_grad_norm_, or None. cumulative_iters: iterations
+    whose gradients make one step; the last window of a run may be shorter.
     """
     grad_clip: Optional[Dict[str, Any]] = None
     cumulative_iters: int = 1
 
     def window(self, iteration: int, max_iters: int) -> Tuple[int, bool, bool]:
-        """(iterations of the window of `iteration`, whether it is the first, the last of them)."""
+        """Return (length of the window of `iteration`, whether it is the first, the last of the window)."""
         place = iteration % self.cumulative_iters
         length = min(self.cumulative_iters, max_iters - iteration + place)
         return length, place == 0, place + 1 == length
 
     def clip(self, parameters: List[Tensor]) -> Tensor:
-        """Clip the gradients, if that is asked for; their norm before."""
+        """Clip the gradients if configured; returns their norm before."""
         if self.grad_clip is not None:
             return nn.utils.clip_grad_norm_(parameters, **self.grad_clip)
         return torch.stack(torch._foreach_norm([parameter.grad for parameter in parameters])).norm()
 
 
 def read_update(optimizer_config: Optional[Dict[str, Any]]) -> Update:
-    """`optimizer_config` -> Update: `grad_clip`, `cumulative_iters`."""
+    """Read `optimizer_config` into an Update: `grad_clip`, `cumulative_iters`."""
     settings = dict(optimizer_config or {})
     kind = settings.pop('type', 'OptimizerHook')
     if kind not in OPTIMIZER_HOOKS:
@@ -62,7 +61,7 @@ def read_update(optimizer_config: Optional[Dict[str, Any]]) -> Update:
 
 
 def read_fp16(cfg: Config) -> Optional[Dict[str, Any]]:
-    """`fp16`, or the half precision that an Fp16 hook of V2 in `optimizer_config` stands for."""
+    """Return `fp16`, or its equivalent for an Fp16 hook of V2 in `optimizer_config`."""
     settings = cfg.get('optimizer_config') or {}
     if cfg.get('fp16') is None and 'Fp16' in str(settings.get('type')):
         return dict(loss_scale=settings.get('loss_scale', 512.))

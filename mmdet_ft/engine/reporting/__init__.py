@@ -1,1 +1,1 @@
-"""What a run writes: logs, progress, metrics, pictures and its summary."""
+"""Output of a run: logs, progress, metrics, pictures and its summary."""

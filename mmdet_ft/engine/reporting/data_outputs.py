@@ -1,4 +1,4 @@
-"""What a command reads of a data set, and outputs that would lie among it."""
+"""Input files of a command, and refusal of outputs among the data."""
 import os
 from typing import Any, List, Optional
 
@@ -38,12 +38,12 @@ def _annotations(dataset: Any) -> List[str]:
 def require_apart_from_data(prefix: Path, option: str, dataset: Any, inputs: Inputs) -> None:
     """Refuse to format results over an input, or into a folder of images or annotations.
 
-    Raises UserError; `option` is what sets `prefix` on the command line.
+    Raises UserError; `option` is the command line option of `prefix`.
     """
     for kind in ('bbox', 'segm', 'proposal'):
         inputs.require_free(f'{prefix}.{kind}.json', option)
     folders = [path for path in _annotations(dataset)
-               if os.path.isdir(path)]  # a text file an image
+               if os.path.isdir(path)]  # a folder of text files, one per image
     if os.path.isdir(prefix) and (inputs.folder_of_images(prefix)
                                   or any(os.path.samefile(folder, prefix) for folder in folders)):
         raise UserError(f'{option} {prefix}: results would be written among the data there; name '

@@ -1,4 +1,4 @@
-"""What a figure of an evaluation says: whether it can be compared, and why there is none."""
+"""Metric values of an evaluation: whether they can be compared, and why one is missing."""
 import math
 import re
 from typing import Any, Dict, List, Optional
@@ -8,22 +8,22 @@ import numpy as np
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.spelling import did_you_mean
 
-# AP and AR, whole or in parts: bbox_mAP, 0_segm_mAP_50, AR@100, bbox_AP, AP50, moderate_mAP, recall@100@0.5. -1 says
-# that they are not defined.
+# AP and AR, overall or partial: bbox_mAP, 0_segm_mAP_50, AR@100, bbox_AP, AP50, moderate_mAP, recall@100@0.5.
+# -1 marks an undefined one.
 _AVERAGE = re.compile(r'(^|_)(m?A[PR]\d*|recall)(_|@|$)')
 
 
 def figure_of(name: str, metrics: Dict[str, Any]) -> Optional[float]:
-    """Read a metric that can be compared with others; None where it is missing, NaN, infinite or not defined."""
+    """Read a metric that can be compared with others; None if it is missing, NaN, infinite or undefined."""
     value = float(metrics.get(name, math.nan))
     is_undefined = value == -1 and _AVERAGE.search(name) is not None
     return value if math.isfinite(value) and not is_undefined else None
 
 
 def check_metric(key: str, name: str, metrics: Dict[str, Any]) -> None:
-    """Raise UserError where a key of the config names no metric of an evaluation.
+    """Raise UserError if a key of the config names no metric of an evaluation.
 
-    `<metric>_copypaste` is a text of several numbers and can be compared with nothing.
+    `<metric>_copypaste` is a string of several numbers and cannot be compared.
     """
     known = [
         metric for metric, value in metrics.items()
@@ -37,20 +37,20 @@ def check_metric(key: str, name: str, metrics: Dict[str, Any]) -> None:
 
 
 def has_detections(results: List[Any]) -> bool:
-    """Tell whether any image has a result: scores of a classifier are always one."""
+    """Return whether any image has a detection; the scores of a classifier always count."""
     return any(_num_found(result) for result in results)
 
 
 def _num_found(result: Any) -> int:
     if isinstance(result, tuple):  # (boxes, masks)
         return _num_found(result[0])
-    if isinstance(result, list):  # an array [n, 5] a class
+    if isinstance(result, list):  # an array [n, 5] per class
         return sum(map(len, result))
     return len(result) if isinstance(result, np.ndarray) else 1
 
 
 def why_missing(name: str, metrics: Dict[str, Any], results: List[Any]) -> str:
-    """Explain why a name that the evaluation knows has no figure: it is not defined, or nothing was found."""
+    """Explain why a known metric has no value: it is undefined, or there are no detections."""
     if name in metrics and figure_of(name, metrics) is None:
         value = float(metrics[name])
         if value == -1:

@@ -1,4 +1,4 @@
-"""The run's log: one logger for the terminal and `<time>.log`, and what stands at its head."""
+"""The run's log: one logger for the terminal and `<time>.log`, and the environment info at its head."""
 import logging
 import os
 import platform
@@ -19,9 +19,9 @@ FILE_ONLY = dict(file_only=True)  # `extra` of a record that is too long for the
 
 
 class Terminal(logging.StreamHandler):
-    """Writes to whatever sys.stderr is now, and while a progress bar is up through its console,
-    which keeps the bar below the lines."""
-    console: Any = None  # of the bar that is up
+    """Writes to the current sys.stderr, and while a progress bar is up through its console, which
+    keeps the bar below the lines."""
+    console: Any = None  # of the active progress bar
 
     def __init__(self):
         logging.Handler.__init__(self)
@@ -49,8 +49,7 @@ def _level_of(name: Union[str, int]) -> int:
 
 
 def get_root_logger(log_file: Optional[str] = None, log_level: str = 'INFO') -> logging.Logger:
-    """The engine's logger. Rank 0 writes to the terminal and to `log_file`; other ranks speak of
-    errors only."""
+    """Return the engine's logger. Rank 0 writes to the terminal and to `log_file`; other ranks log errors only."""
     logger = logging.getLogger(NAME)
     rank, _ = get_dist_info()
     level = _level_of(log_level) if rank == 0 else logging.ERROR
@@ -77,12 +76,12 @@ def time_string() -> str:
 
 
 def on_terminal() -> bool:
-    """Whether a person watches: a progress bar helps then, and spoils a file otherwise."""
+    """Return whether stderr is a terminal, where a progress bar helps; it would clutter a file."""
     return sys.stderr.isatty()
 
 
 def git_hash() -> Optional[str]:
-    """First 7 digits of the commit of this source tree, if it is one."""
+    """Return the first 7 digits of the commit of this source tree, if it is one."""
     try:
         return subprocess.check_output(['git', 'rev-parse', '--short=7', 'HEAD'],
                                        text=True,
@@ -93,7 +92,7 @@ def git_hash() -> Optional[str]:
 
 
 def collect_env() -> Dict[str, str]:
-    """What a bug report needs, with V2's keys."""
+    """Collect the environment info for a bug report, with V2's keys."""
     info = OrderedDict()
     info['sys.platform'] = sys.platform
     info['Python'] = sys.version.replace('\n', '')

@@ -1,4 +1,4 @@
-"""What a run says about itself: values stay on the device and are read once per log interval."""
+"""Meters of a run: values stay on the device and are read once per log interval."""
 import math
 from collections import OrderedDict, deque
 from typing import Any, Deque, Dict, List, NamedTuple, Sequence, Tuple, Union
@@ -21,15 +21,15 @@ class LogBuffer:
     """V2's buffer between the loop, the hooks and the loggers.
 
     `update` takes numbers and scalar tensors of one iteration; `average` turns the last iterations
-    into `output`, the only place that reads the device. A hook may also write to `output` directly
-    and set `ready`.
+    into `output`, and is the only method that reads the device. A hook may also write to `output`
+    directly and set `ready`.
     """
 
     def __init__(self, keep: int = 1000):
         self.keep = keep
         self.output: Dict[str, Any] = OrderedDict()
         self.ready = False
-        # Keys that came together stay together: one small tensor an iteration instead of one a
+        # Keys of one update are stored together: one small tensor per iteration instead of one per
         # value.
         self._history: Dict[Tuple[str, ...], Deque[_Entry]] = {}
 
@@ -42,11 +42,11 @@ class LogBuffer:
         self.ready = False
 
     def update(self, values: Dict[str, Number], count: int = 1) -> None:
-        """Remember one iteration's values, each the mean over `count` samples."""
+        """Store one iteration's values, each the mean over `count` samples."""
         tensors = {key: value for key, value in values.items() if isinstance(value, Tensor)}
         numbers = {key: float(value) for key, value in values.items() if key not in tensors}
         if tensors:
-            # A hook or a user's head may tell a number of the host among those of the device.
+            # A hook or a custom head may give a CPU tensor among those of the device.
             device = max((value.device for value in tensors.values()),
                          key=lambda x: x.type != 'cpu')
             stacked = torch.stack(
@@ -59,7 +59,7 @@ class LogBuffer:
         self._history.setdefault(keys, deque(maxlen=self.keep)).append(entry)
 
     def state_dict(self) -> List[Dict[str, Any]]:
-        """The history for a checkpoint: a table [iterations, keys] for the keys that came together."""
+        """Return the history for a checkpoint: a table [iterations, keys] for the keys of each update."""
         return [
             dict(
                 keys=list(keys),
@@ -79,8 +79,7 @@ class LogBuffer:
                 self._append(tuple(part['keys']), _Entry(row, count))
 
     def average(self, n: int = 0) -> None:
-        """Weighted means of the last `n` entries (0: of all) over the entries and over the ranks,
-        into `output`."""
+        """Write the weighted means of the last `n` entries (0: of all), over entries and ranks, to `output`."""
         own: Dict[str, float] = OrderedDict()
         for keys, history in self._history.items():
             entries = list(history)[-n:]
@@ -88,7 +87,7 @@ class LogBuffer:
             if isinstance(entries[0].values, Tensor):
                 weights = [entry.count / total for entry in entries]
                 table = torch.stack([entry.values
-                                     for entry in entries]).cpu().double()  # the one read
+                                     for entry in entries]).cpu().double()  # the only read from the device
                 means = (table * torch.tensor(weights, dtype=torch.double)[:, None]).sum(0).tolist()
             else:
                 means = [
@@ -104,7 +103,7 @@ class LogBuffer:
 
 
 class _Step(NamedTuple):
-    """What the host remembers of an iteration until the latch was read."""
+    """Data of an iteration that the host keeps until the latch is read."""
     iteration: int
     lr: float
     files: Sequence[str]
@@ -112,11 +111,10 @@ class _Step(NamedTuple):
 
 
 class FiniteLatch:
-    """Remembers on the device the first iteration whose losses or gradients are not finite.
+    """Stores on the device the first iteration whose losses or gradients are not finite.
 
-    From then on every step is refused (`closed`), so that the weights stay those before it; the
-    host learns of it when it reads the meters, before it writes a checkpoint and before it
-    evaluates.
+    From then on every step is refused (`closed`), so that the weights stay those before it. The
+    host reads the latch with the meters, before it writes a checkpoint and before it evaluates.
     """
 
     def __init__(self, device: torch.device, keep: int = 1000):
@@ -126,7 +124,7 @@ class FiniteLatch:
 
     def begin(self, iteration: int, lr: float, files: Sequence[str], values: Dict[str,
                                                                                   Tensor]) -> None:
-        """Note an iteration's images and losses, for the message."""
+        """Store an iteration's images and losses, for the message."""
         self._steps.append(
             _Step(iteration, lr, files, {
                 key: value.detach()
@@ -150,21 +148,21 @@ class FiniteLatch:
         if bad:
             rank, _, text = max(
                 bad,
-                key=lambda item: item[1])  # all ranks see a bad gradient: who had the bad loss?
+                key=lambda item: item[1])  # all ranks see a bad gradient: find the rank with the bad loss
             error = NonFiniteError(text if len(reports) == 1 else f'rank {rank}: {text}')
             error.iteration = iteration
             raise error
         self._steps.clear()
 
     def losses_of(self, iteration: int) -> Dict[str, float]:
-        """What an iteration that the latch still remembers has told."""
+        """Return the losses of an iteration that the latch still stores."""
         for step in self._steps:
             if step.iteration == iteration:
                 return {key: float(value) for key, value in step.values.items()}
         return {}
 
     def _report(self, iteration: int) -> Tuple[int, str]:
-        """(how many losses of this rank were not finite, the message)."""
+        """Return (number of non-finite losses on this rank, the message)."""
         step = next((step for step in self._steps if step.iteration == iteration), None)
         values = self.losses_of(iteration)
         num_bad = sum(not math.isfinite(value) for value in values.values())

@@ -1,4 +1,4 @@
-"""The pictures of a test: what was found in each image, beside the truth where that is known."""
+"""Pictures of a test: the detections in each image, beside the ground truth if it is known."""
 import logging
 import os
 from typing import Any, List, Optional, Sequence, Tuple
@@ -22,13 +22,13 @@ WINDOW = 'detections: a key for the next'
 
 
 class Painter:
-    """Paints the results of each batch as they come: a Watcher of `run_over`.
+    """Paints the results of each batch as it is done: a Watcher of `run_over`.
 
     Args:
-        dataset: that the loader goes through, in its order.
+        dataset: of the loader, in its order.
         classes: of the model.
-        places: where the picture of each sample is written; None writes none.
-        score_thr: what scores less is left out.
+        places: output path for each sample's picture; None writes none.
+        score_thr: lower scores are left out.
         labels, color_by: of `Look`.
         wait_time: seconds that a picture is shown in a window, 0 until a key is pressed; None shows none.
     """
@@ -69,7 +69,7 @@ class Painter:
             if self.places is not None:
                 write_picture(self.places[index], picture)
         except (OSError, ValueError,
-                RuntimeError) as error:  # the results of the test are worth more than one picture
+                RuntimeError) as error:  # one unreadable picture should not lose the results of the test
             logger.warning('no picture of %s: %s', self.files[index].name, error)
             return
         if self.wait_time is not None:
@@ -99,7 +99,7 @@ class Painter:
 
     def _paint_class(self, dataset: Any, place: int, image: np.ndarray,
                      scores: np.ndarray) -> np.ndarray:
-        """The best class of a classifier, and the right one where that is another."""
+        """Paint the predicted class of a classifier, and the true one if it differs."""
         picture = enlarge(image)
         label = int(scores.argmax())
         text, color = f'{self.classes[label]} {scores[label]:.2f}', BLACK
@@ -116,7 +116,7 @@ def image_of(dataset: Any, place: int, file: ImageFile) -> np.ndarray:
     """Read the image of a sample as its pipeline does, uint8 in BGR; raises OSError and DataError."""
     if file.path is None:
         return dataset.data_infos[place]['img']
-    # of the pipeline: a data set's own file_client_args are those of its annotations
+    # of the pipeline: a dataset's own file_client_args are those of its annotations
     loading = loading_of(getattr(getattr(dataset, 'pipeline', None), 'transforms', ()))
     path = file.path
     if not is_remote(loading.file_client_args) and not os.path.isfile(path):

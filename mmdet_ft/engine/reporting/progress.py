@@ -1,4 +1,4 @@
-"""Progress for a person at a terminal; a plain line now and then elsewhere."""
+"""Progress bars on a terminal; occasional plain lines elsewhere."""
 import sys
 import time
 from typing import Any, Iterable, Iterator
@@ -9,9 +9,9 @@ SECONDS_BETWEEN_LINES = 30
 
 
 class Bar:
-    """A rich progress bar on stderr that vanishes when it is done; lines of the log appear above.
+    """A rich progress bar on stderr that vanishes when it is done; log lines appear above it.
 
-    Only one is up at a time: within another, a bar does nothing.
+    Only one is up at a time: a nested bar does nothing.
     """
 
     def __init__(self, title: str, total: int, done: int = 0):
@@ -47,7 +47,7 @@ class Bar:
 
 
 def track(items: Iterable, title: str, total: int, quiet: bool = False) -> Iterator:
-    """The items, with progress told on the way unless `quiet`."""
+    """Yield the items, and report the progress unless `quiet`."""
     bar = None if quiet else Bar(title, total)
     last = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""Results that tools/test.py --out has written, read back."""
+"""Reader for the results written by tools/test.py --out."""
 import json
 import logging
 import shlex
@@ -14,8 +14,8 @@ from mmdet_ft.untrusted import load_pickle
 def read_results(path: str, dataset: Any, config: str) -> List[Any]:
     """Read a result for each image of `dataset` from a .pkl, or of a classifier from a .json.
 
-    A classifier's file may hold a dict with `class_scores` [N, K], as tools/test.py writes it. `config` is what
-    messages call the config. Raises UserError for files of other images or classes.
+    A classifier's file may hold a dict with `class_scores` [N, K], as tools/test.py writes it. `config`
+    is the name of the config in messages. Raises UserError for files of other images or classes.
     """
     if path.endswith('.json'):
         with open(path, encoding='utf-8') as file:
@@ -51,7 +51,7 @@ def read_results(path: str, dataset: Any, config: str) -> List[Any]:
 
 
 def _require_same_names(table: Dict[str, Any], dataset: Any, path: str) -> None:
-    """Raise UserError for a table whose names of classes are those of other labels than the data set's."""
+    """Raise UserError for a table whose class names do not match the dataset's labels."""
     names = list(dataset.CLASSES or ())
     labels, found = table.get('pred_label'), table.get('pred_class')
     if labels is None or found is None or not names:
@@ -65,7 +65,7 @@ def _require_same_names(table: Dict[str, Any], dataset: Any, path: str) -> None:
 
 
 def _require_scores(results: List[Any], dataset: Any, path: str, again: str) -> None:
-    """Raise UserError for what are no scores [K] of a classifier."""
+    """Raise UserError for results other than scores [K] of a classifier."""
     number = len(dataset.CLASSES or ())
     for place, scores in enumerate(results):
         try:
@@ -81,7 +81,8 @@ def _require_scores(results: List[Any], dataset: Any, path: str, again: str) -> 
 
 
 def _require_detections(result: Any, dataset: Any, where: str, again: str) -> None:
-    """Raise UserError for what is no result of a detector: [n, 5] a class, with masks a pair, or proposals [n, 5]."""
+    """Raise UserError for results other than a detector's: [n, 5] per class, a pair with masks, or
+    proposals [n, 5]."""
     if isinstance(result, np.ndarray) and result.ndim == 2:  # proposals
         classes, is_right = [result], result.shape[1] in (4, 5)
     else:
@@ -112,7 +113,7 @@ def _other_classes(where: str, found: int, expected: int) -> str:
 
 
 def _tell_strangers(results: List[Any], dataset: Any, path: str) -> None:
-    """Warn of boxes outside their images: of other images, or in another order."""
+    """Warn of boxes outside their images: the results are of other images, or in another order."""
     outside, first = 0, None
     for place, result in enumerate(results):
         info = dataset.data_infos[place] if hasattr(dataset, 'data_infos') else {}

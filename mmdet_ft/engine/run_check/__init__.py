@@ -1,1 +1,1 @@
-"""What is checked before a run starts: data, labels, disk space, sizes of the run."""
+"""Checks before a run starts: data, labels, disk space, sizes of the run."""

@@ -1,4 +1,4 @@
-"""The checks of data for a config: all of them (tools/misc/check_data.py), and what costs little before a training."""
+"""Checks of a config's data: all of them (tools/misc/check_data.py), and the cheap ones before a training."""
 import copy
 import inspect
 import io
@@ -41,24 +41,24 @@ Reading = Tuple[Optional[Split], List[Problem]]
 
 REFUSED = ('image missing', 'image broken', 'image size differs', 'width and height exchanged',
            'image turned by EXIF')
-# What reads a COCO json; LabelmeDataset and types of one's own may read other files
+# Readers of a COCO json; LabelmeDataset and custom types may read other files
 COCO_READERS = (CocoDataset.load_annotations, LVISDataset.load_annotations)
-MOST_FILES = 5000  # annotation files that it reads, where every image has one
+MOST_FILES = 5000  # annotation files to read where every image has one
 
 
 def check_data(config: Config,
                names: Sequence[str] = ('train', 'val', 'test'),
                images: bool = True,
                workers: int = 2) -> Report:
-    """Everything that can be known about the data of a config without training.
+    """Check everything about the data of a config that is possible without training.
 
     Args:
-        config: in today's spelling (see `prepare`).
+        config: in the current spelling (see `prepare`).
         names: which of data.train, data.val and data.test.
         images: open every image; otherwise only annotations are read.
         workers: processes that open images.
 
-    Nothing raises for bad data: it is in the report.
+    Bad data raises nothing: it is in the report.
     """
     problems: List[Problem] = []
     splits: List[Split] = []
@@ -71,7 +71,7 @@ def check_data(config: Config,
                                              'data_prefix', 'classes', 'test_mode'))
         if key in seen:
             continue  # data.test is data.val in most configs
-        if not name.startswith('train'):  # that a validation set is the training set is a finding
+        if not name.startswith('train'):  # a validation set equal to the training set is a finding
             seen.append(key)
         split, found = _read(name, part, assumed)
         problems += found
@@ -97,12 +97,12 @@ def check_data(config: Config,
 
 
 def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> None:
-    """Tell the short form: the class table, and what stands out in the annotations and in the heads of the images.
+    """Log the short report: the class table, and anomalies in the annotations and image headers.
 
-    datasets: split -> the data set as it was built; what it says about boxes it leaves out it has said by itself.
+    datasets: split -> the dataset as it was built; the dataset itself has logged the boxes that it leaves out.
 
-    Raises UserError for images that are missing, broken or of another size than annotated, unless skip_bad_images
-    leaves them out: the run would end at them, or learn what is wrong.
+    Raises UserError for images that are missing, broken or of another size than annotated: the run
+    would fail at them, or learn from wrong data. With skip_bad_images they are left out instead.
     """
     splits, problems, num_looked, refused = [], [], {}, []
     for part, split, loading in _splits_of(datasets):
@@ -132,9 +132,9 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
 
 
 def check_image_files(config: Config, datasets: Dict[str, Any], logger: Any) -> None:
-    """Refuse before a test the images that a training refuses, in the same words, and warn of the others.
+    """Refuse before a test the images that a training refuses, with the same messages; warn of the others.
 
-    datasets: as for `tell_about_data`, which looks at the annotations too. Raises UserError.
+    datasets: as for `tell_about_data`, which also checks the annotations. Raises UserError.
     """
     for part, split, loading in _splits_of(datasets):
         looks = scan(split, loading)
@@ -146,7 +146,7 @@ def check_image_files(config: Config, datasets: Dict[str, Any], logger: Any) -> 
 
 
 def _splits_of(datasets: Dict[str, Any]) -> Iterator[Tuple[Any, Split, Loading]]:
-    """The data sets inside wrappers whose annotations are at hand, as splits, and how they load images."""
+    """Yield each dataset inside wrappers whose annotations are cheap to read, with its split and image loading."""
     for name, dataset in datasets.items():
         inner = innermost(dataset)
         for place, part in enumerate(inner):
@@ -157,7 +157,7 @@ def _splits_of(datasets: Dict[str, Any]) -> Iterator[Tuple[Any, Split, Loading]]
 
 
 def _refused(config: Config, split: Split, looks: Sequence[Tuple[int, Look]]) -> List[str]:
-    """What a run cannot go on with, of the images that are used or have objects."""
+    """Return messages about unusable images, among those that are used or have objects."""
     is_training = split.name.startswith('train')
     if is_training and (config.data.get('train_dataloader') or {}).get('skip_bad_images'):
         return []
@@ -187,7 +187,7 @@ def _refused(config: Config, split: Split, looks: Sequence[Tuple[int, Look]]) ->
 
 def _unequal(config: Config, dataset: Any, split: Split, looks: Sequence[Tuple[int,
                                                                                Look]]) -> List[str]:
-    """Whether images of a classifier leave their pipeline in unequal sizes, by those that differ most as files."""
+    """Return messages if a classifier's pipeline gives images of unequal sizes; tries the most different files."""
     places = {look.size: place for place, look in looks if not look.error and look.size[0]}
     if not isinstance(dataset, ClassificationDataset) or len(places) < 2:
         return []
@@ -206,14 +206,14 @@ def _unequal(config: Config, dataset: Any, split: Split, looks: Sequence[Tuple[i
         check_equal_sizes([seeded[places[size]] for size in sorted(chosen)])
     except DataError as error:
         return [f'data.{split.name}.pipeline: {error}']
-    except Exception:  # a pipeline that fails says so itself, at its first image
+    except Exception:  # a failing pipeline raises its own error at its first image
         pass
     return []
 
 
 def check_same_classes(training: Any, validation: Any) -> None:
-    """Refuse what would be a metric of shifted labels: a class folder that one of the two lacks is
-    enough."""
+    """Refuse datasets whose shifted labels would make the metric meaningless: one class folder
+    missing on either side is enough."""
     own, other = (
         list(getattr(dataset, 'CLASSES', None) or ()) for dataset in (training, validation))
     if not own or not other or own == other:
@@ -232,7 +232,7 @@ def check_same_classes(training: Any, validation: Any) -> None:
 
 
 def _is_cheap(dataset: Any) -> bool:
-    """Whether what a data set knows is in memory, or in few files."""
+    """Return whether the annotations of a dataset are in memory, or in few files."""
     if not hasattr(dataset, 'data_infos') or not len(dataset.data_infos):
         return False
     in_memory = hasattr(dataset, '_file') or not hasattr(dataset, 'get_ann_info')
@@ -241,7 +241,7 @@ def _is_cheap(dataset: Any) -> bool:
 
 def _report(config: Config, splits: List[Split], problems: List[Problem],
             digests: Dict[str, Dict[str, List[int]]], num_looked: Dict[str, int]) -> Report:
-    """The checks between splits and against the model, and everything together."""
+    """Run the checks between splits and against the model, and return the whole report."""
     training = [split for split in splits if split.name.startswith('train')]
     for first in training:
         for second in splits:
@@ -276,9 +276,9 @@ def _report(config: Config, splits: List[Split], problems: List[Problem],
 def _parts(config: Config,
            names: Sequence[str],
            problems: Optional[List[Problem]] = None) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """(name, settings) of each data set under wrappers and lists; 'train.1' where there are several.
+    """Yield (name, settings) of each dataset inside wrappers and lists; 'train.1' if there are several.
 
-    Why a split cannot be put together goes to `problems`.
+    Appends to `problems` why a split cannot be built.
     """
     for name in names:
         try:
@@ -297,9 +297,9 @@ def _unreadable(name: str, error: Exception) -> Problem:
 
 
 def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Reading:
-    """Read a split as far as it can be read, and tell why not farther.
+    """Read as much of a split as possible, and report why the rest cannot be read.
 
-    assumed: classes to read a COCO json by, where the config names none and those of the type are others.
+    assumed: classes to read a COCO json by, if the config names none and those of the type differ.
     """
     problems: List[Problem] = []
     logger = logging.getLogger('mmdet_ft')
@@ -313,8 +313,8 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
         parameters = inspect.signature(cls).parameters
         settings['pipeline'] = []
         if hasattr(cls, 'get_ann_info') and 'test_mode' in parameters:
-            settings['test_mode'] = True  # nothing is filtered; a classifier's may be other files
-        logger.setLevel(logging.ERROR)  # what the data set says is told as a problem
+            settings['test_mode'] = True  # nothing is filtered; a classifier may read other files then
+        logger.setLevel(logging.ERROR)  # messages of the dataset are reported as problems
         with tempfile.TemporaryDirectory() as folder:
             path = None
             if getattr(cls, 'load_annotations', None) in COCO_READERS:
@@ -332,7 +332,7 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
     except Exception as error:
         if not is_user_mistake(error):
             raise
-        # what stops has been told already, and here by the name of a file that is gone
+        # whatever stops the run was reported already, while this error names a deleted file
         if not any(problem.stops for problem in problems):
             problems.append(_unreadable(name, error))
         return None, problems
@@ -342,12 +342,13 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
 
 def _mend(cls: Any, settings: Dict[str, Any], name: str, folder: str,
           assumed: Sequence[str]) -> Tuple[Optional[str], List[Problem]]:
-    """Point the settings of a CocoDataset at a file without the defects that its reader refuses; they are returned."""
+    """Point the settings of a CocoDataset at a copy without the defects that its reader refuses;
+    returns the original path and the defects."""
     paths = [
         settings.get('ann_file'), *filter(None, map(settings.get, ('data_root', 'img_prefix')))
     ]
     if not all(isinstance(path, (str, os.PathLike)) for path in paths):
-        return None, []  # the data set tells it
+        return None, []  # the dataset reports it
     root = settings.get('data_root')
     under = (lambda path: path) if root is None else (lambda path: os.path.join(root, path))
     path = under(settings['ann_file'])
@@ -368,7 +369,8 @@ def _mend(cls: Any, settings: Dict[str, Any], name: str, folder: str,
 
 
 def _unfiltered(dataset: Any, name: str, part: Dict[str, Any]) -> Tuple[Split, List[Problem]]:
-    """The split with all its images, how many the data set would use in training, and whether it would refuse it."""
+    """Return the split with all its images and its counts in training, and a problem if training
+    would refuse it."""
     split = split_of(dataset, name)
     if not name.startswith('train') or part.get('test_mode') or not hasattr(
             dataset, '_apply_filter'):
@@ -449,7 +451,7 @@ def anchors_of(config: Config) -> Optional[Anchors]:
 
 
 def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:
-    """Return the dict of a detector's settings that is read as the argument of a part, such as 'rpn_head.train_cfg'."""
+    """Return the dict that is the argument of a part, such as 'rpn_head.train_cfg', from a detector's settings."""
     cls = MODELS.get(model['type'], model) if isinstance(model.get('type'),
                                                          str) else model.get('type')
     settings: Any = model
@@ -462,7 +464,7 @@ def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:
 
 
 def scale_of(config: Config) -> Optional[Tuple[Tuple[float, float], bool]]:
-    """(img_scale, keep_ratio) of the training pipeline: of several scales the middle one."""
+    """Return (img_scale, keep_ratio) of the training pipeline: the middle one of several scales."""
     for settings in (config.get('data')
                      or {}).get('train'), *(part for _, part in _parts(config, ('train', ))):
         for transform in (settings.get('pipeline') if isinstance(settings, dict) else None) or ():

@@ -1,4 +1,4 @@
-"""Whether what a run writes could be a file that it has read: `load_from`, or the weights that a model names."""
+"""Check that a run does not overwrite a file it has read: `load_from`, or weights that a model names."""
 import math
 import os
 import re
@@ -14,7 +14,7 @@ LATEST = 'latest.pth'
 
 
 class _Series(NamedTuple):
-    """Checkpoints of a run whose names tell when they were written: multiples of `interval` up to `end`.
+    """Checkpoints of a run, numbered in their names by multiples of `interval` up to `end`.
 
     pattern: of the name, with the number as its only group. is_any: other numbers up to `end` too.
     """
@@ -25,7 +25,7 @@ class _Series(NamedTuple):
     is_any: bool = False
 
     def writes(self, folder: str, name: str) -> bool:
-        """Tell whether a file of the run can bear a name; by the same names it deletes old ones."""
+        """Return whether the run may write a file of this name; it deletes old ones by the same names."""
         match = re.fullmatch(self.pattern, name)
         if folder != self.folder or match is None or not 0 < int(match[1]) <= self.end:
             return False
@@ -34,9 +34,9 @@ class _Series(NamedTuple):
 
 
 def refuse_overwriting(cfg: Config, work_dir: str) -> None:
-    """Raise UserError where the run could write over, or delete, weights that it begins from.
+    """Raise UserError if the run could overwrite, or delete, weights that it starts from.
 
-    cfg: as `prepare` returns it; a run that goes on (`resume_from`) reads none of them.
+    cfg: as `prepare` returns it; a resumed run (`resume_from`) reads none of them.
     """
     if cfg.get('resume_from'):
         return
@@ -52,7 +52,7 @@ def refuse_overwriting(cfg: Config, work_dir: str) -> None:
 
 
 def _sources(cfg: Config) -> Iterator[Tuple[str, str]]:
-    """(key, path) of the weights that a run reads."""
+    """Yield (key, path) of the weights that a run reads."""
     source = cfg.get('load_from')
     source = source.get('checkpoint') if isinstance(source, dict) else source
     for path in source if isinstance(source, (list, tuple)) else [source]:
@@ -64,7 +64,7 @@ def _sources(cfg: Config) -> Iterator[Tuple[str, str]]:
 
 
 def _reason(cfg: Config, work_dir: str, path: str) -> Optional[str]:
-    """What the run does to a file, given without links; None where it leaves it alone."""
+    """Say what the run does to a file, given without links; None if it does not touch it."""
     folder, name = os.path.split(path)
     regular = None if cfg.get('checkpoint_config') is None else _regular(cfg, work_dir)
     if regular is not None and regular.writes(folder, name):
@@ -81,7 +81,7 @@ def _reason(cfg: Config, work_dir: str, path: str) -> Optional[str]:
 
 
 def _regular(cfg: Config, work_dir: str) -> _Series:
-    """What `checkpoint_config` writes."""
+    """Return the checkpoints that `checkpoint_config` writes."""
     settings = cfg.checkpoint_config
     by_epoch, end = _unit(cfg, settings)
     folder = os.path.realpath(settings.get('out_dir') or work_dir)
@@ -95,7 +95,7 @@ def _regular(cfg: Config, work_dir: str) -> _Series:
 
 
 def _best(cfg: Config, work_dir: str) -> Optional[_Series]:
-    """What `evaluation.save_best` writes."""
+    """Return the checkpoints that `evaluation.save_best` writes."""
     settings = cfg.get('evaluation') or {}
     if not settings.get('save_best') or not (cfg.get('data') or {}).get('val'):
         return None
@@ -107,7 +107,7 @@ def _best(cfg: Config, work_dir: str) -> Optional[_Series]:
 
 
 def _unit(cfg: Config, settings: Any) -> Tuple[bool, float]:
-    """(whether settings count epochs, how many of their unit the run has; infinite where the config does not say)."""
+    """Return (whether settings count epochs, the run's length in that unit; infinite if the config gives none)."""
     by_epoch = settings.get('by_epoch', RUNNERS.resolve(cfg.runner.type).by_epoch)
     end = cfg.runner.get('max_epochs' if by_epoch else 'max_iters')
     return by_epoch, math.inf if end is None else end

@@ -1,7 +1,7 @@
-"""What would only fail after the first epoch, or in the middle of the night, tried before the first iteration.
+"""Early tests, before the first iteration, of steps that would otherwise fail only after an epoch.
 
-`before_run` is the short form, part of every run: room for checkpoints, the learning rate, and two validation images
-through the model and the evaluator. `engine.dry_run` has the long one.
+`before_run` is the short form, part of every run: room for checkpoints, the learning rate, and two
+validation images through the model and the evaluator. `engine.dry_run` has the long form.
 """
 import copy
 import os
@@ -26,13 +26,13 @@ from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.spelling import counted
 from mmdet_ft.structures import to_device
 
-MOST_KEPT = 4  # checkpoints that max_keep_ckpts=3 leaves, the best one among them
+MOST_KEPT = 4  # checkpoints that max_keep_ckpts=3 keeps, including the best one
 NUM_IMAGES = 2  # of the validation set
-HIGHEST_RATE = dict(adaptive=1., other=100.)  # learning rates above are slips of the pen
+HIGHEST_RATE = dict(adaptive=1., other=100.)  # higher learning rates are typing errors
 
 
 def before_run(runner: Any) -> None:
-    """Raise UserError, or whatever the evaluation raises, for what cannot go well."""
+    """Raise UserError, or the error of the evaluation, for a run that would fail later."""
     check_learning_rate(runner)
     if runner.rank != 0:
         return
@@ -45,11 +45,11 @@ def before_run(runner: Any) -> None:
 
 
 def check_learning_rate(runner: Any) -> None:
-    """Raises UserError for a rate that no training can mean."""
+    """Raise UserError for a learning rate that cannot be intended."""
     for group in runner.optimizer.param_groups:
         rate = group.get('initial_lr', group['lr'])
         highest = HIGHEST_RATE['adaptive' if 'betas' in group else 'other']
-        if not 0 <= rate <= highest:  # 0 for groups that are not to be trained
+        if not 0 <= rate <= highest:  # 0 for frozen groups
             raise UserError(
                 f'optimizer.lr={rate:g} is out of range: {type(runner.optimizer).__name__} is trained with '
                 f'more than 0 and at most {highest:g}')
@@ -61,8 +61,8 @@ def check_learning_rate(runner: Any) -> None:
 
 
 class Room(NamedTuple):
-    """Bytes on the disk of the checkpoints."""
-    one: int  # checkpoint
+    """Disk space for checkpoints, in bytes."""
+    one: int  # size of a checkpoint
     all_kept: int
     num_kept: int
     free: int
@@ -80,8 +80,8 @@ class Room(NamedTuple):
 
 
 def room_for_checkpoints(runner: Any) -> Optional[Room]:
-    """What the checkpoints of this run will take; raises CheckpointError where not even two fit, of
-    which the older one goes only when the newer one is there (it is there already in a resumed run).
+    """Return the disk space that the checkpoints of this run take; raises CheckpointError if not
+    even two fit. The older one stays until the newer is written (a resumed run has it already).
     """
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if hook is None:
@@ -100,7 +100,7 @@ def room_for_checkpoints(runner: Any) -> Optional[Room]:
     num = max(min(num, hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else num), 1)
     num += any(isinstance(other, EvalHook) and other.save_best for other in runner.hooks)
     folder = os.path.abspath(hook.out_dir or runner.work_dir)
-    while not os.path.exists(folder):  # it is made when the run begins
+    while not os.path.exists(folder):  # it is created when the run starts
         folder = os.path.dirname(folder)
     room = Room(one, num * one, num, shutil.disk_usage(folder).free)
     if room.free < (one if runner.iter else min(2, num) * one):
@@ -109,18 +109,17 @@ def room_for_checkpoints(runner: Any) -> Optional[Room]:
 
 
 class Judged(NamedTuple):
-    """What the first validation images have shown."""
+    """The outcome of the first validation images."""
     figures: Dict[str, Any]
-    seconds: Optional[float]  # for an image, of the last one: loading, the model and its results
+    seconds: Optional[float]  # seconds for the last image: loading, the model and its results
 
 
 def check_evaluation(runner: Any, hook: EvalHook) -> Judged:
     """Send the first validation images through the model and `dataset.evaluate`.
 
-    Leaves no trace: random states, the model's mode and the log are as before. Raises UserError for
-    an evaluation that cannot work.
+    Restores random states, the model's mode and the log. Raises UserError for an evaluation that cannot work.
     """
-    loader = hook.dataloader.dataset  # seeds each sample; the data set itself is inside
+    loader = hook.dataloader.dataset  # seeds each sample; the dataset itself is inside
     dataset = first_images(getattr(loader, 'dataset', loader), NUM_IMAGES)
     if dataset is None:
         return Judged({}, None)
@@ -148,7 +147,7 @@ def check_evaluation(runner: Any, hook: EvalHook) -> Judged:
 
 
 def watched_names(runner: Any, hook: EvalHook) -> Dict[str, str]:
-    """Map each key of the config that names a metric to the name."""
+    """Map each key of the config that names a metric to the name of the metric."""
     wanted = {} if hook.save_best in (None, 'auto') else {'evaluation.save_best': hook.save_best}
     for other in runner.hooks:
         if isinstance(other, EarlyStopHook):
@@ -158,10 +157,10 @@ def watched_names(runner: Any, hook: EvalHook) -> Dict[str, str]:
 
 def _figures_of_some_detection(dataset: Any, results: List[Any],
                                options: Dict[str, Any]) -> Dict[str, Any]:
-    """The figures that there would be if the model had found anything; without a detection COCO's
-    evaluation names none, and a misspelt name would be noticed after the first epoch only.
+    """Return the metrics that the evaluation would give for at least one detection.
 
-    Empty where the data set does not say or the results are of another kind.
+    COCO's evaluation names no metric without one, so a misspelt name would only be noticed after
+    the first epoch. Empty if the dataset does not support it or the results are of another kind.
     """
     if has_detections(results):
         return {}
@@ -177,7 +176,7 @@ def _figures_of_some_detection(dataset: Any, results: List[Any],
 
 
 def _with_a_detection(result: Any, info: Dict[str, Any]) -> Any:
-    """V2's result of an image with a box, and its mask, of the first class."""
+    """Return V2's result of an image with a box, and its mask, of the first class."""
     box = np.array([[0, 0, 8, 8, .5]], np.float32)
     if isinstance(result, tuple):
         boxes, masks = result
@@ -188,7 +187,7 @@ def _with_a_detection(result: Any, info: Dict[str, Any]) -> Any:
 
 
 def _evaluate(dataset: Any, results: List[Any], options: Dict[str, Any]) -> Dict[str, Any]:
-    options = {  # no files of two images in the place of files of all
+    options = {  # do not replace the files of all images by files of two
         key: value
         for key, value in options.items() if not key.endswith('file_prefix')
     }
@@ -202,8 +201,7 @@ def _evaluate(dataset: Any, results: List[Any], options: Dict[str, Any]) -> Dict
 
 
 def first_images(dataset: Any, number: int) -> Any:
-    """A data set with the first images of another, which it leaves as it is; None where that is not
-    known how."""
+    """Return a dataset with the first images of another, which stays unchanged; None for unsupported datasets."""
     few = copy.copy(dataset)
     if hasattr(dataset, 'datasets'):
         few.datasets = [first_images(part, number) for part in dataset.datasets]

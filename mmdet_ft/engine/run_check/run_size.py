@@ -1,5 +1,5 @@
-"""What fits a large data set and not this one: settings that cannot do what they are meant for, told in one block at
-the start of a run. Nothing is changed here; the block also says what the engine does by itself."""
+"""Remarks on settings made for a large dataset that do not work for a small one, logged at the start
+of a run. Nothing is changed here; the block also lists the adjustments that the engine makes itself."""
 from typing import Any, Dict, List, Optional
 
 from mmdet_ft.config.config import Config
@@ -13,8 +13,8 @@ from mmdet_ft.spelling import counted
 
 def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int,
             num_images: int) -> List[str]:
-    """One sentence for each setting that does not fit the length of the run, with its reason and
-    what to write.
+    """Return a sentence for each setting that does not fit the length of the run, with its reason
+    and what to write.
 
     Args:
         runner: with its hooks, before the run.

@@ -1,4 +1,4 @@
-"""The loop that trains."""
+"""The training loops."""
 from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.epoch import EpochBasedRunner

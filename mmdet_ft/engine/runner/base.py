@@ -1,4 +1,4 @@
-"""A step and a run. Hooks watch; forward, backward, clip and step are written here and nowhere else."""
+"""The training step and the run: forward, backward, clip and step are only here; hooks observe."""
 import contextlib
 import os
 import time
@@ -31,25 +31,25 @@ Workflow = Sequence[Tuple[str, int]]
 
 
 class BaseRunner:
-    """A run: a model, what trains it, where it has come to, and who watches.
+    """A run: the model, its optimizer, its progress and its hooks.
 
     Args:
-        model: `model(batch) -> Losses` in training; possibly in DistributedDataParallel. Stands on
+        model: `model(batch) -> Losses` in training; possibly in DistributedDataParallel. Already on
             its device.
-        optimizer: of its parameters.
-        work_dir: where files go.
+        optimizer: of the model's parameters.
+        work_dir: folder for the files of the run.
         logger: the engine's by default.
-        meta: goes into checkpoints and the head of the json log: config, seed, exp_name, env_info,
+        meta: written into checkpoints and the head of the json log: config, seed, exp_name, env_info,
             hook_msgs.
         learning_rate: `lr_config`; None leaves the rate to the optimizer, or to a hook.
         momentum: `momentum_config`; None leaves the momentum to the optimizer, or to a hook.
         update: `optimizer_config`.
         precision: `fp16`.
-        seed: from which each step's random numbers follow.
-        max_epochs, max_iters: how long; one of them, by the kind of runner.
+        seed: base of each step's random numbers.
+        max_epochs, max_iters: length of the run; one of them, by the kind of runner.
 
-    For hooks, as in V2: `model optimizer outputs data_batch data_loader mode epoch iter inner_iter
-    max_epochs max_iters logger log_buffer work_dir meta rank world_size hooks timestamp
+    Attributes for hooks, as in V2: `model optimizer outputs data_batch data_loader mode epoch iter
+    inner_iter max_epochs max_iters logger log_buffer work_dir meta rank world_size hooks timestamp
     current_lr() current_momentum() save_checkpoint()`. `outputs` holds `loss`, `log_vars` (tensors
     on the device) and `num_samples` of this iteration.
     """
@@ -96,15 +96,15 @@ class BaseRunner:
         self.data_loader: Any = None
         self.data_batch: Any = None
         self.outputs: Dict[str, Any] = {}
-        self._meters: Tuple[int, int, Dict[str, Any]] = (-1, 0, {})  # iteration, how many, means
+        self._meters: Tuple[int, int, Dict[str, Any]] = (-1, 0, {})  # iteration, count, means
         self.run_id = uuid.uuid4(
-        ).hex  # checkpoints of one run know each other by it, resumed ones too
+        ).hex  # identifies the checkpoints of one run, also after a resume
         self.epoch_length = 0  # in iterations
-        self.calling: Optional[resume_state.Call] = None  # of the hooks, now
-        self.stop_reason: Optional[str] = None  # set by a hook, it ends the run before its time
-        self._told_single = False  # of a batch that batch norm cannot train on
+        self.calling: Optional[resume_state.Call] = None  # the current call of the hooks
+        self.stop_reason: Optional[str] = None  # set by a hook to end the run early
+        self._told_single = False  # for a batch that batch norm cannot train on
         self.resumed = resume_state.Place()
-        self._unfinished: Optional[resume_state.Call] = None  # what the resumed run has yet to call
+        self._unfinished: Optional[resume_state.Call] = None  # calls that the resumed run has to finish
         os.makedirs(self.work_dir, exist_ok=True)
 
     @property
@@ -114,13 +114,13 @@ class BaseRunner:
     # ------------------------------------------------------------------------------------- the step
 
     def train_step(self, batch: Any) -> None:
-        """One iteration on a batch that is on the device: forward and backward; at the end of its
-        window clip and step.
+        """Run one iteration on a batch on the device: forward and backward; clip and step at the
+        end of its window.
 
-        Nothing here waits for the device: what is not finite is noticed there.
+        Never waits for the device: non-finite values are detected there.
         """
         window, first, last = self.update.window(self.iter, self.max_iters)
-        if first:  # and not after the step: hooks may look at the gradients
+        if first:  # not after the step, as hooks may read the gradients
             self.optimizer.zero_grad()
         seed_generators(seed_of(self.seed, self.iter, self.rank), self.device)
 
@@ -143,7 +143,7 @@ class BaseRunner:
             overflow = ~norm.isfinite()
             if self.precision.scaler is None:
                 self.latch.close_if(overflow, self.iter)
-            else:  # part of the method: the next step has half the scale
+            else:  # expected with a loss scale: the next step has half the scale
                 self.precision.scaler.update(overflow)
             step_unless(self.optimizer, self.latch.closed | overflow)
             if self.update.grad_clip is not None:
@@ -155,7 +155,7 @@ class BaseRunner:
         except ValueError as error:
             if not is_single_value(error):
                 raise
-        # Such a batch at an epoch's end (images were left out, or are small) should not end a run of hours.
+        # Such a batch at the end of an epoch (few or left-out images) should not end a run of hours.
         if not self._told_single:
             self._told_single = True
             self.logger.warning(
@@ -166,7 +166,7 @@ class BaseRunner:
         return with_running_statistics(self.model, batch)
 
     def val_step(self, batch: Any) -> None:
-        """The losses of a batch that is not trained on; the same draws at every validation."""
+        """Return the losses of a batch without training; every validation uses the same random numbers."""
         seed_generators(seed_of(self.seed, -1 - self.inner_iter, self.rank), self.device)
         model = getattr(self.model, 'module', self.model)
         with torch.no_grad(), self.precision.autocast():
@@ -174,7 +174,7 @@ class BaseRunner:
         self._tell(losses, losses.total, batch)
 
     def _tell(self, losses: Losses, total: Tensor, batch: Any) -> None:
-        """Put the losses of an iteration where hooks, loggers and the latch find them."""
+        """Store the losses of an iteration for hooks, loggers and the latch."""
         self.outputs = dict(loss=total.detach(), log_vars={}, num_samples=num_samples(batch))
         self._log({**losses.terms, **losses.metrics, 'loss': total})
         if self.mode == 'train':
@@ -193,7 +193,7 @@ class BaseRunner:
         ]
 
     def _gradients_stay_local(self, local: bool) -> Any:
-        """Within a window, ranks add up their own gradients and share them only once."""
+        """Accumulate gradients locally within a window, so that ranks share them only once."""
         if local and hasattr(self.model, 'no_sync'):
             return self.model.no_sync()
         return contextlib.nullcontext()
@@ -214,7 +214,7 @@ class BaseRunner:
     # ---------------------------------------------------------------------------------------- hooks
 
     def register_hook(self, hook: Hook, priority: Union[int, str, Priority] = 'NORMAL') -> None:
-        """Put a hook behind those of the same or higher priority."""
+        """Insert a hook after those of the same or higher priority."""
         if not isinstance(hook, Hook):
             raise TypeError(
                 f'a hook derives from mmdet_ft.engine.hooks.Hook, {type(hook).__name__} does not')
@@ -223,7 +223,7 @@ class BaseRunner:
         self.hooks.insert(place, hook)
 
     def register_hook_from_cfg(self, hook_cfg: Dict[str, Any]) -> None:
-        """`dict(type=..., priority='NORMAL', **arguments)`, an entry of `custom_hooks`."""
+        """Register `dict(type=..., priority='NORMAL', **arguments)`, an entry of `custom_hooks`."""
         arguments = dict(hook_cfg)
         priority = arguments.pop('priority', 'NORMAL')
         self.register_hook(HOOKS.build(arguments), priority)
@@ -244,19 +244,18 @@ class BaseRunner:
         return self._unfinished is not None and self._unfinished.stage == stage
 
     def prepare_model(self) -> None:
-        """Let the hooks add what checkpoints of this run hold besides the model's own weights."""
+        """Let the hooks add buffers that checkpoints of this run hold besides the model's own weights."""
         for hook in self.hooks:
             hook.prepare_model(getattr(self.model, 'module', self.model))
 
     def get_hook_info(self) -> str:
-        """Who acts when, in the order of the calls."""
+        """Return a table of the hooks at each point, in the order of the calls."""
         return who_acts(self.hooks)
 
     # -------------------------------------------------------------------------------- for the hooks
 
     def read_meters(self, n: int) -> None:
-        """Average the last `n` iterations into `log_buffer.output`: the one place where the host
-        waits.
+        """Average the last `n` iterations into `log_buffer.output`: the only point where the host waits.
 
         Raises NonFiniteError on every rank if any iteration so far was not finite.
         """
@@ -277,7 +276,7 @@ class BaseRunner:
     # ---------------------------------------------------------------------------------- checkpoints
 
     def place(self) -> Tuple[int, int]:
-        """(epochs, iterations) that are done: the present one too once its hooks are called."""
+        """Return (epochs, iterations) done; the current one counts once its hooks are called."""
         raise NotImplementedError
 
     def iterations_done(self) -> int:
@@ -289,11 +288,10 @@ class BaseRunner:
                         save_optimizer: bool = True,
                         meta: Optional[Dict[str, Any]] = None,
                         create_symlink: bool = True) -> None:
-        """Write V2's {meta, state_dict, optimizer} with all that resuming needs (see `engine.state`),
-        and let `latest.pth` point to it.
+        """Write V2's {meta, state_dict, optimizer} with everything for resuming (see
+        `resume_state`), and link `latest.pth` to it.
 
-        Raises NonFiniteError rather than write weights after a NaN, CheckpointError if there is no
-        room.
+        Raises NonFiniteError instead of writing weights after a NaN, CheckpointError if there is no room.
         """
         self.latch.check(everywhere=False)
         about, others = resume_state.capture(self, save_optimizer, meta or {})
@@ -304,10 +302,10 @@ class BaseRunner:
             writing.link_latest(out_dir, name)
 
     def resume(self, source: str, resume_optimizer: bool = True) -> None:
-        """Continue where a checkpoint stands: weights, optimizer, schedule, epoch, iteration,
-        random states, best score, what hooks remember."""
+        """Continue from a checkpoint: weights, optimizer, schedule, epoch, iteration, random
+        states, best score and the state of hooks."""
         checkpoint = reading.read(source)
-        self.prepare_model()  # for what hooks have added to the model of the file
+        self.prepare_model()  # for buffers of hooks in the checkpoint
         asked = self.current_lr()[0]
         self.resumed = resume_state.restore(self, checkpoint, resume_optimizer)
         self.logger.info('resumed epoch %d, iter %d from %s', self.epoch, self.iter, source)
@@ -319,7 +317,7 @@ class BaseRunner:
                 'load_from=%r another run begins from its weights', asked, kept, source)
 
     def load_checkpoint(self, source: str, strict: bool = True) -> None:
-        """`load_from`; see `checkpoint.fit`."""
+        """Load the weights of `load_from`; see `checkpoint.fit`."""
         checkpoint = reading.read(source)
         self.logger.info(str(fitting.fit(self.model, checkpoint, strict)))
 
@@ -371,7 +369,7 @@ class BaseRunner:
                 self.logger.info('the run ends here: %s', self.stop_reason)
             self.call_hook('after_run')
         finally:
-            for hook in self.hooks:  # a bar left on the terminal would hide what went wrong
+            for hook in self.hooks:  # a progress bar left on the terminal would hide the error
                 getattr(hook, 'close', lambda: None)()
 
     def _begin(self, epoch_length: int) -> None:
@@ -381,8 +379,7 @@ class BaseRunner:
         raise NotImplementedError
 
     def _finish_iteration(self) -> None:
-        """Call the hooks that were still to be called for the iteration that a checkpoint was
-        written after."""
+        """Finish the hook calls of the iteration in which the checkpoint was written."""
         if self._is_unfinished('after_train_iter'):
             self.iter -= 1
             self.inner_iter -= 1
@@ -391,8 +388,7 @@ class BaseRunner:
             self.inner_iter += 1
 
     def _timed(self, batches: Iterator) -> Iterator:
-        """The batches on the device, while `data_time` and `time` of each iteration go into the
-        log."""
+        """Yield the batches on the device, and log `data_time` and `time` of each iteration."""
         batches = on_device(batches, self.device)
         while True:
             started = time.perf_counter()
@@ -404,7 +400,7 @@ class BaseRunner:
             yield batch
 
     def _train_iter(self, batch: Any) -> None:
-        """One batch with its hooks and its times."""
+        """Train on one batch, with its hooks and its times."""
         self.data_batch = batch
         self.schedules.set(self.optimizer, self.progress)
         self.call_hook('before_train_iter')

@@ -1,4 +1,4 @@
-"""Batch norm and a batch of one: from one value a channel there is nothing to normalise by, and torch refuses it."""
+"""Batch norm with a batch of one: torch refuses it, as one value per channel cannot be normalized."""
 from typing import Any, List
 
 import torch
@@ -12,12 +12,12 @@ from mmdet_ft.structures import to_device
 
 
 def is_single_value(error: BaseException) -> bool:
-    """Tell whether torch has refused a batch norm of one value a channel."""
+    """Return whether torch has refused a batch norm of one value per channel."""
     return isinstance(error, ValueError) and 'Expected more than 1 value per channel' in str(error)
 
 
 def with_running_statistics(model: nn.Module, batch: Any) -> Any:
-    """Call a model in training with its batch norms normalising by what they have seen so far."""
+    """Call a model in training with its batch norms using their running statistics."""
     layers = _learning_norms(model)
     for layer in layers:
         layer.eval()
@@ -29,7 +29,7 @@ def with_running_statistics(model: nn.Module, batch: Any) -> Any:
 
 
 def last_batch_size(loader: Any) -> int:
-    """Return how many images the last batch of an epoch has, on each rank; 0 where the loader does not say."""
+    """Return the number of images in the last batch of an epoch, per rank; 0 if the loader does not give it."""
     size = getattr(loader, 'batch_size', None) or getattr(
         getattr(loader, 'batch_sampler', None), 'batch_size', None) or 0
     sampler = getattr(loader, 'sampler', None)
@@ -39,9 +39,9 @@ def last_batch_size(loader: Any) -> int:
 
 
 def check_last_batch(runner: Any, loader: Any) -> None:
-    """Refuse a last batch of one image where a batch norm would get one value a channel of it.
+    """Refuse a last batch of one image if it gives a batch norm one value per channel.
 
-    Tries it with the first image, and only if there is such a batch; leaves no trace. Raises UserError.
+    Runs the first image, and only if there is such a batch; has no side effects. Raises UserError.
     """
     model = getattr(runner.model, 'module', runner.model)
     if last_batch_size(loader) != 1:
@@ -57,7 +57,7 @@ def check_last_batch(runner: Any, loader: Any) -> None:
         if is_single_value(error):
             raise UserError(_advice(loader)) from None
     except Exception:
-        pass  # whatever it is, the first step tells it in its own words
+        pass  # the first step raises the error itself
     finally:
         for buffer, value in before:
             buffer.copy_(value)

@@ -1,10 +1,9 @@
-"""The batches of an epoch: in which order, from which one on, and what is known of them."""
+"""The batches of an epoch: their order, their start and their image paths."""
 from typing import Any, Iterator, List
 
 
 def set_epoch(loader: Any, epoch: int) -> None:
-    """Tell the loader's samplers which epoch comes: the order and the random numbers of samples
-    follow from it."""
+    """Set the epoch of the loader's samplers, which determines the order and the random numbers of samples."""
     batch_sampler = getattr(loader, 'batch_sampler', None)
     for sampler in (getattr(loader, 'sampler',
                             None), batch_sampler, getattr(batch_sampler, 'sampler', None)):
@@ -13,14 +12,14 @@ def set_epoch(loader: Any, epoch: int) -> None:
 
 
 def is_endless(loader: Any) -> bool:
-    """Whether it never comes to the end of an epoch; such a loader can be told where to begin."""
+    """Return whether the loader never ends an epoch; such a loader has `set_start`."""
     return hasattr(getattr(loader, 'batch_sampler', None), 'set_start')
 
 
 def from_batch(loader: Any, start: int) -> Iterator:
-    """An epoch's batches without its first `start`, which a resumed run has seen."""
+    """Yield an epoch's batches without its first `start`, which a resumed run has seen."""
     sampler = getattr(loader, 'sampler', None)
-    if start and hasattr(sampler, 'set_start'):  # nothing is read or decoded for them
+    if start and hasattr(sampler, 'set_start'):  # skipped batches are not read or decoded
         sampler.set_start(start * loader.batch_size)
         return iter(loader)
     batches = iter(loader)
@@ -34,7 +33,7 @@ def _views(batch: Any) -> Any:
 
 
 def files(batch: Any) -> List[str]:
-    """The image paths of a batch, where it knows them."""
+    """Return the image paths of a batch, [] if it has none."""
     metas = getattr(_views(batch), 'metas', None) or ()
     return [str(meta.get('filename') or meta.get('ori_filename')) for meta in metas]
 

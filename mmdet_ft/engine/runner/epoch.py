@@ -22,11 +22,11 @@ class EpochBasedRunner(BaseRunner):
         if self.resumed.epoch is not None:
             self.epoch = self.resumed.epoch
         before = self.resumed.epoch_length or epoch_length
-        done = self.iter - self.epoch * before  # of this epoch, in the iterations it had then
-        if not 0 <= done <= before:  # a file of V2, after which the epoch has another length
+        done = self.iter - self.epoch * before  # iterations of this epoch, by its length then
+        if not 0 <= done <= before:  # a file of V2 that was trained with another epoch length
             done = 0
         iteration = self.epoch * epoch_length + done * epoch_length // before
-        if iteration != self.iter:  # Other GPUs or batch size: epochs are what was asked for.
+        if iteration != self.iter:  # Other GPUs or batch size: keep the number of epochs.
             self.logger.info(
                 'an epoch now has %d iterations: the iteration number changes from %d to %d',
                 epoch_length, self.iter, iteration)
@@ -50,13 +50,13 @@ class EpochBasedRunner(BaseRunner):
             first = 0
 
     def train_epoch(self, loader: Any) -> None:
-        """Once over the data."""
+        """Train one epoch."""
         self.mode, self.data_loader = 'train', loader
         self.model.train()
         set_epoch(loader, self.epoch)
         skipped = self.iter - self.epoch * len(loader)  # done before a resume in the middle
         self.inner_iter = skipped
-        if not self._is_unfinished('after_train_epoch'):  # else only the rest of that call is left
+        if not self._is_unfinished('after_train_epoch'):  # else only the rest of that hook call is left
             if not skipped:
                 self.schedules.set(self.optimizer, self.progress, epoch_starts=True)
             self.call_hook('before_train_epoch')
@@ -65,12 +65,12 @@ class EpochBasedRunner(BaseRunner):
                 self._train_iter(batch)
                 self.iter += 1
                 self.inner_iter += 1
-        self.inner_iter = len(loader) - 1  # where hooks of the epoch's end expect it
+        self.inner_iter = len(loader) - 1  # where hooks expect it at the end of an epoch
         self.call_hook('after_train_epoch')
         self.epoch += 1
 
     def val_epoch(self, loader: Any) -> None:
-        """The losses over the validation data."""
+        """Compute the losses over the validation data."""
         self.mode, self.data_loader = 'val', loader
         self.model.eval()
         set_epoch(loader, 0)

@@ -1,4 +1,4 @@
-"""V2's hook: what watches a run, and when."""
+"""V2's hook interface: points of a run at which hooks act, and their order."""
 import functools
 from enum import IntEnum
 from typing import Any, Callable, Dict, List, Sequence, Union
@@ -9,7 +9,7 @@ STAGES = ('before_run', 'before_train_epoch', 'before_train_iter', 'after_train_
 
 
 class Priority(IntEnum):
-    """Who is called first at a point: the smaller number. Equals keep the order of registration.
+    """Order of the hooks at a point: smaller numbers first, equal ones by registration.
 
     The learning rate is set before every hook of `before_train_iter`; backward, clip and step come
     before every hook of `after_train_iter`, whatever its priority. Then: custom hooks and
@@ -27,7 +27,7 @@ class Priority(IntEnum):
 
 
 def get_priority(priority: Union[int, str, Priority]) -> int:
-    """The number of a priority given as a name or a number 0..100."""
+    """Return the number of a priority given as a name or a number 0..100."""
     if isinstance(priority, str):
         try:
             return Priority[priority.upper()].value
@@ -41,28 +41,28 @@ def get_priority(priority: Union[int, str, Priority]) -> int:
 
 
 class Hook:
-    """The base of hooks: every point does nothing until a subclass says otherwise.
+    """Base class of hooks, in which every point does nothing.
 
-    `before_epoch` stands for both `before_train_epoch` and `before_val_epoch`, and so on. Each
+    `before_epoch` is called for both `before_train_epoch` and `before_val_epoch`, and so on. Each
     point receives the runner; its attributes are listed in `mmdet_ft.engine.runner.base.BaseRunner`.
     """
 
     stages = STAGES
-    # A checkpoint is written by one hook in the middle of a call; those behind it are called again when it is
-    # resumed, if they ask for it here. See `mmdet_ft.engine.runner.resume_state`.
+    # A hook writes the checkpoint in the middle of a call. With True, a resumed run calls the hooks after
+    # it again for that point. See `mmdet_ft.engine.runner.resume_state`.
     repeats_on_resume = False
 
     def state_dict(self) -> Dict[str, Any]:
-        """What a checkpoint should keep of the hook, in types that `weights_only` reads."""
+        """Return the hook's state for a checkpoint, in types that `weights_only` reads."""
         return {}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; called after `before_run` of a resumed run."""
+        """Load what `state_dict` returned; called after `before_run` of a resumed run."""
 
     def prepare_model(self, model: Any) -> None:
         """Add buffers to the model; called before a checkpoint is resumed and before the run.
 
-        Not a point of V2, where a resumed run meets its hooks too late.
+        Not a point of V2, which calls the hooks of a resumed run too late for this.
         """
 
     def before_run(self, runner: Any) -> None:
@@ -107,7 +107,7 @@ class Hook:
     def after_val_iter(self, runner: Any) -> None:
         self.after_iter(runner)
 
-    # Counts of what is done, for use inside the points: runner.epoch and runner.iter count from 0.
+    # Counters of finished units, for use inside the points: runner.epoch and runner.iter count from 0.
 
     def every_n_epochs(self, runner: Any, n: int) -> bool:
         return n > 0 and (runner.epoch + 1) % n == 0
@@ -128,7 +128,7 @@ class Hook:
         return runner.iter + 1 == runner.max_iters
 
     def get_triggered_stages(self) -> List[str]:
-        """The points that this hook's class acts on, in the order of a run."""
+        """Return the points that this hook's class overrides, in the order of a run."""
         both = {
             f'{when}_{mode}_{unit}': f'{when}_{unit}'
             for when in ('before', 'after')
@@ -146,7 +146,7 @@ class Hook:
 
 
 def who_acts(hooks: Sequence[Hook]) -> str:
-    """A line for each point of a run: the hooks that act there, in the order of the calls."""
+    """Return a line for each point of a run: its hooks, in the order of the calls."""
     lines = []
     for stage in STAGES:
         acting = [
@@ -163,7 +163,7 @@ def _priority_name(priority: int) -> str:
 
 
 def master_only(function: Callable) -> Callable:
-    """A point that runs on rank 0 only."""
+    """Wrap a point of a hook to run on rank 0 only."""
 
     @functools.wraps(function)
     def run(self, runner, *args, **kwargs):

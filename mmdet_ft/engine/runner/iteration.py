@@ -21,7 +21,7 @@ class IterBasedRunner(BaseRunner):
                 "IterBasedRunner needs max_iters: runner = dict(type='IterBasedRunner', max_iters=90000)"
             )
         before = self.resumed.world_size or self.world_size
-        if before != self.world_size:  # as many images as were asked for, in steps of another size
+        if before != self.world_size:  # keep the number of images when the size of a step changes
             self.logger.info(
                 'the iteration number is changed from %d to %d due to change of GPU number from %d to %d',
                 self.iter, self.iter * before // self.world_size, before, self.world_size)
@@ -40,10 +40,10 @@ class IterBasedRunner(BaseRunner):
             for mode in ('train', 'val')
         }
         rounds, passed = divmod(self.iter, counts['train'])
-        if passed == 0 and rounds:  # the round's training is done, its validation is not
+        if passed == 0 and rounds:  # the training of this round is done, its validation is not
             rounds, passed = rounds - 1, counts['train']
         self.mode, self.inner_iter = 'train', self.iter
-        self.model.train()  # a model that was only built says it trains, its frozen parts too
+        self.model.train()  # a newly built model is in training mode, with its frozen parts
         self.call_hook('before_train_epoch')  # to the hooks the run is one epoch
         self._finish_iteration()
         endless = [
@@ -74,8 +74,8 @@ class IterBasedRunner(BaseRunner):
         self.iter += 1
 
     def val_iters(self, batches: Iterator, count: int) -> None:
-        """The losses over `count` validation batches, in a buffer of their own: training's means go
-        on beside them."""
+        """Compute the losses over `count` validation batches, in a separate buffer to keep the
+        means of training."""
         training, self.log_buffer = self.log_buffer, LogBuffer()
         self.model.eval()
         self.call_hook('before_val_epoch')
@@ -86,7 +86,7 @@ class IterBasedRunner(BaseRunner):
         self.log_buffer = training
 
     def _endless(self, loader: Any) -> Iterator:
-        """Batches from where the run stands, epoch after epoch."""
+        """Yield batches from the run's current iteration, epoch after epoch."""
         if is_endless(loader):
             loader.batch_sampler.set_start(self.iter)
             yield from self._timed(iter(loader))
@@ -99,7 +99,7 @@ class IterBasedRunner(BaseRunner):
 
     @staticmethod
     def _repeated(loader: Any, drawn: int) -> Iterator:
-        """Batches without end, but for the first `drawn`."""
+        """Yield batches endlessly, starting at batch `drawn`."""
         if is_endless(loader):
             loader.batch_sampler.set_start(drawn)
             yield from loader

@@ -1,7 +1,8 @@
-"""What a checkpoint holds besides the weights, so that a resumed run goes on as if it had never stopped.
+"""State of a checkpoint besides the weights, so that a resumed run continues as if uninterrupted.
 
-A hook writes the checkpoint in the middle of a call of all hooks: those behind it have not evaluated or logged yet.
-So the file notes which call that was and who was through, and a resumed run finishes it first:
+A hook writes the checkpoint in the middle of a call of all hooks: later hooks have not evaluated or
+logged yet. So the file records that call and the hooks that are done, and a resumed run finishes
+the call first:
 
     after_train_epoch of epoch 3:   CheckpointHook   EvalHook   EarlyStopHook   TextLoggerHook
                                          saves |     <- killed in here, called (again) after resuming
@@ -30,23 +31,23 @@ UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed r
 
 
 class Call(NamedTuple):
-    """A call of the hooks: at which point, and who was through."""
+    """A call of the hooks: its point, and the hooks that are done."""
     stage: str
     done: Sequence[str]
 
 
 class Place(NamedTuple):
-    """Where a resumed checkpoint stood; None where the file does not tell."""
+    """Progress of a resumed checkpoint; None for values that the file lacks."""
     world_size: Optional[int] = None
-    epoch: Optional[int] = None  # that was trained then
+    epoch: Optional[int] = None  # the epoch in training then
     epoch_length: Optional[int] = None  # in iterations
     call: Optional[Call] = None
     run_state: Dict[str, Any] = {}
 
 
 def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
-    """`resume_from`, or with `auto_resume` the newest checkpoint of the work_dir that can be read;
-    `tell` hears of those that cannot."""
+    """Return `resume_from`, or with `auto_resume` the newest readable checkpoint of the work_dir;
+    passes a message to `tell` for each unreadable one."""
     if cfg.get('resume_from') or not cfg.get('auto_resume'):
         return cfg.get('resume_from')
     folders = [cfg.work_dir]
@@ -64,8 +65,7 @@ def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: Non
 
 
 def names_of(hooks: Sequence[Any]) -> List[str]:
-    """A name for each hook by which a later run knows it again: its type, and the number among its
-    kind."""
+    """Return a name for each hook, stable across runs: its type, and its number within the type."""
     counts: Counter = Counter()
     names = []
     for hook in hooks:
@@ -77,7 +77,7 @@ def names_of(hooks: Sequence[Any]) -> List[str]:
 
 def capture(runner: Any, save_optimizer: bool,
             about: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """(the file's `meta` with what `about` adds, what else belongs in it) of a run as it stands."""
+    """Return (`meta` of the file with `about` added, its other content) for the run's current state."""
     model = getattr(runner.model, 'module', runner.model)
     epochs, iterations = runner.place()
     meta = {**runner.meta, **about}
@@ -112,14 +112,14 @@ def capture(runner: Any, save_optimizer: bool,
         others['gradients'] = {
             name: parameter.grad
             for name, parameter in model.named_parameters() if parameter.grad is not None
-        }  # of the window that is not full yet
+        }  # of the accumulation window that is not full yet
     return meta, others
 
 
 def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Place:
-    """Give a run the weights and all else that a checkpoint holds, but for what its hooks remember.
+    """Restore the weights and all other state of a checkpoint to a run, except the state of its hooks.
 
-    Raises CheckpointError for a file that does not say how far it is, or of another model.
+    Raises CheckpointError for a file without its progress, or of another model.
     """
     source, meta, content = checkpoint.source, checkpoint.meta, checkpoint.content
     model = getattr(runner.model, 'module', runner.model)
@@ -157,7 +157,7 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
 
 
 def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
-    """Refuse a checkpoint of other classes, or of the same in another order: its heads would be those of others."""
+    """Refuse a checkpoint of other classes, or of the same in another order: its heads would predict others."""
     found = compare(checkpoint.meta.get('CLASSES'), getattr(model, 'CLASSES', None))
     if found is None or found.is_same:
         return
@@ -184,7 +184,7 @@ def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
 
 
 def _require_same_optimizer(checkpoint: Checkpoint, optimizer: Any) -> None:
-    """Refuse a state of another optimizer, which would end the run in its first step, or train by settings of both."""
+    """Refuse the state of another optimizer: the first step would fail, or train by settings of both."""
     text = checkpoint.meta.get('config')
     given = literals(text).get('optimizer') if isinstance(text, str) else None
     given = given if isinstance(given, dict) else {}
@@ -204,8 +204,7 @@ def _require_same_optimizer(checkpoint: Checkpoint, optimizer: Any) -> None:
 
 
 def _owned(value: Any) -> Any:
-    """Copies of tensors that are views of the mapped file: it may be removed or written over while the
-    run goes on."""
+    """Copy tensors that are views of the mapped file, which may be removed or overwritten during the run."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     if isinstance(value, dict):
@@ -216,7 +215,7 @@ def _owned(value: Any) -> Any:
 
 
 def restore_hooks(runner: Any, state: Dict[str, Any]) -> None:
-    """Give the hooks and the log what they knew; a hook that the file does not know begins anew."""
+    """Restore the state of the hooks and the log; a hook that is not in the file starts fresh."""
     for name, hook in zip(names_of(runner.hooks), runner.hooks):
         if state.get('hooks', {}).get(name):
             hook.load_state_dict(state['hooks'][name])
@@ -226,7 +225,7 @@ def restore_hooks(runner: Any, state: Dict[str, Any]) -> None:
 
 
 def random_state() -> Dict[str, Any]:
-    """Of python, numpy and torch, in types that `weights_only` reads."""
+    """Return the random state of python, numpy and torch, in types that `weights_only` reads."""
     name, keys, place, has_gauss, cached = np.random.get_state()
     return dict(
         python=random.getstate(),

@@ -1,4 +1,4 @@
-"""Where the random numbers of a run come from."""
+"""Seeds of the random numbers of a run."""
 import numbers
 import os
 import random
@@ -10,7 +10,7 @@ from mmdet_ft.errors import UserError
 
 
 def require_seed(seed: int) -> None:
-    """Raise UserError for a seed that generators do not take."""
+    """Raise UserError for a seed that random generators refuse."""
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise UserError(f'a seed is a whole number from 0 on, not {seed!r}')
 
@@ -24,14 +24,13 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(
-            True, warn_only=True)  # names what has no reproducible form
+            True, warn_only=True)  # warns about operations without a deterministic version
 
 
 def seed_of(seed: int, iteration: int, rank: int) -> int:
-    """The random numbers of a step are a function of its place: 63 bits mixed from seed, iteration
-    and rank.
+    """Mix a seed of 63 bits for a step from seed, iteration and rank.
 
-    (A splitmix64 round for each: neighbouring places share nothing.)
+    (A splitmix64 round for each: neighboring iterations and ranks share nothing.)
     """
     mixed = 0
     for number in (seed, iteration, rank):
@@ -43,10 +42,10 @@ def seed_of(seed: int, iteration: int, rank: int) -> int:
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed torch's generators of the CPU and of the device that the model is on.
+    """Seed torch's generators of the CPU and of the model's device.
 
-    torch.manual_seed would do it for every kind of device; for each that is not there it formats a stack trace and
-    keeps it: milliseconds a step, and memory without end.
+    torch.manual_seed would seed every kind of device. For each missing one it formats a stack trace
+    and keeps it: milliseconds per step, and unbounded memory.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == 'cuda':

@@ -1,4 +1,4 @@
-"""Learning rates and momenta in the course of a run: `lr_config` and `momentum_config` of a config."""
+"""Schedules of learning rates and momenta: `lr_config` and `momentum_config` of a config."""
 from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
 from mmdet_ft.engine.schedules.rates import POLICIES
 from mmdet_ft.engine.schedules.schedule import (LearningRate, Momentum, Progress,

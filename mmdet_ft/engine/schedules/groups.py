@@ -1,4 +1,4 @@
-"""The learning rates and momenta of an optimizer's parameter groups in the course of a run."""
+"""Scheduled learning rates and momenta of an optimizer's parameter groups."""
 from typing import Any, Dict, List, Optional
 
 from torch.optim import Optimizer
@@ -8,9 +8,9 @@ from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum, Progress
 
 
 class Schedules:
-    """Gives the groups what `lr_config` and `momentum_config` say.
+    """Sets the learning rates and momenta of the groups by `lr_config` and `momentum_config`.
 
-    Between two changes of a schedule a hook's own setting stands, as in V2.
+    A value set by a hook is kept until the schedule changes, as in V2.
 
     Args:
         learning_rate: None leaves the rates to the optimizer, or to a hook.
@@ -20,11 +20,11 @@ class Schedules:
     def __init__(self, learning_rate: Optional[LearningRate], momentum: Optional[Momentum]):
         self.learning_rate = learning_rate
         self.momentum = momentum
-        self.rates: Optional[List[float]] = None  # as they were set last
+        self.rates: Optional[List[float]] = None  # as last set
         self.momenta: Optional[List[float]] = None
 
     def set(self, optimizer: Optimizer, progress: Progress, epoch_starts: bool = False) -> None:
-        """Rates and momenta for this place of the run; at the start of an epoch whatever a hook has set."""
+        """Set rates and momenta for the current progress; at the start of an epoch also over a hook's values."""
         self.set_rates(optimizer, progress, epoch_starts)
         self.set_momenta(optimizer, progress, epoch_starts)
 
@@ -47,7 +47,7 @@ class Schedules:
                     optimizer: Optimizer,
                     progress: Progress,
                     epoch_starts: bool = False) -> None:
-        """Momenta, or first betas."""
+        """Set the momenta, or first betas."""
         if self.momentum is None:
             return
         groups = optimizer.param_groups
@@ -73,7 +73,7 @@ class Schedules:
 
 
 def momenta_of(optimizer: Optimizer) -> List[float]:
-    """The momentum, or first beta, of each group; 0 where there is neither."""
+    """Return the momentum, or first beta, of each group; 0 if it has neither."""
     return [
         group['momentum'] if 'momentum' in group else group.get('betas', (0, ))[0]
         for group in optimizer.param_groups

@@ -43,7 +43,7 @@ class LinearAnnealingMomentum(ToMinimum):
 
 @dataclasses.dataclass(frozen=True)
 class CyclicMomentum(Cyclic):
-    """Down while a Cyclic learning rate goes up, and up again."""
+    """Down while a Cyclic learning rate rises, and up again."""
     target_ratio: Union[float, Sequence[float]] = (0.85 / 0.95, 1.)
 
 
@@ -67,7 +67,7 @@ class OneCycleMomentum(Policy):
         check_annealing(self.anneal_strategy)
 
     def starts(self, initial: List[float]) -> List[Tuple[float, float]]:
-        """(highest, lowest) momentum of each group."""
+        """Return (highest, lowest) momentum of each group."""
         return list(
             zip(
                 one_each('max_momentum', self.max_momentum, len(initial)),

@@ -1,8 +1,8 @@
-"""What a policy is, and what policies share.
+"""Base classes and functions of the policies.
 
-A policy is a small dataclass whose fields are the config's vocabulary and whose call gives one value without warmup. To
-add one, write the class into `rates` or `momenta` and its name into the table there; warmup, epochs against iterations
-and parameter groups come free.
+A policy is a small dataclass. Its fields are the keys of the config, and its call returns one value
+without warmup. To add one, write the class into `rates` or `momenta` and its name into the table
+there; warmup, by_epoch and parameter groups need no extra code.
 """
 import math
 from typing import Any, ClassVar, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -15,17 +15,17 @@ class Span(NamedTuple):
 
     @property
     def part(self) -> float:
-        """From 0 at the start of the run to 1 at its end."""
+        """Return the progress from 0 at the start of the run to 1 at its end."""
         return self.now / self.total
 
 
 class Policy:
-    """What policies have in common."""
+    """Base class of policies."""
 
-    per_iteration: ClassVar[bool] = False  # whether it makes sense with by_epoch=False only
+    per_iteration: ClassVar[bool] = False  # whether it requires by_epoch=False
 
     def starts(self, initial: List[float]) -> List[Any]:
-        """What the call of each parameter group is given as `initial`: the optimizer's values."""
+        """Return the argument `initial` of the call for each parameter group: the optimizer's values."""
         return initial
 
     def __call__(self, initial: Any, span: Span) -> float:
@@ -33,7 +33,8 @@ class Policy:
 
 
 class ToMinimum(Policy):
-    """A policy that ends at a minimum: a value, or a share of the initial one. One of the two fields is set."""
+    """A policy that ends at a minimum: a value, or a ratio of the initial one. One of the two
+    fields is set."""
 
     minimum: ClassVar[Tuple[str, str]] = ('min_lr', 'min_lr_ratio')
 
@@ -47,15 +48,15 @@ class ToMinimum(Policy):
 
 
 def anneal_cosine(start: float, end: float, part: float, weight: float = 1.) -> float:
-    """From `start` at part 0 to `end` at part 1 along half a cosine.
+    """Interpolate from `start` at part 0 to `end` at part 1 along half a cosine.
 
-    A weight puts weight * start + (1 - weight) * end in the place of the start.
+    With a weight it starts at weight * start + (1 - weight) * end.
     """
     return end + 0.5 * weight * (start - end) * (math.cos(math.pi * part) + 1)
 
 
 def anneal_linear(start: float, end: float, part: float) -> float:
-    """From `start` at part 0 to `end` at part 1 along a line."""
+    """Interpolate from `start` at part 0 to `end` at part 1 along a line."""
     return start + (end - start) * part
 
 
@@ -66,14 +67,14 @@ def stepped(initial: float, span: Span, step: Union[int, List[int]], gamma: floa
             minimum: Optional[float]) -> float:
     if isinstance(step, int):
         drops = span.now // step
-    else:  # up to the first step not reached yet, so that an unsorted list means what it means in V2
+    else:  # up to the first step not reached yet, so that an unsorted list works as in V2
         drops = next((index for index, place in enumerate(step) if span.now < place), len(step))
     value = initial * gamma**drops
     return value if minimum is None else max(value, minimum)
 
 
 def along(phases: Sequence[Tuple[float, float, float]], now: int, anneal_strategy: str) -> float:
-    """The value at `now` of consecutive phases (last iteration, value at the start, at the end)."""
+    """Return the value at `now` of consecutive phases (last iteration, value at the start, at the end)."""
     begin = 0.
     for place, (end, first, last) in enumerate(phases):
         if now <= end or place + 1 == len(phases):
@@ -84,7 +85,7 @@ def along(phases: Sequence[Tuple[float, float, float]], now: int, anneal_strateg
 
 
 def one_each(name: str, value: Union[float, Sequence[float]], number: int) -> List[float]:
-    """One value for all parameter groups, or a list with one for each."""
+    """Return a list with one value per parameter group, from such a list or a single value."""
     if not isinstance(value, (list, tuple)):
         return [value] * number
     if len(value) != number:

@@ -101,7 +101,7 @@ class FlatCosineAnnealing(ToMinimum):
 class CosineRestart(ToMinimum):
     """Half a cosine in each of `periods` (epochs or iterations), from its weight of the initial rate.
 
-    A period of weight w begins at w * initial + (1 - w) * target. Raises ValueError when the periods
+    A period of weight w begins at w * initial + (1 - w) * target. Raises ValueError if the periods
     are shorter than the run.
     """
     periods: List[int]
@@ -116,7 +116,7 @@ class CosineRestart(ToMinimum):
                              f'restart_weights; give one for each')
 
     def __call__(self, initial: float, span: Span) -> float:
-        if span.total > sum(self.periods):  # at the first step, not at the first one behind them
+        if span.total > sum(self.periods):  # at the first step, not at the first one after the periods
             raise ValueError(
                 f'lr_config.periods {list(self.periods)} add up to {sum(self.periods)}, '
                 f'but the run has {span.total}')
@@ -134,12 +134,12 @@ class Cyclic(Policy):
     """`cyclic_times` cycles of one length, up and down again (arXiv:1506.01186), along cosines.
 
     Args:
-        target_ratio: what the initial value is multiplied by at the peak and at the end of a cycle;
-            one number gives the peak, and a 100000th of it the end.
+        target_ratio: factors of the initial value at the peak and at the end of a cycle;
+            a single number is the peak, and a 100000th of it the end.
         cyclic_times: number of cycles in the run.
-        step_ratio_up: share 0..1 of a cycle that goes up.
+        step_ratio_up: share 0..1 of a cycle that rises.
         anneal_strategy: 'cos' or 'linear'.
-        gamma: factor in (0, 1] by which each peak stands out less than the one before.
+        gamma: factor in (0, 1] of the height of each peak relative to the one before.
     """
     target_ratio: Union[float, Sequence[float]] = (10, 1e-4)
     cyclic_times: int = 1
@@ -177,23 +177,23 @@ class Cyclic(Policy):
             first, last, part = 1, 1 - scale + peak * scale, now / up
         elif up:
             first, last, part = 1 - scale + peak * scale, end, (now - up) / (length - up)
-        else:  # without a way up it is the end that moves, as in V2
+        else:  # if the cycle has no rise, the end changes instead, as in V2
             first, last, part = peak, 1 - scale + end * scale, now / length
         return ANNEALINGS[self.anneal_strategy](initial * first, initial * last, part)
 
 
 @dataclasses.dataclass(frozen=True)
 class OneCycle(Policy):
-    """One rise and one long fall (arXiv:1708.07120); the optimizer's own rate does not matter.
+    """One rise and one long fall (arXiv:1708.07120); the optimizer's own rate is not used.
 
     Args:
         max_lr: the peak, one number or one for each parameter group.
         total_steps: iterations of the cycle, the run's by default; not fewer.
         pct_start: share 0..1 of the cycle that rises.
         anneal_strategy: 'cos' or 'linear'.
-        div_factor: the peak is this times the first rate.
-        final_div_factor: the first rate is this times the last.
-        three_phase: fall to the first rate in as long as the rise took, and then on to the last.
+        div_factor: ratio of the peak to the first rate.
+        final_div_factor: ratio of the first rate to the last.
+        three_phase: fall to the first rate in as long as the rise took, then to the last.
     """
     max_lr: Union[float, List[float]]
     total_steps: Optional[int] = None

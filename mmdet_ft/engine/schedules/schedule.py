@@ -1,4 +1,4 @@
-"""Learning rates and momenta as functions of place: (initial values, progress) -> values.
+"""Learning rates and momenta as functions of progress: (initial values, progress) -> values.
 
 `lr_config` and `momentum_config` of a config: a policy with its warmup.
 """
@@ -14,7 +14,7 @@ WARMUPS = ('constant', 'linear', 'exp')
 
 
 class Progress(NamedTuple):
-    """How far a run is: what every policy may look at."""
+    """Progress of a run, the input of every policy."""
     epoch: int
     iter: int
     epoch_length: int
@@ -27,11 +27,11 @@ class LearningRate:
     """A policy with its warmup: `lr_config` of a config.
 
     Args:
-        policy: one value without warmup, of (initial value, span).
-        by_epoch: the policy moves once an epoch rather than at each iteration.
+        policy: returns one value without warmup for (initial value, span).
+        by_epoch: the policy is evaluated once per epoch instead of at each iteration.
         warmup: None, 'constant' (the ratio throughout), 'linear' or 'exp' (from the ratio to 1).
-        warmup_iters: how long it lasts, in epochs with `warmup_by_epoch`.
-        warmup_ratio: what the regular rate is multiplied by at the start, in (0, 1].
+        warmup_iters: its length, in epochs with `warmup_by_epoch`.
+        warmup_ratio: factor of the regular rate at the start, in (0, 1].
     """
     policy: Callable[[float, Span], float]
     by_epoch: bool = True
@@ -55,7 +55,7 @@ class LearningRate:
                 f'{self.where}.warmup_ratio must be in (0, 1], not {self.warmup_ratio}')
 
     def __call__(self, initial: List[float], progress: Progress) -> List[float]:
-        """The value of each parameter group at this place of the run."""
+        """Return the value of each parameter group at the given progress."""
         if self.by_epoch:
             span = Span(
                 progress.epoch, progress.max_epochs
@@ -67,11 +67,11 @@ class LearningRate:
         return values if factor is None else [self.warmed(value, factor) for value in values]
 
     def warmed(self, value: float, factor: float) -> float:
-        """A regular value during the warmup."""
+        """Apply the warmup factor to a regular value."""
         return value * factor
 
     def warmup_factor(self, progress: Progress) -> Optional[float]:
-        """How far the warmup has come, from the ratio to 1; None after it."""
+        """Return the warmup factor, from the ratio to 1; None after the warmup."""
         length = self.warmup_iters * (progress.epoch_length if self.warmup_by_epoch else 1)
         if self.warmup is None or progress.iter >= length:
             return None
@@ -87,7 +87,7 @@ class LearningRate:
 class Momentum(LearningRate):
     """`momentum_config` of a config: of SGD's momentum, or the first of Adam's betas.
 
-    In the warmup the regular momentum is divided by what a learning rate is multiplied by.
+    During the warmup the regular momentum is divided by the factor that multiplies a learning rate.
     """
     warmup_ratio: float = 0.9
     where: ClassVar[str] = 'momentum_config'
@@ -97,7 +97,8 @@ class Momentum(LearningRate):
 
 
 def build_learning_rate(lr_config: Dict[str, Any], by_epoch: bool = True) -> LearningRate:
-    """`lr_config` -> LearningRate; `by_epoch` is the default, False under IterBasedRunner as in V2.
+    """Build the LearningRate of `lr_config`; `by_epoch` is the default, False under IterBasedRunner
+    as in V2.
 
     Raises ValueError naming the known policies, or the arguments of the policy.
     """
@@ -105,7 +106,7 @@ def build_learning_rate(lr_config: Dict[str, Any], by_epoch: bool = True) -> Lea
 
 
 def build_momentum(momentum_config: Dict[str, Any], by_epoch: bool = True) -> Momentum:
-    """`momentum_config` -> Momentum; see build_learning_rate."""
+    """Build the Momentum of `momentum_config`; see build_learning_rate."""
     return _build(Momentum, MOMENTUM_POLICIES, momentum_config, by_epoch)
 
 
@@ -134,6 +135,6 @@ def _build(schedule_class: Any, policies: Dict[str, Callable[..., Policy]], conf
                          f'it knows {", ".join(own + sorted(common))}')
     try:
         policy = policy_class(**arguments)
-    except (TypeError, ValueError) as error:  # a needed argument is missing, or one out of range
+    except (TypeError, ValueError) as error:  # a required argument is missing, or one is out of range
         raise ValueError(f'{where} of policy {name!r}: {error}') from None
     return schedule_class(policy, **schedule)

@@ -1,1 +1,1 @@
-"""Devices, precision, and what makes a step faster without changing results beyond rounding."""
+"""Devices, precision, and optimizations of a step that do not change results beyond rounding."""

@@ -1,8 +1,8 @@
-"""What makes a step faster and changes no result beyond rounding: `channels_last`, `compile`,
+"""Optimizations of a step that change no result beyond rounding: `channels_last`, `compile`,
 `cuda_graphs` and `triton` of a config.
 
-All are off unless the config asks for them. What cannot be had here is left off, with one line of
-the log that says why.
+All are off unless the config enables them. An unavailable one stays off, and one line of the log
+gives the reason.
 """
 from typing import Any, Callable, Dict, List, Optional
 
@@ -15,14 +15,14 @@ from mmdet_ft.engine.reporting.log import get_root_logger
 from mmdet_ft.engine.speed.cuda_graphs import CudaRecorder, Replayed
 from mmdet_ft.ops.backends import use_triton
 
-# Of the models here, parts whose shapes follow from the images' alone.
+# Parts of the models here whose output shapes depend on the image shape only.
 STATIC_PARTS = ('backbone', 'neck')
 # Modes of torch.compile that record CUDA graphs.
 GRAPH_MODES = ('reduce-overhead', 'max-autotune')
 
 
 def accelerate(model: nn.Module, cfg: Any, device: torch.device, logger: Any) -> None:
-    """Apply a config's switches to a model that stands on its device.
+    """Apply a config's switches to a model that is already on its device.
 
         channels_last = True             # images and weights with the channels innermost
         compile = True                   # torch.compile of backbone and neck
@@ -56,7 +56,7 @@ def use_channels_last(model: nn.Module, device: torch.device, setting: bool) -> 
 
 
 def _harms_memory(module: nn.Module) -> bool:
-    """Whether its weights' gradient, with several threads, ends the process or does worse."""
+    """Return whether the weight gradient of a module, with several threads, crashes or corrupts memory."""
     return (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
             and max(module.stride) > 1 and module.in_channels < 16)
 
@@ -76,19 +76,19 @@ def use_compile(model: nn.Module, device: torch.device, setting: Any) -> Optiona
     reason = _why_not_compile(device, options)
     if reason is None:
         for part in parts:
-            part.compile(**options)  # in place: names in the state_dict stay
+            part.compile(**options)  # in place, so that names in the state_dict do not change
     return reason
 
 
 def _why_not_compile(device: torch.device, options: Dict[str, Any]) -> Optional[str]:
-    """Why a line of code cannot be compiled here, or None."""
+    """Return why code cannot be compiled here, or None."""
     try:
         compiled: Callable = torch.compile(lambda x: x * 2 + 1, **options)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(f'compile = {options!r}: {error}; it takes the arguments of torch.compile')
     try:
         compiled(torch.ones(4, device=device))
-    except Exception as error:  # of many kinds: no compiler, no Triton, an old Python
+    except Exception as error:  # many possible reasons: no compiler, no Triton, an old Python
         return first_line(error)
     return None
 
@@ -118,7 +118,7 @@ def use_triton_kernels(model: nn.Module, device: torch.device, setting: bool) ->
     return use_triton(bool(setting), device)
 
 
-# In the order in which they are applied: what is recorded has the layout and is compiled already.
+# In the order of application: the recording must see the layout and the compiled parts.
 SWITCHES: Dict[str, Callable[[nn.Module, torch.device, Any], Optional[str]]] = dict(
     channels_last=use_channels_last,
     compile=use_compile,

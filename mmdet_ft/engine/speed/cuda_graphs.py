@@ -1,7 +1,8 @@
 """`cuda_graphs` of a config: backbone and neck recorded once for each shape of images, and replayed in training.
 
-A replay is one launch where the host would make hundreds; it pays where the host is slower than the GPU, which is at
-few images a step. What follows the neck depends on the images' content and is not recorded.
+A replay is a single launch instead of hundreds by the host. It pays off if the host is slower than
+the GPU, which is the case with few images per step. The parts after the neck depend on the images'
+content and are not recorded.
 """
 import weakref
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -12,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from mmdet_ft.engine.errors import first_line
 
-# A shape that comes seldom is not worth its recording: several steps' time, and memory of its own for the part's
+# A rare shape is not worth its recording, which costs several steps and extra memory for the part's
 # outputs, their gradients and those of the weights.
 APPEARANCES = 3
 MAX_SHAPES = 8
@@ -22,9 +23,9 @@ Tensors = Sequence[Optional[Tensor]]
 
 
 class CudaRecorder:
-    """Runs things, or records them.
+    """Runs functions, or records them.
 
-    All recordings draw on one pool of memory: what one needs only while it runs, the next may use.
+    All recordings share one memory pool: temporary memory of one is reused by the next.
     """
 
     def __init__(self):
@@ -39,8 +40,7 @@ class CudaRecorder:
         current.wait_stream(self.stream)
 
     def record(self, run: Callable[[], Tensors]) -> Tuple[Callable[[], None], Tensors]:
-        """(what repeats `run`, the tensors that `run` returned: every repetition writes them
-        anew)."""
+        """Return (a function that repeats `run`, the tensors of `run`, overwritten by each repetition)."""
         graph = torch.cuda.CUDAGraph()
         # Other threads pin batches and watch collectives meanwhile.
         with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode='thread_local'):
@@ -49,11 +49,11 @@ class CudaRecorder:
 
 
 class Recording(NamedTuple):
-    """One shape. All tensors stay where they are; a replay reads and writes them."""
+    """The recording of one shape. Its tensors keep their addresses; a replay reads and writes them."""
     images: Tensor
     outputs: Tensors
     grad_outputs: List[Tensor]
-    gradients: Tensors  # of the parameters, None where one has no part in the outputs
+    gradients: Tensors  # of the parameters, None for those that do not affect the outputs
     forward: Callable[[], None]
     backward: Callable[[], None]
 
@@ -82,20 +82,20 @@ class _Replay(torch.autograd.Function):
         for mine, grad in zip(recording.grad_outputs, grads):
             mine.copy_(grad)
         recording.backward()
-        # Copies: the next replay writes these tensors, which may have become somebody's .grad.
+        # Copies: the next replay writes these tensors, which may have become a .grad.
         copies = iter(torch._foreach_mul([g for g in recording.gradients if g is not None], 1.))
         return (None, None, *(None if g is None else next(copies) for g in recording.gradients))
 
 
 class Replayed:
-    """A function of images that is replayed, where that is possible, and called, where it is not.
+    """A function of images that is replayed if possible, else called.
 
-    The outputs of one call hold until the next. Not replayed are: evaluation, the first appearances of a shape, shapes
-    beyond MAX_SHAPES, and a second call before the first one's backward.
+    The outputs of one call are valid until the next. Not replayed are: evaluation, the first
+    appearances of a shape, shapes beyond MAX_SHAPES, and a second call before the first one's backward.
 
     Args:
-        function: images [B, C, H, W] -> tuple of tensors, whose shapes follow from that of the images.
-        model: whose parameters and buffers the function uses.
+        function: images [B, C, H, W] -> tuple of tensors, whose shapes depend only on that of the images.
+        model: owner of the parameters and buffers that the function uses.
         parts: the modules that the function calls.
         tell: is called with a sentence when recording fails or ends.
         recorder: a CudaRecorder.
@@ -129,7 +129,7 @@ class Replayed:
 
     def _recording(self, images: Tensor, parameters: List[Tensor]) -> Optional[Recording]:
         kind = images.device.type
-        # Weights that moved to another place, or are frozen now, are not those that were recorded.
+        # A recording is invalid for weights with another address, and for newly frozen ones.
         key = (images.shape, images.stride(), images.dtype, torch.is_autocast_enabled(kind),
                torch.get_autocast_dtype(kind), tuple(map(Tensor.data_ptr, parameters)))
         if key in self.recordings or self.ended:
@@ -145,7 +145,7 @@ class Replayed:
             return None
         try:
             self.recordings[key] = self._make(images, parameters)
-        except Exception as error:  # of many kinds: no memory, or an operation that waits for the device
+        except Exception as error:  # many possible reasons: no memory, or an operation that waits for the device
             self.ended = True
             self.tell(f'cuda_graphs: no more shapes are recorded: {first_line(error)}')
         return self.recordings.get(key)
@@ -156,7 +156,7 @@ class Replayed:
         made: List[Tuple[Tensor, ...]] = []
 
         def forward() -> Sequence[Tensor]:
-            # Weights in half precision that autocast keeps from before would not follow the weights.
+            # Half-precision weights in autocast's cache would not follow updates of the weights.
             with torch.autocast(
                     kind,
                     torch.get_autocast_dtype(kind),
@@ -180,6 +180,6 @@ class Replayed:
                 replay_forward, outputs = self.recorder.record(forward)
                 replay_backward, gradients = self.recorder.record(backward)
         finally:
-            for buffer, value in zip(buffers, before):  # norm layers have counted the warm-ups
+            for buffer, value in zip(buffers, before):  # undo the warm-up's updates of norm statistics
                 buffer.copy_(value)
         return Recording(images, outputs, grad_outputs, gradients, replay_forward, replay_backward)

@@ -1,4 +1,4 @@
-"""Which device a user means."""
+"""Parsing of device names."""
 import logging
 import os
 from typing import List, Union
@@ -27,7 +27,7 @@ def read_device(name: Device) -> torch.device:
 
     None is the first GPU. Without CUDA a CUDA device becomes the CPU, with a line in the log.
 
-    Raises UsageError for what is not here.
+    Raises UsageError for a device that this machine lacks.
     """
     text = str(name).strip().lower()
     if name is None or text in ('gpu', 'cuda', 'none'):
@@ -53,9 +53,9 @@ def _refusal(name: Device) -> str:
 
 
 def take_device_option(name: Union[str, None]) -> Union[int, None]:
-    """Follow `--device` of a command: 'cpu' hides the GPUs from torch; of 'cuda:1' the number is returned.
+    """Apply `--device` of a command: 'cpu' hides the GPUs from torch; for 'cuda:1' returns the number.
 
-    Returns None where the option says nothing about which GPU. Raises UsageError for other names.
+    Returns None if the option names no particular GPU. Raises UsageError for other names.
     """
     text = (name or '').strip().lower()
     if text == 'cpu':

@@ -10,9 +10,9 @@ from mmdet_ft.engine.errors import UserError
 class LossScaler:
     """The factor that keeps half-precision gradients above the smallest float16, all on the device.
 
-    A static scale stays; a dynamic one halves when a gradient overflows and doubles after
-    `growth_interval` steps without (Micikevicius et al. 2018, sec. 3.2). torch's GradScaler does
-    the same, but its step asks the host.
+    A static scale is constant. A dynamic one halves when a gradient overflows and doubles after
+    `growth_interval` steps without overflow (Micikevicius et al. 2018, sec. 3.2). torch's
+    GradScaler does the same, but its step needs a host sync.
     """
 
     def __init__(self,
@@ -39,7 +39,7 @@ class LossScaler:
         self.good_steps = torch.where(grow, 0, good_steps)
 
     def state_dict(self) -> Dict[str, Any]:
-        """torch.amp.GradScaler's keys, which V2's checkpoints hold."""
+        """Return torch.amp.GradScaler's keys, which V2's checkpoints hold."""
         return dict(
             scale=self.scale.item(),
             growth_factor=self.growth_factor,
@@ -54,10 +54,10 @@ class LossScaler:
 
 
 class Precision:
-    """What a step computes in: float32, or float16 / bfloat16 where autocast finds it safe.
+    """Precision of a step: float32, or float16 / bfloat16 where autocast considers it safe.
 
     Args:
-        device: where the model stands.
+        device: of the model.
         dtype: None (float32), torch.float16 or torch.bfloat16.
         scaler: with float16 only.
     """
@@ -86,7 +86,7 @@ class Precision:
 
 
 def build_precision(fp16: Optional[Dict[str, Any]], device: Union[str, torch.device]) -> Precision:
-    """`fp16` of a config -> Precision.
+    """Build the Precision of a config's `fp16`.
 
     V2's `dict(loss_scale=512.)` (static), `dict(loss_scale='dynamic')`,
     `dict(loss_scale=dict(init_scale=...))` (dynamic, with GradScaler's arguments); and
@@ -100,7 +100,7 @@ def build_precision(fp16: Optional[Dict[str, Any]], device: Union[str, torch.dev
     settings = dict(fp16)
     dtype = settings.pop('dtype', 'float16')
     loss_scale = settings.pop('loss_scale', 512.)
-    settings.pop('distributed', None)  # V2's argument; the engine knows
+    settings.pop('distributed', None)  # V2's argument; the engine detects it
     if settings:
         raise UserError(f'fp16 has no {", ".join(sorted(settings))}; it knows loss_scale and dtype')
     if dtype in ('bfloat16', 'bf16', torch.bfloat16):

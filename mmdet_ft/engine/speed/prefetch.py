@@ -1,4 +1,4 @@
-"""Batches on their way to the device while it works."""
+"""Prefetching of batches to the device during computation."""
 from typing import Any, Iterator
 
 import torch
@@ -8,10 +8,10 @@ from mmdet_ft.structures import to_device
 
 
 def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
-    """The batches on `device`.
+    """Yield the batches on `device`.
 
-    On a GPU the copy goes by a stream of its own. The host queues a step and comes back long before
-    it is done: the next batch is copied beside it.
+    On a GPU the copy uses a separate stream. The host queues a step and returns long before it is
+    done: the next batch is copied in the meantime.
     """
     if device.type != 'cuda':
         for batch in batches:
@@ -28,7 +28,7 @@ def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
 
 
 def _used_by(stream: Any, value: Any) -> None:
-    """Tell the allocator that memory of another stream must stay until this one is through."""
+    """Prevent the allocator from reusing memory of another stream before this one is done."""
     if isinstance(value, Tensor):
         value.record_stream(stream)
     elif isinstance(value, (tuple, list)):

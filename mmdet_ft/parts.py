@@ -33,6 +33,16 @@ class Rows(NamedTuple):
 
 
 UNKNOWN = Rows(each=None)  # of a layer that a model names without its layout
+# The layouts of V2's usual names, for models that name their layers by a method alone.
+V2_LAYERS = dict(
+    fc=Rows(),
+    fc_cls=Rows(background=True),
+    fc_reg=Rows(each=4),
+    conv_logits=Rows(),
+    rpn_cls=Rows('anchor'),
+    rpn_reg=Rows('anchor', 4),
+    retina_cls=Rows('anchor and class'),
+    retina_reg=Rows('anchor', 4))
 
 
 class Takes(NamedTuple):
@@ -80,7 +90,7 @@ def find_prediction_layers(model: nn.Module) -> Dict[str, Rows]:
     layers = stated_layers(model)
     named = getattr(model, 'prediction_layers', None)
     for prefix in named() if callable(named) else ():
-        layers.setdefault(prefix, UNKNOWN)
+        layers.setdefault(prefix, V2_LAYERS.get(prefix.rstrip('.').rpartition('.')[2], UNKNOWN))
     return layers
 
 

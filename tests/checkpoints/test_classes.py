@@ -20,6 +20,7 @@ from mmdet_ft.config import Config
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.engine.models.trained import build_trained
 from mmdet_ft.engine.runner.resume_state import restore
+from mmdet_ft.parts import Rows
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config, tiny_model
 
@@ -129,8 +130,8 @@ def test_boxes_that_know_no_classes_stay_as_they_are():
     """Four rows and two classes: two rows would be each one's."""
     old, new = torch.arange(4.), torch.zeros(4)
     match = match_classes(('cat', 'dog'), ('dog', 'cat'), {})
-    assert by_class('bbox_head.fc_reg.bias', old, new, match) is None
-    rows = by_class('bbox_head.fc_reg.bias', torch.arange(8.), torch.zeros(8), match)
+    assert by_class(Rows(each=4), old, new, match) is None
+    rows = by_class(Rows(each=4), torch.arange(8.), torch.zeros(8), match)
     assert rows.tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
 
 

@@ -8,6 +8,7 @@ from mmdet_ft.checkpoints.fitting import fit, parse_load_from
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset
+from mmdet_ft.parts import Rows
 from tests.models.tiny import tiny_batch, tiny_model
 
 COCO, CITYSCAPES = CocoDataset.CLASSES, CityscapesDataset.CLASSES
@@ -124,9 +125,9 @@ def test_wrong_aliases_and_nameless_classes_are_answered():
 def test_rows_of_a_classifier_and_of_anchors():
     match = match_classes(('a', 'b', 'c'), ('c', 'd'), {})
     old, new = torch.arange(3.)[:, None].expand(-1, 4), torch.full((2, 4), -1.)
-    assert by_class('head.fc.weight', old, new, match)[:, 0].tolist() == [2, -1]
-    per_anchor = by_class('bbox_head.retina_cls.bias', torch.arange(6.), -torch.ones(4), match)
+    assert by_class(Rows(), old, new, match)[:, 0].tolist() == [2, -1]
+    per_anchor = by_class(Rows('anchor and class'), torch.arange(6.), -torch.ones(4), match)
     assert per_anchor.tolist() == [2, -1, 5, -1]
-    assert by_class('rpn_head.rpn_cls.bias', torch.zeros(3), torch.zeros(2), match) is None
-    agnostic = by_class('roi_head.bbox_head.fc_reg.bias', torch.zeros(4), torch.zeros(4), match)
+    assert by_class(Rows('anchor'), torch.zeros(3), torch.zeros(2), match) is None
+    agnostic = by_class(Rows(each=4), torch.zeros(4), torch.zeros(4), match)
     assert agnostic is None

@@ -1,5 +1,6 @@
 """tests/commands.py: a command that is forked is what one from the beginning is."""
 import os
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,11 @@ sys.exit(int(sys.argv[1]))
 '''
 
 
+def _heed_ctrl_c():
+    """Undo that a shell starts what runs in the background with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize('word, code', [('0', 0), ('3', 3), ('text', 1), ('killed', -15),
                                         ('stopped', -2)])
 def test_a_forked_command_has_what_one_from_the_beginning_has(tmp_path, word, code):
@@ -29,6 +35,7 @@ def test_a_forked_command_has_what_one_from_the_beginning_has(tmp_path, word, co
                            cwd=tmp_path,
                            env=commands.environment_of(dict(MMDET_DATASETS='/big')),
                            stdin=subprocess.DEVNULL,
+                           preexec_fn=_heed_ctrl_c,
                            capture_output=True,
                            text=True)
     assert (forked.returncode, forked.stdout) == (begun.returncode, begun.stdout)

@@ -9,10 +9,10 @@ from mmdet_ft.registry import PIPELINES
 
 @PIPELINES.register_module()
 class MultiScaleFlipAug:
-    """Run `transforms` once a view, for every scale unflipped and (with `flip`) in every direction.
+    """Run `transforms` once per view: every scale unflipped and (with `flip`) flipped in every direction.
 
     Args:
-        transforms: a pipeline; its Resize and RandomFlip do what the view says.
+        transforms: a pipeline; its Resize and RandomFlip follow the view.
         img_scale: one (long, short) or a list of them; or
         scale_factor: one factor or a list.
         flip: also the flipped views.

@@ -175,9 +175,10 @@ class RandomAffine:
         border: pixels added at each side in (height, width); negative values remove pixels, as
             after a Mosaic.
         border_val: color of the pixels outside.
-        min_bbox_size, min_area_ratio, max_aspect_ratio: what a box must keep (see boxes_worth_keeping) unless
-        skip_filter: do not ask for that.
-        bbox_clip_border: cut boxes at the border.
+        min_bbox_size, min_area_ratio, max_aspect_ratio: thresholds for the boxes (see
+            boxes_worth_keeping).
+        skip_filter: do not apply these thresholds.
+        bbox_clip_border: clip boxes to the image.
 
     Sets img_shape.
     """

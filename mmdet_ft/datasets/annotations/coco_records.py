@@ -38,7 +38,7 @@ class Fault(NamedTuple):
     """A fault of one record, or the same fault of several."""
     kind: str  # a few words, the same for all faults of one kind
     place: str  # location of the record in the file
-    text: str  # what was found and expected; `place` and `text` make a sentence
+    text: str  # what was found and expected; after `place` it makes a sentence
     fix: str
     stops: bool = True  # training refuses the file because of it
     is_defect: bool = True  # otherwise a note
@@ -66,8 +66,8 @@ class CocoRecords:
     Args:
         data: content of the file.
         path: for the DataError that it is not a COCO json.
-        tell: called with each fault, in the order of the file. If it returns, the record is
-            dropped, or used as far as it can be read.
+        tell: function called with each fault, in the order of the file. If it returns, the record
+            is dropped, or used as far as it can be read.
         size_of: image name -> (width, height), for images whose size cannot be read.
 
     Attributes:

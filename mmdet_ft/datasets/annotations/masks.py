@@ -191,7 +191,7 @@ class BitmapMasks:
 
     @property
     def areas(self) -> np.ndarray:
-        """Pixels of each mask, [N]."""
+        """Return the pixels of each mask, [N]."""
         return np.array([int(crop.sum()) for crop in self.crops], dtype=np.int64)
 
     def to_ndarray(self) -> np.ndarray:
@@ -347,7 +347,7 @@ class PolygonMasks:
 
     @property
     def areas(self) -> np.ndarray:
-        """Sum of the areas of the parts in square pixels (shoelace formula), [N]."""
+        """Return the areas of the parts in square pixels, summed for each mask (shoelace formula), [N]."""
         areas = [sum(_shoelace(part[0::2], part[1::2]) for part in parts) for parts in self.masks]
         return np.asarray(areas, dtype=np.float64)
 

@@ -59,7 +59,7 @@ class SharesArrays:
     def __getstate__(self) -> Dict[str, Any]:
         state = {key: value for key, value in self.__dict__.items() if key != '_files'}
         if get_spawning_popen() is None or not hasattr(os,
-                                                       'memfd_create'):  # a file or a copy without it, as outside Linux
+                                                       'memfd_create'):  # pickled to a file, copied, or not Linux
             return state
         large = {
             key: value

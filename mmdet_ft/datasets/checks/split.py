@@ -13,7 +13,7 @@ class Split(NamedTuple):
     """I images and their N objects, before any filter."""
     name: str  # train, val or test
     source: str  # the annotation file
-    kind: str  # the type of the data set
+    kind: str  # the type of the dataset
     classes: List[str]
     paths: List[Optional[str]]  # [I]; None for images without a file of their own
     sizes: np.ndarray  # int64 [I, 2], width and height as annotated; 0 where they are not
@@ -25,11 +25,11 @@ class Split(NamedTuple):
     segmentation: Optional[Callable[[int], Any]]  # object -> polygons, run lengths or None
     category_ids: List[str]  # of each class in the annotation file
     others: 'dict[str, int]'  # names outside the classes -> number of objects
-    num_used: int  # images that the data set yields
+    num_used: int  # images that the dataset yields
     left_out: 'dict[str, int]'  # why images are dropped -> how many
     has_boxes: bool = True  # otherwise one label per image, and boxes mean nothing
     prefix: Optional[str] = None  # folder that the names of the images are relative to
-    used: Optional[np.ndarray] = None  # bool [I], the images that the data set yields; None for all
+    used: Optional[np.ndarray] = None  # bool [I], the images that the dataset yields; None for all
     # objects without a mask and objects with an empty mask, int64 each, where known without
     # decoding
     mask_faults: Optional[Tuple[np.ndarray, np.ndarray]] = None

@@ -13,7 +13,7 @@ from mmdet_ft.untrusted import load_pickle
 
 @DATASETS.register_module()
 class CIFAR10(ClassificationDataset):
-    """Ten classes of 32 x 32 colour images (Krizhevsky 2009): 50,000 for training, 10,000 for testing.
+    """Ten classes of 32 x 32 color images (Krizhevsky 2009): 50,000 for training, 10,000 for testing.
 
     Args:
         data_prefix: folder with `cifar-10-batches-py/`, or with the archive, which is unpacked there.
@@ -110,7 +110,7 @@ class CIFAR10(ClassificationDataset):
 
 @DATASETS.register_module()
 class CIFAR100(CIFAR10):
-    """A hundred classes of 32 x 32 colour images; see CIFAR10."""
+    """A hundred classes of 32 x 32 color images; see CIFAR10."""
 
     base_folder = 'cifar-100-python'
     url = 'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz'

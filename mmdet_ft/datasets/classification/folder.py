@@ -217,7 +217,7 @@ class ClassFolders(ClassificationDataset):
             raise DataError(
                 f'{type(self).__name__}: {self.data_prefix!r} has two folders named {twins[0]!r}, which differ in the '
                 'Unicode form of their accents alone (NFC and NFD): put their images into one')
-        if self.CLASSES is None:  # in an order that does not depend on the system, so that train and val have the same
+        if self.CLASSES is None:  # in NFC, as on other systems, so that train and val have the same names
             self.CLASSES = [composed(folder) for folder in folders]
         places = {composed(name): label for label, name in enumerate(self.CLASSES)}
         unknown = [folder for folder in folders if composed(folder) not in places]

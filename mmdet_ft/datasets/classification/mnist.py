@@ -14,7 +14,7 @@ from mmdet_ft.registry import DATASETS
 
 @DATASETS.register_module()
 class MNIST(ClassificationDataset):
-    """Handwritten digits (LeCun et al. 1998), 28 x 28 grey: 60,000 for training, 10,000 for testing.
+    """Handwritten digits (LeCun et al. 1998), 28 x 28 gray: 60,000 for training, 10,000 for testing.
 
     Args:
         data_prefix: folder of the files; they may be unpacked (without '.gz').

@@ -30,9 +30,9 @@ class CocoDataset(CustomDataset):
     """Images and instances of a COCO json; arguments as CustomDataset.
 
     A label is the position of the class in `classes`, whatever the order and the ids of the file's
-    categories, so train and val files may list them differently. Boxes become x1 y1 x2 y2. V2's
-    filter applies. It drops annotations with `ignore`, zero area, under one pixel wide or high,
-    wholly outside the image, or of another category. `iscrowd` ones become `bboxes_ignore`.
+    categories. Train and val files may therefore list them differently. Boxes become x1 y1 x2 y2.
+    As in V2, annotations with `ignore` are dropped, and those of zero area, under one pixel wide or
+    high, wholly outside the image, or of another category. `iscrowd` ones become `bboxes_ignore`.
 
     Raises DataError when the file lacks one of the classes, with a table of both and the line to
     write instead.

@@ -18,7 +18,7 @@ TURNED_WHEN_LOADED = ('JPEG', 'MPO', 'PNG', 'WEBP', 'TIFF'
                       )  # OpenCV reads the tag of these formats only
 MOST_PIXELS = 1 << 30  # OpenCV's limits for an image, and for one side
 MOST_PIXELS_A_SIDE = 1 << 20
-HEAD = 2048  # bytes at the beginning that are read besides Pillow's facts
+HEAD = 2048  # bytes at the beginning that hold facts which Pillow does not expose
 TAIL = 1024  # bytes at the end of a file that are searched for its end marker
 
 

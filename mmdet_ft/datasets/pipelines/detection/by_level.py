@@ -312,7 +312,7 @@ class _Enhancement(_ByLevel):
 
 @PIPELINES.register_module('ColorTransform', when='level')
 class ColorByLevel(_Enhancement):
-    """Make the image more or less colourful; arguments as BrightnessTransform."""
+    """Make the image more or less colorful; arguments as BrightnessTransform."""
     type_name = 'ColorTransform'
 
     def changed(self, img: np.ndarray) -> np.ndarray:

@@ -2,19 +2,19 @@
 
 A transform that moves pixels declares a class attribute `moves`:
 
-    moves = ()                  changes pixel values only, not positions
-    moves = ('img', )           the image alone: for classifiers, refused where objects are loaded
-    moves = ('img', 'bbox')     boxes move too, masks and segmentation maps are refused
+    moves = ()                  changes pixel values only, not positions.
+    moves = ('img', )           the image alone: for classifiers, refused where objects are loaded.
+    moves = ('img', 'bbox')     boxes move too, masks and segmentation maps are refused.
     moves = EVERYTHING
 
 A static method `moves_with(arguments)` replaces it where the answer depends on the arguments.
 Optional attributes:
 
-    instead                     what to write for a refused transform (or `instead_of(arguments)`)
-    loads_with(arguments)       for a loader: the kinds of objects that it loads
-    origin_stays = True         boxes are valid before and after the transform (Pad)
-    is_undone = True            detections are reported in the image before the transform (Resize)
-    holds_foreign = True        the inner dicts belong to another library
+    instead                     what to write for a refused transform (or `instead_of(arguments)`).
+    loads_with(arguments)       for a loader: the kinds of objects that it loads.
+    origin_stays = True         boxes are valid before and after the transform (Pad).
+    is_undone = True            detections are reported in the image before the transform (Resize).
+    holds_foreign = True        the inner dicts belong to another library.
 
 A transform that holds others declares nothing: its inner transforms are checked. A user's transform
 need not declare anything; Compose then checks what it does to the shape of the image.

@@ -15,7 +15,7 @@ from mmdet_ft.registry import DATASETS, PIPELINES
 
 
 def check_options(dataset: Any, options: Dict[str, Any]) -> None:
-    """Call a dataset's `check_metrics` with the arguments of `evaluate` that it accepts; it raises DataError."""
+    """Pass the arguments of `evaluate` that a dataset's `check_metrics` accepts to it; it raises DataError."""
     check = getattr(dataset, 'check_metrics', None)
     if check is None:
         return

@@ -76,12 +76,11 @@ def evaluate_scores(scores: np.ndarray,
     Args:
         scores: [N, K], higher is likelier.
         labels: int64 [N].
-        metric: METRICS, one or several. confusion_matrix is also logged as a table; it is a list
-            [K][K].
-        metric_options: a dict of three options. `topk`, default (1, 5): keys 'accuracy_top-1' and
-            so on, or 'accuracy' for a single number. `thrs`, default 0: minimum score; a tuple
-            gives 'accuracy_top-1_thr_0.50' and so on. `average_mode`: 'macro', the mean over the
-            classes, or 'none', a list [K] where V2 has an array.
+        metric: METRICS, one or several; confusion_matrix, a list [K][K], is also logged as a table.
+        metric_options: `topk`, default (1, 5): keys 'accuracy_top-1' and so on, or 'accuracy' for a
+            single number. `thrs`, default 0: minimum score; a tuple gives 'accuracy_top-1_thr_0.50'
+            and so on. `average_mode`: 'macro', the mean over the classes, or 'none', a list [K]
+            where V2 has an array.
         classes: names for the table.
 
     Raises ValueError as read_metrics does, and when the numbers of scores and labels differ.

@@ -20,11 +20,9 @@ def detection_confusion(results: Sequence[Any],
     object on background. (V2 counts a ground truth for each detection that overlaps it.)
 
     Args:
-        results: per image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score), or a pair of
-            that and masks.
-        annotations: per image a dict with bboxes [G, 4] and labels [G], as returned by
-            `get_ann_info`. With `masks`, G run lengths, and masks in the results, masks are
-            compared instead of boxes.
+        results: per image a list over classes of [n, 5] (x1 y1 x2 y2 score), or that with masks.
+        annotations: per image a dict with bboxes [G, 4] and labels [G], see `get_ann_info`. With
+            `masks` (G run lengths) and masks in the results, masks are compared instead of boxes.
         num_classes: K.
         score_thr: detections with a lower score are dropped.
         iou_thr: the minimum IoU, 0..1.

@@ -108,7 +108,7 @@ def evaluate_kitti(results: List[Any],
         print_log(NO_OBJECTS, logger=logger, level=logging.WARNING)
         values.update((f'{level}_mAP', -1.) for level in LEVELS)
     means = [level for level in ('moderate', 'all', 'easy', 'hard') if f'{level}_mAP' in values]
-    for level in means[:1]:  # KITTI's ranking metric is first
+    for level in means[:1]:  # put KITTI's ranking metric first
         values.move_to_end(f'{level}_mAP', last=False)
     return values
 
@@ -198,10 +198,7 @@ def _thresholds(scores: np.ndarray, num_truths: int) -> List[float]:
 
 
 def _count(image: _Image, threshold: float) -> Tuple[int, int]:
-    """Count, among detections of at least this score, the right ones and the matched ones.
-
-    The matched ones are only those that would be wrong without a match.
-    """
+    """Count the right detections of at least this score, and the matched ones that would be wrong otherwise."""
     taken: set = set()
     num_right = num_taken = 0
     for truth in image.truths:

@@ -42,7 +42,7 @@ def match_detections(detections: np.ndarray,
                      iou_thr: float = 0.5,
                      area_ranges: Optional[Sequence[Range]] = None,
                      use_legacy_coordinate: bool = False) -> Tuple[np.ndarray, np.ndarray]:
-    """Match the detections of one image and class: return which are true and which are false positives.
+    """Match the detections of one image and class; return which are true positives and which are false.
 
     A detection belongs to the ground truth of largest overlap. From `iou_thr` up, the best-scored
     one of a ground truth is a true positive and the others are false positives. Those of an ignored
@@ -96,7 +96,7 @@ def eval_map(det_results: List[Any],
     Args:
         det_results: per image a list over K classes of arrays [n, 5], or a tuple (boxes, masks).
         annotations: per image a dict of bboxes [n, 4], labels [n], and optionally bboxes_ignore [k,
-            4], labels_ignore [k], without which nothing is ignored.
+            4], labels_ignore [k]; nothing is ignored by default.
         class_names: K names.
         scale_ranges: (from, below) of the square root of the area, in pixels.
         mode: see `average_precision`.

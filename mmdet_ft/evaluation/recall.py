@@ -5,9 +5,7 @@ import numpy as np
 
 
 def pairwise_iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0) -> np.ndarray:
-    """Return the IoU [N, M] of boxes [N, 4] and [M, 4], x1 y1 x2 y2; sides are `extra` longer (VOC
-    counts pixels: 1).
-    """
+    """Return IoU [N, M] of boxes [N, 4] and [M, 4], x1 y1 x2 y2; sides are `extra` longer (VOC counts pixels: 1)."""
     top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
     bottom_right = np.minimum(boxes[:, None, 2:4], others[None, :, 2:4])
     overlap = np.clip(bottom_right - top_left + extra, 0, None).prod(axis=2)

@@ -65,7 +65,7 @@ def _sum_together(strings: Sequence[bytes], lengths: np.ndarray) -> RunSums:
     index = np.arange(len(values)) - begins[item]
     are_ones = (index & 1).astype(bool)
     zeros = values.copy()
-    zeros[are_ones | (index == 0)] = 0  # the first one is not a difference
+    zeros[are_ones | (index == 0)] = 0  # no count is a difference to the first one
     ones = values * are_ones
     np.cumsum(zeros, out=zeros)
     np.cumsum(ones, out=ones)

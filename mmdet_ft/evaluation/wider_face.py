@@ -127,10 +127,7 @@ def _average_precision(detections: Dict[str, np.ndarray], faces: Dict[str, Faces
 
 def _match(detections: np.ndarray, faces: np.ndarray,
            counted: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Match detections [n, 5] in order of their scores to faces.
-
-    Returns which ones count, and which are the first on a counted face; bool [n] each.
-    """
+    """Return which detections [n, 5], by score, count, and which are the first on a counted face; bool [n] each."""
     iou = pairwise_iou(detections, faces, extra=1)
     truth_of, found = iou.argmax(axis=1), iou.max(axis=1) >= .5
     first = np.zeros(len(detections), dtype=bool)

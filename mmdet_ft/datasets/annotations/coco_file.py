@@ -15,9 +15,8 @@ class CocoFile(SharesArrays):
     """A COCO json, checked and packed; images and, within an image, annotations keep the file's order.
 
     Missing `info`, `annotations`, `iscrowd`, `ignore`, `area` and annotation ids are filled in.
-    Annotations of images that are not listed are dropped, as pycocotools would never find them
-    (`num_orphans` counts them). LVIS v1 names its images by `coco_url` alone: file_name is the last
-    two parts of it.
+    Annotations of unlisted images are dropped, as pycocotools would never find them (`num_orphans`
+    counts them). LVIS v1 names images by `coco_url` alone: file_name is its last two parts.
 
     Attributes:
         categories: the dicts of the file, at least id and name.
@@ -25,8 +24,8 @@ class CocoFile(SharesArrays):
         image_ids: list of I ids.
         sizes: int64 [I, 2], width and height.
         starts: int64 [I + 1]; the annotations of image i are starts[i] to starts[i + 1].
-        boxes: float64 [N, 4], x y w h; areas float64, category_ids int64, ids int64, crowd and
-            ignore bool, all [N].
+        boxes: float64 [N, 4], x y w h; areas float64, category_ids, ids int64, crowd, ignore bool
+            [N].
         segmentations: N items, see PackedSegmentations.
     """
 

@@ -1,5 +1,6 @@
-"""Records of a COCO json, each read by one function for all users. Training ends at the first invalid record;
-tools/misc/check_data.py collects them all.
+"""Records of a COCO json, each read by one function for all users.
+
+Training ends at the first invalid record; tools/misc/check_data.py collects them all.
 """
 from collections import Counter
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
@@ -514,7 +515,7 @@ class CocoRecords:
                     MASK_FIX,
                     file_name=image['file_name'],
                     box=self.boxes[index].tolist()))
-            # reported once: the box replaces it, or the object would also be reported without a
+            # reported once: the box replaces it, or the object would also count as one without a
             # mask
             x, y, width, height = self.boxes[index].tolist()
             corners = [x, y, x + width, y, x + width, y + height, x, y + height]

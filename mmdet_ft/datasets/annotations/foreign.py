@@ -1,4 +1,4 @@
-"""Annotations in unsupported forms: recognize them and return advice."""
+"""Annotations in unsupported forms, recognized and answered with advice."""
 import os
 import os.path as osp
 import re
@@ -9,7 +9,7 @@ MOST_FILES = 2000  # files of a folder that are checked
 
 
 def recognise(content: bytes) -> Optional[str]:
-    """Return what a file is that is no json: YOLO's yaml or txt, CVAT's or VOC's xml; None for anything else."""
+    """Return the kind of a file that is no json: YOLO's yaml or txt, CVAT's or VOC's xml; None for anything else."""
     text = content[:1 << 16].decode('utf-8', 'replace').lstrip('\ufeff \t\r\n')
     if text.startswith('<'):
         if re.search(r'<annotations[\s>]', text):
@@ -69,9 +69,7 @@ def _begin(path: str) -> str:
 
 
 def _is_yolo(text: str) -> bool:
-    """Check whether the first lines are a class number and fractions of the image: 4 for a box, 6
-    or more for an outline.
-    """
+    """Check for lines of a class number and fractions of the image: 4 for a box, 6 or more for an outline."""
     lines = [line.split() for line in text.splitlines()[:5] if line.strip()]
     try:
         return bool(lines) and all(

@@ -173,7 +173,7 @@ class BitmapMasks:
               direction: str = 'horizontal',
               border_value: int = 0,
               interpolation: str = 'bilinear') -> 'BitmapMasks':
-        """Shear by `magnitude` pixels a pixel in an image of `out_shape`; arguments as mmcv.imshear."""
+        """Shear by `magnitude` pixels per pixel in an image of `out_shape`; arguments as mmcv.imshear."""
         return self._warped(
             out_shape,
             lambda layers: mmcv.imshear(layers, magnitude, direction, border_value, interpolation))
@@ -324,7 +324,7 @@ class PolygonMasks:
               direction: str = 'horizontal',
               border_value: int = 0,
               interpolation: Optional[str] = None) -> 'PolygonMasks':
-        """Shear by `magnitude` pixels a pixel in an image of `out_shape`."""
+        """Shear by `magnitude` pixels per pixel in an image of `out_shape`."""
         matrix = np.eye(2, 3, dtype=np.float64)
         matrix[(0, 1) if direction == 'horizontal' else (1, 0)] = np.float32(magnitude)  # V2's
         return self._mapped(matrix, out_shape)

@@ -336,12 +336,10 @@ def write_coco(path: str,
                inputs: Iterable[str] = ()) -> str:
     """Write the json of the images, and return messages: its content, dropped objects, and the next step.
 
-    folder: where to find the images. inputs: files that are read, and therefore never written, like
-    the images.
+    folder: of the images. inputs: files that are read, and so never written, like the images.
 
     Raises OutputError for a file that is read, and DataError for an existing file (unless `force`).
-    DataError is also raised if there is no image, or if `classes` are spelled differently in the
-    files.
+    DataError also means no image, or `classes` that are spelled differently in the files.
     """
     refuse_existing(path, force, inputs)
     joined = Joined(images, folder.root if folder is not None else '')

@@ -1,4 +1,4 @@
-"""Check whether a model's anchors match the objects of a dataset."""
+"""Match between a model's anchors and the objects of a dataset."""
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np

@@ -317,10 +317,7 @@ def _of_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
 
 
 def with_true_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> Split:
-    """Return the split with the images' actual sizes where boxes show that the listed ones are wrong.
-
-    Nothing else is wrong with these boxes.
-    """
+    """Return the split with actual image sizes where boxes fit only those; nothing else is wrong with these boxes."""
     sizes = split.sizes.copy()
     for place, look, _, what in _judged(split, looks):
         if what.fit == 'loaded':

@@ -71,8 +71,8 @@ class ClassificationDataset:
         data_prefix: folder of the data.
         pipeline: transforms, dicts or callables. They begin with `img` (or `img_prefix` and `img_info`) and
             `gt_label`, an int64 array without axes.
-        classes: class names (list or tuple), or a text file with one name a line; the default is
-            the class's CLASSES.
+        classes: class names (list or tuple), or a text file with one name per line; default:
+            CLASSES.
         ann_file: annotation file, for datasets that have one.
         test_mode: read the test files, where training and test files are in one folder.
 
@@ -169,10 +169,7 @@ class ClassificationDataset:
             raise DataError(f'evaluation: {error}') from error
 
     def result_items(self, results: Sequence[np.ndarray]) -> Dict[str, Any]:
-        """Return the columns of a result file under V2's keys.
-
-        These are class_scores [N, K], pred_score [N], pred_label [N], pred_class (names).
-        """
+        """Return V2's result columns: class_scores [N, K], pred_score [N], pred_label [N], pred_class (names)."""
         scores = np.vstack(results)
         labels = scores.argmax(1)
         names = self.CLASSES or ()  # fewer than scores where a class folder is missing

@@ -23,11 +23,10 @@ class CIFAR10(ClassificationDataset):
         ann_file: not used.
         test_mode: use the 10,000 test images.
         download: download the archive when neither is there.
-        check_md5: refuse batches that differ from the published ones; without it batches may be
-            missing too.
+        check_md5: refuse batches other than the published ones; otherwise batches may be missing
+            too.
 
-    Raises DataError for files that are missing or differ from the published ones,
-    UntrustedFileError for broken ones.
+    Raises DataError for missing files or other than published, UntrustedFileError for broken ones.
     """
 
     base_folder = 'cifar-10-batches-py'

@@ -42,7 +42,7 @@ class ClassFolders(ClassificationDataset):
     Args:
         data_prefix: folder of the images.
         pipeline: transforms, beginning with LoadImageFromFile.
-        classes: class names (list or tuple), or a text file with one name a line. If folders have
+        classes: class names (list or tuple), or a text file with one name per line. If folders have
             these names, a label is the index of the folder's name here. If none has, the sorted
             folders are the classes in turn, as in V2. Default: the class's CLASSES, or the sorted
             folders.
@@ -162,9 +162,7 @@ class ClassFolders(ClassificationDataset):
         return sorted(found), others
 
     def _files_below(self, root: str) -> Iterator[Tuple[str, str]]:
-        """Yield (folder relative to data_prefix, file) without hidden ones; a link to a parent
-        folder is not followed.
-        """
+        """Yield (folder relative to data_prefix, file), not hidden ones; links to parent folders are not followed."""
         seen = set()
         for path, folders, files in os.walk(root, followlinks=True):
             real = osp.realpath(path)

@@ -40,9 +40,7 @@ class CityscapesDataset(CocoDataset):
         return img_info['segm_file'] if 'segm_file' in img_info else super()._seg_map(img_info)
 
     def results2txt(self, results: List[Any], outfile_prefix: str) -> List[str]:
-        """Write Cityscapes' results: per image a text file of (mask file, label id, score) lines,
-        and the masks as png.
-        """
+        """Write Cityscapes' text files of (mask file, label id, score) lines, one per image, and the masks as png."""
         os.makedirs(outfile_prefix, exist_ok=True)
         files = []
         for info, result in zip(self.data_infos, results):

@@ -180,9 +180,7 @@ class CocoDataset(CustomDataset):
                          for a, b, c in rows)
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
-        """Return bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], masks (n raw
-        segmentations), seg_map.
-        """
+        """Return bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], masks (n, raw), seg_map."""
         info = self.data_infos[idx]
         return self._parse_ann_info(info,
                                     self._file.annotations_of(self._file.index_of(info['id'])))
@@ -205,9 +203,7 @@ class CocoDataset(CustomDataset):
         return found
 
     def _filter_imgs(self, min_size: int = 32) -> List[int]:
-        """Return the indices of the images to train on: at least `min_size` pixels on both sides,
-        and with the classes.
-        """
+        """Return the indices of training images: at least `min_size` pixels on both sides, and with the classes."""
         # a user's load_annotations may return other images than the file's
         index = np.array([self._file.index_of(image_id) for image_id in self.img_ids],
                          dtype=np.int64)
@@ -342,7 +338,7 @@ class CocoDataset(CustomDataset):
     def check_metrics(self,
                       metric: Union[str, Sequence[str], None] = None,
                       metric_items: Union[str, Sequence[str], None] = None) -> None:
-        """Raise DataError for a metric that cannot be computed: unknown, or for masks that are missing.
+        """Raise DataError for a metric that cannot be computed: unknown, or of masks that are missing.
 
         Logs a warning if there is no object, so that AP is not defined.
         """

@@ -37,24 +37,23 @@ def nearest_file(path: str) -> str:
 class CustomDataset:
     """Images with boxes, read from V2's middle format; the base class of the others.
 
-    The annotation file (json or pickle) holds a list with one dict per image: `filename`, `width`,
-    `height` and `ann`, a dict of `bboxes` [n, 4] (x1 y1 x2 y2), `labels` [n], and optionally
+    The annotation file (json or pickle) is a list of one dict per image: `filename`, `width`,
+    `height`, and `ann` with `bboxes` [n, 4] (x1 y1 x2 y2), `labels` [n], and optionally
     `bboxes_ignore` [k, 4], `labels_ignore` [k].
 
     Args:
         ann_file: annotation file.
         pipeline: transforms, dicts or callables.
-        classes: class names (list or tuple), or a text file with one name a line; the default is
-            the class's CLASSES.
+        classes: class names (list or tuple), or a text file of one per line; default: CLASSES.
         data_root: folder of relative `ann_file`, `img_prefix`, `seg_prefix`, `proposal_file`.
         img_prefix, seg_prefix: folders of images and of semantic segmentation maps.
         seg_suffix: ending of the segmentation maps' file names.
         proposal_file: precomputed proposals, one array [n, 4 or 5] per image (pickle).
         test_mode: samples have no annotations, and no image is filtered out.
-        filter_empty_gt: in training, leave out images without a box of the classes.
+        filter_empty_gt: in training, drop images without a box of the classes.
         file_client_args: V2's storage backend; 'disk' or one of mmengine.fileio.
 
-    Raises FileNotFoundError for a missing annotation file, DataError when training is left without an image.
+    Raises FileNotFoundError for a missing annotation file, DataError without images to train on.
     """
 
     MADE_BY = ''  # the command that writes the annotation file, for the message that it is missing
@@ -93,7 +92,7 @@ class CustomDataset:
         self.proposals = None
         if self.proposal_file is not None:
             self.proposals = self.load_proposals(self._local(self.proposal_file, 'proposal_file'))
-        self.filter_counts: Dict[str, int] = {}  # reason -> images left out; filled by _filter_imgs
+        self.filter_counts: Dict[str, int] = {}  # reason -> dropped images; filled by _filter_imgs
         if not test_mode:
             self._apply_filter()
         self._set_group_flag()
@@ -352,7 +351,7 @@ class CustomDataset:
                     f'{self.ann_file}: image {place} ({info.get("filename")!r:.100}) has no '
                     f'{" and no ".join(missing)}')
             if 'ann' not in info and type(self).get_ann_info is CustomDataset.get_ann_info:
-                self.get_ann_info(place)  # raises for a missing `ann`; a user's own type may work without it
+                self.get_ann_info(place)  # raises for a missing `ann`; a user's own dataset may work without it
             if min(info['width'], info['height']) < min_size:
                 small += 1
             elif self.filter_empty_gt and self._is_empty(place, info):

@@ -68,7 +68,7 @@ class KittiDataset(CustomDataset):
     """2D boxes of KITTI's label files; `ann_file` is a text file with one image name per line.
 
     An image NAME has `img_prefix`/`ann_subdir`/NAME.txt and `img_prefix`/`img_subdir`/NAME.png (or
-    .jpg). DontCare regions become `bboxes_ignore`; objects of other classes are left out.
+    .jpg). DontCare regions become `bboxes_ignore`; objects of other classes are dropped.
 
     Args:
         img_subdir, ann_subdir: folders in img_prefix, which is KITTI's `training/`.
@@ -160,10 +160,7 @@ class KittiDataset(CustomDataset):
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, Any]:
-        """Evaluate 'kitti' by `evaluation.kitti.evaluate_kitti`, the AP of easy, moderate and hard objects.
-
-        'mAP' and 'recall' are those of CustomDataset.evaluate.
-        """
+        """Evaluate 'kitti' (easy, moderate, hard AP; see `evaluate_kitti`), others as CustomDataset.evaluate."""
         if metric != 'kitti' and list(metric) != ['kitti']:
             return self._evaluate_boxes(results, metric, logger, proposal_nums, iou_thr,
                                         scale_ranges)

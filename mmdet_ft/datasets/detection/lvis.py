@@ -60,9 +60,8 @@ class LVISDataset(CocoDataset):
                  max_dets: int = 100) -> Dict[str, Any]:
         """Evaluate 'bbox' and 'segm' by LVIS, with 300 detections per image.
 
-        The keys are `bbox_AP`, `bbox_AP50`, ..., and `bbox_APr`, `bbox_APc`, `bbox_APf` of rare,
-        common and frequent classes. Other metrics, and iou_thrs, metric_items and max_dets, are
-        CocoDataset's.
+        Keys: `bbox_AP`, `bbox_AP50`, ..., and `bbox_APr`, `bbox_APc`, `bbox_APf` of rare, common
+        and frequent classes. Other metrics, iou_thrs, metric_items and max_dets are CocoDataset's.
         """
         metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
         official = [name for name in metrics if name in ('bbox', 'segm')]

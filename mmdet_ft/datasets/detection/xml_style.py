@@ -137,7 +137,7 @@ class XMLDataset(CustomDataset):
 
     An image NAME has `img_prefix`/`ann_subdir`/NAME.xml and `img_prefix`/`img_subdir`/NAME.jpg (or
     with the ending of the xml's <filename>). Coordinates count from 1 in the files and from 0 in
-    samples. Difficult objects become `bboxes_ignore`; those of other classes are left out.
+    samples. Difficult objects become `bboxes_ignore`; those of other classes are dropped.
 
     Args:
         min_size: objects less than this many pixels wide or high are ignored like difficult ones,

@@ -92,9 +92,7 @@ def too_large(head: Head) -> str:
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Check whether a JPEG ends before its picture does. OpenCV 4 fills the rest with gray, OpenCV
-    5 returns nothing.
-    """
+    """Check whether a JPEG ends too early. OpenCV 4 fills the rest with gray, OpenCV 5 returns nothing."""
     begin, end, scan = b'\xff\xd8', END_OF_JPEG, b'\xff\xda'
     if content[:2] != begin or content.endswith(end) or content.rfind(end) > content.rfind(scan):
         return False  # nearly always decided by the second condition

@@ -24,7 +24,7 @@ from mmdet_ft.processes import (end_with_parent, keep_freed_memory, leave_signal
                                 show_stack_on_signal)
 from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
 
-MOST_SKIPPED = 20  # bad images in a row; more are not a matter of a few images
+MOST_SKIPPED = 20  # bad images in a row that end the run
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
 KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
               'gt_bboxes_ignore', 'gt_masks', 'gt_label')
@@ -34,11 +34,11 @@ def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tupl
     """Collate the samples of Collect into one batch, padded to multiples of `bucket` pixels.
 
     Training samples (with gt_bboxes, or a classifier's with gt_label) give a Batch with ground
-    truth. Test samples give a tuple of Batches without ground truth, one per view of
-    MultiScaleFlipAug (a single one for a pipeline without it).
+    truth. Test samples give a tuple of Batches without it, one per view of MultiScaleFlipAug, else
+    a single one.
 
-    Raises ValueError for a key that a Batch cannot hold, DataError for a classifier's images of
-    unequal size.
+    Raises ValueError for a key that Batch lacks, DataError for a classifier's images of unequal
+    size.
     """
     first = samples[0]
     unknown = [key for key in first if key not in KNOWN_KEYS]
@@ -316,10 +316,7 @@ class SeededDataset:
             int(place)) if self.skip_bad_images else self.dataset[int(place)]
 
     def _of_readable_files(self, index: int) -> Any:
-        """Return sample `index`, or the next one of its aspect group with readable files.
-
-        The metas of a replacement list the skipped files.
-        """
+        """Return sample `index`, or the next readable one of its aspect group, with the skipped files in its metas."""
         flag = np.asarray(getattr(self.dataset, 'flag', np.zeros(len(self.dataset))))
         group = np.flatnonzero(flag == flag[index]).tolist()
         first = group.index(index)
@@ -399,16 +396,16 @@ def build_dataloader(dataset: Any,
     Args:
         samples_per_gpu, workers_per_gpu: batch size and worker processes; times `num_gpus` when
             `dist` is False.
-        dist: this process loads the share of its rank; without a process group that is everything.
+        dist: this process loads its rank's share; without a process group that is everything.
         shuffle: full batches of one aspect group each, in random order. A dataset without `flag`,
             such as a classifier's, gives every image once, and the last batch may be smaller. False
             keeps the dataset's order.
-        seed: order and random transforms are functions of (seed, epoch, index); None samples one (0
-            with several processes, which have to agree).
+        seed: order and random transforms are functions of (seed, epoch, index); None uses a random
+            seed (0 with several processes, which have to agree).
         runner_type: 'IterBasedRunner' gives batches without end. Shuffled images without `flag`
             still come in epochs, as in MMClassification.
-        persistent_workers: keep workers from epoch to epoch (V2's default is False, which costs
-            seconds an epoch).
+        persistent_workers: keep workers from epoch to epoch (False, V2's default, costs seconds per
+            epoch).
         class_aware_sampler: not supported.
         pin_memory: by default where CUDA is available; without CUDA nothing is pinned.
         prefetch_factor, drop_last, timeout, multiprocessing_context: as in torch's DataLoader.
@@ -416,8 +413,7 @@ def build_dataloader(dataset: Any,
             instead of ending the run. Bad images are missing, cannot be decoded, or differ in size
             from their annotation.
         bucket: pad batches to multiples of so many pixels, and give all processes images of one
-            aspect group at a step. Few shapes occur then, as compiled models and CUDA graphs
-            require.
+            aspect group at a step. This keeps shapes few, for compiled models and CUDA graphs.
 
     Call `loader.sampler.set_epoch(epoch)` before each iteration. `loader.dataset` has every
     attribute of the dataset; the object itself is `loader.dataset.dataset`.

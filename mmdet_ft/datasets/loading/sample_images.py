@@ -6,8 +6,8 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 class ImageFile(NamedTuple):
     """The location of an image."""
     path: Optional[str]  # None where images have no files of their own
-    name: str  # as the annotations have it
-    prefix: Optional[str]  # the folder that the name starts from
+    name: str  # as in the annotations
+    prefix: Optional[str]  # the folder that the name is relative to
 
 
 def leaf_of(dataset: Any, index: int) -> Tuple[Any, int]:

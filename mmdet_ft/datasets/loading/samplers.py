@@ -11,7 +11,7 @@ from mmdet_ft.registry import SAMPLERS
 
 
 class Place(int):
-    """The index of a sample that also knows its epoch, so that a worker can seed itself from (seed, epoch, index)."""
+    """A sample index with its epoch, so that a worker can seed itself from (seed, epoch, index)."""
     epoch: int = 0
 
     @classmethod
@@ -115,9 +115,7 @@ class _GroupedSampler(_EpochSampler):
 
 @SAMPLERS.register_module()
 class GroupSampler(_GroupedSampler):
-    """The epochs of a single process: every image at least once, in batches of `samples_per_gpu`
-    from one aspect group.
-    """
+    """The epochs of a single process: every image, in batches of `samples_per_gpu` from one aspect group."""
 
     def __init__(self, dataset: Any, samples_per_gpu: int = 1, seed: Optional[int] = 0):
         super().__init__(dataset, samples_per_gpu, num_replicas=1, rank=0, seed=seed)

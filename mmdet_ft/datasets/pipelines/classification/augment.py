@@ -59,7 +59,7 @@ def _colour(pad_val: PadValue, img: np.ndarray) -> Any:
 
 
 def _by_level(name: str, largest: str, value: Any) -> str:
-    """Return the advice to write a detector's transform of this strength."""
+    """Return the replacement for a detector, of the same strength, as a sentence."""
     number = abs(float(value)) if isinstance(value, (int, float)) else '...'
     return f"a detector writes dict(type='{name}', level=10, {largest}={number}), which moves them along"
 
@@ -71,7 +71,7 @@ def _check_direction(name: str, direction: str) -> None:
 
 @PIPELINES.register_module()
 class Shear(Augment):
-    """Shear the image by `magnitude` pixels a pixel.
+    """Shear the image by `magnitude` pixels per pixel.
 
     Args:
         magnitude: slope of the shear.
@@ -191,7 +191,7 @@ class AutoContrast(Augment):
 
 @PIPELINES.register_module()
 class Invert(Augment):
-    """255 - image, with probability `prob`."""
+    """Invert the image (255 - image), with probability `prob`."""
 
     def __init__(self, prob: float = 0.5):
         super().__init__(prob)

@@ -21,7 +21,7 @@ def cut(img: np.ndarray, patch: Patch) -> np.ndarray:
 
 
 def _crop_of(size: Any) -> str:
-    """Return the advice to write a detector's crop of this size."""
+    """Return the replacement for a detector, of the same size, as a sentence."""
     pair = (size, size) if isinstance(size, int) else size
     good = isinstance(pair, (tuple, list)) and len(pair) == 2
     return (
@@ -135,8 +135,7 @@ class RandomResizedCrop(_Resizing):
         max_attempts: samples before the center is taken.
         efficientnet_style: crop as EfficientNet does.
         min_covered: smallest fraction of the area, in EfficientNet's style.
-        crop_padding: padding of EfficientNet's center crop: size / (size + crop_padding) of the
-            short side is kept.
+        crop_padding: EfficientNet's center keeps size / (size + crop_padding) of the short side.
         interpolation: of the resizing.
         backend: 'cv2' or 'pillow'.
 

@@ -104,8 +104,8 @@ class Expand:
 class RandomShift:
     """Shift the image by some pixels; uncovered pixels are black (255 in segmentation maps).
 
-    Boxes and masks move too. A shift that would move every object out is skipped, and so is an
-    image without objects.
+    Boxes and masks move too. A shift that would move every object out is skipped. An image without
+    objects is not shifted.
 
     Args:
         shift_ratio: probability 0..1.
@@ -164,19 +164,17 @@ class RandomShift:
 class RandomAffine:
     """Scale, rotate, shear and shift the image, in this order, each by a random amount.
 
-    Boxes become the tight boxes around their mapped corners; those outside are dropped. Masks are
-    refused, as in V2.
+    Boxes become those around their mapped corners; those outside are dropped. As in V2, masks are
+    refused.
 
     Args:
         max_rotate_degree: largest rotation either way, degrees.
-        max_translate_ratio: largest shift either way, as a share 0..1 of the new width and height.
+        max_translate_ratio: largest shift either way, as a fraction 0..1 of the new size.
         scaling_ratio_range: (smallest, largest) factor.
         max_shear_degree: largest shear in x and y, degrees.
-        border: pixels added at each side in (height, width); negative values remove pixels, as
-            after a Mosaic.
+        border: pixels added at each side in (height, width); negative to crop, as after a Mosaic.
         border_val: color of the pixels outside.
-        min_bbox_size, min_area_ratio, max_aspect_ratio: thresholds for the boxes (see
-            boxes_worth_keeping).
+        min_bbox_size, min_area_ratio, max_aspect_ratio: thresholds of boxes_worth_keeping.
         skip_filter: do not apply these thresholds.
         bbox_clip_border: clip boxes to the image.
 

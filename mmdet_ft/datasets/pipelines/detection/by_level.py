@@ -126,7 +126,7 @@ def _corners(boxes: np.ndarray) -> np.ndarray:
 
 @PIPELINES.register_module('Shear', when='level')
 class ShearObjects(_Moving):
-    """Shear image, boxes, masks and maps by `level` / 10 * `max_shear_magnitude` pixels a pixel, about (0, 0).
+    """Shear image, boxes, masks and maps by `level` / 10 * `max_shear_magnitude` pixels per pixel, about (0, 0).
 
     Boxes become the tight boxes around their sheared corners; those outside are dropped with labels
     and masks. Maps are interpolated like the image, as in V2: write interpolation='nearest' where
@@ -138,7 +138,7 @@ class ShearObjects(_Moving):
         seg_ignore_label: fill value of maps.
         prob: probability 0..1.
         direction: 'horizontal' or 'vertical'.
-        max_shear_magnitude: pixels a pixel at level 10, 0..1.
+        max_shear_magnitude: pixels per pixel at level 10, 0..1.
         random_negative_prob: probability of the opposite sign.
         interpolation: a name of mmcv.
     """

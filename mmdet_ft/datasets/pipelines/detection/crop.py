@@ -30,9 +30,7 @@ def masks_alone(results: Dict[str, Any]) -> List[str]:
 
 
 def centers_inside(boxes: np.ndarray, patch: np.ndarray) -> np.ndarray:
-    """Check whether the center of each box [n, 4] is inside a patch (x1, y1, x2, y2), excluding its
-    border: bool [n].
-    """
+    """Check whether the center of each box [n, 4] is inside a patch (x1, y1, x2, y2), not on its border: bool [n]."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centers > patch[:2]) & (centers < patch[2:])).all(axis=1)
 
@@ -218,8 +216,8 @@ class MinIoURandomCrop:
 
     Args:
         min_ious: overlaps to sample from, 0..1.
-        min_crop_size: least height and width of the crop, as shares 0..1 of the image's; their
-            ratio is in 0.5..2.
+        min_crop_size: smallest height and width of the crop, as fractions 0..1 of the image's;
+            their ratio is in 0.5..2.
         bbox_clip_border: clip boxes to the crop.
 
     Sets img_shape.
@@ -377,10 +375,9 @@ class RandomCenterCropPad:
 
     def _paste(self, img: np.ndarray, center: Tuple[int, int],
                size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Crop and pad an image to `size` around `center` (y, x).
+        """Return an image of `size` whose center is `center` (y, x) of img.
 
-        Returns the new image, the position of img in it (top bottom left right), and the patch of
-        img (x1, y1, x2, y2).
+        Also returns where img is in it (top bottom left right) and its patch of img (x1 y1 x2 y2).
         """
         middle = size[0] // 2, size[1] // 2
         canvas = np.zeros((*size, img.shape[2]), dtype=img.dtype) + np.array(

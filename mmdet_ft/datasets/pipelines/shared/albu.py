@@ -56,8 +56,8 @@ def is_moving(transforms: Any) -> bool:
 class Albu:
     """Run transforms of albumentations on image, boxes, masks and labels.
 
-    Dropped boxes are dropped with their labels and masks. Ignored boxes (gt_bboxes_ignore) are
-    moved like the others.
+    A dropped box loses its label and mask too. Ignored boxes (gt_bboxes_ignore) are moved like the
+    others.
 
     Args:
         transforms: dicts with `type`, a name in albumentations, and its arguments; those with `transforms` nest.

@@ -12,10 +12,10 @@ from mmdet_ft.registry import PIPELINES
 
 @PIPELINES.register_module()
 class Normalize:
-    """(image - mean) / std, channel by channel, in float32.
+    """Normalize the image: (image - mean) / std, channel by channel, in float32.
 
     Args:
-        mean, std: one value a channel, in 0..255, in the order after `to_rgb`.
+        mean, std: one value per channel, in 0..255, in the order after `to_rgb`.
         to_rgb: swap BGR to RGB first.
     """
     moves = ()
@@ -129,7 +129,7 @@ class PhotoMetricDistortion:
 class YOLOXHSVRandomAug:
     """YOLOX's color distortion: random numbers added to hue, saturation and value of a uint8 BGR image.
 
-    Each of the three is left alone with probability 0.5.
+    Each of the three is unchanged with probability 0.5.
 
     Args:
         hue_delta: largest shift either way, in OpenCV's 180 steps of the circle.
@@ -160,12 +160,12 @@ class YOLOXHSVRandomAug:
 
 @PIPELINES.register_module()
 class CutOut:
-    """Fill random rectangles of the image (arXiv:1708.04552); boxes and masks stay as they are.
+    """Fill random rectangles of the image (arXiv:1708.04552); boxes and masks are unchanged.
 
     Args:
         n_holes: how many, or (fewest, most).
-        cutout_shape: (width, height) in pixels, or a list of such to sample from; or
-        cutout_ratio: (width, height) as shares 0..1 of the image, or a list of such.
+        cutout_shape: (width, height) in pixels, or a list of such to sample from.
+        cutout_ratio: instead, (width, height) as fractions 0..1 of the image, or a list of such.
         fill_in: value of the pixels.
     """
     moves = ()

@@ -52,7 +52,7 @@ def image_to_tensor(img: np.ndarray,
 
 
 def write_planes(planes: np.ndarray, img: np.ndarray, swap: bool, flip: Optional[str]) -> None:
-    """Fill `planes` [C, H', W'] with an image [H, W, C] and zeros, as image_to_tensor says."""
+    """Fill `planes` [C, H', W'] with an image [H, W, C] and zeros, like image_to_tensor."""
     height, width, channels = img.shape
     planes[:, height:] = 0
     if channels != 3 or img.dtype not in (np.uint8, np.float32):
@@ -95,9 +95,7 @@ class LateImage:
 
 @contextlib.contextmanager
 def late_images() -> Iterator[None]:
-    """Leave deferred steps to collate inside this context, instead of to the conversion to a
-    tensor; this saves a copy.
-    """
+    """Leave deferred steps to collate in this context, not to the conversion to a tensor; this saves a copy."""
     global _late
     _late = True
     try:

@@ -133,9 +133,9 @@ class LoadImageFromFile:
     """Read `img_prefix`/`img_info['filename']`.
 
     Args:
-        to_float32: give float32 instead of uint8.
-        color_type: mmcv's flag; 'color' and 'grayscale' turn the image as its EXIF data say,
-            'color_ignore_orientation' leaves it as it is stored.
+        to_float32: convert to float32 instead of uint8.
+        color_type: mmcv's flag; 'color' and 'grayscale' apply the EXIF orientation,
+            'color_ignore_orientation' keeps the image as stored.
         channel_order: 'bgr' or 'rgb'.
         file_client_args: storage backend.
 
@@ -204,10 +204,10 @@ class LoadImageFromWebcam(LoadImageFromFile):
 
 @PIPELINES.register_module()
 class LoadMultiChannelImageFromFiles(LoadImageFromFile):
-    """Read one file a channel: `img_info['filename']` is a list of names.
+    """Read one file per channel: `img_info['filename']` is a list of names.
 
     Args:
-        to_float32: give float32 instead of the files' type.
+        to_float32: convert to float32 instead of the files' type.
         color_type: mmcv's flag for each file.
         file_client_args: storage backend.
     """
@@ -238,8 +238,7 @@ class LoadAnnotations:
     """Load the annotations of the image into the sample.
 
     Args:
-        with_bbox: gt_bboxes float32 [n, 4] (x1 y1 x2 y2), gt_bboxes_ignore where the dataset has
-            it.
+        with_bbox: gt_bboxes float32 [n, 4] (x1 y1 x2 y2), gt_bboxes_ignore if the dataset has it.
         with_label: gt_labels int64 [n].
         with_mask: gt_masks, n instances.
         with_seg: gt_semantic_seg from `seg_prefix`.

@@ -1,20 +1,17 @@
 """Which objects a transform moves with the image, and the checks that none stay at their old position.
 
-A transform that moves pixels declares a class attribute `moves`:
+A transform that moves pixels declares `moves`, and optionally more, by class attributes:
 
-    moves = ()                  changes pixel values only, not positions.
-    moves = ('img', )           the image alone: for classifiers, refused where objects are loaded.
-    moves = ('img', 'bbox')     boxes move too, masks and segmentation maps are refused.
+    moves = ()                 changes pixel values only, not positions.
+    moves = ('img', )          the image alone: for classifiers, refused where objects are loaded.
+    moves = ('img', 'bbox')    boxes move too, masks and segmentation maps are refused.
     moves = EVERYTHING
-
-A static method `moves_with(arguments)` replaces it where the answer depends on the arguments.
-Optional attributes:
-
-    instead                     what to write for a refused transform (or `instead_of(arguments)`).
-    loads_with(arguments)       for a loader: the kinds of objects that it loads.
-    origin_stays = True         boxes are valid before and after the transform (Pad).
-    is_undone = True            detections are reported in the image before the transform (Resize).
-    holds_foreign = True        the inner dicts belong to another library.
+    moves_with(arguments)      a static method instead of `moves` if it depends on the arguments.
+    instead                    what to write for a refused transform (or `instead_of(arguments)`).
+    loads_with(arguments)      for a loader: the kinds of objects that it loads.
+    origin_stays = True        boxes are valid before and after the transform (Pad).
+    is_undone = True           detections are reported in the image before the transform (Resize).
+    holds_foreign = True       the inner dicts belong to another library.
 
 A transform that holds others declares nothing: its inner transforms are checked. A user's transform
 need not declare anything; Compose then checks what it does to the shape of the image.
@@ -51,7 +48,7 @@ def refusal_of(kind: Any, name: str, arguments: Mapping[str, Any], left: Sequenc
 
 
 def refuse_objects(transform: Any, results: Mapping[str, Any]) -> None:
-    """Raise CheckError for a sample with boxes, masks or maps that the transform would not move along."""
+    """Raise CheckError for a sample with boxes, masks or maps that the transform would not move."""
     present = [
         what for what in WORDS
         if results.get(f'{what}_fields') or results.get(KEYS[what]) is not None
@@ -64,7 +61,7 @@ def refuse_objects(transform: Any, results: Mapping[str, Any]) -> None:
 
 
 class Step(NamedTuple):
-    """One transform of a pipeline as a config has it, or as an object."""
+    """One transform of a pipeline, from a config or as an object."""
     name: str
     kind: Any  # class, object, or None where the name is unknown
     arguments: Mapping[str, Any]

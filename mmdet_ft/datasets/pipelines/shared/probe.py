@@ -76,9 +76,7 @@ def _picture(loaded: Sequence[str]) -> Dict[str, Any]:
 
 
 def _try(transform: Any, loaded: Sequence[str]) -> bool:
-    """Check whether a transform runs on the picture; raise CheckError if the paint leaves an
-    unmoved box, mask or map.
-    """
+    """Check whether a transform runs on the picture; raise CheckError if the paint leaves its box, mask or map."""
     with _kept_random_states():
         for seed in range(NUM_TRIES):
             random.seed(seed)

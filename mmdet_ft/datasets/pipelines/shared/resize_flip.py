@@ -60,9 +60,7 @@ def put_image(results: Dict[str, Any], key: str, img: np.ndarray) -> None:
 
 
 def check_sides(img: np.ndarray, transform: Any, size: Tuple[int, int] = (1, 1)) -> None:
-    """Raise DataError if an image, or a result of (height, width), is too large for OpenCV to
-    rotate, shear or shift.
-    """
+    """Raise DataError if an image, or a result (height, width), is too large for OpenCV to turn, shear or shift."""
     if max(*img.shape[:2], *size) > LONGEST_SIDE:
         raise DataError(
             f'{getattr(transform, "type_name", type(transform).__name__)} turns images of at most {LONGEST_SIDE} '
@@ -81,10 +79,10 @@ def flip_image(img: np.ndarray, direction: str) -> np.ndarray:
 class Resize:
     """Resize image, boxes, masks and segmentation maps.
 
-    The scale is `results['scale']` where it is set (MultiScaleFlipAug), or follows from
-    `results['scale_factor']`. Otherwise it is one of: `img_scale` times a random ratio of
-    `ratio_range`; one of several `img_scale` (multiscale_mode 'value'); long and short side sampled
-    between those of two (multiscale_mode 'range'); the only `img_scale`.
+    The scale is `results['scale']` if set (MultiScaleFlipAug), or follows from
+    `results['scale_factor']`. Otherwise it is: `img_scale` times a random ratio of `ratio_range`;
+    one of several `img_scale` (multiscale_mode 'value'); long and short side sampled between those
+    of two (multiscale_mode 'range'); the only `img_scale`.
 
     A classifier's pipeline sets `size` instead, which depends on nothing else.
 
@@ -92,10 +90,10 @@ class Resize:
         img_scale: (long side, short side) at most, or a list of them.
         multiscale_mode: 'range' or 'value'.
         ratio_range: (smallest, largest) factor of the scale.
-        keep_ratio: as large as fits into the scale; otherwise the scale is (width, height).
+        keep_ratio: keep the aspect ratio and fit into the scale; otherwise it is (width, height).
         bbox_clip_border: clip boxes to the image.
         backend: 'cv2' or 'pillow'.
-        interpolation: of the image; masks and maps are resized to the nearest pixel.
+        interpolation: of the image; masks and maps use nearest interpolation.
         override: ignore the scale of an earlier Resize.
         size: (height, width), or one number for both, whatever the ratio; (side, -1) keeps the ratio: `side` is that
             of `adaptive_side`, the other is rounded down.
@@ -401,14 +399,13 @@ class Pad:
     """Pad image, masks and segmentation maps at the right and bottom.
 
     Args:
-        size: (height, width) to pad to; or
-        size_divisor: pad both sides to multiples of it; or
-        pad_to_square: pad to the longer side.
-        pad_val: values of the padding: img, masks, seg; one number is used for img and masks
-            (deprecated). For img give a tuple, one value a channel: as in V2 a number fills the
-            first channel only, the others get 0.
-        padding_mode: of the image: 'constant', or 'edge', 'reflect', 'symmetric', which continue
-            its pixels.
+        size: (height, width) to pad to.
+        size_divisor: instead, pad both sides to multiples of it.
+        pad_to_square: instead, pad to the longer side.
+        pad_val: padding values: img, masks, seg; one number is for img and masks (deprecated). For
+            img use a tuple, one value per channel: as in V2 a number fills only the first channel,
+            others get 0.
+        padding_mode: of the image: 'constant', or 'edge', 'reflect', 'symmetric' from its pixels.
 
     Sets pad_shape, pad_fixed_size, pad_size_divisor.
     """

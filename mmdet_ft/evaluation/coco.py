@@ -68,8 +68,8 @@ def read_results(results: List[Any], num_classes: int) -> Found:
     """Convert V2's results to columns.
 
     results: per image a list over classes of arrays [n, 5], a tuple (boxes, masks), or one array
-    [n, 5] of proposals, which get the label 0. Raises DataError when the number of classes is not
-    `num_classes`.
+    [n, 5] of proposals. Proposals get the label 0. Raises DataError when the number of classes is
+    not `num_classes`.
     """
     if results and isinstance(results[0], np.ndarray):
         return _joined([(index, 0, boxes, None, None) for index, boxes in enumerate(results)])

@@ -20,7 +20,7 @@ class Anchors(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """How well anchors match the objects; fractions of all objects."""
+    """Objects that anchors match well, barely or never; fractions of all objects."""
     good: float  # matched by an anchor of pos_iou
     best_only: float  # matched by their best anchor alone
     never: float

@@ -31,7 +31,7 @@ MOST_CONFIRMED = 20  # images of another size that are decoded for confirmation
 
 
 class Loading(NamedTuple):
-    """How a pipeline reads its images."""
+    """Image loading options of a pipeline."""
     color_type: str = 'color'
     file_client_args: Dict[str, Any] = {}
     is_known: bool = True  # read by LoadImageFromFile; nothing is known about other loaders

@@ -31,8 +31,9 @@ class CocoDataset(CustomDataset):
 
     A label is the position of the class in `classes`, whatever the order and the ids of the file's
     categories. Train and val files may therefore list them differently. Boxes become x1 y1 x2 y2.
-    As in V2, annotations with `ignore` are dropped, and those of zero area, under one pixel wide or
-    high, wholly outside the image, or of another category. `iscrowd` ones become `bboxes_ignore`.
+    As in V2, annotations with `ignore` or of another category are dropped. So are those of zero
+    area, under one pixel wide or high, or wholly outside the image. `iscrowd` ones become
+    `bboxes_ignore`.
 
     Raises DataError when the file lacks one of the classes, with a table of both and the line to
     write instead.

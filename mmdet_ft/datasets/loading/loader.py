@@ -1,4 +1,4 @@
-"""From datasets to batches: collate, seeding and workers."""
+"""The data loader: collate, seeding and workers."""
 import functools
 import gc
 import platform

@@ -73,7 +73,7 @@ class _GroupedSampler(_EpochSampler):
     """Batches of one aspect group each, distributed to the ranks in turn.
 
     Every group is shuffled and padded with its own first images to full batches for all ranks. Then
-    the batches of all groups are shuffled. Rank r takes the batches r, r + R, r + 2R ..., so the
+    the batches of all groups are shuffled. Rank r takes the batches r, r + R, r + 2R ...: the
     batches of one step are adjacent in the order of the epoch. With `same_group` those are of one
     group.
     """

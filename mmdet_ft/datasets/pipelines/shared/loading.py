@@ -139,8 +139,8 @@ class LoadImageFromFile:
         channel_order: 'bgr' or 'rgb'.
         file_client_args: storage backend.
 
-    Sets filename, ori_filename, img [H, W, C], img_shape, ori_shape, img_fields. Where no file has
-    the name, a file whose name differs only in `\\` as `/` or in its Unicode form is read, and is
+    Sets filename, ori_filename, img [H, W, C], img_shape, ori_shape, img_fields. Without a file of
+    the name, one whose name differs only in `\\` as `/` or in its Unicode form is read, and is
     `filename`. Raises FileNotFoundError and DataError with path, image id and annotation file;
     DataError for another size than `img_info` says.
     """

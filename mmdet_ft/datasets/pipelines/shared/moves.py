@@ -1,4 +1,4 @@
-"""Which objects a transform moves with the image, and the checks that none stay at their old position.
+"""Declarations of the objects that a transform moves, and checks that none stay at their old position.
 
 A transform that moves pixels declares `moves`, and optionally more, by class attributes:
 

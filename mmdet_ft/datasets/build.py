@@ -1,4 +1,4 @@
-"""From `data.train` and its sisters to dataset objects."""
+"""Build dataset objects from the config's `data.train`, `data.val` and `data.test`."""
 import os
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -12,14 +12,14 @@ ONE_EACH = ('ann_file', 'img_prefix', 'seg_prefix', 'proposal_file', 'data_prefi
 
 
 def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> Any:
-    """The dataset of a config: V2's rules.
+    """Build the dataset of a config by V2's rules.
 
-    A list is a ConcatDataset of its parts; wrappers (ConcatDataset, RepeatDataset,
-    ClassBalancedDataset, MultiImageMixDataset) build what they wrap; lists in `ann_file` or
-    `data_prefix` (and `img_prefix`, `seg_prefix`, `proposal_file`) make a ConcatDataset of one
-    dataset each. `default_args` fill what the innermost datasets leave out.
+    A list gives a ConcatDataset of its parts. Wrappers (ConcatDataset, RepeatDataset,
+    ClassBalancedDataset, MultiImageMixDataset) build their inner datasets. Lists in `ann_file` or
+    `data_prefix` (and `img_prefix`, `seg_prefix`, `proposal_file`) give a ConcatDataset of one
+    dataset each. `default_args` are defaults for the innermost datasets.
 
-    Raises DataError for what cannot be put together.
+    Raises DataError for invalid combinations.
     """
     if isinstance(cfg, (list, tuple)):
         return ConcatDataset([build_dataset(part, default_args) for part in cfg])
@@ -38,9 +38,9 @@ def build_dataset(cfg: Any, default_args: Optional[Dict[str, Any]] = None) -> An
 
 
 def leaves_of(cfg: Any) -> Iterator[Dict[str, Any]]:
-    """Yield the settings of each data set that `build_dataset` would build, under wrappers and lists.
+    """Yield the settings of each dataset that `build_dataset` would build, under wrappers and lists.
 
-    Raises DataError as it does.
+    Raises DataError like `build_dataset`.
     """
     if isinstance(cfg, (list, tuple)):
         for part in cfg:
@@ -60,16 +60,16 @@ def leaves_of(cfg: Any) -> Iterator[Dict[str, Any]]:
 
 
 def build_for_losses(cfg: Any, pipeline: Any) -> Any:
-    """A validation set in the training pipeline: `workflow` asks for the losses on it.
+    """Build a validation set in the training pipeline, for the losses that `workflow` computes on it.
 
-    A detector's data set gives the truth when it is not in test_mode. A classifier's always does, and its test_mode
-    chooses the files.
+    A detector's dataset has ground truth in its samples unless it is in test_mode. A classifier's
+    always has it, and its test_mode selects the files.
     """
     return build_dataset(_with_losses(cfg, pipeline))
 
 
 def _with_losses(cfg: Any, pipeline: Any) -> Any:
-    """The settings of each data set, under wrappers and lists, with the truth and the pipeline."""
+    """Return the settings of each dataset, under wrappers and lists, with ground truth and the pipeline."""
     if isinstance(cfg, (list, tuple)):
         return [_with_losses(part, pipeline) for part in cfg]
     held = next((key for key in ('dataset', 'datasets') if key in cfg), None)
@@ -96,7 +96,7 @@ def _inner(cfg: Dict[str, Any], key: str) -> Any:
 
 
 def _wrapped(cfg: Dict[str, Any]) -> Any:
-    """The settings of what a wrapper holds, after a look at its own arguments."""
+    """Return the settings of a wrapper's inner dataset, after checking the wrapper's own arguments."""
     check = getattr(DATASETS.resolve(cfg['type']), 'check_arguments', None)
     if check is not None:
         check(**{key: value for key, value in cfg.items() if key not in ('type', 'dataset')})
@@ -112,9 +112,9 @@ def _is_list(cfg: Dict[str, Any]) -> bool:
 
 
 def one_each(cfg: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Give the settings of one data set for each path in the lists of a config.
+    """Return the settings of one dataset for each path in the lists of a config.
 
-    Raises DataError when the lists do not fit each other, with the lengths and what to write.
+    Raises DataError with the lengths and a fix when the lists do not match.
     """
     lists = {key: cfg[key] for key in ONE_EACH if isinstance(cfg.get(key), (list, tuple))}
     main = next(key for key in ('ann_file', 'data_prefix', *ONE_EACH) if key in lists)

@@ -1,4 +1,4 @@
-"""pycocotools' COCO under the names that V2's users call it by."""
+"""pycocotools' COCO with V2's method names."""
 import contextlib
 import io
 from typing import Any, Dict, List, Optional, Sequence
@@ -7,7 +7,7 @@ from pycocotools import coco
 
 
 class COCO(coco.COCO):
-    """pycocotools' COCO, silent, with V2's names for its methods beside its own."""
+    """pycocotools' COCO without output, with V2's names for its methods besides its own."""
 
     def __init__(self, annotation_file: Optional[str] = None):
         with contextlib.redirect_stdout(io.StringIO()):

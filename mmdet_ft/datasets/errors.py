@@ -1,4 +1,4 @@
-"""The error of bad data, where data sets look for it."""
+"""The error of invalid data, importable from the datasets package."""
 from mmdet_ft.errors import DataError
 
 __all__ = ['DataError']

@@ -1,4 +1,4 @@
-"""Pictures of what a data set says about its images."""
+"""Pictures of a dataset's annotations."""
 from typing import Any, List, Optional
 
 import numpy as np
@@ -8,14 +8,14 @@ from mmdet_ft.visualization import Look, draw_ground_truth, palette_of
 
 
 def has_truth(dataset: Any) -> bool:
-    """Say whether a detection data set knows an object of any of its images."""
+    """Check whether a detection dataset has an object in any of its images."""
     if not hasattr(dataset, 'get_ann_info'):
         return False
     return any(len(dataset.get_ann_info(index)['bboxes']) for index in range(len(dataset)))
 
 
 def draw_truth(dataset: Any, index: int, image: np.ndarray, look: Look = Look()) -> np.ndarray:
-    """Draw the objects of sample `index` of a detection data set into its image, uint8 [H, W, 3] in BGR.
+    """Draw the objects of sample `index` of a detection dataset into its image, uint8 [H, W, 3] in BGR.
 
     Raises ValueError and DataError where they do not fit the image.
     """
@@ -28,7 +28,7 @@ def draw_truth(dataset: Any, index: int, image: np.ndarray, look: Look = Look())
 
 
 def truth_masks(truth: Any, height: int, width: int) -> Optional[List[Any]]:
-    """Read the masks of `get_ann_info` as run lengths, None for an object without; None where no object has one."""
+    """Return the masks of `get_ann_info` as run lengths, None for an object without; None where no object has one."""
     masks = [
         polygon_runs(mask, height, width) if isinstance(mask, (list, tuple)) and len(mask) else
         mask if isinstance(mask, dict) else None for mask in truth.get('masks') or ()

@@ -1,4 +1,4 @@
-"""Datasets made of datasets; they nest in any order."""
+"""Dataset wrappers, which nest in any order."""
 import bisect
 import copy
 import inspect
@@ -15,7 +15,7 @@ from mmdet_ft.registry import DATASETS, PIPELINES
 
 
 def check_options(dataset: Any, options: Dict[str, Any]) -> None:
-    """Hand those arguments of `evaluate` to a data set's `check_metrics` that it can judge; it raises DataError."""
+    """Pass the arguments of `evaluate` that a dataset's `check_metrics` accepts to it; it raises DataError."""
     check = getattr(dataset, 'check_metrics', None)
     if check is None:
         return
@@ -30,12 +30,13 @@ def _flags(dataset: Any) -> Any:
 
 @DATASETS.register_module()
 class ConcatDataset:
-    """Several datasets one after the other.
+    """A concatenation of several datasets.
 
     Args:
         datasets: datasets with the same CLASSES.
-        separate_eval: evaluate each on its own, keys prefixed with its number ('0_bbox_mAP'); False evaluates all by
-            the first one's rule, where that can be done (not for COCO files).
+        separate_eval: evaluate each dataset separately, with its number as the key's prefix
+            ('0_bbox_mAP'). False evaluates all by the first one's rule, where possible (not for
+            COCO files).
     """
 
     def __init__(self, datasets: Sequence[Any], separate_eval: bool = True):
@@ -95,7 +96,7 @@ class ConcatDataset:
             check_options(dataset, options)
 
     def evaluate(self, results: List[Any], logger: Any = None, **options: Any) -> Dict[str, Any]:
-        """The parts' metrics, `options` being the arguments of their evaluate."""
+        """Return the metrics of the parts; `options` are the arguments of their evaluate."""
         if len(results) != len(self):
             raise ValueError(f'{len(results)} results for {len(self)} images')
         if not self.separate_eval:
@@ -121,7 +122,7 @@ class ConcatDataset:
 
 
 class _IndexedDataset:
-    """A dataset seen through a list of its indices."""
+    """Base of the wrappers that index one dataset by a list."""
 
     def __init__(self, dataset: Any, indices: np.ndarray):
         self.dataset = dataset
@@ -146,7 +147,7 @@ class _IndexedDataset:
 
 @DATASETS.register_module()
 class RepeatDataset(_IndexedDataset):
-    """A dataset `times` times over, so that an epoch of a small one is not over at once."""
+    """A dataset repeated `times` times, so that an epoch of a small one lasts longer."""
 
     def __init__(self, dataset: Any, times: int):
         self.check_arguments(times=times)
@@ -155,7 +156,7 @@ class RepeatDataset(_IndexedDataset):
 
     @staticmethod
     def check_arguments(times: Any = None, **others: Any) -> None:
-        """Raise DataError for a number of times that cannot be; check_data asks this without building anything."""
+        """Raise DataError for an invalid number of times; check_data calls this without building anything."""
         if not isinstance(times, int) or isinstance(times, bool) or times < 1:
             raise DataError(
                 f'RepeatDataset: times={times!r} is how often an epoch sees each image, '
@@ -164,15 +165,15 @@ class RepeatDataset(_IndexedDataset):
 
 @DATASETS.register_module()
 class ClassBalancedDataset(_IndexedDataset):
-    """Images of rare classes several times (LVIS, arXiv:1908.03195, appendix B).
+    """A dataset that repeats images of rare classes (LVIS, arXiv:1908.03195, appendix B).
 
-    With f(c) the share of images that show class c, an image comes ceil(max over its classes of
-    max(1, sqrt(oversample_thr / f(c)))) times.
+    An image is repeated ceil(max over its classes of max(1, sqrt(oversample_thr / f(c)))) times,
+    where f(c) is the fraction of images with class c.
 
     Args:
         dataset: a dataset with get_cat_ids.
-        oversample_thr: share of images from which on a class is not rare.
-        filter_empty_gt: images without objects come once; otherwise they count as a class of their own.
+        oversample_thr: fraction of images from which on a class is not rare.
+        filter_empty_gt: use images without objects once; otherwise they count as a separate class.
     """
 
     def __init__(self, dataset: Any, oversample_thr: float, filter_empty_gt: bool = True):
@@ -200,7 +201,7 @@ class ClassBalancedDataset(_IndexedDataset):
 
     @staticmethod
     def check_arguments(oversample_thr: Any = None, **others: Any) -> None:
-        """Raise DataError for a share that cannot be; check_data asks this without building anything."""
+        """Raise DataError for an invalid fraction; check_data calls this without building anything."""
         if not isinstance(oversample_thr, (int, float)) or not 0 < oversample_thr < math.inf:
             raise DataError(
                 f'ClassBalancedDataset: oversample_thr={oversample_thr!r} is the share of images below '
@@ -209,16 +210,17 @@ class ClassBalancedDataset(_IndexedDataset):
 
 @DATASETS.register_module()
 class MultiImageMixDataset(_IndexedDataset):
-    """A dataset whose samples may mix several images: for Mosaic, MixUp and their like.
+    """A dataset whose samples may mix several images: for Mosaic, MixUp and similar transforms.
 
-    A transform with a method `get_indexes(dataset)` receives the samples of these places in `results['mix_results']`.
+    A transform with a method `get_indexes(dataset)` receives the samples of these indices in
+    `results['mix_results']`.
 
     Args:
-        dataset: what is mixed; its own pipeline loads images and annotations.
+        dataset: the dataset to mix; its own pipeline loads images and annotations.
         pipeline: transforms of the samples.
         dynamic_scale: refused, as in V2; use Resize.
-        skip_type_keys: types of transforms to leave out.
-        max_refetch: how often to try again what gives None, before a RuntimeError.
+        skip_type_keys: types of transforms to skip.
+        max_refetch: how often to retry a pipeline that returns None, before a RuntimeError.
     """
 
     def __init__(self,
@@ -248,7 +250,7 @@ class MultiImageMixDataset(_IndexedDataset):
         self.pipeline = defer_normalize(built)
 
     def update_skip_type_keys(self, skip_type_keys: Sequence[str]) -> None:
-        """Other transforms to leave out, from the next sample on; in this process."""
+        """Set other transforms to skip, from the next sample on, in this process only."""
         if isinstance(skip_type_keys,
                       str) or not all(isinstance(key, str) for key in skip_type_keys):
             raise TypeError(
@@ -281,7 +283,7 @@ class MultiImageMixDataset(_IndexedDataset):
 
     def _apply(self, transform: Any, results: Dict[str, Any]) -> Dict[str, Any]:
         for _ in range(self.max_refetch):
-            # what a try has changed must not reach the next one
+            # changes by one try must not affect the next
             changed = apply(transform, copy.deepcopy(results))
             if changed is not None:
                 return changed

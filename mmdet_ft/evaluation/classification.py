@@ -1,4 +1,4 @@
-"""How well a classifier ranks the classes: V2's metrics, in percent."""
+"""V2's metrics of a classifier's scores, in percent."""
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -11,9 +11,10 @@ MOST_SHOWN = 20  # classes of a confusion matrix in the log
 
 def topk_accuracy(scores: np.ndarray, labels: np.ndarray, topk: Sequence[int],
                   thresholds: Sequence[float]) -> np.ndarray:
-    """Percentage of images whose label is among the k best classes, with a score above a threshold.
+    """Return the percentage of images whose label is among the k best classes, with a score above a threshold.
 
-    scores [N, K]; labels [N]. Returns [len(topk), len(thresholds)]. Of more classes than there are all are taken.
+    scores [N, K]; labels [N]. Returns [len(topk), len(thresholds)]. A k above the number of classes
+    uses all of them.
     """
     rank = ranks(scores, labels)
     own = scores[np.arange(len(labels)), labels]
@@ -22,34 +23,35 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray, topk: Sequence[int],
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before the label: those of higher scores, and of equal ones those of lower number.
+    """Count the classes ranked before the label: those of higher score, and of equal score with a lower index.
 
     scores [N, K]; labels [N]. Returns [N].
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     before = np.arange(scores.shape[1]) < labels[:, None]
-    # a label whose score is NaN comes last
+    # a label whose score is NaN is last
     return ((scores > own) | ((scores == own) & before) | np.isnan(own)).sum(1)
 
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How often a class (row) was taken for another (column): int64 [K, K]."""
+    """Count how often a class (row) was predicted as another (column): int64 [K, K]."""
     number = scores.shape[1]
     return np.bincount(
         labels * number + scores.argmax(1), minlength=number**2).reshape(number, number)
 
 
 class ByClass(NamedTuple):
-    """Percentages of each class, [K]; 0 where nothing was predicted, or nothing is there."""
+    """Percentages of each class, [K]; 0 where nothing was predicted, or no image has the label."""
     precision: np.ndarray
     recall: np.ndarray
     f1_score: np.ndarray
 
 
 def precision_recall_f1(scores: np.ndarray, labels: np.ndarray, threshold: float = 0.) -> ByClass:
-    """Of the images taken for a class, those that show it; of those that show it, those taken for it; 2pr / (p + r).
+    """Return precision, recall and F1 score of each class; F1 is 2pr / (p + r).
 
-    scores [N, K]; labels [N]. An image counts for its best class if that scores above the threshold.
+    scores [N, K]; labels [N]. An image is predicted as its best class if that scores above the
+    threshold.
     """
     number = scores.shape[1]
     best = scores.argmax(1)
@@ -69,18 +71,19 @@ def evaluate_scores(scores: np.ndarray,
                     metric_options: Optional[Dict[str, Any]] = None,
                     classes: Optional[Sequence[str]] = None,
                     logger: Any = None) -> Dict[str, Any]:
-    """MMClassification 0.25's figures under its keys.
+    """Compute MMClassification 0.25's metrics under its keys.
 
     Args:
         scores: [N, K], higher is likelier.
         labels: int64 [N].
-        metric: METRICS, one or several. confusion_matrix goes to the log as a table too; it is a list [K][K].
-        metric_options: `topk`, default (1, 5): 'accuracy_top-1' and so on, or of a single number 'accuracy';
-            `thrs`, default 0: scores that count; a tuple gives 'accuracy_top-1_thr_0.50' and its like;
-            `average_mode`: 'macro', the mean over the classes, or 'none', a list [K] where V2 has an array.
+        metric: METRICS, one or several; confusion_matrix, a list [K][K], is also logged as a table.
+        metric_options: `topk`, default (1, 5): keys 'accuracy_top-1' and so on, or 'accuracy' for a
+            single number. `thrs`, default 0: minimum score; a tuple gives 'accuracy_top-1_thr_0.50'
+            and so on. `average_mode`: 'macro', the mean over the classes, or 'none', a list [K]
+            where V2 has an array.
         classes: names for the table.
 
-    Raises ValueError as read_metrics does, and when there are not as many scores as labels.
+    Raises ValueError as read_metrics does, and when the numbers of scores and labels differ.
     """
     metrics, options = read_metrics(metric, metric_options)
     if len(scores) != len(labels):
@@ -113,9 +116,9 @@ def evaluate_scores(scores: np.ndarray,
 
 def read_metrics(metric: Union[str, Sequence[str]],
                  metric_options: Optional[Dict[str, Any]]) -> Tuple[List[str], Dict[str, Any]]:
-    """Names of metrics, and all their options; see evaluate_scores.
+    """Return the names of metrics, and all their options; see evaluate_scores.
 
-    Raises ValueError for an unknown name or value, with those that are known.
+    Raises ValueError for an unknown name or value, with the known ones.
     """
     metrics = [metric] if isinstance(metric, str) else list(metric)
     unknown = [name for name in metrics if name not in METRICS]
@@ -135,7 +138,7 @@ def read_metrics(metric: Union[str, Sequence[str]],
 
 
 def _several(value: Any) -> Tuple[List[Any], bool]:
-    """A list of one or several, and whether it was one."""
+    """Return a list of one or several values, and whether it was a single value."""
     return (list(value), False) if isinstance(value, (list, tuple)) else ([value], True)
 
 

@@ -1,6 +1,7 @@
-"""COCO's metrics of boxes and masks behind V2's keys and tables.
+"""COCO's metrics of boxes and masks under V2's keys and tables.
 
-The truth comes as arrays from the dataset that was predicted on: there is no second path that could name another file.
+The ground truth is passed as arrays by the evaluated dataset: there is no second path that could
+name another file.
 """
 import contextlib
 import io
@@ -21,7 +22,7 @@ from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
 from mmdet_ft.evaluation.table_output import NO_OBJECTS, print_log, table_text
 
 ALLOWED_METRICS = ('bbox', 'segm', 'proposal', 'proposal_fast')
-# places in COCOeval.stats; the names say 100, 300 and 1000 whatever proposal_nums is, as in V2
+# indices in COCOeval.stats; the names say 100, 300 and 1000 whatever proposal_nums is, as in V2
 METRIC_ITEMS = {
     'mAP': 0,
     'mAP_50': 1,
@@ -39,11 +40,11 @@ METRIC_ITEMS = {
 
 
 class CocoGroundTruth(NamedTuple):
-    """The true instances of I images, N in all."""
+    """The ground truth of I images, N instances in all."""
     image_ids: List[Any]  # [I]
     sizes: np.ndarray  # int64 [I, 2], width and height
     category_ids: List[int]  # of the classes, in the order of the labels
-    image_of_annotation: np.ndarray  # int64 [N], place of the image
+    image_of_annotation: np.ndarray  # int64 [N], index of the image
     boxes: np.ndarray  # float64 [N, 4], x y w h
     areas: np.ndarray  # float64 [N]
     categories: np.ndarray  # int64 [N], category ids; others than those of the classes may occur
@@ -54,20 +55,21 @@ class CocoGroundTruth(NamedTuple):
 
 class Found(NamedTuple):
     """The detections of I images, N in all, in the order of the results."""
-    image: np.ndarray  # int64 [N], place of the image
+    image: np.ndarray  # int64 [N], index of the image
     labels: np.ndarray  # int64 [N]
     boxes: np.ndarray  # float64 [N, 4], x y w h
     scores: np.ndarray  # float64 [N]
     masks: Optional[List[Any]] = None  # [N], run lengths or bitmaps
     mask_scores: Optional[
-        np.ndarray] = None  # float64 [N]; Mask Scoring R-CNN rates masks apart from boxes
+        np.ndarray] = None  # float64 [N]; Mask Scoring R-CNN scores masks apart from boxes
 
 
 def read_results(results: List[Any], num_classes: int) -> Found:
-    """V2's results as columns.
+    """Convert V2's results to columns.
 
-    results: an image a list over classes of arrays [n, 5], or a tuple (boxes, masks), or one array [n, 5] of proposals,
-    which get the label 0. Raises DataError when the number of classes is not `num_classes`.
+    results: per image a list over classes of arrays [n, 5], a tuple (boxes, masks), or one array
+    [n, 5] of proposals. Proposals get the label 0. Raises DataError when the number of classes is
+    not `num_classes`.
     """
     if results and isinstance(results[0], np.ndarray):
         return _joined([(index, 0, boxes, None, None) for index, boxes in enumerate(results)])
@@ -95,7 +97,7 @@ def read_results(results: List[Any], num_classes: int) -> Found:
 
 
 def _joined(parts: List[Tuple[int, int, np.ndarray, Any, Any]], with_masks: bool = False) -> Found:
-    """Columns of (image, label, rows x1 y1 x2 y2 score, masks, their scores)."""
+    """Join (image, label, rows x1 y1 x2 y2 score, masks, their scores) into columns."""
     rows = np.concatenate([np.zeros((0, 5))] + [np.asarray(part[2])[:, :5] for part in parts])
     counts = [len(part[2]) for part in parts]
     boxes = rows[:, :4].copy()
@@ -113,14 +115,14 @@ def _joined(parts: List[Tuple[int, int, np.ndarray, Any, Any]], with_masks: bool
 
 def results_to_records(results: List[Any], image_ids: List[Any],
                        category_ids: List[int]) -> Dict[str, List[Dict]]:
-    """V2's results as COCO's records, for each kind in them: bbox and proposal, segm too with masks.
+    """Convert V2's results to COCO's records of each kind: bbox and proposal, with masks also segm.
 
     results: see `read_results`.
     """
     found = read_results(results, len(category_ids))
     of_label = category_ids
     if results and isinstance(results[0], np.ndarray):
-        # pycocotools drops categories that the truth does not have; V2 always writes 1
+        # pycocotools drops categories without ground truth; V2 always writes 1
         of_label = [1 if 1 in category_ids else category_ids[0]]
     boxes = [
         dict(image_id=image_ids[index], bbox=box, score=score, category_id=of_label[label])
@@ -139,7 +141,7 @@ def results_to_records(results: List[Any], image_ids: List[Any],
 
 
 def _runs(mask: Any) -> Dict[str, Any]:
-    """Compressed run lengths, from run lengths or a bitmap [H, W]."""
+    """Return compressed run lengths, from run lengths or a bitmap [H, W]."""
     if not isinstance(mask, dict):
         return mask_api.encode(np.asfortranarray(mask, dtype=np.uint8))
     if isinstance(mask['counts'], list):
@@ -148,9 +150,9 @@ def _runs(mask: Any) -> Dict[str, Any]:
 
 
 def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, Any]]:
-    """The predicted masks as compressed run lengths; DataError for one that is no mask of its image.
+    """Return the predicted masks as compressed run lengths; raise DataError for a mask that does not fit its image.
 
-    pycocotools would compare it with the truth for ever.
+    pycocotools would never finish comparing it with the ground truth.
     """
 
     def refuse(place: int, text: str) -> DataError:
@@ -189,7 +191,7 @@ def _bytes(counts: Any) -> bytes:
 
 
 def _text(runs: Dict[str, Any]) -> Dict[str, Any]:
-    """Run lengths as they stand in a json."""
+    """Return run lengths in the form of a json."""
     counts = runs['counts']
     return {
         'size': [int(side) for side in runs['size']],
@@ -198,7 +200,7 @@ def _text(runs: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _numbers_of(image_ids: Sequence[Any]) -> Dict[Any, int]:
-    """Numbers for image ids, which may be anything, in their order: equal scores are sorted by it."""
+    """Return numbers for image ids of any type, in their order; equal scores are sorted by the number."""
     return {image_id: number for number, image_id in enumerate(sorted(image_ids, key=_by_kind), 1)}
 
 
@@ -208,7 +210,7 @@ def _by_kind(image_id: Any) -> Tuple[str, Any]:
 
 def _truth(ground_truth: CocoGroundTruth, with_masks: bool,
            numbers: Dict[Any, int]) -> Tuple[List[Dict], List[Dict]]:
-    """The images and their annotations as COCO's dicts."""
+    """Return the images and their annotations as COCO's dicts."""
     images = [
         dict(id=numbers[image_id], width=width, height=height)
         for image_id, (width, height) in zip(ground_truth.image_ids, ground_truth.sizes.tolist())
@@ -219,7 +221,7 @@ def _truth(ground_truth: CocoGroundTruth, with_masks: bool,
             zip(ground_truth.image_of_annotation.tolist(), ground_truth.boxes.tolist(),
                 ground_truth.areas.tolist(), ground_truth.categories.tolist(),
                 ground_truth.crowd.tolist())):
-        # ids start from 1 whatever the file says: COCOeval takes a match with id 0 for none
+        # ids start from 1 whatever the file has: COCOeval takes a match with id 0 for none
         annotation = dict(
             id=place + 1,
             image_id=images[index]['id'],
@@ -252,7 +254,7 @@ def _truth_runs(segmentation: Any, image: Dict[str, Any], image_id: Any) -> Dict
 
 
 def check_metric_items(metric_items: Union[str, Sequence[str], None]) -> None:
-    """Raise DataError for a value of the table that there is not."""
+    """Raise DataError for an unknown metric item."""
     for item in [metric_items] if isinstance(metric_items, str) else metric_items or []:
         if item not in METRIC_ITEMS:
             raise DataError(
@@ -269,9 +271,9 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
                       iou_thrs: Union[float, Sequence[float], None] = None,
                       metric_items: Union[str, List[str], None] = None,
                       max_dets: int = 100) -> 'OrderedDict[str, Any]':
-    """V2's evaluation of boxes, masks and proposals in COCO's protocol; see CocoDataset.evaluate.
+    """Evaluate boxes, masks and proposals in COCO's protocol as V2 does; see CocoDataset.evaluate.
 
-    Without a single detection the rest of the metrics is left out, with a line that says so, as in V2.
+    Without any detection the remaining metrics are skipped and a line is logged, as in V2.
     """
     if iou_thrs is None:
         iou_thrs = np.linspace(.5, .95, 10)
@@ -305,7 +307,8 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
         evaluation = _match(ground_truth, found, metric,
                             _numbers_of_detections(proposal_nums, max_dets), iou_thrs)
         text = io.StringIO()
-        # V2's thresholds of Cityscapes have 0.7500000000000002, which COCOeval does not take for 0.75
+        # V2's thresholds of Cityscapes have 0.7500000000000002, which COCOeval does not take for
+        # 0.75
         evaluation.params.iouThrs = np.round(evaluation.params.iouThrs, 10)
         with contextlib.redirect_stdout(text):
             evaluation.summarize()
@@ -353,17 +356,17 @@ def _match(ground_truth: CocoGroundTruth, found: Found, metric: str, max_dets: S
 
 
 def _numbers_of_detections(proposal_nums: Sequence[int], max_dets: int) -> List[int]:
-    """COCOeval's maxDets, of which it reads the first three: `max_dets` takes the place of 100."""
+    """Return COCOeval's maxDets, with `max_dets` instead of 100; COCOeval reads the first three."""
     counts = [max_dets if number == 100 else number for number in proposal_nums]
     counts = counts if max_dets in counts else [*counts, max_dets]
-    for filling in (1, 10, 2):  # fewer than three end in an IndexError there
+    for filling in (1, 10, 2):  # fewer than three raise an IndexError there
         if len(counts) < 3 and filling not in counts:
             counts.append(filling)
     return sorted(counts)
 
 
 def _average(evaluation: COCOeval, max_dets: int) -> float:
-    """AP over all thresholds, classes and areas of the best `max_dets` detections an image."""
+    """Return AP over all thresholds, classes and areas of the best `max_dets` detections per image."""
     place = list(evaluation.params.maxDets).index(max_dets)
     precision = evaluation.eval['precision'][..., 0, place]
     precision = precision[precision > -1]
@@ -371,7 +374,7 @@ def _average(evaluation: COCOeval, max_dets: int) -> float:
 
 
 def log_classes(precision: np.ndarray, class_names: Sequence[str], logger: Any) -> None:
-    """V2's table of the AP of every class; `precision` is [thresholds, recalls, classes, area ranges, numbers]."""
+    """Log V2's table of the AP of every class; `precision` is [thresholds, recalls, classes, area ranges, numbers]."""
     cells = []
     for label, name in enumerate(class_names):
         values = precision[:, :, label, 0, -1]  # all areas, the largest number of detections

@@ -1,6 +1,6 @@
-"""COCO's matching of detections with the truth: by hotcoco where it is installed, by pycocotools otherwise.
+"""COCO's matching of detections with the ground truth, by hotcoco where it is installed, else by pycocotools.
 
-Both give the same numbers; tools/benchmarks/coco_eval.py tells how long they take.
+Both give the same numbers; tools/benchmarks/coco_eval.py measures their time.
 """
 import contextlib
 import io
@@ -12,11 +12,11 @@ import pycocotools.mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-OLDEST = (1, 0, 1)  # before, hotcoco took run lengths written as bytes for empty masks
+OLDEST = (1, 0, 1)  # earlier hotcoco took run lengths written as bytes for empty masks
 
 
 def hotcoco() -> Optional[Any]:
-    """The package, where it is installed and new enough."""
+    """Return the hotcoco package if it is installed and new enough."""
     try:
         import hotcoco as package
     except ImportError:
@@ -26,13 +26,13 @@ def hotcoco() -> Optional[Any]:
 
 
 class Detected(NamedTuple):
-    """N detections in the order that decides between equal scores."""
+    """N detections, in the order that breaks ties between equal scores."""
     image_ids: np.ndarray  # int64 [N]
     category_ids: np.ndarray  # int64 [N]
     boxes: np.ndarray  # float64 [N, 4], x y w h
     scores: np.ndarray  # float64 [N]
     runs: Optional[List[Dict[
-        str, Any]]]  # run lengths, for masks; their areas go by them, not by the boxes
+        str, Any]]]  # run lengths, for masks; areas are those of the masks, not of the boxes
 
     def areas(self) -> np.ndarray:
         if self.runs is None:
@@ -49,7 +49,7 @@ def match(images: List[Dict[str, Any]],
           max_dets: Sequence[int],
           iou_thrs: np.ndarray,
           use_categories: bool = True) -> COCOeval:
-    """Match and accumulate; what comes back has `params` and `eval`, and can be summarised.
+    """Match and accumulate; the result has `params` and `eval`, and can be summarized.
 
     images, truth: COCO's dicts, all ids integers.
     """
@@ -90,7 +90,7 @@ def _as_dicts(detections: Detected) -> List[Dict[str, Any]]:
 
 
 def _loaded(coco: Any, detections: Detected) -> Any:
-    """hotcoco's detections, without a dict for each."""
+    """Load detections into hotcoco, without a dict for each."""
     rows = np.column_stack(
         [detections.image_ids, detections.boxes, detections.scores, detections.category_ids])
     loaded = coco.loadRes(rows, segmentation=detections.runs)
@@ -108,7 +108,7 @@ def _indexed(kind: Any, images: List[Dict], annotations: List[Dict], categories:
 
 def _set(evaluation: Any, images: List[Dict], category_ids: Sequence[int], max_dets: Sequence[int],
          iou_thrs: np.ndarray, use_categories: bool) -> None:
-    # sorted, as pycocotools makes them; hotcoco takes them as they come
+    # sorted, as by pycocotools; hotcoco keeps the given order
     evaluation.params.catIds = sorted(category_ids)
     evaluation.params.imgIds = sorted(image['id'] for image in images)
     evaluation.params.maxDets = list(max_dets)

@@ -1,4 +1,4 @@
-"""What a detector takes for what."""
+"""The confusion matrix of a detector."""
 from typing import Any, List, NamedTuple, Sequence
 
 import numpy as np
@@ -12,19 +12,20 @@ def detection_confusion(results: Sequence[Any],
                         num_classes: int,
                         score_thr: float = 0.3,
                         iou_thr: float = 0.5) -> np.ndarray:
-    """Count detections and truths: int64 [K + 1, K + 1], truth by prediction, background last.
+    """Count detections and ground truths: int64 [K + 1, K + 1], ground truth by prediction, background last.
 
-    Each truth counts once, and so does each detection. Both pair off from `iou_thr` up: first with those of their
-    class, the surest detection first, then with the best overlap of another class. What is left over is a truth taken
-    for background, or background taken for an object. (V2 counts a truth for each detection that overlaps it.)
+    Each ground truth counts once, and so does each detection. They are matched from `iou_thr` up:
+    first within the same class, the highest score first, then with the best overlap of another
+    class. An unmatched ground truth counts as predicted background, an unmatched detection as an
+    object on background. (V2 counts a ground truth for each detection that overlaps it.)
 
     Args:
-        results: an image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score), or a pair of that and masks.
-        annotations: an image a dict with bboxes [G, 4] and labels [G], as `get_ann_info` gives. With `masks`, G run
-            lengths, and masks in the results, masks are compared instead of boxes.
+        results: per image a list over classes of [n, 5] (x1 y1 x2 y2 score), or that with masks.
+        annotations: per image a dict with bboxes [G, 4] and labels [G], see `get_ann_info`. With
+            `masks` (G run lengths) and masks in the results, masks are compared instead of boxes.
         num_classes: K.
-        score_thr: detections that score less are left out.
-        iou_thr: the overlap, 0..1.
+        score_thr: detections with a lower score are dropped.
+        iou_thr: the minimum IoU, 0..1.
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     for result, annotation in zip(results, annotations):
@@ -49,7 +50,7 @@ def detection_confusion(results: Sequence[Any],
 
 def pair_off(overlap: np.ndarray, predicted: np.ndarray, truth: np.ndarray,
              iou_thr: float) -> np.ndarray:
-    """Give each detection, the surest first, a truth of its own or -1: int64 [N]; overlap [N, G]."""
+    """Match each detection, the highest score first, to its own ground truth or -1: int64 [N]; overlap [N, G]."""
     partner = np.full(len(predicted), -1)
     if not len(truth):
         return partner
@@ -68,7 +69,7 @@ def pair_off(overlap: np.ndarray, predicted: np.ndarray, truth: np.ndarray,
 
 
 def masks_of(result: Any) -> List[Any]:
-    """List the masks of a result, class by class, without the scores of Mask Scoring R-CNN."""
+    """Return the masks of a result, class by class, without the scores of Mask Scoring R-CNN."""
     masks = result[1][0] if isinstance(result[1], tuple) else result[1]
     return [mask for of_class in masks for mask in of_class]
 
@@ -87,7 +88,7 @@ def _runs(mask: Any) -> Any:
 
 
 class Rates(NamedTuple):
-    """How well a class is found; a rate without anything to count is 0."""
+    """Detection rates of a class; a rate without anything to count is 0."""
     truths: int
     detections: int
     precision: float  # 0..1
@@ -96,7 +97,7 @@ class Rates(NamedTuple):
 
 
 def rates(matrix: np.ndarray) -> List[Rates]:
-    """Compute the rates of each class from `detection_confusion`, and at the end those of all classes together."""
+    """Compute the rates of each class from `detection_confusion`, and last those of all classes together."""
     right = np.diag(matrix)[:-1]
     truths, detections = matrix[:-1].sum(1), matrix[:, :-1].sum(0)
     counts = [*zip(right, truths, detections), (right.sum(), truths.sum(), detections.sum())]

@@ -1,4 +1,4 @@
-"""KITTI's average precision of 2D boxes: easy, moderate and hard objects, 40 points of recall."""
+"""KITTI's average precision of 2D boxes: easy, moderate and hard objects, 40 recall points."""
 import logging
 from collections import OrderedDict
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -9,15 +9,15 @@ from mmdet_ft.evaluation.recall import pairwise_iou
 from mmdet_ft.evaluation.table_output import NO_OBJECTS, print_log, table_text
 
 NUM_POINTS = 40
-# From which overlap on a detection is right; 0.5 for what is not named here.
+# Minimum IoU of a correct detection; 0.5 for other classes.
 MIN_OVERLAPS = dict(Car=0.7, Pedestrian=0.5, Cyclist=0.5)
-# What looks so much like a class that it is neither right nor wrong to find it.
+# Classes so similar that detecting one for the other is neither right nor wrong.
 NEIGHBOURS = dict(Car='Van', Pedestrian='Person_sitting')
 DONT_CARE = 'DontCare'
 
 
 class Level(NamedTuple):
-    """Which truths count: at least so high, at most so occluded and truncated."""
+    """Limits for the ground truths that count: minimum height, maximum occlusion and truncation."""
     min_height: float
     max_occlusion: int
     max_truncation: float
@@ -25,11 +25,11 @@ class Level(NamedTuple):
 
 LEVELS = dict(
     easy=Level(40, 0, .15), moderate=Level(25, 1, .3), hard=Level(25, 2, .5),
-    all=Level(0, 3, 1.))  # not KITTI's: every labelled object
+    all=Level(0, 3, 1.))  # not KITTI's: every labeled object
 
 
 class Objects(NamedTuple):
-    """The true objects of an image, of any class and DontCare."""
+    """The ground truths of an image, of any class and DontCare."""
     names: np.ndarray  # str [n]
     boxes: np.ndarray  # float [n, 4], x1 y1 x2 y2
     truncated: np.ndarray  # float [n], 0..1; -1 not known
@@ -37,19 +37,19 @@ class Objects(NamedTuple):
 
 
 class _Truth(NamedTuple):
-    """A truth that matters for a class, and the places of the detections that overlap it enough."""
-    counts: bool  # at this level; the others are ignored
+    """A relevant ground truth for a class, and the indices of the detections that overlap it enough."""
+    counts: bool  # at this level; others are ignored
     large: List[int]  # those high enough for the level, the largest overlap first
     small: List[int]  # the others
     by_score: List[int]  # both, the best score first
 
 
 class _Image(NamedTuple):
-    """What of an image matters for one class and level."""
+    """The ground truths and detections of an image for one class and level."""
     truths: List[_Truth]
     scores: List[float]  # of the detections
     is_small: List[bool]
-    is_wrong: List[bool]  # unless a truth takes it
+    is_wrong: List[bool]  # unless matched to a ground truth
 
 
 def evaluate_kitti(results: List[Any],
@@ -57,23 +57,24 @@ def evaluate_kitti(results: List[Any],
                    class_names: Sequence[str],
                    min_overlaps: Optional[Mapping[str, float]] = None,
                    logger: Any = None) -> 'OrderedDict[str, float]':
-    """The AP of every class at every level, by the rules of the benchmark's own program.
+    """Compute the AP of every class at every level, by the rules of the benchmark's own program.
 
-    A truth takes the free detection that overlaps it most, by more than the class's minimum. What
-    matches an ignored truth (another level, a neighbour), lies in a DontCare region or is lower
-    than the level's minimum is neither right nor wrong. Precision is taken at 40 points of recall
-    (from 1/40 to 1), each the best at that recall or above it (Simonelli et al., arXiv:1905.12365).
+    A ground truth matches the free detection of largest overlap above the class's minimum. A
+    detection is neither right nor wrong in three cases: it matches an ignored ground truth (another
+    level, a similar class); it is inside a DontCare region; it is lower than the level's minimum.
+    Precision is taken at 40 recall points (from 1/40 to 1), each the best at that recall or above
+    it (Simonelli et al., arXiv:1905.12365).
 
-    One thing is otherwise: with fewer than 41 truths that program leaves recall points out, and
-    five cars, all found, score 0.1. Here a truth stands for every point that it reaches.
+    One rule differs: with fewer than 41 ground truths that program skips recall points, and five
+    cars, all found, score 0.1. Here a ground truth counts for every recall point that it reaches.
 
     Args:
-        results: an image a list over classes of arrays [n, 5].
+        results: per image a list over classes of arrays [n, 5].
         min_overlaps: for classes other than KITTI's, or to replace theirs.
 
-    Returns `Car_easy_AP` and so on, and `easy_mAP`, the mean over the classes that have truths at
-    the level; 0 to 1. A level without any truth is left out. The level 'all' counts every object. Without a truth
-    at any level each mean is -1, and a warning says so.
+    Returns `Car_easy_AP` and so on, 0 to 1, and `easy_mAP`, the mean over the classes with ground
+    truths at the level. A level without any ground truth is omitted. The level 'all' counts every
+    object. Without a ground truth at any level each mean is -1, and a warning is logged.
     """
     overlaps = {**MIN_OVERLAPS, **(min_overlaps or {})}
     values: 'OrderedDict[str, float]' = OrderedDict()
@@ -107,7 +108,7 @@ def evaluate_kitti(results: List[Any],
         print_log(NO_OBJECTS, logger=logger, level=logging.WARNING)
         values.update((f'{level}_mAP', -1.) for level in LEVELS)
     means = [level for level in ('moderate', 'all', 'easy', 'hard') if f'{level}_mAP' in values]
-    for level in means[:1]:  # what KITTI ranks by comes first
+    for level in means[:1]:  # put KITTI's ranking metric first
         values.move_to_end(f'{level}_mAP', last=False)
     return values
 
@@ -121,7 +122,7 @@ def _prepare(objects: Objects, result: Any, label: int, name: str, level: Level,
         objects.truncated <= level.max_truncation)
     kept = same | neighbour
     boxes = result[0] if isinstance(result, tuple) else result
-    # low boxes of other classes can take an ignored place, as in the original
+    # low boxes of other classes can match an ignored ground truth, as in the original
     low = [part[np.trunc(part[:, 3] - part[:, 1]) < level.min_height] for part in boxes]
     own = boxes[label]
     detections = np.concatenate([own, *(low[:label] + low[label + 1:])]).astype(np.float64)
@@ -144,7 +145,7 @@ def _prepare(objects: Objects, result: Any, label: int, name: str, level: Level,
 
 
 def _share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """The part of each box's area that lies in each region, [N, M]."""
+    """Return the fraction of each box's area inside each region, [N, M]."""
     top_left = np.maximum(boxes[:, None, :2], regions[None, :, :2])
     bottom_right = np.minimum(boxes[:, None, 2:4], regions[None, :, 2:4])
     area = (boxes[:, 2:4] - boxes[:, :2]).prod(axis=1)
@@ -168,7 +169,7 @@ def _average_precision(images: List[_Image], num_truths: int) -> float:
 
 
 def _scores_of_truths(image: _Image) -> List[float]:
-    """The scores of the detections that find counted truths, when each takes the best-scored one."""
+    """Return the scores of detections matched to counted ground truths, each taking the highest score."""
     scores, taken = [], set()
     for truth in image.truths:
         place = next((place for place in truth.by_score if place not in taken), None)
@@ -180,14 +181,14 @@ def _scores_of_truths(image: _Image) -> List[float]:
 
 
 def _thresholds(scores: np.ndarray, num_truths: int) -> List[float]:
-    """The scores at which the recall is nearest to 0, 1/40, ..., 1, as far as it goes."""
+    """Return the scores at which the recall is nearest to 0, 1/40, ..., 1, up to the reached recall."""
     thresholds: List[float] = []
     recall = 0.
     for place, score in enumerate(scores):
         is_last = place == len(scores) - 1
         left = (place + 1) / num_truths
         right = left if is_last else (place + 2) / num_truths
-        # The original asks once: with more than 40 truths none reaches two points.
+        # The original tests once: with more than 40 ground truths none reaches two points.
         while len(thresholds) <= NUM_POINTS and (is_last or right - recall >= recall - left):
             thresholds.append(score)
             recall += 1 / NUM_POINTS
@@ -197,8 +198,7 @@ def _thresholds(scores: np.ndarray, num_truths: int) -> List[float]:
 
 
 def _count(image: _Image, threshold: float) -> Tuple[int, int]:
-    """Of the detections of at least this score: those that are right, and those that a truth takes
-    which would be wrong otherwise."""
+    """Count the right detections of at least this score, and the matched ones that would be wrong otherwise."""
     taken: set = set()
     num_right = num_taken = 0
     for truth in image.truths:

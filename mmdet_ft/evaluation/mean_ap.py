@@ -12,7 +12,7 @@ Range = Tuple[float, float]
 
 
 class ClassResult(NamedTuple):
-    """What is known about one class; R ranges of size, N detections in order of their scores."""
+    """Results of one class; R ranges of size, N detections in order of their scores."""
     num_gts: np.ndarray  # int64 [R]
     num_dets: int
     recall: np.ndarray  # float64 [R, N]
@@ -21,7 +21,7 @@ class ClassResult(NamedTuple):
 
 
 def average_precision(recalls: np.ndarray, precisions: np.ndarray, mode: str = 'area') -> float:
-    """The average of the precisions that are reached at a recall or above it.
+    """Average the best precisions at a recall or above it.
 
     'area': over all recalls (VOC from 2010 on); '11points': at recall 0, 0.1, ..., 1 (VOC 2007).
 
@@ -42,11 +42,12 @@ def match_detections(detections: np.ndarray,
                      iou_thr: float = 0.5,
                      area_ranges: Optional[Sequence[Range]] = None,
                      use_legacy_coordinate: bool = False) -> Tuple[np.ndarray, np.ndarray]:
-    """Which detections of one image and class are true, and which are false.
+    """Match the detections of one image and class; return which are true positives and which are false.
 
-    A detection belongs to the truth that it overlaps most. From `iou_thr` up the best-scored one of
-    a truth is true and the others are false; those of an ignored truth, or of one outside the
-    range, are neither. With less overlap it is false, if its own area is in the range.
+    A detection belongs to the ground truth of largest overlap. From `iou_thr` up, the best-scored
+    one of a ground truth is a true positive and the others are false positives. Those of an ignored
+    ground truth, or of one outside the range, are neither. With less overlap a detection is a false
+    positive if its own area is in the range.
 
     detections: [N, 5]; gt_boxes [G, 4]; gt_boxes_ignore [I, 4]; area_ranges: R of (from, below) in
     square pixels. use_legacy_coordinate: a box from 3 to 5 is 3 pixels wide, as VOC counts.
@@ -90,20 +91,20 @@ def eval_map(det_results: List[Any],
              mode: str = 'area',
              use_legacy_coordinate: bool = False,
              logger: Any = None) -> Tuple[Any, List[ClassResult]]:
-    """V2's evaluation of boxes against `iou_thr`, with its table.
+    """Evaluate boxes at `iou_thr` as V2 does, and log its table.
 
     Args:
-        det_results: an image a list over K classes of arrays [n, 5], or a tuple (boxes, masks).
-        annotations: an image a dict of bboxes [n, 4], labels [n], and optionally bboxes_ignore
-            [k, 4], labels_ignore [k], without which nothing is ignored.
+        det_results: per image a list over K classes of arrays [n, 5], or a tuple (boxes, masks).
+        annotations: per image a dict of bboxes [n, 4], labels [n], and optionally bboxes_ignore [k,
+            4], labels_ignore [k]; nothing is ignored by default.
         class_names: K names.
         scale_ranges: (from, below) of the square root of the area, in pixels.
         mode: see `average_precision`.
         use_legacy_coordinate: see `match_detections`.
 
-    Returns the mean over the classes that have truths (a list, one a range, with `scale_ranges`),
-    and what is known about each class. Raises ValueError when the numbers of images or classes
-    differ.
+    Returns the mean over the classes with ground truths (a list, one per range, with
+    `scale_ranges`), and the results of each class. Raises ValueError when the numbers of images or
+    classes differ.
     """
     if len(det_results) != len(annotations):
         raise ValueError(f'{len(det_results)} results for {len(annotations)} images')
@@ -133,10 +134,11 @@ def evaluate_map(results: List[Any], annotations: List[Dict[str, np.ndarray]],
                  class_names: Optional[Sequence[str]], iou_thrs: Sequence[float],
                  scale_ranges: Optional[Sequence[Range]], mode: str, use_legacy_coordinate: bool,
                  logger: Any) -> 'OrderedDict[str, float]':
-    """`eval_map` at each threshold, as V2's keys: `AP50` and so on, and their mean `mAP`; with
-    scale_ranges also `AP50_<from>_<below>`. Without class_names classes go by their numbers.
+    """Run `eval_map` at each threshold; return V2's keys, `AP50` and so on, and their mean `mAP`.
 
-    All are -1, and a warning says so, where no image has a truth: 0 would be the figure of a bad model.
+    With scale_ranges there is also `AP50_<from>_<below>`. Without class_names the table numbers the
+    classes. All are -1, and a warning is logged, where no image has a ground truth: 0 would be the
+    result of a bad model.
     """
     if class_names is None:
         boxes = results[0][0] if isinstance(results[0], tuple) else results[0]

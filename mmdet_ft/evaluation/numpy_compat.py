@@ -1,4 +1,4 @@
-"""Names that NumPy has taken away and evaluation packages still call."""
+"""Names removed from NumPy that evaluation packages still use."""
 import contextlib
 from typing import Any, Iterator
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @contextlib.contextmanager
 def numpy_names(**names: Any) -> Iterator[None]:
-    """Within, numpy has these names, if it does not have them anyway."""
+    """Add these names to numpy in this context, unless it has them anyway."""
     missing = {name: value for name, value in names.items() if name not in vars(np)}
     for name, value in missing.items():
         setattr(np, name, value)

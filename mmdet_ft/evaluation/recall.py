@@ -5,7 +5,7 @@ import numpy as np
 
 
 def pairwise_iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0) -> np.ndarray:
-    """IoU [N, M] of boxes [N, 4] and [M, 4], x1 y1 x2 y2; sides are `extra` longer (VOC counts pixels: 1)."""
+    """Return IoU [N, M] of boxes [N, 4] and [M, 4], x1 y1 x2 y2; sides are `extra` longer (VOC counts pixels: 1)."""
     top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
     bottom_right = np.minimum(boxes[:, None, 2:4], others[None, :, 2:4])
     overlap = np.clip(bottom_right - top_left + extra, 0, None).prod(axis=2)
@@ -15,7 +15,7 @@ def pairwise_iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0) -> np.
 
 
 def _matched_iou(iou: np.ndarray) -> np.ndarray:
-    """The IoU of each row when rows and columns are paired off, the best pair first."""
+    """Return the IoU of each row when rows and columns are matched greedily, the best pair first."""
     iou = iou.copy()
     matched = np.zeros(len(iou), dtype=np.float32)
     for _ in range(len(iou) if iou.shape[1] else 0):
@@ -33,10 +33,10 @@ def recalls(gt_boxes: List[np.ndarray],
             proposal_nums: Sequence[int],
             iou_thrs: Sequence[float],
             extra: float = 0) -> np.ndarray:
-    """Share of the true boxes found, [numbers of proposals, thresholds].
+    """Return the fraction of ground-truth boxes found, [numbers of proposals, thresholds].
 
-    gt_boxes: an image [n, 4]; proposals: an image [m, 4], or [m, 5] with a score to sort by; extra:
-    see `pairwise_iou`.
+    gt_boxes: per image [n, 4]; proposals: per image [m, 4], or [m, 5] with a score to sort by;
+    extra: see `pairwise_iou`.
     """
     per_image = []
     for truth, found in zip(gt_boxes, proposals):
@@ -57,10 +57,10 @@ def evaluate_recall(results: List[Any],
                     proposal_nums: Sequence[int],
                     iou_thrs: Sequence[float],
                     use_legacy_coordinate: bool = False) -> Dict[str, float]:
-    """V2's keys `recall@100@0.5` and so on, and with several thresholds `AR@100`, their mean.
+    """Compute V2's keys `recall@100@0.5` and so on, and with several thresholds `AR@100`, their mean.
 
-    results: an image a list over classes of arrays [n, 5], a tuple (boxes, masks), or one array;
-    annotations: an image a dict with bboxes [n, 4]. All values are -1 where no image has a box.
+    results: per image a list over classes of arrays [n, 5], a tuple (boxes, masks), or one array;
+    annotations: per image a dict with bboxes [n, 4]. All values are -1 where no image has a box.
     """
     boxes = []
     for result in results:
@@ -78,6 +78,6 @@ def evaluate_recall(results: List[Any],
             f'AR@{number}': sum(row) / len(row)
             for number, row in zip(proposal_nums, found)
         })
-    if not any(len(annotation['bboxes']) for annotation in annotations):  # nothing to be found
+    if not any(len(annotation['bboxes']) for annotation in annotations):  # no ground truth
         values.update(dict.fromkeys(values, -1.))
     return values

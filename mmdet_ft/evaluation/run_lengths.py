@@ -1,24 +1,25 @@
-"""Run lengths in COCO's compressed strings, looked at all at once before pycocotools sees them.
+"""Checks of COCO's compressed run lengths, all at once, before pycocotools reads them.
 
-pycocotools trusts them: two masks whose run lengths sum up to different numbers make its IoU loop for ever.
+pycocotools does not check them: two masks whose run lengths have different sums make its IoU loop
+forever.
 """
 from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
-CHUNK = 1 << 21  # bytes that are looked at together: some 200 MB of intermediate arrays
-MOST_GROUPS = 7  # of 5 bits in a count: 34 bits and the sign are more than any image has pixels
+CHUNK = 1 << 21  # bytes that are checked together: some 200 MB of intermediate arrays
+MOST_GROUPS = 7  # groups of 5 bits in a count: 34 bits and the sign exceed the pixels of any image
 
 
 class RunSums(NamedTuple):
-    """What N strings of run lengths sum up to."""
-    sound: np.ndarray  # bool [N]; False: no such string, or with a negative count
-    pixels: np.ndarray  # int64 [N], in and out of the mask; 0 where not sound
+    """The sums of N strings of run lengths."""
+    sound: np.ndarray  # bool [N]; False: invalid, or with a negative count
+    pixels: np.ndarray  # int64 [N], inside and outside of the mask; 0 where not sound
     inside: np.ndarray  # int64 [N], pixels of the mask
 
 
 def sum_runs(strings: Sequence[bytes]) -> RunSums:
-    """Decode compressed run lengths as far as their sums go."""
+    """Decode compressed run lengths only as far as needed for their sums."""
     lengths = np.array([len(text) for text in strings], dtype=np.int64)
     chunk = lengths.cumsum() // CHUNK
     bounds = np.flatnonzero(np.diff(chunk, prepend=-1)).tolist() + [len(strings)]
@@ -37,10 +38,11 @@ def _sum_together(strings: Sequence[bytes], lengths: np.ndarray) -> RunSums:
     if odd.any():
         sound[np.arange(number).repeat(lengths)[odd]] = False
     last = lengths.cumsum()[sound] - 1
-    sound[np.flatnonzero(sound)[data[last] > 31]] = False  # its last count goes on
+    sound[np.flatnonzero(sound)[data[last] > 31]] = False  # its last count is incomplete
     if not sound.all():
         data = data[sound.repeat(lengths)]
-    # counts: groups of 5 bits, the lowest first, bit 6 saying that more follow, bit 5 of the last one being the sign
+    # counts: groups of 5 bits, the lowest first; bit 6 says that more follow, bit 5 of the last one
+    # is the sign
     ends = np.flatnonzero(data < 32)
     groups = np.diff(ends, prepend=-1)
     values = data[ends].astype(np.int64)
@@ -59,11 +61,11 @@ def _sum_together(strings: Sequence[bytes], lengths: np.ndarray) -> RunSums:
         return RunSums(sound, pixels, inside)
     item = filled.repeat(numbers[filled])
     sound[item[more]] = False
-    # from the fourth on a count is the difference to the one two places before
+    # from the fourth on a count is the difference to the count two before
     index = np.arange(len(values)) - begins[item]
     are_ones = (index & 1).astype(bool)
     zeros = values.copy()
-    zeros[are_ones | (index == 0)] = 0  # the first one is no sum of others
+    zeros[are_ones | (index == 0)] = 0  # no count is a difference to the first one
     ones = values * are_ones
     np.cumsum(zeros, out=zeros)
     np.cumsum(ones, out=ones)
@@ -81,7 +83,7 @@ def _sum_together(strings: Sequence[bytes], lengths: np.ndarray) -> RunSums:
 
 def fault_of_runs(size: Sequence[int], height: int, width: int, sound: bool,
                   pixels: int) -> Optional[str]:
-    """Tell why run lengths of `size` cannot be a mask of an image of `height` x `width`; None if they can."""
+    """Return why run lengths of `size` are no mask of an image of `height` x `width`; None if they are."""
     if list(size) != [height, width]:
         swapped = ' (height and width are exchanged)' if list(size) == [width, height] else ''
         return (f'has run lengths of size {list(size)} in an image of [height, width] '

@@ -1,4 +1,4 @@
-"""Where the tables of an evaluation go."""
+"""Output of evaluation tables."""
 import io
 import logging
 from typing import Any, Sequence
@@ -11,7 +11,7 @@ NO_OBJECTS = 'There is no object to find: AP is not defined, and -1 stands for i
 
 
 def print_log(message: str, logger: Any = None, level: int = logging.INFO) -> None:
-    """Say something: to a logger, the logger of a name, the terminal (None), or nobody ('silent'), as V2."""
+    """Log a message to a logger, the logger of a name, the terminal (None), or nowhere ('silent'), as V2."""
     if logger is None:
         print(message)
     elif isinstance(logger, logging.Logger):
@@ -23,7 +23,7 @@ def print_log(message: str, logger: Any = None, level: int = logging.INFO) -> No
 def table_text(headers: Sequence[str],
                rows: Sequence[Sequence[str]],
                last_row_apart: bool = False) -> str:
-    """A table in plain characters, as text for a log; with a line above the last row if asked."""
+    """Format a table in plain characters for a log, optionally with a line above the last row."""
     table = Table(box=rich.box.ASCII)
     for header in headers:
         table.add_column(header)

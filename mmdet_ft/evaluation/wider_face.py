@@ -15,17 +15,17 @@ NUM_THRESHOLDS = 1000
 
 
 class Faces(NamedTuple):
-    """The faces of an image, and which of them count at a level."""
+    """The faces of an image, and which of them count at each level."""
     boxes: np.ndarray  # float64 [n, 4], x1 y1 x2 y2
     counted: Dict[str, np.ndarray]  # level -> bool [n]
 
 
 def read_lists(path: str) -> Dict[str, Faces]:
-    """The official truth, image name (without folder and ending) -> Faces.
+    """Read the official ground truth: image name (without folder and ending) -> Faces.
 
     path: the folder with wider_face_val.mat and wider_easy_val.mat, wider_medium_val.mat,
     wider_hard_val.mat, which needs scipy, or a json of
-    {name: {"boxes": [[x, y, w, h], ...], "easy": [places of faces, from 0], "medium": ..., "hard": ...}}.
+    {name: {"boxes": [[x, y, w, h], ...], "easy": [indices of faces, from 0], "medium": ..., "hard": ...}}.
     """
     if osp.isdir(path):
         return _read_mat_files(path)
@@ -71,13 +71,13 @@ def _read_mat_files(folder: str) -> Dict[str, Faces]:
 def evaluate_wider_face(detections: Dict[str, np.ndarray],
                         gt_lists: str,
                         logger: Any = None) -> 'OrderedDict[str, float]':
-    """The official evaluation at IoU 0.5 (S. Yang et al., WIDER FACE, CVPR 2016; eval_tools).
+    """Run the official evaluation at IoU 0.5 (S. Yang et al., WIDER FACE, CVPR 2016; eval_tools).
 
-    Scores are stretched to 0..1 over all images. A detection belongs to the face that it overlaps
-    most; with one that does not count at a level it is left out. Precision and recall are taken
-    at 1000 thresholds.
+    Scores are stretched to 0..1 over all images. A detection belongs to the face of largest
+    overlap; if that face does not count at a level, the detection is ignored. Precision and recall
+    are taken at 1000 thresholds.
 
-    detections: image name -> [n, 5]; images without an entry count as without detections.
+    detections: image name -> [n, 5]; images without an entry have no detections.
     gt_lists: see `read_lists`.
     """
     faces = read_lists(gt_lists)
@@ -113,7 +113,7 @@ def _average_precision(detections: Dict[str, np.ndarray], faces: Dict[str, Faces
     for name, item in faces.items():
         boxes = detections.get(name, np.zeros((0, 5)))
         if not len(boxes) or not len(item.boxes):
-            # as official: detections of an image without faces count for nothing
+            # as official: detections of an image without faces are ignored
             continue
         counts, first = _match(boxes, item.boxes, item.counted[level])
         number = np.searchsorted(-boxes[:, 4], -thresholds, side='right')
@@ -127,8 +127,7 @@ def _average_precision(detections: Dict[str, np.ndarray], faces: Dict[str, Faces
 
 def _match(detections: np.ndarray, faces: np.ndarray,
            counted: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Of detections [n, 5] in order of their scores: which ones count, and which are the first on
-    a counted face; bool [n] each."""
+    """Return which detections [n, 5], by score, count, and which are the first on a counted face; bool [n] each."""
     iou = pairwise_iou(detections, faces, extra=1)
     truth_of, found = iou.argmax(axis=1), iou.max(axis=1) >= .5
     first = np.zeros(len(detections), dtype=bool)

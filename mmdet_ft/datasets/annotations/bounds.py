@@ -1,4 +1,4 @@
-"""What the size of an image and the place of an object can be; anything else is a slip, and costs gigabytes."""
+"""Limits on image sizes and box positions; values beyond them are mistakes and would cost gigabytes."""
 from typing import Any, Optional, Tuple
 
 import numpy as np
@@ -6,13 +6,13 @@ import numpy as np
 from mmdet_ft.datasets.annotations.values import read_number, read_whole
 from mmdet_ft.datasets.images.files import MOST_PIXELS, MOST_PIXELS_A_SIDE
 
-FARTHEST = 1e9  # pixels; farther corners of a box are a slip
+FARTHEST = 1e9  # pixels; box corners beyond are a mistake
 
 
 def read_size(width: Any, height: Any) -> Optional[Tuple[int, int]]:
-    """Read width and height; None where one of them is missing or 0, as in files that do not know the size.
+    """Read width and height; None where one of them is missing or 0, as in files without the size.
 
-    Raises ValueError with what was found.
+    Raises ValueError with the found value.
     """
     sides = []
     for name, value in (('width', width), ('height', height)):
@@ -29,7 +29,7 @@ def read_size(width: Any, height: Any) -> Optional[Tuple[int, int]]:
 
 
 def read_corner(value: Any, expected: str = 'a number') -> float:
-    """Read a coordinate of a box; ValueError for what is not finite, or farther away than any image is wide."""
+    """Read a coordinate of a box; raise ValueError if it is not finite or larger than any image."""
     number = read_number(value, expected)
     if not abs(number) <= FARTHEST:
         raise ValueError(f'is {value!r:.60}, expected {expected} of pixels')
@@ -37,9 +37,9 @@ def read_corner(value: Any, expected: str = 'a number') -> float:
 
 
 def refuse_far(points: np.ndarray, height: int, width: int) -> None:
-    """Raise ValueError for points [n, 2] that are no numbers, or farther outside than the image's longer side.
+    """Raise ValueError for points [n, 2] that are not numbers, or farther outside than the image's longer side.
 
-    pycocotools draws outlines point by point: one far away takes gigabytes.
+    pycocotools rasterizes outlines point by point: a distant one takes gigabytes.
     """
     longer = max(height, width)
     with np.errstate(invalid='ignore'):

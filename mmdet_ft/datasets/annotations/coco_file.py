@@ -12,11 +12,11 @@ from mmdet_ft.datasets.annotations.values import parse_json, show
 
 
 class CocoFile(SharesArrays):
-    """A COCO json, checked and packed; images and, inside an image, annotations keep the file's order.
+    """A COCO json, checked and packed; images and, within an image, annotations keep the file's order.
 
-    Missing `info`, `annotations`, `iscrowd`, `ignore`, `area` and annotation ids are filled in; annotations of
-    images that are not listed are left out, as pycocotools would never find them (`num_orphans` counts them). LVIS v1
-    names its images by `coco_url` alone: file_name is the last two parts of it.
+    Missing `info`, `annotations`, `iscrowd`, `ignore`, `area` and annotation ids are filled in.
+    Annotations of unlisted images are dropped, as pycocotools would never find them (`num_orphans`
+    counts them). LVIS v1 names images by `coco_url` alone: file_name is its last two parts.
 
     Attributes:
         categories: the dicts of the file, at least id and name.
@@ -24,14 +24,15 @@ class CocoFile(SharesArrays):
         image_ids: list of I ids.
         sizes: int64 [I, 2], width and height.
         starts: int64 [I + 1]; the annotations of image i are starts[i] to starts[i + 1].
-        boxes: float64 [N, 4], x y w h; areas float64, category_ids int64, ids int64, crowd and ignore bool, all [N].
+        boxes: float64 [N, 4], x y w h; areas float64, category_ids, ids int64, crowd, ignore bool
+            [N].
         segmentations: N items, see PackedSegmentations.
     """
 
     def __init__(self, path: str, content: Any = None):
-        """Read `path`; with `content`, what such a file would hold, the path is for messages only."""
+        """Read `path`; with `content`, the parsed json, the path is for messages only."""
         self.path = path
-        # one line for each kind of value that was written otherwise than COCO writes it
+        # one line for each kind of value that is not in COCO's form
         self.notes: List[str] = []
         stop = refuse(path)
 
@@ -60,7 +61,7 @@ class CocoFile(SharesArrays):
         self._take_annotations(records)
 
     def _take_annotations(self, records: CocoRecords) -> None:
-        # the pairing of annotation and image is by place from here on
+        # annotations and images are matched by index from here on
         order = np.argsort(records.places, kind='stable')
         self.num_orphans = int((records.places < 0).sum())
         order = order[self.num_orphans:]
@@ -87,12 +88,12 @@ class CocoFile(SharesArrays):
                     width)
 
     def name_of(self, place: int) -> str:
-        """How messages call annotation `place`: its id in the file, where that has one."""
+        """Return the name of an annotation in messages: its id in the file, or its index without one."""
         written = int(self.ids[place]) if self._written_ids is None else self._written_ids[place]
         return str(int(self.ids[place])) if written is None else show(written, 50)
 
     def index_of(self, image_id: Any) -> int:
-        """The place of an image in the file; KeyError for an id that it does not have."""
+        """Return the index of an image in the file; raise KeyError for an unknown id."""
         if self._index_of_id is not None:
             return self._index_of_id[image_id]
         place = int(np.searchsorted(self._sorted_ids, image_id))
@@ -101,7 +102,7 @@ class CocoFile(SharesArrays):
         return int(self._sorted_places[place])
 
     def annotations_of(self, index: int) -> List[Dict[str, Any]]:
-        """The annotations of the image at place `index` as dicts in COCO's form."""
+        """Return the annotations of image `index` as dicts in COCO's form."""
         begin, end = int(self.starts[index]), int(self.starts[index + 1])
         image_id = self.image_ids[index]
         return [
@@ -123,9 +124,10 @@ class CocoFile(SharesArrays):
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Millions of new containers, none of them garbage: within, the collector does not look at them again and again.
+    """Disable the garbage collector in this context.
 
-    It would double the time.
+    It would scan millions of new containers again and again, none of them garbage, and double the
+    time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -137,7 +139,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def read_json_file(path: str) -> Any:
-    """Return the content of a json file; DataError when it is none."""
+    """Return the content of a json file; raise DataError if it is not one."""
     with open(path, 'rb') as file:
         text = file.read()
     with _uncollected():
@@ -147,7 +149,8 @@ def read_json_file(path: str) -> Any:
 def area_of(annotation: Dict[str, Any], height: int, width: int) -> float:
     """Count the pixels of an annotation's segmentation, or of its box where there is none.
 
-    A segmentation in which `segmentation_fault` finds none: pycocotools would take gigabytes for a point far away.
+    The segmentation has to pass `segmentation_fault`: pycocotools would take gigabytes for a
+    distant point.
     """
     segmentation = annotation.get('segmentation')
     if isinstance(segmentation, dict):

@@ -1,5 +1,6 @@
-"""The records of a COCO json, each read by one function, whoever asks: training ends at the first that cannot be read,
-tools/misc/check_data.py collects them all.
+"""Records of a COCO json, each read by one function for all users.
+
+Training ends at the first invalid record; tools/misc/check_data.py collects them all.
 """
 from collections import Counter
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
@@ -13,14 +14,14 @@ from mmdet_ft.datasets.annotations.values import (plain_id, read_flag, read_id, 
                                                   read_number, read_whole, show)
 from mmdet_ft.datasets.errors import DataError
 
-FARTHEST = 1e7  # pixels; a box beyond is taken for one that is not a number
+FARTHEST = 1e7  # pixels; a box beyond does not count as a number
 SIDE = f'a whole number of pixels from 1 to {LONGEST_SIDE}'
 SIZE_FIX = 'write the width and height in pixels that the image has once it is turned as its EXIF says'
 MASK_FIX = (
     'a polygon is [x0, y0, x1, y1, ...] in pixels, run lengths are {"size": [height, width], "counts": ...} '
     'that sum up to height x width of the image')
 
-FIXES = {  # key of an annotation -> what to write where its value cannot be read
+FIXES = {  # key of an annotation -> fix for an invalid value
     'id': 'number the annotations 1, 2, 3, ...',
     'image_id': 'write the id that its image has in "images", or take the annotation out',
     'category_id': 'write the id that its class has in "categories", or take the annotation out',
@@ -35,13 +36,13 @@ SizeOf = Callable[[str], Optional[Tuple[int, int]]]
 
 
 class Fault(NamedTuple):
-    """What is wrong with one record, or with some in the same way."""
-    kind: str  # a few words, the same for all of one kind
-    place: str  # of the record in the file
-    text: str  # what was found and what was expected; with `place` it makes a sentence
+    """A fault of one record, or the same fault of several."""
+    kind: str  # a few words, the same for all faults of one kind
+    place: str  # location of the record in the file
+    text: str  # what was found and expected; after `place` it makes a sentence
     fix: str
-    stops: bool = True  # training refuses the file for it
-    is_defect: bool = True  # otherwise worth knowing
+    stops: bool = True  # training refuses the file because of it
+    is_defect: bool = True  # otherwise a note
     count: int = 1
     file_name: Optional[str] = None  # of the image
     box: Optional[Sequence[float]] = None  # x y w h
@@ -51,7 +52,7 @@ class Fault(NamedTuple):
 
 
 def refuse(path: str) -> Callable[[Fault], None]:
-    """What training does with a fault: raise DataError, unless it does not stop."""
+    """Return the handler of training: raise DataError for a fault that stops."""
 
     def tell(fault: Fault) -> None:
         if fault.stops:
@@ -65,16 +66,17 @@ class CocoRecords:
 
     Args:
         data: content of the file.
-        path: for the message that it is no such file (DataError).
-        tell: called with each fault, in the order of the file. When it returns, the record is left out, or goes on
-            as far as it can be read.
+        path: for the DataError that it is not a COCO json.
+        tell: function called with each fault, in the order of the file. If it returns, the record
+            is dropped, or used as far as it can be read.
         size_of: image name -> (width, height), for images whose size cannot be read.
 
     Attributes:
-        images: dicts with id, file_name, width, height of their types, and what else the file has.
+        images: dicts with id, file_name, width, height of their types, and the file's other keys.
         categories: dicts with id (64 bits) and name.
         ids: of the N annotations; None where the file has none.
-        places: int64 [N], the image of each; -1 for annotations of images that are not listed.
+        places: int64 [N], the image index of each; -1 for annotations of images that are not
+            listed.
         category_ids: int64 [N]; boxes: float64 [N, 4], x y w h; areas: float64 [N], NaN where there is none.
         crowd, ignore: bool [N].
         segmentations: N, as in the file.
@@ -94,7 +96,7 @@ class CocoRecords:
                 f'categories, found {found}')
         self._tell = tell
         self._size_of = size_of
-        self._refused: Set[Id] = set()  # ids of images that cannot be used
+        self._refused: Set[Id] = set()  # ids of unusable images
         self.images: List[Dict[str, Any]] = []
         self._read_images(self._list_of(data, 'images'))
         self._read_categories(self._list_of(data, 'categories'))
@@ -141,7 +143,7 @@ class CocoRecords:
                               dtype=np.int64).reshape(-1, 2)
 
     def _image(self, place: int, record: Any) -> Optional[Dict[str, Any]]:
-        """The record with values of their types; None for one that cannot be used."""
+        """Return the record with values of their types; None for an unusable one."""
         where = f'images[{place}]'
         kind, fix = 'image record incomplete', 'give every entry of "images" an id and a file_name'
         if not isinstance(record, dict):
@@ -202,7 +204,7 @@ class CocoRecords:
     def _read_categories(self, records: List[Any]) -> None:
         self.categories: List[Dict[str, Any]] = []
         name_of_id: Dict[int, str] = {}
-        spelling = Spelling()  # two that look the same are one name
+        spelling = Spelling()  # names that look the same are one name
         num_texts, num_numbers = 0, 0
         for place, record in enumerate(records):
             where = f'categories[{place}]'
@@ -213,7 +215,7 @@ class CocoRecords:
             where += f' {show(record, 60)}'
             missing = [key for key in ('id', 'name') if record.get(key) is None]
             if missing:
-                # one without a name can be no class: it is passed over
+                # without a name it cannot be a class: skip it
                 self._tell(
                     Fault(kind, where, f'has no {" and no ".join(missing)}', fix, missing
                           != ['name']))
@@ -274,7 +276,7 @@ class CocoRecords:
                               'write it as a dict, or take it out'))
             records = [records[place] for place in places]
         self._records, self._record_places = records, places
-        self._bad: Set[int] = set()  # those that cannot be used
+        self._bad: Set[int] = set()  # unusable records
         self.ids = self._column('id', {int}, read_id, needed=False)
         image_ids = self._column('image_id', {int}, read_id)
         category_ids = self._category_ids()
@@ -309,7 +311,7 @@ class CocoRecords:
             f'({", ".join(map(repr, twins[:5]))})')
 
     def who(self, index: int) -> str:
-        """How messages call annotation `index` of those that are kept."""
+        """Return the name of kept annotation `index` in messages."""
         return self._who(index if self._kept is None else self._kept[index])
 
     def _who(self, index: int) -> str:
@@ -323,7 +325,7 @@ class CocoRecords:
                 types: Set[type],
                 read: Callable[[Any], Any],
                 needed: bool = True) -> List[Any]:
-        """The values of a key in all records; None where it is missing, or cannot be read."""
+        """Return the values of a key in all records; None where it is missing or cannot be read."""
         values = [record.get(key) for record in self._records]
         if not set(map(type, values)) - types - (set() if needed else {type(None)}):
             return values
@@ -381,7 +383,7 @@ class CocoRecords:
             raise ValueError(f'{error}{hint}') from None
 
     def _boxes(self) -> np.ndarray:
-        """float64 [M, 4] of all records; NaN or infinite for what is no number of pixels."""
+        """Return the boxes of all records, float64 [M, 4]; NaN or infinite for invalid values."""
         values = [record.get('bbox') for record in self._records]
         boxes = None
         if not set(map(type, values)) - {list} and not set(map(len, values)) - {4}:
@@ -411,7 +413,7 @@ class CocoRecords:
         return [np.nan] * 4
 
     def _box_of_mask(self, index: int) -> str:
-        """The box that follows from the polygons, where there are some."""
+        """Return the box around the polygons, as the end of a message; '' without polygons."""
         segmentation = self._records[index].get('segmentation')
         if not isinstance(segmentation, list) or segmentation_fault(segmentation, 1 << 19, 1 << 19):
             return ''
@@ -429,7 +431,7 @@ class CocoRecords:
             plain: Dict[Id, int] = {}
             for id_, place in self.index_of_id.items():
                 key = plain_id(id_)
-                plain[key] = -1 if key in plain else place  # -1: two could be meant
+                plain[key] = -1 if key in plain else place  # -1: ambiguous
             matched = [index for index, place in enumerate(places) if place < 0]
             matched = [index for index in matched if plain.get(plain_id(image_ids[index]), -1) >= 0]
             for index in matched:
@@ -491,7 +493,7 @@ class CocoRecords:
 
     # Masks
     def pack(self, order: Sequence[int]) -> PackedSegmentations:
-        """The segmentations of the annotations in this order (of listed images); what cannot be drawn is told."""
+        """Pack the segmentations of the annotations in this order (of listed images); report invalid ones."""
         packed = PackedSegmentations()
         sizes = self.sizes[self.places[order]]
         faults: Dict[int, str] = {}
@@ -513,14 +515,15 @@ class CocoRecords:
                     MASK_FIX,
                     file_name=image['file_name'],
                     box=self.boxes[index].tolist()))
-            # told once: the box stands in, or the object would be one without a mask, too
+            # reported once: the box replaces it, or the object would also count as one without a
+            # mask
             x, y, width, height = self.boxes[index].tolist()
             corners = [x, y, x + width, y, x + width, y + height, x, y + height]
             self.segmentations[index] = [corners] if np.isfinite(corners).all() else None
         return packed
 
     def content(self) -> Dict[str, Any]:
-        """What a file of the records that can be used would hold."""
+        """Return the content of a file with the usable records."""
         annotations = [
             dict(
                 id=index + 1 if id_ is None else id_,
@@ -541,7 +544,7 @@ class CocoRecords:
 
 
 def _as_areas(values: List[Union[int, float, None]]) -> np.ndarray:
-    """float64 [N]; NaN for what is missing or no finite number."""
+    """Convert to float64 [N]; NaN for missing and infinite values."""
     try:
         areas = np.array(values, dtype=np.float64)  # None becomes NaN
     except OverflowError:  # an int of hundreds of digits
@@ -551,16 +554,16 @@ def _as_areas(values: List[Union[int, float, None]]) -> np.ndarray:
 
 
 def name_by_url(image: Dict[str, Any]) -> None:
-    """Give a record of LVIS v1 its file_name: the last two parts of its coco_url."""
+    """Set the file_name of a record of LVIS v1 to the last two parts of its coco_url."""
     if isinstance(image.get('coco_url'), str) and 'file_name' not in image:
         image['file_name'] = '/'.join(image['coco_url'].split('/')[-2:])
 
 
 def double_names(categories: Sequence[Dict[str, Any]],
                  category_ids: np.ndarray) -> Dict[str, List[int]]:
-    """Names that stand for several ids, and these; ids without annotations do not count beside others.
+    """Return the names with several ids, and these ids; an id without annotations does not count.
 
-    A json of Roboflow has a category 0 of the name of another, which no annotation is of.
+    A json of Roboflow has an unused category 0 with the name of another one.
     """
     counts = Counter(category['name'] for category in categories)
     if max(counts.values(), default=0) < 2:
@@ -577,17 +580,17 @@ BACKGROUND = ('background', '_background_', '__background__', 'bg')
 
 
 def unknown_ids(category_ids: np.ndarray, listed: Sequence[int]) -> List[int]:
-    """List the ids of annotations that `categories` does not list."""
+    """Return the category ids of annotations that `categories` does not list."""
     found = np.unique(category_ids)
     return found[~np.isin(found, np.array(listed, dtype=np.int64))].tolist()
 
 
 def shift_of(category_ids: np.ndarray, categories: Sequence[Dict[str, Any]]) -> Tuple[str, int]:
-    """Say why every annotation seems to be of the class beside its own, and what to add to its id; ('', 0) where none
-    seems so.
+    """Return why all category ids seem shifted by one, and the number to add to them; ('', 0) if none seem so.
 
-    The ids of annotations begin below those of `categories`, or above, and leave out one at the other end: as many
-    classes, counted from another number. A background that `categories` lists as 0 is no class of objects.
+    The ids of annotations start below those of `categories`, or above, and lack one at the other
+    end: the number of classes is the same, but the first number differs. A background that
+    `categories` lists as 0 is no class of objects.
     """
     listed = {category['id']: category['name'] for category in categories}
     found = np.unique(category_ids).tolist()
@@ -616,7 +619,7 @@ def shift_of(category_ids: np.ndarray, categories: Sequence[Dict[str, Any]]) -> 
 
 
 def only_ignored(labels: np.ndarray, ignored: np.ndarray, num_classes: int) -> Dict[int, int]:
-    """The labels of which there are objects, all of them ignored, and how many.
+    """Return the labels whose objects are all ignored, with their number of objects.
 
     labels: int64 [N], -1 for none; ignored: bool [N].
     """
@@ -626,7 +629,7 @@ def only_ignored(labels: np.ndarray, ignored: np.ndarray, num_classes: int) -> D
 
 
 def ignored_by(crowd: np.ndarray, ignore: np.ndarray) -> Tuple[str, str]:
-    """What objects that are all ignored are called, and the fix; bool [n] each."""
+    """Return the term for objects that are all ignored, and the fix; bool [n] each."""
     if crowd.all():
         return 'crowd (iscrowd 1)', 'set iscrowd to 0 for single objects'
     if ignore.all():

@@ -1,15 +1,15 @@
-"""Annotations in forms that no data set here reads: recognised, and answered with what to do."""
+"""Annotations in unsupported forms, recognized and answered with advice."""
 import os
 import os.path as osp
 import re
 from typing import Optional
 
 EXPORTS = "the tool that made it (Roboflow, CVAT, Label Studio, FiftyOne) can export COCO json for type='CocoDataset'"
-MOST_FILES = 2000  # of a folder that are looked at
+MOST_FILES = 2000  # files of a folder that are checked
 
 
 def recognise(content: bytes) -> Optional[str]:
-    """Say what a file is that is no json: YOLO's yaml or txt, CVAT's or VOC's xml; None for anything else."""
+    """Return the kind of a file that is no json: YOLO's yaml or txt, CVAT's or VOC's xml; None for anything else."""
     text = content[:1 << 16].decode('utf-8', 'replace').lstrip('\ufeff \t\r\n')
     if text.startswith('<'):
         if re.search(r'<annotations[\s>]', text):
@@ -27,14 +27,14 @@ def recognise(content: bytes) -> Optional[str]:
 
 
 def cvat() -> str:
-    """Say what to do with CVAT's own xml."""
+    """Return the advice for CVAT's own xml."""
     return (
         "it is CVAT's own xml ('CVAT for images'), which is not read here: export the task from CVAT as 'COCO 1.0' "
         "for type='CocoDataset', or as 'PASCAL VOC 1.1' for type='XMLDataset'")
 
 
 def describe_folder(folder: str) -> str:
-    """Say what kind of annotations lie in a folder that was given in place of a file, as the end of a sentence."""
+    """Return the kind of annotations in a folder that was given instead of a file, as the end of a sentence."""
     names = sorted(os.listdir(folder))[:MOST_FILES]
     of = {
         ending: [name for name in names if name.lower().endswith(ending)]
@@ -69,7 +69,7 @@ def _begin(path: str) -> str:
 
 
 def _is_yolo(text: str) -> bool:
-    """Whether the first lines are a class number and shares of the image: 4 of a box, or an outline of 6 and more."""
+    """Check for lines of a class number and fractions of the image: 4 for a box, 6 or more for an outline."""
     lines = [line.split() for line in text.splitlines()[:5] if line.strip()]
     try:
         return bool(lines) and all(

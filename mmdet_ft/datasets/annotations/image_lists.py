@@ -1,4 +1,4 @@
-"""Lists of images, and the class names that annotation files of one image each use."""
+"""Lists of images, and class names across annotation files of one image each."""
 import difflib
 import json
 import logging
@@ -11,7 +11,7 @@ from mmdet_ft.datasets.errors import DataError
 
 
 def read_ids(path: str) -> List[str]:
-    """Read a text file that has one name a line; spaces around it and empty lines are left out.
+    """Read a text file with one name per line; surrounding spaces and empty lines are dropped.
 
     Raises DataError for a file of annotations in another form, such as the data.yaml of YOLO.
     """
@@ -25,7 +25,7 @@ def read_ids(path: str) -> List[str]:
 
 
 def same_but_for_unicode(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
-    """Return which of `names` each missing one is, when both differ in the form of their accents alone.
+    """Return which of `names` each missing one is, when both differ only in the Unicode form of accents.
 
     macOS writes an umlaut as two characters (NFD), most others as one (NFC); they look the same.
     """
@@ -35,21 +35,21 @@ def same_but_for_unicode(missing: Sequence[str], names: Sequence[str]) -> Dict[s
 
 
 def composed(name: str) -> str:
-    """Give a name in the Unicode form NFC, in which an accent is part of its letter."""
+    """Return a name in the Unicode form NFC, in which an accent is part of its letter."""
     return unicodedata.normalize('NFC', name)
 
 
 def plain(name: str) -> str:
-    """Give letters and digits of a name in one case and form: names of one key are written alike."""
+    """Return the letters and digits of a name in one case and form, as a key for similar names."""
     folded = unicodedata.normalize('NFKC', name).casefold()
     return ''.join(letter for letter in folded if letter.isalnum()) or name
 
 
 class Spelling:
-    """One spelling for names that look the same, and differ in the Unicode form of their accents alone.
+    """One spelling for names that look the same and differ only in the Unicode form of their accents.
 
-    classes: names whose spelling counts; of others the first that is met does. `matched` tells which spelling was
-    taken for which.
+    classes: names whose spelling takes precedence; for other names the first spelling does.
+    `matched` maps the spellings that were replaced.
     """
 
     def __init__(self, classes: Iterable[str] = ()):
@@ -59,7 +59,7 @@ class Spelling:
             self._own.setdefault(composed(name), name)
 
     def of(self, name: str) -> str:
-        """Give the spelling that counts for a name."""
+        """Return the spelling to use for a name."""
         own = self._own.setdefault(composed(name), name)
         if own != name:
             self.matched[name] = own
@@ -86,17 +86,18 @@ def near_names(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
 
 
 def no_class(missing: Sequence[str]) -> str:
-    """Name classes that a file lacks."""
+    """Return a message with the classes that a file lacks."""
     more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
     return f'no class {", ".join(map(repr, missing[:5]))}{more}'
 
 
 def missing_classes_fix(classes: Sequence[str], names: Sequence[str], near: Dict[str, str],
                         are_given: bool, ids: Sequence[int]) -> str:
-    """Say what to write when a json's categories lack some of `classes`.
+    """Return the fix for a json whose categories lack some of `classes`.
 
-    classes: of the config or, where not `are_given`, of the type; names, ids: of the categories; near: class -> the
-    category that may be meant. A class that other files have is not dropped because this one lacks it.
+    classes: of the config or, where not `are_given`, of the type; names, ids: of the categories;
+    near: class -> the category that may be meant. The fix does not drop a class because one file of
+    several lacks it.
     """
     missing = [name for name in classes if name not in names]
     if not are_given or not set(near) | set(classes) & set(names):
@@ -116,15 +117,15 @@ def missing_classes_fix(classes: Sequence[str], names: Sequence[str], near: Dict
 
 
 def as_tuple(names: Sequence[str]) -> str:
-    """Write names as a tuple of Python."""
+    """Return names as the source of a Python tuple."""
     return f'({", ".join(map(repr, names))}{", " if len(names) == 1 else ""})'
 
 
 def check_names(dataset: Any, counts: Dict[str, int]) -> None:
-    """Compare a dataset's classes with the names in its files, and tell what differs.
+    """Compare a dataset's classes with the names in its files, and log the differences.
 
     counts: objects of each name in the files. Raises DataError when no object is of the classes, or
-    a class is written otherwise than in the files: its objects would be left out without a word.
+    a class is spelled differently in the files: its objects would be dropped silently.
     """
     absent = [name for name in dataset.CLASSES if not counts.get(name)]
     others = {name: count for name, count in counts.items() if name not in dataset.CLASSES}

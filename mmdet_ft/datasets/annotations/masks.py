@@ -1,8 +1,8 @@
-"""Instance masks of one image on their way through the pipeline: bitmaps and polygons, with V2's methods.
+"""Instance masks of one image in the pipeline: bitmaps and polygons, with V2's methods.
 
-Bitmaps are kept as one crop per instance (its pixels inside its box, and where the box lies), so that the ordinary
-path never makes an array of instances x height x width. Everything gives the pixels that the same step on
-full bitmaps would give.
+Bitmaps are kept as one crop per instance: its pixels inside its box, and the position of the box.
+The usual path therefore never makes an array of instances x height x width. Every method gives the
+same pixels as the same step on full bitmaps.
 """
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -24,8 +24,9 @@ class BitmapMasks:
         masks: full bitmaps, an array [N, H, W] or a list of N arrays [H, W]; 0 is outside.
         height, width: size of the bitmaps in pixels.
 
-    `crops` and `corners` are the inner form: crop i covers `crops[i].shape` pixels from `corners[i]` = (x0, y0),
-    everything else is 0. The attribute `masks` and iteration build full bitmaps; use them for looking, not in a loop.
+    `crops` and `corners` are the internal form: crop i covers `crops[i].shape` pixels from
+    `corners[i]` = (x0, y0), everything else is 0. The attribute `masks` and iteration build full
+    bitmaps; do not use them in a loop.
     """
 
     def __init__(self, masks: Union[np.ndarray, Sequence[np.ndarray]], height: int, width: int):
@@ -45,7 +46,7 @@ class BitmapMasks:
     @classmethod
     def from_crops(cls, crops: List[np.ndarray], corners: List[Tuple[int, int]], height: int,
                    width: int) -> 'BitmapMasks':
-        """Masks from crops that lie inside the image; the arrays are not copied."""
+        """Build masks from crops that are inside the image; the arrays are not copied."""
         self = cls.__new__(cls)
         self.crops, self.corners = crops, corners
         self.height, self.width = int(height), int(width)
@@ -53,7 +54,7 @@ class BitmapMasks:
 
     @property
     def masks(self) -> np.ndarray:
-        """Full bitmaps [N, H, W], built anew at each access."""
+        """Return full bitmaps [N, H, W]; each access builds new ones."""
         dtype = self.crops[0].dtype if self.crops else np.uint8
         full = np.zeros((len(self), self.height, self.width), dtype=dtype)
         for bitmap, crop, (x0, y0) in zip(full, self.crops, self.corners):
@@ -67,7 +68,7 @@ class BitmapMasks:
         return (self[index].masks[0] for index in range(len(self)))
 
     def __getitem__(self, index) -> 'BitmapMasks':
-        """Some of the masks, by an integer, a slice, or an array of integers or booleans; always a BitmapMasks."""
+        """Select masks by an integer, a slice, or an array of integers or booleans; always return a BitmapMasks."""
         places = np.atleast_1d(np.arange(len(self))[index]).tolist()
         return BitmapMasks.from_crops([self.crops[i] for i in places],
                                       [self.corners[i] for i in places], self.height, self.width)
@@ -129,7 +130,7 @@ class BitmapMasks:
         return BitmapMasks.from_crops(list(self.crops), list(self.corners), height, width)
 
     def crop(self, bbox: np.ndarray) -> 'BitmapMasks':
-        """The part inside one box (x1, y1, x2, y2), integers, clipped to the image; at least one pixel."""
+        """Crop to one box (x1, y1, x2, y2), integers, clipped to the image; at least one pixel."""
         left, top, right, bottom = clipped_box(bbox, self.height, self.width)
         crops, corners = [], []
         for crop, (x0, y0) in zip(self.crops, self.corners):
@@ -140,13 +141,13 @@ class BitmapMasks:
         return BitmapMasks.from_crops(crops, corners, bottom - top, right - left)
 
     def expand(self, expanded_h: int, expanded_w: int, top: int, left: int) -> 'BitmapMasks':
-        """Lay the bitmaps at (left, top) into larger empty ones."""
+        """Put the bitmaps at (left, top) into larger empty ones."""
         corners = [(x0 + int(left), y0 + int(top)) for x0, y0 in self.corners]
         return BitmapMasks.from_crops(list(self.crops), corners, expanded_h, expanded_w)
 
     def _warped(self, out_shape: Tuple[int, int], warp: Callable[[np.ndarray],
                                                                  np.ndarray]) -> 'BitmapMasks':
-        """The full bitmaps after a change of images, as many at once as OpenCV takes as channels of one."""
+        """Apply an image warp to the full bitmaps, as many at once as OpenCV allows channels."""
         warped: List[np.ndarray] = []
         for first in range(0, len(self), MOST_CHANNELS):
             part = self[first:first + MOST_CHANNELS].masks
@@ -172,7 +173,7 @@ class BitmapMasks:
               direction: str = 'horizontal',
               border_value: int = 0,
               interpolation: str = 'bilinear') -> 'BitmapMasks':
-        """Slant by `magnitude` pixels a pixel in an image of `out_shape`; arguments as mmcv.imshear."""
+        """Shear by `magnitude` pixels per pixel in an image of `out_shape`; arguments as mmcv.imshear."""
         return self._warped(
             out_shape,
             lambda layers: mmcv.imshear(layers, magnitude, direction, border_value, interpolation))
@@ -183,26 +184,26 @@ class BitmapMasks:
                center: Optional[Tuple[float, float]] = None,
                scale: float = 1.0,
                fill_val: int = 0) -> 'BitmapMasks':
-        """Turn by `angle` degrees, clockwise, in an image of `out_shape`; arguments as mmcv.imrotate."""
+        """Rotate by `angle` degrees, clockwise, in an image of `out_shape`; arguments as mmcv.imrotate."""
         return self._warped(
             out_shape,
             lambda layers: mmcv.imrotate(layers, angle, center, scale, border_value=fill_val))
 
     @property
     def areas(self) -> np.ndarray:
-        """Pixels of each mask, [N]."""
+        """Return the pixels of each mask, [N]."""
         return np.array([int(crop.sum()) for crop in self.crops], dtype=np.int64)
 
     def to_ndarray(self) -> np.ndarray:
-        """Full bitmaps [N, H, W]."""
+        """Return full bitmaps [N, H, W]."""
         return self.masks
 
     def to_tensor(self, dtype: torch.dtype, device) -> Tensor:
-        """Full bitmaps as a tensor [N, H, W]."""
+        """Return full bitmaps as a tensor [N, H, W]."""
         return torch.tensor(self.masks, dtype=dtype, device=device)
 
     def get_bboxes(self) -> np.ndarray:
-        """Tight boxes float32 [N, 4], x2 and y2 one past the last pixel; zeros for an empty mask."""
+        """Return tight boxes float32 [N, 4], x2 and y2 one past the last pixel; zeros for an empty mask."""
         boxes = np.zeros((len(self), 4), dtype=np.float32)
         for box, crop, (x0, y0) in zip(boxes, self.crops, self.corners):
             columns, rows = np.flatnonzero(crop.any(axis=0)), np.flatnonzero(crop.any(axis=1))
@@ -234,7 +235,7 @@ class PolygonMasks:
         return iter(self.masks)
 
     def __getitem__(self, index) -> 'PolygonMasks':
-        """Some of the masks, by an integer, a slice, or an array of integers or booleans; always a PolygonMasks."""
+        """Select masks by an integer, a slice, or an array of integers or booleans; always return a PolygonMasks."""
         places = np.atleast_1d(np.arange(len(self))[index]).tolist()
         return PolygonMasks([self.masks[i] for i in places], self.height, self.width)
 
@@ -243,7 +244,7 @@ class PolygonMasks:
 
     def _moved(self, scale: Sequence[float], shift: Sequence[float], height: int,
                width: int) -> 'PolygonMasks':
-        """Every point times `scale` plus `shift` (x, y), in an image of the given size."""
+        """Return every point times `scale` plus `shift` (x, y), in an image of the given size."""
         moved = []
         for parts in self.masks:
             moved.append([])
@@ -277,20 +278,20 @@ class PolygonMasks:
                            self.width)
 
     def pad(self, out_shape: Tuple[int, int], pad_val: int = 0) -> 'PolygonMasks':
-        """Polygons stay; only the image size changes."""
+        """Change the image size; polygons stay."""
         return PolygonMasks(self.masks, *out_shape[:2])
 
     def crop(self, bbox: np.ndarray) -> 'PolygonMasks':
-        """Move the origin to one box (x1, y1, x2, y2) clipped to the image; rasterising cuts what sticks out."""
+        """Move the origin to one box (x1, y1, x2, y2) clipped to the image; rasterizing clips points outside."""
         left, top, right, bottom = clipped_box(bbox, self.height, self.width)
         return self._moved((1, 1), (-left, -top), bottom - top, right - left)
 
     def expand(self, expanded_h: int, expanded_w: int, top: int, left: int) -> 'PolygonMasks':
-        """Lay the image at (left, top) into a larger one."""
+        """Put the image at (left, top) into a larger one."""
         return self._moved((1, 1), (left, top), expanded_h, expanded_w)
 
     def _mapped(self, matrix: np.ndarray, out_shape: Tuple[int, int]) -> 'PolygonMasks':
-        """Every point under a map [2, 3], moved to the border of an image of (height, width) where it is outside."""
+        """Apply a map [2, 3] to every point, clipped to the border of an image of (height, width)."""
         height, width = out_shape
         mapped = []
         for parts in self.masks:
@@ -323,7 +324,7 @@ class PolygonMasks:
               direction: str = 'horizontal',
               border_value: int = 0,
               interpolation: Optional[str] = None) -> 'PolygonMasks':
-        """Slant by `magnitude` pixels a pixel in an image of `out_shape`."""
+        """Shear by `magnitude` pixels per pixel in an image of `out_shape`."""
         matrix = np.eye(2, 3, dtype=np.float64)
         matrix[(0, 1) if direction == 'horizontal' else (1, 0)] = np.float32(magnitude)  # V2's
         return self._mapped(matrix, out_shape)
@@ -334,32 +335,32 @@ class PolygonMasks:
                center: Optional[Tuple[float, float]] = None,
                scale: float = 1.0,
                fill_val: int = 0) -> 'PolygonMasks':
-        """Turn by `angle` degrees, clockwise, about `center` (x, y), in an image of `out_shape`."""
+        """Rotate by `angle` degrees, clockwise, about `center` (x, y), in an image of `out_shape`."""
         if center is None:
             center = ((self.width - 1) * 0.5, (self.height - 1) * 0.5)
         return self._mapped(cv2.getRotationMatrix2D(center, -angle, scale), out_shape)
 
     def to_bitmap(self) -> BitmapMasks:
-        """The masks drawn as bitmaps."""
+        """Rasterize the polygons to bitmaps."""
         runs = [polygon_runs(parts, self.height, self.width) for parts in self.masks]
         return bitmaps_of_runs(runs, self.height, self.width)
 
     @property
     def areas(self) -> np.ndarray:
-        """Sum of the areas of the parts in square pixels (shoelace formula), [N]."""
+        """Return the areas of the parts in square pixels, summed for each mask (shoelace formula), [N]."""
         areas = [sum(_shoelace(part[0::2], part[1::2]) for part in parts) for parts in self.masks]
         return np.asarray(areas, dtype=np.float64)
 
     def to_ndarray(self) -> np.ndarray:
-        """Full bitmaps [N, H, W]."""
+        """Return full bitmaps [N, H, W]."""
         return self.to_bitmap().masks
 
     def to_tensor(self, dtype: torch.dtype, device) -> Tensor:
-        """Full bitmaps as a tensor [N, H, W]."""
+        """Return full bitmaps as a tensor [N, H, W]."""
         return torch.tensor(self.to_ndarray(), dtype=dtype, device=device)
 
     def get_bboxes(self) -> np.ndarray:
-        """Boxes of the points, float32 [N, 4]; zeros for an instance without parts."""
+        """Return boxes of the points, float32 [N, 4]; zeros for an instance without parts."""
         boxes = np.zeros((len(self), 4), dtype=np.float32)
         for box, parts in zip(boxes, self.masks):
             if parts:
@@ -370,7 +371,7 @@ class PolygonMasks:
 
 def join_masks(
         parts: Sequence[Union[BitmapMasks, PolygonMasks]]) -> Union[BitmapMasks, PolygonMasks]:
-    """The masks of several images of one size, in order; bitmaps if any of them are."""
+    """Join the masks of several images of one size, in order; bitmaps if any of them are."""
     height, width = parts[0].height, parts[0].width
     assert all((part.height, part.width) == (height, width) for part in parts)
     if all(isinstance(part, PolygonMasks) for part in parts):
@@ -382,9 +383,9 @@ def join_masks(
 
 
 def rescaled_size(width: int, height: int, scale: Union[float, Sequence[int]]) -> Tuple[int, int]:
-    """Give (width, height) times a factor, or as large as fits into (long side, short side); one pixel at least.
+    """Return (width, height) times a factor, or as large as fits into (long side, short side); one pixel at least.
 
-    mmcv's rounding gives a strip a side of 0, which nothing can be resized to.
+    mmcv's rounding gives a strip a side of 0, to which nothing can be resized.
     """
     scale = scale if isinstance(scale, (int, float)) else tuple(scale)
     width, height = mmcv.rescale_size((width, height), scale)
@@ -398,12 +399,12 @@ def _shoelace(x: np.ndarray, y: np.ndarray) -> float:
 def _flipped(crop: np.ndarray, direction: str) -> np.ndarray:
     if crop.dtype != np.uint8 or not crop.size:
         return np.flip(crop, {'horizontal': 1, 'vertical': 0, 'diagonal': (0, 1)}[direction])
-    # an array of its own in plain order, which is faster to make and to copy than a reversed view
+    # a new array in plain order, which is faster to make and to copy than a reversed view
     return cv2.flip(crop, {'horizontal': 1, 'vertical': 0, 'diagonal': -1}[direction])
 
 
 def clipped_box(bbox: np.ndarray, height: int, width: int) -> Tuple[int, int, int, int]:
-    """A box x1 y1 x2 y2 inside the image, as V2's crop clips it: at least one pixel wide and high."""
+    """Clip a box x1 y1 x2 y2 to the image like V2's crop: at least one pixel wide and high."""
     x = np.clip(bbox[0::2], 0, width)
     y = np.clip(bbox[1::2], 0, height)
     left, top = int(x[0]), int(y[0])
@@ -411,16 +412,17 @@ def clipped_box(bbox: np.ndarray, height: int, width: int) -> Tuple[int, int, in
 
 
 def nearest_source(source_size: int, size: int) -> np.ndarray:
-    """The source pixel of each of `size` pixels, int64: OpenCV's INTER_NEAREST, floor(i * 1 / (size / source_size)).
+    """Return the source index of each of `size` pixels, int64, as OpenCV's INTER_NEAREST.
 
-    The two divisions are kept: their rounding decides ties, and masks have to match to the pixel.
+    The index is floor(i * 1 / (size / source_size)). Both divisions are kept: their rounding
+    decides ties, and masks have to match to the pixel.
     """
     step = 1 / (size / source_size)
     return np.minimum(np.floor(np.arange(size) * step).astype(np.int64), source_size - 1)
 
 
 def polygon_runs(parts: Sequence[np.ndarray], height: int, width: int) -> Dict:
-    """COCO run lengths of one instance as pycocotools draws it; parts of under 3 points are left out."""
+    """Return COCO run lengths of one instance as pycocotools draws it, without parts of under 3 points."""
     parts = [part for part in parts if len(part) >= 6 and len(part) % 2 == 0]
     if not parts:
         return mask_api.frPyObjects({
@@ -432,7 +434,7 @@ def polygon_runs(parts: Sequence[np.ndarray], height: int, width: int) -> Dict:
 
 
 def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMasks:
-    """BitmapMasks of compressed run lengths, each decoded inside its own box.
+    """Decode compressed run lengths to BitmapMasks, each inside its own box.
 
     Raises ValueError when the runs were written for another image size.
     """
@@ -444,7 +446,8 @@ def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMask
     crops = [np.zeros((0, 0), dtype=np.uint8)] * len(runs)
     corners = [(0, 0)] * len(runs)
     ends = [counts.cumsum() for counts in _run_lengths([run['counts'] for run in runs])]
-    # All objects at once: they have few pixels, and to call numpy for each of them would cost more than its pixels.
+    # All objects at once: they have few pixels, and one numpy call per object would cost more than
+    # its pixels.
     number = np.array([len(item) // 2 for item in ends], dtype=np.int64)
     nothing = np.zeros(0, dtype=np.int64)
     first = np.concatenate([nothing, *(item[0:-1:2] for item in ends)])  # pixel of each run of ones
@@ -461,11 +464,11 @@ def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMask
     (x_first, y_first), (x_last, y_last) = np.divmod(first, height), np.divmod(last - 1, height)
     x0, x1 = x_first[begins], x_last[begins + number - 1]
     y0, y1 = np.minimum.reduceat(y_first, begins), np.maximum.reduceat(y_last, begins)
-    # a run that goes on in the next column touches bottom and top
+    # a run that continues in the next column touches bottom and top
     tall = np.logical_or.reduceat(x_first != x_last, begins)
     y0[tall], y1[tall] = 0, height - 1
     heights, widths = y1 - y0 + 1, x1 - x0 + 1
-    # the crops lie one behind the other, each column by column as run lengths go
+    # the crops are concatenated, each column by column like run lengths
     ends = (heights * widths).cumsum()
     shift = (ends - heights * (widths + x0) - y0).repeat(number)
     column = heights.repeat(number)
@@ -484,10 +487,11 @@ def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMask
 
 
 def _run_lengths(strings: Sequence[Union[bytes, str]]) -> Iterator[np.ndarray]:
-    """Counts (zeros, ones, zeros, ...) of COCO's compressed strings, int64.
+    """Yield the counts (zeros, ones, zeros, ...) of COCO's compressed strings, int64.
 
-    A count is written in groups of 5 bits, the lowest first, bit 6 saying that more follow and bit 5 of the last one
-    being the sign; from the fourth count on it is the difference to the count two places before.
+    A count is written in groups of 5 bits, the lowest first. Bit 6 says that more groups follow,
+    and bit 5 of the last one is the sign. From the fourth count on it is the difference to the
+    count two before.
     """
     strings = [text.encode() if isinstance(text, str) else text for text in strings]
     data = np.frombuffer(b''.join(strings), dtype=np.uint8).astype(np.int64) - 48

@@ -1,7 +1,8 @@
 """Annotations in a few flat arrays instead of a Python object per box.
 
-Workers get them by fork: a page is copied as soon as a process touches the reference count of an object on it, so a
-list of dicts is soon there once per worker, while arrays stay shared (users.md: memory grows with ranks x workers).
+Workers get them by fork. A page is copied as soon as a process touches the reference count of an
+object on it. A list of dicts therefore soon exists once per worker, while arrays stay shared
+(users.md: memory grows with ranks x workers).
 """
 import mmap
 import os
@@ -18,19 +19,19 @@ from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
 from mmdet_ft.processes import to_other_process
 
 NONE, POLYGONS, RUNS = 0, 1, 2
-DRAWN, EMPTY = 1, 2  # beside NONE: whether there is a mask
+DRAWN, EMPTY = 1, 2  # besides NONE: whether there is a mask
 MASK_FAULTS = (
     'have no mask (no segmentation)',
     'have a mask without a pixel (polygons of under three points or of an odd count of numbers, '
     'run lengths of zeros)')
-NEAR = 32  # pixels outside an image that are not far, however small it is
-LONGEST_SIDE, MOST_PIXELS = 1 << 20, 1 << 30  # of an image that OpenCV opens
+NEAR = 32  # pixels outside an image that do not count as far, even for a small image
+LONGEST_SIDE, MOST_PIXELS = 1 << 20, 1 << 30  # limits of OpenCV for an image
 FLAT = (list, tuple, np.ndarray)
-SMALL = 1 << 16  # bytes of an array that is not worth a file
+SMALL = 1 << 16  # bytes up to which an array is not worth a file
 
 
 class _ArrayFile:
-    """An array in a file without a name; pickled for a new process, it arrives as the array, mapped."""
+    """An array in an unnamed file; unpickled in a new process, it is the memory-mapped array."""
 
     def __init__(self, array: np.ndarray):
         self.dtype, self.shape = array.dtype, array.shape
@@ -52,13 +53,13 @@ def _map_array(file: Any, dtype: np.dtype, shape: Tuple[int, ...]) -> np.ndarray
 
 
 class SharesArrays:
-    """Base of what holds large arrays: workers that are spawned, not forked, map them too instead of having copies."""
+    """Base of classes with large arrays: spawned workers map them too instead of copying them."""
     _files: Dict[str, _ArrayFile] = {}
 
     def __getstate__(self) -> Dict[str, Any]:
         state = {key: value for key, value in self.__dict__.items() if key != '_files'}
         if get_spawning_popen() is None or not hasattr(os,
-                                                       'memfd_create'):  # a file, a copy; not Linux
+                                                       'memfd_create'):  # pickled to a file, copied, or not Linux
             return state
         large = {
             key: value
@@ -73,7 +74,7 @@ class SharesArrays:
 
 
 class PackedList(SharesArrays):
-    """A read-only list whose items are pickled end to end in one array; each access makes a fresh item."""
+    """A read-only list whose items are pickled one after the other in one array; each access makes a new item."""
 
     def __init__(self, items: Iterable[Any]):
         blobs = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in items]
@@ -96,7 +97,7 @@ class PackedList(SharesArrays):
         return (self[index] for index in range(len(self)))
 
     def take(self, indices: Sequence[int]) -> 'PackedList':
-        """The items at `indices`, as a packed list of their own."""
+        """Return the items at `indices` as another packed list."""
         return PackedList(self[int(index)] for index in indices)
 
     def __add__(self, other: Sequence[Any]) -> List[Any]:
@@ -116,7 +117,7 @@ class PackedSegmentations(SharesArrays):
         self.kind: Any = []
         self._coordinates: Any = []
         self._part_ends: Any = []
-        self._item_ends: Any = []  # in parts
+        self._item_ends: Any = []  # counted in parts
         self._bytes: Any = []
         self._run_ends: Any = []
         self._run_of_item: Any = []
@@ -124,9 +125,9 @@ class PackedSegmentations(SharesArrays):
         self._num_coordinates = self._num_bytes = 0
 
     def append(self, segmentation: Any, height: int, width: int) -> None:
-        """Add a segmentation as it stands in the json; an image of `height` x `width` pixels.
+        """Add a segmentation in the json's form, for an image of `height` x `width` pixels.
 
-        Raises ValueError when it is none of COCO's forms; `finish` looks at the numbers in it.
+        Raises ValueError when it is none of COCO's forms; `finish` checks the numbers in it.
         """
         run, parts = -1, ()
         if segmentation is None or (isinstance(segmentation, list) and not segmentation):
@@ -153,10 +154,11 @@ class PackedSegmentations(SharesArrays):
         self._run_of_item.append(run)
 
     def finish(self, sizes: np.ndarray) -> Dict[int, str]:
-        """Turn the lists into arrays, and tell what is wrong with numbers; nothing can be appended afterwards.
+        """Turn the lists into arrays, and report invalid numbers; nothing can be appended afterwards.
 
-        sizes: int64 [N, 2], width and height of the image of each item. Returns item -> what is wrong. pycocotools
-        would draw points far away in gigabytes, and compare run lengths of a wrong sum for ever.
+        sizes: int64 [N, 2], width and height of the image of each item. Returns item -> fault.
+        pycocotools would take gigabytes for distant points, and never finish comparing run lengths
+        of a wrong sum.
         """
         self.kind = np.array(self.kind, dtype=np.uint8)
         self._coordinates = np.concatenate(self._coordinates) if self._coordinates else np.zeros(0)
@@ -164,7 +166,7 @@ class PackedSegmentations(SharesArrays):
         for name in ('_part_ends', '_item_ends', '_run_ends', '_run_of_item'):
             setattr(self, name, np.array(getattr(self, name), dtype=np.int64))
         self._sizes = np.array(self._sizes, dtype=np.int64).reshape(-1, 2)
-        self._coordinates.flags.writeable = False  # items are views: a transform must not move the data set's polygons
+        self._coordinates.flags.writeable = False  # items are views: a transform must not modify the dataset's polygons
         faults = self._far_points(sizes)
         sums = sum_runs(strings)
         self._run_pixels = sums.inside
@@ -178,7 +180,7 @@ class PackedSegmentations(SharesArrays):
         return faults
 
     def _far_points(self, sizes: np.ndarray) -> Dict[int, str]:
-        """Polygons with a coordinate that is no number, or farther outside than the longer side of the image."""
+        """Find polygons with a coordinate that is not a number, or farther outside than the image's longer side."""
         lengths = np.diff(self._part_ends, prepend=0)
         parts = np.flatnonzero(lengths)
         if not len(parts):
@@ -190,7 +192,7 @@ class PackedSegmentations(SharesArrays):
         longer = sizes[items].max(1)
         reach = np.maximum(longer, NEAR)
         with np.errstate(invalid='ignore'):
-            near = (low >= -reach) & (high <= longer + reach)  # a NaN is not
+            near = (low >= -reach) & (high <= longer + reach)  # false for NaN
         faults: Dict[int, str] = {}
         for place in np.flatnonzero(~near).tolist():
             part = self._coordinates[starts[place]:self._part_ends[parts[place]]]
@@ -205,9 +207,10 @@ class PackedSegmentations(SharesArrays):
 
     @property
     def state(self) -> np.ndarray:
-        """Return whether there is a mask, uint8 [N]: DRAWN, NONE (no segmentation), EMPTY (one without a pixel in it).
+        """Return the state of each mask, uint8 [N]: DRAWN, NONE (no segmentation) or EMPTY (without a pixel).
 
-        A polygon counts from three points on that do not lie on one horizontal or vertical line.
+        A polygon counts if it has three points or more that are not on one horizontal or vertical
+        line.
         """
         state = np.full(len(self), DRAWN, dtype=np.uint8)
         state[self.kind == NONE] = NONE
@@ -233,7 +236,7 @@ class PackedSegmentations(SharesArrays):
         return state
 
     def pixels_of_runs(self, index: int) -> int:
-        """The pixels inside the mask of an item that is written as run lengths."""
+        """Return the number of pixels in the mask of an item in run lengths."""
         return int(self._run_pixels[self._run_of_item[index]])
 
     def __len__(self) -> int:
@@ -257,7 +260,7 @@ class PackedSegmentations(SharesArrays):
 
 
 def _read_parts(segmentation: List[Any]) -> List[np.ndarray]:
-    """The polygons of an annotation as arrays; ValueError when they are written otherwise."""
+    """Return the polygons of an annotation as arrays; raise ValueError for another form."""
     if type(segmentation[0]) not in FLAT and all(
             isinstance(item, (int, float, str)) for item in segmentation):
         raise ValueError(
@@ -270,7 +273,7 @@ def _read_parts(segmentation: List[Any]) -> List[np.ndarray]:
                 raise ValueError
             parts.append(np.array(part, dtype=np.float64))
     except (ValueError, TypeError,
-            OverflowError):  # a text, a dict, lists of unequal length, 400 digits
+            OverflowError):  # a string, a dict, lists of unequal length, 400 digits
         if type(part) not in FLAT:
             raise ValueError(
                 f'has {show(part)} where a polygon [x0, y0, x1, y1, ...] belongs') from None
@@ -288,7 +291,7 @@ def _read_parts(segmentation: List[Any]) -> List[np.ndarray]:
 
 
 def _read_runs(segmentation: Dict[str, Any], height: int, width: int) -> Tuple[List[int], bytes]:
-    """(size, compressed counts) of run lengths; ValueError when they are written otherwise."""
+    """Return (size, compressed counts) of run lengths; raise ValueError for another form."""
     size = segmentation.get('size')
     if size is None:
         size = [height, width]
@@ -323,7 +326,7 @@ def _read_runs(segmentation: Dict[str, Any], height: int, width: int) -> Tuple[L
 
 
 def segmentation_fault(segmentation: Any, height: int, width: int) -> Optional[str]:
-    """Tell why a segmentation cannot be drawn in an image of `height` x `width`; None when it can, or is None."""
+    """Return why a segmentation is invalid in an image of `height` x `width`; None if it is valid or None."""
     packed = PackedSegmentations()
     try:
         packed.append(segmentation, height, width)

@@ -5,16 +5,16 @@ from typing import List
 
 from mmdet_ft.datasets.errors import DataError
 
-MARKS = (  # the longest first: that of UTF-32 begins as that of UTF-16 does
+MARKS = (  # the longest first: that of UTF-32 starts with that of UTF-16
     (codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'),
     (codecs.BOM_UTF8, 'utf-8-sig'), (codecs.BOM_UTF16_LE, 'utf-16'), (codecs.BOM_UTF16_BE,
                                                                       'utf-16'))
 
 
 def read_lines(path: str) -> List[str]:
-    """Read a text file; returns its lines without their ends, empty ones too, so that line i is [i - 1].
+    """Read a text file; return its lines without line ends, including empty ones, so that line i is [i - 1].
 
-    Raises FileNotFoundError, and DataError with the path for what is no text file.
+    Raises FileNotFoundError, and DataError with the path if it is not a text file.
     """
     try:
         with open(path, 'rb') as file:
@@ -28,7 +28,7 @@ def read_lines(path: str) -> List[str]:
 
 
 def lines_of(content: bytes, path: str) -> List[str]:
-    """Decode UTF-8, or what a byte-order mark tells; DataError names path and line of another encoding."""
+    """Decode UTF-8, or the encoding of a byte-order mark; DataError names path and line of another encoding."""
     encoding = next((name for mark, name in MARKS if content.startswith(mark)), 'utf-8')
     if encoding in ('utf-8', 'utf-8-sig') and b'\0' in content:
         line = content.count(b'\n', 0, content.index(b'\0')) + 1

@@ -1,4 +1,4 @@
-"""From other annotations to the content of a COCO json."""
+"""Conversion of other annotations to a COCO json."""
 import difflib
 import glob
 import json
@@ -29,25 +29,26 @@ class ImageObjects(NamedTuple):
     height: int
     names: List[str]  # [n]
     boxes: np.ndarray  # float [n, 4], x1 y1 x2 y2
-    crowd: np.ndarray  # bool [n]; becomes iscrowd: neither right nor wrong to find
+    crowd: np.ndarray  # bool [n]; becomes iscrowd: neither a true nor a false positive
     segmentations: Optional[List[Any]] = None  # [n], in COCO's forms
-    left_out: Mapping[str, int] = {}  # what of the file is no object -> how often
-    areas: Optional[Sequence[float]] = None  # [n]; of the segmentations where they are not given
+    left_out: Mapping[str, int] = {}  # kind of non-object in the file -> count
+    areas: Optional[Sequence[float]] = None  # [n]; by default those of the segmentations
 
 
 class Converted(NamedTuple):
     content: Dict[str, Any]  # images, annotations, categories
-    num_flat: int  # boxes without area, left out
-    other_names: Dict[str, int]  # of objects that `classes` does not name, left out
+    num_flat: int  # boxes without area, dropped
+    other_names: Dict[str, int]  # names of dropped objects that `classes` does not list
     left_out: Dict[str, int]  # see ImageObjects
     spelling: Spelling  # of the names
 
 
 class ImageFolder:
-    """The folder of the images of a conversion: finds each, also under a name that is written a little otherwise.
+    """The folder of the images of a conversion; it finds each image, even if its name is spelled differently.
 
-    `missing` are the names without a file, `renamed` pairs of what was written and what is there, `resized` the
-    names of images of another size than their annotations list, whose own size was taken.
+    `missing` are the names without a file, `renamed` pairs of the written and the existing name.
+    `resized` are the names of images whose size differs from their annotations; the image's size is
+    used.
     """
 
     def __init__(self, root: str):
@@ -57,7 +58,7 @@ class ImageFolder:
         self.resized: List[str] = []
 
     def find(self, name: str) -> Optional[str]:
-        """Give the name of the file, relative to the folder; None, and it is counted, where there is none."""
+        """Return the name of the file, relative to the folder; return None and count it where there is none."""
         if osp.isfile(osp.join(self.root, name)):
             return name
         found = find_image(self.root, name)
@@ -68,15 +69,15 @@ class ImageFolder:
         return found.name
 
     def size(self, name: str) -> Tuple[int, int]:
-        """Read width and height of an image that was found, as it is loaded; DataError when it is no image."""
+        """Return width and height of a found image, as it is loaded; raise DataError if it is not an image."""
         return image_size(osp.join(self.root, name))
 
     def settled_size(self, name: str, listed: Optional[Tuple[int, int]], boxes: np.ndarray,
                      where: str) -> Tuple[int, int]:
-        """Give width and height of an image whose annotations may list them too: the file decides.
+        """Return width and height of an image whose annotations may also list them: the file decides.
 
-        boxes: [n, 4], x1 y1 x2 y2. where: the annotations, for messages. Raises DataError where the listed size is
-        another, and the boxes may be of it: they would lie elsewhere than the objects.
+        boxes: [n, 4], x1 y1 x2 y2. where: the annotations, for messages. Raises DataError if the
+        listed size differs and the boxes may belong to it: they would not be at the objects.
         """
         size = self.size(name)
         if listed in (None, size):
@@ -91,7 +92,7 @@ class ImageFolder:
         return size
 
     def report(self) -> List[str]:
-        """Tell what was found under another name, and what was not found and is left out."""
+        """Return messages about renamed files, and about missing ones that are dropped."""
         lines = []
         if self.renamed:
             pairs = ', '.join(f'{old!r} is {new!r}' for old, new in self.renamed[:3])
@@ -108,7 +109,7 @@ class ImageFolder:
         return lines
 
     def refuse_nothing(self, num_found: int) -> None:
-        """Raise DataError when not one image was found."""
+        """Raise DataError if no image was found at all."""
         if num_found or not self.missing:
             return
         raise DataError(
@@ -117,14 +118,14 @@ class ImageFolder:
 
 
 def where_images_are(root: str) -> str:
-    """Say which folders below one hold images, as the end of a sentence."""
+    """Return which folders below `root` hold images, as the end of a sentence."""
     counts = files_by_folder(root, is_image_name)
     shown = ', '.join(f'{count} in {folder}/' for folder, count in counts.most_common(3))
     return f' (images below it: {shown})' if shown else ' (no image is below it)'
 
 
 def files_by_folder(root: str, is_wanted: Any, most: int = 100000) -> Counter:
-    """Count the files that are wanted in each folder below one, by its relative name; hidden ones are passed over."""
+    """Count the wanted files in each folder below `root`, by its relative name; hidden ones are skipped."""
     counts: Counter = Counter()
     seen = 0
     for path, folders, files in os.walk(root):
@@ -140,9 +141,9 @@ def files_by_folder(root: str, is_wanted: Any, most: int = 100000) -> Counter:
 
 def listed_or_all(root: str, ann_subdir: str, img_subdir: str, ending: str,
                   listed: Optional[str]) -> List[str]:
-    """List the names of the annotation files of a conversion, one an image: those in a text file, or all.
+    """Return the names of the annotation files of a conversion, one per image: those in a text file, or all.
 
-    Raises DataError that says in which folders annotations and images lie where there are none in ann_subdir.
+    Raises DataError with the folders of annotations and images if there are none in ann_subdir.
     """
     if not osp.isdir(root):
         raise DataError(f'there is no folder {root!r}')
@@ -169,7 +170,7 @@ def listed_or_all(root: str, ann_subdir: str, img_subdir: str, ending: str,
 
 
 def _images_beside(root: str, ann_subdir: str) -> str:
-    """Say how to name a folder of annotations whose images lie beside it, and not below."""
+    """Return the advice for a folder of annotations whose images are next to it, and not below."""
     above = osp.dirname(osp.abspath(root))
     images = files_by_folder(above, is_image_name, 20000)
     if not images:
@@ -183,7 +184,7 @@ def _images_beside(root: str, ann_subdir: str) -> str:
 
 
 def folder_of_images(root: str, img_subdir: str, ann_subdir: str) -> None:
-    """Raise DataError, with the folders that hold images, where img_subdir of root is not there."""
+    """Raise DataError, with the folders that hold images, if img_subdir of root is missing."""
     if osp.isdir(osp.join(root, img_subdir)):
         return
     images = files_by_folder(root, is_image_name)
@@ -197,7 +198,7 @@ def folder_of_images(root: str, img_subdir: str, ann_subdir: str) -> None:
 
 
 def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = None) -> Converted:
-    """Make COCO's dicts of the images, with ids from 1 on.
+    """Convert the images to COCO's dicts, with ids from 1 on.
 
     classes: the categories in their order; by default all names that occur, sorted.
     """
@@ -220,9 +221,9 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
                 num_flat += 1
                 continue
             annotation: Dict[str, Any] = dict(
-                id=len(annotations) + 1,  # from 1: pycocotools takes an instance with id 0 for none
+                id=len(annotations) + 1,  # from 1: pycocotools treats id 0 as no instance
                 image_id=image_id,
-                category_id=name,  # its number follows
+                category_id=name,  # replaced by its number below
                 bbox=[x1, y1, x2 - x1, y2 - y1],
                 iscrowd=int(image.crowd[place]))
             if image.segmentations is not None:
@@ -247,10 +248,10 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
 
 
 class Joined:
-    """The images of a conversion, each file once: what further records of a file tell is added to its first.
+    """The images of a conversion, each file once: objects of further records are added to the first.
 
-    `double` names the files that several records are of; `num_same` counts objects that two of them have, of which one
-    is kept.
+    `double` names the files with several records; `num_same` counts objects that occur twice, of
+    which one is kept.
     """
 
     def __init__(self, images: Iterable[ImageObjects], root: str = ''):
@@ -287,7 +288,7 @@ class Joined:
         return iter(found)
 
     def report(self) -> List[str]:
-        """Tell which files were listed several times."""
+        """Return messages about files that were listed several times."""
         if not self.double:
             return []
         same = f', and {self.num_same} objects are the same in both: one is kept' if self.num_same else ''
@@ -302,7 +303,7 @@ def _both(first: Optional[Sequence[Any]], other: Optional[Sequence[Any]],
 
 
 def refuse_existing(path: str, force: bool, inputs: Iterable[str] = ()) -> None:
-    """Raise DataError for a file that is there already, unless `force`; OutputError for one of the `inputs`."""
+    """Raise DataError for an existing file, unless `force`, and OutputError for one of the `inputs`."""
     if osp.isdir(path):
         raise DataError(f'--out {path} is a folder; name the json file to write, such as '
                         f'{osp.join(path, "train.json")}')
@@ -314,12 +315,12 @@ def refuse_existing(path: str, force: bool, inputs: Iterable[str] = ()) -> None:
 
 
 def write_json(path: str, content: Any) -> None:
-    """Write a json, and make its folder. The file is whole or not there."""
+    """Write a json, and make its folder. The file is written completely or not at all."""
     write_text(path, json.dumps(content))
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a text file, and make its folder. The file is whole or not there."""
+    """Write a text file, and make its folder. The file is written completely or not at all."""
     try:
         with atomic_file(path) as file:
             file.write(text.encode('utf-8'))
@@ -333,12 +334,12 @@ def write_coco(path: str,
                force: bool,
                folder: Optional[ImageFolder] = None,
                inputs: Iterable[str] = ()) -> str:
-    """Write the json of the images, and return sentences about it: what it holds, what was left out, what comes next.
+    """Write the json of the images, and return messages: its content, dropped objects, and the next step.
 
-    folder: where the images were looked for. inputs: files that are read, and so never written, as the images are.
+    folder: of the images. inputs: files that are read, and so never written, like the images.
 
-    Raises OutputError for a file that is read, DataError for a file that is there already (unless `force`), when there
-    is no image, and when `classes` are not written as in the files.
+    Raises OutputError for a file that is read, and DataError for an existing file (unless `force`).
+    DataError also means no image, or `classes` that are spelled differently in the files.
     """
     refuse_existing(path, force, inputs)
     joined = Joined(images, folder.root if folder is not None else '')
@@ -381,7 +382,7 @@ def write_coco(path: str,
 
 def refuse_misspelt(classes: Sequence[str], content: Dict[str, Any], others: Mapping[str,
                                                                                      int]) -> None:
-    """Raise DataError when a class without objects is written nearly like a name that would be left out."""
+    """Raise DataError when a class without objects is spelled nearly like a name that would be dropped."""
     used = {annotation['category_id'] for annotation in content['annotations']}
     absent = [name for place, name in enumerate(classes, 1) if place not in used]
     of_key = {plain(name): name for name in others}
@@ -403,7 +404,7 @@ def refuse_misspelt(classes: Sequence[str], content: Dict[str, Any], others: Map
 
 
 def _alike(names: Sequence[str]) -> List[str]:
-    """A line on names that differ in case or spaces alone."""
+    """Return a line on names that differ only in case or spaces."""
     groups: Dict[str, List[str]] = {}
     for name in names:
         groups.setdefault(plain(name), []).append(name)

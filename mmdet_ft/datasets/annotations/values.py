@@ -1,6 +1,7 @@
-"""Values of annotation files: numbers, ids, flags and names, read alike wherever they stand.
+"""Values of annotation files: numbers, ids, flags and names, read by the same rules everywhere.
 
-Each function returns the value in its proper type, or raises ValueError with what was found and what was expected.
+Each function returns the value in its proper type, or raises ValueError with the found and the
+expected value.
 """
 import gzip
 import json
@@ -12,7 +13,7 @@ from mmdet_ft.datasets.annotations.foreign import recognise
 from mmdet_ft.datasets.errors import DataError
 
 LARGEST_INT64 = 2**63 - 1
-MOST_DIGITS = 30  # of a number that is written as text
+MOST_DIGITS = 30  # of a number in text form
 FLAGS = {
     0: False,
     1: True,
@@ -24,7 +25,7 @@ FLAGS = {
 
 
 def show(value: Any, most: int = 80) -> str:
-    """Write a value for a message: what cannot be printed is escaped, and much of it is left out."""
+    """Format a value for a message: unprintable characters are escaped, and long values are shortened."""
     text = repr(value)
     return text if len(text) <= most else f'{text[:most]}...'
 
@@ -34,7 +35,7 @@ def _refuse(value: Any, expected: str) -> ValueError:
 
 
 def read_number(value: Any, expected: str = 'a number') -> float:
-    """Read a number, or the text of one; it may be NaN or infinite."""
+    """Read a number, or a string with one; it may be NaN or infinite."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return float(value)
@@ -52,7 +53,7 @@ def read_whole(value: Any,
                expected: str = 'a whole number',
                low: int = -LARGEST_INT64 - 1,
                high: int = LARGEST_INT64) -> int:
-    """Read a whole number from `low` to `high`: an int, 192.0, or the text of one."""
+    """Read a whole number from `low` to `high`: an int, 192.0, or a string with one."""
     if isinstance(value, str) and re.fullmatch(r'\s*[+-]?[0-9]{1,%d}\s*' % MOST_DIGITS, value):
         number: Union[int, float] = int(value)
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -68,7 +69,7 @@ def read_whole(value: Any,
 
 
 def read_id(value: Any) -> Union[int, str]:
-    """Read what identifies a record: a whole number of any size, or a text that stays one."""
+    """Read the id of a record: a whole number of any size, or a string, which stays a string."""
     expected = 'a whole number or a text'
     if isinstance(value, str) and value:
         return value
@@ -80,14 +81,14 @@ def read_id(value: Any) -> Union[int, str]:
 
 
 def plain_id(value: Union[int, str]) -> Union[int, str]:
-    """Give the id that means the same in another type: '1', ' 1' and '000001' are 1."""
+    """Return the id that means the same in another type: '1', ' 1' and '000001' are 1."""
     if isinstance(value, str) and re.fullmatch(r'\s*[0-9]{1,%d}\s*' % MOST_DIGITS, value):
         return int(value)
     return value
 
 
 def read_flag(value: Any) -> bool:
-    """Read 0, 1, true or false, also as text; null is false."""
+    """Read 0, 1, true or false, also as a string; null is false."""
     if value is None:
         return False
     key = value.strip().lower() if isinstance(value, str) else value
@@ -97,12 +98,12 @@ def read_flag(value: Any) -> bool:
 
 
 def read_name(value: Any, expected: str = 'a text') -> str:
-    """Read a text that can name a file or a class."""
+    """Read a string that can name a file or a class."""
     if not isinstance(value, str) or not value.strip() or '\0' in value:
         raise _refuse(value, expected)
     try:
         value.encode()
-    except UnicodeEncodeError:  # half of a pair of surrogates: no file system and no terminal takes it
+    except UnicodeEncodeError:  # half of a surrogate pair: no file system and no terminal accepts it
         raise _refuse(value, expected) from None
     return value
 
@@ -110,7 +111,7 @@ def read_name(value: Any, expected: str = 'a text') -> str:
 def parse_json(text: bytes, path: str) -> Any:
     """Return the content of a json file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
-    Raises DataError, with the path and what the file is instead.
+    Raises DataError with the path and the actual kind of file.
     """
     try:
         return json.loads(text)

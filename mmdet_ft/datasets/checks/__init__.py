@@ -1,1 +1,1 @@
-"""What is wrong with data before it costs a night: the checks behind tools/misc/check_data.py."""
+"""Checks of data before training, used by tools/misc/check_data.py."""

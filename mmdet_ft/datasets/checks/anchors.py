@@ -1,4 +1,4 @@
-"""Whether a model's anchors can meet the objects of a data set."""
+"""Match between a model's anchors and the objects of a dataset."""
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -8,26 +8,26 @@ from mmdet_ft.datasets.checks.split import Split
 
 
 class Anchors(NamedTuple):
-    """Of a dense head."""
-    base: List[np.ndarray]  # a level [anchors a cell, 4], around the first cell
-    strides: List[Tuple[float, float]]  # a level, x y
-    pos_iou: float  # from here up an anchor is positive
-    min_pos_iou: float  # and an object's best anchor from here up
-    generator: str = 'anchor_generator'  # its place in the config
+    """The anchors of a dense head."""
+    base: List[np.ndarray]  # per level [anchors per cell, 4], around the first cell
+    strides: List[Tuple[float, float]]  # per level, x y
+    pos_iou: float  # from this IoU on an anchor is positive
+    min_pos_iou: float  # and an object's best anchor from this IoU on
+    generator: str = 'anchor_generator'  # its key in the config
     settings: Dict[str, Any] = {}  # of the generator: scales or octave_base_scale, and ratios
     with_settings: Optional[Callable[[Dict[str, Any]],
                                      List[np.ndarray]]] = None  # gives other `base`
 
 
 class Reach(NamedTuple):
-    """How well objects are met; shares of all."""
-    good: float  # by an anchor of pos_iou
-    best_only: float  # by their best anchor alone
+    """Objects that anchors match well, barely or never; fractions of all objects."""
+    good: float  # matched by an anchor of pos_iou
+    best_only: float  # matched by their best anchor alone
     never: float
 
 
 def input_scale(sizes: np.ndarray, img_scale: Sequence[float], keep_ratio: bool) -> np.ndarray:
-    """Factors [n, 2] for x and y by which Resize(img_scale) changes images of these sizes (width, height)."""
+    """Return the factors [n, 2] for x and y by which Resize(img_scale) scales images of these sizes (width, height)."""
     long, short = max(img_scale), min(img_scale)
     sizes = np.maximum(sizes, 1).astype(np.float64)
     if not keep_ratio:
@@ -37,7 +37,7 @@ def input_scale(sizes: np.ndarray, img_scale: Sequence[float], keep_ratio: bool)
 
 
 def best_iou(boxes: np.ndarray, anchors: Anchors) -> np.ndarray:
-    """For boxes [n, 4] of the network's input their IoU with the nearest anchor of the best shape, [n]."""
+    """Return the IoU of boxes [n, 4] in network input pixels with the nearest anchor of the best shape, [n]."""
     best = np.zeros(len(boxes))
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
     for base, stride in zip(anchors.base, anchors.strides):
@@ -53,16 +53,16 @@ def best_iou(boxes: np.ndarray, anchors: Anchors) -> np.ndarray:
     return best
 
 
-SCALES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # that are tried
-MOST_TRIED = 2000  # objects that advice is sought for
-MOST_MISSED = .02  # share of objects without an anchor that is not worth a word
+SCALES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # candidates
+MOST_TRIED = 2000  # objects used for the advice
+MOST_MISSED = .02  # fraction of objects without an anchor that is not reported
 
 
 def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[str, Any], float]]:
-    """Find settings of the generator that meet more of the boxes [n, 4]: (settings, share that no anchor meets then).
+    """Find generator settings that match more of the boxes [n, 4]: (settings, fraction that is still unmatched).
 
-    Another scale alone comes before more scales, and those before more ratios: more anchors cost more. None where
-    nothing that is tried halves the share of those that are not met.
+    Another scale alone is preferred to more scales, and those to more ratios: more anchors cost
+    more. None if no candidate halves the unmatched fraction.
     """
     if anchors.with_settings is None:
         return None
@@ -91,7 +91,7 @@ def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[st
         limit = now / 2 if tried is shapes else max(MOST_MISSED, now / 4)
         found = [(*judge(anchors.with_settings(settings)), settings) for settings in tried]
         found = [item for item in found if item[0] <= limit]
-        if found:  # of those that fit about as well the first: the nearest to what is written
+        if found:  # among similarly good ones the first: the nearest to the config
             fit = max(item[1] for item in found)
             share, _, settings = next(item for item in found if item[1] >= fit - .05)
             return settings, share
@@ -100,7 +100,7 @@ def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[st
 
 def check_anchors(split: Split, anchors: Anchors, img_scale: Any,
                   keep_ratio: bool) -> Tuple[Optional[Reach], List[Problem]]:
-    """The share of objects that training can teach a head with these anchors."""
+    """Return the fractions of objects that these anchors match in training, and the problems."""
     boxes, sizes = split.boxes, split.sizes[split.image]
     with np.errstate(invalid='ignore'):
         real = (split.labels >= 0) & ~split.ignored & np.isfinite(boxes).all(1) & (

@@ -1,7 +1,7 @@
-"""Defects of a COCO json that stop its reader or that it cannot see, and the file without them.
+"""Defects of a COCO json that stop its reader or that it cannot detect, and the file without them.
 
-The reader refuses a file at the first of them. Here all are collected, by the same code, and what stands in the way is
-left out in memory, so that one run tells everything.
+The reader refuses a file at the first defect. Here the same code collects all of them, and drops
+invalid records in memory, so that one run reports everything.
 """
 import os.path as osp
 from typing import Any, Dict, Iterable, List, Optional, Sequence
@@ -14,7 +14,7 @@ from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, near
                                                        same_but_for_unicode)
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 
-TEXTS = {  # kind of fault -> what all of them are
+TEXTS = {  # kind of fault -> description of all its records
     'image record incomplete': 'image records that cannot be read',
     'image size missing': 'image records whose width and height cannot be read',
     'image id twice': 'image ids that stand for two images: objects of one are trained on the other',
@@ -29,22 +29,23 @@ TEXTS = {  # kind of fault -> what all of them are
 
 
 class CocoJson:
-    """A COCO file on its way through the checks.
+    """A COCO file during the checks.
 
     Args:
         data: the content.
         split: name of the split, for the problems.
         img_prefix: folder of the images.
-        classes: those of the config; None where they are all of the file.
+        classes: those of the config; None for all of the file.
         are_named: the config names them, they are not a type's own.
         size_of: path -> (width, height) of an image, None where it cannot be read.
-        path: of the file, for the DataError that it is none of COCO's.
-        assumed: classes to read the file by where the config names none and those of the type are others: those that
-            another split was read by.
+        path: of the file, for the DataError that it is not a COCO json.
+        assumed: classes of another split, used where the config names none and those of the type
+            differ.
 
-    `problems` are those found; `is_mended` tells whether the reader would have refused the file. Then `data` is one
-    that it reads, and `classes` those to read it by: names that the file writes a little differently are taken for
-    the same, and where the config names none, they are those of the file.
+    `problems` are those found; `is_mended` is true if the reader would have refused the file. Then
+    `data` is one that it reads, and `classes` are those to read it by. Names that the file spells
+    slightly differently count as the same, and where the config names none, the classes are those
+    of the file.
     """
 
     def __init__(self,
@@ -126,11 +127,11 @@ class CocoJson:
                   'add the category, or correct category_id', shown)
 
     def _one_id_a_name(self) -> None:
-        """Names that stand for several ids become one id; the reader passes over ids without annotations itself."""
+        """Merge the ids of a name into one; the reader itself skips ids without annotations."""
         records = self.records
         double = double_names(records.categories, records.category_ids)
         if double:
-            # the reader looks at the names that it needs
+            # the reader checks the names that it needs
             stops = [name for name in double if name in self.classes]
             order = stops + [name for name in double if name not in stops]
             self._add('category name twice', len(double),
@@ -169,7 +170,7 @@ class CocoJson:
         if not self.are_named:
             self.classes = names
             missing = [name for name in names if name not in {item['name'] for item in categories}]
-        # what is nearly called so is meant, for the rest of the checks
+        # a similar name is taken as meant, for the rest of the checks
         meant = {other: name for name, other in near.items()}
         for category in categories:
             category['name'] = meant.get(category['name'], category['name'])

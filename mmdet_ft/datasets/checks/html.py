@@ -1,4 +1,4 @@
-"""The findings as one html file with pictures."""
+"""The report as one html file with pictures."""
 import base64
 import html
 import os
@@ -29,9 +29,9 @@ figure { margin: 0; width: 360px } figure img { max-width: 100%; display: block 
 
 
 def page(report: Report, title: str, num_samples: int = 6) -> str:
-    """The whole page; pictures stand in it as data, so that the file can be sent as it is.
+    """Return the whole page; pictures are embedded as data, so that the file can be sent as it is.
 
-    num_samples: pictures of each split with its truth drawn, evenly spread over it.
+    num_samples: pictures of each split with its ground truth, evenly spaced over it.
     """
     color = 'bad' if report.defects else 'ok'
     parts = [
@@ -152,7 +152,7 @@ def _samples(split: Split, number: int) -> List[Any]:
 
 
 def _mask(split: Split, index: int, image: np.ndarray) -> Optional[np.ndarray]:
-    """The mask of an object where it fits the image."""
+    """Return the mask of an object if it fits the image."""
     from mmdet_ft.datasets.annotations.masks import bitmaps_of_runs, polygon_runs
     segmentation = split.segmentation(int(index)) if split.segmentation is not None else None
     if segmentation is None or extent_of(segmentation) is None:

@@ -1,4 +1,4 @@
-"""The image files of a split: are they there, whole, and of the size that the annotations say."""
+"""Image files of a split: check that they exist, are complete, and have the size of their annotations."""
 import concurrent.futures
 import hashlib
 import os
@@ -21,32 +21,32 @@ from mmdet_ft.datasets.pipelines.shared.loading import (LoadImageFromFile, is_re
                                                         told_as_cut)
 from mmdet_ft.registry import PIPELINES
 
-# Of more files some are looked at, evenly spread: 50,000 heads take 8 s of CPU from a local disk.
+# Larger sets are sampled evenly: 50,000 heads take 8 s of CPU from a local disk.
 MOST_HEADS = 50000
-MOST_REMOTE = 32  # files on other storage, which are fetched whole
-SLOW = 0.005  # seconds for a head: from there on threads read them, which on a local disk would only cost time
-NUM_DEEP = 8  # images of 16 bit of which the values are looked at
+MOST_REMOTE = 32  # files on other storage, which are fetched completely
+SLOW = 0.005  # seconds per head from which on threads read them; on a local disk threads would only cost time
+NUM_DEEP = 8  # images of 16 bit whose values are checked
 MOST_DRAWN = 100  # objects on the picture of an example
-MOST_CONFIRMED = 20  # images of another size that are decoded, to be sure
+MOST_CONFIRMED = 20  # images of another size that are decoded for confirmation
 
 
 class Loading(NamedTuple):
-    """How a pipeline reads its images."""
+    """Image loading options of a pipeline."""
     color_type: str = 'color'
     file_client_args: Dict[str, Any] = {}
-    is_known: bool = True  # by LoadImageFromFile; of what others can read nothing is known
+    is_known: bool = True  # read by LoadImageFromFile; nothing is known about other loaders
 
     def size_of(self, head: Head) -> Tuple[int, int]:
-        """The size of the loaded image: width and height."""
+        """Return the size of the loaded image: width and height."""
         return head.size if self.turns(head) else (head.width, head.height)
 
     def turns(self, head: Head) -> bool:
-        """Return whether the EXIF orientation is followed; OpenCV follows that of a TIFF always."""
+        """Return whether the EXIF orientation is applied; OpenCV always applies that of a TIFF."""
         return head.kind == 'TIFF' or self.color_type in ('color', 'grayscale')
 
 
 def loading_of(transforms: Iterable[Any]) -> Loading:
-    """Read from a pipeline, built or not, how it loads its images."""
+    """Return how a pipeline, built or not, loads its images."""
     for transform in transforms:
         is_config = isinstance(transform, dict)
         kind = PIPELINES.resolve(transform['type']) if is_config else type(transform)
@@ -58,16 +58,16 @@ def loading_of(transforms: Iterable[Any]) -> Loading:
 
 
 class Look(NamedTuple):
-    """What a look at an image file has shown."""
+    """The result of checking an image file."""
     error: str = ''  # 'missing', or why it cannot be read
     size: Tuple[int,
                 int] = (0, 0
-                        )  # width and height as the loader gives them; 0 where they are not known
-    orientation: int = 1  # the EXIF entry that the loader follows
+                        )  # width and height as loaded; 0 where they are not known
+    orientation: int = 1  # the EXIF entry that the loader applies
     digest: str = ''  # of the file's bytes
-    lost: Optional[float] = None  # share of the picture that a file without its end lacks
-    bits: int = 8  # a value
-    path: str = ''  # of the file, where it has the name in another spelling
+    lost: Optional[float] = None  # fraction of the picture that a truncated file lacks
+    bits: int = 8  # per value
+    path: str = ''  # of the file, where its name is spelled differently
     is_coarse: bool = False  # a progressive JPEG without its last scans
 
 
@@ -77,8 +77,9 @@ def look_at(path: str,
             prefix: Optional[str] = None) -> Look:
     """Open an image as training does.
 
-    decoded: decode it; otherwise its head and its last bytes are read, and more only where they ask for it.
-    prefix: folder that the name of the image starts from.
+    decoded: decode it; otherwise its head and its last bytes are read, and more only if they
+    require it.
+    prefix: folder that the name of the image is relative to.
     """
     look = _look_at(path, decoded, loading)
     if look.error == 'missing' and not is_remote(loading.file_client_args):
@@ -89,7 +90,7 @@ def look_at(path: str,
 
 
 def name_below(path: str, prefix: Optional[str]) -> str:
-    """Give the name that the annotations have for an image."""
+    """Return the name of an image in the annotations."""
     return path[len(osp.join(prefix, '')):] if prefix and path.startswith(osp.join(prefix,
                                                                                    '')) else path
 
@@ -109,7 +110,7 @@ def _look_at(path: str, decoded: bool, loading: Loading) -> Look:
         content = read_bytes(path, loading.file_client_args)
         if not decoded and head is not None and head.kind in ('JPEG',
                                                               'MPO') and not is_cut_off(content):
-            return _of_head(head, loading)  # phones put films and more behind the end
+            return _of_head(head, loading)  # phones append films and more after the end
         return _of_content(content, loading)
     except (FileNotFoundError, NotADirectoryError):
         return Look('missing')
@@ -126,7 +127,7 @@ def _look_at(path: str, decoded: bool, loading: Loading) -> Look:
 def _head_of(path: str) -> Optional[Head]:
     try:
         return read_head(path)
-    except DataError:  # no image; or one that Pillow does not know, and OpenCV does
+    except DataError:  # not an image; or one that OpenCV reads and Pillow does not
         return None
 
 
@@ -139,7 +140,7 @@ def _of_content(content: bytes, loading: Loading) -> Look:
     img, lost = decode(content, loading.color_type, 'bgr')
     try:
         look = _of_head(read_head(content), loading)
-    except (DataError, OSError):  # Pillow knows fewer kinds of images than OpenCV
+    except (DataError, OSError):  # Pillow reads fewer image formats than OpenCV
         look = Look()
     return look._replace(
         size=(img.shape[1], img.shape[0]),
@@ -149,7 +150,7 @@ def _of_content(content: bytes, loading: Loading) -> Look:
 
 
 def size_of(path: str) -> Optional[Tuple[int, int]]:
-    """Give width and height of an image as it is loaded, None where it cannot be read."""
+    """Return width and height of an image as it is loaded, None where it cannot be read."""
     try:
         return image_size(path)
     except DataError:
@@ -163,7 +164,7 @@ def _look(arguments: Tuple[str, Loading, Optional[str]]) -> Look:
 
 def look_at_all(split: Split, places: Sequence[int], workers: int,
                 loading: Loading) -> Iterator[Look]:
-    """Decode the images at some places of a split, in order, by some processes."""
+    """Decode the images at some indices of a split, in order, in worker processes."""
     jobs = [(split.paths[place], loading, split.prefix) for place in places]
     if workers == 0 or len(jobs) < 64:
         yield from map(_look, jobs)
@@ -174,9 +175,10 @@ def look_at_all(split: Split, places: Sequence[int], workers: int,
 
 
 def scan(split: Split, loading: Loading) -> List[Tuple[int, Look]]:
-    """Look at the heads and the last bytes of the files of a split, of `MOST_HEADS` at most: (place, look) of each.
+    """Check the heads and last bytes of a split's files, of `MOST_HEADS` at most: (index, look) of each.
 
-    Images that seem to have another size than is annotated are decoded, as far as they are few: a head may mislead.
+    Images whose size seems to differ from the annotation are decoded if they are few: a head may
+    mislead.
     """
     places = [place for place, path in enumerate(split.paths) if path is not None]
     most = MOST_REMOTE if is_remote(loading.file_client_args) else MOST_HEADS
@@ -192,7 +194,7 @@ def scan(split: Split, loading: Loading) -> List[Tuple[int, Look]]:
     rest = places[100:]
     if time.monotonic() - began < SLOW * len(looks):
         looks += map(glance, rest)
-    else:  # such as a disk behind a network
+    else:  # such as a network disk
         parts = [rest[first:first + 64] for first in range(0, len(rest), 64)]
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
             for part in threads.map(lambda part: [glance(place) for place in part], parts):
@@ -213,7 +215,7 @@ def _differs(split: Split, place: int, look: Look) -> bool:
 
 
 def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
-    """Give the problems of the files of a split, after what was seen of the images at some places."""
+    """Return the problems of a split's files, from the looks at some images (index, look)."""
     looks = list(looks)
     missing, broken, cut, unclear, renamed = [], [], [], [], []
     for place, look in looks:
@@ -259,7 +261,7 @@ CUT = 'image without its end'
 
 
 class _Judged(NamedTuple):
-    """An image of another size than is annotated."""
+    """An image whose size differs from its annotation."""
     place: int
     look: Look
     objects: List[int]
@@ -267,9 +269,9 @@ class _Judged(NamedTuple):
 
 
 def _judged(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[_Judged]:
-    """The images of another size than is annotated.
+    """Return the images whose size differs from their annotation.
 
-    Boxes that fit one of the two sizes alone tell of the other images of their kind too.
+    Boxes that fit only one of the two sizes decide for the other images of the same kind too.
     """
     looks = [(place, look) for place, look in looks if _differs(split, place, look)]
     objects: Dict[int, List[int]] = {place: [] for place, _ in looks}
@@ -295,7 +297,7 @@ def _judged(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[_Judged]:
 
 
 def _of_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
-    """The problems of images of another size than is annotated, one for each remedy."""
+    """Return the problems of images whose size differs from their annotation, one for each fix."""
     found: Dict[Mismatch, List[Example]] = {}
     for place, look, objects, what in _judged(split, looks):
         width, height = split.sizes[place].tolist()
@@ -315,8 +317,7 @@ def _of_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
 
 
 def with_true_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> Split:
-    """Give a split the sizes of its images where boxes tell that the listed ones are wrong: nothing else is wrong
-    with these boxes."""
+    """Return the split with actual image sizes where boxes fit only those; nothing else is wrong with these boxes."""
     sizes = split.sizes.copy()
     for place, look, _, what in _judged(split, looks):
         if what.fit == 'loaded':
@@ -325,7 +326,7 @@ def with_true_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> Split:
 
 
 def _of_missing(split: Split, missing: Sequence[int], num_looked: int) -> List[Problem]:
-    """The problem of files that are not there, with what is there instead."""
+    """Return the problem of missing files, with similar files that exist."""
     if not missing:
         return []
     pairs = [(split.prefix, name_below(split.paths[place], split.prefix)) for place in missing]
@@ -352,7 +353,7 @@ def _of_missing(split: Split, missing: Sequence[int], num_looked: int) -> List[P
 
 
 def _hint(split: Split, cause: Cause) -> str:
-    """What is there for missing images of one cause, and the edit to make."""
+    """Return the existing file for missing images of one cause, and the edit to make."""
     name, there = cause.examples[0]
     folders = {
         found[:-len(wanted) - 1]
@@ -366,7 +367,7 @@ def _hint(split: Split, cause: Cause) -> str:
 
 
 def check_depth(split: Split, looks: Sequence[Tuple[int, Look]], loading: Loading) -> List[Problem]:
-    """Look at the values of some images of more than 8 bit: loading keeps the upper 8 alone."""
+    """Check the values of some images of more than 8 bit: loading keeps only the upper 8."""
     deep = [(place, look) for place, look in looks if not look.error and look.bits > 8]
     if not deep or loading.color_type == 'unchanged' or is_remote(loading.file_client_args):
         return []
@@ -407,7 +408,7 @@ def check_depth(split: Split, looks: Sequence[Tuple[int, Look]], loading: Loadin
 
 def check_overlap(first: Split, second: Split,
                   digests: Dict[str, Dict[str, List[int]]]) -> List[Problem]:
-    """Images in two splits: the same file, or with `digests` (split -> digest -> places) the same content."""
+    """Find images in two splits: the same file, or with `digests` (split -> digest -> indices) the same content."""
     own = {os.path.abspath(path) for path in first.paths if path}
     same = [Example(path, path) for path in second.paths if path and os.path.abspath(path) in own]
     listed = {example.path for example in same}
@@ -428,7 +429,7 @@ def check_overlap(first: Split, second: Split,
 
 
 def check_listed(split: Split) -> List[Problem]:
-    """Files that are listed several times, also by other names of the same file: './a.png', or a link."""
+    """Find files listed several times, also under other names of the same file: './a.png', or a link."""
     if not split.has_boxes:
         return []
     counts = Counter(os.path.realpath(path) for path in split.paths if path)
@@ -449,7 +450,7 @@ def check_listed(split: Split) -> List[Problem]:
 
 
 def check_copies(split: Split, digests: Dict[str, List[int]]) -> List[Problem]:
-    """Files of one split with the same content."""
+    """Find files of one split with the same content."""
     copies = [
         Example(f'{split.paths[place]} has the content of {split.paths[places[0]]}',
                 split.paths[place]) for places in digests.values() for place in places[1:]

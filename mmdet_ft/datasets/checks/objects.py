@@ -1,4 +1,4 @@
-"""Boxes, masks and classes of a split."""
+"""Checks of the boxes, masks and classes of a split."""
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -10,11 +10,11 @@ from mmdet_ft.datasets.annotations.packed import MASK_FAULTS
 from mmdet_ft.datasets.checks.problem import Example, Problem, Row
 from mmdet_ft.datasets.checks.split import Split
 
-TOLERANCE = 1  # pixels that a box may reach out of its image
+TOLERANCE = 1  # pixels that a box may exceed its image
 
 
 def check_boxes(split: Split) -> List[Problem]:
-    """Boxes that training would drop, cut or stumble over."""
+    """Find boxes that training would drop, clip or fail on."""
     if not split.has_boxes:
         return []
     boxes, sizes = split.boxes, split.sizes[split.image]
@@ -47,7 +47,7 @@ def check_boxes(split: Split) -> List[Problem]:
 
 
 def _wrong_form(split: Split, usual: np.ndarray, bad: np.ndarray) -> List[Problem]:
-    """Boxes in another form than that of the file's type: shares of the image, or corners for sizes."""
+    """Find boxes in another form than that of the file's type: fractions of the image, or corners for sizes."""
     if usual.sum() < 5:
         return []
     boxes, sizes = split.boxes, split.sizes[split.image]
@@ -57,8 +57,8 @@ def _wrong_form(split: Split, usual: np.ndarray, bad: np.ndarray) -> List[Proble
             'boxes with no coordinate above 2: they seem to be shares of the image, not pixels',
             'multiply x by the width and y by the height of the image')
     corners = boxes.copy()
-    with np.errstate(invalid='ignore'):  # of infinite ones, told elsewhere
-        corners[:, 2:] -= boxes[:, :2]  # what COCO's width and height say, read as x2 y2
+    with np.errstate(invalid='ignore'):  # infinite values are reported elsewhere
+        corners[:, 2:] -= boxes[:, :2]  # COCO's width and height, read as x2 y2
     fits = ((corners[:, 2:] > corners[:, :2]) & (corners[:, 2:] <= sizes + TOLERANCE)).all(1)
     if 'coco' in split.kind.lower() and fits[usual].all() and bad[usual].mean() > .3:
         return split.of_objects(
@@ -68,7 +68,7 @@ def _wrong_form(split: Split, usual: np.ndarray, bad: np.ndarray) -> List[Proble
 
 
 def check_same(split: Split) -> List[Problem]:
-    """Objects annotated twice: the same image, class and box."""
+    """Find objects annotated twice: the same image, class and box."""
     if not len(split.boxes) or not split.has_boxes:
         return []
     table = np.column_stack([split.image, split.labels, split.boxes])
@@ -82,13 +82,13 @@ def check_same(split: Split) -> List[Problem]:
 
 
 def check_masks(split: Split, wanted: bool) -> List[Problem]:
-    """Segmentations that are missing, empty, or of something else than the box is of.
+    """Find segmentations that are missing, empty, or do not match their box.
 
     wanted: the pipeline loads masks, or the metric compares them.
     """
     if split.segmentation is None:
         return []
-    with np.errstate(invalid='ignore'):  # what is wrong with a box has been told
+    with np.errstate(invalid='ignore'):  # faults of boxes are already reported
         sound = (split.boxes[:, 2:] - split.boxes[:, :2] >= 1).all(1)
         sound &= (split.boxes[:, :2] < split.sizes[split.image]).all(1)
     limits = np.column_stack([np.zeros_like(split.sizes), split.sizes]) + [-1, -1, 1, 1]
@@ -127,7 +127,7 @@ def check_masks(split: Split, wanted: bool) -> List[Problem]:
 
 
 def extent_of(segmentation: Any) -> Optional[Tuple[float, float, float, float]]:
-    """x1 y1 x2 y2 around polygons or run lengths; None when they hold nothing."""
+    """Return x1 y1 x2 y2 around polygons or run lengths; None when they are empty."""
     if isinstance(segmentation, dict):
         if isinstance(segmentation['counts'], list):
             segmentation = mask_api.frPyObjects(segmentation, *segmentation['size'])
@@ -145,12 +145,12 @@ def extent_of(segmentation: Any) -> Optional[Tuple[float, float, float, float]]:
 
 
 def _cut(box: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """The part of a box within another."""
+    """Return the part of a box inside another."""
     return np.concatenate([np.maximum(box[:2], limits[:2]), np.minimum(box[2:], limits[2:])])
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """IoU of two boxes."""
+    """Return the IoU of two boxes."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if not (width > 0 and height > 0):
@@ -160,7 +160,7 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def class_table(splits: Sequence[Split]) -> List[Row]:
-    """Every class with its label, its id in the file of the first split, and its objects in each split."""
+    """Return every class with its label, its id in the first split's file, and its objects per split."""
     first = splits[0]
     counts = [
         np.bincount(
@@ -175,10 +175,10 @@ def class_table(splits: Sequence[Split]) -> List[Row]:
 
 
 def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
-    """Labels that mean nothing, or different things in different splits; classes without an object.
+    """Find labels without a meaning, or with different meanings in different splits, and classes without objects.
 
-    are_named: the config names the classes, so that one without objects is a mistake; those of a type like COCO's 80
-    may be more than a small set shows.
+    are_named: the config names the classes, so that one without objects is a mistake. The classes
+    of a type, like COCO's 80, may be more than a small dataset shows.
     """
     problems: List[Problem] = []
     first = splits[0]
@@ -248,7 +248,7 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
 
 
 def _ignored_classes(split: Split, ignored: Dict[int, int], is_train: bool) -> List[Problem]:
-    """Classes of which all objects are crowd, difficult or the like."""
+    """Report classes whose objects are all crowd, difficult or the like."""
     if not ignored:
         return []
     is_coco = bool(split.category_ids[0])
@@ -267,7 +267,7 @@ def _ignored_classes(split: Split, ignored: Dict[int, int], is_train: bool) -> L
 
 
 def _no_objects(split: Split, is_train: bool, stops: bool) -> List[Problem]:
-    """What a split without an object to learn or to find means."""
+    """Report a split without images or without objects to train on or to evaluate."""
     if not split.paths:
         return [
             Problem(split.name, 'no images', 1, f'data.{split.name} has no image',
@@ -281,7 +281,7 @@ def _no_objects(split: Split, is_train: bool, stops: bool) -> List[Problem]:
     else:
         text = f'data.{split.name} has no objects{but}: AP is not defined, and -1 stands for it'
         fix = f'add annotations of the classes to {split.source}; to predict only, nothing'
-    is_defect = is_train or split.name.startswith('val')  # a test set may be without
+    is_defect = is_train or split.name.startswith('val')  # a test set may have none
     return [Problem(split.name, 'no objects', len(split.paths), text, fix, [], is_defect, stops)]
 
 

@@ -1,4 +1,4 @@
-"""The findings as text for a terminal or a log."""
+"""The report as text for a terminal or a log."""
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -18,9 +18,9 @@ class Report(NamedTuple):
     splits: List[Split]
     classes: List[Row]
     problems: List[Problem]
-    reaches: Dict[str, Reach]  # split -> how its objects meet the anchors
-    num_looked: Dict[str, int]  # split -> image files that were looked at
-    decoded: bool = True  # each of them whole; otherwise heads and last bytes
+    reaches: Dict[str, Reach]  # split -> how the anchors match its objects
+    num_looked: Dict[str, int]  # split -> image files that were checked
+    decoded: bool = True  # each of them completely; otherwise heads and last bytes
 
     @property
     def defects(self) -> List[Problem]:
@@ -32,7 +32,7 @@ class Report(NamedTuple):
 
 
 def facts(report: Report) -> List[Tuple[str, List[str]]]:
-    """(what, one value a split): the table at the head of a report."""
+    """Return the table at the head of a report: (name, one value per split)."""
     rows = [
         ('annotations', [split.source for split in report.splits]),
         ('type', [split.kind for split in report.splits]),
@@ -113,7 +113,7 @@ def class_rows(report: Report) -> List[Tuple[Any, ...]]:
 def verdict(report: Report) -> str:
     if not report.defects:
         return f'no defect found in {", ".join(split.name for split in report.splits)}; {looked_at(report)}'
-    kinds = len({problem.kind for problem in report.defects})  # one may be in several splits
+    kinds = len({problem.kind for problem in report.defects})  # a kind may be in several splits
     places = sum(problem.count for problem in report.defects)
     return f'{kinds} kind{"s"[:kinds > 1]} of defects, in {places} place{"s"[:places != 1]}'
 
@@ -129,7 +129,7 @@ def _annotations(report: Report) -> str:
 
 
 def looked_at(report: Report) -> str:
-    """Say what a report is about, and with that what it is not about."""
+    """Return what a report covers, and what it does not cover."""
     looked = sum(report.num_looked.values())
     files = sum(path is not None for split in report.splits for path in split.paths)
     what = _annotations(report)

@@ -1,4 +1,4 @@
-"""A data set as the checks read it: every image and every object that its files know."""
+"""A dataset for the checks: all images and objects of its files."""
 import os.path as osp
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -10,32 +10,33 @@ from mmdet_ft.datasets.errors import DataError
 
 
 class Split(NamedTuple):
-    """I images and their N objects, before anything is filtered."""
+    """I images and their N objects, before any filter."""
     name: str  # train, val or test
     source: str  # the annotation file
-    kind: str  # the type of the data set
+    kind: str  # the type of the dataset
     classes: List[str]
-    paths: List[Optional[str]]  # [I]; None for images that are no files of their own
+    paths: List[Optional[str]]  # [I]; None for images without a file of their own
     sizes: np.ndarray  # int64 [I, 2], width and height as annotated; 0 where they are not
     image: np.ndarray  # int64 [N], the image of each object
     boxes: np.ndarray  # float64 [N, 4], x1 y1 x2 y2 as annotated
-    labels: np.ndarray  # int64 [N]; -1 for what is of none of the classes
-    ignored: np.ndarray  # bool [N], crowds and difficult ones of the classes, and what is of no class in KITTI
-    names: Callable[[int], str]  # object -> what to call it in a message
+    labels: np.ndarray  # int64 [N]; -1 for none of the classes
+    ignored: np.ndarray  # bool [N], crowd and difficult objects of the classes, and objects of no class in KITTI
+    names: Callable[[int], str]  # object -> its name in messages
     segmentation: Optional[Callable[[int], Any]]  # object -> polygons, run lengths or None
     category_ids: List[str]  # of each class in the annotation file
-    others: 'dict[str, int]'  # names that are not of the classes -> number of objects
-    num_used: int  # images that the data set yields
-    left_out: 'dict[str, int]'  # why images are left out -> how many
-    has_boxes: bool = True  # otherwise a label an image, and boxes say nothing
-    prefix: Optional[str] = None  # folder that the names of the images start from
-    used: Optional[np.ndarray] = None  # bool [I], the images that the data set yields; None for all
-    # objects without a mask and objects whose mask has no pixel, int64 each, where that is known without looking
+    others: 'dict[str, int]'  # names outside the classes -> number of objects
+    num_used: int  # images that the dataset yields
+    left_out: 'dict[str, int]'  # why images are dropped -> how many
+    has_boxes: bool = True  # otherwise one label per image, and boxes mean nothing
+    prefix: Optional[str] = None  # folder that the names of the images are relative to
+    used: Optional[np.ndarray] = None  # bool [I], the images that the dataset yields; None for all
+    # objects without a mask and objects with an empty mask, int64 each, where known without
+    # decoding
     mask_faults: Optional[Tuple[np.ndarray, np.ndarray]] = None
     num_masks: int = 0
 
     def example(self, index: int, text: str = '') -> Example:
-        """One object."""
+        """Return one object as an example."""
         image = int(self.image[index])
         where = f'{self.names(int(index))} in {self.short(image)}'
         return Example(f'{where}: {text}' if text else where, self.paths[image],
@@ -43,7 +44,7 @@ class Split(NamedTuple):
 
     def of_objects(self, kind: str, found: np.ndarray, text: str, fix: str,
                    **more: Any) -> List[Problem]:
-        """A problem of the objects at the places `found` (int64, or bool [N]), or none."""
+        """Return a problem of the objects at the indices `found` (int64, or bool [N]), or no problem."""
         if found.dtype == bool:
             found = np.flatnonzero(found)
         if not len(found):
@@ -60,7 +61,7 @@ class Split(NamedTuple):
 
 
 def innermost(dataset: Any) -> List[Any]:
-    """The data sets inside wrappers, each once."""
+    """Return the datasets inside wrappers, each once."""
     if hasattr(dataset, 'datasets'):
         return [part for inner in dataset.datasets for part in innermost(inner)]
     if hasattr(dataset, 'dataset'):
@@ -69,7 +70,7 @@ def innermost(dataset: Any) -> List[Any]:
 
 
 def split_of(dataset: Any, name: str) -> Split:
-    """What a detection data set knows, whatever its type; without wrappers around it."""
+    """Build a Split from a detection dataset of any type, without wrappers around it."""
     if hasattr(dataset, '_file') and hasattr(dataset, 'cat2label'):
         return _of_coco(dataset, name)
     if hasattr(dataset.data_infos, 'labels'):
@@ -90,7 +91,7 @@ def _of_coco(dataset: Any, name: str) -> Split:
     labels = np.array([dataset.cat2label.get(id_, -1) for id_ in file.category_ids.tolist()],
                       dtype=np.int64)
     counts = getattr(dataset, 'name_counts',
-                     None)  # of files that were converted: all names in them
+                     None)  # of converted files: all names in them
     others = {
         category: count
         for category, count in (
@@ -126,7 +127,7 @@ def _of_coco(dataset: Any, name: str) -> Split:
 
 
 def _of_labels(dataset: Any, name: str) -> Split:
-    """By the table of a classification data set, which may have a million images."""
+    """Build a Split from the table of a classification dataset, which may have a million images."""
     table = dataset.data_infos
     names = getattr(table, 'names', [None] * len(table))
     return Split(
@@ -151,7 +152,7 @@ def _of_labels(dataset: Any, name: str) -> Split:
 
 
 def _known_of(dataset: Any, place: int) -> Dict[str, Any]:
-    """The annotations of an image; nothing where the file has none, as for a test."""
+    """Return the annotations of an image; empty where the file has none, as for a test."""
     try:
         return dataset.get_ann_info(place)
     except DataError:
@@ -159,13 +160,13 @@ def _known_of(dataset: Any, place: int) -> Dict[str, Any]:
 
 
 def _labels_of(labels: Any, number: int) -> np.ndarray:
-    """Give the labels of objects to ignore, int64 [number]; -1 where a file does not tell them, as KITTI's DontCare."""
+    """Return the labels of ignored objects, int64 [number]; -1 where a file has none, as for KITTI's DontCare."""
     known = np.asarray(() if labels is None else labels, dtype=np.int64).reshape(-1)
     return known if len(known) == number else np.full(number, -1, dtype=np.int64)
 
 
 def _of_annotations(dataset: Any, name: str) -> Split:
-    """By `data_infos` and `get_ann_info`, which every data set has; classification folders have labels alone."""
+    """Build a Split by `data_infos` and `get_ann_info` of any dataset; classification folders have only labels."""
     paths, sizes, image, boxes, labels, ignored, masks = [], [], [], [], [], [], []
     prefix = None
     for place, info in enumerate(dataset.data_infos):

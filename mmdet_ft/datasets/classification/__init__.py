@@ -1,4 +1,4 @@
-"""Datasets with one label an image."""
+"""Datasets with one label per image."""
 from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.datasets.classification.cifar import CIFAR10, CIFAR100
 from mmdet_ft.datasets.classification.folder import ClassFolders, ImageNet

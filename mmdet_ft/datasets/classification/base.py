@@ -1,4 +1,4 @@
-"""What all classification datasets share: V2's BaseDataset."""
+"""The base of all classification datasets: V2's BaseDataset."""
 import os
 import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Union
@@ -13,12 +13,12 @@ from mmdet_ft.evaluation.classification import evaluate_scores, read_metrics
 
 
 class ImageRecords:
-    """Images that lie in one array: a read-only list of V2's dicts, each made when it is asked for.
+    """Images in one array: a read-only list of V2's dicts, each made on access.
 
     Args:
         images: uint8 [N, H, W] or [N, H, W, 3] (BGR).
         labels: int64 [N].
-        source: the file they come from, for messages about one of them.
+        source: the file of the images, for messages about one of them.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, source: str):
@@ -41,7 +41,7 @@ class ImageRecords:
 
 
 class FileRecords:
-    """Images in files: a read-only list of V2's dicts, each made when it is asked for.
+    """Images in files: a read-only list of V2's dicts, each made on access.
 
     Args:
         prefix: folder of all of them.
@@ -71,17 +71,18 @@ class ClassificationDataset:
         data_prefix: folder of the data.
         pipeline: transforms, dicts or callables. They begin with `img` (or `img_prefix` and `img_info`) and
             `gt_label`, an int64 array without axes.
-        classes: class names (list or tuple), or a text file with one name a line; default: the class's CLASSES.
+        classes: class names (list or tuple), or a text file with one name per line; default:
+            CLASSES.
         ann_file: annotation file, for datasets that have one.
-        test_mode: read the test files, where training and test files lie in one folder.
+        test_mode: read the test files, where training and test files are in one folder.
 
-    A subclass has `load_annotations()`, which gives V2's list of dicts.
+    A subclass defines `load_annotations()`, which returns V2's list of dicts.
     """
 
     CLASSES: Optional[Sequence[str]] = None
     PALETTE = None
     image_files: Dict[str, Any] = {
-    }  # how LoadImageFromFile has to read a file to look like an image of the set
+    }  # how LoadImageFromFile has to read a file to match the images of the dataset
     truth_in_test_mode = True  # samples have their label; pipelines choose whether to collect it
     evaluated_in_batches = True  # of data.samples_per_gpu images, as in training
 
@@ -105,7 +106,7 @@ class ClassificationDataset:
     @classmethod
     def get_classes(cls,
                     classes: Union[str, Sequence[str], None] = None) -> Optional[Sequence[str]]:
-        """The class names: given, read from a file of one name a line, or the class's own."""
+        """Return the class names: given, read from a file of one name per line, or the class's own."""
         return cls.CLASSES if classes is None else DetectionDataset.get_classes(classes)
 
     def load_annotations(self) -> Sequence[Dict[str, Any]]:
@@ -115,7 +116,7 @@ class ClassificationDataset:
         return len(self.data_infos)
 
     def prepare_data(self, idx: int) -> Any:
-        """Sample `idx` through the pipeline."""
+        """Run sample `idx` through the pipeline."""
         sample = self.pipeline(dict(self.data_infos[idx]))
         check_given(sample, self.pipeline, f'sample {idx}')
         return sample
@@ -125,18 +126,18 @@ class ClassificationDataset:
 
     @property
     def class_to_idx(self) -> Dict[str, int]:
-        """Class name -> label."""
+        """Return class name -> label."""
         return {name: label for label, name in enumerate(self.CLASSES)}
 
     def get_gt_labels(self) -> np.ndarray:
-        """The label of every image, int64 [N]."""
+        """Return the label of every image, int64 [N]."""
         labels = getattr(self.data_infos, 'labels', None)
         if labels is None:
             labels = np.array([info['gt_label'] for info in self.data_infos])
         return labels
 
     def get_cat_ids(self, idx: int) -> List[int]:
-        """The label of image `idx`, as a list: what ClassBalancedDataset asks."""
+        """Return the label of image `idx` as a list, for ClassBalancedDataset."""
         return [int(self.data_infos[idx]['gt_label'])]
 
     def evaluate(self,
@@ -145,7 +146,7 @@ class ClassificationDataset:
                  metric_options: Optional[Dict[str, Any]] = None,
                  indices: Optional[Sequence[int]] = None,
                  logger: Any = None) -> Dict[str, Any]:
-        """V2's metrics of scores, one array [K] an image; see `evaluate_scores`.
+        """Evaluate V2's metrics on scores, one array [K] per image; see `evaluate_scores`.
 
         Args:
             results: scores of every image, or of those at `indices`.
@@ -161,18 +162,17 @@ class ClassificationDataset:
     @staticmethod
     def check_metrics(metric: Union[str, Sequence[str]] = 'accuracy',
                       metric_options: Optional[Dict[str, Any]] = None) -> None:
-        """Raise DataError for what `evaluate` would not know, before anything is trained."""
+        """Raise DataError for arguments that `evaluate` would not accept, before training."""
         try:
             read_metrics(metric, metric_options)
         except ValueError as error:
             raise DataError(f'evaluation: {error}') from error
 
     def result_items(self, results: Sequence[np.ndarray]) -> Dict[str, Any]:
-        """What a file of results says of every image, under V2's keys: class_scores [N, K], pred_score [N],
-        pred_label [N], pred_class (names)."""
+        """Return V2's result columns: class_scores [N, K], pred_score [N], pred_label [N], pred_class (names)."""
         scores = np.vstack(results)
         labels = scores.argmax(1)
-        names = self.CLASSES or ()  # fewer than scores where a class folder is not there
+        names = self.CLASSES or ()  # fewer than scores where a class folder is missing
         classes = [names[label] if label < len(names) else int(label) for label in labels]
         return dict(
             class_scores=scores, pred_score=scores.max(1), pred_label=labels, pred_class=classes)

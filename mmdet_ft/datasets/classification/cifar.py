@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from the published python batches."""
+"""CIFAR-10 and CIFAR-100, from the published Python batches."""
 import os.path as osp
 from typing import Any, Dict, Optional, Sequence, Union
 
@@ -13,7 +13,7 @@ from mmdet_ft.untrusted import load_pickle
 
 @DATASETS.register_module()
 class CIFAR10(ClassificationDataset):
-    """Ten classes of 32 x 32 colour images (Krizhevsky 2009): 50,000 for training, 10,000 for testing.
+    """Ten classes of 32 x 32 color images (Krizhevsky 2009): 50,000 for training, 10,000 for testing.
 
     Args:
         data_prefix: folder with `cifar-10-batches-py/`, or with the archive, which is unpacked there.
@@ -21,11 +21,12 @@ class CIFAR10(ClassificationDataset):
             images from files are B G R.
         classes: other names, in the order of the labels; default: those of the file.
         ann_file: not used.
-        test_mode: the 10,000 of the test.
-        download: fetch the archive when neither is there.
-        check_md5: refuse batches that are not the published ones; without it batches may be missing too.
+        test_mode: use the 10,000 test images.
+        download: download the archive when neither is there.
+        check_md5: refuse batches other than the published ones; otherwise batches may be missing
+            too.
 
-    Raises DataError for files that are missing or other than published, UntrustedFileError for broken ones.
+    Raises DataError for missing files or other than published, UntrustedFileError for broken ones.
     """
 
     base_folder = 'cifar-10-batches-py'
@@ -80,7 +81,7 @@ class CIFAR10(ClassificationDataset):
         return ImageRecords(images, labels.astype(np.int64), folder)
 
     def _make_available(self, folder: str, names: Sequence[str]) -> None:
-        """Fetch and unpack the archive where that is needed."""
+        """Download and unpack the archive if needed."""
         there = [osp.isfile(osp.join(folder, name)) for name in names]
         if all(there) or any(there) and not self.check_md5:
             return
@@ -95,7 +96,7 @@ class CIFAR10(ClassificationDataset):
         unpack(archive, self.tgz_md5 if self.check_md5 else None)
 
     def _read(self, path: str, md5: str) -> Dict[str, Any]:
-        """A batch, or nothing of what may be missing."""
+        """Return a batch; empty for a missing one if that is allowed."""
         if not osp.isfile(path):
             return {}
         if self.check_md5:
@@ -108,7 +109,7 @@ class CIFAR10(ClassificationDataset):
 
 @DATASETS.register_module()
 class CIFAR100(CIFAR10):
-    """A hundred classes of 32 x 32 colour images; see CIFAR10."""
+    """A hundred classes of 32 x 32 color images; see CIFAR10."""
 
     base_folder = 'cifar-100-python'
     url = 'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz'
@@ -134,5 +135,5 @@ class CIFAR100(CIFAR10):
 
 
 def _text(value: Any) -> str:
-    """A word of a batch, which copies made in Python 3 hold as bytes."""
+    """Decode a word of a batch, which copies made in Python 3 hold as bytes."""
     return value.decode('latin1') if isinstance(value, bytes) else value

@@ -1,4 +1,4 @@
-"""Published files: fetched, and checked by md5."""
+"""Published files: downloads, checked by md5."""
 import contextlib
 import hashlib
 import os
@@ -14,7 +14,7 @@ CHUNK = 1 << 20
 
 
 def check_md5(path: str, md5: str) -> None:
-    """Raise DataError when a file is not the published one."""
+    """Raise DataError when a file differs from the published one."""
     digest = hashlib.md5()
     with open(path, 'rb') as file:
         for chunk in iter(lambda: file.read(CHUNK), b''):
@@ -26,9 +26,9 @@ def check_md5(path: str, md5: str) -> None:
 
 
 def fetch(urls: Sequence[str], path: str, md5: str) -> None:
-    """Download `path` from the first address that has it, whole or not at all; processes of one machine do it once.
+    """Download `path` from the first working address, completely or not at all; processes of one machine do it once.
 
-    Raises DataError with all addresses and what each answered.
+    Raises DataError with all addresses and their errors.
     """
     try:
         os.makedirs(osp.dirname(path) or '.', exist_ok=True)
@@ -63,7 +63,7 @@ def _download(url: str, path: str, md5: str) -> None:
 
 @contextlib.contextmanager
 def _alone(path: str) -> Iterator[None]:
-    """Only one process at a time, where the system can do that."""
+    """Allow only one process at a time, where the system supports that."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -77,10 +77,10 @@ def _alone(path: str) -> Iterator[None]:
 
 
 def unpack(archive: str, md5: Optional[str]) -> None:
-    """Unpack an archive beside itself, after a look at its md5; processes of one machine do it one after the other.
+    """Unpack an archive next to itself, after checking its md5; processes of one machine take turns.
 
-    Raises DataError when it is not the published file or the folder cannot be written, UntrustedFileError when it is
-    broken or wants to write elsewhere.
+    Raises DataError when it differs from the published file or the folder cannot be written,
+    UntrustedFileError when it is broken or tries to write elsewhere.
     """
     if md5 is not None:
         check_md5(archive, md5)

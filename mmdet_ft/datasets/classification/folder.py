@@ -27,14 +27,14 @@ CONVERTERS = {
     '.txt':
     'Labels of KITTI are read by KittiDataset; tools/dataset_converters/kitti.py makes a COCO json',
 }
-MOST_DIGITS = 6  # of a label; with more it is a slip of the pen
-LABELLED = re.compile(r'\.[A-Za-z]{3,4}(\s+\d+)+$', re.ASCII)  # in front of another label: a.jpg 0
+MOST_DIGITS = 6  # of a label; with more it is a typo
+LABELLED = re.compile(r'\.[A-Za-z]{3,4}(\s+\d+)+$', re.ASCII)  # followed by another label: a.jpg 0
 SEVERAL = re.compile(r'\.[A-Za-z]{3,4}\s+\d+(\s*[,;]\s*\d+)+$', re.ASCII)  # a.jpg 0,2
 
 
 @DATASETS.register_module('CustomDataset', when='data_prefix')
 class ClassFolders(ClassificationDataset):
-    """Images in one folder a class, or a text file that names them: V2's CustomDataset for classification.
+    """Images in one folder per class, or in a text file: V2's CustomDataset for classification.
 
     Without `ann_file` every folder in `data_prefix` is a class, and the images below it, to any depth, belong to it.
     With it, each line has a file name, a space and a label (a number from 0).
@@ -42,12 +42,13 @@ class ClassFolders(ClassificationDataset):
     Args:
         data_prefix: folder of the images.
         pipeline: transforms, beginning with LoadImageFromFile.
-        classes: class names (list or tuple), or a text file with one name a line. Where folders bear these names,
-            a label is the place of the folder's name here; where none does, the sorted folders are the classes in
-            turn, as in V2. Default: the class's CLASSES, or the sorted folders.
+        classes: class names (list or tuple), or a text file with one name per line. If folders have
+            these names, a label is the index of the folder's name here. If none has, the sorted
+            folders are the classes in turn, as in V2. Default: the class's CLASSES, or the sorted
+            folders.
         ann_file: text file of names and labels.
         extensions: endings of image files in class folders, whatever their case.
-        test_mode: changes nothing.
+        test_mode: has no effect.
         file_client_args: storage of `ann_file`; class folders are read from the disk.
 
     Raises DataError for a missing folder, no image, and folders that do not match `classes`.
@@ -63,7 +64,7 @@ class ClassFolders(ClassificationDataset):
                  file_client_args: Optional[Dict[str, Any]] = None):
         self.extensions = tuple(extension.lower() for extension in extensions)
         self.file_client_args = file_client_args
-        self.left_out: List[str] = []  # sentences about files in class folders that are not taken
+        self.left_out: List[str] = []  # messages about files in class folders that are not used
         super().__init__(data_prefix, pipeline, classes, ann_file, test_mode)
 
     def load_annotations(self) -> FileRecords:
@@ -78,7 +79,7 @@ class ClassFolders(ClassificationDataset):
     def _from_folders(self) -> Tuple[List[str], List[int]]:
         folders = self._class_folders()
         found: Dict[str, List[str]] = {}
-        others: Dict[str, Counter] = {}  # folder -> ending -> files that are not taken
+        others: Dict[str, Counter] = {}  # folder -> ending -> files that are not used
         for folder in folders:
             found[folder], others[folder] = self._images_below(folder)
         self.left_out = [
@@ -109,7 +110,7 @@ class ClassFolders(ClassificationDataset):
         return names, labels
 
     def _class_folders(self) -> List[str]:
-        """The folders in data_prefix, sorted, without those that systems and notebooks make."""
+        """Return the folders in data_prefix, sorted, without those created by systems and notebooks."""
         where = f'{type(self).__name__}: data_prefix={self.data_prefix!r}'
         try:
             entries = [
@@ -151,7 +152,7 @@ class ClassFolders(ClassificationDataset):
         return folders
 
     def _images_below(self, folder: str) -> Tuple[List[str], Counter]:
-        """Names relative to data_prefix, in order, and the other files by their ending."""
+        """Return the image names relative to data_prefix, in order, and the other files by their ending."""
         found, others = [], Counter()
         for below, name in self._files_below(osp.join(self.data_prefix, folder)):
             if self.is_valid_file(name):
@@ -161,7 +162,7 @@ class ClassFolders(ClassificationDataset):
         return sorted(found), others
 
     def _files_below(self, root: str) -> Iterator[Tuple[str, str]]:
-        """(folder relative to data_prefix, file) without hidden ones; a link to a folder above is not followed."""
+        """Yield (folder relative to data_prefix, file), not hidden ones; links to parent folders are not followed."""
         seen = set()
         for path, folders, files in os.walk(root, followlinks=True):
             real = osp.realpath(path)
@@ -176,7 +177,7 @@ class ClassFolders(ClassificationDataset):
                     yield below, name
 
     def _refuse_annotations(self, found: Dict[str, List[str]], others: Dict[str, Counter]) -> None:
-        """Raise DataError where a folder holds annotations of boxes instead of images: VOC's Annotations as a class."""
+        """Raise DataError if a folder holds box annotations instead of images, such as VOC's Annotations as a class."""
         for folder, names in found.items():
             counts = others[folder]
             if names or not counts or set(counts) - set(CONVERTERS) or folder in (self.CLASSES or
@@ -191,7 +192,7 @@ class ClassFolders(ClassificationDataset):
                 f'{CONVERTERS[ending]}. For a classifier take the folder away')
 
     def _are_of_images(self, folder: str, found: Dict[str, List[str]]) -> bool:
-        """Return whether a file in a folder has the name of an image in another one, but for the ending."""
+        """Check whether a file in a folder has the name of an image in another one, except for the ending."""
         stems = {osp.splitext(osp.basename(name))[0] for names in found.values() for name in names}
         return any(
             osp.splitext(name)[0] in stems
@@ -207,14 +208,14 @@ class ClassFolders(ClassificationDataset):
             )
 
     def _labels_of(self, folders: List[str]) -> Dict[str, int]:
-        """Folder -> label; sets CLASSES where nothing else does."""
+        """Return folder -> label; set CLASSES if nothing else does."""
         spelling = Spelling()
         twins = [name for name in folders if spelling.of(name) != name]
         if twins:
             raise DataError(
                 f'{type(self).__name__}: {self.data_prefix!r} has two folders named {twins[0]!r}, which differ in the '
                 'Unicode form of their accents alone (NFC and NFD): put their images into one')
-        if self.CLASSES is None:  # as other systems would write them, so that train and val have the same
+        if self.CLASSES is None:  # in NFC, as on other systems, so that train and val have the same names
             self.CLASSES = [composed(folder) for folder in folders]
         places = {composed(name): label for label, name in enumerate(self.CLASSES)}
         unknown = [folder for folder in folders if composed(folder) not in places]
@@ -236,7 +237,7 @@ class ClassFolders(ClassificationDataset):
             f'name them in classes=(...), or take them away')
 
     def _tell_alike(self) -> None:
-        """Tell of classes that are written alike: Cat and cat are two."""
+        """Log a warning for classes with similar names: Cat and cat are two."""
         groups: Dict[str, List[str]] = {}
         for name in self.CLASSES:
             groups.setdefault(plain(name), []).append(name)
@@ -279,7 +280,7 @@ class ClassFolders(ClassificationDataset):
         return names, labels
 
     def _name_and_label(self, line: str, where: str) -> Tuple[str, int]:
-        """A line of a label file; DataError begins with `where`."""
+        """Read a line of a label file; DataError begins with `where`."""
         name, _, label = line.rpartition(' ')
         if name and label.isascii() and label.isdigit() and not LABELLED.search(name):
             if len(label) > MOST_DIGITS:
@@ -301,7 +302,7 @@ class ClassFolders(ClassificationDataset):
 
 
 def _is_hidden(name: str) -> bool:
-    """Return whether a file or folder is one that macOS, notebooks or git have made."""
+    """Check whether a file or folder is one that macOS, notebooks or git have created."""
     return name.startswith('.') or name == '__MACOSX'
 
 
@@ -314,7 +315,7 @@ def _endings(counts: Counter) -> str:
 
 
 def _near(folders: Sequence[str], classes: Sequence[str]) -> Dict[str, str]:
-    """Folder -> the class that is written nearly like it."""
+    """Return folder -> the class with a similar name."""
     plain = {name.casefold(): name for name in classes}
     found = {}
     for folder in folders:

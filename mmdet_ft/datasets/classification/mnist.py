@@ -14,18 +14,18 @@ from mmdet_ft.registry import DATASETS
 
 @DATASETS.register_module()
 class MNIST(ClassificationDataset):
-    """Handwritten digits (LeCun et al. 1998), 28 x 28 grey: 60,000 for training, 10,000 for testing.
+    """Handwritten digits (LeCun et al. 1998), 28 x 28 gray: 60,000 for training, 10,000 for testing.
 
     Args:
         data_prefix: folder of the files; they may be unpacked (without '.gz').
         pipeline: transforms; `img` is uint8 [28, 28].
         classes: other names, in the order of the labels.
         ann_file: not used.
-        test_mode: the 10,000 of the test.
-        download: fetch what is not there.
-        check_md5: refuse packed files that are not the published ones.
+        test_mode: use the 10,000 test images.
+        download: download missing files.
+        check_md5: refuse packed files that differ from the published ones.
 
-    Raises DataError for files that are missing, other than published, or broken.
+    Raises DataError for files that are missing, broken, or differ from the published ones.
     """
 
     resource_prefix: Union[str, Sequence[str]] = ('https://ossci-datasets.s3.amazonaws.com/mnist/',
@@ -68,7 +68,7 @@ class MNIST(ClassificationDataset):
         return ImageRecords(images, labels.astype(np.int64), path)
 
     def _array(self, key: str, num_axes: int) -> Tuple[np.ndarray, str]:
-        """The array in one of the four files, and its path."""
+        """Return the array in one of the four files, and its path."""
         name, md5 = self.resources[key]
         path = osp.join(self.data_prefix, name)
         unpacked = path[:-len('.gz')]
@@ -94,9 +94,9 @@ class MNIST(ClassificationDataset):
 
 
 def read_idx(content: bytes, path: str, num_axes: int) -> np.ndarray:
-    """The array of uint8 in a file of the idx form: 0 0 8 and the number of axes, their lengths as big-endian
-    int32, the values.
+    """Decode the uint8 array in a file of the idx format.
 
+    The format is 0 0 8 and the number of axes, their lengths as big-endian int32, then the values.
     Raises DataError when it is something else.
     """
     begin = 4 + 4 * num_axes

@@ -1,1 +1,1 @@
-"""Detection datasets, one file a format."""
+"""Detection datasets, one file per format."""

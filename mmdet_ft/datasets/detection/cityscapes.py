@@ -1,4 +1,4 @@
-"""Cityscapes instances, from the json that tools/dataset_converters/cityscapes.py writes."""
+"""Cityscapes instances, from the json of tools/dataset_converters/cityscapes.py."""
 import os
 import os.path as osp
 import tempfile
@@ -21,7 +21,7 @@ CITYSCAPES_IDS = dict(
 
 @DATASETS.register_module()
 class CityscapesDataset(CocoDataset):
-    """CocoDataset with Cityscapes' classes, its filter (images of groups alone are left out) and its metric."""
+    """CocoDataset with Cityscapes' classes, its filter (images with only groups are dropped) and its metric."""
 
     CLASSES = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
     PALETTE = [(220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100),
@@ -40,7 +40,7 @@ class CityscapesDataset(CocoDataset):
         return img_info['segm_file'] if 'segm_file' in img_info else super()._seg_map(img_info)
 
     def results2txt(self, results: List[Any], outfile_prefix: str) -> List[str]:
-        """Write Cityscapes' form: an image a text file of (mask file, label id, score) lines, and the masks as png."""
+        """Write Cityscapes' text files of (mask file, label id, score) lines, one per image, and the masks as png."""
         os.makedirs(outfile_prefix, exist_ok=True)
         files = []
         for info, result in zip(self.data_infos, results):
@@ -66,7 +66,7 @@ class CityscapesDataset(CocoDataset):
     def format_results(self,
                        results: List[Any],
                        txtfile_prefix: Optional[str] = None) -> Tuple[List[str], Optional[Any]]:
-        """Write Cityscapes' files to the folder `txtfile_prefix`, or to a temporary one; returns files and folder."""
+        """Write Cityscapes' files to the folder `txtfile_prefix`, or to a temporary one; return files and folder."""
         self._check_results(results)
         folder = None
         if txtfile_prefix is None:
@@ -82,12 +82,12 @@ class CityscapesDataset(CocoDataset):
             outfile_prefix: Optional[str] = None,
             classwise: bool = False,
             proposal_nums: Sequence[int] = (100, 300, 1000),
-            # V2's; by a rounding 0.75 is not quite among them, and V2's logs have -1 for bbox_mAP_75
+            # V2's; rounding makes 0.75 slightly different, and V2's logs have -1 for bbox_mAP_75
             iou_thrs: Union[float, Sequence[float]] = np.arange(0.5, 0.96, 0.05),
             metric_items: Union[str, List[str], None] = None,
             jsonfile_prefix: Optional[str] = None,
             max_dets: int = 100) -> Dict[str, Any]:
-        """'cityscapes' by the official scripts (keys `mAP`, `AP@50`), the others as CocoDataset.evaluate."""
+        """Evaluate 'cityscapes' by the official scripts (keys `mAP`, `AP@50`), others by CocoDataset.evaluate."""
         metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
         prefix = outfile_prefix if outfile_prefix is not None else jsonfile_prefix
         values: Dict[str, Any] = OrderedDict()
@@ -125,7 +125,7 @@ class CityscapesDataset(CocoDataset):
                 f'there, the first one {missing[0]!r} (img_prefix is {self.img_prefix!r})')
         files, folder = self.format_results(results, prefix)
         with tempfile.TemporaryDirectory() as cache, numpy_names(
-                in1d=np.isin):  # cityscapesScripts 2.3 calls it, NumPy 2.4 has it no longer
+                in1d=np.isin):  # cityscapesScripts 2.3 calls it, NumPy 2.4 has removed it
             arguments = official.args  # the official script keeps its settings in this global
             arguments.predictionPath = osp.dirname(osp.abspath(files[0]))
             arguments.predictionWalk = None
@@ -133,7 +133,7 @@ class CityscapesDataset(CocoDataset):
             arguments.colorized = False
             arguments.quiet = True
             arguments.gtInstancesFile = osp.join(cache, 'gtInstances.json')
-            # its evaluateImgLists, without the matches.json that it leaves in the working directory
+            # its evaluateImgLists, without the matches.json that it writes to the working directory
             official.setInstanceLabels(arguments)
             truth = official.getGtInstances(images, arguments)
             matches = official.matchGtWithPreds([osp.abspath(file) for file in files], images,

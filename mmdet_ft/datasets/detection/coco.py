@@ -29,12 +29,14 @@ from mmdet_ft.registry import DATASETS
 class CocoDataset(CustomDataset):
     """Images and instances of a COCO json; arguments as CustomDataset.
 
-    A label is the position of the class in `classes`, whatever the order and the ids of the file's categories, so
-    train and val files may list them differently. Boxes become x1 y1 x2 y2; annotations that V2 drops are dropped:
-    `ignore`, of no area, under one pixel wide or high, wholly outside the image, of another category. `iscrowd`
-    ones become `bboxes_ignore`.
+    A label is the position of the class in `classes`, whatever the order and the ids of the file's
+    categories. Train and val files may therefore list them differently. Boxes become x1 y1 x2 y2.
+    As in V2, annotations with `ignore` or of another category are dropped. So are those of zero
+    area, under one pixel wide or high, or wholly outside the image. `iscrowd` ones become
+    `bboxes_ignore`.
 
-    Raises DataError when the file lacks one of the classes, with a table of both and the line to write instead.
+    Raises DataError when the file lacks one of the classes, with a table of both and the line to
+    write instead.
     """
 
     CLASSES = ('person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck',
@@ -67,7 +69,7 @@ class CocoDataset(CustomDataset):
     METRICS = ALLOWED_METRICS
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
-        """Read the file; sets `cat_ids` (in the order of CLASSES), `cat2label`, `img_ids`."""
+        """Read the file; set `cat_ids` (in the order of CLASSES), `cat2label` and `img_ids`."""
         self._read_file = CocoFile(ann_file)
         for note in self._read_file.notes:
             self._tell(note)
@@ -91,7 +93,7 @@ class CocoDataset(CustomDataset):
 
     @property
     def coco(self) -> COCO:
-        """pycocotools' COCO of the annotation file, for users' own code; read anew on the first access."""
+        """Return pycocotools' COCO of the annotation file, for users' own code; it is read on the first access."""
         if self._coco is None:
             self._coco = COCO(self._local(self.ann_file, 'ann_file'))
         return self._coco
@@ -101,10 +103,10 @@ class CocoDataset(CustomDataset):
         self._coco = value
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**self.__dict__, '_coco': None}  # not to every worker
+        return {**self.__dict__, '_coco': None}  # not pickled to every worker
 
     def _match_unicode(self) -> None:
-        """Give categories the spelling of `classes`, where both differ in the form of their accents alone."""
+        """Rename categories to the spelling of `classes`, where both differ only in the Unicode form of accents."""
         names = {category['name'] for category in self._file.categories}
         others = names.difference(self.CLASSES or ())
         missing = [name for name in self.CLASSES or () if name not in names]
@@ -137,7 +139,7 @@ class CocoDataset(CustomDataset):
                 )
         used = set(self._file.category_ids.tolist())
         id_of_name: Dict[str, int] = {}
-        for category in categories:  # an id with annotations goes before one without
+        for category in categories:  # an id with annotations takes precedence over one without
             if category['name'] not in id_of_name or (category['id'] in used
                                                       and id_of_name[category['name']] not in used):
                 id_of_name[category['name']] = category['id']
@@ -147,7 +149,7 @@ class CocoDataset(CustomDataset):
         return [id_of_name[name] for name in self.CLASSES]
 
     def _missing_classes(self, missing: List[str], names: List[str]) -> str:
-        """What to say about classes that the file does not know, with the line to paste."""
+        """Return the message for classes missing from the file, with the line to paste."""
         near = near_names(missing, [name for name in names if name not in self.CLASSES])
         head = f'{self.ann_file} has {no_class(missing)}'
         if near and self._classes_given:
@@ -163,7 +165,7 @@ class CocoDataset(CustomDataset):
         return f'{head}\n{self._table_of_classes(near)}\n{fix[0].upper()}{fix[1:]}'
 
     def _table_of_classes(self, near: Dict[str, str], most: int = 20) -> str:
-        """`classes` beside the categories of the file and their annotations; what matches comes last."""
+        """Return a table of `classes`, the file's categories and their annotations; matches are last."""
         counts = self._annotations_of_names()
         missing = [(name, f'- did you mean {near[name]!r}?' if name in near else '-', '')
                    for name in self.CLASSES if name not in counts]
@@ -179,13 +181,13 @@ class CocoDataset(CustomDataset):
                          for a, b, c in rows)
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
-        """bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], masks (n raw segmentations), seg_map."""
+        """Return bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], masks (n, raw), seg_map."""
         info = self.data_infos[idx]
         return self._parse_ann_info(info,
                                     self._file.annotations_of(self._file.index_of(info['id'])))
 
     def get_cat_ids(self, idx: int) -> List[int]:
-        """The category ids (of the file) of the instances of sample `idx` that are of the dataset's classes."""
+        """Return the category ids (of the file) of the instances of sample `idx` that are of the dataset's classes."""
         index = self._file.index_of(self.data_infos[idx]['id'])
         ids = self._file.category_ids[self._file.starts[index]:self._file.starts[index +
                                                                                  1]].tolist()
@@ -195,15 +197,15 @@ class CocoDataset(CustomDataset):
         return [self.cat2label[category_id] for category_id in self.get_cat_ids(idx)]
 
     def _images_with_classes(self) -> np.ndarray:
-        """bool [I] for the images of the file: an annotation of one of the classes (crowds count, as in V2)."""
+        """Check which images of the file, bool [I], have an annotation of the classes (crowds count, as in V2)."""
         image = np.repeat(np.arange(len(self._file.image_ids)), np.diff(self._file.starts))
         found = np.zeros(len(self._file.image_ids), dtype=bool)
         found[image[np.isin(self._file.category_ids, self.cat_ids)]] = True
         return found
 
     def _filter_imgs(self, min_size: int = 32) -> List[int]:
-        """Places of the images to train on: at least `min_size` pixels on both sides, and with the classes."""
-        # load_annotations of a user may have taken other images than all of the file
+        """Return the indices of training images: at least `min_size` pixels on both sides, and with the classes."""
+        # a user's load_annotations may return other images than the file's
         index = np.array([self._file.index_of(image_id) for image_id in self.img_ids],
                          dtype=np.int64)
         large = self._file.sizes[index].min(axis=1) >= min_size
@@ -218,11 +220,11 @@ class CocoDataset(CustomDataset):
         return valid
 
     def _drop_useless_boxes(self) -> None:
-        """Tell what `_parse_ann_info` will leave out of the annotations of the classes, and classes without any."""
+        """Report the annotations that `_parse_ann_info` will drop, and the classes without any."""
         file = self._file
         image = np.repeat(np.arange(len(file.image_ids)), np.diff(file.starts))
         low, size = file.boxes[:, :2], file.boxes[:, 2:]
-        beyond = low + size - file.sizes[image]  # pixels to the right of the image and below it
+        beyond = low + size - file.sizes[image]  # pixels beyond the right and bottom border of the image
         of_classes = np.isin(file.category_ids, self.cat_ids) & ~file.ignore
         with np.errstate(invalid='ignore'):
             area = (size >= 1).all(1) & (file.areas > 0) & np.isfinite(file.boxes).all(1)
@@ -268,12 +270,12 @@ class CocoDataset(CustomDataset):
         self._tell_classes(file.category_ids[of_classes & area & inside])
 
     def _ids_of(self, places: np.ndarray, most: int = 5) -> str:
-        """The ids of annotations, for a message."""
+        """Return the ids of annotations, for a message."""
         ids = ', '.join(map(self._file.name_of, places[:most].tolist()))
         return f'{ids}{" ..." if len(places) > most else ""}'
 
     def _tell_crowds(self) -> None:
-        """Tell the classes of which all objects are crowd or ignored; DataError when those are all objects."""
+        """Report classes whose objects are all crowd or ignored; raise DataError if that holds for all objects."""
         file = self._file
         labels = self._labels_of_file()
         only = only_ignored(labels, file.crowd | file.ignore, len(self.CLASSES))
@@ -290,14 +292,14 @@ class CocoDataset(CustomDataset):
         self._tell(f'{told}: not learnt; {fix}')
 
     def _labels_of_file(self) -> np.ndarray:
-        """The label of each annotation of the file, int64 [N]; -1 for other categories."""
+        """Return the label of each annotation of the file, int64 [N]; -1 for other categories."""
         labels = np.full(len(self._file.category_ids), -1, dtype=np.int64)
         for label, category_id in enumerate(self.cat_ids):
             labels[self._file.category_ids == category_id] = label
         return labels
 
     def _check_loaded(self) -> None:
-        """Refuse objects without masks where the pipeline loads masks."""
+        """Raise DataError for objects without masks if the pipeline loads masks."""
         if any(getattr(transform, 'with_mask', False) for transform in self.pipeline.transforms):
             self._require_masks(
                 'the pipeline loads masks (with_mask=True)',
@@ -305,7 +307,7 @@ class CocoDataset(CustomDataset):
             )
 
     def _require_masks(self, reason: str, other: str) -> None:
-        """Raise DataError for objects whose mask is missing, or has no pixel."""
+        """Raise DataError for objects whose mask is missing or has no pixel."""
         faults = self.mask_faults()
         for (found, what) in zip(faults, MASK_FAULTS):
             if len(found):
@@ -315,9 +317,10 @@ class CocoDataset(CustomDataset):
                 )
 
     def mask_faults(self) -> Tuple[np.ndarray, np.ndarray]:
-        """Places in the file of objects of the classes without a mask, and of those whose mask has no pixel.
+        """Return indices in the file of the classes' objects without a mask, and of those with an empty mask.
 
-        In training those that it would use; crowds have no mask there. In evaluation crowds need one too.
+        In training only objects that it would use count; crowds have no mask there. In evaluation
+        crowds need one too.
         """
         file = self._file
         image = np.repeat(np.arange(len(file.image_ids)), np.diff(file.starts))
@@ -336,9 +339,9 @@ class CocoDataset(CustomDataset):
     def check_metrics(self,
                       metric: Union[str, Sequence[str], None] = None,
                       metric_items: Union[str, Sequence[str], None] = None) -> None:
-        """Raise DataError for a metric that cannot be computed: unknown, or of masks that are not there.
+        """Raise DataError for a metric that cannot be computed: unknown, or of masks that are missing.
 
-        Tells when there is no object, so that AP is not defined.
+        Logs a warning if there is no object, so that AP is not defined.
         """
         super().check_metrics(metric)
         check_metric_items(metric_items)
@@ -355,7 +358,7 @@ class CocoDataset(CustomDataset):
                             "or evaluate with metric='bbox' alone (--eval bbox)")
 
     def _tell_classes(self, category_ids: np.ndarray) -> None:
-        """Classes without a box among `category_ids`, and what the file has beside the classes."""
+        """Report classes without a box among `category_ids`, and the file's other categories."""
         names = {category['id']: category['name'] for category in self._file.categories}
         found = {names.get(category_id) for category_id in set(category_ids.tolist())}
         without = [name for name in self.CLASSES if name not in found]
@@ -372,7 +375,7 @@ class CocoDataset(CustomDataset):
                 f'{" ..." if len(others) > 10 else ""}', logging.INFO)
 
     def _annotations_of_names(self) -> Dict[str, int]:
-        """How many annotations the file has of each category, in the order of its ids."""
+        """Return the number of annotations of each category of the file, in the order of its ids."""
         ids, counts = np.unique(self._file.category_ids, return_counts=True)
         count_of_id = dict(zip(ids.tolist(), counts.tolist()))
         found: Dict[str, int] = {}
@@ -387,13 +390,13 @@ class CocoDataset(CustomDataset):
 
     def _parse_ann_info(self, img_info: Dict[str, Any],
                         ann_info: List[Dict[str, Any]]) -> Dict[str, Any]:
-        """V2's selection of the annotations of one image; the masks stay as they are in the file."""
+        """Select the annotations of one image as V2 does; masks stay in the form of the file."""
         boxes, labels, ignored, masks = [], [], [], []
         for annotation in ann_info:
             x1, y1, width, height = annotation['bbox']
             if annotation.get('ignore') or not self._is_inside(x1, y1, width, height, img_info):
                 continue
-            if not (annotation['area'] > 0 and width >= 1 and height >= 1):  # a NaN is not either
+            if not (annotation['area'] > 0 and width >= 1 and height >= 1):  # false for NaN too
                 continue
             if not math.isfinite(x1 + y1 + width + height):
                 continue
@@ -415,7 +418,7 @@ class CocoDataset(CustomDataset):
 
     def _is_inside(self, x1: float, y1: float, width: float, height: float,
                    img_info: Dict[str, Any]) -> bool:
-        """Whether the box covers some of the image."""
+        """Check whether the box covers some of the image."""
         return (max(0,
                     min(x1 + width, img_info['width']) - max(x1, 0)) *
                 max(0,
@@ -426,7 +429,7 @@ class CocoDataset(CustomDataset):
 
     # Evaluation
     def results2json(self, results: List[Any], outfile_prefix: str) -> Dict[str, str]:
-        """Write V2's result files `<prefix>.bbox.json`, `.segm.json` or `.proposal.json`; returns kind -> path."""
+        """Write V2's result files `<prefix>.bbox.json`, `.segm.json` or `.proposal.json`; return kind -> path."""
         os.makedirs(osp.dirname(outfile_prefix) or '.', exist_ok=True)
         records = self._records(results)
         files = {}
@@ -446,7 +449,7 @@ class CocoDataset(CustomDataset):
             self,
             results: List[Any],
             jsonfile_prefix: Optional[str] = None) -> Tuple[Dict[str, str], Optional[Any]]:
-        """Write V2's json files to `jsonfile_prefix`, or to a temporary folder; returns the files and that folder."""
+        """Write V2's json files to `jsonfile_prefix`, or to a temporary folder; return the files and that folder."""
         self._check_results(results)
         folder = None
         if jsonfile_prefix is None:
@@ -464,24 +467,25 @@ class CocoDataset(CustomDataset):
                  iou_thrs: Union[float, Sequence[float], None] = None,
                  metric_items: Union[str, List[str], None] = None,
                  max_dets: int = 100) -> Dict[str, Any]:
-        """COCO's metrics of the results of all images, in the order of the dataset.
+        """Evaluate COCO's metrics on the results of all images, in the order of the dataset.
 
         Args:
-            results: an image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score in original pixels), with masks a
-                tuple (boxes, masks), masks being a list over classes of lists of run lengths or bitmaps [H, W];
-                for proposals one array [n, 5].
+            results: per image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score in original
+                pixels). With masks a tuple (boxes, masks), where masks is a list over classes of
+                lists of run lengths or bitmaps [H, W]. For proposals one array [n, 5].
             metric: some of 'bbox', 'segm', 'proposal', 'proposal_fast'.
             logger: a logger, its name, None for print, 'silent'.
-            jsonfile_prefix: where to write V2's result files; nothing is written without it.
+            jsonfile_prefix: path prefix of V2's result files; nothing is written without it.
             classwise: also show the AP of every class.
-            proposal_nums: numbers of detections an image, of which AR is told.
+            proposal_nums: numbers of detections per image for which AR is reported.
             iou_thrs: IoU thresholds, 0.5 to 0.95 in steps of 0.05 by default.
             metric_items: which of COCO's numbers to return.
-            max_dets: the number of detections an image for mAP, COCO's 100. The commands raise it to test_cfg's
-                max_per_img: what a detector finds beyond 100 would not count otherwise. (AP at 0.5, at 0.75 and by
-                size take the largest of proposal_nums, as in V2.)
+            max_dets: the number of detections per image for mAP, COCO's 100. The commands raise it
+                to test_cfg's max_per_img, because detections beyond 100 would not count otherwise.
+                (AP at 0.5, at 0.75 and by size use the largest of proposal_nums, as in V2.)
 
-        Returns V2's keys (`bbox_mAP`, `bbox_mAP_50`, ..., `bbox_mAP_copypaste`) rounded to four decimals.
+        Returns V2's keys (`bbox_mAP`, `bbox_mAP_50`, ..., `bbox_mAP_copypaste`) rounded to four
+        decimals.
         """
         metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
         for name in metrics:
@@ -509,7 +513,7 @@ class CocoDataset(CustomDataset):
         return results_to_records(results, self.img_ids, self.cat_ids)
 
     def _ground_truth(self) -> CocoGroundTruth:
-        """The truth of the images of this dataset, from the file it was read from."""
+        """Return the ground truth of this dataset's images, from the file it was read from."""
         file = self._file
         indices = [file.index_of(image_id) for image_id in self.img_ids]
         rows = np.concatenate([np.arange(file.starts[i], file.starts[i + 1]) for i in indices]

@@ -1,4 +1,4 @@
-"""The base of all detection datasets: V2's CustomDataset."""
+"""The base class of all detection datasets: V2's CustomDataset."""
 import difflib
 import logging
 import os
@@ -24,7 +24,7 @@ from mmdet_ft.untrusted import load_pickle
 
 
 def nearest_file(path: str) -> str:
-    """What stands beside a file that is not there and has nearly its name, as the end of a sentence."""
+    """Return the existing file whose name is nearest to a missing one, as the end of a sentence."""
     folder = path if osp.isdir(path) else osp.dirname(path) or '.'
     if not osp.isdir(folder):
         return f' (nor is its folder {folder!r})'
@@ -37,25 +37,26 @@ def nearest_file(path: str) -> str:
 class CustomDataset:
     """Images with boxes, read from V2's middle format; the base class of the others.
 
-    The annotation file (json or pickle) holds a list with one dict an image: `filename`, `width`, `height` and `ann`,
-    a dict of `bboxes` [n, 4] (x1 y1 x2 y2), `labels` [n], and optionally `bboxes_ignore` [k, 4], `labels_ignore` [k].
+    The annotation file (json or pickle) is a list of one dict per image: `filename`, `width`,
+    `height`, and `ann` with `bboxes` [n, 4] (x1 y1 x2 y2), `labels` [n], and optionally
+    `bboxes_ignore` [k, 4], `labels_ignore` [k].
 
     Args:
         ann_file: annotation file.
         pipeline: transforms, dicts or callables.
-        classes: class names (list or tuple), or a text file with one name a line; default: the class's CLASSES.
-        data_root: folder that relative `ann_file`, `img_prefix`, `seg_prefix`, `proposal_file` start from.
+        classes: class names (list or tuple), or a text file of one per line; default: CLASSES.
+        data_root: folder of relative `ann_file`, `img_prefix`, `seg_prefix`, `proposal_file`.
         img_prefix, seg_prefix: folders of images and of semantic segmentation maps.
         seg_suffix: ending of the segmentation maps' file names.
-        proposal_file: precomputed proposals, one array [n, 4 or 5] an image (pickle).
-        test_mode: annotations are not put into samples, and no image is filtered out.
-        filter_empty_gt: in training, leave out images without a box of the classes.
-        file_client_args: V2's storage backend; 'disk' or what mmengine.fileio offers.
+        proposal_file: precomputed proposals, one array [n, 4 or 5] per image (pickle).
+        test_mode: samples have no annotations, and no image is filtered out.
+        filter_empty_gt: in training, drop images without a box of the classes.
+        file_client_args: V2's storage backend; 'disk' or one of mmengine.fileio.
 
-    Raises FileNotFoundError for a missing annotation file, DataError when training is left without an image.
+    Raises FileNotFoundError for a missing annotation file, DataError without images to train on.
     """
 
-    MADE_BY = ''  # what writes the annotation file, for the message that it is not there
+    MADE_BY = ''  # the command that writes the annotation file, for the message that it is missing
     CLASSES: Optional[Sequence[str]] = None
     PALETTE: Optional[List[Tuple[int, int, int]]] = None
     METRICS: Sequence[str] = ('mAP', 'recall')  # what `evaluate` knows
@@ -84,14 +85,14 @@ class CustomDataset:
         self.CLASSES = self.get_classes(classes)
         self._classes_given = classes is not None
         if self.PALETTE is not None and len(self.PALETTE) < len(self.CLASSES or ()):
-            self.PALETTE = None  # colours of other classes, and too few: visualization chooses
+            self.PALETTE = None  # colors of other classes, and too few: visualization chooses
 
         self.data_infos: Sequence[Dict[str, Any]] = self.load_annotations(
             self._local(self.ann_file, 'ann_file'))
         self.proposals = None
         if self.proposal_file is not None:
             self.proposals = self.load_proposals(self._local(self.proposal_file, 'proposal_file'))
-        self.filter_counts: Dict[str, int] = {}  # reason -> images left out; filled by _filter_imgs
+        self.filter_counts: Dict[str, int] = {}  # reason -> dropped images; filled by _filter_imgs
         if not test_mode:
             self._apply_filter()
         self._set_group_flag()
@@ -100,7 +101,7 @@ class CustomDataset:
             self._check_loaded()
 
     def _check_loaded(self) -> None:
-        """Refuse, when all is loaded, what the pipeline would only find at the image; nothing here."""
+        """Raise errors after loading that the pipeline would only find at an image; nothing here."""
 
     def _under_root(self, path: Optional[str]) -> Optional[str]:
         if path is not None and not isinstance(path, (str, os.PathLike)):
@@ -112,7 +113,7 @@ class CustomDataset:
         return osp.join(self.data_root, path)
 
     def _local(self, path: str, key: str) -> str:
-        """A path that can be opened here; fetched first when the files are on another kind of storage."""
+        """Return a path that can be opened locally; files on another storage are fetched first."""
         if self.file_client_args.get('backend', 'disk') != 'disk':
             from mmengine.fileio import FileClient
             with FileClient(**self.file_client_args).get_local_path(path) as local:
@@ -168,10 +169,11 @@ class CustomDataset:
             if isinstance(annotation, dict) and annotation.get('bboxes_ignore') is not None)
 
     def _drop_useless_boxes(self) -> None:
-        """Take boxes without area or wholly outside their image out of the records, and tell how many.
+        """Remove boxes without area or wholly outside their image from the records, and report how many.
 
-        Only here, for what `load_annotations` gives: their logarithms would be infinite, and V2's loss with them.
-        Raises DataError where boxes are outside because the listed size is not that of the image.
+        This covers only the records of `load_annotations`: the logarithms of such boxes would be
+        infinite, and so would V2's loss. Raises DataError where boxes are outside because the
+        listed size is not that of the image.
         """
         counts, examples = np.zeros(2, dtype=np.int64), []  # boxes, useless ones
 
@@ -195,7 +197,7 @@ class CustomDataset:
                         if isinstance(annotation[key], (list, tuple)) else annotation[key][useful]
             return info
 
-        # a list of a user's own load_annotations stays one: his code may write to it
+        # a list of a user's own load_annotations stays a list: the user's code may write to it
         infos = map(clean, self.data_infos)
         self.data_infos = PackedList(infos) if isinstance(self.data_infos,
                                                           PackedList) else list(infos)
@@ -206,13 +208,13 @@ class CustomDataset:
                 f'(in {", ".join(map(repr, examples[:3]))}{" ..." if len(examples) > 3 else ""})')
 
     def _check_listed_size(self, info: Dict[str, Any], boxes: np.ndarray) -> None:
-        """Raise DataError where boxes leave the size that is listed, and fit that of the image."""
+        """Raise DataError where boxes exceed the listed image size and fit the actual one."""
         listed = info.get('width'), info.get('height')
         if not all(listed) or not isinstance(info.get('filename'), str):
             return
         try:
             head = read_head(osp.join(self.img_prefix or '', info['filename']))
-        except (OSError, DataError):  # it is told of when the images are looked at
+        except (OSError, DataError):  # reported when the images are checked
             return
         if head.size != listed and fit_of(boxes, listed, head.size) == 'loaded':
             found = mismatch(listed, head.size, head.orientation, 'loaded')
@@ -222,7 +224,7 @@ class CustomDataset:
                 f'{found.fix}')
 
     def _tell(self, message: str, level: int = logging.WARNING) -> None:
-        """A sentence about the annotation file, for the log."""
+        """Log a message about the annotation file."""
         logging.getLogger('mmdet_ft').log(level,
                                           f'{type(self).__name__} {self.ann_file}: {message}')
 
@@ -235,7 +237,7 @@ class CustomDataset:
         return len(self.data_infos)
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
-        """One dict an image from the annotation file; at least filename, width, height."""
+        """Load one dict per image from the annotation file; at least filename, width, height."""
         if ann_file.endswith('.json'):
             with open(ann_file, 'rb') as file:
                 infos = parse_json(file.read(), ann_file)
@@ -252,7 +254,7 @@ class CustomDataset:
             for place, info in enumerate(infos))
 
     def _middle_record(self, info: Any, where: str) -> Dict[str, Any]:
-        """An entry of V2's middle format with arrays; `where` begins the message about a bad one."""
+        """Return an entry of V2's middle format with arrays; `where` begins the message about a bad one."""
         if not isinstance(info, dict):
             raise DataError(
                 f'{where} is {show(info)}, expected a dict with filename, width, height and ann')
@@ -314,9 +316,9 @@ class CustomDataset:
         return load_pickle(proposal_file)
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
-        """Give what is known about sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any.
+        """Return the annotations of sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any.
 
-        Raises DataError for an image without `ann`, as a list to predict on has them.
+        Raises DataError for an image without `ann`, as in a list to predict on.
         """
         info = self.data_infos[idx]
         if 'ann' not in info:
@@ -326,11 +328,11 @@ class CustomDataset:
         return info['ann']
 
     def get_cat_ids(self, idx: int) -> List[int]:
-        """The categories of the boxes of sample `idx`, one entry a box."""
+        """Return the categories of the boxes of sample `idx`, one entry per box."""
         return np.asarray(self.get_ann_info(idx)['labels']).astype(int).tolist()
 
     def pre_pipeline(self, results: Dict[str, Any]) -> None:
-        """Add what every pipeline starts from; `ann_file` is there for messages."""
+        """Add the initial fields of every pipeline; `ann_file` is for messages."""
         results['img_prefix'] = self.img_prefix
         results['seg_prefix'] = self.seg_prefix
         results['proposal_file'] = self.proposal_file
@@ -340,7 +342,7 @@ class CustomDataset:
         results['seg_fields'] = []
 
     def _filter_imgs(self, min_size: int = 32) -> List[int]:
-        """Places of the images to train on: those with both sides of `min_size` pixels or more, and boxes."""
+        """Return the indices of the images to train on: both sides of at least `min_size` pixels, and with boxes."""
         valid, small, empty = [], 0, 0
         for place, info in enumerate(self.data_infos):
             missing = [key for key in ('width', 'height') if not info.get(key)]
@@ -349,7 +351,7 @@ class CustomDataset:
                     f'{self.ann_file}: image {place} ({info.get("filename")!r:.100}) has no '
                     f'{" and no ".join(missing)}')
             if 'ann' not in info and type(self).get_ann_info is CustomDataset.get_ann_info:
-                self.get_ann_info(place)  # refuses it; a type of one's own may know without
+                self.get_ann_info(place)  # raises for a missing `ann`; a user's own dataset may work without it
             if min(info['width'], info['height']) < min_size:
                 small += 1
             elif self.filter_empty_gt and self._is_empty(place, info):
@@ -366,7 +368,7 @@ class CustomDataset:
         return 'ann' in info and not len(info['ann']['labels'])
 
     def _set_group_flag(self) -> None:
-        """Group 1 for images wider than high, 0 for the others: batches are drawn from one group."""
+        """Set group 1 for images wider than high, 0 for others: a batch comes from one group."""
         self.flag = np.zeros(len(self), dtype=np.uint8)
         for place, info in enumerate(self.data_infos):
             if info.get('width', 1) / info.get('height', 1) > 1:
@@ -376,7 +378,7 @@ class CustomDataset:
         return int(np.random.choice(np.flatnonzero(self.flag == self.flag[idx])))
 
     def __getitem__(self, idx: int) -> Dict[str, Any]:
-        """The sample at place `idx`; in training another of its group while the pipeline gives None."""
+        """Return the sample at index `idx`; in training another of its group while the pipeline returns None."""
         idx = int(idx)
         if self.test_mode:
             return self.prepare_test_img(idx)
@@ -398,13 +400,13 @@ class CustomDataset:
         return results
 
     def prepare_train_img(self, idx: int) -> Optional[Dict[str, Any]]:
-        """Sample `idx` with its annotations through the pipeline; None when a transform rejects it."""
+        """Run sample `idx` with its annotations through the pipeline; None when a transform rejects it."""
         results = self._raw(idx)
         results['ann_info'] = self.get_ann_info(idx)
         return self.pipeline(results)
 
     def prepare_test_img(self, idx: int) -> Dict[str, Any]:
-        """Sample `idx` without its annotations through the pipeline."""
+        """Run sample `idx` without its annotations through the pipeline."""
         sample = self.pipeline(self._raw(idx))
         check_given(sample, self.pipeline, repr(self.data_infos[idx].get('filename')))
         return sample
@@ -412,7 +414,7 @@ class CustomDataset:
     @classmethod
     def get_classes(cls,
                     classes: Union[str, Sequence[str], None] = None) -> Optional[Sequence[str]]:
-        """The class names: given, read from a file of one name a line, or the class's own."""
+        """Return the class names: given, read from a file of one name per line, or the class's own."""
         if classes is None:
             return cls.CLASSES
         if isinstance(classes, str):
@@ -438,7 +440,7 @@ class CustomDataset:
         return classes
 
     def get_cat2imgs(self) -> Dict[int, List[int]]:
-        """For each label the places of the images that show it."""
+        """Return for each label the indices of the images that show it."""
         if self.CLASSES is None:
             raise ValueError('get_cat2imgs needs CLASSES; give classes=(...) to the dataset')
         places: Dict[int, List[int]] = {label: [] for label in range(len(self.CLASSES))}
@@ -451,12 +453,12 @@ class CustomDataset:
         return self.get_cat_ids(idx)
 
     def format_results(self, results: List[Any], jsonfile_prefix: Optional[str] = None):
-        """Write results to files in the dataset's own form; nothing here."""
+        """Write results to files in the dataset's own format; nothing here."""
 
     def check_metrics(self, metric: Union[str, Sequence[str], None] = None) -> None:
-        """Raise DataError for a metric that `evaluate` would not know, before anything is computed.
+        """Raise DataError for a metric that `evaluate` does not know, before anything is computed.
 
-        A class that overrides `evaluate` and not METRICS has metrics that are not known here.
+        If a class overrides `evaluate` but not METRICS, its metrics are not checked.
         """
         owners = [
             next(cls for cls in type(self).__mro__ if name in vars(cls))
@@ -483,17 +485,17 @@ class CustomDataset:
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, float]:
-        """VOC's metrics of the results of all images, in the order of the dataset.
+        """Evaluate VOC's metrics on the results of all images, in the order of the dataset.
 
         Args:
-            results: an image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score in original
+            results: per image a list over classes of arrays [n, 5] (x1 y1 x2 y2 score in original
                 pixels), or a tuple (boxes, masks); for proposals one array [n, 5].
             metric: 'mAP' or 'recall', alone or in a list.
             logger: a logger, its name, None for print, 'silent'.
-            proposal_nums: numbers of boxes an image, for recall.
-            iou_thr: IoU from which on a detection is right; several give an AP each, and their mean.
-            scale_ranges: ranges (from, below) of the square root of the area, each with an AP of its
-                own; then one iou_thr.
+            proposal_nums: numbers of boxes per image, for recall.
+            iou_thr: smallest IoU of a correct detection; several give an AP each, and their mean.
+            scale_ranges: ranges (from, below) of the square root of the area, each with an AP of
+                its own; requires a single iou_thr.
 
         Returns V2's keys: `mAP` and `AP50` (rounded to three decimals) and so on; `recall@100@0.5`
         and, with several thresholds, `AR@100`.
@@ -538,7 +540,7 @@ class CustomDataset:
 
 
 def _array(value: Any, dtype: Any) -> np.ndarray:
-    """An array of numbers; ValueError for numbers that are no whole ones where labels are wanted."""
+    """Convert to an array of numbers; raise ValueError for labels that are not whole numbers."""
     array = np.asarray(value)
     if array.size and array.dtype.kind not in 'iufU':
         raise ValueError(f'it holds {show(value)}')

@@ -1,4 +1,4 @@
-"""KITTI's object detection benchmark: a text file of 2D boxes an image."""
+"""KITTI's object detection benchmark: a text file of 2D boxes per image."""
 import os.path as osp
 from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -20,10 +20,10 @@ KITTI_ENDINGS = ('.png', '.jpg', '.jpeg')  # those of the benchmark first
 
 
 def read_kitti_label(path: str) -> Objects:
-    """Read a file of label_2; DataError names path and line of what is wrong.
+    """Read a file of label_2; DataError names the path and the faulty line.
 
-    A line is: type, truncated, occluded, alpha, x1 y1 x2 y2, and seven numbers about the box in
-    space, which are not read.
+    A line is: type, truncated, occluded, alpha, x1 y1 x2 y2, and seven numbers about the 3D box,
+    which are not read.
     """
     names, numbers = [], []
     for place, line in enumerate(read_lines(path), 1):
@@ -53,7 +53,7 @@ def _yolo_hint(words: Sequence[str]) -> str:
 
 
 def image_name(folder: str, stem: str) -> str:
-    """Give the name of the image of this stem, by KITTI's ending .png or another; FileNotFoundError without one."""
+    """Return the name of the image of this stem, with KITTI's ending .png or another; FileNotFoundError without one."""
     for ending in KITTI_ENDINGS:
         if osp.isfile(osp.join(folder, stem + ending)):
             return stem + ending
@@ -65,19 +65,19 @@ def image_name(folder: str, stem: str) -> str:
 
 @DATASETS.register_module()
 class KittiDataset(CustomDataset):
-    """2D boxes of KITTI's label files; `ann_file` is a text file with an image's name a line.
+    """2D boxes of KITTI's label files; `ann_file` is a text file with one image name per line.
 
     An image NAME has `img_prefix`/`ann_subdir`/NAME.txt and `img_prefix`/`img_subdir`/NAME.png (or
-    .jpg). DontCare regions become `bboxes_ignore`; objects of other classes are left out.
+    .jpg). DontCare regions become `bboxes_ignore`; objects of other classes are dropped.
 
     Args:
         img_subdir, ann_subdir: folders in img_prefix, which is KITTI's `training/`.
-        min_overlaps: the IoU from which on a detection is right, for classes that KITTI does not
+        min_overlaps: the smallest IoU of a correct detection, for classes that KITTI does not
             evaluate (0.5 otherwise).
         Others as CustomDataset.
 
-    Raises FileNotFoundError and DataError with file and line; DataError when `classes` are not
-    written as in the files.
+    Raises FileNotFoundError and DataError with file and line; DataError when `classes` are spelled
+    differently in the files.
     """
 
     CLASSES = ('Car', 'Pedestrian', 'Cyclist')
@@ -109,7 +109,7 @@ class KittiDataset(CustomDataset):
                          proposal_file, test_mode, filter_empty_gt, file_client_args)
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
-        """Read all files; sets `name_counts`, the objects of each name in them."""
+        """Read all files; set `name_counts`, the objects of each name in them."""
         self.name_counts: Dict[str, int] = Counter()
         names = read_ids(ann_file)
         if not names:
@@ -160,8 +160,7 @@ class KittiDataset(CustomDataset):
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, Any]:
-        """'kitti': the AP of easy, moderate and hard objects, see `evaluation.kitti.evaluate_kitti`;
-        'mAP' and 'recall' as CustomDataset.evaluate."""
+        """Evaluate 'kitti' (easy, moderate, hard AP; see `evaluate_kitti`), others as CustomDataset.evaluate."""
         if metric != 'kitti' and list(metric) != ['kitti']:
             return self._evaluate_boxes(results, metric, logger, proposal_nums, iou_thr,
                                         scale_ranges)

@@ -1,4 +1,4 @@
-"""Folders of labelme's json files, one an image."""
+"""Folders of labelme's json files, one per image."""
 import base64
 import io
 import os
@@ -24,18 +24,19 @@ from mmdet_ft.registry import DATASETS
 
 WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
 POLYGONS = ('polygon', 'rectangle', 'oriented_rectangle', 'rotation', 'quadrilateral')
-NO_CLASS = ('__ignore__', '_background_')  # labelme's own words for what is no object
+NO_CLASS = ('__ignore__', '_background_')  # labelme's own labels for non-objects
 CORNERS_OF_A_CIRCLE = 36
 
 
 def read_labelme(path: str, folder: Optional[ImageFolder] = None) -> Optional[ImageObjects]:
-    """Read a file; DataError names path and shape of what is wrong.
+    """Read a file; DataError names the path and the faulty shape.
 
-    Polygons, rectangles, circles and masks become objects; shapes of one label and one group_id are one object. Points
-    and lines have no area and are counted in `left_out`, as are labels that are none (`__ignore__`).
+    Polygons, rectangles, circles and masks become objects; shapes of one label and one group_id are
+    one object. Points and lines have no area and are counted in `left_out`, as are reserved labels
+    (`__ignore__`).
 
-    folder: where to look for the image; its name is relative to that folder then, and None is returned where there is
-    no such image. Otherwise the name is relative to the folder of `path`.
+    folder: where to look for the image. With it the image name is relative to that folder, and None
+    is returned if there is no such image. Otherwise the name is relative to the folder of `path`.
     """
     content = _read_file(path)
     name = _image_of(content, path)
@@ -46,7 +47,7 @@ def read_labelme(path: str, folder: Optional[ImageFolder] = None) -> Optional[Im
             return None
         name = found
     listed = _listed_size(content, path)
-    if folder is None:  # where it is not the image's, a training says so and does not begin
+    if folder is None:  # training reports a size that is not the image's, and does not start
         width, height = listed or image_size(osp.join(osp.dirname(path), name))
         return _read_objects(content, path, name, width, height)
     width, height = size = folder.size(name)
@@ -59,7 +60,7 @@ def read_labelme(path: str, folder: Optional[ImageFolder] = None) -> Optional[Im
 
 def _read_objects(content: Dict[str, Any], path: str, name: str, width: int,
                   height: int) -> ImageObjects:
-    """The objects of an image of this size."""
+    """Read the objects of an image of this size."""
     names, segmentations, boxes = [], [], []
     left_out: Dict[str, int] = Counter()
     for label, parts in _outlines(content, path, height, width, left_out).items():
@@ -93,9 +94,9 @@ def _read_file(path: str) -> Dict[str, Any]:
 
 
 def _image_of(content: Dict[str, Any], path: str) -> str:
-    """The name of the image, relative to the folder of the json."""
+    """Return the name of the image, relative to the folder of the json."""
     name = content.get('imagePath')
-    if not name:  # then it bears the name of the json
+    if not name:  # then it has the name of the json
         stem = osp.splitext(path)[0]
         beside = [stem + ending for ending in IMAGE_ENDINGS if osp.isfile(stem + ending)]
         if len(beside) != 1:
@@ -108,7 +109,7 @@ def _image_of(content: Dict[str, Any], path: str) -> str:
 
 
 def _listed_size(content: Dict[str, Any], path: str) -> Optional[Tuple[int, int]]:
-    """Width and height; None where the file does not have them."""
+    """Return width and height; None where the file does not have them."""
     try:
         return read_size(content.get('imageWidth'), content.get('imageHeight'))
     except ValueError as error:
@@ -117,7 +118,7 @@ def _listed_size(content: Dict[str, Any], path: str) -> Optional[Tuple[int, int]
 
 def _outlines(content: Dict[str, Any], path: str, height: int, width: int,
               left_out: Dict[str, int]) -> Dict[Any, List[Any]]:
-    """The outlines of each object, by a key that begins with its label; what is no object is counted."""
+    """Return the outlines of each object, by a key that begins with its label; non-objects are counted."""
     shapes: Dict[Any, List[Any]] = {}
     for place, shape in enumerate(content['shapes'], 1):
         if not isinstance(shape, dict):
@@ -147,7 +148,7 @@ def _outlines(content: Dict[str, Any], path: str, height: int, width: int,
 
 
 def _outline(shape: Dict[str, Any], height: int, width: int) -> Any:
-    """A polygon [x0, y0, x1, ...], or the run lengths of a mask."""
+    """Return a polygon [x0, y0, x1, ...], or the run lengths of a mask."""
     kind = shape.get('shape_type') or 'polygon'
     points = np.array(shape['points'], dtype=np.float64).reshape(-1, 2)
     refuse_far(points, height, width)
@@ -173,7 +174,7 @@ def _outline(shape: Dict[str, Any], height: int, width: int) -> Any:
 
 
 def _crop_of(shape: Dict[str, Any]) -> np.ndarray:
-    """The bitmap of a mask, bool [h, w]."""
+    """Return the bitmap of a mask, bool [h, w]."""
     text = shape.get('mask')
     if not isinstance(text, str):
         raise ValueError(f'its mask is {show(text)}, expected a PNG in base64')
@@ -183,7 +184,7 @@ def _crop_of(shape: Dict[str, Any]) -> np.ndarray:
 
 
 def _runs_of(crop: np.ndarray, x: int, y: int, height: int, width: int) -> Dict[str, Any]:
-    """The run lengths of a bitmap at (x, y) of an image, cut at its border; without a bitmap of the whole image."""
+    """Return the run lengths of a bitmap at (x, y) of an image, clipped, without a bitmap of the whole image."""
     crop = crop[max(-y, 0):max(height - y, 0), max(-x, 0):max(width - x, 0)]
     columns, rows = np.nonzero(crop.T)  # in the order of run lengths: column by column
     places = (columns + max(x, 0)) * height + rows + max(y, 0)
@@ -222,9 +223,9 @@ def _box_around(parts: List[Any]) -> List[float]:
 
 
 def labelme_files(path: str) -> List[str]:
-    """List the json files of a folder, sorted; or those that a text file lists, relative to its own folder.
+    """Return the json files of a folder, sorted, or those that a text file lists, relative to its own folder.
 
-    Of a folder that has json files in its subfolders alone, those.
+    For a folder that has json files only in its subfolders, return those.
     """
     if not osp.isdir(path):
         files = [as_on_disk(osp.join(osp.dirname(path), name)) for name in read_ids(path)]
@@ -243,7 +244,7 @@ def labelme_files(path: str) -> List[str]:
 
 
 def files_below(folder: str) -> List[str]:
-    """List the json files in the subfolders of a folder, relative to it, without hidden ones."""
+    """Return the json files in the subfolders of a folder, relative to it, without hidden ones."""
     found = [
         osp.normpath(osp.join(below, name)) for below in files_by_folder(folder, _is_json)
         for name in os.listdir(osp.join(folder, below)) if below != '.' and _is_json(name)
@@ -257,11 +258,11 @@ def _is_json(name: str) -> bool:
 
 @DATASETS.register_module()
 class LabelmeDataset(CocoDataset):
-    """Objects that were outlined with labelme: boxes and masks; arguments as CocoDataset.
+    """Objects annotated with labelme: boxes and masks; arguments as CocoDataset.
 
-    `ann_file` is the folder of the json files, or a text file that lists some of them, one a line.
-    Images lie where the files say, relative to them; or under img_prefix, if that is given.
-    `classes` has to be given; the metrics are COCO's.
+    `ann_file` is the folder of the json files, or a text file that lists some of them, one per
+    line. Image paths in the files are relative to them, or to img_prefix, if that is given.
+    `classes` is required; the metrics are COCO's.
     """
 
     CLASSES: Optional[Sequence[str]] = None
@@ -271,7 +272,7 @@ class LabelmeDataset(CocoDataset):
         return path if key == 'ann_file' and osp.isdir(path) else super()._local(path, key)
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
-        """Read all files; sets `name_counts`, the objects of each name in them."""
+        """Read all files; set `name_counts`, the objects of each name in them."""
         files = labelme_files(ann_file)
         root = ann_file if osp.isdir(ann_file) else osp.dirname(ann_file)
         images, spelling = [], Spelling(self.CLASSES or ())
@@ -299,7 +300,7 @@ class LabelmeDataset(CocoDataset):
 
     def _tell_left_out(self, files: List[str], images: List[ImageObjects], root: str,
                        num_flat: int) -> None:
-        """Set `left_out`, sentences about what is not read, and tell them."""
+        """Set `left_out`, messages about shapes that are not read, and log them."""
         counts: Dict[str, int] = Counter()
         for image in images:
             counts.update(image.left_out)

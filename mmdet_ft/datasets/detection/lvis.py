@@ -19,12 +19,12 @@ from mmdet_ft.registry import DATASETS
 class LVISDataset(CocoDataset):
     """CocoDataset for LVIS's json files, with LVIS's metric; arguments as CocoDataset.
 
-    The classes are those of the file, in the order of their ids, unless `classes` chooses some. In
+    The classes are those of the file, in the order of their ids, unless `classes` selects some. In
     v1 img_prefix is the folder of train2017/ and val2017/, in v0.5 one of them.
 
     The metric is computed by the package `lvis` (pip install lvis): absent and not exhaustively
-    annotated categories of an image are treated as LVIS asks. Without it the metric is COCO's, and
-    the log says so.
+    annotated categories of an image are treated by LVIS's rules. Without it the metric is COCO's,
+    and the log says so.
     """
 
     CLASSES: Optional[Sequence[str]] = None
@@ -37,7 +37,7 @@ class LVISDataset(CocoDataset):
                 'the package lvis is not installed, so the metric will be COCO\'s (bbox_mAP ...) instead of '
                 'LVIS\'s (bbox_AP, bbox_APr ...): pip install lvis')
         infos = super().load_annotations(ann_file)
-        # v0.5 says COCO_val2014_000000000001.jpg for what lies in val2017/000000000001.jpg
+        # v0.5 lists COCO_val2014_000000000001.jpg for val2017/000000000001.jpg
         return PackedList({
             **info, 'filename': info['filename'][-16:]
         } if info['filename'].startswith('COCO') else info for info in infos)
@@ -58,9 +58,10 @@ class LVISDataset(CocoDataset):
                  iou_thrs: Union[float, Sequence[float], None] = None,
                  metric_items: Union[str, List[str], None] = None,
                  max_dets: int = 100) -> Dict[str, Any]:
-        """'bbox' and 'segm' by LVIS: `bbox_AP`, `bbox_AP50`, ..., of rare, common and frequent
-        classes `bbox_APr`, `bbox_APc`, `bbox_APf`, of 300 detections an image. Other metrics, and
-        iou_thrs, metric_items and max_dets, are CocoDataset's.
+        """Evaluate 'bbox' and 'segm' by LVIS, with 300 detections per image.
+
+        Keys: `bbox_AP`, `bbox_AP50`, ..., and `bbox_APr`, `bbox_APc`, `bbox_APf` of rare, common
+        and frequent classes. Other metrics, iou_thrs, metric_items and max_dets are CocoDataset's.
         """
         metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
         official = [name for name in metrics if name in ('bbox', 'segm')]
@@ -113,7 +114,7 @@ class LVISDataset(CocoDataset):
         from lvis import LVISEval, LVISResults
         if metric == 'segm':  # areas are those of the masks, as in V2
             records = [{key: record[key] for key in record if key != 'bbox'} for record in records]
-        with numpy_names(float=float):  # lvis 0.5.3 calls it
+        with numpy_names(float=float):  # lvis 0.5.3 uses it
             evaluation = LVISEval(truth, LVISResults(truth, [dict(record) for record in records]),
                                   metric)
             evaluation.params.img_ids = list(self.img_ids)
@@ -134,9 +135,9 @@ class LVISDataset(CocoDataset):
         return values
 
     def _log_classes(self, precision: np.ndarray, logger: Any) -> None:
-        """The AP of every class; `precision` is [thresholds, recalls, classes by id, area ranges]."""
+        """Log the AP of every class; `precision` is [thresholds, recalls, classes by id, area ranges]."""
         places = np.argsort(np.argsort(self.cat_ids))
         log_classes(precision[:, :, places, :, None], list(self.CLASSES), logger)
 
 
-LVISV05Dataset = LVISV1Dataset = LVISDataset  # V2's classes; what differs is told by the files
+LVISV05Dataset = LVISV1Dataset = LVISDataset  # V2's classes; the files show what differs

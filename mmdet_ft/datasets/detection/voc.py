@@ -11,8 +11,8 @@ from mmdet_ft.registry import DATASETS
 class VOCDataset(XMLDataset):
     """XMLDataset with VOC's classes and its metric of the year that `img_prefix` names.
 
-    Both years at once: lists of ann_file and img_prefix make a ConcatDataset. For sets of your own
-    in this form, too: put them into a folder VOC2007 or VOC2012, or take XMLDataset.
+    For both years, lists of ann_file and img_prefix give a ConcatDataset. Custom datasets in this
+    format go into a folder VOC2007 or VOC2012, or use XMLDataset.
 
     Raises DataError when img_prefix holds neither 'VOC2007' nor 'VOC2012'.
     """
@@ -28,7 +28,7 @@ class VOCDataset(XMLDataset):
 
     @property
     def year(self) -> int:
-        """2007 or 2012: which rule averages the precisions."""
+        """Return 2007 or 2012; the year selects the rule for averaging precisions."""
         for year in (2007, 2012):
             if f'VOC{year}' in self.img_prefix:
                 return year
@@ -38,7 +38,7 @@ class VOCDataset(XMLDataset):
             f'boxes measured without the pixel at their end)')
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
-        self.year  # to be refused at the start
+        self.year  # raises at the start
         return super().load_annotations(ann_file)
 
     def evaluate(self,
@@ -48,10 +48,10 @@ class VOCDataset(XMLDataset):
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, Any]:
-        """CustomDataset.evaluate in VOC's protocol: eleven points of recall in 2007, the whole area
-        later, and boxes whose sides count both end pixels.
+        """Evaluate like CustomDataset.evaluate, in VOC's protocol.
 
-        scale_ranges is not used, as in V2.
+        It uses eleven points of recall in 2007 and the whole area later, and boxes whose sides
+        count both end pixels. scale_ranges is not used, as in V2.
         """
         values = self._evaluate_boxes(
             results,

@@ -1,4 +1,4 @@
-"""WIDER FACE, from xml files in PASCAL VOC's form."""
+"""WIDER FACE, from xml files in PASCAL VOC's format."""
 import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -12,8 +12,8 @@ from mmdet_ft.registry import DATASETS
 class WIDERFaceDataset(XMLDataset):
     """XMLDataset of faces: `img_prefix`/Annotations/NAME.xml, whose <folder> is that of the image.
 
-    `python tools/dataset_converters/wider_face.py` writes such files from the official lists; its
-    invalid faces are difficult ones. img_subdir counts for nothing, as in V2: an image lies in
+    `python tools/dataset_converters/wider_face.py` writes such files from the official lists;
+    invalid faces become difficult ones. img_subdir is ignored, as in V2: images are in
     `img_prefix`/<folder>/.
     """
 
@@ -35,7 +35,7 @@ class WIDERFaceDataset(XMLDataset):
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None,
                  gt_lists: Optional[str] = None) -> Dict[str, Any]:
-        """'mAP' and 'recall' as CustomDataset.evaluate; 'wider' by the official protocol.
+        """Evaluate 'mAP' and 'recall' like CustomDataset.evaluate, 'wider' by the official protocol.
 
         gt_lists: for 'wider', the folder of wider_face_val.mat and wider_easy_val.mat, medium and
         hard (eval_tools/ground_truth of the official package), or a json; see

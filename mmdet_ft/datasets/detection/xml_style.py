@@ -1,4 +1,4 @@
-"""One xml file an image, in PASCAL VOC's form."""
+"""One xml file per image, in PASCAL VOC's format."""
 import os.path as osp
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -20,7 +20,7 @@ from mmdet_ft.registry import DATASETS
 
 
 class VOCFile(NamedTuple):
-    """What an xml file says."""
+    """The content of an xml file."""
     folder: Optional[str]
     filename: Optional[str]
     width: Optional[int]
@@ -34,7 +34,7 @@ SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
 def _missing_corners(item: Any) -> str:
-    """Say what an object has in place of a box; '' where it has all corners."""
+    """Return what an object has instead of a box; '' if it has all corners."""
     if item.find('robndbox') is not None and item.find('bndbox') is None:
         return 'it has a robndbox, a rotated box of roLabelImg, and no upright one'
     missing = [side for side in SIDES if item.findtext(f'bndbox/{side}') is None]
@@ -42,9 +42,9 @@ def _missing_corners(item: Any) -> str:
 
 
 def read_voc_xml(path: str) -> VOCFile:
-    """Read a file; DataError names path and line, or path and object, of what is wrong.
+    """Read a file; DataError names the path and the faulty line or object.
 
-    A width or height of 0 is none: labelImg writes it where it has not seen the image.
+    A width or height of 0 counts as missing: labelImg writes it where it has not seen the image.
     """
     root = _root_of(path)
     names, boxes, difficult = [], [], []
@@ -111,9 +111,9 @@ def _text(root: Any, key: str, path: str) -> Optional[str]:
 
 
 def image_beside(folder: str, stem: str, filename: Optional[str]) -> str:
-    """Give the name of the image of an xml file: STEM.jpg, or with the ending that `filename` has, or what is there.
+    """Return the name of an xml file's image: STEM.jpg, or with the ending of `filename`, or of an existing file.
 
-    stem: name of the xml file. Where no image is there it is the one that should be.
+    stem: name of the xml file. If there is no image, the expected name is returned.
     """
     endings = ['.jpg', osp.splitext((filename or '').replace('\\', '/'))[1] or '.jpg']
     for ending in endings:
@@ -124,7 +124,7 @@ def image_beside(folder: str, stem: str, filename: Optional[str]) -> str:
 
 
 def is_file(path: str) -> bool:
-    """Say whether a file is there, also for a name that no file can have."""
+    """Check whether a file exists; False for an invalid name too."""
     try:
         return osp.isfile(path)
     except ValueError:  # a zero byte
@@ -133,20 +133,20 @@ def is_file(path: str) -> bool:
 
 @DATASETS.register_module()
 class XMLDataset(CustomDataset):
-    """Boxes of PASCAL VOC's xml files; `ann_file` is a text file with an image's name a line.
+    """Boxes of PASCAL VOC's xml files; `ann_file` is a text file with one image name per line.
 
     An image NAME has `img_prefix`/`ann_subdir`/NAME.xml and `img_prefix`/`img_subdir`/NAME.jpg (or
-    with the ending that the xml's <filename> has). Coordinates count from 1 in the files and from 0
-    in samples. Difficult objects become `bboxes_ignore`; those of other classes are left out.
+    with the ending of the xml's <filename>). Coordinates count from 1 in the files and from 0 in
+    samples. Difficult objects become `bboxes_ignore`; those of other classes are dropped.
 
     Args:
-        min_size: objects under so many pixels wide or high are ignored like difficult ones; not
-            with test_mode.
+        min_size: objects less than this many pixels wide or high are ignored like difficult ones,
+            except in test_mode.
         img_subdir, ann_subdir: folders in img_prefix.
         Others as CustomDataset.
 
-    Raises FileNotFoundError and DataError with the file; DataError when `classes` are not written
-    as in the files.
+    Raises FileNotFoundError and DataError with the file; DataError when `classes` are spelled
+    differently in the files.
     """
 
     MADE_BY = (
@@ -185,7 +185,7 @@ class XMLDataset(CustomDataset):
                          proposal_file, test_mode, filter_empty_gt, file_client_args)
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
-        """Read all files; sets `name_counts`, the objects of each name in them."""
+        """Read all files; set `name_counts`, the objects of each name in them."""
         self.name_counts: Dict[str, int] = Counter()
         names = read_ids(ann_file)
         if not names:
@@ -225,7 +225,7 @@ class XMLDataset(CustomDataset):
             ) from None
 
     def _where_they_are(self) -> str:
-        """Say in which folder xml files and images lie, as the end of a sentence, where ann_subdir is not there."""
+        """Return the folders of xml files and images, as the end of a sentence, where ann_subdir is missing."""
         if osp.isdir(osp.join(self.img_prefix, self.ann_subdir)):
             return ''
         found = files_by_folder(self.img_prefix or '.', lambda name: name.endswith('.xml'))
@@ -239,12 +239,12 @@ class XMLDataset(CustomDataset):
         return text
 
     def _image_name(self, img_id: str, content: VOCFile) -> str:
-        """The image under img_prefix."""
+        """Return the name of the image under img_prefix."""
         folder = osp.join(self.img_prefix, self.img_subdir)
         return osp.join(self.img_subdir, image_beside(folder, img_id, content.filename))
 
     def _annotation(self, content: VOCFile) -> Dict[str, np.ndarray]:
-        """V2's selection: boxes and labels of the classes, those to ignore apart."""
+        """Select objects as V2 does: boxes and labels of the classes, ignored ones apart."""
         labels = np.array([self.cat2label.get(name, -1) for name in content.names], dtype=np.int64)
         ignored = content.difficult.copy()
         if self.min_size:
@@ -257,9 +257,9 @@ class XMLDataset(CustomDataset):
             labels_ignore=labels[ignored])
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
-        """bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], labels_ignore [k]."""
+        """Return bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], labels_ignore [k]."""
         info = self.data_infos[idx]
-        if 'ann' not in info:  # of a user's own load_annotations, as V2 made them
+        if 'ann' not in info:  # of a user's own load_annotations, as in V2
             return self._annotation(self._read_xml(info['id']))
         return info['ann']
 
@@ -267,6 +267,6 @@ class XMLDataset(CustomDataset):
         return not self.get_cat_ids(place)
 
     def get_cat_ids(self, idx: int) -> List[int]:
-        """The labels of the objects of sample `idx`, difficult ones too, as in V2."""
+        """Return the labels of the objects of sample `idx`, including difficult ones, as in V2."""
         annotation = self.get_ann_info(idx)
         return annotation['labels'].tolist() + annotation['labels_ignore'].tolist()

@@ -1,1 +1,1 @@
-"""Image files: their heads, names, sizes and decoding."""
+"""Image files: heads, names, sizes and decoding."""

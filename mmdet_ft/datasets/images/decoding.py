@@ -1,4 +1,4 @@
-"""From the bytes of an image file to its pixels, and why some bytes are no picture."""
+"""Decode image files, and explain why some cannot be decoded."""
 import io
 import re
 import struct
@@ -13,28 +13,28 @@ from PIL import Image
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import Head, of_any_size, read_head
 
-MOST_LOST = 0.1  # of a picture whose file lacks its end: with more it is not used
-GREY = 128  # what libjpeg paints where bytes are missing
+MOST_LOST = 0.1  # of a truncated picture: with more missing it is not used
+GREY = 128  # libjpeg's value for missing bytes
 PNG = b'\x89PNG\r\n\x1a\n'
 END_OF_PNG = b'IEND\xaeB`\x82'
 END_OF_JPEG = b'\xff\xd9'
 COARSE = 'a progressive JPEG without its last scans: it is coarser than it was'
 MARKER = re.compile(
-    rb'\xff[\x01-\xcf\xd8-\xfe]')  # neither a pixel's 255 nor where a decoder may begin again
+    rb'\xff[\x01-\xcf\xd8-\xfe]')  # neither a pixel's 255 nor a restart marker
 
 
 class Decoded(NamedTuple):
-    """An image, and whether its file is whole."""
+    """An image, and whether its file is complete."""
     img: np.ndarray
     lost: Optional[
-        float] = None  # share (0..1) of the picture that a file without its end lacks; None for a whole file
+        float] = None  # fraction (0..1) of the picture that a truncated file lacks; None for a complete file
 
 
 def decode(content: bytes, color_type: str, channel_order: str) -> Decoded:
     """Decode the bytes of an image file as mmcv does.
 
-    A JPEG or PNG that lacks its end is decoded while `MOST_LOST` of its picture or less is missing. Raises DataError
-    that says why the bytes cannot be decoded.
+    A truncated JPEG or PNG is decoded while at most `MOST_LOST` of its picture is missing. Raises
+    DataError with the reason if the bytes cannot be decoded.
     """
     cut = is_cut_off(content)
     img, said = _decoded(content + END_OF_JPEG if cut else content, color_type, channel_order)
@@ -56,7 +56,7 @@ def decode(content: bytes, color_type: str, channel_order: str) -> Decoded:
 
 def _decoded(content: bytes, color_type: str,
              channel_order: str) -> Tuple[Optional[np.ndarray], str]:
-    """The image or None, and what the decoder said."""
+    """Return the image or None, and the decoder's output."""
     if not content:
         return None, ''
     try:
@@ -66,7 +66,7 @@ def _decoded(content: bytes, color_type: str,
 
 
 def _why_not(content: bytes, decoder: str) -> str:
-    """Say why bytes are not the image that they should be."""
+    """Return why bytes are not the expected image."""
     try:
         head = read_head(content)
     except DataError as error:
@@ -83,7 +83,7 @@ def _why_not(content: bytes, decoder: str) -> str:
 
 
 def too_large(head: Head) -> str:
-    """Say that a picture is larger than OpenCV reads, and what to do about it."""
+    """Return the message that a picture is larger than OpenCV reads, with a fix."""
     return (
         f'it has {head.width} x {head.height} pixels (width x height), and OpenCV reads up to 2^30 pixels and '
         f'2^20 a side; cut it into tiles, or raise the limits before the command: '
@@ -92,11 +92,11 @@ def too_large(head: Head) -> str:
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Say whether a JPEG ends before its picture does. OpenCV 4 paints what is missing grey, OpenCV 5 gives nothing."""
+    """Check whether a JPEG ends too early. OpenCV 4 fills the rest with gray, OpenCV 5 returns nothing."""
     begin, end, scan = b'\xff\xd8', END_OF_JPEG, b'\xff\xda'
     if content[:2] != begin or content.endswith(end) or content.rfind(end) > content.rfind(scan):
-        return False  # nearly always at the second question
-    # slow and sure: phones append films, whose bytes may look like anything
+        return False  # nearly always decided by the second condition
+    # slow and certain: phones append films, whose bytes may look like anything
     place = 2
     while True:
         found = MARKER.search(content, place)
@@ -105,14 +105,14 @@ def is_cut_off(content: bytes) -> bool:
         code, place = content[found.end() - 1], found.end()
         if code == END_OF_JPEG[1]:
             return False
-        if code != 1:  # TEM stands alone; others say how long they are
+        if code != 1:  # TEM has no length; others have one
             place += int.from_bytes(content[place:place + 2], 'big')
 
 
 def lost_share(content: bytes) -> float:
-    """Give the share (0..1) of a picture that a JPEG without its end has lost: what is grey at its bottom.
+    """Return the fraction (0..1) of the picture that a truncated JPEG lacks: the gray rows at its bottom.
 
-    Of a progressive JPEG, which comes in layers, the last layers are missing and no part is grey.
+    A progressive JPEG is stored in layers: the last layers are missing and no part is gray.
     """
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
     img = cv2.imdecode(np.frombuffer(content + END_OF_JPEG, np.uint8), flags)
@@ -121,17 +121,17 @@ def lost_share(content: bytes) -> float:
     grey = img == (img[-1, -1] if _is_cmyk(content) else GREY)
     rows = len(grey) - int(
         np.flatnonzero(~grey.all(axis=1))[-1:].sum()) - 1 if not grey.all() else len(grey)
-    # the lowest row of blocks may be there in part
+    # the lowest row of blocks may be partly there
     block = grey[max(0, len(grey) - rows - 16):len(grey) - rows]
     behind = np.cumprod(block[:, ::-1], axis=1).sum()
     return float((rows * grey.shape[1] + behind) / grey.size)
 
 
 def unsent_share(content: bytes) -> Optional[float]:
-    """Give the share (0..1) of brightness' 64 frequencies for which a cut progressive JPEG has no scan.
+    """Return the fraction (0..1) of luma's 64 frequencies for which a truncated progressive JPEG has no scan.
 
-    A scan that has begun counts. None for a JPEG that is not progressive.
-    Such a file comes in scans: first the coarse picture, last what is finest. Cut off it is coarser, and nowhere grey.
+    A scan that has started counts. None for a JPEG that is not progressive. Such a file is stored
+    in scans, from coarse to fine. A truncated one is coarser, and nowhere gray.
     """
     place, first, sent = 2, None, np.zeros(64, dtype=bool)
     while True:
@@ -157,7 +157,7 @@ def unsent_share(content: bytes) -> Optional[float]:
 
 
 def is_coarse(content: bytes) -> bool:
-    """Say whether a file is a progressive JPEG without its end: it looks whole, and lacks its finest scans."""
+    """Check whether a file is a truncated progressive JPEG: it looks complete, but lacks its finest scans."""
     return is_cut_off(content) and unsent_share(content) is not None
 
 
@@ -170,7 +170,7 @@ def _is_cmyk(content: bytes) -> bool:
 
 
 def with_end_of_png(content: bytes) -> bytes:
-    """Give a PNG whose last chunks are cut off the end that it lacks, as far as its pixels are there."""
+    """Append the missing end to a PNG whose last chunks are cut off, if its pixels are complete."""
     head, data, place = content[:8], [], 8
     while place + 8 <= len(content):
         length, = struct.unpack_from('>I', content, place)

@@ -1,4 +1,4 @@
-"""What an image file is: which endings are images, and what its head and its last bytes tell without decoding it."""
+"""Image files: image endings, and facts from a file's head and last bytes without decoding it."""
 import contextlib
 import io
 import os
@@ -8,42 +8,43 @@ from typing import Any, BinaryIO, Iterator, NamedTuple, Tuple, Union
 
 from mmdet_ft.datasets.errors import DataError
 
-# What OpenCV and Pillow read, whatever its case. Class folders, predict.py and the converters take these.
+# Endings that OpenCV and Pillow read, in any case. Class folders, predict.py and the converters
+# accept these.
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff',
                  '.avif', '.jp2', '.ppm', '.pgm', '.pnm')
 
 ORIENTATION = 0x112  # EXIF tag; 1 upright, 2 to 4 keep the sides, 5 to 8 exchange width and height
 TURNED_WHEN_LOADED = ('JPEG', 'MPO', 'PNG', 'WEBP', 'TIFF'
-                      )  # OpenCV reads the tag of these kinds only
+                      )  # OpenCV reads the tag of these formats only
 MOST_PIXELS = 1 << 30  # OpenCV's limits for an image, and for one side
 MOST_PIXELS_A_SIDE = 1 << 20
-HEAD = 2048  # bytes at its beginning, in which Pillow does not tell all
-TAIL = 1024  # bytes at the end of a file in which the mark of its end is looked for
+HEAD = 2048  # bytes at the beginning that hold facts which Pillow does not expose
+TAIL = 1024  # bytes at the end of a file that are searched for its end marker
 
 
 def is_image_name(name: str) -> bool:
-    """Say whether a file's name has the ending of an image."""
+    """Check whether a file's name has the ending of an image."""
     return name.lower().endswith(IMAGE_ENDINGS)
 
 
 class Head(NamedTuple):
-    """What the head of an image file and its last bytes say."""
-    width: int  # as stored, before EXIF turns it
+    """Facts from the head of an image file and its last bytes."""
+    width: int  # as stored, before the EXIF orientation is applied
     height: int
     kind: str  # Pillow's name: JPEG, PNG, TIFF ...
     orientation: int = 1
-    bits: int = 8  # a value
+    bits: int = 8  # per value
     is_float: bool = False
-    has_end: bool = True  # the file is as long as it says, or has the mark of its end; True where that is not known
+    has_end: bool = True  # the file has its full length or its end marker; True where that is not known
 
     @property
     def size(self) -> Tuple[int, int]:
-        """Width and height as the picture is loaded: turned as its EXIF data say."""
+        """Return width and height of the loaded picture, with the EXIF orientation applied."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
     @property
     def is_too_large(self) -> bool:
-        """Return whether OpenCV refuses the picture for its size."""
+        """Return whether OpenCV refuses the picture because of its size."""
         return max(self.width,
                    self.height) > MOST_PIXELS_A_SIDE or self.width * self.height > MOST_PIXELS
 
@@ -51,16 +52,17 @@ class Head(NamedTuple):
 def read_head(source: Union[str, bytes]) -> Head:
     """Read the head of an image file, or of the content of one, without decoding it.
 
-    Takes 0.2 ms from a local disk. Raises OSError for a file that cannot be opened, DataError for one that is no image.
+    Takes 0.2 ms from a local disk. Raises OSError for a file that cannot be opened, DataError for
+    one that is not an image.
     """
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as file:
         return _read(file, 'it' if isinstance(source, bytes) else source)
 
 
 def image_size(path: str) -> Tuple[int, int]:
-    """Read width and height as the image is loaded, turned as its EXIF data say.
+    """Read width and height as the image is loaded, with the EXIF orientation applied.
 
-    Raises DataError when the file is not there or no image.
+    Raises DataError when the file is missing or not an image.
     """
     try:
         return read_head(path).size
@@ -95,7 +97,7 @@ _limits = []  # Pillow's limit, once for each thread that is reading a head
 
 @contextlib.contextmanager
 def of_any_size() -> Iterator[None]:
-    """Lift Pillow's limit of pixels, for all threads: a head is small, however large its picture is."""
+    """Lift Pillow's pixel limit, for all threads: a head is small, however large its picture is."""
     from PIL import Image
     with _lock:
         _limits.append(_limits[-1] if _limits else Image.MAX_IMAGE_PIXELS)
@@ -110,22 +112,22 @@ def of_any_size() -> Iterator[None]:
 
 
 def _told_by(image: Any, begin: bytes) -> Head:
-    """The head by Pillow; sizes and orientation by ourselves where Pillow's own depend on its version."""
+    """Build a Head by Pillow; sizes and orientation are our own where Pillow's depend on its version."""
     kind, (width, height) = image.format or '', image.size
     orientation, bits, is_float = 1, 8, False
     if kind == 'TIFF':
         tags = image.tag_v2
         width, height = tags.get(256, width), tags.get(257,
-                                                       height)  # Pillow exchanges them from 11 on
+                                                       height)  # Pillow swaps them from 11 on
         orientation = tags.get(ORIENTATION, 1)
         bits = max(tags.get(258, (1, )))
         is_float = 3 in tags.get(339, ())
     elif kind in TURNED_WHEN_LOADED:
-        # not getexif: it decodes a PNG, and asks XMP, which OpenCV does not
+        # not getexif: it decodes a PNG, and reads XMP, which OpenCV does not
         orientation = _orientation(image.info.get('exif') or b'')
         if kind == 'PNG':
             bits = begin[24]
-    elif kind == 'JPEG2000':  # whose mode is that of 8 bit for colours of 16
+    elif kind == 'JPEG2000':  # its mode is that of 8 bit for colors of 16
         bits = _bits_of_jpeg2000(begin)
     elif image.mode.startswith('I'):
         bits = 16
@@ -137,7 +139,7 @@ def _told_by(image: Any, begin: bytes) -> Head:
 
 
 def _bits_of_jpeg2000(begin: bytes) -> int:
-    """The bits of a value, of the first channel: by the SIZ marker of the codestream, or the ihdr box before it."""
+    """Return the bits per value, of the first channel, from the codestream's SIZ marker or the ihdr box before it."""
     place = begin.find(b'\xff\x4f\xff\x51') + 42
     if place < 42:
         place = begin.find(b'ihdr') + 14
@@ -148,7 +150,7 @@ def _bits_of_jpeg2000(begin: bytes) -> int:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block, 1 where it has none or is broken."""
+    """Return the orientation in an EXIF block, 1 where it has none or is broken."""
     exif = exif[6:] if exif.startswith(b'Exif\0\0') else exif
     order = {b'II': '<', b'MM': '>'}.get(exif[:2])
     if order is None:
@@ -160,13 +162,13 @@ def _orientation(exif: bytes) -> int:
             tag, kind, _, value = struct.unpack_from(f'{order}HHIH', exif, place)
             if tag == ORIENTATION:
                 return value if kind == 3 else struct.unpack_from(f'{order}I', exif, place + 8)[0]
-    except struct.error:  # cut short
+    except struct.error:  # truncated
         pass
     return 1
 
 
 def _has_end(image: Any, begin: bytes, tail: bytes, size: int) -> bool:
-    """Return whether a file of `size` bytes is as long as it has to be, or its last bytes are those of an end."""
+    """Return whether a file of `size` bytes has its full length, or its last bytes are an end marker."""
     if image.format in ('JPEG', 'MPO'):
         return b'\xff\xd9' in tail
     if image.format == 'PNG':

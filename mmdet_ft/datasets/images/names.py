@@ -1,4 +1,4 @@
-"""Images that are there under another name than the annotations have: other slashes, cases, endings, folders."""
+"""Images that exist under another name than in the annotations: other slashes, cases, endings, folders."""
 import difflib
 import functools
 import os
@@ -10,19 +10,19 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, is_image_name
 
-MOST_ENTRIES = 20000  # files and folders that a search below img_prefix looks at
+MOST_ENTRIES = 20000  # files and folders that a search below img_prefix checks
 
 
 class Found(NamedTuple):
-    """A file that is there, for a name that is not."""
-    name: str  # what the annotation would have to say, relative to the folder of the images
+    """An existing file for the name of a missing one."""
+    name: str  # the correct name, relative to the folder of the images
     reason: str  # how the two names differ
 
 
 def same_name(prefix: Optional[str], name: str) -> Optional[str]:
-    r"""Give the path of a file whose name is the same but for `\` as `/` or the Unicode form; None without one.
+    r"""Return the path of a file whose name differs only in `\` as `/` or in its Unicode form; None without one.
 
-    Windows writes the one, macOS the other, and both leave no doubt which file is meant.
+    Windows writes the first, macOS the second; in both cases the file is unambiguous.
     """
     for slashes in dict.fromkeys((name, name.replace('\\', '/'))):
         for form in ('NFC', 'NFD'):
@@ -37,18 +37,18 @@ def same_name(prefix: Optional[str], name: str) -> Optional[str]:
 
 
 def as_on_disk(path: str) -> str:
-    """Give the path of a file as it is on the disk, see `same_name`; the path itself where there is none."""
+    """Return the path of a file as it is on disk, see `same_name`; the path itself if there is none."""
     return path if osp.exists(path) else same_name(None, path) or path
 
 
 def nearest_name(path: str) -> str:
-    """Say under which other name a file is there, as the end of a sentence; '' where it is under none."""
+    """Return the other name of an existing file, as the end of a sentence; '' without one."""
     found = find_image(osp.dirname(path) or '.', osp.basename(path))
     return '' if found is None else f'; {found.name!r} is there ({found.reason})'
 
 
 def plain_name_hint(img_id: str) -> str:
-    """Say that a list holds names without folder and ending, as the end of a sentence, where one has them."""
+    """Return a hint that a list holds names without folder and ending, as the end of a sentence, if one has them."""
     words = img_id.split()
     if len(words) == 2 and words[1] in ('-1', '0', '1'):
         return (
@@ -63,10 +63,11 @@ def plain_name_hint(img_id: str) -> str:
 
 
 def find_image(prefix: Optional[str], name: str) -> Optional[Found]:
-    """Look for the file that is meant by a name under which there is none.
+    """Find the file that is meant by the name of a missing one.
 
-    Tried are, from the whole name down to its last part: other slashes, %20 and URLs, other case, other Unicode form,
-    another ending; then the last part in the folders below `prefix`. None where nothing or more than one file fits.
+    From the whole name to its last part, it tries other slashes, %20 and URLs, other case, other
+    Unicode form, and another ending. Then it tries the last part in the folders below `prefix`.
+    None where nothing or more than one file matches.
     """
     if not prefix:
         prefix, name = osp.split(name.replace('\\', '/') if not osp.dirname(name) else name)
@@ -80,12 +81,12 @@ def find_image(prefix: Optional[str], name: str) -> Optional[Found]:
                 return Found(found, _reason(name, plain, first, difference))
     below = _below(prefix).get(_folded(parts[-1]), []) if parts else []
     below = [name for name in below
-             if osp.isfile(osp.join(prefix, name))]  # no link that leads nowhere
+             if osp.isfile(osp.join(prefix, name))]  # no dangling link
     return Found(below[0], 'in a folder below') if len(below) == 1 else None
 
 
 def missing_folder(prefix: Optional[str]) -> str:
-    """Say which part of a folder's path is not there, and what stands beside it; '' where the folder is there."""
+    """Return the missing part of a folder's path, and what is next to it; '' if the folder exists."""
     if not prefix or osp.isdir(prefix):
         return ''
     folder = osp.normpath(prefix)
@@ -100,7 +101,7 @@ def missing_folder(prefix: Optional[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without address, quoting, drive and blanks around it, in forward slashes."""
+    """Return a name without address, quoting, drive and surrounding blanks, in forward slashes."""
     name = name.strip()
     address = re.match(r'[a-zA-Z][a-zA-Z0-9+.-]+://[^/]*/(.*)', name)
     if address:
@@ -110,7 +111,7 @@ def _plain(name: str) -> str:
 
 
 def _reason(name: str, plain: str, first: int, difference: str) -> str:
-    """What two names differ in, in a few words: equal words mean one cause."""
+    """Return how two names differ, in a few words: equal words mean one cause."""
     reasons = []
     if '://' in name:
         reasons.append('an address')
@@ -138,13 +139,13 @@ def _folded(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """A name in one case and without the ending of an image."""
+    """Return a name in one case and without the ending of an image."""
     stem, ending = osp.splitext(_folded(name))
     return stem if ending in IMAGE_ENDINGS else _folded(name)
 
 
 def _follow(folder: str, parts: Sequence[str], key: Callable[[str], str]) -> Optional[str]:
-    """The path below `folder` to the one file whose parts have the keys of `parts`."""
+    """Return the path below `folder` to the one file whose parts have the keys of `parts`."""
     way: List[str] = []
     for place, part in enumerate(parts):
         here = osp.join(folder, *way)
@@ -152,7 +153,7 @@ def _follow(folder: str, parts: Sequence[str], key: Callable[[str], str]) -> Opt
         if part == os.pardir or (osp.isfile if is_last else osp.isdir)(osp.join(here, part)):
             way.append(part)
             continue
-        # an ending is looked at in the last part alone
+        # the ending is ignored in the last part alone
         fit = key if is_last or key is not _stem else _folded
         there = [] if key is str else _entries(here, fit).get(fit(part), [])
         if is_last:
@@ -164,7 +165,7 @@ def _follow(folder: str, parts: Sequence[str], key: Callable[[str], str]) -> Opt
 
 
 def _entries(folder: str, key: Callable[[str], str]) -> Dict[str, List[str]]:
-    """What is in a folder, by key."""
+    """Return the entries of a folder by key."""
     try:
         changed = os.stat(folder or '.').st_mtime_ns
     except OSError:
@@ -172,7 +173,7 @@ def _entries(folder: str, key: Callable[[str], str]) -> Dict[str, List[str]]:
     return _listed(folder, changed, key)
 
 
-@functools.lru_cache(maxsize=64)  # thousands of names are looked for in one folder
+@functools.lru_cache(maxsize=64)  # thousands of names are searched in one folder
 def _listed(folder: str, changed: int, key: Callable[[str], str]) -> Dict[str, List[str]]:
     found: Dict[str, List[str]] = {}
     try:
@@ -184,7 +185,7 @@ def _listed(folder: str, changed: int, key: Callable[[str], str]) -> Dict[str, L
 
 
 def _below(folder: str) -> Dict[str, List[str]]:
-    """The files in the folders below one, by name; {} where they are too many to look at."""
+    """Return the files in the folders below `folder`, by name; {} where they are too many to search."""
     if not folder or not osp.isdir(folder):
         return {}
     return _walked(folder, os.stat(folder).st_mtime_ns)
@@ -205,16 +206,16 @@ def _walked(folder: str, changed: int) -> Dict[str, List[str]]:
 
 
 class Cause(NamedTuple):
-    """Images that are missing in one way."""
+    """Images that are missing for one reason."""
     reason: str  # '' where nothing was found
-    examples: List[Tuple[str, str]]  # name that is written, name that is there
+    examples: List[Tuple[str, str]]  # the written name, the existing name
     count: int
 
 
 def causes_of(missing: Sequence[Tuple[Optional[str], str]], most: int = 1000) -> List[Cause]:
-    """Look for missing images (folder, name), and put those of one cause together, the largest first.
+    """Look for missing images (folder, name), and group them by cause, the largest group first.
 
-    Where more than `most` are missing, those at the beginning tell.
+    If more than `most` are missing, the first ones decide.
     """
     groups: Dict[str, List[Tuple[str, str]]] = {}
     for prefix, name in missing[:most]:

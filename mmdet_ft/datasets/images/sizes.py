@@ -1,4 +1,4 @@
-"""Images of another size than their annotations say: which of the two is right, and what to change."""
+"""Images whose size differs from their annotations: decide which is right, and return a fix."""
 from typing import NamedTuple, Tuple
 
 import numpy as np
@@ -9,15 +9,15 @@ LOOK = 'tools/misc/check_data.py CONFIG --html report.html shows the boxes on th
 
 
 class Mismatch(NamedTuple):
-    """What is wrong with the size of an image."""
+    """A mismatch between the size of an image and its annotation."""
     kind: str
     text: str
     fix: str
-    fit: str = ''  # the size that the boxes belong to: 'listed', 'loaded', or '' where that is not known
+    fit: str = ''  # the size that the boxes fit: 'listed', 'loaded', or '' where that is not known
 
 
 def fit_of(boxes: np.ndarray, listed: Size, loaded: Size) -> str:
-    """Say which size boxes [n, 4] (x1 y1 x2 y2) belong to: 'listed', 'loaded', or '' where they fit both or none."""
+    """Return which size boxes [n, 4] (x1 y1 x2 y2) fit: 'listed', 'loaded', or '' for both or none."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     boxes = boxes[np.isfinite(boxes).all(axis=1)]
     if not len(boxes):
@@ -31,10 +31,10 @@ def fit_of(boxes: np.ndarray, listed: Size, loaded: Size) -> str:
 
 
 def mismatch(listed: Size, loaded: Size, orientation: int = 1, fit: str = '') -> Mismatch:
-    """Say what it means that an image is `loaded` in another size than is `listed`.
+    """Return the explanation for an image that is `loaded` in another size than is `listed`.
 
-    orientation: the EXIF entry that has turned the image while it was loaded, 1 where none has.
-    fit: see `fit_of`; '' where boxes do not tell.
+    orientation: the EXIF entry that was applied while loading, 1 for none.
+    fit: see `fit_of`; '' where boxes do not decide.
     """
     if listed != loaded[::-1]:
         found = _scaled(listed, loaded, fit)
@@ -83,7 +83,7 @@ def _exchanged(fit: str) -> Mismatch:
 
 def _scaled(listed: Size, loaded: Size, fit: str) -> Mismatch:
     factors = loaded[0] / listed[0], loaded[1] / listed[1]
-    # of one shape, but for the rounding of a side to whole pixels
+    # the same aspect ratio, except for rounding a side to whole pixels
     alike = abs(loaded[0] - listed[0] * factors[1]) <= 1 or abs(loaded[1] -
                                                                 listed[1] * factors[0]) <= 1
     change = f'the picture was scaled by {factors[0]:.3g} after it was annotated' if alike else \

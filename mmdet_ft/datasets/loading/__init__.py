@@ -1,1 +1,1 @@
-"""From datasets to batches: samplers, workers, collate."""
+"""Loading of batches from datasets: samplers, workers, collate."""

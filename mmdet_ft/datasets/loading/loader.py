@@ -1,4 +1,4 @@
-"""From datasets to batches: collate, seeding, workers."""
+"""The data loader: collate, seeding and workers."""
 import functools
 import gc
 import platform
@@ -24,19 +24,21 @@ from mmdet_ft.processes import (end_with_parent, keep_freed_memory, leave_signal
                                 show_stack_on_signal)
 from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
 
-MOST_SKIPPED = 20  # bad images in a row: then it is not a few of them
+MOST_SKIPPED = 20  # bad images in a row that end the run
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
 KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
               'gt_bboxes_ignore', 'gt_masks', 'gt_label')
 
 
 def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
-    """One batch of the samples that Collect made, padded to multiples of `bucket` pixels.
+    """Collate the samples of Collect into one batch, padded to multiples of `bucket` pixels.
 
-    Training samples (with gt_bboxes, or a classifier's with gt_label) give a Batch with ground truth. Test samples give
-    a tuple of Batches, one a view of MultiScaleFlipAug (a single one for a pipeline without it), without ground truth.
+    Training samples (with gt_bboxes, or a classifier's with gt_label) give a Batch with ground
+    truth. Test samples give a tuple of Batches without it, one per view of MultiScaleFlipAug, else
+    a single one.
 
-    Raises ValueError for a key that has no place in a Batch, DataError for a classifier's images of unequal size.
+    Raises ValueError for a key that Batch lacks, DataError for a classifier's images of unequal
+    size.
     """
     first = samples[0]
     unknown = [key for key in first if key not in KNOWN_KEYS]
@@ -62,15 +64,16 @@ def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tupl
 
 def collate_of_classifier(samples: List[Dict[str, Any]],
                           bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
-    """`collate` for samples that may be without a label, and whose images have to be of one size."""
+    """Collate like `collate`; samples may lack a label, and their images have to be of one size."""
     check_equal_sizes(samples)
     return collate(samples, bucket)
 
 
 def check_equal_sizes(samples: Sequence[Dict[str, Any]]) -> None:
-    """Raise DataError where images differ in size.
+    """Raise DataError if images differ in size.
 
-    A classifier averages over all of an image: with padding the scores of one hang on its neighbours in the batch.
+    A classifier averages over the whole image: with padding, its scores depend on the other images
+    of the batch.
     """
     if len(places_by_size(samples)) == 1:
         return
@@ -85,8 +88,7 @@ def check_equal_sizes(samples: Sequence[Dict[str, Any]]) -> None:
 
 
 def places_by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
-    """Put the places of samples whose images have one size together, in the order of their first: batches for which
-    nothing is padded."""
+    """Group the indices of samples by image size, in the order of the first: batches without padding."""
     groups: Dict[Any, List[int]] = {}
     for place, sample in enumerate(samples):
         groups.setdefault(_size_of(sample), []).append(place)
@@ -94,7 +96,7 @@ def places_by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
 
 
 def _size_of(sample: Dict[str, Any]) -> Tuple[int, ...]:
-    """Height and width of the image, of several views one after the other."""
+    """Return height and width of the image; those of several views one after the other."""
     views = sample['img'] if isinstance(sample['img'], (list, tuple)) else [sample['img']]
     return tuple(side for view in views for side in tuple(view.shape)[-2:])
 
@@ -136,14 +138,14 @@ def _batch(samples: List[Dict[str, Any]],
 
 
 def _own_sizes(samples: Sequence[Dict[str, Any]], bucket: int) -> Optional[List[Tuple[int, int]]]:
-    """Height and width that each image would have alone in its batch; None where all have the same."""
+    """Return the height and width of each image in a batch of its own; None where all are the same."""
     sizes = [(round_up(sample['img'].shape[-2], bucket), round_up(sample['img'].shape[-1], bucket))
              for sample in samples]
     return sizes if len(set(sizes)) > 1 else None
 
 
 def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
-    """The deferred normalisation done on the host, padding zero."""
+    """Apply the deferred normalization on the host and set the padding to zero."""
     mean, std = sample['img_mean'][:, None, None], sample['img_std'][:, None, None]
     img = (sample['img'].float() - mean) / std
     height, width = sample['img_metas']['img_shape'][:2]
@@ -154,7 +156,7 @@ def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
 
 def _stack_images(images: Sequence[Union[Tensor, LateImage]], pad_value: float,
                   bucket: int) -> Tensor:
-    """Images [C, h, w] in one tensor [B, C, H, W], padded at the right and bottom."""
+    """Stack images [C, h, w] into one tensor [B, C, H, W], padded at the right and bottom."""
     height, width = (round_up(max(img.shape[side] for img in images), bucket) for side in (1, 2))
     stacked = shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
     if isinstance(images[0], LateImage):  # then all are, and pad_value is 0
@@ -175,7 +177,7 @@ def round_up(number: int, multiple: int = SLOTS) -> int:
 
 
 def _slots(boxes: List[Tensor], slots: int) -> Tuple[Tensor, Tensor]:
-    """Boxes [B, slots, 4] and which are real [B, slots]; padding is a unit box."""
+    """Return boxes [B, slots, 4] and which are real [B, slots]; padding is a unit box."""
     # in numpy, here and below: small tensors take several times as long
     padded = np.zeros((len(boxes), slots, 4), dtype=np.float32)
     padded[..., 2:] = 1
@@ -203,12 +205,12 @@ def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
 
 class _Crop(NamedTuple):
     pixels: np.ndarray  # [h, w]
-    place: Tuple[int, int]  # of the pixels in the crop with margin, x y
+    place: Tuple[int, int]  # position of the pixels in the crop with margin, x y
     rect: Tuple[int, int, int, int]  # x0 y0 w h with margin
 
 
 def _with_margin(pixels: np.ndarray, corner: Tuple[int, int], height: int, width: int) -> _Crop:
-    """A crop with one empty pixel around it where the image goes on; an object without pixels has one empty pixel."""
+    """Return a crop with one empty pixel around it inside the image; an object without pixels gets one empty pixel."""
     if not pixels.size:
         return _Crop(np.zeros((1, 1), dtype=np.uint8), (0, 0), (0, 0, 1, 1))
     (x0, y0), (h, w) = corner, pixels.shape
@@ -218,7 +220,7 @@ def _with_margin(pixels: np.ndarray, corner: Tuple[int, int], height: int, width
 
 
 def _outlines(all_masks: List[PolygonMasks], slots: int) -> Outlines:
-    """The polygons of a batch."""
+    """Collect the polygons of a batch."""
     count = torch.zeros(len(all_masks), slots, dtype=torch.int64)
     sides, parts, max_parts = [np.zeros((0, 4))], [], 0
     for row, masks in zip(count, all_masks):
@@ -236,7 +238,7 @@ def _outlines(all_masks: List[PolygonMasks], slots: int) -> Outlines:
 
 
 def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
-    """The masks of a batch, cropped to their objects; polygons stay what they are."""
+    """Collect the masks of a batch, cropped to their objects; polygons stay polygons."""
     if all(isinstance(masks, PolygonMasks) for masks in all_masks):
         return _outlines(all_masks, slots)
     rect = np.zeros((len(all_masks), slots, 4), dtype=np.int64)
@@ -266,7 +268,7 @@ def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
 
 
 def seed_place(seed: int, epoch: int, index: int) -> None:
-    """Seed random, numpy and torch (CPU) from where a sample stands, and nothing else."""
+    """Seed random, numpy and torch (CPU) from (seed, epoch, index) alone."""
     words = np.random.SeedSequence([seed, epoch, index]).generate_state(4)
     random.seed(int(words[0]))
     np.random.seed(words[1])
@@ -275,9 +277,10 @@ def seed_place(seed: int, epoch: int, index: int) -> None:
 
 
 class SeededDataset:
-    """A dataset whose sample i of epoch e is drawn after seeding from (seed, e, i); else it is the dataset itself.
+    """A dataset whose sample i of epoch e is made after seeding from (seed, e, i); otherwise it acts as the dataset.
 
-    In the main process the random states are put back afterwards, so that loading there changes no other draw.
+    In the main process the random states are restored afterwards, so that loading there affects no
+    other random numbers.
     """
 
     def __init__(self, dataset: Any, seed: int, skip_bad_images: bool = False):
@@ -292,8 +295,9 @@ class SeededDataset:
         return self.__getitems__([place])[0]
 
     def __getitems__(self, places: Sequence[int]) -> List[Any]:
-        """The samples of a batch. The states are put back once for all: of a small image that would be most of its
-        time.
+        """Return the samples of a batch.
+
+        The states are restored once per batch: for a small image that would take most of its time.
         """
         if get_worker_info() is not None:
             with late_images():
@@ -312,7 +316,7 @@ class SeededDataset:
             int(place)) if self.skip_bad_images else self.dataset[int(place)]
 
     def _of_readable_files(self, index: int) -> Any:
-        """Sample `index`, or the next one of its aspect group whose files can be read, which tells so in its metas."""
+        """Return sample `index`, or the next readable one of its aspect group, with the skipped files in its metas."""
         flag = np.asarray(getattr(self.dataset, 'flag', np.zeros(len(self.dataset))))
         group = np.flatnonzero(flag == flag[index]).tolist()
         first = group.index(index)
@@ -336,8 +340,8 @@ class SeededDataset:
 
 
 def init_worker(worker_id: int) -> None:
-    """One thread a worker: OpenCV and torch would start as many as there are cores in each of them."""
-    gc.freeze()  # garbage of the parent, of a GPU perhaps, is not this process's to free
+    """Set up a worker: one thread each, because OpenCV and torch would start one per core in every worker."""
+    gc.freeze()  # garbage of the parent, perhaps on a GPU, must not be freed by this process
     end_with_parent()
     leave_signals_to_parent()
     show_stack_on_signal()  # for the watchdog, when this process hangs
@@ -347,7 +351,7 @@ def init_worker(worker_id: int) -> None:
 
 
 class Pinnable:
-    """A batch on its way through the loader's pinning thread, which would turn the tuples of the metas into lists."""
+    """Wrapper of a batch for the loader's pinning thread, which would turn the tuples of the metas into lists."""
 
     def __init__(self, batch: Any):
         self.batch = batch
@@ -387,28 +391,32 @@ def build_dataloader(dataset: Any,
                      multiprocessing_context: Optional[str] = None,
                      skip_bad_images: bool = False,
                      bucket: Optional[int] = None) -> DataLoader:
-    """The loader of this process; iterating gives what `collate` makes.
+    """Build the data loader of this process; its batches are made by `collate`.
 
     Args:
-        samples_per_gpu, workers_per_gpu: batch size and worker processes; times `num_gpus` when `dist` is False.
-        dist: this process takes its rank's share; without a process group that is everything.
-        shuffle: batches of one aspect group in random order, each of them full; of a dataset without `flag`, such as a
-            classifier's, every image once, and the last batch may be smaller. False keeps the dataset's order.
-        seed: order and random transforms are functions of (seed, epoch, index); None draws one (0 with several
-            processes, which have to agree).
-        runner_type: 'IterBasedRunner' gives batches without end, but epochs where shuffled images have no `flag`, as
-            MMClassification does.
-        persistent_workers: keep workers from epoch to epoch (V2's default is False, which costs seconds an epoch).
+        samples_per_gpu, workers_per_gpu: batch size and worker processes; times `num_gpus` when
+            `dist` is False.
+        dist: this process loads its rank's share; without a process group that is everything.
+        shuffle: full batches of one aspect group each, in random order. A dataset without `flag`,
+            such as a classifier's, gives every image once, and the last batch may be smaller. False
+            keeps the dataset's order.
+        seed: order and random transforms are functions of (seed, epoch, index); None uses a random
+            seed (0 with several processes, which have to agree).
+        runner_type: 'IterBasedRunner' gives batches without end. Shuffled images without `flag`
+            still come in epochs, as in MMClassification.
+        persistent_workers: keep workers from epoch to epoch (False, V2's default, costs seconds per
+            epoch).
         class_aware_sampler: not supported.
-        pin_memory: by default where CUDA is; without it nothing is pinned.
-        prefetch_factor, drop_last, timeout, multiprocessing_context: as torch's DataLoader.
-        skip_bad_images: an image that is missing, cannot be decoded or is of another size than annotated is replaced by
-            the next one, and counted in the log, instead of ending the run. For training.
-        bucket: pad batches to multiples of so many pixels, and give all processes images of one aspect group at a step:
-            few shapes occur, as compiled models and CUDA graphs want them.
+        pin_memory: by default where CUDA is available; without CUDA nothing is pinned.
+        prefetch_factor, drop_last, timeout, multiprocessing_context: as in torch's DataLoader.
+        skip_bad_images: for training: replace an image by the next one, and count it in the log,
+            instead of ending the run. Bad images are missing, cannot be decoded, or differ in size
+            from their annotation.
+        bucket: pad batches to multiples of so many pixels, and give all processes images of one
+            aspect group at a step. This keeps shapes few, for compiled models and CUDA graphs.
 
-    Tell the epoch by `loader.sampler.set_epoch(epoch)` before each iteration. `loader.dataset` gives every attribute of
-    the dataset; the object itself is `loader.dataset.dataset`.
+    Call `loader.sampler.set_epoch(epoch)` before each iteration. `loader.dataset` has every
+    attribute of the dataset; the object itself is `loader.dataset.dataset`.
     """
     if class_aware_sampler is not None:
         raise DataError(
@@ -457,7 +465,7 @@ def build_dataloader(dataset: Any,
         pin_memory=pin_memory,
         timeout=timeout if num_workers else 0,
         generator=torch.Generator(
-        ),  # starting an epoch draws a number, which must not come out of anyone's sequence
+        ),  # an epoch starts with a random number, which must not come from a global generator
         **options)
 
 
@@ -467,7 +475,7 @@ def _collate_for(dataset: Any) -> Callable:
 
 
 def raise_open_file_limit(wanted: int = 4096) -> None:
-    """Let this process open as many files as tensors in flight need: each one in shared memory is a file."""
+    """Raise the open file limit of this process for tensors in flight: each one in shared memory is a file."""
     if platform.system() == 'Windows':
         return
     import resource

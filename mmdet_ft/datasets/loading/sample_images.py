@@ -1,17 +1,17 @@
-"""Which image file stands behind each sample of a data set."""
+"""The image file of each sample of a dataset."""
 import os.path as osp
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 
 class ImageFile(NamedTuple):
-    """Where an image lies."""
+    """The location of an image."""
     path: Optional[str]  # None where images have no files of their own
-    name: str  # as the annotations have it
-    prefix: Optional[str]  # the folder that the name starts from
+    name: str  # as in the annotations
+    prefix: Optional[str]  # the folder that the name is relative to
 
 
 def leaf_of(dataset: Any, index: int) -> Tuple[Any, int]:
-    """Find the data set under wrappers that a sample comes from, and its place there."""
+    """Find the inner dataset that a sample of a wrapper comes from, and its index there."""
     while True:
         if hasattr(dataset, 'datasets'):
             for part in dataset.datasets:
@@ -28,7 +28,7 @@ def leaf_of(dataset: Any, index: int) -> Tuple[Any, int]:
 
 
 def image_files(dataset: Any) -> List[ImageFile]:
-    """List the image of each sample, in the order of the samples; also of wrappers."""
+    """Return the image of each sample, in the order of the samples; also for wrappers."""
     if hasattr(dataset, 'datasets'):
         return [file for part in dataset.datasets for file in image_files(part)]
     if hasattr(dataset, 'dataset'):

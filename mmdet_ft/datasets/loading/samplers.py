@@ -1,4 +1,4 @@
-"""Which samples, in which order: functions of (seed, epoch) alone, the same on every rank and after a restart."""
+"""Samplers whose order is a function of (seed, epoch) alone, the same on every rank and after a restart."""
 import itertools
 import math
 from typing import Any, Iterator, List, Optional, Tuple
@@ -11,7 +11,7 @@ from mmdet_ft.registry import SAMPLERS
 
 
 class Place(int):
-    """The index of a sample that also knows its epoch, so that a worker can seed itself from (seed, epoch, index)."""
+    """A sample index with its epoch, so that a worker can seed itself from (seed, epoch, index)."""
     epoch: int = 0
 
     @classmethod
@@ -25,7 +25,7 @@ class Place(int):
 
 
 def rank_and_world(rank: Optional[int] = None, world_size: Optional[int] = None) -> Tuple[int, int]:
-    """This process's place among all; what is given counts."""
+    """Return this process's rank and the world size; given values take precedence."""
     ready = torch_dist.is_available() and torch_dist.is_initialized()
     rank = (torch_dist.get_rank() if ready else 0) if rank is None else rank
     world_size = (torch_dist.get_world_size() if ready else 1) if world_size is None else world_size
@@ -33,7 +33,7 @@ def rank_and_world(rank: Optional[int] = None, world_size: Optional[int] = None)
 
 
 def generator(seed: Optional[int], epoch: int) -> np.random.Generator:
-    """Random numbers of one epoch."""
+    """Return the random generator of one epoch."""
     return np.random.default_rng([seed or 0, epoch])
 
 
@@ -46,12 +46,12 @@ def _group_flags(dataset: Any) -> np.ndarray:
 
 
 class _EpochSampler(Sampler):
-    """The share of one rank in each epoch; the order is a function of (seed, epoch)."""
+    """Base of the samplers of one rank's share of each epoch; the order is a function of (seed, epoch)."""
     num_samples: int
     epoch = start = 0
 
     def _order(self) -> np.ndarray:
-        """Indices [num_samples] of this rank in the epoch."""
+        """Return the indices [num_samples] of this rank in the epoch."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Place]:
@@ -61,20 +61,21 @@ class _EpochSampler(Sampler):
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next iteration is."""
+        """Set the epoch of the next iteration."""
         self.epoch, self.start = epoch, 0
 
     def set_start(self, start: int) -> None:
-        """Leave out the first `start` samples of this rank, which a resumed run has seen, until the next epoch."""
+        """Skip the first `start` samples of this rank, which a resumed run has used, until the next epoch."""
         self.start = start
 
 
 class _GroupedSampler(_EpochSampler):
-    """Batches of one aspect group each, dealt to the ranks in turn.
+    """Batches of one aspect group each, distributed to the ranks in turn.
 
-    Every group is shuffled and filled up with its own first images to full batches for all ranks, then the batches of
-    all groups are shuffled. Rank r takes the batches r, r + R, r + 2R ..., so the batches of one step lie side by
-    side in the order of the epoch. With `same_group` those are of one group.
+    Every group is shuffled and padded with its own first images to full batches for all ranks. Then
+    the batches of all groups are shuffled. Rank r takes the batches r, r + R, r + 2R ...: the
+    batches of one step are adjacent in the order of the epoch. With `same_group` those are of one
+    group.
     """
 
     def __init__(self,
@@ -114,7 +115,7 @@ class _GroupedSampler(_EpochSampler):
 
 @SAMPLERS.register_module()
 class GroupSampler(_GroupedSampler):
-    """The epochs of a single process: every image once, batches of `samples_per_gpu` from one aspect group."""
+    """The epochs of a single process: every image, in batches of `samples_per_gpu` from one aspect group."""
 
     def __init__(self, dataset: Any, samples_per_gpu: int = 1, seed: Optional[int] = 0):
         super().__init__(dataset, samples_per_gpu, num_replicas=1, rank=0, seed=seed)
@@ -137,7 +138,7 @@ class DistributedGroupSampler(_GroupedSampler):
 
 @SAMPLERS.register_module()
 class DistributedSampler(_EpochSampler):
-    """Every R-th sample from the rank on, filled up from the front so that all ranks have as many."""
+    """Every R-th sample from the rank on; the order is padded from the front so that all ranks have as many."""
 
     def __init__(self,
                  dataset: Any,
@@ -160,7 +161,7 @@ class DistributedSampler(_EpochSampler):
 
 
 class _InfiniteBatches(Sampler):
-    """Batches without end for runners that count iterations; `set_start` skips those drawn before a restart."""
+    """Batches without end for runners that count iterations; `set_start` skips those before a restart."""
 
     def __init__(self, dataset: Any, batch_size: int, world_size: Optional[int],
                  rank: Optional[int], seed: Optional[int], shuffle: bool):
@@ -173,11 +174,11 @@ class _InfiniteBatches(Sampler):
         self.start = 0
 
     def set_start(self, iteration: int) -> None:
-        """Begin the next iteration with batch number `iteration`, as if those before had been drawn."""
+        """Start the next iteration at batch number `iteration`, with the same batches as an uninterrupted run."""
         self.start = iteration
 
     def _places_of_rank(self) -> Iterator[Place]:
-        """The rank's share of pass after pass over the data."""
+        """Yield the rank's share of endless epochs over the data."""
         return itertools.islice(self._places(), self.rank, None, self.world_size)
 
     def _places(self) -> Iterator[Place]:
@@ -200,7 +201,7 @@ class _InfiniteBatches(Sampler):
 
 @SAMPLERS.register_module()
 class InfiniteGroupBatchSampler(_InfiniteBatches):
-    """Batches of one aspect group each: one is complete as soon as its group has enough images."""
+    """Batches of one aspect group each; a batch is complete as soon as its group has enough images."""
 
     def __init__(self,
                  dataset: Any,
@@ -224,7 +225,7 @@ class InfiniteGroupBatchSampler(_InfiniteBatches):
 
 @SAMPLERS.register_module()
 class InfiniteBatchSampler(_InfiniteBatches):
-    """Batches in the order of the data or of a shuffle, whatever the aspect."""
+    """Batches in dataset order or shuffled, whatever the aspect ratio."""
 
     def __init__(self,
                  dataset: Any,

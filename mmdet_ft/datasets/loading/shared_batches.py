@@ -1,9 +1,10 @@
-"""Batches come from the workers in memory that is used again and again.
+"""Batches from workers in reused shared memory.
 
-torch puts every tensor of a batch into a new file in shared memory, whose pages are all new: to take, clear and map
-them costs more than to decode and resize the images. Here each worker has a few slots that it shares with the main
-process. A batch is written into a free one, and the slot is free again when no tensor of the batch is left. A batch
-that is kept is never overwritten; while no slot is free, batches go torch's way.
+torch puts every tensor of a batch into a new file in shared memory. Its pages are all new:
+allocating, clearing and mapping them costs more than decoding and resizing the images. Here each
+worker shares a few slots with the main process. A batch is written into a free slot, and the slot
+is free again when no tensor of the batch is left. A batch that is kept is never overwritten; while
+no slot is free, batches use torch's shared memory.
 """
 import itertools
 import mmap
@@ -18,17 +19,17 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from mmdet_ft.processes import to_other_process
 
-SLOT_BYTES = 256 << 20  # addresses only: memory is taken for what is written
+SLOT_BYTES = 256 << 20  # address space only: memory is used for what is written
 ALIGNMENT = 64
 _numbers = itertools.count()
 _rings: 'weakref.WeakValueDictionary[int, Ring]' = weakref.WeakValueDictionary()
-_slot: Optional['Slot'] = None  # where this worker writes the batch that it makes
+_slot: Optional['Slot'] = None  # the slot of this worker's current batch
 
 
 class Ring:
     """The slots of all workers of one iteration over a loader.
 
-    slots_each: batches of a worker that may be on their way or in use at a time.
+    slots_each: batches of a worker that may be in flight or in use at a time.
     """
 
     def __init__(self, num_workers: int, slots_each: int):
@@ -49,7 +50,7 @@ class Ring:
         _rings[self.number] = self
 
     def __getstate__(self) -> Any:
-        """For workers that are not forked."""
+        """Support pickling for workers that are not forked."""
         return {
             **self.__dict__, '_file': to_other_process(self._file),
             'busy': None,
@@ -66,9 +67,9 @@ class Ring:
         return np.frombuffer(self.memory, dtype, count, start).reshape(shape)
 
     def take(self, worker: int) -> Optional[int]:
-        """A free slot of a worker, busy from now on."""
+        """Take a free slot of a worker and mark it busy; None if there is none."""
         own = range(worker * self.slots_each, (worker + 1) * self.slots_each)
-        for slot in own:  # the first ones most, so that no more memory is taken than needed
+        for slot in own:  # prefer the first ones, so that no more memory is used than needed
             if not self.busy[slot]:
                 self.busy[slot] = 1
                 return slot
@@ -80,7 +81,7 @@ class Ring:
 
 
 class Slot:
-    """A slot while a worker writes a batch into it."""
+    """A slot into which a worker writes a batch."""
 
     def __init__(self, ring: Ring, index: int):
         self.ring = ring
@@ -88,7 +89,7 @@ class Slot:
         self.offset = 0
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Optional[Tensor]:
-        """A tensor in the slot, or None where it does not fit in."""
+        """Allocate a tensor in the slot; return None if it does not fit."""
         kind = torch.empty(0, dtype=dtype).numpy().dtype
         size = int(np.prod(shape)) * kind.itemsize
         if self.offset + size > SLOT_BYTES:
@@ -98,14 +99,14 @@ class Slot:
         return tensor
 
     def place(self, tensor: Tensor) -> Optional[int]:
-        """Where in the slot a tensor begins; None for one that lies elsewhere."""
+        """Return the offset of a tensor in the slot; None for a tensor outside the slot."""
         start = self.ring.array(self.index, 0, (1, ), np.dtype(np.uint8)).ctypes.data
         place = tensor.data_ptr() - start
         return place if 0 <= place < self.offset and tensor.is_contiguous() else None
 
 
 def shared_empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A tensor to fill; in a worker in shared memory at once, which saves the copy on its way to the main process."""
+    """Allocate a tensor to fill; in a worker in shared memory, which saves a copy before it is sent."""
     tensor = _slot.empty(shape, dtype) if _slot is not None else None
     if tensor is not None:
         return tensor
@@ -117,19 +118,19 @@ def shared_empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 class Placed(NamedTuple):
-    """A tensor on its way: where it lies in the slot."""
+    """A tensor in flight: its location in the slot."""
     offset: int
     shape: Tuple[int, ...]
     dtype: np.dtype
 
 
 class Copied(NamedTuple):
-    """A small tensor on its way, with its content: a file in shared memory would cost more."""
+    """A small tensor in flight, with its content: a file in shared memory would cost more."""
     array: np.ndarray
 
 
 class Parcel:
-    """A batch as a worker sends it; what the main process receives is the batch itself."""
+    """A batch as sent by a worker; the main process receives the batch itself."""
 
     def __init__(self, content: Any, slot: Slot, finish: Callable[[Any], Any]):
         self.content = _packed(content, slot)
@@ -152,14 +153,14 @@ def _packed(value: Any, slot: Slot) -> Any:
 
 
 def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """The same tuples around what the function makes of their fields."""
+    """Apply a function to the fields of a tuple and keep the tuple's type."""
     if isinstance(value, tuple) and hasattr(value, '_fields'):
         return type(value)(*map(function, value))
     return tuple(map(function, value)) if isinstance(value, tuple) else value
 
 
 class _Lease:
-    """Lives as long as a tensor of its batch; then the slot is free."""
+    """A lease of a slot: it lives as long as a tensor of its batch; then the slot is free."""
 
     def __init__(self, ring: Ring, slot: int):
         self.ring = ring
@@ -168,7 +169,7 @@ class _Lease:
 
 
 class _Leased(np.ndarray):
-    """The memory of a received tensor: torch keeps it as long as there are tensors that look at it."""
+    """The memory of a received tensor: torch keeps it as long as tensors refer to it."""
     lease: _Lease
 
 
@@ -177,7 +178,8 @@ def _unpack(content: Any, ring_number: int, slot: int, finish: Callable[[Any], A
 
 
 def _unpacked(value: Any, lease: _Lease) -> Any:
-    # not a function inside _unpack: one that calls itself lives until the garbage is collected, and the lease with it
+    # not a function inside _unpack: a recursive closure lives, with the lease, until garbage is
+    # collected
     if isinstance(value, Copied):
         return torch.from_numpy(value.array)
     if isinstance(value, Placed):
@@ -188,7 +190,7 @@ def _unpacked(value: Any, lease: _Lease) -> Any:
 
 
 class RingCollate:
-    """A collate function whose batches travel by a ring."""
+    """A collate function whose batches are sent through a ring."""
 
     def __init__(self,
                  collate: Callable,
@@ -215,14 +217,15 @@ class RingCollate:
 
 
 class RingLoader(DataLoader):
-    """torch's DataLoader with a ring for each iteration's workers. Its collate_fn is a RingCollate."""
+    """torch's DataLoader with a ring for each iteration's workers; its collate_fn is a RingCollate."""
 
     def _get_iterator(self) -> Any:
         if not self.num_workers or not hasattr(os, 'memfd_create'):  # Linux
             return super()._get_iterator()
-        # Beside those fetched early: the batch in use, in an evaluation the one before, and one to spare.
+        # Besides prefetched ones: the batch in use, in an evaluation the one before, and one to
+        # spare.
         ring = Ring(self.num_workers, self.prefetch_factor + 3)
         self.collate_fn = RingCollate(self.collate_fn.collate, self.collate_fn.finish, ring)
         iterator = super()._get_iterator()
-        iterator.ring = ring  # for batches that are still to come, as long as anyone asks for them
+        iterator.ring = ring  # for batches still to be received, as long as the iterator is used
         return iterator

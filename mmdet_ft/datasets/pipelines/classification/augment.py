@@ -1,8 +1,8 @@
-"""Changes of a classifier's image with a probability: the alphabet of its AutoAugment and RandAugment (policies.py).
+"""Transforms of a classifier's image with a probability: the operations of AutoAugment and RandAugment (policies.py).
 
-Those that move pixels have sisters for detectors, which move boxes and masks along: by_level.py.
-The arithmetic is mmcv's, as in MMClassification. torchvision's ops of these names differ: they rotate and shear
-around other points, and fill with black.
+Those that move pixels have counterparts for detectors, which also move boxes and masks:
+by_level.py. The arithmetic is mmcv's, as in MMClassification. torchvision's ops of these names
+differ: they rotate and shear around other points, and fill with black.
 """
 from math import ceil
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
@@ -17,9 +17,9 @@ PadValue = Union[int, Sequence[int]]
 
 
 class Augment:
-    """With probability `prob` the image becomes `change(image, sign)`.
+    """Base: replace the image by `change(image, sign)` with probability `prob`.
 
-    The sign is negative with probability `random_negative_prob`, of those that have one.
+    For the operations that have a sign, it is negative with probability `random_negative_prob`.
     """
     moves: Tuple[str, ...] = ()
 
@@ -52,14 +52,14 @@ class Augment:
 
 
 def _colour(pad_val: PadValue, img: np.ndarray) -> Any:
-    """What fills an image of one channel or three."""
+    """Return the fill value for an image of one or three channels."""
     if isinstance(pad_val, int):
         return pad_val if img.ndim == 2 else (pad_val, ) * img.shape[2]
     return tuple(pad_val)
 
 
 def _by_level(name: str, largest: str, value: Any) -> str:
-    """What a detector writes for a change of this strength."""
+    """Return the replacement for a detector, of the same strength, as a sentence."""
     number = abs(float(value)) if isinstance(value, (int, float)) else '...'
     return f"a detector writes dict(type='{name}', level=10, {largest}={number}), which moves them along"
 
@@ -71,15 +71,15 @@ def _check_direction(name: str, direction: str) -> None:
 
 @PIPELINES.register_module()
 class Shear(Augment):
-    """Slant the image by `magnitude` pixels a pixel.
+    """Shear the image by `magnitude` pixels per pixel.
 
     Args:
-        magnitude: how much.
-        pad_val: what comes in at the border, one value or one a channel.
-        prob: how often.
+        magnitude: slope of the shear.
+        pad_val: fill value, one or one per channel.
+        prob: probability 0..1.
         direction: 'horizontal' or 'vertical'.
-        random_negative_prob: how often the other way.
-        interpolation: mmcv's name.
+        random_negative_prob: probability of the opposite direction.
+        interpolation: a name of mmcv.
     """
     moves = ('img', )
 
@@ -108,7 +108,7 @@ class Shear(Augment):
 
 @PIPELINES.register_module()
 class Translate(Augment):
-    """Move the image by the share `magnitude` of its width or height.
+    """Translate the image by `magnitude` times its width or height.
 
     Args: as Shear.
     """
@@ -139,11 +139,11 @@ class Translate(Augment):
 
 @PIPELINES.register_module()
 class Rotate(Augment):
-    """Turn the image by `angle` degrees, clockwise.
+    """Rotate the image by `angle` degrees, clockwise.
 
     Args:
         angle: degrees.
-        center: (x, y) that stays; the middle by default.
+        center: center of the rotation (x, y); the image center by default.
         scale: factor of the image's size.
         pad_val, prob, random_negative_prob, interpolation: as Shear.
     """
@@ -191,7 +191,7 @@ class AutoContrast(Augment):
 
 @PIPELINES.register_module()
 class Invert(Augment):
-    """255 - image, with probability `prob`."""
+    """Invert the image (255 - image), with probability `prob`."""
 
     def __init__(self, prob: float = 0.5):
         super().__init__(prob)
@@ -202,7 +202,7 @@ class Invert(Augment):
 
 @PIPELINES.register_module()
 class Equalize(Augment):
-    """Make each channel's histogram even, with probability `prob`."""
+    """Equalize each channel's histogram, with probability `prob`."""
 
     def __init__(self, prob: float = 0.5):
         super().__init__(prob)
@@ -213,7 +213,7 @@ class Equalize(Augment):
 
 @PIPELINES.register_module()
 class Solarize(Augment):
-    """Invert values from `thr` up, with probability `prob`."""
+    """Invert values of at least `thr`, with probability `prob`."""
 
     def __init__(self, thr: float, prob: float = 0.5):
         super().__init__(prob)
@@ -233,7 +233,7 @@ class SolarizeAdd(Augment):
         self.thr = thr
 
     def change(self, img: np.ndarray, sign: int) -> np.ndarray:
-        # in float64: what a sum of uint8 with a number becomes depends on the version of numpy
+        # in float64: the type of uint8 plus a number depends on the version of numpy
         return np.where(img < self.thr, np.minimum(img.astype(np.float64) + self.magnitude, 255),
                         img)
 
@@ -253,12 +253,12 @@ class Posterize(Augment):
 
 
 class _Enhance(Augment):
-    """A change by the factor 1 + magnitude, where 0 leaves the image as it is.
+    """Base of changes by the factor 1 + magnitude; 0 leaves the image unchanged.
 
     Args:
-        magnitude: above 0 more of it, below less.
-        prob: how often.
-        random_negative_prob: how often the other way.
+        magnitude: above 0 for more, below for less.
+        prob: probability 0..1.
+        random_negative_prob: probability of the opposite sign.
     """
 
     def __init__(self, magnitude: float, prob: float = 0.5, random_negative_prob: float = 0.5):
@@ -268,7 +268,7 @@ class _Enhance(Augment):
 
 @PIPELINES.register_module()
 class Contrast(_Enhance):
-    """Contrast times 1 + magnitude.
+    """Multiply the contrast by 1 + magnitude.
 
     Args: as ColorTransform.
     """
@@ -279,12 +279,12 @@ class Contrast(_Enhance):
 
 @PIPELINES.register_module()
 class ColorTransform(_Enhance):
-    """Colourfulness times 1 + magnitude.
+    """Multiply the color saturation by 1 + magnitude.
 
     Args:
-        magnitude: above 0 more, below 0 greyer.
-        prob: how often.
-        random_negative_prob: how often the other way.
+        magnitude: above 0 for more, below 0 for grayer.
+        prob: probability 0..1.
+        random_negative_prob: probability of the opposite sign.
     """
 
     def change(self, img: np.ndarray, sign: int) -> np.ndarray:
@@ -293,7 +293,7 @@ class ColorTransform(_Enhance):
 
 @PIPELINES.register_module()
 class Brightness(_Enhance):
-    """Brightness times 1 + magnitude.
+    """Multiply the brightness by 1 + magnitude.
 
     Args: as ColorTransform.
     """
@@ -304,7 +304,7 @@ class Brightness(_Enhance):
 
 @PIPELINES.register_module()
 class Sharpness(_Enhance):
-    """Sharpness times 1 + magnitude.
+    """Multiply the sharpness by 1 + magnitude.
 
     Args: as ColorTransform.
     """
@@ -319,8 +319,8 @@ class Cutout(Augment):
 
     Args:
         shape: (height, width), or one number for both.
-        pad_val: what it is filled with.
-        prob: how often.
+        pad_val: fill value.
+        prob: probability 0..1.
     """
 
     def __init__(self,

@@ -1,4 +1,4 @@
-"""Changes of a classifier's colours."""
+"""Color transforms of a classifier's image."""
 import random
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
@@ -13,10 +13,10 @@ Numbers = Union[float, Sequence[float]]
 
 @PIPELINES.register_module()
 class RandomGrayscale:
-    """Make an image grey, in as many channels as it has.
+    """Convert an image to gray, in as many channels as it has.
 
     Args:
-        gray_prob: how often.
+        gray_prob: probability 0..1.
     """
     moves = ()
 
@@ -38,10 +38,11 @@ class RandomGrayscale:
 
 @PIPELINES.register_module()
 class ColorJitter:
-    """Change brightness, contrast and colourfulness, in random order, each by a drawn factor.
+    """Change brightness, contrast and saturation, in random order, each by a random factor.
 
     Args:
-        brightness, contrast, saturation: largest change m of each; the factor is drawn from 1 - m .. 1 + m.
+        brightness, contrast, saturation: largest change m of each; the factor is sampled from 1 - m
+            .. 1 + m.
     """
     moves = ()
 
@@ -68,13 +69,12 @@ class ColorJitter:
 
 @PIPELINES.register_module()
 class Lighting:
-    """Add a drawn colour along the principal axes of the colours (Krizhevsky et al. 2012, sec. 4.1); the image becomes
-    float.
+    """Add random color noise along the principal axes (Krizhevsky et al. 2012, sec. 4.1); the image becomes float.
 
     Args:
         eigval: variances of the axes.
         eigvec: the axes, [3, n].
-        alphastd: deviation of the drawn factors.
+        alphastd: standard deviation of the sampled factors.
         to_rgb: swap BGR to RGB first, the order of `eigvec`.
     """
     moves = ()
@@ -109,12 +109,13 @@ class RandomErasing:
     """Fill a random rectangle (arXiv:1708.04896).
 
     Args:
-        erase_prob: how often.
-        min_area_ratio, max_area_ratio: its share of the image, 0..1.
-        aspect_range: (smallest, largest) height / width; of one number it and its inverse.
-        mode: 'const', one colour, or 'rand', a colour for each pixel.
-        fill_color: the colour, or the mean of the drawn ones; one value or one a channel.
-        fill_std: deviation of the drawn colours; without it they are drawn evenly from 0..255.
+        erase_prob: probability 0..1.
+        min_area_ratio, max_area_ratio: range of its fraction of the image area, 0..1.
+        aspect_range: (smallest, largest) height / width; a single number gives itself and its
+            inverse.
+        mode: 'const', one color, or 'rand', a random color for each pixel.
+        fill_color: the color, or the mean of the sampled ones; one value or one per channel.
+        fill_std: standard deviation of the sampled colors; without it they are uniform in 0..255.
     """
     moves = ()
 
@@ -145,7 +146,7 @@ class RandomErasing:
         self.fill_std = fill_std
 
     def _patch(self, shape: Tuple[int, ...]) -> np.ndarray:
-        """What fills a rectangle of a shape."""
+        """Return the fill values for a rectangle of a shape."""
         channels = shape[2] if len(shape) == 3 else 1
         color = np.resize(np.array(self.fill_color, dtype=np.float64), channels)
         size = *shape[:2], channels

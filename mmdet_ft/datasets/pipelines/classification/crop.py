@@ -1,4 +1,4 @@
-"""Crops of a classifier's images: the whole picture has one label, so nothing else has to follow."""
+"""Crops of a classifier's image: the whole image has one label, so no annotation has to follow."""
 import math
 import random
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
@@ -15,13 +15,13 @@ Patch = Tuple[int, int, int, int]  # top, left, height, width
 
 
 def cut(img: np.ndarray, patch: Patch) -> np.ndarray:
-    """A part of an image, as far as the image goes."""
+    """Return a part of an image, clipped to the image."""
     top, left, height, width = patch
     return img[top:top + height, left:left + width]
 
 
 def _crop_of(size: Any) -> str:
-    """What a detector writes for a crop of this size."""
+    """Return the replacement for a detector, of the same size, as a sentence."""
     pair = (size, size) if isinstance(size, int) else size
     good = isinstance(pair, (tuple, list)) and len(pair) == 2
     return (
@@ -32,14 +32,15 @@ def _crop_of(size: Any) -> str:
 
 @PIPELINES.register_module('RandomCrop', when='size')
 class RandomCropOfSize:
-    """Cut out a random part of `size`; MMClassification's RandomCrop.
+    """Crop a random part of `size`; MMClassification's RandomCrop.
 
     Args:
         size: (height, width), or one number for both.
         padding: pixels added first: on all sides, (left and right, top and bottom), or (left, top, right, bottom).
-        pad_if_needed: a side that is too short gets what it lacks, on both its ends.
-        pad_val: of the padding, one value or one a channel.
-        padding_mode: 'constant', or 'edge', 'reflect', 'symmetric', which go on with the image's pixels.
+        pad_if_needed: pad a side that is too short by the missing pixels, on both ends.
+        pad_val: value of the padding, one or one per channel.
+        padding_mode: 'constant', or 'edge', 'reflect', 'symmetric', which continue the image's
+            pixels.
 
     Sets img_shape. Raises DataError for an image smaller than `size`.
     """
@@ -97,7 +98,7 @@ class RandomCropOfSize:
 
 
 class _Resizing:
-    """What the crops that resize share."""
+    """Base of the crops that resize."""
     interpolation: str
     backend: str
 
@@ -114,7 +115,7 @@ class _Resizing:
                 f'found {self.interpolation!r}')
 
     def _resize(self, img: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-        """To (height, width)."""
+        """Resize to (height, width)."""
         return mmcv.imresize(
             img, size[::-1], interpolation=self.interpolation, backend=self.backend)
 
@@ -123,17 +124,18 @@ class _Resizing:
 class RandomResizedCrop(_Resizing):
     """Resize a random part of the image to `size` (Szegedy et al., arXiv:1409.4842, sec. 6).
 
-    Its area and its ratio are drawn, until it lies in the image; if that does not happen, the middle of the image is
-    taken. EfficientNet's way draws the ratio evenly instead of by its logarithm, and asks for `min_covered`.
+    Area and aspect ratio are resampled until the part fits in the image; after `max_attempts` the
+    center is taken. EfficientNet's style samples the ratio uniformly instead of log-uniformly, and
+    requires `min_covered`.
 
     Args:
         size: (height, width), or one number for both.
-        scale: (smallest, largest) share of the image's area.
+        scale: (smallest, largest) fraction of the image's area.
         ratio: (smallest, largest) width / height.
-        max_attempts: drawings before the middle is taken.
-        efficientnet_style: as EfficientNet does.
-        min_covered: least share of the area, in EfficientNet's way.
-        crop_padding: of EfficientNet's middle, size / (size + crop_padding) of the short side.
+        max_attempts: samples before the center is taken.
+        efficientnet_style: crop as EfficientNet does.
+        min_covered: smallest fraction of the area, in EfficientNet's style.
+        crop_padding: EfficientNet's center keeps size / (size + crop_padding) of the short side.
         interpolation: of the resizing.
         backend: 'cv2' or 'pillow'.
 
@@ -171,7 +173,7 @@ class RandomResizedCrop(_Resizing):
         self._check()
 
     def _try(self, height: int, width: int) -> Optional[Tuple[int, int]]:
-        """A drawn (height, width), if it fits."""
+        """Sample (height, width); return it if it fits."""
         area = random.uniform(*self.scale) * (height * width)
         ratio = math.exp(random.uniform(*map(math.log, self.ratio)))
         size = int(round(math.sqrt(area / ratio))), int(round(math.sqrt(area * ratio)))
@@ -199,7 +201,7 @@ class RandomResizedCrop(_Resizing):
         return (rows, columns) if fits and covered else None
 
     def draw(self, height: int, width: int) -> Patch:
-        """The part of an image of this size that is taken."""
+        """Sample the part to crop from an image of this size."""
         attempt = self._try_efficientnet if self.efficientnet_style else self._try
         for _ in range(self.max_attempts):
             size = attempt(height, width)
@@ -228,28 +230,29 @@ class RandomResizedCrop(_Resizing):
 
 def middle_of_efficientnet(height: int, width: int, size: Tuple[int, int],
                            crop_padding: int) -> Patch:
-    """The middle part that EfficientNet resizes to `size`."""
+    """Return the center part that EfficientNet resizes to `size`."""
     sides = [side / (side + crop_padding) * min(height, width) for side in size]
     return _centered(height, width, *sides)
 
 
 def _centered(height: int, width: int, rows: float, columns: float) -> Patch:
-    """A part of this size in the middle, as far as the image goes; its last pixel is rounded down."""
+    """Return a centered part of this size, clipped to the image; its last pixel is rounded down."""
     top = max(0, int(round((height - rows) / 2.)))
     left = max(0, int(round((width - columns) / 2.)))
     bottom, right = int(min(height, top + rows) - 1), int(min(width, left + columns) - 1)
-    # of a strip the rounding may leave nothing
+    # rounding may leave nothing of a strip
     return top, left, max(bottom + 1 - top, 1), max(right + 1 - left, 1)
 
 
 @PIPELINES.register_module()
 class CenterCrop(_Resizing):
-    """Cut out the middle. What is smaller than it stays as it is.
+    """Crop the center. A smaller image is left unchanged.
 
     Args:
         crop_size: (height, width), or one number for both.
-        efficientnet_style: take crop_size / (crop_size + crop_padding) of the short side, and resize it to crop_size.
-        crop_padding, interpolation, backend: of EfficientNet's way.
+        efficientnet_style: keep crop_size / (crop_size + crop_padding) of the short side, and
+            resize it to crop_size.
+        crop_padding, interpolation, backend: options of EfficientNet's style.
 
     Sets img_shape.
     """

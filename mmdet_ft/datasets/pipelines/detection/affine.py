@@ -1,4 +1,4 @@
-"""Transforms that lay the image elsewhere: on a larger canvas, shifted, or turned."""
+"""Transforms that put the image on a larger canvas, shift it, or apply an affine map."""
 import math
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -13,16 +13,17 @@ from mmdet_ft.registry import PIPELINES
 
 
 def boxes_inside(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Whether a part of each box [n, 4] lies in the image: bool [n]."""
+    """Check whether a part of each box [n, 4] is inside the image: bool [n]."""
     return ((boxes[:, 0] < width) & (boxes[:, 2] > 0) & (boxes[:, 1] < height) & (boxes[:, 3] > 0))
 
 
 def boxes_worth_keeping(before: np.ndarray, after: np.ndarray, min_bbox_size: float,
                         min_area_ratio: float, max_aspect_ratio: float) -> np.ndarray:
-    """Whether a transform has left enough of each box: bool [n].
+    """Check whether a transform has left enough of each box: bool [n].
 
-    before, after: boxes [n, 4] at one scale. Width and height are above `min_bbox_size` pixels, the area is above
-    `min_area_ratio` of what it was, and the longer side is less than `max_aspect_ratio` times the shorter one.
+    before, after: boxes [n, 4] at one scale. Width and height have to exceed `min_bbox_size`
+    pixels, and the area `min_area_ratio` of its former value. The longer side has to be less than
+    `max_aspect_ratio` times the shorter one.
     """
     old = before[:, 2:] - before[:, :2]
     new = after[:, 2:] - after[:, :2]
@@ -34,10 +35,10 @@ def boxes_worth_keeping(before: np.ndarray, after: np.ndarray, min_bbox_size: fl
 
 @PIPELINES.register_module()
 class Expand:
-    """Lay the image at a random place of a canvas up to `ratio_range[1]` times as large (SSD's zooming out).
+    """Put the image at a random location of a canvas up to `ratio_range[1]` times as large (SSD's zooming out).
 
     Args:
-        mean: colour of the canvas, in RGB order if `to_rgb` (images are BGR here).
+        mean: color of the canvas, in RGB order if `to_rgb` (images are BGR here).
         to_rgb: see `mean`.
         ratio_range: (smallest, largest) factor of both sides.
         seg_ignore_label: label of the canvas in segmentation maps.
@@ -79,7 +80,7 @@ class Expand:
         canvas[inside] = img
         results['img'] = canvas
         results[
-            'img_shape'] = canvas.shape  # V2 leaves the old one, by which a flip right after would go
+            'img_shape'] = canvas.shape  # V2 leaves the old one, which a flip right after would use
         for key in results.get('bbox_fields', []):
             results[key] = results[key] + np.tile((left, top), 2).astype(results[key].dtype)
         for key in results.get('mask_fields', []):
@@ -101,10 +102,10 @@ class Expand:
 
 @PIPELINES.register_module()
 class RandomShift:
-    """Shift the image by some pixels; what comes in is black (255 in segmentation maps).
+    """Shift the image by some pixels; uncovered pixels are black (255 in segmentation maps).
 
-    Boxes and masks move along. A shift that would push every object out is not made, nor one of an image without
-    objects.
+    Boxes and masks move too. A shift that would move every object out is skipped. An image without
+    objects is not shifted.
 
     Args:
         shift_ratio: probability 0..1.
@@ -130,7 +131,7 @@ class RandomShift:
         down = int(np.random.randint(-self.max_shift_px,
                                      self.max_shift_px)) if self.max_shift_px else 0
         height, width = results['img'].shape[:2]
-        # what stays in the image: `size` pixels from `source`, which come to lie at `target`
+        # `size` pixels from `source` stay in the image and move to `target`
         size = max(height - abs(down), 0), max(width - abs(right), 0)
         source, target = (max(-down, 0), max(-right, 0)), (max(down, 0), max(right, 0))
 
@@ -163,18 +164,19 @@ class RandomShift:
 class RandomAffine:
     """Scale, rotate, shear and shift the image, in this order, each by a random amount.
 
-    Boxes become those around their turned corners; those outside are dropped. Masks are refused, as in V2.
+    Boxes become those around their mapped corners; those outside are dropped. As in V2, masks are
+    refused.
 
     Args:
         max_rotate_degree: largest rotation either way, degrees.
-        max_translate_ratio: largest shift either way, as a share 0..1 of the new width and height.
+        max_translate_ratio: largest shift either way, as a fraction 0..1 of the new size.
         scaling_ratio_range: (smallest, largest) factor.
         max_shear_degree: largest shear in x and y, degrees.
-        border: pixels added at each side in (height, width); negative ones take away, as after a Mosaic.
-        border_val: colour of what is outside.
-        min_bbox_size, min_area_ratio, max_aspect_ratio: what a box must keep (see boxes_worth_keeping) unless
-        skip_filter: do not ask for that.
-        bbox_clip_border: cut boxes at the border.
+        border: pixels added at each side in (height, width); negative to crop, as after a Mosaic.
+        border_val: color of the pixels outside.
+        min_bbox_size, min_area_ratio, max_aspect_ratio: thresholds of boxes_worth_keeping.
+        skip_filter: do not apply these thresholds.
+        bbox_clip_border: clip boxes to the image.
 
     Sets img_shape.
     """
@@ -213,7 +215,7 @@ class RandomAffine:
         self.skip_filter = skip_filter
 
     def _draw_matrix(self, height: int, width: int) -> Tuple[np.ndarray, float]:
-        """(matrix float32 [3, 3], its scaling)."""
+        """Sample (matrix float32 [3, 3], its scaling)."""
 
         def either_way(largest: float) -> float:
             return np.random.uniform(-largest, largest)
@@ -273,7 +275,7 @@ class RandomAffine:
 
 
 def _boxes_around(matrix: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """The boxes around the corners of boxes [n, 4] under a map [3, 3], float32 [n, 4]."""
+    """Return the boxes around the corners of boxes [n, 4] under a map [3, 3], float32 [n, 4]."""
     x, y = boxes[:, [0, 0, 2, 2]], boxes[:, [1, 3, 3, 1]]
     corners = np.stack([x, y, np.ones_like(x)]).reshape(3, -1)  # [3, n * 4]
     corners = matrix @ corners

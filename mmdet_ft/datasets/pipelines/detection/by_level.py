@@ -1,7 +1,7 @@
-"""Changes of a detector's image by a level of 0..10, boxes, masks and maps included: the alphabet of AutoAugment for
-detection (arXiv:1906.11172).
+"""Transforms of a detector's image by a level of 0..10, including boxes, masks and maps.
 
-They share their type names with a classifier's changes (augment.py): the argument `level` tells which are meant. The
+They are the operations of AutoAugment for detection (arXiv:1906.11172). They share their type names
+with the classifier's transforms (augment.py): the argument `level` selects those here. The
 arithmetic is that of MMDetection 2.28.
 """
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
@@ -25,7 +25,7 @@ def _check_number(name: str, value: Any, low: float, high: float) -> None:
 
 
 class _ByLevel:
-    """With probability `prob` the sample is changed, the other way round with `random_negative_prob`."""
+    """Base: change a sample with probability `prob`, and in the opposite sense with `random_negative_prob`."""
     type_name: str
     moves: Tuple[str, ...] = ()
 
@@ -40,7 +40,7 @@ class _ByLevel:
 
 
 class _Moving(_ByLevel):
-    """What the three that move pixels share; each says how an image, boxes and masks change by an amount."""
+    """Base of the three that move pixels; subclasses change an image, boxes and masks by an amount."""
     moves = EVERYTHING
 
     def __init__(self, level: float, prob: float, img_fill_val: Fill, seg_ignore_label: int,
@@ -65,21 +65,21 @@ class _Moving(_ByLevel):
                 f"{self.type_name}: direction is 'horizontal' or 'vertical', found {direction!r}")
 
     def amount(self) -> float:
-        """The change at this level."""
+        """Return the size of the change at this level."""
         raise NotImplementedError
 
     def moved_image(self, img: np.ndarray, amount: float, fill: Any) -> np.ndarray:
         raise NotImplementedError
 
     def moved_boxes(self, boxes: np.ndarray, amount: float, height: int, width: int) -> np.ndarray:
-        """Boxes [n, 4] around what has moved, cut at the borders of the image."""
+        """Return boxes [n, 4] around the moved objects, clipped to the image."""
         raise NotImplementedError
 
     def moved_masks(self, masks: Any, amount: float, height: int, width: int) -> Any:
         raise NotImplementedError
 
     def smallest(self) -> float:
-        """Boxes of this width or height, in pixels, are dropped."""
+        """Return the width or height in pixels up to which boxes are dropped."""
         return 0
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
@@ -93,7 +93,7 @@ class _Moving(_ByLevel):
             img = results[key]
             check_sides(img, self)
             channels = 1 if img.ndim == 2 else img.shape[2]
-            same = len(set(self.img_fill_val)) == 1  # of any number of channels
+            same = len(set(self.img_fill_val)) == 1  # for any number of channels
             fill = self.img_fill_val[:1] * channels if same else self.img_fill_val
             moved = self.moved_image(img, amount, fill).astype(img.dtype, copy=False)
             results[key] = moved.reshape(img.shape)  # OpenCV drops the axis of a single channel
@@ -112,7 +112,7 @@ class _Moving(_ByLevel):
 
 
 def _around(corners: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes [n, 4] around points [n, 4, 2] (x, y), cut at the borders of the image."""
+    """Return boxes [n, 4] around points [n, 4, 2] (x, y), clipped to the image."""
     size = np.array([width, height])
     low, high = corners.min(axis=1), corners.max(axis=1)
     low = np.clip(low, 0, size)
@@ -120,26 +120,27 @@ def _around(corners: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:
-    """The corners of boxes [n, 4] as points [n, 4, 2]."""
+    """Return the corners of boxes [n, 4] as points [n, 4, 2]."""
     return boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]]
 
 
 @PIPELINES.register_module('Shear', when='level')
 class ShearObjects(_Moving):
-    """Slant image, boxes, masks and maps by `level` / 10 * `max_shear_magnitude` pixels a pixel, about (0, 0).
+    """Shear image, boxes, masks and maps by `level` / 10 * `max_shear_magnitude` pixels per pixel, about (0, 0).
 
-    Boxes become those around their slanted corners; those outside are dropped with labels and masks. Maps are
-    interpolated like the image, as in V2: write interpolation='nearest' where labels must stay labels.
+    Boxes become the tight boxes around their sheared corners; those outside are dropped with labels
+    and masks. Maps are interpolated like the image, as in V2: write interpolation='nearest' where
+    labels must stay labels.
 
     Args:
         level: 0..10.
-        img_fill_val: what comes in at the border of the image, 0..255, or one value for each of three channels.
-        seg_ignore_label: what comes in at the border of maps.
-        prob: how often.
+        img_fill_val: fill value of the image, 0..255, or one value for each of three channels.
+        seg_ignore_label: fill value of maps.
+        prob: probability 0..1.
         direction: 'horizontal' or 'vertical'.
-        max_shear_magnitude: pixels a pixel at level 10, 0..1.
-        random_negative_prob: how often the other way.
-        interpolation: mmcv's name.
+        max_shear_magnitude: pixels per pixel at level 10, 0..1.
+        random_negative_prob: probability of the opposite sign.
+        interpolation: a name of mmcv.
     """
     type_name = 'Shear'
 
@@ -177,15 +178,15 @@ class ShearObjects(_Moving):
 
 @PIPELINES.register_module('Rotate', when='level')
 class RotateObjects(_Moving):
-    """Turn image, boxes, masks and maps by `level` / 10 * `max_rotate_angle` degrees, clockwise.
+    """Rotate image, boxes, masks and maps by `level` / 10 * `max_rotate_angle` degrees, clockwise.
 
-    Boxes become those around their turned corners; those outside are dropped with labels and masks. Maps are
-    interpolated like the image, as in V2: between two labels others may appear.
+    Boxes become the tight boxes around their rotated corners; those outside are dropped with labels
+    and masks. Maps are interpolated like the image, as in V2: between two labels others may appear.
 
     Args:
         level: 0..10.
         scale: factor of the size.
-        center: (x, y) that stays, or one number for both; the middle by default.
+        center: center of the rotation (x, y), or one number for both; the image center by default.
         img_fill_val, seg_ignore_label, prob, random_negative_prob: as Shear.
         max_rotate_angle: degrees at level 10.
     """
@@ -237,7 +238,7 @@ class RotateObjects(_Moving):
 class TranslateObjects(_Moving):
     """Shift image, boxes, masks and maps by `level` / 10 * `max_translate_offset` pixels, rounded down.
 
-    Boxes are cut at the border; those outside are dropped with labels and masks.
+    Boxes are clipped to the image; those outside are dropped with labels and masks.
 
     Args:
         level: 0..10.
@@ -286,11 +287,11 @@ class TranslateObjects(_Moving):
 
 
 class _Enhancement(_ByLevel):
-    """A change of colours by the factor 0.1 + 1.8 * level / 10: below 1 less of it, above 1 more.
+    """Base of color changes by the factor 0.1 + 1.8 * level / 10: below 1 for less, above 1 for more.
 
     Args:
         level: 0..10.
-        prob: how often.
+        prob: probability 0..1.
     """
 
     def __init__(self, level: float, prob: float = 0.5):
@@ -311,7 +312,7 @@ class _Enhancement(_ByLevel):
 
 @PIPELINES.register_module('ColorTransform', when='level')
 class ColorByLevel(_Enhancement):
-    """Make the image more or less colourful; arguments as BrightnessTransform."""
+    """Make the image more or less colorful; arguments as BrightnessTransform."""
     type_name = 'ColorTransform'
 
     def changed(self, img: np.ndarray) -> np.ndarray:
@@ -323,8 +324,8 @@ class BrightnessTransform(_Enhancement):
     """Make the image brighter or darker, by the factor 0.1 + 1.8 * level / 10.
 
     Args:
-        level: 0..10; 5 leaves it as it is.
-        prob: how often.
+        level: 0..10; 5 leaves the image unchanged.
+        prob: probability 0..1.
     """
     type_name = 'BrightnessTransform'
 
@@ -343,10 +344,10 @@ class ContrastTransform(_Enhancement):
 
 @PIPELINES.register_module()
 class EqualizeTransform:
-    """Make the histogram of each channel even.
+    """Equalize the histogram of each channel.
 
     Args:
-        prob: how often.
+        prob: probability 0..1.
     """
     moves = ()
 

@@ -1,4 +1,4 @@
-"""Transforms that cut a part out of the image, and what they leave of the objects."""
+"""Transforms that crop the image, and the filters for the remaining objects."""
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,8 +13,7 @@ MASKS_OF = {'gt_bboxes': 'gt_masks', 'gt_bboxes_ignore': 'gt_masks_ignore'}
 
 
 def keep_boxes(results: Dict[str, Any], key: str, boxes: np.ndarray, keep: np.ndarray) -> None:
-    """Put `boxes[keep]` into the field `key`, and keep of its labels and masks what belongs to
-    them.
+    """Put `boxes[keep]` into the field `key`, and keep their labels and masks.
 
     boxes [n, 4]; keep bool [n].
     """
@@ -25,28 +24,24 @@ def keep_boxes(results: Dict[str, Any], key: str, boxes: np.ndarray, keep: np.nd
 
 
 def masks_alone(results: Dict[str, Any]) -> List[str]:
-    """List the fields of masks whose boxes are not loaded: no box takes them along."""
+    """Return the mask fields whose boxes are not loaded; no box keeps them aligned."""
     of_boxes = [MASKS_OF.get(key) for key in results.get('bbox_fields', [])]
     return [key for key in results.get('mask_fields', []) if key not in of_boxes]
 
 
 def centers_inside(boxes: np.ndarray, patch: np.ndarray) -> np.ndarray:
-    """Whether the middle of each box [n, 4] lies inside a patch (x1, y1, x2, y2), not on its
-    border: bool [n].
-    """
+    """Check whether the center of each box [n, 4] is inside a patch (x1, y1, x2, y2), not on its border: bool [n]."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centers > patch[:2]) & (centers < patch[2:])).all(axis=1)
 
 
 def clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes [n, 4] cut at the borders of an image."""
+    """Clip boxes [n, 4] to the borders of an image."""
     return np.clip(boxes, 0, np.array([width, height, width, height], dtype=boxes.dtype))
 
 
 def check_single_image(results: Dict[str, Any], transform: Any) -> None:
-    """Raise ValueError when there are other images beside `img`, which the transform would leave
-    behind.
-    """
+    """Raise ValueError when there are images besides `img`, which the transform would leave unchanged."""
     fields = results.get('img_fields', ['img'])
     if list(fields) != ['img']:
         raise ValueError(f"{type(transform).__name__} takes samples of one image, 'img'; "
@@ -55,14 +50,14 @@ def check_single_image(results: Dict[str, Any], transform: Any) -> None:
 
 @PIPELINES.register_module()
 class FilterAnnotations:
-    """Drop objects that are too small, such as what scaling down and cropping leave of them.
+    """Drop objects that are too small, as after downscaling and cropping.
 
     Args:
         min_gt_bbox_wh: (width, height) in pixels that a box must exceed, with `by_box`.
         min_gt_mask_area: pixels that a mask must have, with `by_mask`.
-        by_box, by_mask: what is looked at; with both, an object must pass both.
-        keep_empty: V2's name for its opposite: True gives up a sample of which no object stays (None: the dataset
-            draws another). One that had none before is always kept.
+        by_box, by_mask: what is checked; with both, an object must pass both.
+        keep_empty: V2's name for its opposite: True rejects a sample that keeps no object (None:
+            the dataset samples another). A sample without objects before is always kept.
     """
     moves = ()
 
@@ -107,20 +102,20 @@ class FilterAnnotations:
 
 @PIPELINES.register_module()
 class RandomCrop:
-    """Cut a random part out of image, boxes, masks and segmentation maps.
+    """Crop a random part of image, boxes, masks and segmentation maps.
 
-    A sample that shows no object in the crop is given up (None: the dataset draws another), unless
+    A sample without an object in the crop is rejected (None: the dataset samples another), unless
     `allow_negative_crop`.
 
     Args:
-        crop_size: (height, width), or what `crop_type` makes of it:
-        crop_type: 'absolute': pixels, as far as the image goes; 'absolute_range': each side drawn
-            between crop_size[0] and crop_size[1] pixels; 'relative': shares 0..1 of height and
-            width; 'relative_range': each share drawn between its value and 1.
+        crop_size: (height, width), in the unit of `crop_type`.
+        crop_type: 'absolute': pixels, at most the image size; 'absolute_range': each side sampled
+            between crop_size[0] and crop_size[1] pixels; 'relative': fractions 0..1 of height and
+            width; 'relative_range': each fraction sampled between its value and 1.
         allow_negative_crop: also take crops without objects.
-        recompute_bbox: new boxes around what the crop leaves of the masks.
-        bbox_clip_border: cut boxes at the border of the crop, and drop those of which nothing is
-            left; otherwise all boxes stay, outside ones too.
+        recompute_bbox: recompute boxes around the cropped masks.
+        bbox_clip_border: clip boxes to the crop and drop those outside; otherwise all boxes stay,
+            including those outside.
 
     Sets img_shape.
     """
@@ -157,7 +152,7 @@ class RandomCrop:
         self.bbox_clip_border = bbox_clip_border
 
     def _draw_size(self, height: int, width: int) -> Tuple[int, int]:
-        """(height, width) of the crop in pixels."""
+        """Return (height, width) of the crop in pixels."""
         first, second = self.crop_size
         if self.crop_type == 'absolute':
             return min(first, height), min(second, width)
@@ -212,17 +207,18 @@ class RandomCrop:
 
 @PIPELINES.register_module()
 class MinIoURandomCrop:
-    """SSD's crop (arXiv:1512.02325, sec. 2.2): a random part whose overlap with every object is at
-    least a drawn one.
+    """SSD's crop (arXiv:1512.02325, sec. 2.2): a random patch whose overlap with every object
+    reaches a sampled minimum.
 
-    The overlap is the IoU of crop and box. Objects whose middle falls outside the crop are dropped.
-    One drawing in len(min_ious) + 2 leaves the image as it is, one asks for no overlap.
+    The overlap is the IoU of crop and box. Objects whose center is outside the crop are dropped. Of
+    len(min_ious) + 2 equally likely modes, one leaves the image unchanged and one requires no
+    overlap.
 
     Args:
-        min_ious: overlaps to draw from, 0..1.
-        min_crop_size: least height and width of the crop, as shares 0..1 of the image's; their
-            ratio is in 0.5..2.
-        bbox_clip_border: cut boxes at the border of the crop.
+        min_ious: overlaps to sample from, 0..1.
+        min_crop_size: smallest height and width of the crop, as fractions 0..1 of the image's;
+            their ratio is in 0.5..2.
+        bbox_clip_border: clip boxes to the crop.
 
     Sets img_shape.
     """
@@ -238,13 +234,13 @@ class MinIoURandomCrop:
         self.bbox_clip_border = bbox_clip_border
 
     def _draw_patch(self, height: int, width: int) -> Optional[np.ndarray]:
-        """(x1, y1, x2, y2) in whole pixels, or None if the drawn one is too narrow."""
+        """Sample (x1, y1, x2, y2) in whole pixels; return None if the sampled patch is too narrow."""
         crop_width = np.random.uniform(self.min_crop_size * width, width)
         crop_height = np.random.uniform(self.min_crop_size * height, height)
         if not 0.5 <= crop_height / crop_width <= 2:
             return None
-        # With one argument numpy draws between it and 1: up to a pixel more than fits, which
-        # rounding takes away.
+        # With one argument numpy samples between it and 1: up to a pixel more than fits, which
+        # rounding removes.
         left = np.random.uniform(width - crop_width)
         top = np.random.uniform(height - crop_height)
         patch = np.array([int(left), int(top), int(left + crop_width), int(top + crop_height)])
@@ -296,7 +292,7 @@ class MinIoURandomCrop:
 
 
 def _overlaps(patch: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU of a patch [4] with boxes [n, 4], float32 [n]."""
+    """Return the IoU of a patch [4] with boxes [n, 4], float32 [n]."""
     patch, boxes = patch.astype(np.float32), boxes.astype(np.float32)
     sides = np.minimum(patch[2:], boxes[:, 2:]) - np.maximum(patch[:2], boxes[:, :2])
     common = np.maximum(sides, 0).prod(axis=1)
@@ -306,27 +302,27 @@ def _overlaps(patch: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 @PIPELINES.register_module()
 class RandomCenterCropPad:
-    """CornerNet's crop (arXiv:1808.01244): a part of a drawn size around a drawn centre, filled up
-    with the mean.
+    """CornerNet's crop (arXiv:1808.01244): a patch of random size around a random center, padded with the mean.
 
-    In training the centre is drawn until it shows an object (a sample where that takes too long is
-    given up), and objects whose middle is outside are dropped. At test time the whole image is laid
-    into the middle of a larger one. Images are float32; masks and maps are refused.
+    In training the center is resampled until the patch shows an object, and objects whose center is
+    outside are dropped. A sample is rejected where that takes too long. At test time the whole
+    image is placed in the middle of a larger one. Images are float32; masks and maps are refused.
 
     Args:
-        crop_size: (height, width) before the drawn ratio; None at test time, like ratios and
+        crop_size: (height, width) before the sampled ratio; None at test time, like ratios and
             border.
-        ratios: ratios to draw from.
-        border: how far the centre stays from the image's border, pixels; halved for small images.
-        mean, std, to_rgb: those of Normalize; the image is filled up with the mean.
+        ratios: ratios to sample from.
+        border: minimum distance of the center from the image border, pixels; halved for small
+            images.
+        mean, std, to_rgb: those of Normalize; the image is padded with the mean.
         test_mode: as at test time.
         test_pad_mode: ('logical_or', value): sides become side | value; ('size_divisor', value):
             multiples of value. None in training.
         test_pad_add_pix: pixels added to that in the first mode.
-        bbox_clip_border: cut boxes at the border.
+        bbox_clip_border: clip boxes to the image.
 
     Sets img_shape, pad_shape, and at test time border (float32: top, bottom, left, right of the
-    image in it).
+    image in the larger one).
     """
     moves = ('img', 'bbox')
     is_undone = True  # by `border`
@@ -373,14 +369,16 @@ class RandomCenterCropPad:
         self.bbox_clip_border = bbox_clip_border
 
     def _margin(self, size: int) -> int:
-        """The border, halved until it leaves a range for the centre in `size` pixels."""
+        """Return the border, halved until it leaves a range for the center in `size` pixels."""
         share = 2 * self.border / size
         return int(self.border // 2**(np.ceil(np.log2(np.ceil(share))) + (share == int(share))))
 
     def _paste(self, img: np.ndarray, center: Tuple[int, int],
                size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(image of `size` whose middle is `center` (y, x) of img; where img lies in it, top bottom
-        left right; its patch of img, x1 y1 x2 y2)."""
+        """Return an image of `size` whose center is `center` (y, x) of img.
+
+        Also returns where img is in it (top bottom left right) and its patch of img (x1 y1 x2 y2).
+        """
         middle = size[0] // 2, size[1] // 2
         canvas = np.zeros((*size, img.shape[2]), dtype=img.dtype) + np.array(
             self.mean, dtype=img.dtype)
@@ -431,7 +429,7 @@ class RandomCenterCropPad:
                     sides = boxes[:, 2:] - boxes[:, :2]
                     keep_boxes(results, key, boxes, inside & (sides > 0).all(axis=1))
                 return results
-        return None  # no centre shows an object; V2 would go on for ever
+        return None  # no center shows an object; V2 would loop forever
 
     def _at_test_time(self, results: Dict[str, Any]) -> Dict[str, Any]:
         img = results['img']

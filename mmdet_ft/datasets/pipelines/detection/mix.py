@@ -1,6 +1,6 @@
-"""Transforms that make one image of several; MultiImageMixDataset gives them the others as `mix_results`.
+"""Transforms that combine several images; MultiImageMixDataset passes the others as `mix_results`.
 
-Besides V2's boxes and labels, ignored boxes and masks are mixed along.
+Beyond V2's boxes and labels, ignored boxes and masks are combined too.
 """
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -40,7 +40,7 @@ def _put_objects(results: Dict[str, Any], key: str, parts: Sequence[Objects]) ->
 
 
 def _box_fields(samples: Sequence[Dict[str, Any]], transform: Any) -> List[str]:
-    """The box fields that any of the samples has; those of the first come first."""
+    """Return the box fields that any of the samples has; those of the first sample come first."""
     for sample in samples:
         if sample.get('seg_fields'):
             raise NotImplementedError(f'{type(transform).__name__} does not mix segmentation maps; '
@@ -67,22 +67,22 @@ def _check_scale(img_scale: Any, transform: Any) -> Tuple[int, int]:
 
 @PIPELINES.register_module()
 class Mosaic:
-    """Four images around one point of a canvas of twice their size (YOLOv4, arXiv:2004.10934).
+    """Mosaic of four images around one point of a canvas of twice their size (YOLOv4, arXiv:2004.10934).
 
-        +---------------+-----------+   The sample itself stands at the top left, three drawn ones at the top right,
-        |  +------------|           |   bottom left and bottom right. Each is made as large as fits into `img_scale`
-        |  |     0      |-------+   |   and laid with its inner corner to the centre; what sticks out of the canvas
-        |  |            |   1   |   |   is cut off, what stays free has `pad_val`.
+        +---------------+-----------+   The sample itself is at the top left, three sampled ones at the top right,
+        |  +------------|           |   bottom left and bottom right. Each is resized to fit `img_scale` and placed
+        |  |     0      |-------+   |   with its inner corner at the center. Pixels outside the canvas are cropped,
+        |  |            |   1   |   |   free pixels have the value `pad_val`.
         +--+------------+-------+---+
         |     |    2    |     3     |
         +-----+---------+-----------+
 
     Args:
         img_scale: (height, width) of one image; the canvas has twice that.
-        center_ratio_range: where the centre is drawn, as shares of img_scale.
-        min_bbox_size: least width and height of a box afterwards, pixels, unless
-        bbox_clip_border: cut boxes at the border of the canvas.
-        skip_filter: keep boxes however small.
+        center_ratio_range: range of the sampled center, as fractions of img_scale.
+        min_bbox_size: smallest width and height of a box afterwards, pixels.
+        bbox_clip_border: clip boxes to the canvas.
+        skip_filter: keep boxes of any size.
         pad_val: value of free pixels.
         prob: probability 0..1.
 
@@ -110,7 +110,7 @@ class Mosaic:
         self.prob = prob
 
     def get_indexes(self, dataset: Any) -> List[int]:
-        """Which three images to mix in."""
+        """Return the indices of three random images to mix in."""
         return [int(np.random.randint(0, len(dataset))) for _ in range(3)]
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
@@ -130,7 +130,7 @@ class Mosaic:
             scale = min(self.img_scale[0] / part.shape[0], self.img_scale[1] / part.shape[1])
             size = max(int(part.shape[0] * scale), 1), max(int(part.shape[1] * scale), 1)
             part = mmcv.imresize(part, size[::-1])
-            # the top left corner of the whole part on the canvas; it may lie outside
+            # the top left corner of the whole part on the canvas; it may be outside
             left = center_x - (0 if place % 2 else size[1])
             top = center_y - (0 if place // 2 else size[0])
             x1, y1 = max(left, 0), max(top, 0)
@@ -155,7 +155,7 @@ class Mosaic:
         return results
 
     def _clean(self, objects: Objects, height: int, width: int) -> Objects:
-        """Objects on the canvas, cut at its border; without those outside of it."""
+        """Return the objects on the canvas, clipped to its border, without those outside."""
         boxes = objects.boxes
         if self.bbox_clip_border:
             boxes = clip_boxes(boxes, height, width)
@@ -173,21 +173,22 @@ class Mosaic:
 
 @PIPELINES.register_module()
 class MixUp:
-    """The mean of the image and another one, with the objects of both (YOLOX, arXiv:2107.08430).
+    """Mean of the image and another one, with the objects of both (YOLOX, arXiv:2107.08430).
 
-    The other one is made as large as fits into `img_scale` and padded to it, scaled by a drawn ratio, perhaps
-    flipped, and cut or padded (with 0) to the image's size. An image without objects is not mixed in.
+    The other image is resized to fit `img_scale` and padded to it. It is then scaled by a random
+    ratio, perhaps flipped, and cropped or padded (with 0) to the image's size. An image without
+    objects is not mixed in.
 
     Args:
-        img_scale: (height, width) of the other image before the drawn ratio.
+        img_scale: (height, width) of the other image before the random ratio.
         ratio_range: (smallest, largest) ratio.
         flip_ratio: probability 0..1 of a horizontal flip.
         pad_val: value of its padding to img_scale.
         max_iters: how often to look for an image with objects.
-        min_bbox_size, min_area_ratio, max_aspect_ratio: what the cut must leave of its boxes (see boxes_worth_keeping)
-            unless
-        bbox_clip_border: cut boxes at the border.
-        skip_filter: do not ask for that.
+        min_bbox_size, min_area_ratio, max_aspect_ratio: thresholds for boxes after the crop (see
+            boxes_worth_keeping).
+        bbox_clip_border: clip boxes to the image.
+        skip_filter: do not apply these thresholds.
 
     The image becomes uint8. Sets img_shape. Raises ValueError without one entry of `mix_results`.
     """
@@ -217,7 +218,7 @@ class MixUp:
         self.skip_filter = skip_filter
 
     def get_indexes(self, dataset: Any) -> int:
-        """Which image to mix in: one with objects, if `max_iters` draws find one."""
+        """Return the index of an image to mix in: one with objects, if `max_iters` samples find one."""
         for _ in range(self.max_iters):
             index = int(np.random.randint(0, len(dataset)))
             if len(dataset.get_ann_info(index)['bboxes']):
@@ -232,20 +233,20 @@ class MixUp:
         ratio = np.random.uniform(*self.ratio_range)
         flip = np.random.uniform(0, 1) < self.flip_ratio
 
-        # as large as fits into the scale, padded to it
+        # resize to fit the scale and pad to it
         img = other['img']
         height, width = self.dynamic_scale
         scale = min(height / img.shape[0], width / img.shape[1])
         inner = max(int(img.shape[0] * scale), 1), max(int(img.shape[1] * scale), 1)
         padded = np.full((height, width, *img.shape[2:]), self.pad_val, dtype=img.dtype)
         padded[:inner[0], :inner[1]] = mmcv.imresize(img, inner[::-1])
-        # scaled and flipped
+        # scale and flip
         scale *= ratio
         scaled_height, scaled_width = max(int(height * ratio), 1), max(int(width * ratio), 1)
         scaled = mmcv.imresize(padded, (scaled_width, scaled_height))
         if flip:
             scaled = scaled[:, ::-1]
-        # cut to the size of the image
+        # crop to the size of the image
         target_height, target_width = results['img'].shape[:2]
         whole = max(scaled_height, target_height), max(scaled_width, target_width)
         top = left = 0

@@ -9,7 +9,7 @@ from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.pipelines.shared.moves import refuse_objects
 from mmdet_ft.registry import PIPELINES
 
-PLACES = 'idx_mapper'  # a label of each box that says which one it was
+PLACES = 'idx_mapper'  # a label of each box that holds its original index
 BLANKING = ('Dropout', 'Erasing', 'NoOp', 'Masking'
             )  # ends of names in albumentations: boxes stay where they are
 KEYMAP = {'img': 'image', 'gt_masks': 'masks', 'gt_bboxes': 'bboxes'}
@@ -26,9 +26,10 @@ def _albumentations() -> Any:
 
 
 def is_moving(transforms: Any) -> bool:
-    """Tell whether any of albumentations' transforms, dicts that may nest, moves pixels.
+    """Check whether any of albumentations' transforms, dicts that may nest, moves pixels.
 
-    Those are its DualTransforms, but for those that blank pixels; what is not known moves.
+    These are its DualTransforms except those that only blank pixels. An unknown transform counts as
+    moving.
     """
     for item in transforms if isinstance(transforms, (list, tuple)) else ():
         if not isinstance(item, dict):
@@ -40,7 +41,7 @@ def is_moving(transforms: Any) -> bool:
         kind = item.get('type')
         try:
             module = _albumentations()
-        except ImportError:  # the constructor tells that
+        except ImportError:  # the constructor reports that
             return False
         cls = kind if inspect.isclass(kind) else getattr(module, str(kind), None)
         pixels_only = getattr(module, 'ImageOnlyTransform', None)
@@ -55,7 +56,8 @@ def is_moving(transforms: Any) -> bool:
 class Albu:
     """Run transforms of albumentations on image, boxes, masks and labels.
 
-    Boxes that get lost take their labels and masks along. Ignored boxes (gt_bboxes_ignore) are moved like the others.
+    A dropped box loses its label and mask too. Ignored boxes (gt_bboxes_ignore) are moved like the
+    others.
 
     Args:
         transforms: dicts with `type`, a name in albumentations, and its arguments; those with `transforms` nest.
@@ -63,7 +65,7 @@ class Albu:
             label_fields=['gt_labels'], min_visibility=0.0, filter_lost_elements=True)`.
         keymap: {our key: albumentations' key}; by default img, gt_masks and gt_bboxes are image, masks and bboxes.
         update_pad_shape: set pad_shape to the new size.
-        skip_img_without_anno: give up a sample (None) without any box afterwards.
+        skip_img_without_anno: reject a sample (None) without any box afterwards.
 
     Sets img_shape. Raises ImportError naming what to install.
     """
@@ -71,7 +73,7 @@ class Albu:
 
     @staticmethod
     def moves_with(arguments: Mapping[str, Any]) -> Tuple[str, ...]:
-        """Name what is moved along."""
+        """Return what is moved with the image."""
         if not is_moving(arguments.get('transforms')):
             return ()
         targets = arguments.get('keymap') or arguments.get('keymap_to_albu') or KEYMAP
@@ -119,7 +121,7 @@ class Albu:
         self.aug = compose([self._build(item) for item in self.transforms], bbox_params=params)
 
     def _build(self, cfg: Dict[str, Any]) -> Any:
-        """An object of albumentations from a dict with its type, those inside first."""
+        """Build an albumentations object from a dict with its type, inner ones first."""
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise TypeError(f'Albu: a transform is a dict with type=..., found {cfg!r}')
         arguments = dict(cfg)
@@ -151,12 +153,12 @@ class Albu:
         if isinstance(masks, BitmapMasks):
             if len(masks):
                 data['masks'] = list(masks.masks)
-            else:  # an empty list is not a stack of masks to it; an empty mask keeps the size
+            else:  # albumentations does not take an empty list for a stack of masks; an empty mask keeps the size
                 data['masks'] = [np.zeros((masks.height, masks.width), dtype=np.uint8)]
         if hasattr(self.aug, 'set_random_seed'):
-            # Newer versions draw from a generator of their own; ours are seeded for each sample.
+            # Newer versions use their own random generator; ours is seeded for each sample.
             self.aug.set_random_seed(int(np.random.randint(2**31)))
-        elif boxes is not None:  # older ones ask whether boxes are there as one asks a list
+        elif boxes is not None:  # older versions test boxes for truth like a list
             data['bboxes'] = [tuple(box) for box in data['bboxes'].tolist()]
         data = self.aug(**data)
 

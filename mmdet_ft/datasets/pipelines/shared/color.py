@@ -12,10 +12,10 @@ from mmdet_ft.registry import PIPELINES
 
 @PIPELINES.register_module()
 class Normalize:
-    """(image - mean) / std, channel by channel, in float32.
+    """Normalize the image: (image - mean) / std, channel by channel, in float32.
 
     Args:
-        mean, std: one value a channel, in 0..255, in the order after `to_rgb`.
+        mean, std: one value per channel, in 0..255, in the order after `to_rgb`.
         to_rgb: swap BGR to RGB first.
     """
     moves = ()
@@ -36,11 +36,12 @@ class Normalize:
 
 
 class DeferredNormalize(Normalize):
-    """Normalize, put off to the device: the image stays uint8, mean and std travel with it.
+    """Normalize, deferred to the device: the image stays uint8 and carries its mean and std.
 
-    Compose puts it in the place of a Normalize (see defer_normalize). What makes the image a tensor swaps the channels
-    where `to_rgb` asks for it; Collect adds `img_mean` and `img_std`. An image that is not uint8 with three channels or
-    one is normalised here, as written; so is one that is padded already, whose padding is not 0 afterwards.
+    Compose replaces a Normalize with it (see defer_normalize). The conversion to a tensor swaps the
+    channels if `to_rgb` is set; Collect adds `img_mean` and `img_std`. An image that is not uint8
+    with one or three channels is normalized here, as written. So is an image that is already
+    padded, because its padding is not 0 after normalizing.
     """
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
@@ -60,16 +61,17 @@ class DeferredNormalize(Normalize):
 
 @PIPELINES.register_module()
 class PhotoMetricDistortion:
-    """SSD's distortion of colours, every part of it with probability 0.5.
+    """SSD's color distortion, every part of it with probability 0.5.
 
-    Brightness; contrast; in HSV saturation and hue; contrast here if not before; the channels in another order. The
-    image becomes float32, its values may leave 0..255. BGR is assumed.
+    In order: brightness; contrast; saturation and hue in HSV; contrast here if not before; a
+    permutation of the channels. The image becomes float32, and its values may leave 0..255. BGR is
+    assumed.
 
     Args:
         brightness_delta: largest number added, either way.
         contrast_range: (smallest, largest) factor of all values.
         saturation_range: (smallest, largest) factor of the saturation.
-        hue_delta: largest turn of the hue either way, in degrees of 360.
+        hue_delta: largest shift of the hue either way, in degrees of 360.
     """
     moves = ()
 
@@ -125,12 +127,12 @@ class PhotoMetricDistortion:
 
 @PIPELINES.register_module()
 class YOLOXHSVRandomAug:
-    """YOLOX's distortion of colours: numbers added to hue, saturation and value of a uint8 BGR image.
+    """YOLOX's color distortion: random numbers added to hue, saturation and value of a uint8 BGR image.
 
-    Each of the three is left alone with probability 0.5.
+    Each of the three is unchanged with probability 0.5.
 
     Args:
-        hue_delta: largest turn either way, in OpenCV's 180 steps of the circle.
+        hue_delta: largest shift either way, in OpenCV's 180 steps of the circle.
         saturation_delta, value_delta: largest number added to them either way, of 255.
     """
     moves = ()
@@ -158,12 +160,12 @@ class YOLOXHSVRandomAug:
 
 @PIPELINES.register_module()
 class CutOut:
-    """Fill random rectangles of the image (arXiv:1708.04552); boxes and masks stay as they are.
+    """Fill random rectangles of the image (arXiv:1708.04552); boxes and masks are unchanged.
 
     Args:
         n_holes: how many, or (fewest, most).
-        cutout_shape: (width, height) in pixels, or a list of such to draw from; or
-        cutout_ratio: (width, height) as shares 0..1 of the image, or a list of such.
+        cutout_shape: (width, height) in pixels, or a list of such to sample from.
+        cutout_ratio: instead, (width, height) as fractions 0..1 of the image, or a list of such.
         fill_in: value of the pixels.
     """
     moves = ()
@@ -208,10 +210,10 @@ class CutOut:
 
 @PIPELINES.register_module()
 class Corrupt:
-    """Spoil the image as the benchmark of arXiv:1907.07484 does; needs the package `imagecorruptions`.
+    """Corrupt the image as the benchmark of arXiv:1907.07484 does; needs the package `imagecorruptions`.
 
     Args:
-        corruption: its name there: 'gaussian_noise', 'motion_blur', 'fog', ...
+        corruption: its name in the package: 'gaussian_noise', 'motion_blur', 'fog', ...
         severity: 1..5.
     """
     moves = ()
@@ -219,7 +221,7 @@ class Corrupt:
     def __init__(self, corruption: str, severity: int = 1):
         self.corruption = corruption
         self.severity = severity
-        _import_corrupt()  # missing: say so when the pipeline is built, not in a loader process
+        _import_corrupt()  # if missing, fail when the pipeline is built, not in a loader process
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         check_single_image(results, self)

@@ -1,4 +1,4 @@
-"""A pipeline: transforms one after the other, and the pass that leaves normalisation to the device."""
+"""A pipeline: transforms applied in order, and the pass that defers normalization to the device."""
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -10,16 +10,16 @@ from mmdet_ft.registry import PIPELINES
 
 @PIPELINES.register_module()
 class Compose:
-    """Apply transforms in order; one that returns None ends it, and the sample is None.
+    """Apply transforms in order; a transform that returns None rejects the sample, and the result is None.
 
     Args:
         transforms: dicts of a pipeline, or callables dict -> dict.
 
-    When the pipeline is built, `defer_normalize` may replace Normalize: `transforms` shows what runs. `ended_by` names
-    the transform that has given up a sample last.
+    When the pipeline is built, `defer_normalize` may replace Normalize: `transforms` shows what
+    runs. `ended_by` names the transform that rejected the last rejected sample.
 
-    Raises CheckError for transforms that would leave boxes, masks or maps behind; those of a user's own that do not
-    say what they move are looked at while they run.
+    Raises CheckError for transforms that would not move boxes, masks or maps with the image. A
+    user's own transforms without a declaration are checked while they run.
     """
 
     def __init__(self, transforms: Sequence[Any]):
@@ -50,13 +50,13 @@ class Compose:
 
 
 def name_of(transform: Any) -> str:
-    """Give the type name of a transform, or the name of a function."""
+    """Return the type name of a transform, or the name of a function."""
     kind = type(transform).__name__
     return getattr(transform, 'type_name', None) or getattr(transform, '__name__', kind)
 
 
 def apply(transform: Any, data: Any) -> Any:
-    """Run one transform; CheckError where it gets no sample, or leaves boxes behind that it should have moved."""
+    """Run one transform; raise CheckError if it gets no sample, or does not move boxes that it should."""
     if not isinstance(data, Mapping):
         raise CheckError(
             f'{name_of(transform)} got a {type(data).__name__} from the transform before it; a transform takes and '
@@ -73,7 +73,7 @@ def apply(transform: Any, data: Any) -> Any:
 
 
 def check_given(sample: Any, pipeline: Any, where: str) -> None:
-    """Raise CheckError where a pipeline has given up a sample for which no other can stand in."""
+    """Raise CheckError if a pipeline has rejected a sample that no other sample can replace."""
     if sample is None:
         name = getattr(pipeline, 'ended_by', None) or 'a transform'
         raise CheckError(
@@ -83,12 +83,13 @@ def check_given(sample: Any, pipeline: Any, where: str) -> None:
 
 
 def defer_normalize(transforms: List[Any]) -> List[Any]:
-    """Let the image travel as uint8 and be normalised on the device, where that gives the same numbers.
+    """Keep the image uint8 and normalize it on the device, where that gives the same numbers.
 
-    The last Normalize is replaced by DeferredNormalize when all that follow it are this package's own Pad (with 0),
-    ImageToTensor, ToTensor, DefaultFormatBundle and Collect, and among them is one that makes the image a tensor and
-    a Collect. Padding is zero after normalising in both cases: the device sets it after it has normalised. A Pad there
-    becomes a DeferredPad and a RandomFlip just before a DeferredFlip, which saves a copy each.
+    The last Normalize is replaced by DeferredNormalize if only this package's own Pad (with 0),
+    ImageToTensor, ToTensor, DefaultFormatBundle and Collect follow it. One of them has to convert
+    the image to a tensor, and one has to be Collect. Padding is zero after normalization in both
+    cases: the device sets it after normalizing. A following Pad becomes a DeferredPad and a
+    RandomFlip just before a DeferredFlip, which saves a copy each.
     """
     from mmdet_ft.datasets.pipelines.shared.color import DeferredNormalize, Normalize
     from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,

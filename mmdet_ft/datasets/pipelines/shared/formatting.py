@@ -1,4 +1,4 @@
-"""The end of a pipeline: arrays become tensors, and the sample is what the model needs."""
+"""The end of a pipeline: convert arrays to tensors and collect what the model needs."""
 import contextlib
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
@@ -12,19 +12,19 @@ from mmdet_ft.registry import PIPELINES
 
 DEFAULT_META_KEYS = ('filename', 'ori_filename', 'ori_shape', 'img_shape', 'pad_shape',
                      'scale_factor', 'flip', 'flip_direction', 'img_norm_cfg')
-BLOCK = 1 << 19  # bytes of an image that are mirrored, padded and split at a time: they stay in the processor's cache
+BLOCK = 1 << 19  # bytes of an image that are mirrored, padded and split at a time: they fit in the CPU cache
 _late = False
 
 
 def to_tensor(data: Any) -> Tensor:
-    """A tensor of an array, a sequence or a number; arrays share their memory.
+    """Convert an array, a sequence or a number to a tensor; arrays share their memory.
 
     Raises TypeError for anything else.
     """
     if isinstance(data, (Tensor, LateImage)):
         return data
     if isinstance(data, np.ndarray):
-        # a number without axes stays one
+        # a number without axes stays without axes
         return torch.from_numpy(data if data.flags.c_contiguous else np.ascontiguousarray(data))
     if isinstance(data, Sequence) and not isinstance(data, str):
         return torch.tensor(data)
@@ -39,10 +39,10 @@ def image_to_tensor(img: np.ndarray,
                     swap: bool = False,
                     size: Optional[Tuple[int, int]] = None,
                     flip: Optional[str] = None) -> Tensor:
-    """[H, W, C] or [H, W] to a tensor [C, H, W] of its own memory.
+    """Convert an image [H, W, C] or [H, W] to a tensor [C, H, W] with its own memory.
 
-    swap: reverse three channels (BGR to RGB). size: pad with zeros at the right and bottom to (height, width). flip:
-    mirror three channels first, in this direction.
+    swap: reverse three channels (BGR to RGB). size: pad with zeros at the right and bottom to
+    (height, width). flip: mirror three channels first, in this direction.
     """
     if img.ndim == 2:
         img = img[..., None]
@@ -52,7 +52,7 @@ def image_to_tensor(img: np.ndarray,
 
 
 def write_planes(planes: np.ndarray, img: np.ndarray, swap: bool, flip: Optional[str]) -> None:
-    """Fill `planes` [C, H', W'] with an image [H, W, C] and zeros, as image_to_tensor says."""
+    """Fill `planes` [C, H', W'] with an image [H, W, C] and zeros, like image_to_tensor."""
     height, width, channels = img.shape
     planes[:, height:] = 0
     if channels != 3 or img.dtype not in (np.uint8, np.float32):
@@ -95,7 +95,7 @@ class LateImage:
 
 @contextlib.contextmanager
 def late_images() -> Iterator[None]:
-    """What is deferred is left to collate here, instead of to what makes the image a tensor: this saves a copy."""
+    """Leave deferred steps to collate in this context, not to the conversion to a tensor; this saves a copy."""
     global _late
     _late = True
     try:
@@ -105,7 +105,7 @@ def late_images() -> Iterator[None]:
 
 
 def _format_image(results: Dict[str, Any], key: str, img: np.ndarray) -> Union[Tensor, LateImage]:
-    """The tensor of an image, with what deferred transforms have left to do."""
+    """Convert an image to a tensor, with the steps left by deferred transforms."""
     if key != 'img' or 'deferred_normalize' not in results:
         return image_to_tensor(img)
     size = results['pad_shape'][:2] if results.get('deferred_pad') else None
@@ -114,11 +114,11 @@ def _format_image(results: Dict[str, Any], key: str, img: np.ndarray) -> Union[T
 
 
 def _add_default_meta(results: Dict[str, Any]) -> None:
-    """V2's values for what no Resize, Pad, Normalize or RandomFlip has set."""
+    """Set V2's default metas where no Resize, Pad, Normalize or RandomFlip has set them."""
     img = results.get('img')
     if isinstance(img, np.ndarray):
         channels = 1 if img.ndim < 3 else img.shape[2]
-        if 'pad_shape' not in results:  # whatever a transform of a user's own has done
+        if 'pad_shape' not in results:  # whatever a user's own transform has done
             results['pad_shape'] = results['img_shape'] = img.shape
         results.setdefault('scale_factor', 1.0)
         results.setdefault(
@@ -187,8 +187,9 @@ class DefaultFormatBundle:
     """Make tensors of the usual fields: img, proposals, gt_bboxes, gt_bboxes_ignore, gt_labels, gt_semantic_seg.
 
     Args:
-        img_to_float: make an unnormalised uint8 image float32 (not one whose Normalize is left to the device).
-        pad_val: what a batch is padded with: img, masks, seg.
+        img_to_float: convert an unnormalized uint8 image to float32 (unless its Normalize is
+            deferred to the device).
+        pad_val: padding values of a batch: img, masks, seg.
     """
     moves = ()
 
@@ -220,10 +221,10 @@ class DefaultFormatBundle:
 
 @PIPELINES.register_module()
 class Collect:
-    """Keep `keys`, and put what is known about the image, `meta_keys`, into the dict `img_metas`.
+    """Keep `keys`, and put the metas of the image, `meta_keys`, into the dict `img_metas`.
 
-    Beside V2's content, a sample whose normalisation is left to the device has `img_mean` and `img_std` [C], and one
-    whose batch is padded with something else than 0 has `img_pad_val` in img_metas.
+    Beyond V2's content, a sample with deferred normalization has `img_mean` and `img_std` [C]. A
+    sample whose batch is padded with a value other than 0 has `img_pad_val` in img_metas.
     """
     moves = ()
 

@@ -1,4 +1,4 @@
-"""The start of a pipeline: images and annotations from files."""
+"""The start of a pipeline: load images and annotations from files."""
 import logging
 import os
 import os.path as osp
@@ -18,16 +18,16 @@ from mmdet_ft.registry import PIPELINES
 COLOR_TYPES = ('color', 'grayscale', 'unchanged', 'color_ignore_orientation',
                'grayscale_ignore_orientation')  # mmcv's
 SKIP = 'in training, data = dict(train_dataloader=dict(skip_bad_images=True)) leaves such images out'
-told_as_cut: Set[str] = set()  # paths; the scan before a training adds those that it has told of
+told_as_cut: Set[str] = set()  # paths; the scan before a training adds those that it has reported
 
 
 def is_remote(file_client_args: Dict[str, Any]) -> bool:
-    """Say whether files lie on another storage than the disk."""
+    """Check whether files are on a storage other than the local disk."""
     return file_client_args.get('backend', 'disk') != 'disk'
 
 
 def read_bytes(path: str, file_client_args: Dict[str, Any]) -> bytes:
-    """Read the content of a file, on disk or on one of mmengine's other kinds of storage."""
+    """Read the content of a file, from disk or from another of mmengine's storage backends."""
     if not is_remote(file_client_args):
         with open(path, 'rb') as file:
             return file.read()
@@ -36,7 +36,7 @@ def read_bytes(path: str, file_client_args: Dict[str, Any]) -> bytes:
 
 
 def _where(results: Dict[str, Any]) -> str:
-    """Say which record of which file a message is about."""
+    """Return the record and file that a message is about."""
     info = results.get('img_info', {})
     parts = [f'image id {info["id"]!r}'] if 'id' in info else []
     parts += [f'listed in {results["ann_file"]}'] if results.get('ann_file') else []
@@ -44,7 +44,7 @@ def _where(results: Dict[str, Any]) -> str:
 
 
 def _remedy(results: Dict[str, Any]) -> str:
-    """Say what to do about a file that is no whole picture."""
+    """Return what to do about a file that is not a complete image."""
     if results.get('ann_file'):
         return f'fetch it again, or take it out of the annotation file; {SKIP}'
     return f'fetch it again, or remove it; {SKIP}' if 'gt_label' in results else 'fetch it again'
@@ -56,9 +56,10 @@ def _under(prefix: Optional[str], name: str) -> str:
 
 def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, Any],
                color_type: str, channel_order: str) -> np.ndarray:
-    """Decode an image file as mmcv does; FileNotFoundError or DataError name the file and where it is listed.
+    """Decode an image file as mmcv does.
 
-    A JPEG or PNG that lacks its end is used, with a warning, while little of its picture is missing.
+    Raises FileNotFoundError or DataError with the file and the annotation file that lists it. A
+    truncated JPEG or PNG is used, with a warning, while little of its picture is missing.
     """
     try:
         content = read_bytes(path, file_client_args)
@@ -66,7 +67,7 @@ def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, A
         raise FileNotFoundError(_missing(path, results)) from None
     except IsADirectoryError:
         raise DataError(f'the image {path!r}{_where(results)} is a folder') from None
-    except (OSError, ValueError) as error:  # a name that no file can have, or storage that fails
+    except (OSError, ValueError) as error:  # an invalid file name, or failing storage
         raise DataError(
             f'cannot open the image {path[:200]!r}{_where(results)}: {error}') from error
     try:
@@ -105,7 +106,7 @@ def _tell_of_cut(name: str, lost: float, coarse: bool) -> None:
 
 
 def check_size(results: Dict[str, Any], shape: Sequence[int]) -> None:
-    """Raise DataError where an image [H, W, ...] is not of the size that its annotations say, as far as they do."""
+    """Raise DataError if the size of an image [H, W, ...] differs from its annotations, where they list it."""
     info = results.get('img_info') or {}
     listed = info.get('width'), info.get('height')
     if not all(isinstance(side, (int, float, np.number)) and side > 0 for side in listed):
@@ -132,15 +133,16 @@ class LoadImageFromFile:
     """Read `img_prefix`/`img_info['filename']`.
 
     Args:
-        to_float32: give float32 instead of uint8.
-        color_type: mmcv's flag; 'color' and 'grayscale' turn the image as its EXIF data say,
-            'color_ignore_orientation' leaves it as it is stored.
+        to_float32: convert to float32 instead of uint8.
+        color_type: mmcv's flag; 'color' and 'grayscale' apply the EXIF orientation,
+            'color_ignore_orientation' keeps the image as stored.
         channel_order: 'bgr' or 'rgb'.
         file_client_args: storage backend.
 
-    Sets filename, ori_filename, img [H, W, C], img_shape, ori_shape, img_fields. Where no file has the name, the one
-    whose name differs in `\\` as `/` or in its Unicode form is read, and is `filename`. Raises FileNotFoundError and
-    DataError with path, image id and annotation file; DataError for another size than `img_info` says.
+    Sets filename, ori_filename, img [H, W, C], img_shape, ori_shape, img_fields. Without a file of
+    the name, one whose name differs only in `\\` as `/` or in its Unicode form is read, and is
+    `filename`. Raises FileNotFoundError and DataError with path, image id and annotation file;
+    DataError for another size than `img_info` says.
     """
     moves = ()
 
@@ -194,7 +196,7 @@ class LoadImageFromFile:
 
 @PIPELINES.register_module()
 class LoadImageFromWebcam(LoadImageFromFile):
-    """Take the image that is in results['img'] already."""
+    """Take the image that is already in results['img']."""
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         return self._put(results, results['img'], None, None)
@@ -202,10 +204,10 @@ class LoadImageFromWebcam(LoadImageFromFile):
 
 @PIPELINES.register_module()
 class LoadMultiChannelImageFromFiles(LoadImageFromFile):
-    """Read one file a channel: `img_info['filename']` is a list of names.
+    """Read one file per channel: `img_info['filename']` is a list of names.
 
     Args:
-        to_float32: give float32 instead of the files' type.
+        to_float32: convert to float32 instead of the files' type.
         color_type: mmcv's flag for each file.
         file_client_args: storage backend.
     """
@@ -233,15 +235,16 @@ class LoadMultiChannelImageFromFiles(LoadImageFromFile):
 
 @PIPELINES.register_module()
 class LoadAnnotations:
-    """Put the annotations of the image into the sample.
+    """Load the annotations of the image into the sample.
 
     Args:
-        with_bbox: gt_bboxes float32 [n, 4] (x1 y1 x2 y2), gt_bboxes_ignore where the dataset has it.
+        with_bbox: gt_bboxes float32 [n, 4] (x1 y1 x2 y2), gt_bboxes_ignore if the dataset has it.
         with_label: gt_labels int64 [n].
         with_mask: gt_masks, n instances.
         with_seg: gt_semantic_seg from `seg_prefix`.
-        poly2mask: draw polygons as bitmaps at once; otherwise they stay polygons until the batch is made (an image
-            that has run lengths too is drawn at once, because those cannot become polygons).
+        poly2mask: rasterize polygons to bitmaps at once; otherwise they stay polygons until the
+            batch is made. An image that also has run lengths is always rasterized, because those
+            cannot become polygons.
         denorm_bbox: boxes are relative to the image size (0..1).
         file_client_args: storage backend.
 
@@ -251,7 +254,7 @@ class LoadAnnotations:
 
     @staticmethod
     def loads_with(arguments: Mapping[str, Any]) -> List[str]:
-        """Name the kinds of objects that are there behind it."""
+        """Return the kinds of objects that the sample has after this transform."""
         asked = dict(
             bbox=arguments.get('with_bbox', True),
             mask=arguments.get('with_mask', False),
@@ -320,7 +323,7 @@ class LoadAnnotations:
 
     @staticmethod
     def process_polygons(polygons: List[Any]) -> List[np.ndarray]:
-        """The parts as arrays of their own; those of under three points are left out."""
+        """Return the polygon parts as separate arrays, without those of under three points."""
         parts = [np.array(part, dtype=np.float64) for part in polygons]
         return [part for part in parts if len(part) % 2 == 0 and len(part) >= 6]
 
@@ -332,7 +335,7 @@ class LoadAnnotations:
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         if 'img_shape' in results and (self.with_bbox or self.with_mask):
-            check_size(results, results['img_shape'])  # a loader of the user's own has not
+            check_size(results, results['img_shape'])  # a user's own loader has not checked it
         if self.with_bbox:
             self._load_boxes(results)
         if self.with_label:
@@ -357,7 +360,7 @@ class LoadProposals:
 
     @staticmethod
     def loads_with(arguments: Mapping[str, Any]) -> List[str]:
-        """Name the kinds of objects that are there behind it."""
+        """Return the kinds of objects that the sample has after this transform."""
         return ['bbox']
 
     def __init__(self, num_max_proposals: Optional[int] = None):

@@ -1,19 +1,20 @@
-"""What transforms move: their declarations, and the refusal of what would be left behind.
+"""Declarations of the objects that a transform moves, and checks that none stay at their old position.
 
-A transform declares by a class attribute what it moves when it moves pixels:
+A transform that moves pixels declares `moves`, and optionally more, by class attributes:
 
-    moves = ()                  pixels change their values, not their places
-    moves = ('img', )           the image alone: for classifiers, refused where objects are loaded
-    moves = ('img', 'bbox')     boxes go along, masks and segmentation maps are refused
+    moves = ()                 changes pixel values only, not positions.
+    moves = ('img', )          the image alone: for classifiers, refused where objects are loaded.
+    moves = ('img', 'bbox')    boxes move too, masks and segmentation maps are refused.
     moves = EVERYTHING
+    moves_with(arguments)      a static method instead of `moves` if it depends on the arguments.
+    instead                    what to write for a refused transform (or `instead_of(arguments)`).
+    loads_with(arguments)      for a loader: the kinds of objects that it loads.
+    origin_stays = True        boxes are valid before and after the transform (Pad).
+    is_undone = True           detections are reported in the image before the transform (Resize).
+    holds_foreign = True       the inner dicts belong to another library.
 
-Where that depends on its arguments it has a static method `moves_with(arguments)` instead. Beside it there may be
-`instead`, the words that tell what to write for a refused one (or `instead_of(arguments)`), `loads_with(arguments)` of
-what loads objects, `origin_stays = True` where boxes are right before and behind it (Pad), and `is_undone = True` where
-what a detector finds is told in the picture as it was before (Resize).
-What holds other transforms declares nothing: those inside are asked, but for dicts of another library
-(`holds_foreign = True`). A user's transform need not declare anything;
-then Compose looks at what it does to the shape of the image.
+A transform that holds others declares nothing: its inner transforms are checked. A user's transform
+need not declare anything; Compose then checks what it does to the shape of the image.
 """
 from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -29,15 +30,15 @@ KEYS = dict(bbox='gt_bboxes', mask='gt_masks', seg='gt_semantic_seg')
 
 
 def moved_by(kind: Any, arguments: Mapping[str, Any]) -> Optional[Tuple[str, ...]]:
-    """What a class or object moves with these arguments; None where it does not say."""
+    """Return what a class or object moves with these arguments; None where it does not declare it."""
     ask = getattr(kind, 'moves_with', None)
     moves = ask(arguments) if ask is not None else getattr(kind, 'moves', None)
     is_declared = isinstance(moves, tuple) and set(moves) <= set(EVERYTHING)
-    return moves if is_declared else None  # V2 knows no such attribute: a user's may mean anything
+    return moves if is_declared else None  # V2 has no such attribute: a user's may mean anything
 
 
 def refusal_of(kind: Any, name: str, arguments: Mapping[str, Any], left: Sequence[str]) -> str:
-    """The sentence about a transform that would leave objects of these kinds where they were."""
+    """Return the message for a transform that would leave objects of these kinds at their old position."""
     words = [WORDS[what] for what in left]
     listed = ' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)
     ask = getattr(kind, 'instead_of', None)
@@ -47,7 +48,7 @@ def refusal_of(kind: Any, name: str, arguments: Mapping[str, Any], left: Sequenc
 
 
 def refuse_objects(transform: Any, results: Mapping[str, Any]) -> None:
-    """Raise CheckError for a sample with boxes, masks or maps that the transform would not move along."""
+    """Raise CheckError for a sample with boxes, masks or maps that the transform would not move."""
     present = [
         what for what in WORDS
         if results.get(f'{what}_fields') or results.get(KEYS[what]) is not None
@@ -60,7 +61,7 @@ def refuse_objects(transform: Any, results: Mapping[str, Any]) -> None:
 
 
 class Step(NamedTuple):
-    """One transform of a pipeline as a config has it, or as an object."""
+    """One transform of a pipeline, from a config or as an object."""
     name: str
     kind: Any  # class, object, or None where the name is unknown
     arguments: Mapping[str, Any]
@@ -69,9 +70,9 @@ class Step(NamedTuple):
 
 
 def flat(steps: Any, path: str = '', owner: Any = None) -> Iterator[Step]:
-    """The transforms of a pipeline in their order, each followed by those in its arguments.
+    """Yield the transforms of a pipeline in order, each followed by those in its arguments.
 
-    steps: dicts with a type, objects, lists of them; other values are passed over.
+    steps: dicts with a type, objects, or lists of them; other values are skipped.
     """
     if isinstance(steps, (list, tuple)):
         for place, step in enumerate(steps):
@@ -96,7 +97,7 @@ def _is_varied(step: Mapping[str, Any]) -> bool:
 
 
 def left_behind(steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[Tuple[str, str]]:
-    """(path, message) of each transform of a pipeline that would leave objects where they were.
+    """Yield (path, message) of each transform of a pipeline that would leave objects at their old position.
 
     loaded: kinds of objects that are there from the start, such as those of an unknown loader.
     """
@@ -126,14 +127,14 @@ def left_behind(steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[T
 
 
 def asked_for(steps: Sequence[Step]) -> List[str]:
-    """Kinds of objects that Collect asks for: with a loader of a user's own they tell what is there."""
+    """Return the kinds of objects that Collect asks for; they show what a user's own loader loads."""
     lists = [step.arguments.get('keys') for step in steps if step.name == 'Collect']
     keys = [key for item in lists if isinstance(item, (list, tuple)) for key in item]
     return [what for what, key in KEYS.items() if key in keys]
 
 
 def check_steps(transforms: Sequence[Any]) -> None:
-    """Raise CheckError for a pipeline with transforms that leave objects behind."""
+    """Raise CheckError for a pipeline with a transform that does not move the loaded objects."""
     found = [message for _, message in left_behind(list(flat(transforms)))]
     if found:
         raise CheckError('\n'.join(dict.fromkeys(found)))
@@ -141,10 +142,10 @@ def check_steps(transforms: Sequence[Any]) -> None:
 
 def check_effect(transform: Any, img: np.ndarray, boxes: np.ndarray, results: Mapping[str,
                                                                                       Any]) -> None:
-    """Raise CheckError where a transform that declares nothing has resized or cut the image and has left the boxes.
+    """Raise CheckError if a transform that declares nothing resizes or crops the image but leaves the boxes.
 
-    img, boxes: what it was given, the boxes as a copy. Padding at the right and bottom is told by the pixels, which go
-    on to be those of the image before.
+    img, boxes: the input of the transform, the boxes as a copy. Padding at the right and bottom is
+    recognized by its pixels: those of the input are unchanged.
     """
     new, now = results.get('img'), results.get('gt_bboxes')
     if not isinstance(new, np.ndarray) or new.shape[:2] == img.shape[:2] or not len(boxes):
@@ -159,7 +160,7 @@ def check_effect(transform: Any, img: np.ndarray, boxes: np.ndarray, results: Ma
 
 
 def _is_padded(img: np.ndarray, new: np.ndarray) -> bool:
-    """Return whether the pixels of an image are those of another one from its top left corner on, colours aside."""
+    """Check whether the top left part of one image equals the other image, colors aside."""
     rows, columns = (min(sides) for sides in zip(img.shape[:2], new.shape[:2]))
     old, new = (
         np.asarray(item if item.ndim == 2 else item.mean(axis=2), dtype=np.float32)
@@ -169,7 +170,7 @@ def _is_padded(img: np.ndarray, new: np.ndarray) -> bool:
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> float:
-    """The correlation of two images; 1 where one of them has one colour."""
+    """Return the correlation of two images; 1 where one of them has a single color."""
     first, second = first - first.mean(), second - second.mean()
     norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
     return float((first * second).sum()) / norm if norm else 1.

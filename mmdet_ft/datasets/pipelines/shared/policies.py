@@ -1,4 +1,4 @@
-"""Which changes an image gets, drawn for each image: AutoAugment and RandAugment."""
+"""Random policies, sampled for each image: AutoAugment and RandAugment."""
 import inspect
 import random
 from typing import Any, Dict, List, Sequence, Union
@@ -9,9 +9,10 @@ from mmdet_ft.registry import PIPELINES
 
 
 def with_defaults(policy: Dict[str, Any], hparams: Dict[str, Any]) -> Dict[str, Any]:
-    """A change with those `hparams` that its class knows and it does not set.
+    """Return a change with those `hparams` that its class accepts and that it does not set.
 
-    Only of the changes of augment.py: a Pad or RandomCrop among them keeps its own pad_val.
+    This is limited to the changes of augment.py: a Pad or RandomCrop among them keeps its own
+    pad_val.
     """
     varied = [policy['magnitude_key']] if 'magnitude_key' in policy else []
     cls = PIPELINES.resolve(policy['type'], [*policy, *varied])
@@ -23,13 +24,14 @@ def with_defaults(policy: Dict[str, Any], hparams: Dict[str, Any]) -> Dict[str, 
 
 @PIPELINES.register_module()
 class AutoAugment:
-    """One of several pipelines, drawn for each image (arXiv:1805.09501; for detectors arXiv:1906.11172).
+    """One of several pipelines, sampled for each image (arXiv:1805.09501; for detectors arXiv:1906.11172).
 
-    A detector's changes have a `level` and move boxes and masks along (by_level.py), a classifier's do not.
+    A detector's changes have a `level` and move boxes and masks with the image (by_level.py); a
+    classifier's do not.
 
     Args:
         policies: the pipelines, lists of dicts.
-        hparams: arguments for those changes that know them and do not set them.
+        hparams: arguments for those changes that accept them and do not set them.
     """
 
     def __init__(self,
@@ -52,17 +54,17 @@ class AutoAugment:
 
 @PIPELINES.register_module()
 class RandAugment:
-    """`num_policies` of many changes, drawn for each image, all of one strength (arXiv:1909.13719).
+    """`num_policies` of many changes, sampled for each image, all of one strength (arXiv:1909.13719).
 
     Args:
-        policies: changes, dicts. One whose strength varies says by `magnitude_key` which argument that is, and by
-            `magnitude_range` its values at level 0 and at `total_level`.
-        num_policies: how many; one may come twice.
+        policies: changes, dicts. For a varying strength, `magnitude_key` names the argument and
+            `magnitude_range` holds its values at level 0 and at `total_level`.
+        num_policies: how many; one may occur twice.
         magnitude_level: 0 .. total_level.
-        magnitude_std: the level is drawn: from a normal distribution of this deviation if it is above 0, evenly from
-            0 to magnitude_level if it is 'inf'.
+        magnitude_std: how the level is sampled: above 0 from a normal distribution of this
+            deviation, with 'inf' uniformly from 0 to magnitude_level.
         total_level: the highest level.
-        hparams: arguments for those changes that know them and do not set them.
+        hparams: arguments for those changes that accept them and do not set them.
     """
     instead = ("RandAugment is a classifier's: a detector writes dict(type='AutoAugment', "
                'policies=[[dict(...), ...], ...])')

@@ -1,4 +1,4 @@
-"""A painted picture for transforms of a user's own, which need not say what they move."""
+"""A synthetic picture that checks users' own transforms, which need not declare what they move."""
 import contextlib
 import copy
 import random
@@ -12,17 +12,18 @@ from mmdet_ft.datasets.annotations.masks import BitmapMasks
 from mmdet_ft.datasets.pipelines.shared.compose import name_of
 from mmdet_ft.datasets.pipelines.shared.moves import EVERYTHING, KEYS, moved_by
 
-NUM_TRIES = 16  # of one transform: it may change an image only sometimes
+NUM_TRIES = 16  # tries of one transform: it may change an image only sometimes
 SIZE = 96, 128  # of the picture, height and width
-BOX = 12, 10, 24, 20  # 1 % of it, near a corner: a small turn moves it by more than half its size
+BOX = 12, 10, 24, 20  # 1 % of it, near a corner: a small rotation moves it by more than half its size
 PAINT = 250
 
 
 def check_own_transforms(dataset: Any) -> List[str]:
-    """Name the transforms of a data set that were looked at: those that declare nothing, behind the annotations.
+    """Check a dataset's transforms after the annotations that declare nothing, and return their names.
 
-    Raises CheckError for one that moves a painted rectangle and leaves its box where it was, or its mask or its map
-    where the data set loads them. One that cannot run on such a picture is left out. Random states are as before.
+    Raises CheckError for a transform that moves a painted rectangle but not its box, or its mask or
+    map where the dataset loads them. A transform that cannot run on such a picture is skipped.
+    Random states are restored afterwards.
     """
     looked: List[str] = []
     for pipeline in _pipelines_of(dataset):
@@ -37,7 +38,7 @@ def check_own_transforms(dataset: Any) -> List[str]:
 
 
 def _pipelines_of(dataset: Any) -> Iterator[List[Any]]:
-    """The transforms of a data set's samples in order; those of a wrapper follow those of what it wraps."""
+    """Yield the transforms of a dataset's samples in order; those of a wrapper follow those of its inner dataset."""
     for part in getattr(dataset, 'datasets', None) or ():
         yield from _pipelines_of(part)
     inner = getattr(dataset, 'dataset', None)
@@ -48,7 +49,7 @@ def _pipelines_of(dataset: Any) -> Iterator[List[Any]]:
 
 
 def _flat(transforms: Any) -> Iterator[Any]:
-    """Transforms, those inside of our own that hold some in their place."""
+    """Yield transforms, replacing this package's own containers with the transforms inside them."""
     for transform in transforms:
         inside = getattr(transform, 'transforms', None) or getattr(transform, 'sub_policy', None)
         if type(transform).__module__.startswith('mmdet_ft.') and isinstance(inside, (list, tuple)) \
@@ -59,7 +60,7 @@ def _flat(transforms: Any) -> Iterator[Any]:
 
 
 def _picture(loaded: Sequence[str]) -> Dict[str, Any]:
-    """A sample as the loader makes it. Masks are there always, a map only where one is loaded."""
+    """Build a sample as the loader makes it. Masks are always there, a map only where one is loaded."""
     x1, y1, x2, y2 = BOX
     img = np.zeros((*SIZE, 3), dtype=np.uint8)
     img[y1:y2, x1:x2] = PAINT
@@ -75,7 +76,7 @@ def _picture(loaded: Sequence[str]) -> Dict[str, Any]:
 
 
 def _try(transform: Any, loaded: Sequence[str]) -> bool:
-    """Return whether it runs on the picture; CheckError where the paint leaves a box, mask or map that stays."""
+    """Check whether a transform runs on the picture; raise CheckError if the paint leaves its box, mask or map."""
     with _kept_random_states():
         for seed in range(NUM_TRIES):
             random.seed(seed)
@@ -86,7 +87,7 @@ def _try(transform: Any, loaded: Sequence[str]) -> bool:
                 if results is None:
                     continue
                 img, boxes = np.asarray(results['img']), np.asarray(results['gt_bboxes'])
-            except Exception:  # it needs what a picture does not have
+            except Exception:  # it needs something that the picture does not have
                 return False
             if img.shape == (*SIZE, 3) and boxes.shape == (1, 4) and _has_left(img):
                 before = _picture(loaded)
@@ -103,18 +104,18 @@ def _try(transform: Any, loaded: Sequence[str]) -> bool:
 
 
 def _stays(results: Dict[str, Any], before: Dict[str, Any], key: str) -> bool:
-    """Return whether boxes, masks or a map are those of the picture."""
+    """Check whether boxes, masks or a map are still those of the picture."""
     now, old = (getattr(item.get(key), 'masks', item.get(key)) for item in (results, before))
     return isinstance(now, np.ndarray) and np.array_equal(now, old)
 
 
 def _has_left(img: np.ndarray) -> bool:
-    """Return whether most of the paint has gone from the box, and as much has come elsewhere."""
+    """Check whether most of the paint has left the box, and as much has appeared elsewhere."""
     paint = img.max(axis=2) > PAINT / 2
     x1, y1, x2, y2 = BOX
     area = (x2 - x1) * (y2 - y1)
     inside = int(paint[y1:y2, x1:x2].sum())
-    # all of a picture is paint where colours are inverted
+    # the whole picture is paint where colors are inverted
     return inside < area / 2 and area / 3 < paint.sum() - inside < 3 * area
 
 

@@ -1,4 +1,4 @@
-"""Transforms that move pixels, and boxes and masks with them."""
+"""Transforms that resize, flip and pad the image with its boxes, masks and maps."""
 import warnings
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -18,7 +18,7 @@ LONGEST_SIDE = 32766  # pixels; OpenCV's warps count in 16 bits
 
 
 def as_scales(img_scale: Union[Scale, List[Scale]]) -> List[Scale]:
-    """One scale or several, as a list of tuples; json and yaml configs write a tuple as a list.
+    """Return one scale or several as a list of tuples; json and yaml configs write a tuple as a list.
 
     Raises TypeError with the value when it is neither.
     """
@@ -37,7 +37,7 @@ def as_scales(img_scale: Union[Scale, List[Scale]]) -> List[Scale]:
 
 
 def as_size(size: Union[int, Scale], where: str, adaptive: bool = False) -> Scale:
-    """(height, width) of one number for both, or of a pair; `adaptive` pairs may end in -1.
+    """Return (height, width) from one number for both, or from a pair; `adaptive` pairs may end in -1.
 
     Raises ValueError with the value when it is neither.
     """
@@ -53,14 +53,14 @@ def as_size(size: Union[int, Scale], where: str, adaptive: bool = False) -> Scal
 
 
 def put_image(results: Dict[str, Any], key: str, img: np.ndarray) -> None:
-    """Put an image of another shape into a sample that has nothing but images; what an earlier Pad said is gone."""
+    """Put an image of another shape into a sample that has only images; the metas of an earlier Pad are removed."""
     results[key] = img
     results['img_shape'] = img.shape
     results.pop('pad_shape', None)
 
 
 def check_sides(img: np.ndarray, transform: Any, size: Tuple[int, int] = (1, 1)) -> None:
-    """Raise DataError for an image, or (height, width) of a result, that OpenCV cannot turn, shear or shift."""
+    """Raise DataError if an image, or a result (height, width), is too large for OpenCV to turn, shear or shift."""
     if max(*img.shape[:2], *size) > LONGEST_SIDE:
         raise DataError(
             f'{getattr(transform, "type_name", type(transform).__name__)} turns images of at most {LONGEST_SIDE} '
@@ -69,7 +69,7 @@ def check_sides(img: np.ndarray, transform: Any, size: Tuple[int, int] = (1, 1))
 
 
 def flip_image(img: np.ndarray, direction: str) -> np.ndarray:
-    """mmcv.imflip, as an array of its own: what comes next would have to copy a reversed view, which is slow."""
+    """Flip like mmcv.imflip, into a new array: the next step would have to copy a reversed view, which is slow."""
     if img.ndim == 2 or img.shape[2] in (2, 3, 4):
         return cv2.flip(img, {'horizontal': 1, 'vertical': 0, 'diagonal': -1}[direction])
     return np.ascontiguousarray(mmcv.imflip(img, direction=direction))
@@ -79,21 +79,22 @@ def flip_image(img: np.ndarray, direction: str) -> np.ndarray:
 class Resize:
     """Resize image, boxes, masks and segmentation maps.
 
-    The scale is `results['scale']` where it is set (MultiScaleFlipAug), or comes from `results['scale_factor']`, or is:
-    `img_scale` times a random ratio of `ratio_range`; one of several `img_scale` (multiscale_mode 'value'); long and
-    short side drawn between those of two (multiscale_mode 'range'); the only `img_scale`.
+    The scale is `results['scale']` if set (MultiScaleFlipAug), or follows from
+    `results['scale_factor']`. Otherwise it is: `img_scale` times a random ratio of `ratio_range`;
+    one of several `img_scale` (multiscale_mode 'value'); long and short side sampled between those
+    of two (multiscale_mode 'range'); the only `img_scale`.
 
-    A classifier's pipeline writes `size` instead, which depends on nothing else.
+    A classifier's pipeline sets `size` instead, which depends on nothing else.
 
     Args:
         img_scale: (long side, short side) at most, or a list of them.
         multiscale_mode: 'range' or 'value'.
         ratio_range: (smallest, largest) factor of the scale.
-        keep_ratio: as large as fits into the scale; otherwise the scale is (width, height).
+        keep_ratio: keep the aspect ratio and fit into the scale; otherwise it is (width, height).
         bbox_clip_border: clip boxes to the image.
         backend: 'cv2' or 'pillow'.
-        interpolation: of the image; masks and maps are resized to the nearest pixel.
-        override: ignore what an earlier Resize has set.
+        interpolation: of the image; masks and maps use nearest interpolation.
+        override: ignore the scale of an earlier Resize.
         size: (height, width), or one number for both, whatever the ratio; (side, -1) keeps the ratio: `side` is that
             of `adaptive_side`, the other is rounded down.
         adaptive_side: 'short', 'long', 'height' or 'width'.
@@ -169,7 +170,7 @@ class Resize:
             scale, scale_index = first, 0
         elif self.multiscale_mode == 'range':
             sides = [[pick(scale) for scale in self.img_scale]
-                     for pick in (max, min)]  # long ones, short ones
+                     for pick in (max, min)]  # long sides, short sides
             scale = tuple(int(np.random.randint(min(ends), max(ends) + 1)) for ends in sides)
         else:
             scale_index = int(np.random.randint(len(self.img_scale)))
@@ -194,13 +195,13 @@ class Resize:
             results['keep_ratio'] = self.keep_ratio
 
     def _size_in(self, results: Dict[str, Any], img: np.ndarray) -> Scale:
-        """(width, height) of an image or map in the sample's scale."""
+        """Return (width, height) of an image or map in the sample's scale."""
         if self.keep_ratio:
             return rescaled_size(img.shape[1], img.shape[0], results['scale'])
         return results['scale']
 
     def _size_of(self, height: int, width: int) -> Scale:
-        """(width, height) of an image after `size`."""
+        """Return (width, height) of an image resized to `size`."""
         side, other = self.size
         if other != -1:
             return other, side
@@ -282,12 +283,12 @@ class Resize:
 class RandomFlip:
     """Mirror image, boxes, masks and segmentation maps.
 
-    What `results['flip']` and `results['flip_direction']` say is done where they are set (MultiScaleFlipAug).
+    `results['flip']` and `results['flip_direction']` decide where they are set (MultiScaleFlipAug).
 
     Args:
         flip_ratio: probability 0..1 of a flip, shared evenly by several directions; or a list with one for each.
         direction: 'horizontal', 'vertical', 'diagonal' (both), or a list of them.
-        flip_prob: what a classifier's pipeline calls flip_ratio.
+        flip_prob: the name of flip_ratio in a classifier's pipeline.
     """
     moves = EVERYTHING
     is_undone = True
@@ -324,7 +325,7 @@ class RandomFlip:
 
     def bbox_flip(self, bboxes: np.ndarray, img_shape: Tuple[int, ...],
                   direction: str) -> np.ndarray:
-        """Boxes [..., 4 * k] mirrored in an image of `img_shape` (height, width)."""
+        """Mirror boxes [..., 4 * k] in an image of `img_shape` (height, width)."""
         assert bboxes.shape[-1] % 4 == 0 and direction in DIRECTIONS
         flipped = bboxes.copy()
         if direction != 'vertical':
@@ -343,7 +344,7 @@ class RandomFlip:
                 'RandomFlip: give flip_ratio (flip_prob, for a classifier), or put RandomFlip into '
                 'MultiScaleFlipAug')
         if len(directions) == 1 and not isinstance(self.flip_ratio, (list, tuple)):
-            # the draw of np.random.choice, in a tenth of its time
+            # the same sample as np.random.choice, in a tenth of its time
             return directions[0] if np.random.random_sample() < self.flip_ratio else None
         if isinstance(self.flip_ratio, (list, tuple)):
             ratios = list(self.flip_ratio) + [1 - sum(self.flip_ratio)]
@@ -378,9 +379,10 @@ class RandomFlip:
 
 
 class DeferredFlip(RandomFlip):
-    """RandomFlip whose image is mirrored while it becomes a tensor.
+    """RandomFlip whose image is mirrored during the conversion to a tensor.
 
-    Compose puts it before a DeferredNormalize, which mirrors an image that it has to normalise on the host.
+    Compose puts it before a DeferredNormalize, which mirrors an image that it has to normalize on
+    the host.
     """
 
     def _flip_images(self, results: Dict[str, Any]) -> None:
@@ -397,12 +399,13 @@ class Pad:
     """Pad image, masks and segmentation maps at the right and bottom.
 
     Args:
-        size: (height, width) to pad to; or
-        size_divisor: pad both sides to multiples of it; or
-        pad_to_square: pad to the longer side.
-        pad_val: values of the padding: img, masks, seg; one number stands for img and masks (deprecated). For
-            img give a tuple, one value a channel: as in V2 a number fills the first channel only, the others get 0.
-        padding_mode: of the image: 'constant', or 'edge', 'reflect', 'symmetric', which go on with its pixels.
+        size: (height, width) to pad to.
+        size_divisor: instead, pad both sides to multiples of it.
+        pad_to_square: instead, pad to the longer side.
+        pad_val: padding values: img, masks, seg; one number is for img and masks (deprecated). For
+            img use a tuple, one value per channel: as in V2 a number fills only the first channel,
+            others get 0.
+        padding_mode: of the image: 'constant', or 'edge', 'reflect', 'symmetric' from its pixels.
 
     Sets pad_shape, pad_fixed_size, pad_size_divisor.
     """
@@ -436,7 +439,7 @@ class Pad:
         self.padding_mode = padding_mode
 
     def fills_with_zeros(self) -> bool:
-        """Whether the padding of an image is 0."""
+        """Return whether the padding of an image is 0."""
         return self.pad_val.get('img', 0) == 0 and self.padding_mode == 'constant'
 
     def _target(self, shape: Tuple[int, ...]) -> Tuple[int, int]:
@@ -477,9 +480,9 @@ class Pad:
 
 
 class DeferredPad(Pad):
-    """Pad whose image is padded while it becomes a tensor: what makes it one fills `pad_shape` with zeros.
+    """Pad whose image is padded during the conversion to a tensor, which fills up to `pad_shape` with zeros.
 
-    Compose puts it behind a DeferredNormalize; an image normalised on the host is padded as written.
+    Compose puts it after a DeferredNormalize; an image normalized on the host is padded as written.
     """
 
     def _pad_images(self, results: Dict[str, Any]) -> None:
@@ -495,7 +498,7 @@ class DeferredPad(Pad):
 
 @PIPELINES.register_module()
 class SegRescale:
-    """Scale segmentation maps, to the nearest pixel.
+    """Scale segmentation maps with nearest interpolation.
 
     Args:
         scale_factor: factor of both sides.

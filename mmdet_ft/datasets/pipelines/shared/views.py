@@ -9,16 +9,16 @@ from mmdet_ft.registry import PIPELINES
 
 @PIPELINES.register_module()
 class MultiScaleFlipAug:
-    """Run `transforms` once a view, for every scale unflipped and (with `flip`) in every direction.
+    """Run `transforms` once per view: every scale unflipped and (with `flip`) flipped in every direction.
 
     Args:
-        transforms: a pipeline; its Resize and RandomFlip do what the view says.
-        img_scale: one (long, short) or a list of them; or
-        scale_factor: one factor or a list.
+        transforms: a pipeline; its Resize and RandomFlip follow the view.
+        img_scale: one (long, short) or a list of them.
+        scale_factor: instead, one factor or a list.
         flip: also the flipped views.
         flip_direction: 'horizontal', 'vertical', 'diagonal', or a list of them.
 
-    Returns a dict of lists, one entry a view: scale by scale, the unflipped one first.
+    Returns a dict of lists, one entry per view: scale by scale, the unflipped one first.
     """
 
     def __init__(self,

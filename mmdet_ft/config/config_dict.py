@@ -77,10 +77,8 @@ def plain(value: Any,
     """Return a tree of types that a config file can hold, equal in meaning to `value`.
 
     Paths become text. numpy and torch scalars and arrays become numbers and lists. Named tuples, deques, dict
-    views and
-    other subclasses become their base types. `refuse(path, leaf)` returns a replacement for anything else, such
-    as an
-    object, a function or a date; by default the leaf itself.
+    views and other subclasses become their base types. `refuse(path, leaf)` returns a replacement for anything
+    else, such as an object, a function or a date; by default the leaf itself.
     """
 
     def convert(item: Any, path: str) -> Any:

@@ -15,8 +15,7 @@ def import_custom_modules(config: Mapping[str, Any]) -> List[types.ModuleType]:
     types.
 
     The working directory is importable. Raises ImportError with the module name and the search
-    path;
-    under `allow_failed_imports=True` this is a warning.
+    path; under `allow_failed_imports=True` this is a warning.
     """
     custom_imports = config.get('custom_imports') or {}
     names = custom_imports.get('imports') or [] if isinstance(custom_imports, dict) else None

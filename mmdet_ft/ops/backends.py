@@ -11,8 +11,7 @@ def use_triton(wanted: bool, device: Optional[torch.device] = None) -> Optional[
     """Switch the Triton kernels on or off; return why they are unavailable, or None.
 
     With a device, launch one kernel there first: Triton may be installed without the compiler that
-    it
-    calls, or may not support the GPU.
+    it calls, or may not support the GPU.
     """
     global _kernels
     _kernels = None

@@ -18,10 +18,8 @@ def mask_targets(masks: Union[Masks, Outlines], image_index: Tensor, gt_index: T
     """Return the ground-truth bitmap inside each box, as size x size zeros and ones.
 
     Follows V2's BitmapMasks.crop_and_resize: RoIAlign with adaptive sampling on the bitmap, 1 where
-    at
-    least half is covered. Crops give the exact result: each has a margin of empty pixels wherever
-    the
-    image continues.
+    at least half is covered. Crops give the exact result: each has a margin of empty pixels
+    wherever the image continues.
 
     Polygons are rasterized in the box instead, see ops.polygons.
 

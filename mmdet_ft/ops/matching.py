@@ -29,13 +29,10 @@ def match(boxes: Tensor,
     """Match each box to a ground truth, to the background, or to neither.
 
     A box is positive from `pos_iou` up, background below `neg_iou` (or inside that range), and
-    neither
-    in between. With `low_quality` each ground truth also claims its best boxes from `min_pos_iou`
-    up
-    (Faster R-CNN, sec. 3.1.2 case i), ties included under `all_best`. If two ground truths claim a
-    box,
-    the later one wins, as in V2. Without any ground truth every box is background, ignored regions
-    or not, as in V2.
+    neither in between. With `low_quality` each ground truth also claims its best boxes from
+    `min_pos_iou` up (Faster R-CNN, sec. 3.1.2 case i), ties included under `all_best`. If two
+    ground truths claim a box, the later one wins, as in V2. Without any ground truth every box is
+    background, ignored regions or not, as in V2.
 
     Args:
         boxes [B, N, 4] or [N, 4]; box_valid [B, N]: an invalid box is neither.

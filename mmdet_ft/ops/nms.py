@@ -24,8 +24,7 @@ def nms_keep(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float)
     `iou_threshold`; the next best of the rest likewise.
 
     boxes [R, N, 4], scores [R, N], valid [R, N]: an invalid box neither survives nor removes
-    others.
-    Returns bool [R, N].
+    others. Returns bool [R, N].
     """
     keep = torch.zeros_like(valid)
     boxes, scores = boxes.float(), scores.float()
@@ -62,8 +61,7 @@ def nms_by_rounds(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     """Return the survivors of sorted boxes [R, N, 4], best first, as bool [R, N].
 
     A box survives if no better survivor overlaps it. Rounds iterate to the fixed point, which is
-    the
-    greedy result.
+    the greedy result.
     """
     if not valid.numel():
         return valid

@@ -12,8 +12,7 @@ def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int],
 
     Interpolation between the bitmap's pixels is bilinear and outside it zero, with pixel centers at
     half-integers: V2's pasting (grid_sample, align_corners=False). Like V2 it covers one pixel
-    around
-    the box and no more.
+    around the box and no more.
 
     mask float [M, M] in 0..1; box x0 y0 x1 y1 in image pixels; size (h, w). Returns dict(size=[h,
     w], counts=bytes).

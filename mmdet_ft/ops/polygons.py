@@ -13,8 +13,7 @@ def outline_targets(outlines: Outlines, image_index: Tensor, gt_index: Tensor, b
     """Return the ground-truth polygons inside each box, rasterized as size x size zeros and ones.
 
     Follows V2's PolygonMasks.crop_and_resize: polygons in box coordinates, a window at least one
-    pixel
-    wide and high, rasterized exactly as pycocotools does. The parts of an object are merged.
+    pixel wide and high, rasterized exactly as pycocotools does. The parts of an object are merged.
 
     image_index, gt_index int64 [T]; boxes [T, 4] in input pixels. Returns float32 [T, size, size].
     """
@@ -38,9 +37,9 @@ def outline_targets(outlines: Outlines, image_index: Tensor, gt_index: Tensor, b
 
 
 def _crossings(ends: Tensor, size: int):
-    """Find where sides cross the centers of pixel columns.
+    """Find where sides cross pixel column centers: pycocotools' rleFrPoly without its boundary
+    walk.
 
-    This is pycocotools' rleFrPoly without its walk along the boundary.
     ends int64 [T, E, 2, 2], both ends (x, y) of each side on the finer grid. Returns the first row
     below the crossing, int64 [T, E, size] in 0..size, and whether there is a crossing.
     """

@@ -17,9 +17,8 @@ def multi_level_roi_align(features: Sequence[Tensor], rois: Tensor, level: Tenso
 
     features: L maps [B, C, H_l, W_l]; rois [R, 5] as (image index, x0, y0, x1, y1) in input pixels;
     level: int64 [R] in 0..L-1; scales: features per input pixel of each level. With
-    `sampling_ratio`
-    0 a bin takes as many samples as it is feature pixels wide. Returns [R, C, output_size,
-    output_size] in the features' dtype; computed in float32.
+    `sampling_ratio` 0 a bin takes as many samples as it is feature pixels wide. Returns [R, C,
+    output_size, output_size] in the features' dtype; computed in float32.
     """
     dtype = features[0].dtype
     if dtype in (torch.bfloat16, torch.float16) and not _by_triton(features[0]):

@@ -17,9 +17,8 @@ def sample(label: Tensor,
     Positives come first, so they are always in the first `int(num * pos_fraction)` slots.
 
     label [B, N]: 1 positive, 0 background, -1 never sampled. keys [B, N] in 0..1 give the random
-    order
-    (generated here by the default generator if None). Returns index [B, S] and valid [B, S], S =
-    min(num, N).
+    order (generated here by the default generator if None). Returns index [B, S] and valid [B, S],
+    S = min(num, N).
     """
     num_boxes = label.shape[1]
     num_slots = min(num, num_boxes)

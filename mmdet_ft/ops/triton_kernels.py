@@ -234,10 +234,8 @@ def _pool_backward_kernel(map0, map1, map2, map3, map4, height0, height1, height
     """Add gradients to the maps, one program per region and PARTS-th row of its pixels.
 
     grad [R, SIZE, SIZE, C] -> maps float32 [B, H, W, C]. A pixel of a region gathers the
-    contributions
-    of its bins' samples and is added to once. Scattering from the samples would add to a pixel four
-    to
-    six times as often.
+    contributions of its bins' samples and is added to once. Scattering from the samples would add
+    to a pixel four to six times as often.
     """
     program = tl.program_id(0)
     region, part = program // PARTS, program % PARTS

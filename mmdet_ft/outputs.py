@@ -62,7 +62,7 @@ class Inputs:
                 f'name another file')
 
     def folder_of_images(self, folder: Path) -> Optional[str]:
-        """Return `folder` as the inputs name it, if images of the inputs lie directly in it."""
+        """Return `folder` as the inputs name it, if input images are directly in it."""
         return self._folders.get(_identity(folder))
 
 

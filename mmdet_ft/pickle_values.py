@@ -254,8 +254,7 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 def key_of(value: Any) -> Any:
-    """Return a dict key or set member, which must be plain: hashing a crafted nested tuple never
-    ends."""
+    """Return a dict key or set member, which must be plain: hashing a crafted nested tuple never ends."""
     if isinstance(value, _PLAIN + (Record, complex)) or type(value) is tuple and all(
             isinstance(item, _PLAIN) for item in value) or isinstance(value, Name):
         return value

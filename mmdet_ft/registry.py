@@ -104,8 +104,7 @@ class Registry:
                         force: bool = False,
                         module: Optional[Callable] = None,
                         when: Optional[str] = None):
-        """Register a class or function, as a decorator or by `module=`; V2's signature, plus
-        `when`.
+        """Register a class or function, as a decorator or by `module=`: V2's signature, and `when`.
 
         With `when` the name selects this class if that argument is given, else the class registered
         without it. Raises TakenNameError if another object has the name and `force` is not set.

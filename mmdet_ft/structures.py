@@ -80,9 +80,7 @@ class Scores(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The losses of a training step: `terms` are summed and differentiated, `metrics` are only
-    logged.
-    """
+    """Losses of a training step: `terms` are summed and differentiated, `metrics` are only logged."""
     terms: Dict[str, Tensor]  # V2's log keys; scalars
     metrics: Dict[str, Tensor] = {}
 
@@ -92,8 +90,7 @@ class Losses(NamedTuple):
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Return the same structure with every tensor on `device`; copies from pinned memory do not
-    wait.
+    """Return the same structure with tensors on `device`; copies from pinned memory do not wait.
 
     Copies from a GPU to the host do not wait either: HostCopy knows when they are complete.
     """
@@ -107,8 +104,7 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 class HostCopy:
-    """An asynchronous copy of a structure from `device` to the host; `read` waits for its
-    completion.
+    """An asynchronous copy of a structure from `device` to the host; `read` waits until it is done.
 
     Between the two the device gets other work, so that it never idles.
     """

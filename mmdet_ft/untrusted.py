@@ -1,5 +1,5 @@
-"""Safe reading of untrusted files: pickles and configs of checkpoints that execute nothing, and archives
-that stay in their folder."""
+"""Safe reading of untrusted files: pickles and configs of checkpoints without executing anything,
+archives without leaving their folder."""
 import ast
 import gc
 import os
@@ -44,8 +44,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
-    """Return the value in a pickle of numpy arrays and plain python values; nothing in it is
-    executed.
+    """Return the value in a pickle of numpy arrays and plain python values, without executing it.
 
     Ordered dicts and similar types become dicts, numpy numbers become python numbers. encoding: of
     strings written by Python 2.

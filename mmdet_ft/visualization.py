@@ -38,8 +38,7 @@ class Look(NamedTuple):
 
 
 def class_colors(num_classes: int, palette: Any = None) -> List[Color]:
-    """Return a BGR color for each class: from a palette of RGB triplets (V2's PALETTE), or of
-    distant hues.
+    """Return a BGR color per class: from a palette of RGB triplets (V2's PALETTE), or of distant hues.
 
     Raises ValueError for a palette that is shorter than the classes.
     """

@@ -11,8 +11,7 @@ from mmdet_ft.config.errors import ConfigTypeError
 
 
 def import_custom_modules(config: Mapping[str, Any]) -> List[types.ModuleType]:
-    """Import the modules of `custom_imports=dict(imports=['my.module'])`, which registers their
-    types.
+    """Import `custom_imports=dict(imports=['my.module'])`, which registers the modules' types.
 
     The working directory is importable. Raises ImportError with the module name and the search
     path; under `allow_failed_imports=True` this is a warning.

@@ -97,8 +97,7 @@ class DictAction(Action):
 
     @staticmethod
     def _parse_text(text: str) -> Any:
-        """Return the value of a key that holds a path or names: None, a string, a dict, or lists of
-        them.
+        """Return the value of a key with paths or names: None, a string, a dict, or lists of them.
 
         Enclosing quotes keep a comma; beyond V2.
         """

@@ -38,8 +38,7 @@ def read(
     use_predefined_variables: bool = True,
     heirs: Tuple[str, ...] = ()
 ) -> Tuple[Dict[str, Any], str, List[Layer]]:
-    """Return the merged values of a file and its bases, all their texts, and their layers, bases
-    first.
+    """Return the merged values of a file and its bases, all texts, and the layers, bases first.
 
     Args:
         path: absolute path.
@@ -203,8 +202,7 @@ _WHOLE_VALUE = '. {{ _base_.x }} must be a value of its own, not part of a strin
 
 
 def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
-    """Replace predefined variables such as {{ fileDirname }}, {{$NAME:default}}, and {{ _base_.x }}
-    (deferred)."""
+    """Replace {{ fileDirname }} and similar, {{$NAME:default}}, and {{ _base_.x }} (deferred)."""
 
     def environment(match):
         value = os.environ.get(match[1]) or match[2]

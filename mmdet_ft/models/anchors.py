@@ -183,8 +183,7 @@ class AnchorGenerator:
         return anchors.reshape(-1, 4), corner.expand(-1, len(base), 2).reshape(-1, 2)
 
     def _base_anchors_on(self, level: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return one level's base anchors on a device; copied there once, since the copy
-        synchronizes."""
+        """Return one level's base anchors on a device; copied there once, since copying synchronizes."""
         key = (level, dtype, device)
         if key not in self._moved:
             moved = torch.tensor(self.base_anchors[level].tolist(), device=device).to(dtype)

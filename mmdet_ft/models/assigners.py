@@ -13,9 +13,7 @@ from mmdet_ft.structures import GroundTruth
 
 @MODELS.register_module()
 class BboxOverlaps2D:
-    """V2's `iou_calculator`; overlaps are always computed in float32, so its fp16 arguments have no
-    effect.
-    """
+    """V2's `iou_calculator`; always computed in float32, so its fp16 arguments have no effect."""
 
     def __init__(self, scale: float = 1., dtype: Optional[str] = None):
         self.scale, self.dtype = scale, dtype

@@ -7,8 +7,7 @@ from torch import Tensor
 
 
 def neighbour_table(sizes: Sequence[Tuple[int, int]], device: torch.device) -> Tensor:
-    """Return the 3x3 neighbors of every cell, row by row: int32 [N, 9] for the N cells of all
-    levels.
+    """Return the 3x3 neighbors of every cell, row by row: int32 [N, 9] for N cells of all levels.
 
     sizes (h, w) of each level. Cells are counted level by level, row by row; index N denotes a cell
     outside the map.

@@ -37,8 +37,7 @@ def outline_targets(outlines: Outlines, image_index: Tensor, gt_index: Tensor, b
 
 
 def _crossings(ends: Tensor, size: int):
-    """Find where sides cross pixel column centers: pycocotools' rleFrPoly without its boundary
-    walk.
+    """Find where sides cross column centers: pycocotools' rleFrPoly without its boundary walk.
 
     ends int64 [T, E, 2, 2], both ends (x, y) of each side on the finer grid. Returns the first row
     below the crossing, int64 [T, E, size] in 0..size, and whether there is a crossing.

@@ -13,8 +13,7 @@ from torch import Tensor
 
 
 def best(scores: Tensor, count: int) -> Tuple[Tensor, Tensor]:
-    """Return the `count` best of each row, best first, and their indices: [B, N] -> two of [B,
-    count]."""
+    """Return the `count` best of each row, best first, and their indices: [B, N] -> [B, count] each."""
     if scores.is_cuda:
         return scores.topk(count, 1)
     scores, index = scores.sort(1, descending=True)

@@ -82,8 +82,7 @@ def _nms_kernel(boxes, alive, num_boxes, threshold, margin, ROWS: tl.constexpr,
 
 
 def nms(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Return the survivors of sorted boxes float32 [R, N, 4], best first; valid and result bool [R,
-    N]."""
+    """Return the survivors, bool [R, N], of sorted boxes float32 [R, N, 4], best first; valid [R, N]."""
     alive = valid.to(torch.int8).contiguous()
     num_problems, num_boxes = alive.shape
     if alive.numel():
@@ -152,8 +151,7 @@ def _pool_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height
                  width1, width2, width3, width4, scale0, scale1, scale2, scale3, scale4, rois,
                  level, out, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr, ALIGNED: tl.constexpr,
                  SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """Pool one region and bin per program, all channels at once: maps [B, H, W, C] -> out [R, SIZE,
-    SIZE, C]."""
+    """Pool one region and bin per program, all channels: maps [B, H, W, C] -> out [R, SIZE, SIZE, C]."""
     program = tl.program_id(0)
     region, place = program // (SIZE * SIZE), program % (SIZE * SIZE)
     at = tl.load(level + region)
@@ -193,8 +191,7 @@ def _pool_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height
 
 @triton.jit
 def _touched(start, step, size, SIZE: tl.constexpr):
-    """Return the first pixel that a region's samples touch along one axis, and the number of such
-    pixels."""
+    """Return the first pixel that a region's samples touch along one axis, and the number of pixels."""
     end = start + step * SIZE
     low, high = tl.minimum(start, end), tl.maximum(start, end)
     low = tl.minimum(tl.where(low > 0., low, 0.), size - 1.).to(tl.int32)  # 0 for NaN too
@@ -303,8 +300,7 @@ def _launch(kernel: Any, programs: int, maps: Sequence[Tensor], scales: Sequence
 
 def roi_align(features: Sequence[Tensor], rois: Tensor, level: Tensor, scales: Sequence[float],
               output_size: int, sampling_ratio: int, aligned: bool) -> Tensor:
-    """Compute ops.roi_align.multi_level_roi_align; returns [R, C, size, size], channels last in
-    memory."""
+    """Compute ops.roi_align.multi_level_roi_align: [R, C, size, size], channels last in memory."""
     maps = [x.permute(0, 2, 3, 1).contiguous() for x in features]  # no copy for channels-last maps
     out = maps[0].new_empty(rois.shape[0], output_size, output_size, maps[0].shape[3])
     _launch(_pool_kernel, rois.shape[0] * output_size**2, maps, scales, rois, level, out,
@@ -371,8 +367,7 @@ def _mask_kernel(data, offset, rect, boxes, targets, SIZE: tl.constexpr, BLOCK: 
 
 
 def mask_targets(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Compute ops.masks.mask_targets for chosen crops: offset [T], rect [T, 4], boxes float32 [T,
-    4].
+    """Compute ops.masks.mask_targets of given crops: offset [T], rect [T, 4], boxes float32 [T, 4].
 
     The arithmetic equals torchvision's on a CPU, and so V2's, bit for bit: nothing is fused.
     """

@@ -9,8 +9,7 @@ from mmdet_ft.registry import MODELS
 
 @MODELS.register_module()
 class LeNet5(BaseModule):
-    """LeNet-5 (Gradient-Based Learning Applied to Document Recognition, fig. 2) for gray images of 32x32
-    pixels.
+    """LeNet-5 (Gradient-Based Learning Applied to Document Recognition, fig. 2) for gray 32x32 images.
 
     Args:
         num_classes: of its own classifier; 0 or less returns the features of the last convolution.

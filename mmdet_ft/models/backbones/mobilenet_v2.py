@@ -75,8 +75,7 @@ def conv_module(module: ConvModule, x: Tensor, folded: Folded) -> Tensor:
 
 @MODELS.register_module()
 class MobileNetV2(BaseModule):
-    """MobileNetV2: Inverted Residuals and Linear Bottlenecks (table 2), in stages 0 to 6 and a last
-    convolution, 7.
+    """MobileNetV2: Inverted Residuals and Linear Bottlenecks (table 2): stages 0 to 6, last convolution 7.
 
     Args:
         widen_factor: of all numbers of channels.

@@ -37,8 +37,7 @@ ARCHITECTURES = {
 
 
 def stages_of(arch: Architecture) -> List[Tuple[int, int, int, int]]:
-    """Return (width, blocks, groups, channels per group) of each stage (Designing Network Design Spaces, sec.
-    3.3).
+    """Return (width, blocks, groups, channels per group) by stage (Designing Network Design Spaces, sec. 3.3).
 
     Block j has the nominal width w0 + wa * j. It takes the nearest of w0, w0 * wm, w0 * wm^2 ..., in multiples
     of 8, and blocks of one width form a stage. The width is rounded to a multiple of the group's.

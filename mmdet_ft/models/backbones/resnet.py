@@ -19,8 +19,7 @@ CONVOLUTION_INIT = [
 
 @MODELS.register_module()
 class ResNet(BaseModule):
-    """Residual network: a stem of stride 4 and up to four stages (Deep Residual Learning for Image
-    Recognition).
+    """ResNet with a stem of stride 4 and up to four stages (Deep Residual Learning for Image Recognition).
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -234,8 +233,7 @@ class ResNet(BaseModule):
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
     def in_own_names(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Rename weights of a deep stem and of averaging projections from MMDetection's names to those of this
-        layout.
+        """Rename weights of a deep stem and averaging projections from MMDetection's names to this layout's.
 
         Other names are kept.
         """

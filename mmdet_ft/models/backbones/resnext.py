@@ -8,8 +8,7 @@ from mmdet_ft.registry import MODELS
 
 
 def arguments_of_blocks(**values: Any) -> Callable[[type], type]:
-    """Return a class decorator that adds constructor arguments, with defaults, for the blocks of a ResNet
-    class."""
+    """Return a class decorator that adds block arguments, with defaults, to a ResNet class."""
 
     def extend(cls: type) -> type:
         parent = cls.__init__

@@ -12,8 +12,7 @@ from mmdet_ft.registry import MODELS
 
 
 class SELayer(nn.Module):
-    """Channel attention: scales each channel by 0 to 1, computed from all channel means by two 1x1
-    convolutions.
+    """Channel attention: two 1x1 convolutions of all channel means give each channel a factor in 0..1.
 
     Args:
         ratio: channels over those between the two convolutions.

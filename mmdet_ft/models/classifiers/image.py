@@ -95,5 +95,5 @@ class ImageClassifier(BaseModule):
         return list(scores.scores.float().cpu().numpy().copy())
 
     def prediction_layers(self) -> Tuple[str, ...]:
-        """Return prefixes of state_dict names whose shape follows the number of classes."""
+        """Return prefixes of state_dict names whose shape depends on the number of classes."""
         return tuple(stated_layers(self))

@@ -78,8 +78,7 @@ class BatchMixup(_BetaAugment):
 
 @MODELS.register_module()
 class BatchCutMix(_BetaAugment):
-    """A rectangle of one image pasted into another (CutMix: Regularization Strategy to Train Strong
-    Classifiers).
+    """A rectangle of one image in another (CutMix: Regularization Strategy to Train Strong Classifiers).
 
     Args:
         alpha: the share that stays is sampled from Beta(alpha, alpha).
@@ -149,8 +148,7 @@ class Mixing:
         self.num_classes = self.augments[0].num_classes
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
-        """Mix images [B, C, H, W] and labels, int64 [B] or shares [B, K]; returns images and shares float32 [B,
-        K]."""
+        """Mix images [B, C, H, W] and labels, int64 [B] or shares [B, K]; labels become float32 [B, K]."""
         shares = self._draw(images.shape[2:], images.device)
         partner = torch.randperm(len(images), device=images.device)
         images = images * shares.of_pixels + images[partner] * (1 - shares.of_pixels)

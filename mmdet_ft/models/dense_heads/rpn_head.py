@@ -253,8 +253,7 @@ class RPNHead(BaseModule):
         return self.anchor_generator.grid(sizes, device=device).anchors
 
     def usable(self, anchors: Tensor, sizes: Sequence[Tuple[int, int]], batch: Batch) -> Tensor:
-        """Check which anchors have a cell in the padded image and, if required, do not cross its
-        border.
+        """Check which anchors have a cell in the padded image and, if required, are inside the image.
 
         Returns [B, A].
         """

@@ -31,8 +31,7 @@ def pairs_of(pred: Tensor, target: Tensor) -> Pairs:
 
 
 def iou_loss(pred: Tensor, target: Tensor, mode: str = 'log', eps: float = 1e-6) -> Tensor:
-    """Return -log IoU (UnitBox), 1 - IoU ('linear') or 1 - IoU squared ('square'); IoU at least
-    `eps`.
+    """Return -log IoU (UnitBox), 1 - IoU ('linear') or 1 - IoU^2 ('square'); IoU at least `eps`.
 
     pred, target [..., 4] -> [...].
     """

@@ -14,8 +14,7 @@ def elementwise_loss(function: Callable[[Tensor], Tensor],
                      weight: Optional[Tensor] = None,
                      reduction: str = 'mean',
                      avg_factor: AvgFactor = None) -> Tensor:
-    """Return `function` of pred - target, weighted and reduced; elements of weight 0 are not
-    evaluated.
+    """Return `function` of pred - target, weighted and reduced; entries of weight 0 are skipped.
 
     pred and target of one shape; weight of it, or of its first dimensions.
     """

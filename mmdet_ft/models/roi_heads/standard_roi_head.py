@@ -199,8 +199,7 @@ class StandardRoIHead(BaseModule):
 
     def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
                         batch: Batch) -> Tuple[Tensor, Tensor]:
-        """Return refined boxes [B, P, K, 4] (1 instead of K if class-agnostic) and scores [B, P,
-        K].
+        """Return refined boxes [B, P, K, 4] (K is 1 if class-agnostic) and scores [B, P, K].
 
         boxes [B, P, 4].
         """
@@ -272,7 +271,5 @@ def slots_for(count: int, limit: int, step: int = 8) -> int:
 
 
 def first_true(x: Tensor, num_slots: int) -> Tensor:
-    """Return the indices of `num_slots` elements of the flattened bool tensor `x`, true ones first,
-    in order: int64 [num_slots].
-    """
+    """Return int64 [num_slots] indices into the flattened bool tensor `x`, true elements first, in order."""
     return x.flatten().byte().sort(descending=True, stable=True).indices[:num_slots]

@@ -64,7 +64,7 @@ def part_of(name: str) -> str:
 
 
 def stated_layers(model: nn.Module) -> Dict[str, Rows]:
-    """Return {prefix of state_dict names: rows} of the layers in the `prediction_rows` of a model and its parts."""
+    """Return {state_dict prefix: rows} of the layers in `prediction_rows` of a model and its parts."""
     layers: Dict[str, Rows] = {}
     for path, part in model.named_modules():
         stated: Mapping[str, Rows] = getattr(part, 'prediction_rows', {})

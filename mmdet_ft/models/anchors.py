@@ -126,8 +126,7 @@ class AnchorGenerator:
              device: Union[torch.device, str] = 'cpu') -> Grid:
         """Return all anchors of all levels, cached for later images of these sizes.
 
-        featmap_sizes: (h, w) of each level. Anchors are ordered level by level, row by row, cell by
-        cell.
+        featmap_sizes: (h, w) of each level. Anchors are ordered by level, then row, then cell.
         """
         assert len(
             featmap_sizes
@@ -211,8 +210,7 @@ class AnchorGenerator:
         featmap_sizes: (h, w) of each level; pad_shapes [B, 2]: height and width of each image with its own
         padding, without the batch's (V2's pad_shape), on the anchors' device. Returns bool [B, A].
 
-        V2 counts ceil(side / stride) cells; a cell is one of them exactly if its corner is before the end of
-        the side.
+        V2 counts ceil(side / stride) cells; a cell is one of them exactly if its corner is before the side's end.
         """
         corner = self.grid(featmap_sizes, device=pad_shapes.device).corner
         height, width = pad_shapes[:, :1], pad_shapes[:, 1:2]  # [B, 1]

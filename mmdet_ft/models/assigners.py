@@ -71,8 +71,7 @@ class Sample(NamedTuple):
 class RandomSampler:
     """Sample `num` boxes per image, at most `pos_fraction` positive; see ops.sampling.sample.
 
-    `add_gt_as_proposals` is read by the RoI head, which then adds the ground truths to the
-    proposals.
+    `add_gt_as_proposals` is read by the RoI head, which then adds ground truths to the proposals.
     """
 
     def __init__(self,

@@ -84,7 +84,10 @@ class FCNMaskHead(BaseModule):
         return self.conv_logits(x)
 
     def of_class(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Select each region's mask of its class: logits [R, K, M, M], labels [R] -> float32 [R, M, M]."""
+        """Select each region's mask of its own class.
+
+        logits [R, K, M, M], labels [R] in 0..K-1 -> float32 [R, M, M].
+        """
         if self.class_agnostic:
             return logits[:, 0].float()
         index = labels[:, None, None, None].expand(-1, 1, *logits.shape[2:])

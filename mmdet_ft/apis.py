@@ -97,7 +97,7 @@ def init_detector(config: Union[str, os.PathLike, Config, Dict[str, Any], None] 
 def build_detector(cfg: Dict[str, Any],
                    train_cfg: Optional[Dict[str, Any]] = None,
                    test_cfg: Optional[Dict[str, Any]] = None) -> nn.Module:
-    """Build the model of a config's `model`, with V2's `show_result`; see engine/legacy_api.py."""
+    """Build the model of a config's `model`, with V2's `show_result`; see old_functions.py."""
     return _with_show_result(old_functions.build_detector(cfg, train_cfg, test_cfg))
 
 

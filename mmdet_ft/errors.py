@@ -28,4 +28,4 @@ class CheckpointError(RuntimeError):
 
 
 class UntrustedFileError(ValueError):
-    """A file would execute something when read; the message names it and what it asks for."""
+    """A file asks for more than to be read; the message names it and the request."""

@@ -54,8 +54,7 @@ def train_detector(model: nn.Module,
     """Train `model`, as it is, on `dataset` with the settings of `cfg`; return the runner.
 
     Args:
-        model: returned by `build_detector`. `cfg.load_from` and `cfg.resume_from` are loaded into
-            it.
+        model: of `build_detector`. `cfg.load_from` and `cfg.resume_from` are loaded into it.
         dataset: returned by `build_dataset`, or a list with one for each entry of `cfg.workflow`.
         cfg: a Config or a dict of its values, with `work_dir`.
         distributed: ignored; a call of `init_dist` is detected.

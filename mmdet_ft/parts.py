@@ -19,9 +19,9 @@ from torch import nn
 class Rows(NamedTuple):
     """The first dimension of a layer's weight.
 
-    per: 'class' (rows of class 0, then of class 1, ...), 'anchor', or 'anchor and class' (classes of anchor 0,
-    ...). each: rows per unit; None if any number is valid. background: the rows of the classes are followed by
-    one for the background.
+    per: 'class' (rows of class 0, then of class 1, ...), 'anchor', or 'anchor and class' (classes of anchor 0, ...).
+    each: rows per unit; None if any number is valid.
+    background: the rows of the classes are followed by one for the background.
     """
     per: str = 'class'
     each: Optional[int] = 1

@@ -269,7 +269,7 @@ _LEAVES = {str, bytes, int, float, bool, type(None)}
 def settle(value: Any) -> Any:
     """Return the value with all plans built; dicts and lists are changed in place."""
     seen: Set[int] = set()  # values changed in place: one may contain itself, or occur many times
-    tuples: Dict[int, Tuple[Any, Any]] = {}  # id -> what it was, which keeps the id its own, and is
+    tuples: Dict[int, Tuple[Any, Any]] = {}  # id -> (original, which keeps the id unique, and result)
 
     def settled(value: Any) -> Any:
         if isinstance(value, Plan):

@@ -21,7 +21,7 @@ def end_with_parent() -> None:
     """Have this process killed when its parent ends, however that happens: no orphan remains.
 
     Linux only; a no-op elsewhere. For a process started by the main thread of its parent: the end
-    of another starting thread would count as the parent's.
+    of any other thread would count as the parent's.
     """
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,10 +1,11 @@
 """Padded tensors with validity masks, from the loader to the loss.
 
 Letters, used in every docstring and shape comment of the package:
-    B images of a batch           G ground-truth slots of an image    I ignored-region slots of an
-    image A anchors of all levels       P proposals of an image             S sampled boxes of an
-    image D detections of an image      K foreground classes; label K is the background
-    L feature levels              C channels                          H W pixels
+    B images of a batch         G ground-truth slots of an image
+    A anchors of all levels     I ignored-region slots of an image
+    P proposals of an image     S sampled boxes of an image
+    D detections of an image    K foreground classes; label K is the background
+    L feature levels            C channels; H W pixels
 
 Boxes are xyxy in float32 pixels of the network's input. Padding is benign (a unit box, label 0,
 False in `valid`), never a sentinel: later code need not know how much of it there is.
@@ -18,8 +19,8 @@ from torch import Tensor
 class Masks(NamedTuple):
     """Instance bitmaps of a batch, each cropped to its object and concatenated.
 
-    A crop holds its object's pixels and, inside the image, a margin of one empty pixel, so that
-    RoIAlign on the crop equals RoIAlign on the whole bitmap.
+    A crop holds its object's pixels and, inside the image, a margin of one empty pixel. So RoIAlign
+    on the crop equals RoIAlign on the whole bitmap.
     """
     data: Tensor  # uint8 [sum of w*h], 0 or 1, row-major crops
     offset: Tensor  # int64 [B, G], start of a crop in data

@@ -3,7 +3,7 @@
     load_config(path, cfg_options)   the entry point of every command                      load.py
       Config.fromfile                the file and its bases: values and their sources      config.py
         read                         bases first, then this file over them                 reading.py
-          merge                      the only code where one value replaces another        values.py
+          merge                      the only code where one value replaces another        config_dict.py
       replace_cfg_vals               '${key}' in values                                    load.py
       update_data_root               MMDET_DATASETS
       Config.merge_from_dict         --cfg-options                                         options.py

@@ -59,8 +59,7 @@ class DictAction(Action):
     """argparse action: KEY=VALUE arguments to a dict. `a.b=1 c=x,y d=[(1,2),3]` gives, as in V2,
 
     {'a.b': 1, 'c': ['x', 'y'], 'd': [(1, 2), 3]}. Values are integers, floats, true or false in any
-    case, None, or strings; lists and tuples of them nest. A repeated option adds to the previous
-    ones.
+    case, None, or strings; lists and tuples of them nest. Repeated options add up.
 
     Beyond V2 a value, or an item of a list, may be a python dict of literals:
     `'a={"type":"A"}' 'b=[dict(type="A",x=(1,2))]'`, quoted for the shell.

@@ -42,7 +42,7 @@ class _DeformConv2d(nn.Module):
         raise NotImplementedError
 
     def sample(self, x: Tensor, offset: Tensor, mask: Optional[Tensor] = None) -> Tensor:
-        """Sample x at the offsets, in float32 even under autocast: some devices lack other kernels."""
+        """Sample x at the offsets, in float32 under autocast: some devices lack half-precision kernels."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         x, offset, weight, bias, mask = (None if value is None else value.to(dtype)
                                          for value in (x, offset, self.weight, self.bias, mask))

@@ -18,7 +18,7 @@ def suppress(boxes: Tensor,
     """Return scores and order after suppression among the boxes of a group (a class, a level).
 
     Removed boxes get -1. boxes [B, G, N, 4], scores [B, G, N], order [B, G, N] as returned by
-    ops.ranking.precedence for an image's boxes, valid [B, G, N]; returns two of [B, G, N]. With
+    ops.topk.precedence for an image's boxes, valid [B, G, N]; returns two of [B, G, N]. With
     `class_agnostic` all groups are one. With `max_num` > 0 only that many per image are needed:
     soft_nms may remove boxes after them.
     """

@@ -1,7 +1,6 @@
 """Mixup and CutMix: mixing of images of a batch and of their labels.
 
-All random numbers are sampled on the device, from the generator that the runner seeds at each step, so nothing
-waits.
+Random numbers are sampled on the device, from the generator seeded by the runner at each step: nothing waits.
 """
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -66,8 +65,7 @@ class BatchMixup(_BetaAugment):
     """Weighted sums of two images (mixup: Beyond Empirical Risk Minimization).
 
     Args:
-        alpha: the weight is sampled from Beta(alpha, alpha): near 0 most images stay almost
-            unchanged.
+        alpha: the weight is from Beta(alpha, alpha): near 0 most images stay almost unchanged.
         num_classes, prob: see above.
     """
 

@@ -18,7 +18,7 @@ class Detector(BaseModule):
 
     A new detector adds its heads in `__init__`, `loss` and `predict`, and for test-time views `predict_views`.
     Everything else follows from its parts. Each declares its prediction layers (`prediction_rows`), the sample
-    keys of its loss (`learns_from`) and its input feature maps (`takes`, see models.feature_levels).
+    keys of its loss (`learns_from`) and its input feature maps (`takes`, see parts).
     `settings_of` maps the dicts of `train_cfg` and `test_cfg` to their settings.
 
     V2's arguments and state_dict.

@@ -195,8 +195,7 @@ class CrossEntropyLoss(nn.Module):
         """Compute the loss; shapes as in `cross_entropy`, `binary_cross_entropy` or, with `use_mask`,
         `mask_cross_entropy`.
 
-        `avg_factor`, a number or a tensor, divides the mean. `valid` bool [N] is for masks: the rows that
-        count.
+        `avg_factor`, a number or a tensor, divides the sum. `valid` bool [N] is for masks: the rows that count.
         """
         reduction = check_reduction(reduction_override or self.reduction)
         ignore_index = self.ignore_index if ignore_index is None else ignore_index

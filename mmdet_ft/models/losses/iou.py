@@ -101,8 +101,7 @@ def weighted_box_loss(function: Callable[[Tensor, Tensor], Tensor],
                       avg_factor: AvgFactor = None) -> Tensor:
     """Return `function` of pairs of boxes, weighted and reduced; pairs of weight 0 are not evaluated.
 
-    pred, target [..., 4]; weight [...], or [..., 4], which is averaged if `function` returns one number per
-    pair.
+    pred, target [..., 4]; weight [...], or [..., 4], averaged if `function` returns one number per pair.
     """
     if pred.shape != target.shape:
         raise ValueError(

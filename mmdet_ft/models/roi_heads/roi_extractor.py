@@ -35,8 +35,8 @@ class RoIAlign(nn.Module):
 
 @MODELS.register_module()
 class SingleRoIExtractor(BaseModule):
-    """Extract each region from one level: floor(log2(s / finest_scale)) for the scale s = sqrt(w *
-    h) (FPN, eq. 1, in V2's form).
+    """Extract each region from one level, floor(log2(s / finest_scale)) with s = sqrt(w * h) (FPN,
+    eq. 1, in V2's form).
 
     V2's arguments. `featmap_strides`: input pixels per feature pixel, by level.
     """

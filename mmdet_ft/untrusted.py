@@ -53,7 +53,7 @@ def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
     """
     collects = gc.isenabled()
     with open(path, 'rb') as file:
-        gc.disable()  # collection over the many small objects of results would take most of the time
+        gc.disable()  # collecting the many small objects of results would take most of the time
         try:
             return settle(_Unpickler(file, encoding=encoding).load())
         except UnknownName as error:

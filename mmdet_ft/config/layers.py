@@ -12,7 +12,7 @@ DATA_ROOT_VARIABLE = 'MMDET_DATASETS'
 
 
 class Layer(NamedTuple):
-    """The values that one file, the command line or the environment sets over the previous layers."""
+    """Values that one file, the command line or the environment sets over the previous layers."""
     values: Dict[str, Any]  # as written, `_delete_` included; never modified
     path: Optional[str] = None  # absolute path of a file; None otherwise
     source: str = ''
@@ -29,14 +29,14 @@ class Layer(NamedTuple):
         try:
             line = read_source(self.source, self.path.endswith('.py')).line_of(steps)
         except (SyntaxError,
-                yaml.YAMLError):  # already loaded once, so this is syntax that the parser does not cover
+                yaml.YAMLError):  # loaded before, so this is syntax that the parser does not cover
             pass
         return f'{shown(self.path)}:{line}' if line else shown(self.path)
 
     def says(self, steps: Tuple[str, ...]) -> Tuple[str, Any]:
         """Return what this layer does to a value.
 
-        ('sets', value), ('drops', None) if it replaces an enclosing value by one without it, or ('', None).
+        ('sets', value), ('drops', None) if it replaces a parent by one without it, or ('', None).
         """
         node, whole = self.values, False
         for step in steps:

@@ -90,7 +90,7 @@ def _layout(items: List[Tuple[Any, Any]]) -> str:
 
 
 def _target(key: Any) -> str:
-    """Return the assignment target of a key; names that are not identifiers come from json and yaml."""
+    """Return the assignment target of a key; json and yaml have keys that are not identifiers."""
     return key if _is_name(key) else f'globals()[{key!r}]'
 
 
@@ -99,7 +99,7 @@ def _is_name(key: Any) -> bool:
 
 
 def _expression(value: Any, long: Any = None, name: str = '') -> str:
-    """Return a value in one line; with `long`, a name replaces each long container, stored in `long`."""
+    """Return a value in one line; with `long`, names replace long containers, added to `long`."""
     if isinstance(value, (dict, list, tuple, set, frozenset)):
         if long is not None and _is_long(value):
             long.append(value)

@@ -1,4 +1,4 @@
-"""Assigners and samplers under their config names: thin classes around ops.matching and ops.sampling."""
+"""Assigners and samplers of configs: thin classes around ops.matching and ops.sampling."""
 from typing import NamedTuple, Optional, Tuple, Union
 
 import torch

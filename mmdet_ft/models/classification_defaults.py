@@ -1,6 +1,6 @@
-"""MMClassification's defaults where they differ from MMDetection's, for types that both packages have.
+"""MMClassification's defaults where they differ from MMDetection's, for types of both packages.
 
-One class serves both, with MMDetection's defaults. A classifier sets these for keys missing in its config.
+One class serves both, with MMDetection's defaults. A classifier uses these for missing keys.
 """
 import inspect
 from typing import Any, Dict
@@ -19,7 +19,7 @@ OF_CLASSIFICATION: Dict[str, Dict[str, Any]] = dict(
 
 
 def build_for_classification(cfg: Any) -> Any:
-    """Build by `MODELS.build` with classification defaults; they apply to subclasses too, also a user's."""
+    """Build by `MODELS.build` with classification defaults, also for subclasses, such as a user's."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         return MODELS.build(cfg)
     cls = MODELS.resolve(cfg['type'])

@@ -12,7 +12,7 @@ Size = Union[int, Tuple[int, int]]
 
 
 class _DeformConv2d(nn.Module):
-    """A convolution that samples at learned offsets, predicted by the ordinary convolution `conv_offset`.
+    """A convolution that samples at offsets predicted by the ordinary convolution `conv_offset`.
 
     It gives y and x relative to the grid for each point and each of `deform_groups` channel groups.
     """
@@ -42,7 +42,7 @@ class _DeformConv2d(nn.Module):
         raise NotImplementedError
 
     def sample(self, x: Tensor, offset: Tensor, mask: Optional[Tensor] = None) -> Tensor:
-        """Sample x at the offsets, in float32 under autocast: some devices lack half-precision kernels."""
+        """Sample x in float32 under autocast: some devices lack half-precision kernels."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         x, offset, weight, bias, mask = (None if value is None else value.to(dtype)
                                          for value in (x, offset, self.weight, self.bias, mask))
@@ -88,7 +88,7 @@ class DeformConv2dPack(_DeformConv2d):
 
 @LAYERS.register_module('DCNv2', force=True)
 class ModulatedDeformConv2dPack(_DeformConv2d):
-    """Deformable convolution with a weight in 0..1 for each point (Deformable ConvNets v2, sec. 3.2).
+    """Deformable convolution with point weights in 0..1 (Deformable ConvNets v2, sec. 3.2).
 
     The weights are initially one half. mmcv's arguments and state_dict; `deformable_groups` is the
     older name of `deform_groups`.

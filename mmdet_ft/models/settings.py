@@ -77,7 +77,7 @@ _OTHER_KEYS = dict(nms=('sigma', 'min_score', 'method'), soft_nms=('score_thresh
 
 
 class ReadsNMS:
-    """Converts `nms` of a settings record from dict to NMSSettings; the last of several base classes."""
+    """Converts `nms` of a settings record to NMSSettings; the last of several base classes."""
 
     def __post_init__(self):
         if self.nms is not None:

@@ -70,7 +70,7 @@ def nms_by_rounds(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
         parts = zip(boxes.split(step), valid.split(step))
         before, alive = zip(*(_rounds(*part, iou_threshold, rounds) for part in parts))
         settled = torch.cat(alive)
-        if torch.equal(torch.cat(before), settled):  # one synchronization, however many chunks there are
+        if torch.equal(torch.cat(before), settled):  # one synchronization for any number of chunks
             return settled
         rounds *= 4
 

@@ -14,7 +14,7 @@ def normalised_images(batch: Batch) -> Tensor:
     images = batch.images
     if batch.mean is None:
         return images
-    # Dividing, instead of multiplying by the inverse, gives OpenCV's result in V2's pipeline bit for bit.
+    # Dividing, not multiplying by the inverse, equals OpenCV in V2's pipeline bit for bit.
     images = (images.float() - batch.mean[:, :, None, None]) / batch.std[:, :, None, None]
     height, width = images.shape[2:]
     row = torch.arange(

@@ -7,7 +7,7 @@ import pycocotools.mask as coco_mask
 
 def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int],
                  threshold: float) -> Dict[str, Any]:
-    """Resize a predicted mask to its box, threshold it, and encode it as COCO run lengths of the image.
+    """Resize a predicted mask to its box, threshold it, and return the image's COCO run lengths.
 
     Interpolation between the bitmap's pixels is bilinear and outside it zero, with pixel centers at
     half-integers: V2's pasting (grid_sample, align_corners=False). Like V2 it covers one pixel
@@ -30,8 +30,8 @@ def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int],
 def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.ndarray:
     """Return bilinear weights of `count` cells spread over low..high at the pixels start..stop.
 
-    float32 [stop - start, count]. If low equals high, mostly at the image border, every pixel gets the
-    middle, as in V2.
+    float32 [stop - start, count]. If low equals high, mostly at the image border, every pixel
+    gets the middle, as in V2.
     """
     pixel = np.arange(start, stop, dtype=np.float32) + np.float32(.5)
     if high > low:
@@ -42,7 +42,7 @@ def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.n
 
 
 def rle_of_crop(crop: np.ndarray, x0: int, y0: int, size: Tuple[int, int]) -> Dict[str, Any]:
-    """Return COCO run lengths of an image that is zero outside a bool crop [h, w] at column x0, row y0."""
+    """Return COCO run lengths of an image, zero but for a bool crop [h, w] at column x0, row y0."""
     height, width = size
     columns = np.zeros((crop.shape[1], crop.shape[0] + 2), bool)  # run lengths are column-major
     columns[:, 1:-1] = crop.T

@@ -33,8 +33,8 @@ def take_patches(features: Sequence[Tensor], neighbours: Tensor) -> Tensor:
     num_images, channels = features[0].shape[:2]
     maps = [x.flatten(2) for x in features] + [features[0].new_zeros(num_images, channels, 1)]
     index = neighbours.long().flatten(1)  # [B, S * 9]
-    # Channels-last maps keep their memory format, in the gradient too: transposing all maps of a step
-    # twice would take longer than everything else here.
+    # Channels-last maps keep their memory format, in the gradient too: transposing all maps of a
+    # step twice would take longer than everything else here.
     if features[0].is_contiguous():
         flat = torch.cat(maps, 2)  # [B, C, N + 1]
         patches = flat.gather(2, index[:, None].expand(-1, channels, -1))

@@ -82,7 +82,7 @@ def _nms_kernel(boxes, alive, num_boxes, threshold, margin, ROWS: tl.constexpr,
 
 
 def nms(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Return the survivors, bool [R, N], of sorted boxes float32 [R, N, 4], best first; valid [R, N]."""
+    """Return survivors, bool [R, N], of sorted boxes float32 [R, N, 4], best first; valid [R, N]."""
     alive = valid.to(torch.int8).contiguous()
     num_problems, num_boxes = alive.shape
     if alive.numel():
@@ -151,7 +151,7 @@ def _pool_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height
                  width1, width2, width3, width4, scale0, scale1, scale2, scale3, scale4, rois,
                  level, out, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr, ALIGNED: tl.constexpr,
                  SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """Pool one region and bin per program, all channels: maps [B, H, W, C] -> out [R, SIZE, SIZE, C]."""
+    """Pool a region and bin per program, all channels: maps [B, H, W, C] -> out [R, SIZE, SIZE, C]."""
     program = tl.program_id(0)
     region, place = program // (SIZE * SIZE), program % (SIZE * SIZE)
     at = tl.load(level + region)
@@ -191,7 +191,7 @@ def _pool_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height
 
 @triton.jit
 def _touched(start, step, size, SIZE: tl.constexpr):
-    """Return the first pixel that a region's samples touch along one axis, and the number of pixels."""
+    """Return the first pixel that a region's samples touch along an axis, and how many they touch."""
     end = start + step * SIZE
     low, high = tl.minimum(start, end), tl.maximum(start, end)
     low = tl.minimum(tl.where(low > 0., low, 0.), size - 1.).to(tl.int32)  # 0 for NaN too
@@ -212,7 +212,7 @@ def _bins(pixel, start, step, size, SIZE: tl.constexpr):
 
 @triton.jit
 def _weight(pixel, start, step, samples, size):
-    """Return the weight of a pixel in a bin's samples along one axis: the sum of _corners' weights."""
+    """Return the weight of a pixel in a bin's samples along an axis, summed as in _corners."""
     weight = 0.
     for sample in range(samples):
         at = start + (sample + .5) * (step / samples)

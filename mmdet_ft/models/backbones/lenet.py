@@ -29,6 +29,6 @@ class LeNet5(BaseModule):
             self.prediction_rows = {'classifier.2': Rows()}
 
     def forward(self, x: Tensor) -> Tuple[Tensor]:
-        """Return logits or features: x [B, 1, 32, 32] -> ([B, K] logits, ) or ([B, 120, 1, 1], )."""
+        """Return logits or features of x [B, 1, 32, 32]: ([B, K], ) or ([B, 120, 1, 1], )."""
         x = self.features(x)
         return (self.classifier(x.flatten(1)) if self.prediction_rows else x, )

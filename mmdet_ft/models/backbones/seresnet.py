@@ -12,7 +12,7 @@ from mmdet_ft.registry import MODELS
 
 
 class SELayer(nn.Module):
-    """Channel attention: two 1x1 convolutions of all channel means give each channel a factor in 0..1.
+    """Channel attention: factors in 0..1 from two 1x1 convolutions of all channel means.
 
     Args:
         ratio: channels over those between the two convolutions.

@@ -150,7 +150,7 @@ class RPNHead(BaseModule):
         ]
 
     def forward(self, features: Sequence[Tensor]) -> RPNOutputs:
-        """Return the maps of all levels; without gradients if `at` recomputes the sampled anchors."""
+        """Return the maps of all levels, without gradients if `at` recomputes sampled anchors."""
         if not (self.computes_anew and torch.is_grad_enabled()):
             return self._maps(features)
         with torch.no_grad(), _without_autocast_cache():
@@ -253,7 +253,7 @@ class RPNHead(BaseModule):
         return self.anchor_generator.grid(sizes, device=device).anchors
 
     def usable(self, anchors: Tensor, sizes: Sequence[Tuple[int, int]], batch: Batch) -> Tensor:
-        """Check which anchors have a cell in the padded image and, if required, are inside the image.
+        """Check which anchors have a cell in the padded image and, if required, cross no border.
 
         Returns [B, A].
         """

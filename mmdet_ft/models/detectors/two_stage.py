@@ -86,7 +86,7 @@ class TwoStageDetector(Detector):
         return self.roi_head.predict(features, proposals, batch)
 
     def predict_views(self, views: Sequence[Batch]) -> Detections:
-        """Return one detection from several scales and flips of the same images; see views.merge_views."""
+        """Return one detection from scales and flips of the same images; see views.merge_views."""
         return merge_views(self, views)
 
     def count_classes(self) -> int:

@@ -1,4 +1,4 @@
-"""Test-time augmentation: one detection from several scales and flips of an image (V2's aug_test)."""
+"""Test-time augmentation: one detection from scales and flips of an image (V2's aug_test)."""
 from typing import Any, List, Sequence
 
 import torch

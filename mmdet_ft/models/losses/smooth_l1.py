@@ -37,7 +37,7 @@ def smooth_l1(difference: Tensor, beta: float) -> Tensor:
 
 @MODELS.register_module()
 class L1Loss(nn.Module):
-    """Absolute difference; `reduction` 'none', 'mean' or 'sum', `loss_weight` a factor of the result."""
+    """Absolute difference; `reduction` 'none', 'mean' or 'sum', `loss_weight` a factor."""
 
     def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0):
         super().__init__()

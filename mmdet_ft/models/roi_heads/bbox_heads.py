@@ -26,7 +26,7 @@ class SampledRoIs(NamedTuple):
 
 
 def linear_predictor(settings: Dict, in_features: int, out_features: int) -> nn.Linear:
-    """Build the layer of `cls_predictor_cfg` or `reg_predictor_cfg`; only V2's plain type is supported."""
+    """Build the layer of `cls_predictor_cfg` or `reg_predictor_cfg`; of V2's plain type only."""
     settings = dict(settings)
     kind = settings.pop('type', 'Linear')
     if kind != 'Linear':
@@ -36,7 +36,7 @@ def linear_predictor(settings: Dict, in_features: int, out_features: int) -> nn.
 
 @MODELS.register_module()
 class ConvFCBBoxHead(BaseModule):
-    """Shared convolutions and fully connected layers, then those of each branch, then both predictors.
+    """Shared convolution and linear layers, then those of each branch, then both predictors.
 
                                 /-> cls convs -> cls fcs -> fc_cls
         shared convs -> shared fcs
@@ -134,7 +134,7 @@ class ConvFCBBoxHead(BaseModule):
         return [Takes('in_channels', self.in_channels)]
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return logits [R, K+1] and deltas [R, 4*K] or [R, 4], float32, of x [R, C, size, size]."""
+        """Return float32 logits [R, K+1] and deltas [R, 4*K] or [R, 4] of x [R, C, size, size]."""
         x = self._branch(x, self.shared_convs, self.shared_fcs)
         cls = self._branch(x, self.cls_convs, self.cls_fcs, last=True)
         reg = self._branch(x, self.reg_convs, self.reg_fcs, last=True)
@@ -155,7 +155,7 @@ class ConvFCBBoxHead(BaseModule):
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: SampledRoIs, gt: GroundTruth,
              pos_weight: float) -> Losses:
-        """Return `loss_cls`, `loss_bbox` and the metric `acc`, averaged over the batch's sampled regions.
+        """Return `loss_cls`, `loss_bbox` and metric `acc`, averaged over all sampled regions.
 
         cls_score [B*S, K+1], bbox_pred [B*S, 4*K] as returned by forward.
         """

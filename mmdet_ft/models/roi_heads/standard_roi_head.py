@@ -146,7 +146,7 @@ class StandardRoIHead(BaseModule):
 
     def classification_losses(self, features: Sequence[Tensor], boxes: Tensor, classes: Tensor,
                               valid: Tensor) -> Tensor:
-        """Return the loss [B, N] of boxes [B, N, 4] with target classes [B, N], background included.
+        """Return the loss [B, N] of boxes [B, N, 4] with target classes (or background) [B, N].
 
         The loss of boxes that are not valid, bool [B, N], is undefined.
         """
@@ -271,5 +271,5 @@ def slots_for(count: int, limit: int, step: int = 8) -> int:
 
 
 def first_true(x: Tensor, num_slots: int) -> Tensor:
-    """Return int64 [num_slots] indices into the flattened bool tensor `x`, true elements first, in order."""
+    """Return int64 [num_slots] indices into the flattened bool `x`, true elements first, in order."""
     return x.flatten().byte().sort(descending=True, stable=True).indices[:num_slots]

@@ -1,4 +1,4 @@
-"""MMDetection-V2-style fine-tuning on today's PyTorch."""
+"""Fine-tuning in the style of MMDetection V2 on current PyTorch."""
 from mmdet_ft.old_paths import install
 
 __version__ = '0.1.0'

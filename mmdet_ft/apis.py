@@ -1,4 +1,4 @@
-"""What a notebook imports: load a trained detector, run it over images, look at the result.
+"""Notebook API: load a trained detector, run it on images, look at the result.
 
     from mmdet_ft.apis import inference_detector, init_detector, show_result_pyplot
 
@@ -62,17 +62,17 @@ def init_detector(config: Union[str, os.PathLike, Config, Dict[str, Any], None] 
                   checkpoint: Union[str, os.PathLike, None] = None,
                   device: Device = 'cuda:0',
                   cfg_options: Optional[Dict[str, Any]] = None) -> nn.Module:
-    """A detector ready for `inference_detector`: built, loaded, in evaluation mode.
+    """Build a detector, load its weights and return it in evaluation mode, for `inference_detector`.
 
     Args:
-        config: file, Config or a dict of its values; None takes the one that the checkpoint carries.
-        checkpoint: path or URL; None leaves the weights random.
-        device: as torch names it, or the number of a GPU. Without CUDA a CUDA device becomes the CPU, with a line in
-            the log.
-        cfg_options: dotted keys to put over the config.
+        config: file, Config or a dict of its values; None takes the one stored in the checkpoint.
+        checkpoint: path or URL; None keeps random weights.
+        device: as in torch, or the number of a GPU. Without CUDA a CUDA device becomes the CPU, with a log
+            message.
+        cfg_options: dotted keys that override the config.
 
-    Returns the model with `cfg`, `CLASSES`, `PALETTE` and V2's `show_result`. Raises UserError where neither argument
-    tells what to build, ConfigError and CheckpointError where one of them is faulty.
+    Returns the model with `cfg`, `CLASSES`, `PALETTE` and V2's `show_result`. Raises UserError if neither
+    argument defines a model, ConfigError or CheckpointError if one of them is faulty.
     """
     checkpoint = _source_of(config, checkpoint)
     loaded = reading.read(checkpoint) if checkpoint is not None else None
@@ -97,7 +97,7 @@ def init_detector(config: Union[str, os.PathLike, Config, Dict[str, Any], None] 
 def build_detector(cfg: Dict[str, Any],
                    train_cfg: Optional[Dict[str, Any]] = None,
                    test_cfg: Optional[Dict[str, Any]] = None) -> nn.Module:
-    """Build the model of a config's `model`, with V2's `show_result`; see engine/legacy_api.py."""
+    """Build the model of a config's `model`, with V2's `show_result`; see old_functions.py."""
     return _with_show_result(old_functions.build_detector(cfg, train_cfg, test_cfg))
 
 
@@ -108,8 +108,10 @@ def _with_show_result(model: nn.Module) -> nn.Module:
 
 
 def _source_of(config: Any, checkpoint: Any) -> Optional[str]:
-    """The path or URL of a checkpoint as text. Raises UserError for anything else, and where it is swapped for the
-    config."""
+    """Return the path or URL of a checkpoint as text.
+
+    Raises UserError for anything else, and if config and checkpoint are swapped.
+    """
     of_config, of_checkpoint = (file_kinds.CHECKPOINT, file_kinds.PICKLE), (file_kinds.CONFIG, )
     for name, value, wrong in (('config', config, of_config), ('checkpoint', checkpoint,
                                                                of_checkpoint)):
@@ -146,12 +148,12 @@ def _config_of(config: Any, loaded: Optional[reading.Checkpoint]) -> Config:
 
 def classes_of(cfg: Config,
                loaded: Optional[reading.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
-    """Class names and colors: of the checkpoint before the config before the type of dataset."""
+    """Return class names and colors from the checkpoint, else the config, else the dataset type."""
     data = _test_data(cfg)
     kind = data.get('type')
     kind = DATASETS.get(kind, data) if isinstance(kind, str) else kind
     named = data.get('classes')
-    if isinstance(named, str):  # a file with a name a line
+    if isinstance(named, str):  # a file with one name per line
         with open(named, encoding='utf-8') as file:
             named = [line.strip() for line in file if line.strip()]
     classes = (loaded.meta.get('CLASSES') if loaded is not None else None) or named or getattr(
@@ -163,7 +165,7 @@ def classes_of(cfg: Config,
 
 
 def _test_data(cfg: Config) -> Dict[str, Any]:
-    """`data.test`, or what stands for it, out of lists and wrappers."""
+    """Return `data.test`, else `data.val`, unwrapped from lists and dataset wrappers."""
     data = cfg.get('data') or {}
     split = data.get('test') or data.get('val') or {}
     while True:
@@ -178,15 +180,15 @@ def _test_data(cfg: Config) -> Dict[str, Any]:
 
 
 def inference_detector(model: nn.Module, imgs: Union[Image, Sequence[Image]]) -> Any:
-    """Detect in one image or several.
+    """Detect objects in one image or several.
 
     Args:
-        model: of `init_detector`.
-        imgs: a path, an array [H, W, 3] in BGR of 0..255 (grey [H, W] becomes that) or an image of Pillow; or a list
-            of such, which is run in batches of one size.
+        model: returned by `init_detector`.
+        imgs: a path, an array [H, W, 3] in BGR of 0..255 (gray [H, W] is converted) or a Pillow image; or a
+            list of these, which is run in batches of one size.
 
-    Returns V2's result of the image, or a list of them: boxes [n, 5] of each class in pixels of the image, with masks a
-    pair of that and bool arrays [H, W]; of a classifier scores [K]. Raises UserError for what is no image.
+    Returns V2's result of the image, or a list of them: boxes [n, 5] of each class in image pixels, with masks
+    a pair of boxes and bool arrays [H, W]; for a classifier scores [K]. Raises UserError for an invalid image.
     """
     alone = not isinstance(imgs, (list, tuple))
     results = [_with_bitmaps(result) for result in detect(model, [imgs] if alone else imgs)]
@@ -203,7 +205,7 @@ def _with_bitmaps(result: Any) -> Any:
 
 
 def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
-    """`inference_detector` of a list, with masks as run lengths: a thousandth of the memory."""
+    """Run `inference_detector` on a list, with masks as run lengths: a thousandth of the memory."""
     images = [read_input(img, f'image {place}') for place, img in enumerate(imgs)]
     if not images:
         return []
@@ -242,7 +244,7 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
     model.eval()
     results: List[Any] = [None] * len(samples)
     try:
-        # Images padded to another size than their own find other things, at their padding too.
+        # Images padded to another size than their own give other detections, also at their padding.
         for places in places_by_size(samples):
             part = _run(model, [samples[place] for place in places], parameter.device)
             for place, result in zip(places, part):
@@ -262,9 +264,10 @@ def _run(model: nn.Module, samples: List[Dict[str, Any]], device: torch.device) 
 
 
 def without_slivers(result: Any, sample: Dict[str, Any]) -> Any:
-    """Leave out detections that lie in the padding of an image: less than a pixel of them is inside.
+    """Remove detections in the padding of an image, of which less than a pixel is inside.
 
-    They are cut to strips along the right or the lower edge, under a pixel wide and often without a pixel of mask.
+    They are clipped to strips along the right or the lower edge, under a pixel wide and often without a mask
+    pixel.
     """
     if isinstance(result, np.ndarray):
         return result
@@ -295,7 +298,7 @@ TEXTS = ('.txt', '.csv', '.json', '.xml', '.yaml', '.yml', '.lst')
 
 
 def why_no_image(path: Union[str, os.PathLike]) -> str:
-    """Say what to do with a path that is no image by its name: a URL, a folder, a film, a list; '' for others."""
+    """Return advice for a path that is not an image by its name: a URL, folder, video or list; '' for others."""
     text = os.fspath(path)
     ending = os.path.splitext(text)[1].lower()
     if '://' in text:
@@ -310,16 +313,16 @@ def why_no_image(path: Union[str, os.PathLike]) -> str:
 
 
 def read_input(img: Any, name: str) -> Union[str, np.ndarray]:
-    """Take a path or an array that a model can be given: uint8 or floats of 0..255, [H, W, 3] in BGR or grey [H, W].
+    """Read a path or an array as model input: uint8 or floats of 0..255, [H, W, 3] in BGR or gray [H, W].
 
-    Raises UserError, with what to write, for all else: `name` is what the message calls the image.
+    Raises UserError, with the correct form, for anything else; `name` is the image's name in the message.
     """
     if isinstance(img, (str, os.PathLike)):
         reason = why_no_image(img)
         if reason:
             raise UserError(reason)
         return os.fspath(img)
-    if hasattr(img, 'getexif') and hasattr(img, 'convert'):  # of Pillow
+    if hasattr(img, 'getexif') and hasattr(img, 'convert'):  # a Pillow image
         from PIL import ImageOps
         return np.ascontiguousarray(
             np.asarray(ImageOps.exif_transpose(img).convert('RGB'))[..., ::-1])
@@ -347,7 +350,7 @@ def read_input(img: Any, name: str) -> Union[str, np.ndarray]:
 
 
 def _of_bytes(img: np.ndarray, name: str) -> np.ndarray:
-    """An array whose values are 0..255: uint8, or floats. Raises UserError for other ranges."""
+    """Return an array with values in 0..255: uint8, or floats. Raises UserError for other ranges."""
     if img.dtype == np.uint8:
         return img
     if img.dtype == bool:
@@ -382,10 +385,11 @@ def test(config: Union[str, os.PathLike, Config, Dict[str, Any], None],
     """Evaluate a checkpoint on `data.test`, as tools/test.py --eval does.
 
     Args:
-        config: file, Config or a dict of its values; None takes the one that the checkpoint carries.
+        config: file, Config or a dict of its values; None takes the one stored in the checkpoint.
         checkpoint: path or URL.
-        metrics: of the data set: 'bbox', 'segm', 'mAP', 'accuracy' ...; None takes evaluation.metric of the config.
-        device, cfg_options: as of `init_detector`.
+        metrics: of the dataset: 'bbox', 'segm', 'mAP', 'accuracy' ...; None takes evaluation.metric of the
+            config.
+        device, cfg_options: as in `init_detector`.
         options: further arguments of `dataset.evaluate`.
 
     Returns the metrics. Raises UserError, ConfigError, CheckpointError and DataError as the command does.
@@ -423,12 +427,12 @@ def init_model(config: Union[str, os.PathLike, Config, None] = None,
                checkpoint: Optional[str] = None,
                device: Device = 'cuda:0',
                options: Optional[Dict[str, Any]] = None) -> nn.Module:
-    """MMClassification's name: a classifier ready for `inference_model`; see `init_detector`."""
+    """Build a classifier for `inference_model`; MMClassification's name, see `init_detector`."""
     return init_detector(config, checkpoint, device, options)
 
 
 def inference_model(model: nn.Module, img: Image) -> Dict[str, Any]:
-    """The class of an image, a path or an array as in `inference_detector`.
+    """Classify an image, a path or an array as in `inference_detector`.
 
     Returns MMClassification's dict: pred_label, pred_score (0..1) and pred_class, the name.
     """
@@ -436,14 +440,14 @@ def inference_model(model: nn.Module, img: Image) -> Dict[str, Any]:
 
 
 def class_of(scores: np.ndarray, class_names: Sequence[str]) -> Dict[str, Any]:
-    """The best class of scores [K]."""
+    """Return the best class of scores [K]."""
     label = int(scores.argmax())
     return dict(pred_label=label, pred_score=float(scores[label]), pred_class=class_names[label])
 
 
 def _pipeline(steps: Sequence[Dict[str, Any]], in_memory: bool, of_files: Dict[str,
                                                                                Any]) -> Compose:
-    """The test pipeline for arrays or files; `of_files` says how a file becomes an image of a set that has none."""
+    """Build the test pipeline for arrays or files; `of_files` are the options of an added file loader."""
     steps = copy.deepcopy(list(steps))
     if not in_memory and not any(str(step.get('type')).startswith('Load') for step in steps):
         steps.insert(0, dict(type='LoadImageFromFile', **of_files))
@@ -453,7 +457,7 @@ def _pipeline(steps: Sequence[Dict[str, Any]], in_memory: bool, of_files: Dict[s
 
 
 def read_bgr(path: Union[str, os.PathLike]) -> np.ndarray:
-    """An image file as uint8 [H, W, 3] in BGR, turned as its EXIF data say: what the test pipeline sees."""
+    """Read an image file as uint8 [H, W, 3] in BGR, rotated by its EXIF data like the test pipeline."""
     return read_image(os.fspath(path), {}, dict(backend='disk'), 'color', 'bgr')
 
 
@@ -469,19 +473,19 @@ def show_result_pyplot(model: nn.Module,
     """Show a result in a window or notebook (needs matplotlib), or write it to `out_file`.
 
     Args:
-        model: of `init_detector`, for its classes.
-        img: as of `inference_detector`.
+        model: returned by `init_detector`, for its classes.
+        img: as in `inference_detector`.
         result: of `inference_detector` for that image, or the dict of `inference_model`.
-        score_thr: what scores less is not drawn.
+        score_thr: minimum score of the results shown.
         title: of the figure.
-        wait_time: seconds that a window stays; 0 until it is closed.
-        palette: RGB triplets, one a class; the dataset's by default. As in V2 also 'coco', 'voc', 'citys', 'random',
-            or one color for all, a name or RGB.
+        wait_time: seconds that a window stays open; 0 until it is closed.
+        palette: RGB triplets, one per class; the dataset's by default. As in V2 also 'coco', 'voc', 'citys',
+            'random', or one color for all, a name or RGB.
         out_file: where to write the picture instead of showing it.
-        fig_size: of MMClassification; the picture is shown in its own size.
+        fig_size: of MMClassification; the picture is shown at its own size.
 
-    Returns the picture that was written, uint8 [H, W, 3] in BGR; None of one that was shown, so that a notebook does
-    not print its numbers below it. Raises UserError for an `out_file` that is the image itself.
+    Returns the written picture, uint8 [H, W, 3] in BGR, or None if it was shown, so that a notebook does not
+    print the array. Raises UserError for an `out_file` that is the image itself.
     """
     picture = _draw(model, img, result, score_thr, palette)
     if out_file is not None:
@@ -512,12 +516,12 @@ def _draw(model: nn.Module,
                                          model.PALETTE if palette is None else palette)
 
 
-# V2's names of palettes -> the data set whose colors they are.
+# V2's palette names -> the dataset that has these colors.
 PALETTES = dict(coco='CocoDataset', voc='VOCDataset', citys='CityscapesDataset')
 
 
 def _read_palette(palette: Any, num_classes: int) -> Any:
-    """Turn what V2 takes as a palette into RGB triplets; None for the model's own. Raises UserError."""
+    """Convert a V2 palette to RGB triplets; None for the model's own. Raises UserError."""
     if isinstance(palette, str) and palette in PALETTES:
         return DATASETS.get(PALETTES[palette]).PALETTE
     if palette is None or isinstance(palette, str) and palette == 'random':
@@ -574,10 +578,10 @@ def _show_result(model: nn.Module,
                  show: bool = False,
                  wait_time: float = 0,
                  out_file: Optional[str] = None) -> np.ndarray:
-    """V2's `model.show_result`: the picture, also shown or written where that is asked for.
+    """Return the picture of V2's `model.show_result`; show or write it if requested.
 
-    bbox_color, or mask_color, is a palette as of `show_result_pyplot`. How captions and lines look follows from the
-    picture: text_color, thickness and font_size change nothing.
+    bbox_color, or mask_color, is a palette as in `show_result_pyplot`. The style of captions and lines follows
+    from the picture: text_color, thickness and font_size have no effect.
     """
     palette = mask_color if bbox_color is None else bbox_color
     return _shown(
@@ -596,9 +600,10 @@ def _show_class(model: nn.Module,
                 wait_time: float = 0,
                 out_file: Optional[str] = None,
                 score_thr: float = 0.) -> np.ndarray:
-    """MMClassification's `model.show_result`, of scores or the dict of `inference_model`.
+    """Show a class as MMClassification's `model.show_result`, from scores or the dict of `inference_model`.
 
-    How the caption looks follows from the picture: text_color, font_scale, row_width and fig_size change nothing.
+    The style of the caption follows from the picture: text_color, font_scale, row_width and fig_size have no
+    effect.
     """
     return _shown(_draw(model, img, result, score_thr), img, win_name, show, wait_time, out_file)
 
@@ -615,10 +620,10 @@ def _shown(picture: np.ndarray, img: Image, title: str, show: bool, wait_time: f
 def detections_of(result: Any,
                   class_names: Sequence[str],
                   score_thr: float = 0.) -> List[Dict[str, Any]]:
-    """A result as plain records that json can hold, best first.
+    """Return a result as plain records that json can hold, best first.
 
-    Each has `category_id` (place of the class, from 1), `category_name`, `score`, `bbox` [x, y, width,
-    height] in pixels and, with masks, `segmentation` (a COCO run length) and `area`.
+    Each has `category_id` (class index from 1), `category_name`, `score`, `bbox` [x, y, width, height] in
+    pixels and, with masks, `segmentation` (a COCO run length) and `area`.
     """
     boxes, masks = visualization.split_result(result)
     records = []

@@ -1,7 +1,7 @@
-"""The mistakes of a user: each message says what failed, what was found, what was expected and how to fix it.
+"""User errors: each message says what failed, the value found, the value expected and the fix.
 
-Nothing is imported here, so that a command can refuse its arguments before it imports torch.
-Mistakes in a config have classes of their own: mmdet_ft/config/errors.py.
+Nothing is imported here, so that a command can reject its arguments before it imports torch.
+Config errors have classes of their own: mmdet_ft/config/errors.py.
 """
 
 
@@ -15,17 +15,17 @@ class UsageError(UserError):
 
 
 class NonFiniteError(UserError):
-    """A loss or gradient became NaN or infinite; the weights are those before it."""
+    """A loss or gradient became NaN or infinite; the weights are those before that step."""
 
 
 class DataError(ValueError):
-    """An annotation file, an image or `classes` is not as expected; the message names the file, the record and the
-    fix, and is all that a command shows."""
+    """An annotation file, an image or `classes` is invalid; the message names the file, the record and the fix.
+    A command shows nothing but this message."""
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be found, read or fitted to the model; the message names the file and the fix."""
+    """A checkpoint cannot be found, read or matched to the model; the message names the file and the fix."""
 
 
 class UntrustedFileError(ValueError):
-    """A file asks for more than being read; the message names it and what it asks for."""
+    """A file asks for more than to be read; the message names it and the request."""

@@ -1,4 +1,4 @@
-"""V2's functions for scripts and notebooks, with V2's arguments; `mmdet_ft.apis` hands them out."""
+"""V2's functions for scripts and notebooks, with V2's arguments; exported by `mmdet_ft.apis`."""
 import copy
 import warnings
 from types import SimpleNamespace
@@ -23,10 +23,10 @@ from mmdet_ft.outputs import Inputs, PictureNames
 def build_detector(cfg: Dict[str, Any],
                    train_cfg: Optional[Dict[str, Any]] = None,
                    test_cfg: Optional[Dict[str, Any]] = None) -> nn.Module:
-    """Build the model of `cfg`, which is the `model` of a config, with random weights; a classifier too.
+    """Build the model of `cfg`, the `model` of a config, with random weights; a classifier too.
 
-    train_cfg and test_cfg, where they do not stand in it already. Raises UserError for num_classes='auto', which is
-    counted from a data set.
+    train_cfg and test_cfg are used unless `cfg` has its own. Raises UserError for num_classes='auto', which is
+    counted from a dataset.
     """
     if not isinstance(cfg, (dict, Config)):
         raise UserError(
@@ -51,14 +51,14 @@ def train_detector(model: nn.Module,
                    validate: bool = False,
                    timestamp: Optional[str] = None,
                    meta: Optional[Dict[str, Any]] = None) -> Any:
-    """Train `model`, as it is, on `dataset`, with the settings of `cfg`; returns the runner.
+    """Train `model`, as it is, on `dataset` with the settings of `cfg`; return the runner.
 
     Args:
         model: of `build_detector`. `cfg.load_from` and `cfg.resume_from` are loaded into it.
-        dataset: of `build_dataset`, or a list with one for each entry of `cfg.workflow`.
+        dataset: returned by `build_dataset`, or a list with one for each entry of `cfg.workflow`.
         cfg: a Config or a dict of its values, with `work_dir`.
-        distributed: whether `init_dist` was called; it is seen without.
-        validate: evaluate as `cfg.evaluation` says.
+        distributed: ignored; a call of `init_dist` is detected.
+        validate: evaluate according to `cfg.evaluation`.
         timestamp, meta: of V2's tools; the run writes its own.
     """
     cfg = as_config(cfg, 'train_detector')
@@ -79,19 +79,19 @@ def train_model(model: nn.Module,
                 meta: Optional[Dict[str, Any]] = None) -> Any:
     """Train a classifier as `train_detector` trains a detector: MMClassification's name.
 
-    device: 'cpu', or 'cuda', which is what is taken where there is one.
+    device: 'cpu', or 'cuda', the default if available.
     """
     take_device_option(device)
     return train_detector(model, dataset, cfg, distributed, validate, timestamp, meta)
 
 
 def set_random_seed(seed: int, deterministic: bool = False) -> None:
-    """Seed Python's, numpy's and torch's generators. (A run draws from the seed that `train` is given.)"""
+    """Seed Python's, numpy's and torch's generators. (A run uses the seed that `train` is given.)"""
     seed_everything(seed, deterministic)
 
 
 def init_random_seed(seed: Optional[int] = None, device: str = 'cuda') -> int:
-    """Return `seed`, or one drawn at random; the same in all processes."""
+    """Return `seed`, or a random one; the same in all processes."""
     return sync_random_seed(seed)
 
 
@@ -100,10 +100,10 @@ def single_gpu_test(model: nn.Module,
                     show: bool = False,
                     out_dir: Optional[str] = None,
                     show_score_thr: float = 0.3) -> List[Any]:
-    """Run a model over the samples of a loader, in its order; returns V2's results for `dataset.evaluate`.
+    """Run a model on the samples of a loader, in order; return V2's results for `dataset.evaluate`.
 
-    show opens a window for each image, and `out_dir` gets a picture of each from `show_score_thr` on. Raises
-    OutputError for a folder with images of the data set.
+    `show` opens a window for each image; `out_dir` gets a picture of each, with scores from `show_score_thr`.
+    Raises OutputError for a folder with images of the dataset.
     """
     watch = None
     if show or out_dir:
@@ -120,12 +120,12 @@ def multi_gpu_test(model: nn.Module,
                    data_loader: Any,
                    tmpdir: Optional[str] = None,
                    gpu_collect: bool = False) -> Optional[List[Any]]:
-    """`single_gpu_test` of several processes, each its part; the results of all on rank 0, None on the others."""
+    """Run `single_gpu_test` in several processes, each on its part; return all results on rank 0, else None."""
     return collect_results_of_all(model, data_loader, tmpdir, gpu_collect)
 
 
 def replace_ImageToTensor(pipelines: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Copy a pipeline with DefaultFormatBundle in the place of ImageToTensor. Batches do not need it here."""
+    """Copy a pipeline with DefaultFormatBundle instead of ImageToTensor. Batches do not need it here."""
     changed = copy.deepcopy(list(pipelines))
     for place, step in enumerate(changed):
         if step.get('type') == 'ImageToTensor':

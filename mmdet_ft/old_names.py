@@ -1,17 +1,17 @@
 """Names of MMDetection V2 in the packages where its scripts look for them.
 
-A package's face hands out what stands elsewhere today, and says what to write instead of what is no more. The table
-of both is engine/legacy/user_code.py; it is looked up by name, when such a name is asked for, as registry.py does.
+A package's `face` returns an object from its current location, and gives advice for a removed name. The table
+of both is engine/legacy/user_code.py. It is loaded by name, when such a name is requested, as registry.py does.
 """
 import importlib
 from typing import Any, Callable
 
 
 def face(module: str) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a module: V2's names, wherever they stand today.
+    """Return the `__getattr__` of a module that resolves V2's names to their current location.
 
-    It raises ImportError, with what to write instead, for a name that V2 had and that is not here: `from mmdet_ft.core
-    import multiclass_nms` shows it. Other names are an AttributeError, as without it.
+    It raises ImportError, with advice, for a V2 name that does not exist here: `from mmdet_ft.core import
+    multiclass_nms` shows it. Other names raise AttributeError as usual.
     """
 
     def __getattr__(name: str) -> Any:

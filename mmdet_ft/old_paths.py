@@ -1,6 +1,6 @@
-"""Modules of this package that have moved: their earlier paths still import.
+"""Earlier paths of moved modules of this package, which still import.
 
-A finder at the end of Python's list is asked only for what is not found otherwise.
+A finder at the end of Python's list is asked only for modules that are not found otherwise.
 """
 import importlib
 import importlib.abc
@@ -10,7 +10,7 @@ import types
 import warnings
 from typing import Any, Dict, Optional
 
-# (earlier package, package today): modules, `earlier=today` where the name has changed too.
+# (earlier package, current package): modules, `earlier=current` if the name has changed too.
 MOVED = {
     ('engine.checks.config', 'engine.config_check'):
     'check classes levels=feature_levels mistakes names=top_level settings=run_settings '
@@ -77,12 +77,12 @@ MOVED = {
     ('models.detectors', 'models.detectors'):
     'test_time=views',
 }
-# Packages that are no more: an empty one stands for each while its modules are imported.
+# Removed packages: an empty one replaces each while its modules are imported.
 FORMER_PACKAGES = ('engine.checks', 'engine.checks.config', 'checkpoints.kinds')
 
 
 def _paths() -> Dict[str, str]:
-    """Return {earlier dotted path: path today}."""
+    """Return {earlier dotted path: current path}."""
     paths = {}
     for (before, today), names in MOVED.items():
         for name in names.split():
@@ -93,7 +93,7 @@ def _paths() -> Dict[str, str]:
 
 
 class EarlierPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Import the module of today for its earlier path, with a DeprecationWarning that names it."""
+    """Import the current module for its earlier path, with a DeprecationWarning that names it."""
 
     def __init__(self):
         self.paths = _paths()
@@ -118,6 +118,6 @@ class EarlierPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> None:
-    """Let earlier paths import, once."""
+    """Install the finder of earlier paths, once."""
     if not any(isinstance(finder, EarlierPaths) for finder in sys.meta_path):
         sys.meta_path.append(EarlierPaths())

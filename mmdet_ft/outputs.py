@@ -1,4 +1,4 @@
-"""Where commands write: never over a file that they have read, and no picture over another one."""
+"""Output paths of commands: never over an input file, and no picture over another one."""
 import argparse
 import contextlib
 import os
@@ -10,7 +10,7 @@ from mmdet_ft.errors import UserError
 
 Path = Union[str, 'os.PathLike[str]']
 
-# Kinds of files that hold a picture in color as it was drawn. Others become .png: a .gif of 256 colors, a .pgm of none.
+# Formats that keep a picture's colors. Others become .png: a .gif has 256 colors, a .pgm none.
 PICTURES = ('.png', '.jpg', '.jpeg', '.jpe', '.bmp', '.tif', '.tiff', '.webp')
 
 
@@ -19,10 +19,10 @@ class OutputError(UserError):
 
 
 class Inputs:
-    """The files that a command reads. Links count as what they lead to.
+    """The input files of a command. Links count as their targets.
 
     Args:
-        paths: files; None and what is not there is passed over.
+        paths: files; None and missing ones are skipped.
     """
 
     def __init__(self, paths: Iterable[Optional[Path]] = ()):
@@ -32,19 +32,19 @@ class Inputs:
             self.add(path)
 
     def add(self, path: Optional[Path]) -> None:
-        """Count a file among the inputs."""
+        """Add a file to the inputs."""
         identity = _identity(path)
         if identity is not None:
             self._files[identity] = os.fspath(path)
 
     def add_image(self, path: Optional[Path]) -> None:
-        """Count an image among the inputs; no picture is written beside it either."""
+        """Add an image to the inputs; no picture is written into its folder either."""
         self.add(path)
         if path is not None:
             self.add_folder(os.path.dirname(os.path.abspath(path)))
 
     def add_folder(self, folder: Optional[Path]) -> None:
-        """Count a folder of images among the inputs: no picture is written into it."""
+        """Add a folder of images to the inputs: no picture is written into it."""
         identity = _identity(folder)
         if identity is not None:
             self._folders.setdefault(identity, os.fspath(folder))
@@ -54,7 +54,7 @@ class Inputs:
         return self._files.get(_identity(target))
 
     def require_free(self, target: Path, option: str) -> None:
-        """Raise OutputError where `target`, which `option` names, is an input."""
+        """Raise OutputError if `target`, given by `option`, is an input."""
         source = self.same_as(target)
         if source is not None:
             raise OutputError(
@@ -62,12 +62,12 @@ class Inputs:
                 f'name another file')
 
     def folder_of_images(self, folder: Path) -> Optional[str]:
-        """Return `folder` as the inputs name it, if images of the inputs lie directly in it."""
+        """Return `folder` as the inputs name it, if input images are directly in it."""
         return self._folders.get(_identity(folder))
 
 
 def _identity(path: Optional[Path]) -> Optional[Tuple[int, int]]:
-    """Device and number of a file, the same for each of its names; None where there is none."""
+    """Return device and inode of a file, the same for each of its names; None if there is no file."""
     if path is None:
         return None
     try:
@@ -79,7 +79,7 @@ def _identity(path: Optional[Path]) -> Optional[Tuple[int, int]]:
 
 @contextlib.contextmanager
 def atomic_file(path: str) -> Iterator[Any]:
-    """A binary file that appears under `path` only when it is complete and on the disk."""
+    """Open a binary file that appears under `path` only when it is complete and on the disk."""
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     handle, temporary = tempfile.mkstemp(
@@ -95,7 +95,7 @@ def atomic_file(path: str) -> Iterator[Any]:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
-    with contextlib.suppress(OSError):  # the rename itself, where a folder can be synced
+    with contextlib.suppress(OSError):  # sync the rename itself, if a folder can be synced
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -110,10 +110,11 @@ def _umask() -> int:
 
 
 def name_below(name: Path, prefix: Optional[Path] = None) -> str:
-    """Turn the name of an image into a relative one, for a place below a folder of outputs.
+    """Convert the name of an image to a relative path below an output folder.
 
-    A name inside the folder `prefix` keeps its place there. Of another one drive, root and '..' are taken off, so that
-    /data/a.png becomes data/a.png. The ending becomes .png where a picture cannot be written in the image's own.
+    A name inside the folder `prefix` keeps its relative path. Other names lose drive, root and '..', so that
+    /data/a.png becomes data/a.png. The ending becomes .png if a picture cannot be written in the image's own
+    format.
     """
     name = os.fspath(name)
     if prefix and os.path.isabs(name):
@@ -131,7 +132,7 @@ def name_below(name: Path, prefix: Optional[Path] = None) -> str:
 
 
 def require_folder(path: Path, option: str) -> None:
-    """Raise OutputError where `path`, which `option` names, is a file, lies below one, or cannot be written to."""
+    """Raise OutputError if `path`, given by `option`, is a file, is below one, or is not writable."""
     above = os.path.abspath(path)
     while not os.path.exists(above) and os.path.dirname(above) != above:
         above = os.path.dirname(above)
@@ -143,12 +144,12 @@ def require_folder(path: Path, option: str) -> None:
 
 
 class PictureNames:
-    """Where a command writes its pictures: below one folder, each under a name of its own.
+    """Output paths of a command's pictures: below one folder, each with a unique name.
 
     Args:
         folder: of the pictures.
-        inputs: what the command reads.
-        option: that names the folder, for messages.
+        inputs: the inputs of the command.
+        option: name of the option that gives the folder, for messages.
 
     Raises OutputError for a folder that is a file.
     """
@@ -161,14 +162,14 @@ class PictureNames:
         self._taken: Set[str] = set()
 
     def take(self, name: Path, prefix: Optional[Path] = None) -> str:
-        """Choose the path of an image's picture; a name that is taken already is numbered.
+        """Return the path of an image's picture; a name already in use is numbered.
 
-        Raises OutputError for a place that is an image of the inputs, or directly beside one.
+        Raises OutputError for a path that is an input image or directly beside one.
         """
         name = name_below(name, prefix)
         stem, ending = os.path.splitext(name)
         number = 1
-        while name.casefold() in self._taken:  # street.png of two folders; some disks ignore case
+        while name.casefold() in self._taken:  # street.png of two folders; some file systems ignore case
             number += 1
             name = f'{stem}_{number}{ending}'
         self._taken.add(name.casefold())
@@ -181,7 +182,7 @@ class PictureNames:
         return target
 
     def require_apart(self, folder: Optional[Path] = None) -> None:
-        """Raise OutputError where images of the inputs lie directly in a folder, by default that of the pictures."""
+        """Raise OutputError if input images are directly in a folder, by default that of the pictures."""
         folder = self.folder if folder is None else folder
         if self.inputs.folder_of_images(folder):
             raise OutputError(
@@ -189,7 +190,7 @@ class PictureNames:
                 f'choose another folder, such as {os.path.join(self.folder, "pictures")}')
 
     def take_all(self, images: Iterable[Tuple[Optional[str], str, Optional[str]]]) -> List[str]:
-        """Choose the places of all images before the first is painted: (path, name, folder of the name) each.
+        """Return the paths of all images before the first is written: (path, name, folder of the name) each.
 
         Raises OutputError as `take`.
         """
@@ -200,7 +201,7 @@ class PictureNames:
 
 
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a command that says how its pictures look."""
+    """Add the options of a command for the style of its pictures."""
     parser.add_argument(
         '--labels',
         choices=('auto', 'none', 'score', 'full'),

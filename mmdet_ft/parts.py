@@ -1,13 +1,13 @@
-"""What the parts of a model say of themselves, so that nobody else keeps a list of them.
+"""Declarations of model parts about themselves, which replace central lists of parts.
 
-A backbone, neck or head is any module; each of these may be an attribute of its class, or of the module:
+A backbone, neck or head is any module. Each of these may be an attribute of its class, or of the module:
 
-    prediction_rows       {name of a layer: Rows}: its layers whose shape follows the classes or the anchors. A
-                          checkpoint may differ from the model there, and nowhere else
-    takes()               list of Takes: the feature maps that it expects, and the arguments that say so
+    prediction_rows       {name of a layer: Rows}: layers whose shape depends on the classes or the anchors. A
+                          checkpoint may differ from the model only there
+    takes()               list of Takes: the expected feature maps, and the arguments that define them
     learns_from           keys of a training sample that its loss needs, such as ('gt_bboxes', 'gt_labels')
-    counts_classes        False where its `num_classes` is not the number of classes of the dataset
-    has_background_class  True where its logits are one more than the classes
+    counts_classes        False if its `num_classes` is not the number of classes of the dataset
+    has_background_class  True if its logits are one more than the classes
 
 A detector adds `settings_of` and `pretrained_parts`, see models.detectors.base.
 """
@@ -20,8 +20,8 @@ class Rows(NamedTuple):
     """The first dimension of a layer's weight.
 
     per: 'class' (rows of class 0, then of class 1, ...), 'anchor', or 'anchor and class' (classes of anchor 0, ...).
-    each: rows of one of them; None where any number will do.
-    background: after the classes comes a row for the background.
+    each: rows per unit; None if any number is valid.
+    background: the rows of the classes are followed by one for the background.
     """
     per: str = 'class'
     each: Optional[int] = 1
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
         return self.per != 'anchor'
 
 
-UNKNOWN = Rows(each=None)  # of a layer that a model names without its layout
+UNKNOWN = Rows(each=None)  # for a layer that a model names without its layout
 # The layouts of V2's usual names, for models that name their layers by a method alone.
 V2_LAYERS = dict(
     fc=Rows(),
@@ -46,25 +46,25 @@ V2_LAYERS = dict(
 
 
 class Takes(NamedTuple):
-    """Feature maps that a part expects from what comes before it; what is None is not compared."""
-    argument: str  # path below the part of the argument that says so, such as 'anchor_generator.strides'
-    channels: Union[int, Sequence[int], None] = None  # of every level, or one number a level
-    strides: Optional[Sequence[Any]] = None  # pixels of the image a pixel of each level
-    first: int = 0  # the levels that are used: from this one
-    last: Optional[int] = None  # to this one; None is the last there is
+    """Feature maps that a part expects from the preceding part; None is not compared."""
+    argument: str  # path of the defining argument inside the part, such as 'anchor_generator.strides'
+    channels: Union[int, Sequence[int], None] = None  # of every level, or one number per level
+    strides: Optional[Sequence[Any]] = None  # image pixels per feature pixel of each level
+    first: int = 0  # first level used
+    last: Optional[int] = None  # last level used; None for the last of all
     may_be_fewer: bool = False  # levels beyond those of `strides` are not used
-    is_vector: bool = False  # one vector an image, [B, C], of the last level
+    is_vector: bool = False  # one vector per image, [B, C], of the last level
 
 
 def takes_of(part: Any, prefix: str) -> List[Takes]:
-    """Return what a part takes, with the arguments as paths below its parent; nothing of a part that does not say."""
+    """Return the inputs a part takes, with arguments as paths below its parent; empty if undeclared."""
     stated = getattr(part, 'takes', None)
     return [item._replace(argument=f'{prefix}.{item.argument}')
             for item in stated()] if callable(stated) else []
 
 
 def part_of(name: str) -> str:
-    """Return the part of a model that a weight belongs to, by its name: 'roi_head.bbox_head', 'backbone', 'neck'."""
+    """Return the part that a weight belongs to, by its name: 'roi_head.bbox_head', 'backbone', 'neck'."""
     pieces = name.split('.')
     count = 1
     while count < len(pieces) - 1 and pieces[count - 1].endswith('head') and (
@@ -74,7 +74,7 @@ def part_of(name: str) -> str:
 
 
 def stated_layers(model: nn.Module) -> Dict[str, Rows]:
-    """Return {prefix of state_dict names: rows} of the layers that a model and its parts state in `prediction_rows`."""
+    """Return {state_dict prefix: rows} of the layers in `prediction_rows` of a model and its parts."""
     layers: Dict[str, Rows] = {}
     for path, part in model.named_modules():
         stated: Mapping[str, Rows] = getattr(part, 'prediction_rows', {})
@@ -86,7 +86,7 @@ def stated_layers(model: nn.Module) -> Dict[str, Rows]:
 
 
 def find_prediction_layers(model: nn.Module) -> Dict[str, Rows]:
-    """Return the layers that a model states, and more prefixes where it has a method `prediction_layers()`."""
+    """Return the declared layers, and more prefixes if the model has a method `prediction_layers()`."""
     layers = stated_layers(model)
     named = getattr(model, 'prediction_layers', None)
     for prefix in named() if callable(named) else ():
@@ -95,5 +95,5 @@ def find_prediction_layers(model: nn.Module) -> Dict[str, Rows]:
 
 
 def rows_of(name: str, layers: Mapping[str, Rows]) -> Optional[Rows]:
-    """Return the rows of the layer that a weight's name belongs to, None for a weight of no prediction layer."""
+    """Return the rows of the layer that a weight's name belongs to; None if not in a prediction layer."""
     return next((rows for prefix, rows in layers.items() if name.startswith(prefix)), None)

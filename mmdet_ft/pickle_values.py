@@ -1,8 +1,7 @@
-"""What pickles of other people may hold: names, and what is built of them in their place.
+"""Allowed contents of untrusted pickles: names, and the values built for them.
 
-Nothing that a file names is imported or called. Arrays are built here from checked numbers: numpy's
-own functions for that believe a pickle (of a crafted shape or dtype they read and write memory
-beyond what they have).
+Nothing that a file names is imported or called. Arrays are built here from checked numbers: numpy's own
+functions trust a pickle, and with a crafted shape or dtype they access memory out of bounds.
 
     checkpoints/safe_pickle.py   an interpreter of pickles in python, for weights
     untrusted.py                 load_pickle, by python's own unpickler: for results, of very many small arrays
@@ -15,19 +14,19 @@ from typing import Any, Callable, Dict, List, NamedTuple, Set, Tuple
 
 import numpy as np
 
-FEW = 4096  # bytes: what has more is left in its file, or built when the whole pickle has been read
+FEW = 4096  # bytes: larger values stay in their file, or are built when the whole pickle has been read
 
 
 class Refused(Exception):
-    """A file asks for more than weights need; says what in words that follow the file's name."""
+    """A file asks for more than weights need; the message follows the file's name."""
 
 
 _brief = reprlib.Repr()
-_brief.maxlevel = 2  # crafted lists within lists would be printed for ever
+_brief.maxlevel = 2  # crafted nested lists would be printed forever
 
 
 def shown(value: Any) -> str:
-    """What a file holds, for a message."""
+    """Return the contents of a file for a message."""
     return _brief.repr(value)[:100]
 
 
@@ -58,7 +57,7 @@ class Record:
 
 
 class Plan:
-    """What a value will be built from when the whole pickle has been read."""
+    """A value to be built when the whole pickle has been read."""
 
     __slots__ = ()
     value: Any = None
@@ -70,7 +69,7 @@ class Plan:
         raise NotImplementedError
 
     def built(self) -> Any:
-        """The value, one for all who hold the plan."""
+        """Return the value, which all holders of the plan share."""
         if self.value is None:
             self.value = self.build()
         return self.value
@@ -79,8 +78,8 @@ class Plan:
 class Bytes(Plan):
     """A long run of bytes that stays in its file until an array is made of it.
 
-    read: gives them as a writable array of uint8, aligned to a number of bytes. kind: of the value
-    that they are elsewhere.
+    read: returns them as a writable uint8 array, aligned to a number of bytes. kind: type of the
+    value if used outside an array.
     """
 
     def __init__(self, length: int, read: Callable[[int], np.ndarray], kind: Callable[..., Any]):
@@ -97,7 +96,7 @@ class Bytes(Plan):
 
 
 class _DType(Plan):
-    """A kind of number or text: numpy.dtype with the byte order that its state tells."""
+    """A kind of number or text: numpy.dtype with the byte order of its state."""
 
     def __init__(self, code: str, *_: Any):
         self.code, self.order = code, '='
@@ -106,7 +105,7 @@ class _DType(Plan):
         self.order, self.value = state[1], None
 
     def build(self) -> np.dtype:
-        # Records and objects have states that numpy believes without a check.
+        # Record and object dtypes have states that numpy trusts without a check.
         if not re.fullmatch(r'[biufcSU][1-9]\d{0,8}', self.code) or self.order not in '<>=|':
             raise Refused(f'holds an array of {shown(self.code)}, not of numbers or text')
         kind = np.dtype(self.order + self.code)
@@ -123,12 +122,12 @@ class _Array(Plan):
         self.state = self.value = None
 
     def __setstate__(self, state: Any) -> None:
-        self.state, self.value = state[-4:], None  # a version before them is left out by old numpy
-        if len(self.state[-1]) < FEW:  # results have very many; the state takes more than they do
+        self.state, self.value = state[-4:], None  # old numpy omits the leading version
+        if len(self.state[-1]) < FEW:  # results have very many; the state takes more memory than the array
             self.built()
 
     def build(self) -> np.ndarray:
-        (shape, dtype, fortran, raw), self.state = self.state, None  # lets go of the bytes
+        (shape, dtype, fortran, raw), self.state = self.state, None  # releases the bytes
         make = _array_of_objects if type(raw) is list else _array
         return make(raw, dtype, shape, 'F' if fortran else 'C')
 
@@ -140,13 +139,13 @@ def _array(raw: Any, dtype: _DType, shape: Tuple[int, ...], order: str = 'C') ->
     _require(math.prod(shape) * kind.itemsize == len(raw), shape)
     stays = isinstance(raw, Bytes)
     array = np.ndarray(shape, kind, raw.read(kind.itemsize) if stays else raw, 0, None, order)
-    return array.astype(dtype.native, copy=not stays)  # which may be written to
+    return array.astype(dtype.native, copy=not stays)  # the result must be writable
 
 
 def _array_of_objects(items: List[Any], _: Any, shape: Tuple[int, ...], order: str) -> np.ndarray:
     _require(math.prod(shape) == len(items), shape)
     array = np.empty(len(items), object)
-    for index, item in enumerate(items):  # all at once, numpy would look for arrays in them
+    for index, item in enumerate(items):  # assigned at once, numpy would look for arrays in them
         array[index] = item
     return array.reshape(shape, order=order)
 
@@ -171,25 +170,25 @@ def _dict(items: Any = ()) -> Dict[Any, Any]:
 
 
 def _config(*arguments: Any) -> Dict[Any, Any]:
-    """mmengine's is built of a dict; addict's of its pairs, which the pickle then sets once more."""
+    """Return a config dict: mmengine's is built from a dict, addict's from pairs that are then set again."""
     return _dict(arguments[0]) if arguments and isinstance(arguments[0], dict) else {}
 
 
 def _bytes(text: str = '', encoding: str = 'latin1') -> bytes:
-    """How protocols before 3 write bytes; other codecs could do more."""
+    """Return bytes as protocols before 3 write them; other codecs are refused."""
     if encoding not in ('latin1', 'latin-1'):
         raise Refused(f'calls the codec {shown(encoding)}')
     return text if isinstance(text, (bytes, Bytes)) else codecs.encode(text, 'latin1')
 
 
 def _attribute(owner: Any, name: str) -> Name:
-    """`getattr(HistoryBuffer, 'mean')`, a name within a name."""
+    """Return a name within a name, such as `getattr(HistoryBuffer, 'mean')`."""
     if not isinstance(owner, Name) or not isinstance(name, str):
         raise UnknownName('getattr')
     return Name(f'{owner.path}.{name}')
 
 
-VALUES: Dict[str, Callable[..., Any]] = {  # what is built of a name and its arguments
+VALUES: Dict[str, Callable[..., Any]] = {  # values built from a name and its arguments
     'builtins.bytearray': _bytes,
     'builtins.bytes': _bytes,
     'builtins.complex': complex,
@@ -217,7 +216,7 @@ VALUES: Dict[str, Callable[..., Any]] = {  # what is built of a name and its arg
         for module in ('pathlib', 'pathlib._local')
         for name in ('Path', 'PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
     },
-    **{  # dicts with attributes, in which configs are kept
+    **{  # dicts with attributes, which hold configs
         name: _config
         for name in ('addict.addict.Dict', 'addict.Dict', 'mmcv.utils.config.ConfigDict',
                      'mmengine.config.config.ConfigDict', 'fvcore.common.config.CfgNode',
@@ -247,16 +246,15 @@ HELD = {  # classes whose instances are kept as a Record
     'types.SimpleNamespace',
     'uuid.UUID',
 }
-# Classes that only wait to be an argument, such as the factory of a defaultdict.
+# Classes used only as an argument, such as the factory of a defaultdict.
 NAMED = {f'builtins.{name}' for name in ('bool', 'float', 'int', 'list', 'str', 'tuple')}
-OLD_MODULES = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}  # Python 2's
+OLD_MODULES = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}  # of Python 2
 
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 def key_of(value: Any) -> Any:
-    """A key of a dict or member of a set: plain, because hashing a crafted nest of tuples takes for
-    ever."""
+    """Return a dict key or set member, which must be plain: hashing a crafted nested tuple never ends."""
     if isinstance(value, _PLAIN + (Record, complex)) or type(value) is tuple and all(
             isinstance(item, _PLAIN) for item in value) or isinstance(value, Name):
         return value
@@ -269,9 +267,9 @@ _LEAVES = {str, bytes, int, float, bool, type(None)}
 
 
 def settle(value: Any) -> Any:
-    """The value with everything built that is still a plan; dicts and lists are changed in place."""
-    seen: Set[int] = set()  # what is changed in place: it may hold itself, or stand in many places
-    tuples: Dict[int, Tuple[Any, Any]] = {}  # id -> what it was, which keeps the id its own, and is
+    """Return the value with all plans built; dicts and lists are changed in place."""
+    seen: Set[int] = set()  # values changed in place: one may contain itself, or occur many times
+    tuples: Dict[int, Tuple[Any, Any]] = {}  # id -> (original, which keeps the id unique, and result)
 
     def settled(value: Any) -> Any:
         if isinstance(value, Plan):

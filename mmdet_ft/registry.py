@@ -1,6 +1,6 @@
-"""Names to classes: what `type='...'` in a config means.
+"""Registries: classes by the `type='...'` of a config.
 
-One table for each kind of thing. A table imports the folder that fills it on its first look-up, so
+There is one table for each kind of object. A table imports its package on the first look-up, so
 that `from mmdet_ft.registry import MODELS` is cheap and `MODELS.build(cfg)` still knows every
 shipped type.
 """
@@ -14,18 +14,18 @@ from mmdet_ft.v2_types import foreign_answer, without_scope
 
 
 class RegistryError(Exception):
-    """A mistake around a type name; the message says everything."""
+    """An error about a type name; the message is complete."""
 
     def __str__(self) -> str:  # KeyError would show the repr of its message
         return str(self.args[0]) if self.args else ''
 
 
 class UnknownTypeError(RegistryError, KeyError):
-    """A `type` that no registry has, or none at all."""
+    """A `type` that no registry has, or a missing one."""
 
 
 class TakenNameError(RegistryError, KeyError):
-    """A name under which something else is registered."""
+    """A name that is already registered for another object."""
 
 
 class RegistrationError(RegistryError, TypeError):
@@ -36,9 +36,8 @@ class Registry:
     """A table from V2's type names to classes, and the builder that reads `dict(type=..., ...)`.
 
     Args:
-        name: what the things are called in messages ('model', 'dataset').
-        location: dotted module whose import registers the shipped types; imported on the first
-            look-up.
+        name: name of the objects in messages ('model', 'dataset').
+        location: dotted module that registers the shipped types; imported on the first look-up.
     """
 
     def __init__(self, name: str, location: Optional[str] = None):
@@ -59,7 +58,7 @@ class Registry:
 
     @property
     def module_dict(self) -> Dict[str, Callable]:
-        """V2's name for the table."""
+        """Return the table under V2's name."""
         self._load_shipped()
         return self._table
 
@@ -73,7 +72,7 @@ class Registry:
                 raise
 
     def get(self, name: str, arguments: Collection[str] = ()) -> Optional[Callable]:
-        """Return the class of a name, or None; of several that share it, the one that the arguments mean.
+        """Return the class of a name, or None; if several share it, the one selected by the arguments.
 
         V2's scopes, as in 'mmdet.ResNet', are accepted: there is one table.
         """
@@ -87,7 +86,7 @@ class Registry:
         return self._table.get(name)
 
     def spellings(self, name: str) -> Dict[Optional[str], Callable]:
-        """The classes that share a name, by the argument that means them; None means the one without."""
+        """Return the classes that share a name, by the argument that selects them; None selects the default."""
         self._load_shipped()
         shared = {
             argument: cls
@@ -96,7 +95,7 @@ class Registry:
         return {**({None: self._table[name]} if name in self._table else {}), **shared}
 
     def names_by_argument(self, cls: Callable) -> List[str]:
-        """Return the names that mean a class where an argument is given."""
+        """Return the names that select a class by an argument."""
         self._load_shipped()
         return [name for (name, _), other in self._by_argument.items() if other is cls]
 
@@ -105,10 +104,10 @@ class Registry:
                         force: bool = False,
                         module: Optional[Callable] = None,
                         when: Optional[str] = None):
-        """Register a class or function, as a decorator or by `module=`; V2's signature, and `when`:
-        the name means this class where that argument is given, and else what it means without.
+        """Register a class or function, as a decorator or by `module=`: V2's signature, and `when`.
 
-        Raises TakenNameError when the name is taken by something else and `force` is not set.
+        With `when` the name selects this class if that argument is given, else the class registered
+        without it. Raises TakenNameError if another object has the name and `force` is not set.
         """
         if inspect.isclass(name) or inspect.isfunction(name):
             raise RegistrationError(
@@ -129,7 +128,7 @@ class Registry:
                         f'{self.name} type {key!r} is already {taken.__module__}.{taken.__qualname__}; '
                         f'choose another name, or replace it with register_module(force=True)')
                 self._table[key] = cls
-                if taken is not None and not same:  # by force: it takes the whole name
+                if taken is not None and not same:  # `force` replaces all classes of the name
                     self._by_argument = {
                         pair: other
                         for pair, other in self._by_argument.items() if pair[0] != key
@@ -139,7 +138,7 @@ class Registry:
         return register if module is None else register(module)
 
     def resolve(self, kind: Any, arguments: Collection[str] = ()) -> Callable:
-        """The class of a `type` entry: a registered name, or a class itself; see `get`.
+        """Return the class of a `type` entry: a registered name, or a class itself; see `get`.
 
         Raises UnknownTypeError with the nearest registered names.
         """
@@ -151,7 +150,7 @@ class Registry:
         return cls
 
     def unknown(self, kind: Any) -> str:
-        """Return what to say of a type that is not here: V2's, misspelt, or the user's own."""
+        """Return a message for an unknown type: one of V2, a misspelled one, or the user's own."""
         self._load_shipped()
         hint = isinstance(kind, str) and foreign_answer(kind, self.name)
         hint = hint or did_you_mean(kind, self._table, count=3)
@@ -162,11 +161,10 @@ class Registry:
                                                        f'; {hint}' if hint else f'. {own}')
 
     def build(self, cfg: Any, **defaults: Any) -> Any:
-        """Build `dict(type=Name, **arguments)`; `defaults` fill what it leaves out.
+        """Build `dict(type=Name, **arguments)`; `defaults` fill missing arguments.
 
-        What is not a dict is an object built already (a test hands those in) and passes through. An
-        error inside a constructor keeps its own type and traceback, with a note on what was being
-        built.
+        Anything but a dict is returned as an already built object (a test passes such). An error
+        inside a constructor keeps its type and traceback, with a note on the object being built.
         """
         if not isinstance(cfg, dict):
             return cfg
@@ -187,7 +185,7 @@ class Registry:
 
 
 def note_building(error: BaseException, what: str) -> None:
-    """Add to an error what was being built; what our own code refuses then counts as a mistake in the config."""
+    """Add the object being built to an error; an error that our own code raises then counts as a config error."""
     note = f'while building {what}'
     if hasattr(error, 'add_note'):  # Python 3.11
         error.add_note(note)
@@ -198,16 +196,15 @@ def note_building(error: BaseException, what: str) -> None:
 def build_from_cfg(cfg: Any,
                    registry: Registry,
                    default_args: Optional[Dict[str, Any]] = None) -> Any:
-    """V2's function of this name; `registry.build(cfg, **default_args)` says the same."""
+    """Build from a config under V2's function name; same as `registry.build(cfg, **default_args)`."""
     return registry.build(cfg, **(default_args or {}))
 
 
 def fixed_arguments(**values: Any) -> Callable[[type], type]:
-    """Class decorator: the parent's constructor with some arguments settled, and no longer in the
-    signature.
+    """Return a class decorator that fixes some arguments of the parent's constructor.
 
-    So that a type which is only a setting of another (`Shared2FCBBoxHead`) still names every
-    argument it takes.
+    The fixed arguments leave the signature. So a type that only sets arguments of another
+    (`Shared2FCBBoxHead`) still names every argument it takes.
     """
 
     def settle(cls: type) -> type:
@@ -242,6 +239,6 @@ RUNNERS = Registry('runner', 'mmdet_ft.engine.runner')
 OPTIMIZERS = Registry('optimizer', 'mmdet_ft.engine.optimizers.optimizer')
 OPTIMIZER_BUILDERS = Registry('optimizer constructor', 'mmdet_ft.engine.optimizers.optimizer')
 
-# V2's names for parts of the one table of models.
+# V2's names for parts of the single model registry.
 BACKBONES = NECKS = HEADS = SHARED_HEADS = ROI_EXTRACTORS = LOSSES = DETECTORS = CLASSIFIERS = MODELS
 BBOX_ASSIGNERS = BBOX_SAMPLERS = BBOX_CODERS = ANCHOR_GENERATORS = PRIOR_GENERATORS = IOU_CALCULATORS = MODELS

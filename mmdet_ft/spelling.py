@@ -1,4 +1,4 @@
-"""The name that was most likely meant by a misspelt one, and numbers of things in words."""
+"""The nearest names to a misspelled one, and counts in words."""
 import difflib
 from typing import Any, Iterable, List, Optional
 
@@ -23,7 +23,7 @@ def nearest(name: Any, names: Iterable[Any], count: int = 1, cutoff: float = .6)
 
 
 def did_you_mean(name: Any, names: Iterable[Any], count: int = 1) -> Optional[str]:
-    """Return "did you mean 'x' or 'y'?", or None where nothing is near."""
+    """Return "did you mean 'x' or 'y'?", or None if no name is near."""
     near = nearest(name, names, count)
     return f'did you mean {" or ".join(map(repr, near))}?' if near else None
 

@@ -1,13 +1,14 @@
-"""What travels from the loader to the loss: padded tensors with validity masks.
+"""Padded tensors with validity masks, from the loader to the loss.
 
 Letters, used in every docstring and shape comment of the package:
-    B images of a batch           G ground-truth slots of an image    I ignored-region slots of an
-    image A anchors of all levels       P proposals of an image             S sampled boxes of an
-    image D detections of an image      K foreground classes; label K is the background
-    L feature levels              C channels                          H W pixels
+    B images of a batch         G ground-truth slots of an image
+    A anchors of all levels     I ignored-region slots of an image
+    P proposals of an image     S sampled boxes of an image
+    D detections of an image    K foreground classes; label K is the background
+    L feature levels            C channels; H W pixels
 
 Boxes are xyxy in float32 pixels of the network's input. Padding is benign (a unit box, label 0,
-False in `valid`), never a sentinel: nothing downstream has to know how much of it there is.
+False in `valid`), never a sentinel: later code need not know how much of it there is.
 """
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
@@ -16,24 +17,24 @@ from torch import Tensor
 
 
 class Masks(NamedTuple):
-    """Instance bitmaps of a batch, each cropped to its object and laid end to end.
+    """Instance bitmaps of a batch, each cropped to its object and concatenated.
 
-    A crop holds its object's pixels and, inside the image, one pixel of empty margin, so that
-    RoIAlign on the crop equals RoIAlign on the whole bitmap.
+    A crop holds its object's pixels and, inside the image, a margin of one empty pixel. So RoIAlign
+    on the crop equals RoIAlign on the whole bitmap.
     """
     data: Tensor  # uint8 [sum of w*h], 0 or 1, row-major crops
-    offset: Tensor  # int64 [B, G], where a crop starts in data
+    offset: Tensor  # int64 [B, G], start of a crop in data
     rect: Tensor  # int64 [B, G, 4], x0 y0 w h of a crop in input pixels; w = h = 0 in an empty slot
     max_size: Tuple[int, int]  # largest (h, w) of the batch, known to the host
 
 
 class Outlines(NamedTuple):
-    """Instance polygons of a batch (`poly2mask=False`), their sides laid end to end."""
+    """Instance polygons of a batch (`poly2mask=False`), with concatenated sides."""
     sides: Tensor  # float64 [N, 4], x0 y0 x1 y1 in input pixels
-    part: Tensor  # int64 [N], which of its object's polygons a side belongs to, from 0
+    part: Tensor  # int64 [N], index of the side's polygon in its object, from 0
     start: Tensor  # int64 [B, G], an object's first side
     count: Tensor  # int64 [B, G], its number of sides; 0 in an empty slot
-    max_sides: int  # of an object of the batch, known to the host
+    max_sides: int  # largest number of an object in the batch, known to the host
     max_parts: int
 
 
@@ -47,13 +48,13 @@ class GroundTruth(NamedTuple):
 
 
 class ClassTruth(NamedTuple):
-    """What a classifier is to say of each image."""
+    """Labels of a classifier's images."""
     labels: Tensor  # int64 [B]; or float32 [B, K], shares of the classes: several labels, or mixed images
 
 
 class Batch(NamedTuple):
-    """Images padded to a common size (right and bottom) and what is known about them."""
-    images: Tensor  # [B, C, H, W], float32 normalised, or uint8 still to be normalised by mean and std
+    """Images padded to a common size (right and bottom), and their metadata."""
+    images: Tensor  # [B, C, H, W], float32 normalized, or uint8 to be normalized by mean and std
     sizes: Tensor  # float32 [B, 2], height and width without padding (V2's img_shape)
     pad_sizes: Tensor  # float32 [B, 2], height and width after the pipeline's own Pad (V2's pad_shape); at most [H, W]
     scale_factors: Tensor  # float32 [B, 4], input pixels per original pixel, for x y x y
@@ -61,7 +62,7 @@ class Batch(NamedTuple):
     mean: Optional[Tensor] = None  # float32 [B, C], with uint8 images only
     std: Optional[Tensor] = None  # float32 [B, C]
     gt: Union[GroundTruth, ClassTruth, None] = None
-    # host only: height and width [B] of images that are padded to that of a larger one; None where none is
+    # host only: height and width [B] of images padded to the size of a larger one; None if there are none
     own_sizes: Optional[List[Tuple[int, int]]] = None
 
 
@@ -80,9 +81,7 @@ class Scores(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What a training step tells: `terms` are summed and differentiated, `metrics` are only
-    logged.
-    """
+    """Losses of a training step: `terms` are summed and differentiated, `metrics` are only logged."""
     terms: Dict[str, Tensor]  # V2's log keys; scalars
     metrics: Dict[str, Tensor] = {}
 
@@ -92,9 +91,9 @@ class Losses(NamedTuple):
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """The same structure with every tensor on `device`; copies from pinned memory do not wait.
+    """Return the same structure with tensors on `device`; copies from pinned memory do not wait.
 
-    Copies from a GPU to the host do not either: HostCopy knows when they have come.
+    Copies from a GPU to the host do not wait either: HostCopy knows when they are complete.
     """
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
@@ -106,10 +105,9 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 class HostCopy:
-    """A structure on its way from `device` to the host: the copies start now, `read` waits for what
-    is left of them.
+    """An asynchronous copy of a structure from `device` to the host; `read` waits until it is done.
 
-    Between the two the device gets other work, so that it never runs dry.
+    Between the two the device gets other work, so that it never idles.
     """
 
     def __init__(self, value: Any, device: torch.device):

@@ -1,5 +1,5 @@
-"""Reading files that somebody else made: pickles and configs of checkpoints that run nothing, archives
-that stay in their folder."""
+"""Safe reading of untrusted files: pickles and configs of checkpoints without executing anything,
+archives without leaving their folder."""
 import ast
 import gc
 import os
@@ -16,7 +16,7 @@ from mmdet_ft.pickle_values import (NAMED, OLD_MODULES, VALUES, Name, Plan, Refu
 
 
 class _Function:
-    """A function of the table, which a pickle can call and not change."""
+    """A function of the table, which a pickle can call but not change."""
 
     __slots__ = ('function', )
 
@@ -31,7 +31,7 @@ class _Function:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Python's own, which is quick, with plans in place of what a pickle names."""
+    """Python's own fast unpickler, with plans for the names of a pickle."""
 
     def find_class(self, module: str, name: str) -> Any:
         path = f'{OLD_MODULES.get(module, module)}.{name}'
@@ -44,16 +44,16 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
-    """The value in a pickle of numpy arrays and plain python values; nothing in it is run.
+    """Return the value in a pickle of numpy arrays and plain python values, without executing it.
 
-    Ordered dicts and their like are dicts, numbers of numpy python's. encoding: of texts that
-    Python 2 has written.
+    Ordered dicts and similar types become dicts, numpy numbers become python numbers. encoding: of
+    strings written by Python 2.
 
-    Raises UntrustedFileError for any other class or function, and for what is no pickle.
+    Raises UntrustedFileError for any other class or function, and for a file that is not a pickle.
     """
     collects = gc.isenabled()
     with open(path, 'rb') as file:
-        gc.disable()  # among the many small things of results it would take most of the time
+        gc.disable()  # collecting the many small objects of results would take most of the time
         try:
             return settle(_Unpickler(file, encoding=encoding).load())
         except UnknownName as error:
@@ -61,7 +61,7 @@ def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
                                      'numpy arrays and plain python values are read') from None
         except Refused as error:
             raise UntrustedFileError(f'{path} {error}') from None
-        except Exception as error:  # a broken file breaks its reader anywhere
+        except Exception as error:  # a broken file can raise any error
             raise UntrustedFileError(
                 f'{path} is not a whole pickle file: {error or type(error).__name__}') from None
         finally:
@@ -70,11 +70,11 @@ def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
 
 
 def require_plain_config(text: str, source: str) -> None:
-    """Refuse a python config that is more than values: it may be run then, as it can do nothing.
+    """Reject a python config that is more than values; the others are safe to run.
 
-    Names are given constants, lists, tuples, sets, dicts and `dict(...)`, which is all that a dumped
-    config has. Raises UntrustedFileError, which names `source`, for anything else: other calls,
-    imports, bases, variables that are filled in.
+    Allowed are names bound to constants, lists, tuples, sets, dicts and `dict(...)`, the only contents of a
+    dumped config. Raises UntrustedFileError, which names `source`, for anything else: other calls, imports,
+    bases, substituted variables.
     """
     code = 'it is not run. If you trust it, give its config as a file'
     if '{{' in text:
@@ -92,7 +92,7 @@ def require_plain_config(text: str, source: str) -> None:
 
 
 def _is_name(target: ast.AST) -> bool:
-    if isinstance(target, ast.Subscript):  # globals()['a name that python cannot write']
+    if isinstance(target, ast.Subscript):  # globals()['a name that is not an identifier']
         call = target.value
         return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and \
             call.func.id == 'globals' and not call.args and not call.keywords and \
@@ -125,24 +125,24 @@ def _is_number_or_text(node: ast.AST) -> bool:
 
 
 def inside(folder: str, name: str) -> str:
-    """The path of `name` (with / between its parts) in `folder`.
+    """Return the path of `name` (with / between its parts) in `folder`.
 
-    Raises UntrustedFileError if it would lie outside.
+    Raises UntrustedFileError if it would be outside.
     """
     folder = os.path.abspath(folder)
     path = os.path.normpath(os.path.join(folder, name))
-    # Both kinds of slashes and a drive: what is a plain name here may be a path elsewhere.
+    # Both kinds of slashes and a drive: a plain name here may be a path elsewhere.
     if '\\' in name or os.path.splitdrive(name)[0] or not path.startswith(os.path.join(folder, '')):
         raise UntrustedFileError(f'{name!r} would be written outside {folder}')
     return path
 
 
 def extract(archive: str, folder: str) -> None:
-    """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`, which is made if need be.
+    """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`, which is created if needed.
 
-    Only files and folders are unpacked, with the rights of new files. Raises UntrustedFileError,
-    before anything is written, if a member lies outside `folder` or is a link or a device, and
-    for what is no archive.
+    Only files and folders are unpacked, with the permissions of new files. Raises
+    UntrustedFileError, before anything is written, if a member is outside `folder` or is a link or
+    a device, and for a file that is not an archive.
     """
     kind = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
     try:
@@ -162,10 +162,10 @@ def extract(archive: str, folder: str) -> None:
 
 
 def _members(opened: Any) -> Iterator[Tuple[str, Any]]:
-    """(name, member) of every file of an archive."""
+    """Yield (name, member) of every file of an archive."""
     if isinstance(opened, zipfile.ZipFile):
         for member in opened.infolist():
-            # Unix keeps the kind of a file in the upper 16 bits; 0 where none is said.
+            # Unix keeps the file type in the upper 16 bits; 0 if unknown.
             if (member.external_attr >> 28) not in (0, 0o04, 0o10):
                 raise UntrustedFileError(f'{member.filename!r} is a link or a device')
             if not member.is_dir():

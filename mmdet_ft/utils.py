@@ -1,4 +1,4 @@
-"""V2's `mmdet.utils`: its names lead to where things stand today, or to what is written instead."""
+"""V2's `mmdet.utils`: each name leads to its current location, or to advice on its replacement."""
 from mmdet_ft.old_names import face
 
 __getattr__ = face(__name__)

@@ -1,11 +1,11 @@
 """The type names of MMDetection 2.28.2, MMClassification 0.25.0 and mmcv 1.7.2, by package and kind.
 
-The one list of what V2 has. A type that stands here and in no registry is answered as V2's, not as a typing mistake;
-and a scope, as in `type='mmcls.ResNet'`, is that of a package here.
+This is the only list of V2's types. A type in this list and in no registry is reported as V2's, not as a typo.
+A scope, as in `type='mmcls.ResNet'`, is that of a package here.
 """
 from typing import Dict, List, Optional
 
-# Packages and what messages call them.
+# Packages and their names in messages.
 SCOPES = {'mmdet': 'MMDetection', 'mmcls': 'MMClassification', 'mmcv': 'mmcv'}
 
 _NAMES: Dict[str, Dict[str, str]] = {
@@ -132,7 +132,7 @@ _NAMES: Dict[str, Dict[str, str]] = {
             'bilinear carafe deconv deconv3d nearest pixel_shuffle',
     },
 }  # yapf: disable
-# Types that people ask for by name and V2 has none of.
+# Types that users request by name and that V2 does not have.
 _NEWER = (
     'RTMDet RTMDetHead RTMDetInsHead CSPNeXt CSPNeXtPAFPN DINO DINOHead DABDETR ConditionalDETR CondInst BoxInst '
     'GroundingDINO GLIP DDQDETR CoDETR CrowdDet EfficientDet Boxinst ViTDet DetDataPreprocessor YOLOv5Head YOLOv8Head '
@@ -142,7 +142,7 @@ LOGGERS = ('TextLoggerHook', 'TensorboardLoggerHook')
 
 
 def packages_of(name: str, kind: Optional[str] = None) -> List[str]:
-    """Return the packages that have a type of this name, of one kind if it is given."""
+    """Return the packages that have a type of this name, optionally of one kind."""
     return [
         package for package, kinds in _NAMES.items()
         if any(name in names.split() for of, names in kinds.items() if kind in (None, of))
@@ -156,7 +156,7 @@ def without_scope(name: str) -> str:
 
 
 def foreign_answer(name: str, kind: str) -> Optional[str]:
-    """Return what to say of a type that V2 has and that is not here, or of an unknown scope; else None."""
+    """Return a message for a V2 type that is not here, or for an unknown scope; else None."""
     scope, dot, rest = name.partition('.')
     if dot and scope not in SCOPES and rest.isidentifier():
         return f'there is no scope {scope!r}; write the type alone, {rest!r}'

@@ -1,4 +1,4 @@
-"""Pictures of detections and of the truth, drawn with OpenCV.
+"""Visualization of detections and ground truth with OpenCV.
 
 Images are uint8 [H, W, 3] in BGR, as cv2 reads and writes them; boxes x0, y0, x1, y1 in pixels of the image.
 """
@@ -15,30 +15,30 @@ Color = Tuple[int, int, int]
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
-MOST_CAPTIONS = .15  # of a picture: nuclei under plates of their names are not seen
-MOST_OF_A_BOX = .25  # that a caption may cover, of any box
-FEW_CLASSES = 2  # up to here a color tells objects apart, and its hue still the class
+MOST_CAPTIONS = .15  # of a picture: captions would hide dense objects such as nuclei
+MOST_OF_A_BOX = .25  # of any box, that a caption may cover
+FEW_CLASSES = 2  # up to here colors distinguish objects, and the hue still the class
 
 
 class Instance(NamedTuple):
-    """One thing to draw."""
+    """One object to draw."""
     box: np.ndarray  # [4]
     mask: Optional[np.ndarray]  # bool [H, W]
     color: Color  # BGR
     text: str
-    score: Optional[float] = None  # 0..1; of a truth None
+    score: Optional[float] = None  # 0..1; None for ground truth
 
 
 class Look(NamedTuple):
-    """How pictures are drawn."""
-    labels: str = 'auto'  # 'full': class and score, 'score', 'none'; 'auto' leaves off what would cover objects
+    """Style of a picture."""
+    labels: str = 'auto'  # 'full': class and score, 'score', 'none'; 'auto' omits captions that would cover objects
     color_by: str = 'auto'  # 'instance' or 'class'; 'auto': 'instance' for up to FEW_CLASSES classes
-    scale: int = 1  # pixels of the picture for one of the image
-    mask_opacity: float = .45  # 0..1, how much of the color a mask adds
+    scale: int = 1  # picture pixels per image pixel
+    mask_opacity: float = .45  # 0..1, weight of a mask's color
 
 
 def class_colors(num_classes: int, palette: Any = None) -> List[Color]:
-    """A BGR color for each class: from a palette of RGB triplets (V2's PALETTE), or hues far apart.
+    """Return a BGR color per class: from a palette of RGB triplets (V2's PALETTE), or of distant hues.
 
     Raises ValueError for a palette that is shorter than the classes.
     """
@@ -52,8 +52,8 @@ def class_colors(num_classes: int, palette: Any = None) -> List[Color]:
 
 
 def rgb_palette(num_classes: int) -> List[List[float]]:
-    """Make an RGB triplet for each class, of hues far apart."""
-    # Steps of the golden ratio keep any first few hues far apart; three brightnesses tell near hues apart.
+    """Return an RGB triplet for each class, with distant hues."""
+    # Steps of the golden ratio keep any first few hues far apart; three brightnesses separate near hues.
     hues = [(i * 0.618034, .85 - .25 * (i // 8 % 3) / 2, 1. - .35 * (i // 4 % 3) / 2)
             for i in range(num_classes)]
     return [[255 * value for value in colorsys.hsv_to_rgb(hue % 1, saturation, value)]
@@ -61,14 +61,14 @@ def rgb_palette(num_classes: int) -> List[List[float]]:
 
 
 def palette_of(kind: Any, classes: Optional[Sequence[str]]) -> Any:
-    """Take the colors of a type of data set, or None where `classes` are not those that it names."""
+    """Return the colors of a dataset type, or None if `classes` differ from its names."""
     own = getattr(kind, 'CLASSES', None)
     same = classes is None or own is not None and tuple(classes) == tuple(own)
     return getattr(kind, 'PALETTE', None) if same else None
 
 
 def instance_color(label: int, number: int, num_classes: int) -> Color:
-    """Choose a BGR color for an object: hues of its class, which has its part of the circle, far apart by `number`."""
+    """Return a BGR color for an object: a hue in the range of its class, varied by `number`."""
     share = number * 0.618034 % 1
     hue = (label + .85 * share) / num_classes
     value = (1., .8, .9)[number % 3]
@@ -79,7 +79,7 @@ def colors_of(labels: Sequence[int],
               num_classes: int,
               palette: Any = None,
               color_by: str = 'auto') -> List[Color]:
-    """Choose a BGR color for each of some objects, whose classes are `labels`."""
+    """Return a BGR color for each of several objects, whose classes are `labels`."""
     if color_by == 'auto':
         color_by = 'instance' if num_classes <= FEW_CLASSES else 'class'
     if color_by == 'class':
@@ -89,18 +89,18 @@ def colors_of(labels: Sequence[int],
 
 
 def enlargement(image: np.ndarray) -> int:
-    """Choose how many times larger a small image is drawn, so that captions find room: 1 to 3."""
+    """Return the enlargement factor of a small image that makes room for captions: 1 to 3."""
     return min(3, max(1, 640 // max(image.shape[:2])))
 
 
 def enlarge(image: np.ndarray, shortest: int = 224) -> np.ndarray:
-    """Enlarge a small image so that a caption leaves it to be seen; digits of 28 pixels would lie under theirs."""
+    """Enlarge a small image so that captions leave it visible; they would cover digits of 28 pixels."""
     factor = max(1, shortest // min(image.shape[:2]))
     return cv2.resize(as_bgr(image), None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
 
 def decode_mask(mask: Any) -> np.ndarray:
-    """bool [H, W] of a COCO run length (compressed or not) or of an array."""
+    """Return bool [H, W] from a COCO run length (compressed or not) or an array."""
     if isinstance(mask, dict):
         if isinstance(mask['counts'], list):
             mask = coco_mask.frPyObjects(mask, *mask['size'])
@@ -109,7 +109,7 @@ def decode_mask(mask: Any) -> np.ndarray:
 
 
 def split_result(result: Any) -> Tuple[List[np.ndarray], Optional[List[Sequence]]]:
-    """Boxes and masks (or None) of a class each, out of V2's result of one image."""
+    """Return boxes and masks (or None) by class, from V2's result of one image."""
     boxes, masks = result if isinstance(result, tuple) else (result, None)
     if isinstance(masks, tuple):  # Mask Scoring R-CNN adds scores
         masks = masks[0]
@@ -117,7 +117,7 @@ def split_result(result: Any) -> Tuple[List[np.ndarray], Optional[List[Sequence]
 
 
 def has_display() -> bool:
-    """Whether cv2.imshow may open a window: where there is no display it ends the process."""
+    """Check whether cv2.imshow may open a window; without a display it ends the process."""
     return not sys.platform.startswith('linux') or any(
         os.environ.get(name) for name in ('DISPLAY', 'WAYLAND_DISPLAY'))
 
@@ -128,17 +128,18 @@ def draw_detections(image: np.ndarray,
                     score_thr: float = 0.3,
                     palette: Any = None,
                     look: Look = Look()) -> np.ndarray:
-    """Draw what a detector found in an image.
+    """Draw the detections of an image.
 
     Args:
-        image: uint8 [H, W, 3], BGR; it is not changed.
-        result: V2's result of one image: a list over classes of [n, 5] boxes with scores, or a pair of that and masks.
+        image: uint8 [H, W, 3], BGR; not modified.
+        result: V2's result of one image: a list over classes of [n, 5] boxes with scores, or a pair of that and
+            masks.
         class_names: one for each class of the result.
-        score_thr: what scores less is left out.
-        palette: RGB triplets, one a class; None for colors far apart.
+        score_thr: minimum score of the detections shown.
+        palette: RGB triplets, one per class; None for distinct colors.
         look: captions, colors and size.
 
-    Returns uint8 [H, W, 3], BGR. Raises ValueError where result and class_names differ in number.
+    Returns uint8 [H, W, 3], BGR. Raises ValueError if result and class_names differ in number.
     """
     boxes, masks = split_result(result)
     if len(boxes) != len(class_names):
@@ -147,7 +148,7 @@ def draw_detections(image: np.ndarray,
             'give the classes that the model was trained on (its checkpoint has them in meta)')
     found = [(float(row[4]), label, place) for label, rows in enumerate(boxes)
              for place, row in enumerate(rows) if row[4] >= score_thr]
-    found.sort(key=lambda one: one[0])  # the surest is drawn last
+    found.sort(key=lambda one: one[0])  # the highest score on top
     colors = colors_of([label for _, label, _ in found], len(class_names), palette, look.color_by)
     instances = [
         Instance(boxes[label][place][:4],
@@ -169,11 +170,11 @@ def draw_ground_truth(image: np.ndarray,
     """Draw the annotations of an image.
 
     Args:
-        image: uint8 [H, W, 3], BGR; it is not changed.
+        image: uint8 [H, W, 3], BGR; not modified.
         boxes, labels: [n, 4] and [n].
         class_names: the name of each label.
         masks: None, or for each box bool [H, W], a run length or None.
-        ignored_boxes: [m, 4], drawn in grey.
+        ignored_boxes: [m, 4], shown in gray.
         palette, look: as for draw_detections.
 
     Returns uint8 [H, W, 3], BGR.
@@ -193,13 +194,13 @@ def draw_ground_truth(image: np.ndarray,
 
 def draw_instances(image: np.ndarray, instances: Sequence[Instance],
                    look: Look = Look()) -> np.ndarray:
-    """Draw masks first, then their contours and boxes, then captions, so that no caption is painted over."""
+    """Draw masks first, then their contours and boxes, then captions, so that captions stay on top."""
     canvas = as_bgr(image)
     height, width = (side * look.scale for side in canvas.shape[:2])
     if look.scale != 1:
         canvas = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_CUBIC)
     thickness = max(1, round(min(height, width) / 400))
-    # Large masks first: a rider is not hidden below a bus.
+    # Large masks first, so that a bus does not hide a rider.
     for one in sorted((one for one in instances if one.mask is not None),
                       key=lambda one: -int(one.mask.sum())):
         if one.mask.shape != image.shape[:2]:
@@ -225,11 +226,11 @@ def draw_instances(image: np.ndarray, instances: Sequence[Instance],
 
 def draw_captions(canvas: np.ndarray, instances: Sequence[Instance], boxes: Sequence[np.ndarray],
                   labels: str) -> None:
-    """Write what each instance is: all of it (`labels` 'full'), its score, nothing, or 'auto' what has room.
+    """Write the caption of each instance: all of it (`labels` 'full'), its score, nothing, or 'auto'.
 
-    'auto' takes scores alone where names would cover more than MOST_CAPTIONS of the picture. Then each caption, the
-    surest first, goes where it covers no other one and no more than MOST_OF_A_BOX of any box; it is left off where
-    there is no such place.
+    'auto' writes scores alone if names would cover more than MOST_CAPTIONS of the picture. Then captions are
+    positioned, highest score first, so that each covers no other one and at most MOST_OF_A_BOX of any box. A
+    caption without such a position is left out.
     """
     if labels == 'none' or not instances:
         return
@@ -258,7 +259,10 @@ def draw_captions(canvas: np.ndarray, instances: Sequence[Instance], boxes: Sequ
 
 def _free_place(plate: 'Plate', box: np.ndarray, boxes: np.ndarray, taken: np.ndarray, height: int,
                 width: int) -> Optional[np.ndarray]:
-    """Where a caption beside or in its box covers no other one and little of any box: x0 y0 x1 y1, or None."""
+    """Return a position beside or in the box where a caption covers no other one and little of any box.
+
+    x0 y0 x1 y1, or None.
+    """
     x0, y0, x1, y1 = box
     above, below = y0 - plate.height, y1 + 1
     right = x1 - plate.width
@@ -273,14 +277,14 @@ def _free_place(plate: 'Plate', box: np.ndarray, boxes: np.ndarray, taken: np.nd
 
 
 def _shares(rect: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """What share of each box [N, 4] lies under a rectangle, 0..1 [N]; a box counts as one pixel at least."""
+    """Return the share of each box [N, 4] covered by a rectangle, 0..1 [N]; a box counts as >= 1 pixel."""
     low, high = np.maximum(boxes[:, :2], rect[:2]), np.minimum(boxes[:, 2:], rect[2:])
     area = np.maximum(boxes[:, 2:] - boxes[:, :2], 1).prod(1)
     return (high - low).clip(0).prod(1) / area
 
 
 def as_bgr(image: np.ndarray) -> np.ndarray:
-    """A uint8 [H, W, 3] copy of an image of one or three channels."""
+    """Return a uint8 [H, W, 3] copy of an image of one or three channels."""
     image = np.asarray(image)
     if image.dtype != np.uint8:
         image = np.clip(image, 0, 255).round().astype(np.uint8)
@@ -290,14 +294,14 @@ def as_bgr(image: np.ndarray) -> np.ndarray:
 
 
 def corners(box: Sequence[float], width: int, height: int) -> Tuple[int, int, int, int]:
-    """The box in whole pixels, inside the image."""
+    """Return the box in whole pixels, inside the image."""
     x0, y0, x1, y1 = (int(round(float(value))) for value in box)
     return (min(max(x0, 0), width - 1), min(max(y0, 0), height - 1), min(max(x1, 0), width - 1),
             min(max(y1, 0), height - 1))
 
 
 class Plate(NamedTuple):
-    """A caption and the room that it takes."""
+    """A caption and its size."""
     text: str
     width: int
     height: int
@@ -318,7 +322,7 @@ def plate_of(text: str, height: int, width: int) -> Plate:
 
 
 def put_plate(canvas: np.ndarray, plate: Plate, corner: Tuple[int, int], color: Color) -> None:
-    """Draw a caption on a plate of the color, its upper left corner at x, y."""
+    """Draw a caption on a plate of the color, with the upper left corner at x, y."""
     height, width = canvas.shape[:2]
     x0, y0 = corner
     cv2.rectangle(canvas, (x0, y0),
@@ -329,7 +333,7 @@ def put_plate(canvas: np.ndarray, plate: Plate, corner: Tuple[int, int], color: 
 
 
 def draw_label(canvas: np.ndarray, text: str, box: Sequence[float], color: Color) -> None:
-    """Write on a plate of the color above the box, or in it where there is no room; always inside the image."""
+    """Write on a plate of the color above the box, or in it if there is no room; always inside the image."""
     height, width = canvas.shape[:2]
     plate = plate_of(text, height, width)
     x0, y0, _, _ = corners(box, width, height)
@@ -340,9 +344,9 @@ def draw_label(canvas: np.ndarray, text: str, box: Sequence[float], color: Color
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:
-    """Write a picture in the form that the ending of `path` names, with the folders above it.
+    """Write a picture in the format of the extension of `path`; parent folders are created.
 
-    Raises ValueError where there is no such form, or its limits do not allow the picture; OSError.
+    Raises ValueError for an unknown format, or one whose limits exclude the picture; OSError.
     """
     ending = os.path.splitext(path)[1]
     try:
@@ -360,7 +364,7 @@ def write_picture(path: str, picture: np.ndarray) -> None:
 def side_by_side(left: np.ndarray,
                  right: np.ndarray,
                  titles: Union[Tuple[str, str], None] = None) -> np.ndarray:
-    """Two pictures next to each other, the lower one padded below, with a title above each."""
+    """Return two pictures next to each other, the lower one padded below, with a title above each."""
     pictures = [as_bgr(left), as_bgr(right)]
     height = max(picture.shape[0] for picture in pictures)
     pictures = [

@@ -1,13 +1,13 @@
 """V2 configs: read, merge, override, print.
 
-    load_config(path, cfg_options)   what every command does                               load.py
-      Config.fromfile                the file and its bases: values, and who set them      config.py
+    load_config(path, cfg_options)   the entry point of every command                      load.py
+      Config.fromfile                the file and its bases: values and their sources      config.py
         read                         bases first, then this file over them                 reading.py
-          merge                      the only place where one value replaces another       values.py
+          merge                      the only code where one value replaces another        config_dict.py
       replace_cfg_vals               '${key}' in values                                    load.py
       update_data_root               MMDET_DATASETS
       Config.merge_from_dict         --cfg-options                                         options.py
-    Config.where, Config.history     which file and line set a value                       layers.py, lines.py
+    Config.where, Config.history     the file and line that set a value                    layers.py, lines.py
     Config.dump                      as python, json or yaml                               writing.py
 """
 from mmdet_ft.config.config import Config

@@ -1,7 +1,8 @@
-"""V2 configs: values, where they came from, ways to change and write them.
+"""The Config class: values, their sources, and methods to change and write them.
 
-Reading runs a python config and nothing else: `custom_imports` wait for `import_custom_modules`,
-which is called just before something is built. json and yaml configs never run anything.
+Reading executes a python config and nothing else: `custom_imports` are deferred to
+`import_custom_modules`, which is called just before something is built. json and yaml configs never
+execute anything.
 """
 import os
 import os.path as osp
@@ -20,12 +21,12 @@ PathLike = Union[str, os.PathLike]
 
 
 class Config:
-    """The values of a config as items and attributes, where they came from, ways to change and write.
+    """The values of a config as items and attributes, with their sources and methods to change and write them.
 
     Args:
         cfg_dict: the values; copied.
-        cfg_text: what `text` returns.
-        filename: what `filename` returns; its content is `text` where none is given.
+        cfg_text: the value of `text`.
+        filename: the value of `filename`; `text` is its content if `cfg_text` is not given.
 
     Raises ConfigKeyError for a key that is an attribute of Config.
     """
@@ -52,10 +53,10 @@ class Config:
 
         Args:
             filename: path of the config.
-            use_predefined_variables: put in {{ fileDirname }} and its sisters.
+            use_predefined_variables: substitute {{ fileDirname }} and the other predefined variables.
             import_custom_modules: import `custom_imports` at once, not by `import_custom_modules(cfg)`.
 
-        Raises a ConfigError of the fitting kind, which names file and line.
+        Raises the matching ConfigError, which names file and line.
         """
         path = osp.abspath(osp.expanduser(os.fspath(filename)))
         values, text, layers = read(path, use_predefined_variables=use_predefined_variables)
@@ -68,7 +69,7 @@ class Config:
     def fromstring(cfg_str: str, file_format: str) -> 'Config':
         """Read a config from text in the format '.py', '.json', '.yaml' or '.yml'.
 
-        Bases are sought from the working directory.
+        Bases are resolved relative to the working directory.
         """
         if file_format not in EXTENSIONS:
             raise ConfigFileError(f'file_format is one of {EXTENSIONS}, not {file_format!r}')
@@ -84,28 +85,28 @@ class Config:
 
     @property
     def text(self) -> str:
-        """The texts of all files that went in, each after its path."""
+        """Return the texts of all files that were read, each after its path."""
         return self._text
 
     @property
     def layers(self) -> Tuple[Layer, ...]:
-        """What each file, bases first, and then the command line said."""
+        """Return the layers: each file, bases first, then the command line."""
         return self._layers
 
     def history(self, path: str) -> List[Setting]:
-        """What set the value at a dotted path, in order; the last one counts.
+        """Return every setting of the value at a dotted path, in order; the last one is effective.
 
-        Empty for what no file and no option sets, such as values put in by a program.
+        Empty for values that no file and no option sets, such as those added by a program.
         """
         return trace(tuple(path.split('.')), self._layers)
 
     def where(self, path: str) -> Optional[str]:
-        """`file:line` of what set the value at a dotted path, or None: 'configs/_base_/models/a.py:57'."""
+        """Return the `file:line` that set a value, or None: 'configs/_base_/models/a.py:57'."""
         settings = [setting for setting in self.history(path) if not setting.is_dropped]
         return settings[-1].where if settings else None
 
     def record_move(self, old: str, new: str) -> None:
-        """Remember that the value at `new` was written at `old`; the caller has moved it."""
+        """Record that the value at `new` was written at `old`; the caller has moved it."""
         self._over(Layer({}, moved=(old, new)))
 
     def _over(self, *layers: Layer) -> 'Config':
@@ -114,7 +115,7 @@ class Config:
 
     @property
     def pretty_text(self) -> str:
-        """The merged values as a python config."""
+        """Return the merged values as a python config."""
         return writing.as_python(self._cfg_dict)
 
     def dump(self, file: Optional[PathLike] = None) -> Optional[str]:
@@ -131,12 +132,12 @@ class Config:
             stream.write(text)
 
     def merge_from_dict(self, options: Dict[str, Any], allow_list_keys: bool = True) -> None:
-        """Put `--cfg-options` over the values.
+        """Merge `--cfg-options` into the values.
 
         Args:
-            options: values by dotted path; 'data.train.pipeline.2.flip_ratio' goes through a list.
-                A dict is merged as one of a file over its base is, `_delete_=True` replaces.
-            allow_list_keys: without it a number is a key like any other.
+            options: values by dotted path; 'data.train.pipeline.2.flip_ratio' indexes a list.
+                A dict is merged like a child config over its base; `_delete_=True` replaces.
+            allow_list_keys: if False, a number is a key like any other.
         """
         tree: Dict[str, Any] = {}
         for path in options:
@@ -154,7 +155,7 @@ class Config:
             return None
 
     def override(self, name: str, value: Any, by: str) -> None:
-        """Set a value of the first level; `where` answers with `by`, such as a command's flag."""
+        """Set a top-level value; `where` then returns `by`, such as a command's flag."""
         self[name] = value
         self._over(Layer({name: deepcopy(value)}, label=by))
 
@@ -171,7 +172,7 @@ class Config:
         return name in self._cfg_dict
 
     def __getattr__(self, name: str) -> Any:
-        if name in ('_cfg_dict', '_layers'):  # asked for before it is set, by copy and pickle
+        if name in ('_cfg_dict', '_layers'):  # read before it is set, by copy and pickle
             raise AttributeError(name)
         return getattr(self._cfg_dict, name)
 
@@ -192,7 +193,7 @@ class Config:
             super().__setattr__(name, value)
 
     def __copy__(self) -> 'Config':
-        """Shares its values with the original, as in V2."""
+        """Return a copy that shares its values with the original, as in V2."""
         other = type(self).__new__(type(self))
         other.__setstate__(self.__getstate__())
         return other
@@ -206,7 +207,7 @@ class Config:
 
 
 def _add_option(option: Dict[str, Any], tree: Dict[str, Any], path: str) -> None:
-    """Put a tree with one option into that of all: a dict says what its keys would say one by one."""
+    """Insert one option into the tree of all options; a dict is inserted key by key."""
     for key, value in option.items():
         if not isinstance(value, dict):
             tree[key] = value

@@ -1,4 +1,4 @@
-"""The values of a config: dicts whose keys are attributes, and what is done with trees of them."""
+"""Dicts with attribute access, and functions on trees of config values."""
 import collections
 import collections.abc
 import os
@@ -13,9 +13,10 @@ _LITERALS = frozenset((type(None), bool, int, float, str, bytes, range))
 
 
 class ConfigDict(AddictDict):
-    """A dict whose keys are attributes too; a missing attribute raises AttributeError.
+    """A dict whose keys are also attributes; a missing attribute raises AttributeError.
 
-    Made from a dict it copies all containers inside. Put in later, a dict becomes a ConfigDict.
+    Construction from a dict copies all nested containers. A dict assigned later becomes a
+    ConfigDict.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -40,10 +41,10 @@ class ConfigDict(AddictDict):
     def setdefault(self, key: Any, default: Any = None) -> Any:
         if key not in self:
             self[key] = default
-        return self[key]  # not `default`: what is stored may be its ConfigDict
+        return self[key]  # not `default`: the stored value may be its ConfigDict
 
     def to_dict(self) -> Dict[Any, Any]:
-        """The same tree of plain dicts."""
+        """Return the same tree as plain dicts."""
         return map_leaves(self, lambda leaf: leaf)
 
     def __reduce_ex__(self, protocol: int) -> Tuple:
@@ -51,7 +52,7 @@ class ConfigDict(AddictDict):
 
 
 def _to_config_dicts(value: Any, copying: bool) -> Any:
-    """`value` with ConfigDicts for its dicts; not `copying`, what is right already stays as it is."""
+    """Return `value` with ConfigDicts for its dicts; without `copying`, ConfigDicts are kept."""
     if isinstance(value, dict):
         return value if not copying and isinstance(value, ConfigDict) else ConfigDict(value)
     if isinstance(value, (list, tuple)):
@@ -62,7 +63,7 @@ def _to_config_dicts(value: Any, copying: bool) -> Any:
 
 
 def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A tree of plain dicts with `change` applied to whatever is no container."""
+    """Return a tree of plain dicts with `change` applied to every leaf."""
     if isinstance(value, dict):
         return {key: map_leaves(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -73,11 +74,11 @@ def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
 def plain(value: Any,
           refuse: Callable[[str, Any], Any] = lambda path, leaf: leaf,
           path: str = '') -> Any:
-    """Return a tree of what a config file can hold, equal in meaning to `value`.
+    """Return a tree of types that a config file can hold, equal in meaning to `value`.
 
-    Paths become text; scalars and arrays of numpy and torch numbers and lists; named tuples, deques, views of dicts
-    and other subclasses what they are made of. `refuse(path, leaf)` gives what stands for anything else, such as
-    an object, a function or a date: the leaf itself if nothing is said.
+    Paths become text. numpy and torch scalars and arrays become numbers and lists. Named tuples, deques, dict
+    views and other subclasses become their base types. `refuse(path, leaf)` returns a replacement for anything
+    else, such as an object, a function or a date; by default the leaf itself.
     """
 
     def convert(item: Any, path: str) -> Any:
@@ -96,7 +97,7 @@ def plain(value: Any,
             return inside(item, path)
         if isinstance(item, (set, frozenset)):
             return {convert(inner, path) for inner in item}
-        for base in (str, bytes, int, float):  # a number of an IntEnum, a text of a subclass
+        for base in (str, bytes, int, float):  # a number of an IntEnum, a string of a subclass
             if isinstance(item, base) and not hasattr(item, 'dtype'):
                 return base.__str__(item) if base is str else base(item)
         if isinstance(item, os.PathLike):
@@ -117,8 +118,10 @@ def plain(value: Any,
 
 
 def is_object(value: Any) -> bool:
-    """Return whether a value is one that no config file can hold, such as a date or an open file; of a container
-    only itself counts."""
+    """Check whether no config file can hold the value itself, such as a date or an open file.
+
+    The items of a container are not checked.
+    """
     if isinstance(value, (dict, list, tuple)):
         return False
     found = []
@@ -127,14 +130,14 @@ def is_object(value: Any) -> bool:
 
 
 def rebuild(sequence: Union[list, tuple], items: List[Any]) -> Union[list, tuple]:
-    """A list or tuple of the same type with other items."""
+    """Return a list or tuple of the same type with other items."""
     if type(sequence) is list:
         return items
     return type(sequence)(*items) if hasattr(sequence, '_fields') else type(sequence)(items)
 
 
 def item_at(tree: Any, path: str) -> Any:
-    """What lies at a dotted path; numbers are places in lists. KeyError tells the missing step."""
+    """Return the value at a dotted path; numbers index lists. Raises KeyError with the missing step."""
     for step in path.split('.'):
         if isinstance(tree, (list, tuple)) and step.isdigit() and int(step) < len(tree):
             tree = tree[int(step)]
@@ -146,12 +149,11 @@ def item_at(tree: Any, path: str) -> Any:
 
 
 def merge(child: Dict[str, Any], base: Any, allow_list_keys: bool = False, path: str = '') -> Any:
-    """`base` with `child` over it, dict by dict; neither is changed.
+    """Return `base` with `child` merged over it, dict by dict; neither is modified.
 
     A dict of the child with `_delete_=True` replaces its counterpart. With `allow_list_keys` a child
-    {'0': value} changes the first item of a list, and beyond V2 the place behind the last one appends.
-    Raises ConfigTypeError for a dict over something else, ConfigKeyError for a place that a list does
-    not have.
+    {'0': value} changes the first item of a list; beyond V2, the index after the last item appends.
+    Raises ConfigTypeError for a dict over another type, ConfigKeyError for an index out of range.
     """
     merged = dict(base) if isinstance(base, dict) else dict(enumerate(base))
     for key, value in child.items():
@@ -169,7 +171,7 @@ def _over(value: Any, base: Any, allow_list_keys: bool, path: str) -> Any:
     if not isinstance(value, dict):
         return value
     heir = {key: item for key, item in value.items() if key != DELETE_KEY}
-    # From None there is nothing to inherit. (V2 asks for _delete_=True even so.)
+    # None has nothing to inherit. (V2 asks for _delete_=True even so.)
     if value.get(DELETE_KEY, False) or base is None:
         return heir
     if isinstance(base, dict) or allow_list_keys and isinstance(base, (list, tuple)):

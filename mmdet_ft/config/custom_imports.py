@@ -1,4 +1,4 @@
-"""Modules of the user's own that a config names."""
+"""Import of user modules that a config names."""
 import importlib
 import importlib.util
 import os
@@ -11,10 +11,10 @@ from mmdet_ft.config.errors import ConfigTypeError
 
 
 def import_custom_modules(config: Mapping[str, Any]) -> List[types.ModuleType]:
-    """Import what `custom_imports=dict(imports=['my.module'])` names, so that its types register.
+    """Import `custom_imports=dict(imports=['my.module'])`, which registers the modules' types.
 
-    The working directory can be imported from. Raises ImportError that says what was sought where;
-    under `allow_failed_imports=True` a warning says it.
+    The working directory is importable. Raises ImportError with the module name and the search
+    path; under `allow_failed_imports=True` this is a warning.
     """
     custom_imports = config.get('custom_imports') or {}
     names = custom_imports.get('imports') or [] if isinstance(custom_imports, dict) else None
@@ -47,7 +47,7 @@ def import_custom_modules(config: Mapping[str, Any]) -> List[types.ModuleType]:
 
 
 def is_package_of_v2(name: str) -> bool:
-    """Return whether a module is one of V2's rooms of types, such as mmcls.models, of which some configs ask."""
+    """Check whether a module is a V2 package of types that some configs import, such as mmcls.models."""
     root, _, rest = name.partition('.')
     return root in ('mmdet', 'mmcls') and rest in ('', 'models', 'datasets', 'core')
 
@@ -56,12 +56,12 @@ def _is_there(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError,
-            TypeError):  # of a relative or empty name, or of the package around it
+            TypeError):  # for a relative or empty name, or from the package around it
         return False
 
 
 def _advice(name: str) -> str:
-    """What to write instead of a name that is written as a path or as several; '' for others."""
+    """Return how to write a name that was given as a path or as several names; '' for others."""
     if ',' in name or name[:1] in '[(':
         parts = [part.strip('[]()\'" ') for part in name.split(',')]
         return f'it is one text; write a list, {[_dotted(part) for part in parts if part]!r}'
@@ -73,7 +73,7 @@ def _advice(name: str) -> str:
 
 
 def _dotted(name: str) -> str:
-    """'./my/module.py' -> 'my.module'."""
+    """Convert a path to a module name: './my/module.py' -> 'my.module'."""
     name = name.replace('\\', '/')
     name = name[:-3] if name.endswith('.py') else name
     return '.'.join(part.strip('.') for part in name.split('/') if part.strip('.'))

@@ -1,4 +1,4 @@
-"""Mistakes in configs, and how a message tells places and names."""
+"""Config errors, and the display of paths in messages."""
 import os.path as osp
 from typing import Any, Iterable, Sequence
 
@@ -6,7 +6,7 @@ from mmdet_ft import spelling
 
 
 class ConfigError(Exception):
-    """A mistake in a config; the message says `path:line: what is wrong`, as far as these are known.
+    """A mistake in a config; the message is `path:line: description`, as far as these are known.
 
     A command ends with exit code 2.
     """
@@ -14,7 +14,7 @@ class ConfigError(Exception):
 
 
 class ConfigFileError(ConfigError, OSError):
-    """A file that is no config: wrong extension, not readable."""
+    """A file that is not a config: wrong extension or not readable."""
 
 
 class ConfigNotFoundError(ConfigFileError, FileNotFoundError):
@@ -26,26 +26,26 @@ class ConfigSyntaxError(ConfigError, SyntaxError):
 
 
 class ConfigTypeError(ConfigError, TypeError):
-    """A dict over something that is none, or the other way round."""
+    """A dict over a value of another type, or the other way round."""
 
 
 class ConfigKeyError(ConfigError, KeyError):
-    """A key that is reserved, set twice, or not there."""
+    """A reserved, duplicate or missing key."""
 
     def __str__(self) -> str:  # KeyError would show the repr of its message
         return str(self.args[0])
 
 
 class CheckError(ConfigError):
-    """What a config says that nothing understands.
+    """Config entries that no part of the project understands.
 
-    `mistakes` lists all of it, see mmdet_ft.engine.config_check.check.
+    `mistakes` lists all of them, see mmdet_ft.engine.config_check.check.
     """
     mistakes: Sequence[Any] = ()
 
 
 def shown(path: str) -> str:
-    """A path as the user would type it."""
+    """Return a path as the user would type it."""
     relative = osp.relpath(path)
     return path if relative.startswith(osp.pardir) else relative
 

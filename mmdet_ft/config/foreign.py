@@ -1,6 +1,6 @@
-"""Answers to forms of other projects and of the shell in a config: V2's form to write instead.
+"""Advice for config syntax of other projects and of the shell: the V2 form to write instead.
 
-Nothing here runs or translates such a config: a message gives the line to write.
+Nothing here executes or translates such a config: a message gives the line to write.
 """
 import ast
 import glob
@@ -9,7 +9,7 @@ import os.path as osp
 from typing import Any, Iterator, List, Optional
 
 PACKAGES = ('mmdet', 'mmcls', 'mmcv', 'mmpretrain', 'mmseg', 'mmengine')
-# Beside the package in a clone: configs that an heir elsewhere may name by a wrong path.
+# In a clone, next to the package: configs that a child elsewhere may name by a wrong path.
 SHIPPED = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'configs')
 
 
@@ -35,7 +35,10 @@ def read_base_answer(source: str) -> Optional[str]:
 
 
 def _paths_of(node: ast.stmt) -> Iterator[str]:
-    """The files that a relative import names: `from .._base_.models.a import *` is ../_base_/models/a.py."""
+    """Yield the files that a relative import names.
+
+    `from .._base_.models.a import *` is ../_base_/models/a.py.
+    """
     if not isinstance(node, ast.ImportFrom):
         return
     start = './' if node.level == 1 else '../' * (node.level - 1)
@@ -46,7 +49,7 @@ def _paths_of(node: ast.stmt) -> Iterator[str]:
 
 
 def import_answer(error: ImportError, line: str) -> str:
-    """Return what to write instead of an import of a package that configs of other projects take types from."""
+    """Return advice for an import from a package that configs of other projects import types from."""
     root = (error.name or '').partition('.')[0]
     if root == 'detectron2':
         return ('. This is a lazy config of Detectron2; here a part is written '
@@ -72,14 +75,14 @@ def _imported(line: str) -> List[str]:
 
 
 def base_attributes(source: str, first: int, last: int) -> List[str]:
-    """Return the dotted names read as `_base_.a.b` or `_base_['a']` in some lines, MMDetection 3's form."""
+    """Return dotted names read as `_base_.a.b` or `_base_['a']` in some lines, the MMDetection 3 form."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Attribute, ast.Subscript)) and first <= node.lineno <= last:
             dotted = _dotted(node)
             if dotted and dotted.startswith('_base_.'):
                 found.append(dotted[len('_base_.'):])
-    # of _base_.a.b also _base_.a is a node
+    # _base_.a is a node of _base_.a.b too
     return [
         name for name in dict.fromkeys(found)
         if not any(other != name and other.startswith(f'{name}.') for other in found)
@@ -100,13 +103,13 @@ def _dotted(node: ast.AST) -> Optional[str]:
 
 
 def base_answer(written: Any, base: str, folder: str, endings: tuple) -> Optional[str]:
-    """Return what to write instead of a base that is no file, where its form tells; else None.
+    """Return the correct form of a base that is not a file, or None if its form gives no hint.
 
     Args:
-        written: as the config has it.
-        base: the absolute path that it means.
-        folder: that of the config.
-        endings: of configs.
+        written: the base as written in the config.
+        base: its absolute path.
+        folder: folder of the config.
+        endings: extensions of configs.
     """
     text = os.fspath(written)
     if '::' in text:
@@ -137,7 +140,7 @@ def base_answer(written: Any, base: str, folder: str, endings: tuple) -> Optiona
 
 
 def shipped(name: str, folder: str) -> str:
-    """Return where the project has a config of this name, as the end of a message; '' where it has none."""
+    """Return the location of a shipped config of this name, as the end of a message; '' if none."""
     parts = name.replace('\\', '/').split('/')
     for start in range(len(parts)):  # '../_base_/a.py' and 'configs/_base_/a.py' alike
         path = osp.join(SHIPPED, *parts[start:])

@@ -1,4 +1,4 @@
-"""Where values come from: what each file, the environment and the command line said, one over the other."""
+"""Layers of a config: the values of each file, the environment and the command line, in order."""
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import yaml
@@ -12,29 +12,32 @@ DATA_ROOT_VARIABLE = 'MMDET_DATASETS'
 
 
 class Layer(NamedTuple):
-    """What one file, the command line or the environment put over the layers before it."""
-    values: Dict[str, Any]  # its own, `_delete_` included; never changed
-    path: Optional[str] = None  # of a file, absolute; None for all else
+    """Values that one file, the command line or the environment sets over the previous layers."""
+    values: Dict[str, Any]  # as written, `_delete_` included; never modified
+    path: Optional[str] = None  # absolute path of a file; None otherwise
     source: str = ''
-    label: str = ''  # what stands for a file: '--cfg-options'
+    label: str = ''  # shown instead of a file: '--cfg-options'
     moved: Optional[Tuple[str,
-                          str]] = None  # (old path, new path): a rewriting put a value elsewhere
-    bases: Tuple[str, ...] = ()  # of a file, absolute paths
+                          str]] = None  # (old path, new path): a migration moved a value
+    bases: Tuple[str, ...] = ()  # absolute paths of the file's bases
 
     def where(self, steps: Tuple[str, ...]) -> str:
-        """`path:line` of the key that sets a value, or the label."""
+        """Return the `path:line` of the key that sets a value, or the label."""
         if self.path is None:
             return f'{self.label} {".".join(steps)}' if self.label == OPTIONS_LABEL else self.label
         line = None
         try:
             line = read_source(self.source, self.path.endswith('.py')).line_of(steps)
         except (SyntaxError,
-                yaml.YAMLError):  # it has been loaded, so this is a way of writing not foreseen
+                yaml.YAMLError):  # loaded before, so this is syntax that the parser does not cover
             pass
         return f'{shown(self.path)}:{line}' if line else shown(self.path)
 
     def says(self, steps: Tuple[str, ...]) -> Tuple[str, Any]:
-        """('sets', value), ('drops', None) where it replaces something around by a thing without it, or ('', None)."""
+        """Return what this layer does to a value.
+
+        ('sets', value), ('drops', None) if it replaces a parent by one without it, or ('', None).
+        """
         node, whole = self.values, False
         for step in steps:
             if isinstance(node, dict):
@@ -52,8 +55,8 @@ class Layer(NamedTuple):
 class Setting(NamedTuple):
     """One entry of a value's history."""
     where: str  # 'configs/a.py:12', '--cfg-options model.depth', 'MMDET_DATASETS'
-    value: Any  # as written there: of a dict only what is said there
-    is_dropped: bool = False  # replaced with something around it
+    value: Any  # as written there; of a dict only the keys written there
+    is_dropped: bool = False  # replaced together with an enclosing value
     file: Optional[str] = None  # absolute path
 
 
@@ -71,7 +74,7 @@ def trace(steps: Tuple[str, ...], layers: Iterable[Layer]) -> List[Setting]:
             settings.append(Setting(layer.where(steps), value, file=layer.path))
         elif verb == 'drops' and settings and not settings[-1].is_dropped:
             known = steps
-            while layer.says(known)[0] != 'sets':  # the replacement around it
+            while layer.says(known)[0] != 'sets':  # the replacement of an enclosing value
                 known = known[:-1]
             settings.append(Setting(layer.where(known), None, is_dropped=True, file=layer.path))
     return settings

@@ -1,7 +1,7 @@
-"""Where in a config file a value is written, and what reads a variable.
+"""Line numbers of values in config files, and readers of variables.
 
-Nothing here runs a config: a python file is read as a syntax tree, json and yaml as marked nodes. It is
-only asked when a line has to be told, and remembers its answer by the file's text.
+Nothing here executes a config: a python file is read as a syntax tree, json and yaml as marked nodes.
+It is used only when a line number is needed, and caches results by the file's text.
 """
 import ast
 import functools
@@ -14,10 +14,10 @@ Steps = Tuple[str, ...]  # a dotted path, split
 
 
 class Binding(NamedTuple):
-    """One statement that sets a variable, or something inside one: `name = value`, `name['a']['b'] = value`."""
+    """A statement that sets a variable or an item in it: `name = value`, `name['a']['b'] = value`."""
     name: str
     steps: Steps  # inside the variable
-    value: Optional[ast.expr]  # None where it does not stand in the file, such as a loop's variable
+    value: Optional[ast.expr]  # None if not written in the file, such as a loop's variable
     line: int
     is_left_over: bool = False  # the variable of a `for` or `with`
 
@@ -32,7 +32,7 @@ class PythonSource:
             node.id for node in ast.walk(tree)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
         set_by_statements = {binding.name for binding in self.bindings if not binding.is_left_over}
-        # What only a `for` or `with` binds: helpers that python leaves behind, no settings.
+        # Names bound only by a `for` or `with`: helpers that python keeps, not settings.
         self.left_over: FrozenSet[str] = frozenset(binding.name
                                                    for binding in self.bindings) - set_by_statements
         self.imported: FrozenSet[str] = frozenset(
@@ -41,14 +41,15 @@ class PythonSource:
             for alias in node.names) - set_by_statements
 
     def line_of(self, steps: Sequence[str]) -> Optional[int]:
-        """The line of the key that sets the value at a path, or of the innermost key around it that is written out.
+        """Return the line of the key that sets the value at a path, or of its innermost written parent.
 
-        Variables are followed: a step inside `pipeline=train_pipeline` is sought where `train_pipeline` is written.
+        Variables are followed: a step inside `pipeline=train_pipeline` is searched where `train_pipeline` is
+        written.
         """
         return self._line_in_variable(steps[0], tuple(steps[1:]), len(self.bindings))
 
     def readers(self, variable: str, roots: Sequence[str]) -> List[str]:
-        """Dotted paths, inside the top-level names `roots`, whose expression reads a variable."""
+        """Return dotted paths, inside the top-level names `roots`, whose expression reads a variable."""
         paths: List[str] = []
         for index, binding in enumerate(self.bindings):
             if binding.name in roots and binding.value is not None:
@@ -71,7 +72,7 @@ class PythonSource:
 
     def _line(self, node: Optional[ast.expr], steps: Steps, line: int,
               before: int) -> Optional[int]:
-        """`line` of the key around, or that of a step further in; None if the expression certainly lacks the step."""
+        """Return the line of a step in `node`, or `line` of its parent; None if certainly missing."""
         if not steps:
             return line
         if isinstance(node, ast.Name):
@@ -100,7 +101,7 @@ class PythonSource:
         return line
 
     def _inside(self, node: ast.expr, steps: Steps, before: int) -> Optional[int]:
-        """The line of a step in the dict behind `**node`, if it can be found there."""
+        """Return the line of a step in the dict unpacked by `**node`, or None if not found."""
         if isinstance(node, ast.Name):
             return self._line_in_variable(node.id, steps, before)
         return self._line(node, steps, node.lineno, before) if _items(node) is not None else None
@@ -135,7 +136,7 @@ class DataSource:
 
     def __init__(self, source: str):
         self.root = yaml.compose(source.replace('\t', ' '), yaml.SafeLoader)
-        # An alias is the node of its anchor: what lies below two names is read by the later one.
+        # An alias is the node of its anchor: a value under two names is read by the later one.
         first: Dict[int, str] = {}
         shared = set()
         for key, value in getattr(self.root, 'value',
@@ -166,7 +167,7 @@ class DataSource:
 
 
 def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
-    """A node and all below, each once."""
+    """Yield a node and all its descendants, each once."""
     seen, left = set(), [root]
     while left:
         node = left.pop()
@@ -179,7 +180,7 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 
 @functools.lru_cache(maxsize=1024)
 def read_source(source: str, is_python: bool) -> Union[PythonSource, DataSource]:
-    """What a text that has been loaded says about its lines."""
+    """Return the parsed source of a loaded text, for its line numbers."""
     return PythonSource(source) if is_python else DataSource(source)
 
 
@@ -225,7 +226,7 @@ def _targets(target: ast.expr, value: Optional[ast.expr]) -> Iterator[Binding]:
 
 
 def _update(node: ast.expr) -> Iterator[Binding]:
-    """`name.update(key=value)`, `name['a'].update(dict(...))`."""
+    """Yield the bindings of `name.update(key=value)`, `name['a'].update(dict(...))`."""
     if not isinstance(node, ast.Call) or not isinstance(
             node.func, ast.Attribute) or node.func.attr != 'update':
         return
@@ -240,7 +241,7 @@ def _update(node: ast.expr) -> Iterator[Binding]:
 
 
 def _subscript(node: Any) -> Optional[Tuple[str, Steps]]:
-    """(variable, steps) of `name['a'][0]`, if all of it is written out."""
+    """Return (variable, steps) of `name['a'][0]`, or None if a step is not a literal."""
     steps: List[str] = []
     while isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
         steps.insert(0, str(node.slice.value))
@@ -249,7 +250,7 @@ def _subscript(node: Any) -> Optional[Tuple[str, Steps]]:
 
 
 def _items(node: Any) -> Optional[List[Tuple[Optional[str], ast.expr, int]]]:
-    """(key, value, line of the key) of `dict(...)` or `{...}`; the key of `**value` is None."""
+    """Return (key, value, line of the key) of `dict(...)` or `{...}`; the key of `**value` is None."""
     if isinstance(node, ast.Dict):
         items = []
         for key, value in zip(node.keys, node.values):

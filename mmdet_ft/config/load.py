@@ -1,4 +1,4 @@
-"""What every command does to have a config."""
+"""Loading of a config, as every command does it."""
 import os
 import re
 from typing import Any, Dict, Optional, Tuple
@@ -22,13 +22,13 @@ _REFERENCE = re.compile(r'\$\{([a-zA-Z\d_.]+)\}')
 
 
 def replace_cfg_vals(config: Config) -> Config:
-    """A config whose '${key.of.another}' strings are replaced by what they name.
+    """Return a config with every '${key.of.another}' reference resolved.
 
-    A string that is nothing but a reference becomes the value itself; within a string goes its text.
-    Then `model_wrapper` takes the place of `model`: V2's way to wrap a detector named by '${model}'.
+    A string that is only a reference becomes the value itself; inside a string the value's text is
+    inserted. Then `model_wrapper` replaces `model`: V2's way to wrap a detector named by '${model}'.
 
-    Raises ConfigKeyError for a key that is not there and for references in a circle, ConfigTypeError
-    for a container within a string.
+    Raises ConfigKeyError for a missing key and for circular references, ConfigTypeError for a container
+    within a string.
     """
 
     def resolve(key: str, string: str, seen: Tuple[str, ...]) -> Any:
@@ -68,7 +68,7 @@ def replace_cfg_vals(config: Config) -> Config:
 
 
 def update_data_root(config: Config) -> None:
-    """Where MMDET_DATASETS is set, put it for `data_root`, there and in every string of `data`."""
+    """Replace `data_root` by MMDET_DATASETS if that is set, also in every string of `data`."""
     root, new_root = config.get('data_root'), os.environ.get(DATA_ROOT_VARIABLE)
     if not new_root or not isinstance(root, str) or not root:
         return
@@ -88,7 +88,7 @@ def update_data_root(config: Config) -> None:
 
 
 def value_at(config: Config, path: str) -> Any:
-    """The value at a dotted path; raises ConfigKeyError with the nearest name for a path that leads nowhere."""
+    """Return the value at a dotted path; raises ConfigKeyError with the nearest name if there is none."""
     try:
         return item_at(config._cfg_dict, path)
     except KeyError as error:

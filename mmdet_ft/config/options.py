@@ -1,4 +1,4 @@
-"""The words after `--cfg-options`: KEY=VALUE to values."""
+"""Parsing of `--cfg-options`: KEY=VALUE to values."""
 import ast
 import re
 import sys
@@ -9,14 +9,14 @@ OVER_CONFIG = (
     'values to put over those of the config: optimizer.lr=0.01 data.train.pipeline.2.flip_ratio=0. '
     """key="[(a,b),(c,d)]" 'key=dict(type="A")'""")
 
-# Their values are paths and names, and stay texts: 2024_01_05 is no number there.
+# Their values are paths and names and stay strings: 2024_01_05 is not a number there.
 TEXT_KEYS = ('work_dir', 'load_from', 'resume_from', 'data_root', 'data_prefix', 'img_prefix',
              'seg_prefix', 'ann_file', 'proposal_file', 'ann_subdir', 'img_subdir', 'checkpoint',
              'pretrained', 'classes', 'outfile_prefix', 'jsonfile_prefix')
 
 
 class Options(dict):
-    """Values by dotted path, and in `texts` how each was typed."""
+    """Values by dotted path; `texts` holds each as typed."""
 
     def __init__(self, *values: Any):
         super().__init__(*values)
@@ -24,7 +24,7 @@ class Options(dict):
 
 
 def as_typed(options: Dict[str, Any], path: str, old: Any) -> Any:
-    """Return an option's value; over a text that looks like a path, a number or a date it is what was typed."""
+    """Return an option's value; over an old text like a path, a number or a date, return it as typed."""
     value, typed = options[path], getattr(options, 'texts', {}).get(path)
     if typed is None or not isinstance(old, str) or not isinstance(value, (int, float)):
         return value
@@ -33,7 +33,7 @@ def as_typed(options: Dict[str, Any], path: str, old: Any) -> Any:
 
 
 def _unquoted(text: str) -> str:
-    """Without quotes around the whole."""
+    """Return the text without enclosing quotes."""
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in '\'"'
     return text[1:-1] if is_quoted else text
 
@@ -41,12 +41,12 @@ def _unquoted(text: str) -> str:
 def add_options(parser: ArgumentParser,
                 name: str = '--cfg-options',
                 of_what: str = OVER_CONFIG) -> None:
-    """An option of a command that takes words KEY=VALUE."""
+    """Add an option that takes KEY=VALUE arguments to a command's parser."""
     parser.add_argument(name, nargs='+', action=DictAction, metavar='KEY=VALUE', help=of_what)
 
 
 def take_older_options(parser: ArgumentParser, args: Namespace, name: str) -> None:
-    """Give V2's `--options` the name that it has had since: 'cfg_options' or 'eval_options'."""
+    """Rename V2's `--options` to its later name: 'cfg_options' or 'eval_options'."""
     if args.options:
         newer = '--' + name.replace('_', '-')
         if getattr(args, name):
@@ -56,12 +56,12 @@ def take_older_options(parser: ArgumentParser, args: Namespace, name: str) -> No
 
 
 class DictAction(Action):
-    """argparse: words KEY=VALUE to a dict. `a.b=1 c=x,y d=[(1,2),3]` is what V2 makes of it:
+    """argparse action: KEY=VALUE arguments to a dict. `a.b=1 c=x,y d=[(1,2),3]` gives, as in V2,
 
     {'a.b': 1, 'c': ['x', 'y'], 'd': [(1, 2), 3]}. Values are integers, floats, true or false in any
-    case, None, or strings; lists and tuples of them nest. Given twice, the options add up.
+    case, None, or strings; lists and tuples of them nest. Repeated options add up.
 
-    Beyond V2 a value, or an item of a list, may be a dict as python writes it, of literals:
+    Beyond V2 a value, or an item of a list, may be a python dict of literals:
     `'a={"type":"A"}' 'b=[dict(type="A",x=(1,2))]'`, quoted for the shell.
     """
 
@@ -96,9 +96,9 @@ class DictAction(Action):
 
     @staticmethod
     def _parse_text(text: str) -> Any:
-        """The value of a key that holds a path or names: None, a text, a dict, or lists of them.
+        """Return the value of a key with paths or names: None, a string, a dict, or lists of them.
 
-        Quotes around the whole keep a comma; beyond V2.
+        Enclosing quotes keep a comma; beyond V2.
         """
         inner = _unquoted(text.strip())
         if inner != text.strip() and inner[:1] not in ('(', '[', '{') and inner[0:1] not in '\'"':
@@ -124,7 +124,10 @@ class DictAction(Action):
 
 
 def _split_at_commas(text: str) -> Tuple[List[str], int]:
-    """Parts between the commas outside all brackets and dicts, and where the first bracket closes, or -1."""
+    """Split at commas outside all brackets and dicts.
+
+    Also return the index where the first bracket closes, or -1.
+    """
     parts, start, open_brackets, first_closing, end_of_dict = [], 0, [], -1, 0
     for index, letter in enumerate(text):
         if index < end_of_dict:
@@ -139,7 +142,7 @@ def _split_at_commas(text: str) -> Tuple[List[str], int]:
         elif letter == ',' and not open_brackets:
             parts.append(text[start:index])
             start = index + 1
-        elif letter in 'd{' and text[:index].rstrip()[-1:] in '([,':  # an item begins
+        elif letter in 'd{' and text[:index].rstrip()[-1:] in '([,':  # start of an item
             end_of_dict = _end_of_dict(text, index)
     if open_brackets:
         raise ValueError(f'{open_brackets[-1]!r} is not closed')
@@ -149,11 +152,11 @@ def _split_at_commas(text: str) -> Tuple[List[str], int]:
 
 
 _DICT = re.compile(r'dict\s*\(|\{\s*(?=[}"\']|\w+\s*:)')  # not '{a}/b.jpg', which is a string
-_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|[\[({\])}]')  # or a string, whole
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|[\[({\])}]')  # or a whole string
 
 
 def _end_of_dict(text: str, start: int = 0) -> int:
-    """Where a dict that begins at a place of a text ends; 0 where none begins."""
+    """Return the end index of a dict that begins at `start`; 0 if none begins there."""
     if not _DICT.match(text, start):
         return 0
     depth = 0
@@ -169,7 +172,7 @@ def _parse_dict(text: str) -> Dict[Any, Any]:
         value = _literal(ast.parse(text, mode='eval').body)
         if isinstance(value, dict):
             return value
-    except (SyntaxError, ValueError, TypeError):  # the last for a key that cannot be one
+    except (SyntaxError, ValueError, TypeError):  # TypeError: a key that is not hashable
         pass
     raise ValueError(
         f'{text} looks like a dict but cannot be read as one; in a shell write single quotes around '
@@ -177,7 +180,7 @@ def _parse_dict(text: str) -> Dict[Any, Any]:
 
 
 def _literal(node: ast.AST) -> Any:
-    """The value of a literal, of dict(name=literal, ...), and of true and false in any case."""
+    """Return the value of a literal, of dict(name=literal, ...), and of true and false in any case."""
     if isinstance(node, ast.Dict):
         return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values)}
     if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'dict' and not node.args \

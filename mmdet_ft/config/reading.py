@@ -1,10 +1,10 @@
-"""A config file and its bases, read and merged.
+"""Reading of a config file and its bases, and their merge.
 
     read            bases first, then this file over them
       _read_file    one file: its own values and its bases; nothing merged yet
         _substitute {{ fileDirname }}, {{$NAME:default}}, and a placeholder for {{ _base_.x }}
-        _run_python, or _parse_data of json and yaml, which runs nothing
-      merge         the only place where one value replaces another
+        _run_python, or _parse_data of json and yaml, which executes nothing
+      merge         the only code where one value replaces another
 """
 import functools
 import json
@@ -38,13 +38,13 @@ def read(
     use_predefined_variables: bool = True,
     heirs: Tuple[str, ...] = ()
 ) -> Tuple[Dict[str, Any], str, List[Layer]]:
-    """The merged values of a file and its bases, all their texts, and what each said, bases first.
+    """Return the merged values of a file and its bases, all texts, and the layers, bases first.
 
     Args:
         path: absolute path.
-        text: instead of the file's content.
-        use_predefined_variables: of this file; bases always do.
-        heirs: the files that led here, the one asked for first.
+        text: used instead of the file's content.
+        use_predefined_variables: for this file; bases always use them.
+        heirs: the files that led here, the requested one first.
     """
     if path in heirs:
         circle = ' -> '.join(map(shown, [*heirs[heirs.index(path):], path]))
@@ -79,7 +79,7 @@ def read(
 
 
 def _base_variable(file: '_File', inherited: Dict[str, Any], leaf: Any) -> Any:
-    """What a placeholder of {{ _base_.x }} stands for; any other value as it is."""
+    """Return the value of a {{ _base_.x }} placeholder; any other value as it is."""
     match = _PLACEHOLDER.search(leaf) if isinstance(leaf, str) else None
     if not match:
         return leaf
@@ -96,15 +96,15 @@ def _base_variable(file: '_File', inherited: Dict[str, Any], leaf: Any) -> Any:
 
 
 class _File(NamedTuple):
-    """What one file says itself, before anything is merged."""
+    """The content of one file, before anything is merged."""
     path: str  # absolute
     text: str
-    source: str  # the text as it is run: placeholders for {{ _base_.x }}, other braces replaced
-    values: Dict[str, Any]  # with those placeholders
+    source: str  # the text as executed: placeholders for {{ _base_.x }}, other braces replaced
+    values: Dict[str, Any]  # still with placeholders
     bases: List[str]  # absolute paths, in the order written
 
     def line_of(self, *patterns: str) -> str:
-        """`path:line` of what regular expressions match, each after the one before; for messages."""
+        """Return `path:line` of regular expressions, each matched after the previous one; for messages."""
         place = 0
         for pattern in patterns:
             match = re.compile(pattern, re.MULTILINE).search(self.text, place)
@@ -112,7 +112,7 @@ class _File(NamedTuple):
         return place_in(self.path, self.text, place)
 
     def line_of_key(self, path: str) -> str:
-        """`path:line` of a value, by its dotted path; for messages."""
+        """Return `path:line` of a value by its dotted path; for messages."""
         return self.line_of(*(rf'\b{re.escape(key)}\b[\'"]?\s*[=:]' for key in path.split('.')))
 
 
@@ -122,7 +122,7 @@ def text_of(path: str) -> str:
         hint = f'; did you mean {shown(found)!r}?' if found else ''
         raise ConfigFileError(f'{shown(path)}: a config is one of {", ".join(EXTENSIONS)}{hint}')
     try:
-        with open(path, encoding='utf-8-sig') as file:  # some editors on Windows put a mark first
+        with open(path, encoding='utf-8-sig') as file:  # some Windows editors write a byte order mark
             text = file.read()
     except FileNotFoundError:
         raise ConfigNotFoundError(f'no config {shown(path)}{_near_file(path)}') from None
@@ -134,7 +134,7 @@ def text_of(path: str) -> str:
             f'{shown(path)}:{line}: the file is in {what}; save it as UTF-8') from error
     except OSError as error:
         raise ConfigFileError(f'{shown(path)}: cannot be read: {error}') from error
-    if '\0' in text:  # UTF-16 without its mark, or no text at all
+    if '\0' in text:  # UTF-16 without a byte order mark, or not text at all
         raise ConfigFileError(
             f'{shown(path)}:1: the file has zero bytes, as UTF-16 does; save it as UTF-8')
     return text
@@ -147,7 +147,7 @@ def _near_file(path: str) -> str:
 
 
 def _elsewhere(path: str, base: str) -> str:
-    """Where a base lies whose heir was copied to another folder."""
+    """Return where the base is if its child config was copied to another folder."""
     folder = osp.dirname(osp.abspath(path))
     parent, name = osp.dirname(folder), osp.basename(base)
     found = [osp.join(parent, sister, name) for sister in sorted(os.listdir(parent))]
@@ -196,13 +196,13 @@ def _base_paths(path: str, bases: List[Any]) -> List[str]:
 
 _PREDEFINED = re.compile(r'\{\{\s*(file(?:Dirname|Basename|BasenameNoExtension|Extname))\s*\}\}')
 _ENVIRONMENT = re.compile(r'\{\{\s*\$(\w+)\s*:\s*([^\s}]*)\s*\}\}')
-_BASE_VARIABLE = re.compile(r'(["\']?)\{\{\s*_base_\.([\w.]+)\s*\}\}\1')  # quotes do not matter
-_PLACEHOLDER = re.compile(r'\$_base_\.([\w.]+)\$')  # stands in the values until the bases are read
+_BASE_VARIABLE = re.compile(r'(["\']?)\{\{\s*_base_\.([\w.]+)\s*\}\}\1')  # quotes are optional
+_PLACEHOLDER = re.compile(r'\$_base_\.([\w.]+)\$')  # kept in the values until the bases are read
 _WHOLE_VALUE = '. {{ _base_.x }} must be a value of its own, not part of a string or expression'
 
 
 def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
-    """Replace {{ fileDirname }} and its sisters, {{$NAME:default}}, and {{ _base_.x }} (later)."""
+    """Replace {{ fileDirname }} and similar, {{$NAME:default}}, and {{ _base_.x }} (deferred)."""
 
     def environment(match):
         value = os.environ.get(match[1]) or match[2]
@@ -221,7 +221,7 @@ def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
             fileExtname=extension)
         text = _PREDEFINED.sub(lambda match: predefined[match[1]], text)
     text = _ENVIRONMENT.sub(environment, text)
-    # The same text each time, so that the code compiled from it can be used again.
+    # Identical text each time, so that the compiled code can be reused.
     return _BASE_VARIABLE.sub(lambda match: f'"$_base_.{match[2]}$"', text)
 
 
@@ -231,10 +231,10 @@ def _compile(source: str, path: str) -> types.CodeType:
 
 
 def _run_python(path: str, source: str) -> Dict[str, Any]:
-    """Run a python config; returns the names that it sets, but for modules, functions and classes, and
-    for what only a `for` or `with` has left over.
+    """Run a python config and return the names that it sets.
 
-    Paths become text and numbers of numpy those of python, so that every value can be written.
+    Modules, functions, classes and leftover variables of a `for` or `with` are left out. Paths become
+    strings and numpy numbers python numbers, so that every value can be written.
     """
     answer = foreign.read_base_answer(source)
     if answer:
@@ -249,7 +249,7 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
         if 'unicodeescape' in str(error.msg):  # 'C:\Users'
             hint = ". Of a path with \\: write r'...', or / for each \\"
         raise ConfigSyntaxError(f'{where}: {error.msg}: {code}{hint}') from error
-    except ConfigError:  # from a config that this one loads
+    except ConfigError:  # raised by a config that this one loads
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
@@ -272,7 +272,7 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
 
 
 def _hint(error: Exception, path: str, source: str, line: int, namespace: Dict[str, Any]) -> str:
-    """What the author of a python config most likely meant."""
+    """Return the most likely intention of a python config's author."""
     if isinstance(error, TypeError) and _PLACEHOLDER.search(repr(namespace)):
         return _WHOLE_VALUE
     if isinstance(error, ImportError):
@@ -298,13 +298,13 @@ def _values_of_bases(path: str, namespace: Dict[str, Any]) -> Dict[str, Any]:
     try:
         for base in _base_paths(path, _as_list(namespace.get(BASE_KEY, []))):
             inherited.update(read(base, heirs=(path, ))[0])
-    except ConfigError:  # another mistake; the first one first
+    except ConfigError:  # another mistake; the first one is reported first
         pass
     return inherited
 
 
 def _inherited(path: str, namespace: Dict[str, Any], name: str) -> str:
-    """What the bases have at a dotted path, in words; an expression cannot use it, but its author can."""
+    """Describe the bases' value at a dotted path, which an expression cannot use but its author can."""
     try:
         value = item_at(_values_of_bases(path, namespace), name)
     except KeyError:
@@ -315,7 +315,7 @@ def _inherited(path: str, namespace: Dict[str, Any], name: str) -> str:
 
 
 class _YamlLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
-    """Plain data, and tuples as dumped by `Config.dump`. A date is its text: it is a folder's name, or a version."""
+    """Plain data, and tuples as dumped by `Config.dump`. A date stays text: it is a folder's name or a version."""
 
     yaml_implicit_resolvers = {
         letter: [(tag, pattern) for tag, pattern in rules if not tag.endswith(':timestamp')]
@@ -338,7 +338,7 @@ _YamlLoader.add_constructor('tag:yaml.org,2002:python/tuple',
 
 
 class _Twice(Exception):
-    """A key that one mapping has twice, with the lines where they are known."""
+    """A duplicate key in one mapping, with the lines where they are known."""
 
     def __init__(self, key: str, first: Optional[int] = None, second: Optional[int] = None):
         super().__init__(key)
@@ -361,7 +361,7 @@ def _parse_data(path: str, source: str) -> Dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ConfigSyntaxError(f'{shown(path)}:{error.lineno}: {error.msg}') from error
     except _Twice as error:
-        if error.second is None:  # json tells no lines; it is yaml too
+        if error.second is None:  # json has no line numbers; it is valid yaml too
             try:
                 yaml.load(source.replace('\t', ' '), _YamlLoader)
             except _Twice as same:

@@ -1,4 +1,4 @@
-"""A config as text: python, json or yaml, which can always be read again."""
+"""Config as text: python, json or yaml, which can always be read again."""
 import functools
 import json
 import keyword
@@ -11,11 +11,11 @@ from mmdet_ft.config.config_dict import ConfigDict, is_object, plain
 from mmdet_ft.config.errors import ConfigFileError, ConfigTypeError
 from mmdet_ft.config.reading import EXTENSIONS
 
-# yapf takes more than the square of a list's length: 30 s for three lists of 4000 names.
-MOST_ITEMS = 100  # of a list or dict that yapf lays out
-MOST_LETTERS = 30000  # of a statement
+# yapf is worse than quadratic in a list's length: 30 s for three lists of 4000 names.
+MOST_ITEMS = 100  # items of a list or dict that yapf formats
+MOST_LETTERS = 30000  # characters of a statement
 WIDTH = 79
-NAMES_OF_TEXT = ('dict', 'float', 'globals', 'range', 'set')  # that the text itself calls
+NAMES_OF_TEXT = ('dict', 'float', 'globals', 'range', 'set')  # called by the text itself
 
 
 def as_text(values: ConfigDict, name: str) -> str:
@@ -39,13 +39,13 @@ def as_text(values: ConfigDict, name: str) -> str:
 
 def as_python(values: ConfigDict) -> str:
     """Return the values as a python config of literals, `dict(...)` and `float('inf')`."""
-    # Names that the text itself calls come last: `range = 3` would hide it from what is below.
+    # Names that the text itself calls come last: `range = 3` would shadow it for the lines below.
     items = sorted(_writable(values).items(), key=lambda item: item[0] in NAMES_OF_TEXT)
     return _layout(items)
 
 
 def _writable(values: Dict[str, Any]) -> Dict[str, Any]:
-    """A plain tree. Objects at the top level are helpers of a program and are left out."""
+    """Return a plain tree without top-level objects, which are helpers of a program."""
     kept = {name: value for name, value in values.items() if not is_object(value)}
     return plain(kept, _refuse)
 
@@ -55,7 +55,7 @@ def _refuse(path: str, value: Any) -> None:
                           'write a number, a text, or a list or dict of them')
 
 
-# --- python: yapf lays out what is short, and long lists are filled line by line
+# --- python: yapf formats short values, and long lists are filled line by line
 
 
 def _layout(items: List[Tuple[Any, Any]]) -> str:
@@ -66,7 +66,7 @@ def _layout(items: List[Tuple[Any, Any]]) -> str:
                       for key, value in items]
         if sum(text.count(name) for _, _, text in statements) == len(long):
             break
-        name += '_'  # a value has this text
+        name += '_'  # a value contains this name
     parts: List[str] = []
     short = ''
     for key, value, text in statements:
@@ -90,7 +90,7 @@ def _layout(items: List[Tuple[Any, Any]]) -> str:
 
 
 def _target(key: Any) -> str:
-    """Names that python cannot write come from json and yaml."""
+    """Return the assignment target of a key; json and yaml have keys that are not identifiers."""
     return key if _is_name(key) else f'globals()[{key!r}]'
 
 
@@ -99,7 +99,7 @@ def _is_name(key: Any) -> bool:
 
 
 def _expression(value: Any, long: Any = None, name: str = '') -> str:
-    """A value in one line; with `long` a name stands for each long container, which is put there."""
+    """Return a value in one line; with `long`, names replace long containers, added to `long`."""
     if isinstance(value, (dict, list, tuple, set, frozenset)):
         if long is not None and _is_long(value):
             long.append(value)
@@ -116,7 +116,7 @@ def _expression(value: Any, long: Any = None, name: str = '') -> str:
 
 
 def _is_long(value: Any) -> bool:
-    """Whether a container has more than MOST_ITEMS items, or is a table of more numbers and texts, as a palette is."""
+    """Check whether a container, or a table such as a palette, has more than MOST_ITEMS items."""
     if len(value) > MOST_ITEMS:
         return True
     if isinstance(value, dict) or not all(isinstance(item, (list, tuple)) for item in value):
@@ -126,13 +126,13 @@ def _is_long(value: Any) -> bool:
 
 
 def _parts(value: Any) -> Tuple[str, List[Tuple[str, Any]], str]:
-    """How a container opens, (what stands before an item, the item), how it closes."""
+    """Return the opening of a container, (prefix of an item, item) pairs, and its closing."""
     if isinstance(value, dict):
         if all(map(_is_name, value)):
             return 'dict(', [(f'{key}=', item) for key, item in value.items()], ')'
         return '{', [(f'{_expression(key)}: ', item) for key, item in value.items()], '}'
     if isinstance(value, (set, frozenset)):
-        items = sorted(value, key=_expression)  # the same text in each process
+        items = sorted(value, key=_expression)  # the same text in every process
         return ('{', [('', item) for item in items], '}') if items else ('set(', [], ')')
     items = [('', item) for item in value]
     if isinstance(value, tuple):
@@ -141,7 +141,7 @@ def _parts(value: Any) -> Tuple[str, List[Tuple[str, Any]], str]:
 
 
 def _filled(value: Any, indent: int, used: int) -> str:
-    """A value over as many lines as it needs; `used` letters of the first one are taken."""
+    """Return a value over several lines; `used` characters of the first line are taken."""
     text = _expression(value)
     is_container = isinstance(value, (dict, list, tuple, set, frozenset))
     if not is_container or not value or used + len(text) <= WIDTH:
@@ -161,7 +161,7 @@ def _filled(value: Any, indent: int, used: int) -> str:
 
 
 def _wrapped(texts: List[str], inner: str) -> str:
-    """Items one after the other, as many a line as fit."""
+    """Return items in sequence, as many on a line as fit."""
     lines, line = [], inner
     for place, text in enumerate(texts):
         text += ',' if place < len(texts) - 1 else ''
@@ -172,7 +172,7 @@ def _wrapped(texts: List[str], inner: str) -> str:
     return '\n'.join([*lines, line.rstrip()])
 
 
-@functools.lru_cache(maxsize=4)  # a run asks three times; yapf takes its time
+@functools.lru_cache(maxsize=4)  # a run asks three times; yapf is slow
 def _format(source: str) -> str:
     if not source:
         return ''
@@ -196,7 +196,7 @@ class _YamlDumper(getattr(yaml, 'CSafeDumper', yaml.SafeDumper)):
         return self.represent_sequence('tag:yaml.org,2002:python/tuple', value)
 
     def represent_str(self, value: str) -> yaml.Node:
-        style = '"' if '{{' in value else None  # only there can a brace be escaped
+        style = '"' if '{{' in value else None  # braces can be escaped only in double quotes
         return self.represent_scalar('tag:yaml.org,2002:str', value, style=style)
 
     def represent_range(self, value: range) -> yaml.Node:

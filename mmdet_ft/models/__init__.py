@@ -1,4 +1,4 @@
-"""Models, and V2's names for their registry. Importing a leaf registers its types; one line each."""
+"""Models, and V2's names for their registry. Importing a module registers its types."""
 from mmdet_ft.models import anchors  # noqa: F401
 from mmdet_ft.models import assigners  # noqa: F401
 from mmdet_ft.models import backbones  # noqa: F401

@@ -1,4 +1,4 @@
-"""Anchors: boxes of a few shapes at every place of every feature level."""
+"""Anchor generators: boxes of several shapes at every cell of every feature level."""
 from collections import OrderedDict
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -9,11 +9,11 @@ from mmdet_ft.ops.patches import neighbour_table
 from mmdet_ft.registry import MODELS
 
 Size = Tuple[int, int]
-MAX_CACHED_GRIDS = 16  # 10 MB each at 800x1333; more image sizes than that come and go under multi-scale training
+MAX_CACHED_GRIDS = 16  # 10 MB each at 800x1333; multi-scale training uses more image sizes than that
 
 
 class Grid(NamedTuple):
-    """All anchors for one list of feature sizes."""
+    """All anchors for one list of feature map sizes."""
     anchors: Tensor  # [A, 4]
     corner: Tensor  # [A, 2], x and y of the cell's corner in pixels: cell index times stride
     counts: List[int]  # anchors of each level
@@ -22,17 +22,17 @@ class Grid(NamedTuple):
 
 @MODELS.register_module()
 class AnchorGenerator:
-    """Anchors of given scales and ratios, centred on a grid of each level's stride.
+    """Anchors of given scales and ratios, centered on a grid of each level's stride.
 
     Args:
-        strides: pixels a cell, one a level: a number, or (w, h).
+        strides: pixels per cell, one per level: a number, or (w, h).
         ratios: heights over widths.
         scales: factors of the base size.
-        base_sizes: one a level; the stride (the shorter side of it) by default.
-        scale_major: order in a cell: the scales of one ratio together, or else the ratios of one scale.
-        octave_base_scale, scales_per_octave: in place of `scales`, base * 2 ** (i / per octave) (RetinaNet).
-        centers: (x, y) of the first cell's centre, one a level, in pixels.
-        center_offset: or the same as a share of the base size, 0 to 1.
+        base_sizes: one per level; the stride (the shorter side of it) by default.
+        scale_major: order in a cell: all scales of one ratio together, or else all ratios of one scale.
+        octave_base_scale, scales_per_octave: instead of `scales`: base * 2 ** (i / per octave) (RetinaNet).
+        centers: (x, y) of the first cell's center, one per level, in pixels.
+        center_offset: or the same as a fraction of the base size, 0 to 1.
     """
 
     def __init__(self,
@@ -86,16 +86,16 @@ class AnchorGenerator:
 
     @property
     def num_base_priors(self) -> List[int]:
-        """Anchors a cell, one number a level."""
+        """Return the number of anchors per cell of each level."""
         return [len(anchors) for anchors in self.base_anchors]
 
     @property
     def num_base_anchors(self) -> List[int]:
-        """Older name of `num_base_priors`."""
+        """Return `num_base_priors`; older name."""
         return self.num_base_priors
 
     def gen_base_anchors(self) -> List[Tensor]:
-        """The anchors of each level's first cell, float32 [anchors a cell, 4]."""
+        """Return the anchors of each level's first cell, float32 [anchors per cell, 4]."""
         centers = self.centers or [None] * self.num_levels
         return [
             self.gen_single_level_base_anchors(size, self.scales, self.ratios, center)
@@ -107,12 +107,12 @@ class AnchorGenerator:
                                       scales: Tensor,
                                       ratios: Tensor,
                                       center: Optional[Tuple[float, float]] = None) -> Tensor:
-        """One level of `gen_base_anchors`."""
+        """Return one level of `gen_base_anchors`."""
         center = torch.tensor(
             center if center is not None else (self.center_offset * base_size, ) * 2)
         heights = ratios.sqrt()
         sides = torch.stack([1 / heights, heights], -1)  # [ratios, 2] as w h, of area 1
-        # The size goes into the first factor: V2's rounding.
+        # The size multiplies the first factor: V2's rounding.
         if self.scale_major:
             sizes = (base_size * sides)[:, None] * scales[None, :, None]
         else:
@@ -124,9 +124,9 @@ class AnchorGenerator:
              featmap_sizes: Sequence[Size],
              dtype: torch.dtype = torch.float32,
              device: Union[torch.device, str] = 'cpu') -> Grid:
-        """All anchors of all levels, kept for the next image of these sizes.
+        """Return all anchors of all levels, cached for later images of these sizes.
 
-        featmap_sizes: (h, w) of each level. Anchors lie level by level, row by row, cell by cell.
+        featmap_sizes: (h, w) of each level. Anchors are ordered by level, then row, then cell.
         """
         assert len(
             featmap_sizes
@@ -154,7 +154,7 @@ class AnchorGenerator:
                     featmap_sizes: Sequence[Size],
                     dtype: torch.dtype = torch.float32,
                     device: Union[torch.device, str] = 'cpu') -> List[Tensor]:
-        """`grid` in levels, each [h * w * anchors a cell, 4]: views of one tensor, not to be written to."""
+        """Return `grid` by level, each [h * w * anchors per cell, 4]: read-only views of one tensor."""
         grid = self.grid(featmap_sizes, dtype, device)
         return list(grid.anchors.split(grid.counts))
 
@@ -163,12 +163,12 @@ class AnchorGenerator:
                                  level_idx: int,
                                  dtype: torch.dtype = torch.float32,
                                  device: Union[torch.device, str] = 'cpu') -> Tensor:
-        """One level of `grid_priors`."""
+        """Return one level of `grid_priors`."""
         return self._single_level(featmap_size, level_idx, self.strides[level_idx], dtype,
                                   torch.device(device))[0]
 
     def steps(self, featmap_sizes: Sequence[Size]) -> List[Tuple[float, float]]:
-        """Pixels from cell to cell, (w, h) of each level."""
+        """Return the pixels from cell to cell, (w, h) of each level."""
         return self.strides
 
     def _single_level(self, size: Size, level: int, stride: Tuple[float, float], dtype: torch.dtype,
@@ -178,11 +178,11 @@ class AnchorGenerator:
         y = torch.arange(size[0], device=device).to(dtype) * stride[1]
         y, x = torch.meshgrid(y, x, indexing='ij')  # [h, w]
         corner = torch.stack([x, y], -1).reshape(-1, 1, 2)  # [h*w, 1, 2]
-        anchors = base + corner.repeat(1, 1, 2)  # [h*w, anchors a cell, 4]
+        anchors = base + corner.repeat(1, 1, 2)  # [h*w, anchors per cell, 4]
         return anchors.reshape(-1, 4), corner.expand(-1, len(base), 2).reshape(-1, 2)
 
     def _base_anchors_on(self, level: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """One level's base anchors on a device; copied there once, since the copy waits."""
+        """Return one level's base anchors on a device; copied there once, since copying synchronizes."""
         key = (level, dtype, device)
         if key not in self._moved:
             moved = torch.tensor(self.base_anchors[level].tolist(), device=device).to(dtype)
@@ -197,7 +197,7 @@ class AnchorGenerator:
                       level_idx: int,
                       dtype: torch.dtype = torch.float32,
                       device: Union[torch.device, str] = 'cpu') -> Tensor:
-        """The anchors at some places of one level: prior_idxs int64 [...] into the level -> [..., 4]."""
+        """Return some anchors of one level: prior_idxs int64 [...] into the level -> [..., 4]."""
         base = self._base_anchors_on(level_idx, dtype, torch.device(device))
         cell = prior_idxs // len(base)
         x = cell % featmap_size[1] * self.strides[level_idx][0]
@@ -205,19 +205,19 @@ class AnchorGenerator:
         return torch.stack([x, y, x, y], -1).to(dtype) + base[prior_idxs % len(base)]
 
     def valid_flags(self, featmap_sizes: Sequence[Size], pad_shapes: Tensor) -> Tensor:
-        """Which anchors belong to cells that begin inside their image, all levels in one.
+        """Check which anchors belong to cells that begin inside their image, all levels concatenated.
 
-        featmap_sizes: (h, w) of each level; pad_shapes [B, 2]: height and width of each image with its own padding,
-        without the batch's (V2's pad_shape), on the anchors' device. Returns bool [B, A].
+        featmap_sizes: (h, w) of each level; pad_shapes [B, 2]: height and width of each image with its own
+        padding, without the batch's (V2's pad_shape), on the anchors' device. Returns bool [B, A].
 
-        V2 counts ceil(side / stride) cells; a cell is among them exactly when its corner lies before the side's end.
+        V2 counts ceil(side / stride) cells; a cell is one of them exactly if its corner is before the side's end.
         """
         corner = self.grid(featmap_sizes, device=pad_shapes.device).corner
         height, width = pad_shapes[:, :1], pad_shapes[:, 1:2]  # [B, 1]
         return (corner[:, 0] < width) & (corner[:, 1] < height)
 
     def __getstate__(self) -> Dict:
-        """Without the caches, whose tensors may lie on a device that the reader of a pickle lacks."""
+        """Drop the caches, whose tensors may be on a device that the process loading a pickle lacks."""
         return {**self.__dict__, '_grids': OrderedDict(), '_moved': {}}
 
     def __repr__(self) -> str:
@@ -229,9 +229,9 @@ class AnchorGenerator:
 
 @MODELS.register_module()
 class LegacyAnchorGenerator(AnchorGenerator):
-    """Anchors of MMDetection 1: a box of n pixels ends n - 1 behind its start, corners are whole pixels.
+    """Anchors of MMDetection 1: a box of n pixels ends n - 1 pixels after its start, corners are whole pixels.
 
-    V2's type for weights of that time; with center_offset=0.5.
+    V2's type for weights of that version; with center_offset=0.5.
     """
 
     def gen_single_level_base_anchors(self,
@@ -248,10 +248,10 @@ class LegacyAnchorGenerator(AnchorGenerator):
 
 @MODELS.register_module()
 class TorchvisionAnchorGenerator(AnchorGenerator):
-    """Anchors as torchvision's detectors have them: corners are whole pixels, and from cell to cell it is what the
-    padded image's size, a multiple of the strides but the last, holds of each level's cells.
+    """Anchors of torchvision's detectors, with whole-pixel corners.
 
-    For images of 800 pixels, 61 at the level of 13 cells, where V2 steps by 64.
+    The step between cells is the padded image's size, a multiple of every stride but the last, divided by each
+    level's number of cells. For images of 800 pixels it is 61 at the level of 13 cells, and 64 in V2.
     """
 
     def gen_single_level_base_anchors(self,
@@ -268,6 +268,6 @@ class TorchvisionAnchorGenerator(AnchorGenerator):
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor may be kept: one made while tracing (a fake, or on device meta) means nothing later."""
+    """Check whether a tensor may be cached: one created while tracing (fake, or on meta) is useless later."""
     return type(
         tensor) is Tensor and tensor.device.type != 'meta' and not torch.compiler.is_compiling()

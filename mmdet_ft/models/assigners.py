@@ -1,6 +1,4 @@
-"""Assigners and samplers by their config names: thin classes around ops.matching and
-ops.sampling.
-"""
+"""Assigners and samplers of configs: thin classes around ops.matching and ops.sampling."""
 from typing import NamedTuple, Optional, Tuple, Union
 
 import torch
@@ -15,9 +13,7 @@ from mmdet_ft.structures import GroundTruth
 
 @MODELS.register_module()
 class BboxOverlaps2D:
-    """V2's `iou_calculator`; overlaps are always computed in float32, so its fp16 arguments change
-    nothing.
-    """
+    """V2's `iou_calculator`; always computed in float32, so its fp16 arguments have no effect."""
 
     def __init__(self, scale: float = 1., dtype: Optional[str] = None):
         self.scale, self.dtype = scale, dtype
@@ -25,13 +21,13 @@ class BboxOverlaps2D:
 
 @MODELS.register_module()
 class MaxIoUAssigner:
-    """Each box to the ground truth it overlaps most; see ops.matching.match for the rules.
+    """Assign each box to the ground truth with the highest overlap; rules in ops.matching.match.
 
     V2's arguments: `pos_iou_thr`, `neg_iou_thr` (a number or a range), `min_pos_iou`,
-    `gt_max_assign_all`, `ignore_iof_thr` (boxes lying that much in an ignored region are neither
-    positive nor negative; not above 0 switches it off), `ignore_wrt_candidates`,
-    `match_low_quality`. `gpu_assign_thr` is accepted and not needed: memory is bounded by taking
-    ground truths in turns.
+    `gt_max_assign_all`, `ignore_iof_thr` (boxes overlapping an ignored region that much are neither
+    positive nor negative; 0 or less switches it off), `ignore_wrt_candidates`, `match_low_quality`.
+    `gpu_assign_thr` is accepted but not needed: ground truths are processed in chunks, which bounds
+    memory.
     """
 
     def __init__(self,
@@ -51,8 +47,10 @@ class MaxIoUAssigner:
 
     @torch.no_grad()
     def __call__(self, boxes: Tensor, gt: GroundTruth, box_valid: Optional[Tensor] = None) -> Match:
-        """boxes [B, N, 4] or [N, 4] (the same for all images); box_valid [B, N]. Returns gt_index
-        and label [B, N].
+        """Match boxes to ground truths.
+
+        boxes [B, N, 4] or [N, 4] (shared by all images); box_valid [B, N]. Returns gt_index and
+        label [B, N].
         """
         ignore = None
         if self.ignore_iof_thr > 0 and gt.ignore.shape[1] > 0:
@@ -65,15 +63,15 @@ class MaxIoUAssigner:
 
 class Sample(NamedTuple):
     index: Tensor  # int64 [B, S] into the boxes
-    valid: Tensor  # bool [B, S], whether the slot holds a drawn box
-    positive: Tensor  # bool [B, P], drawn and positive: only the first P slots can be
+    valid: Tensor  # bool [B, S], whether the slot holds a sampled box
+    positive: Tensor  # bool [B, P], sampled and positive: only the first P slots can be
 
 
 @MODELS.register_module()
 class RandomSampler:
-    """Draw `num` boxes an image, at most `pos_fraction` positive; see ops.sampling.sample.
+    """Sample `num` boxes per image, at most `pos_fraction` positive; see ops.sampling.sample.
 
-    `add_gt_as_proposals` is read by the RoI head, which then lets ground truths join the proposals.
+    `add_gt_as_proposals` is read by the RoI head, which then adds ground truths to the proposals.
     """
 
     def __init__(self,
@@ -86,11 +84,13 @@ class RandomSampler:
 
     @torch.no_grad()
     def __call__(self, label: Tensor, keys: Optional[Tensor] = None) -> Sample:
-        """label [B, N] as in ops.matching.Match; keys [B, N]: who is drawn first, at random if not
-        given."""
+        """Sample boxes by label [B, N] as in ops.matching.Match.
+
+        keys [B, N] give the sampling order, random if None.
+        """
         index, valid = sample(label, self.num, self.pos_fraction, self.neg_pos_ub, keys)
         max_positive = min(int(self.num * self.pos_fraction), index.shape[1])
-        # Computed on the slots in question, not cut out of all: a slice would have to be copied
+        # Computed on the needed slots instead of sliced from all: a slice would be copied
         # wherever it is flattened.
         positive = valid[:, :max_positive] & (take(label, index[:, :max_positive]) == 1)
         return Sample(index, valid, positive)
@@ -98,12 +98,12 @@ class RandomSampler:
 
 @MODELS.register_module()
 class OHEMSampler(RandomSampler):
-    """Draw the boxes that the box head classifies worst (Training Region-based Object Detectors
-    with Online Hard Example Mining, sec. 4). For `train_cfg.rcnn`.
+    """Sample the boxes with the highest loss of the box head (Training Region-based Object
+    Detectors with Online Hard Example Mining, sec. 4). For `train_cfg.rcnn`.
 
     Args:
         num, pos_fraction, neg_pos_ub, add_gt_as_proposals: as RandomSampler.
-        loss_key: the loss by which boxes are judged; V2 knows 'loss_cls' only.
+        loss_key: the loss that ranks boxes; V2 knows 'loss_cls' only.
     """
 
     def __init__(self,
@@ -117,7 +117,7 @@ class OHEMSampler(RandomSampler):
         super().__init__(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
 
     def __call__(self, label: Tensor, keys: Optional[Tensor] = None) -> Sample:
-        """keys [B, N]: the loss of each box, not below 0."""
+        """Sample boxes by keys [B, N], their losses, which are >= 0."""
         if keys is None:
             raise ValueError(
                 'OHEMSampler judges boxes by the box head: write it in train_cfg.rcnn, '
@@ -127,9 +127,7 @@ class OHEMSampler(RandomSampler):
 
 @MODELS.register_module()
 class PseudoSampler:
-    """No sampling: every box that is positive or background counts (one-stage heads, focal
-    loss).
-    """
+    """No sampling: all positive and background boxes are used (one-stage heads, focal loss)."""
     add_gt_as_proposals = False
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Modules that know how their weights begin: `init_cfg`, as V2's configs write it.
+"""Modules with weight initialization by `init_cfg`, as in V2's configs.
 
 An `init_cfg` is one dict or a list of them: `dict(type='Kaiming', layer='Conv2d')`, `dict(type='Pretrained',
-checkpoint=...)`. The initialisers keep the names, arguments and defaults that mmcv 1.7 gave them.
+checkpoint=...)`. The initializers keep the names, arguments and defaults of mmcv 1.7.
 """
 import copy
 import difflib
@@ -22,7 +22,7 @@ logger = logging.getLogger('mmdet_ft')
 
 
 def load_local(path: str) -> Dict[str, Tensor]:
-    """The state_dict of a local file, read with `weights_only`; the loader when the engine gives none."""
+    """Load the state_dict of a local file with `weights_only`; the loader if the engine gives none."""
     if '://' in path:
         raise ValueError(
             f'{path}: weights by name or URL are fetched by the engine; here name a local file, or call '
@@ -31,15 +31,15 @@ def load_local(path: str) -> Dict[str, Tensor]:
     return checkpoint.get('state_dict', checkpoint)
 
 
-# Models may not import the engine, which knows URLs and `torchvision://`; it hands its loader to the outermost
-# `init_weights`. A context and not an argument all the way down: a user's `def init_weights(self)`, as V2 taught
-# to write it, has no such argument.
+# Models may not import the engine, which handles URLs and `torchvision://`; it passes its loader to the
+# outermost `init_weights`. This is a context, not an argument passed down: a user's `def init_weights(self)`,
+# as V2 documents it, has no such argument.
 _loader: ContextVar[Loader] = ContextVar('loader', default=load_local)
 
 
 @contextmanager
 def checkpoint_loader(load: Optional[Loader]) -> Iterator[None]:
-    """Within the block, `Pretrained` reads files by `load(path_or_url) -> state_dict`."""
+    """Make `Pretrained` read files by `load(path_or_url) -> state_dict` within the block."""
     if load is None:
         yield
         return
@@ -61,8 +61,8 @@ class BaseModule(nn.Module):
     def init_weights(self, load: Optional[Loader] = None) -> None:
         """Apply `init_cfg` once: own rules, then the children's, then own pretrained weights.
 
-        The children come later because who stands nearer to a weight knows it better; pretrained weights come last
-        so that no rule overwrites them. A second call does nothing.
+        Children come later because their rules are more specific; pretrained weights come last so that no rule
+        overwrites them. A second call does nothing.
 
         Args:
             load: `load(path_or_url) -> state_dict` for `Pretrained`; without it only local files are read.
@@ -157,12 +157,12 @@ def kaiming_init(module: nn.Module,
 
 
 def caffe2_xavier_init(module: nn.Module, bias: float = 0) -> None:
-    """Caffe2's XavierFill, which is PyTorch's uniform Kaiming over the fan in."""
+    """Initialize by Caffe2's XavierFill, which is PyTorch's uniform Kaiming over the fan in."""
     kaiming_init(module, 1, 'fan_in', 'leaky_relu', bias, 'uniform')
 
 
 def bias_init_with_prob(prior_prob: float) -> float:
-    """The bias whose sigmoid is `prior_prob` (Focal Loss, sec. 3.3)."""
+    """Return the bias whose sigmoid is `prior_prob` (Focal Loss, sec. 3.3)."""
     return -math.log((1 - prior_prob) / prior_prob)
 
 
@@ -186,13 +186,14 @@ INITIALIZERS: Dict[str, Callable] = {
 
 
 def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
-    """Apply rules to a module, in order.
+    """Apply initialization rules to a module, in order.
 
-    A rule reaches the layers whose class, or a direct base of it, is named in `layer`; `override` (a dict or a
-    list) then treats everything under the attribute `name`, with its own `type` or else this rule's arguments.
+    A rule applies to layers whose class, or a direct base of it, is named in `layer`. `override` (a dict or a
+    list) then initializes everything under the attribute `name`, with its own `type` or else this rule's
+    arguments.
 
-    Raises KeyError or TypeError for a rule that no initialiser understands, and ValueError for an override
-    without a name or of an attribute that the module lacks.
+    Raises KeyError or TypeError for a rule that no initializer accepts, and ValueError for an override without
+    a name or of a missing attribute.
     """
     for rule in [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []:
         rule = dict(rule)
@@ -226,7 +227,7 @@ def _override(module: nn.Module, override: Dict, rule: Dict) -> None:
 
 
 def _initializer(rule: Dict) -> Callable[[nn.Module], None]:
-    """A rule without its addressing, as a function of one layer."""
+    """Return a rule, without its layer selection, as a function of one layer."""
     arguments = dict(rule)
     kind = arguments.pop('type', None)
     if kind not in INITIALIZERS:
@@ -250,9 +251,9 @@ def _pretrained(module: nn.Module,
                 checkpoint: str,
                 prefix: Optional[str] = None,
                 map_location: str = 'cpu') -> None:
-    """`map_location` is accepted as V2's configs write it; weights are read on the CPU and copied."""
+    """Load pretrained weights on the CPU and copy them; `map_location` is accepted for V2's configs."""
     load = _loader.get()
-    if hasattr(load, 'for_module'):  # the engine's, which looks for the names of the module
+    if hasattr(load, 'for_module'):  # the engine's loader, which matches the names of the module
         weights, prefix = load.for_module(module, checkpoint, prefix), None
     else:
         weights = load(checkpoint)
@@ -263,15 +264,15 @@ def load_pretrained(module: nn.Module,
                     state_dict: Dict[str, Tensor],
                     source: str,
                     prefix: Optional[str] = None) -> None:
-    """Copy what fits of `state_dict` into `module` and log what did not.
+    """Copy matching entries of `state_dict` into `module` and log the others.
 
     Args:
         state_dict: tensors by name; a leading `module.` is dropped.
-        source: where they came from, for messages.
-        prefix: take only the entries under this name ('backbone.'), without it; by default those of a backbone where
-            the file holds a whole model, whose names this module has not.
+        source: origin of the weights, for messages.
+        prefix: use only entries under this name ('backbone.'), without it. By default those of a backbone if
+            the file holds a whole model and the module lacks those names.
 
-    Raises ValueError when less than half of the module's entries are found: such a file is of another network.
+    Raises ValueError if less than half of the module's entries are found: the file is of another network.
     """
     state_dict = {
         name[7:] if name.startswith('module.') else name: value
@@ -291,7 +292,7 @@ def load_pretrained(module: nn.Module,
             name[len(prefix):]: value
             for name, value in state_dict.items() if name.startswith(prefix)
         }
-    if hasattr(module, 'in_own_names'):  # a backbone whose weights go by two sets of names
+    if hasattr(module, 'in_own_names'):  # a backbone with two sets of weight names
         state_dict = module.in_own_names(state_dict)
     fits = {
         name

@@ -1,6 +1,6 @@
-"""Where MMClassification's defaults differ from MMDetection's, for types that both packages name.
+"""MMClassification's defaults where they differ from MMDetection's, for types of both packages.
 
-One class serves both; its own defaults are MMDetection's. A classifier states these where its config is silent.
+One class serves both, with MMDetection's defaults. A classifier uses these for missing keys.
 """
 import inspect
 from typing import Any, Dict
@@ -12,14 +12,14 @@ OF_CLASSIFICATION: Dict[str, Dict[str, Any]] = dict(
     ResNet=_RESNET,
     ResNeXt=dict(_RESNET, groups=32),
     RegNet=dict(out_indices=(3, ), norm_eval=False, layout='mmcls'),
-    ThinResNet_CIFAR={},  # no type of either package: its own
+    ThinResNet_CIFAR={},  # a type of this package only
     MobileNetV2=dict(out_indices=(7, ), layout='mmcls'),
     CrossEntropyLoss=dict(weigh_negatives=True),
 )
 
 
 def build_for_classification(cfg: Any) -> Any:
-    """`MODELS.build` with the defaults of classification; they hold for subclasses too, a user's as well."""
+    """Build by `MODELS.build` with classification defaults, also for subclasses, such as a user's."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         return MODELS.build(cfg)
     cls = MODELS.resolve(cfg['type'])

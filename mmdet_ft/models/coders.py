@@ -1,4 +1,4 @@
-"""Boxes to regression targets and back."""
+"""Box coders: boxes to regression targets and back."""
 import math
 from typing import Sequence, Tuple, Union
 
@@ -13,12 +13,12 @@ MaxShape = Union[Tensor, Sequence, None]
 
 @MODELS.register_module()
 class DeltaXYWHBBoxCoder:
-    """A box as its offset from another: shift of the centre in box sizes, log of the size ratio (R-CNN, app. C).
+    """Encode a box relative to another: center shift in box sizes, log of the size ratio (R-CNN, app. C).
 
     Args:
-        target_means, target_stds: deltas are normalised by these, for dx, dy, dw, dh.
-        clip_border: decoded boxes end at the image's border, where `max_shape` tells it.
-        add_ctr_clamp: the centre moves by at most `ctr_clamp` pixels, and only growth is bounded (YOLOF).
+        target_means, target_stds: normalize the deltas dx, dy, dw, dh.
+        clip_border: clip decoded boxes to the image, if `max_shape` is given.
+        add_ctr_clamp: the center moves by at most `ctr_clamp` pixels, and only growth is bounded (YOLOF).
         ctr_clamp: see there.
     """
 
@@ -39,10 +39,10 @@ class DeltaXYWHBBoxCoder:
         self.ctr_clamp = ctr_clamp
 
     def encode(self, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
-        """The deltas that carry `boxes` to `gt_boxes`.
+        """Return the deltas from `boxes` to `gt_boxes`.
 
         boxes, gt_boxes [..., 4], broadcastable. Returns float32 [..., 4]. A box without width or height gives
-        infinities: mask such slots, as padding's unit boxes need not be.
+        infinities: mask such slots. The unit boxes of padding need no mask.
         """
         boxes, gt_boxes = full_precision(boxes), full_precision(gt_boxes)
         centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5
@@ -61,11 +61,11 @@ class DeltaXYWHBBoxCoder:
                deltas: Tensor,
                max_shape: MaxShape = None,
                wh_ratio_clip: float = 16 / 1000) -> Tensor:
-        """The boxes to which `deltas` carry `boxes`.
+        """Return the boxes that result from applying `deltas` to `boxes`.
 
-        boxes [..., 4]; deltas [..., 4] or [..., 4 * K], one set of four a class; max_shape (h, w), or a tensor [B, 2]
-        of them for boxes [B, ..., 4]; a size changes at most by the factor `wh_ratio_clip` or its inverse. Returns
-        float32 of deltas' shape.
+        boxes [..., 4]; deltas [..., 4] or [..., 4 * K], one set of four per class; max_shape (h, w), or a
+        tensor [B, 2] of them for boxes [B, ..., 4]. A size changes at most by the factor `wh_ratio_clip` or its
+        inverse. Returns float32 of deltas' shape.
         """
         boxes, deltas = full_precision(boxes), full_precision(deltas)
         shape = deltas.shape
@@ -93,10 +93,10 @@ class DeltaXYWHBBoxCoder:
 
 @MODELS.register_module()
 class LegacyDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
-    """Deltas of MMDetection 1, where a box that ends at its start is one pixel wide.
+    """Deltas of MMDetection 1, where a box whose end equals its start is one pixel wide.
 
-    V2's type for weights of that time, with its arithmetic: what is decoded keeps the extra pixel, which gains 0.5 AP
-    over taking it off (V2's own note), and ends at the border's last pixel.
+    V2's type for weights of that version, with its arithmetic. Decoded boxes keep the extra pixel, which gains
+    0.5 AP over removing it (V2's own note), and end at the border's last pixel.
     """
 
     def __init__(self,
@@ -119,12 +119,12 @@ class LegacyDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
 
 
 def _one_wider(boxes: Tensor) -> Tensor:
-    """Half a pixel more on each side, about the same centre."""
+    """Extend boxes by half a pixel on each side, about the same center."""
     boxes = full_precision(boxes)
     return torch.cat([boxes[..., :2] - .5, boxes[..., 2:] + .5], -1)
 
 
-# Numbers of the config stay Python scalars: a tensor made of them is a copy to the GPU that waits.
+# Numbers of the config stay Python scalars: creating a tensor of them is a synchronizing copy to the GPU.
 
 
 def _normalise(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
@@ -144,7 +144,7 @@ def _denormalise(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
 
 
 def _clip(xy: Tensor, max_shape: MaxShape) -> Tensor:
-    """Points [B, ..., 2] held within 0 and (w, h) of their image."""
+    """Clip points [B, ..., 2] to 0 and (w, h) of their image."""
     if isinstance(max_shape, Tensor):
         limit = max_shape[..., :2].flip(-1).to(xy)  # [B, 2] as w h
         limit = limit.reshape(limit.shape[:-1] + (1, ) * (xy.dim() - limit.dim()) + (2, ))

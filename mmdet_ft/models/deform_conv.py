@@ -12,11 +12,12 @@ Size = Union[int, Tuple[int, int]]
 
 
 class _DeformConv2d(nn.Module):
-    """A convolution each of whose points looks where an ordinary one, `conv_offset`, says: y and x
-    beside its place in the grid, point by point and for each of `deform_groups` parts of the channels.
+    """A convolution that samples at offsets predicted by the ordinary convolution `conv_offset`.
+
+    It gives y and x relative to the grid for each point and each of `deform_groups` channel groups.
     """
     _version = 2  # as mmcv's: `conv2.conv_offset` was `conv2_offset` in files of MMDetection 1
-    numbers_a_point: int  # that conv_offset tells
+    numbers_a_point: int  # outputs of conv_offset per point
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size,
                  padding: Size, dilation: Size, groups: int, deform_groups: int, bias: bool,
@@ -27,7 +28,7 @@ class _DeformConv2d(nn.Module):
         self.padding, self.dilation = _pair(padding), _pair(dilation)
         self.groups = groups
         self.deform_groups = deform_groups if deformable_groups is None else deformable_groups
-        self.transposed, self.output_padding = False, (0, 0)  # mmcv's ConvModule asks
+        self.transposed, self.output_padding = False, (0, 0)  # read by mmcv's ConvModule
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels // groups, *self.kernel_size))
         self.register_parameter('bias', nn.Parameter(torch.empty(out_channels)) if bias else None)
@@ -37,11 +38,11 @@ class _DeformConv2d(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Begin as the plain convolution: no offsets."""
+        """Initialize as the plain convolution: no offsets."""
         raise NotImplementedError
 
     def sample(self, x: Tensor, offset: Tensor, mask: Optional[Tensor] = None) -> Tensor:
-        """Under autocast in float32, as the operator has no kernels of less on every device."""
+        """Sample x in float32 under autocast: some devices lack half-precision kernels."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         x, offset, weight, bias, mask = (None if value is None else value.to(dtype)
                                          for value in (x, offset, self.weight, self.bias, mask))
@@ -49,7 +50,7 @@ class _DeformConv2d(nn.Module):
                              mask)
 
 
-@LAYERS.register_module('DCN', force=True)  # as mmcv's compiled one, where that is installed
+@LAYERS.register_module('DCN', force=True)  # replaces mmcv's compiled one, if that is installed
 class DeformConv2dPack(_DeformConv2d):
     """Deformable convolution (Deformable Convolutional Networks, sec. 2.1).
 
@@ -81,16 +82,16 @@ class DeformConv2dPack(_DeformConv2d):
         nn.init.zeros_(self.conv_offset.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""
+        """Return x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""
         return self.sample(x, self.conv_offset(x))
 
 
 @LAYERS.register_module('DCNv2', force=True)
 class ModulatedDeformConv2dPack(_DeformConv2d):
-    """Deformable convolution whose points have a weight from 0 to 1 each (Deformable ConvNets v2,
-    sec. 3.2), half at the beginning.
+    """Deformable convolution with point weights in 0..1 (Deformable ConvNets v2, sec. 3.2).
 
-    mmcv's arguments and state_dict; `deformable_groups` is the older name of `deform_groups`.
+    The weights are initially one half. mmcv's arguments and state_dict; `deformable_groups` is the
+    older name of `deform_groups`.
     """
     numbers_a_point = 3
 
@@ -117,7 +118,7 @@ class ModulatedDeformConv2dPack(_DeformConv2d):
         nn.init.zeros_(self.conv_offset.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""
+        """Return x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""
         told = self.conv_offset(x)
         split = 2 * told.shape[1] // 3  # all offsets, then all weights
         return self.sample(x, told[:, :split], told[:, split:].sigmoid())

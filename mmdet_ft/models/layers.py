@@ -1,4 +1,4 @@
-"""Layers that mmcv-lite's own tables lack, and what is done to layers of a whole model."""
+"""Layers missing in mmcv-lite's registries, and operations on all layers of a model."""
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -7,14 +7,14 @@ from mmcv.cnn.bricks import norm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# mmcv's compiled synchronised batch norm; PyTorch's has the same parameters and arithmetic.
+# mmcv's compiled synchronized batch norm; PyTorch's has the same parameters and arithmetic.
 norm.MODELS.register_module('MMSyncBN', module=nn.SyncBatchNorm, force=True)
 
 
 def unsynchronise(model: nn.Module) -> int:
-    """Put BatchNorm2d in the place of every SyncBatchNorm, with its weights; returns how many.
+    """Replace every SyncBatchNorm by a BatchNorm2d with its weights; return the number replaced.
 
-    For CPUs: PyTorch synchronises batch norm between GPUs only.
+    For CPUs: PyTorch synchronizes batch norm between GPUs only.
     """
     count = 0
     for parent in list(model.modules()):
@@ -22,7 +22,7 @@ def unsynchronise(model: nn.Module) -> int:
             if isinstance(layer, nn.SyncBatchNorm):
                 plain = nn.BatchNorm2d(layer.num_features, layer.eps, layer.momentum, layer.affine,
                                        layer.track_running_stats)
-                # The very tensors, with what is set on them (requires_grad).
+                # The same tensors, with their attributes (requires_grad).
                 plain._parameters, plain._buffers = layer._parameters, layer._buffers
                 plain.training = layer.training
                 setattr(parent, name, plain)
@@ -31,59 +31,59 @@ def unsynchronise(model: nn.Module) -> int:
 
 
 def freeze(module: nn.Module) -> None:
-    """Neither weights nor statistics change any more; to be called again after each `train()`."""
+    """Freeze weights and statistics; must be called again after each `train()`."""
     module.eval()
     module.requires_grad_(False)
 
 
 def keep_statistics(model: nn.Module) -> None:
-    """`norm_eval`: batch norm goes by its running statistics, and keeps them, in training too."""
+    """Apply `norm_eval`: batch norm uses its running statistics, and keeps them, also in training."""
     for layer in model.modules():
         if isinstance(layer, _BatchNorm):
             layer.eval()
 
 
 def learns_statistics(module: nn.Module) -> bool:
-    """Whether some batch norm goes by the statistics of what it is given, now."""
+    """Check whether any batch norm currently uses batch statistics."""
     return any(isinstance(layer, _BatchNorm) and layer.training for layer in module.modules())
 
 
 def of_valid(head: nn.Module, x: Tensor, valid: Tensor) -> Tuple[Tensor, ...]:
-    """`head(x)`, a tuple of tensors [N, ...] of x [N, ...]; what is not valid (bool [N]) must not count.
+    """Return `head(x)`, a tuple of tensors [N, ...] of x [N, ...]; invalid rows (bool [N]) must not count.
 
-    What batch norm learns would be of the padding too: such a head is given the valid rows alone, at the price of
-    one wait for the device, and the others are zero.
+    If batch norm uses batch statistics, padding would enter them. Such a head gets only the valid rows, at the
+    cost of one synchronization with the device, and the others are zero.
     """
     if not learns_statistics(head):
         return head(x)
     index = valid.nonzero()[:, 0]
     if not len(index):
-        return head(x)  # the losses count nothing of it, but every process takes part
+        return head(x)  # ignored by the losses, but every process must take part
     return tuple(
         rows.new_zeros(len(x), *rows.shape[1:]).index_copy(0, index, rows)
         for rows in head(x[index]))
 
 
 def make_divisible(value: float, divisor: int) -> int:
-    """The multiple of `divisor` next to a number of channels, but not below nine tenths of it (MobileNetV2)."""
+    """Return the nearest multiple of `divisor`, but at least nine tenths of the value (MobileNetV2)."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < .9 * value else rounded
 
 
 def check_layout(layout: str) -> str:
-    """The package whose names of weights a backbone has."""
+    """Return `layout`, the package whose weight names a backbone uses; raises ValueError for others."""
     if layout not in ('mmdet', 'mmcls'):
         raise ValueError(f"layout is {layout!r}; write 'mmdet' or 'mmcls'")
     return layout
 
 
-# Convolutions whose norm layer is in their weights: convolution -> weight and bias.
+# Convolutions with a folded norm layer: convolution -> weight and bias.
 Folded = Dict[nn.Module, Tuple[Tensor, Tensor]]
 NOT_FOLDED: Folded = {}
 
 
 def conv_norm(conv: nn.Module, norm_layer: nn.Module, x: Tensor, folded: Folded) -> Tensor:
-    """`norm_layer(conv(x))`, in one convolution where `folded` has it."""
+    """Run `norm_layer(conv(x))`, as one convolution if it is in `folded`."""
     if conv not in folded:
         return norm_layer(conv(x))
     weight, bias = folded[conv]
@@ -91,14 +91,14 @@ def conv_norm(conv: nn.Module, norm_layer: nn.Module, x: Tensor, folded: Folded)
 
 
 def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
-    """The pairs (convolution, norm layer) that make one convolution, with its weight and bias.
+    """Return the pairs (convolution, norm layer) that make one convolution, with its weight and bias.
 
-    Batch norm in evaluation mode is a fixed scale and shift of each channel, in training as well
-    (V2's `norm_eval` and `frozen_stages`): the scale may as well be in the weights. Gradients reach
-    the convolution's and the norm layer's own parameters as without folding. A pair is left alone
-    if it is of another kind or somebody's hook watches one of the two. Under autocast the folded
-    tensors have its dtype already, all cast at once. Nothing is folded while a model is traced or exported: exporters
-    know convolutions and norm layers, and fold them by themselves.
+    Batch norm in evaluation mode is a fixed scale and shift of each channel, in training as well (V2's
+    `norm_eval` and `frozen_stages`), so the weights can include the scale. Gradients reach the convolution's
+    and the norm layer's own parameters as without folding. A pair is skipped if it is of another type or either
+    has a hook. Under autocast the folded tensors have its dtype already, all cast at once. Nothing is folded
+    while a model is traced or exported: exporters know convolutions and norm layers, and fold them by
+    themselves.
     """
     if is_exported():
         return {}
@@ -143,13 +143,13 @@ def _autocast_dtype(device: str) -> Optional[torch.dtype]:
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether somebody's hook is called with the module."""
+    """Check whether the module has a hook."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
                 or module._backward_pre_hooks)
 
 
 class _FoldNorms(torch.autograd.Function):
-    """All pairs at once: the host calls each kind of operation once and not for each layer."""
+    """Fold all pairs at once: the host launches each operation once, not once per layer."""
 
     @staticmethod
     def forward(ctx, dtype: Optional[torch.dtype], eps: List[float], *tensors:
@@ -180,7 +180,7 @@ class _FoldNorms(torch.autograd.Function):
 
 
 def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> List[Tensor]:
-    """All at once, each in the layout that it has."""
+    """Cast all tensors at once, each in its own memory format."""
     if tensors[0].dtype == dtype:
         return list(tensors)
     cast = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
@@ -198,17 +198,17 @@ def _columns(scales: Sequence[Tensor]) -> List[Tensor]:
 
 
 def linear_of_map(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A fully connected layer on maps [R, C, h, w], or on what is flat already [R, C*h*w].
+    """Apply a fully connected layer to maps [R, C, h, w], or to flat inputs [R, C*h*w].
 
-    Maps whose channels are innermost in memory would be copied to be flattened, some hundred
-    million numbers a step, and once more in the backward. They are flattened as they lie instead,
-    and the weight is brought into their order for this call. It is not kept so: its checkpoints,
-    and the momentum of a resumed run, would be silently wrong where maps lie otherwise.
+    Flattening channels-last maps would copy them, some hundred million numbers per step, and again
+    in the backward pass. Instead they are flattened in their memory order, and the weight is
+    permuted for this call. The weight is not stored that way: checkpoints, and the momentum of a
+    resumed run, would be silently wrong for another memory format.
     """
     if (x.dim() == 2 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
             or type(layer) is not nn.Linear or is_watched(layer)):
         return layer(x.flatten(1))
     weight = layer.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1)
-    # autocast would cast it in a pass of its own.
+    # autocast would cast it in a separate pass
     weight = weight.to(x.dtype, memory_format=torch.contiguous_format)
     return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight.flatten(1), layer.bias)

@@ -1,6 +1,6 @@
-"""Parts of a config that have no class of their own, as small frozen records with V2's keys.
+"""Parts of a config without a class of their own, as small frozen records with V2's keys.
 
-A constructor names the record of a dict in its annotation: the check of a config reads that.
+A constructor names the record of a dict in its annotation, which the check of a config reads.
 """
 import dataclasses
 import difflib
@@ -12,9 +12,9 @@ T = TypeVar('T')
 
 
 def read_settings(kind: Type[T], values: Any, where: str) -> T:
-    """The record `kind` from a config's dict; a record passes through.
+    """Build the record `kind` from a config's dict; a record is returned as it is.
 
-    Raises TypeError with the place and the nearest key when a key is unknown or one is missing.
+    Raises TypeError with the location and the nearest key if a key is unknown or missing.
     """
     if isinstance(values, kind):
         return values
@@ -38,7 +38,7 @@ class NMSSettings:
     `iou_thr` is the older key; `split_thr` has no effect here. `offset` is added to widths and
     heights of boxes; `score_threshold` and `max_num` are of nms alone, the last three of soft_nms.
     """
-    iou_threshold: Optional[float] = None  # soft_nms: 0.3 by default
+    iou_threshold: Optional[float] = None  # 0.3 by default for soft_nms
     type: str = 'nms'
     iou_thr: Optional[float] = None
     class_agnostic: bool = False
@@ -67,17 +67,17 @@ class NMSSettings:
         object.__setattr__(self, 'iou_threshold', .3 if threshold is None else threshold)
 
     def limit(self, max_per_img: int, num_boxes: int) -> int:
-        """How many boxes of an image are kept, at most; limits of 0 and less are none."""
+        """Return the maximum number of boxes of an image; limits of 0 or less mean none."""
         limits = [limit for limit in (max_per_img, self.max_num) if limit > 0]
         return min([num_boxes, *limits])
 
 
-# What a type of nms does not know.
+# Unsupported keys by type of nms.
 _OTHER_KEYS = dict(nms=('sigma', 'min_score', 'method'), soft_nms=('score_threshold', 'max_num'))
 
 
 class ReadsNMS:
-    """Read the dict of a settings record's `nms` into NMSSettings; of several bases the last."""
+    """Converts `nms` of a settings record to NMSSettings; the last of several base classes."""
 
     def __post_init__(self):
         if self.nms is not None:

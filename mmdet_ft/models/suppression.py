@@ -1,4 +1,4 @@
-"""Suppression by the `nms` of a config, for the first stage and the second."""
+"""Suppression by the `nms` of a config, for both stages."""
 from typing import Tuple
 
 import torch.nn.functional as F
@@ -15,17 +15,16 @@ def suppress(boxes: Tensor,
              valid: Tensor,
              settings: NMSSettings,
              max_num: int = -1) -> Tuple[Tensor, Tensor]:
-    """Scores and order after suppression among the boxes of a group (a class, a level): -1 for what
-    is removed.
+    """Return scores and order after suppression among the boxes of a group (a class, a level).
 
-    boxes [B, G, N, 4], scores [B, G, N], order [B, G, N] as ops.ranking.precedence numbers an
-    image's boxes, valid [B, G, N]; returns two of [B, G, N]. The groups are one where
-    `class_agnostic` is set. With `max_num` above 0 only so many of an image are asked for: soft_nms
-    may remove what comes after them.
+    Removed boxes get -1. boxes [B, G, N, 4], scores [B, G, N], order [B, G, N] as returned by
+    ops.topk.precedence for an image's boxes, valid [B, G, N]; returns two of [B, G, N]. With
+    `class_agnostic` all groups are one. With `max_num` > 0 only that many per image are needed:
+    soft_nms may remove boxes after them.
     """
     shape = scores.shape
     if settings.type == 'soft_nms':
-        # What is too low from the start is no candidate, but for an image's best.
+        # Scores too low from the start are not candidates, except for an image's best.
         best = scores.masked_fill(~valid, -1.).amax((1, 2), keepdim=True)
         valid = valid & ((scores >= settings.min_score) | (scores == best))
     elif settings.score_threshold > 0:

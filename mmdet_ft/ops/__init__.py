@@ -1,1 +1,1 @@
-"""Functions on tensors: batched, static in shape, without a wait for the device."""
+"""Functions on tensors: batched, of static shape, without a device synchronization."""

@@ -4,29 +4,30 @@ from torch import Tensor
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of `x` by an index of the same batch: x [B, N, ...], index [B, M] -> [B, M, ...]."""
+    """Gather rows of `x` by a batched index: x [B, N, ...], index [B, M] -> [B, M, ...]."""
     for _ in range(x.dim() - index.dim()):
         index = index.unsqueeze(-1)
     return torch.gather(x, 1, index.expand(*index.shape[:2], *x.shape[2:]))
 
 
 def unit_box(boxes: Tensor) -> Tensor:
-    """0 0 1 1 as `boxes` has them, made on the device: a list of numbers would have to be copied
-    there.
+    """Return the box 0 0 1 1 in the dtype and on the device of `boxes`.
+
+    It is created on the device: a list of numbers would be copied there.
     """
     return torch.arange(4, device=boxes.device, dtype=boxes.dtype).div_(2, rounding_mode='floor')
 
 
 def area(boxes: Tensor) -> Tensor:
-    """Width times height: [..., 4] -> [...]."""
+    """Return width times height: [..., 4] -> [...]."""
     size = boxes[..., 2:] - boxes[..., :2]
     return size[..., 0] * size[..., 1]
 
 
 def pairwise_overlap(a: Tensor, b: Tensor, mode: str = 'iou', eps: float = 1e-6) -> Tensor:
-    """Overlap of every box of one set with every box of another.
+    """Return the overlap of every box of one set with every box of another.
 
-    `iou` divides the intersection by the union, `iof` by the area of `a`. Both as V2's
+    `iou` divides the intersection by the union, `iof` by the area of `a`. Both follow V2's
     bbox_overlaps, where a denominator is at least `eps`.
 
     a [..., N, 4], b [..., M, 4]. Returns [..., N, M] in 0..1.
@@ -41,15 +42,15 @@ def pairwise_overlap(a: Tensor, b: Tensor, mode: str = 'iou', eps: float = 1e-6)
 
 
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes cut at the border of their image: boxes [B, N, 4], sizes [B, 2] as (h, w)."""
+    """Clip boxes to their image: boxes [B, N, 4], sizes [B, 2] as (h, w)."""
     limit = sizes.flip(-1).repeat(1, 2)[:, None]  # [B, 1, 4] as w h w h
     return torch.minimum(boxes.clamp(min=0), limit)
 
 
 def flip(boxes: Tensor, sizes: Tensor, direction: str) -> Tensor:
-    """Mirror boxes in their image, `direction` horizontal, vertical or diagonal (both).
+    """Flip boxes in their image; `direction` is horizontal, vertical or diagonal (both).
 
-    boxes [B, N, 4], sizes [B, 2] as (h, w). Its own inverse.
+    boxes [B, N, 4], sizes [B, 2] as (h, w). The operation is its own inverse.
     """
     assert direction in ('horizontal', 'vertical', 'diagonal'), direction
     x0, y0, x1, y1 = boxes.unbind(-1)

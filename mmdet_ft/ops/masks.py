@@ -1,4 +1,4 @@
-"""What a mask head learns: each positive box's window on its object's bitmap."""
+"""Mask head targets: the part of the object's bitmap inside each positive box."""
 from typing import List, Union
 
 import torch
@@ -9,19 +9,19 @@ from mmdet_ft.ops.backends import triton_kernels
 from mmdet_ft.ops.polygons import outline_targets
 from mmdet_ft.structures import Masks, Outlines
 
-# Pixels of bitmap unpacked at a time on a CUDA device.
+# Pixels of the bitmaps that are unpacked at a time on a CUDA device.
 MAX_PIXELS = 1 << 26
 
 
 def mask_targets(masks: Union[Masks, Outlines], image_index: Tensor, gt_index: Tensor,
                  boxes: Tensor, size: int) -> Tensor:
-    """The bitmap of a ground truth inside a box, as size x size zeros and ones.
+    """Return the ground-truth bitmap inside each box, as size x size zeros and ones.
 
-    V2's BitmapMasks.crop_and_resize: RoIAlign with adaptive sampling on the bitmap, one where at
-    least half is covered. Working on the crops is exact because each has a margin of empty pixels
-    where the image goes on.
+    Follows V2's BitmapMasks.crop_and_resize: RoIAlign with adaptive sampling on the bitmap, 1 where
+    at least half is covered. Crops give the exact result: each has a margin of empty pixels
+    wherever the image continues.
 
-    Polygons are drawn in the box instead, see ops.polygons.
+    Polygons are rasterized in the box instead, see ops.polygons.
 
     image_index, gt_index int64 [T]; boxes [T, 4] in input pixels. Returns float32 [T, size, size].
     """
@@ -47,8 +47,9 @@ def _mask_targets(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, siz
 @_mask_targets.register_kernel('cuda')
 def _mask_targets_padded(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int,
                          max_size: List[int]) -> Tensor:
-    """The same from crops padded to one size: a crop ends in empty margin or at the image's border,
-    where the padding repeats it.
+    """Compute the targets from crops padded to one size.
+
+    A crop ends in an empty margin or at the image border, where the padding repeats the border.
     """
     if not data.numel():  # images without objects only
         return boxes.new_zeros(boxes.shape[0], size, size)

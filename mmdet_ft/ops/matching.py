@@ -1,4 +1,4 @@
-"""Which ground truth a box stands for."""
+"""Matching of boxes to ground truths."""
 from typing import NamedTuple, Optional, Tuple, Union
 
 import torch
@@ -6,8 +6,8 @@ from torch import Tensor
 
 from mmdet_ft.ops.boxes import pairwise_overlap, unit_box
 
-# Elements of one overlap matrix held at a time; more ground truths are taken in turns (same result,
-# bounded memory).
+# Elements of one overlap matrix held at a time; more ground truths are processed in chunks
+# (same result, bounded memory).
 MAX_OVERLAPS = 1 << 28
 
 
@@ -26,18 +26,18 @@ def match(boxes: Tensor,
           all_best: bool = True,
           box_valid: Optional[Tensor] = None,
           ignore: Optional[Tensor] = None) -> Match:
-    """Give each box a ground truth, the background, or neither.
+    """Match each box to a ground truth, to the background, or to neither.
 
-    A box is positive from `pos_iou` up, background below `neg_iou` (or inside that range), neither
-    between. With `low_quality` each ground truth also claims its best boxes, ties included under
-    `all_best`, from `min_pos_iou` up (Faster R-CNN, sec. 3.1.2 case i); of two claims the later
-    ground truth's wins, as in V2. Without any ground truth every box is background, ignored regions
-    or not, as in V2.
+    A box is positive from `pos_iou` up, background below `neg_iou` (or inside that range), and
+    neither in between. With `low_quality` each ground truth also claims its best boxes from
+    `min_pos_iou` up (Faster R-CNN, sec. 3.1.2 case i), ties included under `all_best`. If two
+    ground truths claim a box, the later one wins, as in V2. Without any ground truth every box is
+    background, ignored regions or not, as in V2.
 
     Args:
-        boxes [B, N, 4] or [N, 4]; box_valid [B, N], what is not valid is neither.
-        gt_boxes [B, G, 4]; gt_valid [B, G]; padding may hold anything.
-        ignore [B, N], boxes that lie in ignored regions: they overlap nothing.
+        boxes [B, N, 4] or [N, 4]; box_valid [B, N]: an invalid box is neither.
+        gt_boxes [B, G, 4]; gt_valid [B, G]; padding may hold any values.
+        ignore [B, N]: boxes in ignored regions, which overlap nothing.
     """
     num_boxes, (num_images, num_gts) = boxes.shape[-2], gt_valid.shape
     low, high = neg_iou if isinstance(neg_iou, (tuple, list)) else (0., neg_iou)
@@ -75,7 +75,7 @@ def match(boxes: Tensor,
 
 
 def _claims(overlap: Tensor, min_pos_iou: float, all_best: bool, start: int) -> Tensor:
-    """The last ground truth that calls each box its best, or -1: overlap [B, g, N] -> [B, N]."""
+    """Return the last ground truth whose best box this is, or -1: overlap [B, g, N] -> [B, N]."""
     num_boxes = overlap.shape[-1]
     if num_boxes == 0:
         return overlap.new_full((overlap.shape[0], 0), -1, dtype=torch.long)
@@ -84,18 +84,17 @@ def _claims(overlap: Tensor, min_pos_iou: float, all_best: bool, start: int) -> 
         claim = overlap == gt_best
     else:
         claim = torch.arange(num_boxes, device=overlap.device) == gt_best_index
-    claim = claim & (gt_best >= max(min_pos_iou, 0))  # below 0 is what may not be claimed at all
+    claim = claim & (gt_best >= max(min_pos_iou, 0))  # below 0: boxes that may not be claimed at all
     number = torch.arange(start, start + overlap.shape[1], device=overlap.device)[:, None]
     return number.masked_fill(~claim, -1).amax(1)
 
 
 def in_ignored_region(boxes: Tensor, ignore: Tensor, ignore_valid: Tensor, iof_thr: float,
                       wrt_boxes: bool) -> Tensor:
-    """Boxes whose overlap with an ignored region is over `iof_thr`: [B, N] bool.
+    """Check which boxes overlap an ignored region by more than `iof_thr`: bool [B, N].
 
-    The intersection is divided by the box's area, or by the region's where `wrt_boxes` is False
-    (V2's `ignore_wrt_candidates`). boxes [B, N, 4] or [N, 4], ignore [B, I, 4], ignore_valid [B,
-    I].
+    The intersection is divided by the box's area, or by the region's if `wrt_boxes` is False (V2's
+    `ignore_wrt_candidates`). boxes [B, N, 4] or [N, 4], ignore [B, I, 4], ignore_valid [B, I].
     """
     ignore = torch.where(ignore_valid[..., None], ignore, unit_box(boxes))
     if wrt_boxes:

@@ -8,23 +8,23 @@ from torch import Tensor
 from mmdet_ft.ops.backends import triton_kernels
 from mmdet_ft.ops.boxes import pairwise_overlap
 
-# A chain of n boxes, each suppressed but for the one before, needs n rounds; random chains are much
-# shorter (at 2000 boxes a problem: median 5, longest seen 11). So many are made before the host asks
-# the device whether they were enough, which is the one wait of this operator.
+# A chain of n boxes, each suppressed only by the one before, needs n rounds. Random chains are
+# much shorter (at 2000 boxes a problem: median 5, longest seen 11). This many rounds run before the
+# host checks convergence on the device, the only synchronization of this operator.
 ROUNDS = 16
-# Overlaps held at a time on a CUDA device: some 1.5 GB with what they are computed from.
+# Overlaps held at a time on a CUDA device: some 1.5 GB including intermediate tensors.
 MAX_OVERLAPS = 1 << 26
 
 
 @torch.library.custom_op('mmdet_ft::nms_keep', mutates_args=())
 def nms_keep(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Which boxes survive greedy suppression, problem by problem.
+    """Return which boxes survive greedy suppression in each problem.
 
     The best-scored box of a problem survives and removes those that overlap it by more than
     `iou_threshold`; the next best of the rest likewise.
 
-    boxes [R, N, 4], scores [R, N], valid [R, N]: what is not valid neither survives nor removes.
-    Returns bool [R, N].
+    boxes [R, N, 4], scores [R, N], valid [R, N]: an invalid box neither survives nor removes
+    others. Returns bool [R, N].
     """
     keep = torch.zeros_like(valid)
     boxes, scores = boxes.float(), scores.float()
@@ -44,8 +44,10 @@ def _(boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float) -> Ten
 @nms_keep.register_kernel('cuda')
 def nms_keep_on_device(boxes: Tensor, scores: Tensor, valid: Tensor,
                        iou_threshold: float) -> Tensor:
-    """The same for all problems at once: sorted, then settled by the Triton kernel, which asks the
-    host nothing, or by rounds."""
+    """Suppress all problems at once on the device.
+
+    Boxes are sorted, then resolved by the Triton kernel, which never synchronizes, or by rounds.
+    """
     score = scores.float().masked_fill(~valid, -float('inf'))
     order = score.argsort(dim=1, descending=True, stable=True)
     sorted_boxes = boxes.float().gather(1, order[..., None].expand(-1, -1, 4))
@@ -56,10 +58,10 @@ def nms_keep_on_device(boxes: Tensor, scores: Tensor, valid: Tensor,
 
 
 def nms_by_rounds(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Survivors of boxes [R, N, 4] that are sorted, best first: bool [R, N].
+    """Return the survivors of sorted boxes [R, N, 4], best first, as bool [R, N].
 
-    A box survives when no surviving better box overlaps it: rounds to the fixed point, which is the
-    greedy answer.
+    A box survives if no better survivor overlaps it. Rounds iterate to the fixed point, which is
+    the greedy result.
     """
     if not valid.numel():
         return valid
@@ -68,15 +70,15 @@ def nms_by_rounds(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
         parts = zip(boxes.split(step), valid.split(step))
         before, alive = zip(*(_rounds(*part, iou_threshold, rounds) for part in parts))
         settled = torch.cat(alive)
-        if torch.equal(torch.cat(before), settled):  # asked once, however many parts there are
+        if torch.equal(torch.cat(before), settled):  # one synchronization for any number of chunks
             return settled
         rounds *= 4
 
 
 def _rounds(boxes: Tensor, valid: Tensor, iou_threshold: float,
             rounds: int) -> Tuple[Tensor, Tensor]:
-    """What survives the last but one and the last round."""
-    # torchvision's own arithmetic has no floor under the union.
+    """Return the survivors of the last but one and of the last round."""
+    # torchvision's own arithmetic does not clamp the union.
     over = (pairwise_overlap(boxes, boxes, eps=0.) > iou_threshold).triu(1)  # [R, better, worse]
     before = alive = valid
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Pixels as the network wants them."""
+"""Normalization of image batches on the device."""
 import torch
 from torch import Tensor
 
@@ -6,15 +6,15 @@ from mmdet_ft.structures import Batch
 
 
 def normalised_images(batch: Batch) -> Tensor:
-    """The images in float32, mean and std applied, zero where there is only padding: [B, C, H, W].
+    """Return the images in float32, normalized, with zeros in the padding: [B, C, H, W].
 
-    Images that travelled as uint8 are normalised here, which is V2's Normalize before its Pad;
-    others were in the pipeline.
+    Images transferred as uint8 are normalized here, which equals V2's Normalize before its Pad;
+    others were normalized in the pipeline.
     """
     images = batch.images
     if batch.mean is None:
         return images
-    # Divided, not multiplied by the inverse: then all bits are those of OpenCV in V2's pipeline.
+    # Dividing, not multiplying by the inverse, equals OpenCV in V2's pipeline bit for bit.
     images = (images.float() - batch.mean[:, :, None, None]) / batch.std[:, :, None, None]
     height, width = images.shape[2:]
     row = torch.arange(

@@ -1,4 +1,4 @@
-"""Masks of detections as run lengths, without a canvas. On the host, in numpy."""
+"""Run-length encoding of detected masks without a full-size canvas, on the host in numpy."""
 from typing import Any, Dict, Tuple
 
 import numpy as np
@@ -7,12 +7,11 @@ import pycocotools.mask as coco_mask
 
 def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int],
                  threshold: float) -> Dict[str, Any]:
-    """A mask head's bitmap stretched over its box, cut at `threshold`, as COCO run lengths of the
-    whole image.
+    """Resize a predicted mask to its box, threshold it, and return the image's COCO run lengths.
 
-    Values between the bitmap's pixels are bilinear and outside it zero, pixels counting from their
-    centres: V2's pasting (grid_sample, align_corners=False), which too looks one pixel around the
-    box and no farther.
+    Interpolation between the bitmap's pixels is bilinear and outside it zero, with pixel centers at
+    half-integers: V2's pasting (grid_sample, align_corners=False). Like V2 it covers one pixel
+    around the box and no more.
 
     mask float [M, M] in 0..1; box x0 y0 x1 y1 in image pixels; size (h, w). Returns dict(size=[h,
     w], counts=bytes).
@@ -29,8 +28,10 @@ def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int],
 
 
 def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.ndarray:
-    """Bilinear weights of `count` cells spread over low..high at the pixels start..stop: float32
-    [stop - start, count]. Where low is high, at the image's border mostly, V2 shows the middle at each.
+    """Return bilinear weights of `count` cells spread over low..high at the pixels start..stop.
+
+    float32 [stop - start, count]. If low equals high, mostly at the image border, every pixel
+    gets the middle, as in V2.
     """
     pixel = np.arange(start, stop, dtype=np.float32) + np.float32(.5)
     if high > low:
@@ -41,15 +42,15 @@ def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.n
 
 
 def rle_of_crop(crop: np.ndarray, x0: int, y0: int, size: Tuple[int, int]) -> Dict[str, Any]:
-    """COCO run lengths of an image that is zero but for a bool crop [h, w] at column x0, row y0."""
+    """Return COCO run lengths of an image, zero but for a bool crop [h, w] at column x0, row y0."""
     height, width = size
-    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), bool)  # run lengths go column by column
+    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), bool)  # run lengths are column-major
     columns[:, 1:-1] = crop.T
     flat = columns.ravel()
-    # Where a run starts and where it has ended, in turn.
+    # Where runs start and where they have ended, alternating.
     column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), columns.shape[1])
     edges = (column + x0) * height + (row + y0)
-    # Runs over whole columns go on in the next one.
+    # Runs over whole columns continue in the next one.
     parted = np.ones(len(edges), bool)
     parted[1:-1:2] = parted[2::2] = edges[1:-1:2] != edges[2::2]
     edges = np.concatenate([[0], edges[parted], [height * width]])

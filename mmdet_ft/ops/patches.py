@@ -1,4 +1,4 @@
-"""Neighbourhoods of single cells, out of the maps of all levels."""
+"""3x3 neighborhoods of single cells, gathered from the maps of all levels."""
 from typing import Sequence, Tuple
 
 import torch
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def neighbour_table(sizes: Sequence[Tuple[int, int]], device: torch.device) -> Tensor:
-    """The 3x3 neighbours of every cell, row by row: int32 [N, 9] for the N cells of all levels.
+    """Return the 3x3 neighbors of every cell, row by row: int32 [N, 9] for N cells of all levels.
 
-    sizes (h, w) of each level. Cells are counted level by level, row by row; N stands for what lies
+    sizes (h, w) of each level. Cells are counted level by level, row by row; index N denotes a cell
     outside the map.
     """
     num_cells = sum(height * width for height, width in sizes)
@@ -23,8 +23,9 @@ def neighbour_table(sizes: Sequence[Tuple[int, int]], device: torch.device) -> T
 
 
 def take_patches(features: Sequence[Tensor], neighbours: Tensor) -> Tensor:
-    """The features around some cells, zero outside their map: what a 3x3 convolution with padding
-    sees there.
+    """Gather the features around some cells, zero outside their map.
+
+    These are the inputs of a 3x3 convolution with padding at the cells.
 
     features [B, C, H_l, W_l] of each level; neighbours int [B, S, 9], rows of `neighbour_table`.
     Returns [B, S, C * 9], in the order of a convolution's weight.
@@ -32,8 +33,8 @@ def take_patches(features: Sequence[Tensor], neighbours: Tensor) -> Tensor:
     num_images, channels = features[0].shape[:2]
     maps = [x.flatten(2) for x in features] + [features[0].new_zeros(num_images, channels, 1)]
     index = neighbours.long().flatten(1)  # [B, S * 9]
-    # Channels stay innermost in memory where they are, in the gradient too: to transpose all maps of
-    # a step, twice, takes longer than all else here.
+    # Channels-last maps keep their memory format, in the gradient too: transposing all maps of a
+    # step twice would take longer than everything else here.
     if features[0].is_contiguous():
         flat = torch.cat(maps, 2)  # [B, C, N + 1]
         patches = flat.gather(2, index[:, None].expand(-1, channels, -1))

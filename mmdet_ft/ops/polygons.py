@@ -1,20 +1,19 @@
-"""What a mask head learns from polygons: each positive box's window, drawn at the head's size."""
+"""Mask head targets from polygons: rasterized at the head's size inside each positive box."""
 import torch
 from torch import Tensor
 
 from mmdet_ft.structures import Outlines
 
-# pycocotools draws on a grid this much finer.
+# pycocotools rasterizes on a grid this much finer.
 FINER = 5
 
 
 def outline_targets(outlines: Outlines, image_index: Tensor, gt_index: Tensor, boxes: Tensor,
                     size: int) -> Tensor:
-    """The outline of a ground truth inside a box, drawn as size x size zeros and ones.
+    """Return the ground-truth polygons inside each box, rasterized as size x size zeros and ones.
 
-    V2's PolygonMasks.crop_and_resize: the polygons in coordinates of the box, a window at least one
-    pixel wide and high, drawn as pycocotools draws them, to the pixel; the parts of an object are
-    united.
+    Follows V2's PolygonMasks.crop_and_resize: polygons in box coordinates, a window at least one
+    pixel wide and high, rasterized exactly as pycocotools does. The parts of an object are merged.
 
     image_index, gt_index int64 [T]; boxes [T, 4] in input pixels. Returns float32 [T, size, size].
     """
@@ -28,7 +27,7 @@ def outline_targets(outlines: Outlines, image_index: Tensor, gt_index: Tensor, b
     row, crosses = _crossings((points * FINER + .5).long(), size)  # [T, E, size] each
     crosses = crosses & (slot < count)[..., None]
 
-    # How often the boundary was crossed above a pixel of its column, part by part.
+    # Number of boundary crossings above a pixel in its column, part by part.
     column = torch.arange(size, device=boxes.device)
     place = (outlines.part[side][..., None] * size + column) * (size + 1) + row
     crossings = boxes.new_zeros(len(boxes), max(outlines.max_parts, 1) * size * (size + 1))
@@ -38,11 +37,10 @@ def outline_targets(outlines: Outlines, image_index: Tensor, gt_index: Tensor, b
 
 
 def _crossings(ends: Tensor, size: int):
-    """Where sides cross the centres of pixel columns: pycocotools' rleFrPoly without its walk along
-    the boundary.
+    """Find where sides cross column centers: pycocotools' rleFrPoly without its boundary walk.
 
     ends int64 [T, E, 2, 2], both ends (x, y) of each side on the finer grid. Returns the first row
-    below the crossing, int64 [T, E, size] in 0..size, and whether there is one.
+    below the crossing, int64 [T, E, size] in 0..size, and whether there is a crossing.
     """
     (xs, ys), (xe, ye) = (end.unbind(-1) for end in ends.unbind(2))
     flat = (xe - xs).abs() >= (ye - ys).abs()  # one step in x, or one in y, is one point
@@ -64,7 +62,7 @@ def _crossings(ends: Tensor, size: int):
         x = (xs + slope * step + .5).long()
         return torch.where(rises, x > centre, x <= centre)
 
-    # The first step behind the centre, but for the rounding of the division: one to either side.
+    # The first step past the center, up to the rounding of the division: one to either side.
     safe = torch.where(slope == 0, 1., slope)
     step = ((centre + .5 - xs) / safe).ceil().long()
     step = step - is_past(step - 1).long()

@@ -13,14 +13,12 @@ assert hasattr(torch.ops.torchvision, 'roi_align'), torchvision.__version__
 def multi_level_roi_align(features: Sequence[Tensor], rois: Tensor, level: Tensor,
                           scales: Sequence[float], output_size: int, sampling_ratio: int,
                           aligned: bool) -> Tensor:
-    """Pool each RoI from the one level it belongs to (Mask R-CNN, sec. 3; FPN, eq. 1 decides the
-    level).
+    """Pool each RoI from its assigned level (Mask R-CNN, sec. 3; FPN, eq. 1 assigns the level).
 
     features: L maps [B, C, H_l, W_l]; rois [R, 5] as (image index, x0, y0, x1, y1) in input pixels;
-        level int64 [R] in
-    0..L-1; scales: features per input pixel of each level. `sampling_ratio` 0 takes as many samples
-    a bin as it is feature pixels wide. Returns [R, C, output_size, output_size] in the features'
-    type; computed in float32.
+    level: int64 [R] in 0..L-1; scales: features per input pixel of each level. With
+    `sampling_ratio` 0 a bin takes as many samples as it is feature pixels wide. Returns [R, C,
+    output_size, output_size] in the features' dtype; computed in float32.
     """
     dtype = features[0].dtype
     if dtype in (torch.bfloat16, torch.float16) and not _by_triton(features[0]):
@@ -36,7 +34,7 @@ def _by_triton(feature: Tensor) -> bool:
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
-    """What the kernels of its device return, to the strides, which torch.compile counts on."""
+    """Return an empty tensor with the strides of the device's kernels, as torch.compile expects."""
     layout = torch.channels_last if _by_triton(like) else torch.contiguous_format
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
@@ -55,8 +53,9 @@ def _roi_align(features: List[Tensor], rois: Tensor, level: Tensor, scales: List
 @_roi_align.register_kernel('cuda')
 def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scales: List[float],
                       output_size: int, sampling_ratio: int, aligned: bool) -> Tensor:
-    """Without an index list, which the host would have to wait for: at other levels a RoI is an
-    empty box, which costs nothing.
+    """Pool without an index list, which would synchronize with the host.
+
+    At all other levels a RoI is an empty box, which costs nothing.
     """
     if _by_triton(features[0]):
         return triton_kernels().roi_align(features, rois, level, scales, output_size,
@@ -66,7 +65,7 @@ def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scale
         here = level == number
         pooled = torch.ops.torchvision.roi_align(feature, _only(rois, here), scale, output_size,
                                                  output_size, sampling_ratio, aligned)
-        # An empty box still reads a sample where sampling_ratio > 0 or not aligned.
+        # An empty box still reads a sample if sampling_ratio > 0 or not aligned.
         pooled = pooled * here[:, None, None, None]
         out = pooled if out is None else out.add_(pooled)
     return out
@@ -86,7 +85,7 @@ def _(features, rois, level, scales, output_size, sampling_ratio, aligned):
 def _roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: List[float],
                         output_size: int, sampling_ratio: int, aligned: bool, batch: int,
                         channels: int, sizes: List[int]) -> List[Tensor]:
-    """Gradients of all maps, in the type of grad; `sizes` is H_0, W_0, H_1, W_1, ..."""
+    """Return the gradients of all maps in the dtype of grad; `sizes` is H_0, W_0, H_1, W_1, ..."""
     grads = []
     for number, scale in enumerate(scales):
         here = (level == number).nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""Which boxes a loss is computed on."""
+"""Random sampling of the boxes that enter a loss."""
 from typing import Optional, Tuple
 
 import torch
@@ -10,16 +10,15 @@ def sample(label: Tensor,
            pos_fraction: float,
            neg_pos_ub: float = -1,
            keys: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
-    """Draw up to `num` boxes of an image, at most `pos_fraction` of them positive, the rest
-    background.
+    """Sample up to `num` boxes of an image: at most `pos_fraction` positive, the rest background.
 
-    Fewer positives leave room for more background, as in V2's RandomSampler; with `neg_pos_ub` not
-    below 0 there are at most `neg_pos_ub` background boxes for each positive (counted as at least
-    one). Positives come first, so they always lie in the first `int(num * pos_fraction)` slots.
+    Fewer positives leave room for more background, as in V2's RandomSampler. With `neg_pos_ub` >= 0
+    there are at most `neg_pos_ub` background boxes for each positive (counted as at least one).
+    Positives come first, so they are always in the first `int(num * pos_fraction)` slots.
 
-    label [B, N]: 1 positive, 0 background, -1 never drawn. keys [B, N] in 0..1, the random order
-    (drawn here from the default generator when not given). Returns index [B, S] and valid [B, S], S
-    = min(num, N).
+    label [B, N]: 1 positive, 0 background, -1 never sampled. keys [B, N] in 0..1 give the random
+    order (generated here by the default generator if None). Returns index [B, S] and valid [B, S],
+    S = min(num, N).
     """
     num_boxes = label.shape[1]
     num_slots = min(num, num_boxes)
@@ -35,7 +34,7 @@ def sample(label: Tensor,
         room = torch.minimum(room, (neg_pos_ub * num_pos.clamp(min=1)).long())
     neg_valid = (neg_key >= 0) & (torch.arange(num_slots, device=label.device) < room)
 
-    # Real positives, then real background, then what is left over to fill the slots.
+    # Real positives, then real background, then remaining boxes as padding of the slots.
     valid = torch.cat([pos_valid, neg_valid], 1)
     order = valid.byte().sort(dim=1, descending=True, stable=True).indices[:, :num_slots]
     index = torch.cat([pos_index, neg_index], 1)

@@ -15,20 +15,20 @@ def soft_nms(boxes: Tensor,
              min_score: float = 1e-3,
              method: str = 'linear',
              max_num: int = -1) -> Tensor:
-    """Scores that sink with each better box that overlaps theirs (Soft-NMS, sec. 3), as mmcv 1.7.
+    """Return scores decayed by each better box that overlaps (Soft-NMS, sec. 3), as mmcv 1.7.
 
-    The best-scored box of a problem is taken; every other one's score is multiplied by a weight that
-    follows from its overlap with it, and what then lies below `min_score` is removed; the best of
-    the rest is taken likewise. So the best of a problem stays, whatever its score.
+    The best-scored box of a problem is taken. Every other score is multiplied by a weight that depends
+    on the overlap with it; boxes then below `min_score` are removed. The best of the rest is taken
+    likewise. So the best box of a problem stays, whatever its score.
 
     The weight is 1 below `iou_threshold`, and from there up 0 (`naive`, which is nms) or 1 - overlap
-    (`linear`); under `gaussian` exp(-overlap^2 / sigma) at any overlap. Boxes without area, of which
-    mmcv makes a score of nan there, overlap nothing here.
+    (`linear`); under `gaussian` it is exp(-overlap^2 / sigma) at any overlap. Boxes without area overlap
+    nothing here; mmcv gives them a NaN score.
 
-    boxes [R, N, 4]; scores [R, N] in 0..1; valid [R, N]: what is not valid is neither taken nor
-    weighs. With `max_num` above 0 a problem ends with so many boxes taken. Returns float32 [R, N]:
-    the score at which a box was taken, -1 where it was not. Waits for the device once, to work on no
-    more than the valid boxes.
+    boxes [R, N, 4]; scores [R, N] in 0..1; valid [R, N]: an invalid box is neither taken nor decays
+    others. With `max_num` > 0 a problem ends after that many boxes. Returns float32 [R, N]: the score
+    at which a box was taken, -1 if it was not. Synchronizes with the device once, to process no more
+    than the valid boxes.
     """
     assert method in METHODS, method
     num_valid = int(valid.sum(1).max()) if valid.numel() else 0
@@ -37,7 +37,7 @@ def soft_nms(boxes: Tensor,
     taken = torch.full_like(live, -1.)
     for _ in range(min(num_valid, max_num) if max_num > 0 else num_valid):
         best, place = live.max(1, keepdim=True)  # [R, 1]
-        taken.scatter_reduce_(1, place, best, 'amax')  # where a problem has ended, best is -1
+        taken.scatter_reduce_(1, place, best, 'amax')  # once a problem has ended, best is -1
         overlap = pairwise_overlap(take(boxes, place), boxes, eps=0.)[:, 0].nan_to_num(0.)  # [R, M]
         sunk = live * _weight(overlap, iou_threshold, sigma, method)
         live = sunk.masked_fill((live < 0) | (sunk < min_score), -1.).scatter(1, place, -1.)

@@ -1,10 +1,10 @@
-"""Boxes by their scores, where many scores are equal: the sigmoid of a sure logit has few values left
-in float32.
+"""Top-k selection of boxes with many equal scores.
 
-Of two boxes that overlap the first removes the other, so their order decides what an image's
-proposals are. On the CPU it is that of MMDetection 2, which sorts all scores where `topk` would do:
-torch.sort puts equal ones into an order of its own, on Linux the same in torch 2.0 to 2.15. On a GPU,
-where a sort of everything costs more than topk, equal scores come as they fall.
+In float32 the sigmoid of a confident logit has few distinct values left. Of two overlapping boxes
+the first removes the other, so their order decides the proposals of an image. On the CPU the order
+is that of MMDetection 2, which sorts all scores even where `topk` would do: torch.sort orders equal
+values in its own way, on Linux the same in torch 2.0 to 2.15. On a GPU, where a full sort costs more
+than topk, the order of equal scores is arbitrary.
 """
 from typing import Tuple
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def best(scores: Tensor, count: int) -> Tuple[Tensor, Tensor]:
-    """The `count` best of each row, best first, and where they are: [B, N] -> two of [B, count]."""
+    """Return the `count` best of each row, best first, and their indices: [B, N] -> [B, count] each."""
     if scores.is_cuda:
         return scores.topk(count, 1)
     scores, index = scores.sort(1, descending=True)
@@ -22,10 +22,10 @@ def best(scores: Tensor, count: int) -> Tuple[Tensor, Tensor]:
 
 @torch.library.custom_op('mmdet_ft::precedence', mutates_args=())
 def precedence(scores: Tensor, valid: Tensor) -> Tensor:
-    """A number for each box of an image, higher for the one that comes first; -1 for what is not valid.
+    """Return a rank for each box of an image, higher for boxes that come first; -1 for invalid boxes.
 
-    scores [B, N] in 0..1, listed as MMDetection lists them; valid [B, N]. Returns float32 [B, N]. No
-    two are equal on the CPU.
+    scores [B, N] in 0..1, in MMDetection's order; valid [B, N]. Returns float32 [B, N]. No two ranks
+    are equal on the CPU.
     """
     numbers = torch.full_like(scores, -1., dtype=torch.float32)
     for image in range(scores.shape[0]):

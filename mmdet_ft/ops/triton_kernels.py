@@ -1,16 +1,15 @@
-"""Triton kernels of what PyTorch has no good CUDA kernel for. Imported only where they are asked
-for.
+"""Triton kernels for operators that have no good CUDA kernel in PyTorch. Imported only on request.
 
     nms          greedy suppression of many problems, exact for chains of any length
     roi_align    over all levels at once, channels last, half precision in and float32 inside
     mask_targets straight from the packed crops
 
-Each has a twin in plain PyTorch, in ops.nms, ops.roi_align and ops.masks, which is the path of CPUs
-and what its test compares it with, in Triton's interpreter. Another test compiles every launch to
-machine code of GPUs, without one.
+Each has a counterpart in plain PyTorch, in ops.nms, ops.roi_align and ops.masks. It is the path of
+CPUs and the reference of the kernel's test, which runs in Triton's interpreter. Another test
+compiles every launch to GPU machine code, without a GPU.
 
-`/` of Triton is not rounded as IEEE wants it. Where a threshold or a number of samples hangs on the
-quotient (14 / 7 must not be a little more than 2) stands tl.div_rn.
+Triton's `/` is not IEEE-rounded. tl.div_rn is used where a threshold or a number of samples depends
+on the quotient (14 / 7 must not be slightly more than 2).
 """
 from typing import Any, List, Sequence, Tuple
 
@@ -20,17 +19,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, COLUMNS = 64, 128  # boxes settled at once, boxes they are held against
-LEVELS = 5  # that the kernels of RoIAlign take
+ROWS, COLUMNS = 64, 128  # boxes resolved at once, boxes they are compared with
+LEVELS = 5  # levels that the RoIAlign kernels take
 PARTS = 8  # programs that share the pixels of a region
 
 
 @triton.jit
 def _overlaps(x0, y0, x1, y1, u0, v0, u1, v1, threshold, margin):
-    """Whether boxes [a] and [b] overlap by more than the threshold: [a, b].
+    """Check whether boxes [a] and [b] overlap by more than the threshold: [a, b].
 
-    A quotient that rounds to more than the threshold is one more than half of the threshold's last
-    bit above it: a third of the work of a division.
+    A quotient rounds to more than the threshold if it is more than half of the threshold's last bit
+    above it. This test costs a third of a division.
     """
     width = tl.minimum(x1[:, None], u1[None, :]) - tl.maximum(x0[:, None], u0[None, :])
     height = tl.minimum(y1[:, None], v1[None, :]) - tl.maximum(y0[:, None], v0[None, :])
@@ -51,8 +50,11 @@ def _load_boxes(boxes, index, inside):
 @triton.jit(do_not_specialize=['num_boxes'])
 def _nms_kernel(boxes, alive, num_boxes, threshold, margin, ROWS: tl.constexpr,
                 COLUMNS: tl.constexpr):
-    """One program a problem. A block of rows settles among itself by rounds to the fixed point,
-    then strikes out what it overlaps further down."""
+    """Run greedy suppression, one program per problem.
+
+    A block of rows resolves itself by rounds to the fixed point, then removes later boxes it
+    overlaps.
+    """
     boxes += tl.program_id(0).to(tl.int64) * num_boxes * 4
     alive += tl.program_id(0).to(tl.int64) * num_boxes
     for start in range(0, num_boxes, ROWS):
@@ -80,8 +82,7 @@ def _nms_kernel(boxes, alive, num_boxes, threshold, margin, ROWS: tl.constexpr,
 
 
 def nms(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Survivors of boxes float32 [R, N, 4] that are sorted, best first; valid [R, N]. Bool [R,
-    N]."""
+    """Return survivors, bool [R, N], of sorted boxes float32 [R, N, 4], best first; valid [R, N]."""
     alive = valid.to(torch.int8).contiguous()
     num_problems, num_boxes = alive.shape
     if alive.numel():
@@ -108,8 +109,8 @@ def _of_level(level, a0, a1, a2, a3, a4):
 
 @triton.jit
 def _corners(y, x, height, width):
-    """Places of the four pixels around a point and the point's place between them; whether it
-    counts, as 1 or 0: torchvision's rules at the border."""
+    """Return the indices of the four pixels around a point, the point's offsets between them, and
+    whether it counts, as 1 or 0: torchvision's rules at the border."""
     inside = (y >= -1.) & (y <= height.to(tl.float32)) & (x >= -1.) & (x <= width.to(tl.float32))
     y, x = tl.where(y > 0., y, 0.), tl.where(x > 0., x, 0.)  # 0 for NaN too
     y0 = tl.minimum(y.to(tl.int32), height - 1)
@@ -123,8 +124,10 @@ def _corners(y, x, height, width):
 
 @triton.jit
 def _axis(ends, scale, ALIGNED: tl.constexpr, SIZE: tl.constexpr, SAMPLES: tl.constexpr):
-    """A region along one axis of its map, `ends` the place of its lower end: where it starts, how
-    wide a bin is and how many samples it takes."""
+    """Return start, bin width and number of samples of a region along one axis of its map.
+
+    `ends` is the address of the region's lower end.
+    """
     shift = 0.5 if ALIGNED else 0.
     start = tl.load(ends) * scale - shift
     extent = tl.load(ends + 2) * scale - shift - start
@@ -138,8 +141,8 @@ def _axis(ends, scale, ALIGNED: tl.constexpr, SIZE: tl.constexpr, SAMPLES: tl.co
     return start, step, samples
 
 
-# They change with the batch's size: a kernel compiled anew for 1, and for multiples of 16, would
-# stop training of many sizes again and again.
+# They change with the batch size: compiling a kernel again for 1, and for multiples of 16, would
+# interrupt training on varying sizes again and again.
 SIZES = [f'{name}{level}' for name in ('height', 'width') for level in range(LEVELS)]
 
 
@@ -148,8 +151,7 @@ def _pool_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height
                  width1, width2, width3, width4, scale0, scale1, scale2, scale3, scale4, rois,
                  level, out, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr, ALIGNED: tl.constexpr,
                  SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """One program a region and bin, all channels at once: maps [B, H, W, C] -> out [R, SIZE, SIZE,
-    C]."""
+    """Pool a region and bin per program, all channels: maps [B, H, W, C] -> out [R, SIZE, SIZE, C]."""
     program = tl.program_id(0)
     region, place = program // (SIZE * SIZE), program % (SIZE * SIZE)
     at = tl.load(level + region)
@@ -189,7 +191,7 @@ def _pool_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height
 
 @triton.jit
 def _touched(start, step, size, SIZE: tl.constexpr):
-    """The first pixel that the samples of a region touch along one axis, and how many do."""
+    """Return the first pixel that a region's samples touch along an axis, and how many they touch."""
     end = start + step * SIZE
     low, high = tl.minimum(start, end), tl.maximum(start, end)
     low = tl.minimum(tl.where(low > 0., low, 0.), size - 1.).to(tl.int32)  # 0 for NaN too
@@ -199,8 +201,10 @@ def _touched(start, step, size, SIZE: tl.constexpr):
 
 @triton.jit
 def _bins(pixel, start, step, size, SIZE: tl.constexpr):
-    """The first and the last bin with samples less than one pixel away from a pixel; the pixels at
-    the border are given what lies beyond it."""
+    """Return the first and the last bin with samples less than one pixel away from a pixel.
+
+    Border pixels also receive the samples beyond the border.
+    """
     low = tl.where((pixel > 0) & (step > 0), tl.floor((pixel - 1 - start) / step), 0.)
     high = tl.where((pixel < size - 1) & (step > 0), tl.floor((pixel + 1 - start) / step), SIZE)
     return (tl.maximum(low, 0.).to(tl.int32), tl.minimum(high, SIZE - 1.).to(tl.int32))
@@ -208,7 +212,7 @@ def _bins(pixel, start, step, size, SIZE: tl.constexpr):
 
 @triton.jit
 def _weight(pixel, start, step, samples, size):
-    """How much of a pixel is in a bin's samples along one axis: _corners', summed."""
+    """Return the weight of a pixel in a bin's samples along an axis, summed as in _corners."""
     weight = 0.
     for sample in range(samples):
         at = start + (sample + .5) * (step / samples)
@@ -224,11 +228,11 @@ def _pool_backward_kernel(map0, map1, map2, map3, map4, height0, height1, height
                           scale4, rois, level, grad, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr,
                           ALIGNED: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
                           PARTS: tl.constexpr):
-    """One program a region and PARTS-th row of its pixels: grad [R, SIZE, SIZE, C] -> maps float32
-    [B, H, W, C], added to.
+    """Add gradients to the maps, one program per region and PARTS-th row of its pixels.
 
-    A pixel of a region gathers what its bins' samples owe it and is added to once. Scattered from
-    the samples it would be added to by each, four to six times as often.
+    grad [R, SIZE, SIZE, C] -> maps float32 [B, H, W, C]. A pixel of a region gathers the
+    contributions of its bins' samples and is added to once. Scattering from the samples would add
+    to a pixel four to six times as often.
     """
     program = tl.program_id(0)
     region, part = program // PARTS, program % PARTS
@@ -269,8 +273,8 @@ def _launch(kernel: Any, programs: int, maps: Sequence[Tensor], scales: Sequence
             **constants: int) -> None:
     """Run a kernel on maps [B, H_l, W_l, C] and bins [R, size, size, C], channels innermost.
 
-    Levels that are missing repeat the first. A lane has eight channels: 16 bytes of a half
-    precision map are one load, and the 256 channels of FPN one warp.
+    Missing levels repeat the first. A lane has eight channels: 16 bytes of a half-precision map are
+    one load, and the 256 channels of FPN one warp.
     """
     assert len(maps) <= LEVELS, f'the kernels know {LEVELS} levels'
     columns = (maps, [x.shape[1] for x in maps], [x.shape[2] for x in maps], scales)
@@ -296,8 +300,8 @@ def _launch(kernel: Any, programs: int, maps: Sequence[Tensor], scales: Sequence
 
 def roi_align(features: Sequence[Tensor], rois: Tensor, level: Tensor, scales: Sequence[float],
               output_size: int, sampling_ratio: int, aligned: bool) -> Tensor:
-    """As ops.roi_align.multi_level_roi_align; [R, C, size, size], channels last in memory."""
-    maps = [x.permute(0, 2, 3, 1).contiguous() for x in features]  # itself where channels are last
+    """Compute ops.roi_align.multi_level_roi_align: [R, C, size, size], channels last in memory."""
+    maps = [x.permute(0, 2, 3, 1).contiguous() for x in features]  # no copy for channels-last maps
     out = maps[0].new_empty(rois.shape[0], output_size, output_size, maps[0].shape[3])
     _launch(_pool_kernel, rois.shape[0] * output_size**2, maps, scales, rois, level, out,
             sampling_ratio, aligned)
@@ -307,8 +311,10 @@ def roi_align(features: Sequence[Tensor], rois: Tensor, level: Tensor, scales: S
 def roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: Sequence[float],
                        sampling_ratio: int, aligned: bool, batch: int,
                        sizes: Sequence[Tuple[int, int]]) -> List[Tensor]:
-    """Gradients of all maps in the type of grad [R, C, size, size]: [B, C, H_l, W_l], channels last
-    in memory; summed in float32."""
+    """Return the gradients of all maps, [B, C, H_l, W_l], channels last in memory.
+
+    They have the dtype of grad [R, C, size, size] and are summed in float32.
+    """
     bins = grad.permute(0, 2, 3, 1).contiguous()
     maps = [torch.zeros(batch, *size, bins.shape[3], device=grad.device) for size in sizes]
     _launch(
@@ -327,8 +333,10 @@ def roi_align_backward(grad: Tensor, rois: Tensor, level: Tensor, scales: Sequen
 
 @triton.jit
 def _mask_kernel(data, offset, rect, boxes, targets, SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """One program a box: RoIAlign with adaptive sampling on its object's crop, one from a half
-    up."""
+    """Compute mask targets, one program per box.
+
+    RoIAlign with adaptive sampling on the object's crop; 1 from one half up.
+    """
     slot = tl.program_id(0)
     data += tl.load(offset + slot)
     left, top = tl.load(rect + slot * 4), tl.load(rect + slot * 4 + 1)
@@ -340,7 +348,7 @@ def _mask_kernel(data, offset, rect, boxes, targets, SIZE: tl.constexpr, BLOCK: 
     step_y = tl.div_rn(tl.load(boxes + slot * 4 + 3) - top - .5 - y0, SIZE)
     rows, columns = tl.ceil(step_y).to(tl.int32), tl.ceil(step_x).to(tl.int32)
     place = tl.arange(0, BLOCK)
-    here = place < tl.where((width > 0) & (height > 0), SIZE * SIZE, 0)  # nothing of an empty crop
+    here = place < tl.where((width > 0) & (height > 0), SIZE * SIZE, 0)  # nothing for an empty crop
     total = tl.zeros((BLOCK, ), tl.float32)
     for row in range(rows):
         y = y0 + (place // SIZE) * step_y + tl.div_rn((row + .5) * step_y, rows.to(tl.float32))
@@ -359,9 +367,9 @@ def _mask_kernel(data, offset, rect, boxes, targets, SIZE: tl.constexpr, BLOCK: 
 
 
 def mask_targets(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """As ops.masks.mask_targets for chosen crops: offset [T], rect [T, 4], boxes float32 [T, 4].
+    """Compute ops.masks.mask_targets of given crops: offset [T], rect [T, 4], boxes float32 [T, 4].
 
-    The arithmetic is torchvision's on a CPU to the bit, which is V2's: nothing is fused.
+    The arithmetic equals torchvision's on a CPU, and so V2's, bit for bit: nothing is fused.
     """
     targets = boxes.new_empty(boxes.shape[0], size, size)
     if targets.numel():

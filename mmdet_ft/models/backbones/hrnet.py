@@ -18,7 +18,7 @@ BLOCKS = dict(BASIC=BasicBlock, BOTTLENECK=Bottleneck)
 
 @dataclasses.dataclass(frozen=True)
 class HRStage:
-    """A stage of `extra`: modules one after the other, each of some branches."""
+    """A stage of `extra`: a sequence of modules with several branches each."""
     num_modules: int
     num_branches: int
     block: str  # 'BASIC' or 'BOTTLENECK'
@@ -41,7 +41,7 @@ class HRStage:
 
 @dataclasses.dataclass(frozen=True)
 class HRStages:
-    """`extra` of an HRNet, made of records or of their dicts."""
+    """`extra` of an HRNet, built from records or from their dicts."""
     stage1: HRStage
     stage2: HRStage
     stage3: HRStage
@@ -70,7 +70,7 @@ class Layers:
         return [conv, build_norm_layer(self.norm_cfg, out_channels)[1]]
 
     def down(self, in_channels: int, out_channels: int, steps: int, last_relu: bool) -> nn.Module:
-        """So many times half the resolution; the last step gives the channels."""
+        """Build `steps` layers that halve the resolution; the last one changes the channels."""
         halves = []
         for step in range(1, steps + 1):
             width = out_channels if step == steps else in_channels
@@ -92,8 +92,9 @@ class Layers:
 
 
 class HRModule(BaseModule):
-    """Blocks on maps of several resolutions, each half the one before, and then the sum of all at each resolution
-    (or, with `num_outs` 1, at the first alone).
+    """Blocks on maps of several resolutions, each half the previous one, then their fusion.
+
+    The output is the sum of all maps at each resolution, or only at the first with `num_outs` 1.
     """
 
     def __init__(self, layers: Layers, stage: HRStage, num_outs: int):
@@ -130,20 +131,21 @@ class HRModule(BaseModule):
 
 @MODELS.register_module()
 class HRNet(BaseModule):
-    """Network that keeps a map of stride 4 beside coarser ones and exchanges between them (High-Resolution
-    Representations for Labeling Pixels and Regions).
+    """HRNet, which keeps a stride-4 map next to coarser ones and exchanges features between them
+    (High-Resolution Representations for Labeling Pixels and Regions).
 
     V2's arguments and state_dict.
 
     Args:
         extra: the four stages, as `dict(stage1=dict(num_modules=1, num_branches=1, block='BOTTLENECK',
-            num_blocks=(4, ), num_channels=(64, )), stage2=..., ...)`; each has one branch more than the one before.
-        multiscale_output: all branches are returned, and not the finest alone.
+            num_blocks=(4, ), num_channels=(64, )), stage2=..., ...)`; each has one branch more than the
+            previous one.
+        multiscale_output: return all branches, not only the finest.
         zero_init_residual: V2's; it has no effect there either.
 
-    The others as ResNet.
+    Other arguments as ResNet.
 
-    Raises ValueError and TypeError for stages that cannot be.
+    Raises ValueError and TypeError for invalid stages.
     """
 
     def __init__(self,
@@ -198,7 +200,7 @@ class HRNet(BaseModule):
         return getattr(self, self.norm2_name)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """x [B, C, H, W] -> [B, c, H/4, W/4], each next map half the size."""
+        """Return the feature maps: x [B, C, H, W] -> [B, c, H/4, W/4], each next map half the size."""
         folded = fold_norms(self._pairs())
         x = self.relu(conv_norm(self.conv1, self.norm1, x, folded))
         x = self.relu(conv_norm(self.conv2, self.norm2, x, folded))
@@ -211,13 +213,13 @@ class HRNet(BaseModule):
         return tuple(maps)
 
     def _pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
-        """The stem's and all blocks' convolutions, with the norm layers that follow them."""
+        """Return the convolutions of the stem and all blocks with the norm layers that follow them."""
         blocks = (module for module in self.modules() if isinstance(module, ResidualBlock))
         return [(self.conv1, self.norm1),
                 (self.conv2, self.norm2)] + [pair for block in blocks for pair in block.pairs()]
 
     def train(self, mode: bool = True) -> 'HRNet':
-        """Training mode, without, by `norm_eval`, batch norm's statistics."""
+        """Set training mode, except for batch norm statistics with `norm_eval`."""
         super().train(mode)
         if mode and self.norm_eval:
             keep_statistics(self)
@@ -225,7 +227,7 @@ class HRNet(BaseModule):
 
 
 def _changes(layers: Layers, before: Sequence[int], after: Sequence[int]) -> List[nn.Module]:
-    """From the maps of one stage to those of the next: other channels, and coarser ones of the coarsest."""
+    """Build the transitions between two stages: changed channels, and new maps from the coarsest one."""
     changes: List[nn.Module] = []
     for place, width in enumerate(after):
         if place >= len(before):

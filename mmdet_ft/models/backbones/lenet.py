@@ -9,10 +9,10 @@ from mmdet_ft.registry import MODELS
 
 @MODELS.register_module()
 class LeNet5(BaseModule):
-    """LeNet-5 (Gradient-Based Learning Applied to Document Recognition, fig. 2) for gray images of 32x32 pixels.
+    """LeNet-5 (Gradient-Based Learning Applied to Document Recognition, fig. 2) for gray 32x32 images.
 
     Args:
-        num_classes: with its own classifier; at 0 and below the features of the last convolution come out.
+        num_classes: of its own classifier; 0 or less returns the features of the last convolution.
     """
 
     def __init__(self, num_classes: int = -1):
@@ -29,6 +29,6 @@ class LeNet5(BaseModule):
             self.prediction_rows = {'classifier.2': Rows()}
 
     def forward(self, x: Tensor) -> Tuple[Tensor]:
-        """x [B, 1, 32, 32] -> ([B, K] logits, ) or ([B, 120, 1, 1], )."""
+        """Return logits or features of x [B, 1, 32, 32]: ([B, K], ) or ([B, 120, 1, 1], )."""
         x = self.features(x)
         return (self.classifier(x.flatten(1)) if self.prediction_rows else x, )

@@ -13,9 +13,9 @@ from mmdet_ft.registry import MODELS
 
 
 class InvertedResidual(BaseModule):
-    """1x1 to more channels, 3x3 for each channel, 1x1 to few without activation (MobileNetV2, fig. 3b).
+    """Inverted residual: 1x1 expansion, 3x3 depthwise, linear 1x1 projection (MobileNetV2, fig. 3b).
 
-    Added to the input where that has the same shape. `layout` 'mmcls' numbers the three, 'mmdet' names them.
+    The input is added if it has the same shape. `layout` 'mmcls' numbers the three layers, 'mmdet' names them.
     """
 
     def __init__(self,
@@ -59,14 +59,14 @@ class InvertedResidual(BaseModule):
         return x + out if self.is_residual else out
 
     def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
-        if self.with_cp and x.requires_grad:  # nothing random inside: no random state has to be kept
+        if self.with_cp and x.requires_grad:  # nothing random inside: no random state to preserve
             return checkpoint(
                 self.residual, x, folded, use_reentrant=False, preserve_rng_state=False)
         return self.residual(x, folded)
 
 
 def conv_module(module: ConvModule, x: Tensor, folded: Folded) -> Tensor:
-    """`module(x)`, its norm layer in the convolution where `folded` has it."""
+    """Run `module(x)`, with its norm layer folded into the convolution if in `folded`."""
     if module.conv not in folded:
         return module(x)
     x = conv_norm(module.conv, module.norm, x, folded)
@@ -75,22 +75,22 @@ def conv_module(module: ConvModule, x: Tensor, folded: Folded) -> Tensor:
 
 @MODELS.register_module()
 class MobileNetV2(BaseModule):
-    """MobileNetV2: Inverted Residuals and Linear Bottlenecks (table 2), in stages 0 to 6 and a last convolution, 7.
+    """MobileNetV2: Inverted Residuals and Linear Bottlenecks (table 2): stages 0 to 6, last convolution 7.
 
     Args:
         widen_factor: of all numbers of channels.
         out_indices: stages whose output is returned.
-        frozen_stages: so many stages keep their weights and statistics; from 0 on the stem keeps its weights, and
-            its statistics go on, as in V2. -1 for none.
-        conv_cfg, norm_cfg, act_cfg: layers in mmcv's words.
+        frozen_stages: number of stages with frozen weights and statistics. From 0 on the stem's weights are
+            frozen but its statistics are updated, as in V2. -1 for none.
+        conv_cfg, norm_cfg, act_cfg: layers in mmcv's form.
         norm_eval: batch norm keeps its statistics in training.
         with_cp: recompute blocks in the backward pass: less memory, a third more time.
         pretrained: older form of `init_cfg=dict(type='Pretrained', checkpoint=...)`.
-        layout: 'mmdet' or 'mmcls': whose names the weights have.
+        layout: 'mmdet' or 'mmcls': the package whose weight names are used.
 
-    The defaults are MMDetection's; a classifier states MMClassification's, see classification_defaults.py.
+    The defaults are MMDetection's; a classifier sets MMClassification's, see classification_defaults.py.
 
-    Raises ValueError for stages that there are not.
+    Raises ValueError for stages that do not exist.
     """
 
     # expansion, channels, blocks, stride
@@ -147,13 +147,15 @@ class MobileNetV2(BaseModule):
             self.add_module(self.layers[-1], Stage(*blocks))
         self.conv2 = ConvModule(channels, int(1280 * max(widen_factor, 1)), 1, **layers)
         self.layers.append('conv2')
-        # DistributedDataParallel waits for a gradient of all that learns.
+        # DistributedDataParallel waits for a gradient of every trainable parameter.
         for name in self.layers[max(self.out_indices) + 1:]:
             getattr(self, name).requires_grad_(False)
 
     def in_own_names(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Weights under a classifier's names (MMClassification's, also what torchvision's are read as) under
-        those of this layout; others stay."""
+        """Rename weights from a classifier's names to those of this layout; keep others.
+
+        Classifier names are MMClassification's, to which torchvision's are mapped too.
+        """
         own: Dict[str, str] = {}
         for name, block in self.named_modules():
             if isinstance(block, InvertedResidual) and not hasattr(block, 'conv'):
@@ -166,7 +168,7 @@ class MobileNetV2(BaseModule):
         return renamed
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """x [B, 3, H, W] -> the stages `out_indices`: by default [B, c, H/s, W/s] for s = 4, 8, 16, 32."""
+        """Return the stages `out_indices`: x [B, 3, H, W] -> by default [B, c, H/s, W/s] for s = 4, 8, 16, 32."""
         folded = fold_norms(self._pairs())
         x = conv_module(self.conv1, x, folded)
         outputs = []
@@ -180,12 +182,12 @@ class MobileNetV2(BaseModule):
         return tuple(outputs)
 
     def _pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
-        """Every convolution with the norm layer that follows it."""
+        """Return every convolution with the norm layer that follows it."""
         return [(module.conv, module.norm) for module in self.modules()
                 if isinstance(module, ConvModule) and module.with_norm and not is_watched(module)]
 
     def train(self, mode: bool = True) -> 'MobileNetV2':
-        """Training mode, without what is frozen and, by `norm_eval`, without batch norm's statistics."""
+        """Set training mode, except for frozen parts and batch norm statistics with `norm_eval`."""
         super().train(mode)
         if self.frozen_stages >= 0:
             self.conv1.requires_grad_(False)

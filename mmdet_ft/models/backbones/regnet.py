@@ -14,16 +14,16 @@ from mmdet_ft.registry import MODELS
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """`arch` of a RegNet by its numbers."""
+    """Parameters of a RegNet `arch`."""
     w0: int  # width of the first block
-    wa: float  # what each further one is wider
-    wm: float  # ratio of the widths of neighbouring stages
+    wa: float  # increase in width per block
+    wm: float  # ratio of the widths of neighboring stages
     depth: int  # blocks
-    group_w: int  # channels of a group
-    bot_mul: float = 1.0  # channels inside of a block over the outer ones
+    group_w: int  # channels per group
+    bot_mul: float = 1.0  # inner channels of a block over its outer ones
 
 
-# By the floating point operations of an image, as the paper's authors publish them.
+# Named by the floating point operations per image, as published by the paper's authors.
 ARCHITECTURES = {
     'regnetx_400mf': Architecture(24, 24.48, 2.54, 22, 16),
     'regnetx_800mf': Architecture(56, 35.73, 2.28, 16, 16),
@@ -37,10 +37,10 @@ ARCHITECTURES = {
 
 
 def stages_of(arch: Architecture) -> List[Tuple[int, int, int, int]]:
-    """(width, blocks, groups, channels of a group) of each stage (Designing Network Design Spaces, sec. 3.3).
+    """Return (width, blocks, groups, channels per group) by stage (Designing Network Design Spaces, sec. 3.3).
 
-    Block j would be w0 + wa * j wide; each takes the nearest of w0, w0 * wm, w0 * wm^2 ..., in multiples of 8, and
-    blocks of one width are a stage. The width is made a multiple of the group's.
+    Block j has the nominal width w0 + wa * j. It takes the nearest of w0, w0 * wm, w0 * wm^2 ..., in multiples
+    of 8, and blocks of one width form a stage. The width is rounded to a multiple of the group's.
     """
     linear = arch.w0 + arch.wa * np.arange(arch.depth)
     steps = np.round(np.log(linear / arch.w0) / np.log(arch.wm))
@@ -56,16 +56,16 @@ def stages_of(arch: Architecture) -> List[Tuple[int, int, int, int]]:
 
 @MODELS.register_module()
 class RegNet(ResNet):
-    """Residual network whose widths grow linearly with depth, of grouped bottlenecks that do not expand.
+    """Residual network of grouped bottlenecks without expansion, whose widths grow linearly with depth.
 
     Args:
-        arch: 'regnetx_400mf', _800mf, _1.6gf, _3.2gf, _4.0gf, _6.4gf, _8.0gf or _12gf; or the numbers of one,
+        arch: 'regnetx_400mf', _800mf, _1.6gf, _3.2gf, _4.0gf, _6.4gf, _8.0gf or _12gf; or its parameters,
             `dict(w0=88, wa=26.31, wm=2.25, group_w=48, depth=25, bot_mul=1.0)`.
-        base_channels, deep_stem: V2's; the first has no effect, the second cannot be had.
+        base_channels, deep_stem: V2's; the first has no effect, the second is not supported.
 
-    The others as ResNet, and V2's defaults.
+    Other arguments as ResNet, with V2's defaults.
 
-    Raises ValueError for an `arch` that there is not, TypeError for numbers that are not one's.
+    Raises ValueError for an unknown `arch`, TypeError for invalid parameters.
     """
 
     def __init__(self,
@@ -98,9 +98,9 @@ class RegNet(ResNet):
         self.stages = stages_of(ARCHITECTURES[arch] if isinstance(arch, str) else read_settings(
             Architecture, arch, 'RegNet: arch'))
         if init_cfg is None and pretrained is None and layout == 'mmcls':
-            init_cfg = []  # there a RegNet begins as PyTorch's layers do
+            init_cfg = []  # in MMClassification a RegNet starts with PyTorch's default weights
         super().__init__(
-            50,  # whose blocks these are
+            50,  # the depth whose blocks these are
             in_channels=in_channels,
             stem_channels=stem_channels,
             base_channels=base_channels,

@@ -1,4 +1,4 @@
-"""What residual networks are made of: blocks, projections of their input, stages."""
+"""Building blocks of residual networks: blocks, input projections, stages."""
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Type
 
 from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
@@ -9,14 +9,14 @@ from torch.utils.checkpoint import checkpoint
 from mmdet_ft.models.base_module import BaseModule, InitCfg, Sequential
 from mmdet_ft.models.layers import NOT_FOLDED, Folded, conv_norm
 
-# In every constructor here the order of the assignments is the order of the state_dict, and of V2's optimizer states.
+# In all constructors here the assignment order is that of the state_dict and of V2's optimizer states.
 
 
 class ResidualBlock(BaseModule):
-    """A block's frame: its convolutions are added to the input, or to the input's projection, before the last ReLU.
+    """Base of residual blocks: adds the input, or its projection, before the last ReLU.
 
-    With a `drop_path_rate` training leaves the convolutions of so many samples out (Deep Networks with Stochastic
-    Depth).
+    With `drop_path_rate` training skips the convolutions for that share of samples (Deep Networks with
+    Stochastic Depth).
     """
     expansion: int  # output channels over `channels`
     with_cp: bool
@@ -35,7 +35,7 @@ class ResidualBlock(BaseModule):
         return getattr(self, self.norm2_name)
 
     def pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
-        """Each convolution with the norm layer that follows it."""
+        """Return each convolution with the norm layer that follows it."""
         pairs = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
         return pairs + ([tuple(self.downsample[-2:])] if self._projects() else [])
 
@@ -61,9 +61,9 @@ class ResidualBlock(BaseModule):
         return out
 
     def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
-        """x [B, C, H, W]; `folded` as layers.fold_norms gives it for the pairs of this block."""
+        """Run the block on x [B, C, H, W]; `folded` is the result of layers.fold_norms for its pairs."""
         if self.with_cp and x.requires_grad:
-            # Where nothing in a block is random, no random state has to be kept.
+            # Without anything random in a block, no random state must be preserved.
             out = checkpoint(
                 self.residual,
                 x,
@@ -76,7 +76,7 @@ class ResidualBlock(BaseModule):
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions (Deep Residual Learning, fig. 5 left); `style` and groups make no difference to it."""
+    """Two 3x3 convolutions (Deep Residual Learning, fig. 5 left); `style` and groups have no effect."""
     expansion = 1
 
     def __init__(self,
@@ -122,13 +122,14 @@ POSITIONS = ('after_conv1', 'after_conv2', 'after_conv3')
 class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1 (Deep Residual Learning, fig. 5 right); with groups, ResNeXt's (fig. 3c).
 
-    A stride belongs to the 3x3 convolution in style 'pytorch', to the first 1x1 in style 'caffe', as in the original.
-    The inner width is `channels`, or with groups, `channels * base_width / base_channels` rounded down in each group.
+    The stride is in the 3x3 convolution in style 'pytorch', in the first 1x1 in style 'caffe', as in the
+    original. The inner width is `channels`, or with groups `channels * base_width / base_channels`, rounded
+    down per group.
 
     Args:
-        dcn: the 3x3 convolution is a deformable one: `dict(type='DCN', deform_groups=1)`, or of type 'DCNv2'.
-        plugins: layers behind a convolution's norm layer (and ReLU):
-            `[dict(cfg=dict(type='ContextBlock', ratio=1 / 16), position='after_conv3')]`; V2's names of them.
+        dcn: makes the 3x3 convolution deformable: `dict(type='DCN', deform_groups=1)`, or of type 'DCNv2'.
+        plugins: layers after a convolution's norm layer (and ReLU): `[dict(cfg=dict(type='ContextBlock',
+            ratio=1 / 16), position='after_conv3')]`; V2's names.
     """
     expansion = 4
 
@@ -160,7 +161,7 @@ class Bottleneck(ResidualBlock):
         self.conv1 = build_conv_layer(
             conv_cfg, in_channels, width, kernel_size=1, stride=stride1, bias=False)
         self.add_module(self.norm1_name, norm1)
-        # V2 takes the word out of the dict that all blocks of a network share, so that its first deformable block
+        # V2 removes the key from the dict that all blocks of a network share. So its first deformable block
         # alone falls back to a plain convolution; and with groups, none does.
         falls_back = dcn is not None and dcn.pop('fallback_on_stride', False) and groups == 1
         self.conv2 = build_conv_layer(
@@ -180,7 +181,7 @@ class Bottleneck(ResidualBlock):
         self.downsample = downsample
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else None
-        self.plugins: Dict[str, List[str]] = {}  # names of layers by position
+        self.plugins: Dict[str, List[str]] = {}  # layer names by position
         for position, channels in zip(POSITIONS, (width, width, out_channels)):
             cfgs = [plugin['cfg'] for plugin in plugins if plugin['position'] == position]
             self.plugins[position] = [self._add_plugin(dict(cfg), channels) for cfg in cfgs]
@@ -212,7 +213,7 @@ class Bottleneck(ResidualBlock):
 
 
 class Stage(Sequential):
-    """Blocks one after the other; `folded` goes to each."""
+    """A sequence of blocks; `folded` is passed to each."""
 
     def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
         for block in self:
@@ -227,11 +228,11 @@ def make_projection(in_channels: int,
                     conv_cfg: Optional[Dict] = None,
                     norm_cfg: Dict = dict(type='BN'),
                     layout: str = 'mmdet') -> nn.Module:
-    """A 1x1 convolution that gives a block's input the shape of its output.
+    """Build the 1x1 convolution that gives a block's input the shape of its output.
 
     With `avg_down` it averages before a convolution of stride 1 (ResNet-D).
     """
-    # MMDetection has an average over one pixel too, and its weights the number that comes of it.
+    # MMDetection also has an average over one pixel, which shifts the index in its weight names.
     average = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
                ] if avg_down and (stride != 1 or layout == 'mmdet') else []
     return nn.Sequential(
@@ -263,15 +264,15 @@ def make_stage(block: Type[ResidualBlock],
                expansion: Optional[int] = None,
                block_arguments: Optional[Dict] = None,
                project: Callable[[int, int, int], nn.Module] = make_projection) -> Stage:
-    """Blocks of one resolution; the first has the stride, and projects its input where the shape changes.
+    """Build blocks of one resolution; the first has the stride, and projects its input if the shape changes.
 
     Args:
-        block: the kind of block; `block_arguments` are those of one kind only.
-        channels: of the block's inside; `expansion` times as many come out.
+        block: the block class; `block_arguments` apply to one class only.
+        channels: inner channels of a block; the output has `expansion` times as many.
         dcn, plugins: see Bottleneck; other blocks have none.
         project: (in channels, out channels, stride) -> the projection.
 
-    Raises ValueError for `dcn` or `plugins` in blocks that have none.
+    Raises ValueError for `dcn` or `plugins` in blocks that do not support them.
     """
     of_bottlenecks = {
         name: value

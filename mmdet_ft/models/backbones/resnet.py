@@ -19,7 +19,7 @@ CONVOLUTION_INIT = [
 
 @MODELS.register_module()
 class ResNet(BaseModule):
-    """Residual network: a stem of stride 4 and up to four stages (Deep Residual Learning for Image Recognition).
+    """ResNet with a stem of stride 4 and up to four stages (Deep Residual Learning for Image Recognition).
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -27,29 +27,31 @@ class ResNet(BaseModule):
         stem_channels: channels of the stem; `base_channels` by default.
         base_channels: channels of the first stage before expansion; each stage doubles them.
         num_stages: 1 to 4.
-        strides, dilations: of the stages' first blocks and of all their blocks, one number a stage.
+        strides, dilations: of the stages' first blocks and of all their blocks, one number per stage.
         out_indices: stages whose output is returned, from 0.
-        style: 'pytorch' or 'caffe': where a bottleneck's stride is. Weights of one style do not fit the other.
-        deep_stem: three 3x3 convolutions in place of the 7x7 (ResNet-C, -D).
+        style: 'pytorch' or 'caffe': position of a bottleneck's stride. Weights of one style do not fit the
+            other.
+        deep_stem: three 3x3 convolutions instead of the 7x7 (ResNet-C, -D).
         avg_down: average before projections (ResNet-D).
-        frozen_stages: so many stages, and from 0 on the stem, keep their weights and statistics; -1 for none.
-        conv_cfg, norm_cfg: layers in mmcv's words: `dict(type='ConvWS')`, `dict(type='GN', num_groups=32)`.
+        frozen_stages: number of stages with frozen weights and statistics, from 0 on also the stem's; -1 for
+            none.
+        conv_cfg, norm_cfg: layers in mmcv's form: `dict(type='ConvWS')`, `dict(type='GN', num_groups=32)`.
         norm_eval: batch norm keeps its statistics in training.
-        dcn: deformable 3x3 convolutions in the bottlenecks of the stages that `stage_with_dcn` names:
-            `dict(type='DCN', deform_groups=1)`, or of type 'DCNv2'.
+        dcn: deformable 3x3 convolutions in the bottlenecks of the stages in `stage_with_dcn`: `dict(type='DCN',
+            deform_groups=1)`, or of type 'DCNv2'.
         plugins: layers in the bottlenecks, such as `dict(cfg=dict(type='ContextBlock', ratio=1 / 16),
             stages=(False, True, True, True), position='after_conv3')`; see Bottleneck.
         with_cp: recompute blocks in the backward pass: less memory, a third more time.
-        zero_init_residual: random weights begin with blocks that pass their input on.
+        zero_init_residual: initialize random weights so that blocks begin as identity.
         pretrained: older form of `init_cfg=dict(type='Pretrained', checkpoint=...)`.
         expansion: output channels of a bottleneck over its inner ones; 4 by default.
         drop_path_rate: share of samples for which training skips a block.
-        layout: 'mmdet' or 'mmcls': the names of weights in deep stems and averaging projections, which differ
-            between MMDetection and MMClassification.
+        layout: 'mmdet' or 'mmcls': weight names of deep stems and averaging projections, which differ between
+            MMDetection and MMClassification.
 
-    The defaults are MMDetection's; a classifier states MMClassification's, see classification_defaults.py.
+    The defaults are MMDetection's; a classifier sets MMClassification's, see classification_defaults.py.
 
-    Raises ValueError for a depth, style or number of stages that there is not, and for lists of another length.
+    Raises ValueError for an unsupported depth, style or number of stages, and for lists of the wrong length.
     """
 
     arch_settings: Dict[int, Tuple[Type[ResidualBlock], Tuple[int, ...]]] = {
@@ -98,7 +100,7 @@ class ResNet(BaseModule):
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         block = self.arch_settings[depth][0]
         block_init_cfg = None
-        # With rules of the config's own MMDetection leaves the blocks to them, MMClassification does not.
+        # With init_cfg rules in the config MMDetection skips this block rule, MMClassification applies it.
         if zero_init_residual and (
                 init_cfg is None or layout == 'mmcls'
                 and not (isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained')):
@@ -196,13 +198,13 @@ class ResNet(BaseModule):
     projection = staticmethod(make_projection)
 
     def plan(self, depth: int, num_stages: int, base_channels: int) -> List[Tuple[int, int, Dict]]:
-        """Of each stage: channels inside of its blocks, their number, and their arguments beyond the common ones."""
+        """Return channels inside the blocks, number of blocks and their extra arguments for each stage."""
         num_blocks = self.arch_settings[depth][1]
         return [(base_channels * 2**i, num_blocks[i], self.block_arguments())
                 for i in range(num_stages)]
 
     def block_arguments(self) -> Dict:
-        """Arguments of this network's blocks beyond the common ones."""
+        """Return arguments of this network's blocks beyond the common ones."""
         return {}
 
     def _make_stem(self, in_channels: int, channels: int, conv_cfg: Optional[Dict],
@@ -231,8 +233,10 @@ class ResNet(BaseModule):
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
     def in_own_names(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Weights of a deep stem and of averaging projections in MMDetection's names, under those of this layout;
-        others stay."""
+        """Rename weights of a deep stem and averaging projections from MMDetection's names to this layout's.
+
+        Other names are kept.
+        """
         if self.layout != 'mmcls' or not self.deep_stem or 'stem.7.weight' not in state_dict:
             return state_dict
         own = set(self.state_dict())
@@ -254,7 +258,7 @@ class ResNet(BaseModule):
         return getattr(self, self.norm1_name)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """x [B, C, H, W] -> the stages `out_indices`: the first [B, c, H/4, W/4], each next half the size."""
+        """Return the stages `out_indices`: x [B, C, H, W] -> first [B, c, H/4, W/4], each next half the size."""
         folded = fold_norms(self._pairs())
         if self.deep_stem:
             x = self.stem(x)
@@ -269,13 +273,13 @@ class ResNet(BaseModule):
         return tuple(outputs)
 
     def _pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
-        """Every convolution with the norm layer that follows it, but for a deep stem's."""
+        """Return every convolution with the norm layer that follows it, except for a deep stem's."""
         stem = [] if self.deep_stem else [(self.conv1, self.norm1)]
         blocks = (block for name in self.res_layers for block in getattr(self, name))
         return stem + [pair for block in blocks for pair in block.pairs()]
 
     def train(self, mode: bool = True) -> 'ResNet':
-        """Training mode, without what is frozen and, by `norm_eval`, without batch norm's statistics."""
+        """Set training mode, except for frozen parts and batch norm statistics with `norm_eval`."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:

@@ -42,13 +42,14 @@ class PaddedShortcut(nn.Module):
 
 @MODELS.register_module()
 class ThinResNet_CIFAR(ResNet_CIFAR):
-    """The ResNet-20 to ResNet-110 of Deep Residual Learning, sec. 4.2: three stages of 16, 32 and 64 channels, and
-    shortcuts without weights.
+    """ResNet-20 to ResNet-110 (Deep Residual Learning, sec. 4.2).
+
+    They have three stages of 16, 32 and 64 channels, and shortcuts without weights.
 
     Args:
         depth: 20, 32, 44, 56 or 110.
 
-    The others as ResNet.
+    Other arguments as ResNet.
     """
 
     arch_settings = {

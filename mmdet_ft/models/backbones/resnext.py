@@ -8,7 +8,7 @@ from mmdet_ft.registry import MODELS
 
 
 def arguments_of_blocks(**values: Any) -> Callable[[type], type]:
-    """Class decorator for kinds of ResNet: further arguments, with their defaults, that its blocks are made by."""
+    """Return a class decorator that adds block arguments, with defaults, to a ResNet class."""
 
     def extend(cls: type) -> type:
         parent = cls.__init__
@@ -44,10 +44,10 @@ class ResNeXt(ResNet):
     Args:
         depth: 50, 101 or 152.
         groups: of the 3x3 convolutions: 32 in ResNeXt 32x4d.
-        base_width: channels of a group in the first stage: 4 in ResNeXt 32x4d.
+        base_width: channels per group in the first stage: 4 in ResNeXt 32x4d.
         width_per_group: MMClassification's name for `base_width`, which it overrides.
 
-    The others as ResNet.
+    Other arguments as ResNet.
     """
 
     arch_settings = {

@@ -1,4 +1,4 @@
-"""Residual networks whose blocks weigh their channels (Squeeze-and-Excitation Networks)."""
+"""Residual networks with channel attention (Squeeze-and-Excitation Networks)."""
 from typing import Any, Dict
 
 from mmcv.cnn import ConvModule
@@ -12,7 +12,7 @@ from mmdet_ft.registry import MODELS
 
 
 class SELayer(nn.Module):
-    """Each channel times a number from 0 to 1 that two 1x1 convolutions make of the means of all channels.
+    """Channel attention: factors in 0..1 from two 1x1 convolutions of all channel means.
 
     Args:
         ratio: channels over those between the two convolutions.
@@ -46,9 +46,9 @@ class SEResNet(ResNet):
 
     Args:
         depth: 50, 101 or 152.
-        se_ratio: channels over those inside of an SE layer.
+        se_ratio: channels over those inside an SE layer.
 
-    The others as ResNet.
+    Other arguments as ResNet.
     """
 
     arch_settings = {
@@ -68,9 +68,9 @@ class SEResNeXt(SEResNet):
 
     Args:
         groups: of the 3x3 convolutions.
-        width_per_group: channels of a group in the first stage.
+        width_per_group: channels per group in the first stage.
 
-    The others as SEResNet.
+    Other arguments as SEResNet.
     """
 
     def block_arguments(self) -> Dict:

@@ -11,22 +11,22 @@ from mmdet_ft.registry import MODELS
 
 @MODELS.register_module()
 class VGG(BaseModule):
-    """VGG: stages of 3x3 convolutions, each with a pooling that halves (Very Deep Convolutional Networks).
+    """VGG: stages of 3x3 convolutions, each ending with a 2x pooling (Very Deep Convolutional Networks).
 
     Args:
         depth: 11, 13, 16 or 19.
-        num_classes: with the three linear layers, for images of 224x224 pixels; at 0 and below without.
+        num_classes: of the three linear layers, for images of 224x224 pixels; 0 or less omits them.
         num_stages: 1 to 5.
-        dilations: one number a stage.
-        out_indices: stages whose output is returned, from 0; after the linear layers theirs alone by default, else the
-            last stage's.
-        frozen_stages: so many stages keep their weights and statistics.
-        conv_cfg, norm_cfg, act_cfg: layers in mmcv's words.
+        dilations: one number per stage.
+        out_indices: stages whose output is returned, from 0. By default only the output of the linear layers,
+            or of the last stage without them.
+        frozen_stages: number of stages with frozen weights and statistics.
+        conv_cfg, norm_cfg, act_cfg: layers in mmcv's form.
         norm_eval: batch norm keeps its statistics in training.
         ceil_mode: of the poolings.
         with_last_pool: whether the last stage has its pooling.
 
-    Raises ValueError for a depth or number of stages that there is not.
+    Raises ValueError for an unsupported depth or number of stages.
     """
 
     arch_settings = {
@@ -64,7 +64,7 @@ class VGG(BaseModule):
         self.norm_eval = norm_eval
 
         layers: List[nn.Module] = []
-        self.stage_ends = []  # places in `features`
+        self.stage_ends = []  # indices in `features`
         channels = 3
         for i in range(num_stages):
             for _ in range(self.arch_settings[depth][i]):
@@ -101,7 +101,7 @@ class VGG(BaseModule):
         if len(dilations) != num_stages:
             raise ValueError(
                 f'VGG: dilations={dilations} for num_stages={num_stages}; give one number a stage')
-        # One more than the last stage is V2's way to say: the classifier, which comes anyway.
+        # In V2 one more than the last stage means the classifier, whose output is returned anyway.
         last = num_stages if has_classifier else num_stages - 1
         if not all(0 <= index <= last for index in out_indices):
             raise ValueError(
@@ -110,7 +110,7 @@ class VGG(BaseModule):
             raise ValueError(f'VGG: frozen_stages is {frozen_stages} of {num_stages} stages')
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """x [B, 3, H, W] -> the stages `out_indices`, then the classifier's logits [B, K] if it has one."""
+        """Return the stages `out_indices`, then logits [B, K] of the classifier if any: x [B, 3, H, W]."""
         outputs = []
         start = 0
         for i, end in enumerate(self.stage_ends):
@@ -123,7 +123,7 @@ class VGG(BaseModule):
         return tuple(outputs)
 
     def train(self, mode: bool = True) -> 'VGG':
-        """Training mode, without what is frozen and, by `norm_eval`, without batch norm's statistics."""
+        """Set training mode, except for frozen parts and batch norm statistics with `norm_eval`."""
         super().train(mode)
         if self.frozen_stages > 0:
             freeze(self.features[:self.stage_ends[self.frozen_stages - 1]])

@@ -1,4 +1,4 @@
-"""Whole classifiers."""
+"""Complete classifiers."""
 from mmdet_ft.models.classifiers.image import ImageClassifier
 from mmdet_ft.models.classifiers.mixing import BatchCutMix, BatchMixup, Identity
 

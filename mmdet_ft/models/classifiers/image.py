@@ -1,4 +1,4 @@
-"""An image in, a score for each class out."""
+"""Image classifier: an image in, a score for each class out."""
 import dataclasses
 from typing import Any, Dict, List, Optional, Tuple, Union
 
@@ -25,18 +25,18 @@ class ClassifierTrainSettings:
 
 @MODELS.register_module()
 class ImageClassifier(BaseModule):
-    """A classifier is called with a batch: in training it returns Losses, in evaluation Scores.
+    """A classifier, called with a batch: returns Losses in training, Scores in evaluation.
 
         images (-> mixing) -> backbone -> neck -> head -> loss or scores
 
     MMClassification 0.25's arguments and state_dict.
 
     Args:
-        backbone, neck, head: parts, or their configs. Some backbones hold their classifier themselves (VGG, LeNet5):
-            their head only judges.
+        backbone, neck, head: parts, or their configs. Some backbones contain their classifier (VGG, LeNet5);
+            then the head only computes the loss and scores.
         pretrained: a checkpoint of the whole classifier, as `init_cfg=dict(type='Pretrained', ...)`.
-        train_cfg: `augments`, which mix the images of a batch in training: one of BatchMixup and BatchCutMix, or a
-            list of them with their probabilities.
+        train_cfg: `augments`, which mix the images of a batch in training: BatchMixup or BatchCutMix, or a list
+            of them with their probabilities.
     """
     CLASSES: Optional[Tuple[str, ...]] = None
     PALETTE: Any = None
@@ -63,8 +63,9 @@ class ImageClassifier(BaseModule):
                 f'{num_classes}; write num_classes={num_classes} there')
 
     def forward(self, batch: Union[Batch, Tuple[Batch, ...]]) -> Union[Losses, Scores]:
-        """Losses of a batch in training; in evaluation Scores of a batch, or the mean of those of a tuple of views of
-        the same images.
+        """Return losses of a batch in training, Scores in evaluation.
+
+        For a tuple of views of the same images, Scores are the mean over the views.
         """
         if self.training:
             return self.loss(batch)
@@ -73,26 +74,26 @@ class ImageClassifier(BaseModule):
         return Scores(scores[0] if len(views) == 1 else torch.stack(scores).mean(0))
 
     def extract_features(self, images: Tensor) -> Tuple[Tensor, ...]:
-        """Normalised images [B, C, H, W] -> what the backbone, or the neck after it, gives."""
+        """Return the features of the backbone, or of the neck, for normalized images [B, C, H, W]."""
         features = self.backbone(images)
         return features if self.neck is None else self.neck(features)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Normalised images -> float32 [B, K]."""
+        """Return logits of normalized images, float32 [B, K]."""
         return self.head(self.extract_features(images))
 
     def loss(self, batch: Batch) -> Losses:
-        """Losses in training, where images are mixed, and for validation, where they are not."""
+        """Return losses in training, where images are mixed, and for validation, where they are not."""
         images, labels = normalised_images(batch), batch.gt.labels
         if self.mixing is not None and self.training:
             images, labels = self.mixing(images, labels)
         return self.head.loss(self.logits(images), labels)
 
     def results(self, scores: Scores, metas: List[Dict[str, Any]]) -> List[np.ndarray]:
-        """MMClassification's result of each image: its scores, float32 [K], on the host."""
-        # A copy, so that no pinned memory is kept until all images are through.
+        """Return MMClassification's result of each image: its scores, float32 [K], on the host."""
+        # A copy, so that pinned memory is not kept until all images are done.
         return list(scores.scores.float().cpu().numpy().copy())
 
     def prediction_layers(self) -> Tuple[str, ...]:
-        """Return prefixes of state_dict names whose shape follows the number of classes."""
+        """Return prefixes of state_dict names whose shape depends on the number of classes."""
         return tuple(stated_layers(self))

@@ -1,6 +1,6 @@
-"""Mixup and CutMix: images of a batch mixed with others of it, and their labels with them.
+"""Mixup and CutMix: mixing of images of a batch and of their labels.
 
-Everything is drawn on the device, from the generator that the runner seeds at each step: nothing waits.
+Random numbers are sampled on the device, from the generator seeded by the runner at each step: nothing waits.
 """
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -13,17 +13,17 @@ from mmdet_ft.registry import MODELS
 
 
 class Shares(NamedTuple):
-    """How much an image keeps of itself; the rest comes from its partner."""
+    """Share of an image that is kept; the rest is from its partner."""
     of_pixels: Tensor  # float32 [H, W] or []
     of_label: Tensor  # float32 []
 
 
 class _Augment:
-    """What the kinds of mixing share.
+    """Common part of all mixing augmentations.
 
     Args:
         num_classes: as in the head.
-        prob: how often it is the one that is chosen.
+        prob: probability of choosing this augmentation.
     """
 
     def __init__(self, num_classes: int, prob: float = 1.):
@@ -33,7 +33,7 @@ class _Augment:
         self.prob = prob
 
     def shares(self, size: Tuple[int, int], device: torch.device) -> Shares:
-        """Drawn for images of a size (h, w)."""
+        """Sample the shares for images of a size (h, w)."""
         raise NotImplementedError
 
 
@@ -65,7 +65,7 @@ class BatchMixup(_BetaAugment):
     """Weighted sums of two images (mixup: Beyond Empirical Risk Minimization).
 
     Args:
-        alpha: the weight is of Beta(alpha, alpha): towards 0 most images stay nearly as they are.
+        alpha: the weight is from Beta(alpha, alpha): near 0 most images stay almost unchanged.
         num_classes, prob: see above.
     """
 
@@ -79,10 +79,10 @@ class BatchCutMix(_BetaAugment):
     """A rectangle of one image in another (CutMix: Regularization Strategy to Train Strong Classifiers).
 
     Args:
-        alpha: the share that stays is of Beta(alpha, alpha).
+        alpha: the share that stays is sampled from Beta(alpha, alpha).
         num_classes, prob: see above.
-        cutmix_minmax: in place of `alpha`, the smallest and largest part of height and of width that is cut.
-        correct_lam: labels follow the rectangle inside the image, not the one drawn.
+        cutmix_minmax: instead of `alpha`, the smallest and largest fraction of height and of width that is cut.
+        correct_lam: labels follow the rectangle clipped to the image, not the one sampled.
     """
 
     def __init__(self,
@@ -114,7 +114,7 @@ class BatchCutMix(_BetaAugment):
         return Shares((~inside).float(), share)
 
     def _cut(self, length: int, share: Tensor) -> Tuple[Tensor, Tensor]:
-        """First pixel of the rectangle on an axis and first behind it; whole numbers."""
+        """Return the first pixel of the rectangle on an axis and the first after it; whole numbers."""
         first, second = torch.rand(2, device=share.device)
         if self.cutmix_minmax is not None:
             shortest, longest = (int(length * part) for part in self.cutmix_minmax)
@@ -127,9 +127,9 @@ class BatchCutMix(_BetaAugment):
 
 
 class Mixing:
-    """`train_cfg.augments`: one of them is drawn for each batch; none if their probabilities leave room for that.
+    """`train_cfg.augments`: samples one of them per batch, or none if their probabilities sum to less than 1.
 
-    Raises ValueError for probabilities that add up to more than 1, or with Identity to less.
+    Raises ValueError for probabilities that sum to more than 1, or with Identity to less.
     """
 
     def __init__(self, augments: Any):
@@ -146,7 +146,7 @@ class Mixing:
         self.num_classes = self.augments[0].num_classes
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
-        """Images [B, C, H, W]; labels int64 [B] or shares [B, K] -> mixed images and shares float32 [B, K]."""
+        """Mix images [B, C, H, W] and labels, int64 [B] or shares [B, K]; labels become float32 [B, K]."""
         shares = self._draw(images.shape[2:], images.device)
         partner = torch.randperm(len(images), device=images.device)
         images = images * shares.of_pixels + images[partner] * (1 - shares.of_pixels)
@@ -154,7 +154,7 @@ class Mixing:
         return images, labels * shares.of_label + labels[partner] * (1 - shares.of_label)
 
     def _draw(self, size: Tuple[int, int], device: torch.device) -> Shares:
-        """The shares of one of the augments. All are drawn: to choose first, the host would have to wait."""
+        """Return the shares of a random augmentation. All are sampled: choosing first would synchronize."""
         pixels = label = torch.ones((), device=device)
         lot = torch.rand((), device=device)
         below = 0.

@@ -26,7 +26,7 @@ from mmdet_ft.structures import Batch
 
 
 class RPNOutputs(NamedTuple):
-    """What the head says of every anchor, level by level (A_l = H_l * W_l * anchors a cell)."""
+    """Predictions of the head for every anchor, by level (A_l = H_l * W_l * anchors per cell)."""
     logits: List[Tensor]  # float32 [B, A_l, 1], or 2 under softmax (object, background)
     deltas: List[Tensor]  # float32 [B, A_l, 4]
     sizes: List[Tuple[int, int]]  # (H_l, W_l)
@@ -50,8 +50,8 @@ class RPNTrainSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ProposalSettings(ReadsNMS):
-    """`train_cfg.rpn_proposal` and `test_cfg.rpn`. Of the keys V2 left behind, the second half has
-    no effect.
+    """`train_cfg.rpn_proposal` and `test_cfg.rpn`. Of the deprecated V2 keys, `nms_post` and
+    `nms_across_levels` have no effect.
     """
     nms_pre: int = -1
     max_per_img: Optional[int] = None
@@ -74,20 +74,20 @@ class ProposalSettings(ReadsNMS):
 
 @MODELS.register_module()
 class RPNHead(BaseModule):
-    """Says of every anchor whether it holds an object, and how to move it there.
+    """Classify every anchor as object or background, and regress its box.
 
         feature map -> 3x3 convolution(s) -> 1x1: object or not, for each anchor of the cell
                                           -> 1x1: four deltas, for each anchor of the cell
 
     V2's arguments and state_dict (`rpn_conv`, `rpn_cls`, `rpn_reg`).
 
-    Proposals are detached and the loss is on few sampled anchors, so in training the maps are
-    computed without gradients, and again with them only where an anchor was drawn: the same
-    gradients, for a third of the head's work.
+    Proposals are detached and the loss uses few sampled anchors. So in training the maps are
+    computed without gradients, and recomputed with gradients only at sampled anchors: the same
+    gradients for a third of the head's work.
     """
     prediction_rows = dict(rpn_cls=Rows('anchor'), rpn_reg=Rows('anchor', 4))
     learns_from = ('gt_bboxes', )
-    counts_classes = False  # an object or none
+    counts_classes = False  # one class, object or background
 
     def __init__(self,
                  in_channels: int,
@@ -150,7 +150,7 @@ class RPNHead(BaseModule):
         ]
 
     def forward(self, features: Sequence[Tensor]) -> RPNOutputs:
-        """The maps of all levels; without gradients where `at` computes the drawn anchors anew."""
+        """Return the maps of all levels, without gradients if `at` recomputes sampled anchors."""
         if not (self.computes_anew and torch.is_grad_enabled()):
             return self._maps(features)
         with torch.no_grad(), _without_autocast_cache():
@@ -172,21 +172,22 @@ class RPNHead(BaseModule):
 
     @property
     def computes_anew(self) -> bool:
-        """Whether the loss sees few anchors, and each of them one 3x3 patch of the features."""
+        """Return whether the loss uses few anchors, each with one 3x3 patch of the features."""
         return (self.train_settings is not None and isinstance(self.sampler, RandomSampler)
                 and isinstance(self.rpn_conv, nn.Conv2d))
 
     def at(self, features: Sequence[Tensor], sizes: Sequence[Tuple[int, int]],
            index: Tensor) -> Tuple[Tensor, Tensor]:
-        """Logits [B, S, 1 or 2] and deltas [B, S, 4] of some anchors, index [B, S]: those of
-        `forward`, and nothing else computed.
+        """Return logits [B, S, 1 or 2] and deltas [B, S, 4] of some anchors, index [B, S].
+
+        They equal those of `forward`; nothing else is computed.
         """
         num_anchors = self.anchor_generator.num_base_priors[0]
         grid = self.anchor_generator.grid(sizes, device=index.device)
         cell = torch.div(index, num_anchors, rounding_mode='floor')
         patches = take_patches(features, grid.neighbours[cell])
         hidden = F.relu(F.linear(patches, self.rpn_conv.weight.flatten(1), self.rpn_conv.bias))
-        place = (index - cell * num_anchors)[..., None, None]  # of the anchor in its cell
+        place = (index - cell * num_anchors)[..., None, None]  # index of the anchor in its cell
 
         def of_anchor(branch: nn.Conv2d, width: int) -> Tensor:
             told = full_precision(F.linear(hidden, branch.weight.flatten(1), branch.bias))
@@ -197,10 +198,10 @@ class RPNHead(BaseModule):
 
     def loss(self, features: Sequence[Tensor], outputs: RPNOutputs,
              batch: Batch) -> Dict[str, Tensor]:
-        """`loss_rpn_cls` and `loss_rpn_bbox`, on the sampled anchors of each image.
+        """Return `loss_rpn_cls` and `loss_rpn_bbox`, on the sampled anchors of each image.
 
-        Both are divided by the sum over images of max(positives, 1) + max(negatives, 1), as V2
-        does: an image without objects still counts one. Without sampling, by that of max(positives, 1).
+        Both are divided by the sum over images of max(positives, 1) + max(negatives, 1), as in V2:
+        an image without objects still counts one. Without sampling, by that of max(positives, 1).
         """
         settings, gt = self.train_settings, batch.gt
         anchors = self.anchors(outputs.sizes, gt.boxes.device)
@@ -231,7 +232,7 @@ class RPNHead(BaseModule):
             weight.flatten(),
             avg_factor=normaliser)
 
-        # Only the leading P slots can be positive; the other ones there aim at their own anchor.
+        # Only the leading P slots can be positive; the other slots use their own anchor as target.
         index, positive = drawn.index[:, :num_pos_slots], drawn.positive
         start = anchors[index]  # [B, P, 4]
         goal = torch.where(positive[..., None], take(gt.boxes, take(match.gt_index, index)), start)
@@ -248,12 +249,13 @@ class RPNHead(BaseModule):
         return dict(loss_rpn_cls=loss_cls, loss_rpn_bbox=loss_bbox)
 
     def anchors(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Tensor:
-        """All levels end to end: [A, 4]."""
+        """Return the anchors of all levels, concatenated: [A, 4]."""
         return self.anchor_generator.grid(sizes, device=device).anchors
 
     def usable(self, anchors: Tensor, sizes: Sequence[Tuple[int, int]], batch: Batch) -> Tensor:
-        """Anchors whose cell lies in the padded image, and which do not reach over its border where
-        that is asked: [B, A].
+        """Check which anchors have a cell in the padded image and, if required, cross no border.
+
+        Returns [B, A].
         """
         valid = self.anchor_generator.valid_flags(sizes, batch.pad_sizes)
         border = self.train_settings.allowed_border
@@ -269,8 +271,8 @@ class RPNHead(BaseModule):
                   outputs: RPNOutputs,
                   batch: Batch,
                   settings: Optional[ProposalSettings] = None) -> Proposals:
-        """The best boxes of each image: the best `nms_pre` of each level, moved, clipped, thinned
-        out level by level.
+        """Return the best boxes of each image: the best `nms_pre` of each level, decoded, clipped,
+        and suppressed level by level.
         """
         settings = settings or self.test_settings
         grid = self.anchor_generator.grid(outputs.sizes, device=outputs.deltas[0].device)
@@ -294,7 +296,7 @@ class RPNHead(BaseModule):
         if settings.min_bbox_size >= 0:
             valid = ((boxes[..., 2:] - boxes[..., :2]) > settings.min_bbox_size).all(-1).to(scores)
 
-        # One suppression problem a level and image, padded to the longest.
+        # One suppression problem per level and image, padded to the longest.
         packed = torch.cat([boxes, scores[..., None], valid[..., None]], -1)
         longest = max(counts)
         packed = torch.stack([_pad(part, longest) for part in packed.split(counts, 1)], 1)
@@ -310,7 +312,7 @@ class RPNHead(BaseModule):
 
 @contextlib.contextmanager
 def _without_autocast_cache() -> Iterator[None]:
-    """autocast would keep the weights it casts here, and use them again without their gradient."""
+    """Disable autocast's cache, which would reuse the weights cast here without their gradient."""
     before = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
@@ -320,6 +322,6 @@ def _without_autocast_cache() -> Iterator[None]:
 
 
 def _pad(x: Tensor, length: int) -> Tensor:
-    """x [B, N, ...] with zeros up to `length` rows."""
+    """Pad x [B, N, ...] with zeros up to `length` rows."""
     missing = length - x.shape[1]
     return F.pad(x, [0, 0, 0, missing]) if missing else x

@@ -1,4 +1,4 @@
-"""What all detectors share: images in, losses or detections out."""
+"""Base class of detectors: images in, losses or detections out."""
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from torch import Tensor
@@ -12,27 +12,27 @@ from mmdet_ft.structures import Batch, Detections, Losses
 
 
 class Detector(BaseModule):
-    """A detector is called with a batch: in training it returns Losses, in evaluation Detections.
+    """A detector, called with a batch: returns Losses in training, Detections in evaluation.
 
         images -> backbone -> neck -> heads -> losses or detections
 
-    A detector of its own adds its heads in `__init__`, `loss` and `predict`, and for test-time views `predict_views`.
-    Everything else it is asked follows from its parts: each says which of its layers are predictions
-    (`prediction_rows`), what it learns from (`learns_from`) and which feature maps it takes (`takes`, see
-    models.feature_levels). `settings_of` says whose settings the dicts of `train_cfg` and `test_cfg` are.
+    A new detector adds its heads in `__init__`, `loss` and `predict`, and for test-time views `predict_views`.
+    Everything else follows from its parts. Each declares its prediction layers (`prediction_rows`), the sample
+    keys of its loss (`learns_from`) and its input feature maps (`takes`, see parts).
+    `settings_of` maps the dicts of `train_cfg` and `test_cfg` to their settings.
 
     V2's arguments and state_dict.
 
     Args:
         backbone, neck: parts, or their configs.
-        pretrained: V2's older place for the checkpoint of the backbone.
+        pretrained: V2's older argument for the checkpoint of the backbone.
     """
     CLASSES: Optional[Tuple[str, ...]] = None
     PALETTE: Any = None
     # {'train_cfg.rpn': 'rpn_head.train_cfg'}: a dict of the detector's settings, and the argument of the part that
     # reads it.
     settings_of: Mapping[str, str] = {}
-    # Parts that `pretrained` is for.
+    # Parts that `pretrained` applies to.
     pretrained_parts: Tuple[str, ...] = ('backbone', )
 
     def __init__(self,
@@ -47,8 +47,9 @@ class Detector(BaseModule):
         self.neck = MODELS.build(neck)
 
     def forward(self, batch: Union[Batch, Tuple[Batch, ...]]) -> Union[Losses, Detections]:
-        """Return the losses of a batch in training; in evaluation Detections of a batch, or of a tuple of views of the
-        same images.
+        """Return losses of a batch in training, Detections in evaluation.
+
+        The input in evaluation is a batch, or a tuple of views of the same images.
         """
         if self.training:
             return self.loss(batch)
@@ -56,12 +57,12 @@ class Detector(BaseModule):
         return self.predict(views[0]) if len(views) == 1 else self.predict_views(views)
 
     def extract_features(self, images: Tensor) -> Tuple[Tensor, ...]:
-        """Return the feature maps of all levels, [B, C, H_l, W_l] each, of normalised images [B, 3, H, W]."""
+        """Return the feature maps of all levels, [B, C, H_l, W_l] each, of normalized images [B, 3, H, W]."""
         features = self.backbone(images)
         return features if self.neck is None else self.neck(features)
 
     def features_of(self, batch: Batch) -> Tuple[Tensor, ...]:
-        """Return the feature maps of a batch, whose images are normalised here where they are still uint8."""
+        """Return the feature maps of a batch; uint8 images are normalized first."""
         return self.extract_features(normalised_images(batch))
 
     def loss(self, batch: Batch) -> Losses:
@@ -73,7 +74,7 @@ class Detector(BaseModule):
         raise NotImplementedError(f'{type(self).__name__} has no predict(batch)')
 
     def predict_views(self, views: Sequence[Batch]) -> Detections:
-        """Return one detection out of several scales and flips of the same images (V2's aug_test)."""
+        """Return one detection from several scales and flips of the same images (V2's aug_test)."""
         raise NotImplementedError(
             f'{type(self).__name__} has no test-time views: write MultiScaleFlipAug with one img_scale and flip=False'
         )
@@ -83,22 +84,22 @@ class Detector(BaseModule):
         return to_results(detections, metas, self.count_classes(), self.mask_threshold)
 
     def count_classes(self) -> int:
-        """Return the number of classes that detections are of."""
+        """Return the number of classes of the detections."""
         raise NotImplementedError(f'{type(self).__name__} has no count_classes()')
 
     @property
     def gives_masks(self) -> bool:
-        """Return whether results have masks beside boxes."""
+        """Return whether results have masks besides boxes."""
         return False
 
     @property
     def mask_threshold(self) -> float:
-        """Return the probability from which a pixel belongs to a mask."""
+        """Return the threshold of the probability of mask pixels."""
         return .5
 
     def prediction_layers(self) -> Tuple[str, ...]:
-        """Return prefixes of state_dict names whose shape follows the classes or the anchors.
+        """Return prefixes of state_dict names whose shape depends on the classes or the anchors.
 
-        A checkpoint may differ from the model there, and nowhere else.
+        A checkpoint may differ from the model only there.
         """
         return tuple(stated_layers(self))

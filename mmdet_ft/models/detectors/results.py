@@ -1,4 +1,4 @@
-"""From padded detections to V2's results: the one place where they reach the host."""
+"""Conversion of padded detections to V2's results; only here they are copied to the host."""
 from typing import Any, Dict, List
 
 import numpy as np
@@ -9,7 +9,7 @@ from mmdet_ft.structures import Detections
 
 def to_results(detections: Detections, metas: List[Dict[str, Any]], num_classes: int,
                mask_threshold: float) -> List[Any]:
-    """V2's result of each image of a batch.
+    """Return V2's result of each image of a batch.
 
     Boxes are a list over classes of float32 arrays [n, 5] (x0, y0, x1, y1, score), best first, in
     original pixels. With masks a result is a pair of that and a list over classes of lists of COCO

@@ -1,4 +1,4 @@
-"""Faster R-CNN and Mask R-CNN: propose regions, then look at each."""
+"""Faster R-CNN and Mask R-CNN: region proposals, then classification of each."""
 import dataclasses
 from typing import Any, Dict, Optional, Sequence, Union
 
@@ -13,7 +13,7 @@ from mmdet_ft.structures import Batch, Detections, Losses
 
 @dataclasses.dataclass(frozen=True)
 class TwoStageTrainSettings:
-    """`model.train_cfg` of a two-stage detector; the heads read what is inside."""
+    """`model.train_cfg` of a two-stage detector; the heads read its entries."""
     rpn: Any = None
     rcnn: Any = None
     rpn_proposal: Any = None
@@ -21,19 +21,19 @@ class TwoStageTrainSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TwoStageTestSettings:
-    """`model.test_cfg` of a two-stage detector; the heads read what is inside."""
+    """`model.test_cfg` of a two-stage detector; the heads read its entries."""
     rpn: Any = None
     rcnn: Any = None
 
 
 class TwoStageDetector(Detector):
-    """Propose regions, then classify, move and segment each.
+    """Propose regions, then classify, refine and segment each.
 
         images -> backbone -> neck -> rpn_head -> proposals -> roi_head -> losses or detections
 
     V2's arguments and state_dict.
     """
-    settings_of_training = ('rpn', 'rcnn')  # of train_cfg: without them there are no losses
+    settings_of_training = ('rpn', 'rcnn')  # of train_cfg: required for losses
     settings_of = {
         'train_cfg.rpn': 'rpn_head.train_cfg',
         'train_cfg.rpn_proposal': 'rpn_head.test_cfg',
@@ -69,8 +69,8 @@ class TwoStageDetector(Detector):
     def loss(self, batch: Batch, num_mask_slots: Optional[int] = None) -> Losses:
         """Return V2's losses, in training and, for validation, in evaluation mode.
 
-        With `num_mask_slots` (see StandardRoIHead.loss) the shapes of all tensors follow from those
-        of the batch, and nothing waits for the device.
+        With `num_mask_slots` (see StandardRoIHead.loss) the shapes of all tensors depend only on
+        those of the batch, and nothing waits for the device.
         """
         features = self.features_of(batch)
         outputs = self.rpn_head(features)
@@ -86,7 +86,7 @@ class TwoStageDetector(Detector):
         return self.roi_head.predict(features, proposals, batch)
 
     def predict_views(self, views: Sequence[Batch]) -> Detections:
-        """Return one detection out of several scales and flips of the same images; see test_time.merge_views."""
+        """Return one detection from scales and flips of the same images; see views.merge_views."""
         return merge_views(self, views)
 
     def count_classes(self) -> int:
@@ -104,7 +104,7 @@ class TwoStageDetector(Detector):
 
 @MODELS.register_module()
 class FasterRCNN(TwoStageDetector):
-    """Faster R-CNN (Ren et al. 2015), with a feature pyramid where there is a neck."""
+    """Faster R-CNN (Ren et al. 2015), with a feature pyramid if there is a neck."""
 
 
 @MODELS.register_module()

@@ -1,6 +1,4 @@
-"""Test-time views: one detection out of several scales and flips of the same images (V2's
-aug_test).
-"""
+"""Test-time augmentation: one detection from scales and flips of an image (V2's aug_test)."""
 from typing import Any, List, Sequence
 
 import torch
@@ -15,10 +13,10 @@ from mmdet_ft.structures import Batch, Detections
 
 
 def merge_views(model: Any, views: Sequence[Batch]) -> Detections:
-    """Detections of a TwoStageDetector on several views of the same images.
+    """Return detections of a TwoStageDetector on several views of the same images.
 
-    Proposals of all views are thinned out together; each then gets the mean over the views of its
-    scores and of its moved boxes, each detection the mean of its masks.
+    Proposals of all views are suppressed together. Each proposal gets the mean over the views of
+    its scores and regressed boxes, each detection the mean of its masks.
     """
     rpn_head, roi_head = model.rpn_head, model.roi_head
     features = [model.extract_features(normalised_images(view)) for view in views]
@@ -48,12 +46,12 @@ def merge_views(model: Any, views: Sequence[Batch]) -> Detections:
 
 
 def _flip(view: Batch) -> Any:
-    """Direction in which a view is mirrored, or None; the same for all its images."""
+    """Return the flip direction of a view, or None; the same for all its images."""
     return view.metas[0].get('flip_direction') if view.metas[0].get('flip') else None
 
 
 def _to_view(boxes: Tensor, view: Batch) -> Tensor:
-    """Boxes [B, N, 4] from original pixels to a view's."""
+    """Convert boxes [B, N, 4] from original pixels to a view's."""
     boxes = boxes * view.scale_factors[:, None]
     return box_ops.flip(boxes, view.sizes, _flip(view)) if _flip(view) else boxes
 
@@ -64,16 +62,16 @@ def _from_view(boxes: Tensor, view: Batch) -> Tensor:
 
 
 def _join(model: Any, proposals: List[Proposals], views: Sequence[Batch]) -> Proposals:
-    """One set of proposals in original pixels: suppression over all views, then the best."""
+    """Return one set of proposals in original pixels: suppression over all views, then the best."""
     settings = model.rpn_head.test_settings
     boxes = torch.cat([_from_view(part.boxes, view) for part, view in zip(proposals, views)], 1)
     scores, valid = (
         torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))
     order = precedence(scores, valid)
-    keep = nms_keep(boxes, order, valid, settings.nms.iou_threshold)  # V2: nms of whatever type
+    keep = nms_keep(boxes, order, valid, settings.nms.iou_threshold)  # V2: plain nms for any type
     order, index = order.masked_fill(~keep, -1.).sort(1, descending=True)
     boxes, scores, kept = box_ops.take(boxes, index), box_ops.take(scores, index), order >= 0
-    # V2 sorts what is left once more, which moves equal scores again.
+    # V2 sorts the remaining boxes once more, which reorders equal scores.
     index = precedence(scores, kept).topk(min(settings.max_per_img, scores.shape[1]), 1).indices
     scores = box_ops.take(scores.masked_fill(~kept, -1.), index)
     return Proposals(box_ops.take(boxes, index), scores, scores >= 0)

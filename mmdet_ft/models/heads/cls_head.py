@@ -1,7 +1,7 @@
-"""Heads of classifiers: logits, their loss, and the scores that they stand for.
+"""Classification heads: logits, their loss, and the scores.
 
-One label an image (softmax) or several (sigmoid); with a linear layer of their own, or after a backbone that gives
-logits itself.
+One label per image (softmax) or several (sigmoid); with their own linear layer, or after a backbone that
+returns logits itself.
 """
 from typing import Any, List, Sequence, Tuple, Union
 
@@ -18,7 +18,7 @@ Features = Union[Tensor, Tuple[Tensor, ...]]
 
 
 def last_of(features: Features) -> Tensor:
-    """Of several stages the last, [B, C]."""
+    """Return the last of several stages, [B, C]."""
     return features if isinstance(features, Tensor) else features[-1]
 
 
@@ -30,12 +30,12 @@ def linear_layer(in_channels: int, num_classes: int) -> nn.Linear:
 
 @MODELS.register_module()
 class ClsHead(BaseModule):
-    """One label an image, of logits that the backbone gives.
+    """One label per image, from the logits of the backbone.
 
     Args:
         loss: of logits [B, K] and labels int64 [B], or shares of classes [B, K].
-        topk: for which k the accuracy is logged, with `cal_acc`.
-        cal_acc: log the accuracy of each batch as `top-k`; of mixed images it is that of the larger share.
+        topk: values of k of the logged accuracy, with `cal_acc`.
+        cal_acc: log the accuracy of each batch as `top-k`; for mixed images that of the larger share.
     """
 
     learns_from = ('gt_label', )
@@ -55,13 +55,13 @@ class ClsHead(BaseModule):
         self.compute_loss = build_for_classification(loss)
 
     def forward(self, features: Features) -> Tensor:
-        """Logits, float32 [B, K]."""
+        """Return logits, float32 [B, K]."""
         return last_of(features).float()
 
     def loss(self, logits: Tensor, labels: Tensor) -> Losses:
-        """V2's `loss`, a mean over the images, and by `cal_acc` its `top-1` and such."""
+        """Return V2's `loss`, a mean over the images, and with `cal_acc` the metrics such as `top-1`."""
         loss = self.compute_loss(logits, labels, avg_factor=len(logits))
-        terms = dict(loss=loss.mean())  # of the images, by reduction='none'
+        terms = dict(loss=loss.mean())  # over the images, by reduction='none'
         if not self.cal_acc:
             return Losses(terms)
         best = labels if labels.dim() == 1 else labels.argmax(1)
@@ -69,13 +69,13 @@ class ClsHead(BaseModule):
         return Losses(terms, {f'top-{k}': share for k, share in zip(self.topk, shares)})
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Probabilities [B, K] that add up to 1."""
+        """Return probabilities [B, K] that sum to 1."""
         return logits.softmax(1)
 
 
 @MODELS.register_module()
 class LinearClsHead(ClsHead):
-    """One label an image, by a linear layer on the features.
+    """One label per image, by a linear layer on the features.
 
     Args:
         num_classes: K.
@@ -106,7 +106,7 @@ class LinearClsHead(ClsHead):
 
 @MODELS.register_module()
 class MultiLabelClsHead(BaseModule):
-    """Any number of labels an image, of logits that the backbone gives.
+    """Any number of labels per image, from the logits of the backbone.
 
     Args:
         loss: of logits and labels, both [B, K].
@@ -124,24 +124,25 @@ class MultiLabelClsHead(BaseModule):
         self.compute_loss = build_for_classification(loss)
 
     def forward(self, features: Features) -> Tensor:
-        """Logits, float32 [B, K]."""
+        """Return logits, float32 [B, K]."""
         return last_of(features).float()
 
     def loss(self, logits: Tensor, labels: Tensor) -> Losses:
-        """V2's `loss`: the sum over the classes, as a mean over the images. Labels of -1, VOC's difficult objects,
-        count as 1.
+        """Return V2's `loss`: the sum over the classes, averaged over the images.
+
+        Labels of -1, VOC's difficult objects, count as 1.
         """
         loss = self.compute_loss(logits, labels.float().abs(), avg_factor=len(logits))
         return Losses(dict(loss=loss.mean()))
 
     def scores(self, logits: Tensor) -> Tensor:
-        """A probability for each class, [B, K]."""
+        """Return a probability for each class, [B, K]."""
         return logits.sigmoid()
 
 
 @MODELS.register_module()
 class MultiLabelLinearClsHead(MultiLabelClsHead):
-    """Any number of labels an image, by a linear layer on the features.
+    """Any number of labels per image, by a linear layer on the features.
 
     Args:
         num_classes: K.

@@ -8,10 +8,10 @@ def accuracy(pred: Tensor,
              topk: Union[int, Sequence[int]] = 1,
              thresh: Optional[float] = None,
              valid: Optional[Tensor] = None) -> Union[Tensor, Tuple[Tensor, ...]]:
-    """Share of rows, in percent, whose target is among the k best scores.
+    """Return the percentage of rows whose target is among the k best scores.
 
-    pred [N, C]; target int64 [N]; valid bool [N], the rows that count; a score must exceed `thresh`. Returns a scalar
-    tensor for one k, a tuple for several; 0 for no rows.
+    pred [N, C]; target int64 [N]; valid bool [N], the rows that count; a score must exceed `thresh`. Returns a
+    scalar tensor for one k, a tuple for several; 0 for no rows.
 
     Raises ValueError when k exceeds C.
     """
@@ -33,7 +33,7 @@ def accuracy(pred: Tensor,
 
 
 class Accuracy(nn.Module):
-    """`accuracy` with its settings kept."""
+    """`accuracy` with fixed settings."""
 
     def __init__(self, topk: Union[int, Sequence[int]] = (1, ), thresh: Optional[float] = None):
         super().__init__()

@@ -17,11 +17,11 @@ def cross_entropy(pred: Tensor,
                   class_weight: Optional[Tensor] = None,
                   ignore_index: Optional[int] = None,
                   avg_non_ignore: bool = False) -> Tensor:
-    """Softmax cross entropy of logits.
+    """Compute softmax cross entropy of logits.
 
-    pred [N, C, ...]; label int64 [N, ...] in 0..C-1 or `ignore_index` (default -100); weight like label; class_weight
-    [C]. With `avg_non_ignore` the mean is over the labels that are not ignored. Returns a scalar, or [N, ...] for
-    reduction 'none'.
+    pred [N, C, ...]; label int64 [N, ...] in 0..C-1 or `ignore_index` (default -100); weight like label;
+    class_weight [C]. With `avg_non_ignore` the mean is over the labels that are not ignored. Returns a scalar,
+    or [N, ...] for reduction 'none'.
     """
     pred = full_precision(pred)
     ignore = -100 if ignore_index is None else ignore_index
@@ -31,7 +31,7 @@ def cross_entropy(pred: Tensor,
         weight = weight.float()
         label = label.masked_fill(weight == 0, ignore)
     if weight is not None or ignore_index is not None:
-        # The gradient of softmax multiplies: an ignored NaN would come back as 0 * NaN.
+        # The gradient of softmax is a product: an ignored NaN would return as 0 * NaN.
         pred = pred.masked_fill((label == ignore).unsqueeze(1), 0)
     loss = F.cross_entropy(pred, label, weight=class_weight, ignore_index=ignore, reduction='none')
     return weight_reduce_loss(loss, weight, reduction, avg_factor)
@@ -43,9 +43,9 @@ def soft_cross_entropy(pred: Tensor,
                        reduction: str = 'mean',
                        avg_factor: AvgFactor = None,
                        class_weight: Optional[Tensor] = None) -> Tensor:
-    """Softmax cross entropy of logits against shares of the classes.
+    """Compute softmax cross entropy of logits against shares of the classes.
 
-    pred [N, K]; label float32 [N, K], or int64 [N] for the whole of one class; weight [N]; class_weight [K]. Returns a
+    pred [N, K]; label float32 [N, K], or int64 [N] for one class each; weight [N]; class_weight [K]. Returns a
     scalar, or [N] for reduction 'none'.
     """
     pred = full_precision(pred)
@@ -58,8 +58,8 @@ def soft_cross_entropy(pred: Tensor,
 
 
 def to_shares(label: Tensor, num_classes: int) -> Tensor:
-    """int64 [N] or shares [N, K] -> shares float32 [N, K]."""
-    if label.dim() == 1:  # F.one_hot would make the host wait
+    """Convert int64 [N] or shares [N, K] to shares float32 [N, K]."""
+    if label.dim() == 1:  # F.one_hot would synchronize
         label = label.unsqueeze(1) == torch.arange(num_classes, device=label.device)
     return label.float()
 
@@ -72,12 +72,12 @@ def binary_cross_entropy(pred: Tensor,
                          class_weight: Optional[Tensor] = None,
                          ignore_index: Optional[int] = None,
                          avg_non_ignore: bool = False) -> Tensor:
-    """Sigmoid cross entropy of logits, one per class.
+    """Compute sigmoid cross entropy of logits, one per class.
 
-    pred [N, C] with label [N]: the label says which of the C columns is 1, and C or more means none (background);
-    weight [N]. Or pred and label of one shape, label in 0..1, weight broadcastable. Negative labels and
-    `ignore_index` weigh nothing. class_weight [C] multiplies the positive term. Returns a scalar, or pred's shape for
-    reduction 'none'.
+    pred [N, C] with label [N]: the index of the column that is 1; C or more means background; weight [N]. Or
+    pred and label of one shape, label in 0..1, weight broadcastable. Negative labels and `ignore_index` have
+    weight 0. class_weight [C] multiplies the positive term. Returns a scalar, or pred's shape for reduction
+    'none'.
     """
     pred = full_precision(pred)
     counted = label >= 0
@@ -109,11 +109,11 @@ def mask_cross_entropy(pred: Tensor,
                        label: Optional[Tensor] = None,
                        class_weight: Optional[Tensor] = None,
                        valid: Optional[Tensor] = None) -> Tensor:
-    """Mean sigmoid cross entropy of masks (Mask R-CNN, sec. 3).
+    """Compute the mean sigmoid cross entropy of masks (Mask R-CNN, sec. 3).
 
-    pred [N, K, ...] with label int64 [N], the class whose mask is judged, or pred [N, ...] chosen already; target
-    [N, ...] in 0..1; class_weight broadcastable to it; valid bool [N], the rows that count. Returns a scalar; 0 for
-    no rows.
+    pred [N, K, ...] with label int64 [N], the class of the mask used, or pred [N, ...] selected already; target
+    [N, ...] in 0..1; class_weight broadcastable to it; valid bool [N], the rows that count. Returns a scalar; 0
+    for no rows.
     """
     if pred.dim() > target.dim():
         assert label is not None, 'masks of several classes need a label each'
@@ -128,27 +128,27 @@ def mask_cross_entropy(pred: Tensor,
         avg_factor = valid.sum().clamp(min=1) * max(target[:1].numel(), 1)
     loss = F.binary_cross_entropy_with_logits(pred, target, weight=class_weight, reduction='none')
     if valid is not None:
-        loss = loss.masked_fill(empty, 0)  # an empty row would add log 2 a pixel
+        loss = loss.masked_fill(empty, 0)  # an empty row would add log 2 per pixel
     return loss.sum() / avg_factor
 
 
 @MODELS.register_module()
 class CrossEntropyLoss(nn.Module):
-    """Softmax, sigmoid or mask cross entropy, with V2's arguments, those of classification among them.
+    """Softmax, sigmoid or mask cross entropy, with V2's arguments, including those of classification.
 
     Args:
-        use_sigmoid: a sigmoid for each class in place of the softmax.
+        use_sigmoid: a sigmoid for each class instead of the softmax.
         use_mask: masks of rows; `label` is then the target masks and `weight` the rows' classes.
         reduction: 'none', 'mean' or 'sum'.
-        class_weight: one factor a class; with `use_sigmoid` it multiplies the positive term only, but see
+        class_weight: one factor per class; with `use_sigmoid` only for the positive term, but see
             `weigh_negatives`.
-        ignore_index: label that weighs nothing.
-        loss_weight: factor of the whole.
+        ignore_index: label with weight 0.
+        loss_weight: factor of the result.
         avg_non_ignore: average over the labels that are not ignored, as PyTorch does, not over all.
         use_soft: labels are shares of the classes [N, C].
-        pos_weight: one factor a class for the positive term of `use_sigmoid`.
-        weigh_negatives: `class_weight` of `use_sigmoid` is for both terms, as MMClassification means it; a classifier
-            states that itself.
+        pos_weight: one factor per class for the positive term of `use_sigmoid`.
+        weigh_negatives: `class_weight` of `use_sigmoid` applies to both terms, as in MMClassification; a
+            classifier sets this itself.
     """
 
     def __init__(self,
@@ -178,7 +178,7 @@ class CrossEntropyLoss(nn.Module):
         self.use_soft = use_soft
         if use_sigmoid and not weigh_negatives:
             class_weight, pos_weight = None, class_weight if pos_weight is None else pos_weight
-        # On the device once, and no entry of the state_dict.
+        # Copied to the device once, and not in the state_dict.
         for name, values in (('class_weight_table', class_weight), ('pos_weight_table',
                                                                     pos_weight)):
             table = None if values is None else torch.tensor(values, dtype=torch.float32)
@@ -192,9 +192,10 @@ class CrossEntropyLoss(nn.Module):
                 reduction_override: Optional[str] = None,
                 ignore_index: Optional[int] = None,
                 valid: Optional[Tensor] = None) -> Tensor:
-        """Shapes as in `cross_entropy`, `binary_cross_entropy` and, by `use_mask`, `mask_cross_entropy`.
+        """Compute the loss; shapes as in `cross_entropy`, `binary_cross_entropy` or, with `use_mask`,
+        `mask_cross_entropy`.
 
-        `avg_factor`, a number or a tensor, is the mean's divisor. `valid` bool [N] is for masks: the rows that count.
+        `avg_factor`, a number or a tensor, divides the sum. `valid` bool [N] is for masks: the rows that count.
         """
         reduction = check_reduction(reduction_override or self.reduction)
         ignore_index = self.ignore_index if ignore_index is None else ignore_index

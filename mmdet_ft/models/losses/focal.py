@@ -17,10 +17,10 @@ def sigmoid_focal_loss(pred: Tensor,
                        reduction: str = 'mean',
                        avg_factor: AvgFactor = None,
                        activated: bool = False) -> Tensor:
-    """Sigmoid cross entropy that fades for what is classified well (Focal Loss, eq. 5).
+    """Compute sigmoid focal loss, which down-weights well-classified examples (Focal Loss, eq. 5).
 
-    pred [N, K] logits, or probabilities when `activated`; target int64 [N] in 0..K, K the background, or 0..1 for each
-    class [N, K]; weight [N], [N, K] or [N * K]. Returns a scalar, or [N, K] for reduction 'none'.
+    pred [N, K] logits, or probabilities if `activated`; target int64 [N] in 0..K, K the background, or 0..1 for
+    each class [N, K]; weight [N], [N, K] or [N * K]. Returns a scalar, or [N, K] for reduction 'none'.
     """
     pred = full_precision(pred)
     positive = target
@@ -36,7 +36,7 @@ def sigmoid_focal_loss(pred: Tensor,
     miss = (1 - probability) * positive + probability * (1 - positive)
     modulation = (alpha * positive + (1 - alpha) * (1 - positive)) * miss.pow(gamma)
     if activated:
-        # V2's binary_cross_entropy, which autocast refuses: log no lower than -100.
+        # V2's binary_cross_entropy, which autocast refuses: log is clamped at -100.
         entropy = -(
             positive * pred.log().clamp(min=-100) + (1 - positive) *
             (1 - pred).log().clamp(min=-100))
@@ -51,10 +51,10 @@ class FocalLoss(nn.Module):
 
     Args:
         use_sigmoid: True; there is no softmax form.
-        gamma: how fast easy examples fade.
-        alpha: weight of positives against 1 - alpha of negatives.
+        gamma: focusing exponent: larger values down-weight easy examples more.
+        alpha: weight of positives, 1 - alpha of negatives.
         reduction: 'none', 'mean' or 'sum'.
-        loss_weight: factor of the whole.
+        loss_weight: factor of the result.
         activated: predictions are probabilities already.
     """
 
@@ -81,7 +81,7 @@ class FocalLoss(nn.Module):
                 weight: Optional[Tensor] = None,
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
-        """Shapes as in `sigmoid_focal_loss`."""
+        """Compute the loss; shapes as in `sigmoid_focal_loss`."""
         return self.loss_weight * sigmoid_focal_loss(pred, target, weight, self.gamma, self.alpha,
                                                      reduction_override or self.reduction,
                                                      avg_factor, self.activated)

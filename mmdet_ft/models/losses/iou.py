@@ -1,4 +1,4 @@
-"""Overlap of a predicted box with its target as a loss; boxes xyxy, any unit, pair by pair."""
+"""IoU losses of predicted boxes and their targets; boxes xyxy, any unit, pair by pair."""
 import math
 from typing import Callable, NamedTuple, Optional
 
@@ -11,14 +11,14 @@ from mmdet_ft.registry import MODELS
 
 
 class Pairs(NamedTuple):
-    """What the losses of this file know of pairs of boxes, each [...]."""
+    """Common quantities of pairs of boxes, each [...]."""
     overlap: Tensor  # area of the intersection
     union: Tensor
     hull: Tensor  # [..., 2], width and height of the smallest box around both
 
 
 def pairs_of(pred: Tensor, target: Tensor) -> Pairs:
-    """pred and target [..., 4]."""
+    """Return the quantities of pred and target, both [..., 4]."""
     pred_area = (pred[..., 2] - pred[..., 0]) * (pred[..., 3] - pred[..., 1])
     target_area = (target[..., 2] - target[..., 0]) * (target[..., 3] - target[..., 1])
     common = torch.minimum(pred[..., 2:], target[..., 2:]) - torch.maximum(
@@ -31,7 +31,7 @@ def pairs_of(pred: Tensor, target: Tensor) -> Pairs:
 
 
 def iou_loss(pred: Tensor, target: Tensor, mode: str = 'log', eps: float = 1e-6) -> Tensor:
-    """-log IoU (UnitBox), or 1 - IoU ('linear'), or 1 - IoU squared ('square'); IoU at least `eps`.
+    """Return -log IoU (UnitBox), 1 - IoU ('linear') or 1 - IoU^2 ('square'); IoU at least `eps`.
 
     pred, target [..., 4] -> [...].
     """
@@ -43,7 +43,7 @@ def iou_loss(pred: Tensor, target: Tensor, mode: str = 'log', eps: float = 1e-6)
 
 
 def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
-    """1 - generalised IoU: the hull's empty share counts against apart boxes. [..., 4] -> [...] in 0..2."""
+    """Return 1 - generalized IoU, which adds the hull's empty share. [..., 4] -> [...] in 0..2."""
     pairs = pairs_of(pred, target)
     union = pairs.union.clamp(min=eps)
     hull = (pairs.hull[..., 0] * pairs.hull[..., 1]).clamp(min=eps)
@@ -51,23 +51,23 @@ def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def _distance_iou(pred: Tensor, target: Tensor, eps: float):
-    """IoU, and the squared distance of the centres over the squared diagonal of the hull."""
+    """Return IoU, and the squared center distance over the squared diagonal of the hull."""
     pairs = pairs_of(pred, target)
     diagonal = pairs.hull[..., 0]**2 + pairs.hull[..., 1]**2 + eps
     offset = (target[..., :2] + target[..., 2:]) - (pred[..., :2] + pred[..., 2:]
-                                                    )  # twice the offset of the centres
+                                                    )  # twice the offset of the centers
     distance = offset[..., 0]**2 / 4 + offset[..., 1]**2 / 4
     return pairs.overlap / (pairs.union + eps), distance / diagonal
 
 
 def diou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
-    """1 - IoU plus the relative distance of the centres (Distance-IoU loss). [..., 4] -> [...]."""
+    """Return 1 - IoU plus the relative center distance (Distance-IoU loss). [..., 4] -> [...]."""
     iou, distance = _distance_iou(pred, target, eps)
     return 1 - (iou - distance)
 
 
 def ciou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
-    """DIoU that also compares the aspect ratios (Complete-IoU loss). [..., 4] -> [...] in 0..2."""
+    """Return DIoU with a term for the aspect ratios (Complete-IoU loss). [..., 4] -> [...] in 0..2."""
     iou, distance = _distance_iou(pred, target, eps)
     pred_width, pred_height = pred[..., 2] - pred[..., 0], pred[..., 3] - pred[..., 1] + eps
     target_width, target_height = target[..., 2] - target[..., 0], target[..., 3] - target[...,
@@ -75,13 +75,13 @@ def ciou_loss(pred: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
     angle = torch.atan(target_width / target_height) - torch.atan(pred_width / pred_height)
     shape = 4 / math.pi**2 * angle**2
     with torch.no_grad():
-        # A perfect large box has 0 / 0 here, in float32: it is of the right shape.
+        # A perfect large box gives 0 / 0 here in float32: its aspect ratio is correct.
         trade_off = (iou > 0.5) * shape / (1 - iou + shape).clamp(min=torch.finfo(iou.dtype).tiny)
     return 1 - (iou - (distance + trade_off * shape)).clamp(min=-1, max=1)
 
 
 def bounded_iou_loss(pred: Tensor, target: Tensor, beta: float = 0.2, eps: float = 1e-3) -> Tensor:
-    """Smooth L1 of an upper bound of the IoU in each of x, y, w, h (Fitness NMS and Bounded IoU loss).
+    """Return smooth L1 of an upper bound of the IoU for each of x, y, w, h (Fitness NMS and Bounded IoU loss).
 
     [..., 4] -> [..., 4].
     """
@@ -99,9 +99,9 @@ def weighted_box_loss(function: Callable[[Tensor, Tensor], Tensor],
                       weight: Optional[Tensor] = None,
                       reduction: str = 'mean',
                       avg_factor: AvgFactor = None) -> Tensor:
-    """`function` of pairs of boxes, weighed and reduced; pairs of weight 0 are not looked at.
+    """Return `function` of pairs of boxes, weighted and reduced; pairs of weight 0 are not evaluated.
 
-    pred, target [..., 4]; weight [...], or [..., 4] of which the mean counts when `function` gives one number a pair.
+    pred, target [..., 4]; weight [...], or [..., 4], averaged if `function` returns one number per pair.
     """
     if pred.shape != target.shape:
         raise ValueError(
@@ -119,7 +119,7 @@ def weighted_box_loss(function: Callable[[Tensor, Tensor], Tensor],
 
 
 class _BoxLoss(nn.Module):
-    """The part that the losses of boxes have in common."""
+    """Base class of box losses."""
 
     def __init__(self, eps: float, reduction: str, loss_weight: float):
         super().__init__()
@@ -136,7 +136,10 @@ class _BoxLoss(nn.Module):
                 weight: Optional[Tensor] = None,
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
-        """pred, target [..., 4] decoded boxes; weight [...] or [..., 4]; `avg_factor` divides the sum."""
+        """Compute the loss of decoded boxes.
+
+        pred, target [..., 4]; weight [...] or [..., 4]; `avg_factor` divides the sum.
+        """
         return self.loss_weight * weighted_box_loss(self.elementwise, pred, target, weight,
                                                     reduction_override or self.reduction,
                                                     avg_factor)
@@ -144,7 +147,7 @@ class _BoxLoss(nn.Module):
 
 @MODELS.register_module()
 class IoULoss(_BoxLoss):
-    """See `iou_loss`; `mode` is 'log', 'linear' or 'square', and `linear=True` is the older word for 'linear'."""
+    """See `iou_loss`; `mode` is 'log', 'linear' or 'square', and `linear=True` is the older form of 'linear'."""
 
     def __init__(self,
                  linear: bool = False,

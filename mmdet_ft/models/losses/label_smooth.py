@@ -10,16 +10,16 @@ from mmdet_ft.registry import MODELS
 
 @MODELS.register_module()
 class LabelSmoothLoss(nn.Module):
-    """Cross entropy against labels of which a share e goes to all classes (Rethinking the Inception
-    Architecture, sec. 7).
+    """Cross entropy against labels of which a share e is spread over all classes (Rethinking the
+    Inception Architecture, sec. 7).
 
     Args:
-        label_smooth_val: e, from 0 up and below 1.
+        label_smooth_val: e, 0 <= e < 1.
         num_classes: checked against the logits if given.
-        mode: 'original', (1 - e) label + e / K; 'classy_vision', (label + e / K) / (1 + e); or 'multi_label', a sigmoid
-            for each class against 1 - e and e.
+        mode: 'original', (1 - e) label + e / K; 'classy_vision', (label + e / K) / (1 + e); or 'multi_label', a
+            sigmoid for each class against 1 - e and e.
         reduction: 'none', 'mean' or 'sum'.
-        loss_weight: factor of the whole. (MMClassification 0.25 reads neither of these two here.)
+        loss_weight: factor of the result. (MMClassification 0.25 reads neither of these two here.)
     """
 
     def __init__(self,
@@ -47,7 +47,7 @@ class LabelSmoothLoss(nn.Module):
                 weight: Optional[Tensor] = None,
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
-        """Logits [N, K]; label int64 [N] or shares [N, K]; weight [N]."""
+        """Compute the loss of logits [N, K]; label int64 [N] or shares [N, K]; weight [N]."""
         num_classes = cls_score.size(1)
         if self.num_classes not in (None, num_classes):
             raise ValueError(

@@ -1,9 +1,9 @@
-"""What all losses share: full precision, masked slots, weights and averages; nothing waits for the device.
+"""Precision, masked slots, weights and averages of all losses; nothing waits for the device.
 
-**Masked slots.** Batches are padded, so a loss sees slots that stand for nothing, with weight 0. Their values may be
-anything, NaN included. Multiplying a NaN by 0 gives a NaN, in the value and in the gradient, so where the weight is 0
-the *inputs* are replaced before the arithmetic: every loss here does that by itself when it is given `weight`. A
-function further up (a coder, a log) does the same with `masked`.
+**Masked slots.** Batches are padded, so a loss gets empty slots with weight 0. Their values may be anything,
+NaN included. NaN times 0 is NaN, in the value and in the gradient. So where the weight is 0 the *inputs* are
+replaced before the arithmetic: every loss here does that itself when given `weight`. A caller (a coder, a log)
+does the same with `masked`.
 """
 import functools
 from typing import Any, Callable, Optional, Union
@@ -15,21 +15,21 @@ AvgFactor = Union[Tensor, float, int, None]
 
 
 def masked(x: Tensor, valid: Tensor, fill: float = 0.) -> Tensor:
-    """`x` with `fill` where `valid` is False; neither the value nor the gradient sees what was there.
+    """Return `x` with `fill` where `valid` is False; the masked values affect neither value nor gradient.
 
     x [..., *], valid bool [...]: missing dimensions of `valid` are the last ones of `x`. (`masked_fill` is
-    one operation where `torch.where` with a number is two.)
+    one operation, `torch.where` with a number is two.)
     """
     return x.masked_fill(expand_right(~valid, x.dim()), fill)
 
 
 def expand_right(x: Tensor, num_dims: int) -> Tensor:
-    """x with dimensions of size one appended up to `num_dims`."""
+    """Append dimensions of size one to x, up to `num_dims`."""
     return x.reshape(x.shape + (1, ) * (num_dims - x.dim())) if x.dim() < num_dims else x
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """float16 and bfloat16 (autocast's outputs) and integers as float32; losses are not computed in less."""
+    """Cast float16 and bfloat16 (autocast's outputs) and integers to float32, the precision of losses."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
@@ -40,7 +40,7 @@ def check_reduction(reduction: str) -> str:
 
 
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
-    """An elementwise loss as it is, its mean or its sum; the mean of nothing is 0 and keeps the graph."""
+    """Return an elementwise loss as it is, its mean or its sum; an empty mean is 0 and keeps the graph."""
     if check_reduction(reduction) == 'none':
         return loss
     return loss.mean() if reduction == 'mean' and loss.numel() else loss.sum()
@@ -50,13 +50,14 @@ def weight_reduce_loss(loss: Tensor,
                        weight: Optional[Tensor] = None,
                        reduction: str = 'mean',
                        avg_factor: AvgFactor = None) -> Tensor:
-    """Weigh an elementwise loss and reduce it, with V2's average.
+    """Weight an elementwise loss and reduce it, with V2's average.
 
     Args:
         loss: elementwise, any shape.
         weight: broadcastable to it.
         reduction: 'none', 'mean' or 'sum'.
-        avg_factor: what 'mean' divides the sum by in place of the number of elements; a tensor stays on the device.
+        avg_factor: divisor of the sum for 'mean', instead of the number of elements; a tensor stays on the
+            device.
 
     Raises ValueError for an `avg_factor` with 'sum'.
     """
@@ -66,17 +67,17 @@ def weight_reduce_loss(loss: Tensor,
         return reduce_loss(loss, reduction)
     if check_reduction(reduction) == 'sum':
         raise ValueError("avg_factor belongs to reduction='mean'; a sum is not averaged")
-    # V2 adds this epsilon so that an image whose labels are all ignored does not divide by zero.
+    # V2 adds this epsilon to avoid division by zero when all labels of an image are ignored.
     return loss.sum() / (avg_factor +
                          torch.finfo(torch.float32).eps) if reduction == 'mean' else loss
 
 
 def weighted_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Decorator: an elementwise `function(pred, target, **options)` becomes a loss with V2's weight and average.
+    """Return a loss with V2's weight and average, from an elementwise `function(pred, target, **options)`.
 
         weighted(pred, target, weight=None, reduction='mean', avg_factor=None, **options)
 
-    What has weight 0 is not looked at: both inputs are 0 there.
+    A decorator. Elements of weight 0 are not evaluated: both inputs are 0 there.
     """
 
     @functools.wraps(function)
@@ -88,7 +89,7 @@ def weighted_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
                  **options: Any) -> Tensor:
         pred = full_precision(pred)
         if weight is not None:
-            # a weight for each number, or one for each box: what `masked` needs is said by its first dimensions
+            # a weight per number, or per box: `masked` needs only its first dimensions
             pred = masked(pred, weight != 0)
             target = masked(target, weight != 0) if target.shape == pred.shape else target
         return weight_reduce_loss(function(pred, target, **options), weight, reduction, avg_factor)

@@ -14,7 +14,7 @@ def elementwise_loss(function: Callable[[Tensor], Tensor],
                      weight: Optional[Tensor] = None,
                      reduction: str = 'mean',
                      avg_factor: AvgFactor = None) -> Tensor:
-    """`function` of pred - target, weighed and reduced; what has weight 0 is not looked at.
+    """Return `function` of pred - target, weighted and reduced; entries of weight 0 are skipped.
 
     pred and target of one shape; weight of it, or of its first dimensions.
     """
@@ -24,20 +24,20 @@ def elementwise_loss(function: Callable[[Tensor], Tensor],
     difference = full_precision(pred) - full_precision(target)
     if weight is not None:
         weight = expand_right(weight, pred.dim())
-        # The gradient of a difference is that of its result: masking here masks both inputs.
+        # The gradient of a difference is that of its result, so masking here masks both inputs.
         difference = difference.masked_fill(weight == 0, 0)
     return weight_reduce_loss(function(difference), weight, reduction, avg_factor)
 
 
 def smooth_l1(difference: Tensor, beta: float) -> Tensor:
-    """Quadratic within `beta`, linear beyond (Fast R-CNN, eq. 3)."""
+    """Return a loss that is quadratic within `beta` and linear beyond (Fast R-CNN, eq. 3)."""
     size = difference.abs()
     return torch.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
 
 
 @MODELS.register_module()
 class L1Loss(nn.Module):
-    """Absolute difference; `reduction` 'none', 'mean' or 'sum', `loss_weight` a factor of the whole."""
+    """Absolute difference; `reduction` 'none', 'mean' or 'sum', `loss_weight` a factor."""
 
     def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0):
         super().__init__()
@@ -50,14 +50,17 @@ class L1Loss(nn.Module):
                 weight: Optional[Tensor] = None,
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
-        """pred and target of one shape; weight of it or of its first dimensions; `avg_factor` divides the sum."""
+        """Compute the loss of pred and target of one shape.
+
+        weight has that shape or its first dimensions; `avg_factor` divides the sum.
+        """
         return self.loss_weight * elementwise_loss(torch.abs, pred, target, weight,
                                                    reduction_override or self.reduction, avg_factor)
 
 
 @MODELS.register_module()
 class SmoothL1Loss(nn.Module):
-    """Difference squared within `beta`, linear beyond; arguments otherwise as `L1Loss`."""
+    """Squared difference within `beta`, linear beyond; arguments otherwise as `L1Loss`."""
 
     def __init__(self, beta: float = 1.0, reduction: str = 'mean', loss_weight: float = 1.0):
         super().__init__()
@@ -74,7 +77,7 @@ class SmoothL1Loss(nn.Module):
                 weight: Optional[Tensor] = None,
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
-        """As `L1Loss.forward`."""
+        """Compute the loss as `L1Loss.forward`."""
         return self.loss_weight * elementwise_loss(
             lambda difference: smooth_l1(difference, self.beta), pred, target, weight,
             reduction_override or self.reduction, avg_factor)
@@ -95,6 +98,6 @@ class MSELoss(nn.Module):
                 weight: Optional[Tensor] = None,
                 avg_factor: AvgFactor = None,
                 reduction_override: Optional[str] = None) -> Tensor:
-        """As `L1Loss.forward`."""
+        """Compute the loss as `L1Loss.forward`."""
         return self.loss_weight * elementwise_loss(torch.square, pred, target, weight,
                                                    reduction_override or self.reduction, avg_factor)

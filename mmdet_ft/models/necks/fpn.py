@@ -11,7 +11,7 @@ from mmdet_ft.registry import MODELS
 
 @MODELS.register_module()
 class FPN(BaseModule):
-    """Feature pyramid: coarse levels are added to finer ones on the way down (Feature Pyramid Networks, fig. 3).
+    """Feature pyramid with top-down addition of coarse levels to finer ones (Feature Pyramid Networks, fig. 3).
 
         in 3 -- 1x1 -- lateral 3 ------------- 3x3 -- out 3 -- (stride 2) -- out 4 ...
                           | x2
@@ -24,15 +24,16 @@ class FPN(BaseModule):
         out_channels: of all outputs.
         num_outs: outputs; those beyond the inputs are every second pixel of the coarsest (Mask R-CNN), or extra
             convolutions of stride 2.
-        start_level, end_level: the first and the last input used; -1 is the last there is.
-        add_extra_convs: False, or what the extra convolutions begin from: 'on_input' (True), 'on_lateral' or
+        start_level, end_level: first and last input used; -1 is the last of all.
+        add_extra_convs: False, or the input of the extra convolutions: 'on_input' (True), 'on_lateral' or
             'on_output', each of the coarsest level.
-        relu_before_extra_convs: a ReLU before each extra convolution but the first.
+        relu_before_extra_convs: a ReLU before each extra convolution except the first.
         no_norm_on_lateral: `norm_cfg` is for the 3x3 convolutions only.
-        conv_cfg, norm_cfg, act_cfg: layers in mmcv's words.
-        upsample_cfg: arguments of `F.interpolate`; the size is the finer level's unless a scale_factor is given.
+        conv_cfg, norm_cfg, act_cfg: layers in mmcv's form.
+        upsample_cfg: arguments of `F.interpolate`; the size is the finer level's unless a scale_factor is
+            given.
 
-    Raises ValueError for numbers of levels that do not go together.
+    Raises ValueError for incompatible numbers of levels.
     """
 
     def __init__(self,
@@ -98,12 +99,12 @@ class FPN(BaseModule):
         ]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-        """inputs: [B, in_channels[i], h, w], each half the size of the one before -> num_outs times [B, C, h, w]."""
+        """Return num_outs maps [B, C, h, w] from inputs [B, in_channels[i], h, w], each half the previous size."""
         assert len(inputs) == len(
             self.in_channels), f'{len(inputs)} inputs for in_channels={self.in_channels}'
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, inputs[self.start_level:])]
         for i in range(len(laterals) - 1, 0, -1):
-            # A fixed factor and a size exclude each other in interpolate.
+            # interpolate accepts a fixed factor or a size, not both.
             size = None if 'scale_factor' in self.upsample_cfg else laterals[i - 1].shape[2:]
             laterals[i - 1] = laterals[i - 1] + F.interpolate(
                 laterals[i], size=size, **self.upsample_cfg)

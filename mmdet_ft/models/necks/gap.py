@@ -7,10 +7,10 @@ from mmdet_ft.registry import MODELS
 
 @MODELS.register_module()
 class GlobalAveragePooling(nn.Module):
-    """The mean of each channel: [B, C, ...] -> [B, C], for a tensor or each of several stages.
+    """Global average pooling: [B, C, ...] -> [B, C], for a tensor or each of several stages.
 
     Args:
-        dim: dimensions that are averaged: 1, 2 (images) or 3.
+        dim: number of averaged dimensions: 1, 2 (images) or 3.
     """
 
     def __init__(self, dim: int = 2):

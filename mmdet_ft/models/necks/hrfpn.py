@@ -13,17 +13,17 @@ from mmdet_ft.registry import MODELS
 
 @MODELS.register_module()
 class HRFPN(BaseModule):
-    """Pyramid of one map: all inputs at the resolution of the finest, reduced to so many channels, and pooled
-    (High-Resolution Representations for Labeling Pixels and Regions, fig. 4).
+    """HRFPN: all inputs at the finest resolution, reduced to `out_channels`, and pooled (High-Resolution
+    Representations for Labeling Pixels and Regions, fig. 4).
 
     V2's arguments and state_dict.
 
     Args:
-        in_channels: of each input, each half the size of the one before.
+        in_channels: of each input, each half the size of the previous one.
         out_channels: of all outputs.
-        num_outs: outputs, each half the size of the one before.
+        num_outs: outputs, each half the size of the previous one.
         pooling_type: 'AVG' or 'MAX'.
-        conv_cfg: layers in mmcv's words; `norm_cfg` has no effect, in V2 neither.
+        conv_cfg: layers in mmcv's form; `norm_cfg` has no effect, as in V2.
         with_cp: recompute convolutions in the backward pass.
         stride: of the outputs' 3x3 convolutions.
     """
@@ -57,7 +57,7 @@ class HRFPN(BaseModule):
         return [Takes('in_channels', self.in_channels)]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
-        """L maps [B, c_l, H/2^l, W/2^l] -> num_outs maps [B, C, H/2^l, W/2^l]."""
+        """Return num_outs maps [B, C, H/2^l, W/2^l] from L maps [B, c_l, H/2^l, W/2^l]."""
         assert len(inputs) == len(self.in_channels), (len(inputs), self.in_channels)
         finest = [
             x if level == 0 else F.interpolate(

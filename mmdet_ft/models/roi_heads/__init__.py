@@ -1,4 +1,4 @@
-"""Heads on regions."""
+"""RoI heads."""
 from mmdet_ft.models.roi_heads.bbox_heads import (BBoxHead, ConvFCBBoxHead, Shared2FCBBoxHead,
                                                   Shared4Conv1FCBBoxHead)
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead

@@ -1,4 +1,4 @@
-"""Box heads: the class of a region and how to move its box."""
+"""Box heads: classification and box regression of regions."""
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
@@ -15,8 +15,9 @@ from mmdet_ft.structures import GroundTruth, Losses
 
 
 class SampledRoIs(NamedTuple):
-    """The regions a RoI head is trained on. Positives lie in the first P slots; slots that hold
-    nothing have a unit box.
+    """Sampled regions for training a RoI head.
+
+    Positives are in the first P slots; empty slots have a unit box.
     """
     boxes: Tensor  # float32 [B, S, 4]
     valid: Tensor  # bool [B, S]
@@ -25,7 +26,7 @@ class SampledRoIs(NamedTuple):
 
 
 def linear_predictor(settings: Dict, in_features: int, out_features: int) -> nn.Linear:
-    """`cls_predictor_cfg` and `reg_predictor_cfg`; of V2's two kinds the plain one."""
+    """Build the layer of `cls_predictor_cfg` or `reg_predictor_cfg`; of V2's plain type only."""
     settings = dict(settings)
     kind = settings.pop('type', 'Linear')
     if kind != 'Linear':
@@ -35,8 +36,7 @@ def linear_predictor(settings: Dict, in_features: int, out_features: int) -> nn.
 
 @MODELS.register_module()
 class ConvFCBBoxHead(BaseModule):
-    """Convolutions and fully connected layers, first shared, then for each branch, then the two
-    predictors.
+    """Shared convolution and linear layers, then those of each branch, then both predictors.
 
                                 /-> cls convs -> cls fcs -> fc_cls
         shared convs -> shared fcs
@@ -100,7 +100,7 @@ class ConvFCBBoxHead(BaseModule):
 
         def branch(num_convs: int, num_fcs: int, channels: int,
                    flat: bool) -> Tuple[nn.ModuleList, nn.ModuleList, int, bool]:
-            """Layers, then the width of what comes out and whether it is flat already."""
+            """Return layers, the width of their output, and whether it is already flat."""
             convs = nn.ModuleList(
                 ConvModule(
                     channels if i == 0 else conv_out_channels,
@@ -134,9 +134,7 @@ class ConvFCBBoxHead(BaseModule):
         return [Takes('in_channels', self.in_channels)]
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Features of regions [R, C, size, size] -> logits [R, K+1] and deltas [R, 4*K] (or [R,
-        4]), float32.
-        """
+        """Return float32 logits [R, K+1] and deltas [R, 4*K] or [R, 4] of x [R, C, size, size]."""
         x = self._branch(x, self.shared_convs, self.shared_fcs)
         cls = self._branch(x, self.cls_convs, self.cls_fcs, last=True)
         reg = self._branch(x, self.reg_convs, self.reg_fcs, last=True)
@@ -157,10 +155,9 @@ class ConvFCBBoxHead(BaseModule):
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: SampledRoIs, gt: GroundTruth,
              pos_weight: float) -> Losses:
-        """`loss_cls`, `loss_bbox` and the metric `acc`, all over the number of drawn regions of the
-        batch.
+        """Return `loss_cls`, `loss_bbox` and metric `acc`, averaged over all sampled regions.
 
-        cls_score [B*S, K+1], bbox_pred [B*S, 4*K] as forward gives them.
+        cls_score [B*S, K+1], bbox_pred [B*S, 4*K] as returned by forward.
         """
         (num_images, num_slots), num_pos_slots = rois.valid.shape, rois.positive.shape[1]
         pos_labels = take(gt.labels, rois.gt_index).masked_fill(~rois.positive,
@@ -204,7 +201,7 @@ NO_BRANCHES = dict(num_cls_convs=0, num_cls_fcs=0, num_reg_convs=0, num_reg_fcs=
 @MODELS.register_module()
 @fixed_arguments(num_shared_convs=0, num_shared_fcs=0, **NO_BRANCHES)
 class BBoxHead(ConvFCBBoxHead):
-    """The two predictors straight on the region's features: V2's simplest head."""
+    """The two predictors directly on the region's features: V2's simplest head."""
 
 
 @MODELS.register_module()

@@ -74,7 +74,7 @@ class FCNMaskHead(BaseModule):
         return [Takes('in_channels', self.in_channels)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of regions [R, C, 14, 14] -> logits [R, K, 28, 28] (or [R, 1, 28, 28])."""
+        """Return logits [R, K, 28, 28] (or [R, 1, 28, 28]) of region features [R, C, 14, 14]."""
         for conv in self.convs:
             x = conv(x)
         if self.upsample is not None:
@@ -84,8 +84,9 @@ class FCNMaskHead(BaseModule):
         return self.conv_logits(x)
 
     def of_class(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Each region's bitmap of its own class: logits [R, K, M, M], labels [R] in 0..K-1 ->
-        float32 [R, M, M].
+        """Select each region's mask of its own class.
+
+        logits [R, K, M, M], labels [R] in 0..K-1 -> float32 [R, M, M].
         """
         if self.class_agnostic:
             return logits[:, 0].float()
@@ -94,7 +95,7 @@ class FCNMaskHead(BaseModule):
 
     def loss(self, logits: Tensor, targets: Tensor, labels: Tensor,
              valid: Tensor) -> Dict[str, Tensor]:
-        """`loss_mask`: mean binary cross entropy over the pixels of the valid regions.
+        """Return `loss_mask`: mean binary cross entropy over the pixels of the valid regions.
 
         logits [T, K, M, M]; targets [T, M, M]; labels [T] in 0..K-1; valid [T].
         """

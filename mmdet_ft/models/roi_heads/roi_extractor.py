@@ -1,4 +1,4 @@
-"""Features of regions."""
+"""RoI feature extraction."""
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
@@ -12,10 +12,10 @@ from mmdet_ft.registry import MODELS
 
 @MODELS.register_module()
 class RoIAlign(nn.Module):
-    """mmcv's `roi_layer=dict(type='RoIAlign', ...)`: the settings; ops.roi_align does the work.
+    """Settings of mmcv's `roi_layer=dict(type='RoIAlign', ...)`; ops.roi_align computes it.
 
-    `sampling_ratio` 0 means as many samples a bin as it is feature pixels wide. `use_torchvision`
-    changes nothing.
+    With `sampling_ratio` 0 a bin takes as many samples as it is feature pixels wide.
+    `use_torchvision` has no effect.
     """
 
     def __init__(self,
@@ -35,10 +35,10 @@ class RoIAlign(nn.Module):
 
 @MODELS.register_module()
 class SingleRoIExtractor(BaseModule):
-    """Each region from one level: of scale s = sqrt(w * h), level floor(log2(s / finest_scale))
-    (FPN, eq. 1, in V2's form).
+    """Extract each region from one level, floor(log2(s / finest_scale)) with s = sqrt(w * h) (FPN,
+    eq. 1, in V2's form).
 
-    V2's arguments. `featmap_strides`: input pixels a feature pixel, level by level.
+    V2's arguments. `featmap_strides`: input pixels per feature pixel, by level.
     """
 
     def __init__(self,
@@ -60,14 +60,15 @@ class SingleRoIExtractor(BaseModule):
         return [Takes('featmap_strides', strides=self.featmap_strides, may_be_fewer=True)]
 
     def map_roi_levels(self, rois: Tensor) -> Tensor:
-        """rois [R, 5] -> level int64 [R]."""
+        """Return the level, int64 [R], of rois [R, 5]."""
         scale = torch.sqrt((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2]))
         return torch.floor(torch.log2(scale / self.finest_scale + 1e-6)).clamp(
             0, self.num_inputs - 1).long()
 
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """features: maps [B, C, H_l, W_l]; rois [R, 5] as (image, x0, y0, x1, y1). Returns [R, C,
-        size, size].
+        """Return the features [R, C, size, size] of rois [R, 5] as (image, x0, y0, x1, y1).
+
+        features: maps [B, C, H_l, W_l].
         """
         layer = self.roi_layer
         return multi_level_roi_align(features[:self.num_inputs], rois, self.map_roi_levels(rois),

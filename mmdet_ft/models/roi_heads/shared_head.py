@@ -1,4 +1,4 @@
-"""A stage of a residual network on the features of regions (C4: Deep Residual Learning, appendix A)."""
+"""A ResNet stage on the features of regions (C4: Deep Residual Learning, appendix A)."""
 import functools
 from typing import Dict, Optional
 
@@ -16,9 +16,9 @@ class ResLayer(BaseModule):
     """The stage of a ResNet that box and mask branch share.
 
     V2's arguments and state_dict. `depth` is the network's, `stage` counts from 0: 3 is its last one,
-    whose weights are `layer4`. The others as ResNet.
+    whose weights are `layer4`. Other arguments as ResNet.
 
-    Raises ValueError for a depth or a stage that there is not.
+    Raises ValueError for an unsupported depth or stage.
     """
 
     def __init__(self,
@@ -63,7 +63,7 @@ class ResLayer(BaseModule):
         self.add_module(self.name, layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of regions [R, C, size, size] -> [R, 2*C, size/stride, size/stride]."""
+        """Return [R, 2*C, size/stride, size/stride] of region features [R, C, size, size]."""
         layer: Stage = getattr(self, self.name)
         return layer(x, fold_norms([pair for block in layer for pair in block.pairs()]))
 

@@ -1,4 +1,4 @@
-"""The second stage: sample regions, pool them, tell class, box and mask."""
+"""The second stage: sampling and pooling of regions; class, box and mask of each."""
 import dataclasses
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -50,8 +50,8 @@ class StandardRoIHead(BaseModule):
             all       -> RoIAlign 7x7   -> bbox_head -> loss_cls, loss_bbox
             positives -> RoIAlign 14x14 -> mask_head -> loss_mask
 
-    V2's arguments. Without a `mask_roi_extractor` the mask branch works on the features of the box
-    branch. A `shared_head` comes between RoIAlign and both heads.
+    V2's arguments. Without a `mask_roi_extractor` the mask branch uses the features of the box
+    branch. A `shared_head` is applied between RoIAlign and both heads.
     """
     learns_from = ('gt_bboxes', 'gt_labels')
 
@@ -66,7 +66,7 @@ class StandardRoIHead(BaseModule):
                  pretrained: Optional[str] = None,
                  init_cfg: Any = None):
         super().__init__(init_cfg)
-        if shared_head is not None and pretrained is not None:  # V2's older place for it
+        if shared_head is not None and pretrained is not None:  # V2's older argument for it
             shared_head = {**shared_head, 'pretrained': pretrained}
         self.shared_head: Optional[ResLayer] = MODELS.build(shared_head)
         self.bbox_roi_extractor: SingleRoIExtractor = MODELS.build(bbox_roi_extractor)
@@ -83,7 +83,7 @@ class StandardRoIHead(BaseModule):
             self.test_settings = read_settings(RCNNTestSettings, test_cfg, 'test_cfg.rcnn')
 
     def takes(self) -> List[Takes]:
-        """Return what the extractors take, and the heads where no shared head comes between."""
+        """Return the inputs of the extractors, and of the heads if there is no shared head."""
         names = ['bbox_roi_extractor', 'mask_roi_extractor']
         names += ['bbox_head', 'mask_head'] if self.shared_head is None else []
         return [item for name in names for item in takes_of(getattr(self, name), name)]
@@ -95,10 +95,10 @@ class StandardRoIHead(BaseModule):
              proposals: Proposals,
              batch: Batch,
              num_mask_slots: Optional[int] = None) -> Losses:
-        """V2's losses of the box and mask branch.
+        """Return V2's losses of the box and mask branch.
 
-        The mask branch works on `num_mask_slots` regions, positives first. Not given, they are as
-        many as there are positives, rounded up: the one number that a step reads from the device.
+        The mask branch uses `num_mask_slots` regions, positives first. If None, it is the number of
+        positives, rounded up: the only number that a step reads from the device.
         """
         gt = batch.gt
         rois = self.sample(features, proposals, gt)
@@ -111,7 +111,7 @@ class StandardRoIHead(BaseModule):
         if self.mask_head is None:
             return losses
         if count is not None:
-            # Batch norm would learn from slots without a region.
+            # Batch norm would include slots without a region.
             step = 1 if learns_statistics(self.mask_head) else 8
             num_mask_slots = slots_for(int(count.read()), rois.positive.numel(), step)
         return Losses({
@@ -122,8 +122,9 @@ class StandardRoIHead(BaseModule):
     @torch.no_grad()
     def sample(self, features: Sequence[Tensor], proposals: Proposals,
                gt: GroundTruth) -> SampledRoIs:
-        """Which regions to learn from. Ground truths join the proposals: early proposals are too
-        poor to be positive.
+        """Sample the regions to train on.
+
+        Ground truths join the proposals: early proposals are too poor to be positive.
         """
         match = self.assigner(proposals.boxes, gt, proposals.valid)
         boxes, gt_index, label = proposals.boxes, match.gt_index, match.label
@@ -145,8 +146,9 @@ class StandardRoIHead(BaseModule):
 
     def classification_losses(self, features: Sequence[Tensor], boxes: Tensor, classes: Tensor,
                               valid: Tensor) -> Tensor:
-        """The loss [B, N] of each of boxes [B, N, 4] whose class, or background, classes [B, N] tells; of those that
-        are not valid, bool [B, N], it means nothing.
+        """Return the loss [B, N] of boxes [B, N, 4] with target classes (or background) [B, N].
+
+        The loss of boxes that are not valid, bool [B, N], is undefined.
         """
         boxes = torch.where(valid[..., None], boxes, unit_box(boxes))
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
@@ -156,10 +158,10 @@ class StandardRoIHead(BaseModule):
 
     def mask_loss(self, features: Sequence[Tensor], pooled: Tensor, rois: SampledRoIs,
                   gt: GroundTruth, num_slots: int) -> Dict[str, Tensor]:
-        """Mask loss on the positives of all images, moved together into `num_slots` slots.
+        """Return the mask loss on the positives of all images, packed into `num_slots` slots.
 
-        pooled [B*S, C, size, size]: features of the box branch, which are the mask branch's where
-        it has no extractor of its own.
+        pooled [B*S, C, size, size]: features of the box branch, which the mask branch uses if it
+        has no extractor of its own.
         """
         num_images, num_positive_slots = rois.positive.shape
         order = first_true(rois.positive, num_slots)
@@ -180,14 +182,14 @@ class StandardRoIHead(BaseModule):
 
     def pool(self, extractor: SingleRoIExtractor, features: Sequence[Tensor],
              rois: Tensor) -> Tensor:
-        """What the heads see of rois [R, 5]: [R, C, size, size]."""
+        """Return the input features of the heads for rois [R, 5]: [R, C, size, size]."""
         pooled = extractor(features, rois)
         return pooled if self.shared_head is None else self.shared_head(pooled)
 
     # Testing
 
     def predict(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> Detections:
-        """Detections in original pixels, masks as 28x28 probabilities inside their boxes."""
+        """Return detections in original pixels, masks as 28x28 probabilities inside their boxes."""
         boxes, scores = self.box_predictions(features, proposals.boxes, batch)
         detections = self.select(boxes / batch.scale_factors[:, None, None], scores,
                                  proposals.valid)
@@ -197,8 +199,9 @@ class StandardRoIHead(BaseModule):
 
     def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
                         batch: Batch) -> Tuple[Tensor, Tensor]:
-        """boxes [B, P, 4] -> moved boxes [B, P, K, 4] (1 in place of K where class-agnostic),
-        scores [B, P, K].
+        """Return refined boxes [B, P, K, 4] (K is 1 if class-agnostic) and scores [B, P, K].
+
+        boxes [B, P, 4].
         """
         num_images, num_proposals = boxes.shape[:2]
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
@@ -209,8 +212,8 @@ class StandardRoIHead(BaseModule):
         return moved.unflatten(-1, (-1, 4)), scores
 
     def select(self, boxes: Tensor, scores: Tensor, valid: Tensor) -> Detections:
-        """Every class of every proposal is a candidate; suppression within a class; the best
-        `max_per_img` of an image.
+        """Select detections: every class of every proposal is a candidate, suppression is per
+        class, and the best `max_per_img` of an image are kept.
 
         boxes [B, P, K or 1, 4], scores [B, P, K], valid [B, P].
         """
@@ -229,8 +232,8 @@ class StandardRoIHead(BaseModule):
 
     def mask_predictions(self, features: Sequence[Tensor], detections: Detections,
                          batch: Batch) -> Tensor:
-        """Probabilities [B, D, M, M] inside the boxes of detections, which are in original pixels;
-        zero where there is none.
+        """Return mask probabilities [B, D, M, M] inside the boxes of detections, which are in
+        original pixels; zero for empty slots.
         """
         num_images, num_detections = detections.valid.shape
         count = HostCopy(detections.valid.sum(), detections.boxes.device)
@@ -248,26 +251,25 @@ class StandardRoIHead(BaseModule):
 
 
 def to_rois(boxes: Tensor) -> Tensor:
-    """Boxes [B, N, 4] with their image's number in front: [B*N, 5]."""
+    """Prepend the image index to boxes [B, N, 4]: [B*N, 5]."""
     num_images, num_boxes = boxes.shape[:2]
     image = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None]
     return torch.cat([image.expand(-1, num_boxes, 1), boxes], 2).flatten(0, 1)
 
 
 def numbered(image_index: Tensor, boxes: Tensor) -> Tensor:
-    """Boxes [R, 4] with their image's number, image_index [R], in front: [R, 5]."""
+    """Prepend the image index, image_index [R], to boxes [R, 4]: [R, 5]."""
     return torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)
 
 
 def slots_for(count: int, limit: int, step: int = 8) -> int:
-    """`count` rounded up to a multiple of `step` and at least that: few sizes occur, and every rank touches
-    the weights of the mask head.
+    """Round `count` up to a multiple of `step`, and at least that.
+
+    So few sizes occur, and every rank uses the weights of the mask head.
     """
     return min(-(-max(count, 1) // step) * step, limit)
 
 
 def first_true(x: Tensor, num_slots: int) -> Tensor:
-    """Places of `num_slots` elements of the flattened bool tensor `x`, its true ones first, in
-    order: int64 [num_slots].
-    """
+    """Return int64 [num_slots] indices into the flattened bool `x`, true elements first, in order."""
     return x.flatten().byte().sort(descending=True, stable=True).indices[:num_slots]

@@ -6,6 +6,7 @@ may import it.
 """
 import os
 import shutil
+import signal
 
 if shutil.which('nvidia-smi') is None and not os.path.exists('/dev/nvidiactl'):
     os.environ['TRITON_INTERPRET'] = '1'
@@ -18,6 +19,8 @@ HAS_GPU = gpu_is_available()
 
 
 def pytest_sessionstart() -> None:
+    signal.signal(signal.SIGINT,
+                  signal.default_int_handler)  # ignored where a shell runs in the background
     if HAS_GPU:
         torch.cuda.init()  # before it is hidden: what CUDA has not seen at its start it never sees
 

@@ -29,11 +29,11 @@ def advice(boxes, **generator):
         **dict(type='AnchorGenerator', ratios=[.5, 1., 2.], strides=[4, 8, 16, 32, 64]),
         **(generator or dict(scales=[8]))
     }
-    head = dict(anchor_generator=generator)
+    head = dict(type='RPNHead', anchor_generator=generator)
     train_cfg = dict(
         rpn=dict(
             assigner=dict(type='MaxIoUAssigner', pos_iou_thr=.7, neg_iou_thr=.3, min_pos_iou=.3)))
-    anchors = anchors_of(Config(dict(model=dict(rpn_head=head, train_cfg=train_cfg))))
+    anchors = anchors_of(Config(dict(model=dict(type='FasterRCNN', rpn_head=head, train_cfg=train_cfg))))
     return check_anchors(split_of(boxes), anchors, (1000, 600), True)
 
 

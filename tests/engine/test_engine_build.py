@@ -130,7 +130,11 @@ def test_pretrained_none_cancels_the_backbones_weights():
     model = dict(pretrained=None, backbone=dict(type='ResNet', init_cfg=pretrained))
     assert cancel_pretrained(model) and model['backbone']['init_cfg'] is None
     assert not cancel_pretrained(model)
-    model = dict(pretrained=None, backbone={}, roi_head=dict(shared_head=dict(init_cfg=pretrained)))
+    model = dict(
+        type='FasterRCNN',
+        pretrained=None,
+        backbone={},
+        roi_head=dict(shared_head=dict(init_cfg=pretrained)))
     assert cancel_pretrained(model) and model['roi_head']['shared_head']['init_cfg'] is None
     other = dict(type='Constant', val=1, layer='BatchNorm2d')
     model = dict(pretrained=None, backbone=dict(init_cfg=[other, pretrained]))

@@ -387,7 +387,7 @@ def test_momentum_without_momentum_is_named(tmp_path):
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'lr_config.step': ['a']}, "step must be a positive integer or a list of them, not ['a']"),
+    ({'lr_config.step': [-2]}, 'step must be a positive integer or a list of them, not [-2]'),
     ({'custom_hooks': [dict(type='NumClassCheckHook', priority='LOUD')]}, "unknown hook priority 'LOUD'"),
 ])  # yapf: disable
 def test_what_a_schedule_or_a_hooks_place_refuses_is_a_users_mistake(tmp_path, options, message):

@@ -70,7 +70,7 @@ def test_a_signal_in_an_evaluation_is_heard_there(tmp_path):
         return runner
 
     runner = make(Slow(FakeDataset(8), views=True))
-    with pytest.raises(Interrupted, match=r'after 4 iterations \(1 epochs\)'):
+    with pytest.raises(Interrupted, match=r'after 4 iterations \(1 epoch\)'):
         with stoppable(runner):
             runner.run([FakeLoader()])
     assert 'best_score' not in runner.meta['hook_msgs']

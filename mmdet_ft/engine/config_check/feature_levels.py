@@ -45,8 +45,8 @@ def check_levels(found: Findings) -> None:
     """Compare the declared inputs of each part of the model with the outputs of the parts before it."""
     model = found.config.model
     parts = {name: _built(part) for name, part in model.items() if isinstance(part, dict)}
-    given = _run(
-        parts.get('backbone'), 'model.backbone', torch.empty(1, 3, IMAGE, IMAGE, device='meta'))
+    image = torch.empty(1, 3, IMAGE, IMAGE, device='meta')
+    given = _run(parts.get('backbone'), 'model.backbone', image, repr(model.get('backbone')))
     if given is None:
         return
     if model.get('neck'):
@@ -55,7 +55,8 @@ def check_levels(found: Findings) -> None:
             _check_channels(found, 'model.neck', item, given)
         if found.mistakes:
             return
-        given = _run(neck, 'model.neck', given.outputs)
+        key = repr((model.backbone, model.neck))
+        given = _run(neck, 'model.neck', given.outputs, key)
     if given is None:
         return
     for name, part in parts.items():
@@ -95,17 +96,23 @@ def _with_some_classes(settings: Any) -> Any:
     return settings
 
 
-def _run(part: Optional[nn.Module], path: str, inputs: Any) -> Optional[Given]:
-    """Return the outputs of a part; None if it cannot run on the meta device or takes other images."""
+def _run(part: Optional[nn.Module], path: str, inputs: Any, key: str) -> Optional[Given]:
+    """Return the outputs of a part; None if it cannot run without values, or takes other images.
+
+    key: names the part and those before it; their outputs are computed once.
+    """
     if part is None:
         return None
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            outputs = part(inputs)
-    except Exception:
-        return None
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    key = f'{path} {key}'
+    if key not in _known:
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                outputs = part(inputs)
+            _known[key] = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        except Exception:
+            _known[key] = None
+    outputs = _known[key]
     if not outputs or not all(
             isinstance(output, Tensor) and output.dim() in (2, 4) for output in outputs):
         return None

@@ -169,7 +169,8 @@ class PictureNames:
         name = name_below(name, prefix)
         stem, ending = os.path.splitext(name)
         number = 1
-        while name.casefold() in self._taken:  # street.png of two folders; some file systems ignore case
+        while name.casefold(
+        ) in self._taken:  # street.png of two folders; some file systems ignore case
             number += 1
             name = f'{stem}_{number}{ending}'
         self._taken.add(name.casefold())

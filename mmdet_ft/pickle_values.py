@@ -123,7 +123,8 @@ class _Array(Plan):
 
     def __setstate__(self, state: Any) -> None:
         self.state, self.value = state[-4:], None  # old numpy omits the leading version
-        if len(self.state[-1]) < FEW:  # results have very many; the state takes more memory than the array
+        if len(self.state[-1]
+               ) < FEW:  # results have very many; the state takes more memory than the array
             self.built()
 
     def build(self) -> np.ndarray:
@@ -269,7 +270,8 @@ _LEAVES = {str, bytes, int, float, bool, type(None)}
 def settle(value: Any) -> Any:
     """Return the value with all plans built; dicts and lists are changed in place."""
     seen: Set[int] = set()  # values changed in place: one may contain itself, or occur many times
-    tuples: Dict[int, Tuple[Any, Any]] = {}  # id -> (original, which keeps the id unique, and result)
+    tuples: Dict[int, Tuple[Any,
+                            Any]] = {}  # id -> (original, which keeps the id unique, and result)
 
     def settled(value: Any) -> Any:
         if isinstance(value, Plan):

@@ -220,8 +220,7 @@ def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, log
     """Write, format and evaluate as the command line asks; the results are written first, as they took long."""
     content = results
     if args.out:
-        if hasattr(dataset,
-                   'result_items'):  # a table with V2's keys instead of an entry per image
+        if hasattr(dataset, 'result_items'):  # a table with V2's keys instead of an entry per image
             items = dataset.result_items(results)
             content = {key: items[key] for key in items if {key, 'all'} & set(args.out_items)}
         logger.info('writing results to %s', args.out)

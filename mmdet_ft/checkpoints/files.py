@@ -102,7 +102,8 @@ def _what(start: bytes) -> str:
 
 def _is_text(start: bytes) -> bool:
     try:
-        text = codecs.getincrementaldecoder('utf-8')().decode(start)  # the last character may be cut
+        text = codecs.getincrementaldecoder('utf-8')().decode(
+            start)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return all(letter.isprintable() or letter.isspace() for letter in text)

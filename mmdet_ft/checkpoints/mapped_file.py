@@ -28,8 +28,7 @@ class MappedFile:
         if start % alignment == 0:
             return np.frombuffer(self.bytes, np.uint8, num_bytes, start)
         copy = np.empty(num_bytes, np.uint8)
-        with open(self.path,
-                  'rb') as file:  # the pages of the mapping would count twice
+        with open(self.path, 'rb') as file:  # the pages of the mapping would count twice
             file.seek(start)
             file.readinto(memoryview(copy))
         return copy

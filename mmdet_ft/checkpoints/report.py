@@ -174,8 +174,7 @@ def _scale_warning(weights: Mapping[str, Tensor], std: Tuple[float, ...]) -> Lis
     if scale is None:
         return []
     divided = max(
-        std
-    ) > 8  # images are divided by their std, about 58; else the network gets gray levels
+        std) > 8  # images are divided by their std, about 58; else the network gets gray levels
     if divided == (scale > ANSWER_TO_GREY_LEVELS):
         return []
     expects = 'grey levels (caffe style: std=[1, 1, 1])' if divided else 'images divided by their std, some 58'

@@ -56,8 +56,7 @@ def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) 
         raise CheckpointError(f'cannot write the checkpoint {path}: {error.strerror or error}. '
                               'What was saved before is still there') from None
     except RuntimeError:
-        _require_room(path,
-                      needed)  # torch raises its own error if the disk fills up
+        _require_room(path, needed)  # torch raises its own error if the disk fills up
         raise
 
 

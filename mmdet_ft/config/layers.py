@@ -17,8 +17,7 @@ class Layer(NamedTuple):
     path: Optional[str] = None  # absolute path of a file; None otherwise
     source: str = ''
     label: str = ''  # shown instead of a file: '--cfg-options'
-    moved: Optional[Tuple[str,
-                          str]] = None  # (old path, new path): a migration moved a value
+    moved: Optional[Tuple[str, str]] = None  # (old path, new path): a migration moved a value
     bases: Tuple[str, ...] = ()  # absolute paths of the file's bases
 
     def where(self, steps: Tuple[str, ...]) -> str:

@@ -122,7 +122,8 @@ def text_of(path: str) -> str:
         hint = f'; did you mean {shown(found)!r}?' if found else ''
         raise ConfigFileError(f'{shown(path)}: a config is one of {", ".join(EXTENSIONS)}{hint}')
     try:
-        with open(path, encoding='utf-8-sig') as file:  # some Windows editors write a byte order mark
+        with open(
+                path, encoding='utf-8-sig') as file:  # some Windows editors write a byte order mark
             text = file.read()
     except FileNotFoundError:
         raise ConfigNotFoundError(f'no config {shown(path)}{_near_file(path)}') from None

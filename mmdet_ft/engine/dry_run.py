@@ -50,7 +50,8 @@ class Checklist:
         try:
             yield
         except Exception as error:
-            self.console.print(f'[red]FAILED[/]  {escape(title)}')  # the command prints the reason, once
+            self.console.print(
+                f'[red]FAILED[/]  {escape(title)}')  # the command prints the reason, once
             error.exit_code = 1  # of any type
             raise
         seconds = time.monotonic() - began

@@ -97,8 +97,7 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
     name = os.path.basename(cfg.filename or 'config.py')
     timestamp = dist.broadcast_object(time_string())
     if Inputs(layer.path for layer in cfg.layers).same_as(os.path.join(cfg.work_dir, name)):
-        stem, ending = os.path.splitext(
-            name)  # a config in its own work_dir is not overwritten
+        stem, ending = os.path.splitext(name)  # a config in its own work_dir is not overwritten
         name = f'{stem}_{timestamp}{ending}'
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)

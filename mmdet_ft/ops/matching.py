@@ -84,7 +84,8 @@ def _claims(overlap: Tensor, min_pos_iou: float, all_best: bool, start: int) -> 
         claim = overlap == gt_best
     else:
         claim = torch.arange(num_boxes, device=overlap.device) == gt_best_index
-    claim = claim & (gt_best >= max(min_pos_iou, 0))  # below 0: boxes that may not be claimed at all
+    claim = claim & (gt_best >= max(min_pos_iou, 0)
+                     )  # below 0: boxes that may not be claimed at all
     number = torch.arange(start, start + overlap.shape[1], device=overlap.device)[:, None]
     return number.masked_fill(~claim, -1).amax(1)
 

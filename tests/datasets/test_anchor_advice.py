@@ -33,7 +33,8 @@ def advice(boxes, **generator):
     train_cfg = dict(
         rpn=dict(
             assigner=dict(type='MaxIoUAssigner', pos_iou_thr=.7, neg_iou_thr=.3, min_pos_iou=.3)))
-    anchors = anchors_of(Config(dict(model=dict(type='FasterRCNN', rpn_head=head, train_cfg=train_cfg))))
+    anchors = anchors_of(
+        Config(dict(model=dict(type='FasterRCNN', rpn_head=head, train_cfg=train_cfg))))
     return check_anchors(split_of(boxes), anchors, (1000, 600), True)
 
 

@@ -186,8 +186,8 @@ def deal(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
     """
     rng = np.random.default_rng(seed)
     shares = np.array(shares) / np.sum(shares)
-    has = np.concatenate([counts > 0, ~(counts > 0).any(1)[:, None]],
-                         1).astype(np.int64)  # [I, K + 1]; the last column marks images without objects
+    has = np.concatenate([counts > 0, ~(counts > 0).any(1)[:, None]], 1).astype(
+        np.int64)  # [I, K + 1]; the last column marks images without objects
     tables = np.array([has[group].sum(0) for group in groups])
     lacking = np.outer(shares, tables.sum(0)).astype(
         np.float64)  # [P, K + 1] images that each part still needs

@@ -58,8 +58,8 @@ class SharesArrays:
 
     def __getstate__(self) -> Dict[str, Any]:
         state = {key: value for key, value in self.__dict__.items() if key != '_files'}
-        if get_spawning_popen() is None or not hasattr(os,
-                                                       'memfd_create'):  # pickled to a file, copied, or not Linux
+        if get_spawning_popen() is None or not hasattr(
+                os, 'memfd_create'):  # pickled to a file, copied, or not Linux
             return state
         large = {
             key: value

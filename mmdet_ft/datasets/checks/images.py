@@ -60,9 +60,7 @@ def loading_of(transforms: Iterable[Any]) -> Loading:
 class Look(NamedTuple):
     """The result of checking an image file."""
     error: str = ''  # 'missing', or why it cannot be read
-    size: Tuple[int,
-                int] = (0, 0
-                        )  # width and height as loaded; 0 where they are not known
+    size: Tuple[int, int] = (0, 0)  # width and height as loaded; 0 where they are not known
     orientation: int = 1  # the EXIF entry that the loader applies
     digest: str = ''  # of the file's bytes
     lost: Optional[float] = None  # fraction of the picture that a truncated file lacks

@@ -90,8 +90,7 @@ def _of_coco(dataset: Any, name: str) -> Split:
     boxes[:, 2:] += boxes[:, :2]
     labels = np.array([dataset.cat2label.get(id_, -1) for id_ in file.category_ids.tolist()],
                       dtype=np.int64)
-    counts = getattr(dataset, 'name_counts',
-                     None)  # of converted files: all names in them
+    counts = getattr(dataset, 'name_counts', None)  # of converted files: all names in them
     others = {
         category: count
         for category, count in (

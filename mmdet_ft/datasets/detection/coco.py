@@ -224,7 +224,8 @@ class CocoDataset(CustomDataset):
         file = self._file
         image = np.repeat(np.arange(len(file.image_ids)), np.diff(file.starts))
         low, size = file.boxes[:, :2], file.boxes[:, 2:]
-        beyond = low + size - file.sizes[image]  # pixels beyond the right and bottom border of the image
+        beyond = low + size - file.sizes[
+            image]  # pixels beyond the right and bottom border of the image
         of_classes = np.isin(file.category_ids, self.cat_ids) & ~file.ignore
         with np.errstate(invalid='ignore'):
             area = (size >= 1).all(1) & (file.areas > 0) & np.isfinite(file.boxes).all(1)

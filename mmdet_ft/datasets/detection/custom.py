@@ -351,7 +351,8 @@ class CustomDataset:
                     f'{self.ann_file}: image {place} ({info.get("filename")!r:.100}) has no '
                     f'{" and no ".join(missing)}')
             if 'ann' not in info and type(self).get_ann_info is CustomDataset.get_ann_info:
-                self.get_ann_info(place)  # raises for a missing `ann`; a user's own dataset may work without it
+                self.get_ann_info(
+                    place)  # raises for a missing `ann`; a user's own dataset may work without it
             if min(info['width'], info['height']) < min_size:
                 small += 1
             elif self.filter_empty_gt and self._is_empty(place, info):

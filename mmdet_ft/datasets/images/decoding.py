@@ -19,8 +19,7 @@ PNG = b'\x89PNG\r\n\x1a\n'
 END_OF_PNG = b'IEND\xaeB`\x82'
 END_OF_JPEG = b'\xff\xd9'
 COARSE = 'a progressive JPEG without its last scans: it is coarser than it was'
-MARKER = re.compile(
-    rb'\xff[\x01-\xcf\xd8-\xfe]')  # neither a pixel's 255 nor a restart marker
+MARKER = re.compile(rb'\xff[\x01-\xcf\xd8-\xfe]')  # neither a pixel's 255 nor a restart marker
 
 
 class Decoded(NamedTuple):

@@ -117,8 +117,7 @@ def _told_by(image: Any, begin: bytes) -> Head:
     orientation, bits, is_float = 1, 8, False
     if kind == 'TIFF':
         tags = image.tag_v2
-        width, height = tags.get(256, width), tags.get(257,
-                                                       height)  # Pillow swaps them from 11 on
+        width, height = tags.get(256, width), tags.get(257, height)  # Pillow swaps them from 11 on
         orientation = tags.get(ORIENTATION, 1)
         bits = max(tags.get(258, (1, )))
         is_float = 3 in tags.get(339, ())

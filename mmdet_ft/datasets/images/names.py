@@ -80,8 +80,7 @@ def find_image(prefix: Optional[str], name: str) -> Optional[Found]:
             if found is not None:
                 return Found(found, _reason(name, plain, first, difference))
     below = _below(prefix).get(_folded(parts[-1]), []) if parts else []
-    below = [name for name in below
-             if osp.isfile(osp.join(prefix, name))]  # no dangling link
+    below = [name for name in below if osp.isfile(osp.join(prefix, name))]  # no dangling link
     return Found(below[0], 'in a folder below') if len(below) == 1 else None
 
 

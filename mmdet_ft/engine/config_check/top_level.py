@@ -19,8 +19,7 @@ from mmdet_ft.engine.legacy import old_configs
 VALUES = ('work_dir', 'workflow', 'load_from', 'resume_from', 'auto_resume', 'log_level', 'seed',
           'find_unused_parameters', 'cudnn_benchmark', 'channels_last', 'compile', 'cuda_graphs',
           'triton', 'opencv_num_threads', 'mp_start_method', 'custom_imports')
-OWN_KEYS = (BASE_KEY, DELETE_KEY
-            )  # any other name that begins with _ is a helper of its file
+OWN_KEYS = (BASE_KEY, DELETE_KEY)  # any other name that begins with _ is a helper of its file
 # V2's commands write or read these; nothing here needs them.
 INERT = ('gpu_ids', 'device', 'omp_num_threads', 'mkl_num_threads', 'cfg_name')
 ENGINE_NAMES = (*SECTIONS, *VALUES, *INERT)

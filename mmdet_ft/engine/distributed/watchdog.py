@@ -178,7 +178,8 @@ class Watchdog:
 
     def _end(self) -> None:
         logging.shutdown()
-        os._exit(1)  # the main thread cannot be woken from a collective; loader processes end with it
+        os._exit(
+            1)  # the main thread cannot be woken from a collective; loader processes end with it
 
     # ----------------------------------------------------------------------------------- deciding
 

@@ -45,7 +45,8 @@ class PreciseBNHook(Hook):
     def after_train_epoch(self, runner: Any) -> None:
         if not self.every_n_epochs(runner, self.interval):
             return
-        model = getattr(runner.model, 'module', runner.model)  # no gradients: no need for the DDP wrapper
+        model = getattr(runner.model, 'module',
+                        runner.model)  # no gradients: no need for the DDP wrapper
         layers = [
             layer for layer in model.modules()
             if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats

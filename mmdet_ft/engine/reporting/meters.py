@@ -86,8 +86,8 @@ class LogBuffer:
             total = sum(entry.count for entry in entries)
             if isinstance(entries[0].values, Tensor):
                 weights = [entry.count / total for entry in entries]
-                table = torch.stack([entry.values
-                                     for entry in entries]).cpu().double()  # the only read from the device
+                table = torch.stack([entry.values for entry in entries
+                                     ]).cpu().double()  # the only read from the device
                 means = (table * torch.tensor(weights, dtype=torch.double)[:, None]).sum(0).tolist()
             else:
                 means = [
@@ -147,8 +147,8 @@ class FiniteLatch:
         bad = [(rank, *report) for rank, report in enumerate(reports) if report is not None]
         if bad:
             rank, _, text = max(
-                bad,
-                key=lambda item: item[1])  # all ranks see a bad gradient: find the rank with the bad loss
+                bad, key=lambda item: item[1]
+            )  # all ranks see a bad gradient: find the rank with the bad loss
             error = NonFiniteError(text if len(reports) == 1 else f'rank {rank}: {text}')
             error.iteration = iteration
             raise error

@@ -68,8 +68,8 @@ class Painter:
             picture = self.paint(index, result)
             if self.places is not None:
                 write_picture(self.places[index], picture)
-        except (OSError, ValueError,
-                RuntimeError) as error:  # one unreadable picture should not lose the results of the test
+        except (OSError, ValueError, RuntimeError
+                ) as error:  # one unreadable picture should not lose the results of the test
             logger.warning('no picture of %s: %s', self.files[index].name, error)
             return
         if self.wait_time is not None:

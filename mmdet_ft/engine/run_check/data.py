@@ -313,7 +313,8 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
         parameters = inspect.signature(cls).parameters
         settings['pipeline'] = []
         if hasattr(cls, 'get_ann_info') and 'test_mode' in parameters:
-            settings['test_mode'] = True  # nothing is filtered; a classifier may read other files then
+            settings[
+                'test_mode'] = True  # nothing is filtered; a classifier may read other files then
         logger.setLevel(logging.ERROR)  # messages of the dataset are reported as problems
         with tempfile.TemporaryDirectory() as folder:
             path = None

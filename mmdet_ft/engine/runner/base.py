@@ -97,14 +97,14 @@ class BaseRunner:
         self.data_batch: Any = None
         self.outputs: Dict[str, Any] = {}
         self._meters: Tuple[int, int, Dict[str, Any]] = (-1, 0, {})  # iteration, count, means
-        self.run_id = uuid.uuid4(
-        ).hex  # identifies the checkpoints of one run, also after a resume
+        self.run_id = uuid.uuid4().hex  # identifies the checkpoints of one run, also after a resume
         self.epoch_length = 0  # in iterations
         self.calling: Optional[resume_state.Call] = None  # the current call of the hooks
         self.stop_reason: Optional[str] = None  # set by a hook to end the run early
         self._told_single = False  # for a batch that batch norm cannot train on
         self.resumed = resume_state.Place()
-        self._unfinished: Optional[resume_state.Call] = None  # calls that the resumed run has to finish
+        self._unfinished: Optional[
+            resume_state.Call] = None  # calls that the resumed run has to finish
         os.makedirs(self.work_dir, exist_ok=True)
 
     @property

@@ -56,7 +56,8 @@ class EpochBasedRunner(BaseRunner):
         set_epoch(loader, self.epoch)
         skipped = self.iter - self.epoch * len(loader)  # done before a resume in the middle
         self.inner_iter = skipped
-        if not self._is_unfinished('after_train_epoch'):  # else only the rest of that hook call is left
+        if not self._is_unfinished(
+                'after_train_epoch'):  # else only the rest of that hook call is left
             if not skipped:
                 self.schedules.set(self.optimizer, self.progress, epoch_starts=True)
             self.call_hook('before_train_epoch')

@@ -116,7 +116,8 @@ class CosineRestart(ToMinimum):
                              f'restart_weights; give one for each')
 
     def __call__(self, initial: float, span: Span) -> float:
-        if span.total > sum(self.periods):  # at the first step, not at the first one after the periods
+        if span.total > sum(
+                self.periods):  # at the first step, not at the first one after the periods
             raise ValueError(
                 f'lr_config.periods {list(self.periods)} add up to {sum(self.periods)}, '
                 f'but the run has {span.total}')

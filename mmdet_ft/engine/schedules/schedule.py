@@ -135,6 +135,7 @@ def _build(schedule_class: Any, policies: Dict[str, Callable[..., Policy]], conf
                          f'it knows {", ".join(own + sorted(common))}')
     try:
         policy = policy_class(**arguments)
-    except (TypeError, ValueError) as error:  # a required argument is missing, or one is out of range
+    except (TypeError,
+            ValueError) as error:  # a required argument is missing, or one is out of range
         raise ValueError(f'{where} of policy {name!r}: {error}') from None
     return schedule_class(policy, **schedule)

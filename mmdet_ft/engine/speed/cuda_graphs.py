@@ -180,6 +180,7 @@ class Replayed:
                 replay_forward, outputs = self.recorder.record(forward)
                 replay_backward, gradients = self.recorder.record(backward)
         finally:
-            for buffer, value in zip(buffers, before):  # undo the warm-up's updates of norm statistics
+            for buffer, value in zip(buffers,
+                                     before):  # undo the warm-up's updates of norm statistics
                 buffer.copy_(value)
         return Recording(images, outputs, grad_outputs, gradients, replay_forward, replay_backward)

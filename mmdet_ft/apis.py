@@ -88,7 +88,7 @@ def init_detector(config: Union[str, os.PathLike, Config, Dict[str, Any], None] 
     if checkpoint is not None:
         fitting.load_trained(model, checkpoint)
     if model.CLASSES is None:
-        raise UserError(f'neither {checkpoint or "a checkpoint"} nor the config tells the classes; '
+        raise UserError(f'neither {checkpoint or "a checkpoint"} nor the config names the classes; '
                         f"write cfg_options={{'data.test.classes': [...]}}")
     model.cfg = cfg
     return _with_show_result(model).to(read_device(device)).eval()
@@ -216,7 +216,7 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
             'build_detector, or take a model of init_detector')
     data = _test_data(model.cfg)
     if 'pipeline' not in data:
-        raise UserError('the config has no data.test.pipeline, which tells how images are prepared')
+        raise UserError('the config has no data.test.pipeline, which says how images are prepared')
     parameter = next(model.parameters())
     if parameter.dtype != torch.float32:
         raise UserError(
@@ -406,7 +406,7 @@ def test(config: Union[str, os.PathLike, Config, Dict[str, Any], None],
     metrics = evaluation.get('metric') if metrics is None else metrics
     if not metrics:
         raise UserError(
-            "neither metrics nor evaluation.metric of the config tells what to measure; write metrics="
+            "neither metrics nor evaluation.metric of the config says what to measure; write metrics="
             "['bbox'], for example")
     evaluation['metric'] = [metrics] if isinstance(metrics, str) else list(metrics)
     check_evaluation_options(loader.dataset, evaluation)

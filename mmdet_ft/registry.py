@@ -174,7 +174,7 @@ class Registry:
         cls = self.resolve(arguments.pop('type'), arguments)
         if arguments.get('num_classes') == 'auto':
             raise ValueError(
-                f"num_classes='auto' of {getattr(cls, '__name__', cls)} is counted from a data set, and here is none: "
+                f"num_classes='auto' of {getattr(cls, '__name__', cls)} is counted from a dataset, and here is none: "
                 'write the number, or build the model with mmdet_ft.engine.models.build.build_model(cfg, dataset)'
             )
         try:

@@ -122,7 +122,7 @@ def _images_in(argument: str, out: str, others: Counter[str]):
     inside = {path for path in paths if os.path.realpath(path).startswith(os.path.join(out, ''))}
     if inside and len(inside) == len(paths):  # some is fine: earlier pictures in a subfolder
         raise UserError(
-            f'{argument}: all that is there lies in --out {out}, where pictures are written and none is '
+            f'{argument}: all results so far are in --out {out}, where pictures are written and none is '
             f'read; name another folder with --out')
     for path in paths:
         if path in inside:

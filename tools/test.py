@@ -51,8 +51,7 @@ def parse_args() -> argparse.Namespace:
         '--metrics',
         nargs='+',
         help=
-        'metrics of the data set: bbox segm (COCO), mAP (VOC), accuracy f1_score (classifiers), ...'
-    )
+        'metrics of the dataset: bbox segm (COCO), mAP (VOC), accuracy f1_score (classifiers), ...')
     parser.add_argument(
         '--metric-options',
         nargs='+',

@@ -27,11 +27,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; work_dirs/<config name> by default')
-    parser.add_argument('--resume-from', help='checkpoint of a run to go on with')
+    parser.add_argument('--resume-from', help='checkpoint of a run to continue')
     parser.add_argument(
         '--auto-resume',
         action='store_true',
-        help='go on with the newest readable checkpoint of the work_dir')
+        help='continue from the newest readable checkpoint of the work_dir')
     parser.add_argument(
         '--dry-run',
         action='store_true',
@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     gpus.add_argument('--gpu-id', type=int, default=0, help='GPU of a run of one process')
     parser.add_argument('--device', help='cpu, cuda or cuda:1; the first GPU by default')
     parser.add_argument(
-        '--seed', type=int, help='random seed; of a resumed run its own, else drawn')
+        '--seed', type=int, help='random seed; a resumed run keeps its own; else random')
     parser.add_argument('--diff-seed', action='store_true', help='another seed for each process')
     parser.add_argument(
         '--deterministic',

@@ -145,7 +145,7 @@ def _persist(url: str, partial: str, notes: IO[str]) -> None:
             if attempt >= ATTEMPTS:
                 kept = _size(partial)
                 raise Failure(f'{interruption}' +
-                              (f'; {_megabytes(kept)} are kept, and the next try goes on from there'
+                              (f'; {_megabytes(kept)} are kept, and the next try resumes from there'
                                if kept else '')) from None
             logger.warning('%s: %s; trying again', url, interruption)
             time.sleep(PAUSE_SECONDS * attempt)
@@ -220,7 +220,7 @@ def _begin(response: Any, url: str, partial: str, notes: IO[str]) -> Optional[in
     if response.status == 416:
         if about is None or int(about.group(2)) != done:
             os.remove(partial)
-            raise Interruption('the file has changed at its place')
+            raise Interruption('another file has taken its name')
         return done
     if response.headers.get_content_type() == 'text/html':
         raise _page()

@@ -94,7 +94,7 @@ def _what(start: bytes) -> str:
         return 'is a network of OpenVINO, not weights by name: take the checkpoint it was converted from'
     if start.lstrip()[:1] == b'<':
         return ('is a web page, not weights: whoever fetched it was given a page of '
-                'the site; open its address in a browser and save the file behind it')
+                'the site; open its address in a browser and save the file itself')
     if _is_text(start):
         return f'is a text, not weights; it begins with {start[:40].decode("utf-8", "replace")!r}'
     return f'is no file of weights that is known here; it begins with the bytes {start[:8].hex(" ")}'

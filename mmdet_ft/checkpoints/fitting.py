@@ -58,11 +58,13 @@ def fit(model: nn.Module,
         match = match_classes(old_classes, new_classes, aliases or {})
         count = _take_by_class(given, own, rows, match)
         if count and not is_asked:
-            changes += ['the file has these classes at other places: rows of the heads go by name']
+            changes += [
+                'the file has these classes in another order: rows of the heads are matched by name'
+            ]
         elif not count and not is_asked:
             match = None
             remarks = (
-                f'the classes that the file names ({_names(old_classes, 8)}) stand at other places than here, and its '
+                f'the classes that the file names ({_names(old_classes, 8)}) are in another order than here, and its '
                 'prediction layers have not one row for each: compare them with those it was trained on',
             )
 
@@ -140,7 +142,7 @@ def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
     ]
     more = f' and {len(pairs) - 8} more' if len(pairs) > 8 else ''
     return None, (
-        f'classes begin as others that the file has at their place: {", ".join(pairs[:8])}{more}; if these are not '
+        f'classes start from others that the file has at their index: {", ".join(pairs[:8])}{more}; if these are not '
         f'other names of the same, {write}', )
 
 
@@ -338,7 +340,7 @@ class PretrainedLoader:
             given, match = dict(given), match_classes(found.known, found.wanted, {})
             if _take_by_class(given, own, find_prediction_layers(module), match):
                 logger.warning(
-                    '%s has these classes at other places: rows of the heads go by name: %s',
+                    '%s has these classes in another order: rows of the heads are matched by name: %s',
                     checkpoint.source, match)
         return given
 
@@ -456,4 +458,4 @@ def _of_what(report: Report, model: nn.Module) -> str:
         return f'Only its prediction layers differ{of}: write num_classes and anchors as they were in training'
     return (
         f'{share:.0%} of the model fit: write the settings of the training (depth, channels, norm_cfg), or name '
-        'the config that stands in its work_dir')
+        'the config in its work_dir')

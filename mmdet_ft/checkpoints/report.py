@@ -90,7 +90,7 @@ def _reason(item: Shapes, classes: Tuple[Optional[int], Optional[int]], rows: Ro
         return f'the kernel is {_product(new[2:])}, {_product(old[2:])} in the file'
     each = rows.each or 1
     if rows.per == 'anchor' and old[0] % each == new[0] % each == 0:
-        return (f'a place has {new[0] // each} anchors, {old[0] // each} in the file '
+        return (f'each location has {new[0] // each} anchors, {old[0] // each} in the file '
                 '(anchor_generator.scales, ratios, octave_base_scale)')
     had, has = classes
     if had is not None and has is not None and had != has and rows.follow_classes and rows != UNKNOWN:

@@ -199,7 +199,7 @@ def _archive(opened: Any, size: int) -> zipfile.ZipFile:
     except zipfile.BadZipFile:
         raise Refused(
             f'is broken or cut short ({size} bytes): the directory at the end of the archive is not there; '
-            'fetch or copy the file anew') from None
+            'fetch or copy the file again') from None
 
 
 def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
@@ -216,7 +216,7 @@ def _folder(records: Dict[str, zipfile.ZipInfo]) -> str:
            for record in records.values()):
         raise Refused(
             'is a compressed archive, which torch.save never writes: unpack and store it, '
-            'or save it anew')
+            'or save it again')
     return folder
 
 

@@ -75,7 +75,7 @@ def _require_room(path: str, needed: int, is_full: bool = False) -> None:
     if is_full or free < needed:
         raise CheckpointError(
             f'no room for the checkpoint {path}: it takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free. '
-            'What was saved before is still there. Make room and go on with --auto-resume; '
+            'What was saved before is still there. Make room and continue with --auto-resume; '
             'checkpoint_config = dict(interval=1, max_keep_ckpts=3) keeps the last three only')
 
 

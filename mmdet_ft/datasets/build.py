@@ -91,7 +91,7 @@ def _inner(cfg: Dict[str, Any], key: str) -> Any:
         raise DataError(f'{_name(cfg)} needs {key}=: what it is made of')
     inner = cfg[key]
     if key == 'datasets' and not isinstance(inner, (list, tuple)):
-        raise DataError(f'{_name(cfg)}: datasets is a list of data sets; write datasets=[...]')
+        raise DataError(f'{_name(cfg)}: datasets is a list of datasets; write datasets=[...]')
     return inner
 
 

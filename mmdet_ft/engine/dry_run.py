@@ -123,7 +123,7 @@ def dry_run(cfg: Config, **settings: Any) -> None:
         with _in_the_list(check):
             _try(cfg, check, settings)
     except KeyboardInterrupt:
-        check.console.print('stopped by Ctrl-C; the dry run leaves nothing behind')
+        check.console.print('stopped by Ctrl-C; the dry run leaves no files')
         sys.exit(130)  # 128 + SIGINT, as in a shell
     finally:
         if scratch is not None:

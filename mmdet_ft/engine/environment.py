@@ -163,8 +163,9 @@ def tell_of_earlier_run(work_dir: str, logger: Any) -> None:
     if names:
         shown = ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
         logger.warning(
-            '%s holds checkpoints of an earlier run (%s), and this one begins anew: it writes over those of the same '
-            'names. --auto-resume goes on instead; another --work-dir keeps both', work_dir, shown)
+            '%s holds checkpoints of an earlier run (%s), and this one starts from the beginning: it writes over '
+            'those of the same names. --auto-resume continues instead; another --work-dir keeps both',
+            work_dir, shown)
 
 
 def choose_seed(resume_from: Optional[str], seed: Optional[int], logger: Any) -> int:

@@ -114,6 +114,6 @@ def _ending(error: BaseException) -> str:
     if is_consequence(error):
         cause = re.sub(r'^\[\S+\] ', '', str(error)).split('. ')[0].splitlines()[0]
         return (
-            f'\nerror: rank {rank} cannot go on: another rank was killed, or its machine or network is down '
+            f'\nerror: rank {rank} cannot continue: another rank was killed, or its machine or network is down '
             f'({cause})\n')
     return f'\nrank {rank} failed:\n{"".join(traceback.format_exception(None, error, error.__traceback__))}'

@@ -158,7 +158,7 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
     def refuse(place: int, text: str) -> DataError:
         image = int(found.image[place])
         return DataError(
-            f'results: the mask at place {place - int(np.searchsorted(found.image, image))} of image '
+            f'results: the mask at index {place - int(np.searchsorted(found.image, image))} of image '
             f'{ground_truth.image_ids[image]!r} {text}; the results are of other images, or damaged: '
             'write them again with tools/test.py --out')
 

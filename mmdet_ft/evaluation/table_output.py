@@ -7,7 +7,7 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
-NO_OBJECTS = 'There is no object to find: AP is not defined, and -1 stands for it.'
+NO_OBJECTS = 'There is no object to find: AP is not defined, and reported as -1.'
 
 
 def print_log(message: str, logger: Any = None, level: int = logging.INFO) -> None:

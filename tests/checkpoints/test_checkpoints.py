@@ -47,8 +47,8 @@ def test_prediction_layers_of_another_size_are_left_fresh_and_both_shapes_told()
 
 def test_new_anchors_are_a_legitimate_edit():
     report = fit(Heads(anchors=9), checkpoint_of(Heads(), 2))
-    assert 're-initialised because a place has 9 anchors, 3 in the file (anchor_generator.scales, ratios, ' in str(
-        report)
+    words = 're-initialised because each location has 9 anchors, 3 in the file (anchor_generator.scales, ratios, '
+    assert words in str(report)
 
 
 def test_a_mismatch_elsewhere_is_an_error_that_says_how_to_allow_it():

@@ -108,7 +108,7 @@ def test_load_from_with_classes_in_another_order_takes_the_heads_by_name():
     assert torch.equal(ours[FC_CLS], theirs[FC_CLS][[1, 2, 0, 3]])
     reg = 'roi_head.bbox_head.fc_reg.weight'
     assert torch.equal(ours[reg].view(3, 4, -1), theirs[reg].view(3, 4, -1)[[1, 2, 0]])
-    assert 'at other places: rows of the heads go by name' in str(report)
+    assert 'in another order: rows of the heads are matched by name' in str(report)
     assert 'heads by class: 3 of 3 classes copied: dog, bird, cat' in str(report)
 
 

@@ -193,7 +193,7 @@ def test_a_second_try_brings_only_what_is_missing(tmp_path, server, monkeypatch,
     if how == 'stall':
         monkeypatch.setattr(download, 'STALL_SECONDS', .5)
     url = f'{server.url}/{how}/a.pth'
-    assert '0.1 MB are kept, and the next try goes on from there' in failure_of(url)
+    assert '0.1 MB are kept, and the next try resumes from there' in failure_of(url)
     server.healthy = True
     fetch(url)
     assert server.requests[-1][1]['Range'] == 'bytes=100000-'

@@ -172,7 +172,7 @@ def test_each_layer_that_begins_fresh_has_its_own_reason():
     report = str(
         fit(model, Checkpoint('a.pth', source.state_dict(), dict(CLASSES=tuple('abc')), {})))
     anchors, classes = [line for line in report.splitlines() if 're-initialised because' in line]
-    assert 'a place has 6 anchors, 3 in the file (anchor_generator.scales, ratios' in anchors
+    assert 'each location has 6 anchors, 3 in the file (anchor_generator.scales, ratios' in anchors
     assert 'rpn_head.rpn_cls.weight (3, 16, 1, 1) -> (6, 16, 1, 1)' in anchors and 'rpn_reg' in anchors
     assert 'classes changed 3 -> 5' in classes and 'fc_cls' in classes and 'rpn' not in classes
 
@@ -180,7 +180,7 @@ def test_each_layer_that_begins_fresh_has_its_own_reason():
 @pytest.mark.parametrize('name, old, new, reason', [
     ('rpn_head.rpn_cls.weight', (3, 16, 1, 1), (3, 32, 1, 1), 'the layer before gives 32 channels, 16 in the file'),
     ('roi_head.mask_head.conv_logits.weight', (3, 16, 1, 1), (3, 16, 3, 3), 'the kernel is 3 x 3, 1 x 1 in the file'),
-    ('rpn_head.rpn_reg.bias', (12, ), (4, ), 'a place has 1 anchors, 3 in the file'),
+    ('rpn_head.rpn_reg.bias', (12, ), (4, ), 'each location has 1 anchors, 3 in the file'),
     ('roi_head.bbox_head.fc_cls.weight', (4, 16), (3, 16), 'classes changed 3 -> 2'),
     ('backbone.classifier.6.bias', (3, ), (2, ), 'classes changed 3 -> 2'),
 ])  # yapf: disable

@@ -28,7 +28,7 @@ def said(**train):
 @pytest.mark.parametrize('kind', ['CocoDataset', 'XMLDataset', 'KittiDataset', 'CustomDataset'])
 @pytest.mark.parametrize('name, content, message', [
     ('data.yaml', YAML,
-     'data.yaml of a YOLO data set, whose txt files are not read here: .*COCO json'),
+     'data.yaml of a YOLO dataset, whose txt files are not read here: .*COCO json'),
     ('a.txt', '0 0.5 0.5 0.1 0.2\n1 0.2 0.2 0.1 0.1\n', 'lines of YOLO'),
     ('annotations.xml', CVAT, "CVAT's own xml .*export the task from CVAT as 'COCO 1.0'"),
     ('a.xml', VOC, "type='XMLDataset' with ann_file a text file of names.*converters/voc.py"),
@@ -43,7 +43,7 @@ def test_files_of_other_tools(kind, name, content, message, tmp_path):
 def test_folders_in_place_of_a_file(tmp_path):
     (tmp_path / 'labels').mkdir()
     (tmp_path / 'labels/a.txt').write_text('0 0.5 0.5 0.1 0.2\n')
-    assert 'is a folder, not a file with the txt files of a YOLO data set' in said(
+    assert 'is a folder, not a file with the txt files of a YOLO dataset' in said(
         type='CocoDataset', ann_file=str(tmp_path / 'labels'))
     formats.write_voc(tmp_path / 'v', formats.draw_things(2))
     assert "write type='XMLDataset'" in said(

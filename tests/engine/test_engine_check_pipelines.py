@@ -69,7 +69,7 @@ def test_what_is_to_be_mixed_is_no_batch_yet():
 
 
 def test_training_data_in_test_mode_are_named():
-    assert 'data.train.dataset.test_mode: a data set in test_mode gives no annotations' in said(
+    assert 'data.train.dataset.test_mode: a dataset in test_mode gives no annotations' in said(
         **{'data.train.dataset.test_mode': True})
 
 

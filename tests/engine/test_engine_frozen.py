@@ -39,7 +39,7 @@ def test_a_random_backbone_that_is_frozen_is_told_with_the_line_that_lets_it_lea
     message, = begin(caplog, tiny_config())
     assert message.startswith(
         'model.backbone is frozen (frozen_stages=1, norm_eval=True) and no file gives it weights: ')
-    assert '15 weights stay as they were drawn at random' in message and 'mean 0, variance 1' in message
+    assert '15 weights keep their random initial values' in message and 'mean 0, variance 1' in message
     assert 'model = dict(backbone=dict(frozen_stages=-1, norm_eval=False))' in message
 
 

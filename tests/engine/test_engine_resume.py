@@ -186,9 +186,9 @@ def test_a_rate_that_a_resumed_run_does_not_use_and_a_run_that_is_over_are_told(
     again = make_runner(tmp_path, lr=.02, length=1)
     again.logger = logging.getLogger('mmdet_ft.tests.resume')
     again.resume(str(tmp_path / 'a.pth'))
-    assert 'optimizer.lr=0.02 of the config is not used: a resumed run goes on with the 0.1' in caplog.text
+    assert 'optimizer.lr=0.02 of the config is not used: a resumed run keeps the 0.1' in caplog.text
     again.run([FakeLoader(FakeDataset(20), 4)])
-    assert 'nothing is left to train: 1 of 1 epochs are done; to go on raise runner.max_epochs' in caplog.text
+    assert 'nothing is left to train: 1 of 1 epochs are done; to train longer raise runner.max_epochs' in caplog.text
 
 
 def test_a_resumed_run_has_the_seed_of_its_checkpoint_unless_another_is_asked_for(tmp_path, caplog):

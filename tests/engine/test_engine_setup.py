@@ -83,7 +83,7 @@ def test_a_new_run_among_checkpoints_of_an_earlier_one_is_told(tmp_path, caplog)
         (tmp_path / f'epoch_{number}.pth').touch()
     run_setup.tell_of_earlier_run(str(tmp_path), logging.getLogger('test_setup'))
     assert 'an earlier run (epoch_1.pth, epoch_2.pth, epoch_3.pth and 2 more)' in caplog.text
-    assert '--auto-resume goes on instead' in caplog.text
+    assert '--auto-resume continues instead' in caplog.text
 
 
 def test_a_level_of_the_log_is_a_name_in_any_case_or_a_number():

@@ -310,7 +310,7 @@ def test_predicted_masks_that_are_none_of_their_image_are_refused(make_dataset, 
     results = truth_as_results(dataset)
     masks = next(part for part in results[1][1] if part)
     masks[0] = change(masks[0])
-    with pytest.raises(DataError, match=f'results: the mask at place 0 of image 3 .*{message}'):
+    with pytest.raises(DataError, match=f'results: the mask at index 0 of image 3 .*{message}'):
         dataset.evaluate(results, 'segm', 'silent')
 
 

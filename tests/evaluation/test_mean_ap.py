@@ -153,7 +153,7 @@ def test_without_a_truth_every_figure_is_minus_one_and_said_to_be_undefined(caps
         'AP50', 'AP50_0_16', 'AP50_16_99', 'AP75', 'AP75_0_16', 'AP75_16_99', 'mAP'
     }
     assert set(values.values()) == {-1}
-    assert 'no object to find: AP is not defined, and -1 stands for it' in capsys.readouterr().out
+    assert 'no object to find: AP is not defined, and reported as -1' in capsys.readouterr().out
     assert evaluate_recall(results, none, [100], [.5, .75]) == {
         'recall@100@0.5': -1,
         'recall@100@0.75': -1,

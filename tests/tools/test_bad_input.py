@@ -199,7 +199,7 @@ def test_unreadable_checkpoint(case):
     message = case.train(config=case.config("load_from = 'broken.pth'"), expect=1)
     assert message.startswith(
         "load_from (mine.py:2) = 'broken.pth': broken.pth is broken or cut short (1500 bytes)")
-    assert 'fetch or copy the file anew' in message and 'Way on' not in message
+    assert 'fetch or copy the file again' in message and 'Way on' not in message
 
 
 def test_a_checkpoint_to_resume_that_is_not_there_is_told_with_who_named_it(case):

@@ -410,7 +410,7 @@ def test_an_out_that_is_a_file_is_refused_before_anything_is_done(checkpoint, ph
 
 def test_images_that_all_lie_in_the_folder_of_the_pictures_are_not_called_missing(photos):
     for argument, out in ((photos, photos), (photos / '*.png', photos), (photos, photos.parent)):
-        with pytest.raises(UserError, match=r'all that is there lies in --out .*; name another'):
+        with pytest.raises(UserError, match=r'all results so far are in --out .*; name another'):
             predict.find_images([str(argument)], str(out))
     (photos / 'sub').mkdir()
     (photos / 'a.png').rename(photos / 'sub/a.png')

@@ -234,7 +234,7 @@ def test_ctrl_c_ends_a_dry_run_in_one_line(world, tmp_path, monkeypatch):
         '--cfg-options',
         'custom_hooks.0.type=RaisingHook',
         expect=130)
-    assert out.splitlines()[-1] == 'stopped by Ctrl-C; the dry run leaves nothing behind'
+    assert out.splitlines()[-1] == 'stopped by Ctrl-C; the dry run leaves no files'
     assert not err and not (tmp_path / 'run').exists()
 
 

@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     plot.add_argument(
         '--window-size', type=_sides, metavar='W*H', help='of the figure, in inches: 12*7')
     for name in ('--start-epoch', '--eval-interval'):
-        plot.add_argument(name, help='not needed any more: each line of a log tells its epoch')
+        plot.add_argument(name, help='not needed any more: each line of a log has its epoch')
     time.add_argument(
         '--include-outliers', action='store_true', help="count the first line of each epoch too")
     args = parser.parse_args()

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
         '--eval',
         '--metrics',
         nargs='+',
-        help='metrics of the data set: bbox segm, mAP, accuracy f1_score (classifiers), ...')
+        help='metrics of the dataset: bbox segm, mAP, accuracy f1_score (classifiers), ...')
     parser.add_argument(
         '--metric-options',
         nargs='+',

@@ -21,7 +21,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
         '--explain',
         nargs='+',
         metavar='KEY',
-        help='only tell which file and line set a value: model.backbone.depth')
+        help='print which file and line set a value: model.backbone.depth')
     parser.add_argument(
         '--save-path', metavar='FILE', help='write it too, as .py, .json, .yaml or .yml')
     args = parser.parse_args(arguments)

@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--num-classes',
         type=int,
-        help='classes of the old model, the background too; only checked, the file tells it')
+        help='classes of the old model, the background too; only checked, the file has it')
     return parser.parse_args()
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     if args.num_classes is not None and rows and args.num_classes not in rows:
         raise CheckpointError(
             f'{args.in_file} has {", ".join(map(str, rows))} classes, the background too, not '
-            f'--num-classes {args.num_classes}; leave it out, the file tells it')
+            f'--num-classes {args.num_classes}; leave it out, the file has it')
     writing.save(args.out_file, checkpoint.state_dict,
                  upgraded_meta(checkpoint.meta, checkpoint.origin, __version__))
     print(f'{args.in_file}: {checkpoint.origin.kind}')

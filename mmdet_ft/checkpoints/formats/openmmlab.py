@@ -138,4 +138,4 @@ def mmdet_2(file: File) -> Optional[Converted]:
     converted = swap_rpn_classes(file.state_dict)
     same = all(converted[name] is value for name, value in file.state_dict.items())
     return converted, Origin(kind, () if same else
-                             ('RPN: background and object change places, as of V2.5', ))
+                             ('RPN: background and object exchanged, as of V2.5', ))

@@ -20,7 +20,7 @@ def recognise(content: bytes) -> Optional[str]:
                 'names, or make one json of them with tools/dataset_converters/voc.py')
         return 'it is xml or a page of the web, not json'
     if re.search(r'^names\s*:', text, re.M) and re.search(r'^(nc|train|val|path)\s*:', text, re.M):
-        return f'it is the data.yaml of a YOLO data set, whose txt files are not read here: {EXPORTS}'
+        return f'it is the data.yaml of a YOLO dataset, whose txt files are not read here: {EXPORTS}'
     if _is_yolo(text):
         return f'it has lines of YOLO (class, x, y, width, height as shares), which are not read here: {EXPORTS}'
     return None
@@ -45,7 +45,7 @@ def describe_folder(folder: str) -> str:
         return ''
     if first == '.txt' and any(
             _is_yolo(_begin(osp.join(folder, name))) for name in of['.txt'][:20]):
-        return f' with the txt files of a YOLO data set, which are not read here: {EXPORTS}'
+        return f' with the txt files of a YOLO dataset, which are not read here: {EXPORTS}'
     if first == '.xml':
         return (
             " with xml files, one an image: write type='XMLDataset' with ann_file a text file of their names, or make "

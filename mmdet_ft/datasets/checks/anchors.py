@@ -126,7 +126,7 @@ def check_anchors(split: Split, anchors: Anchors, img_scale: Any,
         written = ', '.join(f'{key}={value!r}' for key, value in found[0].items())
         fix = (
             f'write {anchors.generator}=dict({written}): then {found[1]:.0%} are met by none. The layers of the '
-            'head whose shape follows the anchors start anew where there are more of them')
+            'head whose shape follows the anchors are re-initialized where there are more of them')
     else:
         fix = 'other ratios or scales of the anchor_generator'
     if small:
@@ -134,7 +134,7 @@ def check_anchors(split: Split, anchors: Anchors, img_scale: Any,
         larger = tuple(int(round(side * factor)) for side in img_scale)
         fix += f'; or a larger img_scale (with {larger} they are as large as the smallest anchors, at more memory)'
     return reach, split.of_objects(
-        'object that no anchor meets',
+        'object without a matching anchor',
         places[never],
         f'{reach.never:.0%} of the objects overlap with no anchor by {anchors.min_pos_iou:g} (IoU): they are not '
         f'learnt. In the network\'s input their side is {np.median(sides):.0f} pixels (median), the anchors\' '

@@ -17,13 +17,13 @@ from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 TEXTS = {  # kind of fault -> description of all its records
     'image record incomplete': 'image records that cannot be read',
     'image size missing': 'image records whose width and height cannot be read',
-    'image id twice': 'image ids that stand for two images: objects of one are trained on the other',
+    'image id twice': 'image ids of two images: objects of one are trained on the other',
     'category incomplete': 'categories that cannot be read',
-    'category id twice': 'category ids that stand for two names',
+    'category id twice': 'category ids of two names',
     'annotation incomplete': 'annotations that are no dicts',
     **{f'{key} unreadable': f'annotations whose {key} cannot be read' for key in FIXES},
     'annotation without image': 'annotations of images that the file does not list: never used',
-    'annotation id twice': 'annotation ids that stand twice: pycocotools finds one of the two only',
+    'annotation id twice': 'annotation ids that occur twice: pycocotools finds one of the two only',
     'segmentation malformed': 'segmentations that are none of COCO\'s forms, or lie elsewhere than in the image',
 }
 

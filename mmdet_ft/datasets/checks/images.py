@@ -421,7 +421,7 @@ def check_overlap(first: Split, second: Split,
         return []
     return [
         Problem(f'{first.name}, {second.name}', 'image in two splits', len(same),
-                f'images of {second.name} that are in {first.name} too: the metric tells too much',
+                f'images of {second.name} that are in {first.name} too: the metric is too high',
                 'take them out of one of the two', examples(same))
     ]
 

@@ -190,7 +190,7 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
             ] or [Example(f'{len(first.classes)} and {len(split.classes)} classes')]
             problems.append(
                 Problem(f'{first.name}, {split.name}', 'labels shifted', len(pairs),
-                        'labels that stand for different classes in two splits',
+                        'labels of different classes in two splits',
                         'give data.train, data.val and data.test the same classes=(...)',
                         pairs[:5]))
         problems += _labels_out_of_range(split)
@@ -279,7 +279,7 @@ def _no_objects(split: Split, is_train: bool, stops: bool) -> List[Problem]:
         text = f'data.{split.name} has no objects to learn{but}'
         fix = f'add annotations of the classes to {split.source}, or correct ann_file and classes'
     else:
-        text = f'data.{split.name} has no objects{but}: AP is not defined, and -1 stands for it'
+        text = f'data.{split.name} has no objects{but}: AP is not defined, and reported as -1'
         fix = f'add annotations of the classes to {split.source}; to predict only, nothing'
     is_defect = is_train or split.name.startswith('val')  # a test set may have none
     return [Problem(split.name, 'no objects', len(split.paths), text, fix, [], is_defect, stops)]

@@ -352,7 +352,7 @@ class CocoDataset(CustomDataset):
         if not (~(self._file.crowd | self._file.ignore))[labels >= 0].any():
             crowds = f' (all {int((labels >= 0).sum())} are crowd or ignored)' if (
                 labels >= 0).any() else ''
-            self._tell(f'there are no objects{crowds}: AP is not defined, and -1 stands for it')
+            self._tell(f'there are no objects{crowds}: AP is not defined, and reported as -1')
 
     def _require_masks_for_segm(self) -> None:
         self._require_masks("the metric 'segm' needs them",

@@ -424,7 +424,7 @@ def build_dataloader(dataset: Any,
             "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=...) instead")
     if not len(dataset):
         raise DataError(
-            f'the data set has no image; add images to its file, or name another one: {dataset!r}')
+            f'the dataset has no image; add images to its file, or name another one: {dataset!r}')
     rank, world_size = rank_and_world()
     if not dist:
         rank, world_size = 0, 1

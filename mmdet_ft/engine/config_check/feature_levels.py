@@ -222,7 +222,7 @@ def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> Non
             and strides[:len(written)] != written:
         found.warnings.append(
             f'{argument}={written} ({found.where(argument)}), but a pixel of the levels of {given.path} is '
-            f'{strides} pixels of the image: boxes and features would not meet')
+            f'{strides} pixels of the image: boxes and features would not match')
 
 
 def _check_logits(found: Findings, path: str, head: nn.Module, given: Given) -> None:

@@ -49,7 +49,7 @@ def _check_training_mode(found: Findings, split: Any, path: str) -> None:
     elif isinstance(split, dict):
         if split.get('test_mode'):
             found.say(f'{path}.test_mode',
-                      'a data set in test_mode gives no annotations to learn from; leave it out')
+                      'a dataset in test_mode gives no annotations to learn from; leave it out')
         for key in ('dataset', 'datasets'):
             _check_training_mode(found, split.get(key), f'{path}.{key}')
 

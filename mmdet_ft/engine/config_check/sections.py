@@ -67,12 +67,12 @@ def data(walk: Walk, value: Any, path: str) -> None:
     if 'train' in value and not value['train']:
         walk.say(
             f'{path}.train',
-            f'must be a dict(type=...) of a data set, or a list of them, not {short(value["train"])}'
+            f'must be a dict(type=...) of a dataset, or a list of them, not {short(value["train"])}'
         )
         value = {key: item for key, item in value.items() if key != 'train'}
     for split in splits[1:]:
         if value.get(split) in ([], ()):
-            walk.say(f'{path}.{split}', f'is an empty list; write {split}=None for no data set')
+            walk.say(f'{path}.{split}', f'is an empty list; write {split}=None for no dataset')
     walk.values(known, value, path)
     for split in splits:
         walk.dataset(

@@ -182,7 +182,7 @@ def _first_host_of_slurm(nodes: str) -> str:
     plain = re.match(r'[^\[\],]+(?=,|$)', nodes)
     if plain is None:
         raise UserError(
-            f'--launcher slurm cannot tell the first of the machines {nodes!r}: there is no scontrol here; set '
+            f'--launcher slurm cannot find the first of the machines {nodes!r}: there is no scontrol here; set '
             f'MASTER_ADDR to the name of the first one')
     return plain[0]
 

@@ -33,7 +33,7 @@ def _pass_on(number: int, frame: Any) -> None:
 
 def _describe(failure: ProcessFailure, rank: int) -> str:
     if failure.exitcode >= 0:
-        return f'rank {rank} ended with exit code {failure.exitcode}; why stands above'
+        return f'rank {rank} ended with exit code {failure.exitcode}; see its error above'
     name = signal.Signals(-failure.exitcode).name
     hint = '; if nobody killed it, the machine was out of memory' if name == 'SIGKILL' else ''
     return f'rank {rank} (process {failure.pid}) was ended by {name}{hint}'
@@ -123,7 +123,7 @@ def launch() -> int:
     except DistError as error:  # taken since the check, or another machine is missing
         text = str(error).splitlines()[0]
         print(
-            f'error: the processes cannot meet: {text}. If the port is in use, choose another one: '
+            f'error: the processes cannot connect: {text}. If the port is in use, choose another one: '
             f'PORT={free_port(DEFAULT_PORT)} {_script(sys.argv)} ...',
             file=sys.stderr)
         return 1

@@ -252,7 +252,7 @@ class Watchdog:
                 lines.append(f'  rank {rank} has not been heard of for {self.unheard[rank]:.0f} s: '
                              'its machine, the network, or the process itself')
             elif place.stage == 'loader':
-                below = '; the process that it waits for says below where it stands' if place.waits else ''
+                below = '; the stack of the process that it waits for follows' if place.waits else ''
                 lines.append(f'  rank {rank} has been in its loader for {place.stalled:.0f} s, '
                              f'after {place.beats} batches{below}')
             else:

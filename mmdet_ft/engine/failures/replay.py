@@ -57,7 +57,7 @@ def replay(failure: Dict[str, Any],
     batch = unpack(failure['batch'])
     if batch is None:
         if failure['places'] is None:
-            raise UserError(f'the file holds neither a batch nor its places: {failure["error"]}')
+            raise UserError(f'the file holds neither a batch nor its indices: {failure["error"]}')
         settings = dict(
             train_loader_settings(cfg, failure['seed']), workers_per_gpu=0, dist=False, num_gpus=1)
         batch = load(build_dataloader(build_dataset(cfg.data.train), **settings), failure['places'])

@@ -33,7 +33,8 @@ def go_on_after_restart(cfg: Any, logger: Any) -> None:
         cfg.auto_resume, cfg.resume_from = True, None
         logger.warning('Restarted by torchrun: going on from the last checkpoint')
     elif followed:
-        logger.warning('Restarted by torchrun before any checkpoint was saved: beginning anew')
+        logger.warning(
+            'Restarted by torchrun before any checkpoint was saved: starting from the beginning')
 
 
 def _agent() -> str:

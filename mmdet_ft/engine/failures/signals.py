@@ -103,7 +103,7 @@ def stoppable(runner: Any) -> Iterator[None]:
         epochs, iterations = runner.place()
         raise Interrupted(
             f'stopped by {name} after {counted(iterations, "iteration")} ({counted(epochs, "epoch")}). All is saved in '
-            f'{runner.work_dir}/{writing.INTERRUPTED}: the same command with --auto-resume goes on from there '
+            f'{runner.work_dir}/{writing.INTERRUPTED}: the same command with --auto-resume continues from there '
             f'(exit code {EXIT_CODE})') from None
     finally:
         interruption.listener = None

@@ -175,7 +175,7 @@ class EvalHook(Hook):
                 error.__notes__ = [
                     *getattr(error, '__notes__', ()),
                     f'the training up to here is in {path}; the same command with --auto-resume evaluates again and '
-                    'goes on'
+                    'continues'
                 ]
             raise
 

@@ -26,7 +26,7 @@ class NumClassCheckHook(Hook):
         kind = dataset_name(dataset)
         if classes is None:
             runner.logger.warning(
-                '%s has no CLASSES: name them with classes=(...) in each data set of the config',
+                '%s has no CLASSES: name them with classes=(...) in each dataset of the config',
                 kind)
             return
         if isinstance(classes, str):

@@ -136,10 +136,10 @@ def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
         else:
             raise
         is_there = any(os.path.isfile(str(name)) for name in alternatives)
-        way = '' if is_there else '. Way on: correct the path, or put the file there'
+        way = '' if is_there else '. To fix: correct the path, or put the file there'
         if section == 'model':
             put = '' if is_there else 'put the file at the path named, or '
-            way = f'. Way on: {put}{_without_file(cfg, place.partition(" (")[0])}'
+            way = f'. To fix: {put}{_without_file(cfg, place.partition(" (")[0])}'
         raise CheckpointError(f'{place} = {source!r}: {error}{way}') from error
 
 

@@ -93,7 +93,7 @@ def _remark(part: str, names: List[str], model: nn.Module, settings: Dict[str, A
     causes = [f'{key}={present[key]!r}' for key in edits if key in present]
     causes += ['norm_cfg.requires_grad=False'] if 'norm_cfg' in edits else []
     weights = [name for name in names if not name.endswith(('running_mean', 'running_var'))]
-    what = [f'{len(weights)} weights stay as they were drawn at random'] if weights else []
+    what = [f'{len(weights)} weights keep their random initial values'] if weights else []
     if len(names) > len(weights):
         what.append('batch norm keeps statistics of no image (mean 0, variance 1)')
     line = f'model = dict({nested(part, edits)})' if edits else 'requires_grad_(True)'

@@ -54,7 +54,7 @@ def one_class(kind: str, where: str, label: int, classes: Any) -> str:
     name = repr(classes[label]) if label < len(classes) else f'the label {label}'
     return (
         f'every image of {kind} {where} is of one class, {name}. The scores of a classifier add up to 1 over its '
-        f'classes, so it would answer {name} to any image, at loss 0. Add images of what it is to be told from, '
+        f'classes, so it would answer {name} to any image, at loss 0. Add images of something else, '
         f'as a class of their own')
 
 

@@ -250,7 +250,7 @@ def _report(config: Config, splits: List[Split], problems: List[Problem],
     classes = []
     if splits:
         refused = {problem.split for problem in problems if problem.stops}
-        first = 'correct the other defects that are told of it first: what they are about is left out'
+        first = 'correct its other reported defects first: their objects are left out'
         problems += [
             problem._replace(fix=first)
             if problem.kind in ('no images', 'no objects') and problem.split in refused else problem

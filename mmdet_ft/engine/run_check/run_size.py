@@ -105,7 +105,7 @@ def _checkpoints(hook: CheckpointHook, num_iters: int, num_epochs: Optional[int]
     saved = 'only its end is saved' if hook.save_last else 'nothing is saved'
     return [
         f'checkpoint_config.interval={hook.interval}, and the run has {counted(end, unit)}: {saved}, '
-        'and what is killed before begins anew'
+        'and a run killed before that starts from the beginning'
     ]
 
 

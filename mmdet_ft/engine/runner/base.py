@@ -160,7 +160,7 @@ class BaseRunner:
             self._told_single = True
             self.logger.warning(
                 'A batch of 1 image gives batch norm one value a channel: in this step its running statistics '
-                'stand in. data = dict(train_dataloader=dict(drop_last=True)) leaves such batches out'
+                'are used. data = dict(train_dataloader=dict(drop_last=True)) leaves such batches out'
             )
         seed_generators(seed_of(self.seed, self.iter, self.rank), self.device)
         return with_running_statistics(self.model, batch)
@@ -313,7 +313,7 @@ class BaseRunner:
         kept = group.get('initial_lr', group['lr'])
         if kept != asked and self.resumed.world_size in (None, self.world_size):
             self.logger.warning(
-                'optimizer.lr=%g of the config is not used: a resumed run goes on with the %g of its checkpoint; with '
+                'optimizer.lr=%g of the config is not used: a resumed run keeps the %g of its checkpoint; with '
                 'load_from=%r another run begins from its weights', asked, kept, source)
 
     def load_checkpoint(self, source: str, strict: bool = True) -> None:
@@ -357,7 +357,7 @@ class BaseRunner:
         if done >= most:
             unit = 'epochs' if self.by_epoch else 'iters'
             self.logger.warning(
-                'nothing is left to train: %d of %d %s are done; to go on raise runner.max_%s',
+                'nothing is left to train: %d of %d %s are done; to train longer raise runner.max_%s',
                 done, most, unit, unit)
         self.prepare_model()
         self.call_hook('before_run')

@@ -58,7 +58,7 @@ def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: Non
     found = [path for path in found if path is not None]
     if not found:
         tell(
-            f'auto_resume: {" and ".join(folders)} hold no checkpoint to go on from; the run begins anew'
+            f'auto_resume: {" and ".join(folders)} hold no checkpoint to resume from; the run starts from the beginning'
         )
         return None
     return max(found, key=lambda path: reading.read(path).meta.get('iter', -1))
@@ -133,7 +133,7 @@ def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Plac
         model.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
         raise CheckpointError(
-            f'{source} cannot be resumed, the model has changed: {error}. To begin anew from its '
+            f'{source} cannot be resumed, the model has changed: {error}. To start a new run from its '
             'weights use load_from') from None
     runner.epoch, runner.iter = int(meta['epoch']), int(meta['iter'])
     runner.run_id = meta.get('run_id', runner.run_id)
@@ -170,11 +170,11 @@ def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
         ways = f'write {begin}'
     elif not found.missing:
         ways = (
-            f'to go on, write {line_of(found.known)} in data.train, data.val and data.test, the order of the '
+            f'to fix: write {line_of(found.known)} in data.train, data.val and data.test, the order of the '
             f'checkpoint; or {begin}')
     else:
         ways = (
-            f'to go on, write {line_of(found.known)} in data.train, data.val and data.test. If only the names have '
+            f'to fix: write {line_of(found.known)} in data.train, data.val and data.test. If only the names have '
             f'changed: {renaming_line(checkpoint.source, found.wanted)}, and resume that. Or write {begin}'
         )
     table = f':\n{found.table("this run")}\n' if len(found.known) == len(found.wanted) else '; '
@@ -198,7 +198,7 @@ def _require_same_optimizer(checkpoint: Checkpoint, optimizer: Any) -> None:
     same = f'optimizer = dict({settings})' if settings else 'the optimizer that the checkpoint was trained with'
     kind = f'({given["type"]}) ' if 'type' in given else ''
     raise CheckpointError(
-        f'{checkpoint.source} cannot be resumed: its optimizer {kind}{difference}. To go on, write {same}; or write '
+        f'{checkpoint.source} cannot be resumed: its optimizer {kind}{difference}. To fix: write {same}; or write '
         f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from its '
         'weights with the optimizer of the config')
 

@@ -104,7 +104,7 @@ class Findings:
             return self.say(path, f'type must be the name of a {kind}, not {short(value)}',
                             f'{path}.type')
         known = list(known)
-        whole = [name for name in known if path == 'model' and hasattr(MODELS.get(name), 'results')]
+        whole = [name for name in known if path == 'model' and _is_shipped_model(MODELS.get(name))]
         newer = old_configs.newer_type(value)
         foreign = foreign_answer(value, kind) if not newer else None
         unregistered = self._unregistered(kind, value)
@@ -146,6 +146,11 @@ class Findings:
                 if key not in known.parameters:
                     self.unknown_key(
                         owner or path.rpartition('.')[2], known.parameters, value, key, path)
+
+
+def _is_shipped_model(cls: Any) -> bool:
+    """Return whether a class is a whole detector or classifier of this package."""
+    return hasattr(cls, 'results') and cls.__module__.startswith('mmdet_ft.')
 
 
 def as_dict(value: Any) -> Dict[str, Any]:

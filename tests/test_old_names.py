@@ -91,7 +91,7 @@ def test_a_script_of_v2_trains_the_model_that_it_built(tmp_path):
     assert turned['bbox_mAP'] == metrics['bbox_mAP']  # by name, in whatever order
     assert apis.test(
         None, str(tmp_path / 'run' / 'latest.pth'), device='cpu').keys() >= metrics.keys()
-    with pytest.raises(UserError, match='tells what to measure'):
+    with pytest.raises(UserError, match='says what to measure'):
         apis.test(None, str(tmp_path / 'run' / 'latest.pth'), [], 'cpu')
 
 

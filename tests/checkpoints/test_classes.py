@@ -95,7 +95,7 @@ def test_heads_that_init_cfg_brings_go_by_name_too(tmp_path, caplog, whole):
     with caplog.at_level(logging.WARNING, logger='mmdet_ft'):
         model.init_weights(load=pretrained_loader(Facts(), classes=('bird', 'cat', 'dog')))
     assert torch.equal(model.state_dict()[FC_CLS], source.state_dict()[FC_CLS][[2, 0, 1, 3]])
-    assert 'rows of the heads go by name: 3 of 3 classes copied: bird, cat, dog' in caplog.text
+    assert 'rows of the heads are matched by name: 3 of 3 classes copied: bird, cat, dog' in caplog.text
 
 
 # ------------------------------------------------------------------------------------------ load_from

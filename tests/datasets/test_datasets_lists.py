@@ -63,7 +63,7 @@ WRAPPED = {
     'nothing repeated': (dict(type='RepeatDataset', times=2), 'RepeatDataset needs dataset='),
     'nothing joined': (dict(type='ConcatDataset', datasets=[]), 'ConcatDataset needs datasets='),
     'no list joined': (dict(type='ConcatDataset',
-                            datasets=dict(a=1)), 'datasets is a list of data sets'),
+                            datasets=dict(a=1)), 'datasets is a list of datasets'),
     'no times': (dict(type='RepeatDataset', dataset='LEAF'), 'times=None'),
     'times 0': (dict(type='RepeatDataset', times=0,
                      dataset='LEAF'), 'times=0 is how often.*write times=8'),

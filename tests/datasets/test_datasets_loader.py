@@ -328,7 +328,7 @@ def test_test_loaders_keep_the_order():
 
 
 def test_an_empty_dataset_is_refused():
-    with pytest.raises(DataError, match='the data set has no image'):
+    with pytest.raises(DataError, match='the dataset has no image'):
         build_dataloader(Dice([]), 2, 0)
     with pytest.raises(DataError, match='ClassBalancedDataset'):
         build_dataloader(Dice([0]), 2, 0, class_aware_sampler=dict(num_sample_class=1))

@@ -108,4 +108,4 @@ def test_a_part_that_a_model_cannot_do_without_is_told(key):
 
 
 def test_a_config_without_training_data_is_told():
-    assert 'data.train: must be a dict(type=...) of a data set' in said(**{'data.train': None})
+    assert 'data.train: must be a dict(type=...) of a dataset' in said(**{'data.train': None})

@@ -87,7 +87,7 @@ def refused(path, value):
     ('lr_config.step', 'x', 'must be a list of whole numbers or a whole number'),
     ('data.val_dataloader', dict(prefetch_factor=0), 'must be a whole number from 1 on'),
     ('data.val.pipeline', [], 'data.val.pipeline: has no transform'),
-    ('data.train', {}, 'must be a dict(type=...) of a data set'),
+    ('data.train', {}, 'must be a dict(type=...) of a dataset'),
     ('data.val.pipeline.0', None, 'must be a dict with the type of a pipeline'),
     ('model.backbone', None, 'model.backbone: must be a dict, not None'),
     ('model.rpn_head', [], 'model.rpn_head: must be a dict, not []'),

@@ -363,7 +363,7 @@ def test_a_meeting_that_fails_is_told_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(launch.signal, 'signal', lambda *args: None)
     monkeypatch.setattr(launch, 'main', fail)
     assert launch.launch() == 1
-    assert 'the processes cannot meet: The server socket has failed to listen. ' in capsys.readouterr(
+    assert 'the processes cannot connect: The server socket has failed to listen. ' in capsys.readouterr(
     ).err
 
 

@@ -150,8 +150,7 @@ def classes_of(cfg: Config,
                loaded: Optional[reading.Checkpoint]) -> Tuple[Optional[Tuple[str, ...]], Any]:
     """Return class names and colors from the checkpoint, else the config, else the dataset type."""
     data = _test_data(cfg)
-    kind = data.get('type')
-    kind = DATASETS.get(kind, data) if isinstance(kind, str) else kind
+    kind = DATASETS.class_of(data)
     named = data.get('classes')
     if isinstance(named, str):  # a file with one name per line
         with open(named, encoding='utf-8') as file:

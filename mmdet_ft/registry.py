@@ -85,6 +85,13 @@ class Registry:
                 return cls
         return self._table.get(name)
 
+    def class_of(self, settings: Any) -> Optional[Callable]:
+        """Return the class that a `dict(type=..., ...)` names, or None; `type` may be a class itself."""
+        kind = settings.get('type') if isinstance(settings, dict) else None
+        if isinstance(kind, str):
+            return self.get(kind, settings)
+        return kind if callable(kind) else None
+
     def spellings(self, name: str) -> Dict[Optional[str], Callable]:
         """Return the classes that share a name, by the argument that selects them; None selects the default."""
         self._load_shipped()

@@ -43,7 +43,7 @@ def check_counts(found: Findings) -> None:
     """Check `topk` and the class weights of the loss against a head's own number of classes."""
     for path, head in _dicts(found.config.model, 'model'):
         count = head.get('num_classes')
-        cls = MODELS.get(head.get('type'), head) if isinstance(head.get('type'), str) else None
+        cls = MODELS.class_of(head)
         if not isinstance(count, int) or not isinstance(cls, type):
             continue
         topk = head.get('topk')
@@ -117,7 +117,7 @@ def _heads(value: Any, path: str) -> Iterator[Tuple[str, int]]:
         for place, item in enumerate(value):
             yield from _heads(item, f'{path}.{place}')
     elif isinstance(value, dict):
-        cls = MODELS.get(value.get('type')) if isinstance(value.get('type'), str) else None
+        cls = MODELS.class_of(value)
         parameter = vocabulary(cls).parameters.get('num_classes') if cls is not None else None
         count = value.get('num_classes', getattr(parameter, 'default', None))
         if isinstance(count, int) and count > 0 and getattr(cls, 'counts_classes', True):

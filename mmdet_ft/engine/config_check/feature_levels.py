@@ -178,9 +178,7 @@ def _first_source(found: Findings, given: Given) -> str:
 def _argument(found: Findings, path: str, name: str) -> Any:
     """Return an argument of a part, as written or its default; None if it has no such argument."""
     part = found.config.model[path.partition('.')[2]]
-    kind = part['type']
-    cls = MODELS.get(kind, part) if isinstance(kind, str) else kind
-    parameter = vocabulary(cls).parameters.get(name)
+    parameter = vocabulary(MODELS.class_of(part)).parameters.get(name)
     default = getattr(parameter, 'default', None)
     return part.get(name, None if default is inspect.Parameter.empty else default)
 

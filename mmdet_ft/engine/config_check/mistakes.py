@@ -169,8 +169,7 @@ def parts_of(model: Any, path: str = 'model') -> Iterator[Tuple[str, Dict[str, A
     """Yield (dotted path, settings, class or None) of a model and of every nested part, in order."""
     if isinstance(model, dict):
         if 'type' in model:
-            kind = model['type']
-            yield path, model, MODELS.get(kind, model) if isinstance(kind, str) else kind
+            yield path, model, MODELS.class_of(model)
         for key, value in model.items():
             yield from parts_of(value, f'{path}.{key}')
     elif isinstance(model, (list, tuple)):

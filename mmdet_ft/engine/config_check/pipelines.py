@@ -152,9 +152,8 @@ def _pipelines(split: Any, path: str) -> Iterator[Tuple[List[Any], str]]:
 
 
 def _is_known(step: Any) -> bool:
-    kind = step.get('type') if isinstance(step, dict) else None
-    cls = PIPELINES.get(kind, step) if isinstance(kind, str) else kind
-    return kind != 'Compose' and is_shipped(cls)
+    is_compose = isinstance(step, dict) and step.get('type') == 'Compose'
+    return not is_compose and is_shipped(PIPELINES.class_of(step))
 
 
 def is_shipped(cls: Any) -> bool:

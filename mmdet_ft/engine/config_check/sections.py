@@ -29,7 +29,7 @@ from mmdet_ft.v2_types import foreign_answer
 def model(walk: Walk, value: Any, path: str) -> None:
     if walk.is_dict(value, path):
         walk.typed(MODELS, value, path, given=('train_cfg', 'test_cfg'))
-        cls = MODELS.get(value['type']) if isinstance(value.get('type'), str) else None
+        cls = MODELS.class_of(value)
         for key in vocabulary(cls).required if cls is not None else ():
             if key in value and value[key] is None:
                 walk.say(f'{path}.{key}',
@@ -46,7 +46,7 @@ def model(walk: Walk, value: Any, path: str) -> None:
 def check_training_settings(walk: Walk) -> None:
     """Note the entries of train_cfg that a model needs for training but lacks."""
     model = walk.config.model
-    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'), str) else None
+    cls = MODELS.class_of(model)
     for name in getattr(cls, 'settings_of_training', ()):
         if not as_dict(model.get('train_cfg')).get(name):
             walk.say(

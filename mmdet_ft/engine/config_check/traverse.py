@@ -114,9 +114,8 @@ class Walk(Findings):
             part, settings = value.get(name), value
             for key in place.split('.'):
                 settings = settings.get(key) if isinstance(settings, dict) else None
-            kind = part.get('type') if isinstance(part, dict) else None
-            cls = MODELS.get(kind, part) if isinstance(kind, str) else kind
-            reads = vocabulary(cls).parameters.get(parameter) if callable(cls) else None
+            cls = MODELS.class_of(part)
+            reads = vocabulary(cls).parameters.get(parameter) if cls is not None else None
             record = reads is not None and record_of(reads.annotation)
             if record and settings is not None:
                 self.record(record, settings, f'{path}.{place}')

@@ -68,23 +68,16 @@ def cancel_pretrained(model: Dict[str, Any]) -> bool:
     """
     if 'pretrained' not in model or model['pretrained'] is not None:
         return False
-    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'),
-                                                         str) else model.get('type')
-    parts = [_at(model, path) for path in getattr(cls, 'pretrained_parts', ('backbone', ))]
+    paths = getattr(MODELS.class_of(model), 'pretrained_parts', ('backbone', ))
+    parts = [frozen.settings_at(model, path) for path in paths]
     found = [
-        part for part in parts if isinstance(part, dict) and any(
+        part for part in parts if any(
             rule.get('type') == 'Pretrained' for rule in _rules(part.get('init_cfg')))
     ]
     for part in found:
         rules = [rule for rule in _rules(part['init_cfg']) if rule.get('type') != 'Pretrained']
         part['init_cfg'] = rules or None
     return bool(found)
-
-
-def _at(settings: Any, path: str) -> Any:
-    for key in path.split('.'):
-        settings = settings.get(key) if isinstance(settings, dict) else None
-    return settings
 
 
 def _rules(init_cfg: Any) -> Sequence[Dict[str, Any]]:

@@ -88,7 +88,7 @@ def remarks(model: nn.Module, settings: Dict[str, Any], loaded: Set[str]) -> Tup
 def _remark(part: str, names: List[str], model: nn.Module, settings: Dict[str, Any]) -> str:
     module = model.get_submodule(part)
     present = {key: getattr(module, key) for key in FREEZING if hasattr(module, key)}
-    own = _at(settings, part)
+    own = settings_at(settings, part)
     edits = _freeing(present, own)
     causes = [f'{key}={present[key]!r}' for key in edits if key in present]
     causes += ['norm_cfg.requires_grad=False'] if 'norm_cfg' in edits else []
@@ -112,8 +112,8 @@ def freeing_line(settings: Dict[str, Any], part: str, changes: Dict[str, Any]) -
         part: dotted path of the part below it.
         changes: other settings of the part on the line; `pretrained=None` is set on the model.
     """
-    own = _at(settings, part)
-    cls = MODELS.get(own.get('type'), own) if isinstance(own.get('type'), str) else None
+    own = settings_at(settings, part)
+    cls = MODELS.class_of(own)
     parameters = inspect.signature(cls).parameters if cls is not None else {}
     present = {key: own.get(key, parameters[key].default) for key in FREEZING if key in parameters}
     above = {key: value for key, value in changes.items() if key == 'pretrained'}
@@ -143,7 +143,8 @@ def _freeing(present: Dict[str, Any], own: Dict[str, Any]) -> Dict[str, Any]:
     return edits
 
 
-def _at(settings: Any, part: str) -> Dict[str, Any]:
+def settings_at(settings: Any, part: str) -> Dict[str, Any]:
+    """Return the dict at a dotted path of a model's settings, {} if there is no such dict."""
     for key in part.split('.'):
         settings = settings.get(key) if isinstance(settings, dict) else None
     return settings if isinstance(settings, dict) else {}

@@ -75,7 +75,7 @@ def label_problems(config: Any, split: Any) -> List[Problem]:
     head = (config.get('model') or {}).get('head')
     if split.has_boxes or not len(split.labels) or not isinstance(head, dict):
         return []
-    cls = MODELS.get(head.get('type')) if isinstance(head.get('type'), str) else None
+    cls = MODELS.class_of(head)
     if not getattr(cls, 'one_label', False):
         return []
     problems, labels, count = [], split.labels, head.get('num_classes')

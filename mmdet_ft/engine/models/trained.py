@@ -75,9 +75,7 @@ def _count_as(settings: Any, old: int, new: int) -> None:
 
 
 def _counts_classes(settings: Any) -> bool:
-    kind = settings.get('type')
-    cls = MODELS.get(kind, settings) if isinstance(kind, str) else kind
-    return getattr(cls, 'counts_classes', True)
+    return getattr(MODELS.class_of(settings), 'counts_classes', True)
 
 
 def _relabel(dataset: Any, found: Comparison) -> None:

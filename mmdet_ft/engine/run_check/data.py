@@ -453,8 +453,7 @@ def anchors_of(config: Config) -> Optional[Anchors]:
 
 def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:
     """Return the dict that is the argument of a part, such as 'rpn_head.train_cfg', from a detector's settings."""
-    cls = MODELS.get(model['type'], model) if isinstance(model.get('type'),
-                                                         str) else model.get('type')
+    cls = MODELS.class_of(model)
     settings: Any = model
     for path, target in getattr(cls, 'settings_of', {}).items():
         if target == argument:

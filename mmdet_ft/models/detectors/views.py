@@ -7,7 +7,6 @@ from torch import Tensor
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.ops import boxes as box_ops
 from mmdet_ft.ops.nms import nms_keep
-from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.ops.topk import precedence
 from mmdet_ft.structures import Batch, Detections
 
@@ -19,7 +18,7 @@ def merge_views(model: Any, views: Sequence[Batch]) -> Detections:
     its scores and regressed boxes, each detection the mean of its masks.
     """
     rpn_head, roi_head = model.rpn_head, model.roi_head
-    features = [model.extract_features(normalised_images(view)) for view in views]
+    features = [model.features_of(view) for view in views]
     proposals = _join(model,
                       [rpn_head.proposals(rpn_head(x), view) for x, view in zip(features, views)],
                       views)

@@ -62,7 +62,7 @@ def read_file(path: str) -> Any:
 
 
 def reader_of(file: MappedFile) -> Callable[[MappedFile], Any]:
-    """Return the function that reads a file, chosen by its content; raises Refused if there is none."""
+    """Return the function that reads a file, chosen by its content; raises Refused for an unknown kind."""
     start = file.bytes[:1024]
     for is_of_kind, reader in KINDS:
         if is_of_kind(file, start):

@@ -88,7 +88,7 @@ def update_data_root(config: Config) -> None:
 
 
 def value_at(config: Config, path: str) -> Any:
-    """Return the value at a dotted path; raises ConfigKeyError with the nearest name if there is none."""
+    """Return the value at a dotted path; raises ConfigKeyError with the nearest name if it is missing."""
     try:
         return item_at(config._cfg_dict, path)
     except KeyError as error:

@@ -10,7 +10,7 @@ from mmdet_ft.engine.runner.base import BaseRunner
 
 SCALE_FLAG = '--auto-scale-lr'  # of tools/train.py
 AT_HAND = 'the images of a step of this run'
-# Their step hardly grows with the gradient: the linear rule is for SGD, and for these there is none.
+# Their step hardly grows with the gradient: the linear scaling rule is for SGD and does not hold for these.
 ADAPTIVE = ('ada', 'nadam', 'radam', 'sparseadam', 'rmsprop', 'rprop', 'lamb', 'lion')
 
 

@@ -127,7 +127,7 @@ class PackedSegmentations(SharesArrays):
     def append(self, segmentation: Any, height: int, width: int) -> None:
         """Add a segmentation in the json's form, for an image of `height` x `width` pixels.
 
-        Raises ValueError when it is none of COCO's forms; `finish` checks the numbers in it.
+        Raises ValueError when it has another form than COCO's; `finish` checks the numbers in it.
         """
         run, parts = -1, ()
         if segmentation is None or (isinstance(segmentation, list) and not segmentation):

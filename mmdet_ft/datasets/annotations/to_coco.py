@@ -58,7 +58,7 @@ class ImageFolder:
         self.resized: List[str] = []
 
     def find(self, name: str) -> Optional[str]:
-        """Return the name of the file, relative to the folder; return None and count it where there is none."""
+        """Return the name of the file, relative to the folder; return None and count it if the file is missing."""
         if osp.isfile(osp.join(self.root, name)):
             return name
         found = find_image(self.root, name)

@@ -37,7 +37,7 @@ def same_name(prefix: Optional[str], name: str) -> Optional[str]:
 
 
 def as_on_disk(path: str) -> str:
-    """Return the path of a file as it is on disk, see `same_name`; the path itself if there is none."""
+    """Return the path of a file as it is on disk, see `same_name`; the path itself if no file matches."""
     return path if osp.exists(path) else same_name(None, path) or path
 
 

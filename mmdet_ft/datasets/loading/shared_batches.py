@@ -67,7 +67,7 @@ class Ring:
         return np.frombuffer(self.memory, dtype, count, start).reshape(shape)
 
     def take(self, worker: int) -> Optional[int]:
-        """Take a free slot of a worker and mark it busy; None if there is none."""
+        """Take a free slot of a worker and mark it busy; None if all are busy."""
         own = range(worker * self.slots_each, (worker + 1) * self.slots_each)
         for slot in own:  # prefer the first ones, so that no more memory is used than needed
             if not self.busy[slot]:

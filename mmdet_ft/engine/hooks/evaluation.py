@@ -181,7 +181,7 @@ class EvalHook(Hook):
 
     @staticmethod
     def _checkpoint_of_now(runner: Any) -> str:
-        """Return the checkpoint of the current weights; writes it if there is none."""
+        """Return the checkpoint of the current weights; writes it if it does not exist yet."""
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hook.has_saved(runner):
                 return runner.meta['hook_msgs']['last_ckpt']

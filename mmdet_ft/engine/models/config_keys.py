@@ -15,7 +15,7 @@ def leaves(value: Any, path: str) -> Iterator[Tuple[str, Any]]:
 
 def place_of(cfg: Config, section: str, names: Callable[[str, Any], bool]) -> str:
     """Return 'model.backbone.init_cfg.checkpoint (configs/a.py:12)' for the first leaf that `names`
-    accepts by its path and value; '' if there is none."""
+    accepts by its path and value; '' if no key matches."""
     for path, value in leaves(cfg.get(section), section):
         if names(path, value):
             where = cfg.where(path) or cfg.where(path.rpartition('.')[0])

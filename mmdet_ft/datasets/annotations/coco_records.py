@@ -612,7 +612,8 @@ def shift_of(category_ids: np.ndarray, categories: Sequence[Dict[str, Any]]) -> 
     ) in BACKGROUND and found[0] == 0 and found[-1] < last:
         return (
             f'its annotations have the category ids {found[0]} to {found[-1]}: those of 0 would be objects of '
-            f'{listed[0]!r}, and no annotation has the id {last} ({listed[last]!r}). They seem to count the classes from 0 '
+            f'{listed[0]!r}, and no annotation has the id {last} ({listed[last]!r}). '
+            f'They seem to count the classes from 0 '
             f'without the background: add 1 to each category_id; or, if they are right, take the annotations of '
             f'{listed[0]!r} out'), 1
     return '', 0

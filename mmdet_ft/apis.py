@@ -25,7 +25,7 @@ from mmdet_ft import file_kinds, old_functions, visualization
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.load import load_config
-from mmdet_ft.datasets.loading.loader import collate, places_by_size
+from mmdet_ft.datasets.loading.collate import collate, places_by_size
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.datasets.pipelines.shared.loading import read_image
 from mmdet_ft.engine.build import as_config, train

@@ -11,7 +11,8 @@ from mmdet_ft.datasets.detection.lvis import LVISDataset, LVISV1Dataset, LVISV05
 from mmdet_ft.datasets.detection.voc import VOCDataset
 from mmdet_ft.datasets.detection.wider_face import WIDERFaceDataset
 from mmdet_ft.datasets.detection.xml_style import XMLDataset
-from mmdet_ft.datasets.loading.loader import build_dataloader, collate
+from mmdet_ft.datasets.loading.collate import collate
+from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler,
                                                 GroupSampler, InfiniteBatchSampler,
                                                 InfiniteGroupBatchSampler)

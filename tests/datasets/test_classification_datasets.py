@@ -20,7 +20,8 @@ from mmdet_ft.datasets.classification.folder import ClassFolders, ImageNet
 from mmdet_ft.datasets.classification.mnist import MNIST, FashionMNIST
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import build_dataloader, collate
+from mmdet_ft.datasets.loading.collate import collate
+from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.structures import Batch, ClassTruth
 from mmdet_ft.untrusted import UntrustedFileError

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from mmdet_ft.datasets.classification.base import ImageRecords
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.datasets.pipelines.detection.crop import RandomCrop
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.ops.normalize import normalised_images

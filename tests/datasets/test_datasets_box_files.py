@@ -17,7 +17,7 @@ from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.detection.voc import VOCDataset
 from mmdet_ft.datasets.detection.xml_style import XMLDataset, read_voc_xml
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.untrusted import UntrustedFileError
 from . import formats

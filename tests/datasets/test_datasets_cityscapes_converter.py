@@ -10,7 +10,7 @@ import pycocotools.mask as mask_api
 import pytest
 
 from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
-from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.loading.collate import collate
 from .conftest import train_pipeline
 
 SCRIPT = Path(__file__).parents[2] / 'tools/dataset_converters/cityscapes.py'

@@ -15,7 +15,7 @@ from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.detection.labelme import LabelmeDataset, read_labelme
 from mmdet_ft.datasets.detection.lvis import LVISDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.engine.run_check.data import check_data
 from . import formats
 from .conftest import train_pipeline

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import (Pinnable, SeededDataset, build_dataloader, collate,
-                                              round_up)
+from mmdet_ft.datasets.loading.collate import collate, round_up
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.datasets.loading.pinning import Pinnable
 from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler,
                                                 GroupSampler, InfiniteBatchSampler,
                                                 InfiniteGroupBatchSampler, Place)
+from mmdet_ft.datasets.loading.seeded import SeededDataset
 from mmdet_ft.ops.masks import mask_targets
 from .conftest import train_pipeline
 

@@ -12,7 +12,7 @@ from mmdet_ft.config.errors import CheckError
 from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.classification.mnist import MNIST
 from mmdet_ft.datasets.images.decoding import is_cut_off
-from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.datasets.pipelines.shared.color import DeferredNormalize, Normalize
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,

@@ -19,7 +19,8 @@ from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import build_dataloader, collate, places_by_size
+from mmdet_ft.datasets.loading.collate import collate, places_by_size
+from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.pipelines.shared import loading
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.run_check.data import REFUSED, check_data, check_image_files, tell_about_data

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_ft.datasets.loading.loader import build_dataloader, collate
+from mmdet_ft.datasets.loading.collate import collate
+from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.engine.evaluate import parts_of_one_size, run_over
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config

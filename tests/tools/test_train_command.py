@@ -330,8 +330,9 @@ def halves_in_turn(config, start, options):
 
     from mmdet_ft.config import load_config
     from mmdet_ft.datasets.build import build_dataset
-    from mmdet_ft.datasets.loading.loader import SeededDataset, collate
+    from mmdet_ft.datasets.loading.collate import collate
     from mmdet_ft.datasets.loading.samplers import DistributedGroupSampler
+    from mmdet_ft.datasets.loading.seeded import SeededDataset
     from mmdet_ft.engine.models.build import build_model
     from mmdet_ft.engine.runner.seeds import seed_of
     from mmdet_ft.engine.schedules import Progress, build_learning_rate

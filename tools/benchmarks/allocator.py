@@ -44,7 +44,7 @@ def classifier_step(config: str, batch: int, height: int, width: int) -> Callabl
     import torch
 
     from mmdet_ft.config import Config
-    from mmdet_ft.datasets.loading.loader import collate
+    from mmdet_ft.datasets.loading.collate import collate
     from mmdet_ft.registry import MODELS
     model = MODELS.build(Config.fromfile(os.path.join(ROOT, config)).model).train()
     meta = dict(img_shape=(height, width, 3), ori_shape=(height, width, 3))

@@ -28,7 +28,8 @@ from rich.table import Table  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
-from mmdet_ft.datasets.loading.loader import build_dataloader, init_worker  # noqa: E402
+from mmdet_ft.datasets.loading.loader import build_dataloader  # noqa: E402
+from mmdet_ft.datasets.loading.workers import init_worker  # noqa: E402
 from mmdet_ft.processes import keep_freed_memory  # noqa: E402
 
 SCALE = (1333, 800)

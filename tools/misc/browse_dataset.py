@@ -45,7 +45,7 @@ import torch  # noqa: E402
 from mmdet_ft import visualization  # noqa: E402
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
 from mmdet_ft.datasets.checks.split import innermost  # noqa: E402
-from mmdet_ft.datasets.loading.loader import SeededDataset  # noqa: E402
+from mmdet_ft.datasets.loading.seeded import SeededDataset  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
 from mmdet_ft.engine.reporting.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402

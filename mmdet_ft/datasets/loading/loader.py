@@ -1,373 +1,22 @@
-"""The data loader: collate, seeding and workers."""
+"""The data loader of a process: which sampler, collate and workers it has."""
 import functools
-import gc
-import platform
-import random
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader
 
-from mmdet_ft.datasets.annotations.masks import PolygonMasks
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.loading.collate import collate, collate_of_classifier
+from mmdet_ft.datasets.loading.pinning import Pinnable
 from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler,
                                                 GroupSampler, InfiniteBatchSampler,
-                                                InfiniteGroupBatchSampler, Place, rank_and_world)
-from mmdet_ft.datasets.loading.shared_batches import RingCollate, RingLoader, shared_empty
-from mmdet_ft.datasets.pipelines.shared.formatting import LateImage, late_images
-from mmdet_ft.processes import (end_with_parent, keep_freed_memory, leave_signals_to_parent,
-                                show_stack_on_signal)
-from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
-
-MOST_SKIPPED = 20  # bad images in a row that end the run
-SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
-KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
-              'gt_bboxes_ignore', 'gt_masks', 'gt_label')
-
-
-def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
-    """Collate the samples of Collect into one batch, padded to multiples of `bucket` pixels.
-
-    Training samples (with gt_bboxes, or a classifier's with gt_label) give a Batch with ground
-    truth. Test samples give a tuple of Batches without it, one per view of MultiScaleFlipAug, else
-    a single one.
-
-    Raises ValueError for a key that Batch lacks, DataError for a classifier's images of unequal
-    size.
-    """
-    first = samples[0]
-    unknown = [key for key in first if key not in KNOWN_KEYS]
-    if unknown:
-        raise ValueError(
-            f'Collect gives {", ".join(unknown)}, which no model here takes; keys of a batch are '
-            f'{", ".join(KNOWN_KEYS)}')
-    if isinstance(first['img'], (list, tuple)):
-        views = len(first['img'])
-        return tuple(
-            _batch([{
-                key: value[view]
-                for key, value in sample.items()
-            } for sample in samples], bucket) for view in range(views))
-    if 'gt_bboxes' in first:
-        return _batch(samples, bucket, _ground_truth(samples))
-    if 'gt_label' in first:
-        check_equal_sizes(samples)
-        labels = torch.stack([torch.as_tensor(sample['gt_label']) for sample in samples])
-        return _batch(samples, bucket, ClassTruth(labels))
-    return (_batch(samples, bucket), )
-
-
-def collate_of_classifier(samples: List[Dict[str, Any]],
-                          bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
-    """Collate like `collate`; samples may lack a label, and their images have to be of one size."""
-    check_equal_sizes(samples)
-    return collate(samples, bucket)
-
-
-def check_equal_sizes(samples: Sequence[Dict[str, Any]]) -> None:
-    """Raise DataError if images differ in size.
-
-    A classifier averages over the whole image: with padding, its scores depend on the other images
-    of the batch.
-    """
-    if len(places_by_size(samples)) == 1:
-        return
-    (name, size), (other_name, other) = [(_name_of(samples[places[0]]),
-                                          _size_of(samples[places[0]]))
-                                         for places in places_by_size(samples)[:2]]
-    raise DataError(
-        f'images of unequal size in one batch of a classifier: {name} leaves its pipeline with {size[1]} x {size[0]} '
-        f'pixels (width x height), {other_name} with {other[1]} x {other[0]}. Padding would change their scores. '
-        "To fix: before Normalize write dict(type='CenterCrop', crop_size=224) or dict(type='Resize', size=(224, "
-        '224)), with the size that the model is to see; or write samples_per_gpu=1')
-
-
-def places_by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
-    """Group the indices of samples by image size, in the order of the first: batches without padding."""
-    groups: Dict[Any, List[int]] = {}
-    for place, sample in enumerate(samples):
-        groups.setdefault(_size_of(sample), []).append(place)
-    return list(groups.values())
-
-
-def _size_of(sample: Dict[str, Any]) -> Tuple[int, ...]:
-    """Return height and width of the image; those of several views one after the other."""
-    views = sample['img'] if isinstance(sample['img'], (list, tuple)) else [sample['img']]
-    return tuple(side for view in views for side in tuple(view.shape)[-2:])
-
-
-def _name_of(sample: Dict[str, Any]) -> str:
-    metas = sample.get('img_metas') or {}
-    metas = metas[0] if isinstance(metas, (list, tuple)) else metas
-    return repr(metas.get('filename') or metas.get('ori_filename') or 'one')
-
-
-def _batch(samples: List[Dict[str, Any]],
-           bucket: int,
-           gt: Union[GroundTruth, ClassTruth, None] = None) -> Batch:
-    metas = [sample['img_metas'] for sample in samples]
-    deferred = [sample['img'].dtype == torch.uint8 and 'img_mean' in sample for sample in samples]
-    mean = std = None
-    if all(deferred):
-        mean = torch.stack([sample['img_mean'] for sample in samples])
-        std = torch.stack([sample['img_std'] for sample in samples])
-    elif any(deferred):  # a transform that changes the type of some images only
-        samples = [
-            _normalized(sample) if late else sample for sample, late in zip(samples, deferred)
-        ]
-    scale = np.ones((len(metas), 4), dtype=np.float32)
-    for row, meta in zip(scale, metas):
-        row[:] = meta.get('scale_factor', 1.0)
-    return Batch(
-        images=_stack_images([sample['img'] for sample in samples], metas[0].get('img_pad_val', 0),
-                             bucket),
-        sizes=torch.tensor([meta['img_shape'][:2] for meta in metas], dtype=torch.float32),
-        pad_sizes=torch.tensor([meta.get('pad_shape', meta['img_shape'])[:2] for meta in metas],
-                               dtype=torch.float32),
-        scale_factors=torch.from_numpy(scale),
-        metas=metas,
-        mean=mean,
-        std=std,
-        gt=gt,
-        own_sizes=_own_sizes(samples, bucket))
-
-
-def _own_sizes(samples: Sequence[Dict[str, Any]], bucket: int) -> Optional[List[Tuple[int, int]]]:
-    """Return the height and width of each image in a batch of its own; None where all are the same."""
-    sizes = [(round_up(sample['img'].shape[-2], bucket), round_up(sample['img'].shape[-1], bucket))
-             for sample in samples]
-    return sizes if len(set(sizes)) > 1 else None
-
-
-def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
-    """Apply the deferred normalization on the host and set the padding to zero."""
-    mean, std = sample['img_mean'][:, None, None], sample['img_std'][:, None, None]
-    img = (sample['img'].float() - mean) / std
-    height, width = sample['img_metas']['img_shape'][:2]
-    img[:, height:] = 0
-    img[:, :, width:] = 0
-    return {**sample, 'img': img}
-
-
-def _stack_images(images: Sequence[Union[Tensor, LateImage]], pad_value: float,
-                  bucket: int) -> Tensor:
-    """Stack images [C, h, w] into one tensor [B, C, H, W], padded at the right and bottom."""
-    height, width = (round_up(max(img.shape[side] for img in images), bucket) for side in (1, 2))
-    stacked = shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
-    if isinstance(images[0], LateImage):  # then all are, and pad_value is 0
-        for target, img in zip(stacked.numpy(), images):
-            img.write(target)
-        return stacked
-    if all(img.shape == stacked.shape[1:] and img.dtype == stacked.dtype for img in images):
-        return torch.stack(images, out=stacked)
-    for target, img in zip(stacked, images):
-        target[:, img.shape[1]:] = pad_value
-        target[:, :img.shape[1], img.shape[2]:] = pad_value
-        target[:, :img.shape[1], :img.shape[2]] = img
-    return stacked
-
-
-def round_up(number: int, multiple: int = SLOTS) -> int:
-    return -(-number // multiple) * multiple
-
-
-def _slots(boxes: List[Tensor], slots: int) -> Tuple[Tensor, Tensor]:
-    """Return boxes [B, slots, 4] and which are real [B, slots]; padding is a unit box."""
-    # in numpy, here and below: small tensors take several times as long
-    padded = np.zeros((len(boxes), slots, 4), dtype=np.float32)
-    padded[..., 2:] = 1
-    valid = np.zeros((len(boxes), slots), dtype=bool)
-    for row, real, box in zip(padded, valid, boxes):
-        row[:len(box)] = box
-        real[:len(box)] = True
-    return torch.from_numpy(padded), torch.from_numpy(valid)
-
-
-def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
-    boxes = [sample['gt_bboxes'] for sample in samples]
-    slots = max(SLOTS, round_up(max(len(box) for box in boxes)))
-    padded, valid = _slots(boxes, slots)
-    labels = np.zeros((len(samples), slots), dtype=np.int64)
-    for row, sample in zip(labels, samples):
-        if 'gt_labels' in sample:
-            row[:len(sample['gt_labels'])] = sample['gt_labels']
-    ignored = [sample.get('gt_bboxes_ignore', torch.zeros(0, 4)) for sample in samples]
-    ignore, ignore_valid = _slots(ignored, round_up(max(len(box) for box in ignored)))
-    masks = _masks([sample['gt_masks']
-                    for sample in samples], slots) if 'gt_masks' in samples[0] else None
-    return GroundTruth(padded, torch.from_numpy(labels), valid, ignore, ignore_valid, masks)
-
-
-class _Crop(NamedTuple):
-    pixels: np.ndarray  # [h, w]
-    place: Tuple[int, int]  # position of the pixels in the crop with margin, x y
-    rect: Tuple[int, int, int, int]  # x0 y0 w h with margin
-
-
-def _with_margin(pixels: np.ndarray, corner: Tuple[int, int], height: int, width: int) -> _Crop:
-    """Return a crop with one empty pixel around it inside the image; an object without pixels gets one empty pixel."""
-    if not pixels.size:
-        return _Crop(np.zeros((1, 1), dtype=np.uint8), (0, 0), (0, 0, 1, 1))
-    (x0, y0), (h, w) = corner, pixels.shape
-    left, top = max(x0 - 1, 0), max(y0 - 1, 0)
-    right, bottom = min(x0 + w + 1, width), min(y0 + h + 1, height)
-    return _Crop(pixels, (x0 - left, y0 - top), (left, top, right - left, bottom - top))
-
-
-def _outlines(all_masks: List[PolygonMasks], slots: int) -> Outlines:
-    """Collect the polygons of a batch."""
-    count = torch.zeros(len(all_masks), slots, dtype=torch.int64)
-    sides, parts, max_parts = [np.zeros((0, 4))], [], 0
-    for row, masks in zip(count, all_masks):
-        for slot, polygons in enumerate(masks):
-            for number, polygon in enumerate(polygons):
-                points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
-                sides.append(np.concatenate([points, np.roll(points, -1, axis=0)], 1))
-                parts += [number] * len(points)
-            row[slot] = sum(len(polygon) // 2 for polygon in polygons)
-            max_parts = max(max_parts, len(polygons))
-    start = count.flatten().cumsum(0).view_as(count) - count
-    return Outlines(
-        torch.from_numpy(np.concatenate(sides)), torch.tensor(parts, dtype=torch.int64), start,
-        count, int(count.max()), max_parts)
-
-
-def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
-    """Collect the masks of a batch, cropped to their objects; polygons stay polygons."""
-    if all(isinstance(masks, PolygonMasks) for masks in all_masks):
-        return _outlines(all_masks, slots)
-    rect = np.zeros((len(all_masks), slots, 4), dtype=np.int64)
-    crops = []
-    for row, masks in zip(rect, all_masks):
-        masks = masks.to_bitmap()
-        found = [
-            _with_margin(pixels, corner, masks.height, masks.width)
-            for pixels, corner in zip(masks.crops, masks.corners)
-        ]
-        if found:
-            row[:len(found)] = [crop.rect for crop in found]
-        crops.append(found)
-    sizes = rect[..., 2] * rect[..., 3]
-    ends = sizes.cumsum().reshape(sizes.shape)
-    offset = ends - sizes
-    data = shared_empty((int(ends[-1, -1]), ), torch.uint8).zero_()
-    flat = data.numpy()
-    for starts, found in zip(offset.tolist(), crops):
-        for start, crop in zip(starts, found):
-            x, y = crop.place
-            _, _, w, h = crop.rect
-            target = flat[start:start + w * h].reshape(h, w)
-            target[y:y + crop.pixels.shape[0], x:x + crop.pixels.shape[1]] = crop.pixels
-    width, height = rect[..., 2:].max(axis=(0, 1)).tolist()
-    return Masks(data, torch.from_numpy(offset), torch.from_numpy(rect), (height, width))
-
-
-def seed_place(seed: int, epoch: int, index: int) -> None:
-    """Seed random, numpy and torch (CPU) from (seed, epoch, index) alone."""
-    words = np.random.SeedSequence([seed, epoch, index]).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
-    # the CPU generator alone: torch.manual_seed would queue a call for CUDA at every sample
-    torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
-
-
-class SeededDataset:
-    """A dataset whose sample i of epoch e is made after seeding from (seed, e, i); otherwise it acts as the dataset.
-
-    In the main process the random states are restored afterwards, so that loading there affects no
-    other random numbers.
-    """
-
-    def __init__(self, dataset: Any, seed: int, skip_bad_images: bool = False):
-        self.dataset = dataset
-        self.seed = seed
-        self.skip_bad_images = skip_bad_images
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, place: int) -> Any:
-        return self.__getitems__([place])[0]
-
-    def __getitems__(self, places: Sequence[int]) -> List[Any]:
-        """Return the samples of a batch.
-
-        The states are restored once per batch: for a small image that would take most of its time.
-        """
-        if get_worker_info() is not None:
-            with late_images():
-                return [self._sample(place) for place in places]
-        states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-        try:
-            return [self._sample(place) for place in places]
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            torch.default_generator.set_state(states[2])
-
-    def _sample(self, place: int) -> Any:
-        seed_place(self.seed, place.epoch if isinstance(place, Place) else 0, int(place))
-        return self._of_readable_files(
-            int(place)) if self.skip_bad_images else self.dataset[int(place)]
-
-    def _of_readable_files(self, index: int) -> Any:
-        """Return sample `index`, or the next readable one of its aspect group, with the skipped files in its metas."""
-        flag = np.asarray(getattr(self.dataset, 'flag', np.zeros(len(self.dataset))))
-        group = np.flatnonzero(flag == flag[index]).tolist()
-        first = group.index(index)
-        skipped: List[str] = []
-        for other in [*group[first:], *group[:first]]:
-            try:
-                sample = self.dataset[other]
-            except (DataError, FileNotFoundError) as error:
-                skipped.append(str(error))
-                if len(skipped) == min(MOST_SKIPPED, len(group)):
-                    raise
-            else:
-                if skipped:
-                    sample['img_metas'] = {**sample['img_metas'], 'skipped': skipped}
-                return sample
-
-    def __getattr__(self, name: str) -> Any:
-        if name == 'dataset':  # while unpickling
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
-
-
-def init_worker(worker_id: int) -> None:
-    """Set up a worker: one thread each, because OpenCV and torch would start one per core in every worker."""
-    gc.freeze()  # garbage of the parent, perhaps on a GPU, must not be freed by this process
-    end_with_parent()
-    leave_signals_to_parent()
-    show_stack_on_signal()  # for the watchdog, when this process hangs
-    keep_freed_memory()
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
-class Pinnable:
-    """Wrapper of a batch for the loader's pinning thread, which would turn the tuples of the metas into lists."""
-
-    def __init__(self, batch: Any):
-        self.batch = batch
-
-    def pin_memory(self) -> Any:
-        return _pinned(self.batch)
-
-
-def _pinned(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.pin_memory()
-    if isinstance(value, tuple) and hasattr(value, '_fields'):
-        return type(value)(*(_pinned(field) for field in value))
-    if isinstance(value, tuple):
-        return tuple(_pinned(item) for item in value)
-    return value
+                                                InfiniteGroupBatchSampler, rank_and_world)
+from mmdet_ft.datasets.loading.seeded import SeededDataset
+from mmdet_ft.datasets.loading.shared_batches import RingCollate, RingLoader
+from mmdet_ft.datasets.loading.workers import init_worker, raise_open_file_limit
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -433,22 +82,10 @@ def build_dataloader(dataset: Any,
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if rank_and_world()[1] == 1 else 0
     pin_memory = pin_memory is not False and torch.cuda.is_available()
-    options: Dict[str, Any] = {}
-    in_groups = shuffle and hasattr(dataset, 'flag')
-    if runner_type == 'IterBasedRunner' and (in_groups or not shuffle):
-        kind = InfiniteGroupBatchSampler if in_groups else InfiniteBatchSampler
-        options['batch_sampler'] = kind(
-            dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle)
-    else:
+    options = _sampler_options(dataset, batch_size, rank, world_size, shuffle, seed, runner_type,
+                               bucket is not None)
+    if 'sampler' in options:
         options.update(batch_size=batch_size, drop_last=drop_last)
-        if not in_groups:
-            options['sampler'] = DistributedSampler(
-                dataset, world_size, rank, shuffle=shuffle, seed=seed)
-        elif world_size > 1:
-            options['sampler'] = DistributedGroupSampler(
-                dataset, batch_size, world_size, rank, seed=seed, same_group=bucket is not None)
-        else:
-            options['sampler'] = GroupSampler(dataset, batch_size, seed=seed)
     if num_workers:
         raise_open_file_limit()
         options.update(
@@ -464,23 +101,29 @@ def build_dataloader(dataset: Any,
             Pinnable if pin_memory else _as_it_is),
         pin_memory=pin_memory,
         timeout=timeout if num_workers else 0,
-        generator=torch.Generator(
-        ),  # an epoch starts with a random number, which must not come from a global generator
+        # an epoch starts with a random number, which must not come from a global generator
+        generator=torch.Generator(),
         **options)
+
+
+def _sampler_options(dataset: Any, batch_size: int, rank: int, world_size: int, shuffle: bool,
+                     seed: int, runner_type: str, same_group: bool) -> Dict[str, Any]:
+    """Return the DataLoader's `sampler` or `batch_sampler`; `same_group`: for all ranks at a step."""
+    in_groups = shuffle and hasattr(dataset, 'flag')
+    if runner_type == 'IterBasedRunner' and (in_groups or not shuffle):
+        kind = InfiniteGroupBatchSampler if in_groups else InfiniteBatchSampler
+        return dict(
+            batch_sampler=kind(dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle))
+    if not in_groups:
+        return dict(
+            sampler=DistributedSampler(dataset, world_size, rank, shuffle=shuffle, seed=seed))
+    if world_size > 1:
+        return dict(
+            sampler=DistributedGroupSampler(
+                dataset, batch_size, world_size, rank, seed=seed, same_group=same_group))
+    return dict(sampler=GroupSampler(dataset, batch_size, seed=seed))
 
 
 def _collate_for(dataset: Any) -> Callable:
     is_classifiers = all(isinstance(part, ClassificationDataset) for part in innermost(dataset))
     return collate_of_classifier if is_classifiers else collate
-
-
-def raise_open_file_limit(wanted: int = 4096) -> None:
-    """Raise the open file limit of this process for tensors in flight: each one in shared memory is a file."""
-    if platform.system() == 'Windows':
-        return
-    import resource
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    if soft != unlimited and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE,
-                           (wanted if hard == unlimited else min(wanted, hard), hard))

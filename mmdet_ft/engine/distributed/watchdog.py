@@ -277,7 +277,7 @@ def _ask_worker(thread: int) -> None:
         worker = loader._workers[loader._task_info[loader._rcvd_idx][0]]
         with open(f'/proc/{worker.pid}/status', encoding='ascii') as file:
             handled = next(line.split()[1] for line in file if line.startswith('SigCgt:'))
-        if int(handled, 16) >> (signal.SIGUSR2 - 1) & 1:  # see datasets.loader.init_worker
+        if int(handled, 16) >> (signal.SIGUSR2 - 1) & 1:  # see datasets.loading.workers
             os.kill(worker.pid, signal.SIGUSR2)
             time.sleep(.2)  # it needs time to write before its parent ends, which ends it
 

@@ -141,7 +141,7 @@ def load(loader: Any, places: Optional[List[List[int]]]) -> Any:
     """Load the batch of these indices in this process instead of a worker."""
     if places is None:
         return None
-    from mmdet_ft.datasets.loading.loader import collate
+    from mmdet_ft.datasets.loading.collate import collate
     from mmdet_ft.datasets.loading.samplers import Place
     return collate([loader.dataset[Place.of(index, epoch)] for epoch, index in places])
 

@@ -29,7 +29,8 @@ from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.detection.lvis import LVISDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import SeededDataset, check_equal_sizes
+from mmdet_ft.datasets.loading.collate import check_equal_sizes
+from mmdet_ft.datasets.loading.seeded import SeededDataset
 from mmdet_ft.engine.config_check.mistakes import as_dict, parts_of
 from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.loaders import test_loader_settings, train_loader_settings

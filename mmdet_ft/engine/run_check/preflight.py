@@ -15,7 +15,7 @@ from pycocotools import mask as mask_api
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.datasets.loading.sample_images import leaf_of
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook

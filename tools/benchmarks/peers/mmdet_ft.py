@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmdet_ft.checkpoints.fitting import load_checkpoint
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.annotations.masks import BitmapMasks
-from mmdet_ft.datasets.loading.loader import collate
+from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer, zero_missing_momentum
 from mmdet_ft.engine.runner import EpochBasedRunner
 from mmdet_ft.engine.speed.acceleration import SWITCHES

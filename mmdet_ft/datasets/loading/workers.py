@@ -1,0 +1,32 @@
+"""Settings of worker processes, and of the process that starts them."""
+import gc
+import platform
+
+import cv2
+import torch
+
+from mmdet_ft.processes import (end_with_parent, keep_freed_memory, leave_signals_to_parent,
+                                show_stack_on_signal)
+
+
+def init_worker(worker_id: int) -> None:
+    """Set up a worker: one thread each, because OpenCV and torch would start one per core in every worker."""
+    gc.freeze()  # garbage of the parent, perhaps on a GPU, must not be freed by this process
+    end_with_parent()
+    leave_signals_to_parent()
+    show_stack_on_signal()  # for the watchdog, when this process hangs
+    keep_freed_memory()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def raise_open_file_limit(wanted: int = 4096) -> None:
+    """Raise the open file limit of this process for tensors in flight: each one in shared memory is a file."""
+    if platform.system() == 'Windows':
+        return
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE,
+                           (wanted if hard == unlimited else min(wanted, hard), hard))

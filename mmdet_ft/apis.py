@@ -31,12 +31,13 @@ from mmdet_ft.datasets.pipelines.shared.loading import read_image
 from mmdet_ft.engine.build import as_config, train
 from mmdet_ft.engine.config_check.check import prepare, prepare_model
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.evaluate import require_masks, run_over
-from mmdet_ft.engine.hooks.build import (check_evaluation_options, count_all_detections,
-                                         split_evaluation)
+from mmdet_ft.engine.evaluate import (check_evaluation_options, count_all_detections, require_masks,
+                                      run_over)
+from mmdet_ft.engine.hooks.evaluation import split_evaluation
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.engine.models.build import build_model
 from mmdet_ft.engine.models.trained import build_trained
+from mmdet_ft.engine.settings.read import read_test_settings
 from mmdet_ft.engine.speed.devices import Device, read_device
 from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models.classifiers.image import ImageClassifier
@@ -84,7 +85,7 @@ def init_detector(config: Union[str, os.PathLike, Config, Dict[str, Any], None] 
         logger.warning(note)
     cfg.model.train_cfg = None
     classes, palette = classes_of(cfg, loaded)
-    model = build_model(cfg, SimpleNamespace(CLASSES=classes, PALETTE=palette))
+    model = build_model(cfg.model, SimpleNamespace(CLASSES=classes, PALETTE=palette))
     if checkpoint is not None:
         fitting.load_trained(model, checkpoint)
     if model.CLASSES is None:
@@ -400,8 +401,9 @@ def test(config: Union[str, os.PathLike, Config, Dict[str, Any], None],
     cfg, notes = prepare(cfg, for_training=False)
     for note in notes:
         logger.warning(note)
-    loader = build_test_loader(cfg, 'test')
-    evaluation = {**split_evaluation(cfg.get('evaluation') or {})[1], **options}
+    settings = read_test_settings(cfg)
+    loader = build_test_loader(settings.data, 'test')
+    evaluation = {**split_evaluation(settings.hooks.evaluation)[1], **options}
     metrics = evaluation.get('metric') if metrics is None else metrics
     if not metrics:
         raise UserError(
@@ -409,12 +411,11 @@ def test(config: Union[str, os.PathLike, Config, Dict[str, Any], None],
             "['bbox'], for example")
     evaluation['metric'] = [metrics] if isinstance(metrics, str) else list(metrics)
     check_evaluation_options(loader.dataset, evaluation)
-    count_all_detections(cfg, loader.dataset, evaluation)
-    cfg.model.train_cfg = None
-    model = build_trained(cfg, loader.dataset, checkpoint)
+    count_all_detections(settings.model, loader.dataset, evaluation)
+    model = build_trained(settings.model, loader.dataset, checkpoint)
     require_masks(model, evaluation['metric'])
     place = read_device(device)
-    precision = build_precision(cfg.get('fp16') if place.type == 'cuda' else None, place)
+    precision = build_precision(settings.fp16 if place.type == 'cuda' else None, place)
     results = run_over(model.to(place).eval(), loader, precision)
     return dict(loader.dataset.evaluate(results, **evaluation))
 

@@ -41,7 +41,11 @@ MOVED = {
     ('engine', 'engine.optimizers'):
     'optimizer update=optimizer_step',
     ('engine', 'engine.models'):
-    'model=build trained frozen places=config_keys',
+    'model=build trained frozen',
+    ('engine', 'engine.settings'):
+    'places=keys',
+    ('engine.models', 'engine.settings'):
+    'config_keys=keys',
     ('engine', 'engine.runner'):
     'single_values=batch_of_one state=resume_state seeds',
     ('engine', 'engine'):

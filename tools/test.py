@@ -107,16 +107,18 @@ from mmdet_ft.datasets.loading.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
 from mmdet_ft.engine.distributed import dist  # noqa: E402
 from mmdet_ft.engine.environment import choose_device, set_up_processes  # noqa: E402
-from mmdet_ft.engine.evaluate import multi_gpu_test, require_masks, single_gpu_test  # noqa: E402
-from mmdet_ft.engine.hooks.build import check_evaluation_options  # noqa: E402
-from mmdet_ft.engine.hooks.build import count_all_detections  # noqa: E402
-from mmdet_ft.engine.hooks.build import format_settings, split_evaluation  # noqa: E402
+from mmdet_ft.engine.evaluate import check_evaluation_options  # noqa: E402
+from mmdet_ft.engine.evaluate import format_settings  # noqa: E402
+from mmdet_ft.engine.evaluate import (count_all_detections, multi_gpu_test, require_masks,
+                                      single_gpu_test)
+from mmdet_ft.engine.hooks.evaluation import split_evaluation  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_loader  # noqa: E402
 from mmdet_ft.engine.models.trained import build_trained  # noqa: E402
 from mmdet_ft.engine.reporting.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
 from mmdet_ft.engine.reporting.log import get_root_logger, time_string  # noqa: E402
 from mmdet_ft.engine.reporting.painting import Painter  # noqa: E402
 from mmdet_ft.engine.run_check.data import check_image_files  # noqa: E402
+from mmdet_ft.engine.settings.read import read_test_settings  # noqa: E402
 from mmdet_ft.engine.speed.devices import take_device_option  # noqa: E402
 from mmdet_ft.engine.speed.precision import build_precision  # noqa: E402
 from mmdet_ft.visualization import has_display  # noqa: E402
@@ -129,7 +131,8 @@ def main() -> None:
     args.gpu_id = args.gpu_id if gpu_id is None else gpu_id
     cfg = load_config(args.config, args.cfg_options)
     cfg, notes = prepare(cfg, for_training=False)
-    set_up_processes(cfg)
+    settings = read_test_settings(cfg)
+    set_up_processes(settings.processes)
     if args.launcher != 'none':
         dist.init_dist(args.launcher, **cfg.get('dist_params', {}))
     else:
@@ -140,31 +143,30 @@ def main() -> None:
         logger.warning(note)
 
     device = choose_device(args.gpu_id)
-    loader = build_test_loader(cfg, 'test')
+    loader = build_test_loader(settings.data, 'test')
     dataset = loader.dataset
     if rank == 0:
-        check_image_files(cfg, {'test': dataset}, logger)
+        check_image_files(settings.data, {'test': dataset}, logger)
     if args.out and args.out.endswith('.json') and not hasattr(dataset, 'result_items'):
         raise UserError(
             f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json'
         )
-    evaluation = split_evaluation(cfg.get('evaluation') or {})[1]
+    evaluation = split_evaluation(settings.hooks.evaluation)[1]
     evaluation.update(args.eval_options or {})
     if args.metric_options:
         evaluation['metric_options'] = args.metric_options
     if args.eval:
         evaluation['metric'] = args.eval
         check_evaluation_options(dataset, evaluation)
-        count_all_detections(cfg, dataset, evaluation)
+        count_all_detections(settings.model, dataset, evaluation)
     if args.format_only:
         folder = args.work_dir or os.path.dirname(args.checkpoint) or '.'
         evaluation = format_settings(dataset, args.eval_options or {}, folder)
     if args.show and not has_display():
         raise UserError('--show: there is no display here; --show-dir FOLDER writes the pictures')
-    places = check_outputs(args, cfg, dataset, evaluation)
+    places = check_outputs(args, settings, dataset, evaluation)
 
-    cfg.model.train_cfg = None
-    model = build_trained(cfg, dataset, args.checkpoint)
+    model = build_trained(settings.model, dataset, args.checkpoint)
     if args.eval:
         require_masks(model, args.eval)
     if args.fuse_conv_bn:
@@ -182,22 +184,22 @@ def main() -> None:
             args.labels,
             args.color_by,
             wait_time=(args.show_options or {}).get('wait_time', 0) if args.show else None)
-    precision = build_precision(cfg.get('fp16'), device) if device.type == 'cuda' else None
+    precision = build_precision(settings.fp16, device) if device.type == 'cuda' else None
     if world_size == 1:
         results = single_gpu_test(model, loader, precision=precision, watch=watch)
     else:
-        gpu_collect = args.gpu_collect or (cfg.get('evaluation') or {}).get('gpu_collect', False)
+        gpu_collect = args.gpu_collect or settings.hooks.evaluation.get('gpu_collect', False)
         results = multi_gpu_test(
             model, loader, args.tmpdir, gpu_collect, precision=precision, watch=watch)
 
     if rank == 0:
-        use_results(args, cfg, dataset, results, evaluation, logger)
+        use_results(args, dataset, results, evaluation, logger)
     dist.shutdown()
 
 
-def check_outputs(args: argparse.Namespace, cfg, dataset, evaluation):
+def check_outputs(args: argparse.Namespace, settings, dataset, evaluation):
     """Refuse to overwrite inputs before anything is computed; return the picture paths, None without --show-dir."""
-    inputs = inputs_of(cfg, dataset, args.config, args.checkpoint)
+    inputs = inputs_of(settings, dataset, args.config, args.checkpoint)
     if args.out:
         inputs.require_free(args.out, '--out')
         folder = os.path.dirname(os.path.abspath(args.out))
@@ -215,7 +217,7 @@ def check_outputs(args: argparse.Namespace, cfg, dataset, evaluation):
     return PictureNames(args.show_dir, inputs, '--show-dir').take_all(image_files(dataset))
 
 
-def use_results(args: argparse.Namespace, cfg, dataset, results, evaluation, logger) -> None:
+def use_results(args: argparse.Namespace, dataset, results, evaluation, logger) -> None:
     """Write, format and evaluate as the command line asks; the results are written first, as they took long."""
     content = results
     if args.out:

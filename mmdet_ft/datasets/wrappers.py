@@ -290,3 +290,10 @@ class MultiImageMixDataset(_IndexedDataset):
         raise RuntimeError(
             f'MultiImageMixDataset: {type(transform).__name__} gave None {self.max_refetch} times '
             f'for one sample; let it be, or raise max_refetch')
+
+
+def dataset_name(dataset: Any) -> str:
+    """Return the class name of the innermost dataset, inside RepeatDataset and the like."""
+    while getattr(dataset, 'dataset', None) is not None:
+        dataset = dataset.dataset
+    return type(dataset).__name__

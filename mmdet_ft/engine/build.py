@@ -1,43 +1,48 @@
 """Builds everything a run needs from a config, and runs it."""
 import contextlib
+import dataclasses
+import logging
 import math
 import os
-from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import (Any, Callable, ContextManager, Dict, Iterator, List, Optional, Sequence, Tuple,
+                    Union)
 
+import torch
 from torch import nn
 
 from mmdet_ft.config.config import Config
-from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.pipelines.shared.probe import check_own_transforms
-from mmdet_ft.engine.batch_size import (follow_world_size, images_per_step, scale_learning_rate,
-                                        settle_rate)
+from mmdet_ft.engine.batch_size import follow_world_size, images_per_step, scaled_rate
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.distributed.interruption import Interrupted
-from mmdet_ft.engine.environment import (choose_device, choose_seed, keep_config, open_log, release,
-                                         set_up_processes, tell_of_earlier_run, tell_of_missing_gpu)
+from mmdet_ft.engine.environment import (choose_device, choose_seed, dump_config, open_log, release,
+                                         set_up_processes, warn_of_earlier_run, warn_of_missing_gpu)
 from mmdet_ft.engine.failures import forensics, signals
-from mmdet_ft.engine.failures.restart import go_on_after_restart
-from mmdet_ft.engine.hooks.build import hooks_of
+from mmdet_ft.engine.failures.restart import resumes_after_restart
+from mmdet_ft.engine.hooks.build import build_hooks
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook, trained_part
-from mmdet_ft.engine.loaders import build_workflow_datasets, train_loader_settings
-from mmdet_ft.engine.models.build import begin_weights, build_model, count_classes, told, wrap
+from mmdet_ft.engine.loaders import build_train_loader, build_workflow_datasets
+from mmdet_ft.engine.models.build import (build_model, count_classes, initialize_weights,
+                                          load_named, wrap)
 from mmdet_ft.engine.models.labels import check_labels, check_learnable
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer
-from mmdet_ft.engine.optimizers.optimizer_step import read_fp16, read_update
 from mmdet_ft.engine.run_check import preflight, run_size
-from mmdet_ft.engine.run_check.data import check_same_classes, tell_about_data
+from mmdet_ft.engine.run_check.data import check_same_classes, log_data_report
 from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
 from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.runner.batch_of_one import check_last_batch
 from mmdet_ft.engine.runner.batches import is_endless
-from mmdet_ft.engine.runner.resume_state import resume_source
+from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.resume_state import newest_checkpoint
 from mmdet_ft.engine.runner.seeds import seed_everything
-from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
+from mmdet_ft.engine.settings.rate import settle_rate
+from mmdet_ft.engine.settings.read import read_run_settings
+from mmdet_ft.engine.settings.records import RunSettings
 from mmdet_ft.engine.speed.acceleration import accelerate
 from mmdet_ft.engine.speed.precision import build_precision
-from mmdet_ft.engine.summary import clear_up, last_words
+from mmdet_ft.engine.summary import describe_end, remove_interrupted_state
 from mmdet_ft.errors import UserError
 from mmdet_ft.registry import RUNNERS, note_building
 
@@ -74,39 +79,15 @@ def train(cfg: Config,
             "the config has no work_dir for logs and checkpoints; write cfg.work_dir = 'work_dirs/NAME'"
         )
     try:
-        return _run(
-            assemble(
-                cfg,
-                validate,
-                seed,
-                diff_seed,
-                deterministic,
-                gpu_id,
-                model=model,
-                datasets=datasets))
+        run = assemble(
+            cfg, validate, seed, diff_seed, deterministic, gpu_id, model=model, datasets=datasets)
+        run.check()
+        with run.recorded():
+            run.runner.run(run.loaders, run.settings.workflow)
+        run.finish()
+        return run.runner
     finally:
         release(cfg.work_dir)
-
-
-def _run(run: 'Run') -> BaseRunner:
-    runner = run.runner
-    if dist.get_dist_info()[0] == 0:
-        run_size.tell(
-            runner.logger,
-            run_size.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
-                             len(run.train_loader.dataset)))
-    preflight.before_run(runner)
-    check_last_batch(runner, run.train_loader)
-    try:
-        with signals.stoppable(runner), forensics.recorded(runner):
-            runner.run(run.loaders, run.workflow)
-    except Interrupted as error:
-        if runner.rank == 0:
-            error.args = (f'{error}\n{last_words(runner, run.cfg, is_interrupted=True)}', )
-        raise
-    clear_up(runner)
-    runner.logger.info('The run is done:\n%s', last_words(runner, run.cfg))
-    return runner
 
 
 def as_config(cfg: Union[Config, Dict[str, Any]], name: str) -> Config:
@@ -127,23 +108,56 @@ def as_config(cfg: Union[Config, Dict[str, Any]], name: str) -> Config:
         f"cfg = load_config('configs/my/pets.py'), of mmdet_ft.config, and {name}(cfg)")
 
 
-class Run(NamedTuple):
-    """All parts of a run; `runner.run(loaders, workflow)` starts it."""
-    cfg: Config
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All parts of a run; `runner.run(loaders, settings.workflow)` starts it."""
+    settings: RunSettings
     runner: BaseRunner
     loaders: List[Any]
-    workflow: List[Tuple[str, int]]
 
     @property
     def train_loader(self) -> Any:
-        return self.loaders[[mode for mode, _ in self.workflow].index('train')]
+        return self.loaders[_index_of_training(self.settings)]
 
     @property
     def epoch_length(self) -> int:
         """Return the iterations of an epoch; for an endless loader those that see each image once."""
         loader = self.train_loader
         return math.ceil(len(loader.dataset) /
-                         images_per_step(self.cfg)) if is_endless(loader) else len(loader)
+                         images_per_step(self.settings)) if is_endless(loader) else len(loader)
+
+    def remarks(self) -> List[str]:
+        """Return remarks on settings that do not fit the size of the run."""
+        return run_size.remarks(self.runner, self.settings.rate, self.epoch_length,
+                                images_per_step(self.settings), len(self.train_loader.dataset))
+
+    def check(self) -> None:
+        """Check what would end the run later: disk space, evaluation, last batch. Raises UserError."""
+        if dist.get_dist_info()[0] == 0:
+            run_size.log_remarks(self.runner.logger, self.remarks())
+        preflight.before_run(self.runner)
+        check_last_batch(self.runner, self.train_loader)
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """End the run at signals after its iteration, and save the step of an error."""
+        try:
+            with signals.stoppable(self.runner), forensics.recorded(self.runner):
+                yield
+        except Interrupted as error:
+            if self.runner.rank == 0:
+                text = describe_end(self.runner, self.settings, is_interrupted=True)
+                error.args = (f'{error}\n{text}', )
+            raise
+
+    def finish(self) -> None:
+        """Log the files of the finished run and the commands for the next steps."""
+        remove_interrupted_state(self.runner)
+        self.runner.logger.info('The run is done:\n%s', describe_end(self.runner, self.settings))
+
+
+def _index_of_training(settings: RunSettings) -> int:
+    return [mode for mode, _ in settings.workflow].index('train')
 
 
 def assemble(
@@ -163,108 +177,152 @@ def assemble(
     """
     with item('config'):
         cfg, notes = prepare(cfg)
+        settings = read_run_settings(cfg)
     with item('work_dir'):
-        set_up_processes(cfg)
-        settle_rate(cfg, dist.get_dist_info()[1])
+        set_up_processes(settings.processes)
+        settle_rate(cfg, images_per_step(settings))
         logger, timestamp, meta = open_log(cfg)
-    go_on_after_restart(cfg, logger)
+    if resumes_after_restart(settings.work_dir, logger):
+        settings = _with_weights(settings, auto_resume=True, resume_from=None)
     for note in notes:
         logger.warning(note)
 
     with item('device and seed'):
         device = choose_device(gpu_id)
         if device.type == 'cpu':
-            tell_of_missing_gpu(cfg, logger)
+            warn_of_missing_gpu(settings.processes.requested_devices, settings.keys, logger)
         cfg.resume_from = dist.broadcast_object(
-            resume_source(cfg, logger.warning) if dist.get_dist_info()[0] == 0 else None)
+            checkpoint_to_resume(settings, logger) if dist.get_dist_info()[0] == 0 else None)
+        settings = _with_weights(settings, resume_from=cfg.resume_from)
         if not cfg.resume_from and dist.get_dist_info()[0] == 0:
-            tell_of_earlier_run(cfg.work_dir, logger)
-        seed = told(cfg, cfg.resume_from, lambda source: choose_seed(source, seed, logger))
-        refuse_overwriting(cfg, cfg.work_dir)
+            warn_of_earlier_run(settings.work_dir, logger)
+        seed = load_named(settings.weights, cfg.resume_from,
+                          lambda source: choose_seed(source, seed, logger))
+        refuse_overwriting(settings, settings.work_dir)
     logger.info('Set random seed to %d, deterministic: %s', seed, deterministic)
     seed_everything(seed + (dist.get_dist_info()[0] if diff_seed else 0), deterministic)
     meta['seed'] = cfg.seed = seed
 
-    workflow = [tuple(entry) for entry in cfg.get('workflow') or [('train', 1)]]
     with item('training data'):
-        datasets = datasets or build_workflow_datasets(cfg, workflow)
-        loaders = [
-            build_dataloader(dataset, **train_loader_settings(cfg, seed)) for dataset in datasets
-        ]
-        main_dataset = datasets[[mode for mode, _ in workflow].index('train')]
-        dist.require_same([(len(loader.dataset), len(loader)) for loader in loaders],
-                          'images and batches of an epoch')
-        for dataset in datasets:
-            check_own_transforms(dataset)
+        datasets = datasets or build_workflow_datasets(settings.data, settings.workflow)
+        loaders = build_loaders(settings, datasets, seed)
+        main_dataset = datasets[_index_of_training(settings)]
     with item('hooks and validation data'):
-        by_epoch = RUNNERS.resolve(cfg.runner.type).by_epoch
-        hooks = hooks_of(cfg, by_epoch, validate)
+        hooks = build_hooks(settings, validate)
 
     with item('model and weights'):
-        if count_classes(cfg.get('model'), getattr(main_dataset, 'CLASSES', None)):
-            meta['config'] = keep_config(
+        if count_classes(settings.model, getattr(main_dataset, 'CLASSES', None)):
+            meta['config'] = dump_config(
                 cfg, meta['exp_name'])  # a checkpoint may be used without these datasets
-        is_given = model is not None
-        model = model if is_given else build_model(cfg, main_dataset)
-        if is_given:
-            if getattr(model, 'CLASSES', None) is None:
-                model.CLASSES = main_dataset.CLASSES
-            check_labels(main_dataset, model)
-        if any(isinstance(hook, NumClassCheckHook) for hook, _ in hooks):
-            NumClassCheckHook.refuse_other_number(main_dataset, model)
-        check_learnable(main_dataset, model)
-        begin_weights(model, cfg, logger, initialise=not is_given)
-        accelerate(model.to(device), cfg, device, logger)
-        model = wrap(model, cfg)
+        model = prepare_model(settings, main_dataset, hooks, device, logger, model)
     logger.info('Model: %s, %s',
                 type(getattr(model, 'module', model)).__name__, trained_part(model))
 
     with item('optimizer and schedule'):
-        scale_learning_rate(cfg, dist.get_dist_info()[1], logger)
-        precision = build_precision(read_fp16(cfg), device)
-        logger.info('Training on %s in %s', device, precision)
-        runner: BaseRunner = RUNNERS.build(
-            dict(cfg.runner),
-            model=model,
-            optimizer=build_optimizer(model, cfg.optimizer),
-            work_dir=cfg.work_dir,
-            logger=logger,
-            meta=meta,
-            learning_rate=_schedule(cfg, 'lr_config', build_learning_rate, by_epoch),
-            momentum=_schedule(cfg, 'momentum_config', build_momentum, by_epoch),
-            update=read_update(cfg.get('optimizer_config')),
-            precision=precision,
-            seed=seed)
+        runner = build_runner(settings, model, device, logger, meta, seed)
     runner.timestamp = timestamp
     for hook, priority in hooks:
         _register(runner, hook, priority)
-    watched = {
-        'val': hook.dataloader.dataset
-        for hook in runner.hooks if isinstance(hook, EvalHook)
-    }
     with item('what the data say'):
-        if dist.get_dist_info()[0] == 0:
-            tell_about_data(cfg, {'train': main_dataset, **watched}, logger)
-        for dataset in watched.values():
-            check_same_classes(main_dataset, dataset)
-            check_labels(dataset, getattr(model, 'module', model))
+        check_datasets(settings, main_dataset, runner)
 
     if cfg.resume_from:
         runner.resume(cfg.resume_from)
-        follow_world_size(runner, cfg)
-    return Run(cfg, runner, loaders, workflow)
+        follow_world_size(runner, images_per_step(settings), settings.scales_rate)
+    return Run(settings, runner, loaders)
 
 
-def _schedule(cfg: Config, key: str, build: Callable[..., Any], by_epoch: bool) -> Any:
-    """Build the schedule of a section of the config; None without one."""
-    try:
-        return cfg.get(key) and build(cfg[key], by_epoch)
-    except ValueError as error:
-        note_building(error, key)
-        raise
+def _with_weights(settings: RunSettings, **changes: Any) -> RunSettings:
+    weights = dataclasses.replace(settings.weights, **changes)
+    return dataclasses.replace(settings, weights=weights)
 
 
-def _register(runner: BaseRunner, hook: Any, priority: Any) -> None:
+def checkpoint_to_resume(settings: RunSettings, logger: logging.Logger) -> Optional[str]:
+    """Return `resume_from`, or with `auto_resume` the newest readable checkpoint of the run; None
+    begins a new run."""
+    weights = settings.weights
+    if weights.resume_from or not weights.auto_resume:
+        return weights.resume_from
+    out_dir = (settings.hooks.checkpoint or {}).get('out_dir')
+    return newest_checkpoint(settings.work_dir, out_dir, logger.warning)
+
+
+def build_loaders(settings: RunSettings, datasets: Sequence[Any], seed: int) -> List[Any]:
+    """Build the loader of each dataset of the workflow; raises UserError for a pipeline of a user's own
+    transforms that gives other samples than it says."""
+    runner_type = settings.runner['type']
+    loaders = [
+        build_train_loader(dataset, settings.data, seed, runner_type) for dataset in datasets
+    ]
+    dist.require_same([(len(loader.dataset), len(loader)) for loader in loaders],
+                      'images and batches of an epoch')
+    for dataset in datasets:
+        check_own_transforms(dataset)
+    return loaders
+
+
+def prepare_model(settings: RunSettings,
+                  dataset: Any,
+                  hooks: Sequence[Tuple[Hook, Any]],
+                  device: torch.device,
+                  logger: logging.Logger,
+                  given: Optional[nn.Module] = None) -> nn.Module:
+    """Build the model with its initial weights on its device, or take the `given` one with its own.
+
+    Raises UserError for a dataset whose labels or classes do not fit.
+    """
+    model = build_model(settings.model, dataset) if given is None else given
+    if given is not None:
+        if getattr(model, 'CLASSES', None) is None:
+            model.CLASSES = dataset.CLASSES
+        check_labels(dataset, model)
+    if any(isinstance(hook, NumClassCheckHook) for hook, _ in hooks):
+        NumClassCheckHook.refuse_other_number(dataset, model)
+    check_learnable(dataset, model)
+    initialize_weights(model, settings.weights, logger, settings.work_dir, is_new=given is None)
+    accelerate(model.to(device), settings.acceleration, device, logger)
+    return wrap(model, settings.find_unused_parameters)
+
+
+def build_runner(settings: RunSettings, model: nn.Module, device: torch.device,
+                 logger: logging.Logger, meta: Dict[str, Any], seed: int) -> BaseRunner:
+    """Build the runner with its optimizer, schedules and precision; still without hooks."""
+    optimizer, rate = dict(settings.optimizer), scaled_rate(settings, logger)
+    if rate is not None:
+        optimizer['lr'] = rate
+    precision = build_precision(settings.fp16, device)
+    logger.info('Training on %s in %s', device, precision)
+    return RUNNERS.build(
+        dict(settings.runner),
+        model=model,
+        optimizer=build_optimizer(model, optimizer),
+        work_dir=settings.work_dir,
+        logger=logger,
+        meta=meta,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        update=settings.update,
+        precision=precision,
+        seed=seed)
+
+
+def check_datasets(settings: RunSettings, training: Any, runner: BaseRunner) -> None:
+    """Log the report of the data, and refuse validation data of other classes or labels.
+
+    Raises UserError.
+    """
+    evaluated = {
+        'val': hook.dataloader.dataset
+        for hook in runner.hooks if isinstance(hook, EvalHook)
+    }
+    if runner.rank == 0:
+        log_data_report(settings, {'train': training, **evaluated}, runner.logger)
+    for dataset in evaluated.values():
+        check_same_classes(training, dataset)
+        check_labels(dataset, getattr(runner.model, 'module', runner.model))
+
+
+def _register(runner: BaseRunner, hook: Hook, priority: Any) -> None:
     try:
         runner.register_hook(hook, priority)
     except (TypeError, ValueError) as error:

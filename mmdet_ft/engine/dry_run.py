@@ -25,11 +25,11 @@ from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.reporting.log import Terminal, get_root_logger
-from mmdet_ft.engine.run_check import preflight, run_size
+from mmdet_ft.engine.run_check import preflight
 from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
 from mmdet_ft.engine.runner.batch_of_one import check_last_batch, last_batch_size
 from mmdet_ft.engine.runner.hook import Hook
-from mmdet_ft.engine.runner.resume_state import Place, resume_source
+from mmdet_ft.engine.runner.resume_state import Place, newest_checkpoint
 from mmdet_ft.spelling import counted
 
 NUM_STEPS = 2
@@ -59,7 +59,7 @@ class Checklist:
         self.console.print(f'[green]ok[/]      {escape(title)}{": " if details else ""}{details} '
                            f'[dim]({seconds:.1f} s)[/]')
 
-    def tell(self, detail: str) -> None:
+    def add(self, detail: str) -> None:
         """Add a detail to the line of the current part."""
         self._details.append(detail)
 
@@ -79,7 +79,7 @@ class _Listener(logging.Handler):
         if record.levelno >= logging.WARNING:
             self.check.warn(text)
         elif text.startswith('Data; '):  # the last line of the table lists the checks
-            self.check.tell(text.splitlines()[-1])
+            self.check.add(text.splitlines()[-1])
 
 
 @contextlib.contextmanager
@@ -116,9 +116,11 @@ def dry_run(cfg: Config, **settings: Any) -> None:
     try:
         with check('work_dir'):
             scratch = _scratch(cfg.work_dir)
-            check.tell(f'{cfg.work_dir} can be written')
+            check.add(f'{cfg.work_dir} can be written')
         if cfg.get('auto_resume'):
-            cfg.resume_from, cfg.auto_resume = resume_source(cfg, check.warn), False
+            cfg.resume_from = cfg.get('resume_from') or newest_checkpoint(
+                cfg.work_dir, (cfg.get('checkpoint_config') or {}).get('out_dir'), check.warn)
+            cfg.auto_resume = False
         cfg.work_dir = scratch
         with _in_the_list(check):
             _try(cfg, check, settings)
@@ -134,53 +136,54 @@ def dry_run(cfg: Config, **settings: Any) -> None:
 def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     run = assemble(cfg, item=check, **settings)
     with check('weights that it begins from'):
-        refuse_overwriting(run.cfg, os.path.dirname(
+        refuse_overwriting(run.settings, os.path.dirname(
             cfg.work_dir))  # of the run, in which this one has its folder
-        check.tell('the run does not write over them')
+        check.add('the run does not write over them')
     runner = run.runner
-    found = run_size.remarks(runner, run.cfg, run.epoch_length, images_per_step(run.cfg),
-                             len(run.train_loader.dataset))
+    remarks = run.remarks()
     work = _Work.of(run)  # before the length of the run becomes two steps
     with check('learning rate'):
         preflight.check_learning_rate(runner)
-        check.tell(
-            f'{runner.current_lr()[0]:g} for {counted(images_per_step(run.cfg), "image")} a step')
+        check.add(
+            f'{runner.current_lr()[0]:g} for {counted(images_per_step(run.settings), "image")} a step'
+        )
     with check('room for checkpoints'):
         room = preflight.room_for_checkpoints(runner)
-        check.tell(str(room) if room else 'none are saved')
+        check.add(str(room) if room else 'none are saved')
     for hook in runner.hooks:
         if isinstance(hook, EarlyStopHook):
             with check('early stop'):
                 hook.before_run(runner)
-                check.tell(f'{hook.monitor}, {counted(hook.patience, "evaluation")}')
+                check.add(f'{hook.monitor}, {counted(hook.patience, "evaluation")}')
     with check('last batch of an epoch'):
         check_last_batch(runner, run.train_loader)
         number = last_batch_size(run.train_loader)
-        check.tell(counted(number, 'image') if number else 'an unknown number of images')
+        check.add(counted(number, 'image') if number else 'an unknown number of images')
     with check(f'{NUM_STEPS} training steps'):
         watch = _train(run)
-        check.tell('loss ' + ', '.join(f'{loss:.4g}' for loss in watch.losses))
+        check.add('loss ' + ', '.join(f'{loss:.4g}' for loss in watch.losses))
         if watch.files:
             more = ' ...' if len(watch.files) > MOST_NAMES else ''
-            check.tell(f'images {", ".join(watch.files[:MOST_NAMES])}{more}')
+            check.add(f'images {", ".join(watch.files[:MOST_NAMES])}{more}')
     evaluation = None
     for hook in runner.hooks:
         if isinstance(hook, EvalHook):
             with check(f'{preflight.NUM_IMAGES} validation images'):
                 judged = preflight.check_evaluation(runner, hook)
-                check.tell(f'figures: {", ".join(judged.figures) or "none yet: nothing was found"}')
+                check.add(f'figures: {", ".join(judged.figures) or "none yet: nothing was found"}')
             if judged.seconds is not None:
                 evaluation = judged.seconds * len(hook.dataloader.dataset)
     with check('a checkpoint written and read'):
         size = _save_and_read(runner)
-        check.tell(f'{size / 1e6:.1f} MB')
+        check.add(f'{size / 1e6:.1f} MB')
     memory = _memory(runner)
     if memory:
         check.console.print(f'[green]ok[/]      memory: {memory}')
     num_kept = room.num_kept if room else 0
     check.console.print(
-        f'[green]ok[/]      time: {escape(work.told(watch.seconds, evaluation, num_kept, size))}')
-    for remark in found:
+        f'[green]ok[/]      time: {escape(work.describe(watch.seconds, evaluation, num_kept, size))}'
+    )
+    for remark in remarks:
         check.warn(remark)
 
 
@@ -206,7 +209,7 @@ class _Work(NamedTuple):
                 num_evaluations = (num_epochs if hook.by_epoch else num_steps) // hook.interval
         return cls(num_steps, length, num_evaluations)
 
-    def told(self, step: float, evaluation: Optional[float], num_kept: int, size: int) -> str:
+    def describe(self, step: float, evaluation: Optional[float], num_kept: int, size: int) -> str:
         """Describe the total for the run: from seconds of a step and an evaluation, and bytes of a checkpoint."""
         parts = [f'about {step:.2g} s a step: {self.length} = {duration(self.num_steps * step)}']
         if evaluation is not None and self.num_evaluations:

@@ -1,9 +1,10 @@
 """Environment of a run before its models: process settings, a work_dir with a log, a device."""
+import logging
 import os
 import platform
 import re
 import shlex
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import torch
 
@@ -14,6 +15,8 @@ from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.log import FILE_ONLY, collect_env, get_root_logger, time_string
 from mmdet_ft.engine.runner.seeds import require_seed
+from mmdet_ft.engine.settings.keys import ConfigKeys
+from mmdet_ft.engine.settings.records import ProcessSettings
 from mmdet_ft.errors import UsageError
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.processes import keep_freed_memory_of_steps
@@ -24,13 +27,13 @@ except ImportError:  # Windows
     fcntl = None
 
 
-def set_up_processes(cfg: Config) -> None:
+def set_up_processes(settings: ProcessSettings) -> None:
     """Set the start method of loader processes, and limit their threads."""
     import cv2
-    cv2.setNumThreads(cfg.get('opencv_num_threads', 0))
-    if platform.system() != 'Windows' and cfg.get('mp_start_method'):
-        torch.multiprocessing.set_start_method(cfg.mp_start_method, force=True)
-    if cfg.get('cudnn_benchmark'):
+    cv2.setNumThreads(settings.opencv_num_threads)
+    if platform.system() != 'Windows' and settings.mp_start_method:
+        torch.multiprocessing.set_start_method(settings.mp_start_method, force=True)
+    if settings.cudnn_benchmark:
         torch.backends.cudnn.benchmark = True
 
 
@@ -83,15 +86,15 @@ def _require_sole_use(work_dir: str) -> None:
     """
     if claim(work_dir):
         return
-    told = (
+    message = (
         f'another run is writing to {work_dir} at this moment, and each would write over the checkpoints of the '
         f'other; give this one a --work-dir of its own')
     if not dist.is_distributed():
-        raise UserError(f'{told}, or stop the other one first')
-    get_root_logger().warning(told)
+        raise UserError(f'{message}, or stop the other one first')
+    get_root_logger().warning(message)
 
 
-def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
+def open_log(cfg: Config) -> Tuple[logging.Logger, str, Dict[str, Any]]:
     """Create the work_dir with the final config; returns the logger, the run's timestamp and V2's `meta`."""
     rank, world_size = dist.get_dist_info()
     name = os.path.basename(cfg.filename or 'config.py')
@@ -123,7 +126,7 @@ def open_log(cfg: Config) -> Tuple[Any, str, Dict[str, Any]]:
         env_info=env_info, config=text, exp_name=name, mmdet_version=f'mmdet_ft {__version__}')
 
 
-def keep_config(cfg: Config, name: str) -> str:
+def dump_config(cfg: Config, name: str) -> str:
     """Overwrite the config that `open_log` has written under `name`; returns its text, on rank 0."""
     if dist.get_dist_info()[0] != 0:
         return ''
@@ -146,17 +149,21 @@ def choose_device(gpu_id: int = 0) -> torch.device:
     return torch.device('cuda', torch.cuda.current_device())
 
 
-def tell_of_missing_gpu(cfg: Config, logger: Any) -> None:
-    """Warn if the config asks for a GPU and the run is on the CPU."""
-    asked = [name for name in ('device', 'gpu_ids') if cfg.get(name) and cfg[name] != 'cpu']
-    if asked:
-        places = {name: cfg.where(name) for name in asked}  # None for values set by a script
-        said = ', '.join(f'{name}={cfg[name]!r}' + (f' ({place})' if place else '')
-                         for name, place in places.items())
-        logger.warning('%s: torch finds no GPU here, so the run is on the CPU', said)
+def warn_of_missing_gpu(requested: Mapping[str, Any], keys: ConfigKeys,
+                        logger: logging.Logger) -> None:
+    """Warn if the config asks for a GPU and the run is on the CPU.
+
+    requested: keys that ask for one -> their values.
+    """
+    if requested:
+        found = []
+        for name, value in requested.items():
+            where = keys.where(name)  # None for values set by a script
+            found.append(f'{name}={value!r}' + (f' ({where})' if where else ''))
+        logger.warning('%s: torch finds no GPU here, so the run is on the CPU', ', '.join(found))
 
 
-def tell_of_earlier_run(work_dir: str, logger: Any) -> None:
+def warn_of_earlier_run(work_dir: str, logger: logging.Logger) -> None:
     """Warn if a run that starts from scratch will overwrite the checkpoints of an earlier one."""
     names = sorted(
         name for name in os.listdir(work_dir) if re.fullmatch(r'(epoch|iter)_\d+\.pth', name))
@@ -168,7 +175,7 @@ def tell_of_earlier_run(work_dir: str, logger: Any) -> None:
             work_dir, shown)
 
 
-def choose_seed(resume_from: Optional[str], seed: Optional[int], logger: Any) -> int:
+def choose_seed(resume_from: Optional[str], seed: Optional[int], logger: logging.Logger) -> int:
     """Return the given seed, else that of the resumed checkpoint, else a random one; the same on
     all ranks. Samples and random numbers depend on it, so a resumed run needs the seed of the
     stopped run. Raises UserError for an invalid seed."""

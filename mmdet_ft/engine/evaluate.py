@@ -1,14 +1,20 @@
-"""Inference over a dataset, for `dataset.evaluate`."""
+"""Inference over a dataset, and the options of `dataset.evaluate`."""
+import inspect
 import logging
+import os
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
+from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.detection.custom import CustomDataset
+from mmdet_ft.datasets.wrappers import check_options, dataset_name
 from mmdet_ft.engine.distributed import interruption, watchdog
 from mmdet_ft.engine.distributed.dist import collect_results, get_dist_info
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.progress import track
+from mmdet_ft.engine.settings.records import PartSettings
 from mmdet_ft.engine.speed.precision import Precision
 from mmdet_ft.structures import Batch, HostCopy, to_device
 
@@ -136,3 +142,59 @@ def multi_gpu_test(model: nn.Module,
     """Return the results of the whole dataset on rank 0, each rank having run its part; None on other ranks."""
     part = run_over(model, data_loader, precision, watch)
     return collect_results(part, len(data_loader.dataset), tmpdir, gpu_collect)
+
+
+def count_all_detections(model: PartSettings, dataset: Any, options: Dict[str, Any]) -> None:
+    """Raise a metric's limit of `max_dets` detections per image, 100 in COCO, to the model's
+    `max_per_img` if that is larger."""
+    test_cfg = model.get('test_cfg') or {}
+    most = (test_cfg.get('rcnn') or test_cfg).get('max_per_img') or 0
+    if most > 100 and all('max_dets' in inspect.signature(part.evaluate).parameters
+                          for part in innermost(dataset)):
+        options.setdefault('max_dets', most)
+
+
+def check_evaluation_options(dataset: Any, options: Dict[str, Any]) -> None:
+    """Refuse at the start options that would fail after the first epoch."""
+    parts = dataset.datasets if hasattr(dataset, 'datasets') else [dataset]
+    for part in parts:  # a ConcatDataset passes the options on
+        _check_names_of_options(part, options)
+    check_options(dataset, options)
+
+
+def _check_names_of_options(dataset: Any, options: Dict[str, Any]) -> None:
+    """Raise UserError for options unknown to `dataset.evaluate`, and for a dataset without it."""
+    if not hasattr(dataset, 'evaluate'):
+        kind, fix = type(dataset).__name__, 'give it evaluate(results, logger=None, metric=...)'
+        if hasattr(dataset, 'dataset'):
+            fix = (
+                f'it is for training: write in data.val and data.test the {dataset_name(dataset)} that it '
+                'holds, without it')
+        raise UserError(f'{kind} has no metrics; {fix}')
+    parameters = inspect.signature(dataset.evaluate).parameters
+    unknown = sorted(set(options) - set(parameters))
+    if unknown and not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+        known = [name for name in parameters if name not in ('results', 'logger')]
+        raise UserError(
+            f'evaluation has no {", ".join(unknown)}; {dataset_name(dataset)}.evaluate knows {", ".join(known)}'
+        )
+
+
+def format_settings(dataset: Any, options: Dict[str, Any], folder: str) -> Dict[str, Any]:
+    """Return arguments of `dataset.format_results`: the options, and `folder` unless they set the output.
+
+    Raises UserError, before anything is computed, for a dataset without its own format and for unknown options.
+    """
+    write = getattr(dataset, 'format_results', None)
+    if write is None or getattr(write, '__func__', None) is CustomDataset.format_results:
+        raise UserError(
+            f'{dataset_name(dataset)} has no form of results for a test server; --out results.pkl writes '
+            f'them as they are')
+    known = [name for name in inspect.signature(write).parameters if name != 'results']
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UserError(
+            f'--eval-options {", ".join(unknown)}: {dataset_name(dataset)}.format_results knows '
+            f'{", ".join(known)}')
+    prefix = next((name for name in known if name.endswith('_prefix')), None)
+    return {prefix: os.path.join(folder, 'results'), **options} if prefix else dict(options)

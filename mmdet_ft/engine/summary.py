@@ -7,13 +7,15 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from mmdet_ft.checkpoints import writing
-from mmdet_ft.config.config import Config
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
+from mmdet_ft.engine.runner.base import BaseRunner
+from mmdet_ft.engine.settings.keys import ConfigKeys
+from mmdet_ft.engine.settings.records import TestSettings
 
 
-def last_words(runner: Any, cfg: Config, is_interrupted: bool = False) -> str:
+def describe_end(runner: BaseRunner, settings: TestSettings, is_interrupted: bool = False) -> str:
     """Describe the files of a run, best checkpoint first, and the commands to test, predict and resume."""
     messages = runner.meta.get('hook_msgs') or {}
     best = messages.get('best_ckpt')
@@ -27,7 +29,7 @@ def last_words(runner: Any, cfg: Config, is_interrupted: bool = False) -> str:
         lines.append(('last', _with_target(latest)))
     lines.append(
         ('logs', os.path.join(_short(runner.work_dir), f'{runner.timestamp}.log') + '[.json]'))
-    lines += _commands(runner, cfg, best or latest, latest, is_interrupted)
+    lines += _commands(runner, settings, best or latest, latest, is_interrupted)
     stale = sorted(glob.glob(os.path.join(glob.escape(runner.work_dir), 'failure_*.pt')))
     if stale and not is_interrupted:
         lines.append((
@@ -36,7 +38,7 @@ def last_words(runner: Any, cfg: Config, is_interrupted: bool = False) -> str:
     return '\n'.join(f'  {title + ":":<9}{text}' for title, text in lines)
 
 
-def clear_up(runner: Any) -> None:
+def remove_interrupted_state(runner: BaseRunner) -> None:
     """Remove the interrupted state of a finished run; on rank 0."""
     if runner.rank == 0:
         writing.remove_interrupted(runner.work_dir, runner.run_id)
@@ -48,7 +50,7 @@ def _short(path: str) -> str:
     return path if below.startswith(os.pardir) else below
 
 
-def _latest(runner: Any, messages: Dict[str, Any]) -> Optional[str]:
+def _latest(runner: BaseRunner, messages: Dict[str, Any]) -> Optional[str]:
     folders = [os.path.dirname(messages.get('last_ckpt') or ''), runner.work_dir]
     for folder in filter(None, folders):
         if os.path.exists(os.path.join(folder, 'latest.pth')):
@@ -67,21 +69,21 @@ def _best(path: str, score: float) -> str:
     return f'{_short(path)} ({name} {score:.4f}, {unit} {number})'
 
 
-def _commands(runner: Any, cfg: Config, checkpoint: Optional[str], latest: Optional[str],
-              is_interrupted: bool) -> List[Any]:
+def _commands(runner: BaseRunner, settings: TestSettings, checkpoint: Optional[str],
+              latest: Optional[str], is_interrupted: bool) -> List[Any]:
     tools = os.path.dirname(sys.argv[0]) if os.path.basename(sys.argv[0]) == 'train.py' else 'tools'
     config = os.path.join(_short(runner.work_dir), runner.meta.get('exp_name') or '')
-    if cfg.get('custom_imports') and cfg.filename:  # modules may be next to the config itself
-        config = cfg.filename
+    if settings.keys.is_used('custom_imports') and settings.keys.filename:
+        config = settings.keys.filename  # modules may be next to the config itself
     found = []
     if checkpoint is not None:
         path = _short(checkpoint)
-        if (cfg.get('data') or {}).get('test') and os.path.isfile(config):
+        if settings.data.test and os.path.isfile(config):
             found.append(('test', _command(f'{tools}/test.py', config, path,
                                            *_eval_options(runner))))
         found.append(('predict', _command(f'{tools}/predict.py', path, 'IMAGES', '--out',
                                           'FOLDER')))
-    found.append(('go on', _go_on(runner, cfg, latest, is_interrupted)))
+    found.append(('go on', _resume_command(runner, settings, latest, is_interrupted)))
     return found
 
 
@@ -89,7 +91,7 @@ def _command(*words: str) -> str:
     return 'python ' + ' '.join(map(shlex.quote, words))
 
 
-def _eval_options(runner: Any) -> List[str]:
+def _eval_options(runner: BaseRunner) -> List[str]:
     """Return `--eval` with the metrics of the validation."""
     hook = next((hook for hook in runner.hooks if isinstance(hook, EvalHook)), None)
     if hook is None:
@@ -102,11 +104,12 @@ def _eval_options(runner: Any) -> List[str]:
     return ['--eval', *map(str, metrics)] if metrics else []
 
 
-def _go_on(runner: Any, cfg: Config, latest: Optional[str], is_interrupted: bool) -> str:
+def _resume_command(runner: BaseRunner, settings: TestSettings, latest: Optional[str],
+                    is_interrupted: bool) -> str:
     """Return the command of this process, changed to resume the run."""
-    changes = {} if is_interrupted else _changes(runner, cfg)
+    changes = {} if is_interrupted else _changes(runner, settings.keys)
     flags = ['--auto-resume']
-    if any(layer.values.get('resume_from') for layer in cfg.layers if layer.path is not None):
+    if settings.keys.is_in_a_file('resume_from'):
         flags = ['--resume-from',
                  _short(_furthest(runner, latest))]  # in a config it overrides --auto-resume
     if os.path.basename(sys.argv[0]) != 'train.py' or dist.is_distributed():
@@ -117,29 +120,29 @@ def _go_on(runner: Any, cfg: Config, latest: Optional[str], is_interrupted: bool
         if word != '--auto-resume' and not word.startswith('--resume-from=')
     ]
     if '--resume-from' in words:
-        place = words.index('--resume-from')
-        del words[place:place + 2]
-    place = 2 if len(words) > 1 and not words[1].startswith('-') else len(words)
-    words[place:place] = flags
+        index = words.index('--resume-from')
+        del words[index:index + 2]
+    index = 2 if len(words) > 1 and not words[1].startswith('-') else len(words)
+    words[index:index] = flags
     options = [f'{key}={value}' for key, value in changes.items()]
     name = next((word for word in ('--cfg-options', '--options') if word in words), None)
     if options and name:
         words = [word for word in words if word.partition('=')[0] not in changes]
-        place = words.index(name) + 1
-        words[place:place] = options
+        index = words.index(name) + 1
+        words[index:index] = options
     elif options:
         words += ['--cfg-options', *options]
     return _command(*words)
 
 
-def _changes(runner: Any, cfg: Config) -> Dict[str, int]:
+def _changes(runner: BaseRunner, keys: ConfigKeys) -> Dict[str, int]:
     """Map config keys that stop a run from resuming to values with which it continues: its length,
     and the patience of an early stop, which is restored on resume."""
     changes = {}
     name, limit = ('max_epochs', runner.max_epochs) if runner.by_epoch else ('max_iters',
                                                                              runner.max_iters)
     if runner.place()[0 if runner.by_epoch else 1] >= limit:
-        is_old = any('total_epochs' in layer.values for layer in cfg.layers) and runner.by_epoch
+        is_old = keys.is_used('total_epochs') and runner.by_epoch
         changes['total_epochs' if is_old else f'runner.{name}'] = 2 * limit
     for hook in runner.hooks:
         if isinstance(hook, EarlyStopHook) and hook.waited >= hook.patience:
@@ -147,7 +150,7 @@ def _changes(runner: Any, cfg: Config) -> Dict[str, int]:
     return changes
 
 
-def _furthest(runner: Any, latest: Optional[str]) -> str:
+def _furthest(runner: BaseRunner, latest: Optional[str]) -> str:
     """Return the checkpoint to resume: the one that a signal has left, or the last."""
     left = os.path.join(runner.work_dir, writing.INTERRUPTED)
     return left if os.path.exists(left) else latest or os.path.join(runner.work_dir, 'latest.pth')

@@ -9,7 +9,8 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.formats.origin import coco_classes
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.engine.models.build import begin_weights, told
+from mmdet_ft.engine.models.build import initialize_weights, load_named
+from mmdet_ft.engine.settings.read import read_weights
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_openmmlab import CLASSES, in_version_1
 from tests.checkpoints.test_reading import Evil
@@ -21,7 +22,7 @@ RGB = dict(
 
 
 def begin(tmp_path, caplog, classes, settings=None, **values):
-    """A model after begin_weights, and the lines of the log."""
+    """A model after initialize_weights, and the lines of the log."""
     settings = settings or tiny_config(num_classes=len(classes))
     cfg = Config(
         dict(
@@ -30,7 +31,7 @@ def begin(tmp_path, caplog, classes, settings=None, **values):
     model = MODELS.build(settings)
     model.CLASSES = classes
     with caplog.at_level(logging.INFO, logger='mmdet_ft'):
-        begin_weights(model, cfg, logging.getLogger('mmdet_ft'))
+        initialize_weights(model, read_weights(cfg), logging.getLogger('mmdet_ft'), str(tmp_path))
     return model, '\n'.join(caplog.messages)
 
 
@@ -109,7 +110,7 @@ def test_weights_that_are_not_there_are_told_with_key_line_value_and_the_way_on(
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'mine.py').write_text(text)
     with pytest.raises(CheckpointError, match='none.pth does not exist') as error:
-        told(Config.fromfile('mine.py'), 'none.pth', read)
+        load_named(read_weights(Config.fromfile('mine.py')), 'none.pth', read)
     assert all(word in str(error.value) for word in [*words, "= 'none.pth': "]), str(error.value)
 
 

@@ -16,7 +16,6 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
 from mmdet_ft.checkpoints.input_format import Facts
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.config import Config
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.engine.models.trained import build_trained
 from mmdet_ft.engine.runner.resume_state import restore
@@ -191,8 +190,8 @@ def write(tmp_path, model, classes=CLASSES):
     return path
 
 
-def cfg_of(num_classes=3):
-    return Config(dict(model=tiny_config(num_classes=num_classes)))
+def settings_of(num_classes=3):
+    return tiny_config(num_classes=num_classes)
 
 
 class Faked:
@@ -208,11 +207,11 @@ def test_results_of_a_detector_come_in_the_order_of_the_data(tmp_path, caplog, c
                                                              monkeypatch):
     source = named(CLASSES)
     with caplog.at_level(logging.WARNING, logger='mmdet_ft'):
-        model = build_trained(cfg_of(num_classes), Faked(classes), write(tmp_path, source))
+        model = build_trained(settings_of(num_classes), Faked(classes), write(tmp_path, source))
     assert torch.equal(model.state_dict()[FC_CLS], source.state_dict()[FC_CLS])
     assert model.CLASSES == classes and 'results are put in the order of the data, by name' in caplog.text
     monkeypatch.setattr(type(model), 'results', lambda self, found, metas: found)
-    model = build_trained(cfg_of(num_classes), Faked(classes), write(tmp_path, source))
+    model = build_trained(settings_of(num_classes), Faked(classes), write(tmp_path, source))
     found = [(['cats', 'dogs', 'birds'], (['m cats', 'm dogs',
                                            'm birds'], ['s cats', 's dogs', 's birds']))]
     boxes, (masks, scores) = model.results(found, [{}])[0]
@@ -228,12 +227,13 @@ def test_results_of_a_detector_come_in_the_order_of_the_data(tmp_path, caplog, c
 def test_a_test_of_other_classes_is_refused_with_both_lists(tmp_path, classes, words):
     with pytest.raises(
             CheckpointError, match='data.test has classes that are none of them') as error:
-        build_trained(cfg_of(), Faked(classes), write(tmp_path, named(CLASSES)))
+        build_trained(settings_of(), Faked(classes), write(tmp_path, named(CLASSES)))
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
 def test_a_checkpoint_without_names_is_tested_as_it_is(tmp_path, caplog):
-    model = build_trained(cfg_of(), Faked(('x', 'y', 'z')), write(tmp_path, named(CLASSES), None))
+    model = build_trained(settings_of(), Faked(('x', 'y', 'z')),
+                          write(tmp_path, named(CLASSES), None))
     assert model.CLASSES == ('x', 'y', 'z') and not caplog.text
 
 
@@ -256,7 +256,7 @@ def test_class_folders_count_their_labels_as_the_checkpoint_does(tmp_path, caplo
     path = write(tmp_path, source)
     dataset = folders(tmp_path / 'data', ('bird', 'dog'))
     with caplog.at_level(logging.WARNING, logger='mmdet_ft'):
-        model = build_trained(Config(dict(model=dict(CLASSIFIER))), dataset, path)
+        model = build_trained(dict(CLASSIFIER), dataset, path)
     assert dataset.get_gt_labels().tolist() == [2, 1] and tuple(dataset.CLASSES) == CLASSES
     assert int(dataset.data_infos[0]['gt_label']) == 2 and tuple(model.CLASSES) == CLASSES
     assert 'labels are counted as in the checkpoint' in caplog.text
@@ -264,8 +264,7 @@ def test_class_folders_count_their_labels_as_the_checkpoint_does(tmp_path, caplo
     assert dataset.evaluate(scores, metric_options=dict(topk=(1, )))['accuracy_top-1'] == 100
     assert dataset.result_items(scores)['pred_class'] == ['bird', 'dog']
     with pytest.raises(CheckpointError, match="'fox'"):
-        build_trained(
-            Config(dict(model=dict(CLASSIFIER))), folders(tmp_path / 'more', ('fox', 'dog')), path)
+        build_trained(dict(CLASSIFIER), folders(tmp_path / 'more', ('fox', 'dog')), path)
 
 
 def test_a_checkpoint_that_is_loaded_by_itself_is_compared_too():

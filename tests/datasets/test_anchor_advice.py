@@ -2,7 +2,6 @@
 import numpy as np
 import pytest
 
-from mmdet_ft.config import Config
 from mmdet_ft.datasets.checks.anchors import check_anchors
 from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.engine.run_check.data import anchors_of
@@ -33,8 +32,7 @@ def advice(boxes, **generator):
     train_cfg = dict(
         rpn=dict(
             assigner=dict(type='MaxIoUAssigner', pos_iou_thr=.7, neg_iou_thr=.3, min_pos_iou=.3)))
-    anchors = anchors_of(
-        Config(dict(model=dict(type='FasterRCNN', rpn_head=head, train_cfg=train_cfg))))
+    anchors = anchors_of(dict(type='FasterRCNN', rpn_head=head, train_cfg=train_cfg))
     return check_anchors(split_of(boxes), anchors, (1000, 600), True)
 
 

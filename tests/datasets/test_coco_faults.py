@@ -16,7 +16,8 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.loader import build_dataloader
-from mmdet_ft.engine.run_check.data import check_data, tell_about_data
+from mmdet_ft.engine.run_check.data import check_data, log_data_report
+from mmdet_ft.engine.settings.read import read_test_settings
 from tests.datasets.fuzz import assert_agreement, limited, read_by_both
 
 WIDTH, HEIGHT = 192, 128
@@ -332,8 +333,9 @@ def test_a_training_set_without_objects_is_refused_although_its_images_are_kept(
     for image in content_of()['images']:
         cv2.imwrite(str(tmp_path / image['file_name']), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     with pytest.raises(DataError, match='data.train has no objects to learn'):
-        tell_about_data(
-            Config(dict(data=dict(train=settings))), dict(train=dataset), logging.getLogger('x'))
+        log_data_report(
+            read_test_settings(Config(dict(data=dict(train=settings)))), dict(train=dataset),
+            logging.getLogger('x'))
     problems = check_data(
         Config(dict(data=dict(train=settings))), ('train', ), images=False).problems
     assert [problem.kind for problem in problems if problem.stops] == ['no objects']
@@ -367,7 +369,9 @@ def test_the_start_of_a_run_looks_at_the_boxes(tmp_path, caplog, monkeypatch, ch
         cv2.imwrite(str(tmp_path / image['file_name']), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     change(content)
     dataset = _build(settings_of(tmp_path, content, test_mode=True))
-    tell_about_data(Config(dict(data=dict())), dict(val=dataset), logging.getLogger('mmdet_ft'))
+    log_data_report(
+        read_test_settings(Config(dict(data=dict()))), dict(val=dataset),
+        logging.getLogger('mmdet_ft'))
     assert f'defect: {told} (val' in caplog.text
 
 

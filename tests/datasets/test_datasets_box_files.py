@@ -19,6 +19,7 @@ from mmdet_ft.datasets.detection.xml_style import XMLDataset, read_voc_xml
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.engine.loaders import build_test_loader
+from mmdet_ft.engine.settings.read import read_data
 from mmdet_ft.untrusted import UntrustedFileError
 from . import formats
 from .formats import Thing
@@ -319,7 +320,7 @@ def test_a_test_loader_of_the_voc_config_reads_the_layout(tmp_path):
         'data.workers_per_gpu': 0,
         'data.test': dict(config.data.test, classes=list(CLASSES), **paths)
     })
-    loader = build_test_loader(config, 'test')
+    loader = build_test_loader(read_data(config), 'test')
     assert len(loader) == 3 and next(iter(loader))[0].images.shape[-1] % 32 == 0
     image = cv2.imread(str(tmp_path / 'VOC2007/JPEGImages/image_0.jpg'))
     assert image.shape == (formats.HEIGHT, formats.WIDTH, 3)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.settings.records import Acceleration
 from mmdet_ft.engine.speed.acceleration import accelerate
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model
@@ -30,7 +31,7 @@ def test_a_switch_changes_nothing_but_the_rounding(setting, caplog):
     model = tiny_model(base_channels=16)
     names = list(model.state_dict())
     with caplog.at_level(logging.INFO):
-        accelerate(model, setting, CPU, logger)
+        accelerate(model, Acceleration(**setting), CPU, logger)
     assert 'left off' not in caplog.text and list(setting)[0] in caplog.text
     assert list(model.state_dict()) == names
     mine, theirs = gradients(model, batch)
@@ -42,17 +43,17 @@ def test_a_switch_changes_nothing_but_the_rounding(setting, caplog):
 
 
 def test_what_cannot_be_had_is_left_off_with_its_reason(caplog, monkeypatch):
-    accelerate(tiny_model(), dict(triton=True), CPU, logger)
+    accelerate(tiny_model(), Acceleration(triton=True), CPU, logger)
     assert 'triton = True is left off: the model is on cpu' in caplog.text
-    accelerate(tiny_model(), dict(channels_last=True), CPU, logger)
+    accelerate(tiny_model(), Acceleration(channels_last=True), CPU, logger)
     assert 'channels_last = True is left off: a strided 1x1 convolution' in caplog.text
     settings = tiny_config()
     settings['backbone'].update(
         conv_cfg=dict(type='ConvWS'), norm_cfg=dict(type='GN', num_groups=2))
-    accelerate(MODELS.build(settings), dict(channels_last=True), CPU, logger)
+    accelerate(MODELS.build(settings), Acceleration(channels_last=True), CPU, logger)
     assert 'channels_last = True is left off: ConvWS2d' in caplog.text
     monkeypatch.setattr(torch, 'compile', lambda function, **options: _raise)
-    accelerate(tiny_model(), dict(compile=True), CPU, logger)
+    accelerate(tiny_model(), Acceleration(compile=True), CPU, logger)
     assert 'compile = True is left off: no compiler here' in caplog.text
 
 
@@ -62,4 +63,4 @@ def _raise(*arguments):
 
 def test_arguments_that_torch_compile_does_not_know_are_refused():
     with pytest.raises(UserError, match="compile = {'mod': 'x'}.*torch.compile"):
-        accelerate(tiny_model(), dict(compile=dict(mod='x')), CPU, logger)
+        accelerate(tiny_model(), Acceleration(compile=dict(mod='x')), CPU, logger)

@@ -11,8 +11,9 @@ from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentumEMAHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.mixing import YOLOXModeSwitchHook
-from mmdet_ft.engine.optimizers.optimizer_step import read_fp16, read_update
+from mmdet_ft.engine.optimizers.optimizer_step import read_update
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.settings.read import read_fp16
 from tests.engine.fakes import FakeLoader, FakeModel, make_runner, same, weights
 
 

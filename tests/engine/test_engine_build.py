@@ -9,15 +9,17 @@ from mmdet_ft.config import Config, ConfigError
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.wrappers import ConcatDataset, RepeatDataset
 from mmdet_ft.engine import loaders
-from mmdet_ft.engine.batch_size import scale_learning_rate
+from mmdet_ft.engine.batch_size import scaled_rate
+from mmdet_ft.engine.build import checkpoint_to_resume
 from mmdet_ft.engine.errors import UserError, is_user_mistake
+from mmdet_ft.engine.evaluate import check_evaluation_options
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.hooks import build as hooks_build
-from mmdet_ft.engine.hooks.build import hooks_of
+from mmdet_ft.engine.hooks.build import build_hooks
 from mmdet_ft.engine.legacy.old_configs import modernise
-from mmdet_ft.engine.models.build import begin_weights, cancel_pretrained
+from mmdet_ft.engine.models.build import cancel_pretrained, initialize_weights
 from mmdet_ft.engine.optimizers.optimizer_step import Update, read_update
-from mmdet_ft.engine.runner.resume_state import resume_source
+from mmdet_ft.engine.settings.read import read_data, read_run_settings, read_weights
 from mmdet_ft.registry import HOOKS, MODELS
 from tests.engine.fakes import FakeDataset, FakeLoader, FakeModel
 
@@ -83,18 +85,18 @@ def test_loader_settings_come_from_v2s_places():
             val=dict(samples_per_gpu=5),
             test=[dict(samples_per_gpu=2), dict()],
             test_dataloader=dict(workers_per_gpu=7)))
-    train = loaders.train_loader_settings(cfg, seed=9)
-    assert train['samples_per_gpu'] == 4 and train['workers_per_gpu'] == 3 and train['seed'] == 9
-    val, test = (loaders.test_loader_settings(cfg, split) for split in ('val', 'test'))
+    train = read_data(cfg).train_loader()
+    assert train['samples_per_gpu'] == 4 and train['workers_per_gpu'] == 3
+    val, test = (read_data(cfg).test_loader(split) for split in ('val', 'test'))
     assert (val['samples_per_gpu'], val['workers_per_gpu'], val['shuffle']) == (5, 3, False)
     assert (test['samples_per_gpu'], test['workers_per_gpu']) == (2, 7)
     newer = config(
         data=dict(train=dict(), train_dataloader=dict(samples_per_gpu=8, workers_per_gpu=0)))
-    assert loaders.train_loader_settings(newer, 0)['samples_per_gpu'] == 8
+    assert read_data(newer).train_loader()['samples_per_gpu'] == 8
     both = config(
         data=dict(samples_per_gpu=4, train=dict(), train_dataloader=dict(samples_per_gpu=8)))
     with pytest.raises(UserError, match='samples_per_gpu'):
-        loaders.train_loader_settings(both, 0)
+        read_data(both).train_loader()
 
 
 def test_a_classifier_is_evaluated_in_batches_of_the_training(monkeypatch):
@@ -105,24 +107,24 @@ def test_a_classifier_is_evaluated_in_batches_of_the_training(monkeypatch):
     monkeypatch.setattr(loaders, 'build_dataloader', lambda dataset, **settings: settings)
     cfg = config(
         data=dict(samples_per_gpu=16, train=dict(), val=dict(), test=dict(samples_per_gpu=3)))
-    monkeypatch.setattr(loaders, 'build_test_dataset', lambda cfg, split: Classes())
-    assert loaders.build_test_loader(cfg, 'val')['samples_per_gpu'] == 16
-    assert loaders.build_test_loader(cfg, 'test')['samples_per_gpu'] == 3
-    monkeypatch.setattr(loaders, 'build_test_dataset', lambda cfg, split: FakeDataset())
-    assert loaders.build_test_loader(cfg, 'val')['samples_per_gpu'] == 1
+    monkeypatch.setattr(loaders, 'build_test_dataset', lambda data, split: Classes())
+    assert loaders.build_test_loader(read_data(cfg), 'val')['samples_per_gpu'] == 16
+    assert loaders.build_test_loader(read_data(cfg), 'test')['samples_per_gpu'] == 3
+    monkeypatch.setattr(loaders, 'build_test_dataset', lambda data, split: FakeDataset())
+    assert loaders.build_test_loader(read_data(cfg), 'val')['samples_per_gpu'] == 1
 
 
 def test_what_a_wrapper_of_val_holds_is_in_test_mode(monkeypatch):
-    monkeypatch.setattr(loaders, 'build_dataset', lambda data: data)
+    monkeypatch.setattr(loaders, 'build_dataset', lambda settings: settings)
     parts = [dict(type='X', test_mode=False), dict(type='RepeatDataset', dataset=dict(type='X'))]
     wrapped = dict(type='ConcatDataset', separate_eval=False, samples_per_gpu=4, datasets=parts)
     cfg = config(data=dict(val=wrapped, test=[dict(type='X', samples_per_gpu=2), dict(type='X')]))
     built = dict(type='X', test_mode=True)
-    assert loaders.build_test_dataset(cfg, 'val') == dict(
+    assert loaders.build_test_dataset(read_data(cfg), 'val') == dict(
         type='ConcatDataset',
         separate_eval=False,
         datasets=[built, dict(type='RepeatDataset', dataset=built)])
-    assert loaders.build_test_dataset(cfg, 'test') == [built, built]
+    assert loaders.build_test_dataset(read_data(cfg), 'test') == [built, built]
 
 
 def test_pretrained_none_cancels_the_backbones_weights():
@@ -181,30 +183,32 @@ def test_a_checkpoint_that_covers_the_backbone_saves_its_download(tmp_path, mess
     path = str(tmp_path / 'a.pth')
     save(path, TinyWithBackbone().state_dict(), {})
     begin = config(load_from=path, work_dir=str(tmp_path))
-    begin_weights(TinyWithBackbone(), begin, messages)
+    initialize_weights(TinyWithBackbone(), read_weights(begin), messages, str(tmp_path))
     assert 'backbone.init_cfg is not used' in messages.lines[
         0] and 'loaded 4 of 4 (100 %)' in messages.lines[1]
     with pytest.raises(CheckpointError, match='/nowhere.pth'):
-        begin_weights(TinyWithBackbone(), config(), messages)
+        initialize_weights(TinyWithBackbone(), read_weights(config()), messages)
 
 
 def test_auto_resume_takes_the_newest_and_an_explicit_one_counts_more(tmp_path):
     writing.save(str(tmp_path / 'epoch_3.pth'), FakeModel().state_dict(), dict(epoch=3, iter=9))
     (tmp_path / 'epoch_4.pth').touch()
+
+    def source(cfg):
+        return checkpoint_to_resume(read_run_settings(cfg), logging.getLogger('mmdet_ft.tests'))
+
     cfg = config(work_dir=str(tmp_path), auto_resume=True)
-    assert resume_source(cfg) == str(tmp_path / 'epoch_3.pth')
-    assert resume_source(config(work_dir=str(tmp_path), auto_resume=True,
-                                resume_from='x.pth')) == 'x.pth'
-    assert resume_source(config(work_dir=str(tmp_path))) is None
+    assert source(cfg) == str(tmp_path / 'epoch_3.pth')
+    assert source(config(work_dir=str(tmp_path), auto_resume=True, resume_from='x.pth')) == 'x.pth'
+    assert source(config(work_dir=str(tmp_path))) is None
 
 
 def test_the_learning_rate_is_scaled_to_the_batch(messages):
     cfg = config(optimizer=dict(lr=.02), auto_scale_lr=dict(enable=True, base_batch_size=16))
-    scale_learning_rate(cfg, 1, messages)
-    assert cfg.optimizer.lr == pytest.approx(.0025) and '0.0025' in messages.lines[-1]
+    assert scaled_rate(read_run_settings(cfg),
+                       messages) == pytest.approx(.0025) and '0.0025' in messages.lines[-1]
     cfg = config(optimizer=dict(lr=.02), auto_scale_lr=dict(enable=False, base_batch_size=16))
-    scale_learning_rate(cfg, 1, messages)
-    assert cfg.optimizer.lr == .02
+    assert scaled_rate(read_run_settings(cfg), messages) == .02
 
 
 def test_optimizer_config_is_read_in_v2s_spellings():
@@ -230,15 +234,16 @@ def test_the_default_hooks_stand_in_one_order(monkeypatch):
         def evaluate(self, results, logger=None, metric=None, classwise=False):
             return {}
 
-    monkeypatch.setattr(hooks_build, 'build_test_loader', lambda cfg, split: FakeLoader(Dataset()))
+    monkeypatch.setattr(hooks_build, 'build_test_loader', lambda data, split: FakeLoader(Dataset()))
     cfg = config(
         data=dict(train=dict(), val=dict(type='X')),
         custom_hooks=[dict(type='UsersHook', priority='HIGH')],
         checkpoint_config=dict(interval=2),
         evaluation=dict(
             interval=3, metric='bbox', classwise=True, gpu_collect=True, save_best='auto'),
-        log_config=dict(interval=7, hooks=[dict(type='TextLoggerHook')]))
-    hooks = hooks_of(cfg, by_epoch=False, validate=True)
+        log_config=dict(interval=7, hooks=[dict(type='TextLoggerHook')]),
+        runner=dict(type='IterBasedRunner', max_iters=9))
+    hooks = build_hooks(read_run_settings(cfg), validate=True)
     assert [(type(hook), priority) for hook, priority in hooks] == [(UsersHook, 'HIGH'),
                                                                     (CheckpointHook, 'NORMAL'),
                                                                     (EvalHook, 'LOW'),
@@ -247,24 +252,26 @@ def test_the_default_hooks_stand_in_one_order(monkeypatch):
     assert not checkpoint.by_epoch and checkpoint.interval == 2 and not text.by_epoch and text.interval == 7
     assert not evaluation.by_epoch and evaluation.eval_options == dict(
         metric='bbox', classwise=True)
-    assert EvalHook not in [type(hook) for hook, _ in hooks_of(cfg, True, validate=False)]
+    assert EvalHook not in [
+        type(hook) for hook, _ in build_hooks(read_run_settings(cfg), validate=False)
+    ]
     cfg.evaluation.metrics = 'bbox'
     with pytest.raises(
             UserError, match='evaluation has no metrics; Dataset.evaluate knows metric, classwise'):
-        hooks_of(cfg, True, True)
+        build_hooks(read_run_settings(cfg), True)
 
 
 def test_options_are_checked_for_each_data_set_that_is_joined():
     joined = ConcatDataset([FakeDataset(), FakeDataset()])
-    hooks_build.check_evaluation_options(joined, dict(metric='bbox'))
+    check_evaluation_options(joined, dict(metric='bbox'))
     with pytest.raises(
             UserError, match='evaluation has no metrics; FakeDataset.evaluate knows metric'):
-        hooks_build.check_evaluation_options(joined, dict(metrics='bbox'))
+        check_evaluation_options(joined, dict(metrics='bbox'))
     for repeated in (RepeatDataset(FakeDataset(),
                                    2), ConcatDataset([RepeatDataset(FakeDataset(), 1)])):
         with pytest.raises(
                 UserError, match='RepeatDataset has no metrics.*the FakeDataset that it'):
-            hooks_build.check_evaluation_options(repeated, dict(metric='bbox'))
+            check_evaluation_options(repeated, dict(metric='bbox'))
 
 
 def test_losses_of_several_validation_sets_are_those_of_each(tmp_path):
@@ -280,7 +287,7 @@ def test_losses_of_several_validation_sets_are_those_of_each(tmp_path):
                 dict(parts[0], data_prefix=[part['data_prefix'] for part in parts]),
                 dict(type='RepeatDataset', times=2, dataset=parts[0])):
         cfg = config(data=dict(train=dict(parts[0], pipeline=pipeline), val=val))
-        _, losses = loaders.build_workflow_datasets(cfg, [('train', 1), ('val', 1)])
+        _, losses = loaders.build_workflow_datasets(read_data(cfg), [('train', 1), ('val', 1)])
         assert len(losses) == 2
         kinds = [
             type(transform).__name__ for leaf in innermost(losses)

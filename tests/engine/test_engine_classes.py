@@ -11,7 +11,7 @@ from mmdet_ft.config import CheckError, Config
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.hooks.build import count_all_detections
+from mmdet_ft.engine.evaluate import count_all_detections
 from mmdet_ft.engine.models.build import build_model, count_classes
 from tests.models.tiny import tiny_config
 
@@ -21,8 +21,7 @@ def test_auto_is_the_number_of_classes_everywhere_in_a_model():
     wanted = copy.deepcopy(settings)
     for head in ('bbox_head', 'mask_head'):
         settings['roi_head'][head]['num_classes'] = 'auto'
-    config = SimpleNamespace(model=settings)
-    model = build_model(config, SimpleNamespace(CLASSES=('a', 'b', 'c')))
+    model = build_model(settings, SimpleNamespace(CLASSES=('a', 'b', 'c')))
     heads = model.roi_head
     assert heads.bbox_head.num_classes == heads.mask_head.num_classes == 3
     assert settings['roi_head']['bbox_head']['num_classes'] == 'auto'  # the config stays
@@ -54,7 +53,7 @@ def test_the_slim_config_starts_from_a_file_that_is_here():
     config, _ = prepare(Config.fromfile('configs/custom/mask_rcnn_slim.py'))
     count_classes(config.model, config.data.train.classes)
     config.model.train_cfg = None
-    model = build_model(config, SimpleNamespace(CLASSES=('cat', 'dog')))
+    model = build_model(config.model, SimpleNamespace(CLASSES=('cat', 'dog')))
     ours, theirs = model.state_dict(), reading.read(config.load_from).state_dict
     other = {name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape}
     assert len(ours) > 100 and {name.rpartition('.')[0]
@@ -81,10 +80,10 @@ def test_the_classifier_for_own_data_keeps_three_checkpoints():
     assert Config.fromfile('configs/custom/classifier_ft.py').checkpoint_config.max_keep_ckpts == 3
 
 
-def config_of(max_per_img, one_stage=False):
+def model_of(max_per_img, one_stage=False):
     settings = dict(max_per_img=max_per_img)
     test_cfg = settings if one_stage else dict(rpn=dict(max_per_img=1000), rcnn=settings)
-    return Config(dict(model=dict(test_cfg=test_cfg)))
+    return dict(test_cfg=test_cfg)
 
 
 @pytest.mark.parametrize('one_stage', [True, False])
@@ -92,10 +91,10 @@ def test_more_than_100_detections_count_when_the_model_gives_them(one_stage, tmp
     dataset, _ = crowded(tmp_path)
     for most, wanted in ((100, {}), (50, {}), (300, dict(max_dets=300))):
         options = {}
-        count_all_detections(config_of(most, one_stage), dataset, options)
+        count_all_detections(model_of(most, one_stage), dataset, options)
         assert options == wanted
     options = dict(max_dets=200)
-    count_all_detections(config_of(300), dataset, options)
+    count_all_detections(model_of(300), dataset, options)
     assert options == dict(max_dets=200)
 
     class Mine:
@@ -104,7 +103,7 @@ def test_more_than_100_detections_count_when_the_model_gives_them(one_stage, tmp
             """Without max_dets."""
 
     options = {}
-    count_all_detections(config_of(300), Mine(), options)
+    count_all_detections(model_of(300), Mine(), options)
     assert options == {}
 
 

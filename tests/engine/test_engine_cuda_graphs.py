@@ -6,6 +6,7 @@ from torch import nn
 
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.log import get_root_logger
+from mmdet_ft.engine.settings.records import Acceleration
 from mmdet_ft.engine.speed.acceleration import accelerate, use_cuda_graphs
 from mmdet_ft.engine.speed.cuda_graphs import APPEARANCES, MAX_SHAPES, CudaRecorder, Replayed
 from mmdet_ft.registry import MODELS
@@ -200,7 +201,8 @@ def test_what_cannot_be_had_is_left_off_with_its_reason(change, reason):
 
 def test_two_ways_of_recording_exclude_each_other():
     with pytest.raises(UserError, match="'reduce-overhead' replays CUDA graphs itself: take out"):
-        accelerate(tiny_model(), dict(cuda_graphs=True, compile=dict(mode='reduce-overhead')), CPU,
+        accelerate(tiny_model(),
+                   Acceleration(cuda_graphs=True, compile=dict(mode='reduce-overhead')), CPU,
                    get_root_logger())
 
 

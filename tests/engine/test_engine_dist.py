@@ -54,7 +54,7 @@ class NanOnRankOne(FakeModel):
 
 def make(model, work_dir, length=1, **arguments):
     torch.manual_seed(0)
-    wrapped = wrap(model, {})
+    wrapped = wrap(model)
     optimizer = build_optimizer(wrapped, dict(type='SGD', lr=.1, momentum=.9))
     return EpochBasedRunner(
         wrapped, optimizer, work_dir=str(work_dir), max_epochs=length, **arguments)
@@ -186,7 +186,7 @@ class HalfUsed(FakeModel):
 
 def check_unused_parameters(rank, root):
     """They are named on the rank that did not use them, before any rank could wait for ever."""
-    model = wrap(HalfUsed(), dict(find_unused_parameters=True))
+    model = wrap(HalfUsed(), find_unused_parameters=True)
     optimizer = build_optimizer(model, dict(type='SGD', lr=.1))
     runner = EpochBasedRunner(model, optimizer, work_dir=os.path.join(root, 'unused'), max_epochs=1)
     runner.run([RankLoader(FakeDataset(8), rank)])  # said so: it runs
@@ -196,7 +196,7 @@ def check_unused_parameters(rank, root):
     model = HalfUsed(
     )  # without DistributedDataParallel's own waiting: what is looked at afterwards
     model.loss(next(iter(RankLoader(FakeDataset(8), rank)))).total.backward()
-    wrapped = wrap(model, {})
+    wrapped = wrap(model)
     if rank == 0:
         dist.check_unused(wrapped)
     else:

@@ -8,6 +8,9 @@ from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import CheckpointHook, EarlyStopHook, EvalHook, TextLoggerHook
 from mmdet_ft.engine.reporting.figures import check_metric, figure_of
 from mmdet_ft.engine.run_check import run_size
+from mmdet_ft.engine.schedules.groups import Schedules
+from mmdet_ft.engine.schedules.schedule import build_learning_rate
+from mmdet_ft.engine.settings.rate import read_rate
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
 
@@ -88,7 +91,10 @@ def found(tmp_path, config, kind='epoch', length=4, hooks=(), images=2):
     runner = make_runner(tmp_path, kind=kind, length=length)
     for hook in hooks:
         runner.register_hook(hook)
-    return run_size.remarks(runner, Config(config), 10, images, num_images=20)
+    runner.schedules = Schedules(
+        build_learning_rate(config['lr_config'], runner.by_epoch)
+        if 'lr_config' in config else None, None)
+    return run_size.remarks(runner, read_rate(Config(config)), 10, images, num_images=20)
 
 
 def test_a_batch_larger_than_the_training_set_is_remarked(tmp_path):

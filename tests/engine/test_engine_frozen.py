@@ -8,8 +8,9 @@ import torch
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
-from mmdet_ft.engine.models.build import begin_weights, told
+from mmdet_ft.engine.models.build import initialize_weights, load_named
 from mmdet_ft.engine.models.frozen import freeing_line, frozen_as_drawn, watch_loading
+from mmdet_ft.engine.settings.read import read_weights
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
 
@@ -25,7 +26,7 @@ def begin(caplog, settings, **values):
     cfg = Config(dict(model=copy.deepcopy(settings), **values))
     model = MODELS.build(copy.deepcopy(settings))
     with caplog.at_level(logging.WARNING, logger='mmdet_ft'):
-        begin_weights(model, cfg, logging.getLogger('mmdet_ft'))
+        initialize_weights(model, read_weights(cfg), logging.getLogger('mmdet_ft'))
     return [message for message in caplog.messages if WARNED in message]
 
 
@@ -106,7 +107,7 @@ def test_whoever_loads_a_weight_it_counts_as_loaded():
 def test_a_file_that_is_not_there_does_not_lead_to_a_frozen_random_backbone(tmp_path, text, line):
     (tmp_path / 'mine.py').write_text(text)
     with pytest.raises(CheckpointError) as error:
-        told(Config.fromfile(str(tmp_path / 'mine.py')), 'none', read)
+        load_named(read_weights(Config.fromfile(str(tmp_path / 'mine.py'))), 'none', read)
     assert f'from random weights nothing may be frozen: {line}' in str(error.value)
 
 

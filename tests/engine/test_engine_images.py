@@ -23,7 +23,8 @@ from mmdet_ft.datasets.loading.collate import collate, places_by_size
 from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.pipelines.shared import loading
 from mmdet_ft.engine.errors import UserError
-from mmdet_ft.engine.run_check.data import REFUSED, check_data, check_image_files, tell_about_data
+from mmdet_ft.engine.run_check.data import REFUSED, check_data, check_image_files, log_data_report
+from mmdet_ft.engine.settings.read import read_data, read_test_settings
 
 WIDTH, HEIGHT, NUM = 96, 64, 12
 PIPELINE = [
@@ -95,9 +96,11 @@ class World:
         """What training and test say, and check_data's defects of images."""
         dataset = self.dataset()
         texts = []
-        for check, split in ((tell_about_data, 'train'), (check_image_files, 'test')):
+        read = read_test_settings(self.config(**settings))
+        for check, of_check, split in ((log_data_report, read, 'train'),
+                                       (check_image_files, read.data, 'test')):
             with pytest.raises(UserError) as error:
-                check(self.config(**settings), {split: dataset}, logging.getLogger('mmdet_ft'))
+                check(of_check, {split: dataset}, logging.getLogger('mmdet_ft'))
             texts.append(str(error.value))
         report = check_data(self.config(), ['train'], workers=0)
         return texts, [problem for problem in report.defects if problem.kind in REFUSED]
@@ -114,7 +117,8 @@ def tell(world, **settings):
     logger = logging.Logger('test')
     logger.addHandler(
         type('', (logging.Handler, ), dict(emit=lambda self, record: records.append(record)))())
-    tell_about_data(world.config(**settings), {'train': world.dataset()}, logger)
+    log_data_report(
+        read_test_settings(world.config(**settings)), {'train': world.dataset()}, logger)
     return records[-1].levelname, records[-1].getMessage()
 
 
@@ -199,7 +203,8 @@ def test_a_photograph_annotated_lying_wants_its_entry_removed(world):
     assert [problem.kind for problem in defects] == ['image turned by EXIF']
     as_stored = [{**PIPELINE[0], 'color_type': 'color_ignore_orientation'}, PIPELINE[1]]
     dataset = world.dataset(pipeline=as_stored)  # as advised
-    tell_about_data(world.config(), {'train': dataset}, logging.getLogger('mmdet_ft'))
+    log_data_report(
+        read_test_settings(world.config()), {'train': dataset}, logging.getLogger('mmdet_ft'))
     assert dataset[4]['img'].shape == (HEIGHT, WIDTH, 3)
 
 
@@ -361,7 +366,8 @@ def test_a_folder_that_is_not_there_is_named_with_its_neighbour(world):
     with pytest.raises(
             UserError,
             match=f"there is no folder '{world.folder}x'; did you mean '{world.folder}'"):
-        tell_about_data(world.config(), {'train': dataset}, logging.getLogger('mmdet_ft'))
+        log_data_report(
+            read_test_settings(world.config()), {'train': dataset}, logging.getLogger('mmdet_ft'))
 
 
 def test_backslashes_are_read_as_slashes_and_told_in_one_line(world):
@@ -383,10 +389,12 @@ def test_what_another_loader_reads_is_only_looked_for(world):
     world.path(3).write_bytes(b'of a kind of our own')
     world.content['images'][4].update(width=70, height=80)
     dataset = world.dataset(pipeline=[own])
-    tell_about_data(world.config(), {'train': dataset}, logging.getLogger('mmdet_ft'))
+    log_data_report(
+        read_test_settings(world.config()), {'train': dataset}, logging.getLogger('mmdet_ft'))
     world.path(3).unlink()
     with pytest.raises(UserError, match='there is no image'):
-        tell_about_data(world.config(), {'train': dataset}, logging.getLogger('mmdet_ft'))
+        log_data_report(
+            read_test_settings(world.config()), {'train': dataset}, logging.getLogger('mmdet_ft'))
     assert loading_of([own]) == Loading(is_known=False) and loading_of([]) == Loading()
     assert loading_of([dict(type='LoadImageFromFile',
                             color_type='unchanged')]).color_type == 'unchanged'
@@ -444,7 +452,8 @@ def test_unequal_images_of_a_classifier_are_no_batch(tmp_path, keys):
 
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_unequal_images_of_a_classifier_are_found_before_the_start(tmp_path, split):
-    check = tell_about_data if split == 'train' else check_image_files
+    check, read = (log_data_report, read_test_settings) if split == 'train' else (check_image_files,
+                                                                                  read_data)
     logger, config = logging.getLogger('mmdet_ft'), Config(
         dict(data=dict(samples_per_gpu=4, train={}, test={}), runner=dict(type='EpochBasedRunner')))
     for more, fits in (((), False), ((dict(type='Resize', size=(32, -1)), ), False),
@@ -452,14 +461,14 @@ def test_unequal_images_of_a_classifier_are_found_before_the_start(tmp_path, spl
                         True), ((dict(type='Resize', size=(32, 32)), ), True)):
         dataset = class_folders(tmp_path, steps(*more))
         if fits:
-            check(config, {split: dataset}, logger)
+            check(read(config), {split: dataset}, logger)
         else:
             with pytest.raises(
                     UserError,
                     match=rf'data\.{split}\.pipeline: images of unequal size.*CenterCrop'):
-                check(config, {split: dataset}, logger)
+                check(read(config), {split: dataset}, logger)
     config.data.samples_per_gpu = 1
-    check(config, {split: class_folders(tmp_path, steps())}, logger)
+    check(read(config), {split: class_folders(tmp_path, steps())}, logger)
 
 
 def test_samples_are_put_together_by_size():

@@ -69,9 +69,9 @@ def test_the_model_of_a_test_is_checked_too_and_detectors_are_let_through():
                 backbone=dict(type='LeNet5'),
                 neck=dict(type='GlobalAveragePooling'),
                 head=dict(type='LinearClsHead', num_classes=2, in_channels=120))))
-    assert build_model(cfg, Labels([0, 1], ['a', 'b'])).CLASSES == ['a', 'b']
+    assert build_model(cfg.model, Labels([0, 1], ['a', 'b'])).CLASSES == ['a', 'b']
     with pytest.raises(UserError, match='num_classes is 2'):
-        build_model(cfg, Labels([0, 2]))
+        build_model(cfg.model, Labels([0, 2]))
     check_labels(SimpleNamespace(CLASSES=('a', )), SimpleNamespace(bbox_head=None))
 
 

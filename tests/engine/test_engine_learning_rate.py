@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from mmdet_ft.config import Config, load_config
-from mmdet_ft.engine.batch_size import AT_HAND, read_rate, scale_learning_rate, settle_rate
+from mmdet_ft.engine import batch_size
 from mmdet_ft.engine.run_check.run_size import remarks
+from mmdet_ft.engine.settings.rate import AT_HAND, read_rate, settle_rate
+from mmdet_ft.engine.settings.read import read_run_settings
 from .test_engine_resume import make_runner
 
 ROOT = Path(__file__).parents[2]
@@ -27,13 +29,18 @@ class Lines(list):
 def scaled(cfg, processes=1):
     """(the rate that a run trains with, what the log says)."""
     lines = Lines()
-    settle_rate(cfg, processes)
-    scale_learning_rate(cfg, processes, lines)
-    return cfg.optimizer.lr, '\n'.join(lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch_size.dist, 'get_dist_info', lambda: (0, processes))
+        settings = read_run_settings(cfg)
+        settle_rate(cfg, batch_size.images_per_step(settings))
+        return batch_size.scaled_rate(settings, lines), '\n'.join(lines)
 
 
 def advice(cfg, tmp_path, images=2):
-    return [text for text in remarks(make_runner(tmp_path), cfg, 10, images, 20) if 'lr=' in text]
+    return [
+        text for text in remarks(make_runner(tmp_path), read_rate(cfg), 10, images, 20)
+        if 'lr=' in text
+    ]
 
 
 @pytest.fixture

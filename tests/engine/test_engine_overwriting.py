@@ -4,6 +4,7 @@ import pytest
 from mmdet_ft.config import Config
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
+from mmdet_ft.engine.settings.read import read_run_settings
 
 
 def config_of(folder, load_from, **others):
@@ -20,7 +21,7 @@ def config_of(folder, load_from, **others):
 def refused(folder, load_from, **others):
     cfg = config_of(folder, load_from, **others)
     try:
-        refuse_overwriting(cfg, cfg.work_dir)
+        refuse_overwriting(read_run_settings(cfg), cfg.work_dir)
     except UserError as error:
         return str(error)
     return ''

@@ -1,6 +1,5 @@
 import logging
 import os
-import types
 
 import pytest
 
@@ -11,15 +10,11 @@ from mmdet_ft.engine.failures import restart
 def launched(monkeypatch, tmp_path):
     """`started(attempt, agent)`: whether the run of such a process is to go on from a checkpoint."""
 
-    def started(attempt=0, agent='host:1', **cfg):
+    def started(attempt=0, agent='host:1'):
         monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
         monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', str(attempt))
         monkeypatch.setattr(restart, '_agent', lambda: agent)
-        config = types.SimpleNamespace(
-            work_dir=str(tmp_path), auto_resume=False, resume_from='given.pth', **cfg)
-        restart.go_on_after_restart(config, logging.getLogger('test'))
-        assert config.resume_from == (None if config.auto_resume else 'given.pth')
-        return config.auto_resume
+        return restart.resumes_after_restart(str(tmp_path), logging.getLogger('test'))
 
     return started
 
@@ -55,7 +50,7 @@ def test_a_machine_that_comes_or_goes_restarts_without_counting(launched, tmp_pa
 
 def test_without_torchrun_nothing_is_done(monkeypatch, tmp_path):
     monkeypatch.delenv('TORCHELASTIC_RUN_ID', raising=False)
-    restart.go_on_after_restart(types.SimpleNamespace(work_dir=str(tmp_path)), None)
+    assert not restart.resumes_after_restart(str(tmp_path), logging.getLogger('test'))
     assert not os.listdir(tmp_path)
 
 

@@ -11,11 +11,13 @@ import torch
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.config import Config, load_config
-from mmdet_ft.engine.environment import choose_seed, tell_of_missing_gpu
+from mmdet_ft.engine.environment import choose_seed, warn_of_missing_gpu
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import CheckpointHook, EMAHook, EvalHook, TextLoggerHook
 from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.engine.schedules import build_learning_rate
+from mmdet_ft.engine.settings.keys import ConfigKeys
+from mmdet_ft.engine.settings.read import read_processes
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
 
 
@@ -162,8 +164,9 @@ def test_another_number_of_processes_goes_on_at_the_same_share_of_the_epoch(tmp_
 
 def test_a_changed_learning_rate_is_stated_and_scaled_only_if_asked_for(tmp_path, caplog):
     from mmdet_ft.config import Config
-    from mmdet_ft.engine.batch_size import follow_world_size
+    from mmdet_ft.engine.batch_size import follow_world_size, images_per_step
     from mmdet_ft.engine.runner.resume_state import Place
+    from mmdet_ft.engine.settings.read import read_run_settings
     data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict())
     for settings, rate, words in ((None, .1,
                                    'The learning rate stays 0.1; in proportion it would be 0.025'),
@@ -174,7 +177,8 @@ def test_a_changed_learning_rate_is_stated_and_scaled_only_if_asked_for(tmp_path
         runner.logger = logging.getLogger('mmdet_ft.tests.resume')
         caplog.clear()
         config = dict(data=data, runner=dict(type='EpochBasedRunner'), auto_scale_lr=settings)
-        follow_world_size(runner, Config(config))
+        read = read_run_settings(Config(config))
+        follow_world_size(runner, images_per_step(read), read.scales_rate)
         assert words in caplog.text and '1 processes instead of 4: a step has 4 images instead of 16' in caplog.text
         assert runner.current_lr() == pytest.approx([rate])
 
@@ -210,20 +214,24 @@ def test_a_resumed_run_has_the_seed_of_its_checkpoint_unless_another_is_asked_fo
             choose_seed(None, wrong, logger)
 
 
+def warn(cfg, logger):
+    warn_of_missing_gpu(read_processes(cfg).requested_devices, ConfigKeys(cfg), logger)
+
+
 def test_a_gpu_that_a_config_asks_for_and_is_not_there_is_told(tmp_path, caplog):
     path = tmp_path / 'a.py'
     path.write_text("device = 'cuda'\ngpu_ids = range(1)\n")
     logger = logging.getLogger('test_gpu')
-    tell_of_missing_gpu(load_config(path), logger)
+    warn(load_config(path), logger)
     assert "device='cuda' (" in caplog.text and 'a.py:1), gpu_ids=range(0, 1) (' in caplog.text
     caplog.clear()
     cfg = Config(dict(gpu_ids=[0]))  # as a script sets it
-    tell_of_missing_gpu(cfg, logger)
+    warn(cfg, logger)
     assert 'gpu_ids=[0]: torch finds no GPU' in caplog.text
     caplog.clear()
     for text in ("device = 'cpu'\n", 'gpu_ids = []\n', ''):
         path.write_text(text)
-        tell_of_missing_gpu(load_config(path), logger)
+        warn(load_config(path), logger)
     assert not caplog.records
 
 

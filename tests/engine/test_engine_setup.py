@@ -11,6 +11,7 @@ from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks import build as hooks_build
 from mmdet_ft.engine.reporting import log
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.settings.read import read_run_settings
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
 
@@ -69,19 +70,21 @@ def test_hooks_that_cannot_be_are_mistakes_of_the_user(tmp_path, monkeypatch):
                         lambda cfg, split: FakeLoader(FakeDataset()))
     monkeypatch.setattr(hooks_build, 'check_evaluation_options', lambda dataset, options: None)
     monkeypatch.setattr(hooks_build, 'count_all_detections', lambda cfg, dataset, options: None)
+    runner = dict(type='EpochBasedRunner', max_epochs=1)
+    cfg = Config(dict(runner=runner, evaluation=dict(save_best='my')))
     with pytest.raises(ValueError, match="evaluation.rule='greater' or 'less'") as error:
-        hooks_build.evaluation_hook(Config(dict(evaluation=dict(save_best='my'))), True)
+        hooks_build.build_evaluation_hook(read_run_settings(cfg))
     assert is_user_mistake(error.value)
 
 
 def test_a_new_run_among_checkpoints_of_an_earlier_one_is_told(tmp_path, caplog):
     for name in ('epoch.pth', 'best_bbox_mAP_epoch_1.pth', 'mine.pth'):
         (tmp_path / name).touch()
-    run_setup.tell_of_earlier_run(str(tmp_path), logging.getLogger('test_setup'))
+    run_setup.warn_of_earlier_run(str(tmp_path), logging.getLogger('test_setup'))
     assert not caplog.text
     for number in range(1, 6):
         (tmp_path / f'epoch_{number}.pth').touch()
-    run_setup.tell_of_earlier_run(str(tmp_path), logging.getLogger('test_setup'))
+    run_setup.warn_of_earlier_run(str(tmp_path), logging.getLogger('test_setup'))
     assert 'an earlier run (epoch_1.pth, epoch_2.pth, epoch_3.pth and 2 more)' in caplog.text
     assert '--auto-resume continues instead' in caplog.text
 

@@ -7,6 +7,7 @@ from mmdet_ft.config import Config
 from mmdet_ft.engine import summary
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
+from mmdet_ft.engine.settings.read import read_test_settings
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
 
@@ -32,7 +33,7 @@ def ended(tmp_path,
     runner.run([FakeLoader()])
     runner.stop_reason = stop_reason
     cfg = Config(dict(data=dict(test=dict(type='CocoDataset'))))
-    return summary.last_words(runner, cfg, **last).splitlines()
+    return summary.describe_end(runner, read_test_settings(cfg), **last).splitlines()
 
 
 class Judge(FakeDataset):

@@ -55,7 +55,7 @@ def wrong_classes(world, folder):
 def wrong_shape(world, folder):
     from mmdet_ft.engine.models.build import build_model
     cfg = Config.fromfile(world / 'tiny.py')
-    weights = build_model(cfg, None).state_dict()
+    weights = build_model(cfg.model, None).state_dict()
     name = 'backbone.conv1.weight'
     weights[name] = torch.zeros(2, *weights[name].shape[1:])
     torch.save(dict(state_dict=weights), folder / 'other.pth')

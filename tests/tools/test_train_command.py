@@ -338,7 +338,7 @@ def halves_in_turn(config, start, options):
     from mmdet_ft.engine.schedules import Progress, build_learning_rate
     cfg = load_config(config, options)
     dataset = build_dataset(cfg.data.train)
-    model = build_model(cfg, dataset)
+    model = build_model(cfg.model, dataset)
     model.load_state_dict(read(start).state_dict)
     model.train()
     loaders = [

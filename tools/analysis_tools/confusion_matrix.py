@@ -42,6 +42,7 @@ from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
 from mmdet_ft.engine.reporting.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.reporting.results import read_results  # noqa: E402
+from mmdet_ft.engine.settings.read import read_test_settings  # noqa: E402
 from mmdet_ft.evaluation.confusion import detection_confusion, rates  # noqa: E402
 from mmdet_ft.evaluation.table_output import table_text  # noqa: E402
 from mmdet_ft.outputs import require_folder  # noqa: E402
@@ -52,11 +53,12 @@ from mmdet_ft.visualization import split_result  # noqa: E402
 def main() -> None:
     args = ARGS or parse_args()
     config, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
-    dataset = build_test_dataset(config, 'test')
+    settings = read_test_settings(config)
+    dataset = build_test_dataset(settings.data, 'test')
     if not hasattr(dataset, 'get_ann_info'):
         raise UserError('a classifier has it in tools/test.py: --metrics confusion_matrix')
     results = read_results(args.prediction_path, dataset, args.config)
-    inputs = inputs_of(config, dataset, args.config, args.prediction_path)
+    inputs = inputs_of(settings, dataset, args.config, args.prediction_path)
     require_folder(args.save_dir, 'save_dir')
     path = os.path.join(args.save_dir, 'confusion_matrix')
     for ending in ('csv', 'png'):

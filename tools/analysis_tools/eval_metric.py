@@ -44,41 +44,41 @@ def parse_args() -> argparse.Namespace:
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
 ARGS = begin(parse_args) if __name__ == '__main__' else None
 
+from mmdet_ft.engine import evaluate  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
-from mmdet_ft.engine.hooks import build  # noqa: E402
+from mmdet_ft.engine.hooks.evaluation import split_evaluation  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
 from mmdet_ft.engine.reporting.data_outputs import inputs_of, require_apart_from_data  # noqa: E402
 from mmdet_ft.engine.reporting.results import read_results  # noqa: E402
+from mmdet_ft.engine.settings.read import read_test_settings  # noqa: E402
 
 
 @command
 def main() -> None:
     args = ARGS or parse_args()
     config, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
-    dataset = build_test_dataset(config, 'test')
+    settings = read_test_settings(config)
+    dataset = build_test_dataset(settings.data, 'test')
     results = read_results(args.pkl_results, dataset, args.config)
-    inputs = inputs_of(config, dataset, args.config, args.pkl_results)
+    inputs = inputs_of(settings, dataset, args.config, args.pkl_results)
 
-    def require_apart(settings: Dict[str, Any]) -> None:
-        for key, value in settings.items():
+    def require_apart(options: Dict[str, Any]) -> None:
+        for key, value in options.items():
             if key.endswith('_prefix') and value:
                 require_apart_from_data(value, f'--eval-options {key}', dataset, inputs)
 
     if args.format_only:
-        settings = build.format_settings(dataset, args.eval_options or {}, '.')
-        require_apart(settings)
-        dataset.format_results(results, **settings)
-        print(settings)
+        options = evaluate.format_settings(dataset, args.eval_options or {}, '.')
+        require_apart(options)
+        dataset.format_results(results, **options)
+        print(options)
         return
-    evaluation = {
-        **build.split_evaluation(config.get('evaluation') or {})[1],
-        **(args.eval_options or {})
-    }
+    evaluation = {**split_evaluation(settings.hooks.evaluation)[1], **(args.eval_options or {})}
     if args.metric_options:
         evaluation['metric_options'] = args.metric_options
     evaluation['metric'] = args.eval
-    build.check_evaluation_options(dataset, evaluation)
-    build.count_all_detections(config, dataset, evaluation)
+    evaluate.check_evaluation_options(dataset, evaluation)
+    evaluate.count_all_detections(settings.model, dataset, evaluation)
     require_apart(evaluation)
     print(dict(dataset.evaluate(results, **evaluation)))
 

@@ -76,7 +76,7 @@ def main() -> None:
     if of_boxes is not None:
         of_boxes.score_thr = 0.  # noise scores low, and the mask head runs only on detections
     classes = classes_of(config, None)[0]
-    model = build_model(config, SimpleNamespace(CLASSES=classes)).eval()
+    model = build_model(config.model, SimpleNamespace(CLASSES=classes)).eval()
     is_classifier = not isinstance(model, Detector)
     shape = args.shape or ([224] if is_classifier else [1280, 800])
     divisor = 1 if is_classifier and not args.shape else args.size_divisor

@@ -50,6 +50,7 @@ from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
 from mmdet_ft.engine.reporting.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.engine.runner.seeds import require_seed  # noqa: E402
+from mmdet_ft.engine.settings.read import read_test_settings  # noqa: E402
 
 WINDOW = 'data set: a key for the next, q or Esc to end'
 NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pictures with '
@@ -143,7 +144,7 @@ def main() -> None:
     number = len(dataset) if args.number is None else min(args.number, len(dataset))
     names = None
     if args.output_dir:
-        inputs = inputs_of(config, dataset, args.config)
+        inputs = inputs_of(read_test_settings(config), dataset, args.config)
         names = PictureNames(args.output_dir, inputs, '--output-dir')
         names.require_apart()
         os.makedirs(args.output_dir, exist_ok=True)

@@ -110,7 +110,7 @@ def main() -> None:
         **stated, 'checkpoint': args.checkpoint
     } if isinstance(stated, dict) else args.checkpoint)
     classes, palette = classes_of(cfg, None)
-    model = build_model(cfg, SimpleNamespace(CLASSES=classes, PALETTE=palette))
+    model = build_model(cfg.model, SimpleNamespace(CLASSES=classes, PALETTE=palette))
     report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases, facts_of(cfg))
     print(f'into the {type(model).__name__} of {args.config}:\n{report}')
     if args.json:

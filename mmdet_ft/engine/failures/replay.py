@@ -13,11 +13,10 @@ from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.failures.forensics import load, unpack
-from mmdet_ft.engine.loaders import train_loader_settings
 from mmdet_ft.engine.models.build import build_model
-from mmdet_ft.engine.optimizers.optimizer_step import read_fp16
 from mmdet_ft.engine.runner.resume_state import set_random_state
 from mmdet_ft.engine.runner.seeds import seed_of
+from mmdet_ft.engine.settings.read import read_run_settings
 from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.structures import to_device
@@ -52,22 +51,30 @@ def replay(failure: Dict[str, Any],
     Raises the error of the step, if it occurs again.
     """
     require_plain_config(failure['config'], 'the failure file')
-    cfg, _ = prepare(Config.fromstring(failure['config'], '.py'))
+    settings = read_run_settings(prepare(Config.fromstring(failure['config'], '.py'))[0])
     set_random_state(failure['random_state'])
     batch = unpack(failure['batch'])
     if batch is None:
         if failure['places'] is None:
             raise UserError(f'the file holds neither a batch nor its indices: {failure["error"]}')
-        settings = dict(
-            train_loader_settings(cfg, failure['seed']), workers_per_gpu=0, dist=False, num_gpus=1)
-        batch = load(build_dataloader(build_dataset(cfg.data.train), **settings), failure['places'])
-    model = build_model(cfg, SimpleNamespace(CLASSES=failure['classes']))
+        loader = build_dataloader(
+            build_dataset(settings.data.train), **{
+                **settings.data.train_loader(),
+                **dict(
+                    seed=failure['seed'],
+                    runner_type=settings.runner['type'],
+                    workers_per_gpu=0,
+                    dist=False,
+                    num_gpus=1)
+            })
+        batch = load(loader, failure['places'])
+    model = build_model(settings.model, SimpleNamespace(CLASSES=failure['classes']))
     _load_weights(model, failure, checkpoint)
     model.to(device).train()
     if device == 'cpu':
         unsynchronise(model)
     torch.manual_seed(seed_of(failure['seed'], failure['iteration'], failure['rank']))
-    fp16 = read_fp16(cfg)
+    fp16 = settings.fp16
     if device == 'cpu' and 'bf' not in str((fp16 or {}).get('dtype')):
         fp16 = None  # a CPU has no float16
     precision = build_precision(fp16, device)

@@ -1,6 +1,7 @@
 """Restarts by torchrun, which starts all processes again when one dies (`--max-restarts`) or a
 machine joins or leaves: the run then resumes its last checkpoint automatically."""
 import json
+import logging
 import os
 import socket
 from typing import Any, List
@@ -11,30 +12,30 @@ from mmdet_ft.engine.distributed import dist
 MARK = '.torchrun.json'
 
 
-def go_on_after_restart(cfg: Any, logger: Any) -> None:
-    """Set `cfg.auto_resume` if earlier processes of the same launch have saved a checkpoint.
+def resumes_after_restart(work_dir: str, logger: logging.Logger) -> bool:
+    """Return whether earlier processes of the same launch have saved a checkpoint, to be resumed now.
 
     Older checkpoints of the work_dir do not count: without --auto-resume the launch started from
     scratch, and does so again.
     """
     if 'TORCHELASTIC_RUN_ID' not in os.environ:
-        return
+        return False
     agents = dist.gather_objects(_agent())
     if dist.get_dist_info()[0] == 0:
-        began = _read(cfg.work_dir)
+        began = _read(work_dir)
         followed = int(os.environ.get('TORCHELASTIC_RESTART_COUNT',
                                       0)) > 0 or bool(set(agents) & set(began.get('agents', ())))
-        before = began.get('before', []) if followed else _checkpoints(cfg.work_dir)
-        told = [followed, any(item not in before for item in _checkpoints(cfg.work_dir))]
-        with open(os.path.join(cfg.work_dir, MARK), 'w') as file:
+        before = began.get('before', []) if followed else _checkpoints(work_dir)
+        found = (followed, any(item not in before for item in _checkpoints(work_dir)))
+        with open(os.path.join(work_dir, MARK), 'w') as file:
             json.dump(dict(agents=agents, before=before), file)
-    followed, has_saved = dist.broadcast_object(told if dist.get_dist_info()[0] == 0 else None)
+    followed, has_saved = dist.broadcast_object(found if dist.get_dist_info()[0] == 0 else None)
     if followed and has_saved:
-        cfg.auto_resume, cfg.resume_from = True, None
-        logger.warning('Restarted by torchrun: going on from the last checkpoint')
+        logger.warning('Restarted by torchrun: resuming the last checkpoint')
     elif followed:
         logger.warning(
             'Restarted by torchrun before any checkpoint was saved: starting from the beginning')
+    return followed and has_saved
 
 
 def _agent() -> str:

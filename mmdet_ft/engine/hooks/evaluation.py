@@ -1,9 +1,10 @@
 """Evaluation during training, and the best checkpoint."""
 import bisect
 import contextlib
+import inspect
 import os
 from math import inf
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from mmdet_ft.checkpoints import reading
 from mmdet_ft.checkpoints.errors import CheckpointError
@@ -323,3 +324,15 @@ def _best_so_far(work_dir: str, known: Dict[str, Any]) -> Dict[str, Any]:
 
 def _as_tuple(keys: Optional[Union[str, Sequence[str]]]) -> Tuple[str, ...]:
     return (keys, ) if isinstance(keys, str) else tuple(keys or ())
+
+
+def split_evaluation(evaluation: Mapping[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return (settings of the hook, options of `dataset.evaluate`)."""
+    own = set(inspect.signature(DistEvalHook).parameters) - {'dataloader', 'eval_options'}
+    return ({
+        key: value
+        for key, value in evaluation.items() if key in own
+    }, {
+        key: value
+        for key, value in evaluation.items() if key not in own
+    })

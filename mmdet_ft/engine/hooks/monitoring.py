@@ -4,6 +4,7 @@ from typing import Any, Optional
 
 from torch import nn
 
+from mmdet_ft.datasets.wrappers import dataset_name
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.progress import Bar
 from mmdet_ft.engine.runner.hook import Hook
@@ -52,13 +53,6 @@ class NumClassCheckHook(Hook):
             places = ', '.join(f'model.{name}.num_classes'.replace('..', '.') for name, _ in wrong)
             raise UserError('; '.join(lines) +
                             f'; write num_classes={len(classes)} in your config ({places})')
-
-
-def dataset_name(dataset: Any) -> str:
-    """Return the class name of the innermost dataset, inside RepeatDataset and the like."""
-    while getattr(dataset, 'dataset', None) is not None:
-        dataset = dataset.dataset
-    return type(dataset).__name__
 
 
 @HOOKS.register_module()

@@ -10,22 +10,23 @@ from torch import nn
 
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.input_format import facts_of
 from mmdet_ft.checkpoints.sources import Source
-from mmdet_ft.config.config import Config
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.models import frozen
-from mmdet_ft.engine.models.config_keys import place_of
 from mmdet_ft.engine.models.labels import check_labels
 from mmdet_ft.engine.reporting.log import get_root_logger
+from mmdet_ft.engine.settings.records import PartSettings, WeightSettings
 from mmdet_ft.models.layers import unsynchronise
 from mmdet_ft.registry import MODELS
 
 
-def build_model(cfg: Config, dataset: Any) -> nn.Module:
-    """Build the model with random weights and the dataset's classes; `num_classes='auto'` becomes their number."""
-    settings = copy.deepcopy(cfg.model)
+def build_model(settings: PartSettings, dataset: Any) -> nn.Module:
+    """Build the model with random weights and the dataset's classes; `num_classes='auto'` becomes their number.
+
+    settings: `model` of a config, which stays as it is.
+    """
+    settings = copy.deepcopy(settings)
     count_classes(settings, getattr(dataset, 'CLASSES', None))
     if cancel_pretrained(settings):
         get_root_logger().info(
@@ -54,12 +55,12 @@ def count_classes(settings: Any, classes: Optional[Sequence[str]], path: str = '
         for key, value in settings.items():
             counted += count_classes(value, classes, f'{path}.{key}')
     elif isinstance(settings, (list, tuple)):
-        for place, value in enumerate(settings):
-            counted += count_classes(value, classes, f'{path}.{place}')
+        for index, value in enumerate(settings):
+            counted += count_classes(value, classes, f'{path}.{index}')
     return counted
 
 
-def cancel_pretrained(model: Dict[str, Any]) -> bool:
+def cancel_pretrained(model: PartSettings) -> bool:
     """Remove `Pretrained` from the init_cfg of the backbone and a shared head if the config sets
     `pretrained=None`.
 
@@ -85,14 +86,24 @@ def _rules(init_cfg: Any) -> Sequence[Dict[str, Any]]:
     return init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg] if init_cfg else []
 
 
-def begin_weights(model: nn.Module, cfg: Config, logger: Any, initialise: bool = True) -> None:
-    """Initialize the weights, then load `load_from`. Weights that a checkpoint provides are not
-    downloaded first. `load_from.json` in the work_dir reports the result for each weight."""
-    resumed = cfg.get('resume_from')
-    source = resumed or cfg.get('load_from')
+def initialize_weights(model: nn.Module,
+                       settings: WeightSettings,
+                       logger: logging.Logger,
+                       work_dir: Optional[str] = None,
+                       is_new: bool = True) -> None:
+    """Initialize the weights, then load `load_from`.
+
+    Weights that a checkpoint provides are not downloaded first.
+
+    Args:
+        work_dir: folder for `load_from.json`, which reports the result for each weight.
+        is_new: the model has random weights; otherwise those of its owner, which are kept.
+    """
+    resumed = settings.resume_from
+    source = resumed or settings.load_from
     begin = fitting.parse_load_from(source) if source else None
-    checkpoint = begin and dist.first_on_main(
-        lambda: told(cfg, begin.checkpoint, lambda source: reading.read(source, begin.trust)))
+    checkpoint = begin and dist.first_on_main(lambda: load_named(
+        settings, begin.checkpoint, lambda source: reading.read(source, begin.trust)))
     if checkpoint is not None and not resumed:
         checkpoint = fitting.suited(checkpoint, model)
     for part in getattr(model, 'pretrained_parts', ('backbone', )):
@@ -101,30 +112,30 @@ def begin_weights(model: nn.Module, cfg: Config, logger: Any, initialise: bool =
                 '%s has the whole %s: %s.init_cfg is not used, nothing is downloaded for it',
                 checkpoint.source, part, part)
     with frozen.watch_loading(model) as loaded:
-        if initialise:
-            dist.first_on_main(lambda: _initialise(model, cfg))
+        if is_new:
+            dist.first_on_main(lambda: _initialize(model, settings))
         if checkpoint is not None and not resumed:
             report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
-                                 facts_of(cfg))
+                                 settings.input_format)
             logger.log(logging.WARNING if report.warnings else logging.INFO, str(report))
-            if cfg.get('work_dir') and dist.get_dist_info()[0] == 0:
-                path = os.path.join(cfg.work_dir, 'load_from.json')
+            if work_dir and dist.get_dist_info()[0] == 0:
+                path = os.path.join(work_dir, 'load_from.json')
                 with open(path, 'w', encoding='utf-8') as file:
                     json.dump(report.as_json(), file, indent=1)
-    if not resumed and initialise:
-        for remark in frozen.remarks(model, cfg.model, loaded.names):
+    if not resumed and is_new:
+        for remark in frozen.remarks(model, settings.model, loaded.names):
             logger.warning(remark)
 
 
-def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
+def load_named(settings: WeightSettings, source: Source, load: Callable[[Source], Any]) -> Any:
     """Call `load(source)`; a CheckpointError names the file's config key, its line, and the fix."""
     try:
         return load(source)
     except CheckpointError as error:
         alternatives = source if isinstance(source, (list, tuple)) else [source]
         for section in ('load_from', 'resume_from', 'model'):
-            place = place_of(cfg, section, lambda path, value: value in alternatives)
-            if place:
+            key = settings.keys.find(section, lambda path, value: value in alternatives)
+            if key:
                 break
         else:
             raise
@@ -132,11 +143,11 @@ def told(cfg: Config, source: Source, load: Callable[[Source], Any]) -> Any:
         way = '' if is_there else '. To fix: correct the path, or put the file there'
         if section == 'model':
             put = '' if is_there else 'put the file at the path named, or '
-            way = f'. To fix: {put}{_without_file(cfg, place.partition(" (")[0])}'
-        raise CheckpointError(f'{place} = {source!r}: {error}{way}') from error
+            way = f'. To fix: {put}{_without_file(settings.model, key.partition(" (")[0])}'
+        raise CheckpointError(f'{key} = {source!r}: {error}{way}') from error
 
 
-def _without_file(cfg: Config, path: str) -> str:
+def _without_file(model: PartSettings, path: str) -> str:
     """Explain how to train without the file that a model names at a path of its config."""
     owner, _, key = path.rpartition('.')
     part, init_cfg, _ = f'{owner}.'.partition('.init_cfg.')
@@ -144,16 +155,16 @@ def _without_file(cfg: Config, path: str) -> str:
     part = part.partition('.')[2] if init_cfg else ''
     changes = dict(init_cfg=None) if init_cfg else {key: None}
     text = f'write {off} where load_from gives the weights anyway'
-    line = frozen.freeing_line(cfg.model, part.rstrip('.') or 'backbone', changes)
+    line = frozen.freeing_line(model, part.rstrip('.') or 'backbone', changes)
     return f'{text}; from random weights nothing may be frozen: {line}'
 
 
-def _initialise(model: nn.Module, cfg: Config) -> None:
+def _initialize(model: nn.Module, settings: WeightSettings) -> None:
     if hasattr(model, 'init_weights'):
         if 'load' in inspect.signature(model.init_weights).parameters:
             model.init_weights(
                 load=fitting.pretrained_loader(
-                    facts_of(cfg), lambda source, load: told(cfg, source, load),
+                    settings.input_format, lambda source, load: load_named(settings, source, load),
                     getattr(model, 'CLASSES', None)))
         else:
             model.init_weights()
@@ -168,7 +179,7 @@ def drop_pretrained(module: nn.Module) -> bool:
     return True
 
 
-def wrap(model: nn.Module, cfg: Config) -> nn.Module:
+def wrap(model: nn.Module, find_unused_parameters: bool = False) -> nn.Module:
     """Wrap the model in DistributedDataParallel if there are several processes.
 
     Buffers are not broadcast at each step: norm statistics are, before an evaluation.
@@ -185,5 +196,5 @@ def wrap(model: nn.Module, cfg: Config) -> nn.Module:
         data_parallel).parameters  # torch 2.13; the old name warns
     return data_parallel(
         model,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        find_unused_parameters=find_unused_parameters,
         **{'forward_sync_buffers' if new_name else 'broadcast_buffers': False})

@@ -4,8 +4,9 @@ from typing import Any, List, Optional
 import numpy as np
 
 from mmdet_ft.datasets.checks.problem import Problem
-from mmdet_ft.datasets.checks.split import innermost
+from mmdet_ft.datasets.checks.split import Split, innermost
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.settings.records import TestSettings
 from mmdet_ft.registry import MODELS
 
 
@@ -70,9 +71,9 @@ def too_large(kind: str, where: str, labels: np.ndarray, count: int, classes: An
     return f'{told}. Write model.head.num_classes={number}, or correct the labels'
 
 
-def label_problems(config: Any, split: Any) -> List[Problem]:
+def label_problems(settings: TestSettings, split: Split) -> List[Problem]:
     """Return the findings of `check_labels` and `check_learnable` as problems of a split of check_data."""
-    head = (config.get('model') or {}).get('head')
+    head = settings.model.get('head')
     if split.has_boxes or not len(split.labels) or not isinstance(head, dict):
         return []
     cls = MODELS.class_of(head)
@@ -86,7 +87,7 @@ def label_problems(config: Any, split: Any) -> List[Problem]:
                     too_large(split.kind, split.source, labels, count, split.classes),
                     f'num_classes={len(split.classes) or int(labels.max()) + 1}, or other labels'))
     elif isinstance(count, int) and split.classes and count != len(
-            split.classes) and _counts_classes(config):
+            split.classes) and _counts_classes(settings):
         number = len(split.classes)
         problems.append(
             Problem(split.name, 'another number of classes', number,
@@ -100,10 +101,9 @@ def label_problems(config: Any, split: Any) -> List[Problem]:
     return problems
 
 
-def _counts_classes(config: Any) -> bool:
+def _counts_classes(settings: TestSettings) -> bool:
     """Return whether NumClassCheckHook requires as many outputs as classes."""
-    hooks = config.get('custom_hooks') or ()
-    return 'NumClassCheckHook' in [hook.get('type') for hook in hooks if isinstance(hook, dict)]
+    return any(hook.get('type') == 'NumClassCheckHook' for hook in settings.hooks.custom)
 
 
 def labels_of(dataset: Any) -> Optional[np.ndarray]:

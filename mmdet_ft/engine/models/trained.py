@@ -10,33 +10,34 @@ from torch import nn
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.classification.base import ClassificationDataset
 from mmdet_ft.engine.models.build import build_model
+from mmdet_ft.engine.settings.records import PartSettings
 from mmdet_ft.registry import MODELS
 
 logger = logging.getLogger('mmdet_ft')
 
 
-def build_trained(cfg: Config, dataset: Any, source: str) -> nn.Module:
-    """Build the model of a config with the weights of its checkpoint, and results for the dataset's classes.
+def build_trained(settings: PartSettings, dataset: Any, source: str) -> nn.Module:
+    """Build a model with the weights of its checkpoint, and results for the dataset's classes.
 
     If the checkpoint names its classes, they are compared with those of the data by name. A detector's
     results are reordered for the data; a dataset of class folders is relabeled for the checkpoint.
 
     Raises CheckpointError for data with classes that the checkpoint lacks, and for weights of another model.
     """
+    settings = {**settings, 'train_cfg': None}
     checkpoint = reading.read(source)
     found = compare(checkpoint.meta.get('CLASSES'), getattr(dataset, 'CLASSES', None))
     if found is None or found.is_same or found.is_spelling:
-        model = build_model(cfg, dataset)
+        model = build_model(settings, dataset)
         fitting.load_trained(model, checkpoint)
         return model
     if found.missing:
         raise CheckpointError(_other_classes(source, found))
     is_classified = all(isinstance(part, ClassificationDataset) for part in innermost(dataset))
-    model = _of_checkpoint(cfg, dataset, checkpoint, found)
+    model = _of_checkpoint(settings, dataset, checkpoint, found)
     what = 'has' if len(found.known) == len(found.wanted) else 'is of'
     if is_classified:
         _relabel(dataset, found)
@@ -50,14 +51,14 @@ def build_trained(cfg: Config, dataset: Any, source: str) -> nn.Module:
     return model
 
 
-def _of_checkpoint(cfg: Config, dataset: Any, checkpoint: reading.Checkpoint,
+def _of_checkpoint(settings: PartSettings, dataset: Any, checkpoint: reading.Checkpoint,
                    found: Comparison) -> nn.Module:
     """Build the model with the number of classes of its checkpoint instead of that of the data."""
-    cfg = copy.deepcopy(cfg)
+    settings = copy.deepcopy(settings)
     if len(found.known) != len(found.wanted):
-        _count_as(cfg.model, len(found.wanted), len(found.known))
+        _count_as(settings, len(found.wanted), len(found.known))
     palette = getattr(dataset, 'PALETTE', None)
-    model = build_model(cfg, SimpleNamespace(CLASSES=found.known, PALETTE=palette))
+    model = build_model(settings, SimpleNamespace(CLASSES=found.known, PALETTE=palette))
     fitting.load_trained(model, checkpoint)
     return model
 

@@ -4,7 +4,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from mmdet_ft.config.config import Config
 from mmdet_ft.engine.errors import UserError
 
 # V2's hook types as `optimizer_config.type`: the loop does their work.
@@ -58,11 +57,3 @@ def read_update(optimizer_config: Optional[Dict[str, Any]]) -> Update:
         raise UserError(
             f'optimizer_config.cumulative_iters must be at least 1, not {update.cumulative_iters}')
     return update
-
-
-def read_fp16(cfg: Config) -> Optional[Dict[str, Any]]:
-    """Return `fp16`, or its equivalent for an Fp16 hook of V2 in `optimizer_config`."""
-    settings = cfg.get('optimizer_config') or {}
-    if cfg.get('fp16') is None and 'Fp16' in str(settings.get('type')):
-        return dict(loss_scale=settings.get('loss_scale', 512.))
-    return cfg.get('fp16')

@@ -2,17 +2,17 @@
 import os
 from typing import Any, List, Optional
 
-from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import leaves_of
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.loading.sample_images import image_files
+from mmdet_ft.engine.settings.records import TestSettings
 from mmdet_ft.errors import UserError
 from mmdet_ft.outputs import Inputs, Path
 
 
-def inputs_of(cfg: Config, dataset: Any, *others: Optional[Path]) -> Inputs:
+def inputs_of(settings: TestSettings, dataset: Any, *others: Optional[Path]) -> Inputs:
     """Collect the files that a command reads: config and bases, annotations, images, and `others`."""
-    inputs = Inputs([cfg.filename, *(layer.path for layer in cfg.layers), *others])
+    inputs = Inputs([*settings.keys.files, *others])
     for part in innermost(dataset):
         for image in image_files(part):
             inputs.add_image(image.path)
@@ -20,9 +20,9 @@ def inputs_of(cfg: Config, dataset: Any, *others: Optional[Path]) -> Inputs:
             inputs.add(_path(getattr(part, key, None)))
         inputs.add_folder(_path(getattr(part, 'seg_prefix', None)))
     for split in ('train', 'val', 'test'):
-        for part in leaves_of((cfg.get('data') or {}).get(split)):
+        for part in leaves_of(settings.data.split(split)):
             inputs.add(_path(part.get('classes')))
-    inputs.add(_path((cfg.get('evaluation') or {}).get('gt_lists')))
+    inputs.add(_path(settings.hooks.evaluation.get('gt_lists')))
     return inputs
 
 

@@ -33,9 +33,10 @@ from mmdet_ft.datasets.loading.collate import check_equal_sizes
 from mmdet_ft.datasets.loading.seeded import SeededDataset
 from mmdet_ft.engine.config_check.mistakes import as_dict, parts_of
 from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
-from mmdet_ft.engine.loaders import test_loader_settings, train_loader_settings
 from mmdet_ft.engine.models.labels import label_problems
 from mmdet_ft.engine.reporting.progress import track
+from mmdet_ft.engine.settings.read import read_test_settings
+from mmdet_ft.engine.settings.records import DataSettings, PartSettings, TestSettings
 from mmdet_ft.registry import DATASETS, MODELS
 
 Reading = Tuple[Optional[Split], List[Problem]]
@@ -61,12 +62,13 @@ def check_data(config: Config,
 
     Bad data raises nothing: it is in the report.
     """
+    settings = read_test_settings(config)
     problems: List[Problem] = []
     splits: List[Split] = []
     parts: Dict[str, Dict[str, Any]] = {}
     seen: List[Tuple[Any, ...]] = []
     assumed: Sequence[str] = ()
-    for name, part in _parts(config, names, problems):
+    for name, part in _parts(settings.data, names, problems):
         key = tuple(
             str(part.get(item)) for item in ('type', 'data_root', 'ann_file', 'img_prefix',
                                              'data_prefix', 'classes', 'test_mode'))
@@ -92,12 +94,13 @@ def check_data(config: Config,
             digests[split.name] = _digests(looks)
             problems += check_copies(split, digests[split.name])
         problems += check_listed(split)
-        problems += _annotation_problems(config, with_true_sizes(split, looks), parts[split.name])
-        problems += label_problems(config, split)
-    return _report(config, splits, problems, digests, num_looked)
+        problems += _annotation_problems(settings, with_true_sizes(split, looks), parts[split.name])
+        problems += label_problems(settings, split)
+    return _report(settings, splits, problems, digests, num_looked)
 
 
-def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> None:
+def log_data_report(settings: TestSettings, datasets: Dict[str, Any],
+                    logger: logging.Logger) -> None:
     """Log the short report: the class table, and anomalies in the annotations and image headers.
 
     datasets: split -> the dataset as it was built; the dataset itself has logged the boxes that it leaves out.
@@ -110,18 +113,19 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
         looks = scan(split, loading)
         problems += check_images(split, looks) + check_depth(split, looks, loading)
         problems += check_boxes(with_true_sizes(split, looks)) + check_listed(split)
-        refused += _refused(config, split, looks) + _unequal(config, part, split, looks)
+        refused += _refused(settings.data, split, looks)
+        refused += _unequal(settings.data, part, split, looks)
         num_looked[split.name] = len(looks)
         splits.append(split)
     if not splits:
         return
-    report = _report(config, splits, problems, {}, num_looked)._replace(decoded=False)
+    report = _report(settings, splits, problems, {}, num_looked)._replace(decoded=False)
     text = io.StringIO()
     render(report, Console(file=text, width=160, color_system=None, highlight=False))
     is_loud = report.defects or any(problem.kind == CUT for problem in problems)
     logger.log(logging.WARNING if is_loud else logging.INFO, 'Data; every image and object: '
                'python tools/misc/check_data.py %s\n%s',
-               shlex.quote(str(config.filename or 'CONFIG')),
+               shlex.quote(str(settings.keys.filename or 'CONFIG')),
                text.getvalue().rstrip())
     if refused:
         raise UserError(refused[0])
@@ -132,14 +136,14 @@ def tell_about_data(config: Config, datasets: Dict[str, Any], logger: Any) -> No
                 raise DataError(f'{problem.text}: {problem.fix}')
 
 
-def check_image_files(config: Config, datasets: Dict[str, Any], logger: Any) -> None:
+def check_image_files(data: DataSettings, datasets: Dict[str, Any], logger: logging.Logger) -> None:
     """Refuse before a test the images that a training refuses, with the same messages; warn of the others.
 
-    datasets: as for `tell_about_data`, which also checks the annotations. Raises UserError.
+    datasets: as for `log_data_report`, which also checks the annotations. Raises UserError.
     """
     for part, split, loading in _splits_of(datasets):
         looks = scan(split, loading)
-        for message in _refused(config, split, looks) + _unequal(config, part, split, looks):
+        for message in _refused(data, split, looks) + _unequal(data, part, split, looks):
             raise UserError(message)
         for problem in check_images(split, looks) + check_depth(split, looks, loading):
             logger.warning('data.%s: %s (%d): %s; to fix: %s', split.name, problem.kind,
@@ -157,10 +161,10 @@ def _splits_of(datasets: Dict[str, Any]) -> Iterator[Tuple[Any, Split, Loading]]
                     getattr(getattr(part, 'pipeline', None), 'transforms', ()))
 
 
-def _refused(config: Config, split: Split, looks: Sequence[Tuple[int, Look]]) -> List[str]:
+def _refused(data: DataSettings, split: Split, looks: Sequence[Tuple[int, Look]]) -> List[str]:
     """Return messages about unusable images, among those that are used or have objects."""
     is_training = split.name.startswith('train')
-    if is_training and (config.data.get('train_dataloader') or {}).get('skip_bad_images'):
+    if is_training and data.skips_bad_images:
         return []
     if split.used is not None:
         counts = split.used.copy()
@@ -186,15 +190,14 @@ def _refused(config: Config, split: Split, looks: Sequence[Tuple[int, Look]]) ->
     return messages
 
 
-def _unequal(config: Config, dataset: Any, split: Split, looks: Sequence[Tuple[int,
-                                                                               Look]]) -> List[str]:
+def _unequal(data: DataSettings, dataset: Any, split: Split,
+             looks: Sequence[Tuple[int, Look]]) -> List[str]:
     """Return messages if a classifier's pipeline gives images of unequal sizes; tries the most different files."""
     places = {look.size: place for place, look in looks if not look.error and look.size[0]}
     if not isinstance(dataset, ClassificationDataset) or len(places) < 2:
         return []
     name = split.name.split('.')[0]
-    settings = train_loader_settings(config, 0) if name == 'train' else test_loader_settings(
-        config, name, True)
+    settings = data.train_loader() if name == 'train' else data.test_loader(name, True)
     if settings['samples_per_gpu'] == 1:
         return []
     seeded = SeededDataset(dataset, 0)
@@ -240,7 +243,7 @@ def _is_cheap(dataset: Any) -> bool:
     return in_memory or 'ann' in dataset.data_infos[0] or len(dataset) <= MOST_FILES
 
 
-def _report(config: Config, splits: List[Split], problems: List[Problem],
+def _report(settings: TestSettings, splits: List[Split], problems: List[Problem],
             digests: Dict[str, Dict[str, List[int]]], num_looked: Dict[str, int]) -> Report:
     """Run the checks between splits and against the model, and return the whole report."""
     training = [split for split in splits if split.name.startswith('train')]
@@ -256,12 +259,12 @@ def _report(config: Config, splits: List[Split], problems: List[Problem],
             problem._replace(fix=first)
             if problem.kind in ('no images', 'no objects') and problem.split in refused else problem
             for problem in check_classes(
-                splits, any('classes' in part for _, part in _parts(config, ('train', ))))
+                splits, any('classes' in part for _, part in _parts(settings.data, ('train', ))))
         ]
         classes = class_table(splits)
     reaches: Dict[str, Reach] = {}
-    anchors = anchors_of(config)
-    scale = scale_of(config)
+    anchors = anchors_of(settings.model)
+    scale = scale_of(settings.data)
     if anchors is not None and scale is not None:
         for split in splits:
             reach, found = check_anchors(split, anchors, *scale)
@@ -274,7 +277,7 @@ def _report(config: Config, splits: List[Split], problems: List[Problem],
 # ------------------------------------------------------------------------------------ reading a split
 
 
-def _parts(config: Config,
+def _parts(data: DataSettings,
            names: Sequence[str],
            problems: Optional[List[Problem]] = None) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Yield (name, settings) of each dataset inside wrappers and lists; 'train.1' if there are several.
@@ -283,7 +286,7 @@ def _parts(config: Config,
     """
     for name in names:
         try:
-            found = list(leaves_of(config.data.get(name))) if config.get('data') else []
+            found = list(leaves_of(data.split(name)))
         except DataError as error:
             if problems is not None:
                 problems.append(_unreadable(name, error))
@@ -401,12 +404,13 @@ def _unfiltered(dataset: Any, name: str, part: Dict[str, Any]) -> Tuple[Split, L
         }), problems
 
 
-def _annotation_problems(config: Config, split: Split, part: Dict[str, Any]) -> List[Problem]:
+def _annotation_problems(settings: TestSettings, split: Split, part: Dict[str,
+                                                                          Any]) -> List[Problem]:
     wanted = any(
         transform.get('with_mask') for transform in part.get('pipeline') or ()
         if isinstance(transform, dict) and transform.get('type') == 'LoadAnnotations')
     if not split.name.startswith('train'):
-        metric = (config.get('evaluation') or {}).get('metric') or ()
+        metric = settings.hooks.evaluation.get('metric') or ()
         wanted = 'segm' in ([metric] if isinstance(metric, str) else metric)
     return check_boxes(split) + check_same(split) + check_masks(split, wanted)
 
@@ -428,9 +432,8 @@ def _digests(looks: Sequence[Tuple[int, Look]]) -> Dict[str, List[int]]:
 # ---------------------------------------------------------------------------------- from the model
 
 
-def anchors_of(config: Config) -> Optional[Anchors]:
-    """Return the anchors of the first part that has some, or None."""
-    model = config.get('model') or {}
+def anchors_of(model: PartSettings) -> Optional[Anchors]:
+    """Return the anchors of the first part of a model that has some, or None."""
     name, head = next(
         ((path.partition('.')[2], part)
          for path, part, _ in parts_of(model) if isinstance(part.get('anchor_generator'), dict)),
@@ -464,10 +467,9 @@ def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:
     return {}
 
 
-def scale_of(config: Config) -> Optional[Tuple[Tuple[float, float], bool]]:
+def scale_of(data: DataSettings) -> Optional[Tuple[Tuple[float, float], bool]]:
     """Return (img_scale, keep_ratio) of the training pipeline: the middle one of several scales."""
-    for settings in (config.get('data')
-                     or {}).get('train'), *(part for _, part in _parts(config, ('train', ))):
+    for settings in data.train, *(part for _, part in _parts(data, ('train', ))):
         for transform in (settings.get('pipeline') if isinstance(settings, dict) else None) or ():
             if isinstance(
                     transform,

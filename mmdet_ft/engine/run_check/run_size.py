@@ -1,23 +1,27 @@
 """Remarks on settings made for a large dataset that do not work for a small one, logged at the start
 of a run. Nothing is changed here; the block also lists the adjustments that the engine makes itself."""
-from typing import Any, Dict, List, Optional
+import logging
+from typing import List, Optional
 
-from mmdet_ft.config.config import Config
-from mmdet_ft.engine.batch_size import SCALE_FLAG, read_rate
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
 from mmdet_ft.engine.hooks.logger import LoggerHook
+from mmdet_ft.engine.runner.base import BaseRunner
+from mmdet_ft.engine.schedules.rates import Step
+from mmdet_ft.engine.schedules.schedule import LearningRate
+from mmdet_ft.engine.settings.rate import SCALE_FLAG, Rate
 from mmdet_ft.spelling import counted
 
 
-def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int,
+def remarks(runner: BaseRunner, rate: Optional[Rate], epoch_length: int, images_per_step: int,
             num_images: int) -> List[str]:
     """Return a sentence for each setting that does not fit the length of the run, with its reason
     and what to write.
 
     Args:
-        runner: with its hooks, before the run.
+        runner: with its hooks and schedules, before the run.
+        rate: the batch size of `optimizer.lr`; None if the config does not give one.
         epoch_length: iterations of an epoch.
         images_per_step: of all processes.
         num_images: of the training set.
@@ -25,8 +29,9 @@ def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int,
     by_epoch = runner.by_epoch
     num_iters = runner.max_epochs * epoch_length if by_epoch else runner.max_iters
     num_epochs = runner.max_epochs if by_epoch else None
-    found = _schedule(cfg.get('lr_config') or {}, by_epoch, epoch_length, num_iters, num_epochs)
-    found += _batch(cfg, images_per_step)
+    schedule = runner.schedules.learning_rate
+    found = [] if schedule is None else _schedule(schedule, epoch_length, num_iters, num_epochs)
+    found += _batch(rate, images_per_step)
     if images_per_step > num_images:
         found.append(
             f'data.samples_per_gpu: a step takes {counted(images_per_step, "image")}, and the training set has '
@@ -44,27 +49,25 @@ def remarks(runner: Any, cfg: Config, epoch_length: int, images_per_step: int,
     return list(dict.fromkeys(found))
 
 
-def tell(logger: Any, found: List[str]) -> None:
+def log_remarks(logger: logging.Logger, found: List[str]) -> None:
     if found:
         logger.warning('For a run of this size:\n%s', '\n'.join(f'  - {item}' for item in found))
 
 
-def _schedule(lr_config: Dict[str, Any], by_epoch: bool, epoch_length: int, num_iters: int,
+def _schedule(schedule: LearningRate, epoch_length: int, num_iters: int,
               num_epochs: Optional[int]) -> List[str]:
     found = []
-    if lr_config.get('warmup'):
-        length = lr_config.get('warmup_iters', 0) * (
-            epoch_length if lr_config.get('warmup_by_epoch') else 1)
+    if schedule.warmup:
+        length = schedule.warmup_iters * (epoch_length if schedule.warmup_by_epoch else 1)
         if length >= num_iters:
             found.append(
                 f'lr_config.warmup_iters: the warmup of {counted(length, "iteration")} is as long as the whole run of '
                 f'{num_iters}, which never reaches optimizer.lr; a tenth is usual: '
                 f'warmup_iters={max(num_iters // 10, 1)}')
-    steps = lr_config.get('step')
-    if str(lr_config.get('policy')).lower() == 'step' and steps:
+    if isinstance(schedule.policy, Step) and schedule.policy.step:
+        steps = schedule.policy.step
         first = min(steps) if isinstance(steps, (list, tuple)) else steps
-        end, unit = (num_epochs, 'epoch') if lr_config.get('by_epoch', by_epoch) else (num_iters,
-                                                                                       'iteration')
+        end, unit = (num_epochs, 'epoch') if schedule.by_epoch else (num_iters, 'iteration')
         if end is not None and first >= end:
             found.append(
                 f'lr_config.step: the learning rate drops for the first time after {counted(first, unit)}, and the '
@@ -72,8 +75,7 @@ def _schedule(lr_config: Dict[str, Any], by_epoch: bool, epoch_length: int, num_
     return found
 
 
-def _batch(cfg: Config, images_per_step: int) -> List[str]:
-    rate = read_rate(cfg)
+def _batch(rate: Optional[Rate], images_per_step: int) -> List[str]:
     if rate is None or rate.is_enabled or rate.is_adaptive or rate.base in (None, images_per_step):
         return []
     return [
@@ -120,7 +122,7 @@ def _evaluation(hook: EvalHook, num_iters: int, num_epochs: Optional[int]) -> Li
     ]
 
 
-def _early_stop(hook: EarlyStopHook, runner: Any, num_iters: int,
+def _early_stop(hook: EarlyStopHook, runner: BaseRunner, num_iters: int,
                 num_epochs: Optional[int]) -> List[str]:
     evaluation = next((other for other in runner.hooks if isinstance(other, EvalHook)), None)
     end = num_epochs if evaluation is not None and evaluation.by_epoch else num_iters

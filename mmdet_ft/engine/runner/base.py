@@ -101,7 +101,7 @@ class BaseRunner:
         self.epoch_length = 0  # in iterations
         self.calling: Optional[resume_state.Call] = None  # the current call of the hooks
         self.stop_reason: Optional[str] = None  # set by a hook to end the run early
-        self._told_single = False  # for a batch that batch norm cannot train on
+        self._warned_of_single_value = False  # for a batch that batch norm cannot train on
         self.resumed = resume_state.Place()
         self._unfinished: Optional[
             resume_state.Call] = None  # calls that the resumed run has to finish
@@ -126,9 +126,12 @@ class BaseRunner:
 
         with self._gradients_stay_local(not last):
             with self.precision.autocast():
-                losses = self._forward(batch)
+                try:
+                    losses = self.model(batch)
+                except ValueError as error:
+                    losses = self._losses_of_single_value(batch, error)
             total = losses.total
-            self._tell(losses, total, batch)
+            self._record(losses, total, batch)
             self.latch.close_if(~total.detach().isfinite(), self.iter)
             # A NaN in the shared gradients makes every rank refuse the step, not only this one.
             loss = total * torch.where(self.latch.closed, float('nan'), 1.)
@@ -149,15 +152,16 @@ class BaseRunner:
             if self.update.grad_clip is not None:
                 self._log({'grad_norm': norm})
 
-    def _forward(self, batch: Any) -> Losses:
-        try:
-            return self.model(batch)
-        except ValueError as error:
-            if not is_single_value(error):
-                raise
-        # Such a batch at the end of an epoch (few or left-out images) should not end a run of hours.
-        if not self._told_single:
-            self._told_single = True
+    def _losses_of_single_value(self, batch: Any, error: ValueError) -> Losses:
+        """Return the losses of a batch of one value a channel, at which batch norm raises `error`.
+
+        Such a batch at the end of an epoch (few or left-out images) should not end a run of hours.
+        Raises any other error.
+        """
+        if not is_single_value(error):
+            raise error
+        if not self._warned_of_single_value:
+            self._warned_of_single_value = True
             self.logger.warning(
                 'A batch of 1 image gives batch norm one value a channel: in this step its running statistics '
                 'are used. data = dict(train_dataloader=dict(drop_last=True)) leaves such batches out'
@@ -171,9 +175,9 @@ class BaseRunner:
         model = getattr(self.model, 'module', self.model)
         with torch.no_grad(), self.precision.autocast():
             losses = model.loss(to_device(batch, self.device))
-        self._tell(losses, losses.total, batch)
+        self._record(losses, losses.total, batch)
 
-    def _tell(self, losses: Losses, total: Tensor, batch: Any) -> None:
+    def _record(self, losses: Losses, total: Tensor, batch: Any) -> None:
         """Store the losses of an iteration for hooks, loggers and the latch."""
         self.outputs = dict(loss=total.detach(), log_vars={}, num_samples=num_samples(batch))
         self._log({**losses.terms, **losses.metrics, 'loss': total})
@@ -325,6 +329,39 @@ class BaseRunner:
 
     def run(self, data_loaders: Sequence[Any], workflow: Workflow = (('train', 1), )) -> None:
         """Train to the end; `data_loaders` belong to the entries of `workflow`."""
+        self._start(data_loaders, workflow)
+        try:
+            for batch in self._iterations(data_loaders, workflow):
+                self.data_batch = batch
+                if self.mode == 'train':
+                    self.schedules.set(self.optimizer, self.progress)
+                    self.call_hook('before_train_iter')
+                    self.train_step(batch)
+                    started, waited = self._iteration_began
+                    self.log_buffer.update({
+                        'data_time': waited,
+                        'time': time.perf_counter() - started
+                    })
+                    self.call_hook('after_train_iter')
+                else:
+                    self.call_hook('before_val_iter')
+                    self.val_step(batch)
+                    self.call_hook('after_val_iter')
+                self.data_batch = None
+                watchdog.beat()
+            self.check_finite()
+            if self.stop_reason is not None:
+                self.logger.info('the run ends here: %s', self.stop_reason)
+            self.call_hook('after_run')
+        finally:
+            for hook in self.hooks:  # a progress bar left on the terminal would hide the error
+                getattr(hook, 'close', lambda: None)()
+
+    def _start(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+        """Set the progress and the first rates, log the run and call `before_run`.
+
+        Raises UserError for a workflow or loaders without training.
+        """
         for mode, _ in workflow:
             if mode not in ('train', 'val'):
                 raise UserError(f"workflow knows 'train' and 'val', not {mode!r}")
@@ -362,20 +399,13 @@ class BaseRunner:
         self.prepare_model()
         self.call_hook('before_run')
         resume_state.restore_hooks(self, self.resumed.run_state)
-        try:
-            self._loop(data_loaders, workflow)
-            self.check_finite()
-            if self.stop_reason is not None:
-                self.logger.info('the run ends here: %s', self.stop_reason)
-            self.call_hook('after_run')
-        finally:
-            for hook in self.hooks:  # a progress bar left on the terminal would hide the error
-                getattr(hook, 'close', lambda: None)()
 
     def _begin(self, epoch_length: int) -> None:
         raise NotImplementedError
 
-    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+    def _iterations(self, data_loaders: Sequence[Any], workflow: Workflow) -> Iterator[Any]:
+        """Yield the batch of each iteration with `mode`, `data_loader`, `epoch`, `iter` and `inner_iter`
+        set, and call the hooks of epochs."""
         raise NotImplementedError
 
     def _finish_iteration(self) -> None:
@@ -398,23 +428,3 @@ class BaseRunner:
             waited = time.perf_counter() - started
             self._iteration_began = (started, waited)
             yield batch
-
-    def _train_iter(self, batch: Any) -> None:
-        """Train on one batch, with its hooks and its times."""
-        self.data_batch = batch
-        self.schedules.set(self.optimizer, self.progress)
-        self.call_hook('before_train_iter')
-        self.train_step(batch)
-        started, waited = self._iteration_began
-        self.log_buffer.update({'data_time': waited, 'time': time.perf_counter() - started})
-        self.call_hook('after_train_iter')
-        self.data_batch = None
-        watchdog.beat()
-
-    def _val_iter(self, batch: Any) -> None:
-        self.data_batch = batch
-        self.call_hook('before_val_iter')
-        self.val_step(batch)
-        self.call_hook('after_val_iter')
-        self.data_batch = None
-        watchdog.beat()

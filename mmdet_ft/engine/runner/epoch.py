@@ -1,5 +1,5 @@
 """The loop over epochs."""
-from typing import Any, Sequence, Tuple
+from typing import Any, Iterator, Sequence, Tuple
 
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.runner.base import BaseRunner, Workflow
@@ -36,21 +36,21 @@ class EpochBasedRunner(BaseRunner):
         done = self.iterations_done()
         return done // self.epoch_length, done
 
-    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+    def _iterations(self, data_loaders: Sequence[Any], workflow: Workflow) -> Iterator[Any]:
         steps = [(loader, mode) for loader, (mode, times) in zip(data_loaders, workflow)
                  for _ in range(times)]
-        training = [place for place, (_, mode) in enumerate(steps) if mode == 'train']
+        training = [index for index, (_, mode) in enumerate(steps) if mode == 'train']
         first = training[self.epoch % len(training)] if self.iter else 0
         while self.epoch < self.max_epochs and self.stop_reason is None:
             for loader, mode in steps[first:]:
                 if mode == 'val':
-                    self.val_epoch(loader)
+                    yield from self._val_epoch(loader)
                 elif self.epoch < self.max_epochs and self.stop_reason is None:
-                    self.train_epoch(loader)
+                    yield from self._train_epoch(loader)
             first = 0
 
-    def train_epoch(self, loader: Any) -> None:
-        """Train one epoch."""
+    def _train_epoch(self, loader: Any) -> Iterator[Any]:
+        """Yield the batches of one epoch of training."""
         self.mode, self.data_loader = 'train', loader
         self.model.train()
         set_epoch(loader, self.epoch)
@@ -63,20 +63,20 @@ class EpochBasedRunner(BaseRunner):
             self.call_hook('before_train_epoch')
             self._finish_iteration()
             for batch in self._timed(from_batch(loader, skipped)):
-                self._train_iter(batch)
+                yield batch
                 self.iter += 1
                 self.inner_iter += 1
         self.inner_iter = len(loader) - 1  # where hooks expect it at the end of an epoch
         self.call_hook('after_train_epoch')
         self.epoch += 1
 
-    def val_epoch(self, loader: Any) -> None:
-        """Compute the losses over the validation data."""
+    def _val_epoch(self, loader: Any) -> Iterator[Any]:
+        """Yield the validation batches, whose losses are computed."""
         self.mode, self.data_loader = 'val', loader
         self.model.eval()
         set_epoch(loader, 0)
         self.call_hook('before_val_epoch')
         for self.inner_iter, batch in enumerate(loader):
-            self._val_iter(batch)
+            yield batch
         self.call_hook('after_val_epoch')
         self.model.train()

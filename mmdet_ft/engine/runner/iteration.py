@@ -34,7 +34,7 @@ class IterBasedRunner(BaseRunner):
     def place(self) -> Tuple[int, int]:
         return self.epoch, self.iterations_done()
 
-    def _loop(self, data_loaders: Sequence[Any], workflow: Workflow) -> None:
+    def _iterations(self, data_loaders: Sequence[Any], workflow: Workflow) -> Iterator[Any]:
         counts = {
             mode: sum(count for m, count in workflow if m == mode)
             for mode in ('train', 'val')
@@ -59,28 +59,25 @@ class IterBasedRunner(BaseRunner):
                     passed -= skipped
                     for _ in range(min(count - skipped, self.max_iters - self.iter)):
                         if self.stop_reason is None:
-                            self.train_iter(next(batches))
+                            if not self.model.training:  # only after validation: it walks over all modules
+                                self.model.train()
+                            self.inner_iter = self.iter
+                            yield next(batches)
+                            self.iter += 1
                 elif not passed:
-                    self.val_iters(batches, count)
+                    yield from self._val_iterations(batches, count)
         self.mode, self.data_loader = 'train', data_loaders[[mode for mode, _ in workflow
                                                              ].index('train')]
         self.call_hook('after_train_epoch')
 
-    def train_iter(self, batch: Any) -> None:
-        if not self.model.training:  # only after validation: it walks over all modules
-            self.model.train()
-        self.inner_iter = self.iter
-        self._train_iter(batch)
-        self.iter += 1
-
-    def val_iters(self, batches: Iterator, count: int) -> None:
-        """Compute the losses over `count` validation batches, in a separate buffer to keep the
+    def _val_iterations(self, batches: Iterator, count: int) -> Iterator[Any]:
+        """Yield `count` validation batches, whose losses are computed in a separate buffer to keep the
         means of training."""
         training, self.log_buffer = self.log_buffer, LogBuffer()
         self.model.eval()
         self.call_hook('before_val_epoch')
         for self.inner_iter in range(count):
-            self._val_iter(next(batches))
+            yield next(batches)
         self.call_hook('after_val_epoch')
         self.model.train()
         self.log_buffer = training
@@ -98,11 +95,11 @@ class IterBasedRunner(BaseRunner):
             self.epoch += 1
 
     @staticmethod
-    def _repeated(loader: Any, drawn: int) -> Iterator:
-        """Yield batches endlessly, starting at batch `drawn`."""
+    def _repeated(loader: Any, start: int) -> Iterator:
+        """Yield batches endlessly, starting at batch `start`."""
         if is_endless(loader):
-            loader.batch_sampler.set_start(drawn)
+            loader.batch_sampler.set_start(start)
             yield from loader
-        yield from from_batch(loader, drawn % len(loader))
+        yield from from_batch(loader, start % len(loader))
         while True:
             yield from loader

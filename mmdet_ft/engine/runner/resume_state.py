@@ -23,7 +23,6 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import tell_of_spelling
 from mmdet_ft.checkpoints.input_format import literals
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.config.config import Config
 from mmdet_ft.engine.optimizers.optimizer import (difference_of_state, laid_out_as,
                                                   load_optimizer_state)
 
@@ -45,19 +44,18 @@ class Place(NamedTuple):
     run_state: Dict[str, Any] = {}
 
 
-def resume_source(cfg: Config, tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
-    """Return `resume_from`, or with `auto_resume` the newest readable checkpoint of the work_dir;
-    passes a message to `tell` for each unreadable one."""
-    if cfg.get('resume_from') or not cfg.get('auto_resume'):
-        return cfg.get('resume_from')
-    folders = [cfg.work_dir]
-    if (cfg.get('checkpoint_config') or {}).get('out_dir'):
-        name = os.path.basename(os.path.abspath(cfg.work_dir))
-        folders.append(os.path.join(cfg.checkpoint_config.out_dir, name))
-    found = [writing.find_latest_checkpoint(folder, tell) for folder in folders]
+def newest_checkpoint(work_dir: str,
+                      out_dir: Optional[str] = None,
+                      warn: Callable[[str], None] = lambda message: None) -> Optional[str]:
+    """Return the newest readable checkpoint of a work_dir, or of its folder in the `out_dir` of
+    checkpoint_config; None without one. Passes a message to `warn` for each unreadable one."""
+    folders = [work_dir]
+    if out_dir:
+        folders.append(os.path.join(out_dir, os.path.basename(os.path.abspath(work_dir))))
+    found = [writing.find_latest_checkpoint(folder, warn) for folder in folders]
     found = [path for path in found if path is not None]
     if not found:
-        tell(
+        warn(
             f'auto_resume: {" and ".join(folders)} hold no checkpoint to resume from; the run starts from the beginning'
         )
         return None

@@ -4,6 +4,7 @@
 All are off unless the config enables them. An unavailable one stays off, and one line of the log
 gives the reason.
 """
+import logging
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.reporting.log import get_root_logger
+from mmdet_ft.engine.settings.records import Acceleration
 from mmdet_ft.engine.speed.cuda_graphs import CudaRecorder, Replayed
 from mmdet_ft.ops.backends import use_triton
 
@@ -21,8 +23,9 @@ STATIC_PARTS = ('backbone', 'neck')
 GRAPH_MODES = ('reduce-overhead', 'max-autotune')
 
 
-def accelerate(model: nn.Module, cfg: Any, device: torch.device, logger: Any) -> None:
-    """Apply a config's switches to a model that is already on its device.
+def accelerate(model: nn.Module, settings: Acceleration, device: torch.device,
+               logger: logging.Logger) -> None:
+    """Apply the switches of a config to a model that is already on its device.
 
         channels_last = True             # images and weights with the channels innermost
         compile = True                   # torch.compile of backbone and neck
@@ -30,14 +33,13 @@ def accelerate(model: nn.Module, cfg: Any, device: torch.device, logger: Any) ->
         cuda_graphs = True               # backbone and neck recorded and replayed, shape by shape
         triton = True                    # the kernels of ops/triton_kernels.py, on a GPU
     """
-    compiled = cfg.get('compile') or {}
-    if cfg.get('cuda_graphs') and isinstance(compiled,
-                                             dict) and compiled.get('mode') in GRAPH_MODES:
+    compiled = settings.compile
+    if settings.cuda_graphs and isinstance(compiled, dict) and compiled.get('mode') in GRAPH_MODES:
         raise UserError(
             f'compile.mode {compiled["mode"]!r} replays CUDA graphs itself: take out cuda_graphs, or '
             'the mode')
     for name, switch in SWITCHES.items():
-        setting = cfg.get(name, False)
+        setting = getattr(settings, name)
         reason = switch(model, device, setting)
         if setting:
             logger.info('%s = %r', name, setting) if reason is None else logger.warning(

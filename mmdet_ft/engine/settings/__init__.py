@@ -1,0 +1,1 @@
+"""The settings of a run as frozen records, read once from a checked config."""

@@ -117,7 +117,7 @@ def test_latest_stays_the_last_whole_epoch_and_resuming_finds_the_interrupted_st
     rest.resume(newest)
     assert rest.iter == 6
     rest.run([FakeLoader()])
-    summary.clear_up(rest)
+    summary.remove_interrupted_state(rest)
     assert not (tmp_path / 'interrupted.pth').exists()  # older than what the run has ended with
     assert os.path.realpath(tmp_path / 'latest.pth') == str(tmp_path / 'epoch_3.pth')
 
@@ -138,7 +138,7 @@ def test_the_interrupted_state_of_another_run_stays(tmp_path):
     other = make_runner(tmp_path, length=1)
     other.register_hook(CheckpointHook(interval=1))
     other.run([FakeLoader()])
-    summary.clear_up(other)
+    summary.remove_interrupted_state(other)
     assert (tmp_path / 'interrupted.pth').exists()
 
 

@@ -7,6 +7,7 @@ from mmdet_ft.config import Config
 from mmdet_ft.engine import summary
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
+from mmdet_ft.engine.settings.keys import ConfigKeys
 from mmdet_ft.engine.settings.read import read_test_settings
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner
 
@@ -123,13 +124,13 @@ def waiting(waited):
     (2, 1, {}),
 ])
 def test_what_has_ended_a_run_is_what_must_change_for_it_to_go_on(epoch, waited, changes):
-    assert summary._changes(Stopped(epoch, waiting(waited)), Config({})) == changes
+    assert summary._changes(Stopped(epoch, waiting(waited)), ConfigKeys(Config({}))) == changes
 
 
 def test_a_run_goes_on_by_the_keys_of_its_own_config(tmp_path, monkeypatch):
     (tmp_path / 'old.py').write_text("total_epochs = 4\nresume_from = 'first.pth'\n")
     monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'old.py'])
     cfg = Config.fromfile(tmp_path / 'old.py')
-    assert summary._changes(Stopped(4), cfg) == {'total_epochs': 8}
-    line = summary._go_on(Stopped(4), cfg, 'runs/latest.pth', False)
+    assert summary._changes(Stopped(4), ConfigKeys(cfg)) == {'total_epochs': 8}
+    line = summary._resume_command(Stopped(4), read_test_settings(cfg), 'runs/latest.pth', False)
     assert line == 'python tools/train.py old.py --resume-from runs/latest.pth --cfg-options total_epochs=8'

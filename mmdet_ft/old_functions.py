@@ -39,9 +39,9 @@ def build_detector(cfg: Dict[str, Any],
         if value is not None:
             if settings.get(key) is not None:
                 raise UserError(
-                    f'{key} stands in the model already; leave it out of build_detector')
+                    f'{key} is in the model already; leave it out of build_detector')
             settings[key] = value
-    return build_model(Config(dict(model=settings)), SimpleNamespace(CLASSES=None))
+    return build_model(settings, SimpleNamespace(CLASSES=None))
 
 
 def train_detector(model: nn.Module,

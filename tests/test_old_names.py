@@ -107,7 +107,7 @@ def test_settings_of_training_are_given_once():
     train_cfg = settings.pop('train_cfg')
     model = apis.build_detector(settings, train_cfg=train_cfg)
     assert model.CLASSES is None
-    with pytest.raises(UserError, match='stands in the model already'):
+    with pytest.raises(UserError, match='is in the model already'):
         apis.build_detector(dict(settings, train_cfg=train_cfg), train_cfg=train_cfg)
     settings['roi_head']['bbox_head']['num_classes'] = 'auto'
     with pytest.raises(UserError, match="num_classes='auto' needs to know the classes"):

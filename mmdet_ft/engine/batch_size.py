@@ -15,7 +15,7 @@ def images_per_step(settings: RunSettings) -> int:
 
 def images_per_iteration(settings: RunSettings) -> int:
     """Return the number of images per iteration, over all processes."""
-    return settings.data.train_loader()['samples_per_gpu'] * dist.get_dist_info()[1]
+    return settings.data.train_loader().samples_per_gpu * dist.get_dist_info()[1]
 
 
 def scaled_rate(settings: RunSettings, logger: logging.Logger) -> Optional[float]:

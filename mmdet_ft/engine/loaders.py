@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from mmdet_ft.datasets.build import build_dataset, build_for_losses
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.datasets.loading.loader import build_loader
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.settings.records import DataSettings
@@ -57,8 +57,8 @@ def _pipeline_of(split: Any) -> Any:
 
 def build_train_loader(dataset: Any, data: DataSettings, seed: int, runner_type: str) -> DataLoader:
     """Build the loader of a training set, or of a validation set for its losses."""
-    of_run = dict(dist=dist.is_distributed(), seed=seed, runner_type=runner_type)
-    return build_dataloader(dataset, **{**of_run, **data.train_loader()})
+    settings = data.train_loader(dist=dist.is_distributed(), seed=seed, runner_type=runner_type)
+    return build_loader(dataset, settings)
 
 
 def build_test_dataset(data: DataSettings, split: str) -> Any:
@@ -92,5 +92,4 @@ def build_test_loader(data: DataSettings, split: str) -> DataLoader:
                 f"data.{split}.pipeline has no transform, and images become a batch by them; write "
                 "[dict(type='LoadImageFromFile'), ..., dict(type='Collect', keys=['img'])]")
     in_batches = all(getattr(part, 'evaluated_in_batches', False) for part in innermost(dataset))
-    settings = {'dist': dist.is_distributed(), **data.test_loader(split, in_batches)}
-    return build_dataloader(dataset, **settings)
+    return build_loader(dataset, data.test_loader(split, in_batches, dist=dist.is_distributed()))

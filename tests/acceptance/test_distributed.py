@@ -43,7 +43,7 @@ def launch_with(root, processes, kind, in_loader=False, restarts=0):
 def check_recovery(root, ending, attempts):
     assert ending.code == 0, ending.last_lines
     assert not ending.orphans
-    assert ending.output.count('going on from the last checkpoint') == attempts
+    assert ending.output.count('resuming the last checkpoint') == attempts
     assert read(str(root / 'run/latest.pth')).meta['epoch'] == 6
     assert epochs_of(root / 'run') == [1, 2, 3, 4, 5, 6]
 

@@ -148,6 +148,6 @@ def test_a_silence_that_ends_is_recovered_from_by_itself(hosts, tmp_path):
     cut(False)
     endings = [wait(one, tmp_path) for one in launches]
     assert [ending.code for ending in endings] == [0, 0], endings
-    assert 'going on from the last checkpoint' in endings[0].output
+    assert 'resuming the last checkpoint' in endings[0].output
     assert epochs_of(tmp_path / 'run') == list(range(1, 17))
     assert not endings[1].orphans

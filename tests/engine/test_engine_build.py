@@ -86,13 +86,13 @@ def test_loader_settings_come_from_v2s_places():
             test=[dict(samples_per_gpu=2), dict()],
             test_dataloader=dict(workers_per_gpu=7)))
     train = read_data(cfg).train_loader()
-    assert train['samples_per_gpu'] == 4 and train['workers_per_gpu'] == 3
+    assert train.samples_per_gpu == 4 and train.workers_per_gpu == 3
     val, test = (read_data(cfg).test_loader(split) for split in ('val', 'test'))
-    assert (val['samples_per_gpu'], val['workers_per_gpu'], val['shuffle']) == (5, 3, False)
-    assert (test['samples_per_gpu'], test['workers_per_gpu']) == (2, 7)
+    assert (val.samples_per_gpu, val.workers_per_gpu, val.shuffle) == (5, 3, False)
+    assert (test.samples_per_gpu, test.workers_per_gpu) == (2, 7)
     newer = config(
         data=dict(train=dict(), train_dataloader=dict(samples_per_gpu=8, workers_per_gpu=0)))
-    assert read_data(newer).train_loader()['samples_per_gpu'] == 8
+    assert read_data(newer).train_loader().samples_per_gpu == 8
     both = config(
         data=dict(samples_per_gpu=4, train=dict(), train_dataloader=dict(samples_per_gpu=8)))
     with pytest.raises(UserError, match='samples_per_gpu'):
@@ -104,14 +104,14 @@ def test_a_classifier_is_evaluated_in_batches_of_the_training(monkeypatch):
     class Classes(FakeDataset):
         evaluated_in_batches = True
 
-    monkeypatch.setattr(loaders, 'build_dataloader', lambda dataset, **settings: settings)
+    monkeypatch.setattr(loaders, 'build_loader', lambda dataset, settings: settings)
     cfg = config(
         data=dict(samples_per_gpu=16, train=dict(), val=dict(), test=dict(samples_per_gpu=3)))
     monkeypatch.setattr(loaders, 'build_test_dataset', lambda data, split: Classes())
-    assert loaders.build_test_loader(read_data(cfg), 'val')['samples_per_gpu'] == 16
-    assert loaders.build_test_loader(read_data(cfg), 'test')['samples_per_gpu'] == 3
+    assert loaders.build_test_loader(read_data(cfg), 'val').samples_per_gpu == 16
+    assert loaders.build_test_loader(read_data(cfg), 'test').samples_per_gpu == 3
     monkeypatch.setattr(loaders, 'build_test_dataset', lambda data, split: FakeDataset())
-    assert loaders.build_test_loader(read_data(cfg), 'val')['samples_per_gpu'] == 1
+    assert loaders.build_test_loader(read_data(cfg), 'val').samples_per_gpu == 1
 
 
 def test_what_a_wrapper_of_val_holds_is_in_test_mode(monkeypatch):

@@ -39,4 +39,4 @@ def test_a_run_survives_a_kill_and_a_hanging_loader(tmp_path):
     assert 'rank 1 has been in its loader for' in ending.output
     assert ending.output.count('in strike') == 1  # the stack of the process that hangs
     assert ' failed:\n' not in ending.output, ending.last_lines  # no traceback of the rank that waited
-    assert ending.output.count('going on from the last checkpoint') >= 2
+    assert ending.output.count('resuming the last checkpoint') >= 2

@@ -1,4 +1,5 @@
 """The data loader of a process: which sampler, collate and workers it has."""
+import dataclasses
 import functools
 from typing import Any, Callable, Dict, Optional
 
@@ -23,24 +24,9 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def build_dataloader(dataset: Any,
-                     samples_per_gpu: int,
-                     workers_per_gpu: int,
-                     num_gpus: int = 1,
-                     dist: bool = True,
-                     shuffle: bool = True,
-                     seed: Optional[int] = None,
-                     runner_type: str = 'EpochBasedRunner',
-                     persistent_workers: bool = True,
-                     class_aware_sampler: Optional[Dict[str, Any]] = None,
-                     pin_memory: Optional[bool] = None,
-                     prefetch_factor: Optional[int] = None,
-                     drop_last: bool = False,
-                     timeout: float = 0,
-                     multiprocessing_context: Optional[str] = None,
-                     skip_bad_images: bool = False,
-                     bucket: Optional[int] = None) -> DataLoader:
-    """Build the data loader of this process; its batches are made by `collate`.
+@dataclasses.dataclass(frozen=True)
+class LoaderSettings:
+    """Settings of a data loader: `data.train_dataloader` and the like of a config.
 
     Args:
         samples_per_gpu, workers_per_gpu: batch size and worker processes; times `num_gpus` when
@@ -64,64 +50,112 @@ def build_dataloader(dataset: Any,
         bucket: pad batches to multiples of so many pixels, and give all processes images of one
             aspect group at a step. This keeps shapes few, for compiled models and CUDA graphs.
 
+    Raises DataError for `class_aware_sampler`.
+    """
+    samples_per_gpu: int
+    workers_per_gpu: int
+    num_gpus: int = 1
+    dist: bool = True
+    shuffle: bool = True
+    seed: Optional[int] = None
+    runner_type: str = 'EpochBasedRunner'
+    persistent_workers: bool = True
+    class_aware_sampler: Optional[Dict[str, Any]] = None
+    pin_memory: Optional[bool] = None
+    prefetch_factor: Optional[int] = None
+    drop_last: bool = False
+    timeout: float = 0
+    multiprocessing_context: Optional[str] = None
+    skip_bad_images: bool = False
+    bucket: Optional[int] = None
+
+    def __post_init__(self):
+        if self.class_aware_sampler is not None:
+            raise DataError(
+                'class_aware_sampler is not supported; leave it out, and wrap the dataset in '
+                "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=...) instead")
+
+    @property
+    def batch_size(self) -> int:
+        return self.samples_per_gpu * (1 if self.dist else self.num_gpus)
+
+    @property
+    def num_workers(self) -> int:
+        return self.workers_per_gpu * (1 if self.dist else self.num_gpus)
+
+
+def build_dataloader(dataset: Any,
+                     samples_per_gpu: int,
+                     workers_per_gpu: int,
+                     num_gpus: int = 1,
+                     dist: bool = True,
+                     shuffle: bool = True,
+                     seed: Optional[int] = None,
+                     **settings: Any) -> DataLoader:
+    """Build a data loader by V2's arguments; `settings` are further ones of LoaderSettings."""
+    return build_loader(
+        dataset,
+        LoaderSettings(samples_per_gpu, workers_per_gpu, num_gpus, dist, shuffle, seed, **settings))
+
+
+def build_loader(dataset: Any, settings: LoaderSettings) -> DataLoader:
+    """Build the data loader of this process; its batches are made by `collate`.
+
     Call `loader.sampler.set_epoch(epoch)` before each iteration. `loader.dataset` has every
     attribute of the dataset; the object itself is `loader.dataset.dataset`.
+
+    Raises DataError for a dataset without images.
     """
-    if class_aware_sampler is not None:
-        raise DataError(
-            'class_aware_sampler is not supported; leave it out, and wrap the data set in '
-            "dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=...) instead")
     if not len(dataset):
         raise DataError(
             f'the dataset has no image; add images to its file, or name another one: {dataset!r}')
-    rank, world_size = rank_and_world()
-    if not dist:
-        rank, world_size = 0, 1
-    batch_size = samples_per_gpu * (1 if dist else num_gpus)
-    num_workers = workers_per_gpu * (1 if dist else num_gpus)
+    seed = settings.seed
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if rank_and_world()[1] == 1 else 0
-    pin_memory = pin_memory is not False and torch.cuda.is_available()
-    options = _sampler_options(dataset, batch_size, rank, world_size, shuffle, seed, runner_type,
-                               bucket is not None)
-    if 'sampler' in options:
-        options.update(batch_size=batch_size, drop_last=drop_last)
-    if num_workers:
+    pin_memory = settings.pin_memory is not False and torch.cuda.is_available()
+    options = _sampler_options(dataset, settings, seed)
+    if settings.num_workers:
         raise_open_file_limit()
         options.update(
-            persistent_workers=persistent_workers,
-            prefetch_factor=prefetch_factor or 2,
+            persistent_workers=settings.persistent_workers,
+            prefetch_factor=settings.prefetch_factor or 2,
             worker_init_fn=init_worker,
-            multiprocessing_context=multiprocessing_context)
+            timeout=settings.timeout,
+            multiprocessing_context=settings.multiprocessing_context)
     return RingLoader(
-        SeededDataset(dataset, seed, skip_bad_images),
-        num_workers=num_workers,
+        SeededDataset(dataset, seed, settings.skip_bad_images),
+        num_workers=settings.num_workers,
         collate_fn=RingCollate(
-            functools.partial(_collate_for(dataset), bucket=bucket or 1),
+            functools.partial(_collate_for(dataset), bucket=settings.bucket or 1),
             Pinnable if pin_memory else _as_it_is),
         pin_memory=pin_memory,
-        timeout=timeout if num_workers else 0,
         # an epoch starts with a random number, which must not come from a global generator
         generator=torch.Generator(),
         **options)
 
 
-def _sampler_options(dataset: Any, batch_size: int, rank: int, world_size: int, shuffle: bool,
-                     seed: int, runner_type: str, same_group: bool) -> Dict[str, Any]:
-    """Return the DataLoader's `sampler` or `batch_sampler`; `same_group`: for all ranks at a step."""
+def _sampler_options(dataset: Any, settings: LoaderSettings, seed: int) -> Dict[str, Any]:
+    """Return the DataLoader's `batch_sampler`, or its `sampler` and the size of batches."""
+    rank, world_size = rank_and_world() if settings.dist else (0, 1)
+    shuffle, batch_size = settings.shuffle, settings.batch_size
     in_groups = shuffle and hasattr(dataset, 'flag')
-    if runner_type == 'IterBasedRunner' and (in_groups or not shuffle):
+    if settings.runner_type == 'IterBasedRunner' and (in_groups or not shuffle):
         kind = InfiniteGroupBatchSampler if in_groups else InfiniteBatchSampler
         return dict(
             batch_sampler=kind(dataset, batch_size, world_size, rank, seed=seed, shuffle=shuffle))
     if not in_groups:
-        return dict(
-            sampler=DistributedSampler(dataset, world_size, rank, shuffle=shuffle, seed=seed))
-    if world_size > 1:
-        return dict(
-            sampler=DistributedGroupSampler(
-                dataset, batch_size, world_size, rank, seed=seed, same_group=same_group))
-    return dict(sampler=GroupSampler(dataset, batch_size, seed=seed))
+        sampler = DistributedSampler(dataset, world_size, rank, shuffle=shuffle, seed=seed)
+    elif world_size > 1:
+        sampler = DistributedGroupSampler(
+            dataset,
+            batch_size,
+            world_size,
+            rank,
+            seed=seed,
+            same_group=settings.bucket is not None)
+    else:
+        sampler = GroupSampler(dataset, batch_size, seed=seed)
+    return dict(sampler=sampler, batch_size=batch_size, drop_last=settings.drop_last)
 
 
 def _collate_for(dataset: Any) -> Callable:

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Mapping
 import torch
 
 from mmdet_ft.datasets.detection.coco import CocoDataset
-from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.datasets.loading.loader import LoaderSettings
 from mmdet_ft.engine.config_check.classes import dataset_classes
 from mmdet_ft.engine.config_check.mistakes import as_dict, nearest, short
 from mmdet_ft.engine.config_check.schema import names_of, vocabulary
@@ -60,7 +60,7 @@ def data(walk: Walk, value: Any, path: str) -> None:
         return
     splits = ('train', 'val', 'test')
     loaders = [f'{split}_dataloader' for split in splits]
-    known = vocabulary(build_dataloader).without('dataset')
+    known = vocabulary(LoaderSettings)
     walk.keys(
         names_of('samples_per_gpu', 'workers_per_gpu', 'persistent_workers', *splits, *loaders),
         value, path)

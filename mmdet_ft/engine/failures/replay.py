@@ -1,4 +1,5 @@
 """Replay of the step of a failed run from its state: `failure_<rank>.pt`."""
+import dataclasses
 from types import SimpleNamespace
 from typing import Any, Dict, Optional
 
@@ -9,7 +10,7 @@ from mmdet_ft.checkpoints import reading
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import build_dataset
-from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.datasets.loading.loader import build_loader
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.failures.forensics import load, unpack
@@ -57,16 +58,11 @@ def replay(failure: Dict[str, Any],
     if batch is None:
         if failure['places'] is None:
             raise UserError(f'the file holds neither a batch nor its indices: {failure["error"]}')
-        loader = build_dataloader(
-            build_dataset(settings.data.train), **{
-                **settings.data.train_loader(),
-                **dict(
-                    seed=failure['seed'],
-                    runner_type=settings.runner['type'],
-                    workers_per_gpu=0,
-                    dist=False,
-                    num_gpus=1)
-            })
+        of_train = settings.data.train_loader(runner_type=settings.runner['type'])
+        loader = build_loader(
+            build_dataset(settings.data.train),
+            dataclasses.replace(
+                of_train, seed=failure['seed'], workers_per_gpu=0, dist=False, num_gpus=1))
         batch = load(loader, failure['places'])
     model = build_model(settings.model, SimpleNamespace(CLASSES=failure['classes']))
     _load_weights(model, failure, checkpoint)

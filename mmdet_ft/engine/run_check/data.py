@@ -198,7 +198,7 @@ def _unequal(data: DataSettings, dataset: Any, split: Split,
         return []
     name = split.name.split('.')[0]
     settings = data.train_loader() if name == 'train' else data.test_loader(name, True)
-    if settings['samples_per_gpu'] == 1:
+    if settings.samples_per_gpu == 1:
         return []
     seeded = SeededDataset(dataset, 0)
     chosen = {

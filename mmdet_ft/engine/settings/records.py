@@ -3,6 +3,7 @@ import dataclasses
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.datasets.loading.loader import LoaderSettings
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
@@ -49,28 +50,32 @@ class DataSettings:
         """Return whether training leaves unreadable images out instead of ending."""
         return bool(self.loaders.get('train', {}).get('skip_bad_images'))
 
-    def train_loader(self) -> Dict[str, Any]:
-        """Return the arguments of build_dataloader for training: `data.samples_per_gpu` and the like,
-        overridden by `data.train_dataloader`. Raises UserError for a value that both set."""
+    def train_loader(self, **of_run: Any) -> LoaderSettings:
+        """Return the settings of the training loader: `data.samples_per_gpu` and the like, overridden
+        by `data.train_dataloader`; both override those of the run.
+
+        Raises UserError for a value that both set."""
         own = self.loaders.get('train', {})
         for key in ('samples_per_gpu', 'persistent_workers'):
             if key in self.common and key in own:
                 raise UserError(
                     f'data.{key} and data.train_dataloader.{key} are both set; keep the latter')
-        return {'samples_per_gpu': 2, 'workers_per_gpu': 2, **self.common, **own}
+        defaults = dict(samples_per_gpu=2, workers_per_gpu=2)
+        return LoaderSettings(**{**defaults, **of_run, **self.common, **own})
 
-    def test_loader(self, split: str, in_batches: bool = False) -> Dict[str, Any]:
-        """Return the arguments of build_dataloader for 'val' or 'test': one sample at a time, or with
+    def test_loader(self, split: str, in_batches: bool = False, **of_run: Any) -> LoaderSettings:
+        """Return the settings of the loader of 'val' or 'test': one sample at a time, or with
         `in_batches` the batch size of training, unless `data.<split>` overrides it."""
         samples = self.common.get('samples_per_gpu', 1) if in_batches else 1
         parts = self.split(split)
         parts = parts if isinstance(parts, (list, tuple)) else [parts]
-        return {
-            'workers_per_gpu': self.common.get('workers_per_gpu', 2),
-            'shuffle': False,
-            'samples_per_gpu': max(part.get('samples_per_gpu', samples) for part in parts),
-            **self.loaders.get(split, {})
-        }
+        return LoaderSettings(
+            **{
+                **of_run, 'workers_per_gpu': self.common.get('workers_per_gpu', 2),
+                'shuffle': False,
+                'samples_per_gpu': max(part.get('samples_per_gpu', samples) for part in parts),
+                **self.loaders.get(split, {})
+            })
 
 
 @dataclasses.dataclass(frozen=True)

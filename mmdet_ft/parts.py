@@ -57,7 +57,7 @@ class Takes(NamedTuple):
     is_vector: bool = False  # one vector per image, [B, C], of the last level
 
 
-def takes_of(part: Any, prefix: str) -> List[Takes]:
+def takes_of(part: object, prefix: str) -> List[Takes]:
     """Return the inputs a part takes, with arguments as paths below its parent; empty if undeclared."""
     stated = getattr(part, 'takes', None)
     return [item._replace(argument=f'{prefix}.{item.argument}')

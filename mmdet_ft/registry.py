@@ -85,9 +85,11 @@ class Registry:
                 return cls
         return self._table.get(name)
 
-    def class_of(self, settings: Any) -> Optional[Callable]:
+    def class_of(self, settings: object) -> Optional[Callable]:
         """Return the class that a `dict(type=..., ...)` names, or None; `type` may be a class itself."""
-        kind = settings.get('type') if isinstance(settings, dict) else None
+        if not isinstance(settings, dict):
+            return None
+        kind = settings.get('type')
         if isinstance(kind, str):
             return self.get(kind, settings)
         return kind if callable(kind) else None
@@ -95,11 +97,14 @@ class Registry:
     def spellings(self, name: str) -> Dict[Optional[str], Callable]:
         """Return the classes that share a name, by the argument that selects them; None selects the default."""
         self._load_shipped()
-        shared = {
+        found: Dict[Optional[str], Callable] = {}
+        if name in self._table:
+            found[None] = self._table[name]
+        found.update({
             argument: cls
             for (key, argument), cls in self._by_argument.items() if key == name
-        }
-        return {**({None: self._table[name]} if name in self._table else {}), **shared}
+        })
+        return found
 
     def names_by_argument(self, cls: Callable) -> List[str]:
         """Return the names that select a class by an argument."""
@@ -144,7 +149,7 @@ class Registry:
 
         return register if module is None else register(module)
 
-    def resolve(self, kind: Any, arguments: Collection[str] = ()) -> Callable:
+    def resolve(self, kind: object, arguments: Collection[str] = ()) -> Callable:
         """Return the class of a `type` entry: a registered name, or a class itself; see `get`.
 
         Raises UnknownTypeError with the nearest registered names.
@@ -156,7 +161,7 @@ class Registry:
             raise UnknownTypeError(self.unknown(kind))
         return cls
 
-    def unknown(self, kind: Any) -> str:
+    def unknown(self, kind: object) -> str:
         """Return a message for an unknown type: one of V2, a misspelled one, or the user's own."""
         self._load_shipped()
         hint = isinstance(kind, str) and foreign_answer(kind, self.name)
@@ -167,7 +172,7 @@ class Registry:
                                                        if hint and hint.endswith('?') else
                                                        f'; {hint}' if hint else f'. {own}')
 
-    def build(self, cfg: Any, **defaults: Any) -> Any:
+    def build(self, cfg: object, **defaults: Any) -> Any:
         """Build `dict(type=Name, **arguments)`; `defaults` fill missing arguments.
 
         Anything but a dict is returned as an already built object (a test passes such). An error
@@ -200,7 +205,7 @@ def note_building(error: BaseException, what: str) -> None:
         error.__notes__ = [*getattr(error, '__notes__', ()), note]
 
 
-def build_from_cfg(cfg: Any,
+def build_from_cfg(cfg: object,
                    registry: Registry,
                    default_args: Optional[Dict[str, Any]] = None) -> Any:
     """Build from a config under V2's function name; same as `registry.build(cfg, **default_args)`."""
@@ -215,7 +220,7 @@ def fixed_arguments(**values: Any) -> Callable[[type], type]:
     """
 
     def settle(cls: type) -> type:
-        parent = cls.__init__
+        parent = cls.__init__  # type: ignore[misc] # wrapped, and called with its own arguments
         signature = inspect.signature(parent)
         assert set(values) <= set(signature.parameters), (cls, values)
 
@@ -226,12 +231,13 @@ def fixed_arguments(**values: Any) -> Callable[[type], type]:
                 raise TypeError(
                     f'{cls.__name__} settles {", ".join(sorted(taken))} itself; remove it from the config'
                 )
-            bound = __init__.__signature__.bind(self, *positional, **named)
+            bound = own.bind(self, *positional, **named)
             parent(**bound.arguments, **values)
 
         rest = [parameter for name, parameter in signature.parameters.items() if name not in values]
-        __init__.__signature__ = signature.replace(parameters=rest)
-        cls.__init__ = __init__
+        own = signature.replace(parameters=rest)
+        setattr(__init__, '__signature__', own)
+        cls.__init__ = __init__  # type: ignore[misc]
         return cls
 
     return settle

@@ -33,7 +33,7 @@ class Outlines(NamedTuple):
     sides: Tensor  # float64 [N, 4], x0 y0 x1 y1 in input pixels
     part: Tensor  # int64 [N], index of the side's polygon in its object, from 0
     start: Tensor  # int64 [B, G], an object's first side
-    count: Tensor  # int64 [B, G], its number of sides; 0 in an empty slot
+    count: Tensor  # type: ignore[assignment] # tuple.count; int64 [B, G], its number of sides; 0 in an empty slot
     max_sides: int  # largest number of an object in the batch, known to the host
     max_parts: int
 
@@ -87,7 +87,7 @@ class Losses(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        return sum(self.terms.values())
+        return sum(self.terms.values())  # type: ignore[return-value] # there is always one
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -62,7 +62,7 @@ class Config:
         values, text, layers = read(path, use_predefined_variables=use_predefined_variables)
         config = Config(values, cfg_text=text, filename=filename)._over(*layers)
         if import_custom_modules:
-            custom_imports.import_custom_modules(config)
+            custom_imports.import_custom_modules(config._cfg_dict)
         return config
 
     @staticmethod
@@ -130,6 +130,7 @@ class Config:
             return text
         with open(name, 'w', encoding='utf-8') as stream:
             stream.write(text)
+        return None
 
     def merge_from_dict(self, options: Dict[str, Any], allow_list_keys: bool = True) -> None:
         """Merge `--cfg-options` into the values.

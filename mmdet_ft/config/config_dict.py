@@ -2,7 +2,7 @@
 import collections
 import collections.abc
 import os
-from typing import Any, Callable, Dict, List, Tuple, Union
+from typing import Any, Callable, Dict, List, SupportsIndex, Tuple, Union
 
 from addict import Dict as AddictDict
 
@@ -47,7 +47,7 @@ class ConfigDict(AddictDict):
         """Return the same tree as plain dicts."""
         return map_leaves(self, lambda leaf: leaf)
 
-    def __reduce_ex__(self, protocol: int) -> Tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Tuple:
         return type(self), (dict(self), )
 
 
@@ -97,9 +97,8 @@ def plain(value: Any,
             return inside(item, path)
         if isinstance(item, (set, frozenset)):
             return {convert(inner, path) for inner in item}
-        for base in (str, bytes, int, float):  # a number of an IntEnum, a string of a subclass
-            if isinstance(item, base) and not hasattr(item, 'dtype'):
-                return base.__str__(item) if base is str else base(item)
+        if isinstance(item, (str, bytes, int, float)) and not hasattr(item, 'dtype'):
+            return _of_base(item)
         if isinstance(item, os.PathLike):
             return convert(os.fspath(item), path)
         if hasattr(item, 'tolist') and hasattr(item, 'dtype'):  # numpy's and torch's
@@ -115,6 +114,15 @@ def plain(value: Any,
         ]
 
     return convert(value, path)
+
+
+def _of_base(value: Union[str, bytes, int, float]) -> Union[str, bytes, int, float]:
+    """Return a number of an IntEnum or a string of a subclass in its base type."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def is_object(value: Any) -> bool:
@@ -162,8 +170,9 @@ def merge(child: Dict[str, Any], base: Any, allow_list_keys: bool = False, path:
             if not str(key).isdigit() or int(key) > len(merged):
                 raise ConfigKeyError(f'{step}: {path} is a list of {len(base)}, numbered from 0; '
                                      f'{path}.{len(merged)} appends an item')
-            key = int(key)
-        merged[key] = _over(value, merged[key], allow_list_keys, step) if key in merged else value
+        known: Any = key if isinstance(base, dict) else int(key)
+        merged[known] = _over(value, merged[known], allow_list_keys,
+                              step) if known in merged else value
     return merged if isinstance(base, dict) else rebuild(base, list(merged.values()))
 
 

@@ -1,5 +1,5 @@
 """Layers of a config: the values of each file, the environment and the command line, in order."""
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import yaml
 
@@ -59,7 +59,7 @@ class Setting(NamedTuple):
     file: Optional[str] = None  # absolute path
 
 
-def trace(steps: Tuple[str, ...], layers: Iterable[Layer]) -> List[Setting]:
+def trace(steps: Tuple[str, ...], layers: Sequence[Layer]) -> List[Setting]:
     settings: List[Setting] = []
     for index, layer in enumerate(layers):
         if layer.moved is not None:

@@ -216,9 +216,11 @@ def _targets(target: ast.expr, value: Optional[ast.expr]) -> Iterator[Binding]:
     if isinstance(target, ast.Name):
         yield Binding(target.id, (), value, target.lineno)
     elif isinstance(target, (ast.Tuple, ast.List)):
-        same = isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts)
-        for place, part in enumerate(target.elts):
-            yield from _targets(part, value.elts[place] if same else None)
+        values: List[Optional[ast.expr]] = [None] * len(target.elts)
+        if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
+            values = [*value.elts]
+        for part, own in zip(target.elts, values):
+            yield from _targets(part, own)
     elif isinstance(target, ast.Subscript):
         start = _subscript(target)
         if start:

@@ -179,10 +179,17 @@ def _parse_dict(text: str) -> Dict[Any, Any]:
         """the whole and double quotes around strings: 'key={"type":"A","x":1}'""")
 
 
+def _key(node: Optional[ast.expr]) -> Any:
+    """Return the key of a dict's item. Raises ValueError for `**`, which has none."""
+    if node is None:
+        raise ValueError('** is not a literal')
+    return _literal(node)
+
+
 def _literal(node: ast.AST) -> Any:
     """Return the value of a literal, of dict(name=literal, ...), and of true and false in any case."""
     if isinstance(node, ast.Dict):
-        return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values)}
+        return {_key(key): _literal(value) for key, value in zip(node.keys, node.values)}
     if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'dict' and not node.args \
             and all(word.arg for word in node.keywords):
         return {word.arg: _literal(word.value) for word in node.keywords}

@@ -51,7 +51,10 @@ def read(
         raise ConfigError(f'{shown(heirs[-1])}: bases lead back to where they started: {circle}')
     file = _read_file(path, text_of(path) if text is None else text, use_predefined_variables)
 
-    inherited, set_by, texts, layers = {}, {}, [], []
+    inherited: Dict[str, Any] = {}
+    set_by: Dict[str, str] = {}
+    texts: List[str] = []
+    layers: List[Layer] = []
     for base in file.bases:
         values, base_text, base_layers = read(base, heirs=(*heirs, path))
         for key in values:
@@ -255,7 +258,7 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if frame.filename == path]
-        line = own[-1].lineno if own else 1
+        line = own[-1].lineno or 1 if own else 1
         raise ConfigError(f'{shown(path)}:{line}: {type(error).__name__}: {error}'
                           f'{_hint(error, path, source, line, namespace)}') from error
     tools = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
@@ -315,7 +318,10 @@ def _inherited(path: str, namespace: Dict[str, Any], name: str) -> str:
                              list)) else f' (here {value!r}); in an expression write {value!r}'
 
 
-class _YamlLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
+_FastLoader: Any = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)  # C's, if built
+
+
+class _YamlLoader(_FastLoader):
     """Plain data, and tuples as dumped by `Config.dump`. A date stays text: it is a folder's name or a version."""
 
     yaml_implicit_resolvers = {

@@ -186,8 +186,10 @@ def _format(source: str) -> str:
 
 # --- yaml and json
 
+_FastDumper: Any = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)  # C's, if built
 
-class _YamlDumper(getattr(yaml, 'CSafeDumper', yaml.SafeDumper)):
+
+class _YamlDumper(_FastDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -54,8 +54,8 @@ class AnchorGenerator:
         if by_octave == (scales is not None):
             raise ValueError(
                 'AnchorGenerator: give either scales, or octave_base_scale and scales_per_octave')
-        self.strides = [
-            tuple(stride) if isinstance(stride, (list, tuple)) else (stride, stride)
+        self.strides: List[Tuple[float, float]] = [
+            (stride[0], stride[1]) if isinstance(stride, (list, tuple)) else (stride, stride)
             for stride in strides
         ]
         self.base_sizes = [min(stride)
@@ -65,7 +65,7 @@ class AnchorGenerator:
                 raise ValueError(
                     f'AnchorGenerator: {len(values)} {name} for {len(self.strides)} strides; give one a level'
                 )
-        if by_octave:
+        if octave_base_scale is not None and scales_per_octave is not None:
             scales = [
                 octave_base_scale * 2**(i / scales_per_octave) for i in range(scales_per_octave)
             ]
@@ -96,7 +96,7 @@ class AnchorGenerator:
 
     def gen_base_anchors(self) -> List[Tensor]:
         """Return the anchors of each level's first cell, float32 [anchors per cell, 4]."""
-        centers = self.centers or [None] * self.num_levels
+        centers: Sequence[Optional[Tuple[float, float]]] = self.centers or [None] * self.num_levels
         return [
             self.gen_single_level_base_anchors(size, self.scales, self.ratios, center)
             for size, center in zip(self.base_sizes, centers)
@@ -108,7 +108,7 @@ class AnchorGenerator:
                                       ratios: Tensor,
                                       center: Optional[Tuple[float, float]] = None) -> Tensor:
         """Return one level of `gen_base_anchors`."""
-        center = torch.tensor(
+        middle = torch.tensor(
             center if center is not None else (self.center_offset * base_size, ) * 2)
         heights = ratios.sqrt()
         sides = torch.stack([1 / heights, heights], -1)  # [ratios, 2] as w h, of area 1
@@ -118,7 +118,7 @@ class AnchorGenerator:
         else:
             sizes = (base_size * scales)[:, None, None] * sides[None]
         half = 0.5 * sizes.reshape(-1, 2)
-        return torch.cat([center - half, center + half], -1)
+        return torch.cat([middle - half, middle + half], -1)
 
     def grid(self,
              featmap_sizes: Sequence[Size],

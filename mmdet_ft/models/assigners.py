@@ -62,7 +62,7 @@ class MaxIoUAssigner:
 
 
 class Sample(NamedTuple):
-    index: Tensor  # int64 [B, S] into the boxes
+    index: Tensor  # type: ignore[assignment] # tuple.index; int64 [B, S] into the boxes
     valid: Tensor  # bool [B, S], whether the slot holds a sampled box
     positive: Tensor  # bool [B, P], sampled and positive: only the first P slots can be
 

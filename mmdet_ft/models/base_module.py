@@ -10,12 +10,13 @@ import logging
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Callable, Dict, Iterator, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
 
-InitCfg = Union[Dict, List[Dict], None]
+InitCfg = Union[Dict, Sequence[Dict], None]
+PartConfig = Union[Dict, nn.Module]  # `dict(type=..., ...)` of a part, or the part itself
 Loader = Callable[[str], Dict[str, Tensor]]
 
 logger = logging.getLogger('mmdet_ft')
@@ -74,8 +75,9 @@ class BaseModule(nn.Module):
         with checkpoint_loader(load):
             initialize(self, [rule for rule in rules if rule.get('type') != 'Pretrained'])
             for child in self.children():
-                if hasattr(child, 'init_weights') and not getattr(child, 'is_init', False):
-                    child.init_weights()
+                init_weights = getattr(child, 'init_weights', None)
+                if init_weights is not None and not getattr(child, 'is_init', False):
+                    init_weights()
             initialize(self, pretrained)
         self.is_init = True
 
@@ -110,11 +112,12 @@ class ModuleDict(BaseModule, nn.ModuleDict):
 # --- One layer -------------------------------------------------------------------------------------------------
 
 
-def _fill(module: nn.Module, fill_weight: Callable[[Tensor], None], bias: float) -> None:
-    if getattr(module, 'weight', None) is not None:
-        fill_weight(module.weight)
-    if getattr(module, 'bias', None) is not None:
-        nn.init.constant_(module.bias, bias)
+def _fill(module: nn.Module, fill_weight: Callable[[Tensor], Tensor], bias: float) -> None:
+    for name, fill in (('weight', fill_weight), ('bias',
+                                                 lambda value: nn.init.constant_(value, bias))):
+        parameter = getattr(module, name, None)
+        if parameter is not None:
+            fill(parameter)
 
 
 def constant_init(module: nn.Module, val: float, bias: float = 0) -> None:
@@ -292,8 +295,9 @@ def load_pretrained(module: nn.Module,
             name[len(prefix):]: value
             for name, value in state_dict.items() if name.startswith(prefix)
         }
-    if hasattr(module, 'in_own_names'):  # a backbone with two sets of weight names
-        state_dict = module.in_own_names(state_dict)
+    in_own_names = getattr(module, 'in_own_names', None)
+    if in_own_names is not None:  # a backbone with two sets of weight names
+        state_dict = in_own_names(state_dict)
     fits = {
         name
         for name in own if name in state_dict and state_dict[name].shape == own[name].shape

@@ -18,7 +18,7 @@ OF_CLASSIFICATION: Dict[str, Dict[str, Any]] = dict(
 )
 
 
-def build_for_classification(cfg: Any) -> Any:
+def build_for_classification(cfg: object) -> Any:
     """Build by `MODELS.build` with classification defaults, also for subclasses, such as a user's."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         return MODELS.build(cfg)

@@ -149,5 +149,6 @@ def _clip(xy: Tensor, max_shape: MaxShape) -> Tensor:
         limit = max_shape[..., :2].flip(-1).to(xy)  # [B, 2] as w h
         limit = limit.reshape(limit.shape[:-1] + (1, ) * (xy.dim() - limit.dim()) + (2, ))
         return xy.clamp(min=0).clamp(max=limit)
+    assert max_shape is not None, 'no limit to clip to'
     height, width = max_shape[:2]
     return torch.stack([xy[..., 0].clamp(0, width), xy[..., 1].clamp(0, height)], -1)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 from torchvision.ops import deform_conv2d
 
+from mmdet_ft.models.base_module import constant_init
+
 Size = Union[int, Tuple[int, int]]
 
 
@@ -18,6 +20,7 @@ class _DeformConv2d(nn.Module):
     """
     _version = 2  # as mmcv's: `conv2.conv_offset` was `conv2_offset` in files of MMDetection 1
     numbers_a_point: int  # outputs of conv_offset per point
+    bias: Optional[nn.Parameter]
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size,
                  padding: Size, dilation: Size, groups: int, deform_groups: int, bias: bool,
@@ -44,10 +47,10 @@ class _DeformConv2d(nn.Module):
     def sample(self, x: Tensor, offset: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """Sample x in float32 under autocast: some devices lack half-precision kernels."""
         dtype = torch.promote_types(x.dtype, torch.float32)
-        x, offset, weight, bias, mask = (None if value is None else value.to(dtype)
-                                         for value in (x, offset, self.weight, self.bias, mask))
-        return deform_conv2d(x, offset, weight, bias, self.stride, self.padding, self.dilation,
-                             mask)
+        bias, mask = (None if value is None else value.to(dtype) for value in (self.bias, mask))
+        return deform_conv2d(
+            x.to(dtype), offset.to(dtype), self.weight.to(dtype), bias, self.stride, self.padding,
+            self.dilation, mask)
 
 
 @LAYERS.register_module('DCN', force=True)  # replaces mmcv's compiled one, if that is installed
@@ -78,8 +81,7 @@ class DeformConv2dPack(_DeformConv2d):
 
     def init_weights(self) -> None:
         nn.init.kaiming_uniform_(self.weight, nonlinearity='relu')
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        constant_init(self.conv_offset, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""
@@ -114,8 +116,7 @@ class ModulatedDeformConv2dPack(_DeformConv2d):
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        constant_init(self.conv_offset, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""

@@ -86,6 +86,7 @@ def conv_norm(conv: nn.Module, norm_layer: nn.Module, x: Tensor, folded: Folded)
     """Run `norm_layer(conv(x))`, as one convolution if it is in `folded`."""
     if conv not in folded:
         return norm_layer(conv(x))
+    assert isinstance(conv, nn.Conv2d)
     weight, bias = folded[conv]
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
@@ -102,7 +103,8 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
     """
     if is_exported():
         return {}
-    fixed, trained = [], []
+    fixed: List[Tuple[nn.Module, nn.Module]] = []
+    trained: List[Tuple[nn.Module, nn.Module]] = []
     for conv, norm_layer in pairs:
         if _can_fold(conv, norm_layer):
             parameters = (conv.weight, norm_layer.weight, norm_layer.bias)
@@ -112,9 +114,10 @@ def fold_norms(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> Folded:
     for part in (fixed, trained):
         if part:
             tensors = _FoldNorms.apply(
-                _autocast_dtype(part[0][0].weight.device.type), [layer.eps for _, layer in part],
-                *(conv.weight for conv, _ in part), *(layer.weight for _, layer in part),
-                *(layer.bias for _, layer in part), *(layer.running_mean for _, layer in part),
+                _autocast_dtype(str(part[0][0].weight.device.type)),
+                [layer.eps for _, layer in part], *(conv.weight for conv, _ in part),
+                *(layer.weight for _, layer in part), *(layer.bias for _, layer in part),
+                *(layer.running_mean for _, layer in part),
                 *(layer.running_var for _, layer in part))
             convs = [conv for conv, _ in part]
             folded.update(zip(convs, zip(tensors[:len(part)], tensors[len(part):])))
@@ -168,15 +171,14 @@ class _FoldNorms(torch.autograd.Function):
     def backward(ctx, *grads: Tensor) -> Tuple:
         weights, means, inverse, scales = _in_parts(ctx.saved_tensors, 4)
         grad_weights, grad_biases = _in_parts(_cast(grads, weights[0].dtype), 2)
-        grad_gammas: List[Optional[Tensor]] = [None] * len(weights)
+        grad_gammas: Sequence[Optional[Tensor]] = [None] * len(weights)
         if any(ctx.needs_input_grad[2 + len(weights):2 + 2 * len(weights)]):
-            grad_gammas = [
-                product.sum((1, 2, 3)) for product in torch._foreach_mul(grad_weights, weights)
-            ]
-            torch._foreach_sub_(grad_gammas, torch._foreach_mul(means, grad_biases))
-            torch._foreach_mul_(grad_gammas, inverse)
-        grad_weights = torch._foreach_mul(grad_weights, _columns(scales))
-        return (None, None, *grad_weights, *grad_gammas, *grad_biases, *[None] * (2 * len(weights)))
+            sums = [product.sum((1, 2, 3)) for product in torch._foreach_mul(grad_weights, weights)]
+            torch._foreach_sub_(sums, torch._foreach_mul(means, grad_biases))
+            torch._foreach_mul_(sums, inverse)
+            grad_gammas = sums
+        scaled = torch._foreach_mul(grad_weights, _columns(scales))
+        return (None, None, *scaled, *grad_gammas, *grad_biases, *[None] * (2 * len(weights)))
 
 
 def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> List[Tensor]:
@@ -197,7 +199,7 @@ def _columns(scales: Sequence[Tensor]) -> List[Tensor]:
     return [scale.view(-1, 1, 1, 1) for scale in scales]
 
 
-def linear_of_map(layer: nn.Linear, x: Tensor) -> Tensor:
+def linear_of_map(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a fully connected layer to maps [R, C, h, w], or to flat inputs [R, C*h*w].
 
     Flattening channels-last maps would copy them, some hundred million numbers per step, and again

@@ -4,21 +4,24 @@ A constructor names the record of a dict in its annotation, which the check of a
 """
 import dataclasses
 import difflib
-from typing import Any, Optional, Type, TypeVar
+from typing import Any, Dict, Optional, Tuple, Type, TypeVar, Union
 
 from mmdet_ft.ops.soft_nms import METHODS
 
 T = TypeVar('T')
 
 
-def read_settings(kind: Type[T], values: Any, where: str) -> T:
+def read_settings(kind: Type[T], values: Union[Dict[str, Any], T], where: str) -> T:
     """Build the record `kind` from a config's dict; a record is returned as it is.
 
     Raises TypeError with the location and the nearest key if a key is unknown or missing.
     """
     if isinstance(values, kind):
         return values
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    assert isinstance(values, dict), f'{where}: {values!r}'
+    known: Tuple[dataclasses.Field,
+                 ...] = dataclasses.fields(kind)  # type: ignore[arg-type] # a dataclass
+    fields = {field.name: field for field in known}
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
@@ -38,7 +41,7 @@ class NMSSettings:
     `iou_thr` is the older key; `split_thr` has no effect here. `offset` is added to widths and
     heights of boxes; `score_threshold` and `max_num` are of nms alone, the last three of soft_nms.
     """
-    iou_threshold: Optional[float] = None  # 0.3 by default for soft_nms
+    iou_threshold: float = None  # type: ignore[assignment] # read from iou_thr, or 0.3 for soft_nms
     type: str = 'nms'
     iou_thr: Optional[float] = None
     class_agnostic: bool = False

@@ -14,6 +14,7 @@ def normalised_images(batch: Batch) -> Tensor:
     images = batch.images
     if batch.mean is None:
         return images
+    assert batch.std is not None, 'a mean has a std'
     # Dividing, not multiplying by the inverse, equals OpenCV in V2's pipeline bit for bit.
     images = (images.float() - batch.mean[:, :, None, None]) / batch.std[:, :, None, None]
     height, width = images.shape[2:]

@@ -1,5 +1,5 @@
 """RoIAlign over the levels of a feature pyramid as one operator."""
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 import torch
 import torchvision  # registers torch.ops.torchvision
@@ -60,7 +60,7 @@ def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scale
     if _by_triton(features[0]):
         return triton_kernels().roi_align(features, rois, level, scales, output_size,
                                           sampling_ratio, aligned)
-    out = None
+    out: Optional[Tensor] = None
     for number, (feature, scale) in enumerate(zip(features, scales)):
         here = level == number
         pooled = torch.ops.torchvision.roi_align(feature, _only(rois, here), scale, output_size,
@@ -68,6 +68,7 @@ def _roi_align_masked(features: List[Tensor], rois: Tensor, level: Tensor, scale
         # An empty box still reads a sample if sampling_ratio > 0 or not aligned.
         pooled = pooled * here[:, None, None, None]
         out = pooled if out is None else out.add_(pooled)
+    assert out is not None, 'no feature map'
     return out
 
 

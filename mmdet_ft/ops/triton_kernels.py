@@ -11,7 +11,7 @@ compiles every launch to GPU machine code, without a GPU.
 Triton's `/` is not IEEE-rounded. tl.div_rn is used where a threshold or a number of samples depends
 on the quotient (14 / 7 must not be slightly more than 2).
 """
-from typing import Any, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -268,9 +268,9 @@ def _pool_backward_kernel(map0, map1, map2, map3, map4, height0, height1, height
             tl.atomic_add(cells + (y * width + x) * CHANNELS, total, mask=here, sem='relaxed')
 
 
-def _launch(kernel: Any, programs: int, maps: Sequence[Tensor], scales: Sequence[float],
-            rois: Tensor, level: Tensor, bins: Tensor, sampling_ratio: int, aligned: bool,
-            **constants: int) -> None:
+def _launch(kernel: 'triton.JITFunction', programs: int, maps: Sequence[Tensor],
+            scales: Sequence[float], rois: Tensor, level: Tensor, bins: Tensor, sampling_ratio: int,
+            aligned: bool, **constants: int) -> None:
     """Run a kernel on maps [B, H_l, W_l, C] and bins [R, size, size, C], channels innermost.
 
     Missing levels repeat the first. A lane has eight channels: 16 bytes of a half-precision map are

@@ -1,11 +1,11 @@
 import dataclasses
 import functools
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Type, Union
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
-from mmdet_ft.models.backbones.residual import (BasicBlock, Bottleneck, ResidualBlock,
+from mmdet_ft.models.backbones.residual import (BasicBlock, Block, Bottleneck, ResidualBlock,
                                                 make_projection, make_stage)
 from mmdet_ft.models.backbones.resnet import CONVOLUTION_INIT
 from mmdet_ft.models.base_module import BaseModule, InitCfg, ModuleList, Sequential
@@ -13,7 +13,7 @@ from mmdet_ft.models.layers import NOT_FOLDED, Folded, conv_norm, fold_norms, ke
 from mmdet_ft.models.settings import read_settings
 from mmdet_ft.registry import MODELS
 
-BLOCKS = dict(BASIC=BasicBlock, BOTTLENECK=Bottleneck)
+BLOCKS: Dict[str, Type[Block]] = dict(BASIC=BasicBlock, BOTTLENECK=Bottleneck)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +97,8 @@ class HRModule(BaseModule):
     The output is the sum of all maps at each resolution, or only at the first with `num_outs` 1.
     """
 
+    fuse_layers: nn.ModuleList
+
     def __init__(self, layers: Layers, stage: HRStage, num_outs: int):
         super().__init__()
         widths = stage.out_channels
@@ -124,8 +126,9 @@ class HRModule(BaseModule):
         if len(maps) == 1:
             return maps
         return [
-            functools.reduce(Tensor.add, (bring(x) for bring, x in zip(goal, maps))).relu()
-            for goal in self.fuse_layers
+            functools.reduce(Tensor.add, (bring(x)
+                                          for bring, x in zip(goal.children(), maps))).relu()
+            for goal in self.fuse_layers.children()
         ]
 
 

@@ -1,4 +1,4 @@
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class InvertedResidual(BaseModule):
 
     def residual(self, x: Tensor, folded: Folded) -> Tensor:
         out = x
-        for layer in self.conv if hasattr(self, 'conv') else self.children():
+        for layer in getattr(self, 'conv', None) or self.children():
             out = conv_module(layer, out, folded)
         return x + out if self.is_residual else out
 
@@ -125,7 +125,7 @@ class MobileNetV2(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
-        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        layers: Dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         channels = make_divisible(32 * widen_factor, 8)
         self.conv1 = ConvModule(3, channels, 3, stride=2, padding=1, **layers)
         self.layers = []

@@ -1,5 +1,5 @@
 """Building blocks of residual networks: blocks, input projections, stages."""
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 from mmcv.cnn import build_conv_layer, build_norm_layer, build_plugin_layer
 from mmcv.cnn.bricks import DropPath
@@ -20,6 +20,8 @@ class ResidualBlock(BaseModule):
     """
     expansion: int  # output channels over `channels`
     with_cp: bool
+    conv1: nn.Module
+    conv2: nn.Module
     downsample: Optional[nn.Module]
     relu: nn.Module
     drop_path: Optional[DropPath]
@@ -37,16 +39,15 @@ class ResidualBlock(BaseModule):
     def pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
         """Return each convolution with the norm layer that follows it."""
         pairs = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
-        return pairs + ([tuple(self.downsample[-2:])] if self._projects() else [])
-
-    def _projects(self) -> bool:
-        return isinstance(self.downsample, nn.Sequential)
+        if isinstance(self.downsample, nn.Sequential):
+            pairs.append((self.downsample[-2], self.downsample[-1]))
+        return pairs
 
     def convolutions(self, x: Tensor, folded: Folded) -> Tensor:
         raise NotImplementedError
 
     def shortcut(self, x: Tensor, folded: Folded) -> Tensor:
-        if not self._projects():
+        if not isinstance(self.downsample, nn.Sequential):
             return x if self.downsample is None else self.downsample(x)
         *before, conv, norm = self.downsample
         for layer in before:
@@ -212,8 +213,16 @@ class Bottleneck(ResidualBlock):
         return self._plug('after_conv3', conv_norm(self.conv3, self.norm3, x, folded))
 
 
+Block = Union[BasicBlock, Bottleneck]
+
+
 class Stage(Sequential):
     """A sequence of blocks; `folded` is passed to each."""
+
+    def pairs(self) -> List[Tuple[nn.Module, nn.Module]]:
+        """Return each convolution of the blocks with the norm layer that follows it."""
+        return [pair for block in self
+                for pair in block.pairs()]  # type: ignore[operator] # a Block
 
     def forward(self, x: Tensor, folded: Folded = NOT_FOLDED) -> Tensor:
         for block in self:
@@ -247,7 +256,7 @@ def make_projection(in_channels: int,
         build_norm_layer(norm_cfg, out_channels)[1])
 
 
-def make_stage(block: Type[ResidualBlock],
+def make_stage(block: Type[Block],
                in_channels: int,
                channels: int,
                num_blocks: int,
@@ -286,7 +295,7 @@ def make_stage(block: Type[ResidualBlock],
     downsample = None
     if stride != 1 or in_channels != out_channels:
         downsample = project(in_channels, out_channels, stride)
-    arguments = {**(block_arguments or {}), **of_bottlenecks}
+    arguments: Dict[str, Any] = {**(block_arguments or {}), **of_bottlenecks}
     if expansion is not None:
         arguments['expansion'] = expansion
     return Stage(*(block(

@@ -1,17 +1,17 @@
 import functools
 import re
-from typing import Dict, List, Optional, Sequence, Tuple, Type
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Type
 
 from mmcv.cnn import ConvModule, build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
-from mmdet_ft.models.backbones.residual import (POSITIONS, BasicBlock, Bottleneck, ResidualBlock,
+from mmdet_ft.models.backbones.residual import (POSITIONS, BasicBlock, Block, Bottleneck,
                                                 make_projection, make_stage)
 from mmdet_ft.models.base_module import BaseModule, InitCfg
 from mmdet_ft.models.layers import check_layout, conv_norm, fold_norms, freeze, keep_statistics
 from mmdet_ft.registry import MODELS, fixed_arguments
 
-CONVOLUTION_INIT = [
+CONVOLUTION_INIT: List[Dict] = [
     dict(type='Kaiming', layer='Conv2d'),
     dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
 ]
@@ -54,7 +54,7 @@ class ResNet(BaseModule):
     Raises ValueError for an unsupported depth, style or number of stages, and for lists of the wrong length.
     """
 
-    arch_settings: Dict[int, Tuple[Type[ResidualBlock], Tuple[int, ...]]] = {
+    arch_settings: Dict[int, Tuple[Type[Block], Tuple[int, ...]]] = {
         18: (BasicBlock, (2, 2, 2, 2)),
         34: (BasicBlock, (3, 4, 6, 3)),
         50: (Bottleneck, (3, 4, 6, 3)),
@@ -195,7 +195,7 @@ class ResNet(BaseModule):
                     f'{kind}: a plugin has stages={stages} for num_stages={num_stages}; '
                     'give True or False for each stage')
 
-    projection = staticmethod(make_projection)
+    projection: Callable[..., nn.Module] = staticmethod(make_projection)
 
     def plan(self, depth: int, num_stages: int, base_channels: int) -> List[Tuple[int, int, Dict]]:
         """Return channels inside the blocks, number of blocks and their extra arguments for each stage."""
@@ -230,7 +230,7 @@ class ResNet(BaseModule):
             self.norm1_name, norm1 = build_norm_layer(norm_cfg, channels, postfix=1)
             self.add_module(self.norm1_name, norm1)
             self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.maxpool: nn.Module = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
     def in_own_names(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Rename weights of a deep stem and averaging projections from MMDetection's names to this layout's.

@@ -11,11 +11,11 @@ def arguments_of_blocks(**values: Any) -> Callable[[type], type]:
     """Return a class decorator that adds block arguments, with defaults, to a ResNet class."""
 
     def extend(cls: type) -> type:
-        parent = cls.__init__
+        parent = cls.__init__  # type: ignore[misc] # wrapped, and called with its own arguments
 
         @functools.wraps(parent)
         def __init__(self, *positional, **named):
-            bound = __init__.__signature__.bind(self, *positional, **named)
+            bound = whole.bind(self, *positional, **named)
             own = {name: bound.arguments.pop(name, value) for name, value in values.items()}
             self.options = {
                 **getattr(self, 'options', {}),
@@ -28,9 +28,9 @@ def arguments_of_blocks(**values: Any) -> Callable[[type], type]:
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
             for name, value in values.items()
         ]
-        __init__.__signature__ = signature.replace(
-            parameters=[*signature.parameters.values(), *added])
-        cls.__init__ = __init__
+        whole = signature.replace(parameters=[*signature.parameters.values(), *added])
+        setattr(__init__, '__signature__', whole)
+        cls.__init__ = __init__  # type: ignore[misc]
         return cls
 
     return extend
@@ -50,6 +50,7 @@ class ResNeXt(ResNet):
     Other arguments as ResNet.
     """
 
+    options: Dict[str, Any]  # see arguments_of_blocks
     arch_settings = {
         50: (Bottleneck, (3, 4, 6, 3)),
         101: (Bottleneck, (3, 4, 23, 3)),

@@ -51,6 +51,7 @@ class SEResNet(ResNet):
     Other arguments as ResNet.
     """
 
+    options: Dict[str, Any]  # see arguments_of_blocks
     arch_settings = {
         50: (SEBottleneck, (3, 4, 6, 3)),
         101: (SEBottleneck, (3, 4, 23, 3)),

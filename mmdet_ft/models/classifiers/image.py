@@ -1,12 +1,12 @@
 """Image classifier: an image in, a score for each class out."""
 import dataclasses
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.classification_defaults import build_for_classification
 from mmdet_ft.models.classifiers.mixing import Mixing
 from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
@@ -42,19 +42,19 @@ class ImageClassifier(BaseModule):
     PALETTE: Any = None
 
     def __init__(self,
-                 backbone: Any,
-                 neck: Any = None,
-                 head: Any = None,
+                 backbone: PartConfig,
+                 neck: Union[PartConfig, Sequence[Dict], None] = None,
+                 head: Optional[PartConfig] = None,
                  pretrained: Optional[str] = None,
                  train_cfg: Union[Dict, ClassifierTrainSettings, None] = None,
-                 init_cfg: Any = None):
+                 init_cfg: InitCfg = None):
         if pretrained is not None:
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
         train = read_settings(ClassifierTrainSettings, train_cfg or {}, 'train_cfg')
         self.backbone = build_for_classification(backbone)
         self.neck = MODELS.build(neck)
-        self.head: Union[ClsHead, MultiLabelClsHead, None] = MODELS.build(head)
+        self.head: Union[ClsHead, MultiLabelClsHead] = MODELS.build(head)
         self.mixing = None if train.augments is None else Mixing(train.augments)
         num_classes = getattr(self.head, 'num_classes', getattr(self.backbone, 'num_classes', None))
         if self.mixing is not None and num_classes not in (None, self.mixing.num_classes):
@@ -68,6 +68,7 @@ class ImageClassifier(BaseModule):
         For a tuple of views of the same images, Scores are the mean over the views.
         """
         if self.training:
+            assert isinstance(batch, Batch), 'views are for evaluation'
             return self.loss(batch)
         views = (batch, ) if isinstance(batch, Batch) else batch
         scores = [self.head.scores(self.logits(normalised_images(view))) for view in views]
@@ -84,6 +85,7 @@ class ImageClassifier(BaseModule):
 
     def loss(self, batch: Batch) -> Losses:
         """Return losses in training, where images are mixed, and for validation, where they are not."""
+        assert batch.gt is not None, 'a batch without labels has no loss'
         images, labels = normalised_images(batch), batch.gt.labels
         if self.mixing is not None and self.training:
             images, labels = self.mixing(images, labels)

@@ -2,7 +2,7 @@
 
 Random numbers are sampled on the device, from the generator seeded by the runner at each step: nothing waits.
 """
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -132,9 +132,9 @@ class Mixing:
     Raises ValueError for probabilities that sum to more than 1, or with Identity to less.
     """
 
-    def __init__(self, augments: Any):
-        augments = augments if isinstance(augments, (list, tuple)) else [augments]
-        self.augments: List[_Augment] = [MODELS.build(augment) for augment in augments]
+    def __init__(self, augments: object):
+        several = augments if isinstance(augments, (list, tuple)) else [augments]
+        self.augments: List[_Augment] = [MODELS.build(augment) for augment in several]
         total = sum(augment.prob for augment in self.augments)
         is_complete = any(isinstance(augment, Identity) for augment in self.augments)
         if total > 1 + 1e-6 or is_complete and total < 1 - 1e-6:
@@ -147,7 +147,8 @@ class Mixing:
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
         """Mix images [B, C, H, W] and labels, int64 [B] or shares [B, K]; labels become float32 [B, K]."""
-        shares = self._draw(images.shape[2:], images.device)
+        height, width = images.shape[2:]
+        shares = self._draw((height, width), images.device)
         partner = torch.randperm(len(images), device=images.device)
         images = images * shares.of_pixels + images[partner] * (1 - shares.of_pixels)
         labels = to_shares(labels, self.num_classes)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdet_ft.models.anchors import AnchorGenerator
 from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler, RandomSampler
-from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.losses.focal import FocalLoss
 from mmdet_ft.models.losses.reduction import full_precision
@@ -22,7 +22,7 @@ from mmdet_ft.ops.patches import take_patches
 from mmdet_ft.ops.topk import best, precedence
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
-from mmdet_ft.structures import Batch
+from mmdet_ft.structures import Batch, GroundTruth
 
 
 class RPNOutputs(NamedTuple):
@@ -54,8 +54,8 @@ class ProposalSettings(ReadsNMS):
     `nms_across_levels` have no effect.
     """
     nms_pre: int = -1
-    max_per_img: Optional[int] = None
-    nms: Optional[NMSSettings] = None  # or its dict
+    max_per_img: int = None  # type: ignore[assignment] # read from max_num, or 1000
+    nms: NMSSettings = None  # type: ignore[assignment] # or its dict; read from nms_thr
     min_bbox_size: float = 0
     max_num: Optional[int] = None
     nms_thr: Optional[float] = None
@@ -93,22 +93,23 @@ class RPNHead(BaseModule):
                  in_channels: int,
                  feat_channels: int = 256,
                  num_convs: int = 1,
-                 anchor_generator: Any = dict(
+                 anchor_generator: Union[Dict, AnchorGenerator] = dict(
                      type='AnchorGenerator',
                      scales=[8, 16, 32],
                      ratios=[0.5, 1.0, 2.0],
                      strides=[4, 8, 16, 32, 64]),
-                 bbox_coder: Any = dict(
+                 bbox_coder: Union[Dict, DeltaXYWHBBoxCoder] = dict(
                      type='DeltaXYWHBBoxCoder',
                      clip_border=True,
                      target_means=(.0, .0, .0, .0),
                      target_stds=(1.0, 1.0, 1.0, 1.0)),
                  reg_decoded_bbox: bool = False,
-                 loss_cls: Any = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-                 loss_bbox: Any = dict(type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0),
+                 loss_cls: PartConfig = dict(
+                     type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+                 loss_bbox: PartConfig = dict(type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0),
                  train_cfg: Union[Dict, RPNTrainSettings, None] = None,
                  test_cfg: Union[Dict, ProposalSettings, None] = None,
-                 init_cfg: Any = dict(type='Normal', layer='Conv2d', std=0.01)):
+                 init_cfg: InitCfg = dict(type='Normal', layer='Conv2d', std=0.01)):
         super().__init__(init_cfg)
         self.anchor_generator: AnchorGenerator = MODELS.build(anchor_generator)
         self.bbox_coder: DeltaXYWHBBoxCoder = MODELS.build(bbox_coder)
@@ -116,7 +117,7 @@ class RPNHead(BaseModule):
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
         self.use_sigmoid = getattr(self.loss_cls, 'use_sigmoid', False)
-        self.train_settings = None
+        self.train_settings: Optional[RPNTrainSettings] = None
         if train_cfg is not None:
             self.train_settings = read_settings(RPNTrainSettings, train_cfg, 'train_cfg.rpn')
             self.assigner: MaxIoUAssigner = MODELS.build(self.train_settings.assigner)
@@ -125,12 +126,13 @@ class RPNHead(BaseModule):
                 warnings.warn('RPNHead: under FocalLoss every anchor counts, as in MMDetection 2; '
                               'train_cfg.rpn.sampler is not used and may be left out')
                 self.sampler = PseudoSampler()
-        self.test_settings = None
+        self.test_settings: Optional[ProposalSettings] = None
         if test_cfg is not None:
             self.test_settings = read_settings(ProposalSettings, test_cfg, 'test_cfg.rpn')
 
         self.in_channels = in_channels
         num_anchors = self.anchor_generator.num_base_priors[0]
+        self.rpn_conv: nn.Module
         if num_convs > 1:
             self.rpn_conv = nn.Sequential(*(ConvModule(
                 in_channels if i == 0 else feat_channels,
@@ -157,14 +159,15 @@ class RPNHead(BaseModule):
             return self._maps(features)
 
     def _maps(self, features: Sequence[Tensor]) -> RPNOutputs:
-        logits, deltas = [], []
+        logits: List[Tensor] = []
+        deltas: List[Tensor] = []
         for feature in features:
             hidden = F.relu(self.rpn_conv(feature))
             for branch, out, width in ((self.rpn_cls, logits, self.num_logits), (self.rpn_reg,
                                                                                  deltas, 4)):
                 told = branch(hidden).permute(0, 2, 3, 1)  # [B, H_l, W_l, anchors * width]
                 out.append(full_precision(told.reshape(len(feature), -1, width)))  # [B, A_l, width]
-        return RPNOutputs(logits, deltas, [tuple(feature.shape[2:]) for feature in features])
+        return RPNOutputs(logits, deltas, [size_of(feature) for feature in features])
 
     @property
     def num_logits(self) -> int:
@@ -182,6 +185,7 @@ class RPNHead(BaseModule):
 
         They equal those of `forward`; nothing else is computed.
         """
+        assert isinstance(self.rpn_conv, nn.Conv2d), 'patches have one convolution'
         num_anchors = self.anchor_generator.num_base_priors[0]
         grid = self.anchor_generator.grid(sizes, device=index.device)
         cell = torch.div(index, num_anchors, rounding_mode='floor')
@@ -204,6 +208,7 @@ class RPNHead(BaseModule):
         an image without objects still counts one. Without sampling, by that of max(positives, 1).
         """
         settings, gt = self.train_settings, batch.gt
+        assert settings is not None and isinstance(gt, GroundTruth), 'no train_cfg, or no boxes'
         anchors = self.anchors(outputs.sizes, gt.boxes.device)
         inside = self.usable(anchors, outputs.sizes, batch)
 
@@ -257,6 +262,7 @@ class RPNHead(BaseModule):
 
         Returns [B, A].
         """
+        assert self.train_settings is not None, 'no train_cfg'
         valid = self.anchor_generator.valid_flags(sizes, batch.pad_sizes)
         border = self.train_settings.allowed_border
         if border >= 0:
@@ -275,6 +281,7 @@ class RPNHead(BaseModule):
         and suppressed level by level.
         """
         settings = settings or self.test_settings
+        assert settings is not None, 'no test_cfg'
         grid = self.anchor_generator.grid(outputs.sizes, device=outputs.deltas[0].device)
         logits, deltas = torch.cat(outputs.logits, 1), torch.cat(outputs.deltas, 1)
         likely = logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)
@@ -308,6 +315,12 @@ class RPNHead(BaseModule):
         index = order.flatten(1).topk(limit, 1).indices
         scores = take(scores.flatten(1), index)
         return Proposals(take(boxes.flatten(1, 2), index), scores, scores >= 0)
+
+
+def size_of(feature: Tensor) -> Tuple[int, int]:
+    """Return the size (h, w) of a feature map [B, C, h, w]."""
+    height, width = feature.shape[2:]
+    return height, width
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from torch import Tensor
 
-from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.detectors.results import to_results
 from mmdet_ft.ops.normalize import normalised_images
 from mmdet_ft.parts import stated_layers
@@ -36,12 +36,13 @@ class Detector(BaseModule):
     pretrained_parts: Tuple[str, ...] = ('backbone', )
 
     def __init__(self,
-                 backbone: Any,
-                 neck: Any = None,
+                 backbone: PartConfig,
+                 neck: Union[PartConfig, Sequence[Dict], None] = None,
                  pretrained: Optional[str] = None,
-                 init_cfg: Any = None):
+                 init_cfg: InitCfg = None):
         super().__init__(init_cfg)
         if pretrained is not None:
+            assert isinstance(backbone, dict), 'pretrained is for the config of a part'
             backbone = {**backbone, 'init_cfg': dict(type='Pretrained', checkpoint=pretrained)}
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
@@ -52,6 +53,7 @@ class Detector(BaseModule):
         The input in evaluation is a batch, or a tuple of views of the same images.
         """
         if self.training:
+            assert isinstance(batch, Batch), 'views are for evaluation'
             return self.loss(batch)
         views = (batch, ) if isinstance(batch, Batch) else batch
         return self.predict(views[0]) if len(views) == 1 else self.predict_views(views)

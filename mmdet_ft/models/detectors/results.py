@@ -2,6 +2,7 @@
 from typing import Any, Dict, List
 
 import numpy as np
+from torch import Tensor
 
 from mmdet_ft.ops.paste import paste_to_rle
 from mmdet_ft.structures import Detections
@@ -15,21 +16,25 @@ def to_results(detections: Detections, metas: List[Dict[str, Any]], num_classes:
     original pixels. With masks a result is a pair of that and a list over classes of lists of COCO
     run lengths.
     """
-    host = Detections(*(None if field is None else field.float().cpu().numpy()
-                        for field in detections))
-    results = []
+    boxes_of, scores, labels_of, is_valid = (_to_host(part) for part in detections[:4])
+    bitmaps = None if detections.masks is None else _to_host(detections.masks)
+    results: List[Any] = []
     for number, meta in enumerate(metas):
-        valid = host.valid[number] > 0
-        labels = host.labels[number][valid].astype(int)
-        rows = np.concatenate([host.boxes[number][valid], host.scores[number][valid][:, None]],
+        valid = is_valid[number] > 0
+        labels = labels_of[number][valid].astype(int)
+        rows = np.concatenate([boxes_of[number][valid], scores[number][valid][:, None]],
                               1).astype(np.float32)
         boxes = [rows[labels == label] for label in range(num_classes)]
-        if host.masks is None:
+        if bitmaps is None:
             results.append(boxes)
             continue
-        size = tuple(int(length) for length in meta['ori_shape'][:2])
+        height, width = map(int, meta['ori_shape'][:2])
         masks: List[List[Any]] = [[] for _ in range(num_classes)]
-        for label, row, mask in zip(labels, rows, host.masks[number][valid]):
-            masks[label].append(paste_to_rle(mask, row[:4], size, mask_threshold))
+        for label, row, mask in zip(labels, rows, bitmaps[number][valid]):
+            masks[label].append(paste_to_rle(mask, row[:4], (height, width), mask_threshold))
         results.append((boxes, masks))
     return results
+
+
+def _to_host(values: Tensor) -> np.ndarray:
+    return values.float().cpu().numpy()

@@ -2,6 +2,7 @@
 import dataclasses
 from typing import Any, Dict, Optional, Sequence, Union
 
+from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.dense_heads.rpn_head import ProposalSettings, RPNHead
 from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.detectors.views import merge_views
@@ -44,14 +45,14 @@ class TwoStageDetector(Detector):
     pretrained_parts = ('backbone', 'roi_head.shared_head')
 
     def __init__(self,
-                 backbone: Any,
-                 rpn_head: Any,
-                 roi_head: Any,
+                 backbone: PartConfig,
+                 rpn_head: PartConfig,
+                 roi_head: PartConfig,
                  train_cfg: Union[Dict, TwoStageTrainSettings, None] = None,
                  test_cfg: Union[Dict, TwoStageTestSettings, None] = None,
-                 neck: Any = None,
+                 neck: Union[PartConfig, Sequence[Dict], None] = None,
                  pretrained: Optional[str] = None,
-                 init_cfg: Any = None):
+                 init_cfg: InitCfg = None):
         super().__init__(backbone, neck, pretrained, init_cfg)
         if pretrained is not None and isinstance(roi_head,
                                                  dict) and roi_head.get('shared_head') is not None:
@@ -99,7 +100,9 @@ class TwoStageDetector(Detector):
 
     @property
     def mask_threshold(self) -> float:
-        return self.roi_head.test_settings.mask_thr_binary
+        settings = self.roi_head.test_settings
+        assert settings is not None, 'no test_cfg'
+        return settings.mask_thr_binary
 
 
 @MODELS.register_module()

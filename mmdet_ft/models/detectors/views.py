@@ -1,17 +1,27 @@
 """Test-time augmentation: one detection from scales and flips of an image (V2's aug_test)."""
-from typing import Any, List, Sequence
+from typing import Any, List, Protocol, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
-from mmdet_ft.models.dense_heads.rpn_head import Proposals
+from mmdet_ft.models.dense_heads.rpn_head import Proposals, RPNHead
+from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead
 from mmdet_ft.ops import boxes as box_ops
 from mmdet_ft.ops.nms import nms_keep
 from mmdet_ft.ops.topk import precedence
 from mmdet_ft.structures import Batch, Detections
 
 
-def merge_views(model: Any, views: Sequence[Batch]) -> Detections:
+class TwoStages(Protocol):
+    """A detector of proposals and regions."""
+    rpn_head: RPNHead
+    roi_head: StandardRoIHead
+
+    def features_of(self, batch: Batch) -> Tuple[Tensor, ...]:
+        ...
+
+
+def merge_views(model: TwoStages, views: Sequence[Batch]) -> Detections:
     """Return detections of a TwoStageDetector on several views of the same images.
 
     Proposals of all views are suppressed together. Each proposal gets the mean over the views of
@@ -60,9 +70,10 @@ def _from_view(boxes: Tensor, view: Batch) -> Tensor:
     return boxes / view.scale_factors[:, None]
 
 
-def _join(model: Any, proposals: List[Proposals], views: Sequence[Batch]) -> Proposals:
+def _join(model: TwoStages, proposals: List[Proposals], views: Sequence[Batch]) -> Proposals:
     """Return one set of proposals in original pixels: suppression over all views, then the best."""
     settings = model.rpn_head.test_settings
+    assert settings is not None, 'no test_cfg'
     boxes = torch.cat([_from_view(part.boxes, view) for part, view in zip(proposals, views)], 1)
     scores, valid = (
         torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))

@@ -3,11 +3,11 @@
 One label per image (softmax) or several (sigmoid); with their own linear layer, or after a backbone that
 returns logits itself.
 """
-from typing import Any, List, Sequence, Tuple, Union
+from typing import List, Sequence, Tuple, Union
 
 from torch import Tensor, nn
 
-from mmdet_ft.models.base_module import BaseModule, InitCfg
+from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.classification_defaults import build_for_classification
 from mmdet_ft.models.losses.accuracy import accuracy
 from mmdet_ft.parts import Rows, Takes
@@ -43,7 +43,7 @@ class ClsHead(BaseModule):
     one_label = True  # an image has one of the K labels
 
     def __init__(self,
-                 loss: Any = dict(type='CrossEntropyLoss', loss_weight=1.0),
+                 loss: PartConfig = dict(type='CrossEntropyLoss', loss_weight=1.0),
                  topk: Union[int, Sequence[int]] = (1, ),
                  cal_acc: bool = False,
                  init_cfg: InitCfg = None):
@@ -90,7 +90,7 @@ class LinearClsHead(ClsHead):
                  num_classes: int,
                  in_channels: int,
                  init_cfg: InitCfg = dict(type='Normal', layer='Linear', std=0.01),
-                 loss: Any = dict(type='CrossEntropyLoss', loss_weight=1.0),
+                 loss: PartConfig = dict(type='CrossEntropyLoss', loss_weight=1.0),
                  topk: Union[int, Sequence[int]] = (1, ),
                  cal_acc: bool = False):
         super().__init__(loss, topk, cal_acc, init_cfg)
@@ -117,7 +117,7 @@ class MultiLabelClsHead(BaseModule):
     one_label = False
 
     def __init__(self,
-                 loss: Any = dict(
+                 loss: PartConfig = dict(
                      type='CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=1.0),
                  init_cfg: InitCfg = None):
         super().__init__(init_cfg)
@@ -156,7 +156,7 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
     def __init__(self,
                  num_classes: int,
                  in_channels: int,
-                 loss: Any = dict(
+                 loss: PartConfig = dict(
                      type='CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=1.0),
                  init_cfg: InitCfg = dict(type='Normal', layer='Linear', std=0.01)):
         super().__init__(loss, init_cfg)

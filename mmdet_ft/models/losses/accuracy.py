@@ -23,9 +23,8 @@ def accuracy(pred: Tensor,
     correct = labels == target.unsqueeze(1)
     if thresh is not None:
         correct = correct & (scores > thresh)
-    if valid is None:
-        total = max(num_rows, 1)
-    else:
+    total: Union[Tensor, int] = max(num_rows, 1)
+    if valid is not None:
         correct = correct & valid.unsqueeze(1)
         total = valid.sum().clamp(min=1)
     shares = tuple(correct[:, :k].sum() * (100. / total) for k in ks)

@@ -1,4 +1,4 @@
-from typing import List, Optional
+from typing import List, Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -120,9 +120,8 @@ def mask_cross_entropy(pred: Tensor,
         index = expand_right(label, pred.dim() - 1).unsqueeze(1)  # [N, 1, 1, 1]
         pred = pred.gather(1, index.expand(-1, 1, *pred.shape[2:])).squeeze(1)
     pred, target = full_precision(pred), full_precision(target)
-    if valid is None:
-        avg_factor = max(target.numel(), 1)
-    else:
+    avg_factor: Union[Tensor, int] = max(target.numel(), 1)
+    if valid is not None:
         empty = expand_right(~valid, pred.dim())
         pred, target = pred.masked_fill(empty, 0), target.masked_fill(empty, 0)
         avg_factor = valid.sum().clamp(min=1) * max(target[:1].numel(), 1)
@@ -150,6 +149,9 @@ class CrossEntropyLoss(nn.Module):
         weigh_negatives: `class_weight` of `use_sigmoid` applies to both terms, as in MMClassification; a
             classifier sets this itself.
     """
+
+    class_weight_table: Optional[Tensor]
+    pos_weight_table: Optional[Tensor]
 
     def __init__(self,
                  use_sigmoid: bool = False,
@@ -207,17 +209,16 @@ class CrossEntropyLoss(nn.Module):
             return self.loss_weight * mask_cross_entropy(
                 cls_score, label, weight, class_weight=class_weight, valid=valid)
         assert valid is None, 'valid is for masks; give other losses a weight of 0'
-        common = dict(reduction=reduction, avg_factor=avg_factor)
         if self.use_soft:
-            return self.loss_weight * soft_cross_entropy(
-                cls_score, label, weight, class_weight=class_weight, **common)
-        common.update(ignore_index=ignore_index, avg_non_ignore=self.avg_non_ignore)
+            return self.loss_weight * soft_cross_entropy(cls_score, label, weight, reduction,
+                                                         avg_factor, class_weight)
         if not self.use_sigmoid:
-            return self.loss_weight * cross_entropy(
-                cls_score, label, weight, class_weight=class_weight, **common)
+            return self.loss_weight * cross_entropy(cls_score, label, weight, reduction, avg_factor,
+                                                    class_weight, ignore_index, self.avg_non_ignore)
         if class_weight is not None:
             label = to_shares(label, cls_score.size(1))
-            weight = class_weight if weight is None else weight.reshape(-1, 1) * class_weight
-            weight = weight.expand_as(cls_score)
-        return self.loss_weight * binary_cross_entropy(
-            cls_score, label, weight, class_weight=pos_weight, **common)
+            factors = class_weight if weight is None else weight.reshape(-1, 1) * class_weight
+            weight = factors.expand_as(cls_score)
+        return self.loss_weight * binary_cross_entropy(cls_score, label, weight, reduction,
+                                                       avg_factor, pos_weight, ignore_index,
+                                                       self.avg_non_ignore)

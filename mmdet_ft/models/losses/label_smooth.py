@@ -54,10 +54,12 @@ class LabelSmoothLoss(nn.Module):
                 f'LabelSmoothLoss: num_classes is {self.num_classes}, but the head has '
                 f'{num_classes}; write num_classes={num_classes}, or leave it out')
         label = to_shares(label, num_classes)
-        common = dict(reduction=reduction_override or self.reduction, avg_factor=avg_factor)
+        reduction = reduction_override or self.reduction
         if self.mode == 'multi_label':
             label = torch.where(label > 0, 1 - self.share, self.share)
             weight = None if weight is None else weight.reshape(-1, 1)
-            return self.loss_weight * binary_cross_entropy(cls_score, label, weight, **common)
+            return self.loss_weight * binary_cross_entropy(cls_score, label, weight, reduction,
+                                                           avg_factor)
         label = label * (1 - self.share) + self.share / num_classes
-        return self.loss_weight * soft_cross_entropy(cls_score, label, weight, **common)
+        return self.loss_weight * soft_cross_entropy(cls_score, label, weight, reduction,
+                                                     avg_factor)

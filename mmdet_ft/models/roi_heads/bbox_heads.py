@@ -1,11 +1,11 @@
 """Box heads: classification and box regression of regions."""
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.layers import linear_of_map
 from mmdet_ft.ops.boxes import take
@@ -65,7 +65,7 @@ class ConvFCBBoxHead(BaseModule):
                  roi_feat_size: int = 7,
                  in_channels: int = 256,
                  num_classes: int = 80,
-                 bbox_coder: Any = dict(
+                 bbox_coder: Union[Dict, DeltaXYWHBBoxCoder] = dict(
                      type='DeltaXYWHBBoxCoder',
                      clip_border=True,
                      target_means=[0., 0., 0., 0.],
@@ -74,9 +74,10 @@ class ConvFCBBoxHead(BaseModule):
                  reg_decoded_bbox: bool = False,
                  reg_predictor_cfg: Dict = dict(type='Linear'),
                  cls_predictor_cfg: Dict = dict(type='Linear'),
-                 loss_cls: Any = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-                 loss_bbox: Any = dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
-                 init_cfg: Any = None):
+                 loss_cls: PartConfig = dict(
+                     type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+                 loss_bbox: PartConfig = dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
+                 init_cfg: InitCfg = None):
         if init_cfg is None:
             init_cfg = [
                 dict(type='Normal', std=0.01, override=dict(name='fc_cls')),

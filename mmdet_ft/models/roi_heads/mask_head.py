@@ -1,11 +1,11 @@
 """Mask head (Mask R-CNN, sec. 3 and figure 4)."""
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_conv_layer
 from torch import Tensor, nn
 
-from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.base_module import BaseModule, InitCfg, Loader, PartConfig, kaiming_init
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
 
@@ -32,8 +32,9 @@ class FCNMaskHead(BaseModule):
                  conv_cfg: Optional[Dict] = None,
                  norm_cfg: Optional[Dict] = None,
                  predictor_cfg: Dict = dict(type='Conv'),
-                 loss_mask: Any = dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
-                 init_cfg: Any = None):
+                 loss_mask: PartConfig = dict(
+                     type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+                 init_cfg: InitCfg = None):
         super().__init__(init_cfg)
         self.num_classes, self.class_agnostic, self.in_channels = num_classes, class_agnostic, in_channels
         self.convs = nn.ModuleList(
@@ -63,12 +64,11 @@ class FCNMaskHead(BaseModule):
                                             1 if class_agnostic else num_classes, 1)
         self.loss_mask = MODELS.build(loss_mask)
 
-    def init_weights(self) -> None:
-        super().init_weights()
+    def init_weights(self, load: Optional[Loader] = None) -> None:
+        super().init_weights(load)
         for layer in (self.upsample, self.conv_logits):
             if layer is not None and hasattr(layer, 'weight'):
-                nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
-                nn.init.zeros_(layer.bias)
+                kaiming_init(layer)
 
     def takes(self) -> List[Takes]:
         return [Takes('in_channels', self.in_channels)]

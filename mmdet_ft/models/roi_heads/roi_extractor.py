@@ -1,5 +1,5 @@
 """RoI feature extraction."""
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class SingleRoIExtractor(BaseModule):
     """
 
     def __init__(self,
-                 roi_layer: Any,
+                 roi_layer: Union[Dict, RoIAlign],
                  out_channels: int,
                  featmap_strides: Sequence[int],
                  finest_scale: int = 56,

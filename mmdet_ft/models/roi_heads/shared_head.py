@@ -65,7 +65,7 @@ class ResLayer(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """Return [R, 2*C, size/stride, size/stride] of region features [R, C, size, size]."""
         layer: Stage = getattr(self, self.name)
-        return layer(x, fold_norms([pair for block in layer for pair in block.pairs()]))
+        return layer(x, fold_norms(layer.pairs()))
 
     def train(self, mode: bool = True) -> 'ResLayer':
         super().train(mode)

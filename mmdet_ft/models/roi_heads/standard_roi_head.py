@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdet_ft.models.assigners import MaxIoUAssigner, OHEMSampler, RandomSampler
-from mmdet_ft.models.base_module import BaseModule
+from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.models.layers import learns_statistics, of_valid
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
@@ -36,7 +36,7 @@ class RCNNTrainSettings:
 @dataclasses.dataclass(frozen=True)
 class RCNNTestSettings(ReadsNMS):
     """`test_cfg.rcnn`."""
-    nms: Optional[NMSSettings]  # or its dict
+    nms: NMSSettings  # or its dict
     score_thr: float = .05
     max_per_img: int = 100
     mask_thr_binary: float = .5
@@ -56,29 +56,30 @@ class StandardRoIHead(BaseModule):
     learns_from = ('gt_bboxes', 'gt_labels')
 
     def __init__(self,
-                 bbox_roi_extractor: Any = None,
-                 bbox_head: Any = None,
-                 mask_roi_extractor: Any = None,
-                 mask_head: Any = None,
-                 shared_head: Any = None,
+                 bbox_roi_extractor: Optional[PartConfig] = None,
+                 bbox_head: Optional[PartConfig] = None,
+                 mask_roi_extractor: Optional[PartConfig] = None,
+                 mask_head: Optional[PartConfig] = None,
+                 shared_head: Optional[PartConfig] = None,
                  train_cfg: Union[Dict, RCNNTrainSettings, None] = None,
                  test_cfg: Union[Dict, RCNNTestSettings, None] = None,
                  pretrained: Optional[str] = None,
-                 init_cfg: Any = None):
+                 init_cfg: InitCfg = None):
         super().__init__(init_cfg)
         if shared_head is not None and pretrained is not None:  # V2's older argument for it
+            assert isinstance(shared_head, dict), 'pretrained is for the config of a part'
             shared_head = {**shared_head, 'pretrained': pretrained}
         self.shared_head: Optional[ResLayer] = MODELS.build(shared_head)
         self.bbox_roi_extractor: SingleRoIExtractor = MODELS.build(bbox_roi_extractor)
         self.bbox_head: ConvFCBBoxHead = MODELS.build(bbox_head)
         self.mask_head: Optional[FCNMaskHead] = MODELS.build(mask_head)
         self.mask_roi_extractor: Optional[SingleRoIExtractor] = MODELS.build(mask_roi_extractor)
-        self.train_settings = None
+        self.train_settings: Optional[RCNNTrainSettings] = None
         if train_cfg is not None:
             self.train_settings = read_settings(RCNNTrainSettings, train_cfg, 'train_cfg.rcnn')
             self.assigner: MaxIoUAssigner = MODELS.build(self.train_settings.assigner)
             self.sampler: RandomSampler = MODELS.build(self.train_settings.sampler)
-        self.test_settings = None
+        self.test_settings: Optional[RCNNTestSettings] = None
         if test_cfg is not None:
             self.test_settings = read_settings(RCNNTestSettings, test_cfg, 'test_cfg.rcnn')
 
@@ -100,20 +101,22 @@ class StandardRoIHead(BaseModule):
         The mask branch uses `num_mask_slots` regions, positives first. If None, it is the number of
         positives, rounded up: the only number that a step reads from the device.
         """
-        gt = batch.gt
+        gt, settings = batch.gt, self.train_settings
+        assert settings is not None and isinstance(gt, GroundTruth), 'no train_cfg, or no boxes'
         rois = self.sample(features, proposals, gt)
         count = None
         if num_mask_slots is None and self.mask_head is not None:
             count = HostCopy(rois.positive.sum(), rois.boxes.device)
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(rois.boxes))
-        outputs = of_valid(self.bbox_head, pooled, rois.valid.flatten())
-        losses = self.bbox_head.loss(*outputs, rois, gt, self.train_settings.pos_weight)
+        logits, deltas = of_valid(self.bbox_head, pooled, rois.valid.flatten())
+        losses = self.bbox_head.loss(logits, deltas, rois, gt, settings.pos_weight)
         if self.mask_head is None:
             return losses
         if count is not None:
             # Batch norm would include slots without a region.
             step = 1 if learns_statistics(self.mask_head) else 8
             num_mask_slots = slots_for(int(count.read()), rois.positive.numel(), step)
+        assert num_mask_slots is not None
         return Losses({
             **losses.terms,
             **self.mask_loss(features, pooled, rois, gt, num_mask_slots)
@@ -163,6 +166,7 @@ class StandardRoIHead(BaseModule):
         pooled [B*S, C, size, size]: features of the box branch, which the mask branch uses if it
         has no extractor of its own.
         """
+        assert self.mask_head is not None and self.train_settings is not None and gt.masks is not None
         num_images, num_positive_slots = rois.positive.shape
         order = first_true(rois.positive, num_slots)
         image_index = order // num_positive_slots
@@ -218,13 +222,17 @@ class StandardRoIHead(BaseModule):
         boxes [B, P, K or 1, 4], scores [B, P, K], valid [B, P].
         """
         settings, num_classes = self.test_settings, scores.shape[2]
+        assert settings is not None, 'no test_cfg'
         boxes = boxes.expand(-1, -1, num_classes, -1)
         candidate = valid[..., None] & (scores > settings.score_thr)
         limit = settings.nms.limit(settings.max_per_img, scores[0].numel())
         order = precedence(scores.flatten(1), candidate.flatten(1)).view_as(scores)
-        by_class = (x.transpose(1, 2) for x in (boxes, scores, order, candidate))  # [B, K, P, ...]
+        boxes_of, scores, order, candidate = (x.transpose(1, 2)
+                                              for x in (boxes, scores, order, candidate)
+                                              )  # [B, K, P, ...]
         scores, order = (
-            x.transpose(1, 2).flatten(1) for x in suppress(*by_class, settings.nms, limit))
+            x.transpose(1, 2).flatten(1)
+            for x in suppress(boxes_of, scores, order, candidate, settings.nms, limit))
         index = order.topk(limit, 1).indices
         scores = take(scores, index)
         return Detections(
@@ -235,6 +243,7 @@ class StandardRoIHead(BaseModule):
         """Return mask probabilities [B, D, M, M] inside the boxes of detections, which are in
         original pixels; zero for empty slots.
         """
+        assert self.mask_head is not None, 'a detector of boxes'
         num_images, num_detections = detections.valid.shape
         count = HostCopy(detections.valid.sum(), detections.boxes.device)
         num_slots = slots_for(int(count.read()), detections.valid.numel())

@@ -303,7 +303,7 @@ def test_a_mistake_is_named(tmp_path, monkeypatch, text, path, words):
 
 
 @pytest.mark.parametrize('path, kind', [
-    ('model.init_cfg', 'a dict'),
+    ('model.init_cfg', 'a dict or a list'),
     ('model.backbone', 'a dict'),
     ('model.backbone.init_cfg', 'a dict or a list'),
     ('model.backbone.norm_cfg', 'a dict'),

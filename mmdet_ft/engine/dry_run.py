@@ -29,6 +29,7 @@ from mmdet_ft.engine.run_check import preflight
 from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
 from mmdet_ft.engine.runner.batch_of_one import check_last_batch, last_batch_size
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.engine.runner.resume_state import Place, newest_checkpoint
 from mmdet_ft.spelling import counted
 
@@ -239,10 +240,10 @@ class _Watch(Hook):
         self.seconds = 0.  # of the last step with its loading: the first one also initializes
         self._began = time.perf_counter()
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         self._began = time.perf_counter()
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         runner.check_finite()  # waits for the device
         self.seconds, self._began = time.perf_counter() - self._began, time.perf_counter()
         self.losses.append(float(runner.outputs['loss']))
@@ -295,11 +296,11 @@ def _train(run: Run) -> _Watch:
     return watch
 
 
-def _failed_hook(runner: Any) -> Optional[Hook]:
+def _failed_hook(runner: Runner) -> Optional[Hook]:
     return None if runner.calling is None else runner.hooks[len(runner.calling.done)]
 
 
-def _save_and_read(runner: Any) -> int:
+def _save_and_read(runner: Runner) -> int:
     """Write a checkpoint, read it and compare; returns its bytes. Raises UserError."""
     path = os.path.join(runner.work_dir, 'dry_run.pth')
     runner.save_checkpoint(runner.work_dir, os.path.basename(path))
@@ -311,7 +312,7 @@ def _save_and_read(runner: Any) -> int:
     return os.path.getsize(path)
 
 
-def _memory(runner: Any) -> str:
+def _memory(runner: Runner) -> str:
     """Describe the peak memory so far; '' if the system does not report it."""
     used = processes.peak_memory()
     parts = [] if used is None else [f'{used / 1e9:.1f} GB of this process']

@@ -19,6 +19,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.engine.errors import NonFiniteError, UserError, first_line, is_consequence
 from mmdet_ft.engine.hooks.ema import BaseEMAHook
 from mmdet_ft.engine.runner import resume_state
+from mmdet_ft.engine.runner.protocol import Runner
 
 
 class OutOfMemory(UserError):
@@ -30,7 +31,7 @@ class LoaderDied(UserError):
 
 
 @contextlib.contextmanager
-def recorded(runner: Any) -> Iterator[None]:
+def recorded(runner: Runner) -> Iterator[None]:
     """Write `failure_<rank>.pt` into the work_dir if `runner.run` inside fails, and explain an
     out-of-memory error."""
     try:
@@ -54,7 +55,7 @@ def recorded(runner: Any) -> Iterator[None]:
         raise
 
 
-def is_of_a_step(runner: Any, error: Exception) -> bool:
+def is_of_a_step(runner: Runner, error: Exception) -> bool:
     """Return whether the batch, the model or the loader of this process failed, not a setting, a
     disk or another rank."""
     if isinstance(error, (UserError, CheckpointError)) and not isinstance(error, NonFiniteError):
@@ -75,7 +76,7 @@ def torch_save(path: str, content: Dict[str, Any]) -> None:
         torch.save(writing.plain(content), file)
 
 
-def record(runner: Any, error: BaseException) -> Dict[str, Any]:
+def record(runner: Runner, error: BaseException) -> Dict[str, Any]:
     """Return the state of the step that failed."""
     iteration = error.iteration if isinstance(error, NonFiniteError) else runner.iter
     batch = runner.data_batch if iteration == runner.iter else None
@@ -108,7 +109,7 @@ def record(runner: Any, error: BaseException) -> Dict[str, Any]:
         classes=getattr(getattr(runner.model, 'module', runner.model), 'CLASSES', None))
 
 
-def training_weights(runner: Any) -> Dict[str, Tensor]:
+def training_weights(runner: Runner) -> Dict[str, Tensor]:
     """Return the trained weights, even if the model holds their moving averages."""
     weights = dict(getattr(runner.model, 'module', runner.model).state_dict())
     for hook in runner.hooks:
@@ -120,7 +121,7 @@ def training_weights(runner: Any) -> Dict[str, Tensor]:
 # ------------------------------------------------------------------------------------------- a batch
 
 
-def places_of(loader: Any, iteration: int, runner: Any) -> Optional[List[List[int]]]:
+def places_of(loader: Any, iteration: int, runner: Runner) -> Optional[List[List[int]]]:
     """Return [epoch, index] of the samples of an iteration, by the loader's sampler; None for an
     unknown kind of sampler."""
     batch_sampler = getattr(loader, 'batch_sampler', None)
@@ -205,7 +206,7 @@ def _images(batch: Any) -> List[_Image]:
     ]
 
 
-def _explain_memory(runner: Any, error: BaseException) -> OutOfMemory:
+def _explain_memory(runner: Runner, error: BaseException) -> OutOfMemory:
     images = _images(runner.data_batch)
     most = max((image.num_truths or 0 for image in images), default=0)
     remedies = []

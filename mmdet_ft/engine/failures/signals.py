@@ -18,6 +18,7 @@ from mmdet_ft.checkpoints import writing
 from mmdet_ft.engine.distributed import dist, interruption
 from mmdet_ft.engine.distributed.interruption import EXIT_CODE, Interrupted
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.spelling import counted
 
 NAMES = ('SIGTERM', 'SIGUSR1', 'SIGINT')
@@ -46,11 +47,11 @@ class InterruptHook(Hook):
         elif number == signal.SIGINT and now - self._since > SAME_KEYPRESS:
             raise KeyboardInterrupt
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         if dist.is_distributed():
             self._group = torch_dist.new_group(backend='gloo')
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         self._stop = self._stop or self._agreed()
         # Within an accumulation window each rank has its own gradients, which one file cannot hold.
         _, _, window_ends = runner.update.window(runner.iter, runner.max_iters)
@@ -71,7 +72,7 @@ class InterruptHook(Hook):
 
 
 @contextlib.contextmanager
-def stoppable(runner: Any) -> Iterator[None]:
+def stoppable(runner: Runner) -> Iterator[None]:
     """Save the run and raise Interrupted on a signal while `runner.run` is inside.
 
     Only the main thread receives signals: in another one nothing is done.

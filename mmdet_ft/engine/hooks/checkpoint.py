@@ -4,6 +4,7 @@ from typing import Any, Dict, Optional
 
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.registry import HOOKS
 
 
@@ -47,7 +48,7 @@ class CheckpointHook(Hook):
         self.meta = meta
         self._saved_at: Optional[int] = None  # iterations done at that time
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         if self.out_dir is None or os.path.abspath(self.out_dir) == os.path.abspath(
                 runner.work_dir):
             self.out_dir = runner.work_dir
@@ -63,28 +64,28 @@ class CheckpointHook(Hook):
                 done, end = runner.place()[1], runner.max_iters
             self._drop_old(done if done == end else done - done % max(self.interval, 1))
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch and (self.every_n_epochs(runner, self.interval) or
                               (self.save_last and self.is_last_epoch(runner))):
             runner.logger.info('Saving checkpoint at %d epochs', runner.epoch + 1)
             self._save(runner, runner.epoch + 1)
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         if not self.by_epoch and (self.every_n_iters(runner, self.interval) or
                                   (self.save_last and self.is_last_iter(runner))):
             runner.logger.info('Saving checkpoint at %d iterations', runner.iter + 1)
             self._save(runner, runner.iter + 1)
 
-    def after_run(self, runner: Any) -> None:
+    def after_run(self, runner: Runner) -> None:
         epochs, iterations = runner.place()
         if runner.stop_reason is not None and self.save_last and self._saved_at != iterations:
             self._save(runner, epochs if self.by_epoch else iterations)
 
-    def has_saved(self, runner: Any) -> bool:
+    def has_saved(self, runner: Runner) -> bool:
         """Return whether a checkpoint has the current weights."""
         return self._saved_at == runner.iterations_done()
 
-    def _save(self, runner: Any, now: int) -> None:
+    def _save(self, runner: Runner, now: int) -> None:
         self._saved_at = runner.iterations_done()
         runner.check_finite()  # of all ranks: non-finite weights are never written
         if self.sync_buffer:

@@ -5,6 +5,7 @@ from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.evaluation import EvalHook, rule_of
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.registry import HOOKS
 from mmdet_ft.spelling import counted
 
@@ -54,17 +55,17 @@ class EarlyStopHook(Hook):
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         self.best, self.waited = state['best'], state['waited']
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         if not any(isinstance(hook, EvalHook) for hook in runner.hooks):
             raise UserError('early_stop needs an evaluation: data.val, and no --no-validate')
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         self._look(runner)
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self._look(runner)
 
-    def _look(self, runner: Any) -> None:
+    def _look(self, runner: Runner) -> None:
         evaluation = next(
             (hook
              for hook in runner.hooks if isinstance(hook, EvalHook) and hook.has_evaluated(runner)),

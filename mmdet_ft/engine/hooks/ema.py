@@ -1,11 +1,12 @@
 """Moving averages of the weights, which are evaluated and saved instead of the weights."""
 import math
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.registry import HOOKS
 
 Pair = Tuple[Tensor, Tensor]  # a weight and the buffer of its average
@@ -70,14 +71,14 @@ class BaseEMAHook(Hook):
             self._names.append(name)
         self._model = model
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         if self.resume_from is not None and runner.iter == 0:
             runner.resume(self.resume_from)
 
-    def before_train_iter(self, runner: Any) -> None:
+    def before_train_iter(self, runner: Runner) -> None:
         self._change_places()
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         if self.is_due(runner.iter):
             momentum = self.momentum_at(runner.iter)
             pairs = [pair for pair in self._pairs if pair[0].is_floating_point()]

@@ -16,6 +16,7 @@ from mmdet_ft.engine.hooks.logger import LoggerHook
 from mmdet_ft.engine.reporting.figures import check_metric, figure_of, has_detections, why_missing
 from mmdet_ft.engine.reporting.log import FILE_ONLY
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.registry import HOOKS
 
 GREATER_KEYS = ('acc', 'top', 'AR@', 'auc', 'precision', 'mAP', '_AP', 'mDice', 'mIoU', 'mAcc',
@@ -93,21 +94,21 @@ class EvalHook(Hook):
                 f"evaluation.save_best={metric!r}: is more better? Write evaluation.rule='greater' or 'less'"
             )
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         if self.save_best is not None:
             messages = runner.meta.setdefault('hook_msgs', {})
             if runner.iter > 0:
                 messages.update(_best_so_far(runner.work_dir, messages))
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch:
             self._evaluate_at_start(runner, runner.epoch)
 
-    def before_train_iter(self, runner: Any) -> None:
+    def before_train_iter(self, runner: Runner) -> None:
         if not self.by_epoch:
             self._evaluate_at_start(runner, runner.iter)
 
-    def _evaluate_at_start(self, runner: Any, now: int) -> None:
+    def _evaluate_at_start(self, runner: Runner, now: int) -> None:
         """Evaluate the initial weights if `start` asks for it."""
         if not self._asked_at_start:
             self._asked_at_start = True
@@ -118,11 +119,11 @@ class EvalHook(Hook):
         place = bisect.bisect([begin for begin, _ in self.dynamic_intervals], now + 1)
         self.interval = self.dynamic_intervals[place - 1][1]
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch and self._is_due(runner.epoch):
             self._evaluate(runner)
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         if not self.by_epoch and self._is_due(runner.iter):
             # The losses since the last line belong to training: they are logged before the metrics
             # of the evaluation.
@@ -138,11 +139,11 @@ class EvalHook(Hook):
             return (now + 1) % self.interval == 0
         return now + 1 >= self.start and (now + 1 - self.start) % self.interval == 0
 
-    def has_evaluated(self, runner: Any) -> bool:
+    def has_evaluated(self, runner: Runner) -> bool:
         """Return whether the current weights have been evaluated."""
         return self._evaluated_at == runner.iterations_done()
 
-    def _evaluate(self, runner: Any) -> None:
+    def _evaluate(self, runner: Runner) -> None:
         self._evaluated_at = runner.iterations_done()
         runner.check_finite()
         with self._weights_kept(runner):
@@ -163,7 +164,7 @@ class EvalHook(Hook):
                 self._save_best(runner, score)
 
     @contextlib.contextmanager
-    def _weights_kept(self, runner: Any) -> Iterator[None]:
+    def _weights_kept(self, runner: Runner) -> Iterator[None]:
         """Save the trained weights, if no checkpoint has them, before an error of the evaluation
         ends the run."""
         try:
@@ -181,7 +182,7 @@ class EvalHook(Hook):
             raise
 
     @staticmethod
-    def _checkpoint_of_now(runner: Any) -> str:
+    def _checkpoint_of_now(runner: Runner) -> str:
         """Return the checkpoint of the current weights; writes it if it does not exist yet."""
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hook.has_saved(runner):
@@ -189,10 +190,10 @@ class EvalHook(Hook):
         runner.save_checkpoint(runner.work_dir)
         return os.path.realpath(os.path.join(runner.work_dir, 'latest.pth'))
 
-    def _test(self, runner: Any) -> Optional[list]:
+    def _test(self, runner: Runner) -> Optional[list]:
         return single_gpu_test(runner.model, self.dataloader, precision=runner.precision)
 
-    def evaluate(self, runner: Any, results: list) -> Optional[float]:
+    def evaluate(self, runner: Runner, results: list) -> Optional[float]:
         """Log the metrics of `results`; returns the metric of `save_best`."""
         metrics = self.dataloader.dataset.evaluate(
             results, logger=runner.logger, **self.eval_options)
@@ -204,7 +205,8 @@ class EvalHook(Hook):
             self._set_rule(next(iter(metrics)))
         return self.figure(runner, self.key_indicator, metrics, 'evaluation.save_best')
 
-    def figure(self, runner: Any, name: str, metrics: Dict[str, Any], key: str) -> Optional[float]:
+    def figure(self, runner: Runner, name: str, metrics: Dict[str, Any],
+               key: str) -> Optional[float]:
         """Return the metric named by a setting from the last evaluation; None, with a warning, if
         it has no value: no detections, or undefined.
 
@@ -222,7 +224,7 @@ class EvalHook(Hook):
                 runner.logger.warning('%s. It counts neither for save_best nor for early_stop', why)
         return value
 
-    def _save_best(self, runner: Any, score: float) -> None:
+    def _save_best(self, runner: Runner, score: float) -> None:
         messages = runner.meta.setdefault('hook_msgs', {})
         unit, now = ('epoch', runner.epoch + 1) if self.by_epoch else ('iter', runner.iter + 1)
         best = messages.get('best_score', -inf if self.rule == 'greater' else inf)
@@ -271,7 +273,7 @@ class DistEvalHook(EvalHook):
         self.tmpdir = tmpdir
         self.gpu_collect = gpu_collect
 
-    def _test(self, runner: Any) -> Optional[list]:
+    def _test(self, runner: Runner) -> Optional[list]:
         if self.broadcast_bn_buffer:
             runner.broadcast_norm_buffers()
         tmpdir = self.tmpdir or os.path.join(runner.work_dir, '.eval_hook')

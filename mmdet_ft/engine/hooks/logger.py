@@ -10,6 +10,7 @@ import torch
 from mmdet_ft.engine.distributed.dist import gather_objects
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.runner.hook import Hook, master_only
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.registry import HOOKS
 
 
@@ -46,41 +47,41 @@ class LoggerHook(Hook):
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         self._told, self._wrote = state['told'], state['wrote']
 
-    def log(self, runner: Any) -> None:
+    def log(self, runner: Runner) -> None:
         raise NotImplementedError
 
-    def get_mode(self, runner: Any) -> str:
+    def get_mode(self, runner: Runner) -> str:
         """Return 'train', or 'val' for validation losses and for the metrics of an evaluation."""
         return 'train' if runner.mode == 'train' and 'time' in runner.log_buffer.output else 'val'
 
-    def get_epoch(self, runner: Any) -> int:
+    def get_epoch(self, runner: Runner) -> int:
         return runner.epoch + 1 if runner.mode == 'train' else runner.epoch
 
-    def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
+    def get_iter(self, runner: Runner, inner_iter: bool = False) -> int:
         if self.by_epoch and inner_iter:
             return runner.inner_iter + 1
         return runner.iter + (1 if runner.mode == 'train' else 0)
 
-    def get_lr(self, runner: Any) -> float:
+    def get_lr(self, runner: Runner) -> float:
         """Return the learning rate of the first parameter group, as V2 logs it."""
         return runner.current_lr()[0]
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         loggers[-1].reset_flag = True
         self._told, self._wrote = runner.iter, False
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         if runner.inner_iter == 0:
             runner.log_buffer.clear()
             self._told, self._wrote = runner.iter, False
         # Else resumed within it, perhaps with more processes, which count fewer iterations.
         self._told = min(self._told, runner.iter)
 
-    def before_val_epoch(self, runner: Any) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         runner.log_buffer.clear()
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         if self.by_epoch:
             due, last = self.every_n_inner_iters(runner, self.interval), self.end_of_epoch(runner)
         else:
@@ -91,7 +92,7 @@ class LoggerHook(Hook):
         elif self.get_mode(runner) == 'val':
             self._write(runner)
 
-    def flush(self, runner: Any) -> None:
+    def flush(self, runner: Runner) -> None:
         """Write the iterations that are not logged yet."""
         if self._told <= runner.iter:
             runner.read_meters(runner.iter + 1 - self._told)
@@ -99,14 +100,14 @@ class LoggerHook(Hook):
             self.log(runner)
             runner.log_buffer.clear_output()  # `average` of another logger may use another interval
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self._write(runner)  # metrics left by an evaluation
 
-    def after_val_epoch(self, runner: Any) -> None:
+    def after_val_epoch(self, runner: Runner) -> None:
         runner.log_buffer.average()
         self._write(runner)
 
-    def _write(self, runner: Any) -> None:
+    def _write(self, runner: Runner) -> None:
         if runner.log_buffer.ready:
             self.log(runner)
             if self.reset_flag:
@@ -133,19 +134,19 @@ class TextLoggerHook(LoggerHook):
         self._seconds = 0.
         self._timed_iters = 0
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         super().before_run(runner)
         self.json_log_path = os.path.join(runner.work_dir, f'{runner.timestamp}.log.json')
         self._dump(runner, runner.meta)
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         if self.every_n_iters(runner, self.interval_exp_name) or (self.by_epoch
                                                                   and self.end_of_epoch(runner)):
             if runner.meta.get('exp_name'):
                 runner.logger.info('Exp name: %s', runner.meta['exp_name'])
         super().after_train_iter(runner)
 
-    def log(self, runner: Any) -> None:
+    def log(self, runner: Runner) -> None:
         output = runner.log_buffer.output
         # the number of validation batches, if an evaluation filled the buffer
         now = output.pop('eval_iter_num', None) or self.get_iter(runner, inner_iter=True)
@@ -160,7 +161,7 @@ class TextLoggerHook(LoggerHook):
         runner.logger.info(self._line(runner, entry))
         self._dump(runner, entry)
 
-    def _line(self, runner: Any, entry: Dict[str, Any]) -> str:
+    def _line(self, runner: Runner, entry: Dict[str, Any]) -> str:
         mode, epoch, now = entry['mode'], entry['epoch'], entry['iter']
         if mode == 'train':
             place = f'Epoch [{epoch}][{now}/{len(runner.data_loader)}]' if self.by_epoch else \
@@ -185,7 +186,7 @@ class TextLoggerHook(LoggerHook):
                     f'{name}: {value:.4f}' if isinstance(value, float) else f'{name}: {value}')
         return f'{place}\t' + ', '.join(parts)
 
-    def _eta(self, runner: Any, seconds: float) -> float:
+    def _eta(self, runner: Runner, seconds: float) -> float:
         """Return the seconds left at the mean pace so far."""
         iterations = runner.iter + 1 - runner.start_iter - self._timed_iters
         self._seconds += seconds * iterations
@@ -193,7 +194,7 @@ class TextLoggerHook(LoggerHook):
         return self._seconds / max(self._timed_iters, 1) * (runner.max_iters - runner.iter - 1)
 
     @master_only
-    def _dump(self, runner: Any, entry: Dict[str, Any]) -> None:
+    def _dump(self, runner: Runner, entry: Dict[str, Any]) -> None:
         rounded = {
             key: round(value, 5) if isinstance(value, float) else value
             for key, value in entry.items()
@@ -225,7 +226,7 @@ class TensorboardLoggerHook(LoggerHook):
         super().__init__(interval, ignore_last, reset_flag, by_epoch)
         self.log_dir = log_dir
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         super().before_run(runner)
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -237,7 +238,7 @@ class TensorboardLoggerHook(LoggerHook):
             self.writer = SummaryWriter(self.log_dir or os.path.join(runner.work_dir, 'tf_logs'))
 
     @master_only
-    def log(self, runner: Any) -> None:
+    def log(self, runner: Runner) -> None:
         mode = self.get_mode(runner)
         now = self.get_iter(runner)
         for name, value in runner.log_buffer.output.items():
@@ -248,5 +249,5 @@ class TensorboardLoggerHook(LoggerHook):
         self.writer.flush()
 
     @master_only
-    def after_run(self, runner: Any) -> None:
+    def after_run(self, runner: Runner) -> None:
         self.writer.close()

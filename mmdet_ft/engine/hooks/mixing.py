@@ -1,8 +1,9 @@
 """Hook that turns off the mixing of images."""
-from typing import Any, Sequence
+from typing import Sequence
 
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.registry import HOOKS
 
 
@@ -25,7 +26,7 @@ class YOLOXModeSwitchHook(Hook):
         self.skip_type_keys = skip_type_keys
         self._switched = False
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         if runner.max_epochs is None:
             raise UserError('YOLOXModeSwitchHook counts epochs; use it with EpochBasedRunner')
         first = runner.max_epochs - self.num_last_epochs

@@ -8,6 +8,7 @@ from mmdet_ft.datasets.wrappers import dataset_name
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.progress import Bar
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.registry import HOOKS
 
 
@@ -15,13 +16,13 @@ from mmdet_ft.registry import HOOKS
 class NumClassCheckHook(Hook):
     """Stops before the first iteration if a head and the dataset differ in the number of classes."""
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         self._check(runner)
 
-    def before_val_epoch(self, runner: Any) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         self._check(runner)
 
-    def _check(self, runner: Any) -> None:
+    def _check(self, runner: Runner) -> None:
         dataset = runner.data_loader.dataset
         classes = getattr(dataset, 'CLASSES', None)
         kind = dataset_name(dataset)
@@ -67,7 +68,7 @@ class CheckInvalidLossHook(Hook):
     def __init__(self, interval: int = 50):
         self.interval = interval
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         if self.every_n_iters(runner, self.interval):
             runner.check_finite()
 
@@ -90,14 +91,14 @@ class SkippedImagesHook(Hook):
     def __init__(self):
         self._counts: Counter = Counter()
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         for meta in getattr(runner.data_batch, 'metas', ()):
             for message in meta.get('skipped', ()):
                 if message not in self._counts:
                     runner.logger.warning('skipped: %s', message)
                 self._counts[message] += 1
 
-    def after_run(self, runner: Any) -> None:
+    def after_run(self, runner: Runner) -> None:
         if self._counts:
             runner.logger.warning('skip_bad_images: %d images were left out, %d times in all',
                                   len(self._counts), sum(self._counts.values()))
@@ -115,23 +116,23 @@ class ProgressBarHook(Hook):
         self.by_epoch = by_epoch
         self._bar: Optional[Bar] = None
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         if not self.by_epoch:
             self._bar = Bar('training', runner.max_iters, runner.iter)
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch:
             self._bar = Bar(f'epoch {runner.epoch + 1}/{runner.max_epochs}',
                             len(runner.data_loader), runner.inner_iter)
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         self._bar.advance()
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch:
             self.close()
 
-    def after_run(self, runner: Any) -> None:
+    def after_run(self, runner: Runner) -> None:
         self.close()
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.runner.batches import set_epoch
 from mmdet_ft.engine.runner.hook import Hook
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.engine.speed.prefetch import on_device
 from mmdet_ft.registry import HOOKS
 
@@ -36,13 +37,13 @@ class PreciseBNHook(Hook):
         self.num_samples = num_samples
         self.interval = interval
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         if not runner.by_epoch:
             raise UserError(
                 'PreciseBNHook works at the end of epochs: take it out of custom_hooks, or write '
                 "runner = dict(type='EpochBasedRunner', max_epochs=...)")
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         if not self.every_n_epochs(runner, self.interval):
             return
         model = getattr(runner.model, 'module',
@@ -74,7 +75,7 @@ def _buffers(layers: List[_BatchNorm]) -> List[Tensor]:
 
 
 @torch.no_grad()
-def _statistics(runner: Any, model: Any, layers: List[_BatchNorm], batches: Any) -> List[Tensor]:
+def _statistics(runner: Runner, model: Any, layers: List[_BatchNorm], batches: Any) -> List[Tensor]:
     """Return the mean over the batches of each layer's running_mean and running_var."""
     momenta = [layer.momentum for layer in layers]
     means = [torch.zeros_like(buffer) for buffer in _buffers(layers)]

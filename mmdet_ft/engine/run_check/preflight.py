@@ -23,6 +23,7 @@ from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook, evaluation_failure
 from mmdet_ft.engine.reporting.figures import check_metric, has_detections
 from mmdet_ft.engine.runner import resume_state
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.spelling import counted
 from mmdet_ft.structures import to_device
 
@@ -31,7 +32,7 @@ NUM_IMAGES = 2  # of the validation set
 HIGHEST_RATE = dict(adaptive=1., other=100.)  # higher learning rates are typing errors
 
 
-def before_run(runner: Any) -> None:
+def before_run(runner: Runner) -> None:
     """Raise UserError, or the error of the evaluation, for a run that would fail later."""
     check_learning_rate(runner)
     if runner.rank != 0:
@@ -44,7 +45,7 @@ def before_run(runner: Any) -> None:
             check_evaluation(runner, hook)
 
 
-def check_learning_rate(runner: Any) -> None:
+def check_learning_rate(runner: Runner) -> None:
     """Raise UserError for a learning rate that cannot be intended."""
     for group in runner.optimizer.param_groups:
         rate = group.get('initial_lr', group['lr'])
@@ -79,7 +80,7 @@ class Room(NamedTuple):
         return 'Make room, or name a folder on another disk with --work-dir'
 
 
-def room_for_checkpoints(runner: Any) -> Optional[Room]:
+def room_for_checkpoints(runner: Runner) -> Optional[Room]:
     """Return the disk space that the checkpoints of this run take; raises CheckpointError if not
     even two fit. The older one stays until the newer is written (a resumed run has it already).
     """
@@ -114,7 +115,7 @@ class Judged(NamedTuple):
     seconds: Optional[float]  # seconds for the last image: loading, the model and its results
 
 
-def check_evaluation(runner: Any, hook: EvalHook) -> Judged:
+def check_evaluation(runner: Runner, hook: EvalHook) -> Judged:
     """Send the first validation images through the model and `dataset.evaluate`.
 
     Restores random states, the model's mode and the log. Raises UserError for an evaluation that cannot work.
@@ -146,7 +147,7 @@ def check_evaluation(runner: Any, hook: EvalHook) -> Judged:
     return Judged(figures, seconds)
 
 
-def watched_names(runner: Any, hook: EvalHook) -> Dict[str, str]:
+def watched_names(runner: Runner, hook: EvalHook) -> Dict[str, str]:
     """Map each key of the config that names a metric to the name of the metric."""
     wanted = {} if hook.save_best in (None, 'auto') else {'evaluation.save_best': hook.save_best}
     for other in runner.hooks:

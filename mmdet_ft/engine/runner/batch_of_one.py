@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.runner.batches import is_endless
+from mmdet_ft.engine.runner.protocol import Runner
 from mmdet_ft.structures import to_device
 
 
@@ -38,7 +39,7 @@ def last_batch_size(loader: Any) -> int:
     return len(sampler) % size or size
 
 
-def check_last_batch(runner: Any, loader: Any) -> None:
+def check_last_batch(runner: Runner, loader: Any) -> None:
     """Refuse a last batch of one image if it gives a batch norm one value per channel.
 
     Runs the first image, and only if there is such a batch; has no side effects. Raises UserError.
@@ -65,7 +66,7 @@ def check_last_batch(runner: Any, loader: Any) -> None:
         resume_state.set_random_state(random_state)
 
 
-def _try_one(runner: Any, model: nn.Module, loader: Any) -> None:
+def _try_one(runner: Runner, model: nn.Module, loader: Any) -> None:
     dataset = loader.dataset
     batch = loader.collate_fn([dataset[next(iter(loader.sampler))]])
     with torch.no_grad(), runner.precision.autocast():

@@ -3,6 +3,8 @@ import functools
 from enum import IntEnum
 from typing import Any, Callable, Dict, List, Sequence, Union
 
+from mmdet_ft.engine.runner.protocol import Runner
+
 STAGES = ('before_run', 'before_train_epoch', 'before_train_iter', 'after_train_iter',
           'after_train_epoch', 'before_val_epoch', 'before_val_iter', 'after_val_iter',
           'after_val_epoch', 'after_run')
@@ -65,66 +67,66 @@ class Hook:
         Not a point of V2, which calls the hooks of a resumed run too late for this.
         """
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         pass
 
-    def after_run(self, runner: Any) -> None:
+    def after_run(self, runner: Runner) -> None:
         pass
 
-    def before_epoch(self, runner: Any) -> None:
+    def before_epoch(self, runner: Runner) -> None:
         pass
 
-    def after_epoch(self, runner: Any) -> None:
+    def after_epoch(self, runner: Runner) -> None:
         pass
 
-    def before_iter(self, runner: Any) -> None:
+    def before_iter(self, runner: Runner) -> None:
         pass
 
-    def after_iter(self, runner: Any) -> None:
+    def after_iter(self, runner: Runner) -> None:
         pass
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         self.before_epoch(runner)
 
-    def before_val_epoch(self, runner: Any) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         self.before_epoch(runner)
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self.after_epoch(runner)
 
-    def after_val_epoch(self, runner: Any) -> None:
+    def after_val_epoch(self, runner: Runner) -> None:
         self.after_epoch(runner)
 
-    def before_train_iter(self, runner: Any) -> None:
+    def before_train_iter(self, runner: Runner) -> None:
         self.before_iter(runner)
 
-    def before_val_iter(self, runner: Any) -> None:
+    def before_val_iter(self, runner: Runner) -> None:
         self.before_iter(runner)
 
-    def after_train_iter(self, runner: Any) -> None:
+    def after_train_iter(self, runner: Runner) -> None:
         self.after_iter(runner)
 
-    def after_val_iter(self, runner: Any) -> None:
+    def after_val_iter(self, runner: Runner) -> None:
         self.after_iter(runner)
 
     # Counters of finished units, for use inside the points: runner.epoch and runner.iter count from 0.
 
-    def every_n_epochs(self, runner: Any, n: int) -> bool:
+    def every_n_epochs(self, runner: Runner, n: int) -> bool:
         return n > 0 and (runner.epoch + 1) % n == 0
 
-    def every_n_inner_iters(self, runner: Any, n: int) -> bool:
+    def every_n_inner_iters(self, runner: Runner, n: int) -> bool:
         return n > 0 and (runner.inner_iter + 1) % n == 0
 
-    def every_n_iters(self, runner: Any, n: int) -> bool:
+    def every_n_iters(self, runner: Runner, n: int) -> bool:
         return n > 0 and (runner.iter + 1) % n == 0
 
-    def end_of_epoch(self, runner: Any) -> bool:
+    def end_of_epoch(self, runner: Runner) -> bool:
         return runner.inner_iter + 1 == len(runner.data_loader)
 
-    def is_last_epoch(self, runner: Any) -> bool:
+    def is_last_epoch(self, runner: Runner) -> bool:
         return runner.epoch + 1 == runner.max_epochs
 
-    def is_last_iter(self, runner: Any) -> bool:
+    def is_last_iter(self, runner: Runner) -> bool:
         return runner.iter + 1 == runner.max_iters
 
     def get_triggered_stages(self) -> List[str]:

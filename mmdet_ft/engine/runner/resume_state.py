@@ -25,6 +25,7 @@ from mmdet_ft.checkpoints.input_format import literals
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.engine.optimizers.optimizer import (difference_of_state, laid_out_as,
                                                   load_optimizer_state)
+from mmdet_ft.engine.runner.protocol import Runner
 
 UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes
 
@@ -73,7 +74,7 @@ def names_of(hooks: Sequence[Any]) -> List[str]:
     return names
 
 
-def capture(runner: Any, save_optimizer: bool,
+def capture(runner: Runner, save_optimizer: bool,
             about: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """Return (`meta` of the file with `about` added, its other content) for the run's current state."""
     model = getattr(runner.model, 'module', runner.model)
@@ -114,7 +115,7 @@ def capture(runner: Any, save_optimizer: bool,
     return meta, others
 
 
-def restore(runner: Any, checkpoint: Checkpoint, resume_optimizer: bool) -> Place:
+def restore(runner: Runner, checkpoint: Checkpoint, resume_optimizer: bool) -> Place:
     """Restore the weights and all other state of a checkpoint to a run, except the state of its hooks.
 
     Raises CheckpointError for a file without its progress, or of another model.
@@ -212,7 +213,7 @@ def _owned(value: Any) -> Any:
     return value
 
 
-def restore_hooks(runner: Any, state: Dict[str, Any]) -> None:
+def restore_hooks(runner: Runner, state: Dict[str, Any]) -> None:
     """Restore the state of the hooks and the log; a hook that is not in the file starts fresh."""
     for name, hook in zip(names_of(runner.hooks), runner.hooks):
         if state.get('hooks', {}).get(name):

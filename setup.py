@@ -7,8 +7,11 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 HOTCOCO = 'hotcoco>=1.0.1; python_version >= "3.10"'  # COCO's metrics at once; pycocotools without it
 
-# Equal to the revisions in .pre-commit-config.yaml.
-LINT = ['yapf==0.43.0', 'isort==5.13.2', 'flake8==7.1.1', 'codespell==2.3.0']
+# Equal to the versions in .ci/lint and .pre-commit-config.yaml.
+LINT = [
+    'yapf==0.43.0', 'isort==5.13.2', 'flake8==7.1.1', 'codespell==2.3.0', 'ruff==0.17.6',
+    'mypy==2.4.1; python_version >= "3.10"'
+]
 
 
 def read_version():

@@ -38,8 +38,7 @@ def build_detector(cfg: Dict[str, Any],
     for key, value in (('train_cfg', train_cfg), ('test_cfg', test_cfg)):
         if value is not None:
             if settings.get(key) is not None:
-                raise UserError(
-                    f'{key} is in the model already; leave it out of build_detector')
+                raise UserError(f'{key} is in the model already; leave it out of build_detector')
             settings[key] = value
     return build_model(settings, SimpleNamespace(CLASSES=None))
 

@@ -81,7 +81,7 @@ def compare(known: Any, wanted: Any) -> Optional[Comparison]:
 
 
 def _numbered(names: Sequence[str], key: Callable[[str], str]) -> List[Tuple[str, int]]:
-    """Number names among their duplicates: ImageNet has two classes 'crane'."""
+    """Count names among their duplicates: ImageNet has two classes 'crane'."""
     seen: Dict[str, int] = {}
     numbered = []
     for name in map(key, names):

@@ -97,8 +97,8 @@ class World:
         dataset = self.dataset()
         texts = []
         read = read_test_settings(self.config(**settings))
-        for check, of_check, split in ((log_data_report, read, 'train'),
-                                       (check_image_files, read.data, 'test')):
+        for check, of_check, split in ((log_data_report, read, 'train'), (check_image_files,
+                                                                          read.data, 'test')):
             with pytest.raises(UserError) as error:
                 check(of_check, {split: dataset}, logging.getLogger('mmdet_ft'))
             texts.append(str(error.value))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loading.sample_images import image_files
@@ -95,7 +96,7 @@ def init_random_seed(seed: Optional[int] = None, device: str = 'cuda') -> int:
 
 
 def single_gpu_test(model: nn.Module,
-                    data_loader: Any,
+                    data_loader: DataLoader,
                     show: bool = False,
                     out_dir: Optional[str] = None,
                     show_score_thr: float = 0.3) -> List[Any]:
@@ -116,7 +117,7 @@ def single_gpu_test(model: nn.Module,
 
 
 def multi_gpu_test(model: nn.Module,
-                   data_loader: Any,
+                   data_loader: DataLoader,
                    tmpdir: Optional[str] = None,
                    gpu_collect: bool = False) -> Optional[List[Any]]:
     """Run `single_gpu_test` in several processes, each on its part; return all results on rank 0, else None."""

@@ -8,7 +8,7 @@ import importlib.machinery
 import sys
 import types
 import warnings
-from typing import Any, Dict, Optional
+from typing import Dict, Optional
 
 # (earlier package, current package): modules, `earlier=current` if the name has changed too.
 MOVED = {
@@ -105,8 +105,8 @@ class EarlierPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self,
                   fullname: str,
-                  path: Any = None,
-                  target: Any = None) -> Optional[importlib.machinery.ModuleSpec]:
+                  path: object = None,
+                  target: object = None) -> Optional[importlib.machinery.ModuleSpec]:
         if fullname not in self.paths and fullname not in self.packages:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname in self.packages)

@@ -25,7 +25,7 @@ _brief = reprlib.Repr()
 _brief.maxlevel = 2  # crafted nested lists would be printed forever
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return the contents of a file for a message."""
     return _brief.repr(value)[:100]
 
@@ -143,7 +143,8 @@ def _array(raw: Any, dtype: _DType, shape: Tuple[int, ...], order: str = 'C') ->
     return array.astype(dtype.native, copy=not stays)  # the result must be writable
 
 
-def _array_of_objects(items: List[Any], _: Any, shape: Tuple[int, ...], order: str) -> np.ndarray:
+def _array_of_objects(items: List[Any], _: object, shape: Tuple[int, ...],
+                      order: str) -> np.ndarray:
     _require(math.prod(shape) == len(items), shape)
     array = np.empty(len(items), object)
     for index, item in enumerate(items):  # assigned at once, numpy would look for arrays in them
@@ -151,7 +152,7 @@ def _array_of_objects(items: List[Any], _: Any, shape: Tuple[int, ...], order: s
     return array.reshape(shape, order=order)
 
 
-def _require(fits: bool, shape: Any) -> None:
+def _require(fits: bool, shape: Tuple[int, ...]) -> None:
     if not fits:
         raise Refused(f'holds an array of shape {shown(shape)} that has not the bytes for it')
 
@@ -182,7 +183,7 @@ def _bytes(text: str = '', encoding: str = 'latin1') -> bytes:
     return text if isinstance(text, (bytes, Bytes)) else codecs.encode(text, 'latin1')
 
 
-def _attribute(owner: Any, name: str) -> Name:
+def _attribute(owner: object, name: str) -> Name:
     """Return a name within a name, such as `getattr(HistoryBuffer, 'mean')`."""
     if not isinstance(owner, Name) or not isinstance(name, str):
         raise UnknownName('getattr')
@@ -254,7 +255,7 @@ OLD_MODULES = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}  # of Python 2
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
-def key_of(value: Any) -> Any:
+def key_of(value: object) -> Any:
     """Return a dict key or set member, which must be plain: hashing a crafted nested tuple never ends."""
     if isinstance(value, _PLAIN + (Record, complex)) or type(value) is tuple and all(
             isinstance(item, _PLAIN) for item in value) or isinstance(value, Name):

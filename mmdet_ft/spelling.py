@@ -3,7 +3,7 @@ import difflib
 from typing import Any, Iterable, List, Optional
 
 
-def nearest(name: Any, names: Iterable[Any], count: int = 1, cutoff: float = .6) -> List[str]:
+def nearest(name: object, names: Iterable[Any], count: int = 1, cutoff: float = .6) -> List[str]:
     """Return up to `count` of `names` that are most similar to `name`, never itself.
 
     A name that differs in case alone comes first: 'COCODataset' is 'CocoDataset', not 'VOCDataset'.
@@ -22,7 +22,7 @@ def nearest(name: Any, names: Iterable[Any], count: int = 1, cutoff: float = .6)
     return list(dict.fromkeys(found))[:count]
 
 
-def did_you_mean(name: Any, names: Iterable[Any], count: int = 1) -> Optional[str]:
+def did_you_mean(name: object, names: Iterable[Any], count: int = 1) -> Optional[str]:
     """Return "did you mean 'x' or 'y'?", or None if no name is near."""
     near = nearest(name, names, count)
     return f'did you mean {" or ".join(map(repr, near))}?' if near else None

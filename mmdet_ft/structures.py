@@ -110,7 +110,7 @@ class HostCopy:
     Between the two the device gets other work, so that it never idles.
     """
 
-    def __init__(self, value: Any, device: torch.device):
+    def __init__(self, value: object, device: torch.device):
         self._value = to_device(value, torch.device('cpu'))  # into pinned memory
         self._arrived = None
         if device.type == 'cuda':  # the stream of the copies, whatever the current device is

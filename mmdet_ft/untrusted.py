@@ -26,7 +26,7 @@ class _Function:
     def __call__(self, *arguments: Any) -> Any:
         return self.function(*arguments)
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         raise Refused('sets the state of a function')
 
 

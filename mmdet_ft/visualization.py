@@ -37,7 +37,8 @@ class Look(NamedTuple):
     mask_opacity: float = .45  # 0..1, weight of a mask's color
 
 
-def class_colors(num_classes: int, palette: Any = None) -> List[Color]:
+def class_colors(num_classes: int,
+                 palette: Optional[Sequence[Sequence[int]]] = None) -> List[Color]:
     """Return a BGR color per class: from a palette of RGB triplets (V2's PALETTE), or of distant hues.
 
     Raises ValueError for a palette that is shorter than the classes.
@@ -60,7 +61,7 @@ def rgb_palette(num_classes: int) -> List[List[float]]:
             for hue, saturation, value in hues]
 
 
-def palette_of(kind: Any, classes: Optional[Sequence[str]]) -> Any:
+def palette_of(kind: object, classes: Optional[Sequence[str]]) -> Any:
     """Return the colors of a dataset type, or None if `classes` differ from its names."""
     own = getattr(kind, 'CLASSES', None)
     same = classes is None or own is not None and tuple(classes) == tuple(own)
@@ -77,7 +78,7 @@ def instance_color(label: int, number: int, num_classes: int) -> Color:
 
 def colors_of(labels: Sequence[int],
               num_classes: int,
-              palette: Any = None,
+              palette: Optional[Sequence[Sequence[int]]] = None,
               color_by: str = 'auto') -> List[Color]:
     """Return a BGR color for each of several objects, whose classes are `labels`."""
     if color_by == 'auto':
@@ -99,7 +100,7 @@ def enlarge(image: np.ndarray, shortest: int = 224) -> np.ndarray:
     return cv2.resize(as_bgr(image), None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
 
-def decode_mask(mask: Any) -> np.ndarray:
+def decode_mask(mask: object) -> np.ndarray:
     """Return bool [H, W] from a COCO run length (compressed or not) or an array."""
     if isinstance(mask, dict):
         if isinstance(mask['counts'], list):
@@ -108,7 +109,7 @@ def decode_mask(mask: Any) -> np.ndarray:
     return np.asarray(mask).astype(bool)
 
 
-def split_result(result: Any) -> Tuple[List[np.ndarray], Optional[List[Sequence]]]:
+def split_result(result: object) -> Tuple[List[np.ndarray], Optional[List[Sequence]]]:
     """Return boxes and masks (or None) by class, from V2's result of one image."""
     boxes, masks = result if isinstance(result, tuple) else (result, None)
     if isinstance(masks, tuple):  # Mask Scoring R-CNN adds scores
@@ -122,12 +123,13 @@ def has_display() -> bool:
         os.environ.get(name) for name in ('DISPLAY', 'WAYLAND_DISPLAY'))
 
 
-def draw_detections(image: np.ndarray,
-                    result: Any,
-                    class_names: Sequence[str],
-                    score_thr: float = 0.3,
-                    palette: Any = None,
-                    look: Look = Look()) -> np.ndarray:
+def draw_detections(
+    image: np.ndarray,
+    result: object,
+    class_names: Sequence[str],
+    score_thr: float = 0.3,
+    palette: Optional[Sequence[Sequence[int]]] = None,
+    look: Look = Look()) -> np.ndarray:
     """Draw the detections of an image.
 
     Args:
@@ -159,14 +161,15 @@ def draw_detections(image: np.ndarray,
     return draw_instances(image, instances, look)
 
 
-def draw_ground_truth(image: np.ndarray,
-                      boxes: np.ndarray,
-                      labels: np.ndarray,
-                      class_names: Sequence[str],
-                      masks: Optional[Sequence[Any]] = None,
-                      ignored_boxes: Optional[np.ndarray] = None,
-                      palette: Any = None,
-                      look: Look = Look()) -> np.ndarray:
+def draw_ground_truth(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    masks: Optional[Sequence[Any]] = None,
+    ignored_boxes: Optional[np.ndarray] = None,
+    palette: Optional[Sequence[Sequence[int]]] = None,
+    look: Look = Look()) -> np.ndarray:
     """Draw the annotations of an image.
 
     Args:

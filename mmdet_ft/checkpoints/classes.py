@@ -1,7 +1,10 @@
 """Comparison of the classes of a file with those of a model or dataset, by name."""
 import re
 import shlex
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 
 def plain_name(name: str) -> str:
@@ -64,20 +67,23 @@ class Comparison(NamedTuple):
         return '\n'.join(lines + ([f'    ... and {rest} more'] if rest > 0 else []))
 
 
-def compare(known: Any, wanted: Any) -> Optional[Comparison]:
+def compare(known: object, wanted: object) -> Optional[Comparison]:
     """Compare the classes of a file with others by name, ignoring case, spaces and punctuation.
 
     Returns None if either does not name its classes.
     """
-    for names in (known, wanted):
-        if not isinstance(names, (list, tuple)) or not names or not all(
-                isinstance(name, str) for name in names):
-            return None
+    if not (_are_names(known) and _are_names(wanted)):
+        return None
     # If both have exactly the same names, 'a b' and 'ab' are two classes.
     key = str if sorted(known) == sorted(wanted) else plain_name
     places = {name: place for place, name in enumerate(_numbered(known, key))}
     return Comparison(
         tuple(known), tuple(wanted), tuple(places.get(name) for name in _numbered(wanted, key)))
+
+
+def _are_names(names: object) -> 'TypeGuard[Sequence[str]]':
+    return isinstance(names, (list, tuple)) and bool(names) and all(
+        isinstance(name, str) for name in names)
 
 
 def _numbered(names: Sequence[str], key: Callable[[str], str]) -> List[Tuple[str, int]]:

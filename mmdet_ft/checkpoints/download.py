@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import IO, Any, Callable, Iterator, Optional, Tuple
+from typing import IO, Any, Callable, Iterator, Mapping, Optional, Tuple
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 
@@ -194,7 +194,7 @@ def _next(response: Any) -> bytes:
         raise ConnectionError(error) from None
 
 
-def _open(url: str, headers: Any) -> Any:
+def _open(url: str, headers: Mapping[str, str]) -> Any:
     try:
         return urllib.request.urlopen(
             urllib.request.Request(url, headers=headers), timeout=STALL_SECONDS)
@@ -242,7 +242,7 @@ def _page() -> Failure:
         'open the URL in a browser')
 
 
-def _note(notes: IO[str], url: str, headers: Any) -> None:
+def _note(notes: IO[str], url: str, headers: Mapping[str, str]) -> None:
     """Store the validator by which the server can check that the file is unchanged."""
     tag = headers.get('ETag', '')
     validator = headers.get('Last-Modified') if tag.startswith('W/') or not tag else tag

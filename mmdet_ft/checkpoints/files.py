@@ -133,8 +133,8 @@ def _read_safetensors(file: MappedFile) -> Dict[str, Any]:
         metadata=metadata)
 
 
-def _safetensor(file: MappedFile, begin: int, name: str, dtype: str, shape: Any,
-                data_offsets: Any) -> Tensor:
+def _safetensor(file: MappedFile, begin: int, name: str, dtype: str, shape: Sequence[int],
+                data_offsets: Sequence[int]) -> Tensor:
     kind = SAFETENSORS.get(dtype)
     numbers = (*shape, *data_offsets)
     if kind is None or not all(type(number) is int and number >= 0 for number in numbers):

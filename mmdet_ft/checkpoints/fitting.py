@@ -119,7 +119,7 @@ def _take_by_class(given: StateDict, own: StateDict, layers: Mapping[str, Rows],
 
 
 def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
-                      classes: Any) -> Tuple[Optional[str], Tuple[str, ...]]:
+                      classes: object) -> Tuple[Optional[str], Tuple[str, ...]]:
     """Return (how to load the heads if load_from does not say it, warnings).
 
     Heads are loaded by class if their rows would otherwise be initialized from other classes.
@@ -197,7 +197,7 @@ def _as_whole_model(model: nn.Module, given: StateDict) -> Tuple[StateDict, List
     return given, changes
 
 
-def _num_classes(classes: Any) -> Optional[int]:
+def _num_classes(classes: object) -> Optional[int]:
     return len(classes) if isinstance(classes, (list, tuple)) else None
 
 

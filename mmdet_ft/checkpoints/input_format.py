@@ -48,14 +48,14 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
     return Facts(style=style)
 
 
-def _numbers(values: Any) -> Optional[Numbers]:
+def _numbers(values: object) -> Optional[Numbers]:
     is_list = isinstance(values, (list, tuple))
     if not is_list or not all(isinstance(value, (int, float)) for value in values):
         return None
     return tuple(map(float, values))
 
 
-def _dicts(tree: Any) -> Iterator[Mapping[str, Any]]:
+def _dicts(tree: object) -> Iterator[Mapping[str, Any]]:
     """Yield all dicts of a tree, outer ones first, and shared ones only once."""
     waiting, seen = [tree], set()
     while waiting:

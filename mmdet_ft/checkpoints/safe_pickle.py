@@ -8,7 +8,7 @@ checked sizes and offsets after the pickle has been read.
 """
 import functools
 import pickletools
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import IO, Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class _Machine:
         self.below: List[List[Any]] = []  # stacks under each mark
         self.memo: Dict[int, Any] = {}
 
-    def run(self, file: Any) -> Any:
+    def run(self, file: IO[bytes]) -> Any:
         steps = {
             opcode.code.encode('latin1'): (opcode, getattr(self, f'do_{opcode.name.lower()}', None))
             for opcode in pickletools.opcodes
@@ -55,7 +55,7 @@ class _Machine:
                 raise Refused(
                     f'uses the pickle instruction {opcode.name}, which weights do not need')
 
-    def run_of_bytes(self, file: Any, width: int, kind: Callable[[bytes], Any]) -> Any:
+    def run_of_bytes(self, file: IO[bytes], width: int, kind: Callable[[bytes], Any]) -> Any:
         """Read a length of `width` bytes and as many bytes of data; long data is left in the file."""
         length = int.from_bytes(file.read(width), 'little')
         start = file.tell()
@@ -247,7 +247,7 @@ _FRESH: Dict[str, Callable[[], Any]] = {
 }
 
 
-def load(file: Any,
+def load(file: IO[bytes],
          values: Mapping[str, Callable[..., Any]] = VALUES,
          persistent: Optional[Callable[[Any], Any]] = None,
          read_later: Optional[Callable[[int, int, int], np.ndarray]] = None,

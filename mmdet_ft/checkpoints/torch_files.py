@@ -6,7 +6,7 @@ and the processes of a machine share the pages.
 import io
 import math
 import zipfile
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import IO, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -37,10 +37,15 @@ class Storage(Plan):
 class TensorPlan(Plan):
     """A tensor as a view of a storage; its size, stride and offset are checked when it is built."""
 
-    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, dtype: Any = None):
+    def __init__(self,
+                 storage: object,
+                 offset: int,
+                 size: Sequence[int],
+                 stride: Sequence[int],
+                 dtype: object = None):
         self.arguments = storage, offset, size, stride, dtype
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Ignore attributes of the tensor, which weights do not need."""
 
     def build(self) -> Tensor:
@@ -63,7 +68,7 @@ class TensorPlan(Plan):
         return values.as_strided(size, stride, offset)
 
 
-def _dtype(name: Any) -> torch.dtype:
+def _dtype(name: object) -> torch.dtype:
     dtype = getattr(torch,
                     name.path.partition('torch.')[2], None) if isinstance(name, Name) else None
     if not isinstance(dtype, torch.dtype):
@@ -85,7 +90,7 @@ def _text(*parts: Any) -> str:
     return ':'.join(map(str, parts))
 
 
-def _of_subclass(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
+def _of_subclass(function: object, kind: object, arguments: Sequence[Any], state: object) -> Any:
     """Build the plain tensor of a Tensor subclass or of a tensor with attributes."""
     if not isinstance(function, Name) or function.path not in TORCH:
         raise Refused(f'builds a tensor by {shown(function)}')
@@ -163,7 +168,8 @@ def read_zip(file: MappedFile) -> Any:
     return _finished(*_loaded(pickled, storage))
 
 
-def _loaded(stream: Any, storage: Callable[[Any], Storage]) -> Tuple[Any, Optional[UnknownName]]:
+def _loaded(stream: IO[bytes], storage: Callable[[Any],
+                                                 Storage]) -> Tuple[Any, Optional[UnknownName]]:
     """Unpickle the value at the stream's position, with plans for its tensors.
 
     Objects of unknown classes are kept as data; the second value is then the error to raise for them.
@@ -179,7 +185,7 @@ def _loaded(stream: Any, storage: Callable[[Any], Storage]) -> Tuple[Any, Option
             raise (other if isinstance(other, UnknownName) else refused) from None
 
 
-def _finished(value: Any, refused: Optional[UnknownName]) -> Any:
+def _finished(value: object, refused: Optional[UnknownName]) -> Any:
     """Build the tensors of a value; if it has unknown objects, take the weights of the modules in it.
 
     Raises `refused` if there is no module.
@@ -193,7 +199,7 @@ def _finished(value: Any, refused: Optional[UnknownName]) -> Any:
     return content
 
 
-def _archive(opened: Any, size: int) -> zipfile.ZipFile:
+def _archive(opened: IO[bytes], size: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(opened)
     except zipfile.BadZipFile:
@@ -255,7 +261,7 @@ def _once(storage: Callable[..., Storage]) -> Callable[[Any], Storage]:
     references give the same storage, so that tensors share it again."""
     storages: Dict[Any, Storage] = {}
 
-    def persistent(reference: Any) -> Storage:
+    def persistent(reference: object) -> Storage:
         if type(reference) is tuple and len(reference) == 4 and reference[0] == 'module':
             return reference[
                 1]  # a class name with its source code: how modules were saved before 1.6

@@ -1,5 +1,5 @@
 """Weights of whole modules, saved by torch.save(model) instead of torch.save(model.state_dict())."""
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ WHOLE_MODULE = 'whole_module'  # the content's key for the class of the saved mo
 DEPTH = 2  # levels of nested dicts that are searched for modules
 
 
-def weights_of_modules(content: Any) -> Optional[Dict[str, Any]]:
+def weights_of_modules(content: object) -> Optional[Dict[str, Any]]:
     """Replace each module in a file's content by its state_dict; return None if there is no module.
 
     A module is either an object, built because the file is trusted, or a Record of its data.
@@ -20,7 +20,7 @@ def weights_of_modules(content: Any) -> Optional[Dict[str, Any]]:
         return None
     kinds = []
 
-    def plain(value: Any, depth: int) -> Any:
+    def plain(value: object, depth: int) -> Any:
         if _is_module(value):
             kinds.append(_kind(value))
             return dict(_weights(value))
@@ -32,14 +32,14 @@ def weights_of_modules(content: Any) -> Optional[Dict[str, Any]]:
     return {**plain_content, WHOLE_MODULE: kinds[0]} if kinds else None
 
 
-def _is_module(value: Any) -> bool:
+def _is_module(value: object) -> bool:
     if isinstance(value, Record):
         return isinstance(value.state, dict) and {'_parameters', '_buffers', '_modules'
                                                   } <= value.state.keys()
     return isinstance(value, nn.Module)
 
 
-def _kind(module: Any) -> str:
+def _kind(module: object) -> str:
     if isinstance(module, Record):
         name = module.kind
         if name.startswith(
@@ -49,7 +49,7 @@ def _kind(module: Any) -> str:
     return f'{type(module).__module__}.{type(module).__qualname__}'
 
 
-def _weights(module: Any,
+def _weights(module: Union[Record, nn.Module],
              prefix: str = '',
              outer: Tuple[int, ...] = ()) -> Iterator[Tuple[str, Tensor]]:
     """Yield (name, tensor) as in state_dict()."""
@@ -67,5 +67,5 @@ def _weights(module: Any,
         yield from _weights(child, f'{prefix}{name}.', (*outer, id(module)))
 
 
-def _dict(value: Any) -> Dict[str, Any]:
+def _dict(value: object) -> Dict[str, Any]:
     return value if isinstance(value, dict) else {}

@@ -17,7 +17,7 @@ from mmdet_ft.outputs import atomic_file
 INTERRUPTED = 'interrupted.pth'  # written by a run that a signal stopped
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Convert a value to types that `weights_only` reads, on the CPU: no numpy, no config classes,
     no paths."""
     if isinstance(value, dict):
@@ -60,7 +60,7 @@ def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) 
         raise
 
 
-def size_of(value: Any) -> int:
+def size_of(value: object) -> int:
     """Estimate the bytes of a checkpoint's content on disk, rounding up."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size() + 512

@@ -155,7 +155,7 @@ class Config:
         except KeyError:
             return None
 
-    def override(self, name: str, value: Any, by: str) -> None:
+    def override(self, name: str, value: object, by: str) -> None:
         """Set a top-level value; `where` then returns `by`, such as a command's flag."""
         self[name] = value
         self._over(Layer({name: deepcopy(value)}, label=by))
@@ -180,10 +180,10 @@ class Config:
     def __getitem__(self, name: str) -> Any:
         return self._cfg_dict[name]
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self._cfg_dict.__setattr__(name, ConfigDict(value) if isinstance(value, dict) else value)
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         self._cfg_dict[name] = ConfigDict(value) if isinstance(value, dict) else value
 
     def __getstate__(self) -> Tuple[ConfigDict, Optional[str], str, Tuple[Layer, ...]]:

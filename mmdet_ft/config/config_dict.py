@@ -2,7 +2,7 @@
 import collections
 import collections.abc
 import os
-from typing import Any, Callable, Dict, List, SupportsIndex, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, SupportsIndex, Tuple, Union
 
 from addict import Dict as AddictDict
 
@@ -25,7 +25,7 @@ class ConfigDict(AddictDict):
             if isinstance(value, (dict, list, tuple)):
                 dict.__setitem__(self, key, _to_config_dicts(value, copying=True))
 
-    def __missing__(self, name: Any) -> Any:
+    def __missing__(self, name: object) -> Any:
         raise KeyError(name)
 
     def __getattr__(self, name: str) -> Any:
@@ -35,10 +35,10 @@ class ConfigDict(AddictDict):
             near = '' if name.startswith('_') else did_you_mean(name, self)
             raise AttributeError(f'ConfigDict has no attribute {name!r}{near}') from None
 
-    def __setitem__(self, name: Any, value: Any) -> None:
+    def __setitem__(self, name: object, value: object) -> None:
         super().__setitem__(name, _to_config_dicts(value, copying=False))
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
+    def setdefault(self, key: object, default: object = None) -> Any:
         if key not in self:
             self[key] = default
         return self[key]  # not `default`: the stored value may be its ConfigDict
@@ -51,7 +51,7 @@ class ConfigDict(AddictDict):
         return type(self), (dict(self), )
 
 
-def _to_config_dicts(value: Any, copying: bool) -> Any:
+def _to_config_dicts(value: object, copying: bool) -> Any:
     """Return `value` with ConfigDicts for its dicts; without `copying`, ConfigDicts are kept."""
     if isinstance(value, dict):
         return value if not copying and isinstance(value, ConfigDict) else ConfigDict(value)
@@ -62,7 +62,7 @@ def _to_config_dicts(value: Any, copying: bool) -> Any:
     return value
 
 
-def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+def map_leaves(value: object, change: Callable[[Any], Any]) -> Any:
     """Return a tree of plain dicts with `change` applied to every leaf."""
     if isinstance(value, dict):
         return {key: map_leaves(item, change) for key, item in value.items()}
@@ -71,7 +71,7 @@ def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
-def plain(value: Any,
+def plain(value: object,
           refuse: Callable[[str, Any], Any] = lambda path, leaf: leaf,
           path: str = '') -> Any:
     """Return a tree of types that a config file can hold, equal in meaning to `value`.
@@ -81,7 +81,7 @@ def plain(value: Any,
     else, such as an object, a function or a date; by default the leaf itself.
     """
 
-    def convert(item: Any, path: str) -> Any:
+    def convert(item: object, path: str) -> Any:
         kind = type(item)
         if kind in _LITERALS:
             return item
@@ -107,7 +107,7 @@ def plain(value: Any,
             return refuse(path, item) if type(values) is kind else convert(values, path)
         return refuse(path, item)
 
-    def inside(items: Any, path: str) -> List[Any]:
+    def inside(items: Iterable[Any], path: str) -> List[Any]:
         return [
             convert(inner, f'{path}.{place}' if path else str(place))
             for place, inner in enumerate(items)
@@ -125,7 +125,7 @@ def _of_base(value: Union[str, bytes, int, float]) -> Union[str, bytes, int, flo
     return int(value) if isinstance(value, int) else float(value)
 
 
-def is_object(value: Any) -> bool:
+def is_object(value: object) -> bool:
     """Check whether no config file can hold the value itself, such as a date or an open file.
 
     The items of a container are not checked.
@@ -144,7 +144,7 @@ def rebuild(sequence: Union[list, tuple], items: List[Any]) -> Union[list, tuple
     return type(sequence)(*items) if hasattr(sequence, '_fields') else type(sequence)(items)
 
 
-def item_at(tree: Any, path: str) -> Any:
+def item_at(tree: object, path: str) -> Any:
     """Return the value at a dotted path; numbers index lists. Raises KeyError with the missing step."""
     for step in path.split('.'):
         if isinstance(tree, (list, tuple)) and step.isdigit() and int(step) < len(tree):
@@ -156,7 +156,10 @@ def item_at(tree: Any, path: str) -> Any:
     return tree
 
 
-def merge(child: Dict[str, Any], base: Any, allow_list_keys: bool = False, path: str = '') -> Any:
+def merge(child: Dict[str, Any],
+          base: Union[dict, list, tuple],
+          allow_list_keys: bool = False,
+          path: str = '') -> Any:
     """Return `base` with `child` merged over it, dict by dict; neither is modified.
 
     A dict of the child with `_delete_=True` replaces its counterpart. With `allow_list_keys` a child
@@ -176,7 +179,7 @@ def merge(child: Dict[str, Any], base: Any, allow_list_keys: bool = False, path:
     return merged if isinstance(base, dict) else rebuild(base, list(merged.values()))
 
 
-def _over(value: Any, base: Any, allow_list_keys: bool, path: str) -> Any:
+def _over(value: object, base: object, allow_list_keys: bool, path: str) -> Any:
     if not isinstance(value, dict):
         return value
     heir = {key: item for key, item in value.items() if key != DELETE_KEY}

@@ -54,6 +54,6 @@ def place_in(path: str, text: str, place: int) -> str:
     return f'{shown(path)}:{text.count(chr(10), 0, place) + 1}'
 
 
-def did_you_mean(name: Any, names: Iterable[Any]) -> str:
+def did_you_mean(name: object, names: Iterable[Any]) -> str:
     hint = spelling.did_you_mean(name, names)
     return f'; {hint}' if hint else ''

@@ -6,7 +6,7 @@ import ast
 import glob
 import os
 import os.path as osp
-from typing import Any, Iterator, List, Optional
+from typing import Iterator, List, Optional, Union
 
 PACKAGES = ('mmdet', 'mmcls', 'mmcv', 'mmpretrain', 'mmseg', 'mmengine')
 # In a clone, next to the package: configs that a child elsewhere may name by a wrong path.
@@ -102,7 +102,8 @@ def _dotted(node: ast.AST) -> Optional[str]:
     return None
 
 
-def base_answer(written: Any, base: str, folder: str, endings: tuple) -> Optional[str]:
+def base_answer(written: Union[str, os.PathLike], base: str, folder: str,
+                endings: tuple) -> Optional[str]:
     """Return the correct form of a base that is not a file, or None if its form gives no hint.
 
     Args:

@@ -242,7 +242,7 @@ def _update(node: ast.expr) -> Iterator[Binding]:
             yield Binding(start[0], (*start[1], key), value, line)
 
 
-def _subscript(node: Any) -> Optional[Tuple[str, Steps]]:
+def _subscript(node: object) -> Optional[Tuple[str, Steps]]:
     """Return (variable, steps) of `name['a'][0]`, or None if a step is not a literal."""
     steps: List[str] = []
     while isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
@@ -251,7 +251,7 @@ def _subscript(node: Any) -> Optional[Tuple[str, Steps]]:
     return (node.id, tuple(steps)) if isinstance(node, ast.Name) else None
 
 
-def _items(node: Any) -> Optional[List[Tuple[Optional[str], ast.expr, int]]]:
+def _items(node: object) -> Optional[List[Tuple[Optional[str], ast.expr, int]]]:
     """Return (key, value, line of the key) of `dict(...)` or `{...}`; the key of `**value` is None."""
     if isinstance(node, ast.Dict):
         items = []

@@ -41,7 +41,7 @@ def replace_cfg_vals(config: Config) -> Config:
                 f'{string!r} names no value: there is no {error.args[0]}') from None
         return map_leaves(found, lambda leaf: replace(leaf, (*seen, key)))
 
-    def replace(leaf: Any, seen: Tuple[str, ...] = ()) -> Any:
+    def replace(leaf: object, seen: Tuple[str, ...] = ()) -> Any:
         if not isinstance(leaf, str) or '${' not in leaf:
             return leaf
         whole = _REFERENCE.fullmatch(leaf)
@@ -75,7 +75,7 @@ def update_data_root(config: Config) -> None:
     if root.endswith('/') and not new_root.endswith('/'):
         new_root += '/'  # configs write data_root + 'annotations/...'
 
-    def update(leaf: Any) -> Any:
+    def update(leaf: object) -> Any:
         return leaf.replace(root, new_root) if isinstance(leaf, str) else leaf
 
     if 'data' in config:

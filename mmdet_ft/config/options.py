@@ -23,7 +23,7 @@ class Options(dict):
         self.texts: Dict[str, str] = dict(getattr(values[0], 'texts', {})) if values else {}
 
 
-def as_typed(options: Dict[str, Any], path: str, old: Any) -> Any:
+def as_typed(options: Dict[str, Any], path: str, old: object) -> Any:
     """Return an option's value; over an old text like a path, a number or a date, return it as typed."""
     value, typed = options[path], getattr(options, 'texts', {}).get(path)
     if typed is None or not isinstance(old, str) or not isinstance(value, (int, float)):

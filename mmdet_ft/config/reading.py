@@ -81,7 +81,7 @@ def read(
     return values, '\n'.join([*texts, f'{path}\n{file.text}']), layers
 
 
-def _base_variable(file: '_File', inherited: Dict[str, Any], leaf: Any) -> Any:
+def _base_variable(file: '_File', inherited: Dict[str, Any], leaf: object) -> Any:
     """Return the value of a {{ _base_.x }} placeholder; any other value as it is."""
     match = _PLACEHOLDER.search(leaf) if isinstance(leaf, str) else None
     if not match:
@@ -187,7 +187,7 @@ def _read_file(path: str, text: str, use_predefined_variables: bool = True) -> _
     return file
 
 
-def _as_list(bases: Any) -> List[Any]:
+def _as_list(bases: object) -> List[Any]:
     return list(bases) if isinstance(bases, (list, tuple)) else [bases]
 
 

@@ -3,13 +3,16 @@ import functools
 import json
 import keyword
 import re
-from typing import Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Collection, Dict, List, Tuple
 
 import yaml
 
 from mmdet_ft.config.config_dict import ConfigDict, is_object, plain
 from mmdet_ft.config.errors import ConfigFileError, ConfigTypeError
 from mmdet_ft.config.reading import EXTENSIONS
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 # yapf is worse than quadratic in a list's length: 30 s for three lists of 4000 names.
 MOST_ITEMS = 100  # items of a list or dict that yapf formats
@@ -50,7 +53,7 @@ def _writable(values: Dict[str, Any]) -> Dict[str, Any]:
     return plain(kept, _refuse)
 
 
-def _refuse(path: str, value: Any) -> None:
+def _refuse(path: str, value: object) -> None:
     raise ConfigTypeError(f'{path}: no config file can hold {repr(value)[:60]}; '
                           'write a number, a text, or a list or dict of them')
 
@@ -89,16 +92,16 @@ def _layout(items: List[Tuple[Any, Any]]) -> str:
     return text
 
 
-def _target(key: Any) -> str:
+def _target(key: object) -> str:
     """Return the assignment target of a key; json and yaml have keys that are not identifiers."""
     return key if _is_name(key) else f'globals()[{key!r}]'
 
 
-def _is_name(key: Any) -> bool:
+def _is_name(key: object) -> 'TypeGuard[str]':
     return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 
-def _expression(value: Any, long: Any = None, name: str = '') -> str:
+def _expression(value: object, long: Any = None, name: str = '') -> str:
     """Return a value in one line; with `long`, names replace long containers, added to `long`."""
     if isinstance(value, (dict, list, tuple, set, frozenset)):
         if long is not None and _is_long(value):
@@ -115,7 +118,7 @@ def _expression(value: Any, long: Any = None, name: str = '') -> str:
     return repr(value)
 
 
-def _is_long(value: Any) -> bool:
+def _is_long(value: Collection[Any]) -> bool:
     """Check whether a container, or a table such as a palette, has more than MOST_ITEMS items."""
     if len(value) > MOST_ITEMS:
         return True
@@ -125,7 +128,7 @@ def _is_long(value: Any) -> bool:
         isinstance(inner, (dict, list, tuple)) for item in value for inner in item)
 
 
-def _parts(value: Any) -> Tuple[str, List[Tuple[str, Any]], str]:
+def _parts(value: Collection[Any]) -> Tuple[str, List[Tuple[str, Any]], str]:
     """Return the opening of a container, (prefix of an item, item) pairs, and its closing."""
     if isinstance(value, dict):
         if all(map(_is_name, value)):
@@ -191,7 +194,7 @@ _FastDumper: Any = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)  # C's, if buil
 
 class _YamlDumper(_FastDumper):
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
     def represent_tuple(self, value: tuple) -> yaml.Node:
@@ -210,7 +213,7 @@ _YamlDumper.add_representer(str, _YamlDumper.represent_str)
 _YamlDumper.add_representer(range, _YamlDumper.represent_range)
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: object) -> Any:
     if isinstance(value, (set, frozenset, range)):
         return sorted(value, key=repr) if not isinstance(value, range) else list(value)
     raise TypeError(f'json cannot hold {value!r}')

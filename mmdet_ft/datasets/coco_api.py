@@ -1,7 +1,7 @@
 """pycocotools' COCO with V2's method names."""
 import contextlib
 import io
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from pycocotools import coco
 
@@ -31,11 +31,11 @@ class COCO(coco.COCO):
     def get_img_ids(self, img_ids: Sequence[int] = (), cat_ids: Sequence[int] = ()) -> List[int]:
         return self.getImgIds(img_ids, cat_ids)
 
-    def load_anns(self, ids: Any) -> List[Dict[str, Any]]:
+    def load_anns(self, ids: Union[int, Sequence[int]]) -> List[Dict[str, Any]]:
         return self.loadAnns(ids)
 
-    def load_cats(self, ids: Any) -> List[Dict[str, Any]]:
+    def load_cats(self, ids: Union[int, Sequence[int]]) -> List[Dict[str, Any]]:
         return self.loadCats(ids)
 
-    def load_imgs(self, ids: Any) -> List[Dict[str, Any]]:
+    def load_imgs(self, ids: Union[int, Sequence[int]]) -> List[Dict[str, Any]]:
         return self.loadImgs(ids)

@@ -1,20 +1,21 @@
 """Pictures of a dataset's annotations."""
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
 from mmdet_ft.datasets.annotations.masks import polygon_runs
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.visualization import Look, draw_ground_truth, palette_of
 
 
-def has_truth(dataset: Any) -> bool:
+def has_truth(dataset: Dataset) -> bool:
     """Check whether a detection dataset has an object in any of its images."""
     if not hasattr(dataset, 'get_ann_info'):
         return False
     return any(len(dataset.get_ann_info(index)['bboxes']) for index in range(len(dataset)))
 
 
-def draw_truth(dataset: Any, index: int, image: np.ndarray, look: Look = Look()) -> np.ndarray:
+def draw_truth(dataset: Dataset, index: int, image: np.ndarray, look: Look = Look()) -> np.ndarray:
     """Draw the objects of sample `index` of a detection dataset into its image, uint8 [H, W, 3] in BGR.
 
     Raises ValueError and DataError where they do not fit the image.
@@ -27,7 +28,7 @@ def draw_truth(dataset: Any, index: int, image: np.ndarray, look: Look = Look())
                                                                     dataset.CLASSES), look)
 
 
-def truth_masks(truth: Any, height: int, width: int) -> Optional[List[Any]]:
+def truth_masks(truth: Dict[str, Any], height: int, width: int) -> Optional[List[Any]]:
     """Return the masks of `get_ann_info` as run lengths, None for an object without; None where no object has one."""
     masks = [
         polygon_runs(mask, height, width) if isinstance(mask, (list, tuple)) and len(mask) else

@@ -4,17 +4,18 @@ import copy
 import inspect
 import math
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.shared.compose import apply, defer_normalize
-from mmdet_ft.evaluation.table_output import print_log
+from mmdet_ft.datasets.protocol import Dataset
+from mmdet_ft.evaluation.table_output import LoggerLike, print_log
 from mmdet_ft.registry import DATASETS, PIPELINES
 
 
-def check_options(dataset: Any, options: Dict[str, Any]) -> None:
+def check_options(dataset: Dataset, options: Dict[str, Any]) -> None:
     """Pass the arguments of `evaluate` that a dataset's `check_metrics` accepts to it; it raises DataError."""
     check = getattr(dataset, 'check_metrics', None)
     if check is None:
@@ -24,7 +25,7 @@ def check_options(dataset: Any, options: Dict[str, Any]) -> None:
     check(**{key: value for key, value in options.items() if takes_all or key in parameters})
 
 
-def _flags(dataset: Any) -> Any:
+def _flags(dataset: Dataset) -> Any:
     return getattr(dataset, 'flag', None)
 
 
@@ -95,7 +96,10 @@ class ConcatDataset:
         for dataset in self.datasets:
             check_options(dataset, options)
 
-    def evaluate(self, results: List[Any], logger: Any = None, **options: Any) -> Dict[str, Any]:
+    def evaluate(self,
+                 results: List[Any],
+                 logger: LoggerLike = None,
+                 **options: Any) -> Dict[str, Any]:
         """Return the metrics of the parts; `options` are the arguments of their evaluate."""
         if len(results) != len(self):
             raise ValueError(f'{len(results)} results for {len(self)} images')
@@ -155,7 +159,7 @@ class RepeatDataset(_IndexedDataset):
         self.times = times
 
     @staticmethod
-    def check_arguments(times: Any = None, **others: Any) -> None:
+    def check_arguments(times: object = None, **others: Any) -> None:
         """Raise DataError for an invalid number of times; check_data calls this without building anything."""
         if not isinstance(times, int) or isinstance(times, bool) or times < 1:
             raise DataError(
@@ -200,7 +204,7 @@ class ClassBalancedDataset(_IndexedDataset):
         self.repeat_indices = self.indices.tolist()
 
     @staticmethod
-    def check_arguments(oversample_thr: Any = None, **others: Any) -> None:
+    def check_arguments(oversample_thr: object = None, **others: Any) -> None:
         """Raise DataError for an invalid fraction; check_data calls this without building anything."""
         if not isinstance(oversample_thr, (int, float)) or not 0 < oversample_thr < math.inf:
             raise DataError(
@@ -281,7 +285,7 @@ class MultiImageMixDataset(_IndexedDataset):
             f'MultiImageMixDataset: the pipeline of the inner dataset gave None {self.max_refetch} '
             f'times for what {type(transform).__name__} mixes in')
 
-    def _apply(self, transform: Any, results: Dict[str, Any]) -> Dict[str, Any]:
+    def _apply(self, transform: Callable[..., Any], results: Dict[str, Any]) -> Dict[str, Any]:
         for _ in range(self.max_refetch):
             # changes by one try must not affect the next
             changed = apply(transform, copy.deepcopy(results))
@@ -292,7 +296,7 @@ class MultiImageMixDataset(_IndexedDataset):
             f'for one sample; let it be, or raise max_refetch')
 
 
-def dataset_name(dataset: Any) -> str:
+def dataset_name(dataset: Dataset) -> str:
     """Return the class name of the innermost dataset, inside RepeatDataset and the like."""
     while getattr(dataset, 'dataset', None) is not None:
         dataset = dataset.dataset

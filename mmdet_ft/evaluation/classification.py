@@ -3,7 +3,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from mmdet_ft.evaluation.table_output import print_log, table_text
+from mmdet_ft.evaluation.table_output import LoggerLike, print_log, table_text
 
 METRICS = ('accuracy', 'precision', 'recall', 'f1_score', 'support', 'confusion_matrix')
 MOST_SHOWN = 20  # classes of a confusion matrix in the log
@@ -70,7 +70,7 @@ def evaluate_scores(scores: np.ndarray,
                     metric: Union[str, Sequence[str]] = 'accuracy',
                     metric_options: Optional[Dict[str, Any]] = None,
                     classes: Optional[Sequence[str]] = None,
-                    logger: Any = None) -> Dict[str, Any]:
+                    logger: LoggerLike = None) -> Dict[str, Any]:
     """Compute MMClassification 0.25's metrics under its keys.
 
     Args:
@@ -137,7 +137,7 @@ def read_metrics(metric: Union[str, Sequence[str]],
     return metrics, options
 
 
-def _several(value: Any) -> Tuple[List[Any], bool]:
+def _several(value: object) -> Tuple[List[Any], bool]:
     """Return a list of one or several values, and whether it was a single value."""
     return (list(value), False) if isinstance(value, (list, tuple)) else ([value], True)
 

@@ -19,7 +19,7 @@ from mmdet_ft.errors import DataError
 from mmdet_ft.evaluation.coco_match import Detected, match
 from mmdet_ft.evaluation.recall import recalls
 from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
-from mmdet_ft.evaluation.table_output import NO_OBJECTS, print_log, table_text
+from mmdet_ft.evaluation.table_output import NO_OBJECTS, LoggerLike, print_log, table_text
 
 ALLOWED_METRICS = ('bbox', 'segm', 'proposal', 'proposal_fast')
 # indices in COCOeval.stats; the names say 100, 300 and 1000 whatever proposal_nums is, as in V2
@@ -140,7 +140,7 @@ def results_to_records(results: List[Any], image_ids: List[Any],
     return records
 
 
-def _runs(mask: Any) -> Dict[str, Any]:
+def _runs(mask: object) -> Dict[str, Any]:
     """Return compressed run lengths, from run lengths or a bitmap [H, W]."""
     if not isinstance(mask, dict):
         return mask_api.encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -186,7 +186,7 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
     return runs
 
 
-def _bytes(counts: Any) -> bytes:
+def _bytes(counts: Union[str, bytes]) -> bytes:
     return counts.encode('ascii') if isinstance(counts, str) else bytes(counts)
 
 
@@ -204,7 +204,7 @@ def _numbers_of(image_ids: Sequence[Any]) -> Dict[Any, int]:
     return {image_id: number for number, image_id in enumerate(sorted(image_ids, key=_by_kind), 1)}
 
 
-def _by_kind(image_id: Any) -> Tuple[str, Any]:
+def _by_kind(image_id: object) -> Tuple[str, Any]:
     return '' if isinstance(image_id, (int, float)) else type(image_id).__name__, image_id
 
 
@@ -236,7 +236,8 @@ def _truth(ground_truth: CocoGroundTruth, with_masks: bool,
     return images, annotations
 
 
-def _truth_runs(segmentation: Any, image: Dict[str, Any], image_id: Any) -> Dict[str, Any]:
+def _truth_runs(segmentation: Union[Dict[str, Any], Sequence[Sequence[float]], None],
+                image: Dict[str, Any], image_id: object) -> Dict[str, Any]:
     height, width = image['height'], image['width']
     if isinstance(segmentation, dict):
         return segmentation
@@ -265,7 +266,7 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
                       results: List[Any],
                       metrics: Sequence[str],
                       class_names: Sequence[str],
-                      logger: Any = None,
+                      logger: LoggerLike = None,
                       classwise: bool = False,
                       proposal_nums: Sequence[int] = (100, 300, 1000),
                       iou_thrs: Union[float, Sequence[float], None] = None,
@@ -373,7 +374,7 @@ def _average(evaluation: COCOeval, max_dets: int) -> float:
     return float(precision.mean()) if precision.size else -1.
 
 
-def log_classes(precision: np.ndarray, class_names: Sequence[str], logger: Any) -> None:
+def log_classes(precision: np.ndarray, class_names: Sequence[str], logger: LoggerLike) -> None:
     """Log V2's table of the AP of every class; `precision` is [thresholds, recalls, classes, area ranges, numbers]."""
     cells = []
     for label, name in enumerate(class_names):
@@ -387,7 +388,7 @@ def log_classes(precision: np.ndarray, class_names: Sequence[str], logger: Any) 
 
 
 def _fast_recall(ground_truth: CocoGroundTruth, results: List[Any], proposal_nums: Sequence[int],
-                 iou_thrs: np.ndarray, logger: Any) -> Dict[str, float]:
+                 iou_thrs: np.ndarray, logger: LoggerLike) -> Dict[str, float]:
     if results and isinstance(results[0], tuple):
         raise DataError(
             "metric 'proposal_fast' is of results without masks; write 'proposal' instead")

@@ -5,7 +5,7 @@ Both give the same numbers; tools/benchmarks/coco_eval.py measures their time.
 import contextlib
 import io
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import pycocotools.mask as mask_api
@@ -99,7 +99,8 @@ def _loaded(coco: Any, detections: Detected) -> Any:
     return loaded
 
 
-def _indexed(kind: Any, images: List[Dict], annotations: List[Dict], categories: List[Dict]) -> Any:
+def _indexed(kind: Callable[[], Any], images: List[Dict], annotations: List[Dict],
+             categories: List[Dict]) -> Any:
     coco = kind()
     coco.dataset = dict(images=images, annotations=annotations, categories=categories)
     coco.createIndex()

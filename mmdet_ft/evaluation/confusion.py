@@ -1,5 +1,5 @@
 """The confusion matrix of a detector."""
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -68,7 +68,7 @@ def pair_off(overlap: np.ndarray, predicted: np.ndarray, truth: np.ndarray,
     return partner
 
 
-def masks_of(result: Any) -> List[Any]:
+def masks_of(result: Tuple[Any, Any]) -> List[Any]:
     """Return the masks of a result, class by class, without the scores of Mask Scoring R-CNN."""
     masks = result[1][0] if isinstance(result[1], tuple) else result[1]
     return [mask for of_class in masks for mask in of_class]
@@ -83,7 +83,7 @@ def mask_iou(masks: Sequence[Any], others: Sequence[Any]) -> np.ndarray:
                       [False] * len(others))).reshape(len(masks), len(others))
 
 
-def _runs(mask: Any) -> Any:
+def _runs(mask: object) -> Any:
     return mask if isinstance(mask, dict) else coco_mask.encode(np.asfortranarray(mask, np.uint8))
 
 

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from mmdet_ft.evaluation.recall import pairwise_iou
-from mmdet_ft.evaluation.table_output import NO_OBJECTS, print_log, table_text
+from mmdet_ft.evaluation.table_output import NO_OBJECTS, LoggerLike, print_log, table_text
 
 NUM_POINTS = 40
 # Minimum IoU of a correct detection; 0.5 for other classes.
@@ -56,7 +56,7 @@ def evaluate_kitti(results: List[Any],
                    objects: Sequence[Objects],
                    class_names: Sequence[str],
                    min_overlaps: Optional[Mapping[str, float]] = None,
-                   logger: Any = None) -> 'OrderedDict[str, float]':
+                   logger: LoggerLike = None) -> 'OrderedDict[str, float]':
     """Compute the AP of every class at every level, by the rules of the benchmark's own program.
 
     A ground truth matches the free detection of largest overlap above the class's minimum. A

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from mmdet_ft.evaluation.recall import pairwise_iou
-from mmdet_ft.evaluation.table_output import NO_OBJECTS, print_log, table_text
+from mmdet_ft.evaluation.table_output import NO_OBJECTS, LoggerLike, print_log, table_text
 
 Range = Tuple[float, float]
 
@@ -90,7 +90,7 @@ def eval_map(det_results: List[Any],
              iou_thr: float = 0.5,
              mode: str = 'area',
              use_legacy_coordinate: bool = False,
-             logger: Any = None) -> Tuple[Any, List[ClassResult]]:
+             logger: LoggerLike = None) -> Tuple[Any, List[ClassResult]]:
     """Evaluate boxes at `iou_thr` as V2 does, and log its table.
 
     Args:
@@ -133,7 +133,7 @@ def eval_map(det_results: List[Any],
 def evaluate_map(results: List[Any], annotations: List[Dict[str, np.ndarray]],
                  class_names: Optional[Sequence[str]], iou_thrs: Sequence[float],
                  scale_ranges: Optional[Sequence[Range]], mode: str, use_legacy_coordinate: bool,
-                 logger: Any) -> 'OrderedDict[str, float]':
+                 logger: LoggerLike) -> 'OrderedDict[str, float]':
     """Run `eval_map` at each threshold; return V2's keys, `AP50` and so on, and their mean `mAP`.
 
     With scale_ranges there is also `AP50_<from>_<below>`. Without class_names the table numbers the
@@ -192,7 +192,7 @@ def _evaluate_class(detections: List[np.ndarray], annotations: List[Dict[str, np
 
 
 def _print_table(results: List[ClassResult], means: List[float], class_names: Sequence[str],
-                 scale_ranges: Optional[Sequence[Range]], logger: Any) -> None:
+                 scale_ranges: Optional[Sequence[Range]], logger: LoggerLike) -> None:
     for place, mean in enumerate(means):
         if scale_ranges is not None:
             print_log(f'Scale range {scale_ranges[place]}', logger=logger)

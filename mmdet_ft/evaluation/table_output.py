@@ -1,7 +1,7 @@
 """Output of evaluation tables."""
 import io
 import logging
-from typing import Any, Sequence
+from typing import Sequence, Union
 
 import rich.box
 from rich.console import Console
@@ -9,8 +9,11 @@ from rich.table import Table
 
 NO_OBJECTS = 'There is no object to find: AP is not defined, and reported as -1.'
 
+LoggerLike = Union[logging.Logger, str,
+                   None]  # a logger, its name, the terminal (None), or nowhere ("silent")
 
-def print_log(message: str, logger: Any = None, level: int = logging.INFO) -> None:
+
+def print_log(message: str, logger: LoggerLike = None, level: int = logging.INFO) -> None:
     """Log a message to a logger, the logger of a name, the terminal (None), or nowhere ('silent'), as V2."""
     if logger is None:
         print(message)

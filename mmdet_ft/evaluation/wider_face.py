@@ -8,7 +8,7 @@ import numpy as np
 
 from mmdet_ft.evaluation.mean_ap import average_precision
 from mmdet_ft.evaluation.recall import pairwise_iou
-from mmdet_ft.evaluation.table_output import print_log, table_text
+from mmdet_ft.evaluation.table_output import LoggerLike, print_log, table_text
 
 LEVELS = ('easy', 'medium', 'hard')
 NUM_THRESHOLDS = 1000
@@ -38,7 +38,7 @@ def read_lists(path: str) -> Dict[str, Faces]:
     }
 
 
-def _faces(boxes: Any, places: Dict[str, Any]) -> Faces:
+def _faces(boxes: np.ndarray, places: Dict[str, Any]) -> Faces:
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     counted = {
         level: np.isin(np.arange(len(boxes)), np.asarray(items, dtype=np.int64))
@@ -70,7 +70,7 @@ def _read_mat_files(folder: str) -> Dict[str, Faces]:
 
 def evaluate_wider_face(detections: Dict[str, np.ndarray],
                         gt_lists: str,
-                        logger: Any = None) -> 'OrderedDict[str, float]':
+                        logger: LoggerLike = None) -> 'OrderedDict[str, float]':
     """Run the official evaluation at IoU 0.5 (S. Yang et al., WIDER FACE, CVPR 2016; eval_tools).
 
     Scores are stretched to 0..1 over all images. A detection belongs to the face of largest

@@ -75,7 +75,7 @@ def candidates_in(content: Mapping[str, Any]) -> List[Candidate]:
     return [candidate for _, candidate in sorted(found, key=lambda item: item[0])]
 
 
-def _dicts(value: Any, path: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...], Mapping]]:
+def _dicts(value: object, path: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...], Mapping]]:
     """Yield (path of keys, dict) of a dict and of its nested dicts."""
     if not isinstance(value, Mapping):
         return

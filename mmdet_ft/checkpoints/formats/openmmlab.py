@@ -111,7 +111,7 @@ def upgraded_meta(meta: Dict[str, Any], origin: Origin, version: str) -> Dict[st
     return {**meta, 'mmdet_version': f'mmdet_ft {version}', UPGRADED_FROM: source}
 
 
-def _as_upgraded(written_by: str, source: Any) -> Origin:
+def _as_upgraded(written_by: str, source: object) -> Origin:
     if not isinstance(source, dict):
         return Origin(written_by)
     facts = {

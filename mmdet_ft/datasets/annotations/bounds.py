@@ -1,5 +1,5 @@
 """Limits on image sizes and box positions; values beyond them are mistakes and would cost gigabytes."""
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from mmdet_ft.datasets.images.files import MOST_PIXELS, MOST_PIXELS_A_SIDE
 FARTHEST = 1e9  # pixels; box corners beyond are a mistake
 
 
-def read_size(width: Any, height: Any) -> Optional[Tuple[int, int]]:
+def read_size(width: object, height: object) -> Optional[Tuple[int, int]]:
     """Read width and height; None where one of them is missing or 0, as in files without the size.
 
     Raises ValueError with the found value.
@@ -28,7 +28,7 @@ def read_size(width: Any, height: Any) -> Optional[Tuple[int, int]]:
     return None if 0 in sides else (sides[0], sides[1])
 
 
-def read_corner(value: Any, expected: str = 'a number') -> float:
+def read_corner(value: object, expected: str = 'a number') -> float:
     """Read a coordinate of a box; raise ValueError if it is not finite or larger than any image."""
     number = read_number(value, expected)
     if not abs(number) <= FARTHEST:

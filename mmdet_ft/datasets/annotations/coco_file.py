@@ -1,7 +1,7 @@
 """The reader of COCO annotation files."""
 import contextlib
 import gc
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Union
 
 import numpy as np
 import pycocotools.mask as mask_api
@@ -29,7 +29,7 @@ class CocoFile(SharesArrays):
         segmentations: N items, see PackedSegmentations.
     """
 
-    def __init__(self, path: str, content: Any = None):
+    def __init__(self, path: str, content: object = None):
         """Read `path`; with `content`, the parsed json, the path is for messages only."""
         self.path = path
         # one line for each kind of value that is not in COCO's form
@@ -92,7 +92,7 @@ class CocoFile(SharesArrays):
         written = int(self.ids[place]) if self._written_ids is None else self._written_ids[place]
         return str(int(self.ids[place])) if written is None else show(written, 50)
 
-    def index_of(self, image_id: Any) -> int:
+    def index_of(self, image_id: Union[int, str]) -> int:
         """Return the index of an image in the file; raise KeyError for an unknown id."""
         if self._index_of_id is not None:
             return self._index_of_id[image_id]

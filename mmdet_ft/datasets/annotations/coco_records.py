@@ -83,7 +83,7 @@ class CocoRecords:
     """
 
     def __init__(self,
-                 data: Any,
+                 data: object,
                  path: str,
                  tell: Callable[[Fault], None],
                  size_of: Optional[SizeOf] = None):
@@ -142,7 +142,7 @@ class CocoRecords:
         self.sizes = np.array([(image['width'], image['height']) for image in self.images],
                               dtype=np.int64).reshape(-1, 2)
 
-    def _image(self, place: int, record: Any) -> Optional[Dict[str, Any]]:
+    def _image(self, place: int, record: object) -> Optional[Dict[str, Any]]:
         """Return the record with values of their types; None for an unusable one."""
         where = f'images[{place}]'
         kind, fix = 'image record incomplete', 'give every entry of "images" an id and a file_name'
@@ -374,7 +374,7 @@ class CocoRecords:
             'annotations have a category_id that is a text: read as a number')
         return values
 
-    def _category_id(self, value: Any) -> int:
+    def _category_id(self, value: object) -> int:
         try:
             return read_whole(value, 'the id of a category')
         except ValueError as error:
@@ -400,7 +400,7 @@ class CocoRecords:
             boxes[np.abs(boxes) > FARTHEST] = np.inf
         return boxes
 
-    def _box(self, index: int, value: Any) -> List[float]:
+    def _box(self, index: int, value: object) -> List[float]:
         expected = 'expected four numbers [x, y, width, height]'
         if isinstance(value, (list, tuple)) and len(value) == 4:
             try:

@@ -3,11 +3,14 @@ import difflib
 import json
 import logging
 import unicodedata
-from typing import Any, Dict, Iterable, List, Sequence
+from typing import TYPE_CHECKING, Dict, Iterable, List, Sequence
 
 from mmdet_ft.datasets.annotations.foreign import recognise
 from mmdet_ft.datasets.annotations.text_files import read_lines
 from mmdet_ft.datasets.errors import DataError
+
+if TYPE_CHECKING:
+    from mmdet_ft.datasets.detection.custom import CustomDataset
 
 
 def read_ids(path: str) -> List[str]:
@@ -121,7 +124,7 @@ def as_tuple(names: Sequence[str]) -> str:
     return f'({", ".join(map(repr, names))}{", " if len(names) == 1 else ""})'
 
 
-def check_names(dataset: Any, counts: Dict[str, int]) -> None:
+def check_names(dataset: 'CustomDataset', counts: Dict[str, int]) -> None:
     """Compare a dataset's classes with the names in its files, and log the differences.
 
     counts: objects of each name in the files. Raises DataError when no object is of the classes, or
@@ -152,7 +155,7 @@ def check_names(dataset: Any, counts: Dict[str, int]) -> None:
             f'{" ..." if len(others) > 10 else ""}', logging.INFO)
 
 
-def _refusal(dataset: Any, counts: Dict[str, int], misspelt: Dict[str, str]) -> str:
+def _refusal(dataset: 'CustomDataset', counts: Dict[str, int], misspelt: Dict[str, str]) -> str:
     names = sorted(counts, key=counts.get, reverse=True)
     if misspelt:
         told = ', '.join(f'{name!r} is {other!r}' for name, other in misspelt.items())

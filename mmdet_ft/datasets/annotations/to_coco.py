@@ -5,8 +5,8 @@ import json
 import os
 import os.path as osp
 from collections import Counter
-from typing import (Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
-                    Tuple)
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 import numpy as np
 
@@ -124,7 +124,7 @@ def where_images_are(root: str) -> str:
     return f' (images below it: {shown})' if shown else ' (no image is below it)'
 
 
-def files_by_folder(root: str, is_wanted: Any, most: int = 100000) -> Counter:
+def files_by_folder(root: str, is_wanted: Callable[[str], bool], most: int = 100000) -> Counter:
     """Count the wanted files in each folder below `root`, by its relative name; hidden ones are skipped."""
     counts: Counter = Counter()
     seen = 0
@@ -314,7 +314,7 @@ def refuse_existing(path: str, force: bool, inputs: Iterable[str] = ()) -> None:
         raise DataError(f'{path} is there already; name another file, or add --force to replace it')
 
 
-def write_json(path: str, content: Any) -> None:
+def write_json(path: str, content: object) -> None:
     """Write a json, and make its folder. The file is written completely or not at all."""
     write_text(path, json.dumps(content))
 

@@ -24,17 +24,17 @@ FLAGS = {
 }
 
 
-def show(value: Any, most: int = 80) -> str:
+def show(value: object, most: int = 80) -> str:
     """Format a value for a message: unprintable characters are escaped, and long values are shortened."""
     text = repr(value)
     return text if len(text) <= most else f'{text[:most]}...'
 
 
-def _refuse(value: Any, expected: str) -> ValueError:
+def _refuse(value: object, expected: str) -> ValueError:
     return ValueError(f'is {show(value)}, expected {expected}')
 
 
-def read_number(value: Any, expected: str = 'a number') -> float:
+def read_number(value: object, expected: str = 'a number') -> float:
     """Read a number, or a string with one; it may be NaN or infinite."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
@@ -49,7 +49,7 @@ def read_number(value: Any, expected: str = 'a number') -> float:
     raise _refuse(value, expected)
 
 
-def read_whole(value: Any,
+def read_whole(value: object,
                expected: str = 'a whole number',
                low: int = -LARGEST_INT64 - 1,
                high: int = LARGEST_INT64) -> int:
@@ -68,7 +68,7 @@ def read_whole(value: Any,
     return number
 
 
-def read_id(value: Any) -> Union[int, str]:
+def read_id(value: object) -> Union[int, str]:
     """Read the id of a record: a whole number of any size, or a string, which stays a string."""
     expected = 'a whole number or a text'
     if isinstance(value, str) and value:
@@ -87,7 +87,7 @@ def plain_id(value: Union[int, str]) -> Union[int, str]:
     return value
 
 
-def read_flag(value: Any) -> bool:
+def read_flag(value: object) -> bool:
     """Read 0, 1, true or false, also as a string; null is false."""
     if value is None:
         return False
@@ -97,7 +97,7 @@ def read_flag(value: Any) -> bool:
     raise _refuse(value, '0 or 1')
 
 
-def read_name(value: Any, expected: str = 'a text') -> str:
+def read_name(value: object, expected: str = 'a text') -> str:
     """Read a string that can name a file or a class."""
     if not isinstance(value, str) or not value.strip() or '\0' in value:
         raise _refuse(value, expected)

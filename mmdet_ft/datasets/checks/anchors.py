@@ -98,7 +98,7 @@ def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[st
     return None
 
 
-def check_anchors(split: Split, anchors: Anchors, img_scale: Any,
+def check_anchors(split: Split, anchors: Anchors, img_scale: Sequence[float],
                   keep_ratio: bool) -> Tuple[Optional[Reach], List[Problem]]:
     """Return the fractions of objects that these anchors match in training, and the problems."""
     boxes, sizes = split.boxes, split.sizes[split.image]

@@ -49,7 +49,7 @@ class CocoJson:
     """
 
     def __init__(self,
-                 data: Any,
+                 data: object,
                  split: str,
                  img_prefix: str,
                  classes: Optional[Sequence[str]],

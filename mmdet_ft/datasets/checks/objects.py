@@ -1,5 +1,5 @@
 """Checks of the boxes, masks and classes of a split."""
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import pycocotools.mask as mask_api
@@ -126,7 +126,9 @@ def check_masks(split: Split, wanted: bool) -> List[Problem]:
     return problems
 
 
-def extent_of(segmentation: Any) -> Optional[Tuple[float, float, float, float]]:
+def extent_of(
+    segmentation: Union[Dict[str, Any], Sequence[Sequence[float]]]
+) -> Optional[Tuple[float, float, float, float]]:
     """Return x1 y1 x2 y2 around polygons or run lengths; None when they are empty."""
     if isinstance(segmentation, dict):
         if isinstance(segmentation['counts'], list):

@@ -1,5 +1,5 @@
 """The report as text for a terminal or a log."""
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import rich.box
@@ -75,7 +75,7 @@ def _sides(split: Split) -> str:
     return f'{middle:.0f} ({low:.0f} to {high:.0f})'
 
 
-def _reach(reach: Any) -> str:
+def _reach(reach: Optional[Reach]) -> str:
     if reach is None:
         return '-'
     return f'{reach.good:.0%} well, {reach.best_only:.0%} by the best only, {reach.never:.0%} not'

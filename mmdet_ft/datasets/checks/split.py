@@ -1,12 +1,18 @@
 """A dataset for the checks: all images and objects of its files."""
 import os.path as osp
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mmdet_ft.datasets.annotations.packed import NONE
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.protocol import Dataset
+
+if TYPE_CHECKING:
+    from mmdet_ft.datasets.classification.base import ClassificationDataset
+    from mmdet_ft.datasets.detection.coco import CocoDataset
+    from mmdet_ft.datasets.detection.custom import CustomDataset
 
 
 class Split(NamedTuple):
@@ -60,7 +66,7 @@ class Split(NamedTuple):
         return osp.basename(self.paths[image] or f'image {image}')
 
 
-def innermost(dataset: Any) -> List[Any]:
+def innermost(dataset: Dataset) -> List[Any]:
     """Return the datasets inside wrappers, each once."""
     if hasattr(dataset, 'datasets'):
         return [part for inner in dataset.datasets for part in innermost(inner)]
@@ -78,13 +84,13 @@ def split_of(dataset: Any, name: str) -> Split:
     return _of_annotations(dataset, name)
 
 
-def _path(prefix: Optional[str], filename: Any) -> Optional[str]:
+def _path(prefix: Optional[str], filename: object) -> Optional[str]:
     if not isinstance(filename, str):
         return None
     return osp.join(prefix, filename) if prefix else filename
 
 
-def _of_coco(dataset: Any, name: str) -> Split:
+def _of_coco(dataset: 'CocoDataset', name: str) -> Split:
     file = dataset._file
     boxes = file.boxes.copy()
     boxes[:, 2:] += boxes[:, :2]
@@ -125,7 +131,7 @@ def _of_coco(dataset: Any, name: str) -> Split:
         num_masks=int((file.segmentations.kind != NONE).sum()))
 
 
-def _of_labels(dataset: Any, name: str) -> Split:
+def _of_labels(dataset: 'ClassificationDataset', name: str) -> Split:
     """Build a Split from the table of a classification dataset, which may have a million images."""
     table = dataset.data_infos
     names = getattr(table, 'names', [None] * len(table))
@@ -150,7 +156,7 @@ def _of_labels(dataset: Any, name: str) -> Split:
         has_boxes=False)
 
 
-def _known_of(dataset: Any, place: int) -> Dict[str, Any]:
+def _known_of(dataset: 'CustomDataset', place: int) -> Dict[str, Any]:
     """Return the annotations of an image; empty where the file has none, as for a test."""
     try:
         return dataset.get_ann_info(place)
@@ -158,13 +164,13 @@ def _known_of(dataset: Any, place: int) -> Dict[str, Any]:
         return {}
 
 
-def _labels_of(labels: Any, number: int) -> np.ndarray:
+def _labels_of(labels: object, number: int) -> np.ndarray:
     """Return the labels of ignored objects, int64 [number]; -1 where a file has none, as for KITTI's DontCare."""
     known = np.asarray(() if labels is None else labels, dtype=np.int64).reshape(-1)
     return known if len(known) == number else np.full(number, -1, dtype=np.int64)
 
 
-def _of_annotations(dataset: Any, name: str) -> Split:
+def _of_annotations(dataset: 'CustomDataset', name: str) -> Split:
     """Build a Split by `data_infos` and `get_ann_info` of any dataset; classification folders have only labels."""
     paths, sizes, image, boxes, labels, ignored, masks = [], [], [], [], [], [], []
     prefix = None

@@ -10,6 +10,7 @@ from mmdet_ft.datasets.detection.custom import CustomDataset as DetectionDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.pipelines.shared.compose import Compose, check_given
 from mmdet_ft.evaluation.classification import evaluate_scores, read_metrics
+from mmdet_ft.evaluation.table_output import LoggerLike
 
 
 class ImageRecords:
@@ -145,7 +146,7 @@ class ClassificationDataset:
                  metric: Union[str, Sequence[str]] = 'accuracy',
                  metric_options: Optional[Dict[str, Any]] = None,
                  indices: Optional[Sequence[int]] = None,
-                 logger: Any = None) -> Dict[str, Any]:
+                 logger: LoggerLike = None) -> Dict[str, Any]:
         """Evaluate V2's metrics on scores, one array [K] per image; see `evaluate_scores`.
 
         Args:

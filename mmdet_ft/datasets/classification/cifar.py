@@ -134,6 +134,6 @@ class CIFAR100(CIFAR10):
     ]
 
 
-def _text(value: Any) -> str:
+def _text(value: Union[bytes, str]) -> str:
     """Decode a word of a batch, which copies made in Python 3 hold as bytes."""
     return value.decode('latin1') if isinstance(value, bytes) else value

@@ -11,7 +11,7 @@ import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.evaluation.numpy_compat import numpy_names
-from mmdet_ft.evaluation.table_output import print_log, table_text
+from mmdet_ft.evaluation.table_output import LoggerLike, print_log, table_text
 from mmdet_ft.registry import DATASETS
 
 # ids of the eight classes in Cityscapes' label files
@@ -78,7 +78,7 @@ class CityscapesDataset(CocoDataset):
             self,
             results: List[Any],
             metric: Union[str, List[str]] = 'bbox',
-            logger: Any = None,
+            logger: LoggerLike = None,
             outfile_prefix: Optional[str] = None,
             classwise: bool = False,
             proposal_nums: Sequence[int] = (100, 300, 1000),
@@ -100,7 +100,7 @@ class CityscapesDataset(CocoDataset):
         return values
 
     def _evaluate_cityscapes(self, results: List[Any], prefix: Optional[str],
-                             logger: Any) -> Dict[str, float]:
+                             logger: LoggerLike) -> Dict[str, float]:
         try:
             from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official
         except ImportError as error:

@@ -21,6 +21,7 @@ from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, check_metric_items,
                                       evaluate_det_segm, results_to_records)
+from mmdet_ft.evaluation.table_output import LoggerLike
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
 
@@ -461,7 +462,7 @@ class CocoDataset(CustomDataset):
     def evaluate(self,
                  results: List[Any],
                  metric: Union[str, List[str]] = 'bbox',
-                 logger: Any = None,
+                 logger: LoggerLike = None,
                  jsonfile_prefix: Optional[str] = None,
                  classwise: bool = False,
                  proposal_nums: Sequence[int] = (100, 300, 1000),

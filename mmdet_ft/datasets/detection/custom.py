@@ -6,6 +6,7 @@ import os.path as osp
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mmdet_ft.datasets.annotations.bounds import read_size
 from mmdet_ft.datasets.annotations.foreign import describe_folder
@@ -19,6 +20,7 @@ from mmdet_ft.datasets.images.sizes import fit_of, mismatch
 from mmdet_ft.datasets.pipelines.shared.compose import Compose, check_given
 from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
+from mmdet_ft.evaluation.table_output import LoggerLike
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.untrusted import load_pickle
 
@@ -253,7 +255,7 @@ class CustomDataset:
             self._middle_record(info, f'{ann_file}: image {place}')
             for place, info in enumerate(infos))
 
-    def _middle_record(self, info: Any, where: str) -> Dict[str, Any]:
+    def _middle_record(self, info: object, where: str) -> Dict[str, Any]:
         """Return an entry of V2's middle format with arrays; `where` begins the message about a bad one."""
         if not isinstance(info, dict):
             raise DataError(
@@ -482,7 +484,7 @@ class CustomDataset:
     def evaluate(self,
                  results: List[Any],
                  metric: Union[str, List[str]] = 'mAP',
-                 logger: Any = None,
+                 logger: LoggerLike = None,
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, float]:
@@ -506,7 +508,7 @@ class CustomDataset:
     def _evaluate_boxes(self,
                         results: List[Any],
                         metric: Union[str, List[str]],
-                        logger: Any,
+                        logger: LoggerLike,
                         proposal_nums: Sequence[int],
                         iou_thr: Union[float, List[float]],
                         scale_ranges: Optional[List[Tuple[int, int]]] = None,
@@ -540,7 +542,7 @@ class CustomDataset:
                 f'ann_file={self.ann_file!r}, classes: {self._describe_classes()}')
 
 
-def _array(value: Any, dtype: Any) -> np.ndarray:
+def _array(value: object, dtype: DTypeLike) -> np.ndarray:
     """Convert to an array of numbers; raise ValueError for labels that are not whole numbers."""
     array = np.asarray(value)
     if array.size and array.dtype.kind not in 'iufU':

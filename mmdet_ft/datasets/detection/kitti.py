@@ -14,6 +14,7 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size
 from mmdet_ft.datasets.images.names import as_on_disk, find_image, nearest_name, plain_name_hint
 from mmdet_ft.evaluation.kitti import DONT_CARE, Objects, evaluate_kitti
+from mmdet_ft.evaluation.table_output import LoggerLike
 from mmdet_ft.registry import DATASETS
 
 KITTI_ENDINGS = ('.png', '.jpg', '.jpeg')  # those of the benchmark first
@@ -156,7 +157,7 @@ class KittiDataset(CustomDataset):
     def evaluate(self,
                  results: List[Any],
                  metric: Union[str, List[str]] = 'kitti',
-                 logger: Any = None,
+                 logger: LoggerLike = None,
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, Any]:

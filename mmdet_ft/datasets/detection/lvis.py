@@ -11,7 +11,7 @@ from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.evaluation.coco import log_classes
 from mmdet_ft.evaluation.numpy_compat import numpy_names
-from mmdet_ft.evaluation.table_output import print_log, table_text
+from mmdet_ft.evaluation.table_output import LoggerLike, print_log, table_text
 from mmdet_ft.registry import DATASETS
 
 
@@ -51,7 +51,7 @@ class LVISDataset(CocoDataset):
     def evaluate(self,
                  results: List[Any],
                  metric: Union[str, List[str]] = 'bbox',
-                 logger: Any = None,
+                 logger: LoggerLike = None,
                  jsonfile_prefix: Optional[str] = None,
                  classwise: bool = False,
                  proposal_nums: Sequence[int] = (100, 300, 1000),
@@ -110,7 +110,7 @@ class LVISDataset(CocoDataset):
                     f"for a json without them write type='CocoDataset'")
 
     def _evaluate_officially(self, truth: Any, metric: str, records: List[Dict[str, Any]],
-                             classwise: bool, logger: Any) -> Dict[str, Any]:
+                             classwise: bool, logger: LoggerLike) -> Dict[str, Any]:
         from lvis import LVISEval, LVISResults
         if metric == 'segm':  # areas are those of the masks, as in V2
             records = [{key: record[key] for key in record if key != 'bbox'} for record in records]
@@ -134,7 +134,7 @@ class LVISDataset(CocoDataset):
                                                      for key, value in numbers.items())
         return values
 
-    def _log_classes(self, precision: np.ndarray, logger: Any) -> None:
+    def _log_classes(self, precision: np.ndarray, logger: LoggerLike) -> None:
         """Log the AP of every class; `precision` is [thresholds, recalls, classes by id, area ranges]."""
         places = np.argsort(np.argsort(self.cat_ids))
         log_classes(precision[:, :, places, :, None], list(self.CLASSES), logger)

@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmdet_ft.datasets.detection.xml_style import XMLDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.evaluation.table_output import LoggerLike
 from mmdet_ft.registry import DATASETS
 
 
@@ -44,7 +45,7 @@ class VOCDataset(XMLDataset):
     def evaluate(self,
                  results: List[Any],
                  metric: Union[str, List[str]] = 'mAP',
-                 logger: Any = None,
+                 logger: LoggerLike = None,
                  proposal_nums: Sequence[int] = (100, 300, 1000),
                  iou_thr: Union[float, List[float]] = 0.5,
                  scale_ranges: Optional[List[Tuple[int, int]]] = None) -> Dict[str, Any]:

@@ -33,7 +33,7 @@ class VOCFile(NamedTuple):
 SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
-def _missing_corners(item: Any) -> str:
+def _missing_corners(item: ElementTree.Element) -> str:
     """Return what an object has instead of a box; '' if it has all corners."""
     if item.find('robndbox') is not None and item.find('bndbox') is None:
         return 'it has a robndbox, a rotated box of roLabelImg, and no upright one'
@@ -100,7 +100,7 @@ def _root_of(path: str) -> Any:
     return root
 
 
-def _text(root: Any, key: str, path: str) -> Optional[str]:
+def _text(root: ElementTree.Element, key: str, path: str) -> Optional[str]:
     text = root.findtext(key)
     if text is None or not text.strip():
         return text

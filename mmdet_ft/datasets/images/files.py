@@ -4,7 +4,9 @@ import io
 import os
 import struct
 import threading
-from typing import Any, BinaryIO, Iterator, NamedTuple, Tuple, Union
+from typing import BinaryIO, Iterator, NamedTuple, Tuple, Union
+
+from PIL import Image
 
 from mmdet_ft.datasets.errors import DataError
 
@@ -111,7 +113,7 @@ def of_any_size() -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = limit
 
 
-def _told_by(image: Any, begin: bytes) -> Head:
+def _told_by(image: Image.Image, begin: bytes) -> Head:
     """Build a Head by Pillow; sizes and orientation are our own where Pillow's depend on its version."""
     kind, (width, height) = image.format or '', image.size
     orientation, bits, is_float = 1, 8, False
@@ -166,7 +168,7 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-def _has_end(image: Any, begin: bytes, tail: bytes, size: int) -> bool:
+def _has_end(image: Image.Image, begin: bytes, tail: bytes, size: int) -> bool:
     """Return whether a file of `size` bytes has its full length, or its last bytes are an end marker."""
     if image.format in ('JPEG', 'MPO'):
         return b'\xff\xd9' in tail

@@ -17,7 +17,7 @@ Every mistake is reported with its line and the nearest valid name.
 """
 import os
 import traceback
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.config_dict import DELETE_KEY
@@ -159,7 +159,7 @@ def _check_deletes(found: Findings) -> None:
             found.needless_delete(path)
 
 
-def _paths_of(key: str, value: Any, path: str = '') -> Iterator[str]:
+def _paths_of(key: str, value: object, path: str = '') -> Iterator[str]:
     """Yield the dotted paths of dicts that hold a key."""
     if isinstance(value, dict):
         if key in value:

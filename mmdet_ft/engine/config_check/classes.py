@@ -64,7 +64,7 @@ def check_counts(found: Findings) -> None:
                           f'has {len(weights)} weights for {of_what}; write {count + background}')
 
 
-def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
+def _dicts(value: object, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Yield every dict of a model with its dotted path."""
     if isinstance(value, dict):
         yield path, value
@@ -75,7 +75,7 @@ def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
             yield from _dicts(item, f'{path}.{key}')
 
 
-def _innermost(split: Any, path: str) -> Iterator[Tuple[Dict[str, Any], str]]:
+def _innermost(split: object, path: str) -> Iterator[Tuple[Dict[str, Any], str]]:
     """Yield the datasets inside wrappers and lists."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
@@ -93,13 +93,13 @@ def _dataset_class(split: Dict[str, Any]) -> Any:
     return kind if callable(kind) else DATASETS.get(kind, split) if isinstance(kind, str) else None
 
 
-def dataset_classes(split: Any) -> Iterator[Any]:
+def dataset_classes(split: object) -> Iterator[Any]:
     for part, _ in _innermost(split, ''):
         if _dataset_class(part) is not None:
             yield _dataset_class(part)
 
 
-def _classes(split: Any, path: str) -> Iterator[Tuple[str, Any, str]]:
+def _classes(split: object, path: str) -> Iterator[Tuple[str, Any, str]]:
     """Yield (type, classes, path of the classes) of datasets whose classes need no file to be read."""
     for part, part_path in _innermost(split, path):
         cls = _dataset_class(part)
@@ -111,7 +111,7 @@ def _classes(split: Any, path: str) -> Iterator[Tuple[str, Any, str]]:
             yield getattr(cls, '__name__', str(part.get('type'))), classes, f'{part_path}.classes'
 
 
-def _heads(value: Any, path: str) -> Iterator[Tuple[str, int]]:
+def _heads(value: object, path: str) -> Iterator[Tuple[str, int]]:
     """Yield (path, num_classes) of the parts of a model that count classes."""
     if isinstance(value, (list, tuple)):
         for place, item in enumerate(value):

@@ -83,7 +83,7 @@ def _built(part: Dict[str, Any]) -> Optional[nn.Module]:
     return _known[key]
 
 
-def _with_some_classes(settings: Any) -> Any:
+def _with_some_classes(settings: object) -> Any:
     """Replace num_classes='auto' by a number; the number of classes changes no feature map."""
     if isinstance(settings, dict):
         if settings.get('num_classes') == 'auto':

@@ -40,7 +40,7 @@ def as_values(config: Config) -> Config:
         if said and is_object(said[-1].values[name]):
             found.say(name, _advice(said[-1].values[name]))
 
-    def stand_in(path: str, leaf: Any) -> Any:
+    def stand_in(path: str, leaf: object) -> Any:
         if isinstance(leaf, torch.device):
             return str(leaf)
         name = _registered(leaf) if inspect.isclass(leaf) else None
@@ -83,7 +83,7 @@ def _registered(cls: type) -> Optional[str]:
     return next((name for name in names if name == cls.__name__), names[0] if names else None)
 
 
-def _advice(value: Any) -> str:
+def _advice(value: object) -> str:
     """Describe a value and say what to write instead."""
     for kinds, advice in _ADVICE:
         if isinstance(value, kinds):
@@ -108,7 +108,7 @@ def _of_class(value: type) -> str:
         f'type={value.__name__!r}')
 
 
-def _of_function(value: Any) -> str:
+def _of_function(value: object) -> str:
     name = getattr(value, '__name__', type(value).__name__)
     return (
         f'is the function {name}, which no checkpoint can carry: write a class with __call__, register it, and '

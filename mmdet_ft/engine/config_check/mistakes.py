@@ -1,7 +1,8 @@
 """Mistakes found in a config, each with its path, its value and the nearest valid name."""
 import inspect
 import sys
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 from mmdet_ft import spelling
 from mmdet_ft.config.config import Config
@@ -12,6 +13,9 @@ from mmdet_ft.engine.config_check.schema import Vocabulary
 from mmdet_ft.engine.legacy import old_configs
 from mmdet_ft.registry import MODELS
 from mmdet_ft.v2_types import foreign_answer
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 MOST_SHOWN = 10  # mistakes in one message
 
@@ -68,7 +72,7 @@ class Findings:
             self.config.where('.'.join(steps[:length])) for length in range(len(steps), 0, -1))
         return next((place for place in places if place), None)
 
-    def unknown_key(self, owner: str, known: Iterable[str], values: Dict[str, Any], key: Any,
+    def unknown_key(self, owner: str, known: Iterable[str], values: Dict[str, Any], key: object,
                     path: str) -> None:
         known = [name for name in known if name != 'self']
         full = f'{path}.{key}' if path else str(key)
@@ -99,7 +103,7 @@ class Findings:
     def needless_delete(self, path: str) -> None:
         self.say(path, f'there is nothing to delete here; remove {DELETE_KEY}')
 
-    def unknown_type(self, kind: str, known: Iterable[str], value: Any, path: str) -> None:
+    def unknown_type(self, kind: str, known: Iterable[str], value: object, path: str) -> None:
         if not isinstance(value, str):
             return self.say(path, f'type must be the name of a {kind}, not {short(value)}',
                             f'{path}.type')
@@ -119,7 +123,7 @@ class Findings:
         self.say(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}',
                  f'{path}.type')
 
-    def _unregistered(self, kind: str, value: Any) -> Optional[str]:
+    def _unregistered(self, kind: str, value: object) -> Optional[str]:
         """Say how to register a class that a module of custom_imports has but does not register."""
         imports = as_dict(self.config.get('custom_imports')).get('imports') or ()
         for name in [imports] if isinstance(imports, str) else imports:
@@ -129,17 +133,21 @@ class Findings:
                         f'@{kind.upper()}S.register_module() above it')
         return None
 
-    def is_dict(self, value: Any, path: str) -> bool:
+    def is_dict(self, value: object, path: str) -> 'TypeGuard[Dict[str, Any]]':
         if value is not None and not isinstance(value, dict):
             self.say(path, f'must be a dict, not {short(value)}')
         return isinstance(value, dict)
 
-    def is_list(self, value: Any, path: str) -> bool:
+    def is_list(self, value: object, path: str) -> 'TypeGuard[Sequence[Any]]':
         if value is not None and not isinstance(value, (list, tuple)):
             self.say(path, f'must be a list, not {short(value)}')
         return isinstance(value, (list, tuple))
 
-    def keys(self, known: Vocabulary, value: Any, path: str, owner: Optional[str] = None) -> None:
+    def keys(self,
+             known: Vocabulary,
+             value: object,
+             path: str,
+             owner: Optional[str] = None) -> None:
         """Check the keys of a dict but not its values; anything else passes."""
         if isinstance(value, dict) and not known.is_open:
             for key in value:
@@ -153,7 +161,7 @@ def _is_shipped_model(cls: Any) -> bool:
     return hasattr(cls, 'results') and cls.__module__.startswith('mmdet_ft.')
 
 
-def as_dict(value: Any) -> Dict[str, Any]:
+def as_dict(value: object) -> Dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
@@ -165,7 +173,7 @@ def places_of_classes(config: Config) -> List[str]:
     ]
 
 
-def parts_of(model: Any, path: str = 'model') -> Iterator[Tuple[str, Dict[str, Any], Any]]:
+def parts_of(model: object, path: str = 'model') -> Iterator[Tuple[str, Dict[str, Any], Any]]:
     """Yield (dotted path, settings, class or None) of a model and of every nested part, in order."""
     if isinstance(model, dict):
         if 'type' in model:
@@ -177,7 +185,7 @@ def parts_of(model: Any, path: str = 'model') -> Iterator[Tuple[str, Dict[str, A
             yield from parts_of(value, f'{path}.{index}')
 
 
-def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optional[str]:
+def nearest(name: object, names: Iterable[str], taken: Iterable[str] = ()) -> Optional[str]:
     """Return the most likely intended name: one with a character missing, else the most similar.
 
     Names that are not `taken` yet are preferred.
@@ -194,7 +202,7 @@ def nearest(name: Any, names: Iterable[str], taken: Iterable[str] = ()) -> Optio
     return near[0] if near else None
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + '...'
 

@@ -1,5 +1,5 @@
 """Checks that paths and class names are strings without line breaks, not numbers, booleans or lists."""
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterable, Iterator, Mapping, Tuple
 
 from mmdet_ft.config.options import TEXT_KEYS
 from mmdet_ft.engine.config_check.mistakes import Findings, short
@@ -24,13 +24,13 @@ def check_paths(found: Findings) -> None:
                     _check(found, f'{path}.{key}', owner[key], key, _is_ours(owner, section), owner)
 
 
-def _is_ours(owner: Any, section: str) -> bool:
+def _is_ours(owner: Mapping[str, Any], section: str) -> bool:
     kind = owner.get('type')
     cls = DATASETS.get(kind, owner) if isinstance(kind, str) and section == 'data' else None
     return str(getattr(cls, '__module__', '')).startswith('mmdet_ft.')
 
 
-def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Any]]:
+def _dicts(value: object, path: str) -> Iterator[Tuple[str, Any]]:
     if isinstance(value, dict):
         yield path, value
         for key, item in value.items():
@@ -42,8 +42,12 @@ def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Any]]:
                 yield from _dicts(item, f'{path}.{place}')
 
 
-def _check(found: Findings, path: str, value: Any, key: str, is_ours: bool,
-           owner: Any = ()) -> None:
+def _check(found: Findings,
+           path: str,
+           value: object,
+           key: str,
+           is_ours: bool,
+           owner: Mapping[str, Any] = ()) -> None:
     if value is None or isinstance(value, dict):
         return
     if key == 'pretrained' and isinstance(value, bool):  # of a timm backbone
@@ -85,7 +89,7 @@ def _check(found: Findings, path: str, value: Any, key: str, is_ours: bool,
             f"or {meant.replace(chr(92), '/')!r}")
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _leaves(value: Iterable[Any]) -> Iterator[Any]:
     for item in value:
         if isinstance(item, (list, tuple)):
             yield from _leaves(item)
@@ -93,11 +97,11 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield item
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return {True: 'yes', False: 'no'}[value] if isinstance(value, bool) else str(value)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return 'the boolean' if isinstance(
         value, bool) else 'the number' if isinstance(value,
                                                      (int,

@@ -41,7 +41,7 @@ def check_pipelines(found: Findings) -> None:
                 _check_test(found, steps, path)
 
 
-def _check_training_mode(found: Findings, split: Any, path: str) -> None:
+def _check_training_mode(found: Findings, split: object, path: str) -> None:
     """Note training datasets of a detector that would give no annotations."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
@@ -54,7 +54,7 @@ def _check_training_mode(found: Findings, split: Any, path: str) -> None:
             _check_training_mode(found, split.get(key), f'{path}.{key}')
 
 
-def _check_mixed(found: Findings, split: Any, path: str) -> None:
+def _check_mixed(found: Findings, split: object, path: str) -> None:
     """Note transforms that mix several images but get only one from the dataset."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
@@ -74,7 +74,7 @@ def _check_mixed(found: Findings, split: Any, path: str) -> None:
             _check_mixed(found, split.get(key), f'{path}.{key}')
 
 
-def _check_what_is_mixed(found: Findings, inner: Any, path: str) -> None:
+def _check_what_is_mixed(found: Findings, inner: object, path: str) -> None:
     """Note transforms after which images are tensors and can no longer be mixed."""
     if isinstance(inner, (list, tuple)):
         for place, part in enumerate(inner):
@@ -94,7 +94,7 @@ def _check_what_is_mixed(found: Findings, inner: Any, path: str) -> None:
             _check_what_is_mixed(found, inner.get(key), f'{path}.{key}')
 
 
-def _flows(split: Any, path: str) -> Iterator[List[Step]]:
+def _flows(split: object, path: str) -> Iterator[List[Step]]:
     """Yield the transforms of each sample: the dataset's pipeline, then those of its wrappers."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
@@ -136,7 +136,7 @@ def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
             )
 
 
-def _pipelines(split: Any, path: str) -> Iterator[Tuple[List[Any], str]]:
+def _pipelines(split: object, path: str) -> Iterator[Tuple[List[Any], str]]:
     """Yield the pipelines that end in a batch: not those inside a wrapper with one of its own."""
     if isinstance(split, (list, tuple)):
         for place, part in enumerate(split):
@@ -151,7 +151,7 @@ def _pipelines(split: Any, path: str) -> Iterator[Tuple[List[Any], str]]:
             yield from _pipelines(split.get(key), f'{path}.{key}')
 
 
-def _is_known(step: Any) -> bool:
+def _is_known(step: object) -> bool:
     is_compose = isinstance(step, dict) and step.get('type') == 'Compose'
     return not is_compose and is_shipped(PIPELINES.class_of(step))
 

@@ -24,7 +24,7 @@ class Setting(NamedTuple):
 
 
 def whole(least: int,
-          example: Any = None,
+          example: object = None,
           most: float = math.inf,
           also: Tuple[int, ...] = ()) -> Setting:
     """Describe an integer in a range; `also` are values outside it with a meaning."""
@@ -35,43 +35,43 @@ def whole(least: int,
                    example, True, False)
 
 
-def number(words: str, fits: Callable[[float], bool], example: Any = None) -> Setting:
+def number(words: str, fits: Callable[[float], bool], example: object = None) -> Setting:
     """Describe a number in a range."""
     return Setting(words, lambda value: _is_number(value) and fits(value), example, True)
 
 
-def choice(*values: Any, example: Any = None) -> Setting:
+def choice(*values: Any, example: object = None) -> Setting:
     """Describe one of several values."""
     return Setting(f'one of {", ".join(map(repr, values))}', lambda value: value in values, example
                    or values[0])
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_named(value: Any) -> bool:
+def _is_named(value: object) -> bool:
     """Return whether a value is a string, such as a name or path, or a non-empty list of strings."""
     return _is_text(value) or isinstance(value, (list, tuple)) and bool(value) and all(
         map(_is_text, value))
 
 
-def _is_workflow(value: Any) -> bool:
+def _is_workflow(value: object) -> bool:
     good = isinstance(value, (list, tuple)) and all(
         isinstance(entry, (list, tuple)) and len(entry) == 2 and entry[0] in
         ('train', 'val') and _is_whole(entry[1]) and entry[1] > 0 for entry in value)
     return good and 'train' in [entry[0] for entry in value]
 
 
-def _is_folder(value: Any) -> bool:
+def _is_folder(value: object) -> bool:
     return _is_text(value) and '://' not in value
 
 
@@ -184,7 +184,7 @@ def check_settings(found: Findings) -> None:
                               f"must be a whole number from 1 on, or 'auto', not {short(value)}")
 
 
-def _set_at(config: Any, steps: List[str], path: str = '') -> Iterator[Tuple[str, Any]]:
+def _set_at(config: object, steps: List[str], path: str = '') -> Iterator[Tuple[str, Any]]:
     """Yield (dotted path, value) of each setting that matches a pattern."""
     step, rest = steps[0], steps[1:]
     if step == '*':
@@ -200,7 +200,7 @@ def _set_at(config: Any, steps: List[str], path: str = '') -> Iterator[Tuple[str
             yield from _set_at(config[key], rest, inside)
 
 
-def _refused(setting: Setting, key: str, value: Any) -> str:
+def _refused(setting: Setting, key: str, value: object) -> str:
     if setting.is_number and isinstance(value, str):
         return not_a_text(key, value)
     words = setting.words if _is_number(

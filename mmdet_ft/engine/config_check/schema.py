@@ -46,7 +46,7 @@ def vocabulary(function: Callable, skip: int = 0) -> Vocabulary:
 
 
 @functools.lru_cache(maxsize=None)
-def record_of(annotation: Any) -> Optional[type]:
+def record_of(annotation: object) -> Optional[type]:
     """Return the dataclass in an annotation, such as that of Union[Dict, RPNTrainSettings, None]."""
     for kind in (annotation, *typing.get_args(annotation)):
         if inspect.isclass(kind) and dataclasses.is_dataclass(kind):

@@ -26,7 +26,7 @@ from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUN
 from mmdet_ft.v2_types import foreign_answer
 
 
-def model(walk: Walk, value: Any, path: str) -> None:
+def model(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         walk.typed(MODELS, value, path, given=('train_cfg', 'test_cfg'))
         cls = MODELS.class_of(value)
@@ -55,7 +55,7 @@ def check_training_settings(walk: Walk) -> None:
                 f'configs/_base_/models/mask_rcnn_r50_fpn.py')
 
 
-def data(walk: Walk, value: Any, path: str) -> None:
+def data(walk: Walk, value: object, path: str) -> None:
     if not walk.is_dict(value, path):
         return
     splits = ('train', 'val', 'test')
@@ -85,7 +85,7 @@ def data(walk: Walk, value: Any, path: str) -> None:
             walk.typed(SAMPLERS, sampler, f'{path}.{name}.sampler', given=('dataset', ))
 
 
-def optimizer(walk: Walk, value: Any, path: str) -> None:
+def optimizer(walk: Walk, value: object, path: str) -> None:
     if not walk.is_dict(value, path):
         return
     constructor = value.get('constructor', 'DefaultOptimizerConstructor')
@@ -110,7 +110,7 @@ def optimizer(walk: Walk, value: Any, path: str) -> None:
                 walk.keys(known, settings, f'{inside}.custom_keys.{name}', 'custom_keys')
 
 
-def optimizer_config(walk: Walk, value: Any, path: str) -> None:
+def optimizer_config(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         known = names_of('type', *Update._fields, *INERT_OF_UPDATE)
         if 'Fp16' in str(value.get('type')):
@@ -122,16 +122,16 @@ def optimizer_config(walk: Walk, value: Any, path: str) -> None:
             walk.keys(clip, value['grad_clip'], f'{path}.grad_clip')
 
 
-def lr_config(walk: Walk, value: Any, path: str) -> None:
+def lr_config(walk: Walk, value: object, path: str) -> None:
     _schedule(walk, value, path, LearningRate, POLICIES)
 
 
-def momentum_config(walk: Walk, value: Any, path: str) -> None:
+def momentum_config(walk: Walk, value: object, path: str) -> None:
     _schedule(walk, value, path, Momentum, MOMENTUM_POLICIES)
 
 
-def _schedule(walk: Walk, value: Any, path: str, schedule: Any, policies: Mapping[str,
-                                                                                  Any]) -> None:
+def _schedule(walk: Walk, value: object, path: str, schedule: type, policies: Mapping[str,
+                                                                                      Any]) -> None:
     if not walk.is_dict(value, path):
         return
     if 'policy' not in value:
@@ -152,7 +152,7 @@ def _schedule(walk: Walk, value: Any, path: str, schedule: Any, policies: Mappin
         walk.values(owner, value, path)
 
 
-def runner(walk: Walk, value: Any, path: str) -> None:
+def runner(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         by_engine = set(vocabulary(BaseRunner).parameters) - {'max_epochs', 'max_iters'}
         cls = RUNNERS.get(value.get('type')) if isinstance(value.get('type'), str) else None
@@ -167,7 +167,7 @@ def runner(walk: Walk, value: Any, path: str) -> None:
                 f'{value["type"]} needs {length}: add {length}={12 if cls.by_epoch else 90000}')
 
 
-def evaluation(walk: Walk, value: Any, path: str) -> None:
+def evaluation(walk: Walk, value: object, path: str) -> None:
     if not walk.is_dict(value, path):
         return
     known = vocabulary(DistEvalHook).without('dataloader', 'eval_options')
@@ -192,7 +192,7 @@ def evaluation(walk: Walk, value: Any, path: str) -> None:
         walk.values(known.without('dataloader', 'results', 'logger'), value, path)
 
 
-def early_stop(walk: Walk, value: Any, path: str) -> None:
+def early_stop(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(vocabulary(EarlyStopHook), value, path)
         walk.values(vocabulary(EarlyStopHook), value, path)
@@ -200,19 +200,19 @@ def early_stop(walk: Walk, value: Any, path: str) -> None:
             walk.say(path, "needs a monitor: the metric to watch, such as monitor='bbox_mAP'")
 
 
-def checkpoint_config(walk: Walk, value: Any, path: str) -> None:
+def checkpoint_config(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(vocabulary(CheckpointHook).plus('type'), value, path)
         walk.values(vocabulary(CheckpointHook), value, path)
 
 
-def log_config(walk: Walk, value: Any, path: str) -> None:
+def log_config(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(names_of('interval', 'hooks'), value, path)
         custom_hooks(walk, value.get('hooks'), f'{path}.hooks')
 
 
-def custom_hooks(walk: Walk, value: Any, path: str) -> None:
+def custom_hooks(walk: Walk, value: object, path: str) -> None:
     if not walk.is_list(value, path):
         return
     for place, hook in enumerate(value):
@@ -223,7 +223,7 @@ def custom_hooks(walk: Walk, value: Any, path: str) -> None:
             walk.say(f'{path}.{place}', f'must be a dict, not {short(hook)}{hint}')
 
 
-def fp16(walk: Walk, value: Any, path: str) -> None:
+def fp16(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(names_of('loss_scale', 'dtype', 'distributed'), value, path)
         scaler = ('init_scale', 'growth_factor', 'backoff_factor', 'growth_interval', 'enabled',
@@ -231,12 +231,12 @@ def fp16(walk: Walk, value: Any, path: str) -> None:
         walk.keys(names_of(*scaler), value.get('loss_scale'), f'{path}.loss_scale')
 
 
-def auto_scale_lr(walk: Walk, value: Any, path: str) -> None:
+def auto_scale_lr(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(names_of('enable', 'base_batch_size'), value, path)
 
 
-def dist_params(walk: Walk, value: Any, path: str) -> None:
+def dist_params(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         process_group = vocabulary(torch.distributed.init_process_group).parameters \
             if torch.distributed.is_available() else ()

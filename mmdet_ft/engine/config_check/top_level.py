@@ -168,14 +168,14 @@ def _has(config: Config, path: str) -> bool:
     return True
 
 
-def _all_values(value: Any) -> Iterator[Any]:
+def _all_values(value: object) -> Iterator[Any]:
     yield value
     for item in value.values() if isinstance(
             value, dict) else value if isinstance(value, (list, tuple)) else ():
         yield from _all_values(item)
 
 
-def _is_copy(value: Any, item: Any) -> bool:
+def _is_copy(value: object, item: object) -> bool:
     """Return whether `item` may have been computed from a variable of this value."""
     if isinstance(value, str) and isinstance(item, str):
         return item == value or len(value) > 1 and item.startswith(value)

@@ -66,7 +66,7 @@ class Walk(Findings):
 
     def typed(self,
               registry: Registry,
-              value: Any,
+              value: object,
               path: str,
               given: Sequence[str] = (),
               extra: Sequence[str] = ()) -> None:
@@ -154,7 +154,7 @@ class Walk(Findings):
                 missing[0])
             self.say(path, f'{name} needs {told}: add {first.split(" and ")[0]}=...')
 
-    def is_of_kind(self, known: Vocabulary, key: str, value: Any, path: str) -> bool:
+    def is_of_kind(self, known: Vocabulary, key: str, value: object, path: str) -> bool:
         """Return whether a value has the type that a signature of this package asks for; note it if not."""
         parameter = known.parameters[key]
         is_list_of_sets = key in ONE_EACH and isinstance(value, (list, tuple))  # see build_dataset
@@ -202,7 +202,7 @@ class Walk(Findings):
                 )
         return ''
 
-    def argument(self, registry: Registry, known: Vocabulary, key: str, item: Any,
+    def argument(self, registry: Registry, known: Vocabulary, key: str, item: object,
                  path: str) -> None:
         if path in self.read_by_parts:
             return
@@ -221,7 +221,7 @@ class Walk(Findings):
         else:
             self.inner(registry, item, path, known.is_ours)
 
-    def inner(self, registry: Registry, item: Any, path: str, is_ours: bool) -> None:
+    def inner(self, registry: Registry, item: object, path: str, is_ours: bool) -> None:
         """Check dicts with a type, also inside lists; other items of a list are plain values."""
         if isinstance(item, (list, tuple)):
             for place, part in enumerate(item):
@@ -230,7 +230,7 @@ class Walk(Findings):
         elif is_ours or isinstance(item.get('type'), str) and item['type'] in registry:
             self.typed(registry, item, path)
 
-    def record(self, kind: type, value: Any, path: str) -> None:
+    def record(self, kind: type, value: object, path: str) -> None:
         """Check a dict against a dataclass; `assigner`, `sampler` and the like inside are models."""
         if isinstance(value, (list, tuple)):  # one record per stage
             for place, item in enumerate(value):
@@ -242,7 +242,7 @@ class Walk(Findings):
 
     # --- dicts that are not a type of a registry
 
-    def layer(self, kind: str, names: Sequence[str], extra: Sequence[str], value: Any,
+    def layer(self, kind: str, names: Sequence[str], extra: Sequence[str], value: object,
               path: str) -> None:
         """Check norm_cfg and the like: a layer of mmcv by name, with the arguments of its class."""
         if isinstance(value, (list, tuple)):
@@ -258,7 +258,7 @@ class Walk(Findings):
         known = vocabulary(cls).without(*SIZES_OF_LAYERS).plus('type', *extra)
         self.keys(known, value, path, owner=str(value['type']))
 
-    def plugins(self, value: Any, path: str) -> None:
+    def plugins(self, value: object, path: str) -> None:
         """Check layers in the blocks of a backbone, each with its position and stages."""
         if self.is_list(value, path):
             for place, item in enumerate(value):
@@ -268,27 +268,27 @@ class Walk(Findings):
                     self.layer('plugin', PLUGINS, ('postfix', 'out_channels', 'kernel_size'),
                                item.get('cfg'), f'{path}.{place}.cfg')
 
-    def linear(self, value: Any, path: str) -> None:
+    def linear(self, value: object, path: str) -> None:
         if isinstance(value, dict):
             if value.get('type', 'Linear') != 'Linear':
                 return self.unknown_type('predictor', ['Linear'], value['type'], path)
             self.keys(vocabulary(nn.Linear, 2).plus('type'), value, path)
 
-    def upsample(self, value: Any, path: str) -> None:
+    def upsample(self, value: object, path: str) -> None:
         """Check dict(type='deconv', scale_factor=2) of a mask head, or dict(mode='nearest') of a neck."""
         if isinstance(value, dict):
             if value.get('type') not in (None, *UPSAMPLINGS):
                 return self.unknown_type('upsampling', UPSAMPLINGS, value['type'], path)
             self.keys(vocabulary(F.interpolate, 1).plus('type'), value, path)
 
-    def file_client(self, value: Any, path: str) -> None:
+    def file_client(self, value: object, path: str) -> None:
         """Check for a misspelt `backend` key only: the other arguments differ between backends."""
         if isinstance(value, dict) and 'backend' not in value:
             near = next((key for key in value if nearest(key, ['backend'])), None)
             if near is not None:
                 self.unknown_key('file_client_args', ['backend'], value, near, path)
 
-    def init_cfg(self, value: Any, path: str) -> None:
+    def init_cfg(self, value: object, path: str) -> None:
         """Check one initialization rule or a list of them."""
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
@@ -317,7 +317,7 @@ class Walk(Findings):
                     other.plus('type', 'name', 'bias_prob', 'layer', 'checkpoint', 'prefix'), item,
                     inside, 'override')
 
-    def policies(self, value: Any, path: str) -> None:
+    def policies(self, value: object, path: str) -> None:
         """Check policies of AutoAugment and RandAugment, which fill in the arguments named by
         `hparams` and `magnitude_key`."""
         if isinstance(value, (list, tuple)):
@@ -327,7 +327,7 @@ class Walk(Findings):
             given = [value['magnitude_key']] if 'magnitude_key' in value else []
             self.typed(PIPELINES, value, path, given, extra=('magnitude_key', 'magnitude_range'))
 
-    def pipeline(self, value: Any, path: str) -> None:
+    def pipeline(self, value: object, path: str) -> None:
         """Check the transforms of a dataset; those of a test may be missing until it is run."""
         if not value and not path.startswith('data.test.'):
             return self.say(
@@ -336,7 +336,7 @@ class Walk(Findings):
                 "[dict(type='LoadImageFromFile'), ..., dict(type='Collect', keys=['img'])]")
         self.typed(PIPELINES, value, path)
 
-    def dataset(self, value: Any, path: str, extra: Sequence[str] = ()) -> None:
+    def dataset(self, value: object, path: str, extra: Sequence[str] = ()) -> None:
         """Check a dataset, a wrapper around others, or a list."""
         if isinstance(value, (list, tuple)):
             for place, item in enumerate(value):

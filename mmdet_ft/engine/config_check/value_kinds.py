@@ -24,7 +24,7 @@ class Kind(typing.NamedTuple):
 
 
 @functools.lru_cache(maxsize=None)
-def kinds_of(annotation: Any) -> Tuple[Kind, ...]:
+def kinds_of(annotation: object) -> Tuple[Kind, ...]:
     """Return the value types that an annotation allows; () if unknown, which allows anything."""
     if annotation in (inspect.Parameter.empty, object) or isinstance(annotation,
                                                                      (str, typing.TypeVar)):
@@ -48,13 +48,13 @@ def kinds_of(annotation: Any) -> Tuple[Kind, ...]:
     return (Kind(dict), )
 
 
-def fits(annotation: Any, value: Any) -> bool:
+def fits(annotation: object, value: object) -> bool:
     """Return whether a config value has a type that an annotation allows."""
     kinds = kinds_of(annotation)
     return not kinds or any(_is_of(kind, value) for kind in kinds)
 
 
-def _is_of(kind: Kind, value: Any) -> bool:
+def _is_of(kind: Kind, value: object) -> bool:
     name = kind.name
     if name is None:
         return value is None
@@ -78,13 +78,13 @@ def _is_of(kind: Kind, value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=None)
-def _holds_dicts(annotation: Any) -> bool:
+def _holds_dicts(annotation: object) -> bool:
     """Return whether items are dicts, which the walk checks one by one."""
     return any(kind.name in (dict, Any) for kind in kinds_of(annotation))
 
 
 @functools.lru_cache(maxsize=None)
-def words_of(annotation: Any) -> str:
+def words_of(annotation: object) -> str:
     """Describe the values that an annotation allows, such as 'a whole number or a list of whole
     numbers'; omits None."""
     words = [_words(kind) for kind in kinds_of(annotation) if kind.name is not None]

@@ -196,7 +196,7 @@ def _mpi_environment(port: Optional[int]) -> None:
     os.environ['LOCAL_RANK'] = os.environ['OMPI_COMM_WORLD_LOCAL_RANK']
 
 
-def gather_objects(value: Any) -> List[Any]:
+def gather_objects(value: object) -> List[Any]:
     """Return the values of all ranks, in the order of ranks, on every rank."""
     _, world_size = get_dist_info()
     if world_size == 1:
@@ -206,7 +206,7 @@ def gather_objects(value: Any) -> List[Any]:
     return values
 
 
-def require_same(value: Any, what: str) -> None:
+def require_same(value: object, what: str) -> None:
     """Raise UserError on every rank if the ranks differ in a value: they would deadlock."""
     values = gather_objects(value)
     if any(other != values[0] for other in values):
@@ -216,7 +216,7 @@ def require_same(value: Any, what: str) -> None:
             'same config')
 
 
-def broadcast_object(value: Any) -> Any:
+def broadcast_object(value: object) -> Any:
     """Return rank 0's value on every rank."""
     if get_dist_info()[1] == 1:
         return value

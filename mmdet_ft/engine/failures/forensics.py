@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from mmdet_ft import structures
 from mmdet_ft.checkpoints import writing
@@ -121,7 +122,7 @@ def training_weights(runner: Runner) -> Dict[str, Tensor]:
 # ------------------------------------------------------------------------------------------- a batch
 
 
-def places_of(loader: Any, iteration: int, runner: Runner) -> Optional[List[List[int]]]:
+def places_of(loader: DataLoader, iteration: int, runner: Runner) -> Optional[List[List[int]]]:
     """Return [epoch, index] of the samples of an iteration, by the loader's sampler; None for an
     unknown kind of sampler."""
     batch_sampler = getattr(loader, 'batch_sampler', None)
@@ -138,7 +139,7 @@ def places_of(loader: Any, iteration: int, runner: Runner) -> Optional[List[List
     return [[getattr(place, 'epoch', 0), int(place)] for place in places]
 
 
-def load(loader: Any, places: Optional[List[List[int]]]) -> Any:
+def load(loader: DataLoader, places: Optional[List[List[int]]]) -> Any:
     """Load the batch of these indices in this process instead of a worker."""
     if places is None:
         return None
@@ -147,12 +148,12 @@ def load(loader: Any, places: Optional[List[List[int]]]) -> Any:
     return collate([loader.dataset[Place.of(index, epoch)] for epoch, index in places])
 
 
-def files_of(batch: Any) -> List[str]:
+def files_of(batch: object) -> List[str]:
     views = batch[0] if isinstance(batch, tuple) and not hasattr(batch, '_fields') else batch
     return [str(meta.get('filename')) for meta in getattr(views, 'metas', None) or ()]
 
 
-def pack(value: Any) -> Any:
+def pack(value: object) -> Any:
     """Convert named tuples to dicts with their type, for a file of plain values."""
     if isinstance(value, tuple) and hasattr(value, '_fields'):
         fields = {name: pack(field) for name, field in zip(value._fields, value)}
@@ -164,7 +165,7 @@ def pack(value: Any) -> Any:
     return value
 
 
-def unpack(value: Any) -> Any:
+def unpack(value: object) -> Any:
     """Restore the input of `pack`, for the types of structures.py."""
     if isinstance(value, dict) and '__type__' in value:
         fields = {name: unpack(field) for name, field in value.items() if name != '__type__'}
@@ -194,7 +195,7 @@ class _Image(NamedTuple):
         return f'{self.name} ({self.size}{truths})'
 
 
-def _images(batch: Any) -> List[_Image]:
+def _images(batch: object) -> List[_Image]:
     valid = getattr(getattr(batch, 'gt', None), 'valid', None)
     # Computed on the host: the device may have no memory left for a single number.
     counts = [None] * len(files_of(batch)) if valid is None else valid.cpu().sum(1).tolist()

@@ -1,7 +1,7 @@
 """Replay of the step of a failed run from its state: `failure_<rank>.pt`."""
 import dataclasses
 from types import SimpleNamespace
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -98,5 +98,5 @@ def _load_weights(model: nn.Module, failure: Dict[str, Any], checkpoint: Optiona
     model.load_state_dict({name: weights[name] for name in own})
 
 
-def _norm(gradients: Any) -> Tensor:
+def _norm(gradients: List[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(gradients)).norm()

@@ -39,7 +39,7 @@ class InterruptHook(Hook):
         self._vote: Optional[Tuple[Any, torch.Tensor]] = None
         self._stop = False
 
-    def note(self, number: int, frame: Any) -> None:
+    def note(self, number: int, frame: object) -> None:
         """Handle a signal; a second Ctrl-C ends the process at once."""
         now = time.monotonic()
         if self.asked is None:

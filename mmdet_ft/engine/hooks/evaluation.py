@@ -6,8 +6,11 @@ import os
 from math import inf
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
+from torch.utils.data import DataLoader
+
 from mmdet_ft.checkpoints import reading
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.distributed import interruption
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
@@ -43,7 +46,7 @@ class EvalHook(Hook):
     """
 
     def __init__(self,
-                 dataloader: Any,
+                 dataloader: DataLoader,
                  start: Optional[int] = None,
                  interval: int = 1,
                  by_epoch: bool = True,
@@ -254,7 +257,7 @@ class DistEvalHook(EvalHook):
     """
 
     def __init__(self,
-                 dataloader: Any,
+                 dataloader: DataLoader,
                  start: Optional[int] = None,
                  interval: int = 1,
                  by_epoch: bool = True,
@@ -285,7 +288,7 @@ class DistEvalHook(EvalHook):
             precision=runner.precision)
 
 
-def evaluation_failure(dataset: Any,
+def evaluation_failure(dataset: Dataset,
                        options: Dict[str, Any],
                        error: Exception,
                        where: str = '') -> UserError:

@@ -1,9 +1,10 @@
 """Hooks that monitor a run instead of logging it."""
 from collections import Counter
-from typing import Any, Optional
+from typing import Optional
 
 from torch import nn
 
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.datasets.wrappers import dataset_name
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.progress import Bar
@@ -38,7 +39,7 @@ class NumClassCheckHook(Hook):
         self.refuse_other_number(dataset, getattr(runner.model, 'module', runner.model))
 
     @staticmethod
-    def refuse_other_number(dataset: Any, model: nn.Module) -> None:
+    def refuse_other_number(dataset: Dataset, model: nn.Module) -> None:
         """Raise UserError if a part of the model counts other classes than the dataset has."""
         classes, kind = getattr(dataset, 'CLASSES', None), dataset_name(dataset)
         if classes is None or isinstance(classes, str):

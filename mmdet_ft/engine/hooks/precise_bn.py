@@ -1,9 +1,9 @@
 """Precise batch norm statistics of the current weights."""
 import itertools
-from typing import Any, List
+from typing import Any, Iterable, List
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_ft.engine.distributed import dist
@@ -75,7 +75,8 @@ def _buffers(layers: List[_BatchNorm]) -> List[Tensor]:
 
 
 @torch.no_grad()
-def _statistics(runner: Runner, model: Any, layers: List[_BatchNorm], batches: Any) -> List[Tensor]:
+def _statistics(runner: Runner, model: nn.Module, layers: List[_BatchNorm],
+                batches: Iterable[Any]) -> List[Tensor]:
     """Return the mean over the batches of each layer's running_mean and running_var."""
     momenta = [layer.momentum for layer in layers]
     means = [torch.zeros_like(buffer) for buffer in _buffers(layers)]

@@ -86,12 +86,12 @@ _NEWER_TYPES = {
 }
 
 
-def newer_key(key: Any) -> Optional[str]:
+def newer_key(key: object) -> Optional[str]:
     """Return the replacement for a key of MMDetection 3, or None."""
     return _NEWER_KEYS.get(key) if isinstance(key, str) else None
 
 
-def newer_type(kind: Any) -> Optional[str]:
+def newer_type(kind: object) -> Optional[str]:
     """Return the replacement for a type of MMDetection 3, or None."""
     return _NEWER_TYPES.get(kind.rpartition('.')[2]) if isinstance(kind, str) else None
 
@@ -150,7 +150,7 @@ def _refuse_newer(config: Config) -> None:
         raise CheckError('\n'.join(lines))
 
 
-def _is_newer(name: str, value: Any) -> bool:
+def _is_newer(name: str, value: object) -> bool:
     if name in ('train_cfg', 'test_cfg'):  # older: settings of the model; newer: of the loop
         return isinstance(value, dict) and (bool(_OF_A_LOOP & set(value)) or str(
             value.get('type')).endswith('Loop') or name == 'test_cfg' and not value)
@@ -231,7 +231,7 @@ def _box_targets(config: Config) -> Iterator[str]:
         yield f'{path}.{" and ".join(targets)}{place} is now {path}.bbox_coder = {dict(head["bbox_coder"])!r}'
 
 
-def _dicts(value: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
+def _dicts(value: object, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Yield every nested dict with its dotted path; children first, so that a caller may modify it."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):

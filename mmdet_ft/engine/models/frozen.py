@@ -30,7 +30,7 @@ def watch_loading(model: nn.Module) -> Iterator[Loaded]:
         if not module._parameters and not module._buffers:
             continue
 
-        def note(_: Any,
+        def note(_: nn.Module,
                  state_dict: Dict[str, Any],
                  prefix: str,
                  *__: Any,
@@ -143,7 +143,7 @@ def _freeing(present: Dict[str, Any], own: Dict[str, Any]) -> Dict[str, Any]:
     return edits
 
 
-def settings_at(settings: Any, part: str) -> Dict[str, Any]:
+def settings_at(settings: object, part: str) -> Dict[str, Any]:
     """Return the dict at a dotted path of a model's settings, {} if there is no such dict."""
     for key in part.split('.'):
         settings = settings.get(key) if isinstance(settings, dict) else None

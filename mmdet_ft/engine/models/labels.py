@@ -1,16 +1,18 @@
 """Checks of the labels of a classifier's data against its head."""
-from typing import Any, List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
+from torch import nn
 
 from mmdet_ft.datasets.checks.problem import Problem
 from mmdet_ft.datasets.checks.split import Split, innermost
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.settings.records import TestSettings
 from mmdet_ft.registry import MODELS
 
 
-def check_labels(dataset: Any, model: Any) -> None:
+def check_labels(dataset: Dataset, model: nn.Module) -> None:
     """Raise UserError for labels that the head of an ImageClassifier has no output for.
 
     They would fail in the first step: in a device assert on a GPU, in an IndexError on the CPU.
@@ -35,7 +37,7 @@ def check_labels(dataset: Any, model: Any) -> None:
             raise UserError(too_large(type(part).__name__, where, labels, count, part.CLASSES))
 
 
-def check_learnable(dataset: Any, model: Any) -> None:
+def check_learnable(dataset: Dataset, model: nn.Module) -> None:
     """Raise UserError for training images of a single class, from which a softmax learns nothing."""
     head = getattr(model, 'head', None)
     if not getattr(head, 'one_label', False):
@@ -49,7 +51,7 @@ def check_learnable(dataset: Any, model: Any) -> None:
         raise UserError(one_class(type(part).__name__, _source(part), int(labels[0]), part.CLASSES))
 
 
-def one_class(kind: str, where: str, label: int, classes: Any) -> str:
+def one_class(kind: str, where: str, label: int, classes: Optional[Sequence[str]]) -> str:
     """Return the message for images that all have one label."""
     classes = list(classes or ())
     name = repr(classes[label]) if label < len(classes) else f'the label {label}'
@@ -59,7 +61,8 @@ def one_class(kind: str, where: str, label: int, classes: Any) -> str:
         f'as a class of their own')
 
 
-def too_large(kind: str, where: str, labels: np.ndarray, count: int, classes: Any) -> str:
+def too_large(kind: str, where: str, labels: np.ndarray, count: int,
+              classes: Optional[Sequence[str]]) -> str:
     """Return the message for labels int64 [N] that exceed a head of `count` classes."""
     beyond = int((labels >= count).sum())
     told = (
@@ -106,12 +109,12 @@ def _counts_classes(settings: TestSettings) -> bool:
     return any(hook.get('type') == 'NumClassCheckHook' for hook in settings.hooks.custom)
 
 
-def labels_of(dataset: Any) -> Optional[np.ndarray]:
+def labels_of(dataset: Dataset) -> Optional[np.ndarray]:
     """Return the labels of a classification dataset, int64 [N] (or [N, K]); None for other datasets."""
     if not hasattr(dataset, 'get_gt_labels'):
         return None
     return np.asarray(dataset.get_gt_labels())
 
 
-def _source(dataset: Any) -> str:
+def _source(dataset: Dataset) -> str:
     return str(getattr(dataset, 'ann_file', None) or getattr(dataset, 'data_prefix', ''))

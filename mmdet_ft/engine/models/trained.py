@@ -2,7 +2,7 @@
 import copy
 import logging
 from types import SimpleNamespace
-from typing import Any, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 from torch import nn
@@ -12,6 +12,7 @@ from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed, r
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.classification.base import ClassificationDataset
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.models.build import build_model
 from mmdet_ft.engine.settings.records import PartSettings
 from mmdet_ft.registry import MODELS
@@ -19,7 +20,7 @@ from mmdet_ft.registry import MODELS
 logger = logging.getLogger('mmdet_ft')
 
 
-def build_trained(settings: PartSettings, dataset: Any, source: str) -> nn.Module:
+def build_trained(settings: PartSettings, dataset: Dataset, source: str) -> nn.Module:
     """Build a model with the weights of its checkpoint, and results for the dataset's classes.
 
     If the checkpoint names its classes, they are compared with those of the data by name. A detector's
@@ -51,7 +52,7 @@ def build_trained(settings: PartSettings, dataset: Any, source: str) -> nn.Modul
     return model
 
 
-def _of_checkpoint(settings: PartSettings, dataset: Any, checkpoint: reading.Checkpoint,
+def _of_checkpoint(settings: PartSettings, dataset: Dataset, checkpoint: reading.Checkpoint,
                    found: Comparison) -> nn.Module:
     """Build the model with the number of classes of its checkpoint instead of that of the data."""
     settings = copy.deepcopy(settings)
@@ -63,7 +64,7 @@ def _of_checkpoint(settings: PartSettings, dataset: Any, checkpoint: reading.Che
     return model
 
 
-def _count_as(settings: Any, old: int, new: int) -> None:
+def _count_as(settings: object, old: int, new: int) -> None:
     """Replace num_classes=`old` in a model's settings by `new`."""
     if isinstance(settings, dict):
         if settings.get('num_classes') == old and _counts_classes(settings):
@@ -75,11 +76,11 @@ def _count_as(settings: Any, old: int, new: int) -> None:
             _count_as(value, old, new)
 
 
-def _counts_classes(settings: Any) -> bool:
+def _counts_classes(settings: object) -> bool:
     return getattr(MODELS.class_of(settings), 'counts_classes', True)
 
 
-def _relabel(dataset: Any, found: Comparison) -> None:
+def _relabel(dataset: Dataset, found: Comparison) -> None:
     """Relabel classification data by the classes of the checkpoint."""
     places = np.array(found.places, dtype=np.int64)
     for part in innermost(dataset):
@@ -97,7 +98,7 @@ def _in_order(model: nn.Module, places: Sequence[int]) -> None:
     """Make a detector return its results for some of its classes, or in another order."""
     results = model.results
 
-    def in_order(detections: Any, metas: Any) -> List[Any]:
+    def in_order(detections: object, metas: List[Dict[str, Any]]) -> List[Any]:
         return [_chosen(result, places) for result in results(detections, metas)]
 
     model.results = in_order

@@ -1,16 +1,17 @@
 """Input files of a command, and refusal of outputs among the data."""
 import os
-from typing import Any, List, Optional
+from typing import List, Optional
 
 from mmdet_ft.datasets.build import leaves_of
 from mmdet_ft.datasets.checks.split import innermost
 from mmdet_ft.datasets.loading.sample_images import image_files
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.settings.records import TestSettings
 from mmdet_ft.errors import UserError
 from mmdet_ft.outputs import Inputs, Path
 
 
-def inputs_of(settings: TestSettings, dataset: Any, *others: Optional[Path]) -> Inputs:
+def inputs_of(settings: TestSettings, dataset: Dataset, *others: Optional[Path]) -> Inputs:
     """Collect the files that a command reads: config and bases, annotations, images, and `others`."""
     inputs = Inputs([*settings.keys.files, *others])
     for part in innermost(dataset):
@@ -26,16 +27,16 @@ def inputs_of(settings: TestSettings, dataset: Any, *others: Optional[Path]) -> 
     return inputs
 
 
-def _path(value: Any) -> Optional[Path]:
+def _path(value: object) -> Optional[Path]:
     return value if isinstance(value, (str, os.PathLike)) else None
 
 
-def _annotations(dataset: Any) -> List[str]:
+def _annotations(dataset: Dataset) -> List[str]:
     paths = [getattr(part, 'ann_file', None) for part in innermost(dataset)]
     return [path for path in paths if isinstance(path, str)]
 
 
-def require_apart_from_data(prefix: Path, option: str, dataset: Any, inputs: Inputs) -> None:
+def require_apart_from_data(prefix: Path, option: str, dataset: Dataset, inputs: Inputs) -> None:
     """Refuse to format results over an input, or into a folder of images or annotations.
 
     Raises UserError; `option` is the command line option of `prefix`.

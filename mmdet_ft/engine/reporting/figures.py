@@ -41,7 +41,7 @@ def has_detections(results: List[Any]) -> bool:
     return any(_num_found(result) for result in results)
 
 
-def _num_found(result: Any) -> int:
+def _num_found(result: object) -> int:
     if isinstance(result, tuple):  # (boxes, masks)
         return _num_found(result[0])
     if isinstance(result, list):  # an array [n, 5] per class

@@ -11,6 +11,7 @@ from mmdet_ft.datasets.images.names import same_name
 from mmdet_ft.datasets.loading.sample_images import ImageFile, image_files, leaf_of
 from mmdet_ft.datasets.pictures import draw_truth, has_truth
 from mmdet_ft.datasets.pipelines.shared.loading import is_remote, read_image
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.distributed.dist import get_dist_info
 from mmdet_ft.structures import Batch
 from mmdet_ft.visualization import (BLACK, Look, draw_detections, draw_label, enlarge, enlargement,
@@ -34,7 +35,7 @@ class Painter:
     """
 
     def __init__(self,
-                 dataset: Any,
+                 dataset: Dataset,
                  classes: Sequence[str],
                  places: Optional[List[str]],
                  score_thr: float = 0.3,
@@ -63,7 +64,7 @@ class Painter:
             if index < len(self.files):
                 self._paint_one(index, result)
 
-    def _paint_one(self, index: int, result: Any) -> None:
+    def _paint_one(self, index: int, result: object) -> None:
         try:
             picture = self.paint(index, result)
             if self.places is not None:
@@ -77,7 +78,7 @@ class Painter:
             cv2.imshow(WINDOW, picture)
             cv2.waitKey(int(1000 * self.wait_time))
 
-    def paint(self, index: int, result: Any) -> np.ndarray:
+    def paint(self, index: int, result: object) -> np.ndarray:
         """Paint the result of a sample: uint8 [H, W, 3] in BGR.
 
         Raises OSError and DataError for an image that cannot be read, ValueError for masks of another size.
@@ -97,7 +98,7 @@ class Painter:
             return found
         return side_by_side(truth, found, ('truth', 'prediction'))
 
-    def _paint_class(self, dataset: Any, place: int, image: np.ndarray,
+    def _paint_class(self, dataset: Dataset, place: int, image: np.ndarray,
                      scores: np.ndarray) -> np.ndarray:
         """Paint the predicted class of a classifier, and the true one if it differs."""
         picture = enlarge(image)
@@ -112,7 +113,7 @@ class Painter:
         return picture
 
 
-def image_of(dataset: Any, place: int, file: ImageFile) -> np.ndarray:
+def image_of(dataset: Dataset, place: int, file: ImageFile) -> np.ndarray:
     """Read the image of a sample as its pipeline does, uint8 in BGR; raises OSError and DataError."""
     if file.path is None:
         return dataset.data_infos[place]['img']

@@ -7,11 +7,12 @@ from typing import Any, Dict, List
 import numpy as np
 
 from mmdet_ft.datasets.annotations.values import show
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.errors import UserError
 from mmdet_ft.untrusted import load_pickle
 
 
-def read_results(path: str, dataset: Any, config: str) -> List[Any]:
+def read_results(path: str, dataset: Dataset, config: str) -> List[Any]:
     """Read a result for each image of `dataset` from a .pkl, or of a classifier from a .json.
 
     A classifier's file may hold a dict with `class_scores` [N, K], as tools/test.py writes it. `config`
@@ -50,7 +51,7 @@ def read_results(path: str, dataset: Any, config: str) -> List[Any]:
     return results
 
 
-def _require_same_names(table: Dict[str, Any], dataset: Any, path: str) -> None:
+def _require_same_names(table: Dict[str, Any], dataset: Dataset, path: str) -> None:
     """Raise UserError for a table whose class names do not match the dataset's labels."""
     names = list(dataset.CLASSES or ())
     labels, found = table.get('pred_label'), table.get('pred_class')
@@ -64,7 +65,7 @@ def _require_same_names(table: Dict[str, Any], dataset: Any, path: str) -> None:
                 'of the results')
 
 
-def _require_scores(results: List[Any], dataset: Any, path: str, again: str) -> None:
+def _require_scores(results: List[Any], dataset: Dataset, path: str, again: str) -> None:
     """Raise UserError for results other than scores [K] of a classifier."""
     number = len(dataset.CLASSES or ())
     for place, scores in enumerate(results):
@@ -80,7 +81,7 @@ def _require_scores(results: List[Any], dataset: Any, path: str, again: str) -> 
             raise UserError(_other_classes(path, count[0], number))
 
 
-def _require_detections(result: Any, dataset: Any, where: str, again: str) -> None:
+def _require_detections(result: Any, dataset: Dataset, where: str, again: str) -> None:
     """Raise UserError for results other than a detector's: [n, 5] per class, a pair with masks, or
     proposals [n, 5]."""
     if isinstance(result, np.ndarray) and result.ndim == 2:  # proposals
@@ -112,7 +113,7 @@ def _other_classes(where: str, found: int, expected: int) -> str:
         'them: tools/model_converters/inspect_checkpoint.py)')
 
 
-def _tell_strangers(results: List[Any], dataset: Any, path: str) -> None:
+def _tell_strangers(results: List[Any], dataset: Dataset, path: str) -> None:
     """Warn of boxes outside their images: the results are of other images, or in another order."""
     outside, first = 0, None
     for place, result in enumerate(results):

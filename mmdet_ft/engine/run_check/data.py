@@ -31,6 +31,7 @@ from mmdet_ft.datasets.detection.lvis import LVISDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.collate import check_equal_sizes
 from mmdet_ft.datasets.loading.seeded import SeededDataset
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.config_check.mistakes import as_dict, parts_of
 from mmdet_ft.engine.errors import UserError, is_user_mistake, message_of
 from mmdet_ft.engine.models.labels import label_problems
@@ -190,7 +191,7 @@ def _refused(data: DataSettings, split: Split, looks: Sequence[Tuple[int, Look]]
     return messages
 
 
-def _unequal(data: DataSettings, dataset: Any, split: Split,
+def _unequal(data: DataSettings, dataset: Dataset, split: Split,
              looks: Sequence[Tuple[int, Look]]) -> List[str]:
     """Return messages if a classifier's pipeline gives images of unequal sizes; tries the most different files."""
     places = {look.size: place for place, look in looks if not look.error and look.size[0]}
@@ -215,7 +216,7 @@ def _unequal(data: DataSettings, dataset: Any, split: Split,
     return []
 
 
-def check_same_classes(training: Any, validation: Any) -> None:
+def check_same_classes(training: Dataset, validation: Dataset) -> None:
     """Refuse datasets whose shifted labels would make the metric meaningless: one class folder
     missing on either side is enough."""
     own, other = (
@@ -235,7 +236,7 @@ def check_same_classes(training: Any, validation: Any) -> None:
         f'Write the same classes in both: classes=({line}{", " if len(everything) == 1 else ""})')
 
 
-def _is_cheap(dataset: Any) -> bool:
+def _is_cheap(dataset: Dataset) -> bool:
     """Return whether the annotations of a dataset are in memory, or in few files."""
     if not hasattr(dataset, 'data_infos') or not len(dataset.data_infos):
         return False

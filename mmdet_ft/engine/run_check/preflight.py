@@ -17,6 +17,7 @@ from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.datasets.loading.sample_images import leaf_of
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
@@ -156,7 +157,7 @@ def watched_names(runner: Runner, hook: EvalHook) -> Dict[str, str]:
     return wanted
 
 
-def _figures_of_some_detection(dataset: Any, results: List[Any],
+def _figures_of_some_detection(dataset: Dataset, results: List[Any],
                                options: Dict[str, Any]) -> Dict[str, Any]:
     """Return the metrics that the evaluation would give for at least one detection.
 
@@ -176,7 +177,7 @@ def _figures_of_some_detection(dataset: Any, results: List[Any],
         return {}
 
 
-def _with_a_detection(result: Any, info: Dict[str, Any]) -> Any:
+def _with_a_detection(result: object, info: Dict[str, Any]) -> Any:
     """Return V2's result of an image with a box, and its mask, of the first class."""
     box = np.array([[0, 0, 8, 8, .5]], np.float32)
     if isinstance(result, tuple):
@@ -187,7 +188,7 @@ def _with_a_detection(result: Any, info: Dict[str, Any]) -> Any:
     return [box, *result[1:]] if isinstance(result, list) else box
 
 
-def _evaluate(dataset: Any, results: List[Any], options: Dict[str, Any]) -> Dict[str, Any]:
+def _evaluate(dataset: Dataset, results: List[Any], options: Dict[str, Any]) -> Dict[str, Any]:
     options = {  # do not replace the files of all images by files of two
         key: value
         for key, value in options.items() if not key.endswith('file_prefix')

@@ -21,7 +21,7 @@ class Runner(Protocol):
     by_epoch: bool
     # the run
     model: nn.Module  # possibly in DistributedDataParallel
-    optimizer: torch.optim.Optimizer
+    optimizer: Optional[torch.optim.Optimizer]
     schedules: Schedules
     update: Update
     precision: Precision

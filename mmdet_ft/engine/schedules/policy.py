@@ -93,7 +93,7 @@ def one_each(name: str, value: Union[float, Sequence[float]], number: int) -> Li
     return list(value)
 
 
-def check_steps(step: Any) -> None:
+def check_steps(step: object) -> None:
     steps = [step] if isinstance(step, int) else step
     if not isinstance(steps, (list, tuple)) or not all(
             isinstance(place, int) and place > 0 for place in steps):

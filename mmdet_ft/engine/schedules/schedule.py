@@ -110,7 +110,7 @@ def build_momentum(momentum_config: Dict[str, Any], by_epoch: bool = True) -> Mo
     return _build(Momentum, MOMENTUM_POLICIES, momentum_config, by_epoch)
 
 
-def _build(schedule_class: Any, policies: Dict[str, Callable[..., Policy]], config: Dict[str, Any],
+def _build(schedule_class: type, policies: Dict[str, Callable[..., Policy]], config: Dict[str, Any],
            by_epoch: bool) -> Any:
     where = schedule_class.where
     arguments = dict(config)

@@ -1,5 +1,5 @@
 """The batch size that `optimizer.lr` of a config is set for: `auto_scale_lr`."""
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.layers import Setting
@@ -52,7 +52,7 @@ class _Origin(NamedTuple):
     by_program: bool  # neither files nor options set this value
 
     @classmethod
-    def of(cls, cfg: Config, path: str, value: Any) -> '_Origin':
+    def of(cls, cfg: Config, path: str, value: object) -> '_Origin':
         history = cfg.history(path)
         last = history[-1] if history else None
         is_reference = last is not None and '${' in str(last.value)

@@ -68,7 +68,7 @@ def _static_parts(model: nn.Module) -> List[nn.Module]:
     return [part for part in parts if isinstance(part, nn.Module)]
 
 
-def use_compile(model: nn.Module, device: torch.device, setting: Any) -> Optional[str]:
+def use_compile(model: nn.Module, device: torch.device, setting: object) -> Optional[str]:
     if not setting:
         return None
     options = dict(setting) if isinstance(setting, dict) else {}

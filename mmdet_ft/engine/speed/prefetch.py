@@ -27,7 +27,7 @@ def on_device(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
         yield batch
 
 
-def _used_by(stream: Any, value: Any) -> None:
+def _used_by(stream: torch.cuda.Stream, value: object) -> None:
     """Prevent the allocator from reusing memory of another stream before this one is done."""
     if isinstance(value, Tensor):
         value.record_stream(stream)

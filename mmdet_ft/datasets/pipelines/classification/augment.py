@@ -58,7 +58,7 @@ def _colour(pad_val: PadValue, img: np.ndarray) -> Any:
     return tuple(pad_val)
 
 
-def _by_level(name: str, largest: str, value: Any) -> str:
+def _by_level(name: str, largest: str, value: object) -> str:
     """Return the replacement for a detector, of the same strength, as a sentence."""
     number = abs(float(value)) if isinstance(value, (int, float)) else '...'
     return f"a detector writes dict(type='{name}', level=10, {largest}={number}), which moves them along"

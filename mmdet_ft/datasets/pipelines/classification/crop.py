@@ -20,7 +20,7 @@ def cut(img: np.ndarray, patch: Patch) -> np.ndarray:
     return img[top:top + height, left:left + width]
 
 
-def _crop_of(size: Any) -> str:
+def _crop_of(size: object) -> str:
     """Return the replacement for a detector, of the same size, as a sentence."""
     pair = (size, size) if isinstance(size, int) else size
     good = isinstance(pair, (tuple, list)) and len(pair) == 2

@@ -10,6 +10,7 @@ import cv2
 import mmcv
 import numpy as np
 
+from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.pipelines.detection.crop import keep_boxes
 from mmdet_ft.datasets.pipelines.shared.moves import EVERYTHING
 from mmdet_ft.datasets.pipelines.shared.resize_flip import check_sides
@@ -19,7 +20,7 @@ MAX_LEVEL = 10
 Fill = Union[float, Sequence[float]]
 
 
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
+def _check_number(name: str, value: object, low: float, high: float) -> None:
     if not isinstance(value, (int, float)) or not low <= value <= high:
         raise ValueError(f'{name} is a number in {low:g}..{high:g}, found {value!r}')
 
@@ -68,14 +69,16 @@ class _Moving(_ByLevel):
         """Return the size of the change at this level."""
         raise NotImplementedError
 
-    def moved_image(self, img: np.ndarray, amount: float, fill: Any) -> np.ndarray:
+    def moved_image(self, img: np.ndarray, amount: float,
+                    fill: Union[float, Sequence[float]]) -> np.ndarray:
         raise NotImplementedError
 
     def moved_boxes(self, boxes: np.ndarray, amount: float, height: int, width: int) -> np.ndarray:
         """Return boxes [n, 4] around the moved objects, clipped to the image."""
         raise NotImplementedError
 
-    def moved_masks(self, masks: Any, amount: float, height: int, width: int) -> Any:
+    def moved_masks(self, masks: Union[BitmapMasks, PolygonMasks], amount: float, height: int,
+                    width: int) -> Any:
         raise NotImplementedError
 
     def smallest(self) -> float:
@@ -163,7 +166,8 @@ class ShearObjects(_Moving):
     def amount(self) -> float:
         return self.level / MAX_LEVEL * self.max_shear_magnitude
 
-    def moved_image(self, img: np.ndarray, amount: float, fill: Any) -> np.ndarray:
+    def moved_image(self, img: np.ndarray, amount: float,
+                    fill: Union[float, Sequence[float]]) -> np.ndarray:
         return mmcv.imshear(img, amount, self.direction, fill, self.interpolation)
 
     def moved_boxes(self, boxes: np.ndarray, amount: float, height: int, width: int) -> np.ndarray:
@@ -172,7 +176,8 @@ class ShearObjects(_Moving):
         corners[..., along] += np.float32(amount) * corners[..., across]
         return _around(corners, height, width)
 
-    def moved_masks(self, masks: Any, amount: float, height: int, width: int) -> Any:
+    def moved_masks(self, masks: Union[BitmapMasks, PolygonMasks], amount: float, height: int,
+                    width: int) -> Any:
         return masks.shear((height, width), amount, self.direction, 0, self.interpolation)
 
 
@@ -221,7 +226,8 @@ class RotateObjects(_Moving):
     def _center(self, height: int, width: int) -> Tuple[float, float]:
         return ((width - 1) * 0.5, (height - 1) * 0.5) if self.center is None else self.center
 
-    def moved_image(self, img: np.ndarray, amount: float, fill: Any) -> np.ndarray:
+    def moved_image(self, img: np.ndarray, amount: float,
+                    fill: Union[float, Sequence[float]]) -> np.ndarray:
         return mmcv.imrotate(
             img, amount, self._center(*img.shape[:2]), self.scale, border_value=fill)
 
@@ -230,7 +236,8 @@ class RotateObjects(_Moving):
                                          self.scale)  # float64 [2, 3]
         return _around(_corners(boxes) @ matrix[:, :2].T + matrix[:, 2], height, width)
 
-    def moved_masks(self, masks: Any, amount: float, height: int, width: int) -> Any:
+    def moved_masks(self, masks: Union[BitmapMasks, PolygonMasks], amount: float, height: int,
+                    width: int) -> Any:
         return masks.rotate((height, width), amount, self._center(height, width), self.scale, 0)
 
 
@@ -269,7 +276,8 @@ class TranslateObjects(_Moving):
     def amount(self) -> int:
         return int(self.level / MAX_LEVEL * self.max_translate_offset)
 
-    def moved_image(self, img: np.ndarray, amount: float, fill: Any) -> np.ndarray:
+    def moved_image(self, img: np.ndarray, amount: float,
+                    fill: Union[float, Sequence[float]]) -> np.ndarray:
         return mmcv.imtranslate(img, amount, self.direction, fill)
 
     def moved_boxes(self, boxes: np.ndarray, amount: float, height: int, width: int) -> np.ndarray:
@@ -279,7 +287,8 @@ class TranslateObjects(_Moving):
         boxes[:, axis + 2] = np.minimum(boxes[:, axis + 2] + amount, (width, height)[axis])
         return boxes
 
-    def moved_masks(self, masks: Any, amount: float, height: int, width: int) -> Any:
+    def moved_masks(self, masks: Union[BitmapMasks, PolygonMasks], amount: float, height: int,
+                    width: int) -> Any:
         return masks.translate((height, width), amount, self.direction)
 
     def smallest(self) -> float:

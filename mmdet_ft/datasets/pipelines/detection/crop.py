@@ -40,7 +40,7 @@ def clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.clip(boxes, 0, np.array([width, height, width, height], dtype=boxes.dtype))
 
 
-def check_single_image(results: Dict[str, Any], transform: Any) -> None:
+def check_single_image(results: Dict[str, Any], transform: object) -> None:
     """Raise ValueError when there are images besides `img`, which the transform would leave unchanged."""
     fields = results.get('img_fields', ['img'])
     if list(fields) != ['img']:

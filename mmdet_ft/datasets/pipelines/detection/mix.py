@@ -10,6 +10,7 @@ import numpy as np
 from mmdet_ft.datasets.annotations.masks import join_masks
 from mmdet_ft.datasets.pipelines.detection.affine import boxes_inside, boxes_worth_keeping
 from mmdet_ft.datasets.pipelines.detection.crop import LABELS_OF, MASKS_OF, clip_boxes
+from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.registry import PIPELINES
 
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
@@ -39,7 +40,7 @@ def _put_objects(results: Dict[str, Any], key: str, parts: Sequence[Objects]) ->
         results[MASKS_OF[key]] = join_masks([part.masks for part in parts])
 
 
-def _box_fields(samples: Sequence[Dict[str, Any]], transform: Any) -> List[str]:
+def _box_fields(samples: Sequence[Dict[str, Any]], transform: object) -> List[str]:
     """Return the box fields that any of the samples has; those of the first sample come first."""
     for sample in samples:
         if sample.get('seg_fields'):
@@ -48,7 +49,7 @@ def _box_fields(samples: Sequence[Dict[str, Any]], transform: Any) -> List[str]:
     return list(dict.fromkeys(key for sample in samples for key in sample.get('bbox_fields', [])))
 
 
-def _mix_results(results: Dict[str, Any], number: int, transform: Any) -> List[Dict[str, Any]]:
+def _mix_results(results: Dict[str, Any], number: int, transform: object) -> List[Dict[str, Any]]:
     others = results.get('mix_results')
     if others is None or len(others) != number:
         found = 'none' if others is None else len(others)
@@ -58,7 +59,7 @@ def _mix_results(results: Dict[str, Any], number: int, transform: Any) -> List[D
     return others
 
 
-def _check_scale(img_scale: Any, transform: Any) -> Tuple[int, int]:
+def _check_scale(img_scale: object, transform: object) -> Tuple[int, int]:
     if not isinstance(img_scale, (tuple, list)) or len(img_scale) != 2:
         raise TypeError(
             f'{type(transform).__name__}: img_scale is (height, width), found {img_scale!r}')
@@ -109,7 +110,7 @@ class Mosaic:
         self.pad_val = pad_val
         self.prob = prob
 
-    def get_indexes(self, dataset: Any) -> List[int]:
+    def get_indexes(self, dataset: Dataset) -> List[int]:
         """Return the indices of three random images to mix in."""
         return [int(np.random.randint(0, len(dataset))) for _ in range(3)]
 
@@ -217,7 +218,7 @@ class MixUp:
         self.bbox_clip_border = bbox_clip_border
         self.skip_filter = skip_filter
 
-    def get_indexes(self, dataset: Any) -> int:
+    def get_indexes(self, dataset: Dataset) -> int:
         """Return the index of an image to mix in: one with objects, if `max_iters` samples find one."""
         for _ in range(self.max_iters):
             index = int(np.random.randint(0, len(dataset)))

@@ -25,7 +25,7 @@ def _albumentations() -> Any:
     return albumentations
 
 
-def is_moving(transforms: Any) -> bool:
+def is_moving(transforms: object) -> bool:
     """Check whether any of albumentations' transforms, dicts that may nest, moves pixels.
 
     These are its DualTransforms except those that only blank pixels. An unknown transform counts as

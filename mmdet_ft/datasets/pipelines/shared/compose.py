@@ -1,5 +1,5 @@
 """A pipeline: transforms applied in order, and the pass that defers normalization to the device."""
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -49,13 +49,13 @@ class Compose:
         return 'Compose(\n' + ''.join(f'    {line}\n' for line in lines) + ')'
 
 
-def name_of(transform: Any) -> str:
+def name_of(transform: object) -> str:
     """Return the type name of a transform, or the name of a function."""
     kind = type(transform).__name__
     return getattr(transform, 'type_name', None) or getattr(transform, '__name__', kind)
 
 
-def apply(transform: Any, data: Any) -> Any:
+def apply(transform: Callable[..., Any], data: object) -> Any:
     """Run one transform; raise CheckError if it gets no sample, or does not move boxes that it should."""
     if not isinstance(data, Mapping):
         raise CheckError(
@@ -72,7 +72,7 @@ def apply(transform: Any, data: Any) -> Any:
     return result
 
 
-def check_given(sample: Any, pipeline: Any, where: str) -> None:
+def check_given(sample: object, pipeline: object, where: str) -> None:
     """Raise CheckError if a pipeline has rejected a sample that no other sample can replace."""
     if sample is None:
         name = getattr(pipeline, 'ended_by', None) or 'a transform'

@@ -16,7 +16,7 @@ BLOCK = 1 << 19  # bytes of an image that are mirrored, padded and split at a ti
 _late = False
 
 
-def to_tensor(data: Any) -> Tensor:
+def to_tensor(data: object) -> Tensor:
     """Convert an array, a sequence or a number to a tensor; arrays share their memory.
 
     Raises TypeError for anything else.

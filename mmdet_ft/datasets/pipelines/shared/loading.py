@@ -176,8 +176,8 @@ class LoadImageFromFile:
         return read_image(filename, results, self.file_client_args, self.color_type,
                           self.channel_order)
 
-    def _put(self, results: Dict[str, Any], img: np.ndarray, filename: Any,
-             name: Any) -> Dict[str, Any]:
+    def _put(self, results: Dict[str, Any], img: np.ndarray, filename: Optional[str],
+             name: Optional[str]) -> Dict[str, Any]:
         if self.to_float32:
             img = img.astype(np.float32)
         results['filename'] = filename

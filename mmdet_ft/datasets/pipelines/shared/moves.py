@@ -29,7 +29,7 @@ WORDS = dict(bbox='boxes', mask='masks', seg='segmentation maps')
 KEYS = dict(bbox='gt_bboxes', mask='gt_masks', seg='gt_semantic_seg')
 
 
-def moved_by(kind: Any, arguments: Mapping[str, Any]) -> Optional[Tuple[str, ...]]:
+def moved_by(kind: object, arguments: Mapping[str, Any]) -> Optional[Tuple[str, ...]]:
     """Return what a class or object moves with these arguments; None where it does not declare it."""
     ask = getattr(kind, 'moves_with', None)
     moves = ask(arguments) if ask is not None else getattr(kind, 'moves', None)
@@ -37,7 +37,7 @@ def moved_by(kind: Any, arguments: Mapping[str, Any]) -> Optional[Tuple[str, ...
     return moves if is_declared else None  # V2 has no such attribute: a user's may mean anything
 
 
-def refusal_of(kind: Any, name: str, arguments: Mapping[str, Any], left: Sequence[str]) -> str:
+def refusal_of(kind: object, name: str, arguments: Mapping[str, Any], left: Sequence[str]) -> str:
     """Return the message for a transform that would leave objects of these kinds at their old position."""
     words = [WORDS[what] for what in left]
     listed = ' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -47,7 +47,7 @@ def refusal_of(kind: Any, name: str, arguments: Mapping[str, Any], left: Sequenc
             (instead or f'move them too, and declare it in the class: moves = {EVERYTHING}'))
 
 
-def refuse_objects(transform: Any, results: Mapping[str, Any]) -> None:
+def refuse_objects(transform: object, results: Mapping[str, Any]) -> None:
     """Raise CheckError for a sample with boxes, masks or maps that the transform would not move."""
     present = [
         what for what in WORDS
@@ -69,7 +69,7 @@ class Step(NamedTuple):
     owner: Any = None  # the class of the transform that holds it
 
 
-def flat(steps: Any, path: str = '', owner: Any = None) -> Iterator[Step]:
+def flat(steps: object, path: str = '', owner: object = None) -> Iterator[Step]:
     """Yield the transforms of a pipeline in order, each followed by those in its arguments.
 
     steps: dicts with a type, objects, or lists of them; other values are skipped.
@@ -140,8 +140,8 @@ def check_steps(transforms: Sequence[Any]) -> None:
         raise CheckError('\n'.join(dict.fromkeys(found)))
 
 
-def check_effect(transform: Any, img: np.ndarray, boxes: np.ndarray, results: Mapping[str,
-                                                                                      Any]) -> None:
+def check_effect(transform: object, img: np.ndarray, boxes: np.ndarray,
+                 results: Mapping[str, Any]) -> None:
     """Raise CheckError if a transform that declares nothing resizes or crops the image but leaves the boxes.
 
     img, boxes: the input of the transform, the boxes as a copy. Padding at the right and bottom is

@@ -2,7 +2,7 @@
 import contextlib
 import copy
 import random
-from typing import Any, Dict, Iterator, List, Sequence, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Set
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from mmdet_ft.config.errors import CheckError
 from mmdet_ft.datasets.annotations.masks import BitmapMasks
 from mmdet_ft.datasets.pipelines.shared.compose import name_of
 from mmdet_ft.datasets.pipelines.shared.moves import EVERYTHING, KEYS, moved_by
+from mmdet_ft.datasets.protocol import Dataset
 
 NUM_TRIES = 16  # tries of one transform: it may change an image only sometimes
 SIZE = 96, 128  # of the picture, height and width
@@ -18,7 +19,7 @@ BOX = 12, 10, 24, 20  # 1 % of it, near a corner: a small rotation moves it by m
 PAINT = 250
 
 
-def check_own_transforms(dataset: Any) -> List[str]:
+def check_own_transforms(dataset: Dataset) -> List[str]:
     """Check a dataset's transforms after the annotations that declare nothing, and return their names.
 
     Raises CheckError for a transform that moves a painted rectangle but not its box, or its mask or
@@ -37,7 +38,7 @@ def check_own_transforms(dataset: Any) -> List[str]:
     return looked
 
 
-def _pipelines_of(dataset: Any) -> Iterator[List[Any]]:
+def _pipelines_of(dataset: Dataset) -> Iterator[List[Any]]:
     """Yield the transforms of a dataset's samples in order; those of a wrapper follow those of its inner dataset."""
     for part in getattr(dataset, 'datasets', None) or ():
         yield from _pipelines_of(part)
@@ -48,7 +49,7 @@ def _pipelines_of(dataset: Any) -> Iterator[List[Any]]:
     yield from ([*steps, *(own if isinstance(own, (list, tuple)) else ())] for steps in before)
 
 
-def _flat(transforms: Any) -> Iterator[Any]:
+def _flat(transforms: Iterable[Any]) -> Iterator[Any]:
     """Yield transforms, replacing this package's own containers with the transforms inside them."""
     for transform in transforms:
         inside = getattr(transform, 'transforms', None) or getattr(transform, 'sub_policy', None)
@@ -75,7 +76,7 @@ def _picture(loaded: Sequence[str]) -> Dict[str, Any]:
         seg_fields=list(maps), **maps)  # yapf: disable
 
 
-def _try(transform: Any, loaded: Sequence[str]) -> bool:
+def _try(transform: Callable[..., Any], loaded: Sequence[str]) -> bool:
     """Check whether a transform runs on the picture; raise CheckError if the paint leaves its box, mask or map."""
     with _kept_random_states():
         for seed in range(NUM_TRIES):

@@ -59,7 +59,7 @@ def put_image(results: Dict[str, Any], key: str, img: np.ndarray) -> None:
     results.pop('pad_shape', None)
 
 
-def check_sides(img: np.ndarray, transform: Any, size: Tuple[int, int] = (1, 1)) -> None:
+def check_sides(img: np.ndarray, transform: object, size: Tuple[int, int] = (1, 1)) -> None:
     """Raise DataError if an image, or a result (height, width), is too large for OpenCV to turn, shear or shift."""
     if max(*img.shape[:2], *size) > LONGEST_SIDE:
         raise DataError(

@@ -78,6 +78,8 @@ MOVED = {
     'old_numpy=numpy_compat text=table_output',
     ('ops', 'ops'):
     'switches=backends images=normalize ranking=topk',
+    ('models.losses', 'models.losses'):
+    'accuracy=top_k_accuracy cross_entropy=entropy',
     ('models.detectors', 'models.detectors'):
     'test_time=views',
 }
@@ -94,6 +96,14 @@ def _paths() -> Dict[str, str]:
             paths['.'.join(filter(None, ('mmdet_ft', before, old)))] = '.'.join(
                 filter(None, ('mmdet_ft', today, new or old)))
     return paths
+
+
+class _KeepsFunctions(types.ModuleType):
+    """A package whose function is not replaced when a module is imported that had the same name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, types.ModuleType) and name in vars(self)):
+            super().__setattr__(name, value)
 
 
 class EarlierPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -119,6 +129,10 @@ class EarlierPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if name in self.paths:
             warnings.warn(f'{name} is {self.paths[name]} today', DeprecationWarning, stacklevel=2)
             sys.modules[name] = importlib.import_module(self.paths[name])
+            package, _, own = name.rpartition('.')
+            if own in vars(
+                    sys.modules[package]):  # Python is going to set the attribute to the module
+                sys.modules[package].__class__ = _KeepsFunctions
 
 
 def install() -> None:

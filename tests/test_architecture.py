@@ -1,5 +1,6 @@
 """The arrows of the package: who may import whom, and from where."""
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,18 @@ def test_runner_names_no_model_and_no_dataset():
         for _, module, _ in imports(path) if '.' in module
     }
     assert not rooms & {'models', 'datasets'}
+
+
+@pytest.mark.parametrize(
+    'path', [path for path in FILES if path.name == '__init__.py'],
+    ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_name_of_a_package_hides_one_of_its_modules(path):
+    """`import package.module as m` gives the package's attribute, which must be the module."""
+    package = '.'.join(path.parent.relative_to(PACKAGE.parent).parts)
+    modules = {item.stem
+               for item in path.parent.glob('*.py')
+               } | {item.parent.name
+                    for item in path.parent.glob('*/__init__.py')}
+    for name in modules - {'__init__'}:
+        module = importlib.import_module(f'{package}.{name}')
+        assert getattr(importlib.import_module(package), name) is module, name

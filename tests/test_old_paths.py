@@ -31,3 +31,13 @@ def test_a_fresh_process_imports_by_earlier_paths():
 def test_what_never_was_is_not_found():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module('mmdet_ft.engine.nosuch')
+
+
+def test_an_earlier_path_does_not_replace_a_function_of_its_name():
+    """`losses.accuracy` is V2's function, and was the name of its module too."""
+    from mmdet_ft.models import losses
+    for name in ('accuracy', 'cross_entropy'):
+        sys.modules.pop(f'mmdet_ft.models.losses.{name}', None)
+        with pytest.warns(DeprecationWarning):
+            module = importlib.import_module(f'mmdet_ft.models.losses.{name}')
+        assert getattr(losses, name) is getattr(module, name)

@@ -9,7 +9,7 @@ import traceback
 from typing import Callable
 
 from mmdet_ft.config.errors import ConfigError
-from mmdet_ft.engine.distributed import watchdog
+from mmdet_ft.engine.distributed import interruption, watchdog
 from mmdet_ft.errors import (CheckpointError, DataError, NonFiniteError, UntrustedFileError,
                              UserError)
 from mmdet_ft.registry import RegistryError
@@ -91,6 +91,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             if code == 2 and os.environ.get('RANK', '0') != '0':
                 # Rank 0 most likely reports the same; then this process is ended during the sleep.
                 time.sleep(5)
+            if code == interruption.EXIT_CODE:
+                interruption.tell_launcher()
             watchdog.report(_ending(error))
             _leave(code)
 

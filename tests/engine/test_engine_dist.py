@@ -1,6 +1,7 @@
 """What two processes do together, over gloo."""
 import copy
 import os
+import signal
 import socket
 
 import pytest
@@ -10,7 +11,8 @@ import torch.multiprocessing as mp
 
 from mmdet_ft.datasets.loading.samplers import DistributedSampler
 from mmdet_ft.engine.distributed import dist, launch
-from mmdet_ft.engine.errors import NonFiniteError, UserError
+from mmdet_ft.engine.distributed.interruption import Interrupted
+from mmdet_ft.engine.errors import NonFiniteError, UserError, command
 from mmdet_ft.engine.evaluate import multi_gpu_test
 from mmdet_ft.engine.hooks import CheckpointHook, DistEvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.models.build import wrap
@@ -384,3 +386,28 @@ def test_one_process_needs_no_group(tmp_path):
     ] and dist.broadcast_object(3) == 3
     assert dist.collect_results([1, 2, 3], 2) == [1, 2]
     dist.barrier()
+
+
+@pytest.mark.parametrize('has_saved, code', [(True, 75), (False, 143)])
+def test_a_launch_that_is_ended_by_a_signal_has_the_exit_code_of_a_run_that_has_saved(
+        monkeypatch, capsys, has_saved, code):
+
+    @command
+    def train():
+        raise Interrupted('stopped by SIGTERM')
+
+    def run():
+        if has_saved:
+            with pytest.raises(SystemExit) as ending:
+                train()
+            assert ending.value.code == 75
+        raise launch.SignalException('', sigval=signal.SIGTERM)
+
+    monkeypatch.setenv('MMDET_FT_INTERRUPTED', '')  # given back afterwards
+    monkeypatch.setattr(launch.sys, 'argv', ['launch', *words(port=0)])
+    monkeypatch.setattr(launch.signal, 'signal', lambda *args: None)
+    monkeypatch.setattr(launch, 'main', run)
+    assert launch.launch() == code
+    assert 'ended by SIGTERM' in capsys.readouterr().err
+    train_again = pytest.raises(SystemExit, train)  # the launcher and its folder are gone
+    assert train_again.value.code == 75

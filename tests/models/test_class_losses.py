@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mmdet_ft.models.classification_defaults import build_for_classification
 from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
-from mmdet_ft.models.losses.cross_entropy import CrossEntropyLoss
+from mmdet_ft.models.losses.entropy import CrossEntropyLoss
 from mmdet_ft.models.losses.focal import FocalLoss
 from mmdet_ft.models.losses.label_smooth import LabelSmoothLoss
 from mmdet_ft.registry import MODELS

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmdet_ft.models.losses.accuracy import Accuracy, accuracy
-from mmdet_ft.models.losses.cross_entropy import CrossEntropyLoss
+from mmdet_ft.models.losses.entropy import CrossEntropyLoss
 from mmdet_ft.models.losses.focal import FocalLoss
 from mmdet_ft.models.losses.iou import BoundedIoULoss, CIoULoss, DIoULoss, GIoULoss, IoULoss
 from mmdet_ft.models.losses.reduction import masked, weight_reduce_loss
 from mmdet_ft.models.losses.smooth_l1 import L1Loss, MSELoss, SmoothL1Loss
+from mmdet_ft.models.losses.top_k_accuracy import Accuracy, accuracy
 from mmdet_ft.registry import MODELS
 from tests.reference import losses as reference
 from tools.benchmarks.no_sync import NoSync

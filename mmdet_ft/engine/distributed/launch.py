@@ -5,20 +5,18 @@ The exit code is that of the process that ended first, with the same meaning as 
 process. SIGUSR1 is forwarded to the processes, as torchrun forwards SIGTERM.
 """
 import errno
-import gc
 import logging
 import os
 import re
 import signal
 import socket
 import sys
-import warnings
+import tempfile
 from typing import Any, Dict, List
 
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 from torch.distributed.run import main
 
 from mmdet_ft.engine.distributed import interruption
@@ -114,6 +112,13 @@ def launch() -> int:
     if hasattr(signal, 'SIGUSR1'):
         signal.signal(signal.SIGUSR1, _pass_on)
     logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.ERROR)
+    # torchrun does not return the exit codes of processes that it ends on a signal.
+    with tempfile.TemporaryDirectory(prefix='mmdet_ft_') as folder:
+        os.environ[interruption.NOTE] = os.path.join(folder, 'saved')
+        return _run()
+
+
+def _run() -> int:
     try:
         sys.argv[1:] = checked(sys.argv[1:])
         main()
@@ -132,13 +137,9 @@ def launch() -> int:
         print(f'\n{_describe(failure, rank)}', file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as error:
-        # The agent does not report the exit codes of its processes, which may have saved the run.
-        warnings.simplefilter('ignore')  # some objects of torch warn on access
-        saved = any(
-            isinstance(item, SubprocessHandler) and item.proc.returncode == interruption.EXIT_CODE
-            for item in gc.get_objects())
         print(f'\nended by {signal.Signals(error.sigval).name}', file=sys.stderr)
-        return interruption.EXIT_CODE if saved else 128 + error.sigval
+        return interruption.EXIT_CODE if os.path.exists(
+            os.environ[interruption.NOTE]) else 128 + error.sigval
     return 0
 
 

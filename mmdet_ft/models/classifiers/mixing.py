@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta
 
-from mmdet_ft.models.losses.cross_entropy import to_shares
+from mmdet_ft.models.losses.entropy import to_shares
 from mmdet_ft.registry import MODELS
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.classification_defaults import build_for_classification
-from mmdet_ft.models.losses.accuracy import accuracy
+from mmdet_ft.models.losses.top_k_accuracy import accuracy
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Losses

@@ -1,12 +1,11 @@
-from mmdet_ft.models.losses.accuracy import Accuracy, accuracy
-from mmdet_ft.models.losses.cross_entropy import (CrossEntropyLoss, binary_cross_entropy,
-                                                  cross_entropy, mask_cross_entropy,
-                                                  soft_cross_entropy)
+from mmdet_ft.models.losses.entropy import (CrossEntropyLoss, binary_cross_entropy, cross_entropy,
+                                            mask_cross_entropy, soft_cross_entropy)
 from mmdet_ft.models.losses.focal import FocalLoss, sigmoid_focal_loss
 from mmdet_ft.models.losses.iou import BoundedIoULoss, CIoULoss, DIoULoss, GIoULoss, IoULoss
 from mmdet_ft.models.losses.label_smooth import LabelSmoothLoss
 from mmdet_ft.models.losses.reduction import masked, reduce_loss, weight_reduce_loss, weighted_loss
 from mmdet_ft.models.losses.smooth_l1 import L1Loss, MSELoss, SmoothL1Loss
+from mmdet_ft.models.losses.top_k_accuracy import Accuracy, accuracy
 
 __all__ = [
     'Accuracy', 'BoundedIoULoss', 'CIoULoss', 'CrossEntropyLoss', 'DIoULoss', 'FocalLoss',

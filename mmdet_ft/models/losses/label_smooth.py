@@ -3,7 +3,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from mmdet_ft.models.losses.cross_entropy import binary_cross_entropy, soft_cross_entropy, to_shares
+from mmdet_ft.models.losses.entropy import binary_cross_entropy, soft_cross_entropy, to_shares
 from mmdet_ft.models.losses.reduction import AvgFactor, check_reduction
 from mmdet_ft.registry import MODELS
 

@@ -1,3 +1,4 @@
+"""Accuracy of classes: the share of rows whose target is among the k best scores."""
 from typing import Optional, Sequence, Tuple, Union
 
 from torch import Tensor, nn

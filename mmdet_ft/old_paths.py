@@ -101,7 +101,7 @@ def _paths() -> Dict[str, str]:
 class _KeepsFunctions(types.ModuleType):
     """A package whose function is not replaced when a module is imported that had the same name."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if not (isinstance(value, types.ModuleType) and name in vars(self)):
             super().__setattr__(name, value)
 

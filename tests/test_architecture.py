@@ -1,5 +1,6 @@
 """The arrows of the package: who may import whom, and from where."""
 import ast
+import functools
 import importlib
 from pathlib import Path
 
@@ -42,9 +43,14 @@ MAY_IMPORT = {  # room -> rooms below it
 FILES = sorted(PACKAGE.rglob('*.py'))
 
 
+@functools.lru_cache(maxsize=None)
+def tree_of(path):
+    return ast.parse(path.read_text(encoding='utf-8'))
+
+
 def imports(path):
     """(line, dotted module, imported name or None) of every import of the package in a file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name, None) for alias in node.names
                         if alias.name.split('.')[0] == 'mmdet_ft')
@@ -54,6 +60,7 @@ def imports(path):
                 yield from ((node.lineno, node.module, alias.name) for alias in node.names)
 
 
+@functools.lru_cache(maxsize=None)
 def is_module(dotted):
     path = PACKAGE.parent.joinpath(*dotted.split('.'))
     return path.is_dir() or path.with_suffix('.py').is_file()
@@ -63,14 +70,8 @@ def room_of(path):
     return path.relative_to(PACKAGE).parts[0].replace('.py', '')
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down_only(path):
-    room = room_of(path)
-    for line, module, name in imports(path):
-        dotted = f'{module}.{name}' if name and is_module(f'{module}.{name}') else module
-        target = dotted.split('.')[1] if '.' in dotted else None
-        assert target in (None, room) or target in MAY_IMPORT.get(
-            room, ()), f'{path}:{line}: {room} may not import {dotted}'
+def test_imports_point_down_only():
+    assert not upward_imports()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,21 @@ def floor_of(dotted):
     return dotted.split('.')[2] if dotted.startswith('mmdet_ft.engine.') else None
 
 
-def test_no_folder_of_the_engine_imports_one_that_imports_it():
+def upward_imports():
+    """Return 'file:line: what' of every import that MAY_IMPORT does not allow."""
+    found = []
+    for path in FILES:
+        room = room_of(path)
+        for line, module, name in imports(path):
+            dotted = f'{module}.{name}' if name and is_module(f'{module}.{name}') else module
+            target = dotted.split('.')[1] if '.' in dotted else None
+            if target not in (None, room) and target not in MAY_IMPORT.get(room, ()):
+                found.append(f'{path}:{line}: {room} may not import {dotted}')
+    return found
+
+
+def circles_of_the_engine():
+    """Return the folders and files of the engine that import each other, sorted."""
     arrows = {}
     for path in (PACKAGE / 'engine').rglob('*.py'):
         own = floor_of('.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts))
@@ -99,14 +114,39 @@ def test_no_folder_of_the_engine_imports_one_that_imports_it():
                 f'{module}.{name}' if name and is_module(f'{module}.{name}') else module)
             if target not in (None, own, '__init__') and own != '__init__':
                 arrows.setdefault(own, set()).add(target)
+    return in_circles(arrows)
+
+
+def circles_of_files():
+    """Return the files of the package that import each other when they are loaded, sorted."""
+    arrows = {}
+    for path in FILES:
+        own = '.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts)
+        for node in tree_of(path).body:
+            if isinstance(node, ast.ImportFrom) and path.name != '__init__.py':
+                targets = (f'{node.module}.{alias.name}' for alias in node.names)
+                arrows.setdefault(own, set()).update(
+                    target if is_module(target) else node.module for target in targets)
+    return in_circles(arrows)
+
+
+def in_circles(arrows):
+    """Return those of {importer: imported} that reach themselves, sorted."""
     left = dict(arrows)
     while True:  # take away what imports nothing that is left
         free = [own for own, targets in left.items() if not targets & set(left)]
         if not free:
-            break
+            return sorted(left)
         for own in free:
             del left[own]
-    assert not left, f'circles among {sorted(left)}'
+
+
+def test_no_folder_of_the_engine_imports_one_that_imports_it():
+    assert not circles_of_the_engine()
+
+
+def test_no_file_imports_one_that_imports_it():
+    assert not circles_of_files()
 
 
 def test_the_engine_keeps_few_files_of_its_own():

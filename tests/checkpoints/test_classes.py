@@ -226,7 +226,7 @@ def test_results_of_a_detector_come_in_the_order_of_the_data(tmp_path, caplog, c
 ])  # yapf: disable
 def test_a_test_of_other_classes_is_refused_with_both_lists(tmp_path, classes, words):
     with pytest.raises(
-            CheckpointError, match='data.test has classes that are none of them') as error:
+            CheckpointError, match='data.test has classes that it does not know') as error:
         build_trained(settings_of(), Faked(classes), write(tmp_path, named(CLASSES)))
     assert all(word in str(error.value) for word in words), str(error.value)
 

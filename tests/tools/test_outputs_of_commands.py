@@ -211,7 +211,7 @@ def test_a_checkpoint_of_other_classes_is_mapped_or_refused_by_name(world, monke
         assert masks[1] == one[1][0]
     save(str(world / 'b.pth'), model.state_dict(), dict(CLASSES=('x', *CLASSES[1:])))
     assert run(test_command, monkeypatch, world / 'tiny.py', world / 'b.pth', '--eval', 'bbox') == 1
-    assert 'data.test has classes that are none of them' in capsys.readouterr().err
+    assert 'data.test has classes that it does not know' in capsys.readouterr().err
 
 
 def test_a_config_in_its_own_work_dir_is_not_written_over(world):

@@ -24,7 +24,7 @@ TEXTS = {  # kind of fault -> description of all its records
     **{f'{key} unreadable': f'annotations whose {key} cannot be read' for key in FIXES},
     'annotation without image': 'annotations of images that the file does not list: never used',
     'annotation id twice': 'annotation ids that occur twice: pycocotools finds one of the two only',
-    'segmentation malformed': 'segmentations that are none of COCO\'s forms, or lie elsewhere than in the image',
+    'segmentation malformed': 'segmentations in another form than COCO\'s, or outside the image',
 }
 
 

@@ -281,7 +281,7 @@ def check_unused(model: nn.Module) -> None:
         raise UserError(
             f'the loss of rank {get_dist_info()[0]} does not depend on {shown}, and several '
             'processes wait for the gradient of every parameter. Set find_unused_parameters = True '
-            'in the config, which costs a little time; or freeze what is not meant to be trained '
+            'in the config, which costs a little time; or freeze the parameters that are not to be trained '
             '(requires_grad = False); or, if it is, add 0 * parameter.sum() to the loss where it '
             'is not used')
 

@@ -125,6 +125,6 @@ def _other_classes(source: str, found: Comparison) -> str:
         )
     ways.append('or name a checkpoint of these classes')
     return (
-        f'{source} was trained on {listed(found.known)}, and data.test has classes that are none of them: '
+        f'{source} was trained on {listed(found.known)}, and data.test has classes that it does not know: '
         f'{", ".join(map(repr, found.missing[:8]))}\n{found.table("data.test")}\n  To fix: ' +
         '; '.join(ways))

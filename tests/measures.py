@@ -116,8 +116,8 @@ def measures() -> Dict[str, float]:
 def files_that_name_cfg() -> List[str]:
     """Return 'file: times' of the files whose code names `cfg`."""
     counts = collections.Counter()
-    for path, tree in trees():
-        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == 'cfg']
+    for path, inside in nodes():
+        names = [node for node in inside if isinstance(node, ast.Name) and node.id == 'cfg']
         if names:
             counts[str(path.relative_to(PACKAGE))] = len(names)
     return [f'{path}: {count}' for path, count in sorted(counts.items())]

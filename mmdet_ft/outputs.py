@@ -34,7 +34,7 @@ class Inputs:
     def add(self, path: Optional[Path]) -> None:
         """Add a file to the inputs."""
         identity = _identity(path)
-        if identity is not None:
+        if path is not None and identity is not None:
             self._files[identity] = os.fspath(path)
 
     def add_image(self, path: Optional[Path]) -> None:
@@ -46,12 +46,13 @@ class Inputs:
     def add_folder(self, folder: Optional[Path]) -> None:
         """Add a folder of images to the inputs: no picture is written into it."""
         identity = _identity(folder)
-        if identity is not None:
+        if folder is not None and identity is not None:
             self._folders.setdefault(identity, os.fspath(folder))
 
     def same_as(self, target: Path) -> Optional[str]:
         """Return the input that `target` would overwrite, if there is one."""
-        return self._files.get(_identity(target))
+        identity = _identity(target)
+        return None if identity is None else self._files.get(identity)
 
     def require_free(self, target: Path, option: str) -> None:
         """Raise OutputError if `target`, given by `option`, is an input."""
@@ -63,7 +64,8 @@ class Inputs:
 
     def folder_of_images(self, folder: Path) -> Optional[str]:
         """Return `folder` as the inputs name it, if input images are directly in it."""
-        return self._folders.get(_identity(folder))
+        identity = _identity(folder)
+        return None if identity is None else self._folders.get(identity)
 
 
 def _identity(path: Optional[Path]) -> Optional[Tuple[int, int]]:

@@ -132,7 +132,7 @@ def results_to_records(results: List[Any], image_ids: List[Any],
     if of_label is not category_ids:
         return OrderedDict(proposal=boxes)
     records = OrderedDict(bbox=boxes, proposal=boxes)
-    if found.masks is not None:
+    if found.masks is not None and found.mask_scores is not None:
         records['segm'] = [{
             **record, 'score': score,
             'segmentation': _text(_runs(mask))
@@ -163,7 +163,7 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
             'write them again with tools/test.py --out')
 
     runs = []
-    for place, mask in enumerate(found.masks):
+    for place, mask in enumerate(found.masks or ()):
         try:
             runs.append(_runs(mask))
             runs[-1]['counts'] = _bytes(runs[-1]['counts'])
@@ -180,8 +180,9 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
     wrong = ~sums.sound | (sizes != wanted).any(1) | (sums.pixels != wanted.prod(1))
     if wrong.any():
         place = int(wrong.argmax())
-        fault = fault_of_runs(sizes[place].tolist(), *wanted[place].tolist(),
-                              bool(sums.sound[place]), int(sums.pixels[place]))
+        height, width = wanted[place].tolist()
+        fault = fault_of_runs(sizes[place].tolist(), height, width, bool(sums.sound[place]),
+                              int(sums.pixels[place]))
         raise refuse(place, str(fault))
     return runs
 
@@ -276,9 +277,8 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
 
     Without any detection the remaining metrics are skipped and a line is logged, as in V2.
     """
-    if iou_thrs is None:
-        iou_thrs = np.linspace(.5, .95, 10)
-    iou_thrs = np.atleast_1d(np.asarray(iou_thrs, dtype=np.float64))
+    thresholds = np.atleast_1d(
+        np.asarray(np.linspace(.5, .95, 10) if iou_thrs is None else iou_thrs, dtype=np.float64))
     check_metric_items(metric_items)
     if isinstance(metric_items, str):
         metric_items = [metric_items]
@@ -293,7 +293,7 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
     for metric in metrics:
         print_log(('\n' if logger is None else '') + f'Evaluating {metric}...', logger=logger)
         if metric == 'proposal_fast':
-            values.update(_fast_recall(ground_truth, results, proposal_nums, iou_thrs, logger))
+            values.update(_fast_recall(ground_truth, results, proposal_nums, thresholds, logger))
             continue
         if metric == 'segm' and found.masks is None or metric == 'bbox' and are_proposals:
             remedy = ", which are proposals; use metric='proposal'" if are_proposals else \
@@ -306,7 +306,7 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
                 level=logging.ERROR)
             break
         evaluation = _match(ground_truth, found, metric,
-                            _numbers_of_detections(proposal_nums, max_dets), iou_thrs)
+                            _numbers_of_detections(proposal_nums, max_dets), thresholds)
         text = io.StringIO()
         # V2's thresholds of Cityscapes have 0.7500000000000002, which COCOeval does not take for
         # 0.75
@@ -340,11 +340,13 @@ def _match(ground_truth: CocoGroundTruth, found: Found, metric: str, max_dets: S
     with_masks = metric == 'segm'
     images, truth = _truth(ground_truth, with_masks, numbers)
     ids = np.array(ground_truth.category_ids)
+    scores = found.mask_scores if with_masks else found.scores
+    assert scores is not None, 'masks have scores'
     detections = Detected(
         image_ids=np.array([image['id'] for image in images])[found.image],
         category_ids=ids[found.labels],
         boxes=found.boxes,
-        scores=found.mask_scores if with_masks else found.scores,
+        scores=scores,
         runs=_sound_runs(found, ground_truth) if with_masks else None)
     return match(
         images,

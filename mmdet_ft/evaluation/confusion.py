@@ -42,7 +42,7 @@ def detection_confusion(results: Sequence[Any],
         partner = pair_off(overlap, predicted[kept], truth, iou_thr)
         is_paired = partner >= 0
         np.add.at(matrix, (truth[partner[is_paired]], predicted[kept][is_paired]), 1)
-        np.add.at(matrix, (num_classes, predicted[kept][~is_paired]), 1)
+        np.add.at(matrix[num_classes], predicted[kept][~is_paired], 1)
         missed = np.setdiff1d(np.arange(len(truth)), partner)
         np.add.at(matrix, (truth[missed], num_classes), 1)
     return matrix
@@ -62,9 +62,9 @@ def pair_off(overlap: np.ndarray, predicted: np.ndarray, truth: np.ndarray,
             partner[row], free[best] = best, False
     rest = np.where(free[None] & (partner < 0)[:, None], overlap, -1.)
     while rest.size and rest.max() >= iou_thr:
-        row, column = np.unravel_index(rest.argmax(), rest.shape)
-        partner[row] = column
-        rest[row], rest[:, column] = -1, -1
+        first, column = np.unravel_index(rest.argmax(), rest.shape)
+        partner[first] = column
+        rest[first], rest[:, column] = -1, -1
     return partner
 
 

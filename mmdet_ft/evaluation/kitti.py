@@ -107,9 +107,9 @@ def evaluate_kitti(results: List[Any],
     if not values:
         print_log(NO_OBJECTS, logger=logger, level=logging.WARNING)
         values.update((f'{level}_mAP', -1.) for level in LEVELS)
-    means = [level for level in ('moderate', 'all', 'easy', 'hard') if f'{level}_mAP' in values]
-    for level in means[:1]:  # put KITTI's ranking metric first
-        values.move_to_end(f'{level}_mAP', last=False)
+    means = [name for name in ('moderate', 'all', 'easy', 'hard') if f'{name}_mAP' in values]
+    for name in means[:1]:  # put KITTI's ranking metric first
+        values.move_to_end(f'{name}_mAP', last=False)
     return values
 
 

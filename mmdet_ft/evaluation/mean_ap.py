@@ -182,11 +182,11 @@ def _evaluate_class(detections: List[np.ndarray], annotations: List[Dict[str, np
         false.append(matched[1])
     scores = np.concatenate([found[:, 4] for found in detections])
     order = np.argsort(-scores, kind='stable')
-    true = np.cumsum(np.concatenate(true, axis=1)[:, order], axis=1, dtype=np.float64)
-    false = np.cumsum(np.concatenate(false, axis=1)[:, order], axis=1, dtype=np.float64)
+    num_true = np.cumsum(np.concatenate(true, axis=1)[:, order], axis=1, dtype=np.float64)
+    num_false = np.cumsum(np.concatenate(false, axis=1)[:, order], axis=1, dtype=np.float64)
     smallest = np.finfo(np.float32).eps
-    recall = true / np.maximum(num_gts[:, None], smallest)
-    precision = true / np.maximum(true + false, smallest)
+    recall = num_true / np.maximum(num_gts[:, None], smallest)
+    precision = num_true / np.maximum(num_true + num_false, smallest)
     ap = np.array([average_precision(*rows, mode) for rows in zip(recall, precision)], np.float32)
     return ClassResult(num_gts, len(scores), recall, precision, ap)
 
@@ -196,7 +196,7 @@ def _print_table(results: List[ClassResult], means: List[float], class_names: Se
     for place, mean in enumerate(means):
         if scale_ranges is not None:
             print_log(f'Scale range {scale_ranges[place]}', logger=logger)
-        rows = [
+        rows: List[Tuple[object, ...]] = [
             (name, result.num_gts[place], result.num_dets,
              f'{result.recall[place, -1] if result.num_dets else 0:.3f}', f'{result.ap[place]:.3f}')
             for name, result in zip(class_names, results)

@@ -1,5 +1,5 @@
 """Recall of boxes without classes: V2's fast evaluation of proposals."""
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Union
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def _matched_iou(iou: np.ndarray) -> np.ndarray:
 def recalls(gt_boxes: List[np.ndarray],
             proposals: List[np.ndarray],
             proposal_nums: Sequence[int],
-            iou_thrs: Sequence[float],
+            iou_thrs: Union[Sequence[float], np.ndarray],
             extra: float = 0) -> np.ndarray:
     """Return the fraction of ground-truth boxes found, [numbers of proposals, thresholds].
 

@@ -24,7 +24,7 @@ def print_log(message: str, logger: LoggerLike = None, level: int = logging.INFO
 
 
 def table_text(headers: Sequence[str],
-               rows: Sequence[Sequence[str]],
+               rows: Sequence[Sequence[object]],
                last_row_apart: bool = False) -> str:
     """Format a table in plain characters for a log, optionally with a line above the last row."""
     table = Table(box=rich.box.ASCII)

@@ -7,7 +7,7 @@ shipped type.
 import functools
 import importlib
 import inspect
-from typing import Any, Callable, Collection, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Tuple, Union
 
 from mmdet_ft.spelling import did_you_mean
 from mmdet_ft.v2_types import foreign_answer, without_scope
@@ -52,7 +52,7 @@ class Registry:
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
 
-    def __iter__(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         self._load_shipped()
         return iter(self._table)
 

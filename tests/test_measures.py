@@ -1,7 +1,7 @@
 """The limits of the measures that measures.py prints."""
 import pytest
 
-from tests.measures import measures
+from tests.measures import frames_to_a_loss, measures
 
 MOST = {
     'median length': 8,
@@ -30,3 +30,9 @@ def test_a_measure_stays_below_its_limit(measured, name):
 
 def test_signatures_are_typed(measured):
     assert measured['typed signatures %'] >= 97
+
+
+def test_few_frames_lead_from_main_to_a_loss():
+    frames = frames_to_a_loss()
+    assert set(frames) == {'loss_rpn_cls', 'loss_cls', 'loss_mask'}
+    assert max(map(len, frames.values())) <= 10, frames

@@ -47,11 +47,16 @@ def _wait_for_parents_signal() -> None:
     os._exit(0)
 
 
-def show_stack_on_signal() -> None:
-    """Write the stack of the main thread to stderr on SIGUSR2, even inside C code."""
+def show_stack_on_signal() -> bool:
+    """Write the stack of the main thread to stderr on SIGUSR2, even inside C code.
+
+    Returns whether that works here: not on Windows, nor where stderr is not a file.
+    """
     if hasattr(signal, 'SIGUSR2'):
         with contextlib.suppress(ValueError, OSError, AttributeError):  # stderr is not a file
             faulthandler.register(signal.SIGUSR2, all_threads=False)
+            return True
+    return False
 
 
 def keep_freed_memory(most: int = 256 << 20, largest: int = 32 << 20, ahead: int = 0) -> None:

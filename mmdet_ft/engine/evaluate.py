@@ -24,6 +24,7 @@ logger = logging.getLogger('mmdet_ft')
 Watcher = Callable[[Tuple[Batch, ...], List[Any]], None]
 
 
+@watchdog.step()
 @torch.no_grad()
 def run_over(model: nn.Module,
              data_loader: Any,

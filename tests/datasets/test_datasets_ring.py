@@ -59,8 +59,8 @@ def test_batches_arrive_as_they_were_made(method):
 def test_memory_is_used_again():
     loader = loader_of(workers_per_gpu=1)
     places = {batch.images.data_ptr() for _ in range(4) for batch in loader}
-    assert len(places) <= loader._iterator.ring.slots_each
-    assert not loader._iterator.ring.busy.any()
+    assert len(places) <= loader.ring.slots_each
+    assert not loader.ring.busy.any()
 
 
 def test_kept_batches_and_views_of_them_are_not_touched():
@@ -71,7 +71,7 @@ def test_kept_batches_and_views_of_them_are_not_touched():
         elif number == 5:
             view, index = batch.images[0, 0, :3], batch.metas[0]['index']
     del batch
-    shared = loader._iterator.ring
+    shared = loader.ring
     assert shared.busy.sum() == 2
     for _ in range(3):
         for batch in loader:
@@ -106,7 +106,7 @@ def test_an_iteration_that_is_broken_off_loses_no_slot():
     for batch in loader:
         check(batch)
     del batch
-    assert not loader._iterator.ring.busy.any()
+    assert not loader.ring.busy.any()
 
 
 def test_what_does_not_fit_goes_torchs_way(monkeypatch):
@@ -119,14 +119,14 @@ def test_a_process_forked_meanwhile_gives_nothing_back():
     loader = loader_of(8)
     batches = iter(loader)
     batch = next(batches)
-    busy = loader._iterator.ring.busy.copy()
+    busy = loader.ring.busy.copy()
     child = os.fork()
     if child == 0:
         del batch
         gc.collect()
         os._exit(0)
     os.waitpid(child, 0)
-    assert loader._iterator.ring.busy[busy.argmax()] == 1
+    assert loader.ring.busy[busy.argmax()] == 1
     check(batch)
 
 
@@ -140,7 +140,7 @@ def test_an_error_in_a_worker_gives_its_slot_back():
 
     loader = build_dataloader(Broken(8), 2, 1, dist=False, shuffle=False, seed=0)
     batches = iter(loader)
-    shared = loader._iterator.ring
+    shared = loader.ring
     with pytest.raises(ValueError, match='unknown'):
         list(batches)
     del batches

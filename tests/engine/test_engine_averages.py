@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from mmdet_ft.checkpoints import fitting, reading
+from mmdet_ft.datasets.loading.shared_batches import RingCollate, RingLoader
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentumEMAHook
@@ -212,7 +214,11 @@ class Mixed(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize('begin', [0, 3])
 def test_mixing_ends_in_the_last_epochs_in_persistent_workers_too(begin):
-    loader = torch.utils.data.DataLoader(Mixed(), num_workers=1, persistent_workers=True)
+    loader = RingLoader(
+        Mixed(),
+        num_workers=1,
+        persistent_workers=True,
+        collate_fn=RingCollate(default_collate, torch.as_tensor))
     lines = []
     runner = SimpleNamespace(
         max_epochs=4,
@@ -225,7 +231,7 @@ def test_mixing_ends_in_the_last_epochs_in_persistent_workers_too(begin):
         hook.before_train_epoch(runner)
         seen.append(sum(int(batch) for batch in loader))
     assert seen == [0, 6, 6, 6][begin:] and runner.model.bbox_head.use_l1 and len(lines) == 2
-    del loader._iterator
+    loader.restart_workers()
 
 
 def test_mixing_goes_on_in_a_run_no_longer_than_the_end(tmp_path):

@@ -1,12 +1,19 @@
+import inspect
 import json
+import os
+import queue
 import threading
 import time
 import types
 
 import pytest
+import torch
 import torch.distributed as torch_dist
 from torch.utils.data import DataLoader
 
+from mmdet_ft.datasets.loading import waiting
+from mmdet_ft.datasets.loading.loader import build_dataloader
+from mmdet_ft.datasets.loading.waiting import Batches
 from mmdet_ft.engine.distributed import watchdog
 from mmdet_ft.engine.distributed.watchdog import Place, Watchdog
 
@@ -72,7 +79,7 @@ def store(monkeypatch):
 
 
 def load(*seconds, beats=None):
-    for _ in DataLoader(Slow(*seconds), batch_size=1):
+    for _ in Batches(iter(DataLoader(Slow(*seconds), batch_size=1))):
         if beats is not None:
             beats.beats += 1
 
@@ -122,15 +129,14 @@ def test_the_first_steps_may_take_the_whole_timeout(store):
     watched = Watched(store)
     watched.beats = 0
 
+    @watchdog.step()
     def train_step():
         time.sleep(1.5)
 
-    inside = types.FunctionType(
-        train_step.__code__.replace(co_filename='/site/mmdet_ft/engine/runner/base.py'), globals())
-    inside()
+    train_step()
     assert not watched.said
     watched.beats = 2
-    inside()
+    train_step()
     assert watched.ended.is_set() and 'rank 0 stands at' in watched.said[0]
     peer.silent.set()
 
@@ -193,3 +199,51 @@ def test_without_its_store_a_rank_speaks_for_itself(store, monkeypatch):
 def test_one_process_reports_without_a_watchdog(capsys):
     watchdog.report('why\n')
     assert capsys.readouterr().err == 'why\n'
+
+
+class Workers:
+    """Samples say which process made them."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return os.getpid()
+
+
+def test_the_worker_that_a_loader_waits_for_is_known_in_every_epoch(monkeypatch):
+    """It rests on torch giving batches to its workers in turn, from the first one on."""
+    loader = build_dataloader(Workers(), 1, 3, dist=False, shuffle=False, seed=0)
+    loader.collate_fn.collate = list
+    for _ in range(2):
+        expected, made = [], []
+        batches = iter(loader)
+        wait = batches._wait
+        batches._wait = lambda: expected.append(wait()) or expected[-1]
+        made = [batch[0] for batch in batches]
+        assert waiting.current is None and all(item.has_workers for item in expected)
+        known = [(item.pid, pid) for item, pid in zip(expected, made) if item.pid]
+        assert len(known) >= 7 and all(pid == own for pid, own in known)
+    assert len(set(made)) == 3
+
+
+def test_who_is_in_backward_or_in_a_collective_waits_for_others(store):
+    watched = Watched(store)
+    inside = []
+    blocked = queue.SimpleQueue()
+    leaf = torch.ones(1, requires_grad=True)
+    leaf.register_hook(blocked.get)  # blocks without a frame of its own, as a reduction does
+
+    def look():
+        time.sleep(.2)
+        inside.append(watched._place())
+        blocked.put(None)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    leaf.sum().backward()
+    thread.join()
+    watched.stop()
+    assert inside[0].waits and inside[0].stage == 'else', inside
+    assert inspect.getsourcefile(torch_dist.barrier).startswith(watchdog._WAITING_FOR_OTHERS)
+    assert inspect.getsourcefile(torch_dist.all_reduce).startswith(watchdog._WAITING_FOR_OTHERS)

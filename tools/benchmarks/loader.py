@@ -2,6 +2,7 @@
 
     python tools/benchmarks/loader.py                    # 200 drawn photographs of 640 x 480 with seven polygons each
     python tools/benchmarks/loader.py --coco data/coco   # the first of data/coco/train2017
+    python tools/benchmarks/loader.py --transport        # batches in reused memory, and by torch's shared memory
 
 Every peer reads the same files, resizes to a short side of 800 (long side 1333 at most) where its own pipeline does
 that, and flips half of them. Counted are seconds of the processor, those of the loader's processes included, so that
@@ -28,6 +29,7 @@ from rich.table import Table  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from mmdet_ft.datasets.build import build_dataset  # noqa: E402
+from mmdet_ft.datasets.loading.collate import collate  # noqa: E402
 from mmdet_ft.datasets.loading.loader import build_dataloader  # noqa: E402
 from mmdet_ft.datasets.loading.workers import init_worker  # noqa: E402
 from mmdet_ft.processes import keep_freed_memory  # noqa: E402
@@ -238,6 +240,63 @@ def sizes_of(batch: Any) -> int:
     return getattr(batch, 'nbytes', 0)
 
 
+class Ready(Dataset):
+    """Images of 800 x 1333 that are in memory already: what remains is to collate and to send them."""
+
+    def __init__(self, number: int):
+        self.flag = np.zeros(number, np.uint8)
+        self.image = torch.randint(0, 255, (3, *SCALE[::-1]), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.flag)
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        return dict(
+            img=self.image,
+            img_metas=dict(img_shape=(*SCALE[::-1], 3)),
+            gt_bboxes=torch.rand(7, 4),
+            gt_labels=torch.ones(7, dtype=torch.long))
+
+
+def with_torchs_memory(loader: DataLoader, batch: int, workers: int) -> DataLoader:
+    """Return torch's DataLoader of the same samples: `collate` then allocates as default_collate does."""
+    return DataLoader(
+        loader.dataset,
+        batch,
+        sampler=loader.sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=True,
+        worker_init_fn=init_worker)
+
+
+def compare_transport(files: Dict[str, str], workers: int, number: int, rounds: int = 5) -> Table:
+    """Return CPU milliseconds an image of both ways, which take turns; the ratio is the median of rounds."""
+    table = Table('samples', 'batch', 'CPU ms an image, reused', "torch's", 'CPU ratio',
+                  'time ratio')
+    for name, dataset in (('ready', Ready(64)), ('from JPEG', our_peer(files, True).dataset)):
+        for batch in (2, 8, 16):
+            reused = build_dataloader(dataset, batch, workers, dist=False, seed=0)
+            loaders = [reused, with_torchs_memory(reused, batch, workers)]
+            for loader in loaders:
+                for _ in loader:  # the workers start
+                    pass
+            seconds = np.zeros((rounds, 2, 2))
+            for turn in range(rounds):
+                for index in (0, 1) if turn % 2 else (1, 0):
+                    cpu, begin, images = cpu_seconds(), time.perf_counter(), 0
+                    while images < number:
+                        for item in loaders[index]:
+                            images += len(item.images)
+                    seconds[turn, index] = cpu_seconds() - cpu, time.perf_counter() - begin
+                    seconds[turn, index] /= images
+            cpus = np.median(seconds[..., 0], 0) * 1000
+            ratios = np.median(seconds[:, 1] / seconds[:, 0], 0)
+            table.add_row(name, str(batch), *(f'{value:.1f}' for value in cpus),
+                          *(f'{value:.2f}' for value in ratios))
+    return table
+
+
 class Figures(NamedTuple):
     alone: float  # images per CPU second, dataset only
     loaded: float  # images per CPU second, through the loader with workers
@@ -275,6 +334,8 @@ def main() -> None:
         '--number', type=int, default=400, help='images that each peer loads, twice')
     parser.add_argument('--batch', type=int, default=2)
     parser.add_argument('--workers', type=int, default=2)
+    parser.add_argument(
+        '--transport', action='store_true', help='compare ways of sending batches instead of peers')
     parser.add_argument('--only', nargs='+', help='names of peers')
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -292,6 +353,9 @@ def main() -> None:
             print(
                 f'200 drawn photographs of 640 x 480, {kilobytes:.0f} kB each, seven polygons of 40 points'
             )
+        if args.transport:
+            Console(width=120).print(compare_transport(files, args.workers, args.number))
+            return
         table = Table('peer', 'images / CPU s, data set alone',
                       f'... through {args.workers} workers', 'ours to it', 'images / s',
                       'MB an image')

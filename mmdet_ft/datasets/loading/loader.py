@@ -116,10 +116,12 @@ def build_loader(dataset: Any, settings: LoaderSettings) -> DataLoader:
     options = _sampler_options(dataset, settings, seed)
     if settings.num_workers:
         raise_open_file_limit()
+        pids = torch.zeros(settings.num_workers, dtype=torch.int64).share_memory_()
         options.update(
             persistent_workers=settings.persistent_workers,
             prefetch_factor=settings.prefetch_factor or 2,
-            worker_init_fn=init_worker,
+            pids=pids,
+            worker_init_fn=functools.partial(init_worker, pids=pids),
             timeout=settings.timeout,
             multiprocessing_context=settings.multiprocessing_context)
     return RingLoader(

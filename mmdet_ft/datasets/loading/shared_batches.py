@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from mmdet_ft.datasets.loading.waiting import Batches
 from mmdet_ft.processes import to_other_process
 
 SLOT_BYTES = 256 << 20  # address space only: memory is used for what is written
@@ -217,15 +218,37 @@ class RingCollate:
 
 
 class RingLoader(DataLoader):
-    """torch's DataLoader with a ring for each iteration's workers; its collate_fn is a RingCollate."""
+    """torch's DataLoader with a ring for each iteration's workers; its collate_fn is a RingCollate.
 
-    def _get_iterator(self) -> Any:
-        if not self.num_workers or not hasattr(os, 'memfd_create'):  # Linux
-            return super()._get_iterator()
-        # Besides prefetched ones: the batch in use, in an evaluation the one before, and one to
-        # spare.
-        ring = Ring(self.num_workers, self.prefetch_factor + 3)
-        self.collate_fn = RingCollate(self.collate_fn.collate, self.collate_fn.finish, ring)
-        iterator = super()._get_iterator()
-        iterator.ring = ring  # for batches still to be received, as long as the iterator is used
-        return iterator
+    pids: int64 [workers] in shared memory, see init_worker.
+    """
+
+    def __init__(self, *args: Any, pids: Optional[Tensor] = None, **options: Any):
+        super().__init__(*args, **options)
+        self.pids = pids
+        self.ring: Optional[Ring] = None
+        self.has_started = False
+
+    def __iter__(self) -> Any:
+        if not (self.has_started and self.persistent_workers):
+            self._prepare_workers()
+        batches = Batches(super().__iter__(), self.pids)
+        batches.ring = self.ring  # for batches still to be received, as long as the iterator is used
+        return batches
+
+    def _prepare_workers(self) -> None:
+        """Make a ring for the workers that start next, and forget the process ids of earlier ones."""
+        self.has_started = True
+        if self.pids is not None:
+            self.pids.zero_()
+        if self.num_workers and hasattr(os, 'memfd_create'):  # Linux
+            # Besides prefetched ones: the batch in use, in an evaluation the one before, and one to
+            # spare.
+            self.ring = Ring(self.num_workers, self.prefetch_factor + 3)
+            self.collate_fn = RingCollate(self.collate_fn.collate, self.collate_fn.finish,
+                                          self.ring)
+
+    def restart_workers(self) -> None:
+        """Start new workers at the next iteration: persistent ones have the earlier dataset."""
+        self._iterator = None  # torch's: tests/engine/test_engine_averages.py fails when it is renamed
+        self.has_started = False

@@ -13,20 +13,25 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+
+import torch.autograd
+import torch.distributed
+
+from mmdet_ft.datasets.loading import waiting
 
 STALL_TIMEOUT = 300.
 PATIENCE = .9  # share of the process group's timeout, whose own error has less information
-# Stack frames of a waiting main thread: (part of the file's path, functions), innermost first.
-_LOADER = (os.path.join('torch', 'utils', 'data', 'dataloader.py'), ('__next__', '__iter__'))
-_STEPS = (os.path.join('mmdet_ft', 'engine'), ('train_step', 'val_step', 'run_over'))
+# A main thread whose innermost frame is in one of these packages waits for other ranks: in a collective,
+# or in backward, where DistributedDataParallel reduces the gradients.
 _WAITING_FOR_OTHERS = tuple(
-    os.path.join('torch', *name) for name in (('distributed', ''), ('autograd', 'graph.py')))
+    os.path.dirname(package.__file__) + os.sep for package in (torch.distributed, torch.autograd))
 _DEBUGGERS = ('pdb.py', 'bdb.py', 'pydevd.py', 'debugpy')
 _LONG_STEPS = 2  # the first steps compile, choose algorithms and start workers
 _GRACE = 3.  # seconds in which a process may end by itself after another has failed
 
 _current: Optional['Watchdog'] = None
+_steps_inside = 0  # how many `step` the main thread is in
 
 
 def start(store: Any, rank: int, world_size: int, stall_timeout: float, timeout: float,
@@ -54,6 +59,18 @@ def beat() -> None:
     """Record that a batch of training or evaluation is done."""
     if _current is not None:
         _current.beats += 1
+
+
+@contextlib.contextmanager
+def step() -> Iterator[None]:
+    """Mark a step of training or an evaluation, as a decorator too: `stall_timeout` counts there."""
+    global _steps_inside
+    inside = threading.current_thread() is threading.main_thread()
+    _steps_inside += inside
+    try:
+        yield
+    finally:
+        _steps_inside -= inside
 
 
 def report(text: str) -> None:
@@ -152,8 +169,9 @@ class Watchdog:
         is_own = verdict == f'rank {self.rank}'
         if is_own:
             self._print(self.proposal)
-        if self._place().stage == 'loader':
-            _ask_worker(self.main_thread)
+        wait = waiting.current
+        if wait is not None and wait.pid:
+            _ask_worker(wait.pid)
         self.decided.set()
         if is_own:
             return True
@@ -185,15 +203,15 @@ class Watchdog:
 
     def _place(self) -> Place:
         frames = _frames(self.main_thread)
-        stage = _stage(frames)
+        wait = waiting.current
+        stage = 'loader' if wait else 'step' if _steps_inside else 'else'
         is_short = stage == 'loader' or (stage == 'step' and self.beats >= _LONG_STEPS)
         limit = self.stall_timeout if is_short else self.timeout
         last = frames[-1]
         # Stacks are only sent when they may be needed.
         stack = ''.join(traceback.format_list(frames)) if self.stalled > limit / 2 else ''
         self._turn += 1
-        waits = any(part in last.filename for part in _WAITING_FOR_OTHERS) if stage != 'loader' \
-            else any(frame.name == '_try_get_data' for frame in frames)
+        waits = wait.has_workers if wait else last.filename.startswith(_WAITING_FOR_OTHERS)
         return Place(self._turn, self.beats, stage, self.stalled, limit, waits,
                      f'{last.filename}:{last.lineno} in {last.name}', stack)
 
@@ -266,29 +284,13 @@ class Watchdog:
         return '\n'.join(lines) + '\n'
 
 
-def _ask_worker(thread: int) -> None:
-    """Make the worker whose batch the loader of `thread` waits for print its stack."""
-    frame = sys._current_frames()[thread]
-    while frame is not None and frame.f_code.co_name != '_try_get_data':
-        frame = frame.f_back
-    # Not Linux, already ended, or a loader of another implementation.
-    with contextlib.suppress(OSError, ValueError, AttributeError, LookupError):
-        loader = frame.f_locals['self']
-        worker = loader._workers[loader._task_info[loader._rcvd_idx][0]]
-        with open(f'/proc/{worker.pid}/status', encoding='ascii') as file:
-            handled = next(line.split()[1] for line in file if line.startswith('SigCgt:'))
-        if int(handled, 16) >> (signal.SIGUSR2 - 1) & 1:  # see datasets.loading.workers
-            os.kill(worker.pid, signal.SIGUSR2)
-            time.sleep(.2)  # it needs time to write before its parent ends, which ends it
+def _ask_worker(pid: int) -> None:
+    """Make a worker of the loader print its stack: it has a handler of SIGUSR2, see datasets.loading.workers."""
+    with contextlib.suppress(OSError):  # it has ended
+        os.kill(pid, signal.SIGUSR2)
+        time.sleep(.2)  # it needs time to write before its parent ends, which ends it
 
 
 def _frames(thread: int) -> List[traceback.FrameSummary]:
     """Return the stack of a thread, outermost first."""
     return list(traceback.extract_stack(sys._current_frames()[thread]))
-
-
-def _stage(frames: List[traceback.FrameSummary]) -> str:
-    for stage, (path, names) in (('loader', _LOADER), ('step', _STEPS)):
-        if any(frame.name in names and path in frame.filename for frame in frames):
-            return stage
-    return 'else'

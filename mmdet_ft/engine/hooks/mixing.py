@@ -41,7 +41,7 @@ class YOLOXModeSwitchHook(Hook):
         runner.logger.info('No mosaic and mixup aug now!')
         loader.dataset.update_skip_type_keys(self.skip_type_keys)
         if getattr(loader, 'persistent_workers', False):
-            loader._iterator = None  # its workers hold the earlier dataset; new ones are started
+            loader.restart_workers()  # they hold the earlier dataset
         head = getattr(getattr(runner.model, 'module', runner.model), 'bbox_head', None)
         if hasattr(head, 'use_l1'):
             runner.logger.info('Add additional L1 loss now!')

@@ -113,6 +113,7 @@ class BaseRunner:
 
     # ------------------------------------------------------------------------------------- the step
 
+    @watchdog.step()
     def train_step(self, batch: Any) -> None:
         """Run one iteration on a batch on the device: forward and backward; clip and step at the
         end of its window.
@@ -169,6 +170,7 @@ class BaseRunner:
         seed_generators(seed_of(self.seed, self.iter, self.rank), self.device)
         return with_running_statistics(self.model, batch)
 
+    @watchdog.step()
     def val_step(self, batch: Any) -> None:
         """Return the losses of a batch without training; every validation uses the same random numbers."""
         seed_generators(seed_of(self.seed, -1 - self.inner_iter, self.rank), self.device)

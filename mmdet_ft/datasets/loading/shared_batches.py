@@ -5,6 +5,10 @@ allocating, clearing and mapping them costs more than decoding and resizing the 
 worker shares a few slots with the main process. A batch is written into a free slot, and the slot
 is free again when no tensor of the batch is left. A batch that is kept is never overwritten; while
 no slot is free, batches use torch's shared memory.
+
+Loading from JPEG takes 1.6 (16 images a batch) to 2.3 times (2 images) the CPU time with torch's shared
+memory; sending images that are in memory already 5 to 6 times. Measured on two cores of a CPU by
+tools/benchmarks/loader.py --transport.
 """
 import itertools
 import mmap

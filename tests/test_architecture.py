@@ -32,7 +32,7 @@ MAY_IMPORT = {  # room -> rooms below it
     'pickle_values': set(),
     'untrusted': {'errors', 'pickle_values'},
     'processes': set(),
-    'checkpoints': {'errors', 'parts', 'pickle_values', 'outputs'},
+    'checkpoints': {'errors', 'file_kinds', 'parts', 'pickle_values', 'outputs'},
     'models': BOTTOM | {'ops'},
     'evaluation': BOTTOM | {'ops'},
     'datasets': BOTTOM | {'ops', 'evaluation', 'visualization'},

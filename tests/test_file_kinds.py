@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmdet_ft import file_kinds
+from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import ConfigError
 from mmdet_ft.engine.begin import begin, look_at_files
 from mmdet_ft.errors import CheckpointError, UsageError
@@ -88,3 +89,42 @@ def test_every_mistake_of_the_command_line_ends_with_exit_code_2(files, capsys, 
     with pytest.raises(SystemExit) as stopped:
         begin(lambda: argparse.Namespace(**arguments))
     assert stopped.value.code == 2 and capsys.readouterr().err.count('error: ') == 1
+
+
+@pytest.mark.parametrize('name, words', [
+    ('CONFIG.py', 'CONFIG.py is a config, expected a checkpoint (.pth)'),
+    ('ANNOTATIONS.json', 'is an annotation file, expected a checkpoint'), ('LOG.json', 'is the log of a run, expected'),
+    ('IMAGE.png', 'is an image, expected a checkpoint'), ('TEXT.txt', "is a text, not weights; it begins with 'cat"),
+    ('EMPTY.pth', 'is empty'), ('FOLDER', 'is a folder'), ('nosuch.pth', 'does not exist'),
+])  # yapf: disable
+def test_load_from_and_the_command_line_refuse_a_wrong_checkpoint_alike(files, capsys, name, words):
+    (files / 'b.py').write_text(f"model = dict()\nload_from = '{name}'\n")
+    (files / 'c.py').write_text(f"model = dict()\nresume_from = '{name}'\n")
+    (files /
+     'd.py').write_text(f"model = dict()\nload_from = dict(checkpoint=['no.pth', '{name}'])\n")
+    train = dict(auto_resume=False, dry_run=False, resume_from=None)
+    for arguments, place in ((dict(config='CONFIG.py',
+                                   checkpoint=name), ''), (dict(config='b.py', **train),
+                                                           f"load_from (b.py:2) = '{name}': "),
+                             (dict(config='c.py', **train), f"resume_from (c.py:2) = '{name}': "),
+                             (dict(config='d.py', **train), 'load_from.checkpoint.0 (d.py:2) = '),
+                             (dict(config='b.py', **{
+                                 **train, 'resume_from': name
+                             }), '')):
+        with pytest.raises(SystemExit) as stopped:
+            begin(lambda: argparse.Namespace(**arguments))
+        said = capsys.readouterr().err
+        assert stopped.value.code == 2 and words in said and place in said, said
+    if (files / name).is_file():
+        with pytest.raises(CheckpointError) as caught:  # what reads it says the same
+            read(name)
+        assert words in str(caught.value)
+
+
+def test_load_from_is_not_looked_for_where_the_run_may_not_read_it(files):
+    (files / 'b.py').write_text("model = dict()\nload_from = 'nosuch.pth'\n")
+    (files / 'c.py').write_text("model = dict()\nload_from = ['nosuch.pth', 'https://x/y.pth']\n")
+    train = dict(config='b.py', auto_resume=False, dry_run=False, resume_from=None)
+    for arguments in (dict(auto_resume=True), dict(dry_run=True),
+                      dict(resume_from='CHECKPOINT.pth'), dict(config='c.py')):
+        look_at_files(argparse.Namespace(**{**train, **arguments}))

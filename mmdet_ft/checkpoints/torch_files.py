@@ -16,8 +16,6 @@ from mmdet_ft.checkpoints.mapped_file import MappedFile
 from mmdet_ft.checkpoints.whole_modules import weights_of_modules
 from mmdet_ft.pickle_values import VALUES, Name, Plan, Refused, UnknownName, settle, shown
 
-# The pickled number 0x1950a86a20f9469cfc6c with which torch.save began a file before 1.6.
-LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 DTYPES = {
     'BFloat16': torch.bfloat16, 'Bool': torch.bool, 'Byte': torch.uint8, 'Char': torch.int8,
     'ComplexDouble': torch.complex128, 'ComplexFloat': torch.complex64, 'Double': torch.float64,

@@ -4,13 +4,15 @@ import os
 from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 from mmdet_ft import file_kinds
-from mmdet_ft.checkpoints import sources
+from mmdet_ft.checkpoints import file_formats, sources
+from mmdet_ft.config.config import Config
 from mmdet_ft.config.load import load_config
 from mmdet_ft.engine.errors import command, is_user_mistake
-from mmdet_ft.errors import UsageError
+from mmdet_ft.engine.models.config_keys import place_of
+from mmdet_ft.errors import CheckpointError, UsageError
 
 # Arguments of commands that name a file to read.
-CHECKPOINTS = ('checkpoint', 'in_file')
+CHECKPOINTS = ('checkpoint', 'in_file', 'resume_from')
 RESULTS = ('pkl_results', 'prediction_path', 'results')
 FILES = (*RESULTS, 'failure', 'source', 'root', 'img_path')
 
@@ -25,7 +27,7 @@ _DATA = (file_kinds.ANNOTATIONS, file_kinds.LOG, file_kinds.IMAGE)
 _CONFIG = _Wanted('a config (.py, .json, .yaml)',
                   (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
                    file_kinds.PICKLE, file_kinds.ARCHIVE))
-_CHECKPOINT = _Wanted('a checkpoint (.pth)', (*_DATA, file_kinds.CONFIG))
+_CHECKPOINT = _Wanted('a checkpoint (.pth)', file_formats.NOT_WEIGHTS)
 _RESULTS = _Wanted('results of tools/test.py --out (.pkl, of a classifier also .json)',
                    (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
                     file_kinds.CONFIG, file_kinds.ARCHIVE, file_kinds.TEXT))
@@ -65,16 +67,68 @@ def look_at_files(args: argparse.Namespace) -> None:
     """
     for name in WANTED:
         _require_kind(args, name)
-    if getattr(args, 'config', None):
-        load_config(args.config, getattr(args, 'cfg_options', None))
+    cfg = load_config(args.config, getattr(args, 'cfg_options', None)) if getattr(
+        args, 'config', None) else None
     for name in CHECKPOINTS:
         path = getattr(args, name, None)
-        if path and '://' not in path:  # a URL is downloaded after the model has been built
-            sources.resolve(path)
+        if path:
+            require_weights(path)
+    if cfg is not None and hasattr(args, 'auto_resume') and not args.dry_run:  # it lists what fails
+        look_at_weights(cfg, args.auto_resume, bool(args.resume_from))
     for name in FILES:
         path = getattr(args, name, None)
         if path and not os.path.exists(path):
             raise UsageError(f'there is no file {path!r} (looked from {os.getcwd()})')
+
+
+def require_weights(source: Any) -> None:
+    """Refuse a checkpoint, or alternatives, of which the first one that is there holds no weights.
+
+    Reads the first bytes only. A URL is not fetched, and passes. Raises CheckpointError.
+    """
+    failures = []
+    for name in map(str, [source] if isinstance(source, (str, os.PathLike)) else source):
+        if '://' in name:  # downloaded after the model has been built
+            return
+        try:
+            path = sources.resolve(name)
+        except CheckpointError as error:
+            failures.append(str(error))
+            continue
+        problem = file_formats.what_instead(path)
+        if problem:
+            raise CheckpointError(f'checkpoint {path} {problem}')
+        return
+    raise CheckpointError('\n  '.join(failures) or 'no checkpoint is named')
+
+
+def look_at_weights(cfg: Config, resumes: bool = False, replaced: bool = False) -> None:
+    """Check the files of `resume_from` and `load_from` of a config that a run is going to read.
+
+    Args:
+        resumes: the run may continue from a checkpoint of its own, and then reads no `load_from`.
+        replaced: the command line names the checkpoint to resume, instead of the config.
+
+    Raises CheckpointError with the key, its line and the fix.
+    """
+    if replaced:
+        return
+    key = 'resume_from' if cfg.get('resume_from') else 'load_from'
+    source = cfg.get(key)
+    if isinstance(source, dict):
+        source = source.get('checkpoint')
+    names = source if isinstance(source, (list, tuple)) else [source]
+    may_resume = resumes or cfg.get('auto_resume')
+    if key == 'load_from' and may_resume or not source or not all(
+            isinstance(name, str) for name in names):
+        return  # the config check refuses what is no name
+    try:
+        require_weights(source)
+    except CheckpointError as error:
+        place = place_of(cfg, key, lambda path, value: value in names)
+        raise CheckpointError(
+            f'{place} = {source!r}: {error}. To fix: correct the path, or put the file there'
+        ) from None
 
 
 def _require_kind(args: argparse.Namespace, name: str) -> None:

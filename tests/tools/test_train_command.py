@@ -260,7 +260,7 @@ def test_two_processes_train_and_evaluate_as_one(by_two, tmp_path):
 
 @pytest.mark.parametrize('option,message,code', [
     ('data.train.ann_file=/nowhere/ann.json', '/nowhere/ann.json', 1),
-    ('load_from=/nowhere/a.pth', 'checkpoint /nowhere/a.pth does not exist', 1),
+    ('load_from=/nowhere/a.pth', 'checkpoint /nowhere/a.pth does not exist', 2),
     ('fp16.loss_scale=512.', 'bfloat16', 1),
     ('model.roi_head.bbox_head.num_classes=80', 'roi_head.bbox_head.num_classes is 80', 2),
     ('model.backbone.type=ResNett', "did you mean 'ResNet'?", 2),

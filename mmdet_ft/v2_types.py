@@ -169,4 +169,4 @@ def foreign_answer(name: str, kind: str) -> Optional[str]:
     owner = ' and '.join(SCOPES[package] for package in found) or 'newer packages'
     here = f'; the loggers here are {" and ".join(LOGGERS)}' if name.endswith(
         ('LoggerHook', 'WandbHook')) else ''
-    return f'{name} is a type of {owner} and is not here yet{here}'
+    return f'{name} is a type of {owner} and is not supported{here}'

@@ -15,7 +15,8 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
-from mmdet_ft.engine.errors import UserError, command  # noqa: E402
+from mmdet_ft.engine.errors import command, from_command_line  # noqa: E402
+from mmdet_ft.errors import UsageError, UserError  # noqa: E402
 from mmdet_ft.outputs import atomic_file  # noqa: E402
 from mmdet_ft.outputs import PictureNames, add_drawing_options, require_folder
 
@@ -148,7 +149,7 @@ def main() -> None:
     if rank == 0:
         check_image_files(settings.data, {'test': dataset}, logger)
     if args.out and args.out.endswith('.json') and not hasattr(dataset, 'result_items'):
-        raise UserError(
+        raise UsageError(
             f'--out {args.out}: results of a detector are arrays, write a .pkl; --format-only writes json'
         )
     evaluation = split_evaluation(settings.hooks.evaluation)[1]
@@ -157,18 +158,21 @@ def main() -> None:
         evaluation['metric_options'] = args.metric_options
     if args.eval:
         evaluation['metric'] = args.eval
-        check_evaluation_options(dataset, evaluation)
+        with from_command_line():
+            check_evaluation_options(dataset, evaluation)
         count_all_detections(settings.model, dataset, evaluation)
     if args.format_only:
         folder = args.work_dir or os.path.dirname(args.checkpoint) or '.'
-        evaluation = format_settings(dataset, args.eval_options or {}, folder)
+        with from_command_line():
+            evaluation = format_settings(dataset, args.eval_options or {}, folder)
     if args.show and not has_display():
-        raise UserError('--show: there is no display here; --show-dir FOLDER writes the pictures')
+        raise UsageError('--show: there is no display here; --show-dir FOLDER writes the pictures')
     places = check_outputs(args, settings, dataset, evaluation)
 
     model = build_trained(settings.model, dataset, args.checkpoint)
     if args.eval:
-        require_masks(model, args.eval)
+        with from_command_line():
+            require_masks(model, args.eval)
     if args.fuse_conv_bn:
         from mmcv.cnn import fuse_conv_bn
         model = fuse_conv_bn(model)

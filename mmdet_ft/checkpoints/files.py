@@ -3,7 +3,7 @@ import json
 import math
 import os
 import re
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Any, Callable, Dict, Sequence
 
 import torch
 from torch import Tensor

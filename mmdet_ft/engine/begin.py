@@ -7,12 +7,12 @@ from mmdet_ft import file_kinds
 from mmdet_ft.checkpoints import file_formats, sources
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.load import load_config
-from mmdet_ft.engine.errors import command, is_user_mistake
-from mmdet_ft.engine.models.config_keys import place_of
+from mmdet_ft.engine.errors import command, from_command_line
+from mmdet_ft.engine.settings.keys import ConfigKeys
 from mmdet_ft.errors import CheckpointError, UsageError
 
 # Arguments of commands that name a file to read.
-CHECKPOINTS = ('checkpoint', 'in_file', 'resume_from')
+CHECKPOINTS = ('checkpoint', 'in_file')
 RESULTS = ('pkl_results', 'prediction_path', 'results')
 FILES = (*RESULTS, 'failure', 'source', 'root', 'img_path')
 
@@ -48,12 +48,8 @@ def begin(parse_args: Callable[[], argparse.Namespace]) -> argparse.Namespace:
     @command
     def read() -> None:
         args = parse_args()
-        try:
+        with from_command_line():
             look_at_files(args)
-        except Exception as error:
-            if is_user_mistake(error):
-                error.exit_code = 2  # errors of the command line
-            raise
         found.append(args)
 
     read()
@@ -74,7 +70,9 @@ def look_at_files(args: argparse.Namespace) -> None:
         if path:
             require_weights(path)
     if cfg is not None and hasattr(args, 'auto_resume') and not args.dry_run:  # it lists what fails
-        look_at_weights(cfg, args.auto_resume, bool(args.resume_from))
+        if args.resume_from:
+            cfg.override('resume_from', args.resume_from, '--resume-from')
+        look_at_weights(cfg, args.auto_resume)
     for name in FILES:
         path = getattr(args, name, None)
         if path and not os.path.exists(path):
@@ -102,30 +100,26 @@ def require_weights(source: Any) -> None:
     raise CheckpointError('\n  '.join(failures) or 'no checkpoint is named')
 
 
-def look_at_weights(cfg: Config, resumes: bool = False, replaced: bool = False) -> None:
+def look_at_weights(cfg: Config, may_resume: bool = False) -> None:
     """Check the files of `resume_from` and `load_from` of a config that a run is going to read.
 
     Args:
-        resumes: the run may continue from a checkpoint of its own, and then reads no `load_from`.
-        replaced: the command line names the checkpoint to resume, instead of the config.
+        may_resume: the run may continue from a checkpoint of its own, and then reads no `load_from`.
 
     Raises CheckpointError with the key, its line and the fix.
     """
-    if replaced:
-        return
     key = 'resume_from' if cfg.get('resume_from') else 'load_from'
     source = cfg.get(key)
     if isinstance(source, dict):
         source = source.get('checkpoint')
     names = source if isinstance(source, (list, tuple)) else [source]
-    may_resume = resumes or cfg.get('auto_resume')
-    if key == 'load_from' and may_resume or not source or not all(
+    if key == 'load_from' and (may_resume or cfg.get('auto_resume')) or not source or not all(
             isinstance(name, str) for name in names):
         return  # the config check refuses what is no name
     try:
         require_weights(source)
     except CheckpointError as error:
-        place = place_of(cfg, key, lambda path, value: value in names)
+        place = ConfigKeys(cfg).find(key, lambda path, value: value in names)
         raise CheckpointError(
             f'{place} = {source!r}: {error}. To fix: correct the path, or put the file there'
         ) from None

@@ -1,4 +1,5 @@
 """Errors that a user can fix, whose message is enough, and how a command ends with one."""
+import contextlib
 import functools
 import logging
 import os
@@ -6,7 +7,7 @@ import re
 import sys
 import time
 import traceback
-from typing import Callable
+from typing import Callable, Iterator
 
 from mmdet_ft.config.errors import ConfigError
 from mmdet_ft.engine.distributed import interruption, watchdog
@@ -15,8 +16,8 @@ from mmdet_ft.errors import (CheckpointError, DataError, NonFiniteError, Untrust
 from mmdet_ft.registry import RegistryError
 
 __all__ = [
-    'NonFiniteError', 'UserError', 'command', 'first_line', 'is_consequence', 'is_user_mistake',
-    'message_of'
+    'NonFiniteError', 'UserError', 'command', 'first_line', 'from_command_line', 'is_consequence',
+    'is_user_mistake', 'message_of'
 ]
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -97,6 +98,17 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             _leave(code)
 
     return run
+
+
+@contextlib.contextmanager
+def from_command_line() -> Iterator[None]:
+    """Give a user's mistake inside the block the exit code of the command line, 2."""
+    try:
+        yield
+    except Exception as error:
+        if is_user_mistake(error):
+            error.exit_code = 2
+        raise
 
 
 def _leave(code: int) -> None:

@@ -53,12 +53,12 @@ def refused(config):
 @pytest.mark.parametrize('text, words', [
     ("model = dict(type='CascadeRCNN')",
      "model: unknown model type 'CascadeRCNN'; CascadeRCNN is a type of MMDetection "
-     'and is not here yet; the models here are ImageClassifier, FasterRCNN, MaskRCNN (heir.py:2)'),
+     'and is not supported; the models here are ImageClassifier, FasterRCNN, MaskRCNN (heir.py:2)'),
     ("model = dict(backbone=dict(type='SwinTransformer'))", 'SwinTransformer is a type of MMDetection and MMClass'),
-    ("model = dict(backbone=dict(type='mmcls.ConvNeXt'))", 'ConvNeXt is a type of MMClassification and is not here'),
+    ("model = dict(backbone=dict(type='mmcls.ConvNeXt'))", 'ConvNeXt is a type of MMClassification and is not'),
     ("log_config = dict(hooks=[dict(type='WandbLoggerHook')])",
-     'is not here yet; the loggers here are TextLoggerHook and TensorboardLoggerHook (heir.py:2)'),
-    ("custom_hooks = [dict(type='MMDetWandbHook')]", 'MMDetWandbHook is a type of MMDetection and is not here yet'),
+     'is not supported; the loggers here are TextLoggerHook and TensorboardLoggerHook (heir.py:2)'),
+    ("custom_hooks = [dict(type='MMDetWandbHook')]", 'MMDetWandbHook is a type of MMDetection and is not supported'),
     ("data = dict(train=dict(type='Objects365V1Dataset'))", 'Objects365V1Dataset is a type of MMDetection'),
     ("data = dict(train=dict(type='YOLODataset'))", "read annotations in COCO's json form by CocoDataset"),
     ("data = dict(train=dict(pipeline=[dict(type='InstaBoost')]))", 'InstaBoost is a type of MMDetection'),
@@ -172,7 +172,8 @@ def test_an_unknown_type_is_a_key_error_without_quotes_that_ends_a_command_on_on
             KeyError,
             match="^unknown dataset type 'COCODataset'; did you mean 'CocoDataset'. Or if"):
         DATASETS.build(dict(type='COCODataset'))
-    with pytest.raises(KeyError, match='CascadeRCNN is a type of MMDetection and is not here yet$'):
+    with pytest.raises(
+            KeyError, match='CascadeRCNN is a type of MMDetection and is not supported$'):
         MODELS.build(dict(type='CascadeRCNN'))
 
 

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
 import pytest
 
-from mmdet_ft.config import ConfigError, load_config
+from mmdet_ft.config import Config, ConfigError, load_config
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.config_check.run_settings import SETTINGS
 from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
@@ -130,3 +130,34 @@ def test_whatever_a_name_of_the_first_level_is_set_to_ends_in_a_message_or_is_ri
         if '*' not in pattern:
             wrong = next(value for value in ([[]], 'x', -7) if not setting.fits(value))
             assert pattern in refused(pattern, wrong), pattern
+
+
+@pytest.mark.parametrize('kind, metric, known', [
+    ('CocoDataset', 'mAP', 'bbox, segm, proposal, proposal_fast'),
+    ('CityscapesDataset', ['bbox', 'AP'], 'cityscapes, bbox'),
+    ('VOCDataset', ['bbox'], 'mAP, recall'), ('KittiDataset', 'bbox', 'kitti, mAP, recall'),
+    ('WIDERFaceDataset', 'bbox', 'wider, mAP, recall'), ('MNIST', 'acuracy', 'accuracy, precision'),
+])  # yapf: disable
+def test_a_metric_that_the_dataset_lacks_is_a_mistake_in_the_config(kind, metric, known):
+    from mmdet_ft.engine.config_check.sections import check_metrics
+    from mmdet_ft.engine.config_check.traverse import Walk
+    walk = Walk(Config(dict(data=dict(val=dict(type=kind)), evaluation=dict(metric=metric))))
+    check_metrics(walk)
+    assert [mistake.path for mistake in walk.mistakes] == ['evaluation.metric']
+    assert f'there are {known}' in str(walk.mistakes[0])
+
+
+@pytest.mark.parametrize('values, path, words', [
+    (dict(model=dict(test_cfg=dict(rcnn=dict(score_thr=float('nan'))))), 'model.test_cfg.rcnn.score_thr', 'not nan'),
+    (dict(model=dict(test_cfg=dict(rcnn=dict(score_thr=1.5)))), 'model.test_cfg.rcnn.score_thr', 'from 0 to 1, not'),
+    (dict(optimizer=dict(betas=(.9, float('nan')))), 'optimizer.betas.1', 'not nan'),
+    (dict(model=dict(init_cfg=dict(type='Normal', std=-1))), 'model.init_cfg.std', 'must be 0 or more, not -1'),
+    (dict(data=dict(train=dict(pipeline=[dict(type='Normalize', std=[1, 0, 1])]))), 'data.train.pipeline.0.std.1',
+     'must be more than 0, not 0'),
+])  # yapf: disable
+def test_a_number_that_cannot_be_right_is_a_mistake(values, path, words):
+    from mmdet_ft.engine.config_check.run_settings import check_numbers
+    from mmdet_ft.engine.config_check.traverse import Walk
+    walk = Walk(Config(values))
+    check_numbers(walk)
+    assert [mistake.path for mistake in walk.mistakes] == [path] and words in str(walk.mistakes[0])

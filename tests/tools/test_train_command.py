@@ -209,8 +209,8 @@ def test_what_a_test_cannot_do_is_told_before_it_runs(trained, tmp_path, monkeyp
                                                       message):
     for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / 'no.pth').touch()  # not looked into
-    _, err = test(trained['config'], tmp_path / 'no.pth', *words, expect=1)
+    (tmp_path / 'no.pth').write_bytes(b'\x80\x02}.')  # a pickle by its first bytes; not read
+    _, err = test(trained['config'], tmp_path / 'no.pth', *words, expect=2)
     assert message in err and 'Traceback' not in err and 'no.pth' not in err
 
 

@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
 from mmdet_ft.engine.begin import begin  # noqa: E402
-from mmdet_ft.engine.errors import command  # noqa: E402
+from mmdet_ft.engine.errors import command, from_command_line  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,7 +68,8 @@ def main() -> None:
                 require_apart_from_data(value, f'--eval-options {key}', dataset, inputs)
 
     if args.format_only:
-        options = evaluate.format_settings(dataset, args.eval_options or {}, '.')
+        with from_command_line():
+            options = evaluate.format_settings(dataset, args.eval_options or {}, '.')
         require_apart(options)
         dataset.format_results(results, **options)
         print(options)
@@ -77,7 +78,8 @@ def main() -> None:
     if args.metric_options:
         evaluation['metric_options'] = args.metric_options
     evaluation['metric'] = args.eval
-    evaluate.check_evaluation_options(dataset, evaluation)
+    with from_command_line():
+        evaluate.check_evaluation_options(dataset, evaluation)
     evaluate.count_all_detections(settings.model, dataset, evaluation)
     require_apart(evaluation)
     print(dict(dataset.evaluate(results, **evaluation)))

@@ -40,7 +40,8 @@ def draw(dataset, index, result, score_thr):
     if image is None:
         raise UserError(f'cannot read {path}')
     truth = draw_truth(dataset, index, image)
-    found = visualization.draw_detections(image, result, dataset.CLASSES, score_thr)
+    palette = visualization.palette_of(type(dataset), dataset.CLASSES)  # as of the truth
+    found = visualization.draw_detections(image, result, dataset.CLASSES, score_thr, palette)
     return visualization.side_by_side(truth, found,
                                       ('truth', f'prediction (score from {score_thr})'))
 

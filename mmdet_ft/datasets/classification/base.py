@@ -169,6 +169,12 @@ class ClassificationDataset:
         except ValueError as error:
             raise DataError(f'evaluation: {error}') from error
 
+    @classmethod
+    def check_names_of_metrics(cls, metric: Union[str, Sequence[str], None]) -> None:
+        """Raise DataError for a metric that no dataset of this class knows."""
+        if metric is not None and cls.evaluate is ClassificationDataset.evaluate:
+            cls.check_metrics(metric)
+
     def result_items(self, results: Sequence[np.ndarray]) -> Dict[str, Any]:
         """Return V2's result columns: class_scores [N, K], pred_score [N], pred_label [N], pred_class (names)."""
         scores = np.vstack(results)

@@ -459,27 +459,32 @@ class CustomDataset:
         """Write results to files in the dataset's own format; nothing here."""
 
     def check_metrics(self, metric: Union[str, Sequence[str], None] = None) -> None:
-        """Raise DataError for a metric that `evaluate` does not know, before anything is computed.
+        """Raise DataError for a metric that `evaluate` does not know, before anything is computed."""
+        self.check_names_of_metrics(metric)
+
+    @classmethod
+    def check_names_of_metrics(cls, metric: Union[str, Sequence[str], None]) -> None:
+        """Raise DataError for a metric that no dataset of this class knows.
 
         If a class overrides `evaluate` but not METRICS, its metrics are not checked.
         """
         owners = [
-            next(cls for cls in type(self).__mro__ if name in vars(cls))
+            next(owner for owner in cls.__mro__ if name in vars(owner))
             for name in ('METRICS', 'evaluate')
         ]
         if metric is None or not issubclass(*owners):
             return
         unknown = [
             name for name in ([metric] if isinstance(metric, str) else metric)
-            if name not in self.METRICS
+            if name not in cls.METRICS
         ]
         if unknown:
             apart = [name.strip() for name in ','.join(unknown).split(',')]
             hint = f'; write {apart!r}, --eval {" ".join(apart)}' if len(apart) > len(
                 unknown) else ''
             raise DataError(
-                f'evaluation.metric={metric!r} (--eval): {type(self).__name__} does not know '
-                f'{", ".join(map(repr, unknown))}; there are {", ".join(self.METRICS)}{hint}')
+                f'evaluation.metric={metric!r} (--eval): {cls.__name__} does not know '
+                f'{", ".join(map(repr, unknown))}; there are {", ".join(cls.METRICS)}{hint}')
 
     def evaluate(self,
                  results: List[Any],

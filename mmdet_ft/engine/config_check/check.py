@@ -29,9 +29,9 @@ from mmdet_ft.engine.config_check.literals import as_values
 from mmdet_ft.engine.config_check.mistakes import Findings, Mistake, refusal
 from mmdet_ft.engine.config_check.paths import check_paths
 from mmdet_ft.engine.config_check.pipelines import check_pipelines
-from mmdet_ft.engine.config_check.run_settings import check_settings
+from mmdet_ft.engine.config_check.run_settings import check_numbers, check_settings
 from mmdet_ft.engine.config_check.schema import names_of
-from mmdet_ft.engine.config_check.sections import SECTIONS, check_training_settings
+from mmdet_ft.engine.config_check.sections import SECTIONS, check_metrics, check_training_settings
 from mmdet_ft.engine.config_check.top_level import check_names, drop_variables
 from mmdet_ft.engine.config_check.traverse import Walk
 from mmdet_ft.engine.errors import PACKAGE
@@ -138,10 +138,12 @@ def check(config: Config, for_training: bool = True) -> List[str]:
             if config.get(name) is None:
                 walk.mistakes.append(Mistake(name, f'the config has no {name}', config.filename))
     check_settings(walk)
+    check_numbers(walk)
     check_paths(walk)
     if not walk.mistakes:
         if for_training:  # a test takes these from the checkpoint
             check_training_settings(walk)
+            check_metrics(walk)
             check_classes(walk)
         check_counts(walk)
         check_levels(walk)

@@ -9,9 +9,12 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 import torch
 
 from mmdet_ft.engine.config_check.mistakes import Findings, as_dict, places_of_classes, short
+from mmdet_ft.engine.settings.keys import leaves
 
 LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 STARTS = torch.multiprocessing.get_all_start_methods()
+# Thresholds of scores and overlaps, wherever they stand.
+SHARES = ('score_thr', 'iou_threshold', 'pos_iou_thr', 'neg_iou_thr')
 
 
 class Setting(NamedTuple):
@@ -182,6 +185,22 @@ def check_settings(found: Findings) -> None:
         if value != 'auto' and (not _is_whole(value) or value < 1):
             found.say_instead(path,
                               f"must be a whole number from 1 on, or 'auto', not {short(value)}")
+
+
+def check_numbers(found: Findings) -> None:
+    """Note numbers that no part of a run can use: NaN, a share outside 0 to 1, an std below 0."""
+    for section in found.config:
+        for path, value in leaves(found.config[section], section):
+            if not _is_number(value):
+                continue
+            keys = [key for key in path.split('.') if not key.isdigit()]
+            if math.isnan(value):
+                found.say_instead(path, 'must be a number, not nan')
+            elif keys[-1] in SHARES and not 0 <= value <= 1:
+                found.say_instead(path, f'must be a number from 0 to 1, not {value}')
+            elif keys[-1] == 'std' and (value < 0 or value == 0 and section == 'data'):
+                words = 'more than 0' if section == 'data' else '0 or more'
+                found.say_instead(path, f'must be {words}, not {value}')
 
 
 def _set_at(config: object, steps: List[str], path: str = '') -> Iterator[Tuple[str, Any]]:

@@ -22,6 +22,7 @@ from mmdet_ft.engine.runner.base import BaseRunner
 from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
 from mmdet_ft.engine.schedules.rates import POLICIES
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
+from mmdet_ft.errors import DataError
 from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
 from mmdet_ft.v2_types import foreign_answer
 
@@ -53,6 +54,18 @@ def check_training_settings(walk: Walk) -> None:
                 f'model.train_cfg.{name}',
                 f'{model["type"]} is trained by it, and it is missing; take it over from a base, such as '
                 f'configs/_base_/models/mask_rcnn_r50_fpn.py')
+
+
+def check_metrics(walk: Walk) -> None:
+    """Note metrics of `evaluation` that the dataset of data.val does not know."""
+    metric = as_dict(walk.config.get('evaluation')).get('metric')
+    for cls in dict.fromkeys(dataset_classes(walk.config.data.get('val'))):
+        check = getattr(cls, 'check_names_of_metrics', None)
+        try:
+            if check is not None:
+                check(metric)
+        except DataError as error:
+            walk.say('evaluation.metric', str(error), is_sentence=True)
 
 
 def data(walk: Walk, value: object, path: str) -> None:

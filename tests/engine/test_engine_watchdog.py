@@ -245,5 +245,5 @@ def test_who_is_in_backward_or_in_a_collective_waits_for_others(store):
     thread.join()
     watched.stop()
     assert inside[0].waits and inside[0].stage == 'else', inside
-    assert inspect.getsourcefile(torch_dist.barrier).startswith(watchdog._WAITING_FOR_OTHERS)
-    assert inspect.getsourcefile(torch_dist.all_reduce).startswith(watchdog._WAITING_FOR_OTHERS)
+    assert inspect.getsourcefile(torch_dist.barrier).startswith(watchdog._waiting_folders())
+    assert inspect.getsourcefile(torch_dist.all_reduce).startswith(watchdog._waiting_folders())

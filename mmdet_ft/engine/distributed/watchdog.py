@@ -5,6 +5,7 @@ thread waits and for how long. This takes two threads: one for the store, which 
 other for the decision.
 """
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -13,25 +14,35 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
-
-import torch.autograd
-import torch.distributed
-
-from mmdet_ft.datasets.loading import waiting
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 STALL_TIMEOUT = 300.
 PATIENCE = .9  # share of the process group's timeout, whose own error has less information
-# A main thread whose innermost frame is in one of these packages waits for other ranks: in a collective,
-# or in backward, where DistributedDataParallel reduces the gradients.
-_WAITING_FOR_OTHERS = tuple(
-    os.path.dirname(package.__file__) + os.sep for package in (torch.distributed, torch.autograd))
 _DEBUGGERS = ('pdb.py', 'bdb.py', 'pydevd.py', 'debugpy')
 _LONG_STEPS = 2  # the first steps compile, choose algorithms and start workers
 _GRACE = 3.  # seconds in which a process may end by itself after another has failed
 
 _current: Optional['Watchdog'] = None
 _steps_inside = 0  # how many `step` the main thread is in
+
+
+def _current_wait() -> Optional[Any]:
+    """Return the wait of the main thread for a batch; None outside of one."""
+    from mmdet_ft.datasets.loading import waiting  # not above, for the reason below
+    return waiting.current
+
+
+@functools.lru_cache(maxsize=None)
+def _waiting_folders() -> Tuple[str, ...]:
+    """Return the folders of the packages in which a main thread waits for other ranks.
+
+    It waits in a collective, or in backward, where DistributedDataParallel reduces the gradients.
+    """
+    import torch.autograd  # not above: a command refuses a missing file without torch
+    import torch.distributed
+    return tuple(
+        os.path.dirname(package.__file__) + os.sep
+        for package in (torch.distributed, torch.autograd))
 
 
 def start(store: Any, rank: int, world_size: int, stall_timeout: float, timeout: float,
@@ -169,7 +180,7 @@ class Watchdog:
         is_own = verdict == f'rank {self.rank}'
         if is_own:
             self._print(self.proposal)
-        wait = waiting.current
+        wait = _current_wait()
         if wait is not None and wait.pid:
             _ask_worker(wait.pid)
         self.decided.set()
@@ -203,7 +214,7 @@ class Watchdog:
 
     def _place(self) -> Place:
         frames = _frames(self.main_thread)
-        wait = waiting.current
+        wait = _current_wait()
         stage = 'loader' if wait else 'step' if _steps_inside else 'else'
         is_short = stage == 'loader' or (stage == 'step' and self.beats >= _LONG_STEPS)
         limit = self.stall_timeout if is_short else self.timeout
@@ -211,7 +222,7 @@ class Watchdog:
         # Stacks are only sent when they may be needed.
         stack = ''.join(traceback.format_list(frames)) if self.stalled > limit / 2 else ''
         self._turn += 1
-        waits = wait.has_workers if wait else last.filename.startswith(_WAITING_FOR_OTHERS)
+        waits = wait.has_workers if wait else last.filename.startswith(_waiting_folders())
         return Place(self._turn, self.beats, stage, self.stalled, limit, waits,
                      f'{last.filename}:{last.lineno} in {last.name}', stack)
 

@@ -189,18 +189,19 @@ def check_settings(found: Findings) -> None:
 
 def check_numbers(found: Findings) -> None:
     """Note numbers that no part of a run can use: NaN, a share outside 0 to 1, an std below 0."""
+    known = {mistake.path for mistake in found.mistakes}
     for section in found.config:
         for path, value in leaves(found.config[section], section):
-            if not _is_number(value):
+            if path in known or not _is_number(value):
                 continue
             keys = [key for key in path.split('.') if not key.isdigit()]
             if math.isnan(value):
-                found.say_instead(path, 'must be a number, not nan')
+                found.say(path, 'must be a number, not nan')
             elif keys[-1] in SHARES and not 0 <= value <= 1:
-                found.say_instead(path, f'must be a number from 0 to 1, not {value}')
+                found.say(path, f'must be a number from 0 to 1, not {value}')
             elif keys[-1] == 'std' and (value < 0 or value == 0 and section == 'data'):
                 words = 'more than 0' if section == 'data' else '0 or more'
-                found.say_instead(path, f'must be {words}, not {value}')
+                found.say(path, f'must be {words}, not {value}')
 
 
 def _set_at(config: object, steps: List[str], path: str = '') -> Iterator[Tuple[str, Any]]:

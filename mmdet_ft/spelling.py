@@ -28,6 +28,6 @@ def did_you_mean(name: object, names: Iterable[Any], count: int = 1) -> Optional
     return f'did you mean {" or ".join(map(repr, near))}?' if near else None
 
 
-def counted(number: int, noun: str) -> str:
-    """Return '1 image' or '2 images'."""
-    return f'{number} {noun if number == 1 else noun + "s"}'
+def counted(number: int, noun: str, plural: str = '') -> str:
+    """Return '1 image' or '2 images'; `plural` is for nouns that take more than an s."""
+    return f'{number} {noun if number == 1 else plural or noun + "s"}'

@@ -26,7 +26,7 @@ from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook, trained_part
 from mmdet_ft.engine.loaders import build_train_loader, build_workflow_datasets
 from mmdet_ft.engine.models.build import (build_model, count_classes, initialize_weights,
                                           load_named, wrap)
-from mmdet_ft.engine.models.labels import check_labels, check_learnable
+from mmdet_ft.engine.models.labels import check_labels, check_learnable, warn_of_unused_outputs
 from mmdet_ft.engine.optimizers.optimizer import build_optimizer
 from mmdet_ft.engine.run_check import preflight, run_size
 from mmdet_ft.engine.run_check.data import check_same_classes, log_data_report
@@ -279,6 +279,7 @@ def prepare_model(settings: RunSettings,
     if any(isinstance(hook, NumClassCheckHook) for hook, _ in hooks):
         NumClassCheckHook.refuse_other_number(dataset, model)
     check_learnable(dataset, model)
+    warn_of_unused_outputs(dataset, model)
     initialize_weights(model, settings.weights, logger, settings.work_dir, is_new=given is None)
     accelerate(model.to(device), settings.acceleration, device, logger)
     return wrap(model, settings.find_unused_parameters)

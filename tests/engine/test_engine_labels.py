@@ -1,4 +1,5 @@
 """The labels of a classifier's data against its head: before the first step, in training, test and check_data."""
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from mmdet_ft.datasets.wrappers import ConcatDataset, RepeatDataset
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook
 from mmdet_ft.engine.models.build import build_model
-from mmdet_ft.engine.models.labels import check_labels, check_learnable
+from mmdet_ft.engine.models.labels import check_labels, check_learnable, warn_of_unused_outputs
 from mmdet_ft.engine.run_check.data import check_data
 from mmdet_ft.models.heads.cls_head import LinearClsHead, MultiLabelLinearClsHead
 
@@ -44,6 +45,18 @@ def test_labels_beyond_the_head_are_refused_with_the_number_to_write():
     for wrapped in (RepeatDataset(Labels([0, 5]), 2), ConcatDataset([Labels([0]), Labels([5])])):
         with pytest.raises(UserError, match='up to 5'):
             check_labels(wrapped, model)
+
+
+@pytest.mark.parametrize('classes, outputs, words', [
+    (['cat', 'dog'], 5, 'num_classes is 5 and the training dataset has 2 classes: .*write num_classes=2'),
+    (['cat', 'dog'], 2, None), (None, 5, None),
+])  # yapf: disable
+def test_outputs_beyond_the_classes_of_the_data_are_told_once(monkeypatch, classes, outputs, words):
+    told = []
+    monkeypatch.setattr('mmdet_ft.engine.models.labels.logger.warning',
+                        lambda text, *values: told.append(text % values))
+    warn_of_unused_outputs(Labels([0, 1], classes), model_of(LinearClsHead(outputs, 4)))
+    assert len(told) == bool(words) and all(re.search(words, text) for text in told)
 
 
 def test_a_head_of_several_labels_is_not_for_one_label_an_image():

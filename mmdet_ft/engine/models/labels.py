@@ -1,4 +1,5 @@
 """Checks of the labels of a classifier's data against its head."""
+import logging
 from typing import List, Optional, Sequence
 
 import numpy as np
@@ -10,6 +11,9 @@ from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.settings.records import TestSettings
 from mmdet_ft.registry import MODELS
+from mmdet_ft.spelling import counted
+
+logger = logging.getLogger('mmdet_ft')
 
 
 def check_labels(dataset: Dataset, model: nn.Module) -> None:
@@ -49,6 +53,18 @@ def check_learnable(dataset: Dataset, model: nn.Module) -> None:
     if len(labels) == 1:
         part = parts[0][0]
         raise UserError(one_class(type(part).__name__, _source(part), int(labels[0]), part.CLASSES))
+
+
+def warn_of_unused_outputs(dataset: Dataset, model: nn.Module) -> None:
+    """Log a warning if a classifier's head has more outputs than the training dataset has classes."""
+    head = getattr(model, 'head', None)
+    count, classes = getattr(head, 'num_classes', None), getattr(dataset, 'CLASSES', None)
+    if (hasattr(head, 'one_label') and isinstance(count, int)
+            and isinstance(classes, (list, tuple)) and 0 < len(classes) < count):
+        logger.warning(
+            'model.head.num_classes is %d and the training dataset has %s: the other outputs learn '
+            "no class; write num_classes=%d, or num_classes='auto', which counts them", count,
+            counted(len(classes), 'class', 'classes'), len(classes))
 
 
 def one_class(kind: str, where: str, label: int, classes: Optional[Sequence[str]]) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet_ft.models.losses.entropy import CrossEntropyLoss
-from mmdet_ft.models.losses.focal import FocalLoss
+from mmdet_ft.models.losses.focal import FocalLoss, plain_focal_loss, sigmoid_focal_loss
 from mmdet_ft.models.losses.iou import BoundedIoULoss, CIoULoss, DIoULoss, GIoULoss, IoULoss
 from mmdet_ft.models.losses.reduction import masked, weight_reduce_loss
 from mmdet_ft.models.losses.smooth_l1 import L1Loss, MSELoss, SmoothL1Loss
@@ -370,6 +370,54 @@ def test_focal_weights_come_in_three_shapes(shape):
     full = weight[:, None].expand(N, C) if shape == (N, ) else weight.reshape(N, C)
     elements = FocalLoss()(pred, target, reduction_override='none')
     assert torch.allclose(FocalLoss()(pred, target, weight), (elements * full).mean())
+
+
+FOCAL = [(2., .25), (1.5, .6), (0., .5)]
+
+
+@pytest.mark.parametrize('gamma, alpha', FOCAL)
+@pytest.mark.parametrize('shape', [None, (N, 1), (N, C)])
+def test_focal_loss_is_that_of_autograd(gamma, alpha, shape):
+    pred, target = draw('background')
+    weight = None if shape is None else torch.rand(shape).round(decimals=1)
+    factor = torch.tensor(3.)
+    a, b = pred.clone().requires_grad_(), pred.clone().requires_grad_()
+    loss = sigmoid_focal_loss(a, target, weight, gamma, alpha, 'mean', factor)
+    plain = plain_focal_loss(b, target, weight, gamma, alpha, 'mean', factor, False)
+    loss.backward()
+    plain.backward()
+    assert torch.allclose(loss, plain, rtol=1e-5)
+    assert torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize('gamma, alpha', FOCAL)
+def test_focal_loss_has_the_gradient_of_its_values(gamma, alpha):
+    pred, target = draw('background')
+    pred = torch.cat([pred, pred * 10]).double().requires_grad_()
+    weight = torch.rand(2 * N, 1, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x: sigmoid_focal_loss(x, target.repeat(2), weight, gamma, alpha, 'none'), (pred, ))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_focal_loss_keeps_its_logits_only(dtype):
+    pred, target = torch.randn(64, 80, dtype=dtype, requires_grad=True), torch.arange(64)
+    weight, kept = torch.ones(64), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        loss = FocalLoss()(pred, target, weight, avg_factor=torch.tensor(5))
+    large = [x for x in kept if x.numel() >= pred.numel()]
+    assert [x.data_ptr() for x in large] == [pred.data_ptr()]
+    loss.backward()
+    assert pred.grad.dtype == dtype and pred.grad.isfinite().all()
+
+
+def test_focal_loss_of_extreme_logits_is_finite():
+    pred = torch.tensor([[1e4, -1e4, 0.]] * 2, requires_grad=True)
+    loss = FocalLoss()(pred, torch.tensor([1, 3]))
+    loss.backward()
+    assert loss.isfinite() and pred.grad.isfinite().all()
+    assert pred.grad[0,
+                     1].item() == pytest.approx(-.25 / 6)  # a certain miss falls with slope alpha
 
 
 def test_focal_takes_probabilities():

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmdet_ft.ops.patches import neighbour_table
 from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import Batch
 
 Size = Tuple[int, int]
 MAX_CACHED_GRIDS = 16  # 10 MB each at 800x1333; multi-scale training uses more image sizes than that
@@ -265,6 +266,49 @@ class TorchvisionAnchorGenerator(AnchorGenerator):
         image_width = featmap_sizes[0][1] * self.strides[0][0]
         image_height = featmap_sizes[0][0] * self.strides[0][1]
         return [(image_width // width, image_height // height) for height, width in featmap_sizes]
+
+
+@MODELS.register_module()
+class MlvlPointGenerator(AnchorGenerator):
+    """Points of a grid, one per cell: anchors without size, x y x y.
+
+    Args:
+        strides: pixels per cell, one per level: a number, or (w, h).
+        offset: place in the cell, 0 to 1.
+    """
+
+    def __init__(self, strides: Sequence[Union[float, Tuple[float, float]]], offset: float = .5):
+        self.offset = offset
+        super().__init__(strides, ratios=[1.], scales=[1.])
+
+    def gen_base_anchors(self) -> List[Tensor]:
+        return [self.offset * torch.tensor([stride * 2]).float() for stride in self.strides]
+
+
+def size_of(feature: Tensor) -> Size:
+    """Return the size (h, w) of a feature map [B, C, h, w]."""
+    height, width = feature.shape[2:]
+    return height, width
+
+
+def of_priors(maps: Tensor, width: int) -> Tensor:
+    """Reshape maps [B, anchors per cell * width, H, W] to [B, H * W * anchors per cell, width]."""
+    return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, width)
+
+
+def usable_anchors(generator: AnchorGenerator, sizes: Sequence[Size], batch: Batch,
+                   border: float) -> Tensor:
+    """Check which anchors have a cell in the padded image and cross the image's border by less than `border`.
+
+    A negative `border` allows all to cross it. Returns bool [B, A].
+    """
+    valid = generator.valid_flags(sizes, batch.pad_sizes)
+    if border < 0:
+        return valid
+    height, width = batch.sizes[:, :1], batch.sizes[:, 1:]
+    x0, y0, x1, y1 = generator.grid(sizes, device=batch.sizes.device).anchors.unbind(-1)
+    return valid & (x0 >= -border) & (y0 >= -border) & (x1 < width + border) & (
+        y1 < height + border)
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -1,9 +1,11 @@
 """Assigners and samplers of configs: thin classes around ops.matching and ops.sampling."""
-from typing import NamedTuple, Optional, Tuple, Union
+import warnings
+from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmdet_ft.ops.adaptive_matching import match_adaptively
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.matching import Match, in_ignored_region, match
 from mmdet_ft.ops.sampling import sample
@@ -59,6 +61,39 @@ class MaxIoUAssigner:
         return match(boxes, gt.boxes, gt.valid, self.pos_iou_thr, self.neg_iou_thr,
                      self.min_pos_iou, self.match_low_quality, self.gt_max_assign_all, box_valid,
                      ignore)
+
+
+@MODELS.register_module()
+class ATSSAssigner:
+    """Assign anchors by statistics of each object; rules in ops.adaptive_matching.
+
+    V2's arguments. For heads that give the anchors of each level.
+
+    Args:
+        topk: candidates of a level.
+        alpha: of DDODHead only.
+        iou_calculator: has no effect.
+        ignore_iof_thr: anchors that overlap an ignored region that much are neither; 0 or less for none.
+    """
+
+    def __init__(self,
+                 topk: int,
+                 alpha: Optional[float] = None,
+                 iou_calculator: Optional[dict] = None,
+                 ignore_iof_thr: float = -1):
+        if alpha is not None:
+            raise ValueError('ATSSAssigner: alpha is for DDODHead, which is not here; leave it out')
+        self.topk, self.ignore_iof_thr = topk, ignore_iof_thr
+        self.iou_calculator = MODELS.build(iou_calculator)
+
+    @torch.no_grad()
+    def __call__(self, boxes: Tensor, counts: Sequence[int], gt: GroundTruth,
+                 box_valid: Tensor) -> Match:
+        """Match anchors [A, 4], `counts` of each level, to ground truths; box_valid [B, A]."""
+        ignore = None
+        if self.ignore_iof_thr > 0 and gt.ignore.shape[1] > 0:
+            ignore = in_ignored_region(boxes, gt.ignore, gt.ignore_valid, self.ignore_iof_thr, True)
+        return match_adaptively(boxes, counts, gt.boxes, gt.valid, self.topk, box_valid, ignore)
 
 
 class Sample(NamedTuple):
@@ -134,3 +169,18 @@ class PseudoSampler:
     def __call__(self, label: Tensor) -> Sample:
         index = torch.arange(label.shape[1], device=label.device).expand_as(label)
         return Sample(index, label >= 0, label == 1)
+
+
+def sampler_for(settings: object, loss_cls: nn.Module,
+                where: str) -> Union[RandomSampler, PseudoSampler]:
+    """Return the sampler of a dense head: PseudoSampler without one, or if the loss needs every anchor.
+
+    settings: `sampler` of train_cfg. A loss that needs every anchor, such as FocalLoss, has
+    `needs_every_anchor`. `where` names the train_cfg in the warning.
+    """
+    sampler = MODELS.build(settings) or PseudoSampler()
+    if getattr(loss_cls, 'needs_every_anchor', False) and not isinstance(sampler, PseudoSampler):
+        warnings.warn(f'{where}.sampler is not used and may be left out: under '
+                      f'{type(loss_cls).__name__} every anchor counts, as in MMDetection 2')
+        return PseudoSampler()
+    return sampler

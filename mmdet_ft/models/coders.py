@@ -1,6 +1,6 @@
 """Box coders: boxes to regression targets and back."""
 import math
-from typing import Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -116,6 +116,42 @@ class LegacyDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
             max_shape = torch.as_tensor(max_shape[:2])
         last = None if max_shape is None else max_shape - 1
         return super().decode(_one_wider(boxes), deltas, last, wh_ratio_clip)
+
+
+@MODELS.register_module()
+class DistancePointBBoxCoder:
+    """Encode a box by its distances from a point: left, top, right, bottom (FCOS, eq. 1).
+
+    Args:
+        clip_border: clip decoded boxes to the image, if `max_shape` is given.
+    """
+
+    def __init__(self, clip_border: bool = True):
+        self.clip_border = clip_border
+
+    def encode(self,
+               points: Tensor,
+               gt_boxes: Tensor,
+               max_dis: Optional[float] = None,
+               eps: float = 0.1) -> Tensor:
+        """Return the distances from points [..., 2] to the sides of boxes [..., 4].
+
+        With `max_dis` they are between 0 and max_dis - eps. Returns float32 [..., 4].
+        """
+        points, gt_boxes = full_precision(points), full_precision(gt_boxes)
+        distances = torch.cat([points - gt_boxes[..., :2], gt_boxes[..., 2:] - points], -1)
+        return distances if max_dis is None else distances.clamp(0, max_dis - eps)
+
+    def decode(self, points: Tensor, distances: Tensor, max_shape: MaxShape = None) -> Tensor:
+        """Return the boxes at `distances` [..., 4] around points [..., 2].
+
+        max_shape: see DeltaXYWHBBoxCoder.decode. Returns float32 [..., 4].
+        """
+        points, distances = full_precision(points), full_precision(distances)
+        low, high = points - distances[..., :2], points + distances[..., 2:]
+        if self.clip_border and max_shape is not None:
+            low, high = _clip(low, max_shape), _clip(high, max_shape)
+        return torch.cat([low, high], -1)
 
 
 def _one_wider(boxes: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional, Tuple, Union
 import torch
 from torch import Tensor
 
-from mmdet_ft.ops.boxes import pairwise_overlap, unit_box
+from mmdet_ft.ops.boxes import area, pairwise_overlap, unit_box
 
 # Elements of one overlap matrix held at a time; more ground truths are processed in chunks
 # (same result, bounded memory).
@@ -103,3 +103,32 @@ def in_ignored_region(boxes: Tensor, ignore: Tensor, ignore_valid: Tensor, iof_t
     else:
         overlap = pairwise_overlap(ignore, boxes, 'iof').transpose(1, 2)
     return (overlap.masked_fill(~ignore_valid[:, None], -1.) > iof_thr).any(-1)
+
+
+def match_points(points: Tensor,
+                 ranges: Tensor,
+                 gt_boxes: Tensor,
+                 gt_valid: Tensor,
+                 radius: Optional[Tensor] = None) -> Match:
+    """Match each point to the smallest ground truth around it, or to the background (FCOS, sec. 3.2).
+
+    The largest of a point's distances to the sides of the box must be in the point's range. With
+    `radius` the point must also be that near to the box's center, in x and in y.
+
+    Args:
+        points [A, 2]; ranges [A, 2], smallest and largest distance; radius [A], in pixels.
+        gt_boxes [B, G, 4]; gt_valid [B, G]; padding may hold any values.
+    """
+    gt_boxes = torch.where(gt_valid[..., None], gt_boxes, unit_box(points))[:, :,
+                                                                            None]  # [B, G, 1, 4]
+    low, high = gt_boxes[..., :2], gt_boxes[..., 2:]
+    largest = torch.maximum(points - low, high - points).amax(-1)  # [B, G, A]
+    if radius is not None:
+        center = (low + high) / 2
+        low = torch.maximum(low, center - radius[:, None])
+        high = torch.minimum(high, center + radius[:, None])
+    inside = torch.minimum(points - low, high - points).amin(-1) > 0
+    fits = inside & (largest >= ranges[:, 0]) & (largest <= ranges[:, 1]) & gt_valid[..., None]
+    size = area(gt_boxes).expand_as(largest).masked_fill(~fits, float('inf'))
+    smallest, gt_index = size.min(1)  # [B, A]
+    return Match(gt_index, smallest.isfinite().long())

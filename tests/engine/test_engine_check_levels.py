@@ -45,6 +45,35 @@ def test_what_does_not_fit_is_named_with_what_to_write(tmp_path, monkeypatch, te
     assert all(word in str(mistake) for word in words), str(mistake)
 
 
+RETINA = MAIN.parents[1] / 'retinanet/retinanet_r50_fpn_1x_coco.py'
+FCOS = MAIN.parents[1] / 'fcos/fcos_r50_caffe_fpn_gn-head_1x_coco.py'
+
+
+@pytest.mark.parametrize('base, text, path, words', [
+    (RETINA, 'model = dict(neck=dict(out_channels=128))', 'model.bbox_head.in_channels',
+     ['is 256, but model.neck.out_channels is 128 (heir.py:2)', 'write in_channels=128']),
+    (RETINA, 'model = dict(bbox_head=dict(in_channels=64))', 'model.bbox_head.in_channels',
+     ['is 64, but model.neck.out_channels is 256', 'heir.py:2']),
+    (RETINA, 'model = dict(neck=dict(num_outs=4))', 'model.bbox_head.anchor_generator.strides',
+     ['5 strides, but model.neck.num_outs is 4 (heir.py:2)']),
+    (RETINA, 'model = dict(train_cfg=dict(asigner=1))', 'model.train_cfg.asigner', ["'assigner'", 'heir.py:2']),
+    (RETINA, 'model = dict(test_cfg=dict(score_tr=.1))', 'model.test_cfg.score_tr', ["'score_thr'", 'heir.py:2']),
+    (RETINA, 'model = dict(train_cfg=dict(assigner=dict(pos_iou=.5)))', 'model.train_cfg.assigner.pos_iou',
+     ["'pos_iou_thr'"]),
+    (RETINA, 'model = dict(train_cfg=None)', 'model.train_cfg.assigner', ['RetinaNet is trained by it']),
+    (RETINA, "data = dict(train=dict(classes=('a', 'b')))", 'model.bbox_head.num_classes',
+     ['has 2 classes (heir.py:2)', 'num_classes is 80', 'write num_classes=2']),
+    (FCOS, 'model = dict(bbox_head=dict(strides=[8, 16, 32]))', 'model.bbox_head.strides',
+     ['[8, 16, 32] are 3 strides, but model.neck.num_outs is 5', 'strides=[8, 16, 32, 64, 128] (heir.py:2)']),
+])  # yapf: disable
+def test_a_head_of_one_stage_states_what_it_takes(tmp_path, monkeypatch, base, text, path, words):
+    with pytest.raises(CheckError) as caught:
+        prepare(heir(tmp_path, monkeypatch, text, base))
+    mistake = caught.value.mistakes[0]
+    assert mistake.path == path, [*map(str, caught.value.mistakes)]
+    assert all(word in str(mistake) for word in words), str(mistake)
+
+
 def test_strides_other_than_those_of_the_levels_are_told(tmp_path, monkeypatch):
     text = 'model = dict(roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[8, 16, 32, 64])))'
     note, = prepare(heir(tmp_path, monkeypatch, text))[1]

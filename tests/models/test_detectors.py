@@ -4,6 +4,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from mmdet_ft.models.anchors import usable_anchors
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.models.detectors.views import _from_view, _join, _to_view
 from mmdet_ft.ops.normalize import normalised_images
@@ -56,8 +57,7 @@ def test_an_image_without_objects_counts_one_positive_in_the_normaliser_of_the_r
     losses, _ = step(model, batch)
     outputs = model.rpn_head(model.extract_features(normalised_images(batch)))
     torch.manual_seed(0)
-    inside = model.rpn_head.usable(
-        model.rpn_head.anchors(outputs.sizes, batch.images.device), outputs.sizes, batch)
+    inside = usable_anchors(model.rpn_head.anchor_generator, outputs.sizes, batch, -1)
     drawn = model.rpn_head.sampler(torch.where(inside, 0, -1))
     logits = torch.cat(outputs.logits, 1)[0, drawn.index[0, drawn.valid[0]], 0]
     assert len(logits) == 32
@@ -122,8 +122,8 @@ def test_a_batch_is_its_images_one_by_one():
         features = model.extract_features(normalised_images(one))
         outputs = model.rpn_head(features)
         anchors = model.rpn_head.anchors(outputs.sizes, one.images.device)
-        label = model.rpn_head.assigner(anchors, one.gt,
-                                        model.rpn_head.usable(anchors, outputs.sizes, one)).label
+        inside = usable_anchors(model.rpn_head.anchor_generator, outputs.sizes, one, -1)
+        label = model.rpn_head.assigner(anchors, one.gt, inside).label
         count = max(int((label == 1).sum()), 1) + max(int((label == 0).sum()), 1)
         single.append(
             (model.rpn_head.loss(features, outputs, one)['loss_rpn_cls'].item() * count, count))

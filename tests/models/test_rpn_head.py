@@ -4,6 +4,7 @@ import torch
 import torchvision
 from torch import nn
 
+from mmdet_ft.models.anchors import usable_anchors
 from mmdet_ft.models.assigners import PseudoSampler, RandomSampler
 from mmdet_ft.models.dense_heads.rpn_head import ProposalSettings
 from mmdet_ft.models.settings import read_settings
@@ -79,7 +80,8 @@ def test_without_sampling_the_losses_are_divided_by_the_positives_alone():
     head = model.rpn_head
     outputs = head._maps(model.extract_features(normalised_images(batch)))
     anchors = head.anchors(outputs.sizes, outputs.logits[0].device)
-    label = head.assigner(anchors, batch.gt, head.usable(anchors, outputs.sizes, batch)).label
+    label = head.assigner(anchors, batch.gt,
+                          usable_anchors(head.anchor_generator, outputs.sizes, batch, -1)).label
     positives, negatives = (label == 1).sum(1).tolist(), (label == 0).sum(1).tolist()
     assert positives[0] > 1 and positives[1] == 0 and min(negatives) > 0
     head.sampler = RandomSampler(num=10**6, pos_fraction=.5)  # draws every anchor

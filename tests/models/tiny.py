@@ -83,6 +83,28 @@ def tiny_config(with_mask: bool = True,
     return model
 
 
+def tiny_dense_config(kind: str, head: Dict[str, Any], base_channels: int = 8) -> Dict[str, Any]:
+    """A slim one-stage detector with five levels and three classes."""
+    two_stage = tiny_config(base_channels=base_channels)
+    return dict(
+        type=kind,
+        backbone=two_stage['backbone'],
+        neck=two_stage['neck'],
+        bbox_head=dict(
+            dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1), **head),
+        train_cfg=dict(
+            assigner=dict(
+                type='MaxIoUAssigner',
+                pos_iou_thr=.5,
+                neg_iou_thr=.4,
+                min_pos_iou=0,
+                ignore_iof_thr=-1),
+            allowed_border=-1,
+            pos_weight=-1),
+        test_cfg=dict(
+            nms_pre=60, score_thr=.05, nms=dict(type='nms', iou_threshold=.5), max_per_img=20))
+
+
 def tiny_model(with_mask: bool = True, num_classes: int = 3, seed: int = 0, base_channels: int = 8):
     torch.manual_seed(seed)
     model = MODELS.build(tiny_config(with_mask, num_classes, base_channels))

@@ -62,7 +62,7 @@ ANSWERS = {
     'is_module_wrapper': 'nothing: runner.model.module is the model in one process as in many',
     'multi_apply': 'nothing: what is done for each image or level is one call on padded tensors; see mmdet_ft/ops',
     'bbox_overlaps': 'from mmdet_ft.ops.boxes import pairwise_overlap',
-    'reduce_mean': 'nothing: losses are averaged over their own process, gradients over all',
+    'reduce_mean': 'from mmdet_ft.models.losses.reduction import mean_over_processes',
     **dict.fromkeys(('load_checkpoint', '_load_checkpoint', 'load_state_dict'),
                     "init_cfg=dict(type='Pretrained', checkpoint=...) of the module; read(path).state_dict of "
                     'mmdet_ft.checkpoints.reading reads any file'),

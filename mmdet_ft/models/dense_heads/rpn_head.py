@@ -1,7 +1,6 @@
 """Region proposal network (Faster R-CNN, sec. 3.1)."""
 import contextlib
 import dataclasses
-import warnings
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
@@ -9,11 +8,10 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import AnchorGenerator
-from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler, RandomSampler
+from mmdet_ft.models.anchors import AnchorGenerator, of_priors, size_of, usable_anchors
+from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler, RandomSampler, sampler_for
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
-from mmdet_ft.models.losses.focal import FocalLoss
 from mmdet_ft.models.losses.reduction import full_precision
 from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
@@ -121,11 +119,8 @@ class RPNHead(BaseModule):
         if train_cfg is not None:
             self.train_settings = read_settings(RPNTrainSettings, train_cfg, 'train_cfg.rpn')
             self.assigner: MaxIoUAssigner = MODELS.build(self.train_settings.assigner)
-            self.sampler = MODELS.build(self.train_settings.sampler) or PseudoSampler()
-            if isinstance(self.loss_cls, FocalLoss) and not isinstance(self.sampler, PseudoSampler):
-                warnings.warn('RPNHead: under FocalLoss every anchor counts, as in MMDetection 2; '
-                              'train_cfg.rpn.sampler is not used and may be left out')
-                self.sampler = PseudoSampler()
+            self.sampler = sampler_for(self.train_settings.sampler, self.loss_cls,
+                                       'RPNHead: train_cfg.rpn')
         self.test_settings: Optional[ProposalSettings] = None
         if test_cfg is not None:
             self.test_settings = read_settings(ProposalSettings, test_cfg, 'test_cfg.rpn')
@@ -165,8 +160,7 @@ class RPNHead(BaseModule):
             hidden = F.relu(self.rpn_conv(feature))
             for branch, out, width in ((self.rpn_cls, logits, self.num_logits), (self.rpn_reg,
                                                                                  deltas, 4)):
-                told = branch(hidden).permute(0, 2, 3, 1)  # [B, H_l, W_l, anchors * width]
-                out.append(full_precision(told.reshape(len(feature), -1, width)))  # [B, A_l, width]
+                out.append(full_precision(of_priors(branch(hidden), width)))  # [B, A_l, width]
         return RPNOutputs(logits, deltas, [size_of(feature) for feature in features])
 
     @property
@@ -210,7 +204,8 @@ class RPNHead(BaseModule):
         settings, gt = self.train_settings, batch.gt
         assert settings is not None and isinstance(gt, GroundTruth), 'no train_cfg, or no boxes'
         anchors = self.anchors(outputs.sizes, gt.boxes.device)
-        inside = self.usable(anchors, outputs.sizes, batch)
+        inside = usable_anchors(self.anchor_generator, outputs.sizes, batch,
+                                settings.allowed_border)
 
         match = self.assigner(anchors, gt, inside)  # [B, A]
         drawn = self.sampler(match.label)
@@ -257,21 +252,6 @@ class RPNHead(BaseModule):
         """Return the anchors of all levels, concatenated: [A, 4]."""
         return self.anchor_generator.grid(sizes, device=device).anchors
 
-    def usable(self, anchors: Tensor, sizes: Sequence[Tuple[int, int]], batch: Batch) -> Tensor:
-        """Check which anchors have a cell in the padded image and, if required, cross no border.
-
-        Returns [B, A].
-        """
-        assert self.train_settings is not None, 'no train_cfg'
-        valid = self.anchor_generator.valid_flags(sizes, batch.pad_sizes)
-        border = self.train_settings.allowed_border
-        if border >= 0:
-            height, width = batch.sizes[:, :1], batch.sizes[:, 1:]
-            x0, y0, x1, y1 = anchors.unbind(-1)
-            valid = valid & (x0 >= -border) & (y0 >= -border) & (x1 < width + border) & (
-                y1 < height + border)
-        return valid
-
     @torch.no_grad()
     def proposals(self,
                   outputs: RPNOutputs,
@@ -315,12 +295,6 @@ class RPNHead(BaseModule):
         index = order.flatten(1).topk(limit, 1).indices
         scores = take(scores.flatten(1), index)
         return Proposals(take(boxes.flatten(1, 2), index), scores, scores >= 0)
-
-
-def size_of(feature: Tensor) -> Tuple[int, int]:
-    """Return the size (h, w) of a feature map [B, C, h, w]."""
-    height, width = feature.shape[2:]
-    return height, width
 
 
 @contextlib.contextmanager

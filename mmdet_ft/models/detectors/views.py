@@ -4,6 +4,7 @@ from typing import Any, List, Protocol, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from mmdet_ft.models.dense_heads.dense_head import Candidates
 from mmdet_ft.models.dense_heads.rpn_head import Proposals, RPNHead
 from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead
 from mmdet_ft.ops import boxes as box_ops
@@ -52,6 +53,12 @@ def merge_views(model: TwoStages, views: Sequence[Batch]) -> Detections:
         axes = {'horizontal': [-1], 'vertical': [-2], 'diagonal': [-2, -1]}.get(_flip(view))
         masks.append(mask.flip(axes) if axes else mask)
     return detections._replace(masks=torch.stack(masks).mean(0))
+
+
+def merge_candidates(parts: Sequence[Candidates], views: Sequence[Batch]) -> Candidates:
+    """Return the candidates of all views of the same images, in original pixels."""
+    moved = [part._replace(boxes=_from_view(part.boxes, view)) for part, view in zip(parts, views)]
+    return Candidates(*(torch.cat(field, 1) for field in zip(*moved)))
 
 
 def _flip(view: Batch) -> Any:

@@ -39,6 +39,16 @@ def check_reduction(reduction: str) -> str:
     return reduction
 
 
+def mean_over_processes(x: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes of a run (V2's reduce_mean); without gradient."""
+    x = x.detach()
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return x
+    x = x / torch.distributed.get_world_size()
+    torch.distributed.all_reduce(x)
+    return x
+
+
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
     """Return an elementwise loss as it is, its mean or its sum; an empty mean is 0 and keeps the graph."""
     if check_reduction(reduction) == 'none':

@@ -1,0 +1,71 @@
+"""One-stage detectors: classes and boxes at every location."""
+from typing import Dict, Optional, Sequence, Union
+
+from mmdet_ft.models.base_module import InitCfg, PartConfig
+from mmdet_ft.models.dense_heads.dense_head import DenseHead, DenseTestSettings, DenseTrainSettings
+from mmdet_ft.models.detectors.base import Detector
+from mmdet_ft.models.detectors.views import merge_candidates
+from mmdet_ft.registry import MODELS
+from mmdet_ft.structures import Batch, Detections, Losses
+
+
+@MODELS.register_module()
+class SingleStageDetector(Detector):
+    """Predict classes and boxes at every location of the feature maps.
+
+        images -> backbone -> neck -> bbox_head -> losses or detections
+
+    V2's arguments and state_dict. The head reads `train_cfg` and `test_cfg`.
+    """
+    settings_of = {'train_cfg': 'bbox_head.train_cfg', 'test_cfg': 'bbox_head.test_cfg'}
+
+    def __init__(self,
+                 backbone: PartConfig,
+                 neck: Union[PartConfig, Sequence[Dict], None] = None,
+                 bbox_head: Optional[PartConfig] = None,
+                 train_cfg: Union[Dict, DenseTrainSettings, None] = None,
+                 test_cfg: Union[Dict, DenseTestSettings, None] = None,
+                 pretrained: Optional[str] = None,
+                 init_cfg: InitCfg = None):
+        super().__init__(backbone, neck, pretrained, init_cfg)
+        self.bbox_head: DenseHead = MODELS.build(bbox_head, train_cfg=train_cfg, test_cfg=test_cfg)
+
+    def loss(self, batch: Batch) -> Losses:
+        """Return V2's losses; nothing waits for the device."""
+        return Losses(self.bbox_head.loss(self.bbox_head(self.features_of(batch)), batch))
+
+    def predict(self, batch: Batch) -> Detections:
+        """Return detections in pixels of the original images."""
+        return self.bbox_head.predict(self.bbox_head(self.features_of(batch)), batch)
+
+    def predict_views(self, views: Sequence[Batch]) -> Detections:
+        """Return one detection from scales and flips of the same images.
+
+        Candidates of all views are suppressed together.
+        """
+        found = [
+            self.bbox_head.candidates(self.bbox_head(self.features_of(view)), view)
+            for view in views
+        ]
+        return self.bbox_head.select(merge_candidates(found, views))
+
+    def count_classes(self) -> int:
+        """Return the number of classes of the head."""
+        return self.bbox_head.num_classes
+
+
+@MODELS.register_module()
+class RetinaNet(SingleStageDetector):
+    """RetinaNet (Lin et al. 2017)."""
+    settings_of_training = ('assigner', )  # of train_cfg: required for losses
+
+
+@MODELS.register_module()
+class FCOS(SingleStageDetector):
+    """FCOS (Tian et al. 2019)."""
+
+
+@MODELS.register_module()
+class ATSS(SingleStageDetector):
+    """ATSS (Zhang et al. 2019)."""
+    settings_of_training = ('assigner', )

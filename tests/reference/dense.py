@@ -1,0 +1,115 @@
+"""One-stage detectors as MMDetection 2 tells them: one image, box by box."""
+import math
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+from tests.reference.boxes import Box, nms, overlap
+
+
+class Found(NamedTuple):
+    box: Box
+    score: float
+    label: int
+
+
+def detections(levels: Sequence[Tuple[List[List[float]], List[Box], List[float]]], score_thr: float,
+               nms_pre: int, iou_threshold: float, max_per_img: int) -> List[Found]:
+    """The detections of one image, best first.
+
+    levels: of each, the scores of the classes of every prior, its decoded box, and its factor.
+    """
+    candidates: List[Found] = []
+    for scores, boxes, factors in levels:
+        pairs = [(score, prior, label) for prior, row in enumerate(scores)
+                 for label, score in enumerate(row) if score > score_thr]
+        pairs.sort(key=lambda pair: -pair[0])
+        candidates += [
+            Found(boxes[prior], score * factors[prior], label)
+            for score, prior, label in pairs[:nms_pre]
+        ]
+    kept: List[Found] = []
+    for label in {found.label for found in candidates}:
+        own = [found for found in candidates if found.label == label]
+        kept += [own[i] for i in nms([f.box for f in own], [f.score for f in own], iou_threshold)]
+    return sorted(kept, key=lambda found: -found.score)[:max_per_img]
+
+
+def harmony(sizes: List[float], bins: int) -> List[float]:
+    """The weight of each gradient size in 0..1 (Gradient Harmonized Single-stage Detector, eq. 6)."""
+    place = [min(int(size * bins), bins - 1) for size in sizes]
+    in_use = len(set(place))
+    return [len(sizes) / (place.count(p) * in_use) for p in place]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def delta(box: Box, goal: Box) -> List[float]:
+    """Shift in box sizes and log of growth (R-CNN, app. C)."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    return [((goal[0] + goal[2]) - (box[0] + box[2])) / 2 / width,
+            ((goal[1] + goal[3]) - (box[1] + box[3])) / 2 / height,
+            math.log((goal[2] - goal[0]) / width),
+            math.log((goal[3] - goal[1]) / height)]
+
+
+def distances(point: Sequence[float], box: Box) -> List[float]:
+    """From a point to the left, upper, right and lower side of a box."""
+    return [point[0] - box[0], point[1] - box[1], box[2] - point[0], box[3] - point[1]]
+
+
+def match_point(point: Sequence[float], gts: List[Box], reach: Tuple[float, float],
+                radius: Optional[float]) -> Optional[int]:
+    """The smallest object that a point of a level learns (FCOS, sec. 3.2)."""
+    best = None
+    for i, gt in enumerate(gts):
+        sides = distances(point, gt)
+        center = [(gt[0] + gt[2]) / 2, (gt[1] + gt[3]) / 2]
+        near = radius is None or max(abs(point[0] - center[0]), abs(point[1] - center[1])) < radius
+        size = (gt[2] - gt[0]) * (gt[3] - gt[1])
+        if min(sides) > 0 and near and reach[0] <= max(sides) <= reach[1]:
+            if best is None or size < best[1]:
+                best = (i, size)
+    return None if best is None else best[0]
+
+
+def centerness(point: Sequence[float], box: Box) -> float:
+    left, top, right, bottom = distances(point, box)
+    return math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
+
+
+def match_adaptively(anchors: List[Box],
+                     counts: Sequence[int],
+                     gts: List[Box],
+                     topk: int,
+                     usable: List[bool],
+                     ignored: Sequence[Box] = (),
+                     ignore_iof: float = -1) -> List[Tuple[int, int]]:
+    """(ground truth, label) of each anchor: 1 positive, 0 background, -1 neither (ATSS, alg. 1)."""
+    answer = [(0, 0 if ok else -1) for ok in usable]
+    best = [-1.] * len(anchors)
+    hidden = [
+        ignore_iof > 0 and any(overlap(anchor, region, 'iof') > ignore_iof for region in ignored)
+        for anchor in anchors
+    ]
+    if gts:
+        answer = [(0, -1) if off else pair for off, pair in zip(hidden, answer)]
+
+    def center(box: Box) -> List[float]:
+        return [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]
+
+    for i, gt in enumerate(gts):
+        candidates, start = [], 0
+        for count in counts:
+            level = [j for j in range(start, start + count) if usable[j] and not hidden[j]]
+            level.sort(key=lambda j: math.dist(center(anchors[j]), center(gt)))
+            candidates += level[:topk]
+            start += count
+        overlaps = [overlap(gt, anchors[j]) for j in candidates]
+        mean = sum(overlaps) / len(overlaps)
+        deviation = math.sqrt(sum((x - mean)**2 for x in overlaps) / (len(overlaps) - 1))
+        for j, value in zip(candidates, overlaps):
+            inside = min(distances(center(anchors[j]), gt)) > .01
+            if value >= mean + deviation and inside and value > best[j]:
+                best[j], answer[j] = value, (i, 1)
+    return answer

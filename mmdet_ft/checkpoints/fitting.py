@@ -378,7 +378,7 @@ def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: Stat
         if name in given and name not in fits
     ]
     missing = [name for name in own if name not in given]
-    behind = f' behind prefix={prefix!r}' if prefix else ''
+    under = f' under prefix={prefix!r}' if prefix else ''
     facts = [f'its names begin with {_names(checkpoint.state_dict)}']
     facts += [f'the {kind} has {_names(own)}']
     facts += [f'first other shapes: {", ".join(shapes[:2])}'] if shapes else []
@@ -386,7 +386,7 @@ def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: Stat
     better = common_prefix(checkpoint.state_dict, own) if prefix else None
     hint = f'write prefix={better!r}, or name' if better else 'Name'
     raise CheckpointError(
-        f'{checkpoint.source} holds {len(fits)} of the {len(own)} weights of this {kind}{behind}: it belongs to '
+        f'{checkpoint.source} holds {len(fits)} of the {len(own)} weights of this {kind}{under}: it belongs to '
         f'another network ({"; ".join(facts)}). {hint} a checkpoint of this one')
 
 

@@ -52,7 +52,7 @@ def replace_cfg_vals(config: Config) -> Config:
             found = resolve(match[1], leaf, seen)
             if isinstance(found, (dict, list, tuple)):
                 raise ConfigTypeError(f'{leaf!r} has a {type(found).__name__} inside a string; '
-                                      f'{match[0]!r} must stand alone')
+                                      f'{match[0]!r} must be on a line of its own')
             return str(found)
 
         return _REFERENCE.sub(as_text, leaf)

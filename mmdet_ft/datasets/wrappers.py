@@ -184,7 +184,7 @@ class ClassBalancedDataset(_IndexedDataset):
         self.check_arguments(oversample_thr=oversample_thr)
         if not hasattr(dataset, 'get_cat_ids'):
             raise DataError(
-                f'ClassBalancedDataset: {type(dataset).__name__} has no get_cat_ids(idx), which tells the '
+                f'ClassBalancedDataset: {type(dataset).__name__} has no get_cat_ids(idx), which returns the '
                 f'classes of an image; give it one')
         self.oversample_thr = oversample_thr
         self.filter_empty_gt = filter_empty_gt

@@ -83,7 +83,7 @@ def _commands(runner: BaseRunner, settings: TestSettings, checkpoint: Optional[s
                                            *_eval_options(runner))))
         found.append(('predict', _command(f'{tools}/predict.py', path, 'IMAGES', '--out',
                                           'FOLDER')))
-    found.append(('go on', _resume_command(runner, settings, latest, is_interrupted)))
+    found.append(('resume', _resume_command(runner, settings, latest, is_interrupted)))
     return found
 
 

@@ -84,7 +84,7 @@ def evaluate_wider_face(detections: Dict[str, np.ndarray],
     missing = [name for name in faces if name not in detections]
     if missing:
         print_log(
-            f'{len(missing)} of {len(faces)} images of {gt_lists} are not in the data set: '
+            f'{len(missing)} of {len(faces)} images of {gt_lists} are not in the dataset: '
             f'their faces count as not found ({", ".join(missing[:3])})',
             logger=logger)
     scores = np.concatenate([boxes[:, 4] for boxes in detections.values()] or [np.zeros(0)])

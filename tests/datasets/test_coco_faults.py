@@ -208,7 +208,7 @@ REFUSED = dict(
     box_as_text=(last(bbox='1,2,3,4'), "has a bbox of '1,2,3,4', expected four numbers [x, y, width, height]"),
     box_as_dict=(last(bbox=dict(x=1)), 'expected four numbers'),
     box_a_number=(last(bbox=7), 'has a bbox of 7, expected four numbers'),
-    box_missing=(last(bbox=None), '(its segmentation lies in [90, 20, 40, 30]); write "bbox": [x, y, width, height]'),
+    box_missing=(last(bbox=None), '(its segmentation is in [90, 20, 40, 30]); write "bbox": [x, y, width, height]'),
     polygon_flat=(last(segmentation=[1, 2, 30, 2, 30, 40]), 'write [[x0, y0, x1, y1, ...]], with one more pair'),
     polygon_of_pairs=(last(segmentation=[[[1, 2], [30, 2], [30, 40]]]), 'points in brackets of their own'),
     polygon_of_points=(last(segmentation=[[1, 2], [30, 2], [30, 40]]), 'a polygon for each point'),
@@ -250,7 +250,7 @@ REFUSED = dict(
     category_id_null=(lambda content: content['categories'].append(dict(id=None, name='x')), 'has no id'),
     category_id_of_words=(lambda content: content['categories'].append(dict(id='x', name='x')), "an id that is 'x'"),
     category_id_of_two=(lambda content: content['categories'].append(dict(id=3, name='cow')),
-                        "category id 3 stands for both 'cat' and 'cow'"),
+                        "category id 3 belongs to both 'cat' and 'cow'"),
     all_crowd=(every('iscrowd', 1), "all 3 objects of class 'cat', all 3 objects of class 'dog' are crowd (iscrowd 1), "
                'and nothing is left to learn; set iscrowd to 0'),
     all_ignored=(every('ignore', '1'), 'are ignored (ignore 1), and nothing is left to learn'),

@@ -147,7 +147,7 @@ def test_bare_files_are_understood(coco_dataset, coco_folder):
 
 @pytest.mark.parametrize('change,message', [
     (lambda c: c['images'][0].pop('width'), r"'7\.png' has no width"),
-    (lambda c: c['images'][1].update(id=7), r"image id 7 stands for both '7\.png' and '3\.png'"),
+    (lambda c: c['images'][1].update(id=7), r"image id 7 belongs to both '7\.png' and '3\.png'"),
     (lambda c: c['annotations'][0].pop('bbox'), 'annotation 100 of image 7 has no bbox'),
     (lambda c: c['annotations'][0].update(bbox=[1, 2, 3]),
      r'annotation 100 of image 7 has a bbox of \[1, 2, 3\]'),
@@ -160,7 +160,7 @@ def test_bare_files_are_understood(coco_dataset, coco_folder):
      'annotation 100.*3 pixels'),
     (lambda c:
      (c['categories'].append(dict(id=5, name='person')), c['annotations'][1].update(category_id=5)),
-     r"'person' stands for the category ids \[1, 5\]"),
+     r"'person' has the category ids \[1, 5\]"),
     (lambda c: c.pop('images'), 'not a COCO annotation file'),
 ])
 def test_broken_files_are_named_with_the_record(coco_dataset, coco_folder, change, message):

@@ -125,7 +125,7 @@ def test_what_moves_boxes_alone_is_refused_with_masks():
                                    dict(type='Pad', size_divisor=32)])  # yapf: disable
 def test_what_moves_stands_behind_the_annotations(mover):
     text = said(**{WHERE: [LOAD, mover, TRUTH, BUNDLE, ALL]})
-    assert f'{mover["type"]} stands before LoadAnnotations' in text or 'Resize stands before LoadAnnotations' in text
+    assert f'{mover["type"]} comes before LoadAnnotations' in text or 'Resize comes before LoadAnnotations' in text
 
 
 def test_padding_before_boxes_alone_is_right():

@@ -22,11 +22,11 @@ def said(**options):
 
 
 @pytest.mark.parametrize('steps, message', [
-    ([LOAD, RESIZE, TRUTH, BUNDLE, ALL], 'data.train.dataset.pipeline.1: Resize stands before LoadAnnotations'),
+    ([LOAD, RESIZE, TRUTH, BUNDLE, ALL], 'data.train.dataset.pipeline.1: Resize comes before LoadAnnotations'),
     ([LOAD, TRUTH, RESIZE, BUNDLE], "the last transform is DefaultFormatBundle; add dict(type='Collect', "
      "keys=['img', 'gt_bboxes', 'gt_labels', 'gt_masks'])"),
     ([LOAD, RESIZE, BUNDLE, ALL], "asks for 'gt_bboxes', which no transform makes"),
-    ([LOAD, dict(type='LoadAnnotations'), BUNDLE, ALL], 'with_bbox=True, with_mask=True) behind LoadImageFromFile'),
+    ([LOAD, dict(type='LoadAnnotations'), BUNDLE, ALL], 'with_bbox=True, with_mask=True) after LoadImageFromFile'),
     ([LOAD, TRUTH, RESIZE, BUNDLE, FEW], 'Collect leaves out gt_masks'),
     ([LOAD, TRUTH, RESIZE, ALL], 'no DefaultFormatBundle before Collect'),
     ([LOAD, TEST], 'MultiScaleFlipAug makes the views of a test'),

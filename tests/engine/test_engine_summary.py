@@ -53,7 +53,7 @@ def test_a_run_ends_with_its_best_checkpoint_and_commands(tmp_path, monkeypatch)
     assert lines[3:] == [
         f'  test:    python tools/test.py work_dirs/pets/pets.py {best} --eval bbox segm',
         f'  predict: python tools/predict.py {best} IMAGES --out FOLDER',
-        '  go on:   python tools/train.py configs/pets.py --auto-resume --seed 0 --cfg-options runner.max_epochs=4'
+        '  resume:  python tools/train.py configs/pets.py --auto-resume --seed 0 --cfg-options runner.max_epochs=4'
     ]
 
 
@@ -76,7 +76,7 @@ def test_a_run_ends_with_its_best_checkpoint_and_commands(tmp_path, monkeypatch)
     ])
 def test_to_go_on_is_the_same_command(tmp_path, monkeypatch, words, stop_reason, last, command):
     lines = ended(tmp_path, monkeypatch, words, stop_reason=stop_reason, **last)
-    assert lines[-1] == f'  go on:   {command}'
+    assert lines[-1] == f'  resume:  {command}'
 
 
 def test_without_a_best_checkpoint_the_last_is_tested(tmp_path, monkeypatch):

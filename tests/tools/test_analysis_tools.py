@@ -219,7 +219,7 @@ def test_keys_that_are_no_numbers_are_refused(tmp_path, call):
         '--out',
         tmp_path / 'x.png',
         code=1)
-    assert 'confusion_matrix of' in text and 'is a list; only numbers can be drawn' in text
+    assert 'confusion_matrix of' in text and 'is a list; only numbers can be plotted' in text
 
 
 CLASSIFIER = """

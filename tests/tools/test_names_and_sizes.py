@@ -77,7 +77,7 @@ def test_two_categories_that_look_the_same_are_refused(tmp_path):
     for category, name in zip(content['categories'], (NFC, NFD)):
         category['name'] = name
     (tmp_path / 'annotations.json').write_text(json.dumps(content))
-    with pytest.raises(DataError, match='stands for the category ids'):
+    with pytest.raises(DataError, match='has the category ids'):
         built('CocoDataset', paths, classes=(NFC, ))
     with pytest.raises(DataError, match='twice'):
         built('CocoDataset', paths, classes=(NFC, NFD))

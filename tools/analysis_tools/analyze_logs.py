@@ -237,7 +237,7 @@ def plot_curve(args: argparse.Namespace, logs: List[Log]) -> None:
             }
             if others:
                 raise UserError(
-                    f'{key} of {log.name} is a {others.pop()}; only numbers can be drawn')
+                    f'{key} of {log.name} is a {others.pop()}; only numbers can be plotted')
             if not points:
                 known = sorted({
                     name

@@ -356,7 +356,7 @@ def main() -> None:
         if args.transport:
             Console(width=120).print(compare_transport(files, args.workers, args.number))
             return
-        table = Table('peer', 'images / CPU s, data set alone',
+        table = Table('peer', 'images / CPU s, dataset alone',
                       f'... through {args.workers} workers', 'ours to it', 'images / s',
                       'MB an image')
         first = None

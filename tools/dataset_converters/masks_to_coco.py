@@ -329,7 +329,7 @@ class Masks:
                 values = turned(values, head.orientation)
                 self.counts['masks turned as the EXIF of their image says'] += 1
             elif head.orientation in MIRRORING or head.orientation >= 5 and width == height:
-                self.counts['masks of an image that its EXIF turns, taken as drawn on it turned: '
+                self.counts['masks of an image that EXIF rotates, read as drawn on the rotated image: '
                             'look at them with tools/misc/browse_dataset.py'] += 1
             if values.shape != (height, width):
                 self.wrong_sizes.append(f'{mask} is {values.shape[1]} x {values.shape[0]}, '
@@ -431,7 +431,7 @@ def read_classes(words: Optional[Sequence[str]]) -> Optional[Dict[int, str]]:
                 f'--classes {word}: write NAME=VALUE with a value from 1, such as cat=1; 0 is background'
             )
         if int(value) in classes:
-            raise DataError(f'--classes: {value} stands for {classes[int(value)]!r} and {name!r}')
+            raise DataError(f'--classes: {value} means both {classes[int(value)]!r} and {name!r}')
         classes[int(value)] = name
     return classes
 

@@ -72,7 +72,7 @@ def read_list(path: str) -> List[Faces]:
             number = read_whole(lines[place + 1], 'a number of faces', 0, 10**9)
         except (ValueError, IndexError):
             raise DataError(
-                f'{path}:{place + 2}: the number of faces of {name!r} should stand here') from None
+                f'{path}:{place + 2}: expected the number of faces of {name!r}') from None
         rows = []
         for line in range(place + 2, place + 2 + max(number, 1)):
             try:
@@ -81,7 +81,7 @@ def read_list(path: str) -> List[Faces]:
                     raise ValueError
             except (ValueError, IndexError):
                 raise DataError(
-                    f'{path}:{line + 1}: a face of {name!r} should stand here: x y width height and six '
+                    f'{path}:{line + 1}: expected a face of {name!r}: x y width height and six '
                     f'flags{"" if number else ", all 0: an image without a face has this line too"}'
                 ) from None
         table = np.array([(row + [0.] * 10)[:10] for row in rows[:number]]).reshape(-1, 10)

@@ -52,7 +52,7 @@ from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.engine.runner.seeds import require_seed  # noqa: E402
 from mmdet_ft.engine.settings.read import read_test_settings  # noqa: E402
 
-WINDOW = 'data set: a key for the next, q or Esc to end'
+WINDOW = 'dataset: a key for the next, q or Esc to end'
 NO_WINDOW = ('there is no window here (headless OpenCV or no display); write pictures with '
              '--output-dir FOLDER --not-show')
 

@@ -55,7 +55,7 @@ def main():
     results = load_pickle(args.results)
     if len(results) != len(dataset):
         raise UserError(
-            f'{args.results} has results of {len(results)} images and the data set {len(dataset)}')
+            f'{args.results} has results of {len(results)} images and the dataset {len(dataset)}')
     inputs = Inputs([args.config, args.results])
     for file in image_files(dataset):
         inputs.add_image(file.path)

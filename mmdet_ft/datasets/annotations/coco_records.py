@@ -132,7 +132,7 @@ class CocoRecords:
                     Fault(
                         'image id twice',
                         f'image id {image["id"]!r}',
-                        f'stands for both {self.images[other]["file_name"]!r} and {image["file_name"]!r}',
+                        f'belongs to both {self.images[other]["file_name"]!r} and {image["file_name"]!r}',
                         'number the images 1, 2, 3, ..., as when two files are joined, and image_id of their '
                         'annotations with them',
                         file_name=image['file_name']))
@@ -243,7 +243,7 @@ class CocoRecords:
                 self._tell(
                     Fault(
                         'category id twice', f'category id {id_}',
-                        f'stands for both {name_of_id[id_]!r} and {name!r}',
+                        f'belongs to both {name_of_id[id_]!r} and {name!r}',
                         'give each category an id of its own, and category_id of its annotations with it'
                     ))
                 continue
@@ -307,7 +307,7 @@ class CocoRecords:
         twins = [name for name, count in names.items() if count > 1 and name not in double]
         self._note(
             'category without annotations passed over', len(twins),
-            'category names stand for several ids, of which one has annotations: that one is taken '
+            'category names have several ids, of which one has annotations: that one is used '
             f'({", ".join(map(repr, twins[:5]))})')
 
     def who(self, index: int) -> str:
@@ -423,7 +423,7 @@ class CocoRecords:
             return ''
         low, size = points.min(0), np.ptp(points, axis=0)
         box = ', '.join(f'{side:g}' for side in (*low, *size))
-        return f' (its segmentation lies in [{box}])'
+        return f' (its segmentation is in [{box}])'
 
     def _find_images(self, image_ids: List[Id]) -> None:
         places = [self.index_of_id.get(image_id, -1) for image_id in image_ids]
@@ -483,7 +483,7 @@ class CocoRecords:
                     Fault(
                         'annotation id twice',
                         f'annotation id {id_!r}',
-                        f'stands twice: ids are not unique ({self.who(seen[id_])}; {self.who(index)})',
+                        f'occurs twice: ids are not unique ({self.who(seen[id_])}; {self.who(index)})',
                         'number the annotations 1, 2, 3, ..., as after joining two files',
                         file_name=self.images[place]['file_name'] if place >= 0 else None,
                         box=self.boxes[index].tolist()))
@@ -602,7 +602,7 @@ def shift_of(category_ids: np.ndarray, categories: Sequence[Dict[str, Any]]) -> 
         return (
             f'its annotations have the category ids {found[0]} to {found[-1]}, and `categories` has {first} to {last}: '
             f'they count from 0 and 1, and each object would be of the class before its own. Add 1 to each '
-            f'category_id; or, if 0 stands for no class, take these annotations out'), 1
+            f'category_id; or, if 0 means no class, remove these annotations'), 1
     if first == 0 and unknown == [last + 1] and found[0] >= 1:
         return (
             f'its annotations have the category ids {found[0]} to {found[-1]}, and `categories` has {first} to {last}: '

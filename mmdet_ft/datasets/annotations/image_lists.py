@@ -71,7 +71,7 @@ class Spelling:
     def __str__(self) -> str:
         names = ', '.join(map(repr, sorted(set(self.matched.values()))[:10]))
         return (
-            f'{names}: written with other Unicode characters in some places (NFC and NFD, which look the same): '
+            f'{names}: written with other Unicode characters in some names (NFC and NFD, which look the same): '
             'matched')
 
 

@@ -135,9 +135,9 @@ class CocoJson:
             stops = [name for name in double if name in self.classes]
             order = stops + [name for name in double if name not in stops]
             self._add('category name twice', len(double),
-                      'names that stand for several category ids',
+                      'names with several category ids',
                       'keep one id for the name, and write it into the annotations of the others', [
-                          Example(f'class {name!r} stands for the category ids {double[name]}')
+                          Example(f'class {name!r} has the category ids {double[name]}')
                           for name in order
                       ], bool(stops))
         for name, ids in double.items():

@@ -22,7 +22,7 @@ def check_md5(path: str, md5: str) -> None:
     if digest.hexdigest() != md5:
         raise DataError(
             f'{path} is not the published file: its md5 is {digest.hexdigest()}, not {md5}. Fetch it '
-            f'again; for data of your own in this form write check_md5=False in the data set')
+            f'again; for data of your own in this form write check_md5=False in the dataset')
 
 
 def fetch(urls: Sequence[str], path: str, md5: str) -> None:

@@ -135,7 +135,7 @@ class CocoDataset(CustomDataset):
         for name in self.CLASSES:
             if name in double:
                 raise DataError(
-                    f'{self.ann_file}: class {name!r} stands for the category ids {double[name]}; '
+                    f'{self.ann_file}: class {name!r} has the category ids {double[name]}; '
                     f'join them in the file: one id for the name, also in category_id of its annotations'
                 )
         used = set(self._file.category_ids.tolist())

@@ -108,7 +108,7 @@ class CustomDataset:
     def _under_root(self, path: Optional[str]) -> Optional[str]:
         if path is not None and not isinstance(path, (str, os.PathLike)):
             raise DataError(
-                f'{type(self).__name__}: {path!r:.80} stands where a path belongs; write it as a text'
+                f'{type(self).__name__}: {path!r:.80} is not a path; write it as a string'
             )
         if path is None or self.data_root is None or osp.isabs(path):
             return path

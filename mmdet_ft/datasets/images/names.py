@@ -52,7 +52,7 @@ def plain_name_hint(img_id: str) -> str:
     words = img_id.split()
     if len(words) == 2 and words[1] in ('-1', '0', '1'):
         return (
-            '; this is a list of one class, as VOC has them beside the others, with 1 or -1 behind each name: take '
+            '; this is a list of one class, as VOC has them beside the others, with 1 or -1 after each name: take '
             'train.txt or val.txt, which hold names alone')
     stem, ending = osp.splitext(img_id)
     if osp.isabs(img_id):

@@ -87,7 +87,7 @@ def _check_what_is_mixed(found: Findings, inner: object, path: str) -> None:
         if late:
             found.say(
                 late[0].path,
-                f'{listed([step.name for step in late])} come before the images are mixed, and belong behind that: '
+                f'{listed([step.name for step in late])} come before the images are mixed; they belong after it: '
                 f'the pipeline of this dataset loads images and annotations alone; move them to the end of the '
                 f'pipeline of the MultiImageMixDataset around it')
         for key in ('dataset', 'datasets'):
@@ -131,7 +131,7 @@ def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
         if 'img' in moves and not is_undone:  # a custom transform may move boxes without declaring it
             found.say(
                 step.path,
-                f'{step.name} moves what is on the image, and a test tells boxes in the picture as it was: they would '
+                f'{step.name} changes the geometry of the image, but a test reports boxes of the original one: they would '
                 f'all be beside their objects. Take it out; Resize(img_scale=...), RandomFlip and Pad are undone'
             )
 
@@ -176,14 +176,14 @@ def _check_training(found: Findings, steps: Sequence[Dict[str, Any]], path: str,
     if 'MultiScaleFlipAug' in names:
         return found.say(
             f'{path}.{names.index("MultiScaleFlipAug")}',
-            'MultiScaleFlipAug makes the views of a test; in training Resize, RandomFlip and the others stand by '
+            'MultiScaleFlipAug makes the views of a test; in training write Resize, RandomFlip and the others by '
             'themselves, after LoadAnnotations')
     loader = names.index('LoadAnnotations') if 'LoadAnnotations' in names else None
     if names[-1] != 'Collect':
         keys = ['img', *needed] if needed else ['img', 'gt_label']
         return found.say(
             f'{path}.{len(steps) - 1}',
-            f'the last transform is {names[-1]}; add dict(type=\'Collect\', keys={keys}) behind it')
+            f'the last transform is {names[-1]}; add dict(type=\'Collect\', keys={keys}) after it')
     keys = _keys(steps[-1])
     flags = steps[loader] if loader is not None else {}
     for key in keys:
@@ -193,7 +193,7 @@ def _check_training(found: Findings, steps: Sequence[Dict[str, Any]], path: str,
             found.say(
                 f'{path}.{len(steps) - 1}.keys',
                 f'Collect asks for {key!r}, which no transform makes; write dict(type=\'LoadAnnotations\', '
-                f'with_bbox=True{"" if default or flag == "with_bbox" else f", {flag}=True"}) behind LoadImageFromFile'
+                f'with_bbox=True{"" if default or flag == "with_bbox" else f", {flag}=True"}) after LoadImageFromFile'
             )
     missing = [key for key in needed if key not in keys]
     if missing:
@@ -221,4 +221,4 @@ def _check_test(found: Findings, steps: Sequence[Dict[str, Any]], path: str) -> 
         found.say(
             path,
             f'the last transform is {_name(inside[-1])}; add dict(type=\'Collect\', keys=[\'img\']) '
-            f'behind it')
+            f'after it')

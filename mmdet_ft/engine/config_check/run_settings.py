@@ -154,7 +154,7 @@ SETTINGS: Dict[str, Setting] = {
     'checkpoint_config.max_keep_ckpts': whole(1, 3, also=(-1, )),
     'checkpoint_config.out_dir': FOLDER,
     'checkpoint_config.filename_tmpl': Setting(
-        "a file name with a place for the number, such as 'epoch_{}.pth'",
+        "a file name with a field for the number, such as 'epoch_{}.pth'",
         lambda value: _is_text(value) and '{}' in value, 'epoch_{}.pth'),
     'log_config.interval': whole(1, 50),
     'log_config.hooks.*.interval': whole(1, 50),

@@ -67,7 +67,7 @@ def _unknown_name(found: Findings, name: str) -> None:
         near = near if near is not None and _likeness(name, near) > .7 else None
     hint = f'did you mean {near!r}?' if near else 'remove it, or correct its spelling'
     if name == DELETE_KEY:
-        hint = f'remove it; {DELETE_KEY}=True stands inside the dict that is to inherit nothing'
+        hint = f'remove it; {DELETE_KEY}=True belongs inside the dict that inherits nothing'
     places = places_of_classes(found.config) if name == 'num_classes' else []
     if places:
         hint = f'the number of classes is {" and ".join(places)}'

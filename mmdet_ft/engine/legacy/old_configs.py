@@ -206,7 +206,7 @@ def _model_settings(config: Config) -> Iterator[str]:
             continue
         if config.model.get(name) is not None:
             raise ConfigError(
-                f'{name} stands both at the top level{_place(config, name)} and in model'
+                f'{name} is set both at the top level{_place(config, name)} and in model'
                 f'{_place(config, f"model.{name}")}; keep model.{name}')
         yield f'{name} at the top level{_place(config, name)} is now model.{name}'
         config.model[name] = settings

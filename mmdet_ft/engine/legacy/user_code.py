@@ -68,7 +68,7 @@ ANSWERS = {
                     'mmdet_ft.checkpoints.reading reads any file'),
     'save_checkpoint': 'runner.save_checkpoint(out_dir)',
     **dict.fromkeys(('OptimizerHook', 'Fp16OptimizerHook'), 'optimizer_config and fp16 in the config: backward, clip '
-                                                            'and step stand in mmdet_ft/engine/runner/base.py'),
+                                                            'and step are in mmdet_ft/engine/runner/base.py'),
     'LrUpdaterHook': 'lr_config in the config; a hook may set runner.optimizer.param_groups itself',
     'train_classifier': 'from mmdet_ft.apis import train, and train(cfg)',
     **dict.fromkeys(('MMDataParallel', 'MMDistributedDataParallel'),

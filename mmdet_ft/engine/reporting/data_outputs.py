@@ -48,4 +48,4 @@ def require_apart_from_data(prefix: Path, option: str, dataset: Dataset, inputs:
     if os.path.isdir(prefix) and (inputs.folder_of_images(prefix)
                                   or any(os.path.samefile(folder, prefix) for folder in folders)):
         raise UserError(f'{option} {prefix}: results would be written among the data there; name '
-                        f'another place')
+                        f'another folder')

@@ -109,7 +109,7 @@ def _require_detections(result: Any, dataset: Dataset, where: str, again: str) -
 def _other_classes(where: str, found: int, expected: int) -> str:
     return (
         f'{where} has {found} classes and data.test has {expected}: give the config that the results were made '
-        f'with; or name all {found} classes in data.test.classes, in the order of the model (its checkpoint tells '
+        f'with; or name all {found} classes in data.test.classes, in the order of the model (its checkpoint lists '
         'them: tools/model_converters/inspect_checkpoint.py)')
 
 

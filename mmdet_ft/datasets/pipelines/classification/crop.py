@@ -25,8 +25,8 @@ def _crop_of(size: object) -> str:
     pair = (size, size) if isinstance(size, int) else size
     good = isinstance(pair, (tuple, list)) and len(pair) == 2
     return (
-        f"a detector writes dict(type='RandomCrop', crop_size={tuple(pair) if good else '(HEIGHT, WIDTH)'}), behind "
-        "dict(type='Resize', img_scale=(WIDTH, HEIGHT), ratio_range=(0.5, 2.0)) where the size shall vary"
+        f"a detector writes dict(type='RandomCrop', crop_size={tuple(pair) if good else '(HEIGHT, WIDTH)'}), after "
+        "dict(type='Resize', img_scale=(WIDTH, HEIGHT), ratio_range=(0.5, 2.0)) to vary the size"
     )
 
 

@@ -246,7 +246,7 @@ class RandomAffine:
             raise DataError(
                 f'RandomAffine(border={self.border}) leaves nothing of an image of {results["img"].shape[0]} x '
                 f'{results["img"].shape[1]} pixels (height x width), {results.get("filename")}; a negative border '
-                f'belongs behind a Mosaic')
+                f'belongs after a Mosaic')
         check_sides(results['img'], self, (height, width))
         matrix, scale = self._draw_matrix(height, width)
         results['img'] = cv2.warpPerspective(

@@ -80,7 +80,7 @@ class FilterAnnotations:
         for key, is_asked in (('gt_bboxes', True), ('gt_masks', self.by_mask)):
             if is_asked and key not in results:
                 raise ValueError(
-                    f'FilterAnnotations: no {key} in the sample; write it behind LoadAnnotations'
+                    f'FilterAnnotations: no {key} in the sample; write it after LoadAnnotations'
                     f'{"(with_mask=True)" if key == "gt_masks" else ""}')
         boxes = results['gt_bboxes']
         keep = np.ones(len(boxes), dtype=bool)

@@ -110,8 +110,8 @@ def left_behind(steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[T
             if any(what != 'bbox' or not getattr(mover.kind, 'origin_stays', False)
                    for what in new):
                 yield mover.path, (
-                    f'{mover.name} stands before {step.name}, so that boxes and masks would stay where they '
-                    f'were; put {step.name} right behind LoadImageFromFile')
+                    f'{mover.name} comes before {step.name}, so that boxes and masks would stay where they '
+                    f'were; put {step.name} right after LoadImageFromFile')
         early = [] if new else early
         here += [what for what in new if what not in here]
         moves = moved_by(step.kind, step.arguments)

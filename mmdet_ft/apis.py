@@ -25,7 +25,7 @@ from mmdet_ft import file_kinds, old_functions, visualization
 from mmdet_ft.checkpoints import fitting, reading
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.load import load_config
-from mmdet_ft.datasets.loading.collate import collate, places_by_size
+from mmdet_ft.datasets.loading.collate import collate, group_by_size
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.datasets.pipelines.shared.loading import read_image
 from mmdet_ft.engine.build import as_config, train
@@ -43,7 +43,7 @@ from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models.classifiers.image import ImageClassifier
 from mmdet_ft.old_functions import (init_random_seed, multi_gpu_test, replace_ImageToTensor,
                                     set_random_seed, single_gpu_test, train_detector, train_model)
-from mmdet_ft.old_names import face
+from mmdet_ft.old_names import resolve_old_names
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.registry import DATASETS
 from mmdet_ft.structures import to_device
@@ -206,7 +206,7 @@ def _with_bitmaps(result: Any) -> Any:
 
 def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
     """Run `inference_detector` on a list, with masks as run lengths: a thousandth of the memory."""
-    images = [read_input(img, f'image {place}') for place, img in enumerate(imgs)]
+    images = [read_input(img, f'image {index}') for index, img in enumerate(imgs)]
     if not images:
         return []
     model = getattr(model, 'module', model)  # of DataParallel, as V2's scripts wrap it
@@ -226,7 +226,7 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
     from_file, from_array = (
         _pipeline(data['pipeline'], in_memory, of_files) for in_memory in (False, True))
     samples = []
-    for place, img in enumerate(images):
+    for index, img in enumerate(images):
         try:
             if isinstance(img, np.ndarray):
                 if img.shape[2:] != (3, ) and of_files.get('color_type') != 'grayscale':
@@ -237,7 +237,7 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
             else:
                 samples.append(from_file(dict(img_info=dict(filename=img), img_prefix=None)))
         except cv2.error as error:
-            name = f'image {place}' if isinstance(img, np.ndarray) else img
+            name = f'image {index}' if isinstance(img, np.ndarray) else img
             raise UserError(
                 f'{name} cannot be prepared as data.test.pipeline says: {error}') from error
     was_training = model.training
@@ -245,10 +245,10 @@ def detect(model: nn.Module, imgs: Sequence[Image]) -> List[Any]:
     results: List[Any] = [None] * len(samples)
     try:
         # Images padded to another size than their own give other detections, also at their padding.
-        for places in places_by_size(samples):
-            part = _run(model, [samples[place] for place in places], parameter.device)
-            for place, result in zip(places, part):
-                results[place] = without_slivers(result, samples[place])
+        for indices in group_by_size(samples):
+            part = _run(model, [samples[index] for index in indices], parameter.device)
+            for index, result in zip(indices, part):
+                results[index] = without_slivers(result, samples[index])
     finally:
         model.train(was_training)
     return results
@@ -281,12 +281,12 @@ def without_slivers(result: Any, sample: Dict[str, Any]) -> Any:
         if masks is not None:
             is_sliver |= np.array([not coco_mask.area(mask) for mask in masks[label]], bool)
         kept.append(np.flatnonzero(~is_sliver))
-    boxes = [rows[places] for rows, places in zip(boxes, kept)]
+    boxes = [rows[indices] for rows, indices in zip(boxes, kept)]
     if not isinstance(result, tuple):
         return boxes
 
     def of_masks(lists: Any) -> List[List[Any]]:
-        return [[of_class[place] for place in places] for of_class, places in zip(lists, kept)]
+        return [[of_class[index] for index in indices] for of_class, indices in zip(lists, kept)]
 
     if isinstance(result[1], tuple):  # Mask Scoring R-CNN: masks and their scores
         return boxes, tuple(of_masks(lists) for lists in result[1])
@@ -414,9 +414,9 @@ def test(config: Union[str, os.PathLike, Config, Dict[str, Any], None],
     count_all_detections(settings.model, loader.dataset, evaluation)
     model = build_trained(settings.model, loader.dataset, checkpoint)
     require_masks(model, evaluation['metric'])
-    place = read_device(device)
-    precision = build_precision(settings.fp16 if place.type == 'cuda' else None, place)
-    results = run_over(model.to(place).eval(), loader, precision)
+    torch_device = read_device(device)
+    precision = build_precision(settings.fp16 if torch_device.type == 'cuda' else None, torch_device)
+    results = run_over(model.to(torch_device).eval(), loader, precision)
     return dict(loader.dataset.evaluate(results, **evaluation))
 
 
@@ -652,4 +652,4 @@ def detections_of(result: Any,
 
 
 build_classifier = build_detector  # MMClassification's name
-__getattr__ = face(__name__)  # V2's other names
+__getattr__ = resolve_old_names(__name__)  # V2's other names

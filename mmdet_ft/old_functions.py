@@ -108,11 +108,11 @@ def single_gpu_test(model: nn.Module,
     watch = None
     if show or out_dir:
         dataset = data_loader.dataset
-        places = None
+        pictures = None
         if out_dir:
-            places = PictureNames(out_dir, Inputs(), 'out_dir').take_all(image_files(dataset))
+            pictures = PictureNames(out_dir, Inputs(), 'out_dir').take_all(image_files(dataset))
         classes = getattr(getattr(model, 'module', model), 'CLASSES', None) or dataset.CLASSES
-        watch = Painter(dataset, classes, places, show_score_thr, wait_time=0 if show else None)
+        watch = Painter(dataset, classes, pictures, show_score_thr, wait_time=0 if show else None)
     return run_over(model, data_loader, watch=watch)
 
 
@@ -127,11 +127,11 @@ def multi_gpu_test(model: nn.Module,
 def replace_ImageToTensor(pipelines: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """Copy a pipeline with DefaultFormatBundle instead of ImageToTensor. Batches do not need it here."""
     changed = copy.deepcopy(list(pipelines))
-    for place, step in enumerate(changed):
+    for index, step in enumerate(changed):
         if step.get('type') == 'ImageToTensor':
             warnings.warn(
                 '"ImageToTensor" is replaced by "DefaultFormatBundle"; here either makes batches')
-            changed[place] = dict(type='DefaultFormatBundle')
+            changed[index] = dict(type='DefaultFormatBundle')
         elif 'transforms' in step:
             step['transforms'] = replace_ImageToTensor(step['transforms'])
     return changed

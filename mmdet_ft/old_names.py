@@ -7,7 +7,7 @@ import importlib
 from typing import Any, Callable
 
 
-def face(module: str) -> Callable[[str], Any]:
+def resolve_old_names(module: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of a module that resolves V2's names to their current location.
 
     It raises ImportError, with advice, for a V2 name that does not exist here: `from mmdet_ft.core import
@@ -19,7 +19,7 @@ def face(module: str) -> Callable[[str], Any]:
             user_code = importlib.import_module('mmdet_ft.engine.legacy.user_code')
             home = user_code.HOME_OF.get(name)
             if home is None and name[0].isupper():  # a registered type
-                home = user_code.home_of(name)
+                home = user_code.find_current_module(name)
             if home is not None and home != module:
                 return getattr(importlib.import_module(home), name)
             if name in user_code.ANSWERS:

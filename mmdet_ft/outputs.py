@@ -49,14 +49,14 @@ class Inputs:
         if folder is not None and identity is not None:
             self._folders.setdefault(identity, os.fspath(folder))
 
-    def same_as(self, target: Path) -> Optional[str]:
+    def find_same(self, target: Path) -> Optional[str]:
         """Return the input that `target` would overwrite, if there is one."""
         identity = _identity(target)
         return None if identity is None else self._files.get(identity)
 
     def require_free(self, target: Path, option: str) -> None:
         """Raise OutputError if `target`, given by `option`, is an input."""
-        source = self.same_as(target)
+        source = self.find_same(target)
         if source is not None:
             raise OutputError(
                 f'{option} {os.fspath(target)} would overwrite {source}, which this command reads; '
@@ -177,7 +177,7 @@ class PictureNames:
             name = f'{stem}_{number}{ending}'
         self._taken.add(name.casefold())
         target = os.path.join(self.folder, name)
-        source = self.inputs.same_as(target)
+        source = self.inputs.find_same(target)
         if source is not None:
             raise OutputError(
                 f'{self.option} {self.folder} would overwrite {source}; choose another folder')

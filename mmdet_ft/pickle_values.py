@@ -168,7 +168,7 @@ def _scalar(dtype: _DType, raw: Any = b'') -> Any:
 
 def _dict(items: Any = ()) -> Dict[Any, Any]:
     pairs = items.items() if isinstance(items, dict) else items
-    return {key_of(key): value for key, value in pairs}
+    return {check_key(key): value for key, value in pairs}
 
 
 def _config(*arguments: Any) -> Dict[Any, Any]:
@@ -195,9 +195,9 @@ VALUES: Dict[str, Callable[..., Any]] = {  # values built from a name and its ar
     'builtins.bytes': _bytes,
     'builtins.complex': complex,
     'builtins.dict': _dict,
-    'builtins.frozenset': lambda items=(): frozenset(map(key_of, items)),
+    'builtins.frozenset': lambda items=(): frozenset(map(check_key, items)),
     'builtins.getattr': _attribute,
-    'builtins.set': lambda items=(): set(map(key_of, items)),
+    'builtins.set': lambda items=(): set(map(check_key, items)),
     'builtins.slice': slice,
     '_codecs.encode': _bytes,
     'collections.Counter': _dict,
@@ -255,7 +255,7 @@ OLD_MODULES = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}  # of Python 2
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
-def key_of(value: object) -> Any:
+def check_key(value: object) -> Any:
     """Return a dict key or set member, which must be plain: hashing a crafted nested tuple never ends."""
     if isinstance(value, _PLAIN + (Record, complex)) or type(value) is tuple and all(
             isinstance(item, _PLAIN) for item in value) or isinstance(value, Name):
@@ -268,7 +268,7 @@ def key_of(value: object) -> Any:
 _LEAVES = {str, bytes, int, float, bool, type(None)}
 
 
-def settle(value: Any) -> Any:
+def build_plans(value: Any) -> Any:
     """Return the value with all plans built; dicts and lists are changed in place."""
     seen: Set[int] = set()  # values changed in place: one may contain itself, or occur many times
     tuples: Dict[int, Tuple[Any,

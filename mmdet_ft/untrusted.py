@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, Tuple
 
 from mmdet_ft.errors import UntrustedFileError
 from mmdet_ft.pickle_values import (NAMED, OLD_MODULES, VALUES, Name, Plan, Refused, UnknownName,
-                                    settle)
+                                    build_plans)
 
 
 class _Function:
@@ -55,7 +55,7 @@ def load_pickle(path: str, encoding: str = 'ASCII') -> Any:
     with open(path, 'rb') as file:
         gc.disable()  # collecting the many small objects of results would take most of the time
         try:
-            return settle(_Unpickler(file, encoding=encoding).load())
+            return build_plans(_Unpickler(file, encoding=encoding).load())
         except UnknownName as error:
             raise UntrustedFileError(f'{path} asks for {error.name}, which could run code; only '
                                      'numpy arrays and plain python values are read') from None
@@ -148,12 +148,12 @@ def extract(archive: str, folder: str) -> None:
     try:
         with kind(archive) as opened:
             members = list(_members(opened))
-            places = [inside(folder, name) for name, _ in members]
-            for place, (_, member) in zip(places, members):
-                os.makedirs(os.path.dirname(place), exist_ok=True)
+            targets = [inside(folder, name) for name, _ in members]
+            for index, (_, member) in zip(targets, members):
+                os.makedirs(os.path.dirname(index), exist_ok=True)
                 source = opened.open(member) if kind is zipfile.ZipFile \
                     else opened.extractfile(member)
-                with source, open(place, 'wb') as target:
+                with source, open(index, 'wb') as target:
                     shutil.copyfileobj(source, target, 1 << 20)
     except UntrustedFileError as error:
         raise UntrustedFileError(f'{archive}: {error}') from None

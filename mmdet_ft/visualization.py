@@ -29,7 +29,7 @@ class Instance(NamedTuple):
     score: Optional[float] = None  # 0..1; None for ground truth
 
 
-class Look(NamedTuple):
+class DrawingStyle(NamedTuple):
     """Style of a picture."""
     labels: str = 'auto'  # 'full': class and score, 'score', 'none'; 'auto' omits captions that would cover objects
     color_by: str = 'auto'  # 'instance' or 'class'; 'auto': 'instance' for up to FEW_CLASSES classes
@@ -129,7 +129,7 @@ def draw_detections(
     class_names: Sequence[str],
     score_thr: float = 0.3,
     palette: Optional[Sequence[Sequence[int]]] = None,
-    look: Look = Look()) -> np.ndarray:
+    look: DrawingStyle = DrawingStyle()) -> np.ndarray:
     """Draw the detections of an image.
 
     Args:
@@ -148,15 +148,15 @@ def draw_detections(
         raise ValueError(
             f'the result is of {len(boxes)} classes and class_names of {len(class_names)}: '
             'give the classes that the model was trained on (its checkpoint has them in meta)')
-    found = [(float(row[4]), label, place) for label, rows in enumerate(boxes)
-             for place, row in enumerate(rows) if row[4] >= score_thr]
+    found = [(float(row[4]), label, index) for label, rows in enumerate(boxes)
+             for index, row in enumerate(rows) if row[4] >= score_thr]
     found.sort(key=lambda one: one[0])  # the highest score on top
     colors = colors_of([label for _, label, _ in found], len(class_names), palette, look.color_by)
     instances = [
-        Instance(boxes[label][place][:4],
-                 decode_mask(masks[label][place]) if masks is not None else None, color,
+        Instance(boxes[label][index][:4],
+                 decode_mask(masks[label][index]) if masks is not None else None, color,
                  f'{class_names[label]} {score:.2f}', score)
-        for (score, label, place), color in zip(found, colors)
+        for (score, label, index), color in zip(found, colors)
     ]
     return draw_instances(image, instances, look)
 
@@ -169,7 +169,7 @@ def draw_ground_truth(
     masks: Optional[Sequence[Any]] = None,
     ignored_boxes: Optional[np.ndarray] = None,
     palette: Optional[Sequence[Sequence[int]]] = None,
-    look: Look = Look()) -> np.ndarray:
+    look: DrawingStyle = DrawingStyle()) -> np.ndarray:
     """Draw the annotations of an image.
 
     Args:
@@ -196,7 +196,7 @@ def draw_ground_truth(
 
 
 def draw_instances(image: np.ndarray, instances: Sequence[Instance],
-                   look: Look = Look()) -> np.ndarray:
+                   look: DrawingStyle = DrawingStyle()) -> np.ndarray:
     """Draw masks first, then their contours and boxes, then captions, so that captions stay on top."""
     canvas = as_bgr(image)
     height, width = (side * look.scale for side in canvas.shape[:2])
@@ -253,14 +253,14 @@ def draw_captions(canvas: np.ndarray, instances: Sequence[Instance], boxes: Sequ
     taken = np.zeros((0, 4))
     for number in reversed(range(len(instances))):
         for plate in (row[number] for row in sizes):
-            rect = _free_place(plate, sides[number], sides, taken, height, width)
+            rect = _find_free_position(plate, sides[number], sides, taken, height, width)
             if rect is not None:
                 taken = np.concatenate([taken, rect[None]])
                 put_plate(canvas, plate, (int(rect[0]), int(rect[1])), instances[number].color)
                 break
 
 
-def _free_place(plate: 'Plate', box: np.ndarray, boxes: np.ndarray, taken: np.ndarray, height: int,
+def _find_free_position(plate: 'Plate', box: np.ndarray, boxes: np.ndarray, taken: np.ndarray, height: int,
                 width: int) -> Optional[np.ndarray]:
     """Return a position beside or in the box where a caption covers no other one and little of any box.
 

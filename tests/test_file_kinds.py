@@ -11,7 +11,7 @@ import torch
 from mmdet_ft import file_kinds
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import ConfigError
-from mmdet_ft.engine.begin import begin, look_at_files
+from mmdet_ft.engine.begin import read_arguments, check_files
 from mmdet_ft.errors import CheckpointError, UsageError
 
 WEIGHTS = dict(state_dict={'a.weight': torch.zeros(2, 2)})
@@ -65,7 +65,7 @@ def test_each_kind_of_file_is_told_by_its_content(files):
 ])  # yapf: disable
 def test_a_file_of_another_kind_is_refused_with_both_kinds(files, arguments, words):
     with pytest.raises(UsageError) as caught:
-        look_at_files(argparse.Namespace(**arguments))
+        check_files(argparse.Namespace(**arguments))
     assert words in str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_a_file_of_another_kind_is_refused_with_both_kinds(files, arguments, wor
     dict(config=None, checkpoint='https://x/y.pth'),
 ])  # yapf: disable
 def test_files_of_the_right_kind_pass(files, arguments):
-    look_at_files(argparse.Namespace(**arguments))
+    check_files(argparse.Namespace(**arguments))
 
 
 @pytest.mark.parametrize('arguments', [
@@ -85,9 +85,9 @@ def test_files_of_the_right_kind_pass(files, arguments):
 def test_every_mistake_of_the_command_line_ends_with_exit_code_2(files, capsys, arguments):
     (files / 'broken.py').write_text('model = dict(\n')
     with pytest.raises((UsageError, ConfigError, CheckpointError)):
-        look_at_files(argparse.Namespace(**arguments))
+        check_files(argparse.Namespace(**arguments))
     with pytest.raises(SystemExit) as stopped:
-        begin(lambda: argparse.Namespace(**arguments))
+        read_arguments(lambda: argparse.Namespace(**arguments))
     assert stopped.value.code == 2 and capsys.readouterr().err.count('error: ') == 1
 
 

@@ -46,15 +46,15 @@ def test_run_lengths_and_arrays_draw_the_same_mask():
 @pytest.mark.parametrize('box', [(-50, -50, 5, 5), (70, 55, 200, 90), (0, 0, 79, 59),
                                  (300, 300, 400, 400)])
 def test_label_stays_inside_the_image(box, monkeypatch):
-    places = []
+    indices = []
     put = visualization.cv2.putText
     monkeypatch.setattr(
-        visualization.cv2, 'putText', lambda c, t, at, f, scale, *rest: (places.append(
+        visualization.cv2, 'putText', lambda c, t, at, f, scale, *rest: (indices.append(
             (t, at, f, scale)), put(c, t, at, f, scale, *rest)))
     visualization.draw_detections(
         np.zeros((60, 80, 3), np.uint8), result_of(box, .9),
         ('a', 'a very very long name of a class'))
-    (text, (x, y), font, scale), = places
+    (text, (x, y), font, scale), = indices
     (wide, tall), _ = visualization.cv2.getTextSize(text, font, scale, 1)
     assert 0 <= x and x + wide <= 80 and tall <= y <= 60
 
@@ -102,7 +102,7 @@ def texts_drawn(monkeypatch, boxes, labels, names=('nucleus', 'b', 'c'), side=25
     visualization.draw_detections(
         np.zeros((side, side, 3), np.uint8), [rows, rows[:0], rows[:0]],
         names,
-        look=visualization.Look(labels=labels))
+        look=visualization.DrawingStyle(labels=labels))
     return texts, np.array(plates).reshape(-1, 4)
 
 
@@ -153,7 +153,7 @@ def test_small_images_are_enlarged_with_what_is_drawn_on_them():
     drawn = visualization.draw_detections(
         image,
         result_of((10, 20, 40, 50), .9, mask), ('a', 'b'),
-        look=visualization.Look(labels='none', scale=3))
+        look=visualization.DrawingStyle(labels='none', scale=3))
     assert drawn.shape == (180, 240, 3)
     where = np.argwhere(drawn.any(2))
     assert (where.min(0) >= (58, 28)).all() and (where.max(0) <= (152, 122)).all()

@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))  # the package beside this folder
 
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
 from mmdet_ft.outputs import atomic_file  # noqa: E402
 from mmdet_ft.outputs import Inputs, PictureNames, add_drawing_options, require_folder
@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 from rich.progress import track  # noqa: E402
@@ -101,7 +101,7 @@ def find_images(arguments: List[str], out: str) -> Found:
                 seen.add(os.path.realpath(path))
                 found.images.append((name, path))
     if not found.images:
-        reasons = found.refused or [f'{", ".join(arguments)}: no image there{told(found.others)}']
+        reasons = found.refused or [f'{", ".join(arguments)}: no image there{format_suffixes(found.others)}']
         raise UserError('\n'.join(reasons) +
                         f'\ngive images, folders or patterns of {", ".join(IMAGE_ENDINGS)}')
     return found
@@ -153,7 +153,7 @@ def is_image(path: str) -> bool:
     return True
 
 
-def told(others: Counter[str]) -> str:
+def format_suffixes(others: Counter[str]) -> str:
     """Format the number of skipped files by suffix, such as '(.txt 2, .mp4 1)'; '' if there are none."""
     if not others:
         return ''
@@ -167,15 +167,15 @@ class Predictions:
     Args:
         model: from `init_detector`.
         score_thr: detections with a lower score are left out.
-        places: {path of the image: path of its picture}; None draws no pictures.
-        labels, color_by: see `Look`.
+        pictures: {path of the image: path of its picture}; None draws no pictures.
+        labels, color_by: see `DrawingStyle`.
     """
 
-    def __init__(self, model: Any, score_thr: float, places: Optional[Dict[str, str]], labels: str,
+    def __init__(self, model: Any, score_thr: float, pictures: Optional[Dict[str, str]], labels: str,
                  color_by: str):
         self.model = model
         self.score_thr = score_thr
-        self.places = places
+        self.pictures = pictures
         self.labels = labels
         self.color_by = color_by
         self.skipped = 0
@@ -202,9 +202,9 @@ class Predictions:
             return
         for (path, image), result in zip(images.items(), results):
             self.note(path, image, result)
-            if self.places is not None:
+            if self.pictures is not None:
                 try:
-                    visualization.write_picture(self.places[path], self.picture_of(image, result))
+                    visualization.write_picture(self.pictures[path], self.picture_of(image, result))
                 except Exception as error:
                     self.skip(path, error, 'no picture of')
 
@@ -239,7 +239,7 @@ class Predictions:
                 visualization.draw_label(picture, f'{best["pred_class"]} {best["pred_score"]:.2f}',
                                          (0, 0, *picture.shape[1::-1]), (0, 0, 0))
             return picture
-        look = visualization.Look(self.labels, self.color_by, visualization.enlargement(image))
+        look = visualization.DrawingStyle(self.labels, self.color_by, visualization.enlargement(image))
         return visualization.draw_detections(image, result, self.model.CLASSES, self.score_thr,
                                              self.model.PALETTE, look)
 
@@ -269,21 +269,21 @@ def main() -> None:
     for folder, option in ((args.out, '--out'), (os.path.dirname(os.path.abspath(target)),
                                                  '--json')):
         require_folder(folder, option)
-    places = None
+    indices = None
     if not args.no_pictures:
         names = PictureNames(args.out, inputs, '--out')
-        places = dict(zip(paths, names.take_all((path, name, None) for name, path in found.images)))
+        indices = dict(zip(paths, names.take_all((path, name, None) for name, path in found.images)))
     for reason in found.refused:
         print(f'skipped: {reason}', file=sys.stderr)
     if found.others:
-        print(f'{counted(len(paths), "image")}{told(found.others)}', file=sys.stderr)
+        print(f'{counted(len(paths), "image")}{format_suffixes(found.others)}', file=sys.stderr)
     model = apis.init_detector(args.config, args.checkpoint, args.device, args.cfg_options)
     for layer in model.cfg.layers:  # the config and its bases
         inputs.add(layer.path)
     inputs.require_free(target, '--json' if args.json else '--out')
     os.makedirs(args.out, exist_ok=True)
 
-    predictions = Predictions(model, args.score_thr, places, args.labels, args.color_by)
+    predictions = Predictions(model, args.score_thr, indices, args.labels, args.color_by)
     batches = [paths[i:i + args.batch_size] for i in range(0, len(paths), args.batch_size)]
     is_stopped = False
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

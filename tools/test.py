@@ -102,7 +102,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.datasets.loading.sample_images import image_files  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
@@ -183,7 +183,7 @@ def main() -> None:
         watch = Painter(
             dataset,
             model.CLASSES,
-            places,
+            pictures,
             args.show_score_thr,
             args.labels,
             args.color_by,

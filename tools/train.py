@@ -11,7 +11,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 from mmdet_ft.config import Config, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import UsageError  # noqa: E402
 
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine.build import train  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402

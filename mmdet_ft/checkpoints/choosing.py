@@ -31,14 +31,14 @@ class Choice(NamedTuple):
     fit: Fit
 
 
-def counts(name: str) -> bool:
+def is_essential(name: str) -> bool:
     """Check whether a weight counts: files older than torch 0.4.1 lack num_batches_tracked."""
     return not name.endswith('num_batches_tracked')
 
 
-def fit_of(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Fit:
+def measure_fit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Fit:
     """Count the model's weights that are present by name, and those that also have its shape."""
-    common = [name for name in own if name in given and counts(name)]
+    common = [name for name in own if name in given and is_essential(name)]
     return Fit(sum(given[name].shape == own[name].shape for name in common), len(common))
 
 
@@ -53,11 +53,11 @@ def best_fit(content: Mapping[str, Any], meta: Dict[str, Any], first: Choice,
         own: the model's state_dict.
         adapt: renames weights of the file to the model's names.
     """
-    whole = sum(map(counts, own))
-    best = first._replace(fit=fit_of(adapt(first.weights), own))
+    whole = sum(map(is_essential, own))
+    best = first._replace(fit=measure_fit(adapt(first.weights), own))
     if best.fit.fits == whole:
         return best
-    best = max([best, *_behind_prefixes(first.weights, first.origin, own, adapt)],
+    best = max([best, *_strip_prefixes(first.weights, first.origin, own, adapt)],
                key=lambda choice: choice.fit)
     for candidate in candidates_in(content):
         for weights, notes in _variants(candidate):
@@ -67,8 +67,8 @@ def best_fit(content: Mapping[str, Any], meta: Dict[str, Any], first: Choice,
                 continue  # not of the kind that its names suggest
             origin = origin._replace(changes=(*notes, *origin.changes))
             found = [
-                Choice(converted, origin, fit_of(adapt(converted), own)),
-                *_behind_prefixes(converted, origin, own, adapt)
+                Choice(converted, origin, measure_fit(adapt(converted), own)),
+                *_strip_prefixes(converted, origin, own, adapt)
             ]
             best = max([best, *found], key=lambda choice: choice.fit)
             if best.fit.fits == whole:
@@ -89,10 +89,10 @@ def _variants(candidate: Candidate) -> Iterator[Tuple[StateDict, Tuple[str, ...]
                 parts.setdefault(part, {})[rest] = value
         large = [part for part in parts if len(parts[part]) >= LEAST_SHARE * len(weights)]
         if depth < DEPTH:
-            waiting += [(parts[part], f'{prefix}{part}.', depth + 1) for part in _ordered(large)]
+            waiting += [(parts[part], f'{prefix}{part}.', depth + 1) for part in _sort_pairs(large)]
 
 
-def _ordered(names: List[str]) -> List[str]:
+def _sort_pairs(names: List[str]) -> List[str]:
     """Keep the order of the file, except for the pairs of BEFORE."""
     second = {later for first, later in BEFORE if first in names}
     return sorted(names, key=lambda name: name in second)
@@ -102,16 +102,16 @@ def _cut(prefix: str) -> Tuple[str, ...]:
     return (f'names without their {prefix!r}', ) if prefix else ()
 
 
-def _behind_prefixes(given: StateDict, origin: Origin, own: Mapping[str, Tensor],
+def _strip_prefixes(given: StateDict, origin: Origin, own: Mapping[str, Tensor],
                      adapt: Adapt) -> Iterator[Choice]:
     """Yield the weights without DataParallel's `module.`, and those under the prefix that fits the model best."""
     if not any(f'.{PARALLEL}' in f'.{name}' for name in own):
-        plain = {_without_parallel(name): value for name, value in given.items()}
+        plain = {_strip_parallel(name): value for name, value in given.items()}
         if plain.keys() != given.keys():
             changes = (*origin.changes, f'{PARALLEL!r} taken out of names')
-            choice = Choice(plain, origin._replace(changes=changes), fit_of(adapt(plain), own))
+            choice = Choice(plain, origin._replace(changes=changes), measure_fit(adapt(plain), own))
             if choice.fit.present == 0:
-                yield from _behind_prefixes(plain, choice.origin, own, adapt)
+                yield from _strip_prefixes(plain, choice.origin, own, adapt)
             yield choice
     prefix = common_prefix(given, own)
     if prefix:
@@ -120,10 +120,10 @@ def _behind_prefixes(given: StateDict, origin: Origin, own: Mapping[str, Tensor]
             for name, value in given.items() if name.startswith(prefix)
         }
         changes = (*origin.changes, *_cut(prefix))
-        yield Choice(inner, origin._replace(changes=changes), fit_of(adapt(inner), own))
+        yield Choice(inner, origin._replace(changes=changes), measure_fit(adapt(inner), own))
 
 
-def _without_parallel(name: str) -> str:
+def _strip_parallel(name: str) -> str:
     return re.sub(r'(^|\.)module\.', r'\1', name)
 
 
@@ -134,7 +134,7 @@ def common_prefix(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Opt
         start = name.find('.') + 1
         while start:
             mine = own.get(name[start:])
-            if mine is not None and mine.shape == value.shape and counts(name):
+            if mine is not None and mine.shape == value.shape and is_essential(name):
                 found[name[:start]] = found.get(name[:start], 0) + 1
             start = name.find('.', start) + 1
     prefixes = sorted(found, key=found.get, reverse=True)

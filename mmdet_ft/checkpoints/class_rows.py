@@ -15,16 +15,16 @@ class Match(NamedTuple):
     new: Tuple[str, ...]  # all classes of the model
 
     @property
-    def fresh(self) -> List[str]:
-        known = {place for place, _ in self.copied}
-        return [name for place, name in enumerate(self.new) if place not in known]
+    def new_classes(self) -> List[str]:
+        known = {index for index, _ in self.copied}
+        return [name for index, name in enumerate(self.new) if index not in known]
 
     def __str__(self) -> str:
         names = ', '.join(self.new[new] if plain_name(self.new[new]) ==
                           plain_name(self.old[old]) else f'{self.new[new]} (as {self.old[old]})'
                           for new, old in self.copied[:12])
         rest = f' and {len(self.copied) - 12} more' if len(self.copied) > 12 else ''
-        fresh = f'; new: {", ".join(self.fresh)}' if self.fresh else ''
+        fresh = f'; new: {", ".join(self.new_classes)}' if self.new_classes else ''
         return f'{len(self.copied)} of {len(self.new)} classes copied: {names}{rest}{fresh}'
 
 
@@ -39,7 +39,7 @@ def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
             raise CheckpointError(
                 f"load_from: heads='by_class' needs the names of the classes, and {who} has none; "
                 "leave heads='by_class' out to begin with new heads")
-    places = {plain_name(name): place for place, name in enumerate(old)}
+    indices = {plain_name(name): index for index, name in enumerate(old)}
     for mine, theirs in aliases.items():
         for name, known, who in ((mine, new, 'the model'), (theirs, old, 'the file')):
             if plain_name(name) not in map(plain_name, known):
@@ -48,14 +48,14 @@ def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
                     'Write aliases={class of the model: class of the file}')
     wanted = {plain_name(mine): plain_name(theirs) for mine, theirs in aliases.items()}
     copied = []
-    for place, name in enumerate(new):
-        source = places.get(wanted.get(plain_name(name), plain_name(name)))
+    for index, name in enumerate(new):
+        source = indices.get(wanted.get(plain_name(name), plain_name(name)))
         if source is not None:
-            copied.append((place, source))
+            copied.append((index, source))
     return Match(copied, tuple(old), tuple(new))
 
 
-def by_class(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optional[Tensor]:
+def copy_class_rows(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optional[Tensor]:
     """Return `new` with the rows of the copied classes from `old`; None if the layer has no rows per class.
 
     rows: the row layout of both.
@@ -76,7 +76,7 @@ def by_class(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optional[Ten
     sizes = [(count, -1) if dimension == 0 else (-1, count) for count in (num_old, num_new)]
     result = new.detach().clone()
     if pairs:
-        to, source = (list(places) for places in zip(*pairs))
+        to, source = (list(indices) for indices in zip(*pairs))
         index = (slice(None), ) * dimension
         copied = old.unflatten(0, sizes[0])[index + (source, )].to(result)
         result.unflatten(0, sizes[1])[index + (to, )] = copied

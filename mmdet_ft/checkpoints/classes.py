@@ -16,13 +16,13 @@ class Comparison(NamedTuple):
     """Class names of a file compared with those of a model or dataset."""
     known: Tuple[str, ...]  # of the file
     wanted: Tuple[str, ...]
-    places: Tuple[Optional[int],
+    indices: Tuple[Optional[int],
                   ...]  # index of each wanted class in the file; None if the file lacks it
 
     @property
     def is_same(self) -> bool:
         """Return whether both lists mean the same class at every index."""
-        return self.places == tuple(range(len(self.known)))
+        return self.indices == tuple(range(len(self.known)))
 
     @property
     def is_spelling(self) -> bool:
@@ -36,26 +36,26 @@ class Comparison(NamedTuple):
     @property
     def missing(self) -> Tuple[str, ...]:
         """Return the wanted classes that the file lacks."""
-        return tuple(name for name, place in zip(self.wanted, self.places) if place is None)
+        return tuple(name for name, index in zip(self.wanted, self.indices) if index is None)
 
     @property
     def shared(self) -> Tuple[str, ...]:
         """Return the wanted classes that the file has too."""
-        return tuple(name for name, place in zip(self.wanted, self.places) if place is not None)
+        return tuple(name for name, index in zip(self.wanted, self.indices) if index is not None)
 
     @property
     def are_moved(self) -> bool:
         """Return whether a class of both lists has different indices in them."""
-        return any(place not in (None, here) for here, place in enumerate(self.places))
+        return any(index not in (None, here) for here, index in enumerate(self.indices))
 
     def table(self, theirs: str, most: int = 20) -> str:
         """Format both lists side by side, one index a line; `theirs` is the heading of the wanted classes."""
-        rows = [('place', 'checkpoint', theirs)]
-        for place in range(max(len(self.known), len(self.wanted))):
+        rows = [('index', 'checkpoint', theirs)]
+        for index in range(max(len(self.known), len(self.wanted))):
             both = [
-                names[place] if place < len(names) else '-' for names in (self.known, self.wanted)
+                names[index] if index < len(names) else '-' for names in (self.known, self.wanted)
             ]
-            rows.append((str(place), *both))
+            rows.append((str(index), *both))
         rest = len(rows) - 1 - most
         rows = rows[:most + 1]
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
@@ -76,9 +76,9 @@ def compare(known: object, wanted: object) -> Optional[Comparison]:
         return None
     # If both have exactly the same names, 'a b' and 'ab' are two classes.
     key = str if sorted(known) == sorted(wanted) else plain_name
-    places = {name: place for place, name in enumerate(_numbered(known, key))}
+    indices = {name: index for index, name in enumerate(_number_duplicates(known, key))}
     return Comparison(
-        tuple(known), tuple(wanted), tuple(places.get(name) for name in _numbered(wanted, key)))
+        tuple(known), tuple(wanted), tuple(indices.get(name) for name in _number_duplicates(wanted, key)))
 
 
 def _are_names(names: object) -> 'TypeGuard[Sequence[str]]':
@@ -86,7 +86,7 @@ def _are_names(names: object) -> 'TypeGuard[Sequence[str]]':
         isinstance(name, str) for name in names)
 
 
-def _numbered(names: Sequence[str], key: Callable[[str], str]) -> List[Tuple[str, int]]:
+def _number_duplicates(names: Sequence[str], key: Callable[[str], str]) -> List[Tuple[str, int]]:
     """Count names among their duplicates: ImageNet has two classes 'crane'."""
     seen: Dict[str, int] = {}
     numbered = []

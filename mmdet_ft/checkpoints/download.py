@@ -74,9 +74,9 @@ def fetch(url: str) -> str:
         return path
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with _alone(path) as (partial, notes):
+        with _lock_file(path) as (partial, notes):
             if not os.path.isfile(path):  # another process may have downloaded it meanwhile
-                _persist(url, partial, notes)
+                _download(url, partial, notes)
                 _check_hash(partial, hash_of(os.path.basename(path)))
                 os.replace(partial, path)
     except Failure as failure:
@@ -91,7 +91,7 @@ def fetch(url: str) -> str:
 
 
 @contextlib.contextmanager
-def _alone(path: str) -> Iterator[Tuple[str, IO[str]]]:
+def _lock_file(path: str) -> Iterator[Tuple[str, IO[str]]]:
     """Lock a download for one process, also across machines that share the disk; yield the path of
     the partial file and the file of notes about it.
 
@@ -133,7 +133,7 @@ def _lock(notes: IO[str], path: str) -> bool:
     return True
 
 
-def _persist(url: str, partial: str, notes: IO[str]) -> None:
+def _download(url: str, partial: str, notes: IO[str]) -> None:
     """Download the whole file to `partial`, resuming after interruptions as long as there is progress."""
     attempt = 0
     while True:
@@ -155,22 +155,22 @@ def _transfer(url: str, partial: str, notes: IO[str]) -> None:
     """Send one request, for the missing bytes only if the server supports that."""
     done = _size(partial)
     headers = {'User-Agent': 'mmdet_ft', 'Accept-Encoding': 'identity'}
-    validator = _noted(notes, url)
+    validator = _read_validator(notes, url)
     if done and (validator or hash_of(os.path.basename(cache_path(url)))):
         headers['Range'] = f'bytes={done}-'
         if validator:  # else the hash shows whether the parts belong together
             headers['If-Range'] = validator
     try:
         with _open(url, headers) as response:
-            total = _begin(response, url, partial, notes)
+            total = _check_response(response, url, partial, notes)
             done = _size(partial)
             with open(partial, 'ab') as file, _progress(url, done, total) as advance:
                 while True:
-                    chunk = _next(response)
+                    chunk = _read_chunk(response)
                     if not chunk:
                         break
                     if file.tell() == 0 and chunk.lstrip()[:1] == b'<':
-                        raise _page()
+                        raise _web_page_failure()
                     file.write(chunk)
                     advance(len(chunk))
                 file.flush()
@@ -184,7 +184,7 @@ def _transfer(url: str, partial: str, notes: IO[str]) -> None:
             f'the server hung up after {_megabytes(_size(partial))} of {_megabytes(total)}')
 
 
-def _next(response: Any) -> bytes:
+def _read_chunk(response: Any) -> bytes:
     """Read the received bytes; raise network errors other than timeouts as ConnectionError."""
     try:
         return response.read1(CHUNK)
@@ -212,7 +212,7 @@ def _open(url: str, headers: Mapping[str, str]) -> Any:
         raise Failure(str(error)) from None
 
 
-def _begin(response: Any, url: str, partial: str, notes: IO[str]) -> Optional[int]:
+def _check_response(response: Any, url: str, partial: str, notes: IO[str]) -> Optional[int]:
     """Check a response's headers, and discard the partial file if it cannot be resumed. Return the
     total size if the server reports it."""
     done = _size(partial)
@@ -223,26 +223,26 @@ def _begin(response: Any, url: str, partial: str, notes: IO[str]) -> Optional[in
             raise Interruption('another file has taken its name')
         return done
     if response.headers.get_content_type() == 'text/html':
-        raise _page()
+        raise _web_page_failure()
     length = response.headers.get('Content-Length')
     missing = int(length) if length is not None else None
     if response.status != 206 or about is None or not about.group(1).startswith(f'{done}-'):
         done = 0
         open(partial, 'wb').close()
-        _note(notes, url, response.headers)
+        _store_validator(notes, url, response.headers)
     if missing is not None and missing > shutil.disk_usage(os.path.dirname(partial)).free:
         raise Failure(
             f'it needs {_megabytes(missing)}, more than is free in {os.path.dirname(partial)}')
     return None if missing is None else done + missing
 
 
-def _page() -> Failure:
+def _web_page_failure() -> Failure:
     return Failure(
         'the server answered with a web page (html) instead of weights, as log-in pages and proxies do; '
         'open the URL in a browser')
 
 
-def _note(notes: IO[str], url: str, headers: Mapping[str, str]) -> None:
+def _store_validator(notes: IO[str], url: str, headers: Mapping[str, str]) -> None:
     """Store the validator by which the server can check that the file is unchanged."""
     tag = headers.get('ETag', '')
     validator = headers.get('Last-Modified') if tag.startswith('W/') or not tag else tag
@@ -251,7 +251,7 @@ def _note(notes: IO[str], url: str, headers: Mapping[str, str]) -> None:
     notes.flush()
 
 
-def _noted(notes: IO[str], url: str) -> Optional[str]:
+def _read_validator(notes: IO[str], url: str) -> Optional[str]:
     notes.seek(0)
     try:
         content = json.load(notes)

@@ -29,7 +29,7 @@ def read_file(path: str) -> Any:
     if os.path.getsize(path) == 0:  # it cannot be mapped
         raise Refused(file_formats.what_instead(path))
     file = MappedFile(path)
-    reader = reader_of(file)
+    reader = choose_reader(file)
     try:
         return reader(file)
     except Refused:
@@ -53,7 +53,7 @@ def reader_of(file: MappedFile) -> Callable[[MappedFile], Any]:
 def read_pickle(file: MappedFile) -> Any:
     """Read a pickled dict of numpy arrays (Detectron2)."""
     with open(file.path, 'rb') as stream:
-        return settle(safe_pickle.load(stream, read_later=file.numbers))
+        return build_plans(safe_pickle.load(stream, read_later=file.numbers))
 
 
 def _read_safetensors(file: MappedFile) -> Dict[str, Any]:
@@ -64,13 +64,13 @@ def _read_safetensors(file: MappedFile) -> Dict[str, Any]:
     metadata = index.pop('__metadata__', {})
     return dict(
         state_dict={
-            name: _safetensor(file, begin, name, **entry)
+            name: _read_safetensor(file, begin, name, **entry)
             for name, entry in index.items()
         },
         metadata=metadata)
 
 
-def _safetensor(file: MappedFile, begin: int, name: str, dtype: str, shape: Sequence[int],
+def _read_safetensor(file: MappedFile, begin: int, name: str, dtype: str, shape: Sequence[int],
                 data_offsets: Sequence[int]) -> Tensor:
     kind = SAFETENSORS.get(dtype)
     numbers = (*shape, *data_offsets)
@@ -98,10 +98,10 @@ def read_with_shards(path: str) -> Any:
     names = [
         f'{match["stem"]}-{i + 1:05d}-of-{match["count"]}{match["suffix"]}' for i in range(count)
     ]
-    return _merged(os.path.dirname(path), names, f'is shard {int(match["number"])} of {count}')
+    return _merge_shards(os.path.dirname(path), names, f'is shard {int(match["number"])} of {count}')
 
 
-def _merged(folder: str, names: Sequence[str], what: str) -> Dict[str, Any]:
+def _merge_shards(folder: str, names: Sequence[str], what: str) -> Dict[str, Any]:
     absent = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
     if absent:
         raise Refused(
@@ -118,12 +118,12 @@ def _merged(folder: str, names: Sequence[str], what: str) -> Dict[str, Any]:
 
 def _read_index(file: MappedFile) -> Dict[str, Any]:
     """Read the shards listed in a json index, whose `weight_map` maps each weight to its file."""
-    places = json.loads(file.bytes[:].decode('utf-8')).get('weight_map')
-    names = sorted(set(places.values())) if isinstance(places, dict) else []
+    weight_map = json.loads(file.bytes[:].decode('utf-8')).get('weight_map')
+    names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
     if not names or not all(
             isinstance(name, str) and os.path.basename(name) == name for name in names):
         raise Refused('is a list of shards that names no files beside it')
-    return _merged(os.path.dirname(file.path), names, f'is the list of {len(names)} shards')
+    return _merge_shards(os.path.dirname(file.path), names, f'is the list of {len(names)} shards')
 
 
 READERS: Dict[str, Callable[[MappedFile], Any]] = {  # by the names of file_formats.FORMATS

@@ -6,15 +6,15 @@ from typing import (Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Op
 
 from torch import nn
 
-from mmdet_ft.checkpoints.choosing import Choice, Fit, best_fit, common_prefix, counts, fit_of
-from mmdet_ft.checkpoints.class_rows import Match, by_class, match_classes
+from mmdet_ft.checkpoints.choosing import Choice, Fit, best_fit, common_prefix, is_essential, measure_fit
+from mmdet_ft.checkpoints.class_rows import Match, copy_class_rows, match_classes
 from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.formats.table import class_names
-from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.input_format import InputFormat
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read, require_sound
-from mmdet_ft.checkpoints.report import Report, facts_of_file, warnings_of
-from mmdet_ft.checkpoints.sanity import faults_of
+from mmdet_ft.checkpoints.report import Report, find_input_format, compare_input_format
+from mmdet_ft.checkpoints.sanity import find_faults
 from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.parts import Rows, find_prediction_layers, part_of, rows_of
 
@@ -26,7 +26,7 @@ def fit(model: nn.Module,
         strict: bool = True,
         heads: Optional[str] = None,
         aliases: Optional[Dict[str, str]] = None,
-        run: Facts = Facts()) -> Report:
+        run: InputFormat = InputFormat()) -> Report:
     """Load the weights that fit, and report those that do not.
 
     A weight of another shape keeps its fresh initialization if it belongs to one of
@@ -43,20 +43,20 @@ def fit(model: nn.Module,
     Raises CheckpointError that says how to fix it.
     """
     model = getattr(model, 'module', model)
-    checkpoint = suited(checkpoint, model)
+    checkpoint = select_weights(checkpoint, model)
     own = model.state_dict()
     rows = find_prediction_layers(model)
     layers = tuple(rows)
-    given, changes = _as_whole_model(model, checkpoint.state_dict)
+    given, changes = _rename_to_model(model, checkpoint.state_dict)
     old_classes = checkpoint.meta.get('CLASSES')
     new_classes = getattr(model, 'CLASSES', None)
     match, remarks = None, ()
     is_asked = heads is not None
     if not is_asked:
-        heads, remarks = _heads_by_default(checkpoint, layers, new_classes)
+        heads, remarks = _choose_heads(checkpoint, layers, new_classes)
     if heads is not None:
         match = match_classes(old_classes, new_classes, aliases or {})
-        count = _take_by_class(given, own, rows, match)
+        count = _reorder_rows(given, own, rows, match)
         if count and not is_asked:
             changes += [
                 'the file has these classes in another order: rows of the heads are matched by name'
@@ -64,7 +64,7 @@ def fit(model: nn.Module,
         elif not count and not is_asked:
             match = None
             remarks = (
-                f'the classes that the file names ({_names(old_classes, 8)}) are in another order than here, and its '
+                f'the classes that the file names ({_format_names(old_classes, 8)}) are in another order than here, and its '
                 'prediction layers have not one row for each: compare them with those it was trained on',
             )
 
@@ -75,14 +75,14 @@ def fit(model: nn.Module,
     mismatched = [item for item in differing if item not in reinitialised]
     refused = {item[0] for item in differing}
     fitting = {name: given[name] for name in common if name not in refused}
-    missing = [name for name in own if name not in given and counts(name)]
-    unexpected = [name for name in given if name not in own and counts(name)]
-    faults = faults_of(fitting, own)
+    missing = [name for name in own if name not in given and is_essential(name)]
+    unexpected = [name for name in given if name not in own and is_essential(name)]
+    faults = find_faults(fitting, own)
     origin = checkpoint.origin
     report = Report(
         source=checkpoint.source,
-        total=sum(map(counts, own)),
-        loaded=list(filter(counts, fitting)),
+        total=sum(map(is_essential, own)),
+        loaded=list(filter(is_essential, fitting)),
         reinitialised=reinitialised,
         mismatched=mismatched,
         missing=missing,
@@ -91,9 +91,9 @@ def fit(model: nn.Module,
         origin=origin._replace(changes=(*origin.changes, *changes)),
         by_class=match,
         layers=rows,
-        warnings=(*warnings_of(
-            facts_of_file(checkpoint.meta, origin), run, given, missing, unexpected), *remarks,
-                  *_half_loaded(own, given, layers), *faults))
+        warnings=(*compare_input_format(
+            find_input_format(checkpoint.meta, origin), run, given, missing, unexpected), *remarks,
+                  *_warn_of_partial_parts(own, given, layers), *faults))
     if strict:
         _refuse_misfits(model, report, given)
         if faults:
@@ -104,21 +104,21 @@ def fit(model: nn.Module,
     return report
 
 
-def _take_by_class(given: StateDict, own: StateDict, layers: Mapping[str, Rows],
+def _reorder_rows(given: StateDict, own: StateDict, layers: Mapping[str, Rows],
                    match: Match) -> int:
     """Reorder the rows of prediction layers by the model's classes, in place, and return how many layers changed."""
     count = 0
     for name in own:
         rows = rows_of(name, layers)
         if rows is not None and name in given:
-            moved = by_class(rows, given[name], own[name], match)
+            moved = copy_class_rows(rows, given[name], own[name], match)
             if moved is not None:
                 given[name] = moved
                 count += 1
     return count
 
 
-def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
+def _choose_heads(checkpoint: Checkpoint, layers: Tuple[str, ...],
                       classes: object) -> Tuple[Optional[str], Tuple[str, ...]]:
     """Return (how to load the heads if load_from does not say it, warnings).
 
@@ -132,13 +132,13 @@ def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
         if not found.shared:
             return None, ()
         return None, (
-            f'{len(found.shared)} of the classes are in the file too ({_names(found.shared, 8)}), and the heads begin '
+            f'{len(found.shared)} of the classes are in the file too ({_format_names(found.shared, 8)}), and the heads begin '
             f'without them; to keep what the file knows of them {write}', )
     if found.are_moved:
         return 'by_class', ()
     pairs = [
-        f'{new} as {old}' for old, new, place in zip(found.known, found.wanted, found.places)
-        if place is None
+        f'{new} as {old}' for old, new, index in zip(found.known, found.wanted, found.indices)
+        if index is None
     ]
     more = f' and {len(pairs) - 8} more' if len(pairs) > 8 else ''
     return None, (
@@ -146,30 +146,30 @@ def _heads_by_default(checkpoint: Checkpoint, layers: Tuple[str, ...],
         f'other names of the same, {write}', )
 
 
-def _half_loaded(own: StateDict, given: StateDict, layers: Tuple[str, ...]) -> List[str]:
+def _warn_of_partial_parts(own: StateDict, given: StateDict, layers: Tuple[str, ...]) -> List[str]:
     """Return a warning for each part of the model that the file covers only partly."""
     parts: Dict[str, List[str]] = {}
     for name in own:
-        if counts(name) and not (layers and name.startswith(layers)):
+        if is_essential(name) and not (layers and name.startswith(layers)):
             parts.setdefault(part_of(name), []).append(name)
     found = []
     for part, names in parts.items():
         absent = [name for name in names if name not in given]
         if 0 < len(absent) < len(names):
             depth = part.count('.') + 2
-            places = list(dict.fromkeys('.'.join(name.split('.')[:depth]) for name in absent))
+            indices = list(dict.fromkeys('.'.join(name.split('.')[:depth]) for name in absent))
             found.append(
                 f'{len(absent)} of the {len(names)} weights of {part} are not in the file and stay as '
-                f'initialised: {_names(places, 6)}')
+                f'initialised: {_format_names(indices, 6)}')
     return found
 
 
-def suited(checkpoint: Checkpoint, model: nn.Module) -> Checkpoint:
+def select_weights(checkpoint: Checkpoint, model: nn.Module) -> Checkpoint:
     """Select the weights that fit the model best, perhaps from another dict of the file or without a prefix."""
-    return _suited(checkpoint, model.state_dict(), lambda given: _as_whole_model(model, given)[0])
+    return _select_weights(checkpoint, model.state_dict(), lambda given: _rename_to_model(model, given)[0])
 
 
-def _suited(checkpoint: Checkpoint, own: StateDict, adapt: Callable[[StateDict],
+def _select_weights(checkpoint: Checkpoint, own: StateDict, adapt: Callable[[StateDict],
                                                                     StateDict]) -> Checkpoint:
     first = Choice(checkpoint.state_dict, checkpoint.origin, Fit())
     choice = best_fit(checkpoint.content, checkpoint.meta, first, own, adapt)
@@ -178,7 +178,7 @@ def _suited(checkpoint: Checkpoint, own: StateDict, adapt: Callable[[StateDict],
     return checkpoint._replace(state_dict=choice.weights, origin=choice.origin, meta=meta)
 
 
-def _as_whole_model(model: nn.Module, given: StateDict) -> Tuple[StateDict, List[str]]:
+def _rename_to_model(model: nn.Module, given: StateDict) -> Tuple[StateDict, List[str]]:
     """Rename the weights to the model's names where the kind of model determines them; also return the changes."""
     own = model.state_dict()
     # Hooks that average weights keep the other set in buffers of the model (V2's EMA hooks).
@@ -222,7 +222,7 @@ def _init_cfg_line(model: nn.Module, report: Report, given: StateDict) -> Option
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
         return None
-    names = [name for name in backbone.state_dict() if counts(name)]
+    names = [name for name in backbone.state_dict() if is_essential(name)]
     beyond = [name for name in report.loaded if not name.startswith('backbone.')]
     for prefix in ('', 'backbone.'):
         found = sum(prefix + name in given for name in names)
@@ -242,7 +242,7 @@ def covers(checkpoint: Optional[Checkpoint], model: nn.Module, part: str = 'back
     if checkpoint is None or not isinstance(module, nn.Module):
         return False
     given = checkpoint.state_dict
-    names = {name: value for name, value in module.state_dict().items() if counts(name)}
+    names = {name: value for name, value in module.state_dict().items() if is_essential(name)}
     return bool(names) and all(
         f'{part}.{name}' in given and given[f'{part}.{name}'].shape == value.shape
         for name, value in names.items())
@@ -288,7 +288,7 @@ class PretrainedLoader:
     """
 
     def __init__(self,
-                 run: Facts,
+                 run: InputFormat,
                  told: Optional[Callable[[Source, Callable], Any]] = None,
                  classes: Optional[Sequence[str]] = None):
         self.run = run
@@ -311,8 +311,8 @@ class PretrainedLoader:
     def _read(self, source: Source) -> Checkpoint:
         checkpoint = read(source)
         require_sound(checkpoint)
-        facts = facts_of_file(checkpoint.meta, checkpoint.origin)
-        for warning in warnings_of(facts, self.run, checkpoint.state_dict):
+        facts = find_input_format(checkpoint.meta, checkpoint.origin)
+        for warning in compare_input_format(facts, self.run, checkpoint.state_dict):
             logger.warning('%s (%s): %s', checkpoint.source, checkpoint.origin.kind, warning)
         return checkpoint
 
@@ -322,14 +322,14 @@ class PretrainedLoader:
         adapt = getattr(module, 'in_own_names', dict)  # a backbone with two naming schemes
         if prefix:
             prefix = prefix if prefix.endswith('.') else prefix + '.'
-            given = adapt(_behind(prefix, checkpoint.state_dict))
-            if not 2 * fit_of(given, own).fits >= fit_of(
+            given = adapt(_strip_prefix(prefix, checkpoint.state_dict))
+            if not 2 * measure_fit(given, own).fits >= measure_fit(
                     own, own).fits:  # then try the other dicts of the file
                 whole = {prefix + name: value for name, value in own.items()}
-                checkpoint = _suited(checkpoint, whole, dict)
-                given = adapt(_behind(prefix, checkpoint.state_dict))
+                checkpoint = _select_weights(checkpoint, whole, dict)
+                given = adapt(_strip_prefix(prefix, checkpoint.state_dict))
         else:
-            checkpoint = _suited(checkpoint, own, adapt)
+            checkpoint = _select_weights(checkpoint, own, adapt)
             given = adapt(checkpoint.state_dict)
         changes = [change for change in checkpoint.origin.changes if change not in SILENT]
         if changes:
@@ -338,7 +338,7 @@ class PretrainedLoader:
         found = compare(checkpoint.meta.get('CLASSES'), self.classes)
         if found is not None and found.are_moved and len(found.known) == len(found.wanted):
             given, match = dict(given), match_classes(found.known, found.wanted, {})
-            if _take_by_class(given, own, find_prediction_layers(module), match):
+            if _reorder_rows(given, own, find_prediction_layers(module), match):
                 logger.warning(
                     '%s has these classes in another order: rows of the heads are matched by name: %s',
                     checkpoint.source, match)
@@ -349,25 +349,25 @@ class PretrainedLoader:
 SILENT = ("names without their 'backbone.'", )
 
 
-def _behind(prefix: str, given: StateDict) -> StateDict:
+def _strip_prefix(prefix: str, given: StateDict) -> StateDict:
     return {name[len(prefix):]: value for name, value in given.items() if name.startswith(prefix)}
 
 
-def pretrained_loader(run: Facts,
-                      told: Optional[Callable[[Source, Callable], Any]] = None,
+def pretrained_loader(run: InputFormat,
+                      text: Optional[Callable[[Source, Callable], Any]] = None,
                       classes: Optional[Sequence[str]] = None) -> PretrainedLoader:
     """Build the loader for `init_weights(load=...)` of a model; see PretrainedLoader."""
-    return PretrainedLoader(run, told, classes)
+    return PretrainedLoader(run, text, classes)
 
 
 def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: StateDict,
                           prefix: Optional[str]) -> None:
-    own = {name: value for name, value in module.state_dict().items() if counts(name)}
+    own = {name: value for name, value in module.state_dict().items() if is_essential(name)}
     fits = {
         name: given[name]
         for name in own if name in given and given[name].shape == own[name].shape
     }
-    faults = faults_of(fits, own)
+    faults = find_faults(fits, own)
     if faults:
         raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
     if 2 * len(fits) >= len(own):
@@ -379,8 +379,8 @@ def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: Stat
     ]
     missing = [name for name in own if name not in given]
     under = f' under prefix={prefix!r}' if prefix else ''
-    facts = [f'its names begin with {_names(checkpoint.state_dict)}']
-    facts += [f'the {kind} has {_names(own)}']
+    facts = [f'its names begin with {_format_names(checkpoint.state_dict)}']
+    facts += [f'the {kind} has {_format_names(own)}']
     facts += [f'first other shapes: {", ".join(shapes[:2])}'] if shapes else []
     facts += [f'first missing: {", ".join(missing[:2])}'] if missing else []
     better = common_prefix(checkpoint.state_dict, own) if prefix else None
@@ -390,7 +390,7 @@ def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: Stat
         f'another network ({"; ".join(facts)}). {hint} a checkpoint of this one')
 
 
-def _names(weights: Iterable[str], most: int = 3) -> str:
+def _format_names(weights: Iterable[str], most: int = 3) -> str:
     names = list(weights)
     return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
 
@@ -410,13 +410,13 @@ def load_trained(model: nn.Module, source: Union[str, Checkpoint]) -> Checkpoint
     """
     checkpoint = source if isinstance(source, Checkpoint) else read(source)
     own = getattr(model, 'module', model)
-    checkpoint = suited(checkpoint, own)
+    checkpoint = select_weights(checkpoint, own)
     require_sound(checkpoint)
     if checkpoint.meta.get('CLASSES') is not None and getattr(own, 'CLASSES', None) is None:
         own.CLASSES = checkpoint.meta['CLASSES']
     found = compare(checkpoint.meta.get('CLASSES'), getattr(own, 'CLASSES', None))
     if found is not None and found.is_spelling and not found.is_same:
-        tell_of_spelling(checkpoint.source, found)
+        warn_of_spelling(checkpoint.source, found)
     elif found is not None and not found.is_same:
         raise CheckpointError(
             f'{checkpoint.source} was trained on {listed(found.known)}, and the model is built for '
@@ -424,22 +424,22 @@ def load_trained(model: nn.Module, source: Union[str, Checkpoint]) -> Checkpoint
     report = fit(own, checkpoint, strict=False)
     if report.missing or report.mismatched or report.reinitialised:
         raise CheckpointError(
-            f'{report}\n  This is not a checkpoint of the model in the config. {_of_what(report, own)}'
+            f'{report}\n  This is not a checkpoint of the model in the config. {_describe_other_file(report, own)}'
         )
     return checkpoint
 
 
-def tell_of_spelling(source: str, found: Comparison) -> None:
+def warn_of_spelling(source: str, found: Comparison) -> None:
     """Warn about the few classes that a checkpoint spells differently at the same indices."""
     pairs = [
-        f'{new} for {old}' for old, new, place in zip(found.known, found.wanted, found.places)
-        if place is None
+        f'{new} for {old}' for old, new, index in zip(found.known, found.wanted, found.indices)
+        if index is None
     ]
     logger.warning('%s has other names for %d of its %d classes, taken as the same ones: %s',
-                   source, len(pairs), len(found.known), _names(pairs, 8))
+                   source, len(pairs), len(found.known), _format_names(pairs, 8))
 
 
-def _of_what(report: Report, model: nn.Module) -> str:
+def _describe_other_file(report: Report, model: nn.Module) -> str:
     """Describe what a file that is not the model's checkpoint seems to be, and what to do."""
     share = len(report.loaded) / max(report.total, 1)
     if not report.loaded:

@@ -13,7 +13,7 @@ READ_AS_RGB = ('CIFAR10', 'CIFAR100')  # datasets whose files hold RGB
 ANSWER_TO_GREY_LEVELS = .1  # at most
 
 
-class Facts(NamedTuple):
+class InputFormat(NamedTuple):
     """Image and layer settings that weights were trained with; None if unknown."""
     to_rgb: Optional[bool] = None  # the network's channels are RGB, else BGR
     mean: Optional[Numbers] = None  # of the channels in the order of the network, in 0..255
@@ -21,11 +21,11 @@ class Facts(NamedTuple):
     style: Optional[str] = None  # of a ResNet: 'pytorch' or 'caffe'
 
 
-IMAGENET = Facts(True, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 'pytorch')
-MSRA = Facts(False, (103.53, 116.28, 123.675), (1., 1., 1.), 'caffe')
+IMAGENET = InputFormat(True, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 'pytorch')
+MSRA = InputFormat(False, (103.53, 116.28, 123.675), (1., 1., 1.), 'caffe')
 
 
-def facts_of(config: Mapping[str, Any]) -> Facts:
+def read_input_format(config: Mapping[str, Any]) -> InputFormat:
     """Extract facts from a config of MMDetection 1 to 3 or MMClassification, merged or not."""
     model = config.get('model')
     backbone = model.get('backbone') if isinstance(model, Mapping) else None
@@ -37,15 +37,15 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
     for part in (train, config.get('train_pipeline'), data):
         for step in _dicts(part):
             if step.get('type', 'Normalize') == 'Normalize' and 'mean' in step and 'std' in step:
-                return Facts(
+                return InputFormat(
                     bool(step.get('to_rgb', True)) != read_as_rgb, _numbers(step['mean']),
                     _numbers(step['std']), style)
     for key in ('bgr_to_rgb', 'to_rgb'):  # MMDetection 3, MMPretrain
         for step in _dicts([model, config.get('data_preprocessor')]):
             if key in step and step.get('mean') is not None:
-                return Facts(
+                return InputFormat(
                     bool(step[key]), _numbers(step['mean']), _numbers(step.get('std')), style)
-    return Facts(style=style)
+    return InputFormat(style=style)
 
 
 def _numbers(values: object) -> Optional[Numbers]:
@@ -92,7 +92,7 @@ class _Unknown(Exception):
     """Raised for an expression that is not plain data."""
 
 
-def literals(text: str) -> Dict[str, Any]:
+def read_literals(text: str) -> Dict[str, Any]:
     """Read the top-level assignments of a python config as data, without running it.
 
     Supports numbers, strings, lists, dicts, `dict(...)`, `**`, sums and names assigned before. Others are left out.
@@ -122,18 +122,18 @@ def _value(node: ast.expr, names: Dict[str, Any]) -> Any:
     if isinstance(node, ast.Name) and node.id in names:
         return names[node.id]
     if isinstance(node, (ast.List, ast.Tuple)):
-        items: List[Any] = [_leaf(item, names) for item in node.elts]
+        items: List[Any] = [_evaluate_item(item, names) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)
     if isinstance(node, ast.Dict):
         result: Dict[Any, Any] = {}
         for key, value in zip(node.keys, node.values):
-            result.update({_value(key, names): _leaf(value, names)} if key else _leaf(value, names))
+            result.update({_value(key, names): _evaluate_item(value, names)} if key else _evaluate_item(value, names))
         return result
     if isinstance(node, ast.Call) and isinstance(
             node.func, ast.Name) and node.func.id == 'dict' and not node.args:
         result = {}
         for keyword in node.keywords:
-            value = _leaf(keyword.value, names)
+            value = _evaluate_item(keyword.value, names)
             result.update(value if keyword.arg is None else {keyword.arg: value})
         return result
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -146,7 +146,7 @@ def _value(node: ast.expr, names: Dict[str, Any]) -> Any:
     raise _Unknown
 
 
-def _leaf(node: ast.expr, names: Dict[str, Any]) -> Any:
+def _evaluate_item(node: ast.expr, names: Dict[str, Any]) -> Any:
     """Evaluate an item of a list or dict; an unreadable item becomes {} or None, so that the rest is kept."""
     try:
         return _value(node, names)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.files import read_pickle, read_with_shards, reader_of
+from mmdet_ft.checkpoints.files import read_pickle, read_with_shards, choose_reader
 from mmdet_ft.checkpoints.formats.layout import weights_in
 from mmdet_ft.checkpoints.formats.origin import Origin
 from mmdet_ft.checkpoints.formats.table import convert
 from mmdet_ft.checkpoints.mapped_file import MappedFile
-from mmdet_ft.checkpoints.sanity import faults_of
+from mmdet_ft.checkpoints.sanity import find_faults
 from mmdet_ft.checkpoints.sources import Source, first_available
 from mmdet_ft.checkpoints.whole_modules import weights_of_modules
 from mmdet_ft.pickle_values import Record, Refused, UnknownName
@@ -67,7 +67,7 @@ def read_state_dict(source: Source) -> StateDict:
 
 def require_sound(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError for weights that are invalid for any model, such as NaN."""
-    faults = faults_of(checkpoint.state_dict)
+    faults = find_faults(checkpoint.state_dict)
     if faults:
         raise CheckpointError(f'{checkpoint.source} cannot be used: {"; ".join(faults)}')
 
@@ -110,7 +110,7 @@ def _content(path: str, name: str, trust: bool) -> Any:
 def _trusted(path: str) -> Any:
     try:
         with open(path, 'rb') as file:
-            if reader_of(MappedFile(path)) is read_pickle:
+            if choose_reader(MappedFile(path)) is read_pickle:
                 content = pickle.load(file, encoding='latin1')
             else:
                 content = torch.load(file, map_location='cpu', weights_only=False)

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from mmdet_ft.checkpoints.class_rows import Match
 from mmdet_ft.checkpoints.formats.origin import Origin
-from mmdet_ft.checkpoints.input_format import (ANSWER_TO_GREY_LEVELS, Facts, facts_of, input_scale,
-                                               literals)
+from mmdet_ft.checkpoints.input_format import (ANSWER_TO_GREY_LEVELS, InputFormat, read_input_format, input_scale,
+                                               read_literals)
 from mmdet_ft.parts import UNKNOWN, Rows, rows_of
 
 Shapes = Tuple[str, Tuple[int, ...], Tuple[int, ...]]  # name, shape in the file, shape in the model
@@ -36,13 +36,13 @@ class Report(NamedTuple):
             lines.append('on the way: ' + '; '.join(self.origin.changes))
         if self.by_class is not None:
             lines.append(f'heads by class: {self.by_class}')
-        for reason, items in reasons_of(self).items():
+        for reason, items in group_reasons(self).items():
             lines.append(f're-initialised because {reason}: ' + '; '.join(map(_shapes, items)))
         if self.mismatched:
             lines.append('dropped because the shape differs: ' +
                          '; '.join(map(_shapes, self.mismatched)))
-        lines.append(f'missing in the file, left as initialised: {_some(self.missing)}; '
-                     f'unexpected in the file, ignored: {_some(self.unexpected)}')
+        lines.append(f'missing in the file, left as initialised: {_shorten_list(self.missing)}; '
+                     f'unexpected in the file, ignored: {_shorten_list(self.unexpected)}')
         lines += [f'note: {advice}' for advice in self.origin.advice]
         lines += [f'warning: {warning}' for warning in self.warnings]
         return '\n  '.join(lines)
@@ -61,7 +61,7 @@ class Report(NamedTuple):
                     match.new[new]: match.old[old]
                     for new, old in match.copied
                 },
-                new=match.fresh),
+                new=match.new_classes),
             reinitialised=[_record(item) for item in self.reinitialised],
             mismatched=[_record(item) for item in self.mismatched],
             missing=self.missing,
@@ -71,7 +71,7 @@ class Report(NamedTuple):
             warnings=self.warnings)
 
 
-def reasons_of(report: Report) -> Dict[str, List[Shapes]]:
+def group_reasons(report: Report) -> Dict[str, List[Shapes]]:
     """Group the reinitialized layers by why their shapes differ: inputs, anchors, or classes."""
     found: Dict[str, List[Shapes]] = {}
     for item in report.reinitialised:
@@ -111,7 +111,7 @@ def _shapes(item: Shapes) -> str:
     return f'{name} {tuple(old)} -> {tuple(new)}'
 
 
-def _some(names: Sequence[str], limit: int = 12) -> str:
+def _shorten_list(names: Sequence[str], limit: int = 12) -> str:
     if not names:
         return 'none'
     rest = f' and {len(names) - limit} more' if len(names) > limit else ''
@@ -121,18 +121,18 @@ def _some(names: Sequence[str], limit: int = 12) -> str:
 # ----------------------------------------------------------------------------------------- warnings
 
 
-def facts_of_file(meta: Mapping[str, Any], origin: Origin) -> Facts:
+def find_input_format(meta: Mapping[str, Any], origin: Origin) -> InputFormat:
     """Return image settings from the file's own config, else those known for its kind."""
-    own = Facts()
+    own = InputFormat()
     for key in ('config', 'cfg'):  # mmengine's is the second
         if isinstance(meta.get(key), str):
-            own = facts_of(literals(meta[key]))
-    return Facts(*(known if stated is None else stated for stated, known in zip(own, origin.facts)))
+            own = read_input_format(read_literals(meta[key]))
+    return InputFormat(*(known if stated is None else stated for stated, known in zip(own, origin.facts)))
 
 
-def warnings_of(
-    file: Facts,
-    run: Facts,
+def compare_input_format(
+    file: InputFormat,
+    run: InputFormat,
     weights: Mapping[str, Tensor],
     missing: Iterable[str] = (),
     unexpected: Iterable[str] = ()
@@ -147,7 +147,7 @@ def warnings_of(
     if file.mean is None and run.std is not None:
         found += _scale_warning(weights, run.std)
     style = run.style or 'pytorch'
-    if run != Facts() and file.style not in (None, style):
+    if run != InputFormat() and file.style not in (None, style):
         found.append(f'these weights are of style {file.style!r} (where a block has its stride), '
                      f"the model of {style!r}; write model.backbone.style='{file.style}'")
     old, new = _norms(unexpected), _norms(missing)
@@ -157,14 +157,14 @@ def warnings_of(
     return tuple(found)
 
 
-def _same_images(a: Facts, b: Facts) -> bool:
+def _same_images(a: InputFormat, b: InputFormat) -> bool:
     pairs = [(x, y) for one, other in ((a.mean, b.mean), (a.std, b.std)) if one and other
              for x, y in zip(one, other)]
     return a.to_rgb == b.to_rgb and all(
         abs(x - y) <= .01 * max(abs(x), abs(y), 1) for x, y in pairs)
 
 
-def _images(facts: Facts) -> str:
+def _images(facts: InputFormat) -> str:
     return (f'{"RGB" if facts.to_rgb else "BGR"} with mean {list(facts.mean)}' +
             (f' and std {list(facts.std)}' if facts.std else ''))
 

@@ -13,7 +13,7 @@ from typing import IO, Any, Callable, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from mmdet_ft.pickle_values import (FEW, HELD, NAMED, OLD_MODULES, VALUES, Bytes, Name, Plan,
-                                    Record, Refused, UnknownName, key_of)
+                                    Record, Refused, UnknownName, check_key)
 
 
 class _Machine:
@@ -114,7 +114,7 @@ class _Machine:
 
     def do_frozenset(self, _: None) -> None:
         items = self.popped()
-        self.stack.append(frozenset(map(key_of, items)))
+        self.stack.append(frozenset(map(check_key, items)))
 
     def do_append(self, _: None) -> None:
         item = self.stack.pop()
@@ -135,7 +135,7 @@ class _Machine:
         items = self.popped()
         if type(self.stack[-1]) is not set:
             raise Refused(f'adds items to a {type(self.stack[-1]).__name__}')
-        self.stack[-1].update(map(key_of, items))
+        self.stack[-1].update(map(check_key, items))
 
     def do_setitem(self, _: None) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -148,7 +148,7 @@ class _Machine:
         target = self.stack[-1].items if isinstance(self.stack[-1], Record) else self.stack[-1]
         if type(target) is not dict:
             raise Refused(f'sets items of a {type(target).__name__}')
-        target.update(zip(map(key_of, items[::2]), items[1::2]))
+        target.update(zip(map(check_key, items[::2]), items[1::2]))
 
     # --- memo
 

@@ -24,13 +24,13 @@ def first_available(source: Source) -> Tuple[str, str]:
     """
     alternatives = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     failures = []
-    for place, alternative in enumerate(map(str, alternatives), 1):
+    for index, alternative in enumerate(map(str, alternatives), 1):
         try:
             return alternative, resolve(alternative)
         except CheckpointError as error:
             failures.append(str(error))
-            if place < len(alternatives):
-                logger.warning('%s. Next: %s', error, alternatives[place])
+            if index < len(alternatives):
+                logger.warning('%s. Next: %s', error, alternatives[index])
     raise CheckpointError('\n  '.join(failures) or 'no checkpoint is named')
 
 
@@ -53,19 +53,19 @@ def resolve(source: str) -> str:
     path = os.path.expanduser(source)
     if not os.path.isfile(path):
         raise CheckpointError(
-            f'checkpoint {path} {_what_instead(path)} (looked from {os.getcwd()})')
+            f'checkpoint {path} {_suggest_path(path)} (looked from {os.getcwd()})')
     return path
 
 
-def _what_instead(path: str) -> str:
+def _suggest_path(path: str) -> str:
     if os.path.isdir(path):
-        return _what_folder(path)
+        return _describe_folder(path)
     if os.path.exists(path):
         return 'is a device or pipe, not a file'
     return 'is a link that leads nowhere' if os.path.islink(path) else 'does not exist'
 
 
-def _what_folder(path: str) -> str:
+def _describe_folder(path: str) -> str:
     names = sorted(os.listdir(path)) if os.access(path, os.R_OK) else []
     if '.metadata' in names or any(name.endswith('.distcp') for name in names):
         return (

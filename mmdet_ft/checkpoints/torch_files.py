@@ -14,7 +14,7 @@ from torch import Tensor
 from mmdet_ft.checkpoints import safe_pickle
 from mmdet_ft.checkpoints.mapped_file import MappedFile
 from mmdet_ft.checkpoints.whole_modules import weights_of_modules
-from mmdet_ft.pickle_values import VALUES, Name, Plan, Refused, UnknownName, settle, shown
+from mmdet_ft.pickle_values import VALUES, Name, Plan, Refused, UnknownName, build_plans, shown
 
 DTYPES = {
     'BFloat16': torch.bfloat16, 'Bool': torch.bool, 'Byte': torch.uint8, 'Char': torch.int8,
@@ -151,12 +151,12 @@ def read_zip(file: MappedFile) -> Any:
             raise Refused('was written on a big-endian machine')
         pickled = io.BytesIO(archive.read(f'{folder}data.pkl'))
 
-    @_once
+    @_load_once
     def storage(kind: str, key: str, numel: int) -> Storage:
         dtype = _dtype_of_storage(kind)
 
         def values() -> Tensor:
-            start, num_bytes = _place(file, records[f'{folder}data/{key}'])
+            start, num_bytes = _locate_record(file, records[f'{folder}data/{key}'])
             if numel * dtype.itemsize > num_bytes:
                 raise Refused(f'declares {numel} numbers where {num_bytes} bytes are')
             return file.values(start, numel, dtype)
@@ -188,7 +188,7 @@ def _finished(value: object, refused: Optional[UnknownName]) -> Any:
 
     Raises `refused` if there is no module.
     """
-    value = settle(value)
+    value = build_plans(value)
     if refused is None:
         return value
     content = weights_of_modules(value)
@@ -246,7 +246,7 @@ def _other_archive(names: List[str]) -> str:
     return f'is a zip archive, but not of torch; it has {", ".join(names[:4])}'
 
 
-def _place(file: MappedFile, record: zipfile.ZipInfo) -> Tuple[int, int]:
+def _locate_record(file: MappedFile, record: zipfile.ZipInfo) -> Tuple[int, int]:
     """Return the offset and the size of a record's data, in bytes; a header of 30 bytes, the
     record's name and padding precede them."""
     header = file.bytes[record.header_offset:record.header_offset + 30]
@@ -254,7 +254,7 @@ def _place(file: MappedFile, record: zipfile.ZipInfo) -> Tuple[int, int]:
     return record.header_offset + 30 + lengths, record.file_size
 
 
-def _once(storage: Callable[..., Storage]) -> Callable[[Any], Storage]:
+def _load_once(storage: Callable[..., Storage]) -> Callable[[Any], Storage]:
     """Turn a function of a storage's kind, key and count into pickle's `persistent_load`. Equal
     references give the same storage, so that tensors share it again."""
     storages: Dict[Any, Storage] = {}
@@ -270,10 +270,10 @@ def _once(storage: Callable[..., Storage]) -> Callable[[Any], Storage]:
         if not isinstance(kind, Name) or type(
                 key) is not str or not _are_counts(numel) or view not in ([], [None]):
             raise Refused(f'refers to a storage as {shown(reference)}')
-        place = kind.path, key, numel
-        if place not in storages:
-            storages[place] = storage(*place)
-        return storages[place]
+        index = kind.path, key, numel
+        if index not in storages:
+            storages[index] = storage(*index)
+        return storages[index]
 
     return persistent
 
@@ -293,19 +293,19 @@ def read_legacy(file: MappedFile) -> Any:
             f'is of version {shown(version)} on {shown(machine)}, where 1001 and little_endian are read'
         )
     dtypes: Dict[Any, torch.dtype] = {}
-    places: Dict[Any, Tuple[int, int]] = {}
+    indices: Dict[Any, Tuple[int, int]] = {}
 
-    @_once
+    @_load_once
     def storage(kind: str, key: str, numel: int) -> Storage:
         dtypes[key] = _dtype_of_storage(kind)
-        return Storage(lambda: file.values(*places[key], dtypes[key]))
+        return Storage(lambda: file.values(*indices[key], dtypes[key]))
 
     content, refused = _loaded(stream, storage)
     keys = safe_pickle.load(stream)
     position = stream.tell()
     for key in keys:
         numel = int.from_bytes(stream[position:position + 8], 'little')
-        places[key] = position + 8, numel
+        indices[key] = position + 8, numel
         position += 8 + numel * dtypes[key].itemsize
     if position > len(file):
         raise Refused(f'is cut short: it should have {position} bytes and has {len(file)}')

@@ -141,11 +141,11 @@ def find_latest_checkpoint(folder: str,
             except CheckpointError as error:
                 tell(f'skipped: {error}')
 
-    def how_far(item: Tuple[str, Dict[str, Any]]) -> Tuple[int, int, bool]:
+    def progress_of(item: Tuple[str, Dict[str, Any]]) -> Tuple[int, int, bool]:
         path, meta = item
         number = re.search(r'_(\d+)\.pth$', path)
         return meta.get('iter', -1), int(number.group(1)) if number else -1, is_latest(path)
 
     run = next((meta.get('run_id') for path, meta in found if is_latest(path)), None)
     own = [(path, meta) for path, meta in found if run in (None, meta.get('run_id'))]
-    return max(own, key=how_far)[0] if own else None
+    return max(own, key=progress_of)[0] if own else None

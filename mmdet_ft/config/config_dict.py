@@ -109,8 +109,8 @@ def plain(value: object,
 
     def inside(items: Iterable[Any], path: str) -> List[Any]:
         return [
-            convert(inner, f'{path}.{place}' if path else str(place))
-            for place, inner in enumerate(items)
+            convert(inner, f'{path}.{index}' if path else str(index))
+            for index, inner in enumerate(items)
         ]
 
     return convert(value, path)

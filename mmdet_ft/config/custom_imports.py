@@ -27,13 +27,13 @@ def import_custom_modules(config: Mapping[str, Any]) -> List[types.ModuleType]:
         sys.path.insert(0, os.getcwd())
     modules = []
     for name in names:
-        advice = _advice(name)
+        advice = _suggest_name(name)
         try:
-            if advice and not _is_there(name):
+            if advice and not _exists(name):
                 raise ModuleNotFoundError(advice, name=name)
             modules.append(importlib.import_module(name))
         except ImportError as error:
-            if is_package_of_v2(name) and not _is_there(name):
+            if is_package_of_v2(name) and not _exists(name):
                 warnings.warn(
                     f'custom_imports: {name} is left out: its types, as far as they are here, need no import'
                 )
@@ -52,7 +52,7 @@ def is_package_of_v2(name: str) -> bool:
     return root in ('mmdet', 'mmcls') and rest in ('', 'models', 'datasets', 'core')
 
 
-def _is_there(name: str) -> bool:
+def _exists(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError,
@@ -60,19 +60,19 @@ def _is_there(name: str) -> bool:
         return False
 
 
-def _advice(name: str) -> str:
+def _suggest_name(name: str) -> str:
     """Return how to write a name that was given as a path or as several names; '' for others."""
     if ',' in name or name[:1] in '[(':
         parts = [part.strip('[]()\'" ') for part in name.split(',')]
-        return f'it is one text; write a list, {[_dotted(part) for part in parts if part]!r}'
-    if name != _dotted(name):
-        return f'modules are named by dots; write {_dotted(name)!r}'
+        return f'it is one text; write a list, {[_to_module_name(part) for part in parts if part]!r}'
+    if name != _to_module_name(name):
+        return f'modules are named by dots; write {_to_module_name(name)!r}'
     if name.partition('.')[0] in ('mmdet', 'mmcls'):
         return 'it is a module of MMDetection V2, and its types that are here need no import; leave it out'
     return ''
 
 
-def _dotted(name: str) -> str:
+def _to_module_name(name: str) -> str:
     """Convert a path to a module name: './my/module.py' -> 'my.module'."""
     name = name.replace('\\', '/')
     name = name[:-3] if name.endswith('.py') else name

@@ -44,14 +44,14 @@ class CheckError(ConfigError):
     mistakes: Sequence[Any] = ()
 
 
-def shown(path: str) -> str:
+def display_path(path: str) -> str:
     """Return a path as the user would type it."""
     relative = osp.relpath(path)
     return path if relative.startswith(osp.pardir) else relative
 
 
-def place_in(path: str, text: str, place: int) -> str:
-    return f'{shown(path)}:{text.count(chr(10), 0, place) + 1}'
+def format_location(path: str, text: str, index: int) -> str:
+    return f'{display_path(path)}:{text.count(chr(10), 0, index) + 1}'
 
 
 def did_you_mean(name: object, names: Iterable[Any]) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import yaml
 
 from mmdet_ft.config.config_dict import DELETE_KEY
-from mmdet_ft.config.errors import shown
+from mmdet_ft.config.errors import display_path
 from mmdet_ft.config.lines import read_source
 
 OPTIONS_LABEL = '--cfg-options'
@@ -30,9 +30,9 @@ class Layer(NamedTuple):
         except (SyntaxError,
                 yaml.YAMLError):  # loaded before, so this is syntax that the parser does not cover
             pass
-        return f'{shown(self.path)}:{line}' if line else shown(self.path)
+        return f'{display_path(self.path)}:{line}' if line else display_path(self.path)
 
-    def says(self, steps: Tuple[str, ...]) -> Tuple[str, Any]:
+    def describe_change(self, steps: Tuple[str, ...]) -> Tuple[str, Any]:
         """Return what this layer does to a value.
 
         ('sets', value), ('drops', None) if it replaces a parent by one without it, or ('', None).
@@ -67,13 +67,13 @@ def trace(steps: Tuple[str, ...], layers: Sequence[Layer]) -> List[Setting]:
             if steps[:len(new)] == new:
                 settings += trace(old + steps[len(new):], layers[:index])
             continue
-        verb, value = layer.says(steps)
+        verb, value = layer.describe_change(steps)
         if verb == 'sets' and not (layer.label == DATA_ROOT_VARIABLE and settings
                                    and settings[-1].value == value):
             settings.append(Setting(layer.where(steps), value, file=layer.path))
         elif verb == 'drops' and settings and not settings[-1].is_dropped:
             known = steps
-            while layer.says(known)[0] != 'sets':  # the replacement of an enclosing value
+            while layer.describe_change(known)[0] != 'sets':  # the replacement of an enclosing value
                 known = known[:-1]
             settings.append(Setting(layer.where(known), None, is_dropped=True, file=layer.path))
     return settings

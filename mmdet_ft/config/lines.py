@@ -93,11 +93,11 @@ class PythonSource:
                     return found
             return None
         if isinstance(node, (ast.List, ast.Tuple)) and steps[0].isdigit():
-            place = int(steps[0])
-            if any(isinstance(item, ast.Starred) for item in node.elts[:place + 1]):
+            index = int(steps[0])
+            if any(isinstance(item, ast.Starred) for item in node.elts[:index + 1]):
                 return line
-            return self._line(node.elts[place], steps[1:], node.elts[place].lineno, before) \
-                if place < len(node.elts) else None
+            return self._line(node.elts[index], steps[1:], node.elts[index].lineno, before) \
+                if index < len(node.elts) else None
         return line
 
     def _inside(self, node: ast.expr, steps: Steps, before: int) -> Optional[int]:
@@ -116,8 +116,8 @@ class PythonSource:
                 yield from self._readers(value, path if key is None else f'{path}.{key}', variable,
                                          before)
         elif isinstance(node, (ast.List, ast.Tuple)):
-            for place, item in enumerate(node.elts):
-                yield from self._readers(item, f'{path}.{place}', variable, before)
+            for position, item in enumerate(node.elts):
+                yield from self._readers(item, f'{path}.{position}', variable, before)
         elif isinstance(node, ast.Name) and node.id != variable:
             for index in range(before - 1, -1, -1):
                 binding = self.bindings[index]
@@ -193,11 +193,11 @@ def _bindings(statements: Sequence[ast.stmt]) -> Iterator[Binding]:
             value = statement.value if isinstance(statement, ast.AnnAssign) else None
             yield from _targets(statement.target, value)
         elif isinstance(statement, ast.For):
-            yield from _left_over(statement.target)
+            yield from _leftover_bindings(statement.target)
         elif isinstance(statement, ast.With):
             for item in statement.items:
                 if item.optional_vars is not None:
-                    yield from _left_over(item.optional_vars)
+                    yield from _leftover_bindings(item.optional_vars)
         elif isinstance(statement, ast.Expr):
             yield from _update(statement.value)
         for block in ('body', 'orelse', 'finalbody'):
@@ -207,7 +207,7 @@ def _bindings(statements: Sequence[ast.stmt]) -> Iterator[Binding]:
             yield from _bindings(part.body)
 
 
-def _left_over(target: ast.expr) -> Iterator[Binding]:
+def _leftover_bindings(target: ast.expr) -> Iterator[Binding]:
     for binding in _targets(target, None):
         yield binding._replace(is_left_over=not binding.steps)
 

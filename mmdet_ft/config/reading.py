@@ -22,7 +22,7 @@ from mmdet_ft.config import foreign
 from mmdet_ft.config.config_dict import is_object, item_at, map_leaves, merge, plain
 from mmdet_ft.config.errors import (ConfigError, ConfigFileError, ConfigKeyError,
                                     ConfigNotFoundError, ConfigSyntaxError, ConfigTypeError,
-                                    did_you_mean, place_in, shown)
+                                    did_you_mean, format_location, display_path)
 from mmdet_ft.config.layers import Layer
 from mmdet_ft.config.lines import read_source
 
@@ -47,8 +47,8 @@ def read(
         heirs: the files that led here, the requested one first.
     """
     if path in heirs:
-        circle = ' -> '.join(map(shown, [*heirs[heirs.index(path):], path]))
-        raise ConfigError(f'{shown(heirs[-1])}: bases lead back to where they started: {circle}')
+        circle = ' -> '.join(map(display_path, [*heirs[heirs.index(path):], path]))
+        raise ConfigError(f'{display_path(heirs[-1])}: bases lead back to where they started: {circle}')
     file = _read_file(path, text_of(path) if text is None else text, use_predefined_variables)
 
     inherited: Dict[str, Any] = {}
@@ -60,8 +60,8 @@ def read(
         for key in values:
             if key in set_by:
                 raise ConfigKeyError(
-                    f'{file.line_of(BASE_KEY)}: {key!r} is set by two bases, {shown(set_by[key])} '
-                    f'and {shown(base)}: take it out of one, or make one the base of the other')
+                    f'{file.line_of(BASE_KEY)}: {key!r} is set by two bases, {display_path(set_by[key])} '
+                    f'and {display_path(base)}: take it out of one, or make one the base of the other')
             set_by[key] = base
         inherited.update(values)
         texts.append(base_text)
@@ -108,11 +108,11 @@ class _File(NamedTuple):
 
     def line_of(self, *patterns: str) -> str:
         """Return `path:line` of regular expressions, each matched after the previous one; for messages."""
-        place = 0
+        index = 0
         for pattern in patterns:
-            match = re.compile(pattern, re.MULTILINE).search(self.text, place)
-            place = match.end() if match else place
-        return place_in(self.path, self.text, place)
+            match = re.compile(pattern, re.MULTILINE).search(self.text, index)
+            index = match.end() if match else index
+        return format_location(self.path, self.text, index)
 
     def line_of_key(self, path: str) -> str:
         """Return `path:line` of a value by its dotted path; for messages."""
@@ -122,25 +122,25 @@ class _File(NamedTuple):
 def text_of(path: str) -> str:
     if not path.endswith(EXTENSIONS):
         found = next((path + ending for ending in EXTENSIONS if osp.isfile(path + ending)), None)
-        hint = f'; did you mean {shown(found)!r}?' if found else ''
-        raise ConfigFileError(f'{shown(path)}: a config is one of {", ".join(EXTENSIONS)}{hint}')
+        hint = f'; did you mean {display_path(found)!r}?' if found else ''
+        raise ConfigFileError(f'{display_path(path)}: a config is one of {", ".join(EXTENSIONS)}{hint}')
     try:
         with open(
                 path, encoding='utf-8-sig') as file:  # some Windows editors write a byte order mark
             text = file.read()
     except FileNotFoundError:
-        raise ConfigNotFoundError(f'no config {shown(path)}{_near_file(path)}') from None
+        raise ConfigNotFoundError(f'no config {display_path(path)}{_near_file(path)}') from None
     except UnicodeDecodeError as error:
         what = 'UTF-16' if error.object[:2] in (b'\xff\xfe', b'\xfe\xff') else \
             f'another encoding than UTF-8, by its byte 0x{error.object[error.start]:02x}'
         line = 1 if what == 'UTF-16' else error.object.count(b'\n', 0, error.start) + 1
         raise ConfigFileError(
-            f'{shown(path)}:{line}: the file is in {what}; save it as UTF-8') from error
+            f'{display_path(path)}:{line}: the file is in {what}; save it as UTF-8') from error
     except OSError as error:
-        raise ConfigFileError(f'{shown(path)}: cannot be read: {error}') from error
+        raise ConfigFileError(f'{display_path(path)}: cannot be read: {error}') from error
     if '\0' in text:  # UTF-16 without a byte order mark, or not text at all
         raise ConfigFileError(
-            f'{shown(path)}:1: the file has zero bytes, as UTF-16 does; save it as UTF-8')
+            f'{display_path(path)}:1: the file has zero bytes, as UTF-16 does; save it as UTF-8')
     return text
 
 
@@ -168,7 +168,7 @@ def _read_file(path: str, text: str, use_predefined_variables: bool = True) -> _
         if not osp.isfile(base):
             folder = osp.dirname(path)
             form = foreign.base_answer(written, base, folder, EXTENSIONS)
-            name = shown(base) if form is None else repr(os.fspath(written))
+            name = display_path(base) if form is None else repr(os.fspath(written))
             hint = form or _elsewhere(path, base) or _near_file(base) or foreign.shipped(
                 os.fspath(written), folder)
             where = file.line_of(BASE_KEY, re.escape(osp.basename(base)))
@@ -194,7 +194,7 @@ def _as_list(bases: object) -> List[Any]:
 def _base_paths(path: str, bases: List[Any]) -> List[str]:
     for base in bases:
         if not isinstance(base, (str, os.PathLike)):
-            raise ConfigTypeError(f'{shown(path)}: {BASE_KEY} takes paths of configs, not {base!r}')
+            raise ConfigTypeError(f'{display_path(path)}: {BASE_KEY} takes paths of configs, not {base!r}')
     return [osp.abspath(osp.join(osp.dirname(path), osp.expanduser(base))) for base in bases]
 
 
@@ -211,7 +211,7 @@ def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
     def environment(match):
         value = os.environ.get(match[1]) or match[2]
         if not value:
-            raise ConfigKeyError(f'{place_in(path, text, match.start())}: environment variable '
+            raise ConfigKeyError(f'{format_location(path, text, match.start())}: environment variable '
                                  f'{match[1]!r} is not set, and there is no default')
         return value
 
@@ -242,12 +242,12 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
     """
     answer = foreign.read_base_answer(source)
     if answer:
-        raise ConfigError(f'{shown(path)}:{answer}')
+        raise ConfigError(f'{display_path(path)}:{answer}')
     namespace = {'__name__': osp.splitext(osp.basename(path))[0], '__file__': path}
     try:
         exec(_compile(source, path), namespace)
     except SyntaxError as error:
-        where = f'{shown(error.filename or path)}:{error.lineno}'
+        where = f'{display_path(error.filename or path)}:{error.lineno}'
         code = (error.text or '').strip()
         hint = _WHOLE_VALUE if _BASE_VARIABLE.search(code) else ''
         if 'unicodeescape' in str(error.msg):  # 'C:\Users'
@@ -259,7 +259,7 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if frame.filename == path]
         line = own[-1].lineno or 1 if own else 1
-        raise ConfigError(f'{shown(path)}:{line}: {type(error).__name__}: {error}'
+        raise ConfigError(f'{display_path(path)}:{line}: {type(error).__name__}: {error}'
                           f'{_hint(error, path, source, line, namespace)}') from error
     tools = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
     left_over = read_source(source, True).left_over
@@ -271,7 +271,7 @@ def _run_python(path: str, source: str) -> Dict[str, Any]:
             values[name] = plain(value)
         except RecursionError:
             raise ConfigError(
-                f'{shown(path)}: {name} contains itself, or is nested too deep') from None
+                f'{display_path(path)}: {name} contains itself, or is nested too deep') from None
     return values
 
 
@@ -334,7 +334,7 @@ class _YamlLoader(_FastLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != 'tag:yaml.org,2002:merge':
                 if key.value in seen:
-                    raise _Twice(key.value, seen[key.value].start_mark.line + 1,
+                    raise _DuplicateKeyError(key.value, seen[key.value].start_mark.line + 1,
                                  key.start_mark.line + 1)
                 seen[key.value] = key
         return super().construct_mapping(node, deep)
@@ -344,7 +344,7 @@ _YamlLoader.add_constructor('tag:yaml.org,2002:python/tuple',
                             lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
 
 
-class _Twice(Exception):
+class _DuplicateKeyError(Exception):
     """A duplicate key in one mapping, with the lines where they are known."""
 
     def __init__(self, key: str, first: Optional[int] = None, second: Optional[int] = None):
@@ -352,37 +352,37 @@ class _Twice(Exception):
         self.key, self.first, self.second = key, first, second
 
 
-def _without_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+def _refuse_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _Twice(next(key for key in keys if keys.count(key) > 1))
+        raise _DuplicateKeyError(next(key for key in keys if keys.count(key) > 1))
     return values
 
 
 def _parse_data(path: str, source: str) -> Dict[str, Any]:
     try:
         values = json.loads(
-            source, object_pairs_hook=_without_doubles) if path.endswith('.json') else yaml.load(
+            source, object_pairs_hook=_refuse_duplicates) if path.endswith('.json') else yaml.load(
                 source, _YamlLoader)
     except json.JSONDecodeError as error:
-        raise ConfigSyntaxError(f'{shown(path)}:{error.lineno}: {error.msg}') from error
-    except _Twice as error:
+        raise ConfigSyntaxError(f'{display_path(path)}:{error.lineno}: {error.msg}') from error
+    except _DuplicateKeyError as error:
         if error.second is None:  # json has no line numbers; it is valid yaml too
             try:
                 yaml.load(source.replace('\t', ' '), _YamlLoader)
-            except _Twice as same:
+            except _DuplicateKeyError as same:
                 error = same
             except yaml.YAMLError:
                 pass
-        where = shown(path) + (f':{error.second}' if error.second else '')
+        where = display_path(path) + (f':{error.second}' if error.second else '')
         before = f', on line {error.first} too' if error.first else ''
         raise ConfigKeyError(
             f'{where}: {error.key!r} is set twice in one dict{before}; keep one') from None
     except yaml.YAMLError as error:
         mark, problem = getattr(error, 'problem_mark', None), getattr(error, 'problem', None)
-        where = f'{shown(path)}:{mark.line + 1 if mark else 1}'
+        where = f'{display_path(path)}:{mark.line + 1 if mark else 1}'
         raise ConfigSyntaxError(f'{where}: {problem or error}') from error
     if not isinstance(values, (dict, type(None))):
-        raise ConfigTypeError(f'{shown(path)}: a config maps names to values; this is {values!r}')
+        raise ConfigTypeError(f'{display_path(path)}: a config maps names to values; this is {values!r}')
     return values or {}

@@ -77,18 +77,18 @@ def _layout(items: List[Tuple[Any, Any]]) -> str:
             short += text
         else:
             start = f'{_target(key)} = '
-            parts += [_format(short), f'{start}{_filled(value, 0, len(start))}\n']
+            parts += [_format(short), f'{start}{_fill_lines(value, 0, len(start))}\n']
             short = ''
     parts.append(_format(short))
 
     def put_in(match):
         indent = len(match[1]) - len(match[1].lstrip())
-        return match[1] + _filled(long[int(match[2])], indent, WIDTH)
+        return match[1] + _fill_lines(long[int(match[2])], indent, WIDTH)
 
     text = ''.join(parts)
-    place = re.compile(rf'(?m)^(.*?){name}(\d+)_')
-    while place.search(text) and long:  # several in one line: one after the other
-        text = place.sub(put_in, text)
+    pattern = re.compile(rf'(?m)^(.*?){name}(\d+)_')
+    while pattern.search(text) and long:  # several in one line: one after the other
+        text = pattern.sub(put_in, text)
     return text
 
 
@@ -143,7 +143,7 @@ def _parts(value: Collection[Any]) -> Tuple[str, List[Tuple[str, Any]], str]:
     return '[', items, ']'
 
 
-def _filled(value: Any, indent: int, used: int) -> str:
+def _fill_lines(value: Any, indent: int, used: int) -> str:
     """Return a value over several lines; `used` characters of the first line are taken."""
     text = _expression(value)
     is_container = isinstance(value, (dict, list, tuple, set, frozenset))
@@ -154,7 +154,7 @@ def _filled(value: Any, indent: int, used: int) -> str:
     if any(isinstance(item, (dict, list, tuple, set, frozenset)) for _, item in items) \
             and any(len(_expression(item)) > WIDTH // 2 for _, item in items):
         lines = [
-            f'{inner}{before}{_filled(item, indent + 4, indent + 4 + len(before))}'
+            f'{inner}{before}{_fill_lines(item, indent + 4, indent + 4 + len(before))}'
             for before, item in items
         ]
         inside = ',\n'.join(lines)
@@ -166,8 +166,8 @@ def _filled(value: Any, indent: int, used: int) -> str:
 def _wrapped(texts: List[str], inner: str) -> str:
     """Return items in sequence, as many on a line as fit."""
     lines, line = [], inner
-    for place, text in enumerate(texts):
-        text += ',' if place < len(texts) - 1 else ''
+    for pattern, text in enumerate(texts):
+        text += ',' if pattern < len(texts) - 1 else ''
         if line != inner and len(line) + len(text) > WIDTH:
             lines.append(line.rstrip())
             line = inner

@@ -18,7 +18,7 @@ from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, Distrib
                                                 InfiniteGroupBatchSampler)
 from mmdet_ft.datasets.wrappers import (ClassBalancedDataset, ConcatDataset, MultiImageMixDataset,
                                         RepeatDataset)
-from mmdet_ft.old_names import face
+from mmdet_ft.old_names import resolve_old_names
 from mmdet_ft.registry import DATASETS, PIPELINES
 
 __all__ = [
@@ -30,4 +30,4 @@ __all__ = [
     'build_dataloader', 'build_dataset', 'collate'
 ]
 
-__getattr__ = face(__name__)  # V2's names
+__getattr__ = resolve_old_names(__name__)  # V2's names

@@ -1,4 +1,4 @@
 """V2's `mmdet.datasets.builder`: its names lead to their present location or to their replacement."""
-from mmdet_ft.old_names import face
+from mmdet_ft.old_names import resolve_old_names
 
-__getattr__ = face(__name__)
+__getattr__ = resolve_old_names(__name__)

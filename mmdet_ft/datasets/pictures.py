@@ -5,7 +5,7 @@ import numpy as np
 
 from mmdet_ft.datasets.annotations.masks import polygon_runs
 from mmdet_ft.datasets.protocol import Dataset
-from mmdet_ft.visualization import Look, draw_ground_truth, palette_of
+from mmdet_ft.visualization import DrawingStyle, draw_ground_truth, palette_of
 
 
 def has_truth(dataset: Dataset) -> bool:
@@ -15,7 +15,7 @@ def has_truth(dataset: Dataset) -> bool:
     return any(len(dataset.get_ann_info(index)['bboxes']) for index in range(len(dataset)))
 
 
-def draw_truth(dataset: Dataset, index: int, image: np.ndarray, look: Look = Look()) -> np.ndarray:
+def draw_truth(dataset: Dataset, index: int, image: np.ndarray, look: DrawingStyle = DrawingStyle()) -> np.ndarray:
     """Draw the objects of sample `index` of a detection dataset into its image, uint8 [H, W, 3] in BGR.
 
     Raises ValueError and DataError where they do not fit the image.

@@ -47,10 +47,10 @@ class ConcatDataset:
         self.cumulative_sizes = np.cumsum([len(dataset) for dataset in self.datasets]).tolist()
         self.CLASSES = self.datasets[0].CLASSES
         self.PALETTE = getattr(self.datasets[0], 'PALETTE', None)
-        for place, dataset in enumerate(self.datasets):
+        for index, dataset in enumerate(self.datasets):
             if self.CLASSES is not None and list(dataset.CLASSES or ()) != list(self.CLASSES):
                 raise DataError(
-                    f'ConcatDataset: dataset {place} has the classes {list(dataset.CLASSES or ())}, the '
+                    f'ConcatDataset: dataset {index} has the classes {list(dataset.CLASSES or ())}, the '
                     f'first one has {list(self.CLASSES)}; a label would mean two things. Give all the '
                     f'same classes=(...)')
         self.separate_eval = separate_eval
@@ -74,23 +74,23 @@ class ConcatDataset:
         if not -len(self) <= idx < len(self):
             raise IndexError(f'{idx} in a dataset of {len(self)}')
         idx = int(idx) % len(self)
-        place = bisect.bisect_right(self.cumulative_sizes, idx)
-        return self.datasets[place], idx - (self.cumulative_sizes[place - 1] if place else 0)
+        index = bisect.bisect_right(self.cumulative_sizes, idx)
+        return self.datasets[index], idx - (self.cumulative_sizes[index - 1] if index else 0)
 
     def __len__(self) -> int:
         return self.cumulative_sizes[-1]
 
     def __getitem__(self, idx: int) -> Any:
-        dataset, place = self._locate(idx)
-        return dataset[place]
+        dataset, index = self._locate(idx)
+        return dataset[index]
 
     def get_cat_ids(self, idx: int) -> List[int]:
-        dataset, place = self._locate(idx)
-        return dataset.get_cat_ids(place)
+        dataset, index = self._locate(idx)
+        return dataset.get_cat_ids(index)
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
-        dataset, place = self._locate(idx)
-        return dataset.get_ann_info(place)
+        dataset, index = self._locate(idx)
+        return dataset.get_ann_info(index)
 
     def check_metrics(self, **options: Any) -> None:
         for dataset in self.datasets:
@@ -116,11 +116,11 @@ class ConcatDataset:
                 first.data_infos = own
         values: Dict[str, Any] = {}
         begin = 0
-        for place, (end, dataset) in enumerate(zip(self.cumulative_sizes, self.datasets)):
+        for index, (end, dataset) in enumerate(zip(self.cumulative_sizes, self.datasets)):
             name = getattr(dataset, 'ann_file', None) or type(dataset).__name__
             print_log(f'\nEvaluating {name} with {end - begin} images now', logger=logger)
             part = dataset.evaluate(results[begin:end], logger=logger, **options)
-            values.update({f'{place}_{key}': value for key, value in part.items()})
+            values.update({f'{index}_{key}': value for key, value in part.items()})
             begin = end
         return values
 
@@ -275,10 +275,10 @@ class MultiImageMixDataset(_IndexedDataset):
 
     def _others(self, transform: Any) -> List[Any]:
         for _ in range(self.max_refetch):
-            places = transform.get_indexes(self.dataset)
-            if not isinstance(places, Sequence):
-                places = [places]
-            others = [self.dataset[place] for place in places]
+            indices = transform.get_indexes(self.dataset)
+            if not isinstance(indices, Sequence):
+                indices = [indices]
+            others = [self.dataset[index] for index in indices]
             if all(other is not None for other in others):
                 return others
         raise RuntimeError(

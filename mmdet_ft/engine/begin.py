@@ -17,28 +17,28 @@ RESULTS = ('pkl_results', 'prediction_path', 'results')
 FILES = (*RESULTS, 'failure', 'source', 'root', 'img_path')
 
 
-class _Wanted(NamedTuple):
+class _ExpectedFile(NamedTuple):
     """A description of an argument's file, and the kinds of files that it cannot be."""
     words: str
     wrong: Tuple[str, ...]
 
 
 _DATA = (file_kinds.ANNOTATIONS, file_kinds.LOG, file_kinds.IMAGE)
-_CONFIG = _Wanted('a config (.py, .json, .yaml)',
+_CONFIG = _ExpectedFile('a config (.py, .json, .yaml)',
                   (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
                    file_kinds.PICKLE, file_kinds.ARCHIVE))
 _CHECKPOINT = _Wanted('a checkpoint (.pth)', file_formats.NOT_WEIGHTS)
 _RESULTS = _Wanted('results of tools/test.py --out (.pkl, of a classifier also .json)',
                    (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
                     file_kinds.CONFIG, file_kinds.ARCHIVE, file_kinds.TEXT))
-WANTED: Dict[str, _Wanted] = {
+WANTED: Dict[str, _ExpectedFile] = {
     'config': _CONFIG,
     **dict.fromkeys(CHECKPOINTS, _CHECKPOINT),
     **dict.fromkeys(RESULTS, _RESULTS)
 }
 
 
-def begin(parse_args: Callable[[], argparse.Namespace]) -> argparse.Namespace:
+def read_arguments(parse_args: Callable[[], argparse.Namespace]) -> argparse.Namespace:
     """Return a command's arguments, after reading the config that they name and checking that its files exist.
 
     Ends the process with a message and exit code 2 if one of them is missing, or of another kind.
@@ -56,7 +56,7 @@ def begin(parse_args: Callable[[], argparse.Namespace]) -> argparse.Namespace:
     return found[0]
 
 
-def look_at_files(args: argparse.Namespace) -> None:
+def check_files(args: argparse.Namespace) -> None:
     """Read the config that the arguments of a command name, and check that its other files exist.
 
     Raises ConfigError, CheckpointError or UsageError if one is missing or of another kind.

@@ -22,7 +22,7 @@ from mmdet_ft.engine.failures import forensics, signals
 from mmdet_ft.engine.failures.restart import resumes_after_restart
 from mmdet_ft.engine.hooks.build import build_hooks
 from mmdet_ft.engine.hooks.evaluation import EvalHook
-from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook, trained_part
+from mmdet_ft.engine.hooks.monitoring import NumClassCheckHook, describe_trained_part
 from mmdet_ft.engine.loaders import build_train_loader, build_workflow_datasets
 from mmdet_ft.engine.models.build import (build_model, count_classes, initialize_weights,
                                           load_named, wrap)
@@ -82,7 +82,7 @@ def train(cfg: Config,
         run = assemble(
             cfg, validate, seed, diff_seed, deterministic, gpu_id, model=model, datasets=datasets)
         run.check()
-        with run.recorded():
+        with run.record_failures():
             run.runner.run(run.loaders, run.settings.workflow)
         run.finish()
         return run.runner
@@ -139,10 +139,10 @@ class Run:
         check_last_batch(self.runner, self.train_loader)
 
     @contextlib.contextmanager
-    def recorded(self) -> Iterator[None]:
+    def record_failures(self) -> Iterator[None]:
         """End the run at signals after its iteration, and save the step of an error."""
         try:
-            with signals.stoppable(self.runner), forensics.recorded(self.runner):
+            with signals.stop_on_signals(self.runner), forensics.record_failures(self.runner):
                 yield
         except Interrupted as error:
             if self.runner.rank == 0:
@@ -216,7 +216,7 @@ def assemble(
                 cfg, meta['exp_name'])  # a checkpoint may be used without these datasets
         model = prepare_model(settings, main_dataset, hooks, device, logger, model)
     logger.info('Model: %s, %s',
-                type(getattr(model, 'module', model)).__name__, trained_part(model))
+                type(getattr(model, 'module', model)).__name__, describe_trained_part(model))
 
     with item('optimizer and schedule'):
         runner = build_runner(settings, model, device, logger, meta, seed)
@@ -277,7 +277,7 @@ def prepare_model(settings: RunSettings,
             model.CLASSES = dataset.CLASSES
         check_labels(dataset, model)
     if any(isinstance(hook, NumClassCheckHook) for hook, _ in hooks):
-        NumClassCheckHook.refuse_other_number(dataset, model)
+        NumClassCheckHook.refuse_other_num_classes(dataset, model)
     check_learnable(dataset, model)
     warn_of_unused_outputs(dataset, model)
     initialize_weights(model, settings.weights, logger, settings.work_dir, is_new=given is None)

@@ -30,7 +30,7 @@ from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
 from mmdet_ft.engine.runner.batch_of_one import check_last_batch, last_batch_size
 from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.runner.protocol import Runner
-from mmdet_ft.engine.runner.resume_state import Place, newest_checkpoint
+from mmdet_ft.engine.runner.resume_state import Resumed, newest_checkpoint
 from mmdet_ft.spelling import counted
 
 NUM_STEPS = 2
@@ -149,7 +149,7 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
             f'{runner.current_lr()[0]:g} for {counted(images_per_step(run.settings), "image")} a step'
         )
     with check('room for checkpoints'):
-        room = preflight.room_for_checkpoints(runner)
+        room = preflight.measure_checkpoint_space(runner)
         check.add(str(room) if room else 'none are saved')
     for hook in runner.hooks:
         if isinstance(hook, EarlyStopHook):
@@ -277,7 +277,7 @@ def _train(run: Run) -> _Watch:
     runner.hooks = [hook for hook in all_hooks if not isinstance(hook, left_out)]
     runner.register_hook(watch, 'HIGHEST')
     runner.epoch = runner.iter = 0
-    runner.resumed = Place()
+    runner.resumed = Resumed()
     loader = run.train_loader
     if runner.by_epoch:
         runner.max_epochs, loader = 1, _FirstBatches(loader, NUM_STEPS)

@@ -99,7 +99,7 @@ def open_log(cfg: Config) -> Tuple[logging.Logger, str, Dict[str, Any]]:
     rank, world_size = dist.get_dist_info()
     name = os.path.basename(cfg.filename or 'config.py')
     timestamp = dist.broadcast_object(time_string())
-    if Inputs(layer.path for layer in cfg.layers).same_as(os.path.join(cfg.work_dir, name)):
+    if Inputs(layer.path for layer in cfg.layers).find_same(os.path.join(cfg.work_dir, name)):
         stem, ending = os.path.splitext(name)  # a config in its own work_dir is not overwritten
         name = f'{stem}_{timestamp}{ending}'
     try:

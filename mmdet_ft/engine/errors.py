@@ -93,7 +93,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 # Rank 0 most likely reports the same; then this process is ended during the sleep.
                 time.sleep(5)
             if code == interruption.EXIT_CODE:
-                interruption.tell_launcher()
+                interruption.notify_launcher()
             watchdog.report(_ending(error))
             _leave(code)
 

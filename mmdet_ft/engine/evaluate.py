@@ -45,10 +45,10 @@ def run_over(model: nn.Module,
     def finish(views: Tuple[Batch, ...], parts: List[Tuple[List[int], HostCopy]]) -> None:
         metas = views[0].metas
         of_batch: List[Any] = [None] * len(metas)
-        for places, predictions in parts:
-            found = model.results(predictions.read(), [metas[place] for place in places])
-            for place, result in zip(places, found):
-                of_batch[place] = result
+        for indices, predictions in parts:
+            found = model.results(predictions.read(), [metas[index] for index in indices])
+            for index, result in zip(indices, found):
+                of_batch[index] = result
         results.extend(of_batch)
         if watch is not None:
             watch(views, of_batch)
@@ -68,8 +68,8 @@ def run_over(model: nn.Module,
                     'would be found, in the padding too (samples_per_gpu of MMDetection 2.x pads them)'
                 )
             with precision.autocast():
-                predictions = [(places, HostCopy(model(to_device(part, device)), device))
-                               for places, part in parts]
+                predictions = [(indices, HostCopy(model(to_device(part, device)), device))
+                               for indices, part in parts]
             if pending is not None:
                 finish(*pending)
             pending = (views, predictions)
@@ -92,22 +92,22 @@ def parts_of_one_size(views: Tuple[Batch, ...]) -> List[Tuple[List[int], Tuple[B
         return [(list(range(number)), views)]
     own = [view.own_sizes or [tuple(view.images.shape[-2:])] * number for view in views]
     groups: Dict[Tuple[Any, ...], List[int]] = {}
-    for place, sizes in enumerate(zip(*own)):
-        groups.setdefault(sizes, []).append(place)
-    return [(places, tuple(_part(view, places, *size) for view, size in zip(views, sizes)))
-            for sizes, places in groups.items()]
+    for index, sizes in enumerate(zip(*own)):
+        groups.setdefault(sizes, []).append(index)
+    return [(indices, tuple(_part(view, indices, *size) for view, size in zip(views, sizes)))
+            for sizes, indices in groups.items()]
 
 
-def _part(view: Batch, places: List[int], height: int, width: int) -> Batch:
+def _part(view: Batch, indices: List[int], height: int, width: int) -> Batch:
     """Return some images of a view, cropped to a size."""
     return Batch(
-        images=view.images[places, :, :height, :width],
-        sizes=view.sizes[places],
-        pad_sizes=view.pad_sizes[places],
-        scale_factors=view.scale_factors[places],
-        metas=[view.metas[place] for place in places],
-        mean=None if view.mean is None else view.mean[places],
-        std=None if view.std is None else view.std[places])
+        images=view.images[indices, :, :height, :width],
+        sizes=view.sizes[indices],
+        pad_sizes=view.pad_sizes[indices],
+        scale_factors=view.scale_factors[indices],
+        metas=[view.metas[index] for index in indices],
+        mean=None if view.mean is None else view.mean[indices],
+        std=None if view.std is None else view.std[indices])
 
 
 def require_masks(model: nn.Module, metrics: Sequence[str]) -> None:

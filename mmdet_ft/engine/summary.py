@@ -141,7 +141,7 @@ def _changes(runner: BaseRunner, keys: ConfigKeys) -> Dict[str, int]:
     changes = {}
     name, limit = ('max_epochs', runner.max_epochs) if runner.by_epoch else ('max_iters',
                                                                              runner.max_iters)
-    if runner.place()[0 if runner.by_epoch else 1] >= limit:
+    if runner.num_done()[0 if runner.by_epoch else 1] >= limit:
         is_old = keys.is_used('total_epochs') and runner.by_epoch
         changes['total_epochs' if is_old else f'runner.{name}'] = 2 * limit
     for hook in runner.hooks:

@@ -103,8 +103,8 @@ def _joined(parts: List[Tuple[int, int, np.ndarray, Any, Any]], with_masks: bool
     boxes = rows[:, :4].copy()
     boxes[:, 2:] -= boxes[:, :2]
     image, labels = (
-        np.repeat(np.array([part[place] for part in parts], dtype=np.int64), counts)
-        for place in (0, 1))
+        np.repeat(np.array([part[index] for part in parts], dtype=np.int64), counts)
+        for index in (0, 1))
     if not with_masks:
         return Found(image, labels, boxes, rows[:, 4])
     masks = [mask for part in parts for mask in part[3]]
@@ -155,15 +155,15 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
     pycocotools would never finish comparing it with the ground truth.
     """
 
-    def refuse(place: int, text: str) -> DataError:
-        image = int(found.image[place])
+    def refuse(index: int, text: str) -> DataError:
+        image = int(found.image[index])
         return DataError(
-            f'results: the mask at index {place - int(np.searchsorted(found.image, image))} of image '
+            f'results: the mask at index {index - int(np.searchsorted(found.image, image))} of image '
             f'{ground_truth.image_ids[image]!r} {text}; the results are of other images, or damaged: '
             'write them again with tools/test.py --out')
 
     runs = []
-    for place, mask in enumerate(found.masks or ()):
+    for index, mask in enumerate(found.masks or ()):
         try:
             runs.append(_runs(mask))
             runs[-1]['counts'] = _bytes(runs[-1]['counts'])
@@ -172,18 +172,18 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
                 raise ValueError
         except (KeyError, TypeError, ValueError, OverflowError):
             raise refuse(
-                place,
+                index,
                 f'is neither a bitmap [height, width] nor run lengths: {mask!r:.80}') from None
     sums = sum_runs([run['counts'] for run in runs])
     sizes = np.array([run['size'] for run in runs], dtype=np.int64).reshape(-1, 2)
     wanted = ground_truth.sizes[found.image][:, ::-1]
     wrong = ~sums.sound | (sizes != wanted).any(1) | (sums.pixels != wanted.prod(1))
     if wrong.any():
-        place = int(wrong.argmax())
-        height, width = wanted[place].tolist()
-        fault = fault_of_runs(sizes[place].tolist(), height, width, bool(sums.sound[place]),
-                              int(sums.pixels[place]))
-        raise refuse(place, str(fault))
+        index = int(wrong.argmax())
+        height, width = wanted[index].tolist()
+        fault = fault_of_runs(sizes[index].tolist(), height, width, bool(sums.sound[index]),
+                              int(sums.pixels[index]))
+        raise refuse(index, str(fault))
     return runs
 
 
@@ -218,13 +218,13 @@ def _truth(ground_truth: CocoGroundTruth, with_masks: bool,
     ]
     annotations = []
     wanted = set(ground_truth.category_ids)
-    for place, (index, box, area, category_id, crowd) in enumerate(
+    for position, (index, box, area, category_id, crowd) in enumerate(
             zip(ground_truth.image_of_annotation.tolist(), ground_truth.boxes.tolist(),
                 ground_truth.areas.tolist(), ground_truth.categories.tolist(),
                 ground_truth.crowd.tolist())):
         # ids start from 1 whatever the file has: COCOeval takes a match with id 0 for none
         annotation = dict(
-            id=place + 1,
+            id=position + 1,
             image_id=images[index]['id'],
             category_id=category_id,
             bbox=box,
@@ -232,7 +232,7 @@ def _truth(ground_truth: CocoGroundTruth, with_masks: bool,
             iscrowd=int(crowd))
         if with_masks and category_id in wanted:
             annotation['segmentation'] = _truth_runs(
-                ground_truth.segmentation(place), images[index], ground_truth.image_ids[index])
+                ground_truth.segmentation(position), images[index], ground_truth.image_ids[index])
         annotations.append(annotation)
     return images, annotations
 
@@ -323,9 +323,9 @@ def evaluate_det_segm(ground_truth: CocoGroundTruth,
         prefix = '' if metric == 'proposal' else f'{metric}_'
         default = list(METRIC_ITEMS)[6:] if metric == 'proposal' else list(METRIC_ITEMS)[:6]
         if classwise and metric != 'proposal':
-            places = np.argsort(np.argsort(
+            indices = np.argsort(np.argsort(
                 ground_truth.category_ids))  # COCOeval sorts the categories by id
-            log_classes(evaluation.eval['precision'][:, :, places], class_names, logger)
+            log_classes(evaluation.eval['precision'][:, :, indices], class_names, logger)
         for item in metric_items or default:
             values[f'{prefix}{item}'] = float(f'{evaluation.stats[METRIC_ITEMS[item]]:.4f}')
         if metric != 'proposal':
@@ -370,8 +370,8 @@ def _numbers_of_detections(proposal_nums: Sequence[int], max_dets: int) -> List[
 
 def _average(evaluation: COCOeval, max_dets: int) -> float:
     """Return AP over all thresholds, classes and areas of the best `max_dets` detections per image."""
-    place = list(evaluation.params.maxDets).index(max_dets)
-    precision = evaluation.eval['precision'][..., 0, place]
+    index = list(evaluation.params.maxDets).index(max_dets)
+    precision = evaluation.eval['precision'][..., 0, index]
     precision = precision[precision > -1]
     return float(precision.mean()) if precision.size else -1.
 

@@ -36,7 +36,7 @@ def detection_confusion(results: Sequence[Any],
         kept = kept[np.argsort(-boxes[kept, 4], kind='stable')]
         truth = np.asarray(annotation['labels'], dtype=np.int64)
         if annotation.get('masks') is not None and isinstance(result, tuple):
-            overlap = mask_iou([masks_of(result)[place] for place in kept], annotation['masks'])
+            overlap = mask_iou([masks_of(result)[index] for index in kept], annotation['masks'])
         else:
             overlap = pairwise_iou(boxes[kept], np.asarray(annotation['bboxes']).reshape(-1, 4))
         partner = pair_off(overlap, predicted[kept], truth, iou_thr)

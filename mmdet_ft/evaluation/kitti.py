@@ -172,11 +172,11 @@ def _scores_of_truths(image: _Image) -> List[float]:
     """Return the scores of detections matched to counted ground truths, each taking the highest score."""
     scores, taken = [], set()
     for truth in image.truths:
-        place = next((place for place in truth.by_score if place not in taken), None)
-        if place is not None:
-            taken.add(place)
-            if truth.counts and not image.is_small[place]:
-                scores.append(image.scores[place])
+        index = next((index for index in truth.by_score if index not in taken), None)
+        if index is not None:
+            taken.add(index)
+            if truth.counts and not image.is_small[index]:
+                scores.append(image.scores[index])
     return scores
 
 
@@ -184,10 +184,10 @@ def _thresholds(scores: np.ndarray, num_truths: int) -> List[float]:
     """Return the scores at which the recall is nearest to 0, 1/40, ..., 1, up to the reached recall."""
     thresholds: List[float] = []
     recall = 0.
-    for place, score in enumerate(scores):
-        is_last = place == len(scores) - 1
-        left = (place + 1) / num_truths
-        right = left if is_last else (place + 2) / num_truths
+    for index, score in enumerate(scores):
+        is_last = index == len(scores) - 1
+        left = (index + 1) / num_truths
+        right = left if is_last else (index + 2) / num_truths
         # The original tests once: with more than 40 ground truths none reaches two points.
         while len(thresholds) <= NUM_POINTS and (is_last or right - recall >= recall - left):
             thresholds.append(score)
@@ -202,10 +202,10 @@ def _count(image: _Image, threshold: float) -> Tuple[int, int]:
     taken: set = set()
     num_right = num_taken = 0
     for truth in image.truths:
-        for place in truth.large + truth.small:
-            if image.scores[place] >= threshold and place not in taken:
-                taken.add(place)
-                num_right += truth.counts and not image.is_small[place]
-                num_taken += image.is_wrong[place]
+        for index in truth.large + truth.small:
+            if image.scores[index] >= threshold and index not in taken:
+                taken.add(index)
+                num_right += truth.counts and not image.is_small[index]
+                num_taken += image.is_wrong[index]
                 break
     return num_right, num_taken

@@ -124,7 +124,7 @@ def eval_map(det_results: List[Any],
     counted = np.stack([result.num_gts > 0 for result in results])  # [K, R]
     ap = np.stack([result.ap for result in results])
     means = [
-        float(ap[rows, place].mean()) if rows.any() else 0.0 for place, rows in enumerate(counted.T)
+        float(ap[rows, index].mean()) if rows.any() else 0.0 for index, rows in enumerate(counted.T)
     ]
     _print_table(results, means, class_names, scale_ranges, logger)
     return (means[0] if scale_ranges is None else means), results
@@ -193,12 +193,12 @@ def _evaluate_class(detections: List[np.ndarray], annotations: List[Dict[str, np
 
 def _print_table(results: List[ClassResult], means: List[float], class_names: Sequence[str],
                  scale_ranges: Optional[Sequence[Range]], logger: LoggerLike) -> None:
-    for place, mean in enumerate(means):
+    for index, mean in enumerate(means):
         if scale_ranges is not None:
-            print_log(f'Scale range {scale_ranges[place]}', logger=logger)
+            print_log(f'Scale range {scale_ranges[index]}', logger=logger)
         rows: List[Tuple[object, ...]] = [
-            (name, result.num_gts[place], result.num_dets,
-             f'{result.recall[place, -1] if result.num_dets else 0:.3f}', f'{result.ap[place]:.3f}')
+            (name, result.num_gts[index], result.num_dets,
+             f'{result.recall[index, -1] if result.num_dets else 0:.3f}', f'{result.ap[index]:.3f}')
             for name, result in zip(class_names, results)
         ]
         rows.append(('mAP', '', '', '', f'{mean:.3f}'))

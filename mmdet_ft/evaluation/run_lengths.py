@@ -47,11 +47,11 @@ def _sum_together(strings: Sequence[bytes], lengths: np.ndarray) -> RunSums:
     groups = np.diff(ends, prepend=-1)
     values = data[ends].astype(np.int64)
     values -= (values & 16) << 1
-    more, place = np.flatnonzero(groups > 1), 1
-    while len(more) and place < MOST_GROUPS:
-        values[more] = (values[more] << 5) | (data[ends[more] - place] & 31)
-        place += 1
-        more = more[groups[more] > place]
+    more, position = np.flatnonzero(groups > 1), 1
+    while len(more) and position < MOST_GROUPS:
+        values[more] = (values[more] << 5) | (data[ends[more] - position] & 31)
+        position += 1
+        more = more[groups[more] > position]
     begins = np.searchsorted(ends,
                              np.where(sound, lengths, 0).cumsum() - np.where(sound, lengths, 0))
     numbers = np.diff(begins, append=len(ends))  # counts of each item

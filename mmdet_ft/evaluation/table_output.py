@@ -30,8 +30,8 @@ def table_text(headers: Sequence[str],
     table = Table(box=rich.box.ASCII)
     for header in headers:
         table.add_column(header)
-    for place, row in enumerate(rows):
-        apart = last_row_apart and place == len(rows) - 2
+    for index, row in enumerate(rows):
+        apart = last_row_apart and index == len(rows) - 2
         table.add_row(*(str(value) for value in row), end_section=apart)
     stream = io.StringIO()
     Console(file=stream, width=200, color_system=None, markup=False, highlight=False).print(table)

@@ -38,11 +38,11 @@ def read_lists(path: str) -> Dict[str, Faces]:
     }
 
 
-def _faces(boxes: np.ndarray, places: Dict[str, Any]) -> Faces:
+def _faces(boxes: np.ndarray, by_name: Dict[str, Any]) -> Faces:
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     counted = {
         level: np.isin(np.arange(len(boxes)), np.asarray(items, dtype=np.int64))
-        for level, items in places.items()
+        for level, items in by_name.items()
     }
     return Faces(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), counted)
 
@@ -59,12 +59,12 @@ def _read_mat_files(folder: str) -> Dict[str, Faces]:
     for event in range(len(truth['file_list'])):
         names = truth['file_list'][event][0]
         for image in range(len(names)):
-            places = {
+            by_name = {
                 level: lists[level]['gt_list'][event][0][image][0].reshape(-1).astype(np.int64) - 1
                 for level in LEVELS
             }
             boxes = truth['face_bbx_list'][event][0][image][0]
-            faces[str(names[image][0][0])] = _faces(boxes, places)
+            faces[str(names[image][0][0])] = _faces(boxes, by_name)
     return faces
 
 

@@ -12,7 +12,7 @@ from mmdet_ft.models import layers  # noqa: F401
 from mmdet_ft.models import losses  # noqa: F401
 from mmdet_ft.models import necks  # noqa: F401
 from mmdet_ft.models import roi_heads  # noqa: F401
-from mmdet_ft.old_names import face
+from mmdet_ft.old_names import resolve_old_names
 from mmdet_ft.registry import (ANCHOR_GENERATORS, BACKBONES, BBOX_ASSIGNERS, BBOX_CODERS,
                                BBOX_SAMPLERS, CLASSIFIERS, DETECTORS, HEADS, IOU_CALCULATORS,
                                LOSSES, MODELS, NECKS, PRIOR_GENERATORS, ROI_EXTRACTORS,
@@ -24,4 +24,4 @@ __all__ = [
     'PRIOR_GENERATORS', 'ROI_EXTRACTORS', 'SHARED_HEADS'
 ]
 
-__getattr__ = face(__name__)  # V2's names
+__getattr__ = resolve_old_names(__name__)  # V2's names

@@ -295,9 +295,9 @@ def load_pretrained(module: nn.Module,
             name[len(prefix):]: value
             for name, value in state_dict.items() if name.startswith(prefix)
         }
-    in_own_names = getattr(module, 'in_own_names', None)
-    if in_own_names is not None:  # a backbone with two sets of weight names
-        state_dict = in_own_names(state_dict)
+    rename_weights = getattr(module, 'in_own_names', None)
+    if rename_weights is not None:  # a backbone with two sets of weight names
+        state_dict = rename_weights(state_dict)
     fits = {
         name
         for name in own if name in state_dict and state_dict[name].shape == own[name].shape

@@ -52,8 +52,8 @@ class DeltaXYWHBBoxCoder:
         shift = (gt_centre - centre) / size
         growth = torch.log(gt_size / size)
         return torch.cat([
-            _normalise(shift, self.means[:2], self.stds[:2]),
-            _normalise(growth, self.means[2:], self.stds[2:]),
+            _normalize(shift, self.means[:2], self.stds[:2]),
+            _normalize(growth, self.means[2:], self.stds[2:]),
         ], -1)
 
     def decode(self,
@@ -71,8 +71,8 @@ class DeltaXYWHBBoxCoder:
         shape = deltas.shape
         deltas = deltas.unflatten(-1, (-1, 4))  # [..., K, 4]
         boxes = boxes.unsqueeze(-2)  # [..., 1, 4]
-        shift = _denormalise(deltas[..., :2], self.means[:2], self.stds[:2])
-        growth = _denormalise(deltas[..., 2:], self.means[2:], self.stds[2:])
+        shift = _denormalize(deltas[..., :2], self.means[:2], self.stds[:2])
+        growth = _denormalize(deltas[..., 2:], self.means[2:], self.stds[2:])
         centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5
         size = boxes[..., 2:] - boxes[..., :2]
 
@@ -163,7 +163,7 @@ def _one_wider(boxes: Tensor) -> Tensor:
 # Numbers of the config stay Python scalars: creating a tensor of them is a synchronizing copy to the GPU.
 
 
-def _normalise(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
+def _normalize(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
     if means == (0, 0) and stds == (1, 1):
         return pair
     if means[0] == means[1] and stds[0] == stds[1]:
@@ -171,7 +171,7 @@ def _normalise(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
     return torch.stack([(pair[..., i] - means[i]) / stds[i] for i in range(2)], -1)
 
 
-def _denormalise(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
+def _denormalize(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
     if means == (0, 0) and stds == (1, 1):
         return pair
     if means[0] == means[1] and stds[0] == stds[1]:

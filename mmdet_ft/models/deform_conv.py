@@ -120,6 +120,6 @@ class ModulatedDeformConv2dPack(_DeformConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x [B, C, H, W] -> [B, out_channels, H', W'], as a convolution of the same arguments."""
-        told = self.conv_offset(x)
-        split = 2 * told.shape[1] // 3  # all offsets, then all weights
-        return self.sample(x, told[:, :split], told[:, split:].sigmoid())
+        text = self.conv_offset(x)
+        split = 2 * text.shape[1] // 3  # all offsets, then all weights
+        return self.sample(x, text[:, :split], text[:, split:].sigmoid())

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 norm.MODELS.register_module('MMSyncBN', module=nn.SyncBatchNorm, force=True)
 
 
-def unsynchronise(model: nn.Module) -> int:
+def unsynchronize(model: nn.Module) -> int:
     """Replace every SyncBatchNorm by a BatchNorm2d with its weights; return the number replaced.
 
     For CPUs: PyTorch synchronizes batch norm between GPUs only.
@@ -48,7 +48,7 @@ def learns_statistics(module: nn.Module) -> bool:
     return any(isinstance(layer, _BatchNorm) and layer.training for layer in module.modules())
 
 
-def of_valid(head: nn.Module, x: Tensor, valid: Tensor) -> Tuple[Tensor, ...]:
+def apply_to_valid(head: nn.Module, x: Tensor, valid: Tensor) -> Tuple[Tensor, ...]:
     """Return `head(x)`, a tuple of tensors [N, ...] of x [N, ...]; invalid rows (bool [N]) must not count.
 
     If batch norm uses batch statistics, padding would enter them. Such a head gets only the valid rows, at the

@@ -67,9 +67,9 @@ def _mask_targets_padded(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tens
         inside = (y <= crop_height[part]) & (x <= crop_width[part]) & (crop_width[part] > 0)
         row = torch.minimum(y, crop_height[part] - 1)
         column = torch.minimum(x, crop_width[part] - 1)
-        place = (offset[part, None, None] + row * crop_width[part] + column).clamp(
+        index = (offset[part, None, None] + row * crop_width[part] + column).clamp(
             0, max(data.numel() - 1, 0))
-        bitmap = data[place].masked_fill(~inside, 0).float()
+        bitmap = data[index].masked_fill(~inside, 0).float()
         roi = boxes[part] - torch.cat([rect[part, :2], rect[part, :2]], 1)
         number = torch.arange(bitmap.shape[0], device=data.device, dtype=roi.dtype)[:, None]
         rois = torch.cat([number, roi], 1)

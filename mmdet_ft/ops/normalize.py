@@ -5,7 +5,7 @@ from torch import Tensor
 from mmdet_ft.structures import Batch
 
 
-def normalised_images(batch: Batch) -> Tensor:
+def normalize_images(batch: Batch) -> Tensor:
     """Return the images in float32, normalized, with zeros in the padding: [B, C, H, W].
 
     Images transferred as uint8 are normalized here, which equals V2's Normalize before its Pad;

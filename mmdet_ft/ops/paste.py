@@ -22,12 +22,12 @@ def paste_to_rle(mask: np.ndarray, box: np.ndarray, size: Tuple[int, int],
     if x1 <= x0 or y1 <= y0:
         return coco_mask.frPyObjects(
             dict(size=[height, width], counts=[height * width]), height, width)
-    rows = _stretch(y0, y1, box[1], box[3], mask.shape[0])
-    columns = _stretch(x0, x1, box[0], box[2], mask.shape[1])
+    rows = _bilinear_weights(y0, y1, box[1], box[3], mask.shape[0])
+    columns = _bilinear_weights(x0, x1, box[0], box[2], mask.shape[1])
     return rle_of_crop((rows @ mask.astype(np.float32) @ columns.T) >= threshold, x0, y0, size)
 
 
-def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.ndarray:
+def _bilinear_weights(start: int, stop: int, low: float, high: float, count: int) -> np.ndarray:
     """Return bilinear weights of `count` cells spread over low..high at the pixels start..stop.
 
     float32 [stop - start, count]. If low equals high, mostly at the image border, every pixel
@@ -35,10 +35,10 @@ def _stretch(start: int, stop: int, low: float, high: float, count: int) -> np.n
     """
     pixel = np.arange(start, stop, dtype=np.float32) + np.float32(.5)
     if high > low:
-        place = (pixel - np.float32(low)) / np.float32(high - low) * count - np.float32(.5)
+        index = (pixel - np.float32(low)) / np.float32(high - low) * count - np.float32(.5)
     else:
-        place = np.full_like(pixel, (count - 1) / 2)
-    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count, dtype=np.float32)))
+        index = np.full_like(pixel, (count - 1) / 2)
+    return np.maximum(0, 1 - np.abs(index[:, None] - np.arange(count, dtype=np.float32)))
 
 
 def rle_of_crop(crop: np.ndarray, x0: int, y0: int, size: Tuple[int, int]) -> Dict[str, Any]:

@@ -29,9 +29,9 @@ def outline_targets(outlines: Outlines, image_index: Tensor, gt_index: Tensor, b
 
     # Number of boundary crossings above a pixel in its column, part by part.
     column = torch.arange(size, device=boxes.device)
-    place = (outlines.part[side][..., None] * size + column) * (size + 1) + row
+    index = (outlines.part[side][..., None] * size + column) * (size + 1) + row
     crossings = boxes.new_zeros(len(boxes), max(outlines.max_parts, 1) * size * (size + 1))
-    crossings.scatter_add_(1, place.flatten(1), crosses.to(crossings.dtype).flatten(1))
+    crossings.scatter_add_(1, index.flatten(1), crosses.to(crossings.dtype).flatten(1))
     above = crossings.view(len(boxes), -1, size, size + 1)[..., :size].cumsum(-1)  # by x, y
     return (above % 2 > 0).any(1).transpose(1, 2).to(boxes.dtype)
 

@@ -36,11 +36,11 @@ def soft_nms(boxes: Tensor,
     boxes = take(boxes.float().masked_fill(~valid[..., None], 0.), order)
     taken = torch.full_like(live, -1.)
     for _ in range(min(num_valid, max_num) if max_num > 0 else num_valid):
-        best, place = live.max(1, keepdim=True)  # [R, 1]
-        taken.scatter_reduce_(1, place, best, 'amax')  # once a problem has ended, best is -1
-        overlap = pairwise_overlap(take(boxes, place), boxes, eps=0.)[:, 0].nan_to_num(0.)  # [R, M]
+        best, index = live.max(1, keepdim=True)  # [R, 1]
+        taken.scatter_reduce_(1, index, best, 'amax')  # once a problem has ended, best is -1
+        overlap = pairwise_overlap(take(boxes, index), boxes, eps=0.)[:, 0].nan_to_num(0.)  # [R, M]
         sunk = live * _weight(overlap, iou_threshold, sigma, method)
-        live = sunk.masked_fill((live < 0) | (sunk < min_score), -1.).scatter(1, place, -1.)
+        live = sunk.masked_fill((live < 0) | (sunk < min_score), -1.).scatter(1, index, -1.)
     return torch.full_like(scores, -1., dtype=torch.float32).scatter_(1, order, taken)
 
 

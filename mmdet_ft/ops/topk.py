@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def best(scores: Tensor, count: int) -> Tuple[Tensor, Tensor]:
+def top_k(scores: Tensor, count: int) -> Tuple[Tensor, Tensor]:
     """Return the `count` best of each row, best first, and their indices: [B, N] -> [B, count] each."""
     if scores.is_cuda:
         return scores.topk(count, 1)
@@ -21,7 +21,7 @@ def best(scores: Tensor, count: int) -> Tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op('mmdet_ft::precedence', mutates_args=())
-def precedence(scores: Tensor, valid: Tensor) -> Tensor:
+def rank_boxes(scores: Tensor, valid: Tensor) -> Tensor:
     """Return a rank for each box of an image, higher for boxes that come first; -1 for invalid boxes.
 
     scores [B, N] in 0..1, in MMDetection's order; valid [B, N]. Returns float32 [B, N]. No two ranks
@@ -35,11 +35,11 @@ def precedence(scores: Tensor, valid: Tensor) -> Tensor:
     return numbers
 
 
-@precedence.register_fake
+@rank_boxes.register_fake
 def _(scores: Tensor, valid: Tensor) -> Tensor:
     return torch.empty_like(scores, dtype=torch.float32)
 
 
-@precedence.register_kernel('cuda')
+@rank_boxes.register_kernel('cuda')
 def _(scores: Tensor, valid: Tensor) -> Tensor:
     return scores.float().masked_fill(~valid, -1.)

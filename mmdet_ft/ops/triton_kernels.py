@@ -153,15 +153,15 @@ def _pool_kernel(map0, map1, map2, map3, map4, height0, height1, height2, height
                  SIZE: tl.constexpr, BLOCK: tl.constexpr):
     """Pool a region and bin per program, all channels: maps [B, H, W, C] -> out [R, SIZE, SIZE, C]."""
     program = tl.program_id(0)
-    region, place = program // (SIZE * SIZE), program % (SIZE * SIZE)
+    region, index = program // (SIZE * SIZE), program % (SIZE * SIZE)
     at = tl.load(level + region)
     height = _of_level(at, height0, height1, height2, height3, height4)
     width = _of_level(at, width0, width1, width2, width3, width4)
     scale = _of_level(at, scale0, scale1, scale2, scale3, scale4)
     top, step_y, rows = _axis(rois + region * 5 + 2, scale, ALIGNED, SIZE, SAMPLES)
     left, step_x, columns = _axis(rois + region * 5 + 1, scale, ALIGNED, SIZE, SAMPLES)
-    top += (place // SIZE) * step_y
-    left += (place % SIZE) * step_x
+    top += (index // SIZE) * step_y
+    left += (index % SIZE) * step_x
     between_y, between_x = step_y / rows, step_x / columns
 
     channel = tl.arange(0, BLOCK)
@@ -262,8 +262,8 @@ def _pool_backward_kernel(map0, map1, map2, map3, map4, height0, height1, height
                 of_row = _weight(y, top + bin_y * step_y, step_y, rows, height)
                 for bin_x in range(before, behind + 1):
                     weight = of_row * _weight(x, left + bin_x * step_x, step_x, columns, width)
-                    told = tl.load(grad + (bin_y * SIZE + bin_x) * CHANNELS, mask=here, other=0.)
-                    total += weight * told.to(tl.float32)
+                    text = tl.load(grad + (bin_y * SIZE + bin_x) * CHANNELS, mask=here, other=0.)
+                    total += weight * text.to(tl.float32)
             total *= 1. / tl.maximum(rows * columns, 1)
             tl.atomic_add(cells + (y * width + x) * CHANNELS, total, mask=here, sem='relaxed')
 
@@ -347,13 +347,13 @@ def _mask_kernel(data, offset, rect, boxes, targets, SIZE: tl.constexpr, BLOCK: 
     step_x = tl.div_rn(tl.load(boxes + slot * 4 + 2) - left - .5 - x0, SIZE)
     step_y = tl.div_rn(tl.load(boxes + slot * 4 + 3) - top - .5 - y0, SIZE)
     rows, columns = tl.ceil(step_y).to(tl.int32), tl.ceil(step_x).to(tl.int32)
-    place = tl.arange(0, BLOCK)
-    here = place < tl.where((width > 0) & (height > 0), SIZE * SIZE, 0)  # nothing for an empty crop
+    index = tl.arange(0, BLOCK)
+    here = index < tl.where((width > 0) & (height > 0), SIZE * SIZE, 0)  # nothing for an empty crop
     total = tl.zeros((BLOCK, ), tl.float32)
     for row in range(rows):
-        y = y0 + (place // SIZE) * step_y + tl.div_rn((row + .5) * step_y, rows.to(tl.float32))
+        y = y0 + (index // SIZE) * step_y + tl.div_rn((row + .5) * step_y, rows.to(tl.float32))
         for column in range(columns):
-            x = x0 + (place % SIZE) * step_x + tl.div_rn(
+            x = x0 + (index % SIZE) * step_x + tl.div_rn(
                 (column + .5) * step_x, columns.to(tl.float32))
             inside, a, b, c, d, down, right = _corners(y, x, height, width)
             value = (1 - down) * (1 - right) * tl.load(data + a * width + b, mask=here, other=0)
@@ -362,8 +362,8 @@ def _mask_kernel(data, offset, rect, boxes, targets, SIZE: tl.constexpr, BLOCK: 
             value += down * right * tl.load(data + c * width + d, mask=here, other=0)
             total += inside * value
     covered = total >= .5 * tl.maximum(rows * columns, 1)
-    targets += slot.to(tl.int64) * SIZE * SIZE + place
-    tl.store(targets, covered.to(tl.float32), mask=place < SIZE * SIZE)
+    targets += slot.to(tl.int64) * SIZE * SIZE + index
+    tl.store(targets, covered.to(tl.float32), mask=index < SIZE * SIZE)
 
 
 def mask_targets(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int) -> Tensor:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_ft.checkpoints.class_rows import by_class, match_classes
+from mmdet_ft.checkpoints.class_rows import copy_class_rows, match_classes
 from mmdet_ft.checkpoints.classes import compare, line_of, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
-from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.input_format import InputFormat
 from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.engine.models.trained import build_trained
@@ -92,7 +92,7 @@ def test_heads_that_init_cfg_brings_go_by_name_too(tmp_path, caplog, whole):
         settings['roi_head']['bbox_head']['init_cfg'] = dict(init_cfg, prefix='roi_head.bbox_head.')
     model = MODELS.build(settings)
     with caplog.at_level(logging.WARNING, logger='mmdet_ft'):
-        model.init_weights(load=pretrained_loader(Facts(), classes=('bird', 'cat', 'dog')))
+        model.init_weights(load=pretrained_loader(InputFormat(), classes=('bird', 'cat', 'dog')))
     assert torch.equal(model.state_dict()[FC_CLS], source.state_dict()[FC_CLS][[2, 0, 1, 3]])
     assert 'rows of the heads are matched by name: 3 of 3 classes copied: bird, cat, dog' in caplog.text
 
@@ -122,15 +122,15 @@ def test_a_class_that_only_the_run_has_begins_fresh_where_others_have_moved():
 def test_names_that_are_not_those_of_the_rows_are_told():
     model = named(('dog', 'cat'), num_classes=3)
     report = fit(model, of(tiny_model(), ('cat', 'dog')))
-    assert report.by_class is None and 'have not one row for each' in report.warnings[0]
+    assert report.copy_class_rows is None and 'have not one row for each' in report.warnings[0]
 
 
 def test_boxes_that_know_no_classes_stay_as_they_are():
     """Four rows and two classes: two rows would be each one's."""
     old, new = torch.arange(4.), torch.zeros(4)
     match = match_classes(('cat', 'dog'), ('dog', 'cat'), {})
-    assert by_class(Rows(each=4), old, new, match) is None
-    rows = by_class(Rows(each=4), torch.arange(8.), torch.zeros(8), match)
+    assert copy_class_rows(Rows(each=4), old, new, match) is None
+    rows = copy_class_rows(Rows(each=4), torch.arange(8.), torch.zeros(8), match)
     assert rows.tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
 
 

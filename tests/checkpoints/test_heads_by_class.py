@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmdet_ft.checkpoints.class_rows import by_class, match_classes
+from mmdet_ft.checkpoints.class_rows import copy_class_rows, match_classes
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import fit, parse_load_from
 from mmdet_ft.checkpoints.reading import Checkpoint
@@ -39,10 +39,10 @@ def test_copied_classes_say_before_the_first_step_what_they_said():
     report = fit(model, of(source), heads='by_class')
     assert len(report.loaded) == report.total and not report.reinitialised
     old, new = head_outputs(source), head_outputs(model)
-    for place, name in enumerate(CITYSCAPES):
+    for index, name in enumerate(CITYSCAPES):
         for before, after, random in zip(old, new, fresh):
             if name != 'rider':
-                assert torch.allclose(after[:, place], before[:, COCO.index(name)], atol=1e-5)
+                assert torch.allclose(after[:, index], before[:, COCO.index(name)], atol=1e-5)
     assert torch.allclose(new[0][:, -1], old[0][:, -1], atol=1e-5)  # the background
     text = str(report)
     assert (
@@ -76,7 +76,7 @@ def test_a_new_class_keeps_its_fresh_rows():
 def test_the_same_classes_are_the_identity():
     source, model = named_model(COCO), named_model(COCO, seed=1)
     report = fit(model, of(source), heads='by_class')
-    assert len(report.by_class.copied) == 80 and not report.by_class.fresh
+    assert len(report.copy_class_rows.copied) == 80 and not report.copy_class_rows.new_classes
     own = model.state_dict()
     assert all(torch.equal(own[name], value) for name, value in source.state_dict().items())
 
@@ -92,13 +92,13 @@ def test_an_alias_says_what_the_file_calls_a_class():
 def test_names_match_apart_from_case_spaces_and_signs():
     match = match_classes(COCO, ('Dining-Table', 'pottedplant', 'tv_monitor'), {})
     assert [COCO[old] for _, old in match.copied] == ['dining table', 'potted plant']
-    assert match.fresh == ['tv_monitor']
+    assert match.new_classes == ['tv_monitor']
 
 
 def test_the_default_drops_what_does_not_fit():
     source, model = named_model(COCO), named_model(CITYSCAPES, seed=1)
     report = fit(model, of(source))
-    assert report.by_class is None and len(report.reinitialised) == 6
+    assert report.copy_class_rows is None and len(report.reinitialised) == 6
 
 
 @pytest.mark.parametrize('arguments, message', [
@@ -125,9 +125,9 @@ def test_wrong_aliases_and_nameless_classes_are_answered():
 def test_rows_of_a_classifier_and_of_anchors():
     match = match_classes(('a', 'b', 'c'), ('c', 'd'), {})
     old, new = torch.arange(3.)[:, None].expand(-1, 4), torch.full((2, 4), -1.)
-    assert by_class(Rows(), old, new, match)[:, 0].tolist() == [2, -1]
-    per_anchor = by_class(Rows('anchor and class'), torch.arange(6.), -torch.ones(4), match)
+    assert copy_class_rows(Rows(), old, new, match)[:, 0].tolist() == [2, -1]
+    per_anchor = copy_class_rows(Rows('anchor and class'), torch.arange(6.), -torch.ones(4), match)
     assert per_anchor.tolist() == [2, -1, 5, -1]
-    assert by_class(Rows('anchor'), torch.zeros(3), torch.zeros(2), match) is None
-    agnostic = by_class(Rows(each=4), torch.zeros(4), torch.zeros(4), match)
+    assert copy_class_rows(Rows('anchor'), torch.zeros(3), torch.zeros(2), match) is None
+    agnostic = copy_class_rows(Rows(each=4), torch.zeros(4), torch.zeros(4), match)
     assert agnostic is None

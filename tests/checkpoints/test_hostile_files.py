@@ -19,7 +19,7 @@ from torch import nn
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
-from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.input_format import InputFormat
 from mmdet_ft.checkpoints.reading import Checkpoint, read
 
 INTEGER = struct.Struct('<I')
@@ -108,12 +108,12 @@ def tuple_key():
 
 def end_record(data, **changes):
     """The end of a zip's directory with other numbers."""
-    place = data.rindex(b'PK\x05\x06')
-    fields = list(struct.unpack('<4s4H2LH', data[place:place + 22]))
+    index = data.rindex(b'PK\x05\x06')
+    fields = list(struct.unpack('<4s4H2LH', data[index:index + 22]))
     names = ('signature', 'disk', 'start_disk', 'here', 'total', 'size', 'offset', 'comment')
     for name, value in changes.items():
         fields[names.index(name)] = value
-    return data[:place] + struct.pack('<4s4H2LH', *fields)
+    return data[:index] + struct.pack('<4s4H2LH', *fields)
 
 
 # What is in the file -> what the message says.
@@ -275,8 +275,8 @@ def test_any_byte_may_be_wrong(tmp_path, layout):
     for _ in range(250):
         data = bytearray(whole)
         for _ in range(chance.choice((1, 1, 2, 8))):
-            place = chance.randrange(len(data))
-            data[place] = chance.randrange(256)
+            index = chance.randrange(len(data))
+            data[index] = chance.randrange(256)
         path.write_bytes(data[:chance.choice((len(data), len(data), chance.randrange(len(data))))])
         try:
             for value in read(str(path)).state_dict.values():
@@ -322,7 +322,7 @@ def test_values_that_cannot_be_right_are_refused(tmp_path, changed, words):
 def test_a_backbone_of_init_cfg_must_be_right_too(tmp_path):
     torch.save(Model().weights(**{'fc.bias': torch.tensor([1., float('nan')])}), tmp_path / 'a.pth')
     with pytest.raises(CheckpointError, match='cannot be used: 1 of 2 numbers of fc.bias are NaN'):
-        pretrained_loader(Facts())(str(tmp_path / 'a.pth'))
+        pretrained_loader(InputFormat())(str(tmp_path / 'a.pth'))
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])

@@ -10,7 +10,7 @@ from mmdet_ft.checkpoints.fitting import fit
 from mmdet_ft.checkpoints.formats.table import convert
 from mmdet_ft.checkpoints.reading import read, read_state_dict
 from mmdet_ft.config import Config
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_torchvision import CONFIGS, shapes
 from tests.models.test_v2_parts import c4
@@ -121,7 +121,7 @@ def test_under_the_legacy_settings_outputs_are_those_of_version_1(tmp_path):
     model.eval()
     batch = tiny_batch((1, ))
     with torch.no_grad():
-        features = model.extract_features(normalised_images(batch))
+        features = model.extract_features(normalize_images(batch))
         proposals = model.rpn_head.proposals(model.rpn_head(features), batch)
         boxes, scores = model.roi_head.box_predictions(features, proposals.boxes, batch)
         regions = proposals.boxes[0][proposals.valid[0]]

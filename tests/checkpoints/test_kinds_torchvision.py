@@ -11,7 +11,7 @@ from torch import nn
 from mmdet_ft.checkpoints.fitting import fit, pretrained_loader
 from mmdet_ft.checkpoints.formats.origin import coco_classes, rename
 from mmdet_ft.checkpoints.formats.table import convert
-from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.input_format import InputFormat
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
 from mmdet_ft.datasets.detection.coco import CocoDataset
@@ -270,7 +270,7 @@ def test_other_backbones_of_torchvision_give_the_same_features(make, config, fea
     path = str(tmp_path / 'theirs.pth')
     torch.save(theirs.state_dict(), path)
     ours = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint=path)))
-    ours.init_weights(load=pretrained_loader(Facts()))
+    ours.init_weights(load=pretrained_loader(InputFormat()))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(
@@ -322,7 +322,7 @@ def test_names_of_timm_are_read(config, rules, names, tmp_path):
     path = str(tmp_path / 'timm.pth')
     torch.save(given, path)
     ours = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint=path)))
-    ours.init_weights(load=pretrained_loader(Facts()))
+    ours.init_weights(load=pretrained_loader(InputFormat()))
     for name, value in source.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value), name
 
@@ -335,7 +335,7 @@ def test_a_deep_stem_is_read_in_the_names_of_both_packages(tmp_path):
     torch.save(as_timm(source.state_dict(), TIMM[0][1]), path)
     ours = MODELS.build(
         dict(config, layout='mmcls', init_cfg=dict(type='Pretrained', checkpoint=path)))
-    ours.init_weights(load=pretrained_loader(Facts()))
+    ours.init_weights(load=pretrained_loader(InputFormat()))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         for one, other in zip(ours.eval()(images), source(images)):

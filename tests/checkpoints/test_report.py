@@ -6,9 +6,9 @@ import torch
 
 from mmdet_ft.checkpoints.fitting import fit
 from mmdet_ft.checkpoints.formats.origin import Origin
-from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts, facts_of, input_scale, literals
+from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, InputFormat, read_input_format, input_scale, read_literals
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.checkpoints.report import facts_of_file, reasons_of, warnings_of
+from mmdet_ft.checkpoints.report import find_input_format, group_reasons, compare_input_format
 from mmdet_ft.config import Config
 from mmdet_ft.parts import Rows, stated_layers
 from mmdet_ft.registry import MODELS
@@ -28,24 +28,24 @@ def config(name):
 
 
 def test_facts_of_configs_of_every_age():
-    assert facts_of(config('mask_rcnn/mask_rcnn_r50_fpn_1x_coco.py')) == IMAGENET
-    assert facts_of(config('mask_rcnn/mask_rcnn_r50_caffe_fpn_1x_coco.py')) == MSRA
-    assert facts_of(literals(CAFFE)) == MSRA
-    assert facts_of(literals('/path/of/the/config.py\n' + CAFFE)) == MSRA  # as mmcv 0.x kept it
+    assert read_input_format(config('mask_rcnn/mask_rcnn_r50_fpn_1x_coco.py')) == IMAGENET
+    assert read_input_format(config('mask_rcnn/mask_rcnn_r50_caffe_fpn_1x_coco.py')) == MSRA
+    assert read_input_format(read_literals(CAFFE)) == MSRA
+    assert read_input_format(read_literals('/path/of/the/config.py\n' + CAFFE)) == MSRA  # as mmcv 0.x kept it
     early = "img_norm_cfg = dict(mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True)\n" \
             "data = dict(imgs_per_gpu=2, train=dict(img_norm_cfg=img_norm_cfg))"
-    assert facts_of(literals(early)) == Facts(True, (1., 2., 3.), (4., 5., 6.))
+    assert read_input_format(read_literals(early)) == InputFormat(True, (1., 2., 3.), (4., 5., 6.))
     third = "model = dict(data_preprocessor=dict(mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=False))"
-    assert facts_of(literals(third)) == Facts(False, (1., 2., 3.), (4., 5., 6.))
+    assert read_input_format(read_literals(third)) == InputFormat(False, (1., 2., 3.), (4., 5., 6.))
     pretrain = "data_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True)"
-    assert facts_of(literals(pretrain)) == Facts(True, (1., 2., 3.), (4., 5., 6.))
+    assert read_input_format(read_literals(pretrain)) == InputFormat(True, (1., 2., 3.), (4., 5., 6.))
     step = dict(type='Normalize', mean=[1, 2, 3], std=[4, 5, 6], to_rgb=False)
     for wrap in (lambda dataset: dataset,
                  lambda dataset: dict(type='RepeatDataset', dataset=dataset)):
         cifar = dict(data=dict(train=wrap(dict(type='CIFAR10', pipeline=[step]))))
-        assert facts_of(cifar) == Facts(True, (1., 2., 3.),
+        assert read_input_format(cifar) == InputFormat(True, (1., 2., 3.),
                                         (4., 5., 6.))  # read as R G B, and left so
-    assert facts_of({}) == Facts()
+    assert read_input_format({}) == InputFormat()
 
 
 def test_configs_are_read_and_not_run(tmp_path):
@@ -56,14 +56,14 @@ a = [1, -2.5, dict(b='x', **dict(c=None)), {{'d': (True, )}}]
 names = a + [dict(e=len(a), f=evil, g=3)]
 text = 'left' + 'right'
 '''
-    assert literals(text) == dict(
+    assert read_literals(text) == dict(
         a=[1, -2.5, dict(b='x', c=None), dict(d=(True, ))],
         names=[1, -2.5, dict(b='x', c=None),
                dict(d=(True, )),
                dict(e={}, f=None, g=3)],
         text='leftright')
     assert not list(tmp_path.iterdir())
-    assert literals('def broken(:') == {} and literals('(' * 5000) == {}
+    assert read_literals('def broken(:') == {} and read_literals('(' * 5000) == {}
 
 
 @pytest.mark.parametrize('bomb', [
@@ -74,23 +74,23 @@ text = 'left' + 'right'
     'a = ' + '1+' * 100_000 + '1',
 ])
 def test_a_config_that_would_grow_without_end_is_given_up(bomb):
-    assert facts_of(literals(bomb)) == Facts()
+    assert read_input_format(read_literals(bomb)) == InputFormat()
 
 
 def test_another_normalisation_is_told_with_the_line_to_write():
-    warning, = warnings_of(MSRA._replace(style=None), IMAGENET, {})
+    warning, = compare_input_format(MSRA._replace(style=None), IMAGENET, {})
     assert warning == (
         'these weights were trained on BGR with mean [103.53, 116.28, 123.675] and std [1.0, 1.0, 1.0], the data here '
         'come as RGB with mean [123.675, 116.28, 103.53] and std [58.395, 57.12, 57.375]; write img_norm_cfg = '
         'dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False) and use it in the pipelines'
     )
-    assert warnings_of(IMAGENET, IMAGENET, {}) == ()
-    assert warnings_of(IMAGENET, IMAGENET._replace(to_rgb=False), {}) != ()
-    assert warnings_of(MSRA, Facts(), {}) == ()  # nothing is known of the data
+    assert compare_input_format(IMAGENET, IMAGENET, {}) == ()
+    assert compare_input_format(IMAGENET, IMAGENET._replace(to_rgb=False), {}) != ()
+    assert compare_input_format(MSRA, InputFormat(), {}) == ()  # nothing is known of the data
 
 
 def test_caffe_weights_in_a_pytorch_model_are_told():
-    found = warnings_of(MSRA, IMAGENET, {})
+    found = compare_input_format(MSRA, IMAGENET, {})
     assert len(found) == 2 and "model.backbone.style='caffe'" in found[1]
 
 
@@ -110,7 +110,7 @@ def test_without_a_config_the_first_convolution_tells_what_it_was_trained_on(
         'backbone.bn1.running_var': torch.ones(64),
     }
     assert input_scale(weights) == pytest.approx(scale, rel=.2)
-    found = warnings_of(Facts(), Facts(True, (0., 0., 0.), std), weights)
+    found = compare_input_format(InputFormat(), InputFormat(True, (0., 0., 0.), std), weights)
     assert len(found) == warned
     if warned:
         assert 'the first convolution answers to a unit of its input by' in found[0]
@@ -139,9 +139,9 @@ def test_other_norm_layers_are_told():
 
 def test_the_files_own_config_goes_before_what_is_known_of_its_kind():
     origin = Origin('some kind', facts=IMAGENET)
-    assert facts_of_file(dict(config=CAFFE), origin) == MSRA
-    assert facts_of_file({}, origin) == IMAGENET
-    assert facts_of_file(dict(config='model = dict()'), origin) == IMAGENET
+    assert find_input_format(dict(config=CAFFE), origin) == MSRA
+    assert find_input_format({}, origin) == IMAGENET
+    assert find_input_format(dict(config='model = dict()'), origin) == IMAGENET
 
 
 def test_five_lines_and_the_same_for_programs():
@@ -188,4 +188,4 @@ def test_the_reason_follows_the_shapes(name, old, new, reason):
     layers = {**stated_layers(tiny_model()), 'backbone.classifier.6.': Rows()}
     report = fit(tiny_model(), Checkpoint('a.pth', tiny_model().state_dict(), {}, {}))
     report = report._replace(reinitialised=[(name, old, new)], classes=(3, 2), layers=layers)
-    assert next(iter(reasons_of(report))).startswith(reason)
+    assert next(iter(group_reasons(report))).startswith(reason)

@@ -14,7 +14,7 @@ from torch import nn
 from mmdet_ft.checkpoints.choosing import common_prefix
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import fit, pretrained_loader
-from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.input_format import InputFormat
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.models.base_module import BaseModule
 from tests.engine.fakes import same
@@ -104,7 +104,7 @@ def test_wrapped_weights_are_found_by_load_from_and_by_init_cfg(tmp_path, caplog
     else:
         model = Stage(dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
         with caplog.at_level(logging.INFO, logger='mmdet_ft'):
-            model.init_weights(load=pretrained_loader(Facts()))
+            model.init_weights(load=pretrained_loader(InputFormat()))
         said = caplog.text
     assert same(model.state_dict(), weights)
     assert words is None or words in said
@@ -140,7 +140,7 @@ def test_of_two_encoders_the_trained_one_begins_a_backbone(tmp_path, names, turn
             **second, 'module.queue': torch.zeros(8, 8)
         }), tmp_path / 'a.pth')
     stage = Stage(dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
-    stage.init_weights(load=pretrained_loader(Facts()))
+    stage.init_weights(load=pretrained_loader(InputFormat()))
     assert same(stage.state_dict(), weights)
 
 
@@ -162,7 +162,7 @@ def test_weights_of_another_kind_by_init_cfg_are_one_message(tmp_path, given, wo
     torch.save(given(drawn(Stage)), tmp_path / 'a.pth')
     stage = Stage(dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
     with pytest.raises(CheckpointError) as error:
-        stage.init_weights(load=pretrained_loader(Facts()))
+        stage.init_weights(load=pretrained_loader(InputFormat()))
     assert words in str(error.value)
 
 
@@ -170,7 +170,7 @@ def test_a_prefix_that_is_not_there_is_answered_with_the_one_that_is(tmp_path):
     torch.save(under('encoder.', drawn(Stage)), tmp_path / 'a.pth')
     stage = Stage(dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix='backbone'))
     with pytest.raises(CheckpointError, match="behind prefix='backbone.'.*write prefix='encoder.'"):
-        stage.init_weights(load=pretrained_loader(Facts()))
+        stage.init_weights(load=pretrained_loader(InputFormat()))
 
 
 # ------------------------------------------------------------------------------------- whole modules
@@ -231,9 +231,9 @@ def write_shards(folder, weights):
     items = list(weights.items())
     for i, name in enumerate(names):
         (folder / name).write_bytes(safetensors(dict(items[i::3])))
-    places = {name: names[place % 3] for place, (name, _) in enumerate(items)}
+    indices = {name: names[position % 3] for position, (name, _) in enumerate(items)}
     index = folder / 'model.safetensors.index.json'
-    index.write_text(json.dumps(dict(metadata=dict(total_size=1), weight_map=places)))
+    index.write_text(json.dumps(dict(metadata=dict(total_size=1), weight_map=indices)))
     return index, [folder / name for name in names]
 
 

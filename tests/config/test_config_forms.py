@@ -249,9 +249,9 @@ def test_a_dump_is_always_readable_and_says_the_same(values):
 
 @pytest.mark.parametrize('count', [101, 8000])
 def test_long_lists_are_written_at_once_and_read_again(count, tmp_path):
-    names = [f'class_{place:05d}_name' for place in range(count)]
+    names = [f'class_{index:05d}_name' for index in range(count)]
     split = dict(
-        type='A', classes=tuple(names), palette=[(1, 2, place) for place in range(min(count, 500))])
+        type='A', classes=tuple(names), palette=[(1, 2, index) for index in range(min(count, 500))])
     config = Config(
         dict(data=dict(train=split, val=split, test=split), ids=dict.fromkeys(names, 1.5)))
     start = time.process_time()
@@ -275,7 +275,7 @@ def test_a_small_config_is_laid_out_as_before():
         dict(
             model=dict(
                 type='MaskRCNN', backbone=dict(type='ResNet', depth=50, out_indices=(0, 1, 2, 3))),
-            classes=[f'class_{place}' for place in range(12)],
+            classes=[f'class_{index}' for index in range(12)],
             optimizer=dict(type='SGD', lr=.02),
             workflow=[('train', 1)]))
     assert config.pretty_text == '''model = dict(

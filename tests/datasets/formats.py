@@ -23,8 +23,8 @@ def draw_things(num_images: int = 5, seed: int = 0) -> List[List[Thing]]:
     images = []
     for _ in range(num_images - 1):
         things = []
-        for place in range(8):  # four columns, two rows
-            left, top = 40 * (place % 4), 60 * (place // 4)
+        for index in range(8):  # four columns, two rows
+            left, top = 40 * (index % 4), 60 * (index // 4)
             x, y = int(left + draw.integers(1, 5)), int(top + draw.integers(1, 5))
             width, height = int(draw.integers(24, 32)), int(draw.integers(42, 50))
             things.append(Thing(NAMES[int(draw.integers(4))], (x, y, x + width, y + height)))
@@ -37,7 +37,7 @@ def draw_things(num_images: int = 5, seed: int = 0) -> List[List[Thing]]:
 
 
 def stems(images) -> List[str]:
-    return [f'image_{place}' for place in range(len(images))]
+    return [f'image_{index}' for index in range(len(images))]
 
 
 def write_images(folder: Path, images, ending: str = '.jpg') -> None:
@@ -112,8 +112,8 @@ def coco_content(images, names=NAMES, ids=(7, 3, 90, 12)) -> dict:
                     segmentation=[polygon(thing.box)]))
     return dict(
         images=[
-            dict(id=place, file_name=f'{stem}.jpg', width=WIDTH, height=HEIGHT)
-            for place, stem in enumerate(stems(images), 1)
+            dict(id=index, file_name=f'{stem}.jpg', width=WIDTH, height=HEIGHT)
+            for index, stem in enumerate(stems(images), 1)
         ],
         annotations=annotations,
         categories=[dict(id=id_of[name], name=name) for name in names])
@@ -191,8 +191,8 @@ def middle_content(images, classes) -> list:
 def fed_back(dataset, with_masks: bool = False) -> list:
     """The truth of every image as V2's results, all of score 1."""
     results = []
-    for place in range(len(dataset)):
-        annotation = dataset.get_ann_info(place)
+    for index in range(len(dataset)):
+        annotation = dataset.get_ann_info(index)
         boxes = np.concatenate(
             [annotation['bboxes'],
              np.ones((len(annotation['bboxes']), 1), dtype=np.float32)],

@@ -32,25 +32,25 @@ ODD_VALUES = [
 def mutate(value: Any, rng: np.random.Generator) -> Tuple[Any, str]:
     """Change one place of a json-like value; returns a copy that is changed, and what was done in words."""
     changed = copy.deepcopy(value)
-    places = _places(changed, rng)
-    container, key, name = places[int(rng.integers(len(places)))]
+    indices = _places(changed, rng)
+    container, key, name = indices[int(rng.integers(len(indices)))]
     old = container[key]
     operation = OPERATIONS[int(rng.integers(len(OPERATIONS)))]
-    told = operation(container, key, old, rng)
-    return changed, f'{name}: {told}'
+    text = operation(container, key, old, rng)
+    return changed, f'{name}: {text}'
 
 
 def _places(root: Any, rng: np.random.Generator) -> List[Tuple[Any, Any, str]]:
     """(container, key, its name) of one random place on each level from the root down to a leaf."""
-    places, value, name = [], root, ''
+    indices, value, name = [], root, ''
     while isinstance(value, (dict, list)) and value:
         keys = list(value) if isinstance(value, dict) else list(range(len(value)))
         key = keys[int(rng.integers(len(keys)))]
         name += f'[{key!r}]'
-        places.append((value, key, name))
+        indices.append((value, key, name))
         value = value[key]
     # deeper places are many and differ, the ones at the top are few
-    return places[:1] + places[1:] * 4
+    return indices[:1] + indices[1:] * 4
 
 
 def _replace(container: Any, key: Any, old: Any, rng: np.random.Generator) -> str:
@@ -157,11 +157,11 @@ def assert_agreement(verdicts: Verdicts, names: Sequence[str] = ()) -> None:
     assert stopping, f'check_data says nothing; training says {message}'
     first = stopping[0]
     # check_data may add what the image file says, which training has not read.
-    told = [
+    listing = [
         first.text, *(example.text.split(' (the file has ')[0] for example in first.examples[:1])
     ]
     assert any(text in message
-               for text in told), f'training says {message}; check_data says {first}'
+               for text in listing), f'training says {message}; check_data says {first}'
     assert not names or any(name in message for name in names), f'no place in {message!r}'
 
 
@@ -177,15 +177,15 @@ def assert_all_agree(
     Returns the messages of those that were refused. An error tells the mutation and how to repeat it.
     """
     messages = []
-    for place in range(number):
-        rng = np.random.default_rng((seed, place))
+    for index in range(number):
+        rng = np.random.default_rng((seed, index))
         changed, what = mutate(content, rng)
         try:
             verdicts = read_by_both(write(changed), more_errors=more_errors)
             assert_agreement(verdicts, names)
         except Exception as error:
             raise AssertionError(
-                f'mutation {place} of seed {seed}, {what}: {type(error).__name__}: {error}'
+                f'mutation {index} of seed {seed}, {what}: {type(error).__name__}: {error}'
             ) from error
         if verdicts.error is not None:
             messages.append(str(verdicts.error))

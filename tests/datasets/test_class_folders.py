@@ -83,8 +83,8 @@ def test_data_prefix_too_high_or_too_low_is_told(tmp_path):
      '2 images and no folder, and beside them 1 .json files.*labelme.py'),
     (('0.jpg', 'README.txt'), '1 images and no folder. Put the images'),
 ])
-def test_data_of_a_detector_are_no_class_folders(names, told, tmp_path):
-    with pytest.raises(DataError, match=told):
+def test_data_of_a_detector_are_no_class_folders(names, text, tmp_path):
+    with pytest.raises(DataError, match=text):
         ClassFolders(write(tmp_path, *names))
 
 

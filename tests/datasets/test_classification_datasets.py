@@ -392,8 +392,8 @@ def test_a_batch_is_drawn_as_its_samples_are_and_leaves_the_generators_alone(tmp
     for batch in batches:
         for meta, image in zip(batch.metas, batch.images):
             rows[meta['ori_filename']] = image
-    for place in range(12):
-        sample = loader.dataset[place]
+    for index in range(12):
+        sample = loader.dataset[index]
         assert torch.equal(rows[sample['img_metas']['ori_filename']], sample['img'])
 
 

@@ -15,7 +15,7 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.datasets.pipelines.detection.crop import RandomCrop
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.registry import PIPELINES
 
 
@@ -354,15 +354,15 @@ def test_images_travel_as_uint8_and_become_v2s_numbers(channels):
         dict(type='Collect', keys=['img', 'gt_label'])
     ])
     samples = []
-    for place in range(4):
-        random.seed(place)
-        samples.append(pipeline(records[place]))
+    for index in range(4):
+        random.seed(index)
+        samples.append(pipeline(records[index]))
     batch = collate(samples)
     assert batch.images.dtype == torch.uint8 and batch.gt.labels.tolist() == [0, 1, 2, 3]
     assert batch.sizes.tolist() == [[40, 40]] * 4
-    for place, ours in enumerate(normalised_images(batch)):
-        random.seed(place)
-        img = Compose(pipeline.transforms[:2])(records[place])['img']
+    for index, ours in enumerate(normalize_images(batch)):
+        random.seed(index)
+        img = Compose(pipeline.transforms[:2])(records[index])['img']
         theirs = mmcv.imnormalize(img, np.array(norm['mean']), np.array(norm['std']),
                                   norm['to_rgb'])
         assert np.allclose(

@@ -40,8 +40,8 @@ def content_of(num_images=3):
                     segmentation=[[x, 20, x + 40, 20, x + 40, 50, x, 50]]))
     return dict(
         images=[
-            dict(id=place, file_name=f'{place}.jpg', width=WIDTH, height=HEIGHT)
-            for place in range(1, num_images + 1)
+            dict(id=index, file_name=f'{index}.jpg', width=WIDTH, height=HEIGHT)
+            for index in range(1, num_images + 1)
         ],
         annotations=annotations,
         categories=[dict(id=3, name='cat'), dict(id=7, name='dog')])
@@ -79,8 +79,8 @@ def settings_of(folder, content, pipeline=MASKS, **more):
 def as_objects(dataset):
     """Boxes and labels of each image, and the pixels of the masks."""
     found = []
-    for place in range(len(dataset)):
-        info = dataset.get_ann_info(place)
+    for index in range(len(dataset)):
+        info = dataset.get_ann_info(index)
         found.append((info['bboxes'].tolist(), info['labels'].tolist(), len(info['bboxes_ignore'])))
     return found, dataset._file.areas.tolist()
 
@@ -155,7 +155,7 @@ READ_ALIKE = dict(
 @pytest.mark.parametrize('name', READ_ALIKE)
 def test_values_of_another_type_are_read(tmp_path, caplog, monkeypatch, name):
     monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
-    change, told = READ_ALIKE[name]
+    change, text = READ_ALIKE[name]
     usual = as_objects(_build(settings_of(tmp_path, content_of())))
     content = content_of()
     change(content)
@@ -163,11 +163,11 @@ def test_values_of_another_type_are_read(tmp_path, caplog, monkeypatch, name):
     assert as_objects(_build(settings))[0] == usual[0]
     assert np.allclose(
         as_objects(_build(settings))[1], usual[1], rtol=.06)  # drawn: 1200 or a little less
-    assert told in caplog.text
+    assert text in caplog.text
     verdicts = read_by_both(settings)
     assert_agreement(verdicts)
     assert not [problem for problem in verdicts.problems if problem.is_defect]
-    assert not told or any(told in f'{problem.count} {problem.text}' or told in problem.text
+    assert not text or any(text in f'{problem.count} {problem.text}' or text in problem.text
                            for problem in verdicts.problems)
 
 
@@ -361,7 +361,7 @@ def test_a_class_of_crowds_alone_is_told(tmp_path, caplog, monkeypatch):
     (every('bbox',
            lambda item: [item['bbox'][0], 20, item['bbox'][0] + 100, 120]), 'boxes as corners'),
 ])
-def test_the_start_of_a_run_looks_at_the_boxes(tmp_path, caplog, monkeypatch, change, told):
+def test_the_start_of_a_run_looks_at_the_boxes(tmp_path, caplog, monkeypatch, change, text):
     """It said that no defect was found in them, and had not looked."""
     monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
     content = content_of()
@@ -372,7 +372,7 @@ def test_the_start_of_a_run_looks_at_the_boxes(tmp_path, caplog, monkeypatch, ch
     log_data_report(
         read_test_settings(Config(dict(data=dict()))), dict(val=dataset),
         logging.getLogger('mmdet_ft'))
-    assert f'defect: {told} (val' in caplog.text
+    assert f'defect: {text} (val' in caplog.text
 
 
 def test_a_validation_set_of_crowds_alone_is_told_with_the_flag(tmp_path):
@@ -492,8 +492,8 @@ def test_shifted_categories_are_refused_both_ways(tmp_path, change, message):
     content = content_of()
     change(content)
     first = 1 if 'add' in message else 0
-    for place, category in enumerate(content['categories']):
-        category['id'] = first + place
+    for index, category in enumerate(content['categories']):
+        category['id'] = first + index
     verdicts = read_by_both(settings_of(tmp_path, content))
     assert message in str(verdicts.error).lower()
     assert any(message in problem.fix.lower() and problem.stops for problem in verdicts.problems)

@@ -78,8 +78,8 @@ def test_mutated_jsons_are_read_or_refused_by_training_and_check_data_alike(tmp_
 ])
 def test_what_is_read_of_mutated_jsons_can_be_drawn_and_evaluated_on(tmp_path, kind, make, classes):
     content = make()
-    for place in range(60):
-        rng = np.random.default_rng((1, place))
+    for position in range(60):
+        rng = np.random.default_rng((1, position))
         changed = content
         for _ in range(2):
             changed, what = mutate(changed, rng)

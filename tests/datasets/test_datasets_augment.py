@@ -563,12 +563,12 @@ def test_mosaic_lays_four_images_around_a_point(polygons, centers):
         boxes, labels, ignored = [], [], []
         corners = [(center_x - WIDTH, center_y - HEIGHT), (center_x, center_y - HEIGHT),
                    (center_x - WIDTH, center_y), (center_x, center_y)]
-        for place, (part, (left, top)) in enumerate(zip(parts, corners)):
+        for index, (part, (left, top)) in enumerate(zip(parts, corners)):
             for y in range(HEIGHT):
                 for x in range(WIDTH):
                     if 0 <= y + top < 2 * HEIGHT and 0 <= x + left < 2 * WIDTH:
                         expected[y + top, x + left] = part['img'][y, x]
-                        owner[y + top, x + left] = place
+                        owner[y + top, x + left] = index
             for field, out in (('gt_bboxes', boxes), ('gt_bboxes_ignore', ignored)):
                 for label, (x1, y1, x2, y2) in enumerate(part[field]):
                     x1, x2 = (min(max(x + left, 0), 2 * WIDTH) for x in (x1, x2))
@@ -576,14 +576,14 @@ def test_mosaic_lays_four_images_around_a_point(polygons, centers):
                     if x1 < 2 * WIDTH and x2 > 0 and y1 < 2 * HEIGHT and y2 > 0:
                         out.append([x1, y1, x2, y2])
                         if field == 'gt_bboxes':
-                            labels.append((place, label))
+                            labels.append((index, label))
         np.testing.assert_array_equal(after['img'], expected)
         np.testing.assert_array_equal(after['gt_bboxes'], np.reshape(boxes, (-1, 4)))
         np.testing.assert_array_equal(after['gt_bboxes_ignore'], np.reshape(ignored, (-1, 4)))
         assert after['gt_labels'].tolist() == [label for _, label in labels]
         assert after['img_shape'] == after['img'].shape and 'pad_shape' not in after
-        for (place, label), mask in zip(labels, after['gt_masks'].to_ndarray()):
-            painted = (after['img'] == 10 * (label + 1)).all(axis=2) & (owner == place)
+        for (index, label), mask in zip(labels, after['gt_masks'].to_ndarray()):
+            painted = (after['img'] == 10 * (label + 1)).all(axis=2) & (owner == index)
             np.testing.assert_array_equal(mask.astype(bool), painted)
 
 

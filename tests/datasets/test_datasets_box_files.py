@@ -380,8 +380,8 @@ def test_objects_that_are_all_to_be_ignored_are_told_as_such(tmp_path, kind):
     problems = {problem.kind: problem for problem in check_classes([split], True)}
     assert '(all 3 are crowd, difficult, DontCare or the like' in problems['no objects'].text
     if kind != 'kitti':  # DontCare has no class
-        places = problems['class of crowds alone'].examples
-        assert [place.text for place in places
+        indices = problems['class of crowds alone'].examples
+        assert [index.text for index in indices
                 ] == ["all 2 objects of class 'Car'", "all 1 objects of class 'Cyclist'"]
     assert not check_same(split)  # two of them are the same: no evaluation misses one
     if kind != 'xml':  # V2 keeps an image of difficult objects alone

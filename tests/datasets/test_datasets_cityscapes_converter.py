@@ -83,7 +83,7 @@ def test_the_official_layout_becomes_v2s_json(city_root):
         img_prefix=str(city_root / 'leftImg8bit/train'),
         pipeline=train_pipeline(
             keys=['img', 'gt_bboxes', 'gt_labels', 'gt_masks', 'gt_bboxes_ignore']))
-    batch = collate([dataset[place] for place in range(3)])
+    batch = collate([dataset[index] for index in range(3)])
     assert batch.gt.labels[0, :3].tolist() == [0, 0, 2] and batch.gt.ignore_valid.sum() == 3
     assert dataset.get_ann_info(0)['seg_map'] == first['segm_file']
 
@@ -120,8 +120,8 @@ def test_the_official_metric_gives_one_for_the_truth(city_root):
         pipeline=[],
         test_mode=True)
     results = []
-    for place in range(len(dataset)):
-        info = dataset.get_ann_info(place)
+    for index in range(len(dataset)):
+        info = dataset.get_ann_info(index)
         boxes, masks = [np.zeros((0, 5), np.float32) for _ in range(8)], [[] for _ in range(8)]
         for box, label, mask in zip(info['bboxes'], info['labels'], info['masks']):
             boxes[label] = np.vstack([boxes[label], [[*box, .9]]]).astype(np.float32)

@@ -135,11 +135,11 @@ def test_bare_files_are_understood(coco_dataset, coco_folder):
 
     rewrite(coco_folder, strip)
     bare = coco_dataset()
-    for place in range(3):
+    for index in range(3):
         for key in ('bboxes', 'labels', 'bboxes_ignore'):
             np.testing.assert_array_equal(
-                bare.get_ann_info(place)[key],
-                full.get_ann_info(place)[key])
+                bare.get_ann_info(index)[key],
+                full.get_ann_info(index)[key])
     assert bare._file.areas[0] == pytest.approx(600, abs=40)  # drawn: 20 x 30
     rewrite(coco_folder, lambda content: content.pop('annotations'))
     assert len(coco_dataset(test_mode=True)) == 5
@@ -240,9 +240,9 @@ def test_a_subclass_that_reads_by_coco_as_v2_taught_works(coco_folder):
         classes=('stop sign', 'person'))
     own, ours = Own(**arguments), CocoDataset(**arguments)
     assert own.cat_ids == sorted(ours.cat_ids) and len(own) == len(ours) - 1
-    for place, info in enumerate(own.data_infos):
+    for index, info in enumerate(own.data_infos):
         expected = ours.get_ann_info(ours.img_ids.index(info['id']))['bboxes']
-        np.testing.assert_array_equal(own.get_ann_info(place)['bboxes'], expected)
+        np.testing.assert_array_equal(own.get_ann_info(index)['bboxes'], expected)
     assert own.flag.tolist() == [ours.flag[ours.img_ids.index(i)] for i in own.img_ids]
 
 
@@ -342,8 +342,8 @@ def test_a_sample_under_wrappers_is_found_in_its_own_data_set(coco_dataset):
         (first, 0), (first, 2), (first, 1), (second, 0), (first, 0)]  # yapf: disable
     files = image_files(nested)
     for index, file in enumerate(files):
-        leaf, place = leaf_of(nested, index)
-        assert image_files(leaf)[place] == file
+        leaf, position = leaf_of(nested, index)
+        assert image_files(leaf)[position] == file
 
 
 class Counted:
@@ -370,9 +370,9 @@ def test_rare_classes_come_more_often():
     times = [math.ceil(factor) for factor in expected]
     assert times[6] == 3 and times[5] == 1
     assert dataset.repeat_indices == [
-        place for place, number in enumerate(times) for _ in range(number)
+        index for index, number in enumerate(times) for _ in range(number)
     ]
-    assert dataset.flag.tolist() == [place % 2 for place in dataset.repeat_indices]
+    assert dataset.flag.tolist() == [index % 2 for index in dataset.repeat_indices]
     with_empty = ClassBalancedDataset(Counted(categories), 0.9, filter_empty_gt=False)
     assert with_empty.repeat_indices.count(5) == math.ceil(math.sqrt(0.9 * 8))
 
@@ -428,8 +428,8 @@ def test_the_log_counts_what_is_left_out(coco_dataset, coco_folder, caplog, monk
     assert 'under one pixel wide, high or in area: left out' in caplog.text
     assert "no box of 'unused': this class cannot be learnt from it" in caplog.text
     assert "annotations of categories that `classes` does not name are left out: 'stop sign' (" in caplog.text
-    for place in range(len(dataset)):
-        boxes = dataset.get_ann_info(place)['bboxes']
+    for index in range(len(dataset)):
+        boxes = dataset.get_ann_info(index)['bboxes']
         assert np.isfinite(boxes).all() and (boxes[:, 2:] > 0).all()
 
 

@@ -93,8 +93,8 @@ def test_a_label_means_the_same_in_train_and_val_whatever_their_order(write, kin
     }
     for dataset in sets:
         found = {}
-        for place in range(len(dataset)):
-            annotation = dataset.get_ann_info(place)
+        for index in range(len(dataset)):
+            annotation = dataset.get_ann_info(index)
             found.update({
                 tuple(box): CLASSES[label]
                 for box, label in zip(annotation['bboxes'].tolist(), annotation['labels'].tolist())
@@ -142,6 +142,6 @@ def test_wrappers_nest_around_lists_of_voc(tmp_path):
             dataset=dict(type='RepeatDataset', times=3, dataset=[both, both])))
     inner = dataset.dataset.dataset
     assert len(inner) == 8 and len(dataset) == 24 and dataset.CLASSES == CLASSES
-    assert [len(dataset.get_ann_info(place)['labels']) for place in range(8)
-            ] == [len(inner.get_ann_info(place)['labels']) for place in range(8)]
+    assert [len(dataset.get_ann_info(index)['labels']) for index in range(8)
+            ] == [len(inner.get_ann_info(index)['labels']) for index in range(8)]
     assert set(dataset.get_cat_ids(23)) <= {0, 1, 2}

@@ -102,11 +102,11 @@ def _sum(pixels):
 
 
 @pytest.mark.parametrize(
-    'place',
+    'index',
     range(len(GOLDEN)),
-    ids=[f'{case["type"]}-{place}' for place, case in enumerate(GOLDEN)])
-def test_a_transform_gives_v2s_result(place):
-    case = GOLDEN[place]
+    ids=[f'{case["type"]}-{index}' for index, case in enumerate(GOLDEN)])
+def test_a_transform_gives_v2s_result(index):
+    case = GOLDEN[index]
     arguments = {
         key: _tuples(value) if isinstance(value, list) else value
         for key, value in case['arguments'].items()
@@ -130,7 +130,7 @@ POLYGONS = json.loads((Path(__file__).parent / 'golden_polygons.json').read_text
 
 
 @pytest.mark.parametrize(
-    'case', POLYGONS, ids=[f'{case["type"]}-{place}' for place, case in enumerate(POLYGONS)])
+    'case', POLYGONS, ids=[f'{case["type"]}-{index}' for index, case in enumerate(POLYGONS)])
 def test_polygons_move_as_v2s(case):
     sample = golden_sample(np.random.RandomState(case['seed']), False, None)
     parts = [[np.array([x1, y1, x2, y1, x2, y2, (x1 + x2) / 2, y2])]

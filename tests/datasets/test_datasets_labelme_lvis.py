@@ -127,8 +127,8 @@ def test_check_data_reads_labelme_as_training_does_and_says_what_is_left_out(tmp
         assert '1 shapes of __ignore__ left out' in caplog.text
         report = check_data(Config(dict(data=dict(train=train))), ['train'], images=False)
         assert not any(problem.stops for problem in report.problems)
-        told = [problem.text for problem in report.problems if problem.kind == 'not read']
-        assert told == dataset.left_out == [
+        text = [problem.text for problem in report.problems if problem.kind == 'not read']
+        assert text == dataset.left_out == [
             '1 shapes without an area (point) left out', '1 shapes of __ignore__ left out'
         ]
         caplog.clear()
@@ -213,7 +213,7 @@ def test_check_data_knows_lvis_by_its_urls(tmp_path):
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
+def substitute(monkeypatch):
     """A package lvis that computes nothing and notes what it is asked."""
     import types
     from importlib.machinery import ModuleSpec
@@ -250,13 +250,13 @@ def stand_in(monkeypatch):
 
 
 def test_the_package_lvis_is_given_all_detections_and_the_chosen_classes(
-        tmp_path, stand_in, capsys):
+        tmp_path, substitute, capsys):
     dataset = lvis(tmp_path / 'a', classes=('Tram', 'Car'))
     results = formats.fed_back(dataset, with_masks=True)
     values = dataset.evaluate(results, ['bbox', 'segm'], classwise=True)
     assert values['bbox_AP'] == .5 and values['segm_APr'] == .25 and 'bbox_AR' not in values
     assert values['bbox_mAP_copypaste'] == 'AP:0.5000 AP50:0.7500 APr:0.2500 APc:-1.0000'
-    (metric, records, params), (other, masks, _) = stand_in
+    (metric, records, params), (other, masks, _) = substitute
     assert (metric, other) == ('bbox', 'segm') and len(records) == len(masks) > 0
     assert params.img_ids == dataset.img_ids and params.cat_ids == [3, 12
                                                                     ]  # Car and Tram in the file
@@ -267,8 +267,8 @@ def test_the_package_lvis_is_given_all_detections_and_the_chosen_classes(
     assert not hasattr(np, 'float')
 
 
-def test_the_package_lvis_is_not_asked_about_nothing(tmp_path, stand_in, capsys):
+def test_the_package_lvis_is_not_asked_about_nothing(tmp_path, substitute, capsys):
     dataset = lvis(tmp_path / 'a')
     nothing = [[np.zeros((0, 5), np.float32)] * len(dataset.CLASSES)] * len(dataset)
-    assert not dataset.evaluate(nothing) and not stand_in
+    assert not dataset.evaluate(nothing) and not substitute
     assert 'results of the whole dataset is empty' in capsys.readouterr().out

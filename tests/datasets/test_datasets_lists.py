@@ -31,8 +31,8 @@ def both(train):
 def test_one_folder_serves_all_files_and_a_list_names_one_each(leaf):
     paths = [leaf['ann_file']] * 2
     for prefix in (leaf['img_prefix'], [leaf['img_prefix']] * 2):
-        built, told = both(dict(leaf, ann_file=paths, img_prefix=prefix))
-        assert len(built) == 4 and not told
+        built, text = both(dict(leaf, ann_file=paths, img_prefix=prefix))
+        assert len(built) == 4 and not text
 
 
 BAD = {
@@ -54,9 +54,9 @@ BAD = {
 @pytest.mark.parametrize('name', BAD)
 def test_lists_that_do_not_fit_are_refused_alike(name, leaf):
     change, message = BAD[name]
-    told, problems = both(dict(leaf, **change))
-    assert isinstance(told, str) and re.search(message, told), told
-    assert problems == [told]
+    text, problems = both(dict(leaf, **change))
+    assert isinstance(text, str) and re.search(message, text), text
+    assert problems == [text]
 
 
 WRAPPED = {
@@ -80,9 +80,9 @@ def test_wrappers_of_nothing_or_with_odd_numbers_are_refused_alike(name, leaf):
     train, message = WRAPPED[name]
     train = {key: leaf if value == 'LEAF' else value for key, value in train.items()}
     for nested in (train, dict(type='RepeatDataset', times=2, dataset=train), [train]):
-        told, problems = both(nested)
-        assert isinstance(told, str) and re.search(message, told), told
-        assert problems == [told]
+        text, problems = both(nested)
+        assert isinstance(text, str) and re.search(message, text), text
+        assert problems == [text]
 
 
 def test_a_list_of_class_folders_is_joined(tmp_path):
@@ -92,5 +92,5 @@ def test_a_list_of_class_folders_is_joined(tmp_path):
     train = dict(
         type='CustomDataset', data_prefix=[str(tmp_path / 'a'),
                                            str(tmp_path / 'b')], pipeline=[])
-    built, told = both(train)
-    assert len(built) == 8 and list(built.CLASSES) == ['cat', 'dog'] and not told
+    built, text = both(train)
+    assert len(built) == 8 and list(built.CLASSES) == ['cat', 'dog'] and not text

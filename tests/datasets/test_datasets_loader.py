@@ -16,7 +16,7 @@ from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.loading.pinning import Pinnable
 from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, DistributedSampler,
                                                 GroupSampler, InfiniteBatchSampler,
-                                                InfiniteGroupBatchSampler, Place)
+                                                InfiniteGroupBatchSampler, SampleIndex)
 from mmdet_ft.datasets.loading.seeded import SeededDataset
 from mmdet_ft.ops.masks import mask_targets
 from .conftest import train_pipeline
@@ -65,33 +65,33 @@ def test_a_batch_holds_every_sample_and_benign_padding(counts, seed):
                                       max(s['img'].shape[2] for s in samples))
     assert gt.labels.dtype == torch.int64 and gt.valid.dtype == torch.bool and batch.sizes.dtype == torch.float32
     end = 0
-    for place, (sample, (number, ignored)) in enumerate(zip(samples, counts)):
+    for index, (sample, (number, ignored)) in enumerate(zip(samples, counts)):
         height, width = sample['img'].shape[1:]
-        assert torch.equal(batch.images[place, :, :height, :width], sample['img'])
-        assert float(batch.images[place].sum()) == pytest.approx(
+        assert torch.equal(batch.images[index, :, :height, :width], sample['img'])
+        assert float(batch.images[index].sum()) == pytest.approx(
             float(sample['img'].sum()), abs=1e-2)
-        assert batch.sizes[place].tolist() == batch.pad_sizes[place].tolist() == [height, width]
-        assert batch.scale_factors[place].tolist() == [1, 2, 1, 2]
-        assert torch.equal(gt.boxes[place, :number], sample['gt_bboxes'])
-        assert torch.equal(gt.labels[place, :number], sample['gt_labels'])
-        assert gt.valid[place].tolist() == [True] * number + [False] * (slots - number)
-        assert gt.ignore_valid[place].tolist() == [True] * ignored + [False] * (
+        assert batch.sizes[index].tolist() == batch.pad_sizes[index].tolist() == [height, width]
+        assert batch.scale_factors[index].tolist() == [1, 2, 1, 2]
+        assert torch.equal(gt.boxes[index, :number], sample['gt_bboxes'])
+        assert torch.equal(gt.labels[index, :number], sample['gt_labels'])
+        assert gt.valid[index].tolist() == [True] * number + [False] * (slots - number)
+        assert gt.ignore_valid[index].tolist() == [True] * ignored + [False] * (
             ignore_slots - ignored)
-        assert torch.equal(gt.ignore[place, :ignored], sample['gt_bboxes_ignore'])
-        assert (gt.boxes[place, number:] == torch.tensor(
-            [0., 0, 1, 1])).all() and not gt.labels[place, number:].any()
+        assert torch.equal(gt.ignore[index, :ignored], sample['gt_bboxes_ignore'])
+        assert (gt.boxes[index, number:] == torch.tensor(
+            [0., 0, 1, 1])).all() and not gt.labels[index, number:].any()
         bitmaps = sample['gt_masks'].masks
         for slot in range(slots):
-            x0, y0, w, h = gt.masks.rect[place, slot].tolist()
+            x0, y0, w, h = gt.masks.rect[index, slot].tolist()
             if slot >= number:
                 assert (w, h) == (0, 0)
                 continue
-            assert int(gt.masks.offset[place, slot]) == end
+            assert int(gt.masks.offset[index, slot]) == end
             end += w * h
             assert x0 >= 0 and y0 >= 0 and w > 0 and h > 0 and x0 + w <= width and y0 + h <= height
             assert h <= gt.masks.max_size[0] and w <= gt.masks.max_size[1]
             np.testing.assert_array_equal(
-                pasted(gt.masks, place, slot, height, width), bitmaps[slot])
+                pasted(gt.masks, index, slot, height, width), bitmaps[slot])
             rows, columns = np.nonzero(bitmaps[slot])
             if len(rows):  # one pixel of margin, where the image goes on
                 assert (x0, y0) == (max(columns.min() - 1, 0), max(rows.min() - 1, 0))
@@ -179,18 +179,18 @@ def test_grouped_epochs_show_every_image_in_pure_batches(flags, batch_size, worl
         sampler.set_epoch(epoch)
         shares.append(list(sampler))
         assert len(shares[-1]) == len(sampler)
-        assert all(isinstance(place, Place) and place.epoch == epoch for place in shares[-1])
+        assert all(isinstance(index, SampleIndex) and index.epoch == epoch for index in shares[-1])
     assert len({len(share) for share in shares}) == 1 and len(shares[0]) % batch_size == 0
     for share in shares:
         for begin in range(0, len(share), batch_size):
-            assert len({flags[place] for place in share[begin:begin + batch_size]}) == 1
+            assert len({flags[index] for index in share[begin:begin + batch_size]}) == 1
     drawn = sum(shares, [])
     assert set(drawn) == set(range(len(flags)))
     step = batch_size * world
     for group in (0, 1):
         size = flags.count(group)
-        assert sum(flags[place] == group for place in drawn) == round_up(size, step)
-        counts = [drawn.count(place) for place in range(len(flags)) if flags[place] == group]
+        assert sum(flags[index] == group for index in drawn) == round_up(size, step)
+        counts = [drawn.count(index) for index in range(len(flags)) if flags[index] == group]
         assert not counts or max(counts) - min(counts) <= 1  # disjoint up to the padding
     if world == 1:
         single = GroupSampler(dataset, batch_size, seed)
@@ -216,7 +216,7 @@ def test_the_batches_of_a_step_lie_side_by_side_in_the_epoch():
     whole = list(DistributedGroupSampler(dataset, 2, 1, 0, 5))
     shares = [list(DistributedGroupSampler(dataset, 2, 3, rank, 5)) for rank in range(3)]
     dealt = [
-        place for step in range(4) for share in shares for place in share[2 * step:2 * step + 2]
+        index for step in range(4) for share in shares for index in share[2 * step:2 * step + 2]
     ]
     assert dealt == whole
 
@@ -228,7 +228,7 @@ def test_plain_shares_cover_the_data(size, world, shuffle):
         list(DistributedSampler(Flagged([0] * size), world, rank, shuffle, 3))
         for rank in range(world)
     ]
-    interleaved = [place for step in zip(*shares) for place in step]
+    interleaved = [index for step in zip(*shares) for index in step]
     assert len(interleaved) == round_up(size, world) and set(interleaved) == set(range(size))
     if not shuffle:
         assert interleaved[:size] == list(range(size))
@@ -243,7 +243,7 @@ def test_endless_batches_are_pure_and_can_be_skipped(flags, batch_size, world, s
             first = [batch for _, batch in zip(range(start + 4), sampler)]
             assert all(len(batch) == batch_size for batch in first)
             if kind is InfiniteGroupBatchSampler:
-                assert all(len({flags[place] for place in batch}) == 1 for batch in first)
+                assert all(len({flags[index] for index in batch}) == 1 for batch in first)
             sampler.set_start(start)
             skipped = [batch for _, batch in zip(range(4), sampler)]
             assert skipped == first[start:]
@@ -253,11 +253,11 @@ def test_endless_batches_are_pure_and_can_be_skipped(flags, batch_size, world, s
 
 def test_endless_passes_show_every_image_once_and_differ():
     sampler = InfiniteBatchSampler(Flagged([0] * 12), 3, 1, 0, seed=0)
-    drawn = [place for _, batch in zip(range(8), sampler) for place in batch]
+    drawn = [index for _, batch in zip(range(8), sampler) for index in batch]
     assert sorted(drawn[:12]) == sorted(drawn[12:]) == list(range(12)) and drawn[:12] != drawn[12:]
-    assert {place.epoch
-            for place in drawn[:12]} == {0} and {place.epoch
-                                                 for place in drawn[12:]} == {1}
+    assert {index.epoch
+            for index in drawn[:12]} == {0} and {index.epoch
+                                                 for index in drawn[12:]} == {1}
 
 
 def test_samplers_explain_a_missing_flag():
@@ -282,7 +282,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone():
     dataset = SeededDataset(Dice([0] * 5), 3)
 
     def values(epoch, index, data=dataset):
-        return data[Place.of(index, epoch)]['img_metas']['values'][1:]
+        return data[SampleIndex.of(index, epoch)]['img_metas']['values'][1:]
 
     first = values(1, 2)
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
@@ -371,6 +371,6 @@ def test_a_bucket_gives_few_shapes_and_every_rank_the_same_group():
         DistributedGroupSampler(flags, 2, num_replicas=3, rank=rank, seed=5, same_group=True)
         for rank in range(3)
     ]
-    groups = [flags.flag[[int(place) for place in sampler]] for sampler in ranks]
+    groups = [flags.flag[[int(index) for index in sampler]] for sampler in ranks]
     assert (groups[0] == groups[1]).all() and (groups[0] == groups[2]).all()
     assert len(set(groups[0].tolist())) == 2

@@ -16,13 +16,13 @@ from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.datasets.pipelines.shared.color import DeferredNormalize, Normalize
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,
-                                                           ImageToTensor, LateImage, ToTensor,
-                                                           Transpose, late_images, to_tensor)
+                                                           ImageToTensor, DeferredImage, ToTensor,
+                                                           Transpose, defer_to_collate, to_tensor)
 from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
                                                         LoadProposals)
 from mmdet_ft.datasets.pipelines.shared.resize_flip import DeferredFlip, Pad, RandomFlip, Resize
 from mmdet_ft.datasets.pipelines.shared.views import MultiScaleFlipAug
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from .conftest import NORM, train_pipeline
 
 BOXES = np.array([[1, 2, 11, 22], [5.5, 0, 39.5, 29]], dtype=np.float32)
@@ -380,9 +380,9 @@ def test_padding_before_normalize_is_normalised_too():
     assert (height, width) == (64, 64) and data['img_metas']['img_shape'][:2] == (40, 33)
     batch = collate([data])
     expected = (9 - torch.tensor(NORM['mean'])) / torch.tensor(NORM['std'])
-    images = normalised_images(batch)[0]
-    for place in (images[:, 50, 5], images[:, 5, 50]):
-        torch.testing.assert_close(place, expected, atol=1e-5, rtol=1e-5)
+    images = normalize_images(batch)[0]
+    for index in (images[:, 50, 5], images[:, 5, 50]):
+        torch.testing.assert_close(index, expected, atol=1e-5, rtol=1e-5)
     full = collate([data, pipeline(sample(64, 64))])  # one that needs no padding beside it
     assert full.mean is None
     torch.testing.assert_close(full.images[0], images)
@@ -395,12 +395,12 @@ def flipped_batch(direction, kind, change=lambda img: img, late=False, bucket=1)
         lambda steps: steps.insert(-1, dict(type='ToTensor', keys=['img'])))  # changes nothing
     assert kinds(pipeline)[:2] == ['DeferredFlip', 'DeferredNormalize']
     pipeline.transforms[0] = kind(1., direction)
-    with late_images() if late else contextlib.nullcontext():
+    with defer_to_collate() if late else contextlib.nullcontext():
         samples = [
             pipeline(dict(sample(*size), img=change(sample(*size)['img'])))
             for size in ((700, 500), (33, 1024))
         ]  # the first one is larger than a block
-    assert isinstance(samples[0]['img'], LateImage if late else torch.Tensor)
+    assert isinstance(samples[0]['img'], DeferredImage if late else torch.Tensor)
     return collate(samples, bucket)
 
 
@@ -423,7 +423,7 @@ def test_an_image_that_is_not_bytes_is_mirrored_on_the_host():
 
 def test_late_images_beside_others_are_normalised_on_the_host():
     pipeline = end_of_pipeline()
-    with late_images():
+    with defer_to_collate():
         samples = [pipeline(sample()), pipeline(dict(sample(), img=sample()['img'].astype('f4')))]
     images = collate(samples).images
     torch.testing.assert_close(images[0], images[1])

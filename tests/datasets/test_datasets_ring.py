@@ -58,8 +58,8 @@ def test_batches_arrive_as_they_were_made(method):
 
 def test_memory_is_used_again():
     loader = loader_of(workers_per_gpu=1)
-    places = {batch.images.data_ptr() for _ in range(4) for batch in loader}
-    assert len(places) <= loader.ring.slots_each
+    addresses = {batch.images.data_ptr() for _ in range(4) for batch in loader}
+    assert len(addresses) <= loader.ring.slots_each
     assert not loader.ring.busy.any()
 
 

@@ -32,7 +32,7 @@ def test_what_is_too_small_is_dropped_with_its_label_and_mask(sizes, min_wh, are
     if not (by_box or by_mask):
         return
     kept = [
-        place for place, (w, h) in enumerate(sizes)
+        index for index, (w, h) in enumerate(sizes)
         if (not by_box or (w > min_wh[0] and h > min_wh[1])) and (not by_mask or max(w * h -
                                                                                      1, 0) >= area)
     ]
@@ -44,7 +44,7 @@ def test_what_is_too_small_is_dropped_with_its_label_and_mask(sizes, min_wh, are
     assert results['gt_labels'].tolist() == kept
     assert np.array_equal(results['gt_bboxes'], sample(sizes)['gt_bboxes'][kept])
     assert results['gt_masks'].areas.tolist() == [
-        max(w * h - 1, 0) for w, h in (sizes[place] for place in kept)
+        max(w * h - 1, 0) for w, h in (sizes[index] for index in kept)
     ]
     assert len(results['gt_bboxes_ignore']) == 1
 

@@ -36,8 +36,8 @@ def said(**train):
 def test_files_of_other_tools(kind, name, content, message, tmp_path):
     name = f'{name}.json' if kind == 'CustomDataset' else name  # others are pickles there
     (tmp_path / name).write_text(content)
-    told = said(type=kind, ann_file=str(tmp_path / name), img_prefix=str(tmp_path))
-    assert re.search(message, told) and str(tmp_path / name) in told, told
+    text = said(type=kind, ann_file=str(tmp_path / name), img_prefix=str(tmp_path))
+    assert re.search(message, text) and str(tmp_path / name) in text, text
 
 
 def test_folders_in_place_of_a_file(tmp_path):

@@ -34,15 +34,15 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
     """Change the bytes of a text file as editors, disks and people do."""
     text = content.decode()
     lines = text.split('\n')
-    place = int(rng.integers(len(lines)))
-    words = lines[place].split(' ')
+    index = int(rng.integers(len(lines)))
+    words = lines[index].split(' ')
     word = int(rng.integers(len(words)))
     odd = fuzz.ODD_VALUES[int(rng.integers(len(fuzz.ODD_VALUES)))]
 
     def with_word(value: object) -> bytes:
         changed = [*words[:word], str(value), *words[word + 1:]]
-        return '\n'.join([*lines[:place], ' '.join(changed),
-                          *lines[place + 1:]]).encode('utf-8', 'replace')
+        return '\n'.join([*lines[:index], ' '.join(changed),
+                          *lines[index + 1:]]).encode('utf-8', 'replace')
 
     at = int(rng.integers(len(content)))
     ways = [
@@ -50,8 +50,8 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
         lambda: with_word(odd),
         lambda: with_word(''),
         lambda: with_word(words[word] * 3),
-        lambda: '\n'.join(lines[:place] + lines[place + 1:]).encode(),
-        lambda: '\n'.join(lines[:place] + [lines[place]] * 2 + lines[place + 1:]).encode(),
+        lambda: '\n'.join(lines[:index] + lines[index + 1:]).encode(),
+        lambda: '\n'.join(lines[:index] + [lines[index]] * 2 + lines[index + 1:]).encode(),
         lambda: content[:at],
         lambda: content[:at] + bytes([int(rng.integers(256))]) + content[at + 1:],
         lambda: text.replace('\n', '\r\n').encode(),
@@ -73,14 +73,14 @@ def try_damage(path, settings, number: int, seed: int) -> list:
     """Damage a file `number` times; returns the messages of the refusals. The file is as before afterwards."""
     content, messages = path.read_bytes(), []
     try:
-        for place in range(number):
-            changed = damage(content, np.random.default_rng((seed, place)))
+        for index in range(number):
+            changed = damage(content, np.random.default_rng((seed, index)))
             path.write_bytes(changed)
             try:
                 verdicts = fuzz.read_by_both(settings, more_errors=TOLD)
                 fuzz.assert_agreement(verdicts)
             except Exception as error:
-                raise AssertionError(f'damage {place} of seed {seed}, {changed[:200]!r}: '
+                raise AssertionError(f'damage {index} of seed {seed}, {changed[:200]!r}: '
                                      f'{type(error).__name__}: {error}') from error
             if verdicts.error is not None:
                 messages.append(str(verdicts.error))
@@ -279,12 +279,12 @@ def test_json_files_of_via(tmp_path, monkeypatch):
     ]
     content = {
         f'{stem}.jpg1':
-        dict(filename=f'{stem}.jpg', size=1, regions=regions[place:place + 3], file_attributes={})
-        for place, stem in enumerate(formats.stems(IMAGES))
+        dict(filename=f'{stem}.jpg', size=1, regions=regions[index:index + 3], file_attributes={})
+        for index, stem in enumerate(formats.stems(IMAGES))
     }
     path, refused = tmp_path / 'via.json', 0
-    for place in range(150):
-        changed, what = fuzz.mutate(content, np.random.default_rng((12, place)))
+    for index in range(150):
+        changed, what = fuzz.mutate(content, np.random.default_rng((12, index)))
         path.write_text(json.dumps(changed))
         try:
             with fuzz.limited():
@@ -298,7 +298,7 @@ def test_json_files_of_via(tmp_path, monkeypatch):
             assert str(path) in str(error), error
         except Exception as error:
             raise AssertionError(
-                f'mutation {place}, {what}: {type(error).__name__}: {error}') from error
+                f'mutation {index}, {what}: {type(error).__name__}: {error}') from error
     assert refused > 30
 
 
@@ -309,8 +309,8 @@ def test_lists_of_wider_face(tmp_path, monkeypatch):
              '0--Parade/b.jpg', '0', '0 0 0 0 0 0 0 0 0 0', '']  # yapf: disable
     content = '\n'.join(lines).encode()
     path, refused = tmp_path / 'list.txt', 0
-    for place in range(120):
-        changed = damage(content, np.random.default_rng((14, place)))
+    for index in range(120):
+        changed = damage(content, np.random.default_rng((14, index)))
         path.write_bytes(changed)
         try:
             with fuzz.limited():
@@ -320,5 +320,5 @@ def test_lists_of_wider_face(tmp_path, monkeypatch):
             assert f'{path}:' in str(error), error
         except Exception as error:
             raise AssertionError(
-                f'damage {place}, {changed!r}: {type(error).__name__}: {error}') from error
+                f'damage {index}, {changed!r}: {type(error).__name__}: {error}') from error
     assert refused > 30

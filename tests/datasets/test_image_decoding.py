@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet_ft.datasets.checks.images import look_at
+from mmdet_ft.datasets.checks.images import inspect_image
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.images.decoding import (decode, is_coarse, is_cut_off, lost_share,
-                                               unsent_share)
+from mmdet_ft.datasets.images.decoding import (decode, is_coarse, is_cut_off, measure_lost_share,
+                                               measure_unsent_share)
 from mmdet_ft.datasets.images.files import read_head
 from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
                                                         read_image)
@@ -85,7 +85,7 @@ def test_what_is_missing_of_a_jpeg_is_measured():
         whole = file.getvalue()
         body = len(whole) - whole.rfind(b'\xff\xda')
         for share in (.1, .3, .5):
-            lost = lost_share(whole[:len(whole) - int(share * body)])
+            lost = measure_lost_share(whole[:len(whole) - int(share * body)])
             assert abs(lost - share) < .12, (mode, share, lost)
     grey = np.full((64, 64, 3), 128, np.uint8)
     grey[:40] = 20
@@ -241,7 +241,7 @@ def progressive(quality=90):
     file = io.BytesIO()
     Image.fromarray(picture.astype(np.uint8)).save(file, 'JPEG', progressive=True, quality=quality)
     content = file.getvalue()
-    begins = [place for place in range(len(content)) if content[place:place + 2] == b'\xff\xda']
+    begins = [index for index in range(len(content)) if content[index:index + 2] == b'\xff\xda']
     return content, begins
 
 
@@ -249,18 +249,18 @@ def test_a_progressive_jpeg_is_judged_by_the_scans_that_it_lacks(caplog, monkeyp
     monkeypatch.setattr(logging.getLogger('mmdet_ft'), 'propagate', True)
     whole, begins = progressive()
     assert len(begins) >= 8 and decode(whole, 'color', 'bgr').lost is None
-    for place in begins[:3]:  # brightness of the lowest frequencies alone: blocks of 8 pixels
+    for index in begins[:3]:  # brightness of the lowest frequencies alone: blocks of 8 pixels
         with pytest.raises(DataError, match='it is cut off, and 9.% of it is missing'):
-            decode(whole[:place + 40], 'color', 'bgr')
-    assert unsent_share(whole) == 0 and not is_coarse(whole)
-    assert unsent_share(saved('JPEG')[:-20]) is None and not is_coarse(saved('JPEG')[:-20])
+            decode(whole[:index + 40], 'color', 'bgr')
+    assert measure_unsent_share(whole) == 0 and not is_coarse(whole)
+    assert measure_unsent_share(saved('JPEG')[:-20]) is None and not is_coarse(saved('JPEG')[:-20])
     cut = whole[:begins[-1] + 100]
     img, lost = decode(cut, 'color', 'bgr')
     assert img.shape == (240, 320, 3) and lost < .1 and is_coarse(cut)
     (tmp_path / 'a.jpg').write_bytes(cut)
     read_image(str(tmp_path / 'a.jpg'), {}, dict(backend='disk'), 'color', 'bgr')
     assert 'a progressive JPEG without its last scans: it is coarser' in caplog.text
-    look = look_at(str(tmp_path / 'a.jpg'))
+    look = inspect_image(str(tmp_path / 'a.jpg'))
     assert look.is_coarse and look.lost is not None
 
 

@@ -97,8 +97,8 @@ def test_missing_images_are_grouped_by_cause(folder):
     ('000001.jpg', "without ending.* write '000001' for '000001.jpg'"),
     ('/data/JPEGImages/000001', "write '000001' for"),
 ])
-def test_a_line_of_a_list_that_is_no_plain_name_is_told(line, told):
-    assert re.search(told, plain_name_hint(line))
+def test_a_line_of_a_list_that_is_no_plain_name_is_told(line, text):
+    assert re.search(text, plain_name_hint(line))
 
 
 def test_a_name_with_a_blank_is_plain():

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mmdet_ft.datasets.images.sizes import fit_of, mismatch
+from mmdet_ft.datasets.images.sizes import choose_fitting_size, mismatch
 
 
 @pytest.mark.parametrize('box, fit', [
@@ -14,12 +14,12 @@ from mmdet_ft.datasets.images.sizes import fit_of, mismatch
     ([np.nan, 10, 190, 60], ''),
 ])
 def test_boxes_tell_which_of_two_sizes_is_theirs(box, fit):
-    assert fit_of(np.array([box]), (128, 192), (192, 128)) == fit
-    assert fit_of(np.array([[1, 1, 5, 5], box]), (128, 192), (192, 128)) == fit
+    assert choose_fitting_size(np.array([box]), (128, 192), (192, 128)) == fit
+    assert choose_fitting_size(np.array([[1, 1, 5, 5], box]), (128, 192), (192, 128)) == fit
 
 
 def test_no_box_tells_nothing():
-    assert fit_of(np.zeros((0, 4)), (1, 2), (2, 1)) == ''
+    assert choose_fitting_size(np.zeros((0, 4)), (1, 2), (2, 1)) == ''
 
 
 @pytest.mark.parametrize('listed, loaded, orientation, fit, kind, words', [

@@ -151,7 +151,7 @@ def test_every_registered_transform_is_looked_at():
 
 
 @pytest.mark.parametrize(
-    'name, arguments', ALL, ids=[f'{name}-{place}' for place, (name, _) in enumerate(ALL)])
+    'name, arguments', ALL, ids=[f'{name}-{index}' for index, (name, _) in enumerate(ALL)])
 def test_what_is_painted_stays_under_box_mask_and_label(name, arguments):
     moves = moved_by(PIPELINES.get(name, arguments), arguments)
     if moves == ('img', ):

@@ -91,12 +91,12 @@ def test_interval_leaves_iterations_out(tmp_path):
     assert_moved(shown, [2, 5])
 
 
-def assert_moved(shown, places):
+def assert_moved(shown, indices):
     moved = [
         i for i in range(1, len(shown))
         if not torch.equal(shown[i]['head.weight'], shown[i - 1]['head.weight'])
     ]
-    assert moved == [place for place in places if place]
+    assert moved == [index for index in indices if index]
 
 
 @pytest.mark.parametrize('kind,length', [('epoch', 2), ('iter', 6)])
@@ -205,7 +205,7 @@ class Mixed(torch.utils.data.Dataset):
     def __len__(self):
         return 2
 
-    def __getitem__(self, place):
+    def __getitem__(self, index):
         return len(self.skipped)
 
     def update_skip_type_keys(self, skip_type_keys):

@@ -16,7 +16,7 @@ from mmdet_ft.engine.evaluate import check_evaluation_options
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook, TextLoggerHook
 from mmdet_ft.engine.hooks import build as hooks_build
 from mmdet_ft.engine.hooks.build import build_hooks
-from mmdet_ft.engine.legacy.old_configs import modernise
+from mmdet_ft.engine.legacy.old_configs import modernize
 from mmdet_ft.engine.models.build import cancel_pretrained, initialize_weights
 from mmdet_ft.engine.optimizers.optimizer_step import Update, read_update
 from mmdet_ft.engine.settings.read import read_data, read_run_settings, read_weights
@@ -35,25 +35,25 @@ def config(**values):
 def test_older_lengths_of_a_run_become_a_runner():
     cfg = config(total_epochs=8)
     cfg.pop('runner')
-    new, notes = modernise(cfg)
+    new, notes = modernize(cfg)
     assert new.runner == dict(type='EpochBasedRunner', max_epochs=8) and 'total_epochs' not in new
     assert 'total_epochs' in notes[0] and 'runner' not in cfg
-    assert modernise(config(runner=dict(max_epochs=8)))[0].runner.type == 'EpochBasedRunner'
-    assert modernise(config(runner=dict(max_iters=8)))[0].runner.type == 'IterBasedRunner'
-    assert modernise(config())[1] == []
+    assert modernize(config(runner=dict(max_epochs=8)))[0].runner.type == 'EpochBasedRunner'
+    assert modernize(config(runner=dict(max_iters=8)))[0].runner.type == 'IterBasedRunner'
+    assert modernize(config())[1] == []
     with pytest.raises(ConfigError, match='total_epochs=8'):
-        modernise(config(total_epochs=8))
+        modernize(config(total_epochs=8))
 
 
 def test_older_places_of_settings_are_moved():
-    new, notes = modernise(
+    new, notes = modernize(
         config(data=dict(imgs_per_gpu=3), train_cfg=dict(rpn=1), test_cfg=dict(rcnn=2)))
     assert new.data == dict(samples_per_gpu=3)
     assert new.model.train_cfg == dict(rpn=1) and new.model.test_cfg == dict(
         rcnn=2) and 'train_cfg' not in new
     assert len(notes) == 3
     with pytest.raises(ConfigError, match='model.train_cfg'):
-        modernise(config(train_cfg=dict(rpn=1), model=dict(train_cfg=dict(rpn=1))))
+        modernize(config(train_cfg=dict(rpn=1), model=dict(train_cfg=dict(rpn=1))))
 
 
 def test_target_means_go_into_the_inherited_coder():
@@ -62,7 +62,7 @@ def test_target_means_go_into_the_inherited_coder():
         target_means=[0.] * 4,
         target_stds=[.2] * 4,
         bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[.1] * 4, clip_border=False))
-    new, notes = modernise(config(model=dict(type='MaskRCNN', roi_head=dict(bbox_head=[head]))))
+    new, notes = modernize(config(model=dict(type='MaskRCNN', roi_head=dict(bbox_head=[head]))))
     assert new.model.roi_head.bbox_head[0] == dict(
         type='Shared2FCBBoxHead',
         bbox_coder=dict(
@@ -73,7 +73,7 @@ def test_target_means_go_into_the_inherited_coder():
     assert 'model.roi_head.bbox_head.0' in notes[0]
     coder_only = config(
         model=dict(rpn_head=dict(type='RPNHead', bbox_coder=dict(type='X', target_stds=[1.] * 4))))
-    assert modernise(coder_only)[1] == []
+    assert modernize(coder_only)[1] == []
 
 
 def test_loader_settings_come_from_v2s_places():

@@ -69,8 +69,8 @@ def test_a_character_lost_from_a_name_is_noticed_in_a_dumped_config_too(tmp_path
     source = load_config(MAIN, {'seed': 0, 'data.workers_per_gpu': 0}).pretty_text
     names = [name for name in load_config(MAIN) if name in ENGINE_NAMES]
     for name in [*names, 'seed']:
-        for place in range(len(name)):
-            wrong = name[:place] + name[place + 1:]
+        for index in range(len(name)):
+            wrong = name[:index] + name[index + 1:]
             text = re.sub(rf'(?m)^{name} =', f'{wrong} =', source)
             assert text != source
             found = mistakes(Config.fromstring(text, '.py'))
@@ -122,17 +122,17 @@ def rename(value, path, new):
             else:
                 items[key] = item
         return items
-    return type(value)(rename(item, rest, new) if place == first else item
-                       for place, item in enumerate(value))
+    return type(value)(rename(item, rest, new) if index == first else item
+                       for index, item in enumerate(value))
 
 
 def without_one_character(name, draw):
     """What is left must be a name of python."""
-    places = [
-        place for place in range(len(name)) if (name[:place] + name[place + 1:]).isidentifier()
+    indices = [
+        index for index in range(len(name)) if (name[:index] + name[index + 1:]).isidentifier()
     ]
-    place = draw.choice(places)
-    return name[:place] + name[place + 1:]
+    index = draw.choice(indices)
+    return name[:index] + name[index + 1:]
 
 
 def in_sections(config):
@@ -181,14 +181,14 @@ def test_two_hundred_typos_on_the_command_line_are_all_named_with_the_right_spel
     draw = random.Random(1)
     all_keys = [(path, keys) for path in SHIPPED for keys in in_sections(load_config(path))]
     for path, keys in draw.sample(all_keys, 200):
-        words = [place for place, step in enumerate(keys) if isinstance(step, str)]
-        place = draw.choice(words)
+        words = [index for index, step in enumerate(keys) if isinstance(step, str)]
+        index = draw.choice(words)
         steps = [str(step) for step in keys]
-        right = steps[place]
-        steps[place] = without_one_character(right, draw)
+        right = steps[index]
+        steps[index] = without_one_character(right, draw)
         found = mistakes(load_config(path, {'.'.join(steps): 1}))
         wanted = [mistake for mistake in found if f'did you mean {right!r}?' in str(mistake)]
-        assert wanted and wanted[0].path == '.'.join(steps[:place + 1]), (steps, right,
+        assert wanted and wanted[0].path == '.'.join(steps[:index + 1]), (steps, right,
                                                                           [*map(str, found)])
         assert wanted[0].where.startswith('--cfg-options '), wanted
 
@@ -543,9 +543,9 @@ def all_paths(value, path=()):
 
 def test_whatever_stands_in_a_place_the_check_itself_does_not_fail():
     draw = random.Random(2)
-    places = list(all_paths(load_config(MAIN).copy()))
+    indices = list(all_paths(load_config(MAIN).copy()))
     for _ in range(400):
-        config, path = load_config(MAIN), draw.choice(places)
+        config, path = load_config(MAIN), draw.choice(indices)
         node = config._cfg_dict
         for step in path[:-1]:
             node = node[step]

@@ -7,7 +7,7 @@ import pytest
 
 from mmdet_ft.config import CheckError, load_config
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
-from mmdet_ft.datasets.pipelines.shared.moves import flat, left_behind
+from mmdet_ft.datasets.pipelines.shared.moves import flatten, find_unmoved_objects
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.registry import PIPELINES
 from tests.engine.test_engine_check import MAIN
@@ -130,7 +130,7 @@ def test_what_moves_stands_behind_the_annotations(mover):
 
 def test_padding_before_boxes_alone_is_right():
     steps = [LOAD, dict(type='Pad', size_divisor=32), dict(type='LoadAnnotations', with_bbox=True)]
-    assert not list(left_behind(list(flat(steps))))
+    assert not list(find_unmoved_objects(list(flatten(steps))))
 
 
 def test_a_loader_of_a_users_own_loads_what_collect_asks_for(registered):

@@ -39,16 +39,16 @@ def test_a_training_pipeline_in_a_wrong_order_is_named(steps, message):
 def test_one_that_mixes_images_needs_the_wrapper_that_hands_them_out(kind):
     load, mix = [LOAD, dict(TRUTH, with_mask=False)], dict(type=kind, img_scale=(64, 64))
     end = [BUNDLE, FEW]
-    told = f"{kind} mixes several images, and here it is given one. Write it into the pipeline of a wrapper: " \
+    message = f"{kind} mixes several images, and here it is given one. Write it into the pipeline of a wrapper: " \
         "dict(type='MultiImageMixDataset'"
-    assert f'data.train.dataset.pipeline.2: {told}' in said(
+    assert f'data.train.dataset.pipeline.2: {message}' in said(
         **{'data.train.dataset.pipeline': [*load, mix, *end]})
     cfg = load_config(MAIN)
     inner = cfg.data.train.dataset
     wrap = dict(_delete_=True, type='MultiImageMixDataset', dataset=dict(inner, pipeline=load))
     aside = dict(type='AutoAugment', policies=[[mix]])
     text = said(**{'data.train': dict(wrap, pipeline=[mix, aside, *end])})
-    assert f'data.train.pipeline.1.policies.0.0: {told}' in text
+    assert f'data.train.pipeline.1.policies.0.0: {message}' in text
     assert 'data.train.pipeline.0:' not in text
 
 
@@ -103,8 +103,8 @@ def test_an_architecture_that_is_not_here_is_told_those_that_are():
 
 @pytest.mark.parametrize('key', ['backbone', 'rpn_head', 'roi_head'])
 def test_a_part_that_a_model_cannot_do_without_is_told(key):
-    told = f'model.{key}: MaskRCNN needs it: write a dict with a type, not None'
-    assert told in said(**{f'model.{key}': None})
+    text = f'model.{key}: MaskRCNN needs it: write a dict with a type, not None'
+    assert text in said(**{f'model.{key}': None})
 
 
 def test_a_config_without_training_data_is_told():

@@ -9,7 +9,7 @@ from mmdet_ft.config import Config, ConfigError, load_config
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.config_check.run_settings import SETTINGS
 from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
-from mmdet_ft.engine.config_check.value_kinds import fits, words_of
+from mmdet_ft.engine.config_check.value_kinds import fits, describe_values
 from tests.engine.test_engine_check import MAIN
 
 
@@ -32,7 +32,7 @@ from tests.engine.test_engine_check import MAIN
 def test_an_annotation_says_what_a_value_may_be(annotation, right, wrong, words):
     assert all(fits(annotation, value) for value in right)
     assert not any(fits(annotation, value) for value in wrong)
-    assert words_of(annotation) == words
+    assert describe_values(annotation) == words
 
 
 def changed(path, value):

@@ -109,10 +109,10 @@ def test_more_than_100_detections_count_when_the_model_gives_them(one_stage, tmp
 
 def crowded(tmp_path, number=150):
     """A set of one image with `number` objects, and its truth as results, best score first."""
-    boxes = [[20 * (place % 15), 20 * (place // 15), 18, 18] for place in range(number)]
+    boxes = [[20 * (index % 15), 20 * (index // 15), 18, 18] for index in range(number)]
     annotations = [
-        dict(id=place + 1, image_id=1, category_id=1, bbox=box, area=18 * 18, iscrowd=0)
-        for place, box in enumerate(boxes)
+        dict(id=index + 1, image_id=1, category_id=1, bbox=box, area=18 * 18, iscrowd=0)
+        for index, box in enumerate(boxes)
     ]
     content = dict(
         images=[dict(id=1, file_name='a.jpg', width=300, height=300)],
@@ -121,8 +121,8 @@ def crowded(tmp_path, number=150):
     path = tmp_path / 'ants.json'
     path.write_text(json.dumps(content))
     dataset = CocoDataset(str(path), [], classes=('ant', ), test_mode=True)
-    found = np.array([[x, y, x + w, y + h, 1 - place / 1000]
-                      for place, (x, y, w, h) in enumerate(boxes)], np.float32)
+    found = np.array([[x, y, x + w, y + h, 1 - index / 1000]
+                      for index, (x, y, w, h) in enumerate(boxes)], np.float32)
     return dataset, [[found]]
 
 

@@ -50,9 +50,9 @@ class Repeater:
         return replay, made
 
 
-def replayed(model, recorder, told=None):
+def replayed(model, recorder, text=None):
     model.extract_features = Replayed(model.extract_features, model, [model.backbone, model.neck],
-                                      (told if told is not None else []).append, recorder)
+                                      (text if text is not None else []).append, recorder)
     return model
 
 
@@ -160,15 +160,15 @@ class Doubling(nn.Module):
 
 
 def test_only_so_many_shapes_are_recorded():
-    told, model = [], Doubling()
-    function = Replayed(model.extract_features, model, [model], told.append, Repeater())
+    text, model = [], Doubling()
+    function = Replayed(model.extract_features, model, [model], text.append, Repeater())
     for width in range(1, MAX_SHAPES + 3):
         for _ in range(APPEARANCES):
             output, = function(torch.ones(1, 3, 4, width))
             output.sum().backward()
             assert output.shape[-1] == width
     assert len(function.recordings) == MAX_SHAPES and model.unused.grad is None
-    assert len(told) == 1 and 'bucket = 64' in told[0]
+    assert len(text) == 1 and 'bucket = 64' in text[0]
 
 
 def test_what_cannot_be_recorded_is_called_and_told_once():
@@ -178,12 +178,12 @@ def test_what_cannot_be_recorded_is_called_and_told_once():
         def record(self, run):
             raise RuntimeError('operation not permitted when stream is capturing\nand more')
 
-    told, model = [], Doubling()
-    function = Replayed(model.extract_features, model, [model], told.append, Refuses())
+    text, model = [], Doubling()
+    function = Replayed(model.extract_features, model, [model], text.append, Refuses())
     for _ in range(APPEARANCES + 2):
         torch.testing.assert_close(
             function(torch.ones(1, 3, 4, 4))[0], torch.full((1, 3, 4, 4), 2.))
-    assert told == [
+    assert text == [
         'cuda_graphs: no more shapes are recorded: '
         'operation not permitted when stream is capturing'
     ]
@@ -214,11 +214,11 @@ def test_on_a_gpu_a_replayed_model_learns_what_a_called_one_does(dtype):
         to_device(tiny_batch((2, 1)), device),
         to_device(tiny_batch((1, 3), size=(96, 64)), device)
     ]
-    told = []
-    plain, mine = tiny_model().to(device), replayed(tiny_model().to(device), CudaRecorder(), told)
+    text = []
+    plain, mine = tiny_model().to(device), replayed(tiny_model().to(device), CudaRecorder(), text)
     with torch.autocast('cuda', dtype, enabled=dtype != torch.float32):
         expected = train(plain, batches, steps=6)
         losses = train(mine, batches, steps=6)
-    assert not told and len(mine.extract_features.recordings) == 2
+    assert not text and len(mine.extract_features.recordings) == 2
     torch.testing.assert_close(
         losses, expected, rtol=2e-2 if dtype == torch.bfloat16 else 1e-3, atol=1e-3)

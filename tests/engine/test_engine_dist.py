@@ -328,7 +328,7 @@ def test_a_port_in_use_is_told_or_another_one_is_taken(monkeypatch, capsys):
         other_run.bind(('', 0))
         other_run.listen()
         port = other_run.getsockname()[1]
-        taken = launch.checked(words(port=port))
+        taken = launch.check_torchrun_options(words(port=port))
         number = taken[3].partition('=')[2]
         assert taken[:3] + taken[4:] == words()[:3] + words()[4:] and int(number) != port
         said = capsys.readouterr().err
@@ -336,11 +336,11 @@ def test_a_port_in_use_is_told_or_another_one_is_taken(monkeypatch, capsys):
         monkeypatch.setenv('PORT', str(port))
         with pytest.raises(
                 UserError, match=rf'port {port} is in use.*: PORT=\d+ tools/dist_train.sh'):
-            launch.checked(words(port=port))
+            launch.check_torchrun_options(words(port=port))
         with pytest.raises(UserError, match='on all machines the same'):
-            launch.checked(words(port=port, nodes=2))
-        assert launch.checked(words(port=port, nodes=2, rank=1)) == words(2, 1, port)
-    assert launch.checked(words(port=port)) == words(port=port)  # it is free again
+            launch.check_torchrun_options(words(port=port, nodes=2))
+        assert launch.check_torchrun_options(words(port=port, nodes=2, rank=1)) == words(2, 1, port)
+    assert launch.check_torchrun_options(words(port=port)) == words(port=port)  # it is free again
 
 
 @pytest.mark.parametrize('given, message', [(dict(gpus=0), 'GPUS is the number of processes'),

@@ -6,7 +6,7 @@ from mmdet_ft.config import Config
 from mmdet_ft.engine.config_check.check import check
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.hooks import CheckpointHook, EarlyStopHook, EvalHook, TextLoggerHook
-from mmdet_ft.engine.reporting.figures import check_metric, figure_of
+from mmdet_ft.engine.reporting.figures import check_metric, read_finite_metric
 from mmdet_ft.engine.run_check import run_size
 from mmdet_ft.engine.schedules.groups import Schedules
 from mmdet_ft.engine.schedules.schedule import build_learning_rate
@@ -200,19 +200,19 @@ def test_why_there_is_no_figure_is_told_once(tmp_path, caplog):
         run_with(tmp_path, [-1.] * 4)
     finally:
         runner.logger.propagate = False
-    told = [record.getMessage() for record in caplog.records if 'no objects' in record.getMessage()]
-    assert told == [
+    text = [record.getMessage() for record in caplog.records if 'no objects' in record.getMessage()]
+    assert text == [
         'bbox_mAP is -1: the validation set has no objects of these classes, so that it is not defined. '
         'It counts neither for save_best nor for early_stop'
     ]
 
 
 def test_minus_one_is_a_figure_of_other_metrics():
-    assert figure_of('loss_val', {'loss_val': -1.}) == -1
-    assert figure_of('correlation', {'correlation': -1}) == -1
+    assert read_finite_metric('loss_val', {'loss_val': -1.}) == -1
+    assert read_finite_metric('correlation', {'correlation': -1}) == -1
     for name in ('bbox_mAP', '0_segm_mAP_50', 'AR@100', 'bbox_AP_s', 'mAP', 'AP50', 'AP50_0_32',
                  'moderate_mAP', 'Car_easy_AP', 'recall@100@0.5'):
-        assert figure_of(name, {name: -1.}) is None
+        assert read_finite_metric(name, {name: -1.}) is None
 
 
 @pytest.mark.parametrize('name', ['bbox_mAP50', 'bbox_mAP_copypaste'])

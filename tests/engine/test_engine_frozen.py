@@ -9,7 +9,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
 from mmdet_ft.engine.models.build import initialize_weights, load_named
-from mmdet_ft.engine.models.frozen import freeing_line, frozen_as_drawn, watch_loading
+from mmdet_ft.engine.models.frozen import freeing_line, find_random_frozen, watch_loading
 from mmdet_ft.engine.settings.read import read_weights
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
@@ -93,7 +93,7 @@ def test_whoever_loads_a_weight_it_counts_as_loaded():
     with watch_loading(model) as loaded:
         model[1].load_state_dict({'weight': torch.ones(2, 2)}, strict=False)
     assert loaded.names == {'1.weight'}
-    assert frozen_as_drawn(model, loaded.names) == {'0': ['0.weight', '0.bias'], '1': ['1.bias']}
+    assert find_random_frozen(model, loaded.names) == {'0': ['0.weight', '0.bias'], '1': ['1.bias']}
     model[1].load_state_dict({'bias': torch.ones(2)}, strict=False)
     assert loaded.names == {'1.weight'}
 

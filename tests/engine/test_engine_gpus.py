@@ -83,25 +83,25 @@ def test_collectives_are_of_objects_or_of_the_tensors_looked_at_here():
 
 @fake_cuda_works
 def test_norm_statistics_travel_from_where_they_are(monkeypatch):
-    told = []
+    text = []
     monkeypatch.setattr(dist, 'get_dist_info', lambda: (0, 2))
-    monkeypatch.setattr(torch_dist, 'broadcast', lambda tensor, source: told.append(tensor))
+    monkeypatch.setattr(torch_dist, 'broadcast', lambda tensor, source: text.append(tensor))
     with fake_cuda():
         dist.broadcast_norm_buffers(
             on_fake_cuda(nn.Sequential(nn.BatchNorm2d(3), nn.SyncBatchNorm(3))))
-    assert len(told) == 4 and all(tensor.is_cuda for tensor in told)
+    assert len(text) == 4 and all(tensor.is_cuda for tensor in text)
 
 
 def test_signals_travel_on_the_host_by_a_group_of_their_own(monkeypatch):
-    told = []
+    text = []
     monkeypatch.setattr(dist, 'is_distributed', lambda: True)
     monkeypatch.setattr(torch_dist, 'new_group', lambda backend: backend)
     monkeypatch.setattr(
-        torch_dist, 'all_reduce', lambda tensor, operation, group, async_op: told.append(
+        torch_dist, 'all_reduce', lambda tensor, operation, group, async_op: text.append(
             (tensor.device.type, group, async_op)))
     hook = InterruptHook()
     hook.before_run(None)
-    assert not hook._agreed() and told == [('cpu', 'gloo', True)]
+    assert not hook._agree_on_signal() and text == [('cpu', 'gloo', True)]
 
 
 @fake_cuda_works

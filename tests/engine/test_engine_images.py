@@ -13,13 +13,13 @@ from PIL import Image
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks import images
 from mmdet_ft.datasets.checks.html import page
-from mmdet_ft.datasets.checks.images import Loading, loading_of, look_at, scan
+from mmdet_ft.datasets.checks.images import Loading, read_loading, inspect_image, scan
 from mmdet_ft.datasets.checks.split import split_of
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.collate import collate, places_by_size
+from mmdet_ft.datasets.loading.collate import collate, group_by_size
 from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.pipelines.shared import loading
 from mmdet_ft.engine.errors import UserError
@@ -40,35 +40,35 @@ class World:
         self.folder = folder
         rng = np.random.default_rng(0)
         self.content = dict(images=[], annotations=[], categories=[dict(id=1, name='cat')])
-        for place in range(NUM):
+        for index in range(NUM):
             picture = cv2.resize(rng.integers(0, 255, (8, 12, 3), dtype=np.uint8), (WIDTH, HEIGHT))
-            cv2.imwrite(str(self.path(place)), picture)
+            cv2.imwrite(str(self.path(index)), picture)
             self.content['images'].append(
-                dict(id=place + 1, file_name=f'{place}.jpg', width=WIDTH, height=HEIGHT))
+                dict(id=index + 1, file_name=f'{index}.jpg', width=WIDTH, height=HEIGHT))
             for number, box in enumerate(([4, 6, 20, 30], [70, 20, 20,
                                                            30])):  # the second leaves 64 x 96
                 x, y, w, h = box
                 self.content['annotations'].append(
                     dict(
-                        id=10 * place + number,
-                        image_id=place + 1,
+                        id=10 * index + number,
+                        image_id=index + 1,
                         category_id=1,
                         bbox=box,
                         area=w * h,
                         iscrowd=0,
                         segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]]))
 
-    def path(self, place):
-        return self.folder / f'{place}.jpg'
+    def path(self, index):
+        return self.folder / f'{index}.jpg'
 
-    def turn(self, place, orientation=6, exchange=True):
+    def turn(self, index, orientation=6, exchange=True):
         """Store the picture lying, with an entry that turns it upright; `exchange` the listed size."""
         exif = Image.Exif()
         exif[0x112] = orientation
-        lying = Image.open(self.path(place)).transpose(Image.Transpose.ROTATE_90)
-        lying.save(self.path(place), exif=exif)
+        lying = Image.open(self.path(index)).transpose(Image.Transpose.ROTATE_90)
+        lying.save(self.path(index), exif=exif)
         if exchange:
-            self.content['images'][place].update(width=HEIGHT, height=WIDTH)
+            self.content['images'][index].update(width=HEIGHT, height=WIDTH)
 
     def dataset(self, **settings):
         path = self.folder / 'a.json'
@@ -133,7 +133,7 @@ def test_a_sample_of_very_many_files_is_called_one(world, monkeypatch):
     monkeypatch.setattr(images, 'MOST_HEADS', 5)
     assert f'heads and last bytes of 5 of {NUM} image files' in tell(world)[1]
     split = split_of(world.dataset(), 'train')
-    assert [place for place, _ in scan(split, Loading())] == [0, 2, 5, 8, 11]
+    assert [index for index, _ in scan(split, Loading())] == [0, 2, 5, 8, 11]
 
 
 def test_slow_storage_is_read_by_threads_with_the_same_looks(tmp_path, monkeypatch):
@@ -146,23 +146,23 @@ def test_slow_storage_is_read_by_threads_with_the_same_looks(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize('place', [0, 7, NUM - 1])
-def test_one_image_of_another_size_is_refused_with_its_annotations(world, place):
-    picture = cv2.imread(str(world.path(place)))
-    cv2.imwrite(str(world.path(place)), cv2.resize(picture, (WIDTH // 2, HEIGHT // 2)))
+def test_one_image_of_another_size_is_refused_with_its_annotations(world, index):
+    picture = cv2.imread(str(world.path(index)))
+    cv2.imwrite(str(world.path(index)), cv2.resize(picture, (WIDTH // 2, HEIGHT // 2)))
     texts, defects = world.refusals()
     for text in texts:
-        assert f'{world.path(place)}: annotated as 96 x 64 (width x height), it is 48 x 32' in text
-        assert f'annotation {10 * place}, annotation {10 * place + 1}' in text
+        assert f'{world.path(index)}: annotated as 96 x 64 (width x height), it is 48 x 32' in text
+        assert f'annotation {10 * index}, annotation {10 * index + 1}' in text
         assert 'scaled by 0.5' in text and 'scale boxes and masks by the same factor' in text
     assert [problem.kind
             for problem in defects] == ['image size differs'] and defects[0].fix in texts[0]
-    with pytest.raises(DataError, match=rf'{place}\.jpg.*is listed as 96 x 64'):
-        world.dataset()[place]
+    with pytest.raises(DataError, match=rf'{index}\.jpg.*is listed as 96 x 64'):
+        world.dataset()[index]
 
 
 def test_exchanged_width_and_height_are_told_as_such(world):
-    for place in (2, 3):
-        world.content['images'][place].update(width=HEIGHT, height=WIDTH)
+    for index in (2, 3):
+        world.content['images'][index].update(width=HEIGHT, height=WIDTH)
     texts, defects = world.refusals()
     assert all('width and height are exchanged; the boxes are of the picture as it is' in text
                for text in texts)
@@ -265,7 +265,7 @@ def test_boxes_of_other_files_are_not_dropped_for_a_wrong_size(world, size):
         bboxes=[[70, 20, 90, 50], [97, 2, 120, 30]], labels=[0, 0])  # wholly outside in truth
     path.write_text(json.dumps(records))
     dataset = CustomDataset(str(path), PIPELINE, ['cat'], img_prefix=str(world.folder))
-    assert [len(dataset.get_ann_info(place)['bboxes']) for place in (0, 1)] == [1, 1]
+    assert [len(dataset.get_ann_info(index)['bboxes']) for index in (0, 1)] == [1, 1]
 
 
 def test_images_that_no_one_uses_stop_no_training(world):
@@ -319,10 +319,10 @@ def test_a_jpeg_without_its_last_bytes_is_told_once_and_used(world, monkeypatch,
 @pytest.mark.parametrize('ending', ['png', 'tif'])
 def test_values_in_the_lower_bits_of_16_are_told_with_their_factor(world, bits, kind, is_defect,
                                                                    ending):
-    for place in range(NUM):
-        picture = cv2.imread(str(world.path(place))).astype(np.uint16)
-        cv2.imwrite(str(world.folder / f'{place}.{ending}'), picture << (bits - 8))
-        world.content['images'][place]['file_name'] = f'{place}.{ending}'
+    for index in range(NUM):
+        picture = cv2.imread(str(world.path(index))).astype(np.uint16)
+        cv2.imwrite(str(world.folder / f'{index}.{ending}'), picture << (bits - 8))
+        world.content['images'][index]['file_name'] = f'{index}.{ending}'
     level, text = tell(world)
     assert f'{"defect" if is_defect else "to look at"}: {kind} (train, {NUM})' in text
     assert (level == 'WARNING') == is_defect
@@ -342,8 +342,8 @@ def test_values_in_the_lower_bits_of_16_are_told_with_their_factor(world, bits, 
     ('%2e/{}.jpg', "file_name '%2e/0.jpg' -> '0.jpg' is there"),
 ])
 def test_missing_images_that_are_there_under_another_name_are_named(world, written, words):
-    for place, image in enumerate(world.content['images']):
-        image['file_name'] = written.format(place)
+    for index, image in enumerate(world.content['images']):
+        image['file_name'] = written.format(index)
     texts, defects = world.refusals()
     assert all(words in text for text in texts), texts
     assert words in defects[0].fix and defects[0].count == NUM
@@ -353,8 +353,8 @@ def test_missing_images_that_are_there_under_another_name_are_named(world, writt
 
 def test_a_prefix_one_folder_too_high_is_told_as_the_prefix(world):
     (world.folder / 'below').mkdir()
-    for place in range(NUM):
-        world.path(place).rename(world.folder / 'below' / f'{place}.jpg')
+    for index in range(NUM):
+        world.path(index).rename(world.folder / 'below' / f'{index}.jpg')
     texts, _ = world.refusals()
     assert all(f"'below/0.jpg' is there: write img_prefix='{world.folder}/below'" in text
                for text in texts)
@@ -372,9 +372,9 @@ def test_a_folder_that_is_not_there_is_named_with_its_neighbour(world):
 
 def test_backslashes_are_read_as_slashes_and_told_in_one_line(world):
     (world.folder / 'below').mkdir()
-    for place, image in enumerate(world.content['images']):
-        world.path(place).rename(world.folder / 'below' / f'{place}.jpg')
-        image['file_name'] = f'below\\{place}.jpg'
+    for index, image in enumerate(world.content['images']):
+        world.path(index).rename(world.folder / 'below' / f'{index}.jpg')
+        image['file_name'] = f'below\\{index}.jpg'
     level, text = tell(world)
     assert level == 'INFO' and f'to look at: image name in another spelling (train, {NUM})' in text
     assert world.dataset()[0]['filename'] == str(world.folder / 'below' / '0.jpg')
@@ -395,8 +395,8 @@ def test_what_another_loader_reads_is_only_looked_for(world):
     with pytest.raises(UserError, match='there is no image'):
         log_data_report(
             read_test_settings(world.config()), {'train': dataset}, logging.getLogger('mmdet_ft'))
-    assert loading_of([own]) == Loading(is_known=False) and loading_of([]) == Loading()
-    assert loading_of([dict(type='LoadImageFromFile',
+    assert read_loading([own]) == Loading(is_known=False) and read_loading([]) == Loading()
+    assert read_loading([dict(type='LoadImageFromFile',
                             color_type='unchanged')]).color_type == 'unchanged'
 
 
@@ -414,15 +414,15 @@ def test_a_picture_too_large_for_opencv_is_refused_with_the_remedy(world):
     texts, _ = world.refusals()
     assert all('40000 x 40000 pixels' in text and 'OPENCV_IO_MAX_IMAGE_PIXELS=' in text
                for text in texts)
-    assert look_at(str(world.path(3))).error.startswith('it has 40000 x 40000')
+    assert inspect_image(str(world.path(3))).error.startswith('it has 40000 x 40000')
 
 
 # ------------------------------------------------------------- images of a classifier
 
 
 def class_folders(folder, pipeline, sizes=((40, 30), (60, 45), (40, 30), (80, 30))):
-    for place, size in enumerate(sizes):
-        path = folder / 'data' / ('cat', 'dog')[place % 2] / f'{place}.jpg'
+    for index, size in enumerate(sizes):
+        path = folder / 'data' / ('cat', 'dog')[index % 2] / f'{index}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), np.full((*size[::-1], 3), 90, np.uint8))
     return ClassFolders(str(folder / 'data'), pipeline)
@@ -474,7 +474,7 @@ def test_unequal_images_of_a_classifier_are_found_before_the_start(tmp_path, spl
 def test_samples_are_put_together_by_size():
     samples = [dict(img=np.zeros((3, *size)))
                for size in ((4, 5), (5, 4), (4, 5))] + [dict(img=[np.zeros((3, 5, 4))])]
-    assert places_by_size(samples) == [[0, 2], [1, 3]]
+    assert group_by_size(samples) == [[0, 2], [1, 3]]
 
 
 def test_a_detectors_images_are_padded_as_ever(world):

@@ -119,9 +119,9 @@ def test_another_number_of_classes_is_said_without_a_training_step(tmp_path):
     assert kinds(cfg) == ['another number of classes']
     with pytest.raises(
             UserError, match='Labels has 2 classes but head.num_classes is 3; write num_classes=2'):
-        NumClassCheckHook.refuse_other_number(
+        NumClassCheckHook.refuse_other_num_classes(
             Labels([0, 1], ['cat', 'dog']), Net(LinearClsHead(3, 4)))
-    NumClassCheckHook.refuse_other_number(Labels([0, 1]), Net(LinearClsHead(3, 4)))
+    NumClassCheckHook.refuse_other_num_classes(Labels([0, 1]), Net(LinearClsHead(3, 4)))
 
 
 class Net(nn.Module):

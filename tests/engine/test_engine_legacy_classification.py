@@ -1,7 +1,7 @@
 """User code written for MMClassification is answered with what to write."""
 from torch import nn
 
-from mmdet_ft.engine.legacy.user_code import of_class, old_names
+from mmdet_ft.engine.legacy.user_code import explain_class, old_names
 
 
 class OldHead(nn.Module):
@@ -23,13 +23,13 @@ class OldClassifier(nn.Module):
 
 
 def test_a_head_of_mmclassification_is_told_the_methods_of_ours():
-    text = of_class(OldHead)
+    text = explain_class(OldHead)
     assert 'forward_train and simple_test' in text
     assert 'loss(logits, labels) and scores(logits) as ClsHead' in text
 
 
 def test_a_classifier_is_told_the_methods_of_ours():
-    assert 'results(scores, metas) as ImageClassifier' in of_class(OldClassifier)
+    assert 'results(scores, metas) as ImageClassifier' in explain_class(OldClassifier)
 
 
 def test_imports_of_mmclassification_are_answered():
@@ -38,7 +38,7 @@ def test_imports_of_mmclassification_are_answered():
         'from mmcls.models.backbones.base_backbone import BaseBackbone',
         'from mmcls.models.builder import build_classifier'
     ])
-    told = ' '.join(map(str, old_names(source)))
-    assert 'from mmdet_ft.models.heads.cls_head import LinearClsHead' in told
-    assert 'from mmdet_ft.models.base_module import BaseModule' in told
-    assert 'from mmdet_ft.apis import build_classifier' in told
+    text = ' '.join(map(str, old_names(source)))
+    assert 'from mmdet_ft.models.heads.cls_head import LinearClsHead' in text
+    assert 'from mmdet_ft.models.base_module import BaseModule' in text
+    assert 'from mmdet_ft.apis import build_classifier' in text

@@ -52,17 +52,17 @@ def exact(monkeypatch):
 
 
 def test_a_step_has_the_losses_and_gradients_of_the_cpu(device, exact, tmp_path):
-    told, gradients = [], []
-    for place in (CPU, device):
-        runner = runner_of(tiny_model().to(place), tmp_path)
-        runner.train_step(to_device(tiny_batch((3, 0, 2)), place))
+    text, gradients = [], []
+    for index in (CPU, device):
+        runner = runner_of(tiny_model().to(index), tmp_path)
+        runner.train_step(to_device(tiny_batch((3, 0, 2)), index))
         runner.check_finite()
-        told.append({key: float(value) for key, value in runner.outputs['log_vars'].items()})
+        text.append({key: float(value) for key, value in runner.outputs['log_vars'].items()})
         gradients.append([
             parameter.grad.cpu() for parameter in runner.model.parameters()
             if parameter.grad is not None
         ])
-    assert told[1] == pytest.approx(told[0], rel=1e-4, abs=1e-5)
+    assert text[1] == pytest.approx(text[0], rel=1e-4, abs=1e-5)
     for mine, theirs in zip(*gradients):
         assert (mine - theirs).norm() <= 1e-3 * theirs.norm() + 1e-6
 
@@ -71,7 +71,7 @@ def test_a_step_has_the_losses_and_gradients_of_the_cpu(device, exact, tmp_path)
 def test_a_switch_changes_losses_by_rounding_only(device, exact, tmp_path, name):
     if device.type == 'cpu' and name != 'channels_last':
         pytest.skip('is for GPUs')
-    told = []
+    text = []
     for wanted in (False, True):
         model = tiny_model(base_channels=16).to(device)
         assert SWITCHES[name](model, device, wanted) is None
@@ -80,9 +80,9 @@ def test_a_switch_changes_losses_by_rounding_only(device, exact, tmp_path, name)
         for runner.iter in range(6):
             runner.train_step(batch)
             losses.append(runner.outputs['loss'])
-        told.append(torch.stack(losses).tolist())
+        text.append(torch.stack(losses).tolist())
         assert not same(before, weights(model))
-    assert told[1] == pytest.approx(told[0], rel=1e-3)
+    assert text[1] == pytest.approx(text[0], rel=1e-3)
 
 
 @pytest.mark.parametrize('triton', [False, True])

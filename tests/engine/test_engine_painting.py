@@ -21,12 +21,12 @@ def test_class_folders_are_painted_alone_and_joined(tmp_path):
     prefixes = [str(tmp_path / 'a'), str(tmp_path / 'b')]
     for prefix, number in ((prefixes[0], 2), (prefixes, 4)):
         dataset = build_dataset(dict(settings, data_prefix=prefix))
-        places = [str(tmp_path / f'out/{number}_{place}.png') for place in range(number)]
-        painter = Painter(dataset, dataset.CLASSES, places)
+        indices = [str(tmp_path / f'out/{number}_{index}.png') for index in range(number)]
+        painter = Painter(dataset, dataset.CLASSES, indices)
         painter((), [np.array([.2, .8])] * number)
-        assert all(cv2.imread(place) is not None for place in places)
+        assert all(cv2.imread(index) is not None for index in indices)
         # the truth of the second data set is that of its own image
-        right, wrong = (cv2.imread(places[place]) for place in (number - 1, number - 2))
+        right, wrong = (cv2.imread(indices[index]) for index in (number - 1, number - 2))
         assert not (right == wrong).all()
 
 

@@ -83,7 +83,7 @@ def start(work_dir, kind, every, **settings):
 
 def loaders(settings):
     both = settings.get('workflow', [('train', 1)])
-    return [FakeLoader(FakeDataset(10, seed=place)) for place, _ in enumerate(both)], both
+    return [FakeLoader(FakeDataset(10, seed=index)) for index, _ in enumerate(both)], both
 
 
 def figures(work_dir):
@@ -165,7 +165,7 @@ def test_another_number_of_processes_goes_on_at_the_same_share_of_the_epoch(tmp_
 def test_a_changed_learning_rate_is_stated_and_scaled_only_if_asked_for(tmp_path, caplog):
     from mmdet_ft.config import Config
     from mmdet_ft.engine.batch_size import follow_world_size, images_per_step
-    from mmdet_ft.engine.runner.resume_state import Place
+    from mmdet_ft.engine.runner.resume_state import Resumed
     from mmdet_ft.engine.settings.read import read_run_settings
     data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict())
     for settings, rate, words in ((None, .1,
@@ -173,7 +173,7 @@ def test_a_changed_learning_rate_is_stated_and_scaled_only_if_asked_for(tmp_path
                                   (dict(enable=True,
                                         base_batch_size=16), .025, 'changes from 0.1 to 0.025')):
         runner = make_runner(tmp_path, lr=.1)
-        runner.resumed = Place(world_size=4)
+        runner.resumed = Resumed(world_size=4)
         runner.logger = logging.getLogger('mmdet_ft.tests.resume')
         caplog.clear()
         config = dict(data=data, runner=dict(type='EpochBasedRunner'), auto_scale_lr=settings)
@@ -244,16 +244,16 @@ def test_the_newest_readable_checkpoint_of_the_run_is_found(tmp_path):
     other.run([FakeLoader()])
     (tmp_path / 'other' / 'epoch_9.pth').rename(tmp_path /
                                                 'epoch_9.pth')  # an older run in the same folder
-    told = []
+    text = []
     assert writing.find_latest_checkpoint(str(tmp_path),
-                                          told.append) == str(tmp_path / 'epoch_3.pth')
+                                          text.append) == str(tmp_path / 'epoch_3.pth')
     whole = (tmp_path / 'epoch_3.pth').read_bytes()
     (tmp_path / 'epoch_3.pth').write_bytes(whole[:len(whole) // 2])
     (tmp_path / 'latest.pth').unlink()
     (tmp_path / 'latest.pth').symlink_to('epoch_2.pth')
     assert writing.find_latest_checkpoint(str(tmp_path),
-                                          told.append) == str(tmp_path / 'epoch_2.pth')
-    assert len(told) == 1 and f'{tmp_path}/epoch_3.pth' in told[0]
+                                          text.append) == str(tmp_path / 'epoch_2.pth')
+    assert len(text) == 1 and f'{tmp_path}/epoch_3.pth' in text[0]
 
 
 def test_what_a_killed_save_leaves_is_removed(tmp_path):

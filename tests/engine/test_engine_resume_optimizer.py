@@ -6,7 +6,7 @@ import torch
 
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.engine.optimizers.optimizer import build_optimizer, difference_of_state
+from mmdet_ft.engine.optimizers.optimizer import build_optimizer, explain_state_difference
 from mmdet_ft.engine.runner.resume_state import restore
 from tests.engine.fakes import FakeModel
 
@@ -50,15 +50,15 @@ def test_the_state_of_another_optimizer_is_refused_with_the_line_of_the_right_on
             dict(SGD, paramwise_cfg=dict(norm_decay_mult=0.))])
 def test_its_own_state_is_that_of_an_optimizer(cfg):
     model, state = state_of(cfg)
-    assert difference_of_state(build_optimizer(model, cfg), state) is None
+    assert explain_state_difference(build_optimizer(model, cfg), state) is None
     for group in state['param_groups']:  # as an old torch has written it, after a schedule
         for key in ('maximize', 'foreach', 'differentiable', 'fused', 'capturable'):
             group.pop(key, None)
         group.update(initial_lr=.1)
-    assert difference_of_state(build_optimizer(model, cfg), state) is None
+    assert explain_state_difference(build_optimizer(model, cfg), state) is None
 
 
 def test_groups_of_other_sizes_are_told():
     model, state = state_of(SGD)
     state['param_groups'][0]['params'].pop()
-    assert 'parameters in group 0' in difference_of_state(build_optimizer(model, SGD), state)
+    assert 'parameters in group 0' in explain_state_difference(build_optimizer(model, SGD), state)

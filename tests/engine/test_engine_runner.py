@@ -186,10 +186,10 @@ def test_an_endless_loader_is_told_where_to_begin(tmp_path):
 
         def __iter__(self):
             batches = [batch for batch in super().__iter__()]
-            place = self.start
+            index = self.start
             while True:
-                yield batches[place % len(batches)]
-                place += 1
+                yield batches[index % len(batches)]
+                index += 1
 
     seen = []
 
@@ -248,8 +248,8 @@ def test_a_training_step_never_waits_for_the_device(tmp_path):
 
 def test_the_same_place_draws_the_same_numbers():
     assert seed_of(1, 2, 3) == seed_of(1, 2, 3)
-    places = {seed_of(seed, i, rank) for seed in range(5) for i in range(20) for rank in range(4)}
-    assert len(places) == 400 and all(0 <= place < 2**63 for place in places)
+    indices = {seed_of(seed, i, rank) for seed in range(5) for i in range(20) for rank in range(4)}
+    assert len(indices) == 400 and all(0 <= index < 2**63 for index in indices)
 
 
 def bad_at(iteration, kind='nan'):
@@ -407,7 +407,7 @@ def test_a_checkpoint_of_other_classes_is_not_resumed_and_both_are_named(tmp_pat
     runner.register_hook(CheckpointHook(interval=1))
     runner.run([FakeLoader()])
     other = make_runner(tmp_path / 'other', length=1)
-    other.model.CLASSES = tuple(f'class{place}' for place in range(9))
+    other.model.CLASSES = tuple(f'class{index}' for index in range(9))
     other.model.head = torch.nn.Linear(3, 9)
     with pytest.raises(CheckpointError) as caught:
         other.resume(str(tmp_path / 'latest.pth'))

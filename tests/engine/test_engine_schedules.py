@@ -230,8 +230,8 @@ def test_warmup_multiplies_policies_that_move_by_iteration():
 # momenta
 def momenta(config, by_epoch=True, initial=(.9, .8)):
     schedule = build_momentum(config, by_epoch)
-    places = [Progress(i // 10, i, 10, MAX_EPOCHS, 120) for i in range(120)]
-    return [schedule(list(initial), place) for place in places]
+    indices = [Progress(i // 10, i, 10, MAX_EPOCHS, 120) for i in range(120)]
+    return [schedule(list(initial), index) for index in indices]
 
 
 def test_momentum_steps_by_half_to_its_floor():

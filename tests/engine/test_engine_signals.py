@@ -12,7 +12,7 @@ from mmdet_ft.engine.distributed.interruption import Interrupted
 from mmdet_ft.engine.errors import command
 from mmdet_ft.engine.evaluate import run_over
 from mmdet_ft.engine.failures import signals
-from mmdet_ft.engine.failures.signals import stoppable
+from mmdet_ft.engine.failures.signals import stop_on_signals
 from mmdet_ft.engine.hooks import CheckpointHook, EvalHook, Hook
 from tests.engine.fakes import FakeDataset, FakeLoader, make_runner, same, weights
 from tests.engine.test_engine_resume import figures, loaders, outcome, start
@@ -33,8 +33,8 @@ class Slow(FakeLoader):
     """Validation data in the midst of which a signal comes."""
 
     def __iter__(self):
-        for place, batch in enumerate(super().__iter__()):
-            if place == 1:
+        for index, batch in enumerate(super().__iter__()):
+            if index == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
@@ -50,7 +50,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, name, kind, every, setting
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(
             Interrupted, match=f'{name} after 7 iterations .*interrupted.pth.*exit code 75'):
-        with stoppable(first):
+        with stop_on_signals(first):
             first.run(*loaders(settings))
     assert signal.getsignal(signal.SIGTERM) is before
     rest = start(tmp_path / 'run', kind, every, **settings)
@@ -71,7 +71,7 @@ def test_a_signal_in_an_evaluation_is_heard_there(tmp_path):
 
     runner = make(Slow(FakeDataset(8), views=True))
     with pytest.raises(Interrupted, match=r'after 4 iterations \(1 epoch\)'):
-        with stoppable(runner):
+        with stop_on_signals(runner):
             runner.run([FakeLoader()])
     assert 'best_score' not in runner.meta['hook_msgs']
     rest = make(FakeLoader(FakeDataset(8), views=True))
@@ -102,7 +102,7 @@ def stopped(tmp_path, at, epochs=3, run_id=None):
     runner.register_hook(CheckpointHook(interval=1))
     runner.register_hook(Send(signal.SIGINT, at))
     with pytest.raises(Interrupted):
-        with stoppable(runner):
+        with stop_on_signals(runner):
             runner.run([FakeLoader()])
     return runner
 

@@ -82,5 +82,5 @@ def test_a_step_needs_nothing_of_the_host(tmp_path, gpu, settings):
             runner.train_step(batch)
     assert not host.seen, host.seen
     states = [value for state in runner.optimizer.state.values() for value in state.values()]
-    told = [*runner.outputs['log_vars'].values(), runner.latch.closed, *states]
-    assert len(told) > 50 and all(value.is_cuda for value in told)
+    text = [*runner.outputs['log_vars'].values(), runner.latch.closed, *states]
+    assert len(text) > 50 and all(value.is_cuda for value in text)

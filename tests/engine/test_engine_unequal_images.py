@@ -16,13 +16,13 @@ NORMALIZE = dict(
     mean=np.array([100., 110, 120], np.float32), std=np.array([50., 60, 70], np.float32))
 
 
-def sample(place, size, views=1, truth=False):
+def sample(index, size, views=1, truth=False):
     """A test sample of noise, as Collect makes it."""
     height, width = size
-    image = np.random.default_rng(place).integers(0, 256, (height, width, 3)).astype(np.float32)
+    image = np.random.default_rng(index).integers(0, 256, (height, width, 3)).astype(np.float32)
     image = ((image - NORMALIZE['mean']) / NORMALIZE['std']).transpose(2, 0, 1)
     meta = dict(
-        filename=f'{place}.png',
+        filename=f'{index}.png',
         ori_shape=(height, width, 3),
         img_shape=(height, width, 3),
         pad_shape=(height, width, 3),
@@ -66,7 +66,7 @@ def assert_same(results, others):
 
 @pytest.mark.parametrize('views', [1, 2])
 def test_an_image_beside_a_larger_one_gives_what_it_gives_alone(model, views):
-    samples = [sample(place, size, views) for place, size in enumerate(SIZES)]
+    samples = [sample(index, size, views) for index, size in enumerate(SIZES)]
     alone = found(model, samples, 1)
     assert sum(len(rows) for boxes, _ in alone for rows in boxes) > 20
     assert_same(found(model, samples, 4), alone)
@@ -74,7 +74,7 @@ def test_an_image_beside_a_larger_one_gives_what_it_gives_alone(model, views):
 
 def test_padding_would_change_what_is_found(model):
     """The reason for it: padded to the largest as MMDetection 2 does, the smaller images give other boxes."""
-    samples = [sample(place, size) for place, size in enumerate(SIZES)]
+    samples = [sample(index, size) for index, size in enumerate(SIZES)]
     alone = found(model, samples, 1)
     views = collate(samples)
     with torch.no_grad():
@@ -84,25 +84,25 @@ def test_padding_would_change_what_is_found(model):
 
 
 def test_a_bucket_pads_each_image_as_it_does_alone(model):
-    samples = [sample(place, size) for place, size in enumerate(SIZES)]
+    samples = [sample(index, size) for index, size in enumerate(SIZES)]
     assert_same(found(model, samples, 4, bucket=128), found(model, samples, 1, bucket=128))
 
 
 def test_a_pipeline_that_collects_the_truth_is_no_other(model):
-    samples = [sample(place, size, truth=True) for place, size in enumerate(SIZES)]
+    samples = [sample(index, size, truth=True) for index, size in enumerate(SIZES)]
     assert_same(found(model, samples, 4), found(model, samples, 1))
 
 
 def test_images_of_one_size_stay_together_and_it_is_told_once(model, caplog):
-    views = collate([sample(place, SIZES[0]) for place in range(3)])
+    views = collate([sample(index, SIZES[0]) for index in range(3)])
     assert views[0].own_sizes is None
-    (places, same), = parts_of_one_size(views)
-    assert places == [0, 1, 2] and same is views
-    mixed = collate([sample(place, size) for place, size in enumerate(SIZES)])
-    assert [places for places, _ in parts_of_one_size(mixed)] == [[0, 2], [1], [3]]
+    (indices, same), = parts_of_one_size(views)
+    assert indices == [0, 1, 2] and same is views
+    mixed = collate([sample(index, size) for index, size in enumerate(SIZES)])
+    assert [indices for indices, _ in parts_of_one_size(mixed)] == [[0, 2], [1], [3]]
     assert [tuple(part[0].images.shape)
             for _, part in parts_of_one_size(mixed)] == [(2, 3, 64, 96), (1, 3, 128, 160),
                                                          (1, 3, 96, 64)]
     with caplog.at_level(logging.INFO, 'mmdet_ft'):
-        found(model, [sample(place, size) for place, size in enumerate(SIZES * 2)], 4)
+        found(model, [sample(index, size) for index, size in enumerate(SIZES * 2)], 4)
     assert caplog.text.count('are run apart') == 1

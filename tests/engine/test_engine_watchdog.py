@@ -15,7 +15,7 @@ from mmdet_ft.datasets.loading import waiting
 from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.loading.waiting import Batches
 from mmdet_ft.engine.distributed import watchdog
-from mmdet_ft.engine.distributed.watchdog import Place, Watchdog
+from mmdet_ft.engine.distributed.watchdog import RankStatus, Watchdog
 
 
 class Slow:
@@ -40,7 +40,7 @@ class Watched(Watchdog):
         super().__init__(store, rank, world_size, stall_timeout, timeout, 'host:29500')
         self.beats = 10  # past the first steps
 
-    def _end(self):
+    def _end_process(self):
         self.ended.set()
         self.stop()
 
@@ -69,7 +69,7 @@ class Peer:
                 waits=True,
                 line='x.py:1 in f',
                 stack='')
-            self.store.set('rank1', json.dumps(Place(**{**usual, **self.place})))
+            self.store.set('rank1', json.dumps(RankStatus(**{**usual, **self.place})))
 
 
 @pytest.fixture
@@ -156,8 +156,8 @@ def test_a_rank_that_falls_silent_is_named(store):
 def test_who_waits_for_a_silent_rank_does_not_wait_the_whole_timeout(store):
     peer = Peer(store, stage='else', waits=False, limit=100., stalled=9.)
     watched = Watched(store, world_size=3)  # rank 2 never says a word
-    place = watched._place
-    watched._place = lambda: place()._replace(waits=True)  # in a barrier after an evaluation
+    index = watched._read_status
+    watched._read_status = lambda: index()._replace(waits=True)  # in a barrier after an evaluation
     time.sleep(1.8)
     assert not watched.said  # rank 1 evaluates
     peer.place.update(waits=True)
@@ -177,8 +177,8 @@ def test_a_debugger_may_stop_a_rank(store):
 
 def test_only_the_first_failure_is_reported(store):
     ranks = [Watched(store, rank, 3) for rank in range(3)]
-    ranks[2].propose('the cause')
-    ranks[0].propose('a consequence')  # returns, for its process to end
+    ranks[2].report_first('the cause')
+    ranks[0].report_first('a consequence')  # returns, for its process to end
     assert ranks[1].ended.wait(3.)  # it has no failure of its own: it ends all the same
     assert [watched.said for watched in ranks] == [[], [], ['the cause']]
 
@@ -191,7 +191,7 @@ def test_without_its_store_a_rank_speaks_for_itself(store, monkeypatch):
 
     watched.store = types.SimpleNamespace(set=away, check=away, get=away, compare_set=away)
     monkeypatch.setattr(watched.decided, 'wait', lambda seconds: False)
-    watched.propose('the cause')
+    watched.report_first('the cause')
     assert watched.said == ['the cause']
     watched.stop()
 

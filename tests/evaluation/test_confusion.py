@@ -14,28 +14,28 @@ def slowly(results, annotations, num_classes, score_thr, iou_thr):
                        key=lambda one: -one[0])
         free = dict(enumerate(annotation['labels']))
 
-        def near(row, places):
+        def near(row, indices):
             iou = {
-                place: pairwise_iou(row[None], annotation['bboxes'][place][None])[0, 0]
-                for place in places
+                index: pairwise_iou(row[None], annotation['bboxes'][index][None])[0, 0]
+                for index in indices
             }
-            return {place: value for place, value in iou.items() if value >= iou_thr}
+            return {index: value for index, value in iou.items() if value >= iou_thr}
 
         left = []
         for score, label, row in found:
-            own = near(row, [place for place in free if free[place] == label])
+            own = near(row, [index for index in free if free[index] == label])
             if own:
                 matrix[free.pop(max(own, key=own.get)), label] += 1
             else:
                 left.append((label, row))
-        pairs = sorted(((iou, number, place) for number, (_, row) in enumerate(left)
-                        for place, iou in near(row, free).items()),
+        pairs = sorted(((iou, number, index) for number, (_, row) in enumerate(left)
+                        for index, iou in near(row, free).items()),
                        reverse=True)
         used = set()
-        for _, number, place in pairs:
-            if number not in used and place in free:
+        for _, number, index in pairs:
+            if number not in used and index in free:
                 used.add(number)
-                matrix[free.pop(place), left[number][0]] += 1
+                matrix[free.pop(index), left[number][0]] += 1
         for number, (label, _) in enumerate(left):
             matrix[num_classes, label] += number not in used
         for label in free.values():

@@ -42,9 +42,9 @@ def make_dataset(tmp_path):
 def truth_as_results(dataset, score=0.9, masks=True):
     """V2's results that repeat what the dataset says, the form of the masks changing from one to the next."""
     results = []
-    for place in range(len(dataset)):
-        info = dataset.get_ann_info(place)
-        size = dataset.data_infos[place]['height'], dataset.data_infos[place]['width']
+    for index in range(len(dataset)):
+        info = dataset.get_ann_info(index)
+        size = dataset.data_infos[index]['height'], dataset.data_infos[index]['width']
         boxes = [np.zeros((0, 5), dtype=np.float32) for _ in dataset.CLASSES]
         segments = [[] for _ in dataset.CLASSES]
         for number, (box, label,
@@ -279,8 +279,8 @@ def test_the_thresholds_of_cityscapes_hold_0_75_and_change_no_other_figure(make_
     usual = make_dataset()
     results = truth_as_results(usual, score=.9)
     for boxes, _ in results:  # a little off, so that the figures differ from each other
-        for place, part in enumerate(boxes):
-            boxes[place] = part + np.float32([3, 2, 1, 3, 0])
+        for index, part in enumerate(boxes):
+            boxes[index] = part + np.float32([3, 2, 1, 3, 0])
     cityscapes = CityscapesDataset(
         ann_file=usual.ann_file, pipeline=[], classes=usual.CLASSES, test_mode=True)
     values = [

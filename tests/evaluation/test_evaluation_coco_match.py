@@ -31,7 +31,7 @@ def random_case(seed):
         categories=categories,
         crowd=rng.random(number) < .15,
         ignore=np.zeros(number, dtype=bool),
-        segmentation=lambda place: runs[place])
+        segmentation=lambda position: runs[position])
     results = []
     for index in range(len(image_ids)):
         found, masks = [], []
@@ -100,12 +100,12 @@ def test_precision_and_recall_are_equal_to_the_last_digits(without_hotcoco):
     images = [dict(id=id_, width=WIDTH, height=HEIGHT) for id_ in (7, 3, 12)]
     truth = [
         dict(
-            id=place + 1,
+            id=index + 1,
             image_id=int(rng.choice([3, 7, 12])),
             category_id=int(rng.choice([5, 2])),
             bbox=rng.integers(1, 30, 4).tolist(),
             area=100.,
-            iscrowd=int(place % 9 == 0)) for place in range(60)
+            iscrowd=int(index % 9 == 0)) for index in range(60)
     ]
     detections = coco_match.Detected(
         image_ids=np.array([item['image_id'] for item in truth]),

@@ -25,9 +25,9 @@ def scene(seed, num_images=12):
     truths, results = [], []
     for _ in range(num_images):
         rows, found = [], []
-        for place in range(8):
+        for index in range(8):
             name = draw.choice(['Car', 'Car', 'Car', 'Van', 'DontCare', 'Pedestrian'])
-            left, height = 100 * place, int(draw.integers(20, 60))
+            left, height = 100 * index, int(draw.integers(20, 60))
             box = (left, 0, left + int(draw.integers(40, 80)), height)
             known = (-1, -1) if name == 'DontCare' else (float(draw.choice([0, .2, .4])),
                                                          int(draw.integers(0, 4)))
@@ -68,16 +68,16 @@ def test_ap_of_cars_equals_the_reference(seed):
 
 @pytest.mark.parametrize('number', [1, 2, 5, 19, 40, 41, 100])
 def test_all_found_is_one_whatever_their_number(number):
-    truth = objects(*[('Car', (60 * place, 0, 60 * place + 50, 50), 0, 0)
-                      for place in range(number)])
+    truth = objects(*[('Car', (60 * index, 0, 60 * index + 50, 50), 0, 0)
+                      for index in range(number)])
     found = result([[*box, 1] for box in truth.boxes.tolist()])
     values = evaluate_kitti([found], [truth], ['Car'], logger='silent')
     assert values == pytest.approx(dict.fromkeys(values, 1.0)) and len(values) == 8
 
 
 def test_half_of_few_is_half():
-    truth = objects(*[('Car', (60 * place, 0, 60 * place + 50, 50), 0, 0) for place in range(4)])
-    found = result([[*box, .9 - place / 10] for place, box in enumerate(truth.boxes.tolist()[:2])])
+    truth = objects(*[('Car', (60 * index, 0, 60 * index + 50, 50), 0, 0) for index in range(4)])
+    found = result([[*box, .9 - index / 10] for index, box in enumerate(truth.boxes.tolist()[:2])])
     assert evaluate_kitti([found], [truth], ['Car'],
                           logger='silent')['moderate_mAP'] == pytest.approx(.5)
 

@@ -77,14 +77,14 @@ def test_ranges_of_size_equal_the_reference(seed):
     results, annotations = scene(seed)
     ranges = [(0, 16), (16, 32), (32, 100)]
     means, found = eval_map(results, annotations, 'abc', scale_ranges=ranges, logger='silent')
-    for place, (low, high) in enumerate(ranges):
+    for index, (low, high) in enumerate(ranges):
         wanted = [
             reference(results, annotations, label, .5, False, 0, low=low**2, high=high**2)
             for label in range(3)
         ]
         known = [value for value in wanted if value is not None]
-        assert means[place] == pytest.approx(np.mean(known) if known else 0, abs=1e-5)
-        assert [result.num_gts[place] > 0
+        assert means[index] == pytest.approx(np.mean(known) if known else 0, abs=1e-5)
+        assert [result.num_gts[index] > 0
                 for result in found] == [value is not None for value in wanted]
 
 

@@ -67,12 +67,12 @@ def test_the_mat_files_say_the_same_as_the_json(tmp_path):
     lists, detections = scene(1)
     (tmp_path / 'lists.json').write_text(json.dumps(lists))
     names = np.empty((len(lists), 1), dtype=object)
-    boxes, places = names.copy(), {level: names.copy() for level in LEVELS}
+    boxes, indices = names.copy(), {level: names.copy() for level in LEVELS}
     for row, (name, item) in enumerate(lists.items()):
         names[row, 0] = name
         boxes[row, 0] = np.array(item['boxes'], dtype=float).reshape(-1, 4)
         for level in LEVELS:
-            places[level][row, 0] = np.array(item[level]).reshape(-1, 1) + 1
+            indices[level][row, 0] = np.array(item[level]).reshape(-1, 1) + 1
 
     def of_one_event(cells):
         event = np.empty((1, 1), dtype=object)
@@ -84,7 +84,7 @@ def test_the_mat_files_say_the_same_as_the_json(tmp_path):
         dict(file_list=of_one_event(names), face_bbx_list=of_one_event(boxes)))
     for level in LEVELS:
         io.savemat(
-            str(tmp_path / f'wider_{level}_val.mat'), dict(gt_list=of_one_event(places[level])))
+            str(tmp_path / f'wider_{level}_val.mat'), dict(gt_list=of_one_event(indices[level])))
     of_json = evaluate_wider_face(detections, str(tmp_path / 'lists.json'), 'silent')
     assert evaluate_wider_face(detections, str(tmp_path), 'silent') == of_json
 

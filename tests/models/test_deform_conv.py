@@ -33,17 +33,17 @@ def test_the_layer_equals_the_paper(kind, arguments):
     layer = shaken(build_conv_layer(dict(type=kind), 4, 6, bias=False, **arguments))
     x = torch.randn(2, 4, 5, 7, dtype=torch.float64)
     with torch.no_grad():
-        found, told = layer(x), layer.conv_offset(x).numpy()
+        found, text = layer(x), layer.conv_offset(x).numpy()
     # y and x of point after point; under DCNv2 the weights come after them all.
-    split = len(told[0]) // layer.numbers_a_point * 2
+    split = len(text[0]) // layer.numbers_a_point * 2
     settings = dict(stride=1, padding=0, dilation=1, groups=1, deform_groups=1)
     settings.update((key, arguments[key]) for key in settings if key in arguments)
     for number in range(2):
-        mask = 1 / (1 + np.exp(-told[number, split:])) if kind == 'DCNv2' else None
+        mask = 1 / (1 + np.exp(-text[number, split:])) if kind == 'DCNv2' else None
         expected = deform_conv(
             x[number].numpy(),
             layer.weight.detach().numpy(),
-            told[number, :split],
+            text[number, :split],
             **settings,
             mask=mask)
         np.testing.assert_allclose(found[number].numpy(), expected, rtol=1e-9, atol=1e-9)

@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 from mmdet_ft.models.anchors import usable_anchors
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
 from mmdet_ft.models.detectors.views import _from_view, _join, _to_view
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Detections
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model
@@ -55,7 +55,7 @@ def test_an_image_without_objects_counts_one_positive_in_the_normaliser_of_the_r
     """V2: the sum over images of max(positives, 1) + max(negatives, 1)."""
     model, batch = tiny_model(), tiny_batch((0, ))
     losses, _ = step(model, batch)
-    outputs = model.rpn_head(model.extract_features(normalised_images(batch)))
+    outputs = model.rpn_head(model.extract_features(normalize_images(batch)))
     torch.manual_seed(0)
     inside = usable_anchors(model.rpn_head.anchor_generator, outputs.sizes, batch, -1)
     drawn = model.rpn_head.sampler(torch.where(inside, 0, -1))
@@ -119,7 +119,7 @@ def test_a_batch_is_its_images_one_by_one():
             scale_factors=one.scale_factors[i:i + 1],
             metas=one.metas[i:i + 1],
             gt=gt)
-        features = model.extract_features(normalised_images(one))
+        features = model.extract_features(normalize_images(one))
         outputs = model.rpn_head(features)
         anchors = model.rpn_head.anchors(outputs.sizes, one.images.device)
         inside = usable_anchors(model.rpn_head.anchor_generator, outputs.sizes, one, -1)
@@ -127,7 +127,7 @@ def test_a_batch_is_its_images_one_by_one():
         count = max(int((label == 1).sum()), 1) + max(int((label == 0).sum()), 1)
         single.append(
             (model.rpn_head.loss(features, outputs, one)['loss_rpn_cls'].item() * count, count))
-    features = model.extract_features(normalised_images(batch))
+    features = model.extract_features(normalize_images(batch))
     both = model.rpn_head.loss(features, model.rpn_head(features), batch)['loss_rpn_cls'].item()
     assert both == pytest.approx(sum(s for s, _ in single) / sum(c for _, c in single), rel=1e-5)
 
@@ -284,7 +284,7 @@ def test_images_that_travel_as_bytes_are_normalised_on_the_device_and_zero_in_th
     mean, std = torch.tensor([[123.675, 116.28, 103.53]] * 2), torch.tensor(
         [[58.395, 57.12, 57.375]] * 2)
     sizes = torch.tensor([[64., 96.], [50., 80.]])
-    images = normalised_images(batch._replace(images=pixels, mean=mean, std=std, sizes=sizes))
+    images = normalize_images(batch._replace(images=pixels, mean=mean, std=std, sizes=sizes))
     expected = (pixels.float() - mean[:, :, None, None]) / std[:, :, None, None]
     assert torch.allclose(images[0], expected[0], atol=1e-6)
     assert torch.allclose(images[1, :, :50, :80], expected[1, :, :50, :80], atol=1e-6)
@@ -312,12 +312,12 @@ def test_prediction_layers_are_those_that_follow_classes_and_anchors():
 def test_on_a_cpu_synchronised_batch_norm_becomes_plain_with_the_same_weights():
     config = tiny_config()
     config['backbone']['norm_cfg'] = dict(type='SyncBN', requires_grad=False)
-    from mmdet_ft.models.layers import unsynchronise
+    from mmdet_ft.models.layers import unsynchronize
     from mmdet_ft.registry import MODELS
     model = MODELS.build(config).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
-    assert unsynchronise(model) > 0 and unsynchronise(model) == 0
+    assert unsynchronize(model) > 0 and unsynchronize(model) == 0
     after = model.state_dict()
     assert list(after) == list(before) and all(
         torch.equal(after[name], before[name]) for name in before)

@@ -79,7 +79,7 @@ def test_the_size_of_a_rectangle_may_be_given():
 def test_shares_of_mixup_are_of_the_beta_distribution():
     torch.manual_seed(0)
     augment = BatchMixup(alpha=.5, num_classes=K)
-    drawn = torch.stack([augment.shares(SIZE, torch.device('cpu')).of_label for _ in range(2000)])
+    drawn = torch.stack([augment.sample_shares(SIZE, torch.device('cpu')).of_label for _ in range(2000)])
     # Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1))
     assert drawn.mean() == pytest.approx(.5, abs=.03)
     assert drawn.var() == pytest.approx(1 / 8, rel=.08)
@@ -88,7 +88,7 @@ def test_shares_of_mixup_are_of_the_beta_distribution():
 def test_rectangles_are_as_large_on_the_average_as_the_paper_says():
     torch.manual_seed(0)
     augment = BatchCutMix(alpha=1., num_classes=K, correct_lam=False)
-    pairs = [augment.shares((224, 224), torch.device('cpu')) for _ in range(400)]
+    pairs = [augment.sample_shares((224, 224), torch.device('cpu')) for _ in range(400)]
     inside = [1 - share.of_pixels.mean() for share in pairs]
     # A rectangle of side x (of an image of side 1) keeps (x - x^2 / 4)^2 on the average, the rest lies outside;
     # over x^2 uniform in 0..1 that is 77 / 240.

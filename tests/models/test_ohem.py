@@ -15,10 +15,10 @@ from tools.benchmarks.no_sync import count_syncs
 
 def hardest(label, losses, num, pos_fraction):
     """One image, as V2's rules read: (positives, background), each a set of places."""
-    places = range(len(label))
-    worst = sorted(places, key=lambda place: -losses[place])
-    positives = [place for place in worst if label[place] == 1][:int(num * pos_fraction)]
-    background = [place for place in worst if label[place] == 0][:num - len(positives)]
+    indices = range(len(label))
+    worst = sorted(indices, key=lambda index: -losses[index])
+    positives = [index for index in worst if label[index] == 1][:int(num * pos_fraction)]
+    background = [index for index in worst if label[index] == 0][:num - len(positives)]
     return set(positives), set(background)
 
 

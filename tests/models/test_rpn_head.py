@@ -8,7 +8,7 @@ from mmdet_ft.models.anchors import usable_anchors
 from mmdet_ft.models.assigners import PseudoSampler, RandomSampler
 from mmdet_ft.models.dense_heads.rpn_head import ProposalSettings
 from mmdet_ft.models.settings import read_settings
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.ops.patches import neighbour_table, take_patches
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config, tiny_model
@@ -29,7 +29,7 @@ def test_patches_are_what_a_convolution_sees(shape):
 def rpn_gradients(model, batch, anew):
     """Losses and all gradients of the RPN and of the features, in float64."""
     head = model.rpn_head
-    features = model.extract_features(normalised_images(batch))
+    features = model.extract_features(normalize_images(batch))
     features = [x.detach().requires_grad_() for x in features]
     outputs = head(features) if anew else head._maps(features)
     assert outputs.logits[0].requires_grad is not anew
@@ -67,8 +67,8 @@ def test_under_autocast_no_weight_is_left_without_gradient():
 def test_without_sampling_the_maps_themselves_learn():
     model, batch = tiny_model(), tiny_batch((2, 1))
     model.rpn_head.sampler = PseudoSampler()
-    assert not model.rpn_head.computes_anew
-    features = model.extract_features(normalised_images(batch))
+    assert not model.rpn_head.recomputes_sampled
+    features = model.extract_features(normalize_images(batch))
     outputs = model.rpn_head(features)
     sum(model.rpn_head.loss(features, outputs, batch).values()).backward()
     assert model.rpn_head.rpn_conv.weight.grad.abs().max() > 0
@@ -78,7 +78,7 @@ def test_without_sampling_the_maps_themselves_learn():
 def test_without_sampling_the_losses_are_divided_by_the_positives_alone():
     model, batch = tiny_model(), tiny_batch((2, 0))
     head = model.rpn_head
-    outputs = head._maps(model.extract_features(normalised_images(batch)))
+    outputs = head._maps(model.extract_features(normalize_images(batch)))
     anchors = head.anchors(outputs.sizes, outputs.logits[0].device)
     label = head.assigner(anchors, batch.gt,
                           usable_anchors(head.anchor_generator, outputs.sizes, batch, -1)).label

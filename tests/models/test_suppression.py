@@ -3,7 +3,7 @@ import torch
 
 from mmdet_ft.models.settings import NMSSettings, read_settings
 from mmdet_ft.models.suppression import suppress
-from mmdet_ft.ops.topk import precedence
+from mmdet_ft.ops.topk import rank_boxes
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_batch, tiny_config
 from tests.ops.helpers import random_boxes
@@ -24,7 +24,7 @@ def settings_of(**values):
 
 def suppressed(boxes, scores, valid, **values):
     """Scores after suppression."""
-    order = precedence(scores.flatten(1), valid.flatten(1)).view_as(scores)
+    order = rank_boxes(scores.flatten(1), valid.flatten(1)).view_as(scores)
     scores, order = suppress(boxes, scores, order, valid, settings_of(**values))
     assert torch.equal(scores < 0, order < 0)
     return scores

@@ -170,12 +170,12 @@ def fall_along_gradient(loss: Callable[[], Tensor],
     start = [parameter.detach().clone() for parameter in trained]
     square = sum(float(parameter.grad.double().square().sum()) for parameter in trained)
 
-    def at(share: float) -> float:
+    def predict_at(share: float) -> float:
         for parameter, value in zip(trained, start):
             parameter.copy_(value - share * before.item() / square * parameter.grad)
         return loss().item()
 
     with torch.no_grad():
-        falls = [(at(-share) - at(share)) / (2 * share * before.item()) for share in shares]
-        at(0)
+        falls = [(predict_at(-share) - predict_at(share)) / (2 * share * before.item()) for share in shares]
+        predict_at(0)
     return min(falls, key=lambda fall: abs(fall - 1))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.structures import Batch
 
 
@@ -22,7 +22,7 @@ def test_bytes_become_the_very_numbers_of_opencv(mean, std):
     batch = Batch(
         torch.from_numpy(pixels).permute(2, 0, 1)[None], size, size, torch.ones(1, 4), [{}],
         torch.tensor([mean]), torch.tensor([std]))
-    assert np.array_equal(normalised_images(batch)[0].permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(normalize_images(batch)[0].permute(1, 2, 0).numpy(), expected)
 
 
 def test_padding_is_zero_and_what_was_normalised_before_is_left_alone():
@@ -30,8 +30,8 @@ def test_padding_is_zero_and_what_was_normalised_before_is_left_alone():
     batch = Batch(
         torch.full((2, 1, 4, 4), 7, dtype=torch.uint8), size, size, torch.ones(2, 4), [{}] * 2,
         torch.full((2, 1), 5.), torch.full((2, 1), 2.))
-    images = normalised_images(batch)
+    images = normalize_images(batch)
     assert torch.equal(images[1], torch.ones(1, 4, 4))
     assert images[0].sum() == 6 and torch.equal(images[0, 0, :2, :3], torch.ones(2, 3))
     done = torch.rand(2, 1, 4, 4)
-    assert normalised_images(batch._replace(images=done, mean=None, std=None)) is done
+    assert normalize_images(batch._replace(images=done, mean=None, std=None)) is done

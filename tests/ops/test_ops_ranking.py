@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from mmdet_ft.ops.topk import best, precedence
+from mmdet_ft.ops.topk import top_k, rank_boxes
 from tests.ops.helpers import GARBAGE
 
 # 40 scores of three values, and how torch 2.0.1, which MMDetection 2 runs on, sorts them on a CPU.
@@ -17,7 +17,7 @@ as_recorded = pytest.mark.skipif(sys.platform != 'linux', reason='C++ libraries 
 
 @as_recorded
 def test_the_best_of_equal_scores_are_those_of_mmdetection():
-    scores, index = best(torch.stack([SCORES, SCORES + .125]), 20)
+    scores, index = top_k(torch.stack([SCORES, SCORES + .125]), 20)
     assert index.tolist() == [ORDER[:20], ORDER[:20]]
     assert torch.equal(scores[0], SCORES[ORDER[:20]])
 
@@ -29,13 +29,13 @@ def test_no_two_boxes_have_the_same_place_and_those_in_between_that_are_not_vali
     among[1, :40] = True
     scores = torch.tensor(GARBAGE * 40).view(2, 60)
     scores[among] = SCORES.repeat(2)
-    places = precedence(scores, among)
-    assert places[0, 10:50].argsort(descending=True).tolist() == ORDER
-    assert places[1, :40].argsort(descending=True).tolist() == ORDER
-    assert len(set(places[0, 10:50].tolist())) == 40 and places[among].min() > 0
-    assert (places[~among] == -1).all()
+    indices = rank_boxes(scores, among)
+    assert indices[0, 10:50].argsort(descending=True).tolist() == ORDER
+    assert indices[1, :40].argsort(descending=True).tolist() == ORDER
+    assert len(set(indices[0, 10:50].tolist())) == 40 and indices[among].min() > 0
+    assert (indices[~among] == -1).all()
 
 
 @pytest.mark.parametrize('num_boxes', [0, 5])
 def test_the_operator_has_a_fake_kernel_and_is_registered_soundly(num_boxes):
-    torch.library.opcheck(precedence, (torch.rand(2, num_boxes), torch.rand(2, num_boxes) < .5))
+    torch.library.opcheck(rank_boxes, (torch.rand(2, num_boxes), torch.rand(2, num_boxes) < .5))

@@ -28,13 +28,13 @@ def voc_ap(images, iou_thr, eleven_points, extra, low=-float('inf'), high=float(
     taken, right, wrong, curve = set(), 0, 0, []
     for image, detection in ranked:
         _, truths, ignored = images[image]
-        known = [(iou_of(detection, box, extra), -place, box)
-                 for place, box in enumerate([*truths, *ignored])]
-        overlap, place, box = max(known, default=(0, 0, None))
+        known = [(iou_of(detection, box, extra), -index, box)
+                 for index, box in enumerate([*truths, *ignored])]
+        overlap, index, box = max(known, default=(0, 0, None))
         if box is not None and overlap >= iou_thr:
-            counts = -place < len(truths) and low <= area_of(box, extra) < high
-            if counts and (image, place) not in taken:
-                taken.add((image, place))
+            counts = -index < len(truths) and low <= area_of(box, extra) < high
+            if counts and (image, index) not in taken:
+                taken.add((image, index))
                 right += 1
             elif counts:
                 wrong += 1
@@ -67,10 +67,10 @@ def kitti_ap(images, min_overlap, min_height):
                     found.append(best[4])
     found.sort(reverse=True)
     thresholds, recall = [], 0
-    for place, score in enumerate(found):
-        left = (place + 1) / num_truths
-        right = (place + 2) / num_truths if place < len(found) - 1 else left
-        if right - recall < recall - left and place < len(found) - 1:
+    for index, score in enumerate(found):
+        left = (index + 1) / num_truths
+        right = (index + 2) / num_truths if index < len(found) - 1 else left
+        if right - recall < recall - left and index < len(found) - 1:
             continue
         thresholds.append(score)
         recall += 1 / 40
@@ -117,13 +117,13 @@ def wider_ap(images):
             for item in sorted(detections, key=lambda item: -item[4]):
                 if item[4] < threshold or not faces:
                     continue
-                overlap, place = max(
-                    (iou_of(item, face, 1), -place) for place, face in enumerate(faces))
-                if overlap >= .5 and not counted[-place]:
+                overlap, index = max(
+                    (iou_of(item, face, 1), -index) for index, face in enumerate(faces))
+                if overlap >= .5 and not counted[-index]:
                     continue
                 num_proposals += 1
                 if overlap >= .5:
-                    found.add(-place)
+                    found.add(-index)
             num_found += len(found)
         curve.append((num_found / num_faces, num_found / num_proposals if num_proposals else 0))
     recalls = sorted({recall for recall, _ in curve})

@@ -33,9 +33,9 @@ def call(monkeypatch, capsys):
             ended = end.code or 0
             if isinstance(ended, str):  # sys.exit of a message
                 ended, said = 1, ended
-        told = capsys.readouterr()
-        assert ended == code, told.out + told.err + said
-        return told.out + told.err + said
+        text = capsys.readouterr()
+        assert ended == code, text.out + text.err + said
+        return text.out + text.err + said
 
     return run
 
@@ -44,8 +44,8 @@ def write_log(path, lines):
     path.write_text('\n'.join(json.dumps(line) for line in [dict(env_info='here')] + lines) + '\n')
 
 
-def train_line(epoch, place, **more):
-    return dict(mode='train', epoch=epoch, iter=place, lr=.1, **more)
+def train_line(epoch, index, **more):
+    return dict(mode='train', epoch=epoch, iter=index, lr=.1, **more)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_multiplications_of_a_model_are_counted(tmp_path, call):
 
 def test_broken_lines_of_a_log_are_named_and_the_others_read(tmp_path, call):
     """A run that was killed while it wrote: NUL bytes, two lines glued, half a line."""
-    whole = [json.dumps(train_line(1, place, time=1., loss=float(place))) for place in (1, 2, 3, 4)]
+    whole = [json.dumps(train_line(1, index, time=1., loss=float(index))) for index in (1, 2, 3, 4)]
     path = tmp_path / 'a.log.json'
     path.write_text('{"env_info": "x"}\n' + whole[0] + '\n\0\0\0' + whole[1] + whole[2] + '\n' +
                     whole[3][:20] + whole[3] + '\n{"mode": "train", "lr": 1}\n' + '{"mode": "tra')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdet_ft.engine.begin import begin
+from mmdet_ft.engine.begin import read_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 # Tools of the project's makers, and one that converts between arrays of numpy and torch.
@@ -65,4 +65,4 @@ def test_missing_file_is_refused_without_torch(tmp_path, arguments, message):
 def test_url_of_a_checkpoint_is_not_looked_for():
     import argparse
     args = argparse.Namespace(config=None, checkpoint='https://example.org/x.pth')
-    assert begin(lambda: args) is args
+    assert read_arguments(lambda: args) is args

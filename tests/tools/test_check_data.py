@@ -19,10 +19,10 @@ from tests.tools.tiny_world import write_world
 @pytest.fixture
 def world(tmp_path):
     write_world(tmp_path, num_train=12, num_val=4)
-    for place in range(12):  # as photographs are stored
-        image = cv2.imread(str(tmp_path / f'train/{place}.png'))
-        cv2.imwrite(str(tmp_path / f'train/{place}.jpg'), image)
-        (tmp_path / f'train/{place}.png').unlink()
+    for index in range(12):  # as photographs are stored
+        image = cv2.imread(str(tmp_path / f'train/{index}.png'))
+        cv2.imwrite(str(tmp_path / f'train/{index}.jpg'), image)
+        (tmp_path / f'train/{index}.png').unlink()
     text = (tmp_path / 'train.json').read_text().replace('.png', '.jpg')
     (tmp_path / 'train.json').write_text(text)
     return tmp_path
@@ -41,8 +41,8 @@ def test_clean_data_has_no_defect_and_an_html_report(world):
     assert [part.count('data:image/jpeg;base64,') for part in pictures] == [6, 4]
     for split in ('train', 'val'):
         content = json.loads((world / f'{split}.json').read_text())
-        for place, name in enumerate(('box', 'bar', 'dot')):
-            count = sum(item['category_id'] == place + 1 for item in content['annotations'])
+        for index, name in enumerate(('box', 'bar', 'dot')):
+            count = sum(item['category_id'] == index + 1 for item in content['annotations'])
             column = -3 if split == 'train' else -2
             row = next(line for line in out.splitlines() if line.startswith(f'| {name} '))
             assert int(row.split('|')[column]) == count, (split, name)
@@ -231,8 +231,8 @@ def test_what_is_left_out_begins_with_the_most_and_kinds_count_once(tmp_path):
         content = json.loads((tmp_path / f'{split}.json').read_text())
         first = content['annotations'][0]
         content['annotations'].append({**first, 'id': 900})
-        for place, item in enumerate(content['annotations'][1:-1]):
-            item['category_id'] = 1 if place < 2 else 2 if place < 4 else 3
+        for index, item in enumerate(content['annotations'][1:-1]):
+            item['category_id'] = 1 if index < 2 else 2 if index < 4 else 3
         first['category_id'] = content['annotations'][-1]['category_id'] = 1
         (tmp_path / f'{split}.json').write_text(json.dumps(content))
     for part in ('train', 'val', 'test'):

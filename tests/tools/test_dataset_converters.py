@@ -19,9 +19,9 @@ CLASSES = ('Pedestrian', 'Car', 'Cyclist')
 def truth(dataset):
     """What samples would get: (image, ignored or not) -> sorted (label, box)."""
     found = {}
-    for place in range(len(dataset)):
-        name = Path(dataset.data_infos[place]['filename']).name
-        annotation = dataset.get_ann_info(place)
+    for index in range(len(dataset)):
+        name = Path(dataset.data_infos[index]['filename']).name
+        annotation = dataset.get_ann_info(index)
         rows = zip(annotation['labels'].tolist(), annotation['bboxes'].tolist())
         found[name, False] = sorted((label, tuple(box)) for label, box in rows)
         found[name, True] = sorted({tuple(box) for box in annotation['bboxes_ignore'].tolist()})
@@ -86,8 +86,8 @@ BAD = {
 def test_bad_input_is_named_with_its_file(name, convert, tmp_path, capsys):
     write = getattr(formats, f'write_{name}')
     write(tmp_path / 'data', formats.draw_things())
-    place, content, message = BAD[name]
-    (tmp_path / 'data' / place).write_text(content)
+    index, content, message = BAD[name]
+    (tmp_path / 'data' / index).write_text(content)
     with pytest.raises(SystemExit):
         convert(name, tmp_path / 'data', '--out', tmp_path / 'out.json')
     error = capsys.readouterr().err
@@ -100,9 +100,9 @@ def test_bad_input_is_named_with_its_file(name, convert, tmp_path, capsys):
 
 def via_regions(things):
     regions = []
-    for place, thing in enumerate(things):
+    for index, thing in enumerate(things):
         x1, y1, x2, y2 = thing.box
-        if place % 2:
+        if index % 2:
             shape = dict(name='rect', x=x1, y=y1, width=x2 - x1, height=y2 - y1)
         else:
             shape = dict(
@@ -121,7 +121,7 @@ def test_via_regions_become_boxes_and_polygons(version, convert, tmp_path):
     }
     if version == 1:
         for item in content.values():
-            item['regions'] = {str(place): region for place, region in enumerate(item['regions'])}
+            item['regions'] = {str(index): region for index, region in enumerate(item['regions'])}
     if version == 'project':
         content = dict(_via_settings={}, _via_img_metadata=content, _via_attributes={})
     (tmp_path / 'via.json').write_text(json.dumps(content))
@@ -351,9 +351,9 @@ def test_shapes_that_are_no_objects_are_counted(convert, tmp_path, capsys):
                               tmp_path / 'a.json')
     assert [item['name'] for item in content['categories']] == ['cat', 'dog']
     assert len(content['annotations']) == 3
-    for told in ('1 shapes without an area (point)', '2 shapes without an area (line)',
+    for text in ('1 shapes without an area (point)', '2 shapes without an area (line)',
                  '1 shapes of __ignore__', '1 shapes of _background_'):
-        assert told in said
+        assert text in said
     regions = [dict(shape_attributes=dict(name='polyline'), region_attributes=dict(name='cat'))]
     (tmp_path / 'a/via').write_text(json.dumps(dict(a=dict(filename='a.jpg', regions=regions))))
     _, said = converted(convert, capsys, 'via', tmp_path / 'a/via', '--out', tmp_path / 'v.json')
@@ -381,11 +381,11 @@ def test_a_mask_that_begins_outside_is_cut_at_the_border(convert, tmp_path, caps
     picture = io.BytesIO()
     Image.fromarray(np.full((20, 30), 255, np.uint8)).save(picture, 'PNG')
     mask = base64.b64encode(picture.getvalue()).decode()
-    places = [(-10, -5), (150, 110), (200, 10), (-40, 0)]
+    indices = [(-10, -5), (150, 110), (200, 10), (-40, 0)]
     labelme(
         tmp_path / 'a',
         shapes=[
-            shape(kind='mask', points=[(x, y), (x + 29, y + 19)], mask=mask) for x, y in places
+            shape(kind='mask', points=[(x, y), (x + 29, y + 19)], mask=mask) for x, y in indices
         ])
     content, said = converted(convert, capsys, 'labelme', tmp_path / 'a', '--out',
                               tmp_path / 'a.json')

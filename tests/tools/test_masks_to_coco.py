@@ -141,7 +141,7 @@ def test_borders_of_palette_files_are_no_object(convert, tmp_path, capsys):
     values = bitmap(0, 1, value=lambda number: number + 1)
     values[28] = 255
     picture = Image.fromarray(values, 'P')
-    picture.putpalette([value for place in range(256) for value in (place, 0, 0)])
+    picture.putpalette([value for index in range(256) for value in (index, 0, 0)])
     masks.mkdir()
     picture.save(masks / 'x.png')
     found, said = run(convert, capsys, root, '--masks', masks)

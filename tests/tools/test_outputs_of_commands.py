@@ -202,8 +202,8 @@ def test_a_checkpoint_of_other_classes_is_mapped_or_refused_by_name(world, monke
                    '--cfg-options',
                    f'data.test.classes={list(classes)}') == 0, capsys.readouterr().err
         found[classes] = pickle.loads(out.read_bytes())
-    for place, (boxes, masks) in enumerate(found[CLASSES]):
-        turned, one = found[CLASSES[::-1]][place], found[CLASSES[1:2]][place]
+    for index, (boxes, masks) in enumerate(found[CLASSES]):
+        turned, one = found[CLASSES[::-1]][index], found[CLASSES[1:2]][index]
         assert len(turned[0]) == len(CLASSES) and len(one[0]) == len(one[1]) == 1
         for mine, theirs in zip(boxes, turned[0][::-1]):
             np.testing.assert_array_equal(mine, theirs)

@@ -290,8 +290,8 @@ def test_no_command_writes_over_what_it_reads(name, words, tmp_path, monkeypatch
     code = run(name, monkeypatch, words)
     said = capsys.readouterr()
     assert code, said.out
-    told = code if isinstance(code, str) else said.err
-    assert 'would overwrite' in told and 'Traceback' not in told, told
+    text = code if isinstance(code, str) else said.err
+    assert 'would overwrite' in text and 'Traceback' not in text, text
     after = digests(tmp_path)
     assert {path: after.get(path) for path in before} == before
 

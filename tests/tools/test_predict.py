@@ -221,8 +221,8 @@ def test_every_kind_of_image_is_taken_and_the_other_files_are_counted(checkpoint
                 'a.png', 'deep', 'photo.png', 'noending.png', 'SHOUT.JPG', 'j.png', 'p.png',
                 'predictions.json'
             }
-    told = capsys.readouterr().err
-    assert '8 images; files that are no images by their names: 4 (.txt 2, ' in told
+    text = capsys.readouterr().err
+    assert '8 images; files that are no images by their names: 4 (.txt 2, ' in text
 
 
 @pytest.mark.parametrize('name, answer', [
@@ -257,9 +257,9 @@ def test_an_image_that_cannot_be_prepared_is_skipped_and_the_others_of_its_batch
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, checkpoint, photos, '--out', out, '--device', 'cpu', '--batch-size', 3)
     assert stop.value.code == 1
-    told = capsys.readouterr().err
-    assert f'skipped: {photos}/deep/b.jpg: no room for it' in told
-    assert '1 of 3 images could not be done' in told
+    text = capsys.readouterr().err
+    assert f'skipped: {photos}/deep/b.jpg: no room for it' in text
+    assert '1 of 3 images could not be done' in text
     assert len(predictions_in(out)['images']) == 2
 
 

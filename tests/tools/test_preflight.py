@@ -14,7 +14,7 @@ import torch
 from mmdet_ft.config import Config
 from mmdet_ft.engine import dry_run
 from mmdet_ft.engine.dry_run import duration
-from mmdet_ft.engine.run_check.preflight import Room
+from mmdet_ft.engine.run_check.preflight import CheckpointSpace
 from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.registry import HOOKS
 from tests.tools.test_train_command import ROOT, train
@@ -68,14 +68,14 @@ def bad_evaluator(world, folder):
 
 def nan_image(world, folder):
     (folder / 'train').mkdir()
-    for place in range(4):
-        image = cv2.imread(str(world / 'train' / f'{place}.png')).astype(np.float32)
+    for index in range(4):
+        image = cv2.imread(str(world / 'train' / f'{index}.png')).astype(np.float32)
         image[10:20, 10:20] = np.nan
-        cv2.imwrite(str(folder / 'train' / f'{place}.tiff'), image)
+        cv2.imwrite(str(folder / 'train' / f'{index}.tiff'), image)
 
     def rename(content):
-        for place, image in enumerate(content['images']):
-            image['file_name'] = f'{place}.tiff'
+        for index, image in enumerate(content['images']):
+            image['file_name'] = f'{index}.tiff'
 
     return [
         spoilt_annotations(world, folder, rename), f'data.train.img_prefix={folder}/train/',
@@ -163,7 +163,7 @@ def test_a_disk_that_is_too_small_stops_the_dry_run_and_the_run(world, tmp_path,
 
 def test_what_is_said_of_a_full_disk_can_be_done():
     many, few = (
-        str(Room(one=10, all_kept=10 * number, num_kept=number, free=15)) for number in (12, 4))
+        str(CheckpointSpace(one=10, all_kept=10 * number, num_kept=number, free=15)) for number in (12, 4))
     assert 'max_keep_ckpts=3) keeps the last three' in many
     assert 'max_keep_ckpts' not in few and '--work-dir' in few
 

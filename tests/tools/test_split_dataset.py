@@ -36,17 +36,17 @@ def write(root, number=40, twins=()):
     """A json in which each image shows cats, every second a dog, every tenth a yak; twins have equal files."""
     root.mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
-    for place in range(number):
-        name = f'film{place // 4}_{place}.png'
-        shade = next((pair[0] for pair in twins if place in pair), place)
+    for index in range(number):
+        name = f'film{index // 4}_{index}.png'
+        shade = next((pair[0] for pair in twins if index in pair), index)
         Image.fromarray(np.full((32, 32, 3), shade, np.uint8)).save(root / name)
-        images.append(dict(id=place * 3, file_name=name, width=32, height=32, camera='x'))
+        images.append(dict(id=index * 3, file_name=name, width=32, height=32, camera='x'))
         for category, every in ((5, 1), (2, 2), (9, 10)):
-            if place % every == 0:
+            if index % every == 0:
                 annotations.append(
                     dict(
                         id=len(annotations) + 1,
-                        image_id=place * 3,
+                        image_id=index * 3,
                         category_id=category,
                         bbox=[1, 1, 9, 9],
                         area=81,
@@ -163,11 +163,11 @@ def test_folds_cover_every_image_once(split, tmp_path):
 
 
 def test_class_folders_become_label_files(split, tmp_path):
-    for place, name in enumerate(('cat', 'dog')):
-        for number in range(10 * (place + 1)):
+    for index, name in enumerate(('cat', 'dog')):
+        for number in range(10 * (index + 1)):
             folder = tmp_path / 'a' / name
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((8, 8, 3), number + 50 * place,
+            Image.fromarray(np.full((8, 8, 3), number + 50 * index,
                                     np.uint8)).save(folder / f'{number} x.png')
     said = split(tmp_path / 'a', '--val', .2)
     sets = [
@@ -233,8 +233,8 @@ def test_seed_and_share_are_checked_before_a_file_is_written(split, tmp_path):
     assert '--seed -1: write a whole number from 0' in split(path, '--seed', -1)
     (tmp_path / 'classes/a').mkdir(parents=True)
     (tmp_path / 'classes/b').mkdir()
-    for place, name in enumerate(('a/1', 'b/1')):
-        Image.new('RGB', (8, 8), (place, 0, 0)).save(tmp_path / 'classes' / f'{name}.png')
+    for index, name in enumerate(('a/1', 'b/1')):
+        Image.new('RGB', (8, 8), (index, 0, 0)).save(tmp_path / 'classes' / f'{name}.png')
     said = split(tmp_path / 'classes')
     assert 'val would have no image: 2 groups are too few for --val 0.2' in said
     assert sorted(tmp_path.glob('all_*')) == []

@@ -61,10 +61,10 @@ def write_colours(root: Path, number: int, seed: int) -> None:
     draw = np.random.default_rng(seed)
     for channel, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
-        for place in range(number):
+        for index in range(number):
             image = draw.integers(0, 80, (18, 24, 3)).astype(np.uint8)
             image[..., channel] += 150
-            cv2.imwrite(str(root / name / f'{place}.png'), image)
+            cv2.imwrite(str(root / name / f'{index}.png'), image)
 
 
 @pytest.fixture(scope='module')

@@ -90,9 +90,9 @@ def test_detections_are_those_of_the_cpu(config, device, tmp_path):
     assert 'segm_mAP' in out
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     found = []
-    for place in ('cpu', str(device)):
-        model = apis.init_detector(None, checkpoint, place)
-        assert next(model.parameters()).device.type == torch.device(place).type
+    for index in ('cpu', str(device)):
+        model = apis.init_detector(None, checkpoint, index)
+        assert next(model.parameters()).device.type == torch.device(index).type
         boxes, masks = apis.inference_detector(model, image)
         found.append(np.sort(np.concatenate(boxes)[:, 4])[::-1])
         assert sum(map(len, masks)) == len(found[-1]) > 0

@@ -84,14 +84,14 @@ model = dict(type='FasterRCNN', roi_head=dict(mask_head=None, mask_roi_extractor
     (0, 'my_old_code', 'runner.max_epochs=1'),
     (1, 'my_old_head', 'model.roi_head.type=MyRoIHead'),
 ])
-def test_what_cannot_run_is_answered_as_the_page_says(folder, place, module, option):
+def test_what_cannot_run_is_answered_as_the_page_says(folder, index, module, option):
     config = folder / f'{module}_config.py'
     config.write_text(f"_base_ = 'tiny.py'\ncustom_imports = dict(imports=['{module}'])\n")
     out, err = train(folder, config.name, '--cfg-options', option, expect=2)
     assert 'Traceback' not in err
-    told = [line.strip() for line in err.split('error: ')[-1].splitlines()]
-    for line in ANSWERS[place].splitlines():
-        assert any(said.startswith(line) for said in told), f'{line}\nis not in\n{err}'
+    text = [line.strip() for line in err.split('error: ')[-1].splitlines()]
+    for line in ANSWERS[index].splitlines():
+        assert any(said.startswith(line) for said in text), f'{line}\nis not in\n{err}'
 
 
 def test_answers_name_what_is_there():
@@ -163,8 +163,8 @@ def test_a_script_is_read_and_told_line_by_line(tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit) as end:
             check_script.main()
         assert end.value.code == expected
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    message = capsys.readouterr().out.splitlines()
+    assert message == [
         f'{script}:2: from mmcv import Config: write from mmdet_ft.config import Config',
         f'{script}:3: from mmdet.apis import init_detector: write from mmdet_ft.apis import init_detector',
         f'nothing of V2 that is not here in {script}'
@@ -180,7 +180,7 @@ def test_an_old_import_that_a_module_tries_first_is_its_own_business(tmp_path, m
         'try:\n    from mmdet.datasets import PIPELINES\nexcept ImportError:\n'
         '    from mmdet_ft.datasets import PIPELINES\n')
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert user_code.of_modules([importlib.import_module('both')]) is None
+    assert user_code.explain_modules([importlib.import_module('both')]) is None
 
 
 def test_another_missing_module_is_not_blamed_on_v2(tmp_path, monkeypatch):
@@ -188,12 +188,12 @@ def test_another_missing_module_is_not_blamed_on_v2(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ImportError) as error:
         importlib.import_module('other')
-    assert user_code.of_failed_import(error.value) is None
+    assert user_code.explain_failed_import(error.value) is None
 
 
 def test_heads_of_the_projects_own_kind_pass():
     from mmdet_ft.registry import MODELS
-    assert not [name for name in MODELS if user_code.of_class(MODELS.get(name))]
+    assert not [name for name in MODELS if user_code.explain_class(MODELS.get(name))]
 
 
 def test_a_weighted_loss_does_not_look_at_what_has_no_weight():

@@ -96,6 +96,6 @@ def _write_split(root: Path, split: str, number: int, empty) -> None:
                     segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]]))
         cv2.imwrite(str(root / split / f'{index}.png'), image)
         images.append(dict(id=index + 1, file_name=f'{index}.png', width=96, height=64))
-    categories = [dict(id=place + 1, name=name) for place, name in enumerate(CLASSES)]
+    categories = [dict(id=position + 1, name=name) for position, name in enumerate(CLASSES)]
     (root / f'{split}.json').write_text(
         json.dumps(dict(images=images, annotations=annotations, categories=categories)))

@@ -99,10 +99,10 @@ def read(path: str) -> Log:
     iters = [line['iter'] for line in train]
     counts_on = iters == sorted(set(iters)) and len({line['epoch'] for line in train}) > 1
     if counts_on or any(line.get('of_detectron2') for line in lines):
-        return Log(path, 'iteration', _carried(lines, lambda line: line['iter']), lines)
+        return Log(path, 'iteration', _place_on_axis(lines, lambda line: line['iter']), lines)
     length = max(iters, default=1)
     return Log(path, 'epoch',
-               _carried(lines, lambda line: line['epoch'] - 1 + line['iter'] / length), lines)
+               _place_on_axis(lines, lambda line: line['epoch'] - 1 + line['iter'] / length), lines)
 
 
 def files_of(path: str) -> List[str]:
@@ -190,23 +190,23 @@ def as_line(value: Dict[str, Any]) -> Optional[Dict[str, Any]]:
 def _join(lines: List[Dict[str, Any]], line: Dict[str, Any]) -> None:
     """Append a line; if training restarts at an earlier iteration (a resumed run), drop the later lines first."""
     last = next((one for one in reversed(lines) if one['mode'] == 'train'), None)
-    if line['mode'] == 'train' and last is not None and _place(last) >= _place(line):
+    if line['mode'] == 'train' and last is not None and _position_of(last) >= _position_of(line):
         begin = next(number for number, one in enumerate(lines)
-                     if one['mode'] == 'train' and _place(one) >= _place(line))
+                     if one['mode'] == 'train' and _position_of(one) >= _position_of(line))
         del lines[begin:]
     lines.append(line)
 
 
-def _place(line: Dict[str, Any]) -> Tuple[int, int]:
+def _position_of(line: Dict[str, Any]) -> Tuple[int, int]:
     """Return the (epoch, iteration) of a training line."""
     return line['epoch'], line['iter']
 
 
-def _carried(lines, place) -> List[float]:
+def _place_on_axis(lines, index) -> List[float]:
     """Return the x of each line; a validation gets the x that training had reached."""
     x, now = [], 0.
     for line in lines:
-        now = place(line) if line['mode'] == 'train' else max(now, line['epoch'] if not x else now)
+        now = index(line) if line['mode'] == 'train' else max(now, line['epoch'] if not x else now)
         x.append(now)
     return x
 

@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
 
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
@@ -64,8 +64,8 @@ def main() -> None:
     for ending in ('csv', 'png'):
         inputs.require_free(f'{path}.{ending}', 'save_dir')
     if args.nms_iou_thr is not None:
-        results = [suppressed(result, args.nms_iou_thr) for result in results]
-    annotations = [truth_of(dataset, place) for place in range(len(dataset))]
+        results = [suppress_per_class(result, args.nms_iou_thr) for result in results]
+    annotations = [truth_of(dataset, index) for index in range(len(dataset))]
     by_masks = all(isinstance(result, tuple)
                    for result in results) and all(annotation['masks'] is not None
                                                   for annotation in annotations)
@@ -91,10 +91,10 @@ def main() -> None:
     print(f'{path}.png, {path}.csv')
 
 
-def truth_of(dataset, place: int) -> dict:
+def truth_of(dataset, index: int) -> dict:
     """Return boxes, labels and masks of a sample; masks are None if an object lacks one or the size is unknown."""
-    dataset, place = leaf_of(dataset, place)
-    truth, info = dataset.get_ann_info(place), dataset.data_infos[place]
+    dataset, index = leaf_of(dataset, index)
+    truth, info = dataset.get_ann_info(index), dataset.data_infos[index]
     count = len(truth['labels'])
     masks = []
     if count and info.get('height') and info.get('width'):
@@ -103,7 +103,7 @@ def truth_of(dataset, place: int) -> dict:
     return dict(bboxes=truth['bboxes'], labels=truth['labels'], masks=masks if is_whole else None)
 
 
-def suppressed(result, iou_thr: float):
+def suppress_per_class(result, iou_thr: float):
     """Apply per-class NMS to a result: drop detections that overlap a higher-scoring one by more than `iou_thr`."""
     import torch
     from torchvision.ops import nms
@@ -112,10 +112,10 @@ def suppressed(result, iou_thr: float):
         nms(torch.as_tensor(rows[:, :4]), torch.as_tensor(rows[:, 4]), iou_thr).tolist()
         for rows in boxes
     ]
-    boxes = [rows[places] for rows, places in zip(boxes, kept)]
+    boxes = [rows[indices] for rows, indices in zip(boxes, kept)]
     if masks is None:
         return boxes
-    return boxes, [[of_class[place] for place in places] for of_class, places in zip(masks, kept)]
+    return boxes, [[of_class[index] for index in indices] for of_class, indices in zip(masks, kept)]
 
 
 def draw(matrix: np.ndarray, names, path: str, color_theme: str, show: bool) -> None:
@@ -132,13 +132,13 @@ def draw(matrix: np.ndarray, names, path: str, color_theme: str, show: bool) -> 
     side = max(4., 0.5 * len(names))
     figure, axes = pyplot.subplots(figsize=(side + 1, side), dpi=150, layout='constrained')
     figure.colorbar(axes.imshow(shares, cmap=color_theme, vmin=0, vmax=100), ax=axes)
-    places = range(len(names))
-    axes.set_xticks(places, names, rotation=90)
-    axes.set_yticks(places, names)
+    indices = range(len(names))
+    axes.set_xticks(indices, names, rotation=90)
+    axes.set_yticks(indices, names)
     axes.set(
         xlabel='prediction', ylabel='truth (background: a count)', title='percent of each truth')
-    for row in places:
-        for column in places:
+    for row in indices:
+        for column in indices:
             axes.text(
                 column,
                 row,

@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.engine import evaluate  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402

@@ -49,8 +49,8 @@ def classifier_step(config: str, batch: int, height: int, width: int) -> Callabl
     model = MODELS.build(Config.fromfile(os.path.join(ROOT, config)).model).train()
     meta = dict(img_shape=(height, width, 3), ori_shape=(height, width, 3))
     samples = [
-        dict(img=torch.randn(3, height, width), gt_label=torch.tensor(place), img_metas=meta)
-        for place in range(batch)
+        dict(img=torch.randn(3, height, width), gt_label=torch.tensor(index), img_metas=meta)
+        for index in range(batch)
     ]
     return runner_step(model, collate(samples))
 

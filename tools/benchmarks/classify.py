@@ -54,11 +54,11 @@ class Pictures(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.images)
 
-    def __getitem__(self, place):
-        return self.transform(Image.fromarray(self.images[place])), int(self.labels[place])
+    def __getitem__(self, index):
+        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def normalise(mean, std):
+def normalize(mean, std):
     return T.Normalize([value / 255 for value in mean], [value / 255 for value in std])
 
 
@@ -84,7 +84,7 @@ def lenet(root):
         nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(),
         nn.AvgPool2d(2), nn.Conv2d(16, 120, 5), nn.Tanh(), nn.Flatten(), nn.Linear(120, 84),
         nn.Tanh(), nn.Linear(84, 10))
-    transform = T.Compose([T.Resize(32), T.ToTensor(), normalise([33.46], [78.87])])
+    transform = T.Compose([T.Resize(32), T.ToTensor(), normalize([33.46], [78.87])])
     return own, (net, Pictures(images, labels, transform)), 128
 
 
@@ -116,7 +116,7 @@ def cifar(root):
         [T.RandomCrop(32, padding=4),
          T.RandomHorizontalFlip(),
          T.ToTensor(),
-         normalise(MEAN, STD)])
+         normalize(MEAN, STD)])
     own = model, dict(type='CIFAR10', data_prefix=str(root), check_md5=False, pipeline=pipeline)
     return own, (net, Pictures(images, labels, transform)), 128
 
@@ -140,7 +140,7 @@ def folder(root):
         T.RandomHorizontalFlip(),
         T.PILToTensor(),
         T.ConvertImageDtype(torch.float),
-        normalise(MEAN, STD)
+        normalize(MEAN, STD)
     ])
     own = model, dict(type='CustomDataset', data_prefix=str(root), pipeline=pipeline)
     return own, (net, torchvision.datasets.ImageFolder(str(root), transform)), 16

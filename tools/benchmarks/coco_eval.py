@@ -57,7 +57,7 @@ def make_set(num_images: int, num_truths: int,
         categories=labels + 1,
         crowd=rng.random(num_truths) < .01,
         ignore=np.zeros(num_truths, dtype=bool),
-        segmentation=lambda place: [ellipse(boxes[place])])
+        segmentation=lambda position: [ellipse(boxes[position])])
     results = []
     for index in range(num_images):
         own = np.flatnonzero(image == index)[:num_detections // num_images // 3].repeat(2)
@@ -136,7 +136,7 @@ def main() -> None:
         print(json.dumps(measure(args.only, sizes)))
         return
     measure_pasting()
-    told = {}
+    text = {}
     for package in args.packages:
         if package == 'hotcoco' and coco_match.hotcoco() is None:
             print("hotcoco is not installed: pip install -e '.[fast_eval]'")
@@ -149,12 +149,12 @@ def main() -> None:
                              capture_output=True,
                              text=True,
                              check=True).stdout
-        told[package] = json.loads(out.splitlines()[-1])
+        text[package] = json.loads(out.splitlines()[-1])
         print(
             '{0}: bbox and segm {seconds:.1f} s (CPU {cpu:.1f} s), {megabytes:.0f} MB more, AP {AP}'
-            .format(package, **told[package]))
-    if len(told) == 2:
-        same = np.allclose(*(values['AP'] for values in told.values()), rtol=0, atol=1e-5)
+            .format(package, **text[package]))
+    if len(text) == 2:
+        same = np.allclose(*(values['AP'] for values in text.values()), rtol=0, atol=1e-5)
         print('the same AP' if same else 'different AP')
 
 

@@ -13,7 +13,7 @@ from typing import List, Optional, Sequence
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import DataError  # noqa: E402
 
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.datasets.annotations.to_coco import where_images_are  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing, write_json
@@ -80,7 +80,7 @@ def main() -> None:
         images.append(dict(id=len(images), file_name=name, width=width, height=height))
     if not images:
         raise DataError(f'not one image can be read: {bad[0]}')
-    categories = [dict(id=place, name=name) for place, name in enumerate(classes)]
+    categories = [dict(id=index, name=name) for index, name in enumerate(classes)]
     write_json(path, dict(images=images, categories=categories))
     print(f'{len(images)} images, {len(classes)} classes -> {path}')
     if bad:

@@ -13,7 +13,7 @@ from typing import Optional, Sequence
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import DataError  # noqa: E402
 
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
@@ -48,7 +48,7 @@ from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
 from mmdet_ft.datasets.detection.kitti import image_name, read_kitti_label  # noqa: E402
 from mmdet_ft.datasets.images.names import plain_name_hint  # noqa: E402
-from mmdet_ft.datasets.images.names import as_on_disk, nearest_name  # noqa: E402
+from mmdet_ft.datasets.images.names import find_on_disk, nearest_name  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.evaluation.kitti import DONT_CARE  # noqa: E402
 
@@ -56,7 +56,7 @@ from mmdet_ft.evaluation.kitti import DONT_CARE  # noqa: E402
 def read(folder: ImageFolder, img_subdir: str, ann_subdir: str, name: str,
          classes: Sequence[str]) -> Optional[ImageObjects]:
     """Read the objects of an image; None if it is not in the folder."""
-    path = as_on_disk(osp.join(folder.root, ann_subdir, f'{name}.txt'))
+    path = find_on_disk(osp.join(folder.root, ann_subdir, f'{name}.txt'))
     try:
         objects = read_kitti_label(path)
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import DataError  # noqa: E402
 
@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -193,8 +193,8 @@ def _matched(images: List[str], masks: List[str], masks_below: str) -> Tuple[Lis
     of_stem: Dict[str, List[str]] = {}
     for image in images:
         parts = _stem(image).split(os.sep)
-        for place in range(len(parts)):  # a/b/c: the whole, b/c and c
-            of_stem.setdefault(os.sep.join(parts[place:]), []).append(image)
+        for index in range(len(parts)):  # a/b/c: the whole, b/c and c
+            of_stem.setdefault(os.sep.join(parts[index:]), []).append(image)
     stems = set(of_stem)
     of_case: Dict[str, List[str]] = {}
     for stem in of_stem:
@@ -381,8 +381,8 @@ class Masks:
                 yield name, bitmap
                 continue
             number, regions = cv2.connectedComponents(bitmap, connectivity=8)
-            for place in range(1, number):
-                yield name, regions == place
+            for index in range(1, number):
+                yield name, regions == index
 
     def _segmentation(self, runs: Dict) -> object:
         if not self.polygons:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import DataError  # noqa: E402
 
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
@@ -43,7 +43,7 @@ from mmdet_ft.datasets.annotations.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
-from mmdet_ft.datasets.annotations.values import parse_json, read_name, show  # noqa: E402
+from mmdet_ft.datasets.annotations.values import parse_json, read_name, format_value  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 CORNERS_OF_AN_ELLIPSE = 36
@@ -75,14 +75,14 @@ def read_via(path: str) -> List[Dict[str, Any]]:
         regions = item.get('regions') or []
         regions = list(regions.values()) if isinstance(regions, dict) else regions  # VIA 1
         if not isinstance(regions, list):
-            raise DataError(f'{path}: regions of {name!r} are {show(regions)}, expected a list')
-        for place, region in enumerate(regions, 1):
+            raise DataError(f'{path}: regions of {name!r} are {format_value(regions)}, expected a list')
+        for index, region in enumerate(regions, 1):
             parts = [region, *(region.get(key) or {} for key in ('shape_attributes', 'region_attributes'))] \
                 if isinstance(region, dict) else [region]
             wrong = [part for part in parts if not isinstance(part, dict)]
             if wrong:
                 raise DataError(
-                    f'{path}: region {place} of {name!r} cannot be read: it has {show(wrong[0])}, expected a dict'
+                    f'{path}: region {index} of {name!r} cannot be read: it has {format_value(wrong[0])}, expected a dict'
                 )
         files.append({**item, 'filename': name, 'regions': regions})
     return files
@@ -145,8 +145,8 @@ def class_of(region: Dict[str, Any], attribute: Optional[str], default: Optional
     name = str(value).strip() if isinstance(value, (str, int, float)) else ''
     if name in ('', NOT_CHOSEN):
         if default is None:
-            told = f' ({attribute} is {show(value)})' if attribute else ''
-            raise ValueError(f'it has no class{told}; give one with --class-name')
+            text = f' ({attribute} is {format_value(value)})' if attribute else ''
+            raise ValueError(f'it has no class{text}; give one with --class-name')
         return default
     return name
 
@@ -160,7 +160,7 @@ def convert(item: Dict[str, Any], folder: ImageFolder, attribute: Optional[str],
     width, height = folder.size(file_name)
     names, boxes, segmentations = [], [], []
     left_out: Dict[str, int] = Counter()
-    for place, region in enumerate(item['regions'], 1):
+    for index, region in enumerate(item['regions'], 1):
         shape = region.get('shape_attributes') or {}
         if isinstance(shape.get('name'), str) and shape['name'] in WITHOUT_AREA:
             left_out[f'regions without an area ({shape["name"]})'] += 1
@@ -172,7 +172,7 @@ def convert(item: Dict[str, Any], folder: ImageFolder, attribute: Optional[str],
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f'it has no {error}' if isinstance(error, KeyError) else error
             raise DataError(
-                f'{path}: region {place} ({show(shape.get("name"))}) of {item["filename"]!r} cannot be read: '
+                f'{path}: region {index} ({format_value(shape.get("name"))}) of {item["filename"]!r} cannot be read: '
                 f'{what}{"" if "--class-name" in str(what) else "; correct it there, or take the region out"}'
             ) from error
         points = np.array(polygon).reshape(-1, 2)

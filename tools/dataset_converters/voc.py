@@ -12,7 +12,7 @@ from typing import Optional
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import DataError  # noqa: E402
 
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
@@ -42,14 +42,14 @@ from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
 from mmdet_ft.datasets.detection.xml_style import image_beside, read_voc_xml  # noqa: E402
 from mmdet_ft.datasets.images.names import plain_name_hint  # noqa: E402
-from mmdet_ft.datasets.images.names import as_on_disk, nearest_name  # noqa: E402
+from mmdet_ft.datasets.images.names import find_on_disk, nearest_name  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 
 def read(folder: ImageFolder, img_subdir: str, ann_subdir: str,
          name: str) -> Optional[ImageObjects]:
     """Read the objects of an image; None if it is not in the folder."""
-    path = as_on_disk(osp.join(folder.root, ann_subdir, f'{name}.xml'))
+    path = find_on_disk(osp.join(folder.root, ann_subdir, f'{name}.xml'))
     try:
         content = read_voc_xml(path)
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import DataError  # noqa: E402
 
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
@@ -62,19 +62,19 @@ def read_list(path: str) -> List[Faces]:
         lines = [line.strip() for line in read_lines(path)]
     except FileNotFoundError:
         raise DataError(f'there is no {path!r}') from None
-    images, place = [], 0
-    while place < len(lines):
-        if not lines[place]:
-            place += 1
+    images, folder = [], 0
+    while folder < len(lines):
+        if not lines[folder]:
+            folder += 1
             continue
-        name = lines[place]
+        name = lines[folder]
         try:
-            number = read_whole(lines[place + 1], 'a number of faces', 0, 10**9)
+            number = read_whole(lines[folder + 1], 'a number of faces', 0, 10**9)
         except (ValueError, IndexError):
             raise DataError(
-                f'{path}:{place + 2}: expected the number of faces of {name!r}') from None
+                f'{path}:{folder + 2}: expected the number of faces of {name!r}') from None
         rows = []
-        for line in range(place + 2, place + 2 + max(number, 1)):
+        for line in range(folder + 2, folder + 2 + max(number, 1)):
             try:
                 rows.append([read_corner(word) for word in lines[line].split()])
                 if len(rows[-1]) < 4:
@@ -87,7 +87,7 @@ def read_list(path: str) -> List[Faces]:
         table = np.array([(row + [0.] * 10)[:10] for row in rows[:number]]).reshape(-1, 10)
         boxes = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
         images.append((name, boxes, table[:, 7] != 0))
-        place += 2 + max(number, 1)
+        folder += 2 + max(number, 1)
     return images
 
 
@@ -129,12 +129,12 @@ def write_voc(images: Iterable[ImageObjects], image_folder: ImageFolder, root: s
         seen.add(stem)
         names.append(stem)
         num_faces += len(image.boxes)
-        place = osp.relpath(osp.join(image_folder.root, osp.dirname(image.file_name)), root)
+        index = osp.relpath(osp.join(image_folder.root, osp.dirname(image.file_name)), root)
         path = osp.join(folder, f'{stem}.xml')
         inputs = [listed, osp.join(image_folder.root, image.file_name)]
         refuse_existing(path, force, inputs)
         refuse_existing(out, force, inputs)
-        write_text(path, voc_xml(image, place.replace(os.sep, '/')))
+        write_text(path, voc_xml(image, index.replace(os.sep, '/')))
     image_folder.refuse_nothing(len(names))
     if not names:
         raise DataError('there is no image to write: nothing was converted')

@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command, first_line  # noqa: E402
 from mmdet_ft.outputs import PictureNames, add_drawing_options  # noqa: E402
 
@@ -36,7 +36,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -107,7 +107,7 @@ def picture_of(sample, class_names, palette=None, captions='auto', color_by='aut
         None if masks is None else list(masks.to_ndarray()),
         None if ignored is None else np.asarray(ignored),
         palette=palette,
-        look=visualization.Look(captions, color_by, visualization.enlargement(image)))
+        look=visualization.DrawingStyle(captions, color_by, visualization.enlargement(image)))
 
 
 def name_of(sample, index: int) -> str:

@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import ConfigError, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
 
@@ -34,7 +34,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 from rich.console import Console  # noqa: E402
 
@@ -42,7 +42,7 @@ from mmdet_ft.datasets.checks.html import page  # noqa: E402
 from mmdet_ft.datasets.checks.problem import Problem  # noqa: E402
 from mmdet_ft.datasets.checks.report import render  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
-from mmdet_ft.engine.legacy.old_configs import modernise  # noqa: E402
+from mmdet_ft.engine.legacy.old_configs import modernize  # noqa: E402
 from mmdet_ft.engine.run_check.data import check_data  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 
@@ -59,7 +59,7 @@ def main() -> None:
         problems.append(
             Problem('config', 'config', 1, str(error),
                     'correct the config; training stops at once here'))
-        config, _ = modernise(config)
+        config, _ = modernize(config)
     inputs = Inputs([args.config, *(layer.path for layer in config.layers)])
     if args.html:
         inputs.require_free(args.html, '--html')

@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # the package beside tools/
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 
 
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse the arguments before importing torch, so that --help responds at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import mmdet_ft.datasets  # noqa: E402, F401: their types are looked up
 import mmdet_ft.engine.hooks  # noqa: E402, F401

@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import Config, ConfigError, load_config, value_at  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
@@ -30,9 +30,9 @@ def parse_args(arguments=None) -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
-from mmdet_ft.engine.legacy.old_configs import modernise  # noqa: E402
+from mmdet_ft.engine.legacy.old_configs import modernize  # noqa: E402
 from mmdet_ft.errors import UserError  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 
@@ -42,7 +42,7 @@ def explain(config: Config, path: str) -> str:
 
     Raises ConfigError for a value that does not exist and never did.
     """
-    modern, notes = modernise(config)
+    modern, notes = modernize(config)
     config = modern if _has(modern, path) or not _has(config, path) else config
     settings = config.history(path)
     width = max((len(setting.where) for setting in settings), default=0)

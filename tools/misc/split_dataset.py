@@ -21,7 +21,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 
 sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import DataError  # noqa: E402
 
@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import numpy as np  # noqa: E402
 
@@ -77,12 +77,12 @@ def of_json(path: str, img_prefix: Optional[str]) -> Tuple[Dict[str, Any], Items
     with open(path, 'rb') as stream:
         content = parse_json(stream.read(), path)
     file = CocoFile(path, copy.deepcopy(content))
-    categories = {category['id']: place for place, category in enumerate(file.categories)}
+    categories = {category['id']: index for index, category in enumerate(file.categories)}
     counts = np.zeros((len(file.images), max(len(categories), 1)), dtype=np.int64)
     image = np.repeat(np.arange(len(file.images)), np.diff(file.starts))
-    for place, category_id in zip(image.tolist(), file.category_ids.tolist()):
+    for index, category_id in zip(image.tolist(), file.category_ids.tolist()):
         if category_id in categories:
-            counts[place, categories[category_id]] += 1
+            counts[index, categories[category_id]] += 1
     names = [record['file_name'] for record in file.images]
     return content, Items(names, _paths(path, names, img_prefix),
                           [category['name'] for category in file.categories], counts)
@@ -128,20 +128,20 @@ def of_folders(root: str) -> Tuple[ClassFolders, Items]:
 # ------------------------------------------------------------------------------ how it is split
 
 
-def bind(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, int]:
+def group_images(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, int]:
     """Group the indices to keep together; also count images with a duplicate, and names that match `pattern`."""
     owner = list(range(len(items.names)))
 
-    def root_of(place: int) -> int:
-        while owner[place] != place:
-            owner[place] = owner[owner[place]]
-            place = owner[place]
-        return place
+    def root_of(index: int) -> int:
+        while owner[index] != index:
+            owner[index] = owner[owner[index]]
+            index = owner[index]
+        return index
 
     def join(keys: Dict[Any, List[int]]) -> None:
-        for places in keys.values():
-            for place in places[1:]:
-                owner[root_of(place)] = root_of(places[0])
+        for indices in keys.values():
+            for index in indices[1:]:
+                owner[root_of(index)] = root_of(indices[0])
 
     twins = equal_files(items.paths)
     join(twins)
@@ -151,33 +151,33 @@ def bind(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, in
             expression = re.compile(pattern)
         except re.error as error:
             raise DataError(f'--group-by {pattern!r} is no regular expression: {error}') from None
-        for place, name in enumerate(items.names):
+        for index, name in enumerate(items.names):
             found = expression.search(name)
             key = (found.groups() or (found.group(), )) if found else ()
             if any(key):  # an empty match, as of x*, does not distinguish names
-                by_name[key].append(place)
+                by_name[key].append(index)
         join(by_name)
     groups: Dict[int, List[int]] = defaultdict(list)
-    for place in range(len(owner)):
-        groups[root_of(place)].append(place)
+    for index in range(len(owner)):
+        groups[root_of(index)].append(index)
     return list(groups.values()), sum(map(len, twins.values())), sum(map(len, by_name.values()))
 
 
 def equal_files(paths: Sequence[Optional[str]]) -> Dict[Any, List[int]]:
     """Return the indices of files with equal content, by its hash; only files of equal size are read."""
     by_size: Dict[int, List[int]] = defaultdict(list)
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         if path is not None:
-            by_size[os.path.getsize(path)].append(place)
-    asked = [place for places in by_size.values() if len(places) > 1 for place in places]
+            by_size[os.path.getsize(path)].append(index)
+    asked = [index for indices in by_size.values() if len(indices) > 1 for index in indices]
     by_content: Dict[Any, List[int]] = defaultdict(list)
-    for place in track(asked, 'comparing', len(asked)):
-        with open(paths[place], 'rb') as file:
-            by_content[hashlib.blake2b(file.read(), digest_size=16).digest()].append(place)
-    return {key: places for key, places in by_content.items() if len(places) > 1}
+    for index in track(asked, 'comparing', len(asked)):
+        with open(paths[index], 'rb') as file:
+            by_content[hashlib.blake2b(file.read(), digest_size=16).digest()].append(index)
+    return {key: indices for key, indices in by_content.items() if len(indices) > 1}
 
 
-def deal(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
+def assign_parts(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
          seed: int) -> np.ndarray:
     """Assign a part to each image, int64 [I]: whole groups, and each class split by about `shares`.
 
@@ -194,7 +194,7 @@ def deal(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
     room = shares * len(has)
     part = np.zeros(len(has), dtype=np.int64)
     left = set(range(len(groups)))
-    order = {group: place for place, group in enumerate(rng.permutation(len(groups)).tolist())}
+    order = {group: index for index, group in enumerate(rng.permutation(len(groups)).tolist())}
     while left:
         rest = tables[sorted(left)].sum(0)
         wanted = [column for column in np.argsort(rest, kind='stable').tolist() if rest[column]]
@@ -204,7 +204,7 @@ def deal(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
         for group in those:
             target = max(
                 range(len(shares)),
-                key=lambda place: (round(lacking[place, column], 6), round(room[place], 6), place))
+                key=lambda index: (round(lacking[index, column], 6), round(room[index], 6), index))
             part[groups[group]] = target
             lacking[target] -= tables[group]
             room[target] -= len(groups[group])
@@ -234,8 +234,8 @@ def table(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
     """Format a table of images, and objects of each class, in each part."""
     rows: List[Sequence[Any]] = [('', *parts),
                                  ('images', *(int(chosen.sum()) for chosen in parts.values()))]
-    rows += [(name, *(int(items.counts[chosen, place].sum()) for chosen in parts.values()))
-             for place, name in enumerate(items.classes[:MOST_CLASSES])]
+    rows += [(name, *(int(items.counts[chosen, index].sum()) for chosen in parts.values()))
+             for index, name in enumerate(items.classes[:MOST_CLASSES])]
     if len(items.classes) > MOST_CLASSES:
         rows.append((f'... {len(items.classes)} classes in all', *('' for _ in parts)))
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
@@ -252,10 +252,10 @@ def warnings(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
     lines = []
     for name, chosen in parts.items():
         lacks = [
-            items.classes[place]
-            for place in np.flatnonzero((items.counts.sum(0) > 0)
+            items.classes[index]
+            for index in np.flatnonzero((items.counts.sum(0) > 0)
                                         & (items.counts[chosen].sum(0) == 0)).tolist()
-            if place < len(items.classes)
+            if index < len(items.classes)
         ]
         if lacks:
             lines.append(f'{name} has no object of {", ".join(map(repr, lacks[:10]))}'
@@ -308,7 +308,7 @@ def main() -> None:
     }
     classes_file = [osp.join(folder, 'classes.txt')] if is_folder else []
     refuse_files([*names.values(), *classes_file], [args.source, *items.paths], args.force)
-    groups, num_twins, num_matched = bind(items, args.group_by)
+    groups, num_twins, num_matched = group_images(items, args.group_by)
     if args.group_by is not None and items.names and not num_matched:
         raise DataError(f'--group-by {args.group_by!r} matches no name, such as {items.names[0]!r}')
     if len(groups) < (args.folds or 2):
@@ -316,7 +316,7 @@ def main() -> None:
         raise DataError(
             f'{args.source} has {len(items.names)} images in {len(groups)} groups that stay together{why}: '
             f'too few for {args.folds or 2} parts')
-    part = deal(groups, items.counts, splits[0][1], args.seed)
+    part = assign_parts(groups, items.counts, splits[0][1], args.seed)
     for prefix, shares, val in splits:
         for name, count in (('train', (part != val).sum()), ('val', (part == val).sum())):
             if not count:  # check before the first file is written
@@ -342,8 +342,8 @@ def main() -> None:
             if is_folder:
                 labels = content.get_gt_labels()
                 write_text(
-                    path, ''.join(f'{items.names[place]} {labels[place]}\n'
-                                  for place in np.flatnonzero(mask).tolist()))
+                    path, ''.join(f'{items.names[index]} {labels[index]}\n'
+                                  for index in np.flatnonzero(mask).tolist()))
             else:
                 write_json(path, json_parts(content, items, mask))
             lines.append(f'-> {path}')

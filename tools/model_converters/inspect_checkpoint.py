@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
 
@@ -36,14 +36,14 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft.apis import classes_of  # noqa: E402
 from mmdet_ft.checkpoints import fitting  # noqa: E402
-from mmdet_ft.checkpoints.input_format import facts_of  # noqa: E402
+from mmdet_ft.checkpoints.input_format import read_input_format  # noqa: E402
 from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, input_scale
 from mmdet_ft.checkpoints.reading import Checkpoint, read  # noqa: E402
-from mmdet_ft.checkpoints.report import facts_of_file  # noqa: E402
+from mmdet_ft.checkpoints.report import find_input_format  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
 from mmdet_ft.engine.models.build import build_model  # noqa: E402
 from mmdet_ft.parts import part_of  # noqa: E402
@@ -68,10 +68,10 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
         rest = ', ...' if len(classes) > 8 else ''
         yield f'  classes: {len(classes)}: {", ".join(map(str, classes[:8]))}{rest}'
     known = ('mmdet_version', 'mmcls_version', 'mmengine_version', 'epoch', 'iter', 'time', 'seed')
-    told = [f'{key} {meta[key]}' for key in known if key in meta]
-    if told:
-        yield '  meta: ' + ', '.join(told)
-    facts = facts_of_file(meta, origin)
+    text = [f'{key} {meta[key]}' for key in known if key in meta]
+    if text:
+        yield '  meta: ' + ', '.join(text)
+    facts = find_input_format(meta, origin)
     if facts.mean:
         yield (
             f'  trained on {"RGB" if facts.to_rgb else "BGR"} images with mean {list(facts.mean)} '
@@ -111,7 +111,7 @@ def main() -> None:
     } if isinstance(stated, dict) else args.checkpoint)
     classes, palette = classes_of(cfg, None)
     model = build_model(cfg.model, SimpleNamespace(CLASSES=classes, PALETTE=palette))
-    report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases, facts_of(cfg))
+    report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases, read_input_format(cfg))
     print(f'into the {type(model).__name__} of {args.config}:\n{report}')
     if args.json:
         with open(args.json, 'w', encoding='utf-8') as file:

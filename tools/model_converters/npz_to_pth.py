@@ -60,14 +60,14 @@ def _mobilenet_name(name: str, layout: str) -> str:
     number = int(name.split('.')[1])
     if number in (0, 1 + sum(BLOCKS)):
         return 'conv1' if number == 0 else 'conv2'
-    place, stage = number - 1, 1
-    while place >= BLOCKS[stage - 1]:
-        place -= BLOCKS[stage - 1]
+    index, stage = number - 1, 1
+    while index >= BLOCKS[stage - 1]:
+        index -= BLOCKS[stage - 1]
         stage += 1
     step = int(name.split('.')[3])
     # The first block does not expand: it lacks the first step.
     kind = f'conv.{step}' if layout == 'mmcls' else STEPS[step + (number == 1)]
-    return f'layer{stage}.{place}.{kind}'
+    return f'layer{stage}.{index}.{kind}'
 
 
 def _with_norm(target: str, arrays: Arrays, source: str) -> Weights:

@@ -13,7 +13,7 @@ from typing import Optional, Sequence
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # beside tools/
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import CheckpointError  # noqa: E402
 from mmdet_ft.outputs import Inputs, atomic_file  # noqa: E402
@@ -37,14 +37,14 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 import torch  # noqa: E402
 
 from mmdet_ft.checkpoints.classes import listed  # noqa: E402
 from mmdet_ft.checkpoints.formats.layout import weights_in  # noqa: E402
 from mmdet_ft.checkpoints.reading import read_content  # noqa: E402
-from mmdet_ft.checkpoints.sanity import faults_of  # noqa: E402
+from mmdet_ft.checkpoints.sanity import find_faults  # noqa: E402
 from mmdet_ft.checkpoints.writing import plain  # noqa: E402
 
 # Keys that only resuming needs: ours, mmengine's, torchvision's.
@@ -63,7 +63,7 @@ def publish(in_file: str,
     Raises CheckpointError, also for NaN or infinite weights, and for a different number of classes.
     """
     name, content = read_content(in_file, trust)
-    faults = faults_of(weights_in(content)[0])
+    faults = find_faults(weights_in(content)[0])
     if faults:
         raise CheckpointError(f'{name} is not worth publishing: {"; ".join(faults)}')
     kept = plain({
@@ -86,7 +86,7 @@ def publish(in_file: str,
     with open(unnamed, 'rb') as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     path = f'{stem}-{digest[:8]}.pth'
-    if inputs.same_as(path):  # already published with the same content
+    if inputs.find_same(path):  # already published with the same content
         os.remove(unnamed)
     else:
         os.replace(unnamed, path)

@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))  # beside tools/
 
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command  # noqa: E402
 from mmdet_ft.errors import CheckpointError  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
@@ -29,11 +29,11 @@ def parse_args() -> argparse.Namespace:
 
 
 # Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = begin(parse_args) if __name__ == '__main__' else None
+ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 
 from mmdet_ft import __version__  # noqa: E402
 from mmdet_ft.checkpoints import writing  # noqa: E402
-from mmdet_ft.checkpoints.formats.openmmlab import upgraded_meta  # noqa: E402
+from mmdet_ft.checkpoints.formats.openmmlab import upgrade_meta  # noqa: E402
 from mmdet_ft.checkpoints.reading import read  # noqa: E402
 
 
@@ -51,7 +51,7 @@ def main() -> None:
             f'{args.in_file} has {", ".join(map(str, rows))} classes, the background too, not '
             f'--num-classes {args.num_classes}; leave it out, the file has it')
     writing.save(args.out_file, checkpoint.state_dict,
-                 upgraded_meta(checkpoint.meta, checkpoint.origin, __version__))
+                 upgrade_meta(checkpoint.meta, checkpoint.origin, __version__))
     print(f'{args.in_file}: {checkpoint.origin.kind}')
     for change in checkpoint.origin.changes or ('nothing to change', ):
         print(f'  {change}')

@@ -38,20 +38,20 @@ class Camera:
 class Parts:
     """An object as colored polygons in painting order, with the mapping of its coordinates to the picture.
 
-    `place` maps [N, 2] (or [N, 3]) of the object's coordinates to pixels of the final picture.
+    `to_pixels` maps [N, 2] (or [N, 3]) of the object's coordinates to pixels of the final picture.
     """
 
-    def __init__(self, place):
-        self.place = place
+    def __init__(self, to_pixels):
+        self.to_pixels = to_pixels
         self.polygons = []
 
-    def polygon(self, points, color, place=None):
-        self.polygons.append(((place or self.place)(np.asarray(points, np.float64)), color))
+    def polygon(self, points, color, transform=None):
+        self.polygons.append(((transform or self.to_pixels)(np.asarray(points, np.float64)), color))
 
-    def disc(self, x, y, radius, color, stretch=1., place=None):
+    def disc(self, x, y, radius, color, stretch=1., transform=None):
         angle = np.linspace(0, 2 * np.pi, 25)[:-1]
         points = np.stack([x + radius * np.cos(angle), y + radius * stretch * np.sin(angle)], 1)
-        self.polygon(points, color, place)
+        self.polygon(points, color, transform)
 
     def ring(self, x, y, radius, thickness, color):
         """Add a ring of 24 short strokes, so that the background shows through its middle."""

@@ -535,13 +535,13 @@ def draw_shape(name, camera, rng):
     mirror = np.array([rng.choice([-1, 1]) * rng.uniform(.75, 1), 1.])
     up = size[1] * rng.uniform(.95, 1.5)
 
-    def place(points):
+    def to_pixels(points):
         flat = (points * size) @ rotation.T * mirror
         return camera.project(
             np.stack([right + flat[:, 0], up + flat[:, 1],
                       np.full(len(flat), ahead)], 1))
 
-    parts = Parts(place)
+    parts = Parts(to_pixels)
     FLAT[name](parts, a, b)
     return parts, ahead
 

@@ -32,7 +32,7 @@ BLACK, GLASS, LAMP, REAR, SKIN = (25, 25, 25), (95, 80, 70), (215, 235,
 def plane(camera, right, ahead, heading, size=1.):
     """Return the mapping from (along, up) of a vertical plane to pixels of the picture."""
 
-    def place(points):
+    def to_pixels(points):
         points = points * size
         world = np.stack([
             right + points[:, 0] * np.cos(heading), points[:, 1],
@@ -40,7 +40,7 @@ def plane(camera, right, ahead, heading, size=1.):
         ], 1)
         return camera.project(world)
 
-    return place
+    return to_pixels
 
 
 def limb(parts, a, joint, b, thickness, color):
@@ -435,7 +435,7 @@ class Scene:
         for kind in wanted:
             assert kind in kinds or kind == 'group'
             for _ in range(12):
-                item = self._place(kind)
+                item = self._add_object(kind)
                 x0, y0, x1, y1 = box = item['box']
                 area = max(1., (x1 - x0) * (y1 - y0))
                 shown = max(0,
@@ -456,7 +456,7 @@ class Scene:
         smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
         return max(0, wide) * max(0, tall) / max(1., smaller)
 
-    def _place(self, kind):
+    def _add_object(self, kind):
         rng, camera = self.rng, self.camera
         source = 'person' if kind == 'group' else kind
         near, far = (22, 32) if kind == 'group' else (NEAREST[source], FARTHEST[source])
@@ -473,12 +473,12 @@ class Scene:
             size = rng.uniform(.9, 1.08)
             # A two-wheeler seen from its end is a line, so it is rotated enough to have a shape.
             heading = rng.choice([0, np.pi]) + rng.uniform(-.75, .75)
-            place = plane(camera, right, ahead, heading, size)
-            first = Parts(place)
+            transform = plane(camera, right, ahead, heading, size)
+            first = Parts(transform)
             FIGURES[kind](first, rng)
             parts = [(kind, first)]
             if kind != 'person' and rng.random() < .62:
-                rider = Parts(place)
+                rider = Parts(transform)
                 draw_rider(rider, rng, kind == 'motorcycle')
                 parts.append(('rider', rider))
         points = np.concatenate([points for _, part in parts for points, _ in part.polygons])

@@ -3,12 +3,12 @@ import re
 from typing import List, Optional, Tuple
 
 from mmdet_ft.checkpoints.formats.origin import Converted, File, Origin, Rules, has, rename
-from mmdet_ft.checkpoints.input_format import IMAGENET, Facts
+from mmdet_ft.checkpoints.input_format import IMAGENET, InputFormat
 
 NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 CHANGES = ('names as V2 has them', )
 # timm normalizes differently for some networks, and the file does not say how.
-UNKNOWN = Facts()
+UNKNOWN = InputFormat()
 
 
 def vgg(file: File) -> Optional[Converted]:
@@ -22,18 +22,18 @@ def vgg(file: File) -> Optional[Converted]:
         for match in (re.fullmatch(r'features\.(\d+)\.weight', name) for name in given)
         if match and given[match.group(0)].dim() == 4)
     if len(convolutions) not in (8, 10, 13, 16) or any(
-            given[f'features.{place}.weight'].shape[2:] != (3, 3) for place in convolutions):
+            given[f'features.{index}.weight'].shape[2:] != (3, 3) for index in convolutions):
         return None
     has_norm = f'features.{convolutions[0] + 1}.running_mean' in given
     own = 3 if has_norm else 2  # layers per convolution, without the pooling after it
     rules: List[Tuple[str, str]] = [(r'head\.fc\.(.+)', r'fc.\1')]
-    place = 0
+    index = 0
     for number, conv in enumerate(convolutions):
-        rules.append((rf'features\.{conv}\.(weight|bias)', rf'features.{place}.conv.\1'))
+        rules.append((rf'features\.{conv}\.(weight|bias)', rf'features.{index}.conv.\1'))
         if has_norm:
-            rules.append((rf'features\.{conv + 1}\.{NORM}', rf'features.{place}.bn.\1'))
+            rules.append((rf'features\.{conv + 1}\.{NORM}', rf'features.{index}.bn.\1'))
         following = convolutions[number + 1] if number + 1 < len(convolutions) else None
-        place += 2 if following is not None and following - conv > own else 1
+        index += 2 if following is not None and following - conv > own else 1
     return rename(given, rules), Origin('VGG of torchvision or timm', CHANGES, facts=IMAGENET)
 
 

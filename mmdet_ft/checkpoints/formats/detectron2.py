@@ -5,7 +5,7 @@ import torch
 
 from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
                                                  rename, without)
-from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, Facts
+from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, InputFormat
 
 
 def backbone_rules(theirs: str, ours: str) -> Rules:
@@ -57,7 +57,7 @@ def detector(file: File) -> Optional[Converted]:
     if has(given, ('pixel_mean', 'pixel_std')):
         mean, std = (_numbers(given[name]) for name in ('pixel_mean', 'pixel_std'))
         # MSRA weights take gray levels and have strides as in Caffe; BGR if the mean of blue is first.
-        facts = Facts(mean[0] > mean[-1], mean, std, 'caffe' if max(std) == 1 else 'pytorch')
+        facts = InputFormat(mean[0] > mean[-1], mean, std, 'caffe' if max(std) == 1 else 'pytorch')
     has_masks = 'roi_heads.mask_head.predictor.weight' in given
     method = 'mask_rcnn' if has_masks else 'faster_rcnn'
     advice = () if facts.style != 'caffe' else (

@@ -69,9 +69,9 @@ def candidates_in(content: Mapping[str, Any]) -> List[Candidate]:
                 notes = [] if not path or where in KEYS else [f'weights taken from {where!r}']
             if WHOLE_MODULE in content:
                 notes.append(f'weights taken from a whole module ({content[WHOLE_MODULE]})')
-            weights, told = bare(weights)
+            weights, text = strip_wrappers(weights)
             if weights:
-                found.append((rank, Candidate(weights, (*notes, *told))))
+                found.append((rank, Candidate(weights, (*notes, *text))))
     return [candidate for _, candidate in sorted(found, key=lambda item: item[0])]
 
 
@@ -86,7 +86,7 @@ def _dicts(value: object, path: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ..
                 yield from _dicts(inner, (*path, key))
 
 
-def bare(weights: StateDict) -> Tuple[StateDict, List[str]]:
+def strip_wrappers(weights: StateDict) -> Tuple[StateDict, List[str]]:
     """Strip what wrappers add to the names of weights; also return notes on what was removed."""
     notes = []
     taken: Dict[str, int] = {}

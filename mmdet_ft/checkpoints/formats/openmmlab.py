@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, StateDict,
                                                  coco_classes, rename, take_rows, without)
-from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.input_format import InputFormat
 
 # Heads of MMDetection 1 that are under roi_head since V2.
 ROI_HEADS = 'shared_head|bbox_head|mask_head|semantic_head|grid_head|mask_iou_head'
@@ -104,7 +104,7 @@ def is_classifier(file: File) -> bool:
     return {'backbone', 'head'} <= parts <= {'backbone', 'neck', 'head'}
 
 
-def upgraded_meta(meta: Dict[str, Any], origin: Origin, version: str) -> Dict[str, Any]:
+def upgrade_meta(meta: Dict[str, Any], origin: Origin, version: str) -> Dict[str, Any]:
     """Return `meta` for a converted file: written by us, with a record of the original kind."""
     facts = origin.facts._asdict()
     source = dict(kind=origin.kind, advice=list(origin.advice), facts=facts)
@@ -116,12 +116,12 @@ def _as_upgraded(written_by: str, source: object) -> Origin:
         return Origin(written_by)
     facts = {
         key: tuple(value) if isinstance(value, list) else value
-        for key, value in (source.get('facts') or {}).items() if key in Facts._fields
+        for key, value in (source.get('facts') or {}).items() if key in InputFormat._fields
     }
     return Origin(
         f'{source.get("kind")}, upgraded', (),
         tuple(source.get('advice') or ()),
-        facts=Facts(**facts))
+        facts=InputFormat(**facts))
 
 
 def mmdet_2(file: File) -> Optional[Converted]:

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.input_format import InputFormat
 
 StateDict = Dict[str, Tensor]
 
@@ -26,7 +26,7 @@ class Origin(NamedTuple):
     advice: Tuple[str, ...] = ()
     # Known for the kind, used if the file does not say:
     classes: Optional[Tuple[str, ...]] = None
-    facts: Facts = Facts()
+    facts: InputFormat = InputFormat()
 
 
 Converted = Tuple[StateDict, Origin]

@@ -98,9 +98,9 @@ def mobilenet_v2(file: File) -> Optional[Converted]:
 
     conv_and_norm('features.0.0', 'features.0.1', 'conv1')
     conv_and_norm('features.18.0', 'features.18.1', 'conv2')
-    places = [(stage + 1, block) for stage, count in enumerate(MOBILE_BLOCKS)
+    blocks = [(stage + 1, block) for stage, count in enumerate(MOBILE_BLOCKS)
               for block in range(count)]
-    for number, (stage, block) in enumerate(places, 1):
+    for number, (stage, block) in enumerate(blocks, 1):
         theirs, ours = f'features.{number}.conv.', f'layer{stage}.{block}.conv.'
         last = 1 if number == 1 else 2  # the first block does not expand
         for step in range(last):

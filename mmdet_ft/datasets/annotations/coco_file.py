@@ -8,7 +8,7 @@ import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.annotations.coco_records import CocoRecords, Fault, refuse
 from mmdet_ft.datasets.annotations.packed import RUNS, PackedList, SharesArrays
-from mmdet_ft.datasets.annotations.values import parse_json, show
+from mmdet_ft.datasets.annotations.values import parse_json, format_value
 
 
 class CocoFile(SharesArrays):
@@ -36,14 +36,14 @@ class CocoFile(SharesArrays):
         self.notes: List[str] = []
         stop = refuse(path)
 
-        def tell(fault: Fault) -> None:
+        def report(fault: Fault) -> None:
             stop(fault)
             if not fault.is_defect:
-                self.notes.append(f'{fault.place} {fault.text}')
+                self.notes.append(f'{fault.location} {fault.text}')
 
         with _uncollected():
             self._take(
-                CocoRecords(read_json_file(path) if content is None else content, path, tell))
+                CocoRecords(read_json_file(path) if content is None else content, path, report))
 
     def _take(self, records: CocoRecords) -> None:
         self.categories: List[Dict[str, Any]] = records.categories
@@ -52,8 +52,8 @@ class CocoFile(SharesArrays):
         self._index_of_id: Optional[Dict[Any, int]] = records.index_of_id
         if all(type(image_id) is int and abs(image_id) < 2**63 for image_id in self.image_ids):
             self._index_of_id = None
-            self._sorted_places = np.argsort(np.array(self.image_ids, dtype=np.int64))
-            self._sorted_ids = np.array(self.image_ids, dtype=np.int64)[self._sorted_places]
+            self._sorted_indices = np.argsort(np.array(self.image_ids, dtype=np.int64))
+            self._sorted_ids = np.array(self.image_ids, dtype=np.int64)[self._sorted_indices]
         self.sizes = records.sizes
         self.images = PackedList({
             **image, 'filename': image['file_name']
@@ -62,11 +62,11 @@ class CocoFile(SharesArrays):
 
     def _take_annotations(self, records: CocoRecords) -> None:
         # annotations and images are matched by index from here on
-        order = np.argsort(records.places, kind='stable')
-        self.num_orphans = int((records.places < 0).sum())
+        order = np.argsort(records.image_indices, kind='stable')
+        self.num_orphans = int((records.image_indices < 0).sum())
         order = order[self.num_orphans:]
-        places = records.places[order]
-        self.starts = np.searchsorted(places, np.arange(len(self.image_ids) + 1))
+        indices = records.image_indices[order]
+        self.starts = np.searchsorted(indices, np.arange(len(self.image_ids) + 1))
         self.boxes = records.boxes[order]
         self.category_ids = records.category_ids[order]
         self.crowd, self.ignore = records.crowd[order], records.ignore[order]
@@ -77,29 +77,29 @@ class CocoFile(SharesArrays):
         self._written_ids = None if numbered else PackedList(written)
         self.segmentations = records.pack(chosen)
         self.areas = records.areas[order]
-        sizes = self.sizes[places].tolist()
-        for place in np.flatnonzero(np.isnan(self.areas)).tolist():
-            if self.segmentations.kind[place] == RUNS:
-                self.areas[place] = self.segmentations.pixels_of_runs(place)
+        sizes = self.sizes[indices].tolist()
+        for position in np.flatnonzero(np.isnan(self.areas)).tolist():
+            if self.segmentations.kind[position] == RUNS:
+                self.areas[position] = self.segmentations.pixels_of_runs(position)
             else:
-                width, height = sizes[place]
-                self.areas[place] = area_of(
-                    dict(segmentation=self.segmentations[place], bbox=self.boxes[place]), height,
+                width, height = sizes[position]
+                self.areas[position] = area_of(
+                    dict(segmentation=self.segmentations[position], bbox=self.boxes[position]), height,
                     width)
 
-    def name_of(self, place: int) -> str:
+    def name_of(self, index: int) -> str:
         """Return the name of an annotation in messages: its id in the file, or its index without one."""
-        written = int(self.ids[place]) if self._written_ids is None else self._written_ids[place]
-        return str(int(self.ids[place])) if written is None else show(written, 50)
+        written = int(self.ids[index]) if self._written_ids is None else self._written_ids[index]
+        return str(int(self.ids[index])) if written is None else format_value(written, 50)
 
     def index_of(self, image_id: Union[int, str]) -> int:
         """Return the index of an image in the file; raise KeyError for an unknown id."""
         if self._index_of_id is not None:
             return self._index_of_id[image_id]
-        place = int(np.searchsorted(self._sorted_ids, image_id))
-        if place == len(self._sorted_ids) or self._sorted_ids[place] != image_id:
+        index = int(np.searchsorted(self._sorted_ids, image_id))
+        if index == len(self._sorted_ids) or self._sorted_ids[index] != image_id:
             raise KeyError(image_id)
-        return int(self._sorted_places[place])
+        return int(self._sorted_indices[index])
 
     def annotations_of(self, index: int) -> List[Dict[str, Any]]:
         """Return the annotations of image `index` as dicts in COCO's form."""

@@ -11,7 +11,7 @@ from mmdet_ft.datasets.annotations.image_lists import Spelling
 from mmdet_ft.datasets.annotations.packed import (LONGEST_SIDE, MOST_PIXELS, PackedSegmentations,
                                                   segmentation_fault)
 from mmdet_ft.datasets.annotations.values import (plain_id, read_flag, read_id, read_name,
-                                                  read_number, read_whole, show)
+                                                  read_number, read_whole, format_value)
 from mmdet_ft.datasets.errors import DataError
 
 FARTHEST = 1e7  # pixels; a box beyond does not count as a number
@@ -38,8 +38,8 @@ SizeOf = Callable[[str], Optional[Tuple[int, int]]]
 class Fault(NamedTuple):
     """A fault of one record, or the same fault of several."""
     kind: str  # a few words, the same for all faults of one kind
-    place: str  # location of the record in the file
-    text: str  # what was found and expected; after `place` it makes a sentence
+    location: str  # location of the record in the file
+    text: str  # what was found and expected; after `location` it makes a sentence
     fix: str
     stops: bool = True  # training refuses the file because of it
     is_defect: bool = True  # otherwise a note
@@ -48,17 +48,17 @@ class Fault(NamedTuple):
     box: Optional[Sequence[float]] = None  # x y w h
 
     def __str__(self) -> str:
-        return f'{self.place} {self.text}; {self.fix}'
+        return f'{self.location} {self.text}; {self.fix}'
 
 
 def refuse(path: str) -> Callable[[Fault], None]:
     """Return the handler of training: raise DataError for a fault that stops."""
 
-    def tell(fault: Fault) -> None:
+    def report(fault: Fault) -> None:
         if fault.stops:
             raise DataError(f'{path}: {fault}')
 
-    return tell
+    return report
 
 
 class CocoRecords:
@@ -75,7 +75,7 @@ class CocoRecords:
         images: dicts with id, file_name, width, height of their types, and the file's other keys.
         categories: dicts with id (64 bits) and name.
         ids: of the N annotations; None where the file has none.
-        places: int64 [N], the image index of each; -1 for annotations of images that are not
+        image_indices: int64 [N], the image index of each; -1 for annotations of images that are not
             listed.
         category_ids: int64 [N]; boxes: float64 [N, 4], x y w h; areas: float64 [N], NaN where there is none.
         crowd, ignore: bool [N].
@@ -85,7 +85,7 @@ class CocoRecords:
     def __init__(self,
                  data: object,
                  path: str,
-                 tell: Callable[[Fault], None],
+                 report: Callable[[Fault], None],
                  size_of: Optional[SizeOf] = None):
         if not isinstance(data, dict) or 'images' not in data:
             found = f'a {type(data).__name__}'
@@ -94,7 +94,7 @@ class CocoRecords:
             raise DataError(
                 f'{path} is not a COCO annotation file: it needs a dict with images, annotations and '
                 f'categories, found {found}')
-        self._tell = tell
+        self._report = report
         self._size_of = size_of
         self._refused: Set[Id] = set()  # ids of unusable images
         self.images: List[Dict[str, Any]] = []
@@ -102,7 +102,7 @@ class CocoRecords:
         self._read_categories(self._list_of(data, 'categories'))
         self._read_annotations(self._list_of(data, 'annotations'))
         if len(self.ids) and not self.categories:
-            tell(
+            report(
                 Fault(
                     'no categories', 'the file', 'has annotations but no categories',
                     'add "categories": [{"id": 1, "name": ...}, ...] with the ids of the annotations'
@@ -114,21 +114,21 @@ class CocoRecords:
             return records
         if records is None and key != 'images':
             return []
-        self._tell(
-            Fault(f'{key} not a list', f'"{key}"', f'is {show(records)}, expected a list of dicts',
+        self._report(
+            Fault(f'{key} not a list', f'"{key}"', f'is {format_value(records)}, expected a list of dicts',
                   f'write "{key}": [{{"id": 1, ...}}, ...]'))
         return []
 
     # Images
     def _read_images(self, records: List[Any]) -> None:
         self.index_of_id: Dict[Id, int] = {}
-        for place, record in enumerate(records):
-            image = self._image(place, record)
+        for index, record in enumerate(records):
+            image = self._image(index, record)
             if image is None:
                 continue
             other = self.index_of_id.get(image['id'])
             if other is not None:
-                self._tell(
+                self._report(
                     Fault(
                         'image id twice',
                         f'image id {image["id"]!r}',
@@ -142,12 +142,12 @@ class CocoRecords:
         self.sizes = np.array([(image['width'], image['height']) for image in self.images],
                               dtype=np.int64).reshape(-1, 2)
 
-    def _image(self, place: int, record: object) -> Optional[Dict[str, Any]]:
+    def _image(self, index: int, record: object) -> Optional[Dict[str, Any]]:
         """Return the record with values of their types; None for an unusable one."""
-        where = f'images[{place}]'
+        where = f'images[{index}]'
         kind, fix = 'image record incomplete', 'give every entry of "images" an id and a file_name'
         if not isinstance(record, dict):
-            self._tell(Fault(kind, where, f'is {show(record)}, expected a dict', fix))
+            self._report(Fault(kind, where, f'is {format_value(record)}, expected a dict', fix))
             return None
         image = dict(record)
         try:
@@ -168,7 +168,7 @@ class CocoRecords:
                 image[key] = read_name(image[key], 'the name of a file')
         except ValueError as error:
             text = str(error) if str(error).startswith('has no ') else f'has a fault: {key} {error}'
-            self._tell(Fault(kind, where, text, fix))
+            self._report(Fault(kind, where, text, fix))
             if isinstance(record.get('id'), (int, str)):
                 self._refused.add(record['id'])
             return None
@@ -187,7 +187,7 @@ class CocoRecords:
         except ValueError as error:
             size = self._size_of(image['file_name']) if self._size_of is not None else None
             there = f' (the file has {size[0]} x {size[1]}, width x height)' if size else ''
-            self._tell(
+            self._report(
                 Fault(
                     'image size missing',
                     where,
@@ -206,17 +206,17 @@ class CocoRecords:
         name_of_id: Dict[int, str] = {}
         spelling = Spelling()  # names that look the same are one name
         num_texts, num_numbers = 0, 0
-        for place, record in enumerate(records):
-            where = f'categories[{place}]'
+        for index, record in enumerate(records):
+            where = f'categories[{index}]'
             kind, fix = 'category incomplete', 'a category needs id and name: {"id": 1, "name": "cat"}'
             if not isinstance(record, dict):
-                self._tell(Fault(kind, where, f'is {show(record)}, expected a dict', fix))
+                self._report(Fault(kind, where, f'is {format_value(record)}, expected a dict', fix))
                 continue
-            where += f' {show(record, 60)}'
+            where += f' {format_value(record, 60)}'
             missing = [key for key in ('id', 'name') if record.get(key) is None]
             if missing:
                 # without a name it cannot be a class: skip it
-                self._tell(
+                self._report(
                     Fault(kind, where, f'has no {" and no ".join(missing)}', fix, missing
                           != ['name']))
                 continue
@@ -227,12 +227,12 @@ class CocoRecords:
                     name = f'{name:g}' if isinstance(name, float) else str(name)
                 name = spelling.of(read_name(name, 'the name of a class'))
             except ValueError as error:
-                self._tell(Fault(kind, where, f'has a name that {error}', fix))
+                self._report(Fault(kind, where, f'has a name that {error}', fix))
                 continue
             try:
                 id_ = read_whole(record['id'], 'a whole number of at most 64 bits')
             except ValueError as error:
-                self._tell(
+                self._report(
                     Fault(
                         kind, where, f'has an id that {error}',
                         'number the categories 1, 2, 3, ..., and category_id of the annotations with them'
@@ -240,7 +240,7 @@ class CocoRecords:
                 continue
             num_texts += isinstance(record['id'], str)
             if name_of_id.setdefault(id_, name) != name:
-                self._tell(
+                self._report(
                     Fault(
                         'category id twice', f'category id {id_}',
                         f'belongs to both {name_of_id[id_]!r} and {name!r}',
@@ -260,22 +260,22 @@ class CocoRecords:
               text: str,
               fix: str = 'nothing, if that is meant so') -> None:
         if count:
-            self._tell(
+            self._report(
                 Fault(kind, str(count), text, fix, stops=False, is_defect=False, count=count))
 
     # Annotations
     def _read_annotations(self, records: List[Any]) -> None:
-        places = list(range(len(records)))
+        indices = list(range(len(records)))
         if set(map(type, records)) - {dict}:
-            places = [place for place in places if isinstance(records[place], dict)]
-            for place, record in enumerate(records):
+            indices = [position for position in indices if isinstance(records[position], dict)]
+            for position, record in enumerate(records):
                 if not isinstance(record, dict):
-                    self._tell(
-                        Fault('annotation incomplete', f'annotations[{place}]',
-                              f'is {show(record)}, expected a dict',
+                    self._report(
+                        Fault('annotation incomplete', f'annotations[{position}]',
+                              f'is {format_value(record)}, expected a dict',
                               'write it as a dict, or take it out'))
-            records = [records[place] for place in places]
-        self._records, self._record_places = records, places
+            records = [records[position] for position in indices]
+        self._records, self._record_indices = records, indices
         self._bad: Set[int] = set()  # unusable records
         self.ids = self._column('id', {int}, read_id, needed=False)
         image_ids = self._column('image_id', {int}, read_id)
@@ -297,11 +297,11 @@ class CocoRecords:
         self.segmentations = [record.get('segmentation') for record in take(records)]
         self._kept = kept
         self._find_images(image_ids)
-        self._tell_areas()
+        self._warn_of_areas()
         self._refuse_double_ids()
-        self._note_twins()
+        self._warn_of_duplicate_names()
 
-    def _note_twins(self) -> None:
+    def _warn_of_duplicate_names(self) -> None:
         names = Counter(category['name'] for category in self.categories)
         double = double_names(self.categories, self.category_ids)
         twins = [name for name, count in names.items() if count > 1 and name not in double]
@@ -310,15 +310,15 @@ class CocoRecords:
             'category names have several ids, of which one has annotations: that one is used '
             f'({", ".join(map(repr, twins[:5]))})')
 
-    def who(self, index: int) -> str:
+    def describe_kept(self, index: int) -> str:
         """Return the name of kept annotation `index` in messages."""
-        return self._who(index if self._kept is None else self._kept[index])
+        return self._describe_record(index if self._kept is None else self._kept[index])
 
-    def _who(self, index: int) -> str:
+    def _describe_record(self, index: int) -> str:
         record = self._records[index]
         id_ = record.get('id')
-        name = f'annotations[{self._record_places[index]}]' if id_ is None else f'annotation {show(id_, 50)}'
-        return f'{name} of image {show(record.get("image_id"), 50)}'
+        name = f'annotations[{self._record_indices[index]}]' if id_ is None else f'annotation {format_value(id_, 50)}'
+        return f'{name} of image {format_value(record.get("image_id"), 50)}'
 
     def _column(self,
                 key: str,
@@ -348,11 +348,11 @@ class CocoRecords:
         for index, value in enumerate(values if set(values) - {None, 0, 1} else ()):
             if value not in (None, 0, 1):
                 self._bad_annotation(index, key,
-                                     f'has a fault: {key} is {show(value)}, expected 0 or 1')
+                                     f'has a fault: {key} is {format_value(value)}, expected 0 or 1')
         return [value == 1 for value in values]
 
     def _bad_annotation(self, index: int, key: str, text: str, fix: Optional[str] = None) -> None:
-        self._tell(Fault(f'{key} unreadable', self._who(index), text, fix or FIXES[key]))
+        self._report(Fault(f'{key} unreadable', self._describe_record(index), text, fix or FIXES[key]))
         self._bad.add(index)
 
     def _category_ids(self) -> List[Any]:
@@ -362,7 +362,7 @@ class CocoRecords:
                 if value is not None and not -2**63 <= value < 2**63:
                     self._bad_annotation(
                         index, 'category_id',
-                        f'has a category_id of {show(value)}, more than 64 bits',
+                        f'has a category_id of {format_value(value)}, more than 64 bits',
                         'number the categories 1, 2, 3, ..., and category_id of the annotations with them'
                     )
         self._note(
@@ -408,7 +408,7 @@ class CocoRecords:
             except ValueError:
                 pass
         if index not in self._bad:
-            text = f'has no bbox, {expected}' if value is None else f'has a bbox of {show(value)}, {expected}'
+            text = f'has no bbox, {expected}' if value is None else f'has a bbox of {format_value(value)}, {expected}'
             self._bad_annotation(index, 'bbox', text + self._box_of_mask(index))
         return [np.nan] * 4
 
@@ -426,39 +426,39 @@ class CocoRecords:
         return f' (its segmentation is in [{box}])'
 
     def _find_images(self, image_ids: List[Id]) -> None:
-        places = [self.index_of_id.get(image_id, -1) for image_id in image_ids]
-        if -1 in places:
+        indices = [self.index_of_id.get(image_id, -1) for image_id in image_ids]
+        if -1 in indices:
             plain: Dict[Id, int] = {}
-            for id_, place in self.index_of_id.items():
+            for id_, position in self.index_of_id.items():
                 key = plain_id(id_)
-                plain[key] = -1 if key in plain else place  # -1: ambiguous
-            matched = [index for index, place in enumerate(places) if place < 0]
+                plain[key] = -1 if key in plain else position  # -1: ambiguous
+            matched = [index for index, position in enumerate(indices) if position < 0]
             matched = [index for index in matched if plain.get(plain_id(image_ids[index]), -1) >= 0]
             for index in matched:
-                places[index] = plain[plain_id(image_ids[index])]
+                indices[index] = plain[plain_id(image_ids[index])]
             if matched:
-                own = self.images[places[matched[0]]]['id']
+                own = self.images[indices[matched[0]]]['id']
                 self._note(
                     'image_id written in another type', len(matched),
                     'annotations have an image_id of another type than "images": matched '
                     f'({image_ids[matched[0]]!r} is {own!r})')
-        self.places = np.array(places, dtype=np.int64)
-        for index in np.flatnonzero(self.places < 0).tolist() if self.images else ():
+        self.image_indices = np.array(indices, dtype=np.int64)
+        for index in np.flatnonzero(self.image_indices < 0).tolist() if self.images else ():
             if plain_id(image_ids[index]
                         ) not in self._refused and image_ids[index] not in self._refused:
-                self._tell(
+                self._report(
                     Fault(
                         'annotation without image',
-                        self.who(index),
+                        self.describe_kept(index),
                         'is of an image that the file does not list',
                         'list its image, or take it out',
                         stops=False))
 
-    def _tell_areas(self) -> None:
+    def _warn_of_areas(self) -> None:
         given = np.array([record.get('area') is not None for record in self._records], dtype=bool)
         if self._kept is not None:
             given = given[self._kept]
-        usable = given & (self.places >= 0)
+        usable = given & (self.image_indices >= 0)
         with np.errstate(invalid='ignore'):
             wrong = usable & ~(self.areas > 0) & (self.boxes[:, 2:] >= 1).all(1)
         self.areas[~(self.areas > 0)] = np.nan
@@ -478,14 +478,14 @@ class CocoRecords:
             if id_ is None:
                 continue
             if id_ in seen:
-                place = int(self.places[index])
-                self._tell(
+                position = int(self.image_indices[index])
+                self._report(
                     Fault(
                         'annotation id twice',
                         f'annotation id {id_!r}',
-                        f'occurs twice: ids are not unique ({self.who(seen[id_])}; {self.who(index)})',
+                        f'occurs twice: ids are not unique ({self.describe_kept(seen[id_])}; {self.describe_kept(index)})',
                         'number the annotations 1, 2, 3, ..., as after joining two files',
-                        file_name=self.images[place]['file_name'] if place >= 0 else None,
+                        file_name=self.images[position]['file_name'] if position >= 0 else None,
                         box=self.boxes[index].tolist()))
                 largest += 1
                 self.ids[index] = largest
@@ -495,23 +495,23 @@ class CocoRecords:
     def pack(self, order: Sequence[int]) -> PackedSegmentations:
         """Pack the segmentations of the annotations in this order (of listed images); report invalid ones."""
         packed = PackedSegmentations()
-        sizes = self.sizes[self.places[order]]
+        sizes = self.sizes[self.image_indices[order]]
         faults: Dict[int, str] = {}
-        for place, (index, (width, height)) in enumerate(zip(order, sizes.tolist())):
+        for position, (index, (width, height)) in enumerate(zip(order, sizes.tolist())):
             try:
                 packed.append(self.segmentations[index], height, width)
             except ValueError as error:
-                faults[place] = str(error)
+                faults[position] = str(error)
                 packed.append(None, height, width)
         faults.update(packed.finish(sizes))
-        for place in sorted(faults):
-            index = order[place]
-            image = self.images[int(self.places[index])]
-            self._tell(
+        for position in sorted(faults):
+            index = order[position]
+            image = self.images[int(self.image_indices[index])]
+            self._report(
                 Fault(
                     'segmentation malformed',
-                    self.who(index),
-                    f'has a segmentation that cannot be used: it {faults[place]}',
+                    self.describe_kept(index),
+                    f'has a segmentation that cannot be used: it {faults[position]}',
                     MASK_FIX,
                     file_name=image['file_name'],
                     box=self.boxes[index].tolist()))
@@ -527,18 +527,18 @@ class CocoRecords:
         annotations = [
             dict(
                 id=index + 1 if id_ is None else id_,
-                image_id=self.images[place]['id'],
+                image_id=self.images[position]['id'],
                 category_id=category_id,
                 bbox=box,
                 area=area if area > 0 else None,
                 iscrowd=int(crowd),
                 ignore=int(ignore),
                 segmentation=segmentation)
-            for index, (id_, place, category_id, box, area, crowd, ignore,
+            for index, (id_, position, category_id, box, area, crowd, ignore,
                         segmentation) in enumerate(
-                            zip(self.ids, self.places.tolist(), self.category_ids.tolist(),
+                            zip(self.ids, self.image_indices.tolist(), self.category_ids.tolist(),
                                 self.boxes.tolist(), self.areas.tolist(), self.crowd.tolist(),
-                                self.ignore.tolist(), self.segmentations)) if place >= 0
+                                self.ignore.tolist(), self.segmentations)) if position >= 0
         ]
         return dict(images=self.images, categories=self.categories, annotations=annotations)
 
@@ -585,7 +585,7 @@ def unknown_ids(category_ids: np.ndarray, listed: Sequence[int]) -> List[int]:
     return found[~np.isin(found, np.array(listed, dtype=np.int64))].tolist()
 
 
-def shift_of(category_ids: np.ndarray, categories: Sequence[Dict[str, Any]]) -> Tuple[str, int]:
+def find_shift(category_ids: np.ndarray, categories: Sequence[Dict[str, Any]]) -> Tuple[str, int]:
     """Return why all category ids seem shifted by one, and the number to add to them; ('', 0) if none seem so.
 
     The ids of annotations start below those of `categories`, or above, and lack one at the other

@@ -8,7 +8,7 @@ EXPORTS = "the tool that made it (Roboflow, CVAT, Label Studio, FiftyOne) can ex
 MOST_FILES = 2000  # files of a folder that are checked
 
 
-def recognise(content: bytes) -> Optional[str]:
+def detect_kind(content: bytes) -> Optional[str]:
     """Return the kind of a file that is no json: YOLO's yaml or txt, CVAT's or VOC's xml; None for anything else."""
     text = content[:1 << 16].decode('utf-8', 'replace').lstrip('\ufeff \t\r\n')
     if text.startswith('<'):

@@ -5,7 +5,7 @@ import logging
 import unicodedata
 from typing import TYPE_CHECKING, Dict, Iterable, List, Sequence
 
-from mmdet_ft.datasets.annotations.foreign import recognise
+from mmdet_ft.datasets.annotations.foreign import detect_kind
 from mmdet_ft.datasets.annotations.text_files import read_lines
 from mmdet_ft.datasets.errors import DataError
 
@@ -21,7 +21,7 @@ def read_ids(path: str) -> List[str]:
     names = [line.strip() for line in read_lines(path) if line.strip()]
     if names and names[0][0] in '{[':
         raise DataError(f'{path} is no list of names, one a line: it looks like json')
-    other = recognise('\n'.join(names[:200]).encode())
+    other = detect_kind('\n'.join(names[:200]).encode())
     if other is not None:
         raise DataError(f'{path} is no list of names, one a line: {other}')
     return names
@@ -75,7 +75,7 @@ class Spelling:
             'matched')
 
 
-def near_names(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
+def guess_names(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
     """Guess which of `names` each of the missing ones may be; a name is guessed once."""
     lower: Dict[str, str] = {}
     for name in names:
@@ -88,7 +88,7 @@ def near_names(missing: Sequence[str], names: Sequence[str]) -> Dict[str, str]:
     return near
 
 
-def no_class(missing: Sequence[str]) -> str:
+def describe_missing_classes(missing: Sequence[str]) -> str:
     """Return a message with the classes that a file lacks."""
     more = f' and {len(missing) - 5} more' if len(missing) > 5 else ''
     return f'no class {", ".join(map(repr, missing[:5]))}{more}'
@@ -109,8 +109,8 @@ def missing_classes_fix(classes: Sequence[str], names: Sequence[str], near: Dict
         wanted = [near.get(name, name) for name in classes]
         absent = [name for name in missing if name not in near]
         if absent:
-            added = ', '.join(f'{{"id": {max(ids, default=0) + place}, "name": {json.dumps(name)}}}'
-                              for place, name in enumerate(absent[:10], 1))
+            added = ', '.join(f'{{"id": {max(ids, default=0) + index}, "name": {json.dumps(name)}}}'
+                              for index, name in enumerate(absent[:10], 1))
             first = f'write classes={as_tuple(wanted)}, and ' if near else ''
             return (
                 f'{first}add to "categories" of this file: {added}{" ..." if len(absent) > 10 else ""}; '
@@ -141,16 +141,16 @@ def check_names(dataset: 'CustomDataset', counts: Dict[str, int]) -> None:
         listed = ', '.join(
             repr(name) + (f' (did you mean {near[name][0]!r}?)' if near[name] else '')
             for name in absent[:10])
-        dataset._tell(f'no object of {listed}{" ..." if len(absent) > 10 else ""}')
+        dataset._warn(f'no object of {listed}{" ..." if len(absent) > 10 else ""}')
     keys = {plain(name) for name in dataset.CLASSES}
     alike = [f'{name!r} ({count})' for name, count in others.items() if plain(name) in keys]
     if alike:
-        dataset._tell(
+        dataset._warn(
             f'some objects are named otherwise than in `classes` and left out: {", ".join(alike)}; '
             f'give them one name in the files')
     if others:
         listed = ', '.join(f'{name!r} ({count})' for name, count in list(others.items())[:10])
-        dataset._tell(
+        dataset._warn(
             f'objects that `classes` does not name are left out: {listed}'
             f'{" ..." if len(others) > 10 else ""}', logging.INFO)
 
@@ -158,8 +158,8 @@ def check_names(dataset: 'CustomDataset', counts: Dict[str, int]) -> None:
 def _refusal(dataset: 'CustomDataset', counts: Dict[str, int], misspelt: Dict[str, str]) -> str:
     names = sorted(counts, key=counts.get, reverse=True)
     if misspelt:
-        told = ', '.join(f'{name!r} is {other!r}' for name, other in misspelt.items())
-        head = f'what `classes` calls {told} in the files'
+        text = ', '.join(f'{name!r} is {other!r}' for name, other in misspelt.items())
+        head = f'what `classes` calls {text} in the files'
         names = [misspelt.get(name, name) for name in dataset.CLASSES]
     else:
         head = f'no object is of the classes {dataset._describe_classes()}; the files have ' + ', '.join(

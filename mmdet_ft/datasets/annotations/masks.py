@@ -69,9 +69,9 @@ class BitmapMasks:
 
     def __getitem__(self, index) -> 'BitmapMasks':
         """Select masks by an integer, a slice, or an array of integers or booleans; always return a BitmapMasks."""
-        places = np.atleast_1d(np.arange(len(self))[index]).tolist()
-        return BitmapMasks.from_crops([self.crops[i] for i in places],
-                                      [self.corners[i] for i in places], self.height, self.width)
+        indices = np.atleast_1d(np.arange(len(self))[index]).tolist()
+        return BitmapMasks.from_crops([self.crops[i] for i in indices],
+                                      [self.corners[i] for i in indices], self.height, self.width)
 
     def __repr__(self) -> str:
         return f'BitmapMasks(num_masks={len(self)}, height={self.height}, width={self.width})'
@@ -236,8 +236,8 @@ class PolygonMasks:
 
     def __getitem__(self, index) -> 'PolygonMasks':
         """Select masks by an integer, a slice, or an array of integers or booleans; always return a PolygonMasks."""
-        places = np.atleast_1d(np.arange(len(self))[index]).tolist()
-        return PolygonMasks([self.masks[i] for i in places], self.height, self.width)
+        indices = np.atleast_1d(np.arange(len(self))[index]).tolist()
+        return PolygonMasks([self.masks[i] for i in indices], self.height, self.width)
 
     def __repr__(self) -> str:
         return f'PolygonMasks(num_masks={len(self)}, height={self.height}, width={self.width})'
@@ -500,8 +500,8 @@ def _run_lengths(strings: Sequence[Union[bytes, str]]) -> Iterator[np.ndarray]:
     ends = np.flatnonzero((data & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
-    place = np.arange(len(data)) - starts.repeat(lengths)
-    values = np.add.reduceat((data & 31) << 5 * place, starts)
+    index = np.arange(len(data)) - starts.repeat(lengths)
+    values = np.add.reduceat((data & 31) << 5 * index, starts)
     values -= ((data[ends] & 16) != 0).astype(np.int64) << 5 * lengths
     splits = np.searchsorted(ends, np.cumsum([len(text) for text in strings]) - 1) + 1
     begin = 0

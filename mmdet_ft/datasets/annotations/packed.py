@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 import numpy as np
 import pycocotools.mask as mask_api
 
-from mmdet_ft.datasets.annotations.values import read_whole, show
+from mmdet_ft.datasets.annotations.values import read_whole, format_value
 from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
 from mmdet_ft.processes import to_other_process
 
@@ -145,7 +145,7 @@ class PackedSegmentations(SharesArrays):
         else:
             raise ValueError(
                 'is neither a list of polygons [[x0, y0, x1, y1, ...]] nor run lengths '
-                f'{{"size": [height, width], "counts": ...}}; found {show(segmentation)}')
+                f'{{"size": [height, width], "counts": ...}}; found {format_value(segmentation)}')
         self.kind.append(kind)
         for part in parts:
             self._coordinates.append(part)
@@ -195,14 +195,14 @@ class PackedSegmentations(SharesArrays):
         with np.errstate(invalid='ignore'):
             near = (low >= -reach) & (high <= longer + reach)  # false for NaN
         faults: Dict[int, str] = {}
-        for place in np.flatnonzero(~near).tolist():
-            part = self._coordinates[starts[place]:self._part_ends[parts[place]]]
-            width, height = sizes[items[place]].tolist()
-            worst = part[~((part >= -reach[place]) & (part <= longer[place] + reach[place]))][0]
-            told = 'no number' if np.isnan(worst) else 'far outside'
+        for index in np.flatnonzero(~near).tolist():
+            part = self._coordinates[starts[index]:self._part_ends[parts[index]]]
+            width, height = sizes[items[index]].tolist()
+            worst = part[~((part >= -reach[index]) & (part <= longer[index] + reach[index]))][0]
+            text = 'no number' if np.isnan(worst) else 'far outside'
             faults.setdefault(
-                int(items[place]),
-                f'has a polygon with the coordinate {worst:g}, {told}; the image has {width} x {height} pixels'
+                int(items[index]),
+                f'has a polygon with the coordinate {worst:g}, {text}; the image has {width} x {height} pixels'
             )
         return faults
 
@@ -266,7 +266,7 @@ def _read_parts(segmentation: List[Any]) -> List[np.ndarray]:
             isinstance(item, (int, float, str)) for item in segmentation):
         raise ValueError(
             'is a flat list of numbers: write [[x0, y0, x1, y1, ...]], with one more pair '
-            f'of brackets; found {show(segmentation)}')
+            f'of brackets; found {format_value(segmentation)}')
     parts = []
     try:
         for part in segmentation:
@@ -277,17 +277,17 @@ def _read_parts(segmentation: List[Any]) -> List[np.ndarray]:
             OverflowError):  # a string, a dict, lists of unequal length, 400 digits
         if type(part) not in FLAT:
             raise ValueError(
-                f'has {show(part)} where a polygon [x0, y0, x1, y1, ...] belongs') from None
+                f'has {format_value(part)} where a polygon [x0, y0, x1, y1, ...] belongs') from None
         raise ValueError(
-            f'has a polygon that is no flat list of numbers [x0, y0, x1, y1, ...]: {show(part)}'
+            f'has a polygon that is no flat list of numbers [x0, y0, x1, y1, ...]: {format_value(part)}'
         ) from None
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         if part.ndim != 1:
             raise ValueError('has points in brackets of their own: a polygon is a flat list '
-                             f'[x0, y0, x1, y1, ...], found {show(segmentation[place])}')
+                             f'[x0, y0, x1, y1, ...], found {format_value(segmentation[index])}')
     if len(parts) > 2 and all(len(part) == 2 for part in parts):
         raise ValueError('has a polygon for each point: write all points of a polygon in one list '
-                         f'[[x0, y0, x1, y1, ...]], found {show(segmentation)}')
+                         f'[[x0, y0, x1, y1, ...]], found {format_value(segmentation)}')
     return parts
 
 
@@ -297,12 +297,12 @@ def _read_runs(segmentation: Dict[str, Any], height: int, width: int) -> Tuple[L
     if size is None:
         size = [height, width]
     if not isinstance(size, (list, tuple)) or len(size) != 2:
-        raise ValueError(f'has a size of {show(size)}; expected [height, width]')
+        raise ValueError(f'has a size of {format_value(size)}; expected [height, width]')
     try:
         size = [read_whole(side, low=1, high=LONGEST_SIDE) for side in size]
     except ValueError:
         raise ValueError(
-            f'has a size of {show(size)}; expected [height, width], whole numbers') from None
+            f'has a size of {format_value(size)}; expected [height, width], whole numbers') from None
     counts = segmentation['counts']
     if isinstance(counts, str):
         try:
@@ -313,7 +313,7 @@ def _read_runs(segmentation: Dict[str, Any], height: int, width: int) -> Tuple[L
         return size, counts
     if not isinstance(counts, (list, tuple)):
         raise ValueError(
-            f'has counts of {show(counts)}; expected a list of numbers, or a text of compressed ones'
+            f'has counts of {format_value(counts)}; expected a list of numbers, or a text of compressed ones'
         )
     if set(map(type, counts)) - {int} or min(counts, default=0) < 0:
         try:

@@ -16,7 +16,7 @@ from mmdet_ft.datasets.annotations.packed import segmentation_fault
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size, is_image_name, read_head
 from mmdet_ft.datasets.images.names import find_image
-from mmdet_ft.datasets.images.sizes import fit_of, mismatch
+from mmdet_ft.datasets.images.sizes import choose_fitting_size, mismatch
 from mmdet_ft.outputs import Inputs, atomic_file
 
 MOST_EXAMPLES = 5
@@ -82,7 +82,7 @@ class ImageFolder:
         size = self.size(name)
         if listed in (None, size):
             return size
-        fit = fit_of(boxes, listed, size)
+        fit = choose_fitting_size(boxes, listed, size)
         if fit != 'loaded' and len(boxes):
             found = mismatch(listed, size, read_head(osp.join(self.root, name)).orientation, fit)
             raise DataError(
@@ -159,13 +159,13 @@ def listed_or_all(root: str, ann_subdir: str, img_subdir: str, ending: str,
     text = f'there is no {ending[1:]} file in {folder}'
     counts = files_by_folder(root, lambda name: name.endswith(ending))
     if counts:
-        place, count = counts.most_common(1)[0]
-        text += f'; {count} {"are" if count > 1 else "is"} in {osp.join(place, "")}: --ann-subdir {place}'
+        index, count = counts.most_common(1)[0]
+        text += f'; {count} {"are" if count > 1 else "is"} in {osp.join(index, "")}: --ann-subdir {index}'
         images = files_by_folder(root, is_image_name)
         if images and img_subdir not in images:
             text += f' --img-subdir {images.most_common(1)[0][0]}'
         elif not images:
-            text = _images_beside(root, place) or text
+            text = _images_beside(root, index) or text
     raise DataError(text)
 
 
@@ -175,12 +175,12 @@ def _images_beside(root: str, ann_subdir: str) -> str:
     images = files_by_folder(above, is_image_name, 20000)
     if not images:
         return ''
-    place, count = images.most_common(1)[0]
+    index, count = images.most_common(1)[0]
     own = osp.normpath(osp.join(osp.basename(osp.abspath(root)), ann_subdir))
     given = osp.dirname(root.rstrip('/' + os.sep)) or '.'
     return (
-        f'there is no image below {root}, and {count} are in {osp.normpath(osp.join(given, place))}: write '
-        f'{given} --ann-subdir {own} --img-subdir {place}')
+        f'there is no image below {root}, and {count} are in {osp.normpath(osp.join(given, index))}: write '
+        f'{given} --ann-subdir {own} --img-subdir {index}')
 
 
 def folder_of_images(root: str, img_subdir: str, ann_subdir: str) -> None:
@@ -190,8 +190,8 @@ def folder_of_images(root: str, img_subdir: str, ann_subdir: str) -> None:
     images = files_by_folder(root, is_image_name)
     text = f'there is no folder {osp.join(root, img_subdir)}'
     if images:
-        place, count = images.most_common(1)[0]
-        text += f'; {count} images are in {osp.join(place, "")}: --img-subdir {place}'
+        index, count = images.most_common(1)[0]
+        text += f'; {count} images are in {osp.join(index, "")}: --img-subdir {index}'
     else:
         text = _images_beside(root, ann_subdir) or text
     raise DataError(text)
@@ -211,7 +211,7 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
         left_out.update(image.left_out)
         records.append(
             dict(id=image_id, file_name=image.file_name, width=image.width, height=image.height))
-        for place, (name,
+        for index, (name,
                     box) in enumerate(zip(map(spelling.of, image.names), image.boxes.tolist())):
             if classes is not None and name not in classes:
                 others[name] += 1
@@ -225,23 +225,23 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
                 image_id=image_id,
                 category_id=name,  # replaced by its number below
                 bbox=[x1, y1, x2 - x1, y2 - y1],
-                iscrowd=int(image.crowd[place]))
+                iscrowd=int(image.crowd[index]))
             if image.segmentations is not None:
-                annotation['segmentation'] = image.segmentations[place]
-                fault = segmentation_fault(image.segmentations[place], image.height, image.width)
+                annotation['segmentation'] = image.segmentations[index]
+                fault = segmentation_fault(image.segmentations[index], image.height, image.width)
                 if fault is not None:
                     raise DataError(
-                        f'{image.file_name}: the segmentation of object {place + 1} ({name!r}) {fault}'
+                        f'{image.file_name}: the segmentation of object {index + 1} ({name!r}) {fault}'
                     )
             annotation['area'] = area_of(annotation, image.height, image.width) if image.areas is None \
-                else image.areas[place]
+                else image.areas[index]
             annotations.append(annotation)
     if classes is None:
         classes = sorted({annotation['category_id'] for annotation in annotations})
-    id_of = {name: place for place, name in enumerate(classes, 1)}
+    id_of = {name: index for index, name in enumerate(classes, 1)}
     for annotation in annotations:
         annotation['category_id'] = id_of[annotation['category_id']]
-    categories = [dict(id=place, name=name) for name, place in id_of.items()]
+    categories = [dict(id=index, name=name) for name, index in id_of.items()]
     return Converted(
         dict(images=records, annotations=annotations, categories=categories), num_flat,
         dict(others), dict(left_out), spelling)
@@ -261,25 +261,25 @@ class Joined:
         self.num_same = 0
 
     def __iter__(self) -> Iterator[ImageObjects]:
-        places: Dict[str, int] = {}
+        indices: Dict[str, int] = {}
         found: List[ImageObjects] = []
         for image in self._images:
             key = osp.realpath(osp.join(self._root, image.file_name))
-            if key not in places:
-                places[key] = len(found)
+            if key not in indices:
+                indices[key] = len(found)
                 found.append(image)
                 continue
             self.double.append(image.file_name)
-            first = found[places[key]]
+            first = found[indices[key]]
             known = set(zip(first.names, map(tuple, first.boxes.tolist())))
             new = [
-                place
-                for place, item in enumerate(zip(image.names, map(tuple, image.boxes.tolist())))
+                index
+                for index, item in enumerate(zip(image.names, map(tuple, image.boxes.tolist())))
                 if item not in known
             ]
             self.num_same += len(image.names) - len(new)
-            found[places[key]] = first._replace(
-                names=first.names + [image.names[place] for place in new],
+            found[indices[key]] = first._replace(
+                names=first.names + [image.names[index] for index in new],
                 boxes=np.concatenate([first.boxes, image.boxes[new]]),
                 crowd=np.concatenate([first.crowd, image.crowd[new]]),
                 segmentations=_both(first.segmentations, image.segmentations, new),
@@ -298,8 +298,8 @@ class Joined:
 
 
 def _both(first: Optional[Sequence[Any]], other: Optional[Sequence[Any]],
-          places: List[int]) -> Optional[List[Any]]:
-    return None if first is None or other is None else [*first, *(other[place] for place in places)]
+          indices: List[int]) -> Optional[List[Any]]:
+    return None if first is None or other is None else [*first, *(other[index] for index in indices)]
 
 
 def refuse_existing(path: str, force: bool, inputs: Iterable[str] = ()) -> None:
@@ -384,7 +384,7 @@ def refuse_misspelt(classes: Sequence[str], content: Dict[str, Any], others: Map
                                                                                      int]) -> None:
     """Raise DataError when a class without objects is spelled nearly like a name that would be dropped."""
     used = {annotation['category_id'] for annotation in content['annotations']}
-    absent = [name for place, name in enumerate(classes, 1) if place not in used]
+    absent = [name for index, name in enumerate(classes, 1) if index not in used]
     of_key = {plain(name): name for name in others}
     meant = {name: of_key[plain(name)] for name in absent if plain(name) in of_key}
     if len(absent) == len(classes):
@@ -395,11 +395,11 @@ def refuse_misspelt(classes: Sequence[str], content: Dict[str, Any], others: Map
     if not meant and (len(absent) < len(classes) or not others):
         return
     listed = ', '.join(f'{name!r} ({count})' for name, count in others.items())
-    told = 'did you mean ' + ', '.join(f'{other!r} for {name!r}'
+    text = 'did you mean ' + ', '.join(f'{other!r} for {name!r}'
                                        for name, other in meant.items()) + '? ' if meant else ''
     line = ' '.join(_quoted(meant.get(name, name)) for name in (classes if meant else others))
     raise DataError(
-        f'no object is of {", ".join(map(repr, absent))}, and the files have {listed}: {told}'
+        f'no object is of {", ".join(map(repr, absent))}, and the files have {listed}: {text}'
         f'Write --classes {line}')
 
 

@@ -9,7 +9,7 @@ import math
 import re
 from typing import Any, Union
 
-from mmdet_ft.datasets.annotations.foreign import recognise
+from mmdet_ft.datasets.annotations.foreign import detect_kind
 from mmdet_ft.datasets.errors import DataError
 
 LARGEST_INT64 = 2**63 - 1
@@ -24,14 +24,14 @@ FLAGS = {
 }
 
 
-def show(value: object, most: int = 80) -> str:
+def format_value(value: object, most: int = 80) -> str:
     """Format a value for a message: unprintable characters are escaped, and long values are shortened."""
     text = repr(value)
     return text if len(text) <= most else f'{text[:most]}...'
 
 
 def _refuse(value: object, expected: str) -> ValueError:
-    return ValueError(f'is {show(value)}, expected {expected}')
+    return ValueError(f'is {format_value(value)}, expected {expected}')
 
 
 def read_number(value: object, expected: str = 'a number') -> float:
@@ -122,7 +122,7 @@ def parse_json(text: bytes, path: str) -> Any:
 
 
 def _not_json(text: bytes, error: ValueError) -> str:
-    other = recognise(text)
+    other = detect_kind(text)
     if other is not None:
         return f'is not a json file: {other}'
     if not text.strip(b'\0 \t\r\n\xef\xbb\xbf'):

@@ -19,7 +19,7 @@ class Anchors(NamedTuple):
                                      List[np.ndarray]]] = None  # gives other `base`
 
 
-class Reach(NamedTuple):
+class AnchorCoverage(NamedTuple):
     """Objects that anchors match well, barely or never; fractions of all objects."""
     good: float  # matched by an anchor of pos_iou
     best_only: float  # matched by their best anchor alone
@@ -69,11 +69,11 @@ def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[st
     if len(boxes) > MOST_TRIED:
         boxes = boxes[np.linspace(0, len(boxes) - 1, MOST_TRIED).astype(int)]
 
-    def judge(base: List[np.ndarray]) -> Tuple[float, float]:
+    def measure_coverage(base: List[np.ndarray]) -> Tuple[float, float]:
         best = best_iou(boxes, anchors._replace(base=base))
         return float((best < anchors.min_pos_iou).mean()), float(best.mean())
 
-    now, _ = judge(anchors.base)
+    now, _ = measure_coverage(anchors.base)
     octave = anchors.settings.get('octave_base_scale')
     old = [octave] if octave else list(anchors.settings.get('scales') or (1, ))
     nearest = sorted(SCALES, key=lambda scale: abs(np.log(scale / old[0])))
@@ -89,7 +89,7 @@ def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[st
     shapes = [dict(ratios=[round(ratio, 2) for ratio in ratios])]
     for tried in (single, several, shapes):
         limit = now / 2 if tried is shapes else max(MOST_MISSED, now / 4)
-        found = [(*judge(anchors.with_settings(settings)), settings) for settings in tried]
+        found = [(*measure_coverage(anchors.with_settings(settings)), settings) for settings in tried]
         found = [item for item in found if item[0] <= limit]
         if found:  # among similarly good ones the first: the nearest to the config
             fit = max(item[1] for item in found)
@@ -99,20 +99,20 @@ def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[st
 
 
 def check_anchors(split: Split, anchors: Anchors, img_scale: Sequence[float],
-                  keep_ratio: bool) -> Tuple[Optional[Reach], List[Problem]]:
+                  keep_ratio: bool) -> Tuple[Optional[AnchorCoverage], List[Problem]]:
     """Return the fractions of objects that these anchors match in training, and the problems."""
     boxes, sizes = split.boxes, split.sizes[split.image]
     with np.errstate(invalid='ignore'):
         real = (split.labels >= 0) & ~split.ignored & np.isfinite(boxes).all(1) & (
             boxes[:, 2:] - boxes[:, :2] >= 1).all(1) & (sizes > 0).all(1)
-    places = np.flatnonzero(real)
-    if not len(places):
+    indices = np.flatnonzero(real)
+    if not len(indices):
         return None, []
-    scale = input_scale(sizes[places], img_scale, keep_ratio)
-    scaled = boxes[places] * np.concatenate([scale, scale], 1)
+    scale = input_scale(sizes[indices], img_scale, keep_ratio)
+    scaled = boxes[indices] * np.concatenate([scale, scale], 1)
     best = best_iou(scaled, anchors)
     never = best < anchors.min_pos_iou
-    reach = Reach(*(float(part.mean()) for part in (best >= anchors.pos_iou,
+    reach = AnchorCoverage(*(float(part.mean()) for part in (best >= anchors.pos_iou,
                                                     ~never & (best < anchors.pos_iou), never)))
     if reach.never <= MOST_MISSED:
         return reach, []
@@ -135,7 +135,7 @@ def check_anchors(split: Split, anchors: Anchors, img_scale: Sequence[float],
         fix += f'; or a larger img_scale (with {larger} they are as large as the smallest anchors, at more memory)'
     return reach, split.of_objects(
         'object without a matching anchor',
-        places[never],
+        indices[never],
         f'{reach.never:.0%} of the objects overlap with no anchor by {anchors.min_pos_iou:g} (IoU): they are not '
         f'learnt. In the network\'s input their side is {np.median(sides):.0f} pixels (median), the anchors\' '
         f'{min(anchor_sides):.0f} to {max(anchor_sides):.0f}',

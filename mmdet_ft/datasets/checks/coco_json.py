@@ -9,8 +9,8 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 import numpy as np
 
 from mmdet_ft.datasets.annotations.coco_records import (FIXES, CocoRecords, Fault, SizeOf,
-                                                        double_names, shift_of, unknown_ids)
-from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, near_names, no_class,
+                                                        double_names, find_shift, unknown_ids)
+from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, guess_names, describe_missing_classes,
                                                        same_but_for_unicode)
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 
@@ -66,26 +66,26 @@ class CocoJson:
         self._faults: Dict[Any, List[Fault]] = {}
         self.records = CocoRecords(data, path, self._collect,
                                    lambda name: size_of(self._path(name)))
-        self.records.pack(np.flatnonzero(self.records.places >= 0).tolist())
+        self.records.pack(np.flatnonzero(self.records.image_indices >= 0).tolist())
         for (kind, stops), faults in self._faults.items():
-            self._tell_faults(kind, stops, faults)
+            self._report_faults(kind, stops, faults)
         self._unknown_categories()
         self.classes = list(classes) if classes is not None else None
         if self.classes is not None and self.records.categories:
-            self._one_id_a_name()
+            self._merge_ids_by_name()
             self._missing_classes()
         self.data = self.records.content()
 
     def _collect(self, fault: Fault) -> None:
         self._faults.setdefault((fault.kind, fault.stops), []).append(fault)
 
-    def _tell_faults(self, kind: str, stops: bool, faults: List[Fault]) -> None:
+    def _report_faults(self, kind: str, stops: bool, faults: List[Fault]) -> None:
         first, count = faults[0], sum(fault.count for fault in faults)
         found = [
-            Example(f'{fault.place} {fault.text}', fault.file_name and self._path(fault.file_name),
+            Example(f'{fault.location} {fault.text}', fault.file_name and self._path(fault.file_name),
                     fault.box and _corners(fault.box)) for fault in faults
         ] if first.is_defect and (kind in TEXTS or count > 1) else []
-        self._add(kind, count, TEXTS.get(kind, f'{first.place} {first.text}'), first.fix, found,
+        self._add(kind, count, TEXTS.get(kind, f'{first.location} {first.text}'), first.fix, found,
                   stops, first.is_defect)
 
     def _add(self,
@@ -106,19 +106,19 @@ class CocoJson:
     # Categories
     def _unknown_categories(self) -> None:
         records = self.records
-        shift, step = shift_of(records.category_ids, records.categories)
+        shift, step = find_shift(records.category_ids, records.categories)
         if shift:
             text, _, fix = shift.partition('. ')
             self._add('category ids shifted', len(records.category_ids), text,
                       fix[0].lower() + fix[1:], [], True)
             records.category_ids += step
         ids = unknown_ids(records.category_ids, [item['id'] for item in records.categories])
-        found = np.flatnonzero(np.isin(records.category_ids, ids) & (records.places >= 0)).tolist()
+        found = np.flatnonzero(np.isin(records.category_ids, ids) & (records.image_indices >= 0)).tolist()
         if not found or not records.categories:
             return
         shown = []
         for index in found[:5]:
-            name = records.images[records.places[index]]['file_name']
+            name = records.images[records.image_indices[index]]['file_name']
             shown.append(
                 Example(f'{records.who(index)}: category_id {records.category_ids[index]}',
                         self._path(name), _corners(records.boxes[index])))
@@ -126,7 +126,7 @@ class CocoJson:
                   'annotations of a category id that the file does not define: never used',
                   'add the category, or correct category_id', shown)
 
-    def _one_id_a_name(self) -> None:
+    def _merge_ids_by_name(self) -> None:
         """Merge the ids of a name into one; the reader itself skips ids without annotations."""
         records = self.records
         double = double_names(records.categories, records.category_ids)
@@ -155,7 +155,7 @@ class CocoJson:
             return
         used = set(self.records.category_ids.tolist())
         real = [item['name'] for item in categories if item['id'] in used] or names
-        near = near_names(missing, [name for name in names if name not in self.classes])
+        near = guess_names(missing, [name for name in names if name not in self.classes])
         if not self.are_named:
             near, names = {}, self._assumed or list(dict.fromkeys(real))
         found = [
@@ -165,7 +165,7 @@ class CocoJson:
         ]
         fix = missing_classes_fix(self.classes, names, near, self.are_named,
                                   [item['id'] for item in categories])
-        self._add('class not in the file', len(missing), no_class(missing),
+        self._add('class not in the file', len(missing), describe_missing_classes(missing),
                   f'the file has {_listed(dict.fromkeys(real))}: {fix}', found, True)
         if not self.are_named:
             self.classes = names
@@ -175,8 +175,8 @@ class CocoJson:
         for category in categories:
             category['name'] = meant.get(category['name'], category['name'])
         numbers = [category['id'] for category in categories]
-        for place, name in enumerate((name for name in missing if name not in near), 1):
-            categories.append(dict(id=max(numbers) + place, name=name))
+        for index, name in enumerate((name for name in missing if name not in near), 1):
+            categories.append(dict(id=max(numbers) + index, name=name))
 
 
 def _corners(box: Sequence[float]) -> List[float]:

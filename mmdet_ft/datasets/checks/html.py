@@ -9,9 +9,9 @@ import numpy as np
 
 from mmdet_ft.datasets.checks.objects import extent_of
 from mmdet_ft.datasets.checks.problem import Example, Problem
-from mmdet_ft.datasets.checks.report import Report, class_rows, facts, verdict
+from mmdet_ft.datasets.checks.report import Report, class_rows, summary_rows, verdict
 from mmdet_ft.datasets.checks.split import Split
-from mmdet_ft.visualization import Instance, Look, class_colors, draw_instances
+from mmdet_ft.visualization import Instance, DrawingStyle, class_colors, draw_instances
 
 WIDTH = 360  # pixels of a picture
 STYLE = '''
@@ -37,7 +37,7 @@ def page(report: Report, title: str, num_samples: int = 6) -> str:
     parts = [
         f'<h1>{html.escape(title)}</h1><p class="{color}">{html.escape(verdict(report))}</p>',
         _table(['', *(split.name for split in report.splits)],
-               [(what, *values) for what, values in facts(report)])
+               [(what, *values) for what, values in summary_rows(report)])
     ]
     for name, problems in (('Defects', report.defects), ('To look at', report.notes)):
         if problems:
@@ -64,7 +64,7 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def _classes(report: Report) -> str:
     names = [split.name for split in report.splits]
     largest = [
-        max([1, *(row.counts[place] for row in report.classes)]) for place in range(len(names))
+        max([1, *(row.counts[index] for row in report.classes)]) for index in range(len(names))
     ]
     rows = []
     for name, label, category_id, *counts in class_rows(report):
@@ -124,22 +124,22 @@ def _picture(example: Example) -> Optional[str]:
     boxes = [np.asarray(box) for box in boxes if np.isfinite(box).all()]
     if boxes:
         instances = [Instance(box, None, (0, 0, 255), '') for box in boxes]
-        image = draw_instances(image, instances, Look(labels='none'))
+        image = draw_instances(image, instances, DrawingStyle(labels='none'))
     return _data(image)
 
 
 def _samples(split: Split, number: int) -> List[Any]:
-    places = np.unique(np.linspace(0,
+    indices = np.unique(np.linspace(0,
                                    len(split.paths) -
                                    1, number).round().astype(int)) if split.paths else []
     colors = class_colors(max(1, len(split.classes)))
     pictures = []
-    for place in places:
-        image = _read(split.paths[place])
+    for position in indices:
+        image = _read(split.paths[position])
         if image is None:
             continue
         instances = []
-        for index in np.flatnonzero(split.image == place):
+        for index in np.flatnonzero(split.image == position):
             label = int(split.labels[index])
             if not split.has_boxes or not np.isfinite(split.boxes[index]).all():
                 continue
@@ -147,7 +147,7 @@ def _samples(split: Split, number: int) -> List[Any]:
             if 0 <= label < len(split.classes) and not split.ignored[index]:
                 name, color = split.classes[label], colors[label]
             instances.append(Instance(split.boxes[index], _mask(split, index, image), color, name))
-        pictures.append((_data(draw_instances(image, instances)), split.short(place)))
+        pictures.append((_data(draw_instances(image, instances)), split.short(position)))
     return pictures
 
 

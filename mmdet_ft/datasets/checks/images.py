@@ -13,10 +13,10 @@ import numpy as np
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.images.decoding import COARSE, decode, is_coarse, is_cut_off, too_large
+from mmdet_ft.datasets.images.decoding import COARSE, decode, is_coarse, is_cut_off, explain_too_large
 from mmdet_ft.datasets.images.files import Head, image_size, read_head
 from mmdet_ft.datasets.images.names import Cause, causes_of, missing_folder, same_name
-from mmdet_ft.datasets.images.sizes import Mismatch, fit_of, mismatch
+from mmdet_ft.datasets.images.sizes import Mismatch, choose_fitting_size, mismatch
 from mmdet_ft.datasets.pipelines.shared.loading import (LoadImageFromFile, is_remote, read_bytes,
                                                         told_as_cut)
 from mmdet_ft.registry import PIPELINES
@@ -45,7 +45,7 @@ class Loading(NamedTuple):
         return head.kind == 'TIFF' or self.color_type in ('color', 'grayscale')
 
 
-def loading_of(transforms: Iterable[Any]) -> Loading:
+def read_loading(transforms: Iterable[Any]) -> Loading:
     """Return how a pipeline, built or not, loads its images."""
     for transform in transforms:
         is_config = isinstance(transform, dict)
@@ -57,7 +57,7 @@ def loading_of(transforms: Iterable[Any]) -> Loading:
     return Loading()
 
 
-class Look(NamedTuple):
+class ImageCheck(NamedTuple):
     """The result of checking an image file."""
     error: str = ''  # 'missing', or why it cannot be read
     size: Tuple[int, int] = (0, 0)  # width and height as loaded; 0 where they are not known
@@ -69,21 +69,21 @@ class Look(NamedTuple):
     is_coarse: bool = False  # a progressive JPEG without its last scans
 
 
-def look_at(path: str,
+def inspect_image(path: str,
             decoded: bool = True,
             loading: Loading = Loading(),
-            prefix: Optional[str] = None) -> Look:
+            prefix: Optional[str] = None) -> ImageCheck:
     """Open an image as training does.
 
     decoded: decode it; otherwise its head and its last bytes are read, and more only if they
     require it.
     prefix: folder that the name of the image is relative to.
     """
-    look = _look_at(path, decoded, loading)
+    look = _inspect_image(path, decoded, loading)
     if look.error == 'missing' and not is_remote(loading.file_client_args):
         other = same_name(prefix, name_below(path, prefix))
         if other is not None:
-            return _look_at(other, decoded, loading)._replace(path=other)
+            return _inspect_image(other, decoded, loading)._replace(path=other)
     return look
 
 
@@ -93,16 +93,16 @@ def name_below(path: str, prefix: Optional[str]) -> str:
                                                                                    '')) else path
 
 
-def _look_at(path: str, decoded: bool, loading: Loading) -> Look:
+def _inspect_image(path: str, decoded: bool, loading: Loading) -> ImageCheck:
     try:
         if not loading.is_known:
-            return Look() if is_remote(
-                loading.file_client_args) or osp.exists(path) else Look('missing')
+            return ImageCheck() if is_remote(
+                loading.file_client_args) or osp.exists(path) else ImageCheck('missing')
         head = None
         if not decoded and not is_remote(loading.file_client_args):
-            head = _head_of(path)
+            head = _try_read_head(path)
             if head is not None and head.is_too_large:
-                return Look(too_large(head))
+                return ImageCheck(explain_too_large(head))
             if head is not None and head.has_end and not head.is_float:
                 return _of_head(head, loading)
         content = read_bytes(path, loading.file_client_args)
@@ -111,35 +111,35 @@ def _look_at(path: str, decoded: bool, loading: Loading) -> Look:
             return _of_head(head, loading)  # phones append films and more after the end
         return _of_content(content, loading)
     except (FileNotFoundError, NotADirectoryError):
-        return Look('missing')
+        return ImageCheck('missing')
     except IsADirectoryError:
-        return Look('it is a folder')
+        return ImageCheck('it is a folder')
     except (DataError, OSError, ValueError, cv2.error) as error:
-        return Look(str(error))
+        return ImageCheck(str(error))
     except Exception as error:
         if not is_remote(loading.file_client_args):
             raise
-        return Look(f'{type(error).__name__}: {error}')  # each storage has errors of its own
+        return ImageCheck(f'{type(error).__name__}: {error}')  # each storage has errors of its own
 
 
-def _head_of(path: str) -> Optional[Head]:
+def _try_read_head(path: str) -> Optional[Head]:
     try:
         return read_head(path)
     except DataError:  # not an image; or one that OpenCV reads and Pillow does not
         return None
 
 
-def _of_head(head: Head, loading: Loading) -> Look:
-    return Look(
+def _of_head(head: Head, loading: Loading) -> ImageCheck:
+    return ImageCheck(
         '', loading.size_of(head), head.orientation if loading.turns(head) else 1, bits=head.bits)
 
 
-def _of_content(content: bytes, loading: Loading) -> Look:
+def _of_content(content: bytes, loading: Loading) -> ImageCheck:
     img, lost = decode(content, loading.color_type, 'bgr')
     try:
         look = _of_head(read_head(content), loading)
     except (DataError, OSError):  # Pillow reads fewer image formats than OpenCV
-        look = Look()
+        look = ImageCheck()
     return look._replace(
         size=(img.shape[1], img.shape[0]),
         lost=lost,
@@ -155,99 +155,99 @@ def size_of(path: str) -> Optional[Tuple[int, int]]:
         return None
 
 
-def _look(arguments: Tuple[str, Loading, Optional[str]]) -> Look:
+def _inspect_arguments(arguments: Tuple[str, Loading, Optional[str]]) -> ImageCheck:
     path, loading, prefix = arguments
-    return look_at(path, True, loading, prefix)
+    return inspect_image(path, True, loading, prefix)
 
 
-def look_at_all(split: Split, places: Sequence[int], workers: int,
-                loading: Loading) -> Iterator[Look]:
+def inspect_images(split: Split, indices: Sequence[int], workers: int,
+                loading: Loading) -> Iterator[ImageCheck]:
     """Decode the images at some indices of a split, in order, in worker processes."""
-    jobs = [(split.paths[place], loading, split.prefix) for place in places]
+    jobs = [(split.paths[index], loading, split.prefix) for index in indices]
     if workers == 0 or len(jobs) < 64:
-        yield from map(_look, jobs)
+        yield from map(_inspect_arguments, jobs)
         return
     with concurrent.futures.ProcessPoolExecutor(
             workers, initializer=cv2.setNumThreads, initargs=(0, )) as pool:
-        yield from pool.map(_look, jobs, chunksize=16)
+        yield from pool.map(_inspect_arguments, jobs, chunksize=16)
 
 
-def scan(split: Split, loading: Loading) -> List[Tuple[int, Look]]:
+def scan(split: Split, loading: Loading) -> List[Tuple[int, ImageCheck]]:
     """Check the heads and last bytes of a split's files, of `MOST_HEADS` at most: (index, look) of each.
 
     Images whose size seems to differ from the annotation are decoded if they are few: a head may
     mislead.
     """
-    places = [place for place, path in enumerate(split.paths) if path is not None]
+    indices = [position for position, path in enumerate(split.paths) if path is not None]
     most = MOST_REMOTE if is_remote(loading.file_client_args) else MOST_HEADS
-    if len(places) > most:
-        places = [places[place] for place in np.linspace(0, len(places) - 1, most).astype(int)]
+    if len(indices) > most:
+        indices = [indices[position] for position in np.linspace(0, len(indices) - 1, most).astype(int)]
 
-    def glance(place: int) -> Look:
-        return look_at(split.paths[place], False, loading, split.prefix)
+    def inspect_head(position: int) -> ImageCheck:
+        return inspect_image(split.paths[position], False, loading, split.prefix)
 
-    looks = [glance(place) for place in places[:1]]  # Pillow loads its plugins
+    looks = [inspect_head(position) for position in indices[:1]]  # Pillow loads its plugins
     began = time.monotonic()
-    looks += map(glance, places[1:100])
-    rest = places[100:]
+    looks += map(inspect_head, indices[1:100])
+    rest = indices[100:]
     if time.monotonic() - began < SLOW * len(looks):
-        looks += map(glance, rest)
+        looks += map(inspect_head, rest)
     else:  # such as a network disk
         parts = [rest[first:first + 64] for first in range(0, len(rest), 64)]
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
-            for part in threads.map(lambda part: [glance(place) for place in part], parts):
+            for part in threads.map(lambda part: [inspect_head(position) for position in part], parts):
                 looks += part
     num_confirmed = 0
-    for index, (place, look) in enumerate(zip(places, looks)):
-        if _differs(split, place, look) and num_confirmed < MOST_CONFIRMED:
-            looks[index] = look_at(split.paths[place], True, loading, split.prefix)
+    for index, (position, look) in enumerate(zip(indices, looks)):
+        if _has_other_size(split, position, look) and num_confirmed < MOST_CONFIRMED:
+            looks[index] = inspect_image(split.paths[position], True, loading, split.prefix)
             num_confirmed += 1
-    told_as_cut.update(look.path or split.paths[place] for place, look in zip(places, looks)
+    told_as_cut.update(look.path or split.paths[position] for position, look in zip(indices, looks)
                        if look.lost is not None)
-    return list(zip(places, looks))
+    return list(zip(indices, looks))
 
 
-def _differs(split: Split, place: int, look: Look) -> bool:
-    width, height = split.sizes[place].tolist()
+def _has_other_size(split: Split, index: int, look: ImageCheck) -> bool:
+    width, height = split.sizes[index].tolist()
     return bool(not look.error and width and look.size[0] and (width, height) != look.size)
 
 
-def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
+def check_images(split: Split, looks: Iterable[Tuple[int, ImageCheck]]) -> List[Problem]:
     """Return the problems of a split's files, from the looks at some images (index, look)."""
     looks = list(looks)
     missing, broken, cut, unclear, renamed = [], [], [], [], []
-    for place, look in looks:
-        path = split.paths[place]
-        width, height = split.sizes[place].tolist()
+    for index, look in looks:
+        path = split.paths[index]
+        width, height = split.sizes[index].tolist()
         if look.path:
             renamed.append(Example(f'{name_below(path, split.prefix)!r}: {look.path}', look.path))
         if look.lost is not None:
             what = COARSE if look.is_coarse else f'{look.lost:.1%} of the picture is missing'
             cut.append(Example(f'{path}: {what}', path))
         if look.error == 'missing':
-            missing.append(place)
+            missing.append(index)
         elif look.error:
             broken.append(Example(f'{path}: {look.error}', path))
-        elif _differs(split, place, look):
+        elif _has_other_size(split, index, look):
             continue
         elif 2 <= look.orientation <= 4 or (look.orientation >= 5 and width == height and width):
             unclear.append(Example(f'{path}: orientation {look.orientation}', path))
     problems = _of_missing(split, missing, len(looks))
 
-    def tell(kind: str, found: List[Example], text: str, fix: str, is_defect: bool = True) -> None:
+    def add(kind: str, found: List[Example], text: str, fix: str, is_defect: bool = True) -> None:
         if found:
             problems.append(
                 Problem(split.name, kind, len(found), text, fix, examples(found), is_defect))
 
-    tell('image broken', broken, 'files are cut off, or are no images that can be read',
+    add('image broken', broken, 'files are cut off, or are no images that can be read',
          f'fetch them again, or take them out of {split.source}')
-    problems += _of_sizes(split, looks)
-    tell('image turned by EXIF, maybe', unclear,
+    problems += _size_problems(split, looks)
+    add('image turned by EXIF, maybe', unclear,
          'images that their EXIF entry turns or mirrors without changing their size',
          'look at them with tools/misc/browse_dataset.py', False)
-    tell(CUT, cut, 'files without their last bytes; they are used as far as they are there',
+    add(CUT, cut, 'files without their last bytes; they are used as far as they are there',
          'fetch them again, if something is to be seen in what is missing', False)
-    tell(
+    add(
         'image name in another spelling', renamed,
         'file names with \\ for /, or in another Unicode form than on this disk; the files that are there are read',
         f'nothing has to be done; or write the names in {split.source} as they are on the disk',
@@ -258,55 +258,55 @@ def check_images(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Proble
 CUT = 'image without its end'
 
 
-class _Judged(NamedTuple):
+class _WrongSize(NamedTuple):
     """An image whose size differs from its annotation."""
-    place: int
-    look: Look
+    index: int
+    look: ImageCheck
     objects: List[int]
     what: Mismatch
 
 
-def _judged(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[_Judged]:
+def _find_wrong_sizes(split: Split, looks: Iterable[Tuple[int, ImageCheck]]) -> List[_WrongSize]:
     """Return the images whose size differs from their annotation.
 
     Boxes that fit only one of the two sizes decide for the other images of the same kind too.
     """
-    looks = [(place, look) for place, look in looks if _differs(split, place, look)]
-    objects: Dict[int, List[int]] = {place: [] for place, _ in looks}
+    looks = [(position, look) for position, look in looks if _has_other_size(split, position, look)]
+    objects: Dict[int, List[int]] = {position: [] for position, _ in looks}
     for index in np.flatnonzero(np.isin(split.image, list(objects))).tolist():
         objects[int(split.image[index])].append(index)
     found = []
-    for place, look in looks:
-        listed = tuple(split.sizes[place].tolist())
-        boxes = split.boxes[objects[place]] if split.has_boxes else np.zeros((0, 4))
-        fit = fit_of(boxes, listed, look.size)
+    for position, look in looks:
+        listed = tuple(split.sizes[position].tolist())
+        boxes = split.boxes[objects[position]] if split.has_boxes else np.zeros((0, 4))
+        fit = choose_fitting_size(boxes, listed, look.size)
         what = mismatch(listed, look.size, look.orientation)._replace(fit=fit)
-        found.append(_Judged(place, look, objects[place], what))
+        found.append(_WrongSize(position, look, objects[position], what))
     fits: Dict[str, set] = {}
     for judged in found:
         fits.setdefault(judged.what.kind, set()).update(filter(None, [judged.what.fit]))
     return [
         judged._replace(
             what=mismatch(
-                tuple(split.sizes[judged.place].tolist()), judged.look.size, judged.look.
+                tuple(split.sizes[judged.index].tolist()), judged.look.size, judged.look.
                 orientation, judged.what.fit or (min(known) if len(known) == 1 else '')))
         for judged in found for known in [fits[judged.what.kind]]
     ]
 
 
-def _of_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
+def _size_problems(split: Split, looks: Iterable[Tuple[int, ImageCheck]]) -> List[Problem]:
     """Return the problems of images whose size differs from their annotation, one for each fix."""
     found: Dict[Mismatch, List[Example]] = {}
-    for place, look, objects, what in _judged(split, looks):
-        width, height = split.sizes[place].tolist()
+    for position, look, objects, what in _find_wrong_sizes(split, looks):
+        width, height = split.sizes[position].tolist()
         names = ', '.join(split.names(index) for index in objects[:3])
         names += f' and {len(objects) - 3} more' if len(objects) > 3 else ''
-        text = (f'{split.paths[place]}: annotated as {width} x {height} (width x height), it is '
+        text = (f'{split.paths[position]}: annotated as {width} x {height} (width x height), it is '
                 f'{look.size[0]} x {look.size[1]}')
         found.setdefault(what, []).append(
             Example(
                 f'{text}; {names}' if names else text,
-                split.paths[place],
+                split.paths[position],
                 boxes=split.boxes[objects[:MOST_DRAWN]].tolist()))
     return [
         Problem(split.name, what.kind, len(group), what.text, what.fix, examples(group))
@@ -314,12 +314,12 @@ def _of_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> List[Problem]:
     ]
 
 
-def with_true_sizes(split: Split, looks: Iterable[Tuple[int, Look]]) -> Split:
+def with_true_sizes(split: Split, looks: Iterable[Tuple[int, ImageCheck]]) -> Split:
     """Return the split with actual image sizes where boxes fit only those; nothing else is wrong with these boxes."""
     sizes = split.sizes.copy()
-    for place, look, _, what in _judged(split, looks):
+    for index, look, _, what in _find_wrong_sizes(split, looks):
         if what.fit == 'loaded':
-            sizes[place] = look.size
+            sizes[index] = look.size
     return split._replace(sizes=sizes)
 
 
@@ -327,13 +327,13 @@ def _of_missing(split: Split, missing: Sequence[int], num_looked: int) -> List[P
     """Return the problem of missing files, with similar files that exist."""
     if not missing:
         return []
-    pairs = [(split.prefix, name_below(split.paths[place], split.prefix)) for place in missing]
+    pairs = [(split.prefix, name_below(split.paths[index], split.prefix)) for index in missing]
     causes = causes_of(pairs)
     near = {name: there for cause in causes if cause.reason for name, there in cause.examples}
     shown = []
-    for place, (_, name) in zip(missing, pairs):
-        text = f'{name!r} -> {near[name]!r} is there' if name in near else split.paths[place]
-        shown.append(Example(text, split.paths[place]))
+    for index, (_, name) in zip(missing, pairs):
+        text = f'{name!r} -> {near[name]!r} is there' if name in near else split.paths[index]
+        shown.append(Example(text, split.paths[index]))
     hints = [_hint(split, cause) for cause in causes if cause.reason]
     if not near:
         hints += filter(None, [missing_folder(split.prefix)])
@@ -364,9 +364,9 @@ def _hint(split: Split, cause: Cause) -> str:
     return f'file_name {name!r} -> {there!r} is there{number}: correct it in {split.source}'
 
 
-def check_depth(split: Split, looks: Sequence[Tuple[int, Look]], loading: Loading) -> List[Problem]:
+def check_depth(split: Split, looks: Sequence[Tuple[int, ImageCheck]], loading: Loading) -> List[Problem]:
     """Check the values of some images of more than 8 bit: loading keeps only the upper 8."""
-    deep = [(place, look) for place, look in looks if not look.error and look.bits > 8]
+    deep = [(position, look) for position, look in looks if not look.error and look.bits > 8]
     if not deep or loading.color_type == 'unchanged' or is_remote(loading.file_client_args):
         return []
     highest, seen = 0, []
@@ -410,12 +410,12 @@ def check_overlap(first: Split, second: Split,
     own = {os.path.abspath(path) for path in first.paths if path}
     same = [Example(path, path) for path in second.paths if path and os.path.abspath(path) in own]
     listed = {example.path for example in same}
-    for digest, places in digests.get(second.name, {}).items():
+    for digest, indices in digests.get(second.name, {}).items():
         for other in digests.get(first.name, {}).get(digest, ())[:1]:
             same += [
-                Example(f'{second.paths[place]} has the content of {first.paths[other]}',
-                        second.paths[place]) for place in places
-                if second.paths[place] not in listed
+                Example(f'{second.paths[index]} has the content of {first.paths[other]}',
+                        second.paths[index]) for index in indices
+                if second.paths[index] not in listed
             ]
     if not same:
         return []
@@ -450,9 +450,9 @@ def check_listed(split: Split) -> List[Problem]:
 def check_copies(split: Split, digests: Dict[str, List[int]]) -> List[Problem]:
     """Find files of one split with the same content."""
     copies = [
-        Example(f'{split.paths[place]} has the content of {split.paths[places[0]]}',
-                split.paths[place]) for places in digests.values() for place in places[1:]
-        if os.path.realpath(split.paths[place]) != os.path.realpath(split.paths[places[0]])
+        Example(f'{split.paths[index]} has the content of {split.paths[indices[0]]}',
+                split.paths[index]) for indices in digests.values() for index in indices[1:]
+        if os.path.realpath(split.paths[index]) != os.path.realpath(split.paths[indices[0]])
     ]
     if not copies:
         return []

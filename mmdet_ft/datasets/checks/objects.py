@@ -29,7 +29,7 @@ def check_boxes(split: Split) -> List[Problem]:
     problems = split.of_objects('box not a number', ~finite,
                                 'boxes with NaN or infinite corners: left out',
                                 'correct their bbox')
-    wrong_form = _wrong_form(split, used & finite & known, thin | outside | reaching)
+    wrong_form = _find_wrong_form(split, used & finite & known, thin | outside | reaching)
     if wrong_form:
         return problems + wrong_form
     problems += split.of_objects(
@@ -46,7 +46,7 @@ def check_boxes(split: Split) -> List[Problem]:
     return problems
 
 
-def _wrong_form(split: Split, usual: np.ndarray, bad: np.ndarray) -> List[Problem]:
+def _find_wrong_form(split: Split, usual: np.ndarray, bad: np.ndarray) -> List[Problem]:
     """Find boxes in another form than that of the file's type: fractions of the image, or corners for sizes."""
     if usual.sum() < 5:
         return []

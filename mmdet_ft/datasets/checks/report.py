@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mmdet_ft.datasets.checks.anchors import Reach
+from mmdet_ft.datasets.checks.anchors import AnchorCoverage
 from mmdet_ft.datasets.checks.problem import Problem, Row
 from mmdet_ft.datasets.checks.split import Split
 
@@ -18,7 +18,7 @@ class Report(NamedTuple):
     splits: List[Split]
     classes: List[Row]
     problems: List[Problem]
-    reaches: Dict[str, Reach]  # split -> how the anchors match its objects
+    reaches: Dict[str, AnchorCoverage]  # split -> how the anchors match its objects
     num_looked: Dict[str, int]  # split -> image files that were checked
     decoded: bool = True  # each of them completely; otherwise heads and last bytes
 
@@ -31,7 +31,7 @@ class Report(NamedTuple):
         return [problem for problem in self.problems if not problem.is_defect]
 
 
-def facts(report: Report) -> List[Tuple[str, List[str]]]:
+def summary_rows(report: Report) -> List[Tuple[str, List[str]]]:
     """Return the table at the head of a report: (name, one value per split)."""
     rows = [
         ('annotations', [split.source for split in report.splits]),
@@ -39,7 +39,7 @@ def facts(report: Report) -> List[Tuple[str, List[str]]]:
         ('images listed', [str(len(split.paths)) for split in report.splits]),
         ('image files decoded' if report.decoded else 'heads of files read',
          [str(report.num_looked.get(split.name, 0)) for split in report.splits]),
-        ('used', [_used(split) for split in report.splits]),
+        ('used', [_format_used(split) for split in report.splits]),
     ]
     if any(split.has_boxes for split in report.splits):
         rows += [
@@ -47,15 +47,15 @@ def facts(report: Report) -> List[Tuple[str, List[str]]]:
             ('objects of the classes',
              [str(int(((split.labels >= 0) & ~split.ignored).sum())) for split in report.splits]),
             ('crowd or ignored', [str(int(split.ignored.sum())) for split in report.splits]),
-            ('object side in pixels', [_sides(split) for split in report.splits]),
+            ('object side in pixels', [_format_sides(split) for split in report.splits]),
         ]
     if report.reaches:
         rows.append(
-            ('met by anchors', [_reach(report.reaches.get(split.name)) for split in report.splits]))
+            ('met by anchors', [_format_coverage(report.reaches.get(split.name)) for split in report.splits]))
     return rows
 
 
-def _used(split: Split) -> str:
+def _format_used(split: Split) -> str:
     reasons = ', '.join(f'{count} {reason}' for reason, count in split.left_out.items())
     return str(split.num_used) + (f'; left out: {reasons}' if reasons else '')
 
@@ -65,7 +65,7 @@ def _empty(split: Split) -> str:
     return str(len(split.paths) - len(shown))
 
 
-def _sides(split: Split) -> str:
+def _format_sides(split: Split) -> str:
     real = split.boxes[(split.labels >= 0) & ~split.ignored]
     real = real[np.isfinite(real).all(1)]
     if not len(real):
@@ -75,7 +75,7 @@ def _sides(split: Split) -> str:
     return f'{middle:.0f} ({low:.0f} to {high:.0f})'
 
 
-def _reach(reach: Optional[Reach]) -> str:
+def _format_coverage(reach: Optional[AnchorCoverage]) -> str:
     if reach is None:
         return '-'
     return f'{reach.good:.0%} well, {reach.best_only:.0%} by the best only, {reach.never:.0%} not'
@@ -85,7 +85,7 @@ def render(report: Report, console: Console) -> None:
     """Write facts, classes and problems to a terminal (or, by a Console of a file, to a log)."""
     names = [split.name for split in report.splits]
     if report.splits:
-        _print_table(console, ['', *names], [(what, *values) for what, values in facts(report)])
+        _print_table(console, ['', *names], [(what, *values) for what, values in summary_rows(report)])
     if report.classes:
         _print_table(console, ['class', 'label', 'id in the file', *names], class_rows(report))
     for title, problems, color in (('defect', report.defects, 'red'), ('to look at', report.notes,
@@ -112,10 +112,10 @@ def class_rows(report: Report) -> List[Tuple[Any, ...]]:
 
 def verdict(report: Report) -> str:
     if not report.defects:
-        return f'no defect found in {", ".join(split.name for split in report.splits)}; {looked_at(report)}'
+        return f'no defect found in {", ".join(split.name for split in report.splits)}; {describe_coverage(report)}'
     kinds = len({problem.kind for problem in report.defects})  # a kind may be in several splits
-    places = sum(problem.count for problem in report.defects)
-    return f'{kinds} kind{"s"[:kinds > 1]} of defects, in {places} place{"s"[:places != 1]}'
+    total = sum(problem.count for problem in report.defects)
+    return f'{kinds} kind{"s"[:kinds > 1]} of defects, in {total} location{"s"[:total != 1]}'
 
 
 def _annotations(report: Report) -> str:
@@ -128,7 +128,7 @@ def _annotations(report: Report) -> str:
     return f'the annotations ({", ".join(parts)})'
 
 
-def looked_at(report: Report) -> str:
+def describe_coverage(report: Report) -> str:
     """Return what a report covers, and what it does not cover."""
     looked = sum(report.num_looked.values())
     files = sum(path is not None for split in report.splits for path in split.paths)

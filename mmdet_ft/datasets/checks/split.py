@@ -156,10 +156,10 @@ def _of_labels(dataset: 'ClassificationDataset', name: str) -> Split:
         has_boxes=False)
 
 
-def _known_of(dataset: 'CustomDataset', place: int) -> Dict[str, Any]:
+def _known_of(dataset: 'CustomDataset', index: int) -> Dict[str, Any]:
     """Return the annotations of an image; empty where the file has none, as for a test."""
     try:
-        return dataset.get_ann_info(place)
+        return dataset.get_ann_info(index)
     except DataError:
         return {}
 
@@ -174,7 +174,7 @@ def _of_annotations(dataset: 'CustomDataset', name: str) -> Split:
     """Build a Split by `data_infos` and `get_ann_info` of any dataset; classification folders have only labels."""
     paths, sizes, image, boxes, labels, ignored, masks = [], [], [], [], [], [], []
     prefix = None
-    for place, info in enumerate(dataset.data_infos):
+    for position, info in enumerate(dataset.data_infos):
         inner = info.get('img_info', info)  # classification nests it
         prefix = info.get('img_prefix', getattr(dataset, 'img_prefix', None))
         paths.append(_path(prefix, inner.get('filename')))
@@ -182,7 +182,7 @@ def _of_annotations(dataset: 'CustomDataset', name: str) -> Split:
         if not hasattr(dataset, 'get_ann_info'):
             found = dict(bboxes=np.zeros((1, 4)), labels=np.atleast_1d(info['gt_label'])[:1])
         else:
-            found = _known_of(dataset, place)
+            found = _known_of(dataset, position)
         kept = np.asarray(found.get('bboxes', ()), dtype=np.float64).reshape(-1, 4)
         crowd = np.asarray(found.get('bboxes_ignore', ()), dtype=np.float64).reshape(-1, 4)
         boxes += [kept, crowd]
@@ -191,7 +191,7 @@ def _of_annotations(dataset: 'CustomDataset', name: str) -> Split:
             _labels_of(found.get('labels_ignore'), len(crowd))
         ]
         ignored += [np.zeros(len(kept), dtype=bool), np.ones(len(crowd), dtype=bool)]
-        image.append(np.full(len(kept) + len(crowd), place))
+        image.append(np.full(len(kept) + len(crowd), position))
         masks += list(found.get('masks') or [None] * len(kept)) + [None] * len(crowd)
 
     def joined(parts: Sequence[np.ndarray], empty: np.ndarray) -> np.ndarray:

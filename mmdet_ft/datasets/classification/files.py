@@ -32,7 +32,7 @@ def fetch(urls: Sequence[str], path: str, md5: str) -> None:
     """
     try:
         os.makedirs(osp.dirname(path) or '.', exist_ok=True)
-        with _alone(f'{path}.lock'):
+        with _lock_file(f'{path}.lock'):
             if osp.exists(path):  # another process was first
                 return
             answers = []
@@ -62,7 +62,7 @@ def _download(url: str, path: str, md5: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(path: str) -> Iterator[None]:
+def _lock_file(path: str) -> Iterator[None]:
     """Allow only one process at a time, where the system supports that."""
     try:
         import fcntl
@@ -85,7 +85,7 @@ def unpack(archive: str, md5: Optional[str]) -> None:
     if md5 is not None:
         check_md5(archive, md5)
     try:
-        with _alone(f'{archive}.lock'):
+        with _lock_file(f'{archive}.lock'):
             extract(archive, osp.dirname(archive))
     except OSError as error:
         raise DataError(f'cannot unpack {archive}: {error}') from error

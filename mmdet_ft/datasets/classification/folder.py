@@ -84,15 +84,15 @@ class ClassFolders(ClassificationDataset):
             found[folder], others[folder] = self._images_below(folder)
         self.left_out = [
             f'{folder}: {_count(sum(counts.values()))} by '
-            f'{"its ending" if sum(counts.values()) == 1 else "their endings"} ({_endings(counts)})'
+            f'{"its ending" if sum(counts.values()) == 1 else "their endings"} ({_format_suffixes(counts)})'
             for folder, counts in others.items() if counts
         ]
         left_out = '; '.join(self.left_out)
         if not any(found.values()):
-            told = f'; {left_out}' if left_out else ''
+            text = f'; {left_out}' if left_out else ''
             raise DataError(
                 f'{type(self).__name__}: no image in the class folders of {self.data_prefix!r} (folders: '
-                f'{_listed(folders)}; endings: {" ".join(self.extensions)}){told}')
+                f'{_listed(folders)}; endings: {" ".join(self.extensions)}){text}')
         self._refuse_annotations(found, others)
         self._refuse_splits(folders, found)
         label_of = self._labels_of(folders)
@@ -188,7 +188,7 @@ class ClassFolders(ClassificationDataset):
                 continue  # such as a note in an empty folder
             raise DataError(
                 f'{type(self).__name__}: the folder {folder!r} of {self.data_prefix!r} holds no image and '
-                f'{sum(counts.values())} files of annotations ({_endings(counts)}): it is no class. '
+                f'{sum(counts.values())} files of annotations ({_format_suffixes(counts)}): it is no class. '
                 f'{CONVERTERS[ending]}. For a classifier take the folder away')
 
     def _are_of_images(self, folder: str, found: Dict[str, List[str]]) -> bool:
@@ -217,12 +217,12 @@ class ClassFolders(ClassificationDataset):
                 'Unicode form of their accents alone (NFC and NFD): put their images into one')
         if self.CLASSES is None:  # in NFC, as on other systems, so that train and val have the same names
             self.CLASSES = [composed(folder) for folder in folders]
-        places = {composed(name): label for label, name in enumerate(self.CLASSES)}
-        unknown = [folder for folder in folders if composed(folder) not in places]
+        indices = {composed(name): label for label, name in enumerate(self.CLASSES)}
+        unknown = [folder for folder in folders if composed(folder) not in indices]
         if not unknown:
-            self._tell_alike()
-            return {folder: places[composed(folder)] for folder in folders}
-        near = _near(unknown, self.CLASSES)
+            self._warn_of_similar_names()
+            return {folder: indices[composed(folder)] for folder in folders}
+        near = _match_similar_names(unknown, self.CLASSES)
         in_turn = dict(zip(folders, self.CLASSES))
         if len(unknown) == len(folders) == len(self.CLASSES) and all(
                 in_turn[folder] == name for folder, name in near.items()):
@@ -236,7 +236,7 @@ class ClassFolders(ClassificationDataset):
             f'{len(self.CLASSES)} classes ({_listed(self.CLASSES)}){meant}; '
             f'name them in classes=(...), or take them away')
 
-    def _tell_alike(self) -> None:
+    def _warn_of_similar_names(self) -> None:
         """Log a warning for classes with similar names: Cat and cat are two."""
         groups: Dict[str, List[str]] = {}
         for name in self.CLASSES:
@@ -310,11 +310,11 @@ def _count(number: int) -> str:
     return '1 file is not an image' if number == 1 else f'{number} files are not images'
 
 
-def _endings(counts: Counter) -> str:
+def _format_suffixes(counts: Counter) -> str:
     return ', '.join(f'{ending} {count}' for ending, count in counts.most_common(5))
 
 
-def _near(folders: Sequence[str], classes: Sequence[str]) -> Dict[str, str]:
+def _match_similar_names(folders: Sequence[str], classes: Sequence[str]) -> Dict[str, str]:
     """Return folder -> the class with a similar name."""
     plain = {name.casefold(): name for name in classes}
     found = {}

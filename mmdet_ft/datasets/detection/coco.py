@@ -12,8 +12,8 @@ import numpy as np
 
 from mmdet_ft.datasets.annotations.coco_file import CocoFile
 from mmdet_ft.datasets.annotations.coco_records import (double_names, ignored_by, only_ignored,
-                                                        shift_of, unknown_ids)
-from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, near_names, no_class,
+                                                        find_shift, unknown_ids)
+from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, guess_names, describe_missing_classes,
                                                        same_but_for_unicode)
 from mmdet_ft.datasets.annotations.packed import EMPTY, MASK_FAULTS, NONE
 from mmdet_ft.datasets.coco_api import COCO
@@ -73,7 +73,7 @@ class CocoDataset(CustomDataset):
         """Read the file; set `cat_ids` (in the order of CLASSES), `cat2label` and `img_ids`."""
         self._read_file = CocoFile(ann_file)
         for note in self._read_file.notes:
-            self._tell(note)
+            self._warn(note)
         return self._use_file()
 
     def _use_file(self) -> Sequence[Dict[str, Any]]:
@@ -116,7 +116,7 @@ class CocoDataset(CustomDataset):
             if category['name'] in same:
                 category['name'] = same[category['name']]
         if same:
-            self._tell(
+            self._warn(
                 f'the categories {", ".join(map(repr, same.values()))} are written with other Unicode '
                 'characters than in `classes` (NFC and NFD): matched')
 
@@ -124,11 +124,11 @@ class CocoDataset(CustomDataset):
         categories = sorted(self._file.categories, key=lambda item: item['id'])
         if not categories:  # a list of images to predict on
             if self.test_mode:
-                self._tell(
+                self._warn(
                     'the file has no categories: results are written with the category ids 1 to '
                     f'{len(self.CLASSES)}, in the order of `classes`')
             return list(range(1, len(self.CLASSES) + 1))
-        shift, _ = shift_of(self._file.category_ids, categories)
+        shift, _ = find_shift(self._file.category_ids, categories)
         if shift:
             raise DataError(f'{self.ann_file}: {shift}')
         double = double_names(categories, self._file.category_ids)
@@ -151,8 +151,8 @@ class CocoDataset(CustomDataset):
 
     def _missing_classes(self, missing: List[str], names: List[str]) -> str:
         """Return the message for classes missing from the file, with the line to paste."""
-        near = near_names(missing, [name for name in names if name not in self.CLASSES])
-        head = f'{self.ann_file} has {no_class(missing)}'
+        near = guess_names(missing, [name for name in names if name not in self.CLASSES])
+        head = f'{self.ann_file} has {describe_missing_classes(missing)}'
         if near and self._classes_given:
             head += f'; did you mean {", ".join(repr(near[name]) for name in missing[:5] if name in near)}?'
         elif self._classes_given:
@@ -217,7 +217,7 @@ class CocoDataset(CustomDataset):
             'without an instance of the classes (filter_empty_gt)': int((~used).sum())
         }
         valid = np.flatnonzero(large & used).tolist()
-        self.img_ids = [self.img_ids[place] for place in valid]
+        self.img_ids = [self.img_ids[position] for position in valid]
         return valid
 
     def _drop_useless_boxes(self) -> None:
@@ -240,7 +240,7 @@ class CocoDataset(CustomDataset):
         ):
             found = np.flatnonzero(found & of_classes)
             if len(found):
-                self._tell(
+                self._warn(
                     f'{len(found)} of {int(of_classes.sum())} boxes are {what} (annotation ids '
                     f'{self._ids_of(found)})')
         if of_classes.any() and not (area & inside)[of_classes].any():
@@ -251,7 +251,7 @@ class CocoDataset(CustomDataset):
                 f'{self.ann_file}: not one of the {int(of_classes.sum())} boxes can be used, such as bbox={example} '
                 f'(x, y, width, height), area={file.areas[of_classes][0]:g}{hint}')
         if np.mean(reaching[of_classes & area & inside] if of_classes.any() else [0]) > 0.25:
-            self._tell(
+            self._warn(
                 'so many boxes that reach out are mostly corners: bbox is (x, y, width, height) in COCO\'s '
                 'form, not (x1, y1, x2, y2)')
         if file.num_orphans and not len(file.ids):
@@ -259,24 +259,24 @@ class CocoDataset(CustomDataset):
                 f'{self.ann_file}: all {file.num_orphans} annotations are of images that the file does not list: '
                 f'write the ids of "images" into image_id, or list their images')
         if file.num_orphans:
-            self._tell(
+            self._warn(
                 f'{file.num_orphans} annotations are of images that the file does not list: left out'
             )
         ids = unknown_ids(file.category_ids, [item['id'] for item in file.categories])
         if ids:
-            self._tell(
+            self._warn(
                 f'{int(np.isin(file.category_ids, ids).sum())} annotations are of category_id '
                 f'{", ".join(map(str, ids[:5]))}{" ..." if len(ids) > 5 else ""}, which `categories` does not list: '
                 f'left out')
-        self._tell_crowds()
-        self._tell_classes(file.category_ids[of_classes & area & inside])
+        self._warn_of_crowds()
+        self._log_classes(file.category_ids[of_classes & area & inside])
 
-    def _ids_of(self, places: np.ndarray, most: int = 5) -> str:
+    def _ids_of(self, indices: np.ndarray, most: int = 5) -> str:
         """Return the ids of annotations, for a message."""
-        ids = ', '.join(map(self._file.name_of, places[:most].tolist()))
-        return f'{ids}{" ..." if len(places) > most else ""}'
+        ids = ', '.join(map(self._file.name_of, indices[:most].tolist()))
+        return f'{ids}{" ..." if len(indices) > most else ""}'
 
-    def _tell_crowds(self) -> None:
+    def _warn_of_crowds(self) -> None:
         """Report classes whose objects are all crowd or ignored; raise DataError if that holds for all objects."""
         file = self._file
         labels = self._labels_of_file()
@@ -288,10 +288,10 @@ class CocoDataset(CustomDataset):
         ]
         chosen = np.isin(labels, list(only))
         what, fix = ignored_by(file.crowd[chosen], file.ignore[chosen])
-        told = f'all {", all ".join(objects[:10])}{" ..." if len(objects) > 10 else ""} are {what}'
+        text = f'all {", all ".join(objects[:10])}{" ..." if len(objects) > 10 else ""} are {what}'
         if np.isin(labels[labels >= 0], list(only)).all():
-            raise DataError(f'{self.ann_file}: {told}, and nothing is left to learn; {fix}')
-        self._tell(f'{told}: not learnt; {fix}')
+            raise DataError(f'{self.ann_file}: {text}, and nothing is left to learn; {fix}')
+        self._warn(f'{text}: not learnt; {fix}')
 
     def _labels_of_file(self) -> np.ndarray:
         """Return the label of each annotation of the file, int64 [N]; -1 for other categories."""
@@ -353,26 +353,26 @@ class CocoDataset(CustomDataset):
         if not (~(self._file.crowd | self._file.ignore))[labels >= 0].any():
             crowds = f' (all {int((labels >= 0).sum())} are crowd or ignored)' if (
                 labels >= 0).any() else ''
-            self._tell(f'there are no objects{crowds}: AP is not defined, and reported as -1')
+            self._warn(f'there are no objects{crowds}: AP is not defined, and reported as -1')
 
     def _require_masks_for_segm(self) -> None:
         self._require_masks("the metric 'segm' needs them",
                             "or evaluate with metric='bbox' alone (--eval bbox)")
 
-    def _tell_classes(self, category_ids: np.ndarray) -> None:
+    def _log_classes(self, category_ids: np.ndarray) -> None:
         """Report classes without a box among `category_ids`, and the file's other categories."""
         names = {category['id']: category['name'] for category in self._file.categories}
         found = {names.get(category_id) for category_id in set(category_ids.tolist())}
         without = [name for name in self.CLASSES if name not in found]
         if without and len(without) < len(self.CLASSES):
-            self._tell(
+            self._warn(
                 f'no box of {", ".join(map(repr, without[:10]))}{" ..." if len(without) > 10 else ""}: '
                 f'{"these classes" if len(without) > 1 else "this class"} cannot be learnt from it')
         others = [(name, count) for name, count in self._annotations_of_names().items()
                   if count and name not in self.CLASSES]
         if others:
             listed = ', '.join(f'{name!r} ({count})' for name, count in others[:10])
-            self._tell(
+            self._warn(
                 f'annotations of categories that `classes` does not name are left out: {listed}'
                 f'{" ..." if len(others) > 10 else ""}', logging.INFO)
 
@@ -532,4 +532,4 @@ class CocoDataset(CustomDataset):
             categories=file.category_ids[rows],
             crowd=file.crowd[rows],
             ignore=file.ignore[rows],
-            segmentation=lambda place: file.segmentations[int(rows[place])])
+            segmentation=lambda index: file.segmentations[int(rows[index])])

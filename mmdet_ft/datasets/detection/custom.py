@@ -13,10 +13,10 @@ from mmdet_ft.datasets.annotations.foreign import describe_folder
 from mmdet_ft.datasets.annotations.image_lists import composed
 from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.annotations.text_files import read_lines
-from mmdet_ft.datasets.annotations.values import parse_json, read_name, show
+from mmdet_ft.datasets.annotations.values import parse_json, read_name, format_value
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import read_head
-from mmdet_ft.datasets.images.sizes import fit_of, mismatch
+from mmdet_ft.datasets.images.sizes import choose_fitting_size, mismatch
 from mmdet_ft.datasets.pipelines.shared.compose import Compose, check_given
 from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
@@ -159,7 +159,7 @@ class CustomDataset:
             raise DataError(
                 f'{type(self).__name__}: no image to train on in {self.ann_file!r}: {hint}')
         if removed:
-            self._tell(
+            self._warn(
                 f'{len(valid)} of {num_images} images are used for training; left out: {removed}',
                 logging.INFO)
 
@@ -205,7 +205,7 @@ class CustomDataset:
                                                           PackedList) else list(infos)
         num_boxes, num_useless = counts.tolist()
         if num_useless:
-            self._tell(
+            self._warn(
                 f'of {num_boxes} boxes {num_useless} without area or wholly outside their image are left out '
                 f'(in {", ".join(map(repr, examples[:3]))}{" ..." if len(examples) > 3 else ""})')
 
@@ -218,14 +218,14 @@ class CustomDataset:
             head = read_head(osp.join(self.img_prefix or '', info['filename']))
         except (OSError, DataError):  # reported when the images are checked
             return
-        if head.size != listed and fit_of(boxes, listed, head.size) == 'loaded':
+        if head.size != listed and choose_fitting_size(boxes, listed, head.size) == 'loaded':
             found = mismatch(listed, head.size, head.orientation, 'loaded')
             raise DataError(
                 f'{type(self).__name__} {self.ann_file}: image {info["filename"]!r} is annotated as {listed[0]} x '
                 f'{listed[1]} (width x height), it is {head.size[0]} x {head.size[1]}: {found.text}. To fix: '
                 f'{found.fix}')
 
-    def _tell(self, message: str, level: int = logging.WARNING) -> None:
+    def _warn(self, message: str, level: int = logging.WARNING) -> None:
         """Log a message about the annotation file."""
         logging.getLogger('mmdet_ft').log(level,
                                           f'{type(self).__name__} {self.ann_file}: {message}')
@@ -252,14 +252,14 @@ class CustomDataset:
                 f'{type(infos).__name__}; {"this is" if is_coco else "a"} COCO json is read by '
                 f"type='CocoDataset'")
         return PackedList(
-            self._middle_record(info, f'{ann_file}: image {place}')
-            for place, info in enumerate(infos))
+            self._convert_middle_record(info, f'{ann_file}: image {index}')
+            for index, info in enumerate(infos))
 
-    def _middle_record(self, info: object, where: str) -> Dict[str, Any]:
+    def _convert_middle_record(self, info: object, where: str) -> Dict[str, Any]:
         """Return an entry of V2's middle format with arrays; `where` begins the message about a bad one."""
         if not isinstance(info, dict):
             raise DataError(
-                f'{where} is {show(info)}, expected a dict with filename, width, height and ann')
+                f'{where} is {format_value(info)}, expected a dict with filename, width, height and ann')
         try:
             name = read_name(info.get('filename'))
         except ValueError as error:
@@ -277,7 +277,7 @@ class CustomDataset:
         annotation = {} if info['ann'] is None else info['ann']
         if not isinstance(annotation, dict):
             raise DataError(
-                f'{where}: ann is {show(annotation)}, expected a dict of bboxes and labels')
+                f'{where}: ann is {format_value(annotation)}, expected a dict of bboxes and labels')
         annotation = dict(annotation)
         missing = [f'ann.{key}' for key in ('bboxes', 'labels') if annotation.get(key) is None]
         if missing:
@@ -346,36 +346,36 @@ class CustomDataset:
     def _filter_imgs(self, min_size: int = 32) -> List[int]:
         """Return the indices of the images to train on: both sides of at least `min_size` pixels, and with boxes."""
         valid, small, empty = [], 0, 0
-        for place, info in enumerate(self.data_infos):
+        for index, info in enumerate(self.data_infos):
             missing = [key for key in ('width', 'height') if not info.get(key)]
             if missing:
                 raise DataError(
-                    f'{self.ann_file}: image {place} ({info.get("filename")!r:.100}) has no '
+                    f'{self.ann_file}: image {index} ({info.get("filename")!r:.100}) has no '
                     f'{" and no ".join(missing)}')
             if 'ann' not in info and type(self).get_ann_info is CustomDataset.get_ann_info:
                 self.get_ann_info(
-                    place)  # raises for a missing `ann`; a user's own dataset may work without it
+                    index)  # raises for a missing `ann`; a user's own dataset may work without it
             if min(info['width'], info['height']) < min_size:
                 small += 1
-            elif self.filter_empty_gt and self._is_empty(place, info):
+            elif self.filter_empty_gt and self._is_empty(index, info):
                 empty += 1
             else:
-                valid.append(place)
+                valid.append(index)
         self.filter_counts = {
             f'smaller than {min_size} pixels': small,
             'without a box (filter_empty_gt)': empty
         }
         return valid
 
-    def _is_empty(self, place: int, info: Dict[str, Any]) -> bool:
+    def _is_empty(self, index: int, info: Dict[str, Any]) -> bool:
         return 'ann' in info and not len(info['ann']['labels'])
 
     def _set_group_flag(self) -> None:
         """Set group 1 for images wider than high, 0 for others: a batch comes from one group."""
         self.flag = np.zeros(len(self), dtype=np.uint8)
-        for place, info in enumerate(self.data_infos):
+        for index, info in enumerate(self.data_infos):
             if info.get('width', 1) / info.get('height', 1) > 1:
-                self.flag[place] = 1
+                self.flag[index] = 1
 
     def _rand_another(self, idx: int) -> int:
         return int(np.random.choice(np.flatnonzero(self.flag == self.flag[idx])))
@@ -446,11 +446,11 @@ class CustomDataset:
         """Return for each label the indices of the images that show it."""
         if self.CLASSES is None:
             raise ValueError('get_cat2imgs needs CLASSES; give classes=(...) to the dataset')
-        places: Dict[int, List[int]] = {label: [] for label in range(len(self.CLASSES))}
-        for place in range(len(self)):
-            for label in sorted(set(self._labels(place))):
-                places[label].append(place)
-        return places
+        indices: Dict[int, List[int]] = {label: [] for label in range(len(self.CLASSES))}
+        for index in range(len(self)):
+            for label in sorted(set(self._labels(index))):
+                indices[label].append(index)
+        return indices
 
     def _labels(self, idx: int) -> List[int]:
         return self.get_cat_ids(idx)
@@ -526,7 +526,7 @@ class CustomDataset:
                            f"there are 'mAP' and 'recall', one at a time")
         self._check_results(results)
         iou_thrs = [iou_thr] if isinstance(iou_thr, (int, float)) else list(iou_thr)
-        annotations = [self.get_ann_info(place) for place in range(len(self))]
+        annotations = [self.get_ann_info(index) for index in range(len(self))]
         if metric == 'recall':
             return evaluate_recall(results, annotations, proposal_nums, iou_thrs,
                                    use_legacy_coordinate)
@@ -551,7 +551,7 @@ def _array(value: object, dtype: DTypeLike) -> np.ndarray:
     """Convert to an array of numbers; raise ValueError for labels that are not whole numbers."""
     array = np.asarray(value)
     if array.size and array.dtype.kind not in 'iufU':
-        raise ValueError(f'it holds {show(value)}')
+        raise ValueError(f'it holds {format_value(value)}')
     if array.dtype.kind == 'U' or not array.size:
         array = array.astype(np.float64)
     with np.errstate(over='ignore'):
@@ -560,5 +560,5 @@ def _array(value: object, dtype: DTypeLike) -> np.ndarray:
                 np.integer) and array.dtype.kind == 'f' and not (np.isfinite(array) &
                                                                  (array == np.floor(array)) &
                                                                  (np.abs(array) < 2**62)).all():
-            raise ValueError(f'{show(value)} are no whole numbers')
+            raise ValueError(f'{format_value(value)} are no whole numbers')
         return array.astype(dtype)

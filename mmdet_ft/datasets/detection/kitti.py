@@ -12,7 +12,7 @@ from mmdet_ft.datasets.annotations.text_files import read_lines
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size
-from mmdet_ft.datasets.images.names import as_on_disk, find_image, nearest_name, plain_name_hint
+from mmdet_ft.datasets.images.names import find_on_disk, find_image, nearest_name, plain_name_hint
 from mmdet_ft.evaluation.kitti import DONT_CARE, Objects, evaluate_kitti
 from mmdet_ft.evaluation.table_output import LoggerLike
 from mmdet_ft.registry import DATASETS
@@ -27,7 +27,7 @@ def read_kitti_label(path: str) -> Objects:
     which are not read.
     """
     names, numbers = [], []
-    for place, line in enumerate(read_lines(path), 1):
+    for index, line in enumerate(read_lines(path), 1):
         words = line.split()
         if not words:
             continue
@@ -35,7 +35,7 @@ def read_kitti_label(path: str) -> Objects:
             numbers.append([read_corner(words[column]) for column in (1, 2, 4, 5, 6, 7)])
         except (ValueError, IndexError):
             raise DataError(
-                f'{path}:{place}: a label is a type and at least 7 numbers (truncated, occluded, alpha, '
+                f'{path}:{index}: a label is a type and at least 7 numbers (truncated, occluded, alpha, '
                 f'x1, y1, x2, y2), found {line.strip()!r:.80}{_yolo_hint(words)}') from None
         is_free = words[0].lower() == DONT_CARE.lower(
         )  # the official evaluation ignores the case, too
@@ -118,7 +118,7 @@ class KittiDataset(CustomDataset):
         self._spelling = Spelling(self.CLASSES)
         infos = PackedList(self._read(img_id) for img_id in names)
         if self._spelling.matched:
-            self._tell(str(self._spelling))
+            self._warn(str(self._spelling))
         self.name_counts.pop(DONT_CARE, None)
         check_names(self, self.name_counts)
         return infos
@@ -127,7 +127,7 @@ class KittiDataset(CustomDataset):
         label_file = osp.join(self.img_prefix, self.ann_subdir, f'{img_id}.txt')
         folder = osp.join(self.img_prefix, self.img_subdir)
         try:
-            objects = read_kitti_label(as_on_disk(label_file))
+            objects = read_kitti_label(find_on_disk(label_file))
             name = image_name(folder, img_id)
         except FileNotFoundError as error:
             raise FileNotFoundError(

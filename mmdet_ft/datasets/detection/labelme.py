@@ -15,11 +15,11 @@ from mmdet_ft.datasets.annotations.coco_file import CocoFile
 from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
 from mmdet_ft.datasets.annotations.to_coco import (ImageFolder, ImageObjects, files_by_folder,
                                                    to_coco)
-from mmdet_ft.datasets.annotations.values import parse_json, read_name, show
+from mmdet_ft.datasets.annotations.values import parse_json, read_name, format_value
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, image_size
-from mmdet_ft.datasets.images.names import as_on_disk, nearest_name
+from mmdet_ft.datasets.images.names import find_on_disk, nearest_name
 from mmdet_ft.registry import DATASETS
 
 WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
@@ -120,9 +120,9 @@ def _outlines(content: Dict[str, Any], path: str, height: int, width: int,
               left_out: Dict[str, int]) -> Dict[Any, List[Any]]:
     """Return the outlines of each object, by a key that begins with its label; non-objects are counted."""
     shapes: Dict[Any, List[Any]] = {}
-    for place, shape in enumerate(content['shapes'], 1):
+    for index, shape in enumerate(content['shapes'], 1):
         if not isinstance(shape, dict):
-            raise DataError(f'{path}: shape {place} is {show(shape)}, expected a dict')
+            raise DataError(f'{path}: shape {index} is {format_value(shape)}, expected a dict')
         kind, label = shape.get('shape_type'), shape.get('label')
         if isinstance(kind, str) and kind in WITHOUT_AREA:
             left_out[f'shapes without an area ({kind})'] += 1
@@ -133,16 +133,16 @@ def _outlines(content: Dict[str, Any], path: str, height: int, width: int,
         try:
             label = read_name(label, 'a label in a text').strip()
         except ValueError as error:
-            raise DataError(f'{path}: shape {place} has no label: it {error}; '
+            raise DataError(f'{path}: shape {index} has no label: it {error}; '
                             'write the name of its class, or take the shape out') from None
         group = shape.get('group_id')
-        key = (label, 'alone', place) if group is None else (label, repr(group))
+        key = (label, 'alone', index) if group is None else (label, repr(group))
         try:
             shapes.setdefault(key, []).append(_outline(shape, height, width))
         except (TypeError, ValueError, KeyError, IndexError, OSError, SyntaxError) as error:
             what = f'it has no {error}' if isinstance(error, KeyError) else error
             raise DataError(
-                f'{path}: shape {place} ({label!r:.60}, {kind!r:.60}) cannot be read: {what}; '
+                f'{path}: shape {index} ({label!r:.60}, {kind!r:.60}) cannot be read: {what}; '
                 'correct it there, or take the shape out') from error
     return shapes
 
@@ -177,7 +177,7 @@ def _crop_of(shape: Dict[str, Any]) -> np.ndarray:
     """Return the bitmap of a mask, bool [h, w]."""
     text = shape.get('mask')
     if not isinstance(text, str):
-        raise ValueError(f'its mask is {show(text)}, expected a PNG in base64')
+        raise ValueError(f'its mask is {format_value(text)}, expected a PNG in base64')
     with Image.open(io.BytesIO(base64.b64decode(text))) as image:
         crop = np.asarray(image) > 0
     return crop if crop.ndim == 2 else crop.any(-1)
@@ -187,10 +187,10 @@ def _runs_of(crop: np.ndarray, x: int, y: int, height: int, width: int) -> Dict[
     """Return the run lengths of a bitmap at (x, y) of an image, clipped, without a bitmap of the whole image."""
     crop = crop[max(-y, 0):max(height - y, 0), max(-x, 0):max(width - x, 0)]
     columns, rows = np.nonzero(crop.T)  # in the order of run lengths: column by column
-    places = (columns + max(x, 0)) * height + rows + max(y, 0)
-    breaks = np.flatnonzero(np.diff(places) > 1)
-    begins = places[np.concatenate([[0], breaks + 1])] if len(places) else places
-    ends = places[np.concatenate([breaks, [-1]])] + 1 if len(places) else places
+    indices = (columns + max(x, 0)) * height + rows + max(y, 0)
+    breaks = np.flatnonzero(np.diff(indices) > 1)
+    begins = indices[np.concatenate([[0], breaks + 1])] if len(indices) else indices
+    ends = indices[np.concatenate([breaks, [-1]])] + 1 if len(indices) else indices
     bounds = np.concatenate([[0], np.stack([begins, ends], 1).reshape(-1), [height * width]])
     size = [height, width]
     runs = mask_api.frPyObjects(dict(size=size, counts=np.diff(bounds).tolist()), height, width)
@@ -228,7 +228,7 @@ def labelme_files(path: str) -> List[str]:
     For a folder that has json files only in its subfolders, return those.
     """
     if not osp.isdir(path):
-        files = [as_on_disk(osp.join(osp.dirname(path), name)) for name in read_ids(path)]
+        files = [find_on_disk(osp.join(osp.dirname(path), name)) for name in read_ids(path)]
         if not files:
             raise DataError(f'{path} lists no json file')
         for file in files:
@@ -283,7 +283,7 @@ class LabelmeDataset(CocoDataset):
                 image = image._replace(file_name=name.replace(os.sep, '/'))
             images.append(image._replace(names=list(map(spelling.of, image.names))))
         if spelling.matched:
-            self._tell(str(spelling))
+            self._warn(str(spelling))
         self.name_counts: Dict[str, int] = Counter(name for image in images for name in image.names)
         if not self.CLASSES:
             names = ', '.join(map(repr, sorted(self.name_counts)))
@@ -294,11 +294,11 @@ class LabelmeDataset(CocoDataset):
         if not self.img_prefix:
             self.img_prefix = root
         converted = to_coco(images, list(self.CLASSES))
-        self._tell_left_out(files, images, root, converted.num_flat)
+        self._report_left_out(files, images, root, converted.num_flat)
         self._read_file = CocoFile(ann_file, converted.content)
         return self._use_file()
 
-    def _tell_left_out(self, files: List[str], images: List[ImageObjects], root: str,
+    def _report_left_out(self, files: List[str], images: List[ImageObjects], root: str,
                        num_flat: int) -> None:
         """Set `left_out`, messages about shapes that are not read, and log them."""
         counts: Dict[str, int] = Counter()
@@ -313,4 +313,4 @@ class LabelmeDataset(CocoDataset):
                 f'{len(others)} json files in subfolders are not read, such as {others[0]!r}; a text file '
                 f'as ann_file can list those of several folders')
         for text in self.left_out:
-            self._tell(text)
+            self._warn(text)

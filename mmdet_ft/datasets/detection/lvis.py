@@ -33,7 +33,7 @@ class LVISDataset(CocoDataset):
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         if self.test_mode and importlib.util.find_spec('lvis') is None:
-            self._tell(
+            self._warn(
                 'the package lvis is not installed, so the metric will be COCO\'s (bbox_mAP ...) instead of '
                 'LVIS\'s (bbox_AP, bbox_APr ...): pip install lvis')
         infos = super().load_annotations(ann_file)
@@ -136,8 +136,8 @@ class LVISDataset(CocoDataset):
 
     def _log_classes(self, precision: np.ndarray, logger: LoggerLike) -> None:
         """Log the AP of every class; `precision` is [thresholds, recalls, classes by id, area ranges]."""
-        places = np.argsort(np.argsort(self.cat_ids))
-        log_classes(precision[:, :, places, :, None], list(self.CLASSES), logger)
+        indices = np.argsort(np.argsort(self.cat_ids))
+        log_classes(precision[:, :, indices, :, None], list(self.CLASSES), logger)
 
 
 LVISV05Dataset = LVISV1Dataset = LVISDataset  # V2's classes; the files show what differs

@@ -15,7 +15,7 @@ from mmdet_ft.datasets.annotations.values import read_name
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size, is_image_name
-from mmdet_ft.datasets.images.names import as_on_disk, find_image, nearest_name, plain_name_hint
+from mmdet_ft.datasets.images.names import find_on_disk, find_image, nearest_name, plain_name_hint
 from mmdet_ft.registry import DATASETS
 
 
@@ -48,18 +48,18 @@ def read_voc_xml(path: str) -> VOCFile:
     """
     root = _root_of(path)
     names, boxes, difficult = [], [], []
-    for place, item in enumerate(root.findall('object'), 1):
+    for index, item in enumerate(root.findall('object'), 1):
         name = (item.findtext('name') or '').strip()
         if not name:
             raise DataError(
-                f'{path}: object {place} has no name; write its class, or take the object out')
+                f'{path}: object {index} has no name; write its class, or take the object out')
         try:
             read_name(name)
             box = [int(read_corner(item.findtext(f'bndbox/{side}'))) for side in SIDES]
             flag = int(read_corner((item.findtext('difficult') or '').strip() or 0))
         except ValueError as error:
             raise DataError(
-                f'{path}: object {place} ({name!r:.60}) needs numbers in bndbox/xmin, ymin, xmax, ymax and '
+                f'{path}: object {index} ({name!r:.60}) needs numbers in bndbox/xmin, ymin, xmax, ymax and '
                 f'in difficult, if it has that: {_missing_corners(item) or f"one {error}"}; correct it, or take the '
                 'object out') from None
         names.append(name)
@@ -192,7 +192,7 @@ class XMLDataset(CustomDataset):
             raise DataError(f'{type(self).__name__}: {ann_file} lists no image')
         infos = PackedList(self._read(img_id) for img_id in names)
         if self._spelling.matched:
-            self._tell(str(self._spelling))
+            self._warn(str(self._spelling))
         check_names(self, self.name_counts)
         return infos
 
@@ -215,25 +215,25 @@ class XMLDataset(CustomDataset):
 
     def _read_xml(self, img_id: str) -> VOCFile:
         try:
-            content = read_voc_xml(as_on_disk(self._xml_path(img_id)))
+            content = read_voc_xml(find_on_disk(self._xml_path(img_id)))
             return content._replace(names=list(map(self._spelling.of, content.names)))
         except FileNotFoundError:
             raise FileNotFoundError(
                 f'{type(self).__name__}: there is no {self._xml_path(img_id)!r}, which {self.ann_file} lists as '
                 f'{img_id!r}; img_prefix is {self.img_prefix!r}, ann_subdir {self.ann_subdir!r}'
-                f'{plain_name_hint(img_id) or nearest_name(self._xml_path(img_id)) or self._where_they_are()}'
+                f'{plain_name_hint(img_id) or nearest_name(self._xml_path(img_id)) or self._describe_folders()}'
             ) from None
 
-    def _where_they_are(self) -> str:
+    def _describe_folders(self) -> str:
         """Return the folders of xml files and images, as the end of a sentence, where ann_subdir is missing."""
         if osp.isdir(osp.join(self.img_prefix, self.ann_subdir)):
             return ''
         found = files_by_folder(self.img_prefix or '.', lambda name: name.endswith('.xml'))
         if not found:
             return ''
-        (place, count), = found.most_common(1)
+        (index, count), = found.most_common(1)
         images = files_by_folder(self.img_prefix or '.', is_image_name)
-        text = f'; {count} xml files are in {osp.join(place, "")}: write ann_subdir={place!r}'
+        text = f'; {count} xml files are in {osp.join(index, "")}: write ann_subdir={index!r}'
         if images and self.img_subdir not in images:
             text += f', img_subdir={images.most_common(1)[0][0]!r}'
         return text
@@ -263,8 +263,8 @@ class XMLDataset(CustomDataset):
             return self._annotation(self._read_xml(info['id']))
         return info['ann']
 
-    def _is_empty(self, place: int, info: Dict[str, Any]) -> bool:
-        return not self.get_cat_ids(place)
+    def _is_empty(self, index: int, info: Dict[str, Any]) -> bool:
+        return not self.get_cat_ids(index)
 
     def get_cat_ids(self, idx: int) -> List[int]:
         """Return the labels of the objects of sample `idx`, including difficult ones, as in V2."""

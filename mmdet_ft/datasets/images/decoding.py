@@ -38,7 +38,7 @@ def decode(content: bytes, color_type: str, channel_order: str) -> Decoded:
     cut = is_cut_off(content)
     img, said = _decoded(content + END_OF_JPEG if cut else content, color_type, channel_order)
     if cut and img is not None:
-        lost = max(lost_share(content), unsent_share(content) or 0.)
+        lost = max(measure_lost_share(content), measure_unsent_share(content) or 0.)
         if lost > MOST_LOST:
             raise DataError(
                 f'its {len(content)} bytes are not a whole picture: it is cut off, and {lost:.0%} of it is missing'
@@ -49,7 +49,7 @@ def decode(content: bytes, color_type: str, channel_order: str) -> Decoded:
         if img is not None:
             return Decoded(img, 0.)
     if img is None:
-        raise DataError(_why_not(content, said))
+        raise DataError(_explain_failure(content, said))
     return Decoded(img)
 
 
@@ -64,14 +64,14 @@ def _decoded(content: bytes, color_type: str,
         return None, f' ({type(error).__name__}: {str(error).strip()})'
 
 
-def _why_not(content: bytes, decoder: str) -> str:
+def _explain_failure(content: bytes, decoder: str) -> str:
     """Return why bytes are not the expected image."""
     try:
         head = read_head(content)
     except DataError as error:
         return f'{error}; its {len(content)} bytes are not a whole picture'
     if head.is_too_large:
-        return too_large(head)
+        return explain_too_large(head)
     if head.is_float:
         return (
             f'it is a {head.kind} of floating-point numbers, which have no fixed white and are no colours; write '
@@ -81,7 +81,7 @@ def _why_not(content: bytes, decoder: str) -> str:
         f'(width x height) that is cut off or broken{decoder}')
 
 
-def too_large(head: Head) -> str:
+def explain_too_large(head: Head) -> str:
     """Return the message that a picture is larger than OpenCV reads, with a fix."""
     return (
         f'it has {head.width} x {head.height} pixels (width x height), and OpenCV reads up to 2^30 pixels and '
@@ -96,19 +96,19 @@ def is_cut_off(content: bytes) -> bool:
     if content[:2] != begin or content.endswith(end) or content.rfind(end) > content.rfind(scan):
         return False  # nearly always decided by the second condition
     # slow and certain: phones append films, whose bytes may look like anything
-    place = 2
+    index = 2
     while True:
-        found = MARKER.search(content, place)
+        found = MARKER.search(content, index)
         if found is None:
             return True
-        code, place = content[found.end() - 1], found.end()
+        code, index = content[found.end() - 1], found.end()
         if code == END_OF_JPEG[1]:
             return False
         if code != 1:  # TEM has no length; others have one
-            place += int.from_bytes(content[place:place + 2], 'big')
+            index += int.from_bytes(content[index:index + 2], 'big')
 
 
-def lost_share(content: bytes) -> float:
+def measure_lost_share(content: bytes) -> float:
     """Return the fraction (0..1) of the picture that a truncated JPEG lacks: the gray rows at its bottom.
 
     A progressive JPEG is stored in layers: the last layers are missing and no part is gray.
@@ -126,23 +126,23 @@ def lost_share(content: bytes) -> float:
     return float((rows * grey.shape[1] + behind) / grey.size)
 
 
-def unsent_share(content: bytes) -> Optional[float]:
+def measure_unsent_share(content: bytes) -> Optional[float]:
     """Return the fraction (0..1) of luma's 64 frequencies for which a truncated progressive JPEG has no scan.
 
     A scan that has started counts. None for a JPEG that is not progressive. Such a file is stored
     in scans, from coarse to fine. A truncated one is coarser, and nowhere gray.
     """
-    place, first, sent = 2, None, np.zeros(64, dtype=bool)
+    index, first, sent = 2, None, np.zeros(64, dtype=bool)
     while True:
-        found = MARKER.search(content, place)
+        found = MARKER.search(content, index)
         if found is None or found.end() + 2 > len(content):
             break
-        code, place = content[found.end() - 1], found.end()
+        code, index = content[found.end() - 1], found.end()
         if code == 1:
             continue
-        length = int.from_bytes(content[place:place + 2], 'big')
-        segment = content[place + 2:place + length]
-        place += length
+        length = int.from_bytes(content[index:index + 2], 'big')
+        segment = content[index + 2:index + length]
+        index += length
         if code in (0xc0, 0xc1, 0xc2) and len(segment) > 6:
             if code != 0xc2:
                 return None
@@ -157,7 +157,7 @@ def unsent_share(content: bytes) -> Optional[float]:
 
 def is_coarse(content: bytes) -> bool:
     """Check whether a file is a truncated progressive JPEG: it looks complete, but lacks its finest scans."""
-    return is_cut_off(content) and unsent_share(content) is not None
+    return is_cut_off(content) and measure_unsent_share(content) is not None
 
 
 def _is_cmyk(content: bytes) -> bool:
@@ -170,15 +170,15 @@ def _is_cmyk(content: bytes) -> bool:
 
 def with_end_of_png(content: bytes) -> bytes:
     """Append the missing end to a PNG whose last chunks are cut off, if its pixels are complete."""
-    head, data, place = content[:8], [], 8
-    while place + 8 <= len(content):
-        length, = struct.unpack_from('>I', content, place)
-        chunk = content[place:place + 12 + length]
+    head, data, index = content[:8], [], 8
+    while index + 8 <= len(content):
+        length, = struct.unpack_from('>I', content, index)
+        chunk = content[index:index + 12 + length]
         if chunk[4:8] == b'IDAT':
             data.append(chunk[8:8 + length])
         elif not data and len(chunk) == 12 + length:
             head += chunk
-        place += 12 + length
+        index += 12 + length
     body = b'IDAT' + b''.join(data)
     return (head + struct.pack('>I',
                                len(body) - 4) + body + struct.pack('>I', zlib.crc32(body)) +

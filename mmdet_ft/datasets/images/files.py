@@ -80,12 +80,12 @@ def _read(file: BinaryIO, name: str) -> Head:
     file.seek(0)
     try:
         with of_any_size(), Image.open(file) as image:
-            head = _told_by(image, begin)
+            head = _build_head(image, begin)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
             return head._replace(has_end=_has_end(image, begin, file.read(), size))
     except UnidentifiedImageError:
-        raise DataError(f'{name} is no image: {_what_else(begin)}') from None
+        raise DataError(f'{name} is no image: {_describe_other_kind(begin)}') from None
     except (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError,
             TypeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk
@@ -113,7 +113,7 @@ def of_any_size() -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = limit
 
 
-def _told_by(image: Image.Image, begin: bytes) -> Head:
+def _build_head(image: Image.Image, begin: bytes) -> Head:
     """Build a Head by Pillow; sizes and orientation are our own where Pillow's depend on its version."""
     kind, (width, height) = image.format or '', image.size
     orientation, bits, is_float = 1, 8, False
@@ -141,12 +141,12 @@ def _told_by(image: Image.Image, begin: bytes) -> Head:
 
 def _bits_of_jpeg2000(begin: bytes) -> int:
     """Return the bits per value, of the first channel, from the codestream's SIZ marker or the ihdr box before it."""
-    place = begin.find(b'\xff\x4f\xff\x51') + 42
-    if place < 42:
-        place = begin.find(b'ihdr') + 14
-        if place < 14:
+    index = begin.find(b'\xff\x4f\xff\x51') + 42
+    if index < 42:
+        index = begin.find(b'ihdr') + 14
+        if index < 14:
             return 8
-    depth = begin[place] if place < len(begin) else 7
+    depth = begin[index] if index < len(begin) else 7
     return 8 if depth == 255 else (depth & 0x7f) + 1
 
 
@@ -159,10 +159,10 @@ def _orientation(exif: bytes) -> int:
     try:
         start, = struct.unpack_from(f'{order}I', exif, 4)
         count, = struct.unpack_from(f'{order}H', exif, start)
-        for place in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, _, value = struct.unpack_from(f'{order}HHIH', exif, place)
+        for index in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(f'{order}HHIH', exif, index)
             if tag == ORIENTATION:
-                return value if kind == 3 else struct.unpack_from(f'{order}I', exif, place + 8)[0]
+                return value if kind == 3 else struct.unpack_from(f'{order}I', exif, index + 8)[0]
     except struct.error:  # truncated
         pass
     return 1
@@ -177,8 +177,8 @@ def _has_end(image: Image.Image, begin: bytes, tail: bytes, size: int) -> bool:
     if image.format == 'GIF':
         return tail.rstrip(b'\0').endswith(b';')
     if image.format in ('BMP', 'DIB', 'WEBP'):
-        place, more = (4, 8) if image.format == 'WEBP' else (2, 0)
-        return size >= struct.unpack_from('<I', begin, place)[0] + more
+        index, more = (4, 8) if image.format == 'WEBP' else (2, 0)
+        return size >= struct.unpack_from('<I', begin, index)[0] + more
     if image.format == 'TIFF':
         tags = image.tag_v2
         starts, counts = (tags.get(strips) or tags.get(tiles) or ()
@@ -187,7 +187,7 @@ def _has_end(image: Image.Image, begin: bytes, tail: bytes, size: int) -> bool:
     return True
 
 
-def _what_else(begin: bytes) -> str:
+def _describe_other_kind(begin: bytes) -> str:
     if not begin:
         return 'it is empty'
     if begin.lstrip()[:1] == b'<':

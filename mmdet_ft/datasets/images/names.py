@@ -36,7 +36,7 @@ def same_name(prefix: Optional[str], name: str) -> Optional[str]:
     return None
 
 
-def as_on_disk(path: str) -> str:
+def find_on_disk(path: str) -> str:
     """Return the path of a file as it is on disk, see `same_name`; the path itself if no file matches."""
     return path if osp.exists(path) else same_name(None, path) or path
 
@@ -146,9 +146,9 @@ def _stem(name: str) -> str:
 def _follow(folder: str, parts: Sequence[str], key: Callable[[str], str]) -> Optional[str]:
     """Return the path below `folder` to the one file whose parts have the keys of `parts`."""
     way: List[str] = []
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         here = osp.join(folder, *way)
-        is_last = place == len(parts) - 1
+        is_last = index == len(parts) - 1
         if part == os.pardir or (osp.isfile if is_last else osp.isdir)(osp.join(here, part)):
             way.append(part)
             continue

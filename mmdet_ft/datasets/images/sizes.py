@@ -16,7 +16,7 @@ class Mismatch(NamedTuple):
     fit: str = ''  # the size that the boxes fit: 'listed', 'loaded', or '' where that is not known
 
 
-def fit_of(boxes: np.ndarray, listed: Size, loaded: Size) -> str:
+def choose_fitting_size(boxes: np.ndarray, listed: Size, loaded: Size) -> str:
     """Return which size boxes [n, 4] (x1 y1 x2 y2) fit: 'listed', 'loaded', or '' for both or none."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     boxes = boxes[np.isfinite(boxes).all(axis=1)]
@@ -34,7 +34,7 @@ def mismatch(listed: Size, loaded: Size, orientation: int = 1, fit: str = '') ->
     """Return the explanation for an image that is `loaded` in another size than is `listed`.
 
     orientation: the EXIF entry that was applied while loading, 1 for none.
-    fit: see `fit_of`; '' where boxes do not decide.
+    fit: see `choose_fitting_size`; '' where boxes do not decide.
     """
     if listed != loaded[::-1]:
         found = _scaled(listed, loaded, fit)

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmdet_ft.datasets.annotations.masks import PolygonMasks
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.shared_batches import shared_empty
-from mmdet_ft.datasets.pipelines.shared.formatting import LateImage
+from mmdet_ft.datasets.pipelines.shared.formatting import DeferredImage
 from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
 
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
@@ -61,11 +61,11 @@ def check_equal_sizes(samples: Sequence[Dict[str, Any]]) -> None:
     A classifier averages over the whole image: with padding, its scores depend on the other images
     of the batch.
     """
-    if len(places_by_size(samples)) == 1:
+    if len(group_by_size(samples)) == 1:
         return
-    (name, size), (other_name, other) = [(_name_of(samples[places[0]]),
-                                          _size_of(samples[places[0]]))
-                                         for places in places_by_size(samples)[:2]]
+    (name, size), (other_name, other) = [(_name_of(samples[indices[0]]),
+                                          _size_of(samples[indices[0]]))
+                                         for indices in group_by_size(samples)[:2]]
     raise DataError(
         f'images of unequal size in one batch of a classifier: {name} leaves its pipeline with {size[1]} x {size[0]} '
         f'pixels (width x height), {other_name} with {other[1]} x {other[0]}. Padding would change their scores. '
@@ -73,11 +73,11 @@ def check_equal_sizes(samples: Sequence[Dict[str, Any]]) -> None:
         '224)), with the size that the model is to see; or write samples_per_gpu=1')
 
 
-def places_by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
+def group_by_size(samples: Sequence[Dict[str, Any]]) -> List[List[int]]:
     """Group the indices of samples by image size, in the order of the first: batches without padding."""
     groups: Dict[Any, List[int]] = {}
-    for place, sample in enumerate(samples):
-        groups.setdefault(_size_of(sample), []).append(place)
+    for index, sample in enumerate(samples):
+        groups.setdefault(_size_of(sample), []).append(index)
     return list(groups.values())
 
 
@@ -140,12 +140,12 @@ def _normalized(sample: Dict[str, Any]) -> Dict[str, Any]:
     return {**sample, 'img': img}
 
 
-def _stack_images(images: Sequence[Union[Tensor, LateImage]], pad_value: float,
+def _stack_images(images: Sequence[Union[Tensor, DeferredImage]], pad_value: float,
                   bucket: int) -> Tensor:
     """Stack images [C, h, w] into one tensor [B, C, H, W], padded at the right and bottom."""
     height, width = (round_up(max(img.shape[side] for img in images), bucket) for side in (1, 2))
     stacked = shared_empty((len(images), images[0].shape[0], height, width), images[0].dtype)
-    if isinstance(images[0], LateImage):  # then all are, and pad_value is 0
+    if isinstance(images[0], DeferredImage):  # then all are, and pad_value is 0
         for target, img in zip(stacked.numpy(), images):
             img.write(target)
         return stacked
@@ -191,7 +191,7 @@ def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
 
 class _Crop(NamedTuple):
     pixels: np.ndarray  # [h, w]
-    place: Tuple[int, int]  # position of the pixels in the crop with margin, x y
+    offset: Tuple[int, int]  # position of the pixels in the crop with margin, x y
     rect: Tuple[int, int, int, int]  # x0 y0 w h with margin
 
 
@@ -245,7 +245,7 @@ def _masks(all_masks: List[Any], slots: int) -> Union[Masks, Outlines]:
     flat = data.numpy()
     for starts, found in zip(offset.tolist(), crops):
         for start, crop in zip(starts, found):
-            x, y = crop.place
+            x, y = crop.offset
             _, _, w, h = crop.rect
             target = flat[start:start + w * h].reshape(h, w)
             target[y:y + crop.pixels.shape[0], x:x + crop.pixels.shape[1]] = crop.pixels

@@ -10,18 +10,18 @@ from torch.utils.data import Sampler
 from mmdet_ft.registry import SAMPLERS
 
 
-class Place(int):
+class SampleIndex(int):
     """A sample index with its epoch, so that a worker can seed itself from (seed, epoch, index)."""
     epoch: int = 0
 
     @classmethod
-    def of(cls, index: int, epoch: int) -> 'Place':
-        place = cls(index)
-        place.epoch = epoch
-        return place
+    def of(cls, index: int, epoch: int) -> 'SampleIndex':
+        position = cls(index)
+        position.epoch = epoch
+        return position
 
     def __reduce__(self) -> Tuple[Any, Tuple[int, int]]:
-        return Place.of, (int(self), self.epoch)
+        return SampleIndex.of, (int(self), self.epoch)
 
 
 def rank_and_world(rank: Optional[int] = None, world_size: Optional[int] = None) -> Tuple[int, int]:
@@ -54,8 +54,8 @@ class _EpochSampler(Sampler):
         """Return the indices [num_samples] of this rank in the epoch."""
         raise NotImplementedError
 
-    def __iter__(self) -> Iterator[Place]:
-        return iter([Place.of(index, self.epoch) for index in self._order()[self.start:].tolist()])
+    def __iter__(self) -> Iterator[SampleIndex]:
+        return iter([SampleIndex.of(index, self.epoch) for index in self._order()[self.start:].tolist()])
 
     def __len__(self) -> int:
         return self.num_samples
@@ -177,22 +177,22 @@ class _InfiniteBatches(Sampler):
         """Start the next iteration at batch number `iteration`, with the same batches as an uninterrupted run."""
         self.start = iteration
 
-    def _places_of_rank(self) -> Iterator[Place]:
+    def _indices_of_rank(self) -> Iterator[SampleIndex]:
         """Yield the rank's share of endless epochs over the data."""
-        return itertools.islice(self._places(), self.rank, None, self.world_size)
+        return itertools.islice(self._sample_indices(), self.rank, None, self.world_size)
 
-    def _places(self) -> Iterator[Place]:
+    def _sample_indices(self) -> Iterator[SampleIndex]:
         for epoch in itertools.count():
             order = np.arange(self.size)
             if self.shuffle:
                 order = generator(self.seed, epoch).permutation(order)
             for index in order.tolist():
-                yield Place.of(index, epoch)
+                yield SampleIndex.of(index, epoch)
 
-    def _batches(self) -> Iterator[List[Place]]:
+    def _batches(self) -> Iterator[List[SampleIndex]]:
         raise NotImplementedError
 
-    def __iter__(self) -> Iterator[List[Place]]:
+    def __iter__(self) -> Iterator[List[SampleIndex]]:
         return itertools.islice(self._batches(), self.start, None)
 
     def __len__(self) -> int:
@@ -213,11 +213,11 @@ class InfiniteGroupBatchSampler(_InfiniteBatches):
         super().__init__(dataset, batch_size, world_size, rank, seed, shuffle)
         self.flag = _group_flags(dataset)
 
-    def _batches(self) -> Iterator[List[Place]]:
+    def _batches(self) -> Iterator[List[SampleIndex]]:
         waiting: dict = {}
-        for place in self._places_of_rank():
-            batch = waiting.setdefault(int(self.flag[place]), [])
-            batch.append(place)
+        for index in self._indices_of_rank():
+            batch = waiting.setdefault(int(self.flag[index]), [])
+            batch.append(index)
             if len(batch) == self.batch_size:
                 yield batch[:]
                 batch.clear()
@@ -236,7 +236,7 @@ class InfiniteBatchSampler(_InfiniteBatches):
                  shuffle: bool = True):
         super().__init__(dataset, batch_size, world_size, rank, seed, shuffle)
 
-    def _batches(self) -> Iterator[List[Place]]:
-        places = self._places_of_rank()
+    def _batches(self) -> Iterator[List[SampleIndex]]:
+        indices = self._indices_of_rank()
         while True:
-            yield list(itertools.islice(places, self.batch_size))
+            yield list(itertools.islice(indices, self.batch_size))

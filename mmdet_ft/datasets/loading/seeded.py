@@ -8,13 +8,13 @@ import torch
 from torch.utils.data import get_worker_info
 
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.loading.samplers import Place
-from mmdet_ft.datasets.pipelines.shared.formatting import late_images
+from mmdet_ft.datasets.loading.samplers import SampleIndex
+from mmdet_ft.datasets.pipelines.shared.formatting import defer_to_collate
 
 MOST_SKIPPED = 20  # bad images in a row that end the run
 
 
-def seed_place(seed: int, epoch: int, index: int) -> None:
+def seed_sample(seed: int, epoch: int, index: int) -> None:
     """Seed random, numpy and torch (CPU) from (seed, epoch, index) alone."""
     words = np.random.SeedSequence([seed, epoch, index]).generate_state(4)
     random.seed(int(words[0]))
@@ -38,29 +38,29 @@ class SeededDataset:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, place: int) -> Any:
-        return self.__getitems__([place])[0]
+    def __getitem__(self, index: int) -> Any:
+        return self.__getitems__([index])[0]
 
-    def __getitems__(self, places: Sequence[int]) -> List[Any]:
+    def __getitems__(self, indices: Sequence[int]) -> List[Any]:
         """Return the samples of a batch.
 
         The states are restored once per batch: for a small image that would take most of its time.
         """
         if get_worker_info() is not None:
-            with late_images():
-                return [self._sample(place) for place in places]
+            with defer_to_collate():
+                return [self._sample(index) for index in indices]
         states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
         try:
-            return [self._sample(place) for place in places]
+            return [self._sample(index) for index in indices]
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.default_generator.set_state(states[2])
 
-    def _sample(self, place: int) -> Any:
-        seed_place(self.seed, place.epoch if isinstance(place, Place) else 0, int(place))
+    def _sample(self, index: int) -> Any:
+        seed_sample(self.seed, index.epoch if isinstance(index, SampleIndex) else 0, int(index))
         return self._of_readable_files(
-            int(place)) if self.skip_bad_images else self.dataset[int(place)]
+            int(index)) if self.skip_bad_images else self.dataset[int(index)]
 
     def _of_readable_files(self, index: int) -> Any:
         """Return sample `index`, or the next readable one of its aspect group, with the skipped files in its metas."""

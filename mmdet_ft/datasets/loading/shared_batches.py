@@ -103,11 +103,11 @@ class Slot:
         self.offset += -(-size // ALIGNMENT) * ALIGNMENT
         return tensor
 
-    def place(self, tensor: Tensor) -> Optional[int]:
+    def offset_of(self, tensor: Tensor) -> Optional[int]:
         """Return the offset of a tensor in the slot; None for a tensor outside the slot."""
         start = self.ring.array(self.index, 0, (1, ), np.dtype(np.uint8)).ctypes.data
-        place = tensor.data_ptr() - start
-        return place if 0 <= place < self.offset and tensor.is_contiguous() else None
+        index = tensor.data_ptr() - start
+        return index if 0 <= index < self.offset and tensor.is_contiguous() else None
 
 
 def shared_empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -149,11 +149,11 @@ class Parcel:
 
 def _packed(value: Any, slot: Slot) -> Any:
     if isinstance(value, Tensor):
-        place = slot.place(value)
-        if place is None and value.is_shared():  # too large for the slot
+        index = slot.offset_of(value)
+        if index is None and value.is_shared():  # too large for the slot
             return value
         array = value.numpy()
-        return Copied(array) if place is None else Placed(place, array.shape, array.dtype)
+        return Copied(array) if index is None else Placed(index, array.shape, array.dtype)
     return _mapped(value, lambda item: _packed(item, slot))
 
 

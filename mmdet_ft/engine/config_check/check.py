@@ -22,7 +22,7 @@ from typing import Iterator, List, Optional, Tuple
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.config_dict import DELETE_KEY
 from mmdet_ft.config.custom_imports import import_custom_modules
-from mmdet_ft.config.errors import shown
+from mmdet_ft.config.errors import display_path
 from mmdet_ft.engine.config_check.classes import check_classes, check_counts
 from mmdet_ft.engine.config_check.feature_levels import check_levels
 from mmdet_ft.engine.config_check.literals import as_values
@@ -52,7 +52,7 @@ def prepare(config: Config, for_training: bool = True) -> Tuple[Config, List[str
     if imports.mistakes:
         raise refusal(config, imports.mistakes)
     import_user_code(config)
-    config, notes = old_configs.modernise(as_values(config))
+    config, notes = old_configs.modernize(as_values(config))
     notes += check(config, for_training)
     drop_variables(config)
     return config, notes
@@ -68,7 +68,7 @@ def prepare_model(config: Config) -> Tuple[Config, List[str]]:
     import_user_code(config)
     if not isinstance(config.get('model'), dict):
         raise refusal(config, [Mistake('model', 'the config has no model', config.filename)])
-    config, notes = old_configs.modernise(config)
+    config, notes = old_configs.modernize(config)
     walk = Walk(config)
     SECTIONS['model'](walk, config.model, 'model')
     if walk.mistakes:
@@ -92,7 +92,7 @@ def import_user_code(config: Config) -> None:
         try:
             modules += import_custom_modules(alone)
         except Exception as error:  # an installed mmdet refuses today's mmcv by an assertion
-            text = user_code.of_failed_import(error)
+            text = user_code.explain_failed_import(error)
             if text is not None:
                 mistakes.append(_of_user_code(text))
             elif isinstance(error, RegistryError):
@@ -101,10 +101,10 @@ def import_user_code(config: Config) -> None:
                 mistakes.append(_of_user_code(str(error), config.where('custom_imports')))
             elif isinstance(error, SyntaxError):
                 mistakes.append(
-                    _of_user_code(f'{shown(str(error.filename))}:{error.lineno}: {error.msg}'))
+                    _of_user_code(f'{display_path(str(error.filename))}:{error.lineno}: {error.msg}'))
             else:
                 raise
-    text = user_code.of_modules(modules)
+    text = user_code.explain_modules(modules)
     if text is not None:
         mistakes.append(_of_user_code(text))
     if mistakes:
@@ -117,7 +117,7 @@ def _innermost_line(error: BaseException) -> str:
         frame for frame in traceback.extract_tb(error.__traceback__)
         if os.path.isfile(frame.filename) and not frame.filename.startswith(PACKAGE)
     ]
-    return f'{shown(own[-1].filename)}:{own[-1].lineno}: ' if own else ''
+    return f'{display_path(own[-1].filename)}:{own[-1].lineno}: ' if own else ''
 
 
 def _of_user_code(text: str, where: Optional[str] = None) -> Mistake:
@@ -155,10 +155,10 @@ def check(config: Config, for_training: bool = True) -> List[str]:
 
 def _check_deletes(found: Findings) -> None:
     """Note each `_delete_` that remains because merging had nothing to replace."""
-    told = {mistake.path for mistake in found.mistakes}
+    text = {mistake.path for mistake in found.mistakes}
     for path in _paths_of(DELETE_KEY, found.config._cfg_dict):
-        if path not in told:
-            found.needless_delete(path)
+        if path not in text:
+            found.report_needless_delete(path)
 
 
 def _paths_of(key: str, value: object, path: str = '') -> Iterator[str]:
@@ -170,6 +170,6 @@ def _paths_of(key: str, value: object, path: str = '') -> Iterator[str]:
             if isinstance(item, (dict, list, tuple)):
                 yield from _paths_of(key, item, f'{path}.{name}' if path else str(name))
     elif isinstance(value, (list, tuple)):
-        for place, item in enumerate(value):
+        for index, item in enumerate(value):
             if isinstance(item, (dict, list, tuple)):
-                yield from _paths_of(key, item, f'{path}.{place}')
+                yield from _paths_of(key, item, f'{path}.{index}')

@@ -2,7 +2,7 @@
 from typing import Any, Dict, Iterator, Tuple
 
 from mmdet_ft.engine.config_check.mistakes import Findings
-from mmdet_ft.engine.config_check.schema import vocabulary
+from mmdet_ft.engine.config_check.schema import allowed_keys
 from mmdet_ft.registry import DATASETS, MODELS
 
 
@@ -19,7 +19,7 @@ def check_classes(found: Findings) -> None:
     for split in sorted(set(modes), reverse=True):
         for name, classes, classes_path in _classes(config.data.get(split), f'data.{split}'):
             if isinstance(classes, str):
-                found.say(
+                found.report(
                     classes_path,
                     f'is the string {classes!r}; for a single class write classes=({classes!r}, )')
                 continue
@@ -29,11 +29,11 @@ def check_classes(found: Findings) -> None:
                 given = found.config.where(f'{path}.num_classes')
                 stated = f' ({found.config.where(classes_path)})' if found.config.where(
                     classes_path) else ''
-                place = '' if given else ' by default'
-                found.say(
+                origin = '' if given else ' by default'
+                found.report(
                     f'{path}.num_classes',
                     f'{name} has {len(classes)} classes{stated} but {path}.num_classes is '
-                    f'{count}{place}; write num_classes={len(classes)} there or in your config',
+                    f'{count}{origin}; write num_classes={len(classes)} there or in your config',
                     is_sentence=True)
         if found.mistakes:
             return
@@ -49,7 +49,7 @@ def check_counts(found: Findings) -> None:
         topk = head.get('topk')
         largest = max(topk) if isinstance(topk, (list, tuple)) and topk else topk
         if head.get('cal_acc') and isinstance(largest, int) and largest > count:
-            found.say(f'{path}.topk',
+            found.report(f'{path}.topk',
                       f'asks for the best {largest} of {count} classes; write topk=(1, )')
         for key in ('loss', 'loss_cls'):
             loss = head.get(key)
@@ -60,7 +60,7 @@ def check_counts(found: Findings) -> None:
                                  False) and not loss.get('use_sigmoid', False)
             if len(weights) != count + background:
                 of_what = f'{count} classes and the background' if background else f'{count} classes'
-                found.say(f'{path}.{key}.class_weight',
+                found.report(f'{path}.{key}.class_weight',
                           f'has {len(weights)} weights for {of_what}; write {count + background}')
 
 
@@ -78,8 +78,8 @@ def _dicts(value: object, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
 def _innermost(split: object, path: str) -> Iterator[Tuple[Dict[str, Any], str]]:
     """Yield the datasets inside wrappers and lists."""
     if isinstance(split, (list, tuple)):
-        for place, part in enumerate(split):
-            yield from _innermost(part, f'{path}.{place}')
+        for origin, part in enumerate(split):
+            yield from _innermost(part, f'{path}.{origin}')
     elif isinstance(split, dict):
         inner = next((key for key in ('dataset', 'datasets') if key in split), None)
         if inner is None:
@@ -114,11 +114,11 @@ def _classes(split: object, path: str) -> Iterator[Tuple[str, Any, str]]:
 def _heads(value: object, path: str) -> Iterator[Tuple[str, int]]:
     """Yield (path, num_classes) of the parts of a model that count classes."""
     if isinstance(value, (list, tuple)):
-        for place, item in enumerate(value):
-            yield from _heads(item, f'{path}.{place}')
+        for origin, item in enumerate(value):
+            yield from _heads(item, f'{path}.{origin}')
     elif isinstance(value, dict):
         cls = MODELS.class_of(value)
-        parameter = vocabulary(cls).parameters.get('num_classes') if cls is not None else None
+        parameter = allowed_keys(cls).parameters.get('num_classes') if cls is not None else None
         count = value.get('num_classes', getattr(parameter, 'default', None))
         if isinstance(count, int) and count > 0 and getattr(cls, 'counts_classes', True):
             yield path, count

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdet_ft.engine.config_check.mistakes import Findings
-from mmdet_ft.engine.config_check.schema import vocabulary
+from mmdet_ft.engine.config_check.schema import allowed_keys
 from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 
@@ -23,7 +23,7 @@ IMAGE = 256  # pixels, side of the image that the backbone is run on
 _known: Dict[str, Any] = {}  # cached, as a config is checked more than once
 
 
-class Given(NamedTuple):
+class PartOutputs(NamedTuple):
     """The outputs of a part."""
     path: str  # 'model.neck'
     kind: str  # its class
@@ -96,7 +96,7 @@ def _with_some_classes(settings: object) -> Any:
     return settings
 
 
-def _run(part: Optional[nn.Module], path: str, inputs: Any, key: str) -> Optional[Given]:
+def _run(part: Optional[nn.Module], path: str, inputs: Any, key: str) -> Optional[PartOutputs]:
     """Return the outputs of a part; None if it cannot run without values, or takes other images.
 
     key: names the part and those before it; their outputs are computed once.
@@ -116,7 +116,7 @@ def _run(part: Optional[nn.Module], path: str, inputs: Any, key: str) -> Optiona
     if not outputs or not all(
             isinstance(output, Tensor) and output.dim() in (2, 4) for output in outputs):
         return None
-    return Given(path, type(part).__name__, outputs)
+    return PartOutputs(path, type(part).__name__, outputs)
 
 
 def _takes(part: Optional[nn.Module]) -> List[Takes]:
@@ -131,17 +131,17 @@ def _takes(part: Optional[nn.Module]) -> List[Takes]:
     return part.takes()
 
 
-def _check_channels(found: Findings, path: str, item: Takes, given: Given) -> None:
+def _check_channels(found: Findings, path: str, item: Takes, given: PartOutputs) -> None:
     argument = f'{path}.{item.argument}'
     if item.is_vector:
         if given.outputs[-1].dim() == 4:
-            return found.say(
+            return found.report(
                 'model.neck',
                 f'is None, but {_class_of(found, path)} takes one vector an image and {given.kind} gives '
                 "maps; write neck=dict(type='GlobalAveragePooling')")
         if item.channels != given.channels[-1]:
             source = _first_source(found, given)
-            found.say(
+            found.report(
                 argument,
                 f'is {item.channels}, but {source} gives {given.channels[-1]}; write in_channels={given.channels[-1]}'
             )
@@ -149,7 +149,7 @@ def _check_channels(found: Findings, path: str, item: Takes, given: Given) -> No
         wrong = sorted({channels for channels in given.channels if channels != item.channels})
         if wrong:
             key = item.argument.rpartition('.')[2]
-            found.say(
+            found.report(
                 argument,
                 f'is {item.channels}, but {_out_channels(found, given, wrong[0])}; write {key}={wrong[0]}'
             )
@@ -158,7 +158,7 @@ def _check_channels(found: Findings, path: str, item: Takes, given: Given) -> No
                                                  None if item.last is None else item.last + 1)
         if len(asked) != len(given.channels) or asked[used] != given.channels[used]:
             indices = _argument(found, given.path, 'out_indices')
-            found.say(
+            found.report(
                 argument, f'is {asked}, but {given.kind} of {given.path} gives {given.channels}'
                 f'{f" (out_indices={tuple(indices)})" if indices else ""}; write '
                 f'{item.argument.rpartition(".")[2]}={given.channels}')
@@ -169,7 +169,7 @@ def _class_of(found: Findings, path: str) -> str:
     return kind if isinstance(kind, str) else kind.__name__
 
 
-def _first_source(found: Findings, given: Given) -> str:
+def _first_source(found: Findings, given: PartOutputs) -> str:
     """Return the backbone's name, for a neck before a classifier's head that only pools."""
     kind = found.config.model.backbone['type']
     return f'{kind if isinstance(kind, str) else kind.__name__} of model.backbone'
@@ -178,19 +178,19 @@ def _first_source(found: Findings, given: Given) -> str:
 def _argument(found: Findings, path: str, name: str) -> Any:
     """Return an argument of a part, as written or its default; None if it has no such argument."""
     part = found.config.model[path.partition('.')[2]]
-    parameter = vocabulary(MODELS.class_of(part)).parameters.get(name)
+    parameter = allowed_keys(MODELS.class_of(part)).parameters.get(name)
     default = getattr(parameter, 'default', None)
     return part.get(name, None if default is inspect.Parameter.empty else default)
 
 
-def _out_channels(found: Findings, given: Given, channels: int) -> str:
+def _out_channels(found: Findings, given: PartOutputs, channels: int) -> str:
     path = f'{given.path}.out_channels'
     if _argument(found, given.path, 'out_channels') == channels:
         return f'{path} is {channels} ({found.where(path)})'
     return f'{given.kind} of {given.path} gives {channels}'
 
 
-def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> None:
+def _check_strides(found: Findings, path: str, item: Takes, given: PartOutputs) -> None:
     """Compare the number of strides with the number of levels, then the strides themselves.
 
     Wrong strides only give a warning, because they run too.
@@ -211,7 +211,7 @@ def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> Non
             source = f'{count} is {levels} ({found.where(count) or "by default"})'
         else:
             source = f'{given.kind} of {given.path} gives {levels} maps'
-        return found.say(
+        return found.report(
             argument,
             f'{written} are {len(written)} strides, but {source}; write one stride a level, such as '
             f'{name}={right}')
@@ -223,13 +223,13 @@ def _check_strides(found: Findings, path: str, item: Takes, given: Given) -> Non
             f'{strides} pixels of the image: boxes and features would not match')
 
 
-def _check_logits(found: Findings, path: str, head: nn.Module, given: Given) -> None:
+def _check_logits(found: Findings, path: str, head: nn.Module, given: PartOutputs) -> None:
     """Refuse a head without layers after a backbone that gives features instead of scores."""
     if (_argument(found, 'model.backbone', 'num_classes') or 0) > 0:
         return
     kind = type(head).__name__
     linear = kind.replace('ClsHead', 'LinearClsHead')
-    found.say(
+    found.report(
         path,
         f'{kind} has no layer: the {given.channels[-1]} features of {_first_source(found, given).split()[0]} '
         f'would be taken for the scores of as many classes; write head=dict(type={linear!r}, num_classes=..., '

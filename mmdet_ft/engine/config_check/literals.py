@@ -38,14 +38,14 @@ def as_values(config: Config) -> Config:
     for name in ENGINE_NAMES:
         said = [layer for layer in config.layers if name in layer.values]
         if said and is_object(said[-1].values[name]):
-            found.say(name, _advice(said[-1].values[name]))
+            found.report(name, _advice(said[-1].values[name]))
 
-    def stand_in(path: str, leaf: object) -> Any:
+    def substitute(path: str, leaf: object) -> Any:
         if isinstance(leaf, torch.device):
             return str(leaf)
         name = _registered(leaf) if inspect.isclass(leaf) else None
         if name is None:
-            found.say(path, _advice(leaf))
+            found.report(path, _advice(leaf))
         return name
 
     kept = {
@@ -53,7 +53,7 @@ def as_values(config: Config) -> Config:
         for name, value in config.items()
         if not (is_object(value) and name not in ENGINE_NAMES or _is_imported(config, name))
     }
-    values = plain(kept, stand_in)
+    values = plain(kept, substitute)
     if found.mistakes:
         raise refusal(config, found.mistakes)
     changed = Config.__new__(Config)

@@ -9,7 +9,7 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.config.config_dict import DELETE_KEY
 from mmdet_ft.config.errors import CheckError
 from mmdet_ft.config.layers import OPTIONS_LABEL
-from mmdet_ft.engine.config_check.schema import Vocabulary
+from mmdet_ft.engine.config_check.schema import AllowedKeys
 from mmdet_ft.engine.legacy import old_configs
 from mmdet_ft.registry import MODELS
 from mmdet_ft.v2_types import foreign_answer
@@ -52,7 +52,7 @@ class Findings:
         self.mistakes: List[Mistake] = []
         self.warnings: List[str] = []
 
-    def say(self,
+    def report(self,
             path: str,
             message: str,
             where: Optional[str] = None,
@@ -60,28 +60,28 @@ class Findings:
         """Note a mistake at a path; `where` is another path whose line is reported instead."""
         self.mistakes.append(Mistake(path, message, self.where(where or path), is_sentence))
 
-    def say_instead(self, path: str, message: str) -> None:
+    def report_instead(self, path: str, message: str) -> None:
         """Note a mistake that replaces those already noted for the same value."""
         self.mistakes = [mistake for mistake in self.mistakes if mistake.path != path]
-        self.say(path, message)
+        self.report(path, message)
 
     def where(self, path: str) -> Optional[str]:
         """Return `file:line` of a value, or of the nearest enclosing setting if no file sets it directly."""
         steps = path.split('.')
-        places = (
+        locations = (
             self.config.where('.'.join(steps[:length])) for length in range(len(steps), 0, -1))
-        return next((place for place in places if place), None)
+        return next((index for index in locations if index), None)
 
-    def unknown_key(self, owner: str, known: Iterable[str], values: Dict[str, Any], key: object,
+    def report_unknown_key(self, owner: str, known: Iterable[str], values: Dict[str, Any], key: object,
                     path: str) -> None:
         known = [name for name in known if name != 'self']
         full = f'{path}.{key}' if path else str(key)
         if key == DELETE_KEY:
-            return self.needless_delete(full)
+            return self.report_needless_delete(full)
         near = nearest(key, known, taken=values)
         hint = f'did you mean {near!r}?' if near else f'it knows {", ".join(known)}'
         newer = old_configs.newer_key(key)
-        meant = places_of_classes(self.config) if key == 'num_classes' or (path, key) == (
+        meant = locate_num_classes(self.config) if key == 'num_classes' or (path, key) == (
             'model', 'bbox_head') and 'num_classes' in as_dict(values[key]) else []
         if meant:
             hint = f'the number of classes is {" and ".join(meant)}'
@@ -98,14 +98,14 @@ class Findings:
             hint = (
                 f'it was meant for {types[-2].value}: write {DELETE_KEY}=True beside the {kind} '
                 f'{types[-1].value} ({types[-1].where}) to inherit nothing')
-        self.say(full, f'{owner} has no {str(key)!r} (here {short(values[key])}); {hint}')
+        self.report(full, f'{owner} has no {str(key)!r} (here {short(values[key])}); {hint}')
 
-    def needless_delete(self, path: str) -> None:
-        self.say(path, f'there is nothing to delete here; remove {DELETE_KEY}')
+    def report_needless_delete(self, path: str) -> None:
+        self.report(path, f'there is nothing to delete here; remove {DELETE_KEY}')
 
-    def unknown_type(self, kind: str, known: Iterable[str], value: object, path: str) -> None:
+    def report_unknown_type(self, kind: str, known: Iterable[str], value: object, path: str) -> None:
         if not isinstance(value, str):
-            return self.say(path, f'type must be the name of a {kind}, not {short(value)}',
+            return self.report(path, f'type must be the name of a {kind}, not {short(value)}',
                             f'{path}.type')
         known = list(known)
         whole = [name for name in known if path == 'model' and _is_shipped_model(MODELS.get(name))]
@@ -120,7 +120,7 @@ class Findings:
             hint = f'{"did you mean " + repr(near) + "? " if near else ""}the models here are {", ".join(whole)}'
         if foreign:
             hint = f'{foreign}; the models here are {", ".join(whole)}' if whole else foreign
-        self.say(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}',
+        self.report(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}',
                  f'{path}.type')
 
     def _unregistered(self, kind: str, value: object) -> Optional[str]:
@@ -135,16 +135,16 @@ class Findings:
 
     def is_dict(self, value: object, path: str) -> 'TypeGuard[Dict[str, Any]]':
         if value is not None and not isinstance(value, dict):
-            self.say(path, f'must be a dict, not {short(value)}')
+            self.report(path, f'must be a dict, not {short(value)}')
         return isinstance(value, dict)
 
     def is_list(self, value: object, path: str) -> 'TypeGuard[Sequence[Any]]':
         if value is not None and not isinstance(value, (list, tuple)):
-            self.say(path, f'must be a list, not {short(value)}')
+            self.report(path, f'must be a list, not {short(value)}')
         return isinstance(value, (list, tuple))
 
     def keys(self,
-             known: Vocabulary,
+             known: AllowedKeys,
              value: object,
              path: str,
              owner: Optional[str] = None) -> None:
@@ -152,7 +152,7 @@ class Findings:
         if isinstance(value, dict) and not known.is_open:
             for key in value:
                 if key not in known.parameters:
-                    self.unknown_key(
+                    self.report_unknown_key(
                         owner or path.rpartition('.')[2], known.parameters, value, key, path)
 
 
@@ -165,7 +165,7 @@ def as_dict(value: object) -> Dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def places_of_classes(config: Config) -> List[str]:
+def locate_num_classes(config: Config) -> List[str]:
     """Return the paths of a model's `num_classes`; [] if no part has one."""
     return [
         f'{path}.num_classes' for path, part, cls in parts_of(config.get('model'))

@@ -37,9 +37,9 @@ def _dicts(value: object, path: str) -> Iterator[Tuple[str, Any]]:
             if isinstance(item, (dict, list, tuple)):
                 yield from _dicts(item, f'{path}.{key}')
     elif isinstance(value, (list, tuple)):
-        for place, item in enumerate(value):
+        for index, item in enumerate(value):
             if isinstance(item, (dict, list, tuple)):
-                yield from _dicts(item, f'{path}.{place}')
+                yield from _dicts(item, f'{path}.{index}')
 
 
 def _check(found: Findings,
@@ -56,34 +56,34 @@ def _check(found: Findings,
         wrong = [item for item in _leaves(value) if not isinstance(item, str)]
         if wrong and key == 'classes':
             in_yaml = '; yaml reads no and yes as booleans' if isinstance(wrong[0], bool) else ''
-            found.say_instead(
+            found.report_instead(
                 path,
                 f'must be names as texts, not {short(wrong[0])}{in_yaml}; write each in quotes: '
                 f"'{_as_text(wrong[0])}'")
         elif wrong and is_ours:
-            found.say_instead(path, f'must be paths, not {short(wrong[0])}; write each in quotes')
+            found.report_instead(path, f'must be paths, not {short(wrong[0])}; write each in quotes')
         elif is_ours and key not in MAY_BE_LIST and not (key in WITH_ANN_FILES and isinstance(
                 owner.get('ann_file'), (list, tuple))):
             comma = ','.join(map(str, value))
-            found.say_instead(
+            found.report_instead(
                 path,
                 f'must be one path, not the list {short(value)}; if the comma is a part of its name, '
                 f"""quotes keep it: '{key}="{comma}"' on the command line""")
         return
     if isinstance(value, (set, frozenset)):
-        return found.say_instead(
+        return found.report_instead(
             path, f'must be a list, for a set has no order, not {short(value)}; write '
             f'{key}={sorted(map(str, value))!r}')
     if not isinstance(value, str):
         what = 'names' if key == 'classes' else 'a path'
-        return found.say_instead(
+        return found.report_instead(
             path,
             f'must be {what}, not {_kind(value)} {value!r}; write it in quotes: {key}={str(value)!r}'
         )
     control = next((letter for letter in value if letter in SHOWN), None)
     if control:
         meant = ''.join(SHOWN.get(letter, letter) for letter in value)
-        found.say_instead(
+        found.report_instead(
             path,
             f"has {_name(control)} in it, which {SHOWN[control]} means in a text of Python; write r'{meant}' "
             f"or {meant.replace(chr(92), '/')!r}")

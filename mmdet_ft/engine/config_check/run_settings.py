@@ -177,13 +177,13 @@ def check_settings(found: Findings) -> None:
     for pattern, setting in SETTINGS.items():
         for path, value in _set_at(found.config, pattern.split('.')):
             if not (setting.may_be_none if value is None else setting.fits(value)):
-                found.say_instead(path, _refused(setting, path.rpartition('.')[2], value))
-    for path in places_of_classes(found.config):
+                found.report_instead(path, _refused(setting, path.rpartition('.')[2], value))
+    for path in locate_num_classes(found.config):
         value: Any = found.config
         for key in path.split('.'):
             value = as_dict(value).get(key) if value is not found.config else value.get(key)
         if value != 'auto' and (not _is_whole(value) or value < 1):
-            found.say_instead(path,
+            found.report_instead(path,
                               f"must be a whole number from 1 on, or 'auto', not {short(value)}")
 
 

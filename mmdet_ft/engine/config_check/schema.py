@@ -6,14 +6,14 @@ import typing
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 
-class Vocabulary(NamedTuple):
+class AllowedKeys(NamedTuple):
     """The keys that a dict may and must have."""
     parameters: Mapping[str, Any]  # name -> inspect.Parameter, or None
     is_open: bool = False  # takes any key
     required: Tuple[str, ...] = ()
     is_ours: bool = True  # a class of this package: all its keys are known
 
-    def without(self, *names: str) -> 'Vocabulary':
+    def without(self, *names: str) -> 'AllowedKeys':
         return self._replace(
             parameters={
                 name: value
@@ -21,17 +21,17 @@ class Vocabulary(NamedTuple):
             },
             required=tuple(name for name in self.required if name not in names))
 
-    def plus(self, *names: str) -> 'Vocabulary':
+    def plus(self, *names: str) -> 'AllowedKeys':
         return self._replace(parameters={**self.parameters, **dict.fromkeys(names)})
 
 
 @functools.lru_cache(maxsize=None)
-def vocabulary(function: Callable, skip: int = 0) -> Vocabulary:
+def allowed_keys(function: Callable, skip: int = 0) -> AllowedKeys:
     """Return the named arguments of a class or function, without the first `skip`."""
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):  # implemented in C
-        return Vocabulary({}, is_open=True)
+        return AllowedKeys({}, is_open=True)
     kinds = inspect.Parameter
     parameters = [
         value for value in signature.parameters.values() if value.kind != kinds.VAR_POSITIONAL
@@ -42,7 +42,7 @@ def vocabulary(function: Callable, skip: int = 0) -> Vocabulary:
     }
     is_open = any(value.kind == kinds.VAR_KEYWORD for value in parameters)
     required = tuple(name for name, value in named.items() if value.default is kinds.empty)
-    return Vocabulary(named, is_open, required, str(function.__module__).startswith('mmdet_ft.'))
+    return AllowedKeys(named, is_open, required, str(function.__module__).startswith('mmdet_ft.'))
 
 
 @functools.lru_cache(maxsize=None)
@@ -54,5 +54,5 @@ def record_of(annotation: object) -> Optional[type]:
     return None
 
 
-def names_of(*names: str) -> Vocabulary:
-    return Vocabulary(dict.fromkeys(names))
+def names_of(*names: str) -> AllowedKeys:
+    return AllowedKeys(dict.fromkeys(names))

@@ -10,7 +10,7 @@ from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.loading.loader import LoaderSettings
 from mmdet_ft.engine.config_check.classes import dataset_classes
 from mmdet_ft.engine.config_check.mistakes import as_dict, nearest, short
-from mmdet_ft.engine.config_check.schema import names_of, vocabulary
+from mmdet_ft.engine.config_check.schema import names_of, allowed_keys
 from mmdet_ft.engine.config_check.traverse import Walk
 from mmdet_ft.engine.distributed.dist import init_dist
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
@@ -31,9 +31,9 @@ def model(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         walk.typed(MODELS, value, path, given=('train_cfg', 'test_cfg'))
         cls = MODELS.class_of(value)
-        for key in vocabulary(cls).required if cls is not None else ():
+        for key in allowed_keys(cls).required if cls is not None else ():
             if key in value and value[key] is None:
-                walk.say(f'{path}.{key}',
+                walk.report(f'{path}.{key}',
                          f'{value["type"]} needs it: write a dict with a type, not None')
         # The keys of train_cfg and test_cfg depend on the type of the part that reads them.
         settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
@@ -50,7 +50,7 @@ def check_training_settings(walk: Walk) -> None:
     cls = MODELS.class_of(model)
     for name in getattr(cls, 'settings_of_training', ()):
         if not as_dict(model.get('train_cfg')).get(name):
-            walk.say(
+            walk.report(
                 f'model.train_cfg.{name}',
                 f'{model["type"]} is trained by it, and it is missing; take it over from a base, such as '
                 f'configs/_base_/models/mask_rcnn_r50_fpn.py')
@@ -73,19 +73,19 @@ def data(walk: Walk, value: object, path: str) -> None:
         return
     splits = ('train', 'val', 'test')
     loaders = [f'{split}_dataloader' for split in splits]
-    known = vocabulary(LoaderSettings)
+    known = allowed_keys(LoaderSettings)
     walk.keys(
         names_of('samples_per_gpu', 'workers_per_gpu', 'persistent_workers', *splits, *loaders),
         value, path)
     if 'train' in value and not value['train']:
-        walk.say(
+        walk.report(
             f'{path}.train',
             f'must be a dict(type=...) of a dataset, or a list of them, not {short(value["train"])}'
         )
         value = {key: item for key, item in value.items() if key != 'train'}
     for split in splits[1:]:
         if value.get(split) in ([], ()):
-            walk.say(f'{path}.{split}', f'is an empty list; write {split}=None for no dataset')
+            walk.report(f'{path}.{split}', f'is an empty list; write {split}=None for no dataset')
     walk.values(known, value, path)
     for split in splits:
         walk.dataset(
@@ -104,7 +104,7 @@ def optimizer(walk: Walk, value: object, path: str) -> None:
     constructor = value.get('constructor', 'DefaultOptimizerConstructor')
     if constructor not in OPTIMIZER_BUILDERS:
         near = nearest(constructor, OPTIMIZER_BUILDERS)
-        walk.say(
+        walk.report(
             f'{path}.constructor', f'unknown optimizer constructor {constructor!r}; ' +
             (foreign_answer(str(constructor), OPTIMIZER_BUILDERS.name) or
              (f'did you mean {near!r}?' if near else f'there is {", ".join(OPTIMIZER_BUILDERS)}')))
@@ -129,8 +129,8 @@ def optimizer_config(walk: Walk, value: object, path: str) -> None:
         if 'Fp16' in str(value.get('type')):
             known = known.plus('loss_scale')
         walk.keys(known, value, path)
-        walk.values(vocabulary(Update), value, path)
-        clip = vocabulary(torch.nn.utils.clip_grad_norm_, 1)
+        walk.values(allowed_keys(Update), value, path)
+        clip = allowed_keys(torch.nn.utils.clip_grad_norm_, 1)
         if walk.is_dict(value.get('grad_clip'), f'{path}.grad_clip'):
             walk.keys(clip, value['grad_clip'], f'{path}.grad_clip')
 
@@ -150,32 +150,32 @@ def _schedule(walk: Walk, value: object, path: str, schedule: type, policies: Ma
     if 'policy' not in value:
         near = next((key for key in value if nearest(key, ['policy'])), None)
         if near is not None:
-            return walk.unknown_key(schedule.where, ['policy'], value, near, path)
-        return walk.say(path, "needs a policy: add policy='step' or another")
+            return walk.report_unknown_key(schedule.where, ['policy'], value, near, path)
+        return walk.report(path, "needs a policy: add policy='step' or another")
     policy = policies.get(str(value['policy']).lower())
     if policy is None:
         near = nearest(value['policy'],
                        [cls.__name__.replace('Momentum', '') for cls in policies.values()])
-        return walk.say(
+        return walk.report(
             f'{path}.policy', f'unknown policy {value["policy"]!r}; ' +
             (f'did you mean {near!r}?' if near else f'there are {", ".join(policies)}'))
-    known = vocabulary(schedule).without('policy').plus('policy', *vocabulary(policy).parameters)
+    known = allowed_keys(schedule).without('policy').plus('policy', *allowed_keys(policy).parameters)
     walk.keys(known, value, path, f'{schedule.where} of policy {value["policy"]!r}')
-    for owner in (vocabulary(schedule).without('policy'), vocabulary(policy)):
+    for owner in (allowed_keys(schedule).without('policy'), allowed_keys(policy)):
         walk.values(owner, value, path)
 
 
 def runner(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
-        by_engine = set(vocabulary(BaseRunner).parameters) - {'max_epochs', 'max_iters'}
+        by_engine = set(allowed_keys(BaseRunner).parameters) - {'max_epochs', 'max_iters'}
         cls = RUNNERS.get(value.get('type')) if isinstance(value.get('type'), str) else None
         if cls is None:
             return walk.typed(RUNNERS, value, path)
-        known = vocabulary(cls).without(*by_engine).plus('type')
+        known = allowed_keys(cls).without(*by_engine).plus('type')
         walk.arguments(RUNNERS, known, value, path, value['type'], ())
         length = 'max_epochs' if cls.by_epoch else 'max_iters'
         if value.get(length) is None and getattr(cls, '__module__', '').startswith('mmdet_ft.'):
-            walk.say(
+            walk.report(
                 path,
                 f'{value["type"]} needs {length}: add {length}={12 if cls.by_epoch else 90000}')
 
@@ -183,17 +183,17 @@ def runner(walk: Walk, value: object, path: str) -> None:
 def evaluation(walk: Walk, value: object, path: str) -> None:
     if not walk.is_dict(value, path):
         return
-    known = vocabulary(DistEvalHook).without('dataloader', 'eval_options')
+    known = allowed_keys(DistEvalHook).without('dataloader', 'eval_options')
     splits = walk.config.get('data')
     kinds = list(dataset_classes(splits.get('val'))) if isinstance(splits, dict) else []
     for cls in kinds:
-        own = vocabulary(cls.evaluate, 1).without('results', 'logger') if hasattr(
+        own = allowed_keys(cls.evaluate, 1).without('results', 'logger') if hasattr(
             cls, 'evaluate') else known
         known = known._replace(is_open=known.is_open or own.is_open).plus(*own.parameters)
-    of_coco = set(vocabulary(CocoDataset.evaluate, 1).parameters) - set(known.parameters)
+    of_coco = set(allowed_keys(CocoDataset.evaluate, 1).parameters) - set(known.parameters)
     of_coco = [] if known.is_open or not kinds else [key for key in value if key in of_coco]
     for key in of_coco:  # most likely from a base
-        walk.say(
+        walk.report(
             f'{path}.{key}',
             f'is of CocoDataset and its like; data.val is of {kinds[0].__name__}: write '
             "evaluation=dict(_delete_=True, interval=1, metric='mAP', save_best='mAP'), or its own metric"
@@ -201,22 +201,22 @@ def evaluation(walk: Walk, value: object, path: str) -> None:
     if kinds:
         walk.keys(known.plus(*of_coco), value, path)
     for cls in (DistEvalHook, *(cls.evaluate for cls in kinds if hasattr(cls, 'evaluate'))):
-        known = vocabulary(cls, int(cls is not DistEvalHook))
+        known = allowed_keys(cls, int(cls is not DistEvalHook))
         walk.values(known.without('dataloader', 'results', 'logger'), value, path)
 
 
 def early_stop(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
-        walk.keys(vocabulary(EarlyStopHook), value, path)
-        walk.values(vocabulary(EarlyStopHook), value, path)
+        walk.keys(allowed_keys(EarlyStopHook), value, path)
+        walk.values(allowed_keys(EarlyStopHook), value, path)
         if 'monitor' not in value:
-            walk.say(path, "needs a monitor: the metric to watch, such as monitor='bbox_mAP'")
+            walk.report(path, "needs a monitor: the metric to watch, such as monitor='bbox_mAP'")
 
 
 def checkpoint_config(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
-        walk.keys(vocabulary(CheckpointHook).plus('type'), value, path)
-        walk.values(vocabulary(CheckpointHook), value, path)
+        walk.keys(allowed_keys(CheckpointHook).plus('type'), value, path)
+        walk.values(allowed_keys(CheckpointHook), value, path)
 
 
 def log_config(walk: Walk, value: object, path: str) -> None:
@@ -228,12 +228,12 @@ def log_config(walk: Walk, value: object, path: str) -> None:
 def custom_hooks(walk: Walk, value: object, path: str) -> None:
     if not walk.is_list(value, path):
         return
-    for place, hook in enumerate(value):
+    for index, hook in enumerate(value):
         if isinstance(hook, dict):
-            walk.typed(HOOKS, hook, f'{path}.{place}', extra=('priority', ))
+            walk.typed(HOOKS, hook, f'{path}.{index}', extra=('priority', ))
         else:
             hint = f'; write dict(type={hook!r})' if isinstance(hook, str) and hook in HOOKS else ''
-            walk.say(f'{path}.{place}', f'must be a dict, not {short(hook)}{hint}')
+            walk.report(f'{path}.{index}', f'must be a dict, not {short(hook)}{hint}')
 
 
 def fp16(walk: Walk, value: object, path: str) -> None:
@@ -251,9 +251,9 @@ def auto_scale_lr(walk: Walk, value: object, path: str) -> None:
 
 def dist_params(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
-        process_group = vocabulary(torch.distributed.init_process_group).parameters \
+        process_group = allowed_keys(torch.distributed.init_process_group).parameters \
             if torch.distributed.is_available() else ()
-        known = vocabulary(init_dist).without('launcher')._replace(is_open=False).plus(
+        known = allowed_keys(init_dist).without('launcher')._replace(is_open=False).plus(
             *process_group)
         walk.keys(known, value, path)
 

@@ -10,7 +10,7 @@ from mmdet_ft.config.layers import DATA_ROOT_VARIABLE, OPTIONS_LABEL, Layer
 from mmdet_ft.config.lines import read_source
 from mmdet_ft.config.load import value_at
 from mmdet_ft.config.reading import BASE_KEY
-from mmdet_ft.engine.config_check.mistakes import (Findings, listed, nearest, places_of_classes,
+from mmdet_ft.engine.config_check.mistakes import (Findings, listed, nearest, locate_num_classes,
                                                    short)
 from mmdet_ft.engine.config_check.sections import SECTIONS
 from mmdet_ft.engine.legacy import old_configs
@@ -62,19 +62,19 @@ def _unknown_name(found: Findings, name: str) -> None:
              BASE_KEY]  # never suggested, as nothing reads it
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
     near = nearest(name, known, taken=found.config)
-    if near is None or _likeness(name, near) < .7 and not (len(name) > 2 and near.startswith(name)):
+    if near is None or _measure_likeness(name, near) < .7 and not (len(name) > 2 and near.startswith(name)):
         near = nearest(name, variables)
-        near = near if near is not None and _likeness(name, near) > .7 else None
+        near = near if near is not None and _measure_likeness(name, near) > .7 else None
     hint = f'did you mean {near!r}?' if near else 'remove it, or correct its spelling'
     if name == DELETE_KEY:
         hint = f'remove it; {DELETE_KEY}=True belongs inside the dict that inherits nothing'
-    places = places_of_classes(found.config) if name == 'num_classes' else []
-    if places:
-        hint = f'the number of classes is {" and ".join(places)}'
-    found.say(name, f'nothing reads this name (= {short(found.config[name])}); {hint}')
+    locations = locate_num_classes(found.config) if name == 'num_classes' else []
+    if locations:
+        hint = f'the number of classes is {" and ".join(locations)}'
+    found.report(name, f'nothing reads this name (= {short(found.config[name])}); {hint}')
 
 
-def _likeness(name: str, other: str) -> float:
+def _measure_likeness(name: str, other: str) -> float:
     return difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
 
 
@@ -107,7 +107,7 @@ def _variable_on_the_command_line(found: Findings, name: str, files: List[Layer]
     if not copies:
         return _unknown_name(found, name)
     value = found.config[name]
-    found.say(
+    found.report(
         name,
         f'{name} is a variable of {set_in}: expressions have read it before the command line is, so '
         f'{short(value)} would change nothing. Set what holds its value: {listed(copies)}',

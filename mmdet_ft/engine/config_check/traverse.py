@@ -15,8 +15,8 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import ONE_EACH
 from mmdet_ft.engine.config_check.mistakes import Findings, nearest, short
 from mmdet_ft.engine.config_check.run_settings import not_a_text
-from mmdet_ft.engine.config_check.schema import Vocabulary, names_of, record_of, vocabulary
-from mmdet_ft.engine.config_check.value_kinds import fits, words_of
+from mmdet_ft.engine.config_check.schema import AllowedKeys, names_of, record_of, allowed_keys
+from mmdet_ft.engine.config_check.value_kinds import fits, describe_values
 from mmdet_ft.engine.legacy import user_code
 from mmdet_ft.models.base_module import INITIALIZERS
 from mmdet_ft.registry import DATASETS, MODELS, PIPELINES, Registry
@@ -77,50 +77,50 @@ class Walk(Findings):
             extra: keys that the builder removes first.
         """
         if isinstance(value, (list, tuple)):
-            for place, item in enumerate(value):
+            for key_path, item in enumerate(value):
                 if item is None:
-                    self.say(f'{path}.{place}',
+                    self.report(f'{path}.{key_path}',
                              f'must be a dict with the type of a {registry.name}, not None')
-                self.typed(registry, item, f'{path}.{place}', given, extra)
+                self.typed(registry, item, f'{path}.{key_path}', given, extra)
             return
         if not self.is_dict(value, path):
             return
         if 'type' not in value:
             near = next((key for key in value if nearest(key, ['type']) and key not in extra), None)
             if near is not None and len(str(near)) < 6:
-                return self.unknown_key(f'a {registry.name}', ['type'], value, near, path)
-            return self.say(
+                return self.report_unknown_key(f'a {registry.name}', ['type'], value, near, path)
+            return self.report(
                 path, f'a {registry.name} needs a type: add type=... to {short(dict(value))}')
         kind = value['type']
         cls = kind if callable(kind) else registry.get(kind, [*value, *given]) if isinstance(
             kind, str) else None
         if cls is None:
-            return self.unknown_type(registry.name, registry, kind, path)
-        written_for_v2 = user_code.of_class(cls) if registry is MODELS else None
+            return self.report_unknown_type(registry.name, registry, kind, path)
+        written_for_v2 = user_code.explain_class(cls) if registry is MODELS else None
         if written_for_v2:
-            return self.say(path, written_for_v2)
-        known = vocabulary(cls).plus('type', *extra)
+            return self.report(path, written_for_v2)
+        known = allowed_keys(cls).plus('type', *extra)
         name = kind if isinstance(kind, str) else cls.__name__
         settings_of = getattr(cls, 'settings_of', {})
-        self.read_by_parts.update(f'{path}.{place}' for place in settings_of)
+        self.read_by_parts.update(f'{path}.{key_path}' for key_path in settings_of)
         self.arguments(registry, known, value, path, name, given)
         self.settings_of_parts(settings_of, value, path)
 
     def settings_of_parts(self, settings_of: Mapping[str, str], value: Dict[str, Any],
                           path: str) -> None:
         """Check the dicts of `train_cfg` and `test_cfg` that parts of a detector read, each by its record."""
-        for place, argument in settings_of.items():
+        for key_path, argument in settings_of.items():
             name, _, parameter = argument.partition('.')
             part, settings = value.get(name), value
-            for key in place.split('.'):
+            for key in key_path.split('.'):
                 settings = settings.get(key) if isinstance(settings, dict) else None
             cls = MODELS.class_of(part)
-            reads = vocabulary(cls).parameters.get(parameter) if cls is not None else None
+            reads = allowed_keys(cls).parameters.get(parameter) if cls is not None else None
             record = reads is not None and record_of(reads.annotation)
             if record and settings is not None:
-                self.record(record, settings, f'{path}.{place}')
+                self.record(record, settings, f'{path}.{key_path}')
 
-    def arguments(self, registry: Registry, known: Vocabulary, value: Dict[str, Any], path: str,
+    def arguments(self, registry: Registry, known: AllowedKeys, value: Dict[str, Any], path: str,
                   name: str, given: Sequence[str]) -> None:
         complete = True
         for key, item in value.items():
@@ -128,12 +128,12 @@ class Walk(Findings):
                 if not known.is_open:
                     other = self.other_spelling(registry, name, value, key)
                     if other:
-                        self.say(f'{path}.{key}', other)
+                        self.report(f'{path}.{key}', other)
                     else:
                         names = self.all_names(registry, name, known, value)
                         near = nearest(key, names, value)
                         meant = known.parameters if near is None or near in known.parameters else names
-                        self.unknown_key(name, meant, value, key, path)
+                        self.report_unknown_key(name, meant, value, key, path)
                     complete = False
             elif (name, key) in FREE or not self.is_of_kind(known, key, item, f'{path}.{key}'):
                 continue
@@ -146,15 +146,15 @@ class Walk(Findings):
                 needs.update({
                     argument: cls
                     for argument, cls in registry.spellings(name).items()
-                    if argument and not set(missing) & set(vocabulary(cls).required)
+                    if argument and not set(missing) & set(allowed_keys(cls).required)
                 })
-            told = ', or '.join(f'{argument}{_world_of(cls)}' for argument, cls in needs.items())
+            text = ', or '.join(f'{argument}{_describe_task(cls)}' for argument, cls in needs.items())
             first = next(
-                (argument for argument, cls in needs.items() if 'detector' in _world_of(cls)),
+                (argument for argument, cls in needs.items() if 'detector' in _describe_task(cls)),
                 missing[0])
-            self.say(path, f'{name} needs {told}: add {first.split(" and ")[0]}=...')
+            self.report(path, f'{name} needs {text}: add {first.split(" and ")[0]}=...')
 
-    def is_of_kind(self, known: Vocabulary, key: str, value: object, path: str) -> bool:
+    def is_of_kind(self, known: AllowedKeys, key: str, value: object, path: str) -> bool:
         """Return whether a value has the type that a signature of this package asks for; note it if not."""
         parameter = known.parameters[key]
         is_list_of_sets = key in ONE_EACH and isinstance(value, (list, tuple))  # see build_dataset
@@ -163,46 +163,46 @@ class Walk(Findings):
         default = parameter.default
         if fits(parameter.annotation, value) or value is None and default is None:
             return True
-        words = words_of(parameter.annotation)
+        words = describe_values(parameter.annotation)
         if isinstance(value, str) and words in ('a number', 'a whole number'):
             message = not_a_text(key, value)
         else:
             is_example = isinstance(default, (bool, int, float, str)) and words != 'a dict'
             message = f'must be {words}, not {short(value)}' + (f'; write {key}={default!r}'
                                                                 if is_example else '')
-        self.say(path, message)
+        self.report(path, message)
         return False
 
-    def values(self, known: Vocabulary, value: Dict[str, Any], path: str) -> None:
+    def values(self, known: AllowedKeys, value: Dict[str, Any], path: str) -> None:
         """Check the values of a dict against a signature."""
         for key, item in value.items():
             if key in known.parameters:
                 self.is_of_kind(known, key, item, f'{path}.{key}')
 
     @staticmethod
-    def all_names(registry: Registry, name: str, known: Vocabulary,
+    def all_names(registry: Registry, name: str, known: AllowedKeys,
                   value: Dict[str, Any]) -> Sequence[str]:
         """Return the arguments of all classes of a name: a misspelt one may identify the class."""
         others = registry.spellings(name).values() if isinstance(value.get('type'), str) else ()
-        return [*known.parameters, *(key for cls in others for key in vocabulary(cls).parameters)]
+        return [*known.parameters, *(key for cls in others for key in allowed_keys(cls).parameters)]
 
     @staticmethod
     def other_spelling(registry: Registry, name: str, value: Dict[str, Any], key: str) -> str:
         """Explain an argument that belongs to another class of the same name; '' for any other."""
         spellings = registry.spellings(name) if isinstance(value.get('type'), str) else {}
         chosen = next((argument for argument in spellings if argument in value), None)
-        own = vocabulary(spellings[chosen]).parameters if chosen in spellings else {}
+        own = allowed_keys(spellings[chosen]).parameters if chosen in spellings else {}
         for argument, cls in spellings.items():
-            if argument != chosen and key in vocabulary(cls).parameters and key not in own:
+            if argument != chosen and key in allowed_keys(cls).parameters and key not in own:
                 with_it = f'with {chosen}=' if chosen else f'without {argument}='
-                mine, other = (vocabulary(spellings[chosen]), vocabulary(cls))
+                mine, other = (allowed_keys(spellings[chosen]), allowed_keys(cls))
                 return (
                     f'{name} {with_it} has no {key!r} (here {short(value[key])}), which belongs to the other {name}. '
                     f'Write one of them: {name}({", ".join(mine.parameters)}) or {name}({", ".join(other.parameters)})'
                 )
         return ''
 
-    def argument(self, registry: Registry, known: Vocabulary, key: str, item: object,
+    def argument(self, registry: Registry, known: AllowedKeys, key: str, item: object,
                  path: str) -> None:
         if path in self.read_by_parts:
             return
@@ -224,21 +224,21 @@ class Walk(Findings):
     def inner(self, registry: Registry, item: object, path: str, is_ours: bool) -> None:
         """Check dicts with a type, also inside lists; other items of a list are plain values."""
         if isinstance(item, (list, tuple)):
-            for place, part in enumerate(item):
+            for key_path, part in enumerate(item):
                 if isinstance(part, (dict, list, tuple)):
-                    self.inner(registry, part, f'{path}.{place}', is_ours)
+                    self.inner(registry, part, f'{path}.{key_path}', is_ours)
         elif is_ours or isinstance(item.get('type'), str) and item['type'] in registry:
             self.typed(registry, item, path)
 
     def record(self, kind: type, value: object, path: str) -> None:
         """Check a dict against a dataclass; `assigner`, `sampler` and the like inside are models."""
         if isinstance(value, (list, tuple)):  # one record per stage
-            for place, item in enumerate(value):
-                self.record(kind, item, f'{path}.{place}')
+            for key_path, item in enumerate(value):
+                self.record(kind, item, f'{path}.{key_path}')
         if not isinstance(value, dict):
             return
         name = '.'.join(step for step in path.split('.')[-2:])
-        self.arguments(MODELS, vocabulary(kind), value, path, name, ())
+        self.arguments(MODELS, allowed_keys(kind), value, path, name, ())
 
     # --- dicts that are not a type of a registry
 
@@ -246,53 +246,53 @@ class Walk(Findings):
               path: str) -> None:
         """Check norm_cfg and the like: a layer of mmcv by name, with the arguments of its class."""
         if isinstance(value, (list, tuple)):
-            for place, item in enumerate(value):
-                self.layer(kind, names, extra, item, f'{path}.{place}')
+            for key_path, item in enumerate(value):
+                self.layer(kind, names, extra, item, f'{path}.{key_path}')
         if not isinstance(value, dict):
             return
         if 'type' not in value:
             return self.typed(MODELS, value, path)
         cls = value['type'] if callable(value['type']) else LAYERS.get(str(value['type']))
         if cls is None:
-            return self.unknown_type(kind, names, value['type'], path)
-        known = vocabulary(cls).without(*SIZES_OF_LAYERS).plus('type', *extra)
+            return self.report_unknown_type(kind, names, value['type'], path)
+        known = allowed_keys(cls).without(*SIZES_OF_LAYERS).plus('type', *extra)
         self.keys(known, value, path, owner=str(value['type']))
 
     def plugins(self, value: object, path: str) -> None:
         """Check layers in the blocks of a backbone, each with its position and stages."""
         if self.is_list(value, path):
-            for place, item in enumerate(value):
-                if self.is_dict(item, f'{path}.{place}'):
+            for key_path, item in enumerate(value):
+                if self.is_dict(item, f'{path}.{key_path}'):
                     self.keys(
-                        names_of('cfg', 'stages', 'position'), item, f'{path}.{place}', 'a plugin')
+                        names_of('cfg', 'stages', 'position'), item, f'{path}.{key_path}', 'a plugin')
                     self.layer('plugin', PLUGINS, ('postfix', 'out_channels', 'kernel_size'),
-                               item.get('cfg'), f'{path}.{place}.cfg')
+                               item.get('cfg'), f'{path}.{key_path}.cfg')
 
     def linear(self, value: object, path: str) -> None:
         if isinstance(value, dict):
             if value.get('type', 'Linear') != 'Linear':
-                return self.unknown_type('predictor', ['Linear'], value['type'], path)
-            self.keys(vocabulary(nn.Linear, 2).plus('type'), value, path)
+                return self.report_unknown_type('predictor', ['Linear'], value['type'], path)
+            self.keys(allowed_keys(nn.Linear, 2).plus('type'), value, path)
 
     def upsample(self, value: object, path: str) -> None:
         """Check dict(type='deconv', scale_factor=2) of a mask head, or dict(mode='nearest') of a neck."""
         if isinstance(value, dict):
             if value.get('type') not in (None, *UPSAMPLINGS):
-                return self.unknown_type('upsampling', UPSAMPLINGS, value['type'], path)
-            self.keys(vocabulary(F.interpolate, 1).plus('type'), value, path)
+                return self.report_unknown_type('upsampling', UPSAMPLINGS, value['type'], path)
+            self.keys(allowed_keys(F.interpolate, 1).plus('type'), value, path)
 
     def file_client(self, value: object, path: str) -> None:
         """Check for a misspelt `backend` key only: the other arguments differ between backends."""
         if isinstance(value, dict) and 'backend' not in value:
             near = next((key for key in value if nearest(key, ['backend'])), None)
             if near is not None:
-                self.unknown_key('file_client_args', ['backend'], value, near, path)
+                self.report_unknown_key('file_client_args', ['backend'], value, near, path)
 
     def init_cfg(self, value: object, path: str) -> None:
         """Check one initialization rule or a list of them."""
         if isinstance(value, (list, tuple)):
-            for place, item in enumerate(value):
-                self.init_cfg(item, f'{path}.{place}')
+            for key_path, item in enumerate(value):
+                self.init_cfg(item, f'{path}.{key_path}')
         if not isinstance(value, dict):
             return
         kind = value.get('type')
@@ -302,16 +302,16 @@ class Walk(Findings):
             return self.keys(
                 names_of('type', 'checkpoint', 'prefix', 'map_location'), value, path, 'Pretrained')
         if not isinstance(kind, str) or kind not in INITIALIZERS:
-            return self.unknown_type('initialiser', [*INITIALIZERS, 'Pretrained'], kind, path)
-        own = vocabulary(INITIALIZERS[kind], 1).plus('type', 'bias_prob')
+            return self.report_unknown_type('initialiser', [*INITIALIZERS, 'Pretrained'], kind, path)
+        own = allowed_keys(INITIALIZERS[kind], 1).plus('type', 'bias_prob')
         self.keys(own.plus('layer', 'override'), value, path, str(kind))
         overrides = value.get('override')
-        for place, item in enumerate(
+        for key_path, item in enumerate(
                 overrides if isinstance(overrides, (list, tuple)) else [overrides]):
-            inside = f'{path}.override.{place}' if isinstance(overrides,
+            inside = f'{path}.override.{key_path}' if isinstance(overrides,
                                                               (list, tuple)) else f'{path}.override'
             if isinstance(item, dict):
-                other = vocabulary(INITIALIZERS[item['type']], 1) if str(
+                other = allowed_keys(INITIALIZERS[item['type']], 1) if str(
                     item.get('type')) in INITIALIZERS else own
                 self.keys(
                     other.plus('type', 'name', 'bias_prob', 'layer', 'checkpoint', 'prefix'), item,
@@ -321,8 +321,8 @@ class Walk(Findings):
         """Check policies of AutoAugment and RandAugment, which fill in the arguments named by
         `hparams` and `magnitude_key`."""
         if isinstance(value, (list, tuple)):
-            for place, item in enumerate(value):
-                self.policies(item, f'{path}.{place}')
+            for key_path, item in enumerate(value):
+                self.policies(item, f'{path}.{key_path}')
         elif isinstance(value, dict):
             given = [value['magnitude_key']] if 'magnitude_key' in value else []
             self.typed(PIPELINES, value, path, given, extra=('magnitude_key', 'magnitude_range'))
@@ -330,7 +330,7 @@ class Walk(Findings):
     def pipeline(self, value: object, path: str) -> None:
         """Check the transforms of a dataset; those of a test may be missing until it is run."""
         if not value and not path.startswith('data.test.'):
-            return self.say(
+            return self.report(
                 path,
                 "has no transform, and images become a batch by them; leave it out where a base has it, or write "
                 "[dict(type='LoadImageFromFile'), ..., dict(type='Collect', keys=['img'])]")
@@ -339,16 +339,16 @@ class Walk(Findings):
     def dataset(self, value: object, path: str, extra: Sequence[str] = ()) -> None:
         """Check a dataset, a wrapper around others, or a list."""
         if isinstance(value, (list, tuple)):
-            for place, item in enumerate(value):
-                self.dataset(item, f'{path}.{place}', extra)
+            for key_path, item in enumerate(value):
+                self.dataset(item, f'{path}.{key_path}', extra)
         elif isinstance(value, dict):
             joins = isinstance(value.get('ann_file'), (list, tuple))
             self.typed(DATASETS, value, path, extra=[*extra, 'separate_eval'] if joins else extra)
         elif isinstance(value, (str, int, float)):
-            self.say(path, f'must be a dict, or a list of them, not {short(value)}')
+            self.report(path, f'must be a dict, or a list of them, not {short(value)}')
 
 
-def _world_of(cls: Any) -> str:
+def _describe_task(cls: Any) -> str:
     """Return ' (a detector)' or ' (a classifier)' for a class of a shared name; '' if neither applies."""
     moves = getattr(cls, 'moves', ())
     return ' (a detector)' if 'bbox' in moves else ' (a classifier)' if moves == ('img', ) else ''

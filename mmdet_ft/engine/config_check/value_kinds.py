@@ -84,14 +84,14 @@ def _holds_dicts(annotation: object) -> bool:
 
 
 @functools.lru_cache(maxsize=None)
-def words_of(annotation: object) -> str:
+def describe_values(annotation: object) -> str:
     """Describe the values that an annotation allows, such as 'a whole number or a list of whole
     numbers'; omits None."""
-    words = [_words(kind) for kind in kinds_of(annotation) if kind.name is not None]
+    words = [_describe_kind(kind) for kind in kinds_of(annotation) if kind.name is not None]
     return ' or '.join(sorted(dict.fromkeys(words)))
 
 
-def _words(kind: Kind) -> str:
+def _describe_kind(kind: Kind) -> str:
     if isinstance(kind.name, tuple):
         return ' or '.join(map(repr, kind.name))
     if kind.name in (dict, Any):

@@ -99,11 +99,11 @@ def init_dist(launcher: str,
     elif backend == 'nccl':
         backend = 'gloo'
     timeout = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
-    store, rank, world_size = _meet(init_method, timeout)
+    store, rank, world_size = _connect(init_method, timeout)
     torch_dist.init_process_group(
         backend=backend, timeout=timeout, store=store, rank=rank, world_size=world_size, **options)
     watchdog.start(
-        _meet(init_method, timeout)[0], rank, world_size, stall_timeout, timeout.total_seconds(),
+        _connect(init_method, timeout)[0], rank, world_size, stall_timeout, timeout.total_seconds(),
         f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}')
 
 
@@ -117,7 +117,7 @@ def _require_gpus(num_gpus: int) -> None:
             f"{num_gpus}, or let them share with dist_params=dict(backend='gloo')")
 
 
-def _meet(init_method: str, timeout: timedelta) -> Tuple[torch_dist.Store, int, int]:
+def _connect(init_method: str, timeout: timedelta) -> Tuple[torch_dist.Store, int, int]:
     """Return a connection to the store of this attempt, rank and world size.
 
     torchrun keeps one store over its restarts. A prefix hides the entries of earlier processes,
@@ -239,11 +239,11 @@ def first_on_main(function: Callable[[], Any]) -> Any:
             result = function()
         except Exception as caught:
             error = caught
-    told = broadcast_object(None if error is None else f'{type(error).__name__}: {error}')
+    text = broadcast_object(None if error is None else f'{type(error).__name__}: {error}')
     if error is not None:
         raise error
-    if told is not None:
-        raise UserError(f'rank 0 failed: {told}')
+    if text is not None:
+        raise UserError(f'rank 0 failed: {text}')
     return result if rank == 0 else function()
 
 

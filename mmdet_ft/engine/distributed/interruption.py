@@ -6,7 +6,7 @@ from typing import Any
 from mmdet_ft.errors import UserError
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: not done, try again
-NOTE = 'MMDET_FT_INTERRUPTED'  # environment variable of launch.py: the file that `tell_launcher` makes
+NOTE = 'MMDET_FT_INTERRUPTED'  # environment variable of launch.py: the file that `notify_launcher` makes
 
 listener: Any = None  # the InterruptHook of the current run, if any
 
@@ -22,7 +22,7 @@ def check() -> None:
         raise Interrupted
 
 
-def tell_launcher() -> None:
+def notify_launcher() -> None:
     """Tell launch.py that this process ends with EXIT_CODE after it has saved the run."""
     with contextlib.suppress(OSError):  # the launcher is gone, and its folder with it
         if os.environ.get(NOTE):

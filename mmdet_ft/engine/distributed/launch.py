@@ -25,7 +25,7 @@ from mmdet_ft.errors import UserError
 DEFAULT_PORT = 29500
 
 
-def _pass_on(number: int, frame: Any) -> None:
+def _forward_signal(number: int, frame: Any) -> None:
     raise SignalException('', sigval=signal.Signals(number))  # torchrun's handling of SIGTERM
 
 
@@ -37,7 +37,7 @@ def _describe(failure: ProcessFailure, rank: int) -> str:
     return f'rank {rank} (process {failure.pid}) was ended by {name}{hint}'
 
 
-def checked(words: List[str]) -> List[str]:
+def check_torchrun_options(words: List[str]) -> List[str]:
     """Check the torchrun arguments of tools/dist_train.sh; returns them, perhaps with another port.
 
     On one machine a free port is chosen if 29500 is in use and PORT is not set. Raises UserError
@@ -61,7 +61,7 @@ def checked(words: List[str]) -> List[str]:
     is_alone = options.get('nnodes', '1') == '1'
     if not is_alone and options.get('node_rank', '0') != '0':
         return words  # only the first machine listens
-    reason = why_not_free(int(port))
+    reason = explain_busy_port(int(port))
     if int(port) == 0 or reason and is_alone and not os.environ.get('PORT'):
         free = free_port(int(port))
         if int(port):
@@ -83,7 +83,7 @@ def _script(words: List[str]) -> str:
     return f'tools/dist_{"test" if is_test else "train"}.sh'
 
 
-def why_not_free(port: int) -> str:
+def explain_busy_port(port: int) -> str:
     """Return why no process can listen at a port of this machine; '' if one can."""
     with socket.socket() as listener:
         if os.name != 'nt':  # a port that was just closed is free
@@ -101,7 +101,7 @@ def why_not_free(port: int) -> str:
 def free_port(after: int = 0) -> int:
     """Find a free port of this machine: one of the hundred next to `after`, or any."""
     for port in range(after + 1, min(after + 101, 65536)) if after > 1023 else ():
-        if not why_not_free(port):
+        if not explain_busy_port(port):
             return port
     with socket.socket() as listener:
         listener.bind(('', 0))
@@ -110,7 +110,7 @@ def free_port(after: int = 0) -> int:
 
 def launch() -> int:
     if hasattr(signal, 'SIGUSR1'):
-        signal.signal(signal.SIGUSR1, _pass_on)
+        signal.signal(signal.SIGUSR1, _forward_signal)
     logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.ERROR)
     # torchrun does not return the exit codes of processes that it ends on a signal.
     with tempfile.TemporaryDirectory(prefix='mmdet_ft_') as folder:
@@ -120,7 +120,7 @@ def launch() -> int:
 
 def _run() -> int:
     try:
-        sys.argv[1:] = checked(sys.argv[1:])
+        sys.argv[1:] = check_torchrun_options(sys.argv[1:])
         main()
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -92,14 +92,14 @@ def report(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     else:
-        _current.propose(text)
+        _current.report_first(text)
 
 
 def is_watching() -> bool:
     return _current is not None
 
 
-class Place(NamedTuple):
+class RankStatus(NamedTuple):
     """Status of the main thread of a rank.
 
     turn: counts up, so that an unchanged rank is known to be alive. stage: 'loader', 'step' or
@@ -127,7 +127,7 @@ class Watchdog:
         self.address = address
         self.period = min(max(min(self.stall_timeout, timeout) / 20, .1), 5.)
         self.main_thread = threading.main_thread().ident
-        self.places: Dict[int, Place] = {}  # as last read from other ranks
+        self.statuses: Dict[int, RankStatus] = {}  # as last read from other ranks
         self.unheard: Dict[int, float] = dict.fromkeys(range(world_size), 0.)  # seconds
         self.stalled, self._seen_beats = 0., -1
         self.proposal: Optional[str] = None
@@ -137,7 +137,7 @@ class Watchdog:
         self._write()
         self.threads = [
             threading.Thread(target=target, name=f'watchdog{target.__name__}', daemon=True)
-            for target in (self._talk, self._judge)
+            for target in (self._exchange_status, self._check_progress)
         ]
         for thread in self.threads:
             thread.start()
@@ -150,27 +150,27 @@ class Watchdog:
 
     # ---------------------------------------------------------------------------------- reporting
 
-    def propose(self, text: str) -> None:
+    def report_first(self, text: str) -> None:
         """Make `text` the report of the run and print it, if it is the first one."""
         self.proposal = text
         # If the store does not answer, this rank prints its own report.
         if not self.decided.wait(2 * self.period + 5):
             self._print(text)
 
-    def _talk(self) -> None:
+    def _exchange_status(self) -> None:
         """Write the status of this rank, read those of the others, and check whether one has failed."""
         while not self.stopped.wait(self.period if self.proposal is None else .05):
             try:
                 self._write()
                 for rank in range(self.world_size):
                     if rank != self.rank and self.store.check([f'rank{rank}']):
-                        self._hear(rank, json.loads(self.store.get(f'rank{rank}')))
-                if self._settle():
+                        self._update_status(rank, json.loads(self.store.get(f'rank{rank}')))
+                if self._end_if_failed():
                     return
-            except Exception:  # the store does not answer: `_judge` counts for how long
+            except Exception:  # the store does not answer: `_check_progress` counts for how long
                 time.sleep(self.period)
 
-    def _settle(self) -> bool:
+    def _end_if_failed(self) -> bool:
         """Return whether the run has failed; prints this rank's own report if it is the first."""
         verdict = self.store.compare_set('verdict', '', '-').decode()
         if self.proposal is not None:
@@ -187,32 +187,32 @@ class Watchdog:
         if is_own:
             return True
         self.stopped.wait(_GRACE)  # to end by itself, and clean up
-        self._end()
+        self._end_process()
         return True
 
     def _write(self) -> None:
-        self.store.set(f'rank{self.rank}', json.dumps(self._place()))
+        self.store.set(f'rank{self.rank}', json.dumps(self._read_status()))
 
-    def _hear(self, rank: int, heard: List[Any]) -> None:
-        place = Place(*heard)
-        before = self.places.get(rank)
-        if before is None or place != before:
+    def _update_status(self, rank: int, heard: List[Any]) -> None:
+        status = RankStatus(*heard)
+        before = self.statuses.get(rank)
+        if before is None or status != before:
             self.unheard[rank] = 0.
-        self.places[rank] = place
+        self.statuses[rank] = status
 
     def _print(self, text: str) -> None:
         sys.stdout.flush()
         sys.stderr.write(text if text.endswith('\n') else text + '\n')
         sys.stderr.flush()
 
-    def _end(self) -> None:
+    def _end_process(self) -> None:
         logging.shutdown()
         os._exit(
             1)  # the main thread cannot be woken from a collective; loader processes end with it
 
     # ----------------------------------------------------------------------------------- deciding
 
-    def _place(self) -> Place:
+    def _read_status(self) -> RankStatus:
         frames = _frames(self.main_thread)
         wait = _current_wait()
         stage = 'loader' if wait else 'step' if _steps_inside else 'else'
@@ -226,7 +226,7 @@ class Watchdog:
         return Place(self._turn, self.beats, stage, self.stalled, limit, waits,
                      f'{last.filename}:{last.lineno} in {last.name}', stack)
 
-    def _judge(self) -> None:
+    def _check_progress(self) -> None:
         """Count the time without progress, and end the run when no rank can make progress any more.
 
         Time is counted in steps of this thread, so that a machine that was asleep or a process that
@@ -245,24 +245,24 @@ class Watchdog:
             for rank in self.unheard:
                 self.unheard[rank] += passed
             self.unheard[self.rank] = 0.
-            places = {**self.places, self.rank: self._place()}
+            statuses = {**self.statuses, self.rank: self._read_status()}
             if self.proposal is None and all(
-                    self._is_stuck(rank, places.get(rank)) for rank in range(self.world_size)):
-                self.propose(self._verdict(places))
+                    self._is_stuck(rank, statuses.get(rank)) for rank in range(self.world_size)):
+                self.report_first(self._verdict(statuses))
                 self.stopped.wait(2 * self.period)  # the others read it
-                self._end()
+                self._end_process()
 
     def _is_lost(self, rank: int) -> bool:
         return self.unheard[rank] > self.stall_timeout
 
-    def _is_stuck(self, rank: int, place: Optional[Place]) -> bool:
-        if self._is_lost(rank) or place is None:
+    def _is_stuck(self, rank: int, status: Optional[RankStatus]) -> bool:
+        if self._is_lost(rank) or status is None:
             return self._is_lost(rank)
         # Whatever it does, it waits in vain for a lost rank.
-        in_vain = place.waits and any(map(self._is_lost, self.unheard))
-        return place.stalled > (self.stall_timeout if in_vain else place.limit)
+        in_vain = status.waits and any(map(self._is_lost, self.unheard))
+        return status.stalled > (self.stall_timeout if in_vain else status.limit)
 
-    def _verdict(self, places: Dict[int, Place]) -> str:
+    def _verdict(self, statuses: Dict[int, RankStatus]) -> str:
         """Return the status of each rank, and the stacks of those that do not wait for others."""
         others = [rank for rank in range(self.world_size) if rank != self.rank]
         lost = [rank for rank in others if self._is_lost(rank)]
@@ -276,21 +276,21 @@ class Watchdog:
                          f'{min(self.unheard[rank] for rank in lost):.0f} s: the network to '
                          f'{self.address} or the other machines are down')
         for rank in range(self.world_size):
-            place = places.get(rank)
+            status = statuses.get(rank)
             if rank in lost:
                 lines.append(f'  rank {rank} has not been heard of for {self.unheard[rank]:.0f} s: '
                              'its machine, the network, or the process itself')
-            elif place.stage == 'loader':
-                below = '; the stack of the process that it waits for follows' if place.waits else ''
-                lines.append(f'  rank {rank} has been in its loader for {place.stalled:.0f} s, '
-                             f'after {place.beats} batches{below}')
+            elif status.stage == 'loader':
+                below = '; the stack of the process that it waits for follows' if status.waits else ''
+                lines.append(f'  rank {rank} has been in its loader for {status.stalled:.0f} s, '
+                             f'after {status.beats} batches{below}')
             else:
-                what = 'waits for the others' if place.waits else 'stands'
-                lines.append(f'  rank {rank} {what} at {place.line}, after {place.beats} batches')
-        present = {rank: place for rank, place in places.items() if rank not in lost}
+                what = 'waits for the others' if status.waits else 'stands'
+                lines.append(f'  rank {rank} {what} at {status.line}, after {status.beats} batches')
+        present = {rank: status for rank, status in statuses.items() if rank not in lost}
         # The stack of a rank that waits for other ranks or for its loader is no help.
-        for rank in sorted(rank for rank, place in present.items()
-                           if not lost and not place.waits and place.stack):
+        for rank in sorted(rank for rank, status in present.items()
+                           if not lost and not status.waits and status.stack):
             lines.append(f'\nrank {rank} (most recent call last):\n{present[rank].stack.rstrip()}')
         return '\n'.join(lines) + '\n'
 

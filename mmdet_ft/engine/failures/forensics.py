@@ -32,13 +32,13 @@ class LoaderDied(UserError):
 
 
 @contextlib.contextmanager
-def recorded(runner: Runner) -> Iterator[None]:
+def record_failures(runner: Runner) -> Iterator[None]:
     """Write `failure_<rank>.pt` into the work_dir if `runner.run` inside fails, and explain an
     out-of-memory error."""
     try:
         yield
     except Exception as error:
-        if not is_of_a_step(runner, error):
+        if not is_step_failure(runner, error):
             raise
         path = os.path.join(runner.work_dir, f'failure_{runner.rank}.pt')
         try:
@@ -56,7 +56,7 @@ def recorded(runner: Runner) -> Iterator[None]:
         raise
 
 
-def is_of_a_step(runner: Runner, error: Exception) -> bool:
+def is_step_failure(runner: Runner, error: Exception) -> bool:
     """Return whether the batch, the model or the loader of this process failed, not a setting, a
     disk or another rank."""
     if isinstance(error, (UserError, CheckpointError)) and not isinstance(error, NonFiniteError):
@@ -81,11 +81,11 @@ def record(runner: Runner, error: BaseException) -> Dict[str, Any]:
     """Return the state of the step that failed."""
     iteration = error.iteration if isinstance(error, NonFiniteError) else runner.iter
     batch = runner.data_batch if iteration == runner.iter else None
-    places = None
+    indices = None
     if runner.mode == 'train' and iteration is not None:
-        places = places_of(runner.data_loader, iteration, runner)
+        indices = locate_samples(runner.data_loader, iteration, runner)
         if batch is None and isinstance(error, NonFiniteError):
-            batch = load(runner.data_loader, places)
+            batch = load(runner.data_loader, indices)
     norm = runner.outputs.get('log_vars', {}).get('grad_norm')
     return dict(
         error=''.join(traceback.format_exception_only(type(error), error)).strip(),
@@ -101,7 +101,7 @@ def record(runner: Runner, error: BaseException) -> Dict[str, Any]:
         grad_norm=None if norm is None else float(norm),
         losses=runner.latch.losses_of(iteration),
         files=files_of(batch),
-        places=places,
+        places=indices,
         batch=pack(batch),
         random_state=resume_state.random_state(),
         # A sample that cannot be loaded needs no weights.
@@ -122,7 +122,7 @@ def training_weights(runner: Runner) -> Dict[str, Tensor]:
 # ------------------------------------------------------------------------------------------- a batch
 
 
-def places_of(loader: DataLoader, iteration: int, runner: Runner) -> Optional[List[List[int]]]:
+def locate_samples(loader: DataLoader, iteration: int, runner: Runner) -> Optional[List[List[int]]]:
     """Return [epoch, index] of the samples of an iteration, by the loader's sampler; None for an
     unknown kind of sampler."""
     batch_sampler = getattr(loader, 'batch_sampler', None)
@@ -135,17 +135,17 @@ def places_of(loader: DataLoader, iteration: int, runner: Runner) -> Optional[Li
         sampler.set_start(within * loader.batch_size)
     else:
         return None
-    places = next(iter(batch_sampler), [])
-    return [[getattr(place, 'epoch', 0), int(place)] for place in places]
+    indices = next(iter(batch_sampler), [])
+    return [[getattr(index, 'epoch', 0), int(index)] for index in indices]
 
 
-def load(loader: DataLoader, places: Optional[List[List[int]]]) -> Any:
+def load(loader: DataLoader, indices: Optional[List[List[int]]]) -> Any:
     """Load the batch of these indices in this process instead of a worker."""
-    if places is None:
+    if indices is None:
         return None
     from mmdet_ft.datasets.loading.collate import collate
-    from mmdet_ft.datasets.loading.samplers import Place
-    return collate([loader.dataset[Place.of(index, epoch)] for epoch, index in places])
+    from mmdet_ft.datasets.loading.samplers import SampleIndex
+    return collate([loader.dataset[SampleIndex.of(index, epoch)] for epoch, index in indices])
 
 
 def files_of(batch: object) -> List[str]:

@@ -19,7 +19,7 @@ from mmdet_ft.engine.runner.resume_state import set_random_state
 from mmdet_ft.engine.runner.seeds import seed_of
 from mmdet_ft.engine.settings.read import read_run_settings
 from mmdet_ft.engine.speed.precision import build_precision
-from mmdet_ft.models.layers import unsynchronise
+from mmdet_ft.models.layers import unsynchronize
 from mmdet_ft.structures import to_device
 from mmdet_ft.untrusted import require_plain_config
 
@@ -68,7 +68,7 @@ def replay(failure: Dict[str, Any],
     _load_weights(model, failure, checkpoint)
     model.to(device).train()
     if device == 'cpu':
-        unsynchronise(model)
+        unsynchronize(model)
     torch.manual_seed(seed_of(failure['seed'], failure['iteration'], failure['rank']))
     fp16 = settings.fp16
     if device == 'cpu' and 'bf' not in str((fp16 or {}).get('dtype')):

@@ -52,13 +52,13 @@ class InterruptHook(Hook):
             self._group = torch_dist.new_group(backend='gloo')
 
     def after_train_iter(self, runner: Runner) -> None:
-        self._stop = self._stop or self._agreed()
+        self._stop = self._stop or self._agree_on_signal()
         # Within an accumulation window each rank has its own gradients, which one file cannot hold.
         _, _, window_ends = runner.update.window(runner.iter, runner.max_iters)
         if self._stop and (window_ends or self._group is None):
             raise Interrupted
 
-    def _agreed(self) -> bool:
+    def _agree_on_signal(self) -> bool:
         if self._group is None:
             return self.asked is not None
         before = self._vote
@@ -72,7 +72,7 @@ class InterruptHook(Hook):
 
 
 @contextlib.contextmanager
-def stoppable(runner: Runner) -> Iterator[None]:
+def stop_on_signals(runner: Runner) -> Iterator[None]:
     """Save the run and raise Interrupted on a signal while `runner.run` is inside.
 
     Only the main thread receives signals: in another one nothing is done.
@@ -101,7 +101,7 @@ def stoppable(runner: Runner) -> Iterator[None]:
                 create_symlink=not writing.is_latest_of(runner.work_dir, runner.run_id))
         dist.barrier()  # the first report ends all processes
         name = 'a signal to another process' if hook.asked is None else hook.asked.name
-        epochs, iterations = runner.place()
+        epochs, iterations = runner.num_done()
         raise Interrupted(
             f'stopped by {name} after {counted(iterations, "iteration")} ({counted(epochs, "epoch")}). All is saved in '
             f'{runner.work_dir}/{writing.INTERRUPTED}: the same command with --auto-resume continues from there '

@@ -59,9 +59,9 @@ class CheckpointHook(Hook):
         if runner.rank == 0:
             writing.remove_leftovers(self.out_dir)
         if runner.rank == 0 and runner.iter:  # left over by a killed run
-            done, end = runner.place()[0], runner.max_epochs
+            done, end = runner.num_done()[0], runner.max_epochs
             if not self.by_epoch:
-                done, end = runner.place()[1], runner.max_iters
+                done, end = runner.num_done()[1], runner.max_iters
             self._drop_old(done if done == end else done - done % max(self.interval, 1))
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -77,7 +77,7 @@ class CheckpointHook(Hook):
             self._save(runner, runner.iter + 1)
 
     def after_run(self, runner: Runner) -> None:
-        epochs, iterations = runner.place()
+        epochs, iterations = runner.num_done()
         if runner.stop_reason is not None and self.save_last and self._saved_at != iterations:
             self._save(runner, epochs if self.by_epoch else iterations)
 

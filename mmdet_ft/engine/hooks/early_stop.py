@@ -60,12 +60,12 @@ class EarlyStopHook(Hook):
             raise UserError('early_stop needs an evaluation: data.val, and no --no-validate')
 
     def after_train_iter(self, runner: Runner) -> None:
-        self._look(runner)
+        self._check_metric(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self._look(runner)
+        self._check_metric(runner)
 
-    def _look(self, runner: Runner) -> None:
+    def _check_metric(self, runner: Runner) -> None:
         evaluation = next(
             (hook
              for hook in runner.hooks if isinstance(hook, EvalHook) and hook.has_evaluated(runner)),
@@ -75,12 +75,12 @@ class EarlyStopHook(Hook):
         self._judged_at = runner.iterations_done()
         reason = None
         if runner.rank == 0:  # only rank 0 has the metrics
-            reason = self._judge(
-                evaluation.figure(runner, self.monitor, runner.log_buffer.output,
+            reason = self._decide(
+                evaluation.read_metric(runner, self.monitor, runner.log_buffer.output,
                                   'early_stop.monitor'))
         runner.stop_reason = dist.broadcast_object(reason)
 
-    def _judge(self, now: Optional[float]) -> Optional[str]:
+    def _decide(self, now: Optional[float]) -> Optional[str]:
         """Return the reason to stop if the patience is exhausted with the value `now`, else None."""
         if self.best is None and now is None:
             return None  # patience starts with the first value: before it there is no best one

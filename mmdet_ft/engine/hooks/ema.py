@@ -76,7 +76,7 @@ class BaseEMAHook(Hook):
             runner.resume(self.resume_from)
 
     def before_train_iter(self, runner: Runner) -> None:
-        self._change_places()
+        self._swap_weights()
 
     def after_train_iter(self, runner: Runner) -> None:
         if self.is_due(runner.iter):
@@ -86,9 +86,9 @@ class BaseEMAHook(Hook):
             averages = [average for _, average in pairs]
             torch._foreach_mul_(averages, 1 - momentum)
             torch._foreach_add_(averages, weights, alpha=momentum)
-        self._change_places()
+        self._swap_weights()
 
-    def _change_places(self) -> None:
+    def _swap_weights(self) -> None:
         for weight, average in self._pairs:  # swaps pointers only, nothing is copied
             weight.data, average.data = average.data, weight.data
         self._shows_averages = not self._shows_averages

@@ -16,7 +16,7 @@ from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.logger import LoggerHook
-from mmdet_ft.engine.reporting.figures import check_metric, figure_of, has_detections, why_missing
+from mmdet_ft.engine.reporting.figures import check_metric, read_finite_metric, has_detections, explain_missing
 from mmdet_ft.engine.reporting.log import FILE_ONLY
 from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.runner.protocol import Runner
@@ -76,7 +76,7 @@ class EvalHook(Hook):
         self.key_indicator = save_best
         self._asked_at_start = False
         self._evaluated_at: Optional[int] = None  # iterations done at that time
-        self._told: Set[str] = set()
+        self._logged_metrics: Set[str] = set()
         if save_best not in (None, 'auto'):
             self._set_rule(save_best)
 
@@ -119,8 +119,8 @@ class EvalHook(Hook):
                 self._evaluate(runner)
 
     def _choose_interval(self, now: int) -> None:
-        place = bisect.bisect([begin for begin, _ in self.dynamic_intervals], now + 1)
-        self.interval = self.dynamic_intervals[place - 1][1]
+        index = bisect.bisect([begin for begin, _ in self.dynamic_intervals], now + 1)
+        self.interval = self.dynamic_intervals[index - 1][1]
 
     def after_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch and self._is_due(runner.epoch):
@@ -206,9 +206,9 @@ class EvalHook(Hook):
             return None
         if self.key_indicator == 'auto':
             self._set_rule(next(iter(metrics)))
-        return self.figure(runner, self.key_indicator, metrics, 'evaluation.save_best')
+        return self.read_metric(runner, self.key_indicator, metrics, 'evaluation.save_best')
 
-    def figure(self, runner: Runner, name: str, metrics: Dict[str, Any],
+    def read_metric(self, runner: Runner, name: str, metrics: Dict[str, Any],
                key: str) -> Optional[float]:
         """Return the metric named by a setting from the last evaluation; None, with a warning, if
         it has no value: no detections, or undefined.
@@ -219,11 +219,11 @@ class EvalHook(Hook):
         if name in metrics or has_found:
             check_metric(key, name, metrics)
         # without detections COCO's evaluator leaves the metrics out; VOC's and KITTI's report 0
-        value = figure_of(name, metrics) if has_found else None
+        value = read_finite_metric(name, metrics) if has_found else None
         if value is None:
-            why = why_missing(name, metrics, self.latest_results)
-            if why not in self._told:  # once, not after each epoch
-                self._told.add(why)
+            why = explain_missing(name, metrics, self.latest_results)
+            if why not in self._logged_metrics:  # once, not after each epoch
+                self._logged_metrics.add(why)
                 runner.logger.warning('%s. It counts neither for save_best nor for early_stop', why)
         return value
 

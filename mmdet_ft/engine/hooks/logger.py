@@ -36,16 +36,16 @@ class LoggerHook(Hook):
         self.ignore_last = ignore_last
         self.reset_flag = reset_flag
         self.by_epoch = by_epoch
-        self._told = 0  # iterations up to here are logged, or skipped on purpose
+        self._logged_until = 0  # iterations up to here are logged, or skipped on purpose
         self._wrote = False  # in this epoch; in this run if it counts iterations
 
     repeats_on_resume = True
 
     def state_dict(self) -> Dict[str, Any]:
-        return dict(told=self._told, wrote=self._wrote)
+        return dict(told=self._logged_until, wrote=self._wrote)
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        self._told, self._wrote = state['told'], state['wrote']
+        self._logged_until, self._wrote = state['told'], state['wrote']
 
     def log(self, runner: Runner) -> None:
         raise NotImplementedError
@@ -69,14 +69,14 @@ class LoggerHook(Hook):
     def before_run(self, runner: Runner) -> None:
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         loggers[-1].reset_flag = True
-        self._told, self._wrote = runner.iter, False
+        self._logged_until, self._wrote = runner.iter, False
 
     def before_train_epoch(self, runner: Runner) -> None:
         if runner.inner_iter == 0:
             runner.log_buffer.clear()
-            self._told, self._wrote = runner.iter, False
+            self._logged_until, self._wrote = runner.iter, False
         # Else resumed within it, perhaps with more processes, which count fewer iterations.
-        self._told = min(self._told, runner.iter)
+        self._logged_until = min(self._logged_until, runner.iter)
 
     def before_val_epoch(self, runner: Runner) -> None:
         runner.log_buffer.clear()
@@ -86,17 +86,17 @@ class LoggerHook(Hook):
             due, last = self.every_n_inner_iters(runner, self.interval), self.end_of_epoch(runner)
         else:
             due, last = self.every_n_iters(runner, self.interval), self.is_last_iter(runner)
-        told_already = self._told > runner.iter  # an evaluation came first and flushed the lines before its own
-        if not told_already and (due or (last and not (self.ignore_last and self._wrote))):
+        is_logged = self._logged_until > runner.iter  # an evaluation came first and flushed the lines before its own
+        if not is_logged and (due or (last and not (self.ignore_last and self._wrote))):
             self.flush(runner)
         elif self.get_mode(runner) == 'val':
             self._write(runner)
 
     def flush(self, runner: Runner) -> None:
         """Write the iterations that are not logged yet."""
-        if self._told <= runner.iter:
-            runner.read_meters(runner.iter + 1 - self._told)
-            self._told, self._wrote = runner.iter + 1, True
+        if self._logged_until <= runner.iter:
+            runner.read_meters(runner.iter + 1 - self._logged_until)
+            self._logged_until, self._wrote = runner.iter + 1, True
             self.log(runner)
             runner.log_buffer.clear_output()  # `average` of another logger may use another interval
 
@@ -164,7 +164,7 @@ class TextLoggerHook(LoggerHook):
     def _line(self, runner: Runner, entry: Dict[str, Any]) -> str:
         mode, epoch, now = entry['mode'], entry['epoch'], entry['iter']
         if mode == 'train':
-            place = f'Epoch [{epoch}][{now}/{len(runner.data_loader)}]' if self.by_epoch else \
+            progress = f'Epoch [{epoch}][{now}/{len(runner.data_loader)}]' if self.by_epoch else \
                 f'Iter [{now}/{runner.max_iters}]'
             parts = [f'lr: {entry["lr"]:.3e}']
             if 'time' in entry:
@@ -177,14 +177,14 @@ class TextLoggerHook(LoggerHook):
             if 'memory' in entry:
                 parts.append(f'memory: {entry["memory"]}')
         else:
-            place = f'Epoch({mode}) [{epoch}][{now}]' if self.by_epoch else f'Iter({mode}) [{now}]'
+            progress = f'Epoch({mode}) [{epoch}][{now}]' if self.by_epoch else f'Iter({mode}) [{now}]'
             parts = []
-        told = ('mode', 'epoch', 'iter', 'lr', 'time', 'data_time', 'memory')
+        text = ('mode', 'epoch', 'iter', 'lr', 'time', 'data_time', 'memory')
         for name, value in entry.items():
-            if name not in told:
+            if name not in text:
                 parts.append(
                     f'{name}: {value:.4f}' if isinstance(value, float) else f'{name}: {value}')
-        return f'{place}\t' + ', '.join(parts)
+        return f'{progress}\t' + ', '.join(parts)
 
     def _eta(self, runner: Runner, seconds: float) -> float:
         """Return the seconds left at the mean pace so far."""

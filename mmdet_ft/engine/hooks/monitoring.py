@@ -36,10 +36,10 @@ class NumClassCheckHook(Hook):
             raise UserError(
                 f"classes of {kind} is the string {classes!r}; for a single class write classes=({classes!r}, )"
             )
-        self.refuse_other_number(dataset, getattr(runner.model, 'module', runner.model))
+        self.refuse_other_num_classes(dataset, getattr(runner.model, 'module', runner.model))
 
     @staticmethod
-    def refuse_other_number(dataset: Dataset, model: nn.Module) -> None:
+    def refuse_other_num_classes(dataset: Dataset, model: nn.Module) -> None:
         """Raise UserError if a part of the model counts other classes than the dataset has."""
         classes, kind = getattr(dataset, 'CLASSES', None), dataset_name(dataset)
         if classes is None or isinstance(classes, str):
@@ -52,9 +52,9 @@ class NumClassCheckHook(Hook):
                 f'{kind} has {len(classes)} classes but {name or "the model"}.num_classes is {count}'
                 for name, count in wrong
             ]
-            places = ', '.join(f'model.{name}.num_classes'.replace('..', '.') for name, _ in wrong)
+            keys = ', '.join(f'model.{name}.num_classes'.replace('..', '.') for name, _ in wrong)
             raise UserError('; '.join(lines) +
-                            f'; write num_classes={len(classes)} in your config ({places})')
+                            f'; write num_classes={len(classes)} in your config ({keys})')
 
 
 @HOOKS.register_module()
@@ -141,7 +141,7 @@ class ProgressBarHook(Hook):
             self._bar.close()
 
 
-def trained_part(model: nn.Module) -> str:
+def describe_trained_part(model: nn.Module) -> str:
     """Describe the trained and frozen parameters of a model, for the head of the log."""
     parameters = list(model.parameters())
     count = sum(parameter.numel() for parameter in parameters)

@@ -14,7 +14,7 @@ from mmdet_ft.models.classification_defaults import OF_CLASSIFICATION
 from mmdet_ft.registry import MODELS
 from mmdet_ft.v2_types import without_scope
 
-# Top-level names that `modernise` rewrites.
+# Top-level names that `modernize` rewrites.
 OLDER_NAMES = ('total_epochs', 'train_cfg', 'test_cfg')
 
 # MMDetection 3's top-level names -> replacement.
@@ -96,7 +96,7 @@ def newer_type(kind: object) -> Optional[str]:
     return _NEWER_TYPES.get(kind.rpartition('.')[2]) if isinstance(kind, str) else None
 
 
-def modernise(config: Config) -> Tuple[Config, List[str]]:
+def modernize(config: Config) -> Tuple[Config, List[str]]:
     """Return the config in V2.28's spellings, and its changes, one sentence each for the log.
 
     Raises ConfigError if an old and a new spelling contradict each other, CheckError for
@@ -144,7 +144,7 @@ def _refuse_newer(config: Config) -> None:
     found = [name for name in config if name in NEWER_NAMES and _is_newer(name, config[name])]
     if found:
         lines = [
-            f'{name}: a name of MMDetection 3; write {NEWER_NAMES[name]}{_place(config, name)}'
+            f'{name}: a name of MMDetection 3; write {NEWER_NAMES[name]}{_location(config, name)}'
             for name in found
         ]
         raise CheckError('\n'.join(lines))
@@ -157,7 +157,7 @@ def _is_newer(name: str, value: object) -> bool:
     return value is not None or name in ('val_cfg', )
 
 
-def _place(config: Config, path: str) -> str:
+def _location(config: Config, path: str) -> str:
     where = config.where(path)
     return f' ({where})' if where else ''
 
@@ -171,20 +171,20 @@ def _runner(config: Config) -> Iterator[str]:
         epochs = config.total_epochs
         if runner.get('max_epochs', epochs) != epochs:
             raise ConfigError(
-                f'total_epochs={epochs}{_place(config, "total_epochs")} and '
-                f'runner.max_epochs={runner["max_epochs"]}{_place(config, "runner.max_epochs")} '
+                f'total_epochs={epochs}{_location(config, "total_epochs")} and '
+                f'runner.max_epochs={runner["max_epochs"]}{_location(config, "runner.max_epochs")} '
                 'contradict each other; keep runner = dict(max_epochs=...) only')
         if 'max_iters' not in runner:
             config.runner = {'type': 'EpochBasedRunner', **runner, 'max_epochs': epochs}
             config.record_move('total_epochs', 'runner.max_epochs')
         yield (
-            f"total_epochs{_place(config, 'total_epochs')} is now runner = dict(type='EpochBasedRunner', "
+            f"total_epochs{_location(config, 'total_epochs')} is now runner = dict(type='EpochBasedRunner', "
             f'max_epochs={epochs})')
         config.pop('total_epochs')
     if isinstance(config.get('runner'), dict) and 'type' not in config.runner:
         config.runner.type = 'IterBasedRunner' if 'max_iters' in config.runner else 'EpochBasedRunner'
         yield (
-            f"runner has no type{_place(config, 'runner')}: {config.runner.type} is taken; write runner = "
+            f"runner has no type{_location(config, 'runner')}: {config.runner.type} is taken; write runner = "
             f'dict(type={config.runner.type!r}, ...)')
 
 
@@ -192,7 +192,7 @@ def _samples_per_gpu(config: Config) -> Iterator[str]:
     data = config.get('data') or {}
     if isinstance(data, dict) and 'imgs_per_gpu' in data:  # in V2 it overrides samples_per_gpu
         yield (
-            f'data.imgs_per_gpu{_place(config, "data.imgs_per_gpu")} is now data.samples_per_gpu = '
+            f'data.imgs_per_gpu{_location(config, "data.imgs_per_gpu")} is now data.samples_per_gpu = '
             f'{data["imgs_per_gpu"]}')
         data['samples_per_gpu'] = data.pop('imgs_per_gpu')
         config.record_move('data.imgs_per_gpu', 'data.samples_per_gpu')
@@ -206,9 +206,9 @@ def _model_settings(config: Config) -> Iterator[str]:
             continue
         if config.model.get(name) is not None:
             raise ConfigError(
-                f'{name} is set both at the top level{_place(config, name)} and in model'
-                f'{_place(config, f"model.{name}")}; keep model.{name}')
-        yield f'{name} at the top level{_place(config, name)} is now model.{name}'
+                f'{name} is set both at the top level{_location(config, name)} and in model'
+                f'{_location(config, f"model.{name}")}; keep model.{name}')
+        yield f'{name} at the top level{_location(config, name)} is now model.{name}'
         config.model[name] = settings
         config.record_move(name, f'model.{name}')
         config.pop(name)
@@ -222,13 +222,13 @@ def _box_targets(config: Config) -> Iterator[str]:
         if not str(head.get('type', '')).endswith('Head'):
             continue
         targets = [name for name in ('target_means', 'target_stds') if name in head]
-        place = _place(config, f'{path}.{targets[0]}')
+        location = _location(config, f'{path}.{targets[0]}')
         coder = {'type': 'DeltaXYWHBBoxCoder', **(head.get('bbox_coder') or {})}
         for name in targets:
             coder[name] = head.pop(name)
             config.record_move(f'{path}.{name}', f'{path}.bbox_coder.{name}')
         head['bbox_coder'] = ConfigDict(coder)
-        yield f'{path}.{" and ".join(targets)}{place} is now {path}.bbox_coder = {dict(head["bbox_coder"])!r}'
+        yield f'{path}.{" and ".join(targets)}{location} is now {path}.bbox_coder = {dict(head["bbox_coder"])!r}'
 
 
 def _dicts(value: object, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:

@@ -108,7 +108,7 @@ class OldName(NamedTuple):
         return f'{self.written}: write {self.instead}'
 
 
-def home_of(name: str) -> Optional[str]:
+def find_current_module(name: str) -> Optional[str]:
     """Return the module that has a name of V2 today."""
     if name in HOME_OF:
         return HOME_OF[name]
@@ -119,7 +119,7 @@ def home_of(name: str) -> Optional[str]:
     return None
 
 
-def answer_to(name: str) -> str:
+def suggest_replacement(name: str) -> str:
     return ANSWERS.get(name, f'{name!r} in your own code: there is none here')
 
 
@@ -138,7 +138,7 @@ def old_names(source: str) -> List[OldName]:
             found += _import_from(node)
         elif isinstance(node, ast.Import):
             found += [
-                OldName(*_lines(node), f'import {alias.name}', _instead_of_module(alias.name))
+                OldName(*_lines(node), f'import {alias.name}', _suggest_for_module(alias.name))
                 for alias in node.names if _is_gone(alias.name)
             ]
         elif isinstance(node, ast.Attribute) and id(node) not in inner:
@@ -153,14 +153,14 @@ def _import_from(node: ast.ImportFrom) -> Iterator[OldName]:
     names = [alias.name for alias in node.names if _is_gone(f'{node.module}.{alias.name}')]
     homes: Dict[str, List[str]] = {}
     for name in names:
-        home = home_of(name)
+        home = find_current_module(name)
         if home is not None:
             homes.setdefault(home, []).append(name)
         elif name not in ANSWERS and (name == '*' or _is_module_name(name)):
             yield OldName(*_lines(node), f'from {node.module} import {name}',
-                          _instead_of_module(node.module))
+                          _suggest_for_module(node.module))
         else:
-            yield OldName(*_lines(node), f'from {node.module} import {name}', answer_to(name))
+            yield OldName(*_lines(node), f'from {node.module} import {name}', suggest_replacement(name))
     for home, here in homes.items():
         yield OldName(*_lines(node), f'from {node.module} import {", ".join(here)}',
                       f'from {home} import {", ".join(here)}')
@@ -169,15 +169,15 @@ def _import_from(node: ast.ImportFrom) -> Iterator[OldName]:
 def _attribute(node: ast.AST, dotted: str) -> Iterator[OldName]:
     """Look up `mmcv.list_from_file(...)`: the first part that may be a name of this package decides."""
     for name in dotted.split('.')[1:]:
-        home = home_of(name)
+        home = find_current_module(name)
         if home is not None or name in ANSWERS:
             yield OldName(*_lines(node), dotted[:dotted.index(name) + len(name)],
-                          f'from {home} import {name}' if home else answer_to(name))
+                          f'from {home} import {name}' if home else suggest_replacement(name))
             return
-    yield OldName(*_lines(node), dotted, answer_to(dotted.rpartition('.')[2]))
+    yield OldName(*_lines(node), dotted, suggest_replacement(dotted.rpartition('.')[2]))
 
 
-def _instead_of_module(module: str) -> str:
+def _suggest_for_module(module: str) -> str:
     if module.startswith('mmcv.parallel'):
         return 'nothing: samples hold plain arrays, tensors and lists, and runner.model.module is the model'
     if module.startswith('mmcv.ops'):
@@ -231,7 +231,7 @@ def _dotted(node: ast.AST) -> Optional[str]:
 # ------------------------------------------------------------------------------------------------- for the check
 
 
-def of_failed_import(error: BaseException) -> Optional[str]:
+def explain_failed_import(error: BaseException) -> Optional[str]:
     """Explain an error raised by the import of a user's module, or return None if it is unrelated to V2.
 
     All old names of the file are listed at once, not only the line at which python stopped.
@@ -243,11 +243,11 @@ def of_failed_import(error: BaseException) -> Optional[str]:
                 continue
             names = _names_in(frame.filename)
             if any(name.line <= frame.lineno <= name.last_line for name in names):
-                return _told(frame.filename, names)
+                return _format_old_names(frame.filename, names)
     return None
 
 
-def of_modules(modules: Sequence[types.ModuleType]) -> Optional[str]:
+def explain_modules(modules: Sequence[types.ModuleType]) -> Optional[str]:
     """Explain in the same way calls such as `mmcv.list_from_file` that would fail later, in imported modules.
 
     Imports pass: they may be in a `try`, or in a function that is never called.
@@ -257,7 +257,7 @@ def of_modules(modules: Sequence[types.ModuleType]) -> Optional[str]:
         path = str(getattr(module, '__file__', None))
         names = [name for name in _names_in(path)
                  if 'import ' not in name.written] if path.endswith('.py') else []
-        texts += [_told(path, names)] if names else []
+        texts += [_format_old_names(path, names)] if names else []
     return '\n'.join(texts) or None
 
 
@@ -270,7 +270,7 @@ def _names_in(path: str) -> List[OldName]:
         return []
 
 
-def _told(path: str, names: List[OldName]) -> str:
+def _format_old_names(path: str, names: List[OldName]) -> str:
     shown = os.path.relpath(path)
     shown = path if shown.startswith('..') else shown
     return '\n'.join(
@@ -282,7 +282,7 @@ V2_METHODS = ('forward_train', 'simple_test', 'get_bboxes')
 OUR_METHODS = ('predict', 'proposals')
 
 
-def of_class(cls: Any) -> Optional[str]:
+def explain_class(cls: Any) -> Optional[str]:
     """Return the replacement for a user's head or detector with V2's methods, which nothing calls;
     None for others."""
     own = [

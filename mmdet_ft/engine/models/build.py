@@ -17,7 +17,7 @@ from mmdet_ft.engine.models import frozen
 from mmdet_ft.engine.models.labels import check_labels
 from mmdet_ft.engine.reporting.log import get_root_logger
 from mmdet_ft.engine.settings.records import PartSettings, WeightSettings
-from mmdet_ft.models.layers import unsynchronise
+from mmdet_ft.models.layers import unsynchronize
 from mmdet_ft.registry import MODELS
 
 
@@ -105,7 +105,7 @@ def initialize_weights(model: nn.Module,
     checkpoint = begin and dist.first_on_main(lambda: load_named(
         settings, begin.checkpoint, lambda source: reading.read(source, begin.trust)))
     if checkpoint is not None and not resumed:
-        checkpoint = fitting.suited(checkpoint, model)
+        checkpoint = fitting.select_weights(checkpoint, model)
     for part in getattr(model, 'pretrained_parts', ('backbone', )):
         if fitting.covers(checkpoint, model, part) and drop_pretrained(model.get_submodule(part)):
             logger.info(
@@ -184,7 +184,7 @@ def wrap(model: nn.Module, find_unused_parameters: bool = False) -> nn.Module:
 
     Buffers are not broadcast at each step: norm statistics are, before an evaluation.
     """
-    if next(model.parameters()).device.type == 'cpu' and unsynchronise(model):
+    if next(model.parameters()).device.type == 'cpu' and unsynchronize(model):
         get_root_logger().warning('SyncBN needs GPUs: on the CPU it is BN')
     # V2 wraps the model in a single process too, and custom hooks read runner.model.module. Bypasses
     # nn.Module's registration, so that the model is not a submodule of itself.

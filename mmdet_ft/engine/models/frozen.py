@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdet_ft.checkpoints.choosing import counts
+from mmdet_ft.checkpoints.choosing import is_essential
 from mmdet_ft.parts import part_of
 from mmdet_ft.registry import MODELS
 
@@ -48,7 +48,7 @@ def watch_loading(model: nn.Module) -> Iterator[Loaded]:
             handle.remove()
 
 
-def frozen_as_drawn(model: nn.Module, loaded: Set[str]) -> Dict[str, List[str]]:
+def find_random_frozen(model: nn.Module, loaded: Set[str]) -> Dict[str, List[str]]:
     """Return the frozen weights that no file has set: {part of the model: names of weights}.
 
     These are weights without gradients, and the statistics of batch norms in evaluation mode during
@@ -69,7 +69,7 @@ def frozen_as_drawn(model: nn.Module, loaded: Set[str]) -> Dict[str, List[str]]:
             names += ['running_mean', 'running_var']
         for name in names:
             whole = f'{path}.{name}' if path else name
-            if whole not in loaded and counts(whole):
+            if whole not in loaded and is_essential(whole):
                 found.setdefault(part_of(whole), []).append(whole)
     model.train(was_training)
     return found
@@ -81,11 +81,11 @@ def remarks(model: nn.Module, settings: Dict[str, Any], loaded: Set[str]) -> Tup
     settings: `model` of the config.
     """
     return tuple(
-        _remark(part, names, model, settings)
-        for part, names in frozen_as_drawn(model, loaded).items())
+        _describe_part(part, names, model, settings)
+        for part, names in find_random_frozen(model, loaded).items())
 
 
-def _remark(part: str, names: List[str], model: nn.Module, settings: Dict[str, Any]) -> str:
+def _describe_part(part: str, names: List[str], model: nn.Module, settings: Dict[str, Any]) -> str:
     module = model.get_submodule(part)
     present = {key: getattr(module, key) for key in FREEZING if hasattr(module, key)}
     own = settings_at(settings, part)
@@ -96,7 +96,7 @@ def _remark(part: str, names: List[str], model: nn.Module, settings: Dict[str, A
     what = [f'{len(weights)} weights keep their random initial values'] if weights else []
     if len(names) > len(weights):
         what.append('batch norm keeps statistics of no image (mean 0, variance 1)')
-    line = f'model = dict({nested(part, edits)})' if edits else 'requires_grad_(True)'
+    line = f'model = dict({nest_settings(part, edits)})' if edits else 'requires_grad_(True)'
     because = f' ({", ".join(causes)})' if causes else ''
     return (
         f'model.{part} is frozen{because} and no file gives it weights: {", and ".join(what)}, such as {names[0]}. '
@@ -120,10 +120,10 @@ def freeing_line(settings: Dict[str, Any], part: str, changes: Dict[str, Any]) -
     within = {key: value for key, value in changes.items() if key not in above}
     within.update(_freeing(present, own))
     edits = [f'{key}={value!r}' for key, value in above.items()]
-    return f'model = dict({", ".join(edits + ([nested(part, within)] if within else []))})'
+    return f'model = dict({", ".join(edits + ([nest_settings(part, within)] if within else []))})'
 
 
-def nested(part: str, edits: Dict[str, Any]) -> str:
+def nest_settings(part: str, edits: Dict[str, Any]) -> str:
     """Return nested settings, such as `roi_head=dict(shared_head=dict(norm_eval=False))`."""
     line = ', '.join(f'{key}={value!r}' for key, value in edits.items())
     for key in reversed(part.split('.')):

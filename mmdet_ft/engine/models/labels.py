@@ -38,7 +38,7 @@ def check_labels(dataset: Dataset, model: nn.Module) -> None:
             continue
         count = getattr(head, 'num_classes', getattr(model.backbone, 'num_classes', None))
         if isinstance(count, int) and count > 0 and labels.max() >= count:
-            raise UserError(too_large(type(part).__name__, where, labels, count, part.CLASSES))
+            raise UserError(explain_large_labels(type(part).__name__, where, labels, count, part.CLASSES))
 
 
 def check_learnable(dataset: Dataset, model: nn.Module) -> None:
@@ -52,7 +52,7 @@ def check_learnable(dataset: Dataset, model: nn.Module) -> None:
     labels = np.unique(np.concatenate([labels for _, labels in parts]))
     if len(labels) == 1:
         part = parts[0][0]
-        raise UserError(one_class(type(part).__name__, _source(part), int(labels[0]), part.CLASSES))
+        raise UserError(explain_single_class(type(part).__name__, _source(part), int(labels[0]), part.CLASSES))
 
 
 def warn_of_unused_outputs(dataset: Dataset, model: nn.Module) -> None:
@@ -77,17 +77,17 @@ def one_class(kind: str, where: str, label: int, classes: Optional[Sequence[str]
         f'as a class of their own')
 
 
-def too_large(kind: str, where: str, labels: np.ndarray, count: int,
+def explain_large_labels(kind: str, where: str, labels: np.ndarray, count: int,
               classes: Optional[Sequence[str]]) -> str:
     """Return the message for labels int64 [N] that exceed a head of `count` classes."""
     beyond = int((labels >= count).sum())
-    told = (
+    text = (
         f'{kind} {where}: {beyond} of {len(labels)} images have a label of {count} or more (up to '
         f'{labels.max()}), and model.head.num_classes is {count}: labels count from 0')
     if labels.min() == 1 and labels.max() == count:
-        return f'{told}. None is 0, so they seem to count from 1: subtract 1 from all'
+        return f'{text}. None is 0, so they seem to count from 1: subtract 1 from all'
     number = len(classes or ()) or int(labels.max()) + 1
-    return f'{told}. Write model.head.num_classes={number}, or correct the labels'
+    return f'{text}. Write model.head.num_classes={number}, or correct the labels'
 
 
 def label_problems(settings: TestSettings, split: Split) -> List[Problem]:
@@ -103,7 +103,7 @@ def label_problems(settings: TestSettings, split: Split) -> List[Problem]:
     if isinstance(count, int) and count > 0 and labels.max() >= count:
         problems.append(
             Problem(split.name, 'label beyond the head', int((labels >= count).sum()),
-                    too_large(split.kind, split.source, labels, count, split.classes),
+                    explain_large_labels(split.kind, split.source, labels, count, split.classes),
                     f'num_classes={len(split.classes) or int(labels.max()) + 1}, or other labels'))
     elif isinstance(count, int) and split.classes and count != len(
             split.classes) and _counts_classes(settings):
@@ -115,7 +115,7 @@ def label_problems(settings: TestSettings, split: Split) -> List[Problem]:
     if training and len(np.unique(labels)) == 1:
         problems.append(
             Problem(split.name, 'one class only', len(labels),
-                    one_class(split.kind, split.source, int(labels[0]), split.classes),
+                    explain_single_class(split.kind, split.source, int(labels[0]), split.classes),
                     'add a second class'))
     return problems
 

@@ -44,7 +44,7 @@ def build_trained(settings: PartSettings, dataset: Dataset, source: str) -> nn.M
         _relabel(dataset, found)
         did = 'labels are counted as in the checkpoint'
     else:
-        _in_order(model, found.places)
+        _in_order(model, found.indices)
         model.CLASSES = dataset.CLASSES
         did = 'results are put in the order of the data, by name'
     logger.warning('%s was trained on %s, and data.test %s %s: %s', source, listed(found.known),
@@ -82,33 +82,33 @@ def _counts_classes(settings: object) -> bool:
 
 def _relabel(dataset: Dataset, found: Comparison) -> None:
     """Relabel classification data by the classes of the checkpoint."""
-    places = np.array(found.places, dtype=np.int64)
+    indices = np.array(found.indices, dtype=np.int64)
     for part in innermost(dataset):
         records = part.data_infos
         if hasattr(records, 'labels'):
-            records.labels = places[np.asarray(records.labels)]
+            records.labels = indices[np.asarray(records.labels)]
         else:
             for info in records:
-                info['gt_label'] = places[np.asarray(info['gt_label'])]
+                info['gt_label'] = indices[np.asarray(info['gt_label'])]
         part.CLASSES = list(found.known)
     dataset.CLASSES = list(found.known)
 
 
-def _in_order(model: nn.Module, places: Sequence[int]) -> None:
+def _in_order(model: nn.Module, indices: Sequence[int]) -> None:
     """Make a detector return its results for some of its classes, or in another order."""
     results = model.results
 
     def in_order(detections: object, metas: List[Dict[str, Any]]) -> List[Any]:
-        return [_chosen(result, places) for result in results(detections, metas)]
+        return [_chosen(result, indices) for result in results(detections, metas)]
 
     model.results = in_order
 
 
-def _chosen(result: Any, places: Sequence[int]) -> Any:
+def _chosen(result: Any, indices: Sequence[int]) -> Any:
     """Return V2's result of an image, a list over classes or a tuple of such, for some of the classes."""
     if isinstance(result, tuple):
-        return tuple(_chosen(part, places) for part in result)
-    return [result[place] for place in places]
+        return tuple(_chosen(part, indices) for part in result)
+    return [result[index] for index in indices]
 
 
 def _other_classes(source: str, found: Comparison) -> str:
@@ -117,8 +117,8 @@ def _other_classes(source: str, found: Comparison) -> str:
         ways.append(f'test the classes that both have: data.test.{line_of(found.shared)}')
     if len(found.known) == len(found.wanted):
         names = [
-            new if place is None else old
-            for old, new, place in zip(found.known, found.wanted, found.places)
+            new if index is None else old
+            for old, new, index in zip(found.known, found.wanted, found.indices)
         ] if not found.are_moved else found.wanted
         ways.append(
             f'if only the names differ, give them to the checkpoint: {renaming_line(source, names)}'

@@ -192,7 +192,7 @@ NOT_TELLING = {
 }
 
 
-def difference_of_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> Optional[str]:
+def explain_state_difference(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> Optional[str]:
     """Explain why a saved state is not one of this optimizer, to follow 'its optimizer'; None if it is."""
     saved, own = state['param_groups'], optimizer.param_groups
     name = type(optimizer).__name__
@@ -208,10 +208,10 @@ def difference_of_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any])
         return (
             f'has {len(saved)} parameter groups, and optimizer of the config makes {len(own)}: paramwise_cfg or '
             'constructor is another one')
-    for place, (theirs, mine) in enumerate(zip(saved, own)):
+    for index, (theirs, mine) in enumerate(zip(saved, own)):
         if len(theirs['params']) != len(mine['params']):
             return (
-                f'has {len(theirs["params"])} parameters in group {place}, and this run has {len(mine["params"])}: '
+                f'has {len(theirs["params"])} parameters in group {index}, and this run has {len(mine["params"])}: '
                 'paramwise_cfg or constructor is another one')
     return None
 
@@ -232,11 +232,11 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Dict[str, Any]
             values = optimizer.state.get(parameter, {})
             for key, value in values.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    values[key] = laid_out_as(parameter, value)
+                    values[key] = match_layout(parameter, value)
     zero_missing_momentum(optimizer)
 
 
-def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+def match_layout(parameter: Tensor, value: Tensor) -> Tensor:
     """Return a tensor in the memory layout of a parameter of its shape, which fused kernels assume."""
     if value.stride() == parameter.stride():
         return value

@@ -25,9 +25,9 @@ class Update(NamedTuple):
 
     def window(self, iteration: int, max_iters: int) -> Tuple[int, bool, bool]:
         """Return (length of the window of `iteration`, whether it is the first, the last of the window)."""
-        place = iteration % self.cumulative_iters
-        length = min(self.cumulative_iters, max_iters - iteration + place)
-        return length, place == 0, place + 1 == length
+        index = iteration % self.cumulative_iters
+        length = min(self.cumulative_iters, max_iters - iteration + index)
+        return length, index == 0, index + 1 == length
 
     def clip(self, parameters: List[Tensor]) -> Tensor:
         """Clip the gradients if configured; returns their norm before."""

@@ -13,7 +13,7 @@ from mmdet_ft.spelling import did_you_mean
 _AVERAGE = re.compile(r'(^|_)(m?A[PR]\d*|recall)(_|@|$)')
 
 
-def figure_of(name: str, metrics: Dict[str, Any]) -> Optional[float]:
+def read_finite_metric(name: str, metrics: Dict[str, Any]) -> Optional[float]:
     """Read a metric that can be compared with others; None if it is missing, NaN, infinite or undefined."""
     value = float(metrics.get(name, math.nan))
     is_undefined = value == -1 and _AVERAGE.search(name) is not None
@@ -49,9 +49,9 @@ def _num_found(result: object) -> int:
     return len(result) if isinstance(result, np.ndarray) else 1
 
 
-def why_missing(name: str, metrics: Dict[str, Any], results: List[Any]) -> str:
+def explain_missing(name: str, metrics: Dict[str, Any], results: List[Any]) -> str:
     """Explain why a known metric has no value: it is undefined, or there are no detections."""
-    if name in metrics and figure_of(name, metrics) is None:
+    if name in metrics and read_finite_metric(name, metrics) is None:
         value = float(metrics[name])
         if value == -1:
             return f'{name} is -1: the validation set has no objects of these classes, so that it is not defined'

@@ -6,7 +6,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 
-from mmdet_ft.datasets.annotations.values import show
+from mmdet_ft.datasets.annotations.values import format_value
 from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.errors import UserError
 from mmdet_ft.untrusted import load_pickle
@@ -45,9 +45,9 @@ def read_results(path: str, dataset: Dataset, config: str) -> List[Any]:
     if is_classifier:
         _require_scores(results, dataset, path, again)
         return results
-    for place, result in enumerate(results):
-        _require_detections(result, dataset, f'{path}: the result of image {place}', again)
-    _tell_strangers(results, dataset, path)
+    for index, result in enumerate(results):
+        _require_detections(result, dataset, f'{path}: the result of image {index}', again)
+    _warn_of_boxes_outside(results, dataset, path)
     return results
 
 
@@ -68,14 +68,14 @@ def _require_same_names(table: Dict[str, Any], dataset: Dataset, path: str) -> N
 def _require_scores(results: List[Any], dataset: Dataset, path: str, again: str) -> None:
     """Raise UserError for results other than scores [K] of a classifier."""
     number = len(dataset.CLASSES or ())
-    for place, scores in enumerate(results):
+    for index, scores in enumerate(results):
         try:
             count = np.asarray(scores, dtype=np.float64).shape
         except (TypeError, ValueError):
             count = ()
         if len(count) != 1:
             raise UserError(
-                f'{path}: the result of image {place} is {show(scores)}, expected the scores of all classes; '
+                f'{path}: the result of image {index} is {format_value(scores)}, expected the scores of all classes; '
                 f'{again}')
         if number and count[0] != number:
             raise UserError(_other_classes(path, count[0], number))
@@ -102,7 +102,7 @@ def _require_detections(result: Any, dataset: Dataset, where: str, again: str) -
                 f'; a dict ({", ".join(map(str, list(result)[:6]))}) is an annotation of the middle format, or a '
                 'result of MMDetection 3, which is not read here')
         raise UserError(
-            f'{where} is {show(result)}, expected a list with an array [n, 5] (x1 y1 x2 y2 score) for each class{kind}'
+            f'{where} is {format_value(result)}, expected a list with an array [n, 5] (x1 y1 x2 y2 score) for each class{kind}'
             f'; {again}')
 
 
@@ -113,11 +113,11 @@ def _other_classes(where: str, found: int, expected: int) -> str:
         'them: tools/model_converters/inspect_checkpoint.py)')
 
 
-def _tell_strangers(results: List[Any], dataset: Dataset, path: str) -> None:
+def _warn_of_boxes_outside(results: List[Any], dataset: Dataset, path: str) -> None:
     """Warn of boxes outside their images: the results are of other images, or in another order."""
     outside, first = 0, None
-    for place, result in enumerate(results):
-        info = dataset.data_infos[place] if hasattr(dataset, 'data_infos') else {}
+    for index, result in enumerate(results):
+        info = dataset.data_infos[index] if hasattr(dataset, 'data_infos') else {}
         if not (info.get('width') and info.get('height')):
             continue
         rows = [result] if isinstance(

@@ -15,11 +15,11 @@ from rich.console import Console
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.annotations.coco_file import read_json_file
 from mmdet_ft.datasets.build import leaves_of
-from mmdet_ft.datasets.checks.anchors import Anchors, Reach, check_anchors
+from mmdet_ft.datasets.checks.anchors import Anchors, AnchorCoverage, check_anchors
 from mmdet_ft.datasets.checks.coco_json import CocoJson
-from mmdet_ft.datasets.checks.images import (CUT, Loading, Look, check_copies, check_depth,
-                                             check_images, check_listed, check_overlap, loading_of,
-                                             look_at_all, scan, size_of, with_true_sizes)
+from mmdet_ft.datasets.checks.images import (CUT, Loading, ImageCheck, check_copies, check_depth,
+                                             check_images, check_listed, check_overlap, read_loading,
+                                             inspect_images, scan, size_of, with_true_sizes)
 from mmdet_ft.datasets.checks.objects import (check_boxes, check_classes, check_masks, check_same,
                                               class_table)
 from mmdet_ft.datasets.checks.problem import Problem
@@ -86,10 +86,10 @@ def check_data(config: Config,
     digests: Dict[str, Dict[str, List[int]]] = {}
     num_looked: Dict[str, int] = {}
     for split in splits:
-        looks: List[Tuple[int, Look]] = []
+        looks: List[Tuple[int, ImageCheck]] = []
         if images:
-            loading = loading_of(parts[split.name].get('pipeline') or ())
-            looks = _look(split, workers, loading)
+            loading = read_loading(parts[split.name].get('pipeline') or ())
+            looks = _inspect_split(split, workers, loading)
             problems += check_images(split, looks) + check_depth(split, looks, loading)
             num_looked[split.name] = len(looks)
             digests[split.name] = _digests(looks)
@@ -155,14 +155,14 @@ def _splits_of(datasets: Dict[str, Any]) -> Iterator[Tuple[Any, Split, Loading]]
     """Yield each dataset inside wrappers whose annotations are cheap to read, with its split and image loading."""
     for name, dataset in datasets.items():
         inner = innermost(dataset)
-        for place, part in enumerate(inner):
+        for index, part in enumerate(inner):
             if _is_cheap(part):
-                split = split_of(part, name if len(inner) == 1 else f'{name}.{place}')
-                yield part, split, loading_of(
+                split = split_of(part, name if len(inner) == 1 else f'{name}.{index}')
+                yield part, split, read_loading(
                     getattr(getattr(part, 'pipeline', None), 'transforms', ()))
 
 
-def _refused(data: DataSettings, split: Split, looks: Sequence[Tuple[int, Look]]) -> List[str]:
+def _refused(data: DataSettings, split: Split, looks: Sequence[Tuple[int, ImageCheck]]) -> List[str]:
     """Return messages about unusable images, among those that are used or have objects."""
     is_training = split.name.startswith('train')
     if is_training and data.skips_bad_images:
@@ -170,7 +170,7 @@ def _refused(data: DataSettings, split: Split, looks: Sequence[Tuple[int, Look]]
     if split.used is not None:
         counts = split.used.copy()
         counts[split.image] = True  # objects may be left out only because the size is wrong
-        looks = [(place, look) for place, look in looks if counts[place]]
+        looks = [(index, look) for index, look in looks if counts[index]]
     skip = '; data = dict(train_dataloader=dict(skip_bad_images=True)) trains without them'
     messages = []
     for problem in check_images(split, looks):
@@ -192,10 +192,10 @@ def _refused(data: DataSettings, split: Split, looks: Sequence[Tuple[int, Look]]
 
 
 def _unequal(data: DataSettings, dataset: Dataset, split: Split,
-             looks: Sequence[Tuple[int, Look]]) -> List[str]:
+             looks: Sequence[Tuple[int, ImageCheck]]) -> List[str]:
     """Return messages if a classifier's pipeline gives images of unequal sizes; tries the most different files."""
-    places = {look.size: place for place, look in looks if not look.error and look.size[0]}
-    if not isinstance(dataset, ClassificationDataset) or len(places) < 2:
+    indices = {look.size: index for index, look in looks if not look.error and look.size[0]}
+    if not isinstance(dataset, ClassificationDataset) or len(indices) < 2:
         return []
     name = split.name.split('.')[0]
     settings = data.train_loader() if name == 'train' else data.test_loader(name, True)
@@ -203,12 +203,12 @@ def _unequal(data: DataSettings, dataset: Dataset, split: Split,
         return []
     seeded = SeededDataset(dataset, 0)
     chosen = {
-        choose(places, key=measure)
+        choose(indices, key=measure)
         for choose in (min, max)
         for measure in (lambda size: size[0] / size[1], max)
     }
     try:
-        check_equal_sizes([seeded[places[size]] for size in sorted(chosen)])
+        check_equal_sizes([seeded[indices[size]] for size in sorted(chosen)])
     except DataError as error:
         return [f'data.{split.name}.pipeline: {error}']
     except Exception:  # a failing pipeline raises its own error at its first image
@@ -230,9 +230,9 @@ def check_same_classes(training: Dataset, validation: Dataset) -> None:
         for split, names in (('data.train', [name for name in own if name not in other]),
                              ('data.val', [name for name in other if name not in own])) if names
     ]
-    told = '; '.join(only) or 'their order differs'
+    text = '; '.join(only) or 'their order differs'
     raise UserError(
-        f'data.train has {len(own)} classes and data.val {len(other)}, and a label would mean two things: {told}. '
+        f'data.train has {len(own)} classes and data.val {len(other)}, and a label would mean two things: {text}. '
         f'Write the same classes in both: classes=({line}{", " if len(everything) == 1 else ""})')
 
 
@@ -263,7 +263,7 @@ def _report(settings: TestSettings, splits: List[Split], problems: List[Problem]
                 splits, any('classes' in part for _, part in _parts(settings.data, ('train', ))))
         ]
         classes = class_table(splits)
-    reaches: Dict[str, Reach] = {}
+    reaches: Dict[str, AnchorCoverage] = {}
     anchors = anchors_of(settings.model)
     scale = scale_of(settings.data)
     if anchors is not None and scale is not None:
@@ -292,8 +292,8 @@ def _parts(data: DataSettings,
             if problems is not None:
                 problems.append(_unreadable(name, error))
             continue
-        for place, part in enumerate(found):
-            yield (name if len(found) == 1 else f'{name}.{place}'), part
+        for index, part in enumerate(found):
+            yield (name if len(found) == 1 else f'{name}.{index}'), part
 
 
 def _unreadable(name: str, error: Exception) -> Problem:
@@ -324,7 +324,7 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
         with tempfile.TemporaryDirectory() as folder:
             path = None
             if getattr(cls, 'load_annotations', None) in COCO_READERS:
-                path, found = _mend(cls, settings, name, folder, assumed)
+                path, found = _repair_annotations(cls, settings, name, folder, assumed)
                 problems += found
             dataset = DATASETS.build(settings)
         if path is not None:
@@ -333,7 +333,7 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
             Problem(name, 'not read', 1, text, 'nothing, if that is meant so', is_defect=False)
             for text in getattr(dataset, 'left_out', ())
         ]
-        split, found = _unfiltered(dataset, name, part)
+        split, found = _read_unfiltered(dataset, name, part)
         return split, problems if any(problem.stops for problem in problems) else problems + found
     except Exception as error:
         if not is_user_mistake(error):
@@ -346,7 +346,7 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
         logger.setLevel(level)
 
 
-def _mend(cls: Any, settings: Dict[str, Any], name: str, folder: str,
+def _repair_annotations(cls: Any, settings: Dict[str, Any], name: str, folder: str,
           assumed: Sequence[str]) -> Tuple[Optional[str], List[Problem]]:
     """Point the settings of a CocoDataset at a copy without the defects that its reader refuses;
     returns the original path and the defects."""
@@ -374,7 +374,7 @@ def _mend(cls: Any, settings: Dict[str, Any], name: str, folder: str,
     return path, mended.problems
 
 
-def _unfiltered(dataset: Any, name: str, part: Dict[str, Any]) -> Tuple[Split, List[Problem]]:
+def _read_unfiltered(dataset: Any, name: str, part: Dict[str, Any]) -> Tuple[Split, List[Problem]]:
     """Return the split with all its images and its counts in training, and a problem if training
     would refuse it."""
     split = split_of(dataset, name)
@@ -416,18 +416,18 @@ def _annotation_problems(settings: TestSettings, split: Split, part: Dict[str,
     return check_boxes(split) + check_same(split) + check_masks(split, wanted)
 
 
-def _look(split: Split, workers: int, loading: Loading) -> List[Tuple[int, Look]]:
-    places = [place for place, path in enumerate(split.paths) if path is not None]
-    looks = look_at_all(split, places, workers, loading)
-    return list(zip(places, track(looks, f'images of {split.name}', len(places))))
+def _inspect_split(split: Split, workers: int, loading: Loading) -> List[Tuple[int, ImageCheck]]:
+    indices = [index for index, path in enumerate(split.paths) if path is not None]
+    looks = inspect_images(split, indices, workers, loading)
+    return list(zip(indices, track(looks, f'images of {split.name}', len(indices))))
 
 
-def _digests(looks: Sequence[Tuple[int, Look]]) -> Dict[str, List[int]]:
-    places: Dict[str, List[int]] = defaultdict(list)
-    for place, look in looks:
+def _digests(looks: Sequence[Tuple[int, ImageCheck]]) -> Dict[str, List[int]]:
+    indices: Dict[str, List[int]] = defaultdict(list)
+    for index, look in looks:
         if look.digest:
-            places[look.digest].append(place)
-    return places
+            indices[look.digest].append(index)
+    return indices
 
 
 # ---------------------------------------------------------------------------------- from the model

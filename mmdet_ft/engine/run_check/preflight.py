@@ -38,7 +38,7 @@ def before_run(runner: Runner) -> None:
     check_learning_rate(runner)
     if runner.rank != 0:
         return
-    room = room_for_checkpoints(runner)
+    room = measure_checkpoint_space(runner)
     if room is not None and room.free < room.all_kept:
         runner.logger.warning('%s', room)
     for hook in runner.hooks:
@@ -62,7 +62,7 @@ def check_learning_rate(runner: Runner) -> None:
             'nothing is trained; correct lr_mult' if rate else 'optimizer.lr=0 trains nothing')
 
 
-class Room(NamedTuple):
+class CheckpointSpace(NamedTuple):
     """Disk space for checkpoints, in bytes."""
     one: int  # size of a checkpoint
     all_kept: int
@@ -81,7 +81,7 @@ class Room(NamedTuple):
         return 'Make room, or name a folder on another disk with --work-dir'
 
 
-def room_for_checkpoints(runner: Runner) -> Optional[Room]:
+def measure_checkpoint_space(runner: Runner) -> Optional[CheckpointSpace]:
     """Return the disk space that the checkpoints of this run take; raises CheckpointError if not
     even two fit. The older one stays until the newer is written (a resumed run has it already).
     """
@@ -104,19 +104,19 @@ def room_for_checkpoints(runner: Runner) -> Optional[Room]:
     folder = os.path.abspath(hook.out_dir or runner.work_dir)
     while not os.path.exists(folder):  # it is created when the run starts
         folder = os.path.dirname(folder)
-    room = Room(one, num * one, num, shutil.disk_usage(folder).free)
+    room = CheckpointSpace(one, num * one, num, shutil.disk_usage(folder).free)
     if room.free < (one if runner.iter else min(2, num) * one):
         raise CheckpointError(f'no room for checkpoints: {room}')
     return room
 
 
-class Judged(NamedTuple):
+class FirstEvaluation(NamedTuple):
     """The outcome of the first validation images."""
     figures: Dict[str, Any]
     seconds: Optional[float]  # seconds for the last image: loading, the model and its results
 
 
-def check_evaluation(runner: Runner, hook: EvalHook) -> Judged:
+def check_evaluation(runner: Runner, hook: EvalHook) -> FirstEvaluation:
     """Send the first validation images through the model and `dataset.evaluate`.
 
     Restores random states, the model's mode and the log. Raises UserError for an evaluation that cannot work.
@@ -124,15 +124,15 @@ def check_evaluation(runner: Runner, hook: EvalHook) -> Judged:
     loader = hook.dataloader.dataset  # seeds each sample; the dataset itself is inside
     dataset = first_images(getattr(loader, 'dataset', loader), NUM_IMAGES)
     if dataset is None:
-        return Judged({}, None)
+        return FirstEvaluation({}, None)
     model = getattr(runner.model, 'module', runner.model)
     random_state, was_training, seconds = resume_state.random_state(), model.training, None
     model.eval()
     try:
         results: List[Any] = []
-        for place in range(len(dataset)):
+        for index in range(len(dataset)):
             began = time.perf_counter()
-            views = collate([dataset[place]])
+            views = collate([dataset[index]])
             with torch.no_grad(), runner.precision.autocast():
                 predictions = model(to_device(views, runner.device))
             results += model.results(predictions, views[0].metas)
@@ -142,13 +142,13 @@ def check_evaluation(runner: Runner, hook: EvalHook) -> Judged:
         model.train(was_training)
         resume_state.set_random_state(random_state)
     known = figures or _figures_of_some_detection(dataset, results, hook.eval_options)
-    for key, name in watched_names(runner, hook).items():
+    for key, name in map_watched_metrics(runner, hook).items():
         if known:
             check_metric(key, name, known)
-    return Judged(figures, seconds)
+    return FirstEvaluation(figures, seconds)
 
 
-def watched_names(runner: Runner, hook: EvalHook) -> Dict[str, str]:
+def map_watched_metrics(runner: Runner, hook: EvalHook) -> Dict[str, str]:
     """Map each key of the config that names a metric to the name of the metric."""
     wanted = {} if hook.save_best in (None, 'auto') else {'evaluation.save_best': hook.save_best}
     for other in runner.hooks:
@@ -168,8 +168,8 @@ def _figures_of_some_detection(dataset: Dataset, results: List[Any],
         return {}
     try:
         infos = [
-            leaf.data_infos[place]
-            for leaf, place in (leaf_of(dataset, index) for index in range(len(results)))
+            leaf.data_infos[position]
+            for leaf, position in (leaf_of(dataset, index) for index in range(len(results)))
         ]
         return _evaluate(dataset, [_with_a_detection(*item) for item in zip(results, infos)],
                          options)
@@ -214,9 +214,9 @@ def first_images(dataset: Any, number: int) -> Any:
     for name in ('data_infos', 'img_ids', 'proposals', 'flag'):
         value = getattr(dataset, name, None)
         if value is not None:
-            places = list(range(min(number, len(value))))
+            indices = list(range(min(number, len(value))))
             setattr(
                 few, name,
-                value.take(places)
-                if hasattr(value, 'take') else [value[place] for place in places])
+                value.take(indices)
+                if hasattr(value, 'take') else [value[index] for index in indices])
     return few

@@ -102,7 +102,7 @@ class BaseRunner:
         self.calling: Optional[resume_state.Call] = None  # the current call of the hooks
         self.stop_reason: Optional[str] = None  # set by a hook to end the run early
         self._warned_of_single_value = False  # for a batch that batch norm cannot train on
-        self.resumed = resume_state.Place()
+        self.resumed = resume_state.Resumed()
         self._unfinished: Optional[
             resume_state.Call] = None  # calls that the resumed run has to finish
         os.makedirs(self.work_dir, exist_ok=True)
@@ -225,8 +225,8 @@ class BaseRunner:
             raise TypeError(
                 f'a hook derives from mmdet_ft.engine.hooks.Hook, {type(hook).__name__} does not')
         hook.priority = get_priority(priority)
-        place = sum(other.priority <= hook.priority for other in self.hooks)
-        self.hooks.insert(place, hook)
+        index = sum(other.priority <= hook.priority for other in self.hooks)
+        self.hooks.insert(index, hook)
 
     def register_hook_from_cfg(self, hook_cfg: Dict[str, Any]) -> None:
         """Register `dict(type=..., priority='NORMAL', **arguments)`, an entry of `custom_hooks`."""
@@ -239,10 +239,10 @@ class BaseRunner:
         unfinished, through = self._is_unfinished(stage), ()
         if unfinished:
             through, self._unfinished = self._unfinished.done, None
-        for place, (name, hook) in enumerate(zip(names, self.hooks)):
+        for index, (name, hook) in enumerate(zip(names, self.hooks)):
             if unfinished and (name in through or not hook.repeats_on_resume):
                 continue
-            self.calling = resume_state.Call(stage, names[:place])
+            self.calling = resume_state.Call(stage, names[:index])
             getattr(hook, stage)(self)
         self.calling = None
 
@@ -281,7 +281,7 @@ class BaseRunner:
 
     # ---------------------------------------------------------------------------------- checkpoints
 
-    def place(self) -> Tuple[int, int]:
+    def num_done(self) -> Tuple[int, int]:
         """Return (epochs, iterations) done; the current one counts once its hooks are called."""
         raise NotImplementedError
 
@@ -301,7 +301,7 @@ class BaseRunner:
         """
         self.latch.check(everywhere=False)
         about, others = resume_state.capture(self, save_optimizer, meta or {})
-        name = (filename_tmpl or self.filename_tmpl).format(self.place()[0 if self.by_epoch else 1])
+        name = (filename_tmpl or self.filename_tmpl).format(self.num_done()[0 if self.by_epoch else 1])
         model = getattr(self.model, 'module', self.model)
         writing.save(os.path.join(out_dir, name), model.state_dict(), about, **others)
         if create_symlink:

@@ -32,7 +32,7 @@ class EpochBasedRunner(BaseRunner):
                 epoch_length, self.iter, iteration)
             self.iter = iteration
 
-    def place(self) -> Tuple[int, int]:
+    def num_done(self) -> Tuple[int, int]:
         done = self.iterations_done()
         return done // self.epoch_length, done
 

@@ -31,7 +31,7 @@ class IterBasedRunner(BaseRunner):
         elif not is_endless(self.data_loader):
             self.epoch = self.iter // epoch_length
 
-    def place(self) -> Tuple[int, int]:
+    def num_done(self) -> Tuple[int, int]:
         return self.epoch, self.iterations_done()
 
     def _iterations(self, data_loaders: Sequence[Any], workflow: Workflow) -> Iterator[Any]:

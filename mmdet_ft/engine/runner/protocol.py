@@ -13,7 +13,7 @@ from mmdet_ft.engine.speed.precision import Precision
 
 if TYPE_CHECKING:
     from mmdet_ft.engine.runner.hook import Hook, Priority
-    from mmdet_ft.engine.runner.resume_state import Call, Place
+    from mmdet_ft.engine.runner.resume_state import Call, Resumed
 
 
 class Runner(Protocol):
@@ -49,7 +49,7 @@ class Runner(Protocol):
     epoch_length: int  # in iterations
     stop_reason: Optional[str]  # set by a hook to end the run early
     calling: 'Optional[Call]'
-    resumed: 'Place'
+    resumed: 'Resumed'
     # this iteration
     data_loader: Any
     data_batch: Any
@@ -81,7 +81,7 @@ class Runner(Protocol):
     def broadcast_norm_buffers(self) -> None:
         ...
 
-    def place(self) -> Tuple[int, int]:
+    def num_done(self) -> Tuple[int, int]:
         ...
 
     def iterations_done(self) -> int:

@@ -20,10 +20,10 @@ from mmdet_ft import __version__
 from mmdet_ft.checkpoints import reading, writing
 from mmdet_ft.checkpoints.classes import compare, line_of, listed, renaming_line
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.fitting import tell_of_spelling
-from mmdet_ft.checkpoints.input_format import literals
+from mmdet_ft.checkpoints.fitting import warn_of_spelling
+from mmdet_ft.checkpoints.input_format import read_literals
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.engine.optimizers.optimizer import (difference_of_state, laid_out_as,
+from mmdet_ft.engine.optimizers.optimizer import (explain_state_difference, match_layout,
                                                   load_optimizer_state)
 from mmdet_ft.engine.runner.protocol import Runner
 
@@ -36,7 +36,7 @@ class Call(NamedTuple):
     done: Sequence[str]
 
 
-class Place(NamedTuple):
+class Resumed(NamedTuple):
     """Progress of a resumed checkpoint; None for values that the file lacks."""
     world_size: Optional[int] = None
     epoch: Optional[int] = None  # the epoch in training then
@@ -78,7 +78,7 @@ def capture(runner: Runner, save_optimizer: bool,
             about: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """Return (`meta` of the file with `about` added, its other content) for the run's current state."""
     model = getattr(runner.model, 'module', runner.model)
-    epochs, iterations = runner.place()
+    epochs, iterations = runner.num_done()
     meta = {**runner.meta, **about}
     meta.update(
         epoch=epochs,
@@ -115,7 +115,7 @@ def capture(runner: Runner, save_optimizer: bool,
     return meta, others
 
 
-def restore(runner: Runner, checkpoint: Checkpoint, resume_optimizer: bool) -> Place:
+def restore(runner: Runner, checkpoint: Checkpoint, resume_optimizer: bool) -> Resumed:
     """Restore the weights and all other state of a checkpoint to a run, except the state of its hooks.
 
     Raises CheckpointError for a file without its progress, or of another model.
@@ -143,11 +143,11 @@ def restore(runner: Runner, checkpoint: Checkpoint, resume_optimizer: bool) -> P
         runner.precision.scaler.load_state_dict(meta['fp16']['loss_scaler'])
     for name, gradient in content.get('gradients', {}).items():
         parameter = model.get_parameter(name)
-        parameter.grad = laid_out_as(parameter, _owned(gradient).to(parameter.device))
+        parameter.grad = match_layout(parameter, _owned(gradient).to(parameter.device))
     if 'random_state' in content:
         set_random_state(content['random_state'])
     state = _owned(content.get('run_state') or {})
-    return Place(
+    return Resumed(
         world_size=meta.get('world_size'),
         epoch=state.get('epoch'),
         epoch_length=meta.get('epoch_length'),
@@ -161,7 +161,7 @@ def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
     if found is None or found.is_same:
         return
     if found.is_spelling:
-        return tell_of_spelling(checkpoint.source, found)
+        return warn_of_spelling(checkpoint.source, found)
     begin = (
         f'load_from={checkpoint.source!r} instead of resume_from (or --auto-resume), which begins a new run from '
         'its weights')
@@ -185,9 +185,9 @@ def _require_same_classes(checkpoint: Checkpoint, model: Any) -> None:
 def _require_same_optimizer(checkpoint: Checkpoint, optimizer: Any) -> None:
     """Refuse the state of another optimizer: the first step would fail, or train by settings of both."""
     text = checkpoint.meta.get('config')
-    given = literals(text).get('optimizer') if isinstance(text, str) else None
+    given = read_literals(text).get('optimizer') if isinstance(text, str) else None
     given = given if isinstance(given, dict) else {}
-    difference = difference_of_state(optimizer, checkpoint.content['optimizer'])
+    difference = explain_state_difference(optimizer, checkpoint.content['optimizer'])
     name = type(optimizer).__name__
     if difference is None and given.get('type', name) != name:
         difference = f'is another one than the {name} of the config'
@@ -225,16 +225,16 @@ def restore_hooks(runner: Runner, state: Dict[str, Any]) -> None:
 
 def random_state() -> Dict[str, Any]:
     """Return the random state of python, numpy and torch, in types that `weights_only` reads."""
-    name, keys, place, has_gauss, cached = np.random.get_state()
+    name, keys, index, has_gauss, cached = np.random.get_state()
     return dict(
         python=random.getstate(),
         torch=torch.get_rng_state(),
-        numpy=(name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, cached))
+        numpy=(name, torch.from_numpy(keys.astype(np.int64)), index, has_gauss, cached))
 
 
 def set_random_state(state: Dict[str, Any]) -> None:
     version, numbers, gauss = state['python']
     random.setstate((version, tuple(numbers), gauss))
-    name, keys, place, has_gauss, cached = state['numpy']
-    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
+    name, keys, index, has_gauss, cached = state['numpy']
+    np.random.set_state((name, keys.numpy().astype(np.uint32), index, has_gauss, cached))
     torch.set_rng_state(state['torch'])

@@ -2,8 +2,8 @@
 import dataclasses
 from typing import Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmdet_ft.engine.schedules.policy import (Policy, Span, ToMinimum, along, check_annealing,
-                                              check_share, check_steps, one_each, stepped)
+from mmdet_ft.engine.schedules.policy import (Policy, Span, ToMinimum, interpolate, check_annealing,
+                                              check_share, check_steps, one_each, decay_by_steps)
 from mmdet_ft.engine.schedules.rates import CosineAnnealing, Cyclic, LinearAnnealing
 
 
@@ -18,7 +18,7 @@ class StepMomentum(Policy):
         check_steps(self.step)
 
     def __call__(self, initial: float, span: Span) -> float:
-        return stepped(initial, span, self.step, self.gamma, self.min_momentum)
+        return decay_by_steps(initial, span, self.step, self.gamma, self.min_momentum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class OneCycleMomentum(Policy):
         if self.three_phase:
             phases[1:] = [(2 * self.pct_start * span.total - 2, low, high),
                           (span.total - 1, high, high)]
-        return along(phases, span.now, self.anneal_strategy)
+        return interpolate(phases, span.now, self.anneal_strategy)
 
 
 MOMENTUM_POLICIES: Dict[str, Callable[..., Policy]] = {

@@ -63,21 +63,21 @@ def anneal_linear(start: float, end: float, part: float) -> float:
 ANNEALINGS = {'cos': anneal_cosine, 'linear': anneal_linear}
 
 
-def stepped(initial: float, span: Span, step: Union[int, List[int]], gamma: float,
+def decay_by_steps(initial: float, span: Span, step: Union[int, List[int]], gamma: float,
             minimum: Optional[float]) -> float:
     if isinstance(step, int):
         drops = span.now // step
     else:  # up to the first step not reached yet, so that an unsorted list works as in V2
-        drops = next((index for index, place in enumerate(step) if span.now < place), len(step))
+        drops = next((index for index, boundary in enumerate(step) if span.now < boundary), len(step))
     value = initial * gamma**drops
     return value if minimum is None else max(value, minimum)
 
 
-def along(phases: Sequence[Tuple[float, float, float]], now: int, anneal_strategy: str) -> float:
+def interpolate(phases: Sequence[Tuple[float, float, float]], now: int, anneal_strategy: str) -> float:
     """Return the value at `now` of consecutive phases (last iteration, value at the start, at the end)."""
     begin = 0.
-    for place, (end, first, last) in enumerate(phases):
-        if now <= end or place + 1 == len(phases):
+    for boundary, (end, first, last) in enumerate(phases):
+        if now <= end or boundary + 1 == len(phases):
             break
         begin = end
     part = (now - begin) / (end - begin) if end > begin else 1.
@@ -96,7 +96,7 @@ def one_each(name: str, value: Union[float, Sequence[float]], number: int) -> Li
 def check_steps(step: object) -> None:
     steps = [step] if isinstance(step, int) else step
     if not isinstance(steps, (list, tuple)) or not all(
-            isinstance(place, int) and place > 0 for place in steps):
+            isinstance(boundary, int) and boundary > 0 for boundary in steps):
         raise ValueError(f'step must be a positive integer or a list of them, not {step!r}')
 
 

@@ -2,9 +2,9 @@
 import dataclasses
 from typing import Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmdet_ft.engine.schedules.policy import (ANNEALINGS, Policy, Span, ToMinimum, along,
+from mmdet_ft.engine.schedules.policy import (ANNEALINGS, Policy, Span, ToMinimum, interpolate,
                                               anneal_cosine, anneal_linear, check_annealing,
-                                              check_share, check_steps, one_each, stepped)
+                                              check_share, check_steps, one_each, decay_by_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Step(Policy):
         check_steps(self.step)
 
     def __call__(self, initial: float, span: Span) -> float:
-        return stepped(initial, span, self.step, self.gamma, self.min_lr)
+        return decay_by_steps(initial, span, self.step, self.gamma, self.min_lr)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,7 @@ class OneCycle(Policy):
         if self.three_phase:
             phases[1:] = [(2 * self.pct_start * total - 2, peak, initial),
                           (total - 1, initial, last)]
-        return along(phases, span.now, self.anneal_strategy)
+        return interpolate(phases, span.now, self.anneal_strategy)
 
 
 POLICIES: Dict[str, Callable[..., Policy]] = {

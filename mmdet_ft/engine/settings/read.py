@@ -2,7 +2,7 @@
 import dataclasses
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
 
-from mmdet_ft.checkpoints.input_format import facts_of
+from mmdet_ft.checkpoints.input_format import read_input_format
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine.optimizers.optimizer_step import read_update
 from mmdet_ft.engine.schedules.schedule import build_learning_rate, build_momentum
@@ -98,7 +98,7 @@ def read_weights(cfg: Config) -> WeightSettings:
     return WeightSettings(
         keys=ConfigKeys(cfg),
         model=_section(cfg, 'model'),
-        input_format=facts_of(cfg),
+        input_format=read_input_format(cfg),
         load_from=cfg.get('load_from'),
         resume_from=cfg.get('resume_from'),
         auto_resume=bool(cfg.get('auto_resume')))

@@ -2,7 +2,7 @@
 import dataclasses
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from mmdet_ft.checkpoints.input_format import Facts
+from mmdet_ft.checkpoints.input_format import InputFormat
 from mmdet_ft.datasets.loading.loader import LoaderSettings
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.optimizers.optimizer_step import Update
@@ -90,7 +90,7 @@ class WeightSettings:
     """
     keys: ConfigKeys
     model: PartSettings
-    input_format: Facts
+    input_format: InputFormat
     load_from: Any = None
     resume_from: Optional[str] = None
     auto_resume: bool = False

@@ -107,7 +107,7 @@ class HRModule(BaseModule):
             for sizes in zip(widths, stage.num_channels, stage.num_blocks)
         ])
 
-        def bring(source: int, goal: int) -> nn.Module:
+        def make_fusion(source: int, goal: int) -> nn.Module:
             if source == goal:
                 return nn.Identity()
             if source < goal:
@@ -117,7 +117,7 @@ class HRModule(BaseModule):
 
         if stage.num_branches > 1:
             self.fuse_layers = nn.ModuleList([
-                nn.ModuleList([bring(source, goal) for source in range(stage.num_branches)])
+                nn.ModuleList([make_fusion(source, goal) for source in range(stage.num_branches)])
                 for goal in range(num_outs)
             ])
 
@@ -126,8 +126,8 @@ class HRModule(BaseModule):
         if len(maps) == 1:
             return maps
         return [
-            functools.reduce(Tensor.add, (bring(x)
-                                          for bring, x in zip(goal.children(), maps))).relu()
+            functools.reduce(Tensor.add, (make_fusion(x)
+                                          for make_fusion, x in zip(goal.children(), maps))).relu()
             for goal in self.fuse_layers.children()
         ]
 
@@ -210,7 +210,7 @@ class HRNet(BaseModule):
         maps = [self.layer1(x, folded)]
         for number in (1, 2, 3):
             changes = getattr(self, f'transition{number}')
-            maps = [change(maps[min(place, len(maps) - 1)]) for place, change in enumerate(changes)]
+            maps = [change(maps[min(index, len(maps) - 1)]) for index, change in enumerate(changes)]
             for module in getattr(self, f'stage{number + 1}'):
                 maps = module(maps, folded)
         return tuple(maps)
@@ -232,11 +232,11 @@ class HRNet(BaseModule):
 def _changes(layers: Layers, before: Sequence[int], after: Sequence[int]) -> List[nn.Module]:
     """Build the transitions between two stages: changed channels, and new maps from the coarsest one."""
     changes: List[nn.Module] = []
-    for place, width in enumerate(after):
-        if place >= len(before):
-            changes.append(layers.down(before[-1], width, place + 1 - len(before), last_relu=True))
-        elif width != before[place]:
-            changes.append(nn.Sequential(*layers.conv(before[place], width), nn.ReLU()))
+    for index, width in enumerate(after):
+        if index >= len(before):
+            changes.append(layers.down(before[-1], width, index + 1 - len(before), last_relu=True))
+        elif width != before[index]:
+            changes.append(nn.Sequential(*layers.conv(before[index], width), nn.ReLU()))
         else:
             changes.append(nn.Identity())
     return changes

@@ -151,7 +151,7 @@ class MobileNetV2(BaseModule):
         for name in self.layers[max(self.out_indices) + 1:]:
             getattr(self, name).requires_grad_(False)
 
-    def in_own_names(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def rename_weights(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Rename weights from a classifier's names to those of this layout; keep others.
 
         Classifier names are MMClassification's, to which torchvision's are mapped too.

@@ -232,7 +232,7 @@ class ResNet(BaseModule):
             self.relu = nn.ReLU(inplace=True)
         self.maxpool: nn.Module = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
-    def in_own_names(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def rename_weights(self, state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Rename weights of a deep stem and averaging projections from MMDetection's names to this layout's.
 
         Other names are kept.
@@ -244,8 +244,8 @@ class ResNet(BaseModule):
         for name, value in state_dict.items():
             match = re.fullmatch(r'stem\.(\d)\.(\w+)', name)
             if match:
-                place = int(match.group(1))
-                name = f'stem.{place // 3}.{"bn" if place % 3 else "conv"}.{match.group(2)}'
+                index = int(match.group(1))
+                name = f'stem.{index // 3}.{"bn" if index % 3 else "conv"}.{match.group(2)}'
             else:
                 block, _, rest = name.rpartition('downsample.')
                 if block and f'{block}downsample.2.weight' not in own and f'{block}downsample.2.weight' in state_dict:

@@ -11,7 +11,7 @@ from mmdet_ft.models.classification_defaults import build_for_classification
 from mmdet_ft.models.classifiers.mixing import Mixing
 from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
 from mmdet_ft.models.settings import read_settings
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.parts import stated_layers
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Losses, Scores
@@ -71,7 +71,7 @@ class ImageClassifier(BaseModule):
             assert isinstance(batch, Batch), 'views are for evaluation'
             return self.loss(batch)
         views = (batch, ) if isinstance(batch, Batch) else batch
-        scores = [self.head.scores(self.logits(normalised_images(view))) for view in views]
+        scores = [self.head.scores(self.logits(normalize_images(view))) for view in views]
         return Scores(scores[0] if len(views) == 1 else torch.stack(scores).mean(0))
 
     def extract_features(self, images: Tensor) -> Tuple[Tensor, ...]:
@@ -86,7 +86,7 @@ class ImageClassifier(BaseModule):
     def loss(self, batch: Batch) -> Losses:
         """Return losses in training, where images are mixed, and for validation, where they are not."""
         assert batch.gt is not None, 'a batch without labels has no loss'
-        images, labels = normalised_images(batch), batch.gt.labels
+        images, labels = normalize_images(batch), batch.gt.labels
         if self.mixing is not None and self.training:
             images, labels = self.mixing(images, labels)
         return self.head.loss(self.logits(images), labels)

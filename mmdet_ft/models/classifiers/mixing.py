@@ -12,7 +12,7 @@ from mmdet_ft.models.losses.entropy import to_shares
 from mmdet_ft.registry import MODELS
 
 
-class Shares(NamedTuple):
+class MixingShares(NamedTuple):
     """Share of an image that is kept; the rest is from its partner."""
     of_pixels: Tensor  # float32 [H, W] or []
     of_label: Tensor  # float32 []
@@ -32,7 +32,7 @@ class _Augment:
         self.num_classes = num_classes
         self.prob = prob
 
-    def shares(self, size: Tuple[int, int], device: torch.device) -> Shares:
+    def sample_shares(self, size: Tuple[int, int], device: torch.device) -> MixingShares:
         """Sample the shares for images of a size (h, w)."""
         raise NotImplementedError
 
@@ -41,9 +41,9 @@ class _Augment:
 class Identity(_Augment):
     """No mixing."""
 
-    def shares(self, size: Tuple[int, int], device: torch.device) -> Shares:
+    def sample_shares(self, size: Tuple[int, int], device: torch.device) -> MixingShares:
         whole = torch.ones((), device=device)
-        return Shares(whole, whole)
+        return MixingShares(whole, whole)
 
 
 class _BetaAugment(_Augment):
@@ -69,9 +69,9 @@ class BatchMixup(_BetaAugment):
         num_classes, prob: see above.
     """
 
-    def shares(self, size: Tuple[int, int], device: torch.device) -> Shares:
+    def sample_shares(self, size: Tuple[int, int], device: torch.device) -> MixingShares:
         share = self.draw(device)
-        return Shares(share, share)
+        return MixingShares(share, share)
 
 
 @MODELS.register_module()
@@ -99,19 +99,19 @@ class BatchCutMix(_BetaAugment):
         self.cutmix_minmax = cutmix_minmax
         self.correct_lam = correct_lam
 
-    def shares(self, size: Tuple[int, int], device: torch.device) -> Shares:
+    def sample_shares(self, size: Tuple[int, int], device: torch.device) -> MixingShares:
         share = self.draw(device)
         inside = torch.ones((), dtype=torch.bool, device=device)
         area = torch.ones((), device=device)
         # Rows [H, 1], then columns [1, W].
         for length, shape in zip(size, ((-1, 1), (1, -1))):
             start, end = self._cut(length, share)
-            place = torch.arange(length, device=device).view(shape)
-            inside = inside & (place >= start) & (place < end)
+            index = torch.arange(length, device=device).view(shape)
+            inside = inside & (index >= start) & (index < end)
             area = area * (end - start) / length
         if self.correct_lam or self.cutmix_minmax is not None:
             share = 1 - area
-        return Shares((~inside).float(), share)
+        return MixingShares((~inside).float(), share)
 
     def _cut(self, length: int, share: Tensor) -> Tuple[Tensor, Tensor]:
         """Return the first pixel of the rectangle on an axis and the first after it; whole numbers."""
@@ -154,15 +154,15 @@ class Mixing:
         labels = to_shares(labels, self.num_classes)
         return images, labels * shares.of_label + labels[partner] * (1 - shares.of_label)
 
-    def _draw(self, size: Tuple[int, int], device: torch.device) -> Shares:
+    def _draw(self, size: Tuple[int, int], device: torch.device) -> MixingShares:
         """Return the shares of a random augmentation. All are sampled: choosing first would synchronize."""
         pixels = label = torch.ones((), device=device)
         lot = torch.rand((), device=device)
         below = 0.
         for augment in self.augments:
-            drawn = augment.shares(size, device)
+            drawn = augment.sample_shares(size, device)
             chosen = (lot >= below) & (lot < below + augment.prob)
             pixels = torch.where(chosen, drawn.of_pixels, pixels)
             label = torch.where(chosen, drawn.of_label, label)
             below += augment.prob
-        return Shares(pixels, label)
+        return MixingShares(pixels, label)

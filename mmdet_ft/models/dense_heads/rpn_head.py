@@ -17,7 +17,7 @@ from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.patches import take_patches
-from mmdet_ft.ops.topk import best, precedence
+from mmdet_ft.ops.topk import top_k, rank_boxes
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, GroundTruth
@@ -148,7 +148,7 @@ class RPNHead(BaseModule):
 
     def forward(self, features: Sequence[Tensor]) -> RPNOutputs:
         """Return the maps of all levels, without gradients if `at` recomputes sampled anchors."""
-        if not (self.computes_anew and torch.is_grad_enabled()):
+        if not (self.recomputes_sampled and torch.is_grad_enabled()):
             return self._maps(features)
         with torch.no_grad(), _without_autocast_cache():
             return self._maps(features)
@@ -168,12 +168,12 @@ class RPNHead(BaseModule):
         return 1 if self.use_sigmoid else 2
 
     @property
-    def computes_anew(self) -> bool:
+    def recomputes_sampled(self) -> bool:
         """Return whether the loss uses few anchors, each with one 3x3 patch of the features."""
         return (self.train_settings is not None and isinstance(self.sampler, RandomSampler)
                 and isinstance(self.rpn_conv, nn.Conv2d))
 
-    def at(self, features: Sequence[Tensor], sizes: Sequence[Tuple[int, int]],
+    def predict_at(self, features: Sequence[Tensor], sizes: Sequence[Tuple[int, int]],
            index: Tensor) -> Tuple[Tensor, Tensor]:
         """Return logits [B, S, 1 or 2] and deltas [B, S, 4] of some anchors, index [B, S].
 
@@ -185,14 +185,14 @@ class RPNHead(BaseModule):
         cell = torch.div(index, num_anchors, rounding_mode='floor')
         patches = take_patches(features, grid.neighbours[cell])
         hidden = F.relu(F.linear(patches, self.rpn_conv.weight.flatten(1), self.rpn_conv.bias))
-        place = (index - cell * num_anchors)[..., None, None]  # index of the anchor in its cell
+        position = (index - cell * num_anchors)[..., None, None]  # index of the anchor in its cell
 
-        def of_anchor(branch: nn.Conv2d, width: int) -> Tensor:
-            told = full_precision(F.linear(hidden, branch.weight.flatten(1), branch.bias))
-            told = told.unflatten(2, (num_anchors, width))  # [B, S, anchors, width]
-            return told.gather(2, place.expand(-1, -1, 1, width)).squeeze(2)
+        def select_anchor(branch: nn.Conv2d, width: int) -> Tensor:
+            text = full_precision(F.linear(hidden, branch.weight.flatten(1), branch.bias))
+            text = text.unflatten(2, (num_anchors, width))  # [B, S, anchors, width]
+            return text.gather(2, position.expand(-1, -1, 1, width)).squeeze(2)
 
-        return of_anchor(self.rpn_cls, self.num_logits), of_anchor(self.rpn_reg, 4)
+        return select_anchor(self.rpn_cls, self.num_logits), select_anchor(self.rpn_reg, 4)
 
     def loss(self, features: Sequence[Tensor], outputs: RPNOutputs,
              batch: Batch) -> Dict[str, Tensor]:
@@ -215,8 +215,8 @@ class RPNHead(BaseModule):
             counted = counted + (drawn.valid.sum(1) - num_pos).clamp(min=1)
         normaliser = counted.sum()
 
-        if self.computes_anew and torch.is_grad_enabled():
-            logits, deltas = self.at(features, outputs.sizes, drawn.index)  # [B, S, 1], [B, S, 4]
+        if self.recomputes_sampled and torch.is_grad_enabled():
+            logits, deltas = self.predict_at(features, outputs.sizes, drawn.index)  # [B, S, 1], [B, S, 4]
         else:
             logits, deltas = (
                 take(torch.cat(part, 1), drawn.index) for part in (outputs.logits, outputs.deltas))
@@ -269,7 +269,7 @@ class RPNHead(BaseModule):
         for scores in likely[..., 0].split(grid.counts, 1):  # [B, A_l]
             end = start + scores.shape[1]
             if 0 < settings.nms_pre < scores.shape[1]:
-                scores, index = best(scores, settings.nms_pre)
+                scores, index = top_k(scores, settings.nms_pre)
                 levels.append((scores, index + start))
             else:
                 index = torch.arange(start, end, device=scores.device)
@@ -290,7 +290,7 @@ class RPNHead(BaseModule):
         boxes, scores = packed[..., :4], packed[..., 4]  # [B, L, longest, 4], [B, L, longest]
         valid = packed[..., 5] > 0
         limit = settings.nms.limit(settings.max_per_img, scores[0].numel())
-        order = precedence(scores.flatten(1), valid.flatten(1)).view_as(scores)
+        order = rank_boxes(scores.flatten(1), valid.flatten(1)).view_as(scores)
         scores, order = suppress(boxes, scores, order, valid, settings.nms, limit)
         index = order.flatten(1).topk(limit, 1).indices
         scores = take(scores.flatten(1), index)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.detectors.results import to_results
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.parts import stated_layers
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, Losses
@@ -65,7 +65,7 @@ class Detector(BaseModule):
 
     def features_of(self, batch: Batch) -> Tuple[Tensor, ...]:
         """Return the feature maps of a batch; uint8 images are normalized first."""
-        return self.extract_features(normalised_images(batch))
+        return self.extract_features(normalize_images(batch))
 
     def loss(self, batch: Batch) -> Losses:
         """Return V2's losses, in training and, for validation, in evaluation mode."""

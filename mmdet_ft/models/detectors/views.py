@@ -9,7 +9,7 @@ from mmdet_ft.models.dense_heads.rpn_head import Proposals, RPNHead
 from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead
 from mmdet_ft.ops import boxes as box_ops
 from mmdet_ft.ops.nms import nms_keep
-from mmdet_ft.ops.topk import precedence
+from mmdet_ft.ops.topk import rank_boxes
 from mmdet_ft.structures import Batch, Detections
 
 
@@ -84,11 +84,11 @@ def _join(model: TwoStages, proposals: List[Proposals], views: Sequence[Batch]) 
     boxes = torch.cat([_from_view(part.boxes, view) for part, view in zip(proposals, views)], 1)
     scores, valid = (
         torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))
-    order = precedence(scores, valid)
+    order = rank_boxes(scores, valid)
     keep = nms_keep(boxes, order, valid, settings.nms.iou_threshold)  # V2: plain nms for any type
     order, index = order.masked_fill(~keep, -1.).sort(1, descending=True)
     boxes, scores, kept = box_ops.take(boxes, index), box_ops.take(scores, index), order >= 0
     # V2 sorts the remaining boxes once more, which reorders equal scores.
-    index = precedence(scores, kept).topk(min(settings.max_per_img, scores.shape[1]), 1).indices
+    index = rank_boxes(scores, kept).topk(min(settings.max_per_img, scores.shape[1]), 1).indices
     scores = box_ops.take(scores.masked_fill(~kept, -1.), index)
     return Proposals(box_ops.take(boxes, index), scores, scores >= 0)

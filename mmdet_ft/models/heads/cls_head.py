@@ -17,7 +17,7 @@ from mmdet_ft.structures import Losses
 Features = Union[Tensor, Tuple[Tensor, ...]]
 
 
-def last_of(features: Features) -> Tensor:
+def take_last(features: Features) -> Tensor:
     """Return the last of several stages, [B, C]."""
     return features if isinstance(features, Tensor) else features[-1]
 
@@ -56,7 +56,7 @@ class ClsHead(BaseModule):
 
     def forward(self, features: Features) -> Tensor:
         """Return logits, float32 [B, K]."""
-        return last_of(features).float()
+        return take_last(features).float()
 
     def loss(self, logits: Tensor, labels: Tensor) -> Losses:
         """Return V2's `loss`, a mean over the images, and with `cal_acc` the metrics such as `top-1`."""
@@ -101,7 +101,7 @@ class LinearClsHead(ClsHead):
         return [Takes('in_channels', self.fc.in_features, is_vector=True)]
 
     def forward(self, features: Features) -> Tensor:
-        return self.fc(last_of(features)).float()
+        return self.fc(take_last(features)).float()
 
 
 @MODELS.register_module()
@@ -125,7 +125,7 @@ class MultiLabelClsHead(BaseModule):
 
     def forward(self, features: Features) -> Tensor:
         """Return logits, float32 [B, K]."""
-        return last_of(features).float()
+        return take_last(features).float()
 
     def loss(self, logits: Tensor, labels: Tensor) -> Losses:
         """Return V2's `loss`: the sum over the classes, averaged over the images.
@@ -167,4 +167,4 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
         return [Takes('in_channels', self.fc.in_features, is_vector=True)]
 
     def forward(self, features: Features) -> Tensor:
-        return self.fc(last_of(features)).float()
+        return self.fc(take_last(features)).float()

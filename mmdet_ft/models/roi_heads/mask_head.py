@@ -83,7 +83,7 @@ class FCNMaskHead(BaseModule):
                 x = F.relu(x)
         return self.conv_logits(x)
 
-    def of_class(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def select_class(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Select each region's mask of its own class.
 
         logits [R, K, M, M], labels [R] in 0..K-1 -> float32 [R, M, M].
@@ -99,4 +99,4 @@ class FCNMaskHead(BaseModule):
 
         logits [T, K, M, M]; targets [T, M, M]; labels [T] in 0..K-1; valid [T].
         """
-        return dict(loss_mask=self.loss_mask(self.of_class(logits, labels), targets, valid=valid))
+        return dict(loss_mask=self.loss_mask(self.select_class(logits, labels), targets, valid=valid))

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmdet_ft.models.assigners import MaxIoUAssigner, OHEMSampler, RandomSampler
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
-from mmdet_ft.models.layers import learns_statistics, of_valid
+from mmdet_ft.models.layers import learns_statistics, apply_to_valid
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
@@ -17,7 +17,7 @@ from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take, unit_box
 from mmdet_ft.ops.masks import mask_targets
-from mmdet_ft.ops.topk import precedence
+from mmdet_ft.ops.topk import rank_boxes
 from mmdet_ft.parts import Takes, takes_of
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy, Losses
@@ -108,14 +108,14 @@ class StandardRoIHead(BaseModule):
         if num_mask_slots is None and self.mask_head is not None:
             count = HostCopy(rois.positive.sum(), rois.boxes.device)
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(rois.boxes))
-        logits, deltas = of_valid(self.bbox_head, pooled, rois.valid.flatten())
+        logits, deltas = apply_to_valid(self.bbox_head, pooled, rois.valid.flatten())
         losses = self.bbox_head.loss(logits, deltas, rois, gt, settings.pos_weight)
         if self.mask_head is None:
             return losses
         if count is not None:
             # Batch norm would include slots without a region.
             step = 1 if learns_statistics(self.mask_head) else 8
-            num_mask_slots = slots_for(int(count.read()), rois.positive.numel(), step)
+            num_mask_slots = round_up_slots(int(count.read()), rois.positive.numel(), step)
         assert num_mask_slots is not None
         return Losses({
             **losses.terms,
@@ -155,7 +155,7 @@ class StandardRoIHead(BaseModule):
         """
         boxes = torch.where(valid[..., None], boxes, unit_box(boxes))
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
-        logits, _ = of_valid(self.bbox_head, pooled, valid.flatten())
+        logits, _ = apply_to_valid(self.bbox_head, pooled, valid.flatten())
         losses = self.bbox_head.loss_cls(logits, classes.flatten(), reduction_override='none')
         return losses.view(*classes.shape, -1).sum(-1)
 
@@ -168,7 +168,7 @@ class StandardRoIHead(BaseModule):
         """
         assert self.mask_head is not None and self.train_settings is not None and gt.masks is not None
         num_images, num_positive_slots = rois.positive.shape
-        order = first_true(rois.positive, num_slots)
+        order = find_true(rois.positive, num_slots)
         image_index = order // num_positive_slots
         slot = order % num_positive_slots
         valid = rois.positive[image_index, slot]
@@ -178,7 +178,7 @@ class StandardRoIHead(BaseModule):
         if self.mask_roi_extractor is None:
             pooled = pooled.index_select(0, image_index * rois.valid.shape[1] + slot)
         else:
-            pooled = self.pool(self.mask_roi_extractor, features, numbered(image_index, boxes))
+            pooled = self.pool(self.mask_roi_extractor, features, prepend_image_index(image_index, boxes))
         logits = self.mask_head(pooled)
         targets = mask_targets(gt.masks, image_index, gt_index, boxes,
                                self.train_settings.mask_size)
@@ -226,7 +226,7 @@ class StandardRoIHead(BaseModule):
         boxes = boxes.expand(-1, -1, num_classes, -1)
         candidate = valid[..., None] & (scores > settings.score_thr)
         limit = settings.nms.limit(settings.max_per_img, scores[0].numel())
-        order = precedence(scores.flatten(1), candidate.flatten(1)).view_as(scores)
+        order = rank_boxes(scores.flatten(1), candidate.flatten(1)).view_as(scores)
         boxes_of, scores, order, candidate = (x.transpose(1, 2)
                                               for x in (boxes, scores, order, candidate)
                                               )  # [B, K, P, ...]
@@ -246,15 +246,15 @@ class StandardRoIHead(BaseModule):
         assert self.mask_head is not None, 'a detector of boxes'
         num_images, num_detections = detections.valid.shape
         count = HostCopy(detections.valid.sum(), detections.boxes.device)
-        num_slots = slots_for(int(count.read()), detections.valid.numel())
-        order = first_true(detections.valid, num_slots)
+        num_slots = round_up_slots(int(count.read()), detections.valid.numel())
+        order = find_true(detections.valid, num_slots)
         image_index = order // num_detections
         boxes = (detections.boxes * batch.scale_factors[:, None]).flatten(0, 1)[order]
         boxes = torch.where(detections.valid.flatten()[order, None], boxes, unit_box(boxes))
         pooled = self.pool(self.mask_roi_extractor or self.bbox_roi_extractor, features,
-                           numbered(image_index, boxes))
+                           prepend_image_index(image_index, boxes))
         logits = self.mask_head(pooled)
-        masks = self.mask_head.of_class(logits, detections.labels.flatten()[order]).sigmoid()
+        masks = self.mask_head.select_class(logits, detections.labels.flatten()[order]).sigmoid()
         out = masks.new_zeros(num_images * num_detections, *masks.shape[1:])
         return out.index_copy(0, order, masks).view(num_images, num_detections, *masks.shape[1:])
 
@@ -266,12 +266,12 @@ def to_rois(boxes: Tensor) -> Tensor:
     return torch.cat([image.expand(-1, num_boxes, 1), boxes], 2).flatten(0, 1)
 
 
-def numbered(image_index: Tensor, boxes: Tensor) -> Tensor:
+def prepend_image_index(image_index: Tensor, boxes: Tensor) -> Tensor:
     """Prepend the image index, image_index [R], to boxes [R, 4]: [R, 5]."""
     return torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)
 
 
-def slots_for(count: int, limit: int, step: int = 8) -> int:
+def round_up_slots(count: int, limit: int, step: int = 8) -> int:
     """Round `count` up to a multiple of `step`, and at least that.
 
     So few sizes occur, and every rank uses the weights of the mask head.
@@ -279,6 +279,6 @@ def slots_for(count: int, limit: int, step: int = 8) -> int:
     return min(-(-max(count, 1) // step) * step, limit)
 
 
-def first_true(x: Tensor, num_slots: int) -> Tensor:
+def find_true(x: Tensor, num_slots: int) -> Tensor:
     """Return int64 [num_slots] indices into the flattened bool `x`, true elements first, in order."""
     return x.flatten().byte().sort(descending=True, stable=True).indices[:num_slots]

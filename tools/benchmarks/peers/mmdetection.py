@@ -57,14 +57,14 @@ def _operators() -> str:
         import mmcv.ops  # noqa: F401
         return "mmcv's operators"
     except ImportError:
-        stand_in = _Operators('mmcv.ops')
-        stand_in.__path__ = []
-        stand_in.RoIAlign, stand_in.roi_align = RoIAlign, _roi_align
-        stand_in.batched_nms = _batched_nms
+        substitute = _Operators('mmcv.ops')
+        substitute.__path__ = []
+        substitute.RoIAlign, substitute.roi_align = RoIAlign, _roi_align
+        substitute.batched_nms = _batched_nms
         for name in ('', '.nms', '.roi_align', '.carafe', '.merge_cells', '.modulated_deform_conv'):
-            sys.modules[f'mmcv.ops{name}'] = stand_in
-        mmcv.ops = stand_in
-        transformer.MultiScaleDeformableAttention = stand_in.MultiScaleDeformableAttention
+            sys.modules[f'mmcv.ops{name}'] = substitute
+        mmcv.ops = substitute
+        transformer.MultiScaleDeformableAttention = substitute.MultiScaleDeformableAttention
     if mmcv.__version__ == '2.2.0':  # 3.3.0 refuses it, but needs nothing that changed
         mmcv.__version__ = '2.1.0'
     return "torchvision's operators"

@@ -51,7 +51,7 @@ class Augment:
         return f'{type(self).__name__}({", ".join(f"{key}={value!r}" for key, value in vars(self).items())})'
 
 
-def _colour(pad_val: PadValue, img: np.ndarray) -> Any:
+def _check_color(pad_val: PadValue, img: np.ndarray) -> Any:
     """Return the fill value for an image of one or three channels."""
     if isinstance(pad_val, int):
         return pad_val if img.ndim == 2 else (pad_val, ) * img.shape[2]
@@ -102,7 +102,7 @@ class Shear(Augment):
         self.interpolation = interpolation
 
     def change(self, img: np.ndarray, sign: int) -> np.ndarray:
-        return mmcv.imshear(img, sign * self.magnitude, self.direction, _colour(self.pad_val, img),
+        return mmcv.imshear(img, sign * self.magnitude, self.direction, _check_color(self.pad_val, img),
                             self.interpolation)
 
 
@@ -134,7 +134,7 @@ class Translate(Augment):
     def change(self, img: np.ndarray, sign: int) -> np.ndarray:
         side = img.shape[1 if self.direction == 'horizontal' else 0]
         return mmcv.imtranslate(img, sign * self.magnitude * side, self.direction,
-                                _colour(self.pad_val, img), self.interpolation)
+                                _check_color(self.pad_val, img), self.interpolation)
 
 
 @PIPELINES.register_module()
@@ -174,7 +174,7 @@ class Rotate(Augment):
             sign * self.angle,
             center=self.center,
             scale=self.scale,
-            border_value=_colour(self.pad_val, img),
+            border_value=_check_color(self.pad_val, img),
             interpolation=self.interpolation)
 
 
@@ -332,4 +332,4 @@ class Cutout(Augment):
         self.pad_val = pad_val
 
     def change(self, img: np.ndarray, sign: int) -> np.ndarray:
-        return mmcv.cutout(img, self.shape, pad_val=_colour(self.pad_val, img))
+        return mmcv.cutout(img, self.shape, pad_val=_check_color(self.pad_val, img))

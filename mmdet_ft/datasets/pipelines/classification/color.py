@@ -172,8 +172,8 @@ class RandomErasing:
             columns = min(int(round(np.sqrt(area / ratio))), width)
             top = np.random.randint(0, height - rows) if height > rows else 0
             left = np.random.randint(0, width - columns) if width > columns else 0
-            place = slice(top, top + rows), slice(left, left + columns)
-            img[place] = self._patch(img[place].shape)
+            region = slice(top, top + rows), slice(left, left + columns)
+            img[region] = self._patch(img[region].shape)
             results[key] = img
         return results
 

@@ -385,7 +385,7 @@ class RandomCenterCropPad:
         begin = [max(0, center[axis] - middle[axis]) for axis in (0, 1)]
         end = [min(center[axis] + middle[axis], img.shape[axis]) for axis in (0, 1)]
         shift = [middle[axis] - center[axis] for axis in (0, 1)]
-        top, left, bottom, right = (at + shift[place % 2] for place, at in enumerate(begin + end))
+        top, left, bottom, right = (at + shift[index % 2] for index, at in enumerate(begin + end))
         canvas[top:bottom, left:right] = img[begin[0]:end[0], begin[1]:end[1]]
         where = np.array([top, bottom, left, right], dtype=np.float32)
         return canvas, where, np.array([begin[1], begin[0], end[1], end[0]])

@@ -126,14 +126,14 @@ class Mosaic:
         center_y = int(np.random.uniform(*self.center_ratio_range) * self.img_scale[0])
 
         parts: Dict[str, List[Objects]] = {key: [] for key in fields}
-        for place, sample in enumerate(samples):
+        for index, sample in enumerate(samples):
             part = sample['img']
             scale = min(self.img_scale[0] / part.shape[0], self.img_scale[1] / part.shape[1])
             size = max(int(part.shape[0] * scale), 1), max(int(part.shape[1] * scale), 1)
             part = mmcv.imresize(part, size[::-1])
             # the top left corner of the whole part on the canvas; it may be outside
-            left = center_x - (0 if place % 2 else size[1])
-            top = center_y - (0 if place // 2 else size[0])
+            left = center_x - (0 if index % 2 else size[1])
+            top = center_y - (0 if index // 2 else size[0])
             x1, y1 = max(left, 0), max(top, 0)
             x2, y2 = min(left + size[1], width), min(top + size[0], height)
             canvas[y1:y2, x1:x2] = part[y1 - top:y2 - top, x1 - left:x2 - left]

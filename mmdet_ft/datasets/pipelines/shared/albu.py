@@ -169,17 +169,17 @@ class Albu:
             results['pad_shape'] = img.shape
         if boxes is not None and self.bbox_params is not None:
             moved = np.array(data['bboxes'], dtype=np.float32).reshape(-1, 4)
-            places = np.array(data[PLACES], dtype=np.int64).reshape(-1)
-            own = places < len(boxes)
+            indices = np.array(data[PLACES], dtype=np.int64).reshape(-1)
+            own = indices < len(boxes)
             results[ours['bboxes']] = moved[own]
             if ignored is not None:
                 results['gt_bboxes_ignore'] = moved[~own]
             for key in self.label_fields:
-                results[key] = np.asarray(results[key])[places[own]]
+                results[key] = np.asarray(results[key])[indices[own]]
         if isinstance(masks, BitmapMasks):
             moved_masks = BitmapMasks(data['masks'][:len(masks)], *img.shape[:2])
             if boxes is not None and self.bbox_params is not None:
-                moved_masks = moved_masks[places[own]]
+                moved_masks = moved_masks[indices[own]]
             results[ours['masks']] = moved_masks
         if self.skip_img_without_anno and boxes is not None and not len(results[ours['bboxes']]):
             return None

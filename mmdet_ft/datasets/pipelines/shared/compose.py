@@ -96,12 +96,12 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
                                                                ImageToTensor, ToTensor)
     from mmdet_ft.datasets.pipelines.shared.resize_flip import (DeferredFlip, DeferredPad, Pad,
                                                                 RandomFlip)
-    places = [place for place, transform in enumerate(transforms) if type(transform) is Normalize]
-    if not places:
+    indices = [index for index, transform in enumerate(transforms) if type(transform) is Normalize]
+    if not indices:
         return transforms
-    place = places[-1]
+    index = indices[-1]
     makes_tensor = collects = False
-    for transform in transforms[place + 1:]:
+    for transform in transforms[index + 1:]:
         kind = type(transform)  # a subclass may do anything
         if kind is Pad and not collects and not makes_tensor and transform.fills_with_zeros():
             continue
@@ -115,14 +115,14 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
             return transforms
     if not collects:
         return transforms
-    normalize = transforms[place]
+    normalize = transforms[index]
     late = [DeferredNormalize(normalize.mean, normalize.std, normalize.to_rgb)]
-    for transform in transforms[place + 1:]:
+    for transform in transforms[index + 1:]:
         if type(transform) is Pad:
             transform = DeferredPad(transform.size, transform.size_divisor, transform.pad_to_square,
                                     transform.pad_val)
         late.append(transform)
-    early = transforms[:place]
+    early = transforms[:index]
     if early and type(early[-1]) is RandomFlip:
         early[-1] = DeferredFlip(early[-1].flip_ratio, early[-1].direction)
     return early + late

@@ -21,7 +21,7 @@ def to_tensor(data: object) -> Tensor:
 
     Raises TypeError for anything else.
     """
-    if isinstance(data, (Tensor, LateImage)):
+    if isinstance(data, (Tensor, DeferredImage)):
         return data
     if isinstance(data, np.ndarray):
         # a number without axes stays without axes
@@ -75,7 +75,7 @@ def write_planes(planes: np.ndarray, img: np.ndarray, swap: bool, flip: Optional
         cv2.split(np.ascontiguousarray(part), list(planes[:, top:bottom]))
 
 
-class LateImage:
+class DeferredImage:
     """An image [H, W, C], uint8, that collate writes into the memory of the batch: see image_to_tensor."""
     dtype = torch.uint8
 
@@ -94,7 +94,7 @@ class LateImage:
 
 
 @contextlib.contextmanager
-def late_images() -> Iterator[None]:
+def defer_to_collate() -> Iterator[None]:
     """Leave deferred steps to collate in this context, not to the conversion to a tensor; this saves a copy."""
     global _late
     _late = True
@@ -104,12 +104,12 @@ def late_images() -> Iterator[None]:
         _late = False
 
 
-def _format_image(results: Dict[str, Any], key: str, img: np.ndarray) -> Union[Tensor, LateImage]:
+def _format_image(results: Dict[str, Any], key: str, img: np.ndarray) -> Union[Tensor, DeferredImage]:
     """Convert an image to a tensor, with the steps left by deferred transforms."""
     if key != 'img' or 'deferred_normalize' not in results:
         return image_to_tensor(img)
     size = results['pad_shape'][:2] if results.get('deferred_pad') else None
-    make = LateImage if _late else image_to_tensor
+    make = DeferredImage if _late else image_to_tensor
     return make(img, results['deferred_normalize']['to_rgb'], size, results.get('deferred_flip'))
 
 

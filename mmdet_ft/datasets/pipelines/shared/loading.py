@@ -43,14 +43,14 @@ def _where(results: Dict[str, Any]) -> str:
     return f' ({" ".join(parts)})' if parts else ''
 
 
-def _remedy(results: Dict[str, Any]) -> str:
+def _suggest_fix(results: Dict[str, Any]) -> str:
     """Return what to do about a file that is not a complete image."""
     if results.get('ann_file'):
         return f'fetch it again, or take it out of the annotation file; {SKIP}'
     return f'fetch it again, or remove it; {SKIP}' if 'gt_label' in results else 'fetch it again'
 
 
-def _under(prefix: Optional[str], name: str) -> str:
+def _join_prefix(prefix: Optional[str], name: str) -> str:
     return name if prefix is None else osp.join(prefix, name)
 
 
@@ -74,9 +74,9 @@ def read_image(path: str, results: Dict[str, Any], file_client_args: Dict[str, A
         img, lost = decode(content, color_type, channel_order)
     except DataError as error:
         raise DataError(f'cannot decode the image {path!r}{_where(results)}: {error}; '
-                        f'{_remedy(results)}') from None
+                        f'{_suggest_fix(results)}') from None
     if lost is not None:
-        _tell_of_cut(path, lost, is_coarse(content))
+        _warn_of_truncation(path, lost, is_coarse(content))
     return img
 
 
@@ -97,7 +97,7 @@ def _missing(path: str, results: Dict[str, Any]) -> str:
     return f'{text}; {key} is {prefix!r}' + (f'; {hint}' if hint else '') + f'; {SKIP}'
 
 
-def _tell_of_cut(name: str, lost: float, coarse: bool) -> None:
+def _warn_of_truncation(name: str, lost: float, coarse: bool) -> None:
     if name not in told_as_cut:
         told_as_cut.add(name)
         logging.getLogger('mmdet_ft').warning(
@@ -160,7 +160,7 @@ class LoadImageFromFile:
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         prefix, name = results.get('img_prefix'), results['img_info']['filename']
-        filename = _under(prefix, name)
+        filename = _join_prefix(prefix, name)
         try:
             img = self._read(filename, results)
         except FileNotFoundError:
@@ -221,7 +221,7 @@ class LoadMultiChannelImageFromFiles(LoadImageFromFile):
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         names = results['img_info']['filename']
-        filenames = [_under(results.get('img_prefix'), name) for name in names]
+        filenames = [_join_prefix(results.get('img_prefix'), name) for name in names]
         channels = [
             read_image(filename, results, self.file_client_args, self.color_type, 'bgr')
             for filename in filenames
@@ -328,7 +328,7 @@ class LoadAnnotations:
         return [part for part in parts if len(part) % 2 == 0 and len(part) >= 6]
 
     def _load_semantic_seg(self, results: Dict[str, Any]) -> None:
-        filename = _under(results.get('seg_prefix'), results['ann_info']['seg_map'])
+        filename = _join_prefix(results.get('seg_prefix'), results['ann_info']['seg_map'])
         results['gt_semantic_seg'] = read_image(filename, results, self.file_client_args,
                                                 'unchanged', 'bgr').squeeze()
         results['seg_fields'].append('gt_semantic_seg')

@@ -37,7 +37,7 @@ def moved_by(kind: object, arguments: Mapping[str, Any]) -> Optional[Tuple[str, 
     return moves if is_declared else None  # V2 has no such attribute: a user's may mean anything
 
 
-def refusal_of(kind: object, name: str, arguments: Mapping[str, Any], left: Sequence[str]) -> str:
+def explain_refusal(kind: object, name: str, arguments: Mapping[str, Any], left: Sequence[str]) -> str:
     """Return the message for a transform that would leave objects of these kinds at their old position."""
     words = [WORDS[what] for what in left]
     listed = ' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -57,7 +57,7 @@ def refuse_objects(transform: object, results: Mapping[str, Any]) -> None:
     if left:
         name = type(transform).__name__
         raise CheckError(
-            refusal_of(transform, getattr(transform, 'type_name', name), vars(transform), left))
+            explain_refusal(transform, getattr(transform, 'type_name', name), vars(transform), left))
 
 
 class Step(NamedTuple):
@@ -69,14 +69,14 @@ class Step(NamedTuple):
     owner: Any = None  # the class of the transform that holds it
 
 
-def flat(steps: object, path: str = '', owner: object = None) -> Iterator[Step]:
+def flatten(steps: object, path: str = '', owner: object = None) -> Iterator[Step]:
     """Yield the transforms of a pipeline in order, each followed by those in its arguments.
 
     steps: dicts with a type, objects, or lists of them; other values are skipped.
     """
     if isinstance(steps, (list, tuple)):
-        for place, step in enumerate(steps):
-            yield from flat(step, f'{path}.{place}' if path else str(place), owner)
+        for index, step in enumerate(steps):
+            yield from flatten(step, f'{path}.{index}' if path else str(index), owner)
     elif isinstance(steps, Mapping):
         kind = steps.get('type')
         given = {**steps, **({steps['magnitude_key']: None} if _is_varied(steps) else {})}
@@ -86,7 +86,7 @@ def flat(steps: object, path: str = '', owner: object = None) -> Iterator[Step]:
             yield Step(name, cls, given, path, owner)
         for key, value in () if getattr(cls, 'holds_foreign', False) else steps.items():
             if isinstance(value, (list, tuple, Mapping)):
-                yield from flat(value, f'{path}.{key}' if path else str(key), cls)
+                yield from flatten(value, f'{path}.{key}' if path else str(key), cls)
     elif callable(steps) and not isinstance(steps, type):
         yield Step(type(steps).__name__, steps, getattr(steps, '__dict__', {}), path, owner)
 
@@ -96,7 +96,7 @@ def _is_varied(step: Mapping[str, Any]) -> bool:
     return isinstance(step.get('magnitude_key'), str)
 
 
-def left_behind(steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[Tuple[str, str]]:
+def find_unmoved_objects(steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[Tuple[str, str]]:
     """Yield (path, message) of each transform of a pipeline that would leave objects at their old position.
 
     loaded: kinds of objects that are there from the start, such as those of an unknown loader.
@@ -120,13 +120,13 @@ def left_behind(steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[T
         left = [what for what in WORDS if what in here and what not in moves]
         if left:
             around = getattr(step.owner, 'instead', None)
-            message = refusal_of(step.kind, step.name, step.arguments, left)
+            message = explain_refusal(step.kind, step.name, step.arguments, left)
             yield step.path, f'{message}; {around}' if around else message
         else:
             early.append(step)
 
 
-def asked_for(steps: Sequence[Step]) -> List[str]:
+def collected_kinds(steps: Sequence[Step]) -> List[str]:
     """Return the kinds of objects that Collect asks for; they show what a user's own loader loads."""
     lists = [step.arguments.get('keys') for step in steps if step.name == 'Collect']
     keys = [key for item in lists if isinstance(item, (list, tuple)) for key in item]
@@ -135,7 +135,7 @@ def asked_for(steps: Sequence[Step]) -> List[str]:
 
 def check_steps(transforms: Sequence[Any]) -> None:
     """Raise CheckError for a pipeline with a transform that does not move the loaded objects."""
-    found = [message for _, message in left_behind(list(flat(transforms)))]
+    found = [message for _, message in find_unmoved_objects(list(flatten(transforms)))]
     if found:
         raise CheckError('\n'.join(dict.fromkeys(found)))
 

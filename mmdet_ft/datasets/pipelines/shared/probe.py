@@ -90,7 +90,7 @@ def _try(transform: Callable[..., Any], loaded: Sequence[str]) -> bool:
                 img, boxes = np.asarray(results['img']), np.asarray(results['gt_bboxes'])
             except Exception:  # it needs something that the picture does not have
                 return False
-            if img.shape == (*SIZE, 3) and boxes.shape == (1, 4) and _has_left(img):
+            if img.shape == (*SIZE, 3) and boxes.shape == (1, 4) and _paint_has_moved(img):
                 before = _picture(loaded)
                 left = [what for what in loaded if _stays(results, before, KEYS[what])]
                 if left:
@@ -110,7 +110,7 @@ def _stays(results: Dict[str, Any], before: Dict[str, Any], key: str) -> bool:
     return isinstance(now, np.ndarray) and np.array_equal(now, old)
 
 
-def _has_left(img: np.ndarray) -> bool:
+def _paint_has_moved(img: np.ndarray) -> bool:
     """Check whether most of the paint has left the box, and as much has appeared elsewhere."""
     paint = img.max(axis=2) > PAINT / 2
     x1, y1, x2, y2 = BOX

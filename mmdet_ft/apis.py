@@ -344,7 +344,7 @@ def read_input(img: Any, name: str) -> Union[str, np.ndarray]:
         elif img.ndim == 4:
             fix = '; give a batch as a list of images: list(img)'
         raise UserError(
-            f'{name} is an array {list(img.shape)}; it must be [H, W, 3] in BGR, or grey [H, W]{fix}'
+            f'{name} is an array {list(img.shape)}; it must be [H, W, 3] in BGR, or gray [H, W]{fix}'
         )
     return _of_bytes(img, name)
 
@@ -415,7 +415,8 @@ def test(config: Union[str, os.PathLike, Config, Dict[str, Any], None],
     model = build_trained(settings.model, loader.dataset, checkpoint)
     require_masks(model, evaluation['metric'])
     torch_device = read_device(device)
-    precision = build_precision(settings.fp16 if torch_device.type == 'cuda' else None, torch_device)
+    precision = build_precision(settings.fp16 if torch_device.type == 'cuda' else None,
+                                torch_device)
     results = run_over(model.to(torch_device).eval(), loader, precision)
     return dict(loader.dataset.evaluate(results, **evaluation))
 

@@ -129,7 +129,8 @@ def draw_detections(
     class_names: Sequence[str],
     score_thr: float = 0.3,
     palette: Optional[Sequence[Sequence[int]]] = None,
-    look: DrawingStyle = DrawingStyle()) -> np.ndarray:
+    look: DrawingStyle = DrawingStyle()
+) -> np.ndarray:
     """Draw the detections of an image.
 
     Args:
@@ -169,7 +170,8 @@ def draw_ground_truth(
     masks: Optional[Sequence[Any]] = None,
     ignored_boxes: Optional[np.ndarray] = None,
     palette: Optional[Sequence[Sequence[int]]] = None,
-    look: DrawingStyle = DrawingStyle()) -> np.ndarray:
+    look: DrawingStyle = DrawingStyle()
+) -> np.ndarray:
     """Draw the annotations of an image.
 
     Args:
@@ -195,8 +197,9 @@ def draw_ground_truth(
     return draw_instances(image, instances, look)
 
 
-def draw_instances(image: np.ndarray, instances: Sequence[Instance],
-                   look: DrawingStyle = DrawingStyle()) -> np.ndarray:
+def draw_instances(
+    image: np.ndarray, instances: Sequence[Instance],
+    look: DrawingStyle = DrawingStyle()) -> np.ndarray:
     """Draw masks first, then their contours and boxes, then captions, so that captions stay on top."""
     canvas = as_bgr(image)
     height, width = (side * look.scale for side in canvas.shape[:2])
@@ -260,8 +263,8 @@ def draw_captions(canvas: np.ndarray, instances: Sequence[Instance], boxes: Sequ
                 break
 
 
-def _find_free_position(plate: 'Plate', box: np.ndarray, boxes: np.ndarray, taken: np.ndarray, height: int,
-                width: int) -> Optional[np.ndarray]:
+def _find_free_position(plate: 'Plate', box: np.ndarray, boxes: np.ndarray, taken: np.ndarray,
+                        height: int, width: int) -> Optional[np.ndarray]:
     """Return a position beside or in the box where a caption covers no other one and little of any box.
 
     x0 y0 x1 y1, or None.

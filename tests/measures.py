@@ -128,7 +128,7 @@ def frames_to_a_loss() -> Dict[str, List[str]]:
 
     The frames are ours, from `main` to the loss: {log key of the loss: ['train.py main', ...]}.
     """
-    from mmdet_ft.models.losses.cross_entropy import CrossEntropyLoss
+    from mmdet_ft.models.losses.entropy import CrossEntropyLoss
     from tests.tools.tiny_world import write_world
     found: List[List[str]] = []
     forward = CrossEntropyLoss.forward

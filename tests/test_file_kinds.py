@@ -11,7 +11,7 @@ import torch
 from mmdet_ft import file_kinds
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import ConfigError
-from mmdet_ft.engine.begin import read_arguments, check_files
+from mmdet_ft.engine.begin import check_files, read_arguments
 from mmdet_ft.errors import CheckpointError, UsageError
 
 WEIGHTS = dict(state_dict={'a.weight': torch.zeros(2, 2)})

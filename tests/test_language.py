@@ -30,7 +30,8 @@ STRUCK = {
 # Right in these phrases: idioms of PyTorch and Python, and positions of pictures.
 RIGHT = re.compile(
     r'in[- ]place|take[sn]? place|taking place|in place of|decimal places?|place ?holders?|'
-    r'(?:object|box|picture|image|thing)s? behind|behind (?:a|an|the|its|another|other) (?:proxy|camera|car|object)', re.I)
+    r'(?:object|box|picture|image|thing)s? behind|behind (?:a|an|the|its|another|other) (?:proxy|camera|car|object)',
+    re.I)
 
 
 def texts(path):
@@ -59,5 +60,6 @@ def test_words_of_the_field_are_used(path):
         for pattern, instead in STRUCK.items():
             for match in re.finditer(rf'\b(?:{pattern})\b', text, re.I):
                 found.append(
-                    f'{path}:{line}: {match[0]!r} in a {kind}; write: {instead}\n    {text.strip()[:100]!r}')
+                    f'{path}:{line}: {match[0]!r} in a {kind}; write: {instead}\n    {text.strip()[:100]!r}'
+                )
     assert not found, '\n'.join(found)

@@ -21,10 +21,10 @@ def test_an_earlier_path_is_the_module_of_today(old):
 
 def test_a_fresh_process_imports_by_earlier_paths():
     code = ('from mmdet_ft.engine.checks.config.check import prepare\n'
-            'from mmdet_ft.checkpoints.facts import Facts\n'
+            'from mmdet_ft.checkpoints.facts import InputFormat\n'
             'from mmdet_ft.engine import model\n'
             'import mmdet_ft.engine.model as same\n'
-            'assert model is same and same.build_model and Facts and prepare')
+            'assert model is same and same.build_model and InputFormat and prepare')
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 

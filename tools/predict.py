@@ -101,7 +101,9 @@ def find_images(arguments: List[str], out: str) -> Found:
                 seen.add(os.path.realpath(path))
                 found.images.append((name, path))
     if not found.images:
-        reasons = found.refused or [f'{", ".join(arguments)}: no image there{format_suffixes(found.others)}']
+        reasons = found.refused or [
+            f'{", ".join(arguments)}: no image there{format_suffixes(found.others)}'
+        ]
         raise UserError('\n'.join(reasons) +
                         f'\ngive images, folders or patterns of {", ".join(IMAGE_ENDINGS)}')
     return found
@@ -171,8 +173,8 @@ class Predictions:
         labels, color_by: see `DrawingStyle`.
     """
 
-    def __init__(self, model: Any, score_thr: float, pictures: Optional[Dict[str, str]], labels: str,
-                 color_by: str):
+    def __init__(self, model: Any, score_thr: float, pictures: Optional[Dict[str, str]],
+                 labels: str, color_by: str):
         self.model = model
         self.score_thr = score_thr
         self.pictures = pictures
@@ -239,7 +241,8 @@ class Predictions:
                 visualization.draw_label(picture, f'{best["pred_class"]} {best["pred_score"]:.2f}',
                                          (0, 0, *picture.shape[1::-1]), (0, 0, 0))
             return picture
-        look = visualization.DrawingStyle(self.labels, self.color_by, visualization.enlargement(image))
+        look = visualization.DrawingStyle(self.labels, self.color_by,
+                                          visualization.enlargement(image))
         return visualization.draw_detections(image, result, self.model.CLASSES, self.score_thr,
                                              self.model.PALETTE, look)
 
@@ -272,7 +275,8 @@ def main() -> None:
     indices = None
     if not args.no_pictures:
         names = PictureNames(args.out, inputs, '--out')
-        indices = dict(zip(paths, names.take_all((path, name, None) for name, path in found.images)))
+        indices = dict(
+            zip(paths, names.take_all((path, name, None) for name, path in found.images)))
     for reason in found.refused:
         print(f'skipped: {reason}', file=sys.stderr)
     if found.others:

@@ -18,7 +18,7 @@ from mmdet_ft.errors import UsageError  # noqa: E402
 EXIT_CODES = (
     'Exit code: 0 trained to the end; 1 an error (with --dry-run: any failure); 2 a mistake in the config or '
     'on the command line, seen before data and weights are read; '
-    '75 stopped by SIGTERM, SIGUSR1 or Ctrl-C and saved, --auto-resume goes on (a second Ctrl-C leaves at once).'
+    '75 stopped by SIGTERM, SIGUSR1 or Ctrl-C and saved, --auto-resume continues (a second Ctrl-C leaves at once).'
 )
 
 

@@ -103,7 +103,7 @@ def _cut(prefix: str) -> Tuple[str, ...]:
 
 
 def _strip_prefixes(given: StateDict, origin: Origin, own: Mapping[str, Tensor],
-                     adapt: Adapt) -> Iterator[Choice]:
+                    adapt: Adapt) -> Iterator[Choice]:
     """Yield the weights without DataParallel's `module.`, and those under the prefix that fits the model best."""
     if not any(f'.{PARALLEL}' in f'.{name}' for name in own):
         plain = {_strip_parallel(name): value for name, value in given.items()}

@@ -17,7 +17,7 @@ class Comparison(NamedTuple):
     known: Tuple[str, ...]  # of the file
     wanted: Tuple[str, ...]
     indices: Tuple[Optional[int],
-                  ...]  # index of each wanted class in the file; None if the file lacks it
+                   ...]  # index of each wanted class in the file; None if the file lacks it
 
     @property
     def is_same(self) -> bool:
@@ -78,7 +78,8 @@ def compare(known: object, wanted: object) -> Optional[Comparison]:
     key = str if sorted(known) == sorted(wanted) else plain_name
     indices = {name: index for index, name in enumerate(_number_duplicates(known, key))}
     return Comparison(
-        tuple(known), tuple(wanted), tuple(indices.get(name) for name in _number_duplicates(wanted, key)))
+        tuple(known), tuple(wanted),
+        tuple(indices.get(name) for name in _number_duplicates(wanted, key)))
 
 
 def _are_names(names: object) -> 'TypeGuard[Sequence[str]]':

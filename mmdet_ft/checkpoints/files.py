@@ -71,7 +71,7 @@ def _read_safetensors(file: MappedFile) -> Dict[str, Any]:
 
 
 def _read_safetensor(file: MappedFile, begin: int, name: str, dtype: str, shape: Sequence[int],
-                data_offsets: Sequence[int]) -> Tensor:
+                     data_offsets: Sequence[int]) -> Tensor:
     kind = SAFETENSORS.get(dtype)
     numbers = (*shape, *data_offsets)
     if kind is None or not all(type(number) is int and number >= 0 for number in numbers):
@@ -98,7 +98,8 @@ def read_with_shards(path: str) -> Any:
     names = [
         f'{match["stem"]}-{i + 1:05d}-of-{match["count"]}{match["suffix"]}' for i in range(count)
     ]
-    return _merge_shards(os.path.dirname(path), names, f'is shard {int(match["number"])} of {count}')
+    return _merge_shards(
+        os.path.dirname(path), names, f'is shard {int(match["number"])} of {count}')
 
 
 def _merge_shards(folder: str, names: Sequence[str], what: str) -> Dict[str, Any]:

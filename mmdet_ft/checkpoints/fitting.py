@@ -6,14 +6,15 @@ from typing import (Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Op
 
 from torch import nn
 
-from mmdet_ft.checkpoints.choosing import Choice, Fit, best_fit, common_prefix, is_essential, measure_fit
+from mmdet_ft.checkpoints.choosing import (Choice, Fit, best_fit, common_prefix, is_essential,
+                                           measure_fit)
 from mmdet_ft.checkpoints.class_rows import Match, copy_class_rows, match_classes
 from mmdet_ft.checkpoints.classes import Comparison, compare, line_of, listed
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.formats.table import class_names
 from mmdet_ft.checkpoints.input_format import InputFormat
 from mmdet_ft.checkpoints.reading import Checkpoint, StateDict, read, require_sound
-from mmdet_ft.checkpoints.report import Report, find_input_format, compare_input_format
+from mmdet_ft.checkpoints.report import Report, compare_input_format, find_input_format
 from mmdet_ft.checkpoints.sanity import find_faults
 from mmdet_ft.checkpoints.sources import Source
 from mmdet_ft.parts import Rows, find_prediction_layers, part_of, rows_of
@@ -105,7 +106,7 @@ def fit(model: nn.Module,
 
 
 def _reorder_rows(given: StateDict, own: StateDict, layers: Mapping[str, Rows],
-                   match: Match) -> int:
+                  match: Match) -> int:
     """Reorder the rows of prediction layers by the model's classes, in place, and return how many layers changed."""
     count = 0
     for name in own:
@@ -119,7 +120,7 @@ def _reorder_rows(given: StateDict, own: StateDict, layers: Mapping[str, Rows],
 
 
 def _choose_heads(checkpoint: Checkpoint, layers: Tuple[str, ...],
-                      classes: object) -> Tuple[Optional[str], Tuple[str, ...]]:
+                  classes: object) -> Tuple[Optional[str], Tuple[str, ...]]:
     """Return (how to load the heads if load_from does not say it, warnings).
 
     Heads are loaded by class if their rows would otherwise be initialized from other classes.
@@ -160,17 +161,18 @@ def _warn_of_partial_parts(own: StateDict, given: StateDict, layers: Tuple[str, 
             indices = list(dict.fromkeys('.'.join(name.split('.')[:depth]) for name in absent))
             found.append(
                 f'{len(absent)} of the {len(names)} weights of {part} are not in the file and stay as '
-                f'initialised: {_format_names(indices, 6)}')
+                f'initialized: {_format_names(indices, 6)}')
     return found
 
 
 def select_weights(checkpoint: Checkpoint, model: nn.Module) -> Checkpoint:
     """Select the weights that fit the model best, perhaps from another dict of the file or without a prefix."""
-    return _select_weights(checkpoint, model.state_dict(), lambda given: _rename_to_model(model, given)[0])
+    return _select_weights(checkpoint, model.state_dict(),
+                           lambda given: _rename_to_model(model, given)[0])
 
 
-def _select_weights(checkpoint: Checkpoint, own: StateDict, adapt: Callable[[StateDict],
-                                                                    StateDict]) -> Checkpoint:
+def _select_weights(checkpoint: Checkpoint, own: StateDict,
+                    adapt: Callable[[StateDict], StateDict]) -> Checkpoint:
     first = Choice(checkpoint.state_dict, checkpoint.origin, Fit())
     choice = best_fit(checkpoint.content, checkpoint.meta, first, own, adapt)
     classes = class_names(checkpoint.meta, choice.origin.classes)
@@ -282,22 +284,22 @@ class PretrainedLoader:
 
     Args:
         run: image settings from the config of this run, to be compared with those of the weights.
-        told: called as told(source, load), returns load(source); adds the location of the source in the config to a
+        locate: called as locate(source, load), returns load(source); adds the location of the source in the config to a
             CheckpointError.
         classes: class names of this run.
     """
 
     def __init__(self,
                  run: InputFormat,
-                 told: Optional[Callable[[Source, Callable], Any]] = None,
+                 locate: Optional[Callable[[Source, Callable], Any]] = None,
                  classes: Optional[Sequence[str]] = None):
         self.run = run
         self.classes = classes
-        self.told = told or (lambda source, load: load(source))
+        self.locate = locate or (lambda source, load: load(source))
 
     def __call__(self, source: Source) -> StateDict:
         """Read a file, and warn where its weights do not match the images of this run. Raises CheckpointError."""
-        return self.told(source, lambda source: self._read(source).state_dict)
+        return self.locate(source, lambda source: self._read(source).state_dict)
 
     def for_module(self, module: nn.Module, source: Source, prefix: Optional[str]) -> StateDict:
         """Return the weights of a file under the names of the module to initialize.
@@ -306,7 +308,7 @@ class PretrainedLoader:
 
         Raises CheckpointError for weights of another network or of another kind of dtype.
         """
-        return self.told(source, lambda source: self._for_module(module, source, prefix))
+        return self.locate(source, lambda source: self._for_module(module, source, prefix))
 
     def _read(self, source: Source) -> Checkpoint:
         checkpoint = read(source)
@@ -354,10 +356,10 @@ def _strip_prefix(prefix: str, given: StateDict) -> StateDict:
 
 
 def pretrained_loader(run: InputFormat,
-                      text: Optional[Callable[[Source, Callable], Any]] = None,
+                      locate: Optional[Callable[[Source, Callable], Any]] = None,
                       classes: Optional[Sequence[str]] = None) -> PretrainedLoader:
     """Build the loader for `init_weights(load=...)` of a model; see PretrainedLoader."""
-    return PretrainedLoader(run, text, classes)
+    return PretrainedLoader(run, locate, classes)
 
 
 def _refuse_other_network(module: nn.Module, checkpoint: Checkpoint, given: StateDict,

@@ -127,7 +127,8 @@ def _value(node: ast.expr, names: Dict[str, Any]) -> Any:
     if isinstance(node, ast.Dict):
         result: Dict[Any, Any] = {}
         for key, value in zip(node.keys, node.values):
-            result.update({_value(key, names): _evaluate_item(value, names)} if key else _evaluate_item(value, names))
+            result.update({_value(key, names): _evaluate_item(value, names)}
+                          if key else _evaluate_item(value, names))
         return result
     if isinstance(node, ast.Call) and isinstance(
             node.func, ast.Name) and node.func.id == 'dict' and not node.args:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmdet_ft.checkpoints.errors import CheckpointError
-from mmdet_ft.checkpoints.files import read_pickle, read_with_shards, choose_reader
+from mmdet_ft.checkpoints.files import choose_reader, read_pickle, read_with_shards
 from mmdet_ft.checkpoints.formats.layout import weights_in
 from mmdet_ft.checkpoints.formats.origin import Origin
 from mmdet_ft.checkpoints.formats.table import convert

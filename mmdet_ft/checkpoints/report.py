@@ -6,8 +6,8 @@ from torch import Tensor
 
 from mmdet_ft.checkpoints.class_rows import Match
 from mmdet_ft.checkpoints.formats.origin import Origin
-from mmdet_ft.checkpoints.input_format import (ANSWER_TO_GREY_LEVELS, InputFormat, read_input_format, input_scale,
-                                               read_literals)
+from mmdet_ft.checkpoints.input_format import (ANSWER_TO_GREY_LEVELS, InputFormat, input_scale,
+                                               read_input_format, read_literals)
 from mmdet_ft.parts import UNKNOWN, Rows, rows_of
 
 Shapes = Tuple[str, Tuple[int, ...], Tuple[int, ...]]  # name, shape in the file, shape in the model
@@ -37,11 +37,11 @@ class Report(NamedTuple):
         if self.by_class is not None:
             lines.append(f'heads by class: {self.by_class}')
         for reason, items in group_reasons(self).items():
-            lines.append(f're-initialised because {reason}: ' + '; '.join(map(_shapes, items)))
+            lines.append(f're-initialized because {reason}: ' + '; '.join(map(_shapes, items)))
         if self.mismatched:
             lines.append('dropped because the shape differs: ' +
                          '; '.join(map(_shapes, self.mismatched)))
-        lines.append(f'missing in the file, left as initialised: {_shorten_list(self.missing)}; '
+        lines.append(f'missing in the file, left as initialized: {_shorten_list(self.missing)}; '
                      f'unexpected in the file, ignored: {_shorten_list(self.unexpected)}')
         lines += [f'note: {advice}' for advice in self.origin.advice]
         lines += [f'warning: {warning}' for warning in self.warnings]
@@ -127,7 +127,8 @@ def find_input_format(meta: Mapping[str, Any], origin: Origin) -> InputFormat:
     for key in ('config', 'cfg'):  # mmengine's is the second
         if isinstance(meta.get(key), str):
             own = read_input_format(read_literals(meta[key]))
-    return InputFormat(*(known if stated is None else stated for stated, known in zip(own, origin.facts)))
+    return InputFormat(*(known if stated is None else stated
+                         for stated, known in zip(own, origin.facts)))
 
 
 def compare_input_format(
@@ -177,7 +178,7 @@ def _scale_warning(weights: Mapping[str, Tensor], std: Tuple[float, ...]) -> Lis
         std) > 8  # images are divided by their std, about 58; else the network gets gray levels
     if divided == (scale > ANSWER_TO_GREY_LEVELS):
         return []
-    expects = 'grey levels (caffe style: std=[1, 1, 1])' if divided else 'images divided by their std, some 58'
+    expects = 'gray levels (caffe style: std=[1, 1, 1])' if divided else 'images divided by their std, some 58'
     return [
         f"the first convolution answers to a unit of its input by {scale:.3g}, as it would to {expects}; "
         f'img_norm_cfg has std={list(std)}: compare it with what the weights were trained with'

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 
-def find_faults(given: Mapping[str, Tensor], own: Optional[Mapping[str, Tensor]] = None) -> List[str]:
+def find_faults(given: Mapping[str, Tensor],
+                own: Optional[Mapping[str, Tensor]] = None) -> List[str]:
     """Return what is wrong with the values of a state_dict: a line each for the first three weights.
 
     A NaN or infinite weight makes every loss NaN from the first step: the run that wrote the file

@@ -120,10 +120,10 @@ def remove_interrupted(folder: str, run_id: str) -> None:
 
 
 def find_latest_checkpoint(folder: str,
-                           tell: Callable[[str], None] = lambda message: None) -> Optional[str]:
+                           warn: Callable[[str], None] = lambda message: None) -> Optional[str]:
     """Return the readable checkpoint of a folder at which training was furthest; None without one.
 
-    If several runs have used the folder, only the run of `latest.pth` counts. `tell` is called with
+    If several runs have used the folder, only the run of `latest.pth` counts. `warn` is called with
     a sentence about each skipped file.
     """
 
@@ -139,7 +139,7 @@ def find_latest_checkpoint(folder: str,
             try:
                 found.append((path, read(path).meta))
             except CheckpointError as error:
-                tell(f'skipped: {error}')
+                warn(f'skipped: {error}')
 
     def progress_of(item: Tuple[str, Dict[str, Any]]) -> Tuple[int, int, bool]:
         path, meta = item

@@ -73,7 +73,8 @@ def trace(steps: Tuple[str, ...], layers: Sequence[Layer]) -> List[Setting]:
             settings.append(Setting(layer.where(steps), value, file=layer.path))
         elif verb == 'drops' and settings and not settings[-1].is_dropped:
             known = steps
-            while layer.describe_change(known)[0] != 'sets':  # the replacement of an enclosing value
+            while layer.describe_change(
+                    known)[0] != 'sets':  # the replacement of an enclosing value
                 known = known[:-1]
             settings.append(Setting(layer.where(known), None, is_dropped=True, file=layer.path))
     return settings

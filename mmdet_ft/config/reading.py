@@ -22,7 +22,7 @@ from mmdet_ft.config import foreign
 from mmdet_ft.config.config_dict import is_object, item_at, map_leaves, merge, plain
 from mmdet_ft.config.errors import (ConfigError, ConfigFileError, ConfigKeyError,
                                     ConfigNotFoundError, ConfigSyntaxError, ConfigTypeError,
-                                    did_you_mean, format_location, display_path)
+                                    did_you_mean, display_path, format_location)
 from mmdet_ft.config.layers import Layer
 from mmdet_ft.config.lines import read_source
 
@@ -48,7 +48,8 @@ def read(
     """
     if path in heirs:
         circle = ' -> '.join(map(display_path, [*heirs[heirs.index(path):], path]))
-        raise ConfigError(f'{display_path(heirs[-1])}: bases lead back to where they started: {circle}')
+        raise ConfigError(
+            f'{display_path(heirs[-1])}: bases lead back to where they started: {circle}')
     file = _read_file(path, text_of(path) if text is None else text, use_predefined_variables)
 
     inherited: Dict[str, Any] = {}
@@ -61,7 +62,8 @@ def read(
             if key in set_by:
                 raise ConfigKeyError(
                     f'{file.line_of(BASE_KEY)}: {key!r} is set by two bases, {display_path(set_by[key])} '
-                    f'and {display_path(base)}: take it out of one, or make one the base of the other')
+                    f'and {display_path(base)}: take it out of one, or make one the base of the other'
+                )
             set_by[key] = base
         inherited.update(values)
         texts.append(base_text)
@@ -123,7 +125,8 @@ def text_of(path: str) -> str:
     if not path.endswith(EXTENSIONS):
         found = next((path + ending for ending in EXTENSIONS if osp.isfile(path + ending)), None)
         hint = f'; did you mean {display_path(found)!r}?' if found else ''
-        raise ConfigFileError(f'{display_path(path)}: a config is one of {", ".join(EXTENSIONS)}{hint}')
+        raise ConfigFileError(
+            f'{display_path(path)}: a config is one of {", ".join(EXTENSIONS)}{hint}')
     try:
         with open(
                 path, encoding='utf-8-sig') as file:  # some Windows editors write a byte order mark
@@ -194,7 +197,8 @@ def _as_list(bases: object) -> List[Any]:
 def _base_paths(path: str, bases: List[Any]) -> List[str]:
     for base in bases:
         if not isinstance(base, (str, os.PathLike)):
-            raise ConfigTypeError(f'{display_path(path)}: {BASE_KEY} takes paths of configs, not {base!r}')
+            raise ConfigTypeError(
+                f'{display_path(path)}: {BASE_KEY} takes paths of configs, not {base!r}')
     return [osp.abspath(osp.join(osp.dirname(path), osp.expanduser(base))) for base in bases]
 
 
@@ -211,8 +215,9 @@ def _substitute(path: str, text: str, use_predefined_variables: bool) -> str:
     def environment(match):
         value = os.environ.get(match[1]) or match[2]
         if not value:
-            raise ConfigKeyError(f'{format_location(path, text, match.start())}: environment variable '
-                                 f'{match[1]!r} is not set, and there is no default')
+            raise ConfigKeyError(
+                f'{format_location(path, text, match.start())}: environment variable '
+                f'{match[1]!r} is not set, and there is no default')
         return value
 
     if use_predefined_variables:
@@ -335,7 +340,7 @@ class _YamlLoader(_FastLoader):
             if isinstance(key, yaml.ScalarNode) and key.tag != 'tag:yaml.org,2002:merge':
                 if key.value in seen:
                     raise _DuplicateKeyError(key.value, seen[key.value].start_mark.line + 1,
-                                 key.start_mark.line + 1)
+                                             key.start_mark.line + 1)
                 seen[key.value] = key
         return super().construct_mapping(node, deep)
 
@@ -384,5 +389,6 @@ def _parse_data(path: str, source: str) -> Dict[str, Any]:
         where = f'{display_path(path)}:{mark.line + 1 if mark else 1}'
         raise ConfigSyntaxError(f'{where}: {problem or error}') from error
     if not isinstance(values, (dict, type(None))):
-        raise ConfigTypeError(f'{display_path(path)}: a config maps names to values; this is {values!r}')
+        raise ConfigTypeError(
+            f'{display_path(path)}: a config maps names to values; this is {values!r}')
     return values or {}

@@ -15,7 +15,8 @@ def has_truth(dataset: Dataset) -> bool:
     return any(len(dataset.get_ann_info(index)['bboxes']) for index in range(len(dataset)))
 
 
-def draw_truth(dataset: Dataset, index: int, image: np.ndarray, look: DrawingStyle = DrawingStyle()) -> np.ndarray:
+def draw_truth(dataset: Dataset, index: int, image: np.ndarray,
+               look: DrawingStyle = DrawingStyle()) -> np.ndarray:
     """Draw the objects of sample `index` of a detection dataset into its image, uint8 [H, W, 3] in BGR.
 
     Raises ValueError and DataError where they do not fit the image.

@@ -89,7 +89,7 @@ def read_results(results: List[Any], num_classes: int) -> Found:
             if masks is not None and len(masks[label]) != len(boxes[label]):
                 raise DataError(
                     f'{len(boxes[label])} boxes but {len(masks[label])} masks of label {label} in the image at '
-                    f'place {index}')
+                    f'index {index}')
             if len(boxes[label]):
                 parts.append((index, label, boxes[label], None if masks is None else masks[label],
                               None if scores is None else scores[label]))

@@ -37,9 +37,9 @@ def test_prediction_layers_of_another_size_are_left_fresh_and_both_shapes_told()
     report = fit(model, checkpoint_of(source, 80))
     text = str(report)
     assert text.startswith('file.pth: loaded 8 of 10 (80 %)\n')
-    assert ('re-initialised because classes changed 80 -> 2: fc_cls.weight (81, 4) -> (3, 4); '
+    assert ('re-initialized because classes changed 80 -> 2: fc_cls.weight (81, 4) -> (3, 4); '
             'fc_cls.bias (81,) -> (3,)') in text
-    assert 'missing in the file, left as initialised: none' in text and 'unexpected in the file, ignored: none' in text
+    assert 'missing in the file, left as initialized: none' in text and 'unexpected in the file, ignored: none' in text
     assert torch.equal(model.fc_cls.weight, fresh)
     assert torch.equal(model.backbone[0].weight, source.backbone[0].weight)
     assert torch.equal(model.rpn_cls.weight, source.rpn_cls.weight)
@@ -47,7 +47,7 @@ def test_prediction_layers_of_another_size_are_left_fresh_and_both_shapes_told()
 
 def test_new_anchors_are_a_legitimate_edit():
     report = fit(Heads(anchors=9), checkpoint_of(Heads(), 2))
-    words = 're-initialised because each location has 9 anchors, 3 in the file (anchor_generator.scales, ratios, '
+    words = 're-initialized because each location has 9 anchors, 3 in the file (anchor_generator.scales, ratios, '
     assert words in str(report)
 
 
@@ -77,7 +77,7 @@ def test_missing_and_unexpected_weights_are_named():
     given = {**Heads().state_dict(), 'mask.weight': torch.zeros(1)}
     del given['rpn_cls.bias']
     text = str(fit(Heads(), Checkpoint('x.pth', given, {}, {})))
-    assert 'left as initialised: 1: rpn_cls.bias' in text and 'ignored: 1: mask.weight' in text
+    assert 'left as initialized: 1: rpn_cls.bias' in text and 'ignored: 1: mask.weight' in text
 
 
 @pytest.mark.parametrize('prefix,entry', [('', ''), ('backbone.', ", prefix='backbone.'")])

@@ -6,9 +6,10 @@ import torch
 
 from mmdet_ft.checkpoints.fitting import fit
 from mmdet_ft.checkpoints.formats.origin import Origin
-from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, InputFormat, read_input_format, input_scale, read_literals
+from mmdet_ft.checkpoints.input_format import (IMAGENET, MSRA, InputFormat, input_scale,
+                                               read_input_format, read_literals)
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.checkpoints.report import find_input_format, group_reasons, compare_input_format
+from mmdet_ft.checkpoints.report import compare_input_format, find_input_format, group_reasons
 from mmdet_ft.config import Config
 from mmdet_ft.parts import Rows, stated_layers
 from mmdet_ft.registry import MODELS
@@ -31,20 +32,22 @@ def test_facts_of_configs_of_every_age():
     assert read_input_format(config('mask_rcnn/mask_rcnn_r50_fpn_1x_coco.py')) == IMAGENET
     assert read_input_format(config('mask_rcnn/mask_rcnn_r50_caffe_fpn_1x_coco.py')) == MSRA
     assert read_input_format(read_literals(CAFFE)) == MSRA
-    assert read_input_format(read_literals('/path/of/the/config.py\n' + CAFFE)) == MSRA  # as mmcv 0.x kept it
+    assert read_input_format(
+        read_literals('/path/of/the/config.py\n' + CAFFE)) == MSRA  # as mmcv 0.x kept it
     early = "img_norm_cfg = dict(mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True)\n" \
             "data = dict(imgs_per_gpu=2, train=dict(img_norm_cfg=img_norm_cfg))"
     assert read_input_format(read_literals(early)) == InputFormat(True, (1., 2., 3.), (4., 5., 6.))
     third = "model = dict(data_preprocessor=dict(mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=False))"
     assert read_input_format(read_literals(third)) == InputFormat(False, (1., 2., 3.), (4., 5., 6.))
     pretrain = "data_preprocessor = dict(mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True)"
-    assert read_input_format(read_literals(pretrain)) == InputFormat(True, (1., 2., 3.), (4., 5., 6.))
+    assert read_input_format(read_literals(pretrain)) == InputFormat(True, (1., 2., 3.),
+                                                                     (4., 5., 6.))
     step = dict(type='Normalize', mean=[1, 2, 3], std=[4, 5, 6], to_rgb=False)
     for wrap in (lambda dataset: dataset,
                  lambda dataset: dict(type='RepeatDataset', dataset=dataset)):
         cifar = dict(data=dict(train=wrap(dict(type='CIFAR10', pipeline=[step]))))
         assert read_input_format(cifar) == InputFormat(True, (1., 2., 3.),
-                                        (4., 5., 6.))  # read as R G B, and left so
+                                                       (4., 5., 6.))  # read as R G B, and left so
     assert read_input_format({}) == InputFormat()
 
 
@@ -132,7 +135,7 @@ def test_other_norm_layers_are_told():
     report = fit(MODELS.build(settings), Checkpoint('gn.pth', grouped.state_dict(), {}, {}))
     assert report.warnings == (
         'norm layers differ: group norm in the file, batch norm in the model; see norm_cfg',
-        '32 of the 40 weights of neck are not in the file and stay as initialised: neck.lateral_convs, '
+        '32 of the 40 weights of neck are not in the file and stay as initialized: neck.lateral_convs, '
         'neck.fpn_convs')
     assert 'warning: norm layers differ' in str(report)
 
@@ -153,7 +156,7 @@ def test_five_lines_and_the_same_for_programs():
     report = fit(model, given, run=MSRA)
     lines = str(report).splitlines()
     assert [line.split()[0]
-            for line in lines] == ['file.pth', 'on', 're-initialised', 'missing', 'note:']
+            for line in lines] == ['file.pth', 'on', 're-initialized', 'missing', 'note:']
     assert lines[0].startswith('file.pth (some kind): loaded ')
     record = json.loads(json.dumps(report.as_json()))
     assert record['kind'] == 'some kind' and record['total'] == report.total
@@ -171,7 +174,7 @@ def test_each_layer_that_begins_fresh_has_its_own_reason():
     model.CLASSES = tuple('abcde')
     report = str(
         fit(model, Checkpoint('a.pth', source.state_dict(), dict(CLASSES=tuple('abc')), {})))
-    anchors, classes = [line for line in report.splitlines() if 're-initialised because' in line]
+    anchors, classes = [line for line in report.splitlines() if 're-initialized because' in line]
     assert 'each location has 6 anchors, 3 in the file (anchor_generator.scales, ratios' in anchors
     assert 'rpn_head.rpn_cls.weight (3, 16, 1, 1) -> (6, 16, 1, 1)' in anchors and 'rpn_reg' in anchors
     assert 'classes changed 3 -> 5' in classes and 'fc_cls' in classes and 'rpn' not in classes

@@ -16,7 +16,7 @@ from mmdet_ft.datasets.loading.collate import collate
 from mmdet_ft.datasets.pipelines.shared.color import DeferredNormalize, Normalize
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,
-                                                           ImageToTensor, DeferredImage, ToTensor,
+                                                           DeferredImage, ImageToTensor, ToTensor,
                                                            Transpose, defer_to_collate, to_tensor)
 from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
                                                         LoadProposals)

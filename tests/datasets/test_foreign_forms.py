@@ -1,4 +1,4 @@
-"""Annotations that no data set reads are recognised, by training and check_data, and answered with what to do."""
+"""Annotations that no data set reads are recognized, by training and check_data, and answered with what to do."""
 import re
 
 import pytest

@@ -7,7 +7,7 @@ import pytest
 
 from mmdet_ft.config import CheckError, load_config
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
-from mmdet_ft.datasets.pipelines.shared.moves import flatten, find_unmoved_objects
+from mmdet_ft.datasets.pipelines.shared.moves import find_unmoved_objects, flatten
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.registry import PIPELINES
 from tests.engine.test_engine_check import MAIN

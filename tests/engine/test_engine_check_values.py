@@ -9,7 +9,7 @@ from mmdet_ft.config import Config, ConfigError, load_config
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.config_check.run_settings import SETTINGS
 from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
-from mmdet_ft.engine.config_check.value_kinds import fits, describe_values
+from mmdet_ft.engine.config_check.value_kinds import describe_values, fits
 from tests.engine.test_engine_check import MAIN
 
 

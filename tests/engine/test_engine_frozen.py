@@ -9,7 +9,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.config import Config
 from mmdet_ft.engine.models.build import initialize_weights, load_named
-from mmdet_ft.engine.models.frozen import freeing_line, find_random_frozen, watch_loading
+from mmdet_ft.engine.models.frozen import find_random_frozen, freeing_line, watch_loading
 from mmdet_ft.engine.settings.read import read_weights
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
@@ -83,7 +83,7 @@ def test_weights_of_a_file_silence_it_and_half_of_them_do_not(caplog, tmp_path, 
     message, = begin(caplog, settings, **values)
     assert 'backbone.layer1.0.conv1.weight' in message and '6 weights' in message
     half = [
-        message for message in caplog.messages if 'stay as initialised: backbone.layer1' in message
+        message for message in caplog.messages if 'stay as initialized: backbone.layer1' in message
     ]
     assert bool(half) == (way == 'load_from')
 

@@ -13,7 +13,7 @@ from PIL import Image
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.checks import images
 from mmdet_ft.datasets.checks.html import page
-from mmdet_ft.datasets.checks.images import Loading, read_loading, inspect_image, scan
+from mmdet_ft.datasets.checks.images import Loading, inspect_image, read_loading, scan
 from mmdet_ft.datasets.checks.split import split_of
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.datasets.detection.coco import CocoDataset
@@ -397,7 +397,7 @@ def test_what_another_loader_reads_is_only_looked_for(world):
             read_test_settings(world.config()), {'train': dataset}, logging.getLogger('mmdet_ft'))
     assert read_loading([own]) == Loading(is_known=False) and read_loading([]) == Loading()
     assert read_loading([dict(type='LoadImageFromFile',
-                            color_type='unchanged')]).color_type == 'unchanged'
+                              color_type='unchanged')]).color_type == 'unchanged'
 
 
 def test_a_head_that_misleads_is_not_believed(world, monkeypatch):

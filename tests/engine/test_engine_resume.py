@@ -138,7 +138,7 @@ def test_a_run_killed_anywhere_and_resumed_is_the_whole_run(tmp_path, monkeypatc
             with pytest.raises(Killed):
                 start(work_dir, kind, every, **settings).run(*loaders(settings))
         rest = start(work_dir, kind, every, **settings)
-        newest = writing.find_latest_checkpoint(str(work_dir), tell=pytest.fail)
+        newest = writing.find_latest_checkpoint(str(work_dir), warn=pytest.fail)
         if newest is not None:
             rest.resume(newest)
         rest.run(*loaders(settings))

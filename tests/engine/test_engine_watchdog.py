@@ -236,7 +236,7 @@ def test_who_is_in_backward_or_in_a_collective_waits_for_others(store):
 
     def look():
         time.sleep(.2)
-        inside.append(watched._place())
+        inside.append(watched._read_status())
         blocked.put(None)
 
     thread = threading.Thread(target=look)

@@ -19,7 +19,7 @@ class Head(BaseModule):
         self.fc_reg = nn.Linear(64, 8)
 
 
-def initialised(init_cfg) -> Head:
+def initialized(init_cfg) -> Head:
     torch.manual_seed(0)
     head = Head(init_cfg)
     head.init_weights()
@@ -27,13 +27,13 @@ def initialised(init_cfg) -> Head:
 
 
 def test_constant_fills_weight_and_bias_of_the_named_layers_only():
-    head = initialised(dict(type='Constant', val=3, bias=2, layer='Linear'))
+    head = initialized(dict(type='Constant', val=3, bias=2, layer='Linear'))
     assert (head.fc_cls.weight == 3).all() and (head.fc_reg.bias == 2).all()
     assert (head.conv.weight != 3).all() and (head.norm.weight == 1).all()
 
 
 def test_a_base_class_names_its_layers_too():
-    head = initialised(dict(type='Constant', val=3, layer=['_BatchNorm', 'Conv2d']))
+    head = initialized(dict(type='Constant', val=3, layer=['_BatchNorm', 'Conv2d']))
     assert (head.norm.weight == 3).all() and (head.conv.weight == 3).all() and (head.conv.bias
                                                                                 == 0).all()
 
@@ -49,30 +49,30 @@ def test_a_base_class_names_its_layers_too():
     (dict(type='Caffe2Xavier'), math.sqrt(1 / 64)),
 ])
 def test_spread_is_that_of_the_rule(rule, std):
-    head = initialised(dict(rule, layer='Linear', bias=.5))
+    head = initialized(dict(rule, layer='Linear', bias=.5))
     assert head.fc_cls.weight.std().item() == pytest.approx(std, rel=.05)
     assert head.fc_cls.weight.mean().abs().item() < .1 * std
     assert (head.fc_cls.bias == .5).all()
 
 
 def test_truncation_holds():
-    assert initialised(dict(type='TruncNormal', layer='Linear', a=-.1,
+    assert initialized(dict(type='TruncNormal', layer='Linear', a=-.1,
                             b=.2)).fc_cls.weight.max() <= .2
 
 
 def test_kaiming_counts_the_outputs_by_default():
-    head = initialised(dict(type='Kaiming', layer='Conv2d'))
+    head = initialized(dict(type='Kaiming', layer='Conv2d'))
     assert head.conv.weight.std().item() == pytest.approx(math.sqrt(2 / (32 * 9)), rel=.05)
 
 
 def test_a_prior_probability_is_a_bias():
-    head = initialised(dict(type='Normal', std=.01, bias_prob=.01, layer='Linear'))
+    head = initialized(dict(type='Normal', std=.01, bias_prob=.01, layer='Linear'))
     assert head.fc_cls.bias.sigmoid().tolist() == pytest.approx([.01] * 64)
     assert bias_init_with_prob(.5) == 0
 
 
 def test_overrides_reach_one_attribute():
-    head = initialised(
+    head = initialized(
         dict(
             type='Normal',
             std=.01,
@@ -83,7 +83,7 @@ def test_overrides_reach_one_attribute():
 
 
 def test_an_override_by_name_alone_repeats_the_rule_without_layers():
-    head = initialised(
+    head = initialized(
         [dict(type='Constant', val=7, override=[dict(name='fc_reg'),
                                                 dict(name='norm')])])
     assert (head.fc_reg.weight == 7).all() and (head.norm.weight == 7).all() and (head.fc_cls.weight
@@ -102,7 +102,7 @@ def test_an_override_by_name_alone_repeats_the_rule_without_layers():
 ])
 def test_a_rule_that_means_nothing_is_named(rule, error, message):
     with pytest.raises(error, match=message):
-        initialised(rule)
+        initialized(rule)
 
 
 def test_the_child_knows_better_than_its_parent():
@@ -126,8 +126,8 @@ def test_the_child_knows_better_than_its_parent():
         parent.opaque[0].fc_cls.weight == 1).all()  # as in V2: a plain container passes nothing on
 
 
-def test_weights_are_initialised_once():
-    head = initialised(dict(type='Constant', val=1, layer='Linear'))
+def test_weights_are_initialized_once():
+    head = initialized(dict(type='Constant', val=1, layer='Linear'))
     head.fc_cls.weight.data.fill_(5)
     head.init_weights()
     assert (head.fc_cls.weight == 5).all()
@@ -186,7 +186,7 @@ def test_a_local_file_is_read_without_the_engine(tmp_path):
 
 def test_names_and_urls_are_for_the_engine():
     with pytest.raises(ValueError, match='torchvision://resnet50.*local file'):
-        initialised(dict(type='Pretrained', checkpoint='torchvision://resnet50'))
+        initialized(dict(type='Pretrained', checkpoint='torchvision://resnet50'))
 
 
 def test_a_prefix_takes_a_part():

@@ -79,7 +79,8 @@ def test_the_size_of_a_rectangle_may_be_given():
 def test_shares_of_mixup_are_of_the_beta_distribution():
     torch.manual_seed(0)
     augment = BatchMixup(alpha=.5, num_classes=K)
-    drawn = torch.stack([augment.sample_shares(SIZE, torch.device('cpu')).of_label for _ in range(2000)])
+    drawn = torch.stack(
+        [augment.sample_shares(SIZE, torch.device('cpu')).of_label for _ in range(2000)])
     # Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1))
     assert drawn.mean() == pytest.approx(.5, abs=.03)
     assert drawn.var() == pytest.approx(1 / 8, rel=.08)

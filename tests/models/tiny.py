@@ -176,6 +176,7 @@ def fall_along_gradient(loss: Callable[[], Tensor],
         return loss().item()
 
     with torch.no_grad():
-        falls = [(predict_at(-share) - predict_at(share)) / (2 * share * before.item()) for share in shares]
+        falls = [(predict_at(-share) - predict_at(share)) / (2 * share * before.item())
+                 for share in shares]
         predict_at(0)
     return min(falls, key=lambda fall: abs(fall - 1))

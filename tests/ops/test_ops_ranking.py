@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from mmdet_ft.ops.topk import top_k, rank_boxes
+from mmdet_ft.ops.topk import rank_boxes, top_k
 from tests.ops.helpers import GARBAGE
 
 # 40 scores of three values, and how torch 2.0.1, which MMDetection 2 runs on, sorts them on a CPU.

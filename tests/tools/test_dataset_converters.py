@@ -452,7 +452,7 @@ def test_the_folders_of_annotations_and_images_are_suggested(convert, tmp_path, 
             tmp_path / 'a.json', '--force')
 
 
-def test_other_xml_is_recognised(convert, tmp_path, capsys):
+def test_other_xml_is_recognized(convert, tmp_path, capsys):
     formats.write_images(tmp_path, [[]])
     words = ('voc', tmp_path, '--ann-subdir', '.', '--img-subdir', '.', '--out',
              tmp_path / 'a.json')

@@ -163,7 +163,8 @@ def test_a_disk_that_is_too_small_stops_the_dry_run_and_the_run(world, tmp_path,
 
 def test_what_is_said_of_a_full_disk_can_be_done():
     many, few = (
-        str(CheckpointSpace(one=10, all_kept=10 * number, num_kept=number, free=15)) for number in (12, 4))
+        str(CheckpointSpace(one=10, all_kept=10 * number, num_kept=number, free=15))
+        for number in (12, 4))
     assert 'max_keep_ckpts=3) keeps the last three' in many
     assert 'max_keep_ckpts' not in few and '--work-dir' in few
 

@@ -153,7 +153,7 @@ def test_fine_tuning_to_other_classes_says_what_it_dropped(trained, tmp_path):
                      *words, 'model.roi_head.bbox_head.num_classes=2',
                      'model.roi_head.mask_head.num_classes=2', 'runner.max_epochs=1',
                      f'load_from={trained["work_dir"] / "latest.pth"}')
-    assert 're-initialised because classes changed 3 -> 2: roi_head.bbox_head.fc_cls.weight (4, 32) -> (3, 32)' in err
+    assert 're-initialized because classes changed 3 -> 2: roi_head.bbox_head.fc_cls.weight (4, 32) -> (3, 32)' in err
     assert 'conv_logits.weight' in err
 
 

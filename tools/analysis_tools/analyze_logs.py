@@ -99,10 +99,10 @@ def read(path: str) -> Log:
     iters = [line['iter'] for line in train]
     counts_on = iters == sorted(set(iters)) and len({line['epoch'] for line in train}) > 1
     if counts_on or any(line.get('of_detectron2') for line in lines):
-        return Log(path, 'iteration', _place_on_axis(lines, lambda line: line['iter']), lines)
+        return Log(path, 'iteration', _position_on_axis(lines, lambda line: line['iter']), lines)
     length = max(iters, default=1)
     return Log(path, 'epoch',
-               _place_on_axis(lines, lambda line: line['epoch'] - 1 + line['iter'] / length), lines)
+               _position_on_axis(lines, lambda line: line['epoch'] - 1 + line['iter'] / length), lines)
 
 
 def files_of(path: str) -> List[str]:
@@ -202,7 +202,7 @@ def _position_of(line: Dict[str, Any]) -> Tuple[int, int]:
     return line['epoch'], line['iter']
 
 
-def _place_on_axis(lines, index) -> List[float]:
+def _position_on_axis(lines, index) -> List[float]:
     """Return the x of each line; a validation gets the x that training had reached."""
     x, now = [], 0.
     for line in lines:

@@ -2,7 +2,7 @@
 
     python tools/dataset_converters/masks_to_coco.py data/nuclei --out data/nuclei.json --class-name nucleus
 
-A mask file holds one object, or all of an image. Known layouts, recognised by themselves:
+A mask file holds one object, or all of an image. Known layouts, recognized by themselves:
 
     ROOT/NAME/images/NAME.png, ROOT/NAME/masks/*.png    a folder an image, a file an object
     ROOT/images/NAME.jpg, ROOT/masks/NAME/*.png         a folder of masks an image
@@ -107,7 +107,7 @@ def find_pairs(root: str, masks: Optional[str]) -> Tuple[List[Pair], List[str]]:
     if osp.samefile(root, masks):
         images, found = _apart(images)
     else:
-        images = [name for name in images if not _lies_in(osp.join(root, name), masks)]
+        images = [name for name in images if not _is_inside(osp.join(root, name), masks)]
         found = [osp.relpath(osp.join(masks, name), root) for name in _files(masks, _is_mask_name)]
     if not images:
         raise DataError(
@@ -159,7 +159,7 @@ def _is_mask_name(name: str) -> bool:
     return name.lower().endswith(MASK_ENDINGS)
 
 
-def _lies_in(path: str, folder: str) -> bool:
+def _is_inside(path: str, folder: str) -> bool:
     return osp.abspath(path).startswith(osp.join(osp.abspath(folder), ''))
 
 
@@ -329,8 +329,9 @@ class Masks:
                 values = turned(values, head.orientation)
                 self.counts['masks turned as the EXIF of their image says'] += 1
             elif head.orientation in MIRRORING or head.orientation >= 5 and width == height:
-                self.counts['masks of an image that EXIF rotates, read as drawn on the rotated image: '
-                            'look at them with tools/misc/browse_dataset.py'] += 1
+                self.counts[
+                    'masks of an image that EXIF rotates, read as drawn on the rotated image: '
+                    'look at them with tools/misc/browse_dataset.py'] += 1
             if values.shape != (height, width):
                 self.wrong_sizes.append(f'{mask} is {values.shape[1]} x {values.shape[0]}, '
                                         f'its image {width} x {height}')

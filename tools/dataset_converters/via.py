@@ -43,7 +43,7 @@ from mmdet_ft.datasets.annotations.to_coco import ImageFolder  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import ImageObjects  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing  # noqa: E402
 from mmdet_ft.datasets.annotations.to_coco import write_coco  # noqa: E402
-from mmdet_ft.datasets.annotations.values import parse_json, read_name, format_value  # noqa: E402
+from mmdet_ft.datasets.annotations.values import format_value, parse_json, read_name  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 
 CORNERS_OF_AN_ELLIPSE = 36
@@ -75,7 +75,8 @@ def read_via(path: str) -> List[Dict[str, Any]]:
         regions = item.get('regions') or []
         regions = list(regions.values()) if isinstance(regions, dict) else regions  # VIA 1
         if not isinstance(regions, list):
-            raise DataError(f'{path}: regions of {name!r} are {format_value(regions)}, expected a list')
+            raise DataError(
+                f'{path}: regions of {name!r} are {format_value(regions)}, expected a list')
         for index, region in enumerate(regions, 1):
             parts = [region, *(region.get(key) or {} for key in ('shape_attributes', 'region_attributes'))] \
                 if isinstance(region, dict) else [region]

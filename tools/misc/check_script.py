@@ -1,4 +1,4 @@
-"""Tell what a Python script or module takes from mmdet, mmcls or mmcv of V2's time, and what to write instead.
+"""List what a Python script or module takes from mmdet, mmcls or mmcv of V2's time, and what to write instead.
 
 The script is read, not run. Exit code 0 where there is nothing to change, else 1.
 """

@@ -1,4 +1,4 @@
-"""Print a config as the commands see it: bases merged, references replaced, options on top; or tell where a
+"""Print a config as the commands see it: bases merged, references replaced, options on top; or say where a
 value comes from."""
 import argparse
 import os

@@ -178,7 +178,7 @@ def equal_files(paths: Sequence[Optional[str]]) -> Dict[Any, List[int]]:
 
 
 def assign_parts(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
-         seed: int) -> np.ndarray:
+                 seed: int) -> np.ndarray:
     """Assign a part to each image, int64 [I]: whole groups, and each class split by about `shares`.
 
     Groups with the rarest classes come first, as later groups cannot make up for them. Each goes to the part that

@@ -1,4 +1,4 @@
-"""Tell what a checkpoint holds and, with a config, what training from it would load; nothing is trained.
+"""Report what a checkpoint holds and, with a config, what training from it would load; nothing is trained.
 
     python tools/model_converters/inspect_checkpoint.py maskrcnn_resnet50_fpn_coco.pth
     python tools/model_converters/inspect_checkpoint.py coco.pth configs/cityscapes/mask_rcnn_ft.py
@@ -81,7 +81,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
         if scale is not None:
             yield (
                 f'  its first convolution answers to a unit of its input by {scale:.3g}: trained on '
-                f'{"images divided by their std" if scale > ANSWER_TO_GREY_LEVELS else "grey levels (std 1)"}'
+                f'{"images divided by their std" if scale > ANSWER_TO_GREY_LEVELS else "gray levels (std 1)"}'
             )
     for advice in origin.advice:
         yield f'  note: {advice}'
@@ -111,7 +111,8 @@ def main() -> None:
     } if isinstance(stated, dict) else args.checkpoint)
     classes, palette = classes_of(cfg, None)
     model = build_model(cfg.model, SimpleNamespace(CLASSES=classes, PALETTE=palette))
-    report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases, read_input_format(cfg))
+    report = fitting.fit(model, checkpoint, begin.strict, begin.heads, begin.aliases,
+                         read_input_format(cfg))
     print(f'into the {type(model).__name__} of {args.config}:\n{report}')
     if args.json:
         with open(args.json, 'w', encoding='utf-8') as file:

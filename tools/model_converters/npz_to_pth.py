@@ -3,7 +3,7 @@
     python tools/model_converters/npz_to_pth.py mobilenet_v2.npz mobilenet_v2.pth
     python tools/model_converters/npz_to_pth.py mobilenet_v2.npz mobilenet_v2_det.pth --layout mmdet
 
-reads two kinds, told by their names:
+reads two kinds, recognized by their names:
     MobileNetV2 with torchvision's names (features.N..., classifier.1) and batch norm folded into the convolutions
     the CIFAR ResNet-20 to -110 with batch norm of its own (layer1.0.conv1, linear): ThinResNet_CIFAR
 

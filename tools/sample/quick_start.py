@@ -99,7 +99,7 @@ def train_and_test(python, stem, seed, options):
     config, folder = ROOT / f'configs/sample/{stem}.py', WORK / stem
     start = time.time()
     train = [python, TOOLS / 'train.py', config, '--work-dir', folder, '--seed', seed, *options]
-    run(train, folder / 'train.log', ('loaded ', 're-initialised', '[60/60]'))
+    run(train, folder / 'train.log', ('loaded ', 're-initialized', '[60/60]'))
     seconds = time.time() - start
     for old in folder.glob('eval_*.json'):
         old.unlink()

@@ -84,7 +84,7 @@ def mmdet_3(file: File) -> Optional[Converted]:
             name.startswith('data_preprocessor.') for name in file.state_dict):
         return None
     converted = without(file.state_dict, r'data_preprocessor\..*')
-    changes = ('data_preprocessor left out: the pipeline normalises', ) if len(converted) < len(
+    changes = ('data_preprocessor left out: the pipeline normalizes', ) if len(converted) < len(
         file.state_dict) else ()
     return converted, Origin('MMPretrain 1' if is_classifier(file) else 'MMDetection 3', changes)
 

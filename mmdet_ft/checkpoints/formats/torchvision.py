@@ -76,7 +76,7 @@ def classifier(file: File) -> Optional[Converted]:
         return None
     scale = input_scale(file.state_dict)
     if scale is not None and scale <= ANSWER_TO_GREY_LEVELS:  # Caffe's weights with OpenMMLab's names
-        return file.state_dict, Origin('ResNet for grey levels', facts=MSRA)
+        return file.state_dict, Origin('ResNet for gray levels', facts=MSRA)
     return file.state_dict, Origin('torchvision ResNet', facts=IMAGENET)
 
 

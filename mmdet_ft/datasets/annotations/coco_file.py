@@ -8,7 +8,7 @@ import pycocotools.mask as mask_api
 
 from mmdet_ft.datasets.annotations.coco_records import CocoRecords, Fault, refuse
 from mmdet_ft.datasets.annotations.packed import RUNS, PackedList, SharesArrays
-from mmdet_ft.datasets.annotations.values import parse_json, format_value
+from mmdet_ft.datasets.annotations.values import format_value, parse_json
 
 
 class CocoFile(SharesArrays):
@@ -84,8 +84,8 @@ class CocoFile(SharesArrays):
             else:
                 width, height = sizes[position]
                 self.areas[position] = area_of(
-                    dict(segmentation=self.segmentations[position], bbox=self.boxes[position]), height,
-                    width)
+                    dict(segmentation=self.segmentations[position], bbox=self.boxes[position]),
+                    height, width)
 
     def name_of(self, index: int) -> str:
         """Return the name of an annotation in messages: its id in the file, or its index without one."""

@@ -10,8 +10,8 @@ import numpy as np
 from mmdet_ft.datasets.annotations.image_lists import Spelling
 from mmdet_ft.datasets.annotations.packed import (LONGEST_SIDE, MOST_PIXELS, PackedSegmentations,
                                                   segmentation_fault)
-from mmdet_ft.datasets.annotations.values import (plain_id, read_flag, read_id, read_name,
-                                                  read_number, read_whole, format_value)
+from mmdet_ft.datasets.annotations.values import (format_value, plain_id, read_flag, read_id,
+                                                  read_name, read_number, read_whole)
 from mmdet_ft.datasets.errors import DataError
 
 FARTHEST = 1e7  # pixels; a box beyond does not count as a number
@@ -67,7 +67,7 @@ class CocoRecords:
     Args:
         data: content of the file.
         path: for the DataError that it is not a COCO json.
-        tell: function called with each fault, in the order of the file. If it returns, the record
+        report: function called with each fault, in the order of the file. If it returns, the record
             is dropped, or used as far as it can be read.
         size_of: image name -> (width, height), for images whose size cannot be read.
 
@@ -115,7 +115,8 @@ class CocoRecords:
         if records is None and key != 'images':
             return []
         self._report(
-            Fault(f'{key} not a list', f'"{key}"', f'is {format_value(records)}, expected a list of dicts',
+            Fault(f'{key} not a list', f'"{key}"',
+                  f'is {format_value(records)}, expected a list of dicts',
                   f'write "{key}": [{{"id": 1, ...}}, ...]'))
         return []
 
@@ -347,12 +348,13 @@ class CocoRecords:
         values = self._column(key, {bool, int}, read_flag, needed=False)
         for index, value in enumerate(values if set(values) - {None, 0, 1} else ()):
             if value not in (None, 0, 1):
-                self._bad_annotation(index, key,
-                                     f'has a fault: {key} is {format_value(value)}, expected 0 or 1')
+                self._bad_annotation(
+                    index, key, f'has a fault: {key} is {format_value(value)}, expected 0 or 1')
         return [value == 1 for value in values]
 
     def _bad_annotation(self, index: int, key: str, text: str, fix: Optional[str] = None) -> None:
-        self._report(Fault(f'{key} unreadable', self._describe_record(index), text, fix or FIXES[key]))
+        self._report(
+            Fault(f'{key} unreadable', self._describe_record(index), text, fix or FIXES[key]))
         self._bad.add(index)
 
     def _category_ids(self) -> List[Any]:

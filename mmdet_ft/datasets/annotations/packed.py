@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 import numpy as np
 import pycocotools.mask as mask_api
 
-from mmdet_ft.datasets.annotations.values import read_whole, format_value
+from mmdet_ft.datasets.annotations.values import format_value, read_whole
 from mmdet_ft.evaluation.run_lengths import fault_of_runs, sum_runs
 from mmdet_ft.processes import to_other_process
 
@@ -302,7 +302,8 @@ def _read_runs(segmentation: Dict[str, Any], height: int, width: int) -> Tuple[L
         size = [read_whole(side, low=1, high=LONGEST_SIDE) for side in size]
     except ValueError:
         raise ValueError(
-            f'has a size of {format_value(size)}; expected [height, width], whole numbers') from None
+            f'has a size of {format_value(size)}; expected [height, width], whole numbers'
+        ) from None
     counts = segmentation['counts']
     if isinstance(counts, str):
         try:

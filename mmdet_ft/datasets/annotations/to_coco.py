@@ -299,7 +299,9 @@ class Joined:
 
 def _both(first: Optional[Sequence[Any]], other: Optional[Sequence[Any]],
           indices: List[int]) -> Optional[List[Any]]:
-    return None if first is None or other is None else [*first, *(other[index] for index in indices)]
+    return None if first is None or other is None else [
+        *first, *(other[index] for index in indices)
+    ]
 
 
 def refuse_existing(path: str, force: bool, inputs: Iterable[str] = ()) -> None:

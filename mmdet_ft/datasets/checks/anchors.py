@@ -89,7 +89,8 @@ def find_settings(boxes: np.ndarray, anchors: Anchors) -> Optional[Tuple[Dict[st
     shapes = [dict(ratios=[round(ratio, 2) for ratio in ratios])]
     for tried in (single, several, shapes):
         limit = now / 2 if tried is shapes else max(MOST_MISSED, now / 4)
-        found = [(*measure_coverage(anchors.with_settings(settings)), settings) for settings in tried]
+        found = [(*measure_coverage(anchors.with_settings(settings)), settings)
+                 for settings in tried]
         found = [item for item in found if item[0] <= limit]
         if found:  # among similarly good ones the first: the nearest to the config
             fit = max(item[1] for item in found)
@@ -112,8 +113,9 @@ def check_anchors(split: Split, anchors: Anchors, img_scale: Sequence[float],
     scaled = boxes[indices] * np.concatenate([scale, scale], 1)
     best = best_iou(scaled, anchors)
     never = best < anchors.min_pos_iou
-    reach = AnchorCoverage(*(float(part.mean()) for part in (best >= anchors.pos_iou,
-                                                    ~never & (best < anchors.pos_iou), never)))
+    reach = AnchorCoverage(*(float(part.mean())
+                             for part in (best >= anchors.pos_iou,
+                                          ~never & (best < anchors.pos_iou), never)))
     if reach.never <= MOST_MISSED:
         return reach, []
     sides = np.sqrt((scaled[:, 2:] - scaled[:, :2]).prod(1))[never]

@@ -10,8 +10,8 @@ import numpy as np
 
 from mmdet_ft.datasets.annotations.coco_records import (FIXES, CocoRecords, Fault, SizeOf,
                                                         double_names, find_shift, unknown_ids)
-from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, guess_names, describe_missing_classes,
-                                                       same_but_for_unicode)
+from mmdet_ft.datasets.annotations.image_lists import (describe_missing_classes, guess_names,
+                                                       missing_classes_fix, same_but_for_unicode)
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 
 TEXTS = {  # kind of fault -> description of all its records
@@ -82,8 +82,9 @@ class CocoJson:
     def _report_faults(self, kind: str, stops: bool, faults: List[Fault]) -> None:
         first, count = faults[0], sum(fault.count for fault in faults)
         found = [
-            Example(f'{fault.location} {fault.text}', fault.file_name and self._path(fault.file_name),
-                    fault.box and _corners(fault.box)) for fault in faults
+            Example(f'{fault.location} {fault.text}', fault.file_name
+                    and self._path(fault.file_name), fault.box and _corners(fault.box))
+            for fault in faults
         ] if first.is_defect and (kind in TEXTS or count > 1) else []
         self._add(kind, count, TEXTS.get(kind, f'{first.location} {first.text}'), first.fix, found,
                   stops, first.is_defect)
@@ -113,7 +114,8 @@ class CocoJson:
                       fix[0].lower() + fix[1:], [], True)
             records.category_ids += step
         ids = unknown_ids(records.category_ids, [item['id'] for item in records.categories])
-        found = np.flatnonzero(np.isin(records.category_ids, ids) & (records.image_indices >= 0)).tolist()
+        found = np.flatnonzero(np.isin(records.category_ids, ids)
+                               & (records.image_indices >= 0)).tolist()
         if not found or not records.categories:
             return
         shown = []
@@ -134,12 +136,11 @@ class CocoJson:
             # the reader checks the names that it needs
             stops = [name for name in double if name in self.classes]
             order = stops + [name for name in double if name not in stops]
-            self._add('category name twice', len(double),
-                      'names with several category ids',
-                      'keep one id for the name, and write it into the annotations of the others', [
-                          Example(f'class {name!r} has the category ids {double[name]}')
-                          for name in order
-                      ], bool(stops))
+            self._add(
+                'category name twice', len(double), 'names with several category ids',
+                'keep one id for the name, and write it into the annotations of the others',
+                [Example(f'class {name!r} has the category ids {double[name]}') for name in order],
+                bool(stops))
         for name, ids in double.items():
             records.category_ids[np.isin(records.category_ids, ids[1:])] = ids[0]
             records.categories = [item for item in records.categories if item['id'] not in ids[1:]]

@@ -11,7 +11,7 @@ from mmdet_ft.datasets.checks.objects import extent_of
 from mmdet_ft.datasets.checks.problem import Example, Problem
 from mmdet_ft.datasets.checks.report import Report, class_rows, summary_rows, verdict
 from mmdet_ft.datasets.checks.split import Split
-from mmdet_ft.visualization import Instance, DrawingStyle, class_colors, draw_instances
+from mmdet_ft.visualization import DrawingStyle, Instance, class_colors, draw_instances
 
 WIDTH = 360  # pixels of a picture
 STYLE = '''
@@ -130,8 +130,8 @@ def _picture(example: Example) -> Optional[str]:
 
 def _samples(split: Split, number: int) -> List[Any]:
     indices = np.unique(np.linspace(0,
-                                   len(split.paths) -
-                                   1, number).round().astype(int)) if split.paths else []
+                                    len(split.paths) -
+                                    1, number).round().astype(int)) if split.paths else []
     colors = class_colors(max(1, len(split.classes)))
     pictures = []
     for position in indices:

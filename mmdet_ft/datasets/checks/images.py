@@ -13,7 +13,8 @@ import numpy as np
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.datasets.errors import DataError
-from mmdet_ft.datasets.images.decoding import COARSE, decode, is_coarse, is_cut_off, explain_too_large
+from mmdet_ft.datasets.images.decoding import (COARSE, decode, explain_too_large, is_coarse,
+                                               is_cut_off)
 from mmdet_ft.datasets.images.files import Head, image_size, read_head
 from mmdet_ft.datasets.images.names import Cause, causes_of, missing_folder, same_name
 from mmdet_ft.datasets.images.sizes import Mismatch, choose_fitting_size, mismatch
@@ -70,9 +71,9 @@ class ImageCheck(NamedTuple):
 
 
 def inspect_image(path: str,
-            decoded: bool = True,
-            loading: Loading = Loading(),
-            prefix: Optional[str] = None) -> ImageCheck:
+                  decoded: bool = True,
+                  loading: Loading = Loading(),
+                  prefix: Optional[str] = None) -> ImageCheck:
     """Open an image as training does.
 
     decoded: decode it; otherwise its head and its last bytes are read, and more only if they
@@ -161,7 +162,7 @@ def _inspect_arguments(arguments: Tuple[str, Loading, Optional[str]]) -> ImageCh
 
 
 def inspect_images(split: Split, indices: Sequence[int], workers: int,
-                loading: Loading) -> Iterator[ImageCheck]:
+                   loading: Loading) -> Iterator[ImageCheck]:
     """Decode the images at some indices of a split, in order, in worker processes."""
     jobs = [(split.paths[index], loading, split.prefix) for index in indices]
     if workers == 0 or len(jobs) < 64:
@@ -181,7 +182,10 @@ def scan(split: Split, loading: Loading) -> List[Tuple[int, ImageCheck]]:
     indices = [position for position, path in enumerate(split.paths) if path is not None]
     most = MOST_REMOTE if is_remote(loading.file_client_args) else MOST_HEADS
     if len(indices) > most:
-        indices = [indices[position] for position in np.linspace(0, len(indices) - 1, most).astype(int)]
+        indices = [
+            indices[position] for position in np.linspace(0,
+                                                          len(indices) - 1, most).astype(int)
+        ]
 
     def inspect_head(position: int) -> ImageCheck:
         return inspect_image(split.paths[position], False, loading, split.prefix)
@@ -195,7 +199,8 @@ def scan(split: Split, loading: Loading) -> List[Tuple[int, ImageCheck]]:
     else:  # such as a network disk
         parts = [rest[first:first + 64] for first in range(0, len(rest), 64)]
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
-            for part in threads.map(lambda part: [inspect_head(position) for position in part], parts):
+            for part in threads.map(lambda part: [inspect_head(position) for position in part],
+                                    parts):
                 looks += part
     num_confirmed = 0
     for index, (position, look) in enumerate(zip(indices, looks)):
@@ -240,13 +245,13 @@ def check_images(split: Split, looks: Iterable[Tuple[int, ImageCheck]]) -> List[
                 Problem(split.name, kind, len(found), text, fix, examples(found), is_defect))
 
     add('image broken', broken, 'files are cut off, or are no images that can be read',
-         f'fetch them again, or take them out of {split.source}')
+        f'fetch them again, or take them out of {split.source}')
     problems += _size_problems(split, looks)
     add('image turned by EXIF, maybe', unclear,
-         'images that their EXIF entry turns or mirrors without changing their size',
-         'look at them with tools/misc/browse_dataset.py', False)
+        'images that their EXIF entry turns or mirrors without changing their size',
+        'look at them with tools/misc/browse_dataset.py', False)
     add(CUT, cut, 'files without their last bytes; they are used as far as they are there',
-         'fetch them again, if something is to be seen in what is missing', False)
+        'fetch them again, if something is to be seen in what is missing', False)
     add(
         'image name in another spelling', renamed,
         'file names with \\ for /, or in another Unicode form than on this disk; the files that are there are read',
@@ -364,7 +369,8 @@ def _hint(split: Split, cause: Cause) -> str:
     return f'file_name {name!r} -> {there!r} is there{number}: correct it in {split.source}'
 
 
-def check_depth(split: Split, looks: Sequence[Tuple[int, ImageCheck]], loading: Loading) -> List[Problem]:
+def check_depth(split: Split, looks: Sequence[Tuple[int, ImageCheck]],
+                loading: Loading) -> List[Problem]:
     """Check the values of some images of more than 8 bit: loading keeps only the upper 8."""
     deep = [(position, look) for position, look in looks if not look.error and look.bits > 8]
     if not deep or loading.color_type == 'unchanged' or is_remote(loading.file_client_args):

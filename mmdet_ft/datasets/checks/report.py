@@ -50,8 +50,8 @@ def summary_rows(report: Report) -> List[Tuple[str, List[str]]]:
             ('object side in pixels', [_format_sides(split) for split in report.splits]),
         ]
     if report.reaches:
-        rows.append(
-            ('met by anchors', [_format_coverage(report.reaches.get(split.name)) for split in report.splits]))
+        rows.append(('met by anchors',
+                     [_format_coverage(report.reaches.get(split.name)) for split in report.splits]))
     return rows
 
 
@@ -85,7 +85,8 @@ def render(report: Report, console: Console) -> None:
     """Write facts, classes and problems to a terminal (or, by a Console of a file, to a log)."""
     names = [split.name for split in report.splits]
     if report.splits:
-        _print_table(console, ['', *names], [(what, *values) for what, values in summary_rows(report)])
+        _print_table(console, ['', *names],
+                     [(what, *values) for what, values in summary_rows(report)])
     if report.classes:
         _print_table(console, ['class', 'label', 'id in the file', *names], class_rows(report))
     for title, problems, color in (('defect', report.defects, 'red'), ('to look at', report.notes,

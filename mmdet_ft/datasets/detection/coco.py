@@ -11,10 +11,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from mmdet_ft.datasets.annotations.coco_file import CocoFile
-from mmdet_ft.datasets.annotations.coco_records import (double_names, ignored_by, only_ignored,
-                                                        find_shift, unknown_ids)
-from mmdet_ft.datasets.annotations.image_lists import (missing_classes_fix, guess_names, describe_missing_classes,
-                                                       same_but_for_unicode)
+from mmdet_ft.datasets.annotations.coco_records import (double_names, find_shift, ignored_by,
+                                                        only_ignored, unknown_ids)
+from mmdet_ft.datasets.annotations.image_lists import (describe_missing_classes, guess_names,
+                                                       missing_classes_fix, same_but_for_unicode)
 from mmdet_ft.datasets.annotations.packed import EMPTY, MASK_FAULTS, NONE
 from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.detection.custom import CustomDataset

@@ -13,7 +13,7 @@ from mmdet_ft.datasets.annotations.foreign import describe_folder
 from mmdet_ft.datasets.annotations.image_lists import composed
 from mmdet_ft.datasets.annotations.packed import PackedList
 from mmdet_ft.datasets.annotations.text_files import read_lines
-from mmdet_ft.datasets.annotations.values import parse_json, read_name, format_value
+from mmdet_ft.datasets.annotations.values import format_value, parse_json, read_name
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import read_head
 from mmdet_ft.datasets.images.sizes import choose_fitting_size, mismatch
@@ -108,8 +108,7 @@ class CustomDataset:
     def _under_root(self, path: Optional[str]) -> Optional[str]:
         if path is not None and not isinstance(path, (str, os.PathLike)):
             raise DataError(
-                f'{type(self).__name__}: {path!r:.80} is not a path; write it as a string'
-            )
+                f'{type(self).__name__}: {path!r:.80} is not a path; write it as a string')
         if path is None or self.data_root is None or osp.isabs(path):
             return path
         return osp.join(self.data_root, path)
@@ -259,7 +258,8 @@ class CustomDataset:
         """Return an entry of V2's middle format with arrays; `where` begins the message about a bad one."""
         if not isinstance(info, dict):
             raise DataError(
-                f'{where} is {format_value(info)}, expected a dict with filename, width, height and ann')
+                f'{where} is {format_value(info)}, expected a dict with filename, width, height and ann'
+            )
         try:
             name = read_name(info.get('filename'))
         except ValueError as error:

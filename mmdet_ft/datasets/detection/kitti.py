@@ -12,7 +12,7 @@ from mmdet_ft.datasets.annotations.text_files import read_lines
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size
-from mmdet_ft.datasets.images.names import find_on_disk, find_image, nearest_name, plain_name_hint
+from mmdet_ft.datasets.images.names import find_image, find_on_disk, nearest_name, plain_name_hint
 from mmdet_ft.evaluation.kitti import DONT_CARE, Objects, evaluate_kitti
 from mmdet_ft.evaluation.table_output import LoggerLike
 from mmdet_ft.registry import DATASETS

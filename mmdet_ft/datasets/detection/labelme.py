@@ -15,7 +15,7 @@ from mmdet_ft.datasets.annotations.coco_file import CocoFile
 from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
 from mmdet_ft.datasets.annotations.to_coco import (ImageFolder, ImageObjects, files_by_folder,
                                                    to_coco)
-from mmdet_ft.datasets.annotations.values import parse_json, read_name, format_value
+from mmdet_ft.datasets.annotations.values import format_value, parse_json, read_name
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, image_size
@@ -299,7 +299,7 @@ class LabelmeDataset(CocoDataset):
         return self._use_file()
 
     def _report_left_out(self, files: List[str], images: List[ImageObjects], root: str,
-                       num_flat: int) -> None:
+                         num_flat: int) -> None:
         """Set `left_out`, messages about shapes that are not read, and log them."""
         counts: Dict[str, int] = Counter()
         for image in images:

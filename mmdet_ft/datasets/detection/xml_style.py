@@ -15,7 +15,7 @@ from mmdet_ft.datasets.annotations.values import read_name
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size, is_image_name
-from mmdet_ft.datasets.images.names import find_on_disk, find_image, nearest_name, plain_name_hint
+from mmdet_ft.datasets.images.names import find_image, find_on_disk, nearest_name, plain_name_hint
 from mmdet_ft.registry import DATASETS
 
 

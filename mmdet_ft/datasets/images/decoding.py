@@ -74,7 +74,7 @@ def _explain_failure(content: bytes, decoder: str) -> str:
         return explain_too_large(head)
     if head.is_float:
         return (
-            f'it is a {head.kind} of floating-point numbers, which have no fixed white and are no colours; write '
+            f'it is a {head.kind} of floating-point numbers, which have no fixed white and are no colors; write '
             f'it as 8 bit (cv2.imwrite of uint8 values 0..255)')
     return (
         f'its {len(content)} bytes are not a whole picture: a {head.kind} of {head.width} x {head.height} pixels '

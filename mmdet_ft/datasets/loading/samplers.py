@@ -55,7 +55,8 @@ class _EpochSampler(Sampler):
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        return iter([SampleIndex.of(index, self.epoch) for index in self._order()[self.start:].tolist()])
+        return iter(
+            [SampleIndex.of(index, self.epoch) for index in self._order()[self.start:].tolist()])
 
     def __len__(self) -> int:
         return self.num_samples

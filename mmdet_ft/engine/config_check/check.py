@@ -101,7 +101,8 @@ def import_user_code(config: Config) -> None:
                 mistakes.append(_of_user_code(str(error), config.where('custom_imports')))
             elif isinstance(error, SyntaxError):
                 mistakes.append(
-                    _of_user_code(f'{display_path(str(error.filename))}:{error.lineno}: {error.msg}'))
+                    _of_user_code(
+                        f'{display_path(str(error.filename))}:{error.lineno}: {error.msg}'))
             else:
                 raise
     text = user_code.explain_modules(modules)

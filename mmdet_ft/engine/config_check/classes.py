@@ -50,7 +50,7 @@ def check_counts(found: Findings) -> None:
         largest = max(topk) if isinstance(topk, (list, tuple)) and topk else topk
         if head.get('cal_acc') and isinstance(largest, int) and largest > count:
             found.report(f'{path}.topk',
-                      f'asks for the best {largest} of {count} classes; write topk=(1, )')
+                         f'asks for the best {largest} of {count} classes; write topk=(1, )')
         for key in ('loss', 'loss_cls'):
             loss = head.get(key)
             weights = loss.get('class_weight') if isinstance(loss, dict) else None
@@ -60,8 +60,9 @@ def check_counts(found: Findings) -> None:
                                  False) and not loss.get('use_sigmoid', False)
             if len(weights) != count + background:
                 of_what = f'{count} classes and the background' if background else f'{count} classes'
-                found.report(f'{path}.{key}.class_weight',
-                          f'has {len(weights)} weights for {of_what}; write {count + background}')
+                found.report(
+                    f'{path}.{key}.class_weight',
+                    f'has {len(weights)} weights for {of_what}; write {count + background}')
 
 
 def _dicts(value: object, path: str) -> Iterator[Tuple[str, Dict[str, Any]]]:

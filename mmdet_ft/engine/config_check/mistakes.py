@@ -53,10 +53,10 @@ class Findings:
         self.warnings: List[str] = []
 
     def report(self,
-            path: str,
-            message: str,
-            where: Optional[str] = None,
-            is_sentence: bool = False) -> None:
+               path: str,
+               message: str,
+               where: Optional[str] = None,
+               is_sentence: bool = False) -> None:
         """Note a mistake at a path; `where` is another path whose line is reported instead."""
         self.mistakes.append(Mistake(path, message, self.where(where or path), is_sentence))
 
@@ -72,8 +72,8 @@ class Findings:
             self.config.where('.'.join(steps[:length])) for length in range(len(steps), 0, -1))
         return next((index for index in locations if index), None)
 
-    def report_unknown_key(self, owner: str, known: Iterable[str], values: Dict[str, Any], key: object,
-                    path: str) -> None:
+    def report_unknown_key(self, owner: str, known: Iterable[str], values: Dict[str, Any],
+                           key: object, path: str) -> None:
         known = [name for name in known if name != 'self']
         full = f'{path}.{key}' if path else str(key)
         if key == DELETE_KEY:
@@ -103,10 +103,11 @@ class Findings:
     def report_needless_delete(self, path: str) -> None:
         self.report(path, f'there is nothing to delete here; remove {DELETE_KEY}')
 
-    def report_unknown_type(self, kind: str, known: Iterable[str], value: object, path: str) -> None:
+    def report_unknown_type(self, kind: str, known: Iterable[str], value: object,
+                            path: str) -> None:
         if not isinstance(value, str):
             return self.report(path, f'type must be the name of a {kind}, not {short(value)}',
-                            f'{path}.type')
+                               f'{path}.type')
         known = list(known)
         whole = [name for name in known if path == 'model' and _is_shipped_model(MODELS.get(name))]
         newer = old_configs.newer_type(value)
@@ -121,7 +122,7 @@ class Findings:
         if foreign:
             hint = f'{foreign}; the models here are {", ".join(whole)}' if whole else foreign
         self.report(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}',
-                 f'{path}.type')
+                    f'{path}.type')
 
     def _unregistered(self, kind: str, value: object) -> Optional[str]:
         """Say how to register a class that a module of custom_imports has but does not register."""

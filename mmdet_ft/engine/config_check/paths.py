@@ -61,7 +61,8 @@ def _check(found: Findings,
                 f'must be names as texts, not {short(wrong[0])}{in_yaml}; write each in quotes: '
                 f"'{_as_text(wrong[0])}'")
         elif wrong and is_ours:
-            found.report_instead(path, f'must be paths, not {short(wrong[0])}; write each in quotes')
+            found.report_instead(path,
+                                 f'must be paths, not {short(wrong[0])}; write each in quotes')
         elif is_ours and key not in MAY_BE_LIST and not (key in WITH_ANN_FILES and isinstance(
                 owner.get('ann_file'), (list, tuple))):
             comma = ','.join(map(str, value))

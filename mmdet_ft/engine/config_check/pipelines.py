@@ -5,7 +5,8 @@ A transform declares what it moves, see mmdet_ft.datasets.pipelines.shared.moves
 """
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
-from mmdet_ft.datasets.pipelines.shared.moves import Step, collected_kinds, flatten, find_unmoved_objects, moved_by
+from mmdet_ft.datasets.pipelines.shared.moves import (Step, collected_kinds, find_unmoved_objects,
+                                                      flatten, moved_by)
 from mmdet_ft.engine.config_check.mistakes import Findings, listed, parts_of
 from mmdet_ft.registry import PIPELINES
 
@@ -49,7 +50,7 @@ def _check_training_mode(found: Findings, split: object, path: str) -> None:
     elif isinstance(split, dict):
         if split.get('test_mode'):
             found.report(f'{path}.test_mode',
-                      'a dataset in test_mode gives no annotations to learn from; leave it out')
+                         'a dataset in test_mode gives no annotations to learn from; leave it out')
         for key in ('dataset', 'datasets'):
             _check_training_mode(found, split.get(key), f'{path}.{key}')
 
@@ -204,7 +205,7 @@ def _check_training(found: Findings, steps: Sequence[Dict[str, Any]], path: str,
     tensors = {key for step in steps if _name(step) == 'ToTensor' for key in _keys(step)}
     if needed and 'DefaultFormatBundle' not in names and not tensors.issuperset(needed[:2]):
         found.report(f'{path}.{len(steps) - 1}',
-                  "no DefaultFormatBundle before Collect; add dict(type='DefaultFormatBundle')")
+                     "no DefaultFormatBundle before Collect; add dict(type='DefaultFormatBundle')")
 
 
 def _check_test(found: Findings, steps: Sequence[Dict[str, Any]], path: str) -> None:

@@ -183,8 +183,8 @@ def check_settings(found: Findings) -> None:
         for key in path.split('.'):
             value = as_dict(value).get(key) if value is not found.config else value.get(key)
         if value != 'auto' and (not _is_whole(value) or value < 1):
-            found.report_instead(path,
-                              f"must be a whole number from 1 on, or 'auto', not {short(value)}")
+            found.report_instead(
+                path, f"must be a whole number from 1 on, or 'auto', not {short(value)}")
 
 
 def check_numbers(found: Findings) -> None:

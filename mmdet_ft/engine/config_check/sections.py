@@ -10,7 +10,7 @@ from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.loading.loader import LoaderSettings
 from mmdet_ft.engine.config_check.classes import dataset_classes
 from mmdet_ft.engine.config_check.mistakes import as_dict, nearest, short
-from mmdet_ft.engine.config_check.schema import names_of, allowed_keys
+from mmdet_ft.engine.config_check.schema import allowed_keys, names_of
 from mmdet_ft.engine.config_check.traverse import Walk
 from mmdet_ft.engine.distributed.dist import init_dist
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
@@ -34,7 +34,7 @@ def model(walk: Walk, value: object, path: str) -> None:
         for key in allowed_keys(cls).required if cls is not None else ():
             if key in value and value[key] is None:
                 walk.report(f'{path}.{key}',
-                         f'{value["type"]} needs it: write a dict with a type, not None')
+                            f'{value["type"]} needs it: write a dict with a type, not None')
         # The keys of train_cfg and test_cfg depend on the type of the part that reads them.
         settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
         if any('unknown model type' in mistake.message and not mistake.path.startswith(settings)
@@ -159,7 +159,8 @@ def _schedule(walk: Walk, value: object, path: str, schedule: type, policies: Ma
         return walk.report(
             f'{path}.policy', f'unknown policy {value["policy"]!r}; ' +
             (f'did you mean {near!r}?' if near else f'there are {", ".join(policies)}'))
-    known = allowed_keys(schedule).without('policy').plus('policy', *allowed_keys(policy).parameters)
+    known = allowed_keys(schedule).without('policy').plus('policy',
+                                                          *allowed_keys(policy).parameters)
     walk.keys(known, value, path, f'{schedule.where} of policy {value["policy"]!r}')
     for owner in (allowed_keys(schedule).without('policy'), allowed_keys(policy)):
         walk.values(owner, value, path)

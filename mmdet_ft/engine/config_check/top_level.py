@@ -10,7 +10,7 @@ from mmdet_ft.config.layers import DATA_ROOT_VARIABLE, OPTIONS_LABEL, Layer
 from mmdet_ft.config.lines import read_source
 from mmdet_ft.config.load import value_at
 from mmdet_ft.config.reading import BASE_KEY
-from mmdet_ft.engine.config_check.mistakes import (Findings, listed, nearest, locate_num_classes,
+from mmdet_ft.engine.config_check.mistakes import (Findings, listed, locate_num_classes, nearest,
                                                    short)
 from mmdet_ft.engine.config_check.sections import SECTIONS
 from mmdet_ft.engine.legacy import old_configs
@@ -62,7 +62,8 @@ def _unknown_name(found: Findings, name: str) -> None:
              BASE_KEY]  # never suggested, as nothing reads it
     variables = {key for layer in found.config.layers for key in layer.values} - set(known) - {name}
     near = nearest(name, known, taken=found.config)
-    if near is None or _measure_likeness(name, near) < .7 and not (len(name) > 2 and near.startswith(name)):
+    if near is None or _measure_likeness(
+            name, near) < .7 and not (len(name) > 2 and near.startswith(name)):
         near = nearest(name, variables)
         near = near if near is not None and _measure_likeness(name, near) > .7 else None
     hint = f'did you mean {near!r}?' if near else 'remove it, or correct its spelling'

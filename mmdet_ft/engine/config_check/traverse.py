@@ -15,8 +15,8 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import ONE_EACH
 from mmdet_ft.engine.config_check.mistakes import Findings, nearest, short
 from mmdet_ft.engine.config_check.run_settings import not_a_text
-from mmdet_ft.engine.config_check.schema import AllowedKeys, names_of, record_of, allowed_keys
-from mmdet_ft.engine.config_check.value_kinds import fits, describe_values
+from mmdet_ft.engine.config_check.schema import AllowedKeys, allowed_keys, names_of, record_of
+from mmdet_ft.engine.config_check.value_kinds import describe_values, fits
 from mmdet_ft.engine.legacy import user_code
 from mmdet_ft.models.base_module import INITIALIZERS
 from mmdet_ft.registry import DATASETS, MODELS, PIPELINES, Registry
@@ -80,7 +80,7 @@ class Walk(Findings):
             for key_path, item in enumerate(value):
                 if item is None:
                     self.report(f'{path}.{key_path}',
-                             f'must be a dict with the type of a {registry.name}, not None')
+                                f'must be a dict with the type of a {registry.name}, not None')
                 self.typed(registry, item, f'{path}.{key_path}', given, extra)
             return
         if not self.is_dict(value, path):
@@ -148,7 +148,8 @@ class Walk(Findings):
                     for argument, cls in registry.spellings(name).items()
                     if argument and not set(missing) & set(allowed_keys(cls).required)
                 })
-            text = ', or '.join(f'{argument}{_describe_task(cls)}' for argument, cls in needs.items())
+            text = ', or '.join(f'{argument}{_describe_task(cls)}'
+                                for argument, cls in needs.items())
             first = next(
                 (argument for argument, cls in needs.items() if 'detector' in _describe_task(cls)),
                 missing[0])
@@ -264,7 +265,8 @@ class Walk(Findings):
             for key_path, item in enumerate(value):
                 if self.is_dict(item, f'{path}.{key_path}'):
                     self.keys(
-                        names_of('cfg', 'stages', 'position'), item, f'{path}.{key_path}', 'a plugin')
+                        names_of('cfg', 'stages', 'position'), item, f'{path}.{key_path}',
+                        'a plugin')
                     self.layer('plugin', PLUGINS, ('postfix', 'out_channels', 'kernel_size'),
                                item.get('cfg'), f'{path}.{key_path}.cfg')
 
@@ -302,14 +304,16 @@ class Walk(Findings):
             return self.keys(
                 names_of('type', 'checkpoint', 'prefix', 'map_location'), value, path, 'Pretrained')
         if not isinstance(kind, str) or kind not in INITIALIZERS:
-            return self.report_unknown_type('initialiser', [*INITIALIZERS, 'Pretrained'], kind, path)
+            return self.report_unknown_type('initialiser', [*INITIALIZERS, 'Pretrained'], kind,
+                                            path)
         own = allowed_keys(INITIALIZERS[kind], 1).plus('type', 'bias_prob')
         self.keys(own.plus('layer', 'override'), value, path, str(kind))
         overrides = value.get('override')
         for key_path, item in enumerate(
                 overrides if isinstance(overrides, (list, tuple)) else [overrides]):
             inside = f'{path}.override.{key_path}' if isinstance(overrides,
-                                                              (list, tuple)) else f'{path}.override'
+                                                                 (list,
+                                                                  tuple)) else f'{path}.override'
             if isinstance(item, dict):
                 other = allowed_keys(INITIALIZERS[item['type']], 1) if str(
                     item.get('type')) in INITIALIZERS else own

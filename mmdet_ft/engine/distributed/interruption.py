@@ -23,7 +23,7 @@ def check() -> None:
 
 
 def notify_launcher() -> None:
-    """Tell launch.py that this process ends with EXIT_CODE after it has saved the run."""
+    """Notify launch.py that this process ends with EXIT_CODE after it has saved the run."""
     with contextlib.suppress(OSError):  # the launcher is gone, and its folder with it
         if os.environ.get(NOTE):
             open(os.environ[NOTE], 'a', encoding='utf-8').close()

@@ -77,7 +77,7 @@ class EarlyStopHook(Hook):
         if runner.rank == 0:  # only rank 0 has the metrics
             reason = self._decide(
                 evaluation.read_metric(runner, self.monitor, runner.log_buffer.output,
-                                  'early_stop.monitor'))
+                                       'early_stop.monitor'))
         runner.stop_reason = dist.broadcast_object(reason)
 
     def _decide(self, now: Optional[float]) -> Optional[str]:

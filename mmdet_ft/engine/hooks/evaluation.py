@@ -16,7 +16,8 @@ from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.logger import LoggerHook
-from mmdet_ft.engine.reporting.figures import check_metric, read_finite_metric, has_detections, explain_missing
+from mmdet_ft.engine.reporting.figures import (check_metric, explain_missing, has_detections,
+                                               read_finite_metric)
 from mmdet_ft.engine.reporting.log import FILE_ONLY
 from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.runner.protocol import Runner
@@ -209,7 +210,7 @@ class EvalHook(Hook):
         return self.read_metric(runner, self.key_indicator, metrics, 'evaluation.save_best')
 
     def read_metric(self, runner: Runner, name: str, metrics: Dict[str, Any],
-               key: str) -> Optional[float]:
+                    key: str) -> Optional[float]:
         """Return the metric named by a setting from the last evaluation; None, with a warning, if
         it has no value: no detections, or undefined.
 

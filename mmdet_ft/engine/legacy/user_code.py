@@ -160,7 +160,8 @@ def _import_from(node: ast.ImportFrom) -> Iterator[OldName]:
             yield OldName(*_lines(node), f'from {node.module} import {name}',
                           _suggest_for_module(node.module))
         else:
-            yield OldName(*_lines(node), f'from {node.module} import {name}', suggest_replacement(name))
+            yield OldName(*_lines(node), f'from {node.module} import {name}',
+                          suggest_replacement(name))
     for home, here in homes.items():
         yield OldName(*_lines(node), f'from {node.module} import {", ".join(here)}',
                       f'from {home} import {", ".join(here)}')

@@ -38,7 +38,8 @@ def check_labels(dataset: Dataset, model: nn.Module) -> None:
             continue
         count = getattr(head, 'num_classes', getattr(model.backbone, 'num_classes', None))
         if isinstance(count, int) and count > 0 and labels.max() >= count:
-            raise UserError(explain_large_labels(type(part).__name__, where, labels, count, part.CLASSES))
+            raise UserError(
+                explain_large_labels(type(part).__name__, where, labels, count, part.CLASSES))
 
 
 def check_learnable(dataset: Dataset, model: nn.Module) -> None:
@@ -52,7 +53,8 @@ def check_learnable(dataset: Dataset, model: nn.Module) -> None:
     labels = np.unique(np.concatenate([labels for _, labels in parts]))
     if len(labels) == 1:
         part = parts[0][0]
-        raise UserError(explain_single_class(type(part).__name__, _source(part), int(labels[0]), part.CLASSES))
+        raise UserError(
+            explain_single_class(type(part).__name__, _source(part), int(labels[0]), part.CLASSES))
 
 
 def warn_of_unused_outputs(dataset: Dataset, model: nn.Module) -> None:
@@ -78,7 +80,7 @@ def one_class(kind: str, where: str, label: int, classes: Optional[Sequence[str]
 
 
 def explain_large_labels(kind: str, where: str, labels: np.ndarray, count: int,
-              classes: Optional[Sequence[str]]) -> str:
+                         classes: Optional[Sequence[str]]) -> str:
     """Return the message for labels int64 [N] that exceed a head of `count` classes."""
     beyond = int((labels >= count).sum())
     text = (

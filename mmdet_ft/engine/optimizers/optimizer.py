@@ -192,7 +192,8 @@ NOT_TELLING = {
 }
 
 
-def explain_state_difference(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> Optional[str]:
+def explain_state_difference(optimizer: torch.optim.Optimizer, state: Dict[str,
+                                                                           Any]) -> Optional[str]:
     """Explain why a saved state is not one of this optimizer, to follow 'its optimizer'; None if it is."""
     saved, own = state['param_groups'], optimizer.param_groups
     name = type(optimizer).__name__

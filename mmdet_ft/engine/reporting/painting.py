@@ -14,8 +14,8 @@ from mmdet_ft.datasets.pipelines.shared.loading import is_remote, read_image
 from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.distributed.dist import get_dist_info
 from mmdet_ft.structures import Batch
-from mmdet_ft.visualization import (BLACK, DrawingStyle, draw_detections, draw_label, enlarge, enlargement,
-                                    palette_of, side_by_side, write_picture)
+from mmdet_ft.visualization import (BLACK, DrawingStyle, draw_detections, draw_label, enlarge,
+                                    enlargement, palette_of, side_by_side, write_picture)
 
 logger = logging.getLogger('mmdet_ft')
 RED = (40, 40, 200)

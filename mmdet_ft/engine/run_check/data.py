@@ -15,11 +15,12 @@ from rich.console import Console
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.annotations.coco_file import read_json_file
 from mmdet_ft.datasets.build import leaves_of
-from mmdet_ft.datasets.checks.anchors import Anchors, AnchorCoverage, check_anchors
+from mmdet_ft.datasets.checks.anchors import AnchorCoverage, Anchors, check_anchors
 from mmdet_ft.datasets.checks.coco_json import CocoJson
-from mmdet_ft.datasets.checks.images import (CUT, Loading, ImageCheck, check_copies, check_depth,
-                                             check_images, check_listed, check_overlap, read_loading,
-                                             inspect_images, scan, size_of, with_true_sizes)
+from mmdet_ft.datasets.checks.images import (CUT, ImageCheck, Loading, check_copies, check_depth,
+                                             check_images, check_listed, check_overlap,
+                                             inspect_images, read_loading, scan, size_of,
+                                             with_true_sizes)
 from mmdet_ft.datasets.checks.objects import (check_boxes, check_classes, check_masks, check_same,
                                               class_table)
 from mmdet_ft.datasets.checks.problem import Problem
@@ -162,7 +163,8 @@ def _splits_of(datasets: Dict[str, Any]) -> Iterator[Tuple[Any, Split, Loading]]
                     getattr(getattr(part, 'pipeline', None), 'transforms', ()))
 
 
-def _refused(data: DataSettings, split: Split, looks: Sequence[Tuple[int, ImageCheck]]) -> List[str]:
+def _refused(data: DataSettings, split: Split, looks: Sequence[Tuple[int,
+                                                                     ImageCheck]]) -> List[str]:
     """Return messages about unusable images, among those that are used or have objects."""
     is_training = split.name.startswith('train')
     if is_training and data.skips_bad_images:
@@ -347,7 +349,7 @@ def _read(name: str, part: Dict[str, Any], assumed: Sequence[str] = ()) -> Readi
 
 
 def _repair_annotations(cls: Any, settings: Dict[str, Any], name: str, folder: str,
-          assumed: Sequence[str]) -> Tuple[Optional[str], List[Problem]]:
+                        assumed: Sequence[str]) -> Tuple[Optional[str], List[Problem]]:
     """Point the settings of a CocoDataset at a copy without the defects that its reader refuses;
     returns the original path and the defects."""
     paths = [

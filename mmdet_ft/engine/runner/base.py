@@ -301,7 +301,8 @@ class BaseRunner:
         """
         self.latch.check(everywhere=False)
         about, others = resume_state.capture(self, save_optimizer, meta or {})
-        name = (filename_tmpl or self.filename_tmpl).format(self.num_done()[0 if self.by_epoch else 1])
+        name = (filename_tmpl
+                or self.filename_tmpl).format(self.num_done()[0 if self.by_epoch else 1])
         model = getattr(self.model, 'module', self.model)
         writing.save(os.path.join(out_dir, name), model.state_dict(), about, **others)
         if create_symlink:

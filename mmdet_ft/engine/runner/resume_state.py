@@ -23,8 +23,8 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import warn_of_spelling
 from mmdet_ft.checkpoints.input_format import read_literals
 from mmdet_ft.checkpoints.reading import Checkpoint
-from mmdet_ft.engine.optimizers.optimizer import (explain_state_difference, match_layout,
-                                                  load_optimizer_state)
+from mmdet_ft.engine.optimizers.optimizer import (explain_state_difference, load_optimizer_state,
+                                                  match_layout)
 from mmdet_ft.engine.runner.protocol import Runner
 
 UNFINISHED = ('after_train_iter', 'after_train_epoch')  # calls that a resumed run finishes

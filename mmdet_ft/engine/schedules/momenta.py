@@ -2,8 +2,8 @@
 import dataclasses
 from typing import Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmdet_ft.engine.schedules.policy import (Policy, Span, ToMinimum, interpolate, check_annealing,
-                                              check_share, check_steps, one_each, decay_by_steps)
+from mmdet_ft.engine.schedules.policy import (Policy, Span, ToMinimum, check_annealing, check_share,
+                                              check_steps, decay_by_steps, interpolate, one_each)
 from mmdet_ft.engine.schedules.rates import CosineAnnealing, Cyclic, LinearAnnealing
 
 

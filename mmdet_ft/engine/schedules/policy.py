@@ -64,16 +64,18 @@ ANNEALINGS = {'cos': anneal_cosine, 'linear': anneal_linear}
 
 
 def decay_by_steps(initial: float, span: Span, step: Union[int, List[int]], gamma: float,
-            minimum: Optional[float]) -> float:
+                   minimum: Optional[float]) -> float:
     if isinstance(step, int):
         drops = span.now // step
     else:  # up to the first step not reached yet, so that an unsorted list works as in V2
-        drops = next((index for index, boundary in enumerate(step) if span.now < boundary), len(step))
+        drops = next((index for index, boundary in enumerate(step) if span.now < boundary),
+                     len(step))
     value = initial * gamma**drops
     return value if minimum is None else max(value, minimum)
 
 
-def interpolate(phases: Sequence[Tuple[float, float, float]], now: int, anneal_strategy: str) -> float:
+def interpolate(phases: Sequence[Tuple[float, float, float]], now: int,
+                anneal_strategy: str) -> float:
     """Return the value at `now` of consecutive phases (last iteration, value at the start, at the end)."""
     begin = 0.
     for boundary, (end, first, last) in enumerate(phases):

@@ -2,9 +2,9 @@
 import dataclasses
 from typing import Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmdet_ft.engine.schedules.policy import (ANNEALINGS, Policy, Span, ToMinimum, interpolate,
-                                              anneal_cosine, anneal_linear, check_annealing,
-                                              check_share, check_steps, one_each, decay_by_steps)
+from mmdet_ft.engine.schedules.policy import (ANNEALINGS, Policy, Span, ToMinimum, anneal_cosine,
+                                              anneal_linear, check_annealing, check_share,
+                                              check_steps, decay_by_steps, interpolate, one_each)
 
 
 @dataclasses.dataclass(frozen=True)

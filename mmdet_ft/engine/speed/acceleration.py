@@ -49,7 +49,7 @@ def accelerate(model: nn.Module, settings: Acceleration, device: torch.device,
 def use_channels_last(model: nn.Module, device: torch.device, setting: bool) -> Optional[str]:
     if setting:
         if any(isinstance(module, ConvWS2d) for module in model.modules()):
-            return 'ConvWS2d standardises weights whose channels are outermost'
+            return 'ConvWS2d standardizes weights whose channels are outermost'
         if device.type == 'cpu' and any(map(_harms_memory, model.modules())):
             return ('a strided 1x1 convolution of fewer than 16 channels writes beyond its memory '
                     'on a CPU in this layout (oneDNN, seen in PyTorch 2.6 and 2.15)')

@@ -97,16 +97,16 @@ class Replayed:
         function: images [B, C, H, W] -> tuple of tensors, whose shapes depend only on that of the images.
         model: owner of the parameters and buffers that the function uses.
         parts: the modules that the function calls.
-        tell: is called with a sentence when recording fails or ends.
+        warn: is called with a sentence when recording fails or ends.
         recorder: a CudaRecorder.
     """
 
     def __init__(self, function: Callable[[Tensor], Tuple[Tensor, ...]], model: nn.Module,
-                 parts: Sequence[nn.Module], tell: Callable[[str], None], recorder: Any):
+                 parts: Sequence[nn.Module], warn: Callable[[str], None], recorder: Any):
         self.function = function
         self.model = model
         self.parts = parts
-        self.tell = tell
+        self.warn = warn
         self.recorder = recorder
         self.counts: Dict[Any, int] = {}
         self.recordings: Dict[Any, Recording] = {}
@@ -139,7 +139,7 @@ class Replayed:
             return None
         if len(self.recordings) == MAX_SHAPES:
             self.ended = True
-            self.tell(
+            self.warn(
                 f'cuda_graphs: {MAX_SHAPES} shapes of images are recorded, others are computed without; '
                 'data.train_dataloader.bucket = 64 makes few shapes of many')
             return None
@@ -147,7 +147,7 @@ class Replayed:
             self.recordings[key] = self._make(images, parameters)
         except Exception as error:  # many possible reasons: no memory, or an operation that waits for the device
             self.ended = True
-            self.tell(f'cuda_graphs: no more shapes are recorded: {first_line(error)}')
+            self.warn(f'cuda_graphs: no more shapes are recorded: {first_line(error)}')
         return self.recordings.get(key)
 
     def _make(self, images: Tensor, parameters: List[Tensor]) -> Recording:

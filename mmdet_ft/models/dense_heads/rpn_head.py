@@ -17,7 +17,7 @@ from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.patches import take_patches
-from mmdet_ft.ops.topk import top_k, rank_boxes
+from mmdet_ft.ops.topk import rank_boxes, top_k
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, GroundTruth
@@ -174,7 +174,7 @@ class RPNHead(BaseModule):
                 and isinstance(self.rpn_conv, nn.Conv2d))
 
     def predict_at(self, features: Sequence[Tensor], sizes: Sequence[Tuple[int, int]],
-           index: Tensor) -> Tuple[Tensor, Tensor]:
+                   index: Tensor) -> Tuple[Tensor, Tensor]:
         """Return logits [B, S, 1 or 2] and deltas [B, S, 4] of some anchors, index [B, S].
 
         They equal those of `forward`; nothing else is computed.
@@ -216,7 +216,8 @@ class RPNHead(BaseModule):
         normaliser = counted.sum()
 
         if self.recomputes_sampled and torch.is_grad_enabled():
-            logits, deltas = self.predict_at(features, outputs.sizes, drawn.index)  # [B, S, 1], [B, S, 4]
+            logits, deltas = self.predict_at(features, outputs.sizes,
+                                             drawn.index)  # [B, S, 1], [B, S, 4]
         else:
             logits, deltas = (
                 take(torch.cat(part, 1), drawn.index) for part in (outputs.logits, outputs.deltas))

@@ -99,4 +99,5 @@ class FCNMaskHead(BaseModule):
 
         logits [T, K, M, M]; targets [T, M, M]; labels [T] in 0..K-1; valid [T].
         """
-        return dict(loss_mask=self.loss_mask(self.select_class(logits, labels), targets, valid=valid))
+        return dict(
+            loss_mask=self.loss_mask(self.select_class(logits, labels), targets, valid=valid))

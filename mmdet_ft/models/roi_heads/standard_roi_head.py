@@ -8,7 +8,7 @@ from torch import Tensor
 from mmdet_ft.models.assigners import MaxIoUAssigner, OHEMSampler, RandomSampler
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
-from mmdet_ft.models.layers import learns_statistics, apply_to_valid
+from mmdet_ft.models.layers import apply_to_valid, learns_statistics
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
@@ -178,7 +178,8 @@ class StandardRoIHead(BaseModule):
         if self.mask_roi_extractor is None:
             pooled = pooled.index_select(0, image_index * rois.valid.shape[1] + slot)
         else:
-            pooled = self.pool(self.mask_roi_extractor, features, prepend_image_index(image_index, boxes))
+            pooled = self.pool(self.mask_roi_extractor, features,
+                               prepend_image_index(image_index, boxes))
         logits = self.mask_head(pooled)
         targets = mask_targets(gt.masks, image_index, gt_index, boxes,
                                self.train_settings.mask_size)

@@ -102,8 +102,8 @@ class Shear(Augment):
         self.interpolation = interpolation
 
     def change(self, img: np.ndarray, sign: int) -> np.ndarray:
-        return mmcv.imshear(img, sign * self.magnitude, self.direction, _check_color(self.pad_val, img),
-                            self.interpolation)
+        return mmcv.imshear(img, sign * self.magnitude, self.direction,
+                            _check_color(self.pad_val, img), self.interpolation)
 
 
 @PIPELINES.register_module()

@@ -26,8 +26,7 @@ def _crop_of(size: object) -> str:
     good = isinstance(pair, (tuple, list)) and len(pair) == 2
     return (
         f"a detector writes dict(type='RandomCrop', crop_size={tuple(pair) if good else '(HEIGHT, WIDTH)'}), after "
-        "dict(type='Resize', img_scale=(WIDTH, HEIGHT), ratio_range=(0.5, 2.0)) to vary the size"
-    )
+        "dict(type='Resize', img_scale=(WIDTH, HEIGHT), ratio_range=(0.5, 2.0)) to vary the size")
 
 
 @PIPELINES.register_module('RandomCrop', when='size')

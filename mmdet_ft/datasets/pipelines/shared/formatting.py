@@ -104,7 +104,8 @@ def defer_to_collate() -> Iterator[None]:
         _late = False
 
 
-def _format_image(results: Dict[str, Any], key: str, img: np.ndarray) -> Union[Tensor, DeferredImage]:
+def _format_image(results: Dict[str, Any], key: str,
+                  img: np.ndarray) -> Union[Tensor, DeferredImage]:
     """Convert an image to a tensor, with the steps left by deferred transforms."""
     if key != 'img' or 'deferred_normalize' not in results:
         return image_to_tensor(img)

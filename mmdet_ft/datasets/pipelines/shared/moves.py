@@ -37,7 +37,8 @@ def moved_by(kind: object, arguments: Mapping[str, Any]) -> Optional[Tuple[str, 
     return moves if is_declared else None  # V2 has no such attribute: a user's may mean anything
 
 
-def explain_refusal(kind: object, name: str, arguments: Mapping[str, Any], left: Sequence[str]) -> str:
+def explain_refusal(kind: object, name: str, arguments: Mapping[str, Any],
+                    left: Sequence[str]) -> str:
     """Return the message for a transform that would leave objects of these kinds at their old position."""
     words = [WORDS[what] for what in left]
     listed = ' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -57,7 +58,8 @@ def refuse_objects(transform: object, results: Mapping[str, Any]) -> None:
     if left:
         name = type(transform).__name__
         raise CheckError(
-            explain_refusal(transform, getattr(transform, 'type_name', name), vars(transform), left))
+            explain_refusal(transform, getattr(transform, 'type_name', name), vars(transform),
+                            left))
 
 
 class Step(NamedTuple):
@@ -96,7 +98,8 @@ def _is_varied(step: Mapping[str, Any]) -> bool:
     return isinstance(step.get('magnitude_key'), str)
 
 
-def find_unmoved_objects(steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[Tuple[str, str]]:
+def find_unmoved_objects(
+    steps: Sequence[Step], loaded: Sequence[str] = ()) -> Iterator[Tuple[str, str]]:
     """Yield (path, message) of each transform of a pipeline that would leave objects at their old position.
 
     loaded: kinds of objects that are there from the start, such as those of an unknown loader.

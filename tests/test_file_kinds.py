@@ -103,7 +103,7 @@ def test_load_from_and_the_command_line_refuse_a_wrong_checkpoint_alike(files, c
     (files /
      'd.py').write_text(f"model = dict()\nload_from = dict(checkpoint=['no.pth', '{name}'])\n")
     train = dict(auto_resume=False, dry_run=False, resume_from=None)
-    for arguments, place in ((dict(config='CONFIG.py',
+    for arguments, index in ((dict(config='CONFIG.py',
                                    checkpoint=name), ''), (dict(config='b.py', **train),
                                                            f"load_from (b.py:2) = '{name}': "),
                              (dict(config='c.py', **train), f"resume_from (c.py:2) = '{name}': "),
@@ -112,9 +112,9 @@ def test_load_from_and_the_command_line_refuse_a_wrong_checkpoint_alike(files, c
                                  **train, 'resume_from': name
                              }), '')):
         with pytest.raises(SystemExit) as stopped:
-            begin(lambda: argparse.Namespace(**arguments))
+            read_arguments(lambda: argparse.Namespace(**arguments))
         said = capsys.readouterr().err
-        assert stopped.value.code == 2 and words in said and place in said, said
+        assert stopped.value.code == 2 and words in said and index in said, said
     if (files / name).is_file():
         with pytest.raises(CheckpointError) as caught:  # what reads it says the same
             read(name)
@@ -127,4 +127,4 @@ def test_load_from_is_not_looked_for_where_the_run_may_not_read_it(files):
     train = dict(config='b.py', auto_resume=False, dry_run=False, resume_from=None)
     for arguments in (dict(auto_resume=True), dict(dry_run=True),
                       dict(resume_from='CHECKPOINT.pth'), dict(config='c.py')):
-        look_at_files(argparse.Namespace(**{**train, **arguments}))
+        check_files(argparse.Namespace(**{**train, **arguments}))

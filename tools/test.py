@@ -14,7 +14,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options, take_older_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command, from_command_line  # noqa: E402
 from mmdet_ft.errors import UsageError, UserError  # noqa: E402
 from mmdet_ft.outputs import atomic_file  # noqa: E402
@@ -167,7 +167,7 @@ def main() -> None:
             evaluation = format_settings(dataset, args.eval_options or {}, folder)
     if args.show and not has_display():
         raise UsageError('--show: there is no display here; --show-dir FOLDER writes the pictures')
-    places = check_outputs(args, settings, dataset, evaluation)
+    pictures = check_outputs(args, settings, dataset, evaluation)
 
     model = build_trained(settings.model, dataset, args.checkpoint)
     if args.eval:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmdet_ft.checkpoints import file_formats, safe_pickle
 from mmdet_ft.checkpoints.mapped_file import MappedFile
 from mmdet_ft.checkpoints.torch_files import read_legacy, read_zip
-from mmdet_ft.pickle_values import Refused, settle, shown
+from mmdet_ft.pickle_values import Refused, build_plans, shown
 
 SAFETENSORS = {
     'BF16': torch.bfloat16, 'BOOL': torch.bool, 'F16': torch.float16, 'F32': torch.float32,
@@ -42,7 +42,7 @@ def read_file(path: str) -> Any:
                       f'{first_line or type(error).__name__}') from error
 
 
-def reader_of(file: MappedFile) -> Callable[[MappedFile], Any]:
+def choose_reader(file: MappedFile) -> Callable[[MappedFile], Any]:
     """Return the function that reads a file, chosen by its content; raises Refused for an unknown format."""
     name = file_formats.format_of(file.path)
     if name is None:

@@ -65,7 +65,8 @@ def fit(model: nn.Module,
         elif not count and not is_asked:
             match = None
             remarks = (
-                f'the classes that the file names ({_format_names(old_classes, 8)}) are in another order than here, and its '
+                f'the classes that the file names ({_format_names(old_classes, 8)}) are in another order '
+                f'than here, and its '
                 'prediction layers have not one row for each: compare them with those it was trained on',
             )
 
@@ -133,7 +134,8 @@ def _choose_heads(checkpoint: Checkpoint, layers: Tuple[str, ...],
         if not found.shared:
             return None, ()
         return None, (
-            f'{len(found.shared)} of the classes are in the file too ({_format_names(found.shared, 8)}), and the heads begin '
+            f'{len(found.shared)} of the classes are in the file too ({_format_names(found.shared, 8)}), and '
+            f'the heads begin '
             f'without them; to keep what the file knows of them {write}', )
     if found.are_moved:
         return 'by_class', ()

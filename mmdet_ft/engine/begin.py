@@ -27,8 +27,8 @@ _DATA = (file_kinds.ANNOTATIONS, file_kinds.LOG, file_kinds.IMAGE)
 _CONFIG = _ExpectedFile('a config (.py, .json, .yaml)',
                   (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
                    file_kinds.PICKLE, file_kinds.ARCHIVE))
-_CHECKPOINT = _Wanted('a checkpoint (.pth)', file_formats.NOT_WEIGHTS)
-_RESULTS = _Wanted('results of tools/test.py --out (.pkl, of a classifier also .json)',
+_CHECKPOINT = _ExpectedFile('a checkpoint (.pth)', file_formats.NOT_WEIGHTS)
+_RESULTS = _ExpectedFile('results of tools/test.py --out (.pkl, of a classifier also .json)',
                    (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
                     file_kinds.CONFIG, file_kinds.ARCHIVE, file_kinds.TEXT))
 WANTED: Dict[str, _ExpectedFile] = {
@@ -49,7 +49,7 @@ def read_arguments(parse_args: Callable[[], argparse.Namespace]) -> argparse.Nam
     def read() -> None:
         args = parse_args()
         with from_command_line():
-            look_at_files(args)
+            check_files(args)
         found.append(args)
 
     read()
@@ -119,9 +119,9 @@ def look_at_weights(cfg: Config, may_resume: bool = False) -> None:
     try:
         require_weights(source)
     except CheckpointError as error:
-        place = ConfigKeys(cfg).find(key, lambda path, value: value in names)
+        index = ConfigKeys(cfg).find(key, lambda path, value: value in names)
         raise CheckpointError(
-            f'{place} = {source!r}: {error}. To fix: correct the path, or put the file there'
+            f'{index} = {source!r}: {error}. To fix: correct the path, or put the file there'
         ) from None
 
 

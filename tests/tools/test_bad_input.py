@@ -203,10 +203,10 @@ def test_unreadable_checkpoint(case):
 
 
 def test_a_checkpoint_to_resume_that_is_not_there_is_told_with_who_named_it(case):
-    for words, place in (((), 'mine.py:2'), (('--resume-from', 'gone.pth'), '--resume-from')):
+    for words, key in (((), 'mine.py:2'), (('--resume-from', 'gone.pth'), '--resume-from')):
         message = case.train(*words, config=case.config("resume_from = 'gone.pth'"), expect=2)
         assert message.startswith(
-            f"resume_from ({index}) = 'gone.pth': checkpoint gone.pth does not exist")
+            f"resume_from ({key}) = 'gone.pth': checkpoint gone.pth does not exist")
         assert 'correct the path' in message
 
 

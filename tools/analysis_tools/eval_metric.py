@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
 
 from mmdet_ft.config import DictAction, load_config  # noqa: E402
 from mmdet_ft.config.options import add_options  # noqa: E402
-from mmdet_ft.engine.begin import begin  # noqa: E402
+from mmdet_ft.engine.begin import read_arguments  # noqa: E402
 from mmdet_ft.engine.errors import command, from_command_line  # noqa: E402
 
 

@@ -485,7 +485,8 @@ class CocoRecords:
                     Fault(
                         'annotation id twice',
                         f'annotation id {id_!r}',
-                        f'occurs twice: ids are not unique ({self.describe_kept(seen[id_])}; {self.describe_kept(index)})',
+                        f'occurs twice: ids are not unique ({self.describe_kept(seen[id_])}; '
+                        f'{self.describe_kept(index)})',
                         'number the annotations 1, 2, 3, ..., as after joining two files',
                         file_name=self.images[position]['file_name'] if position >= 0 else None,
                         box=self.boxes[index].tolist()))

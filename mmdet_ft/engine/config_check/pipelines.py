@@ -132,7 +132,8 @@ def _check_moves(found: Findings, steps: Sequence[Step], is_test: bool) -> None:
         if 'img' in moves and not is_undone:  # a custom transform may move boxes without declaring it
             found.report(
                 step.path,
-                f'{step.name} changes the geometry of the image, but a test reports boxes of the original one: they would '
+                f'{step.name} changes the geometry of the image, but a test reports boxes of the original one: they '
+                f'would '
                 f'all be beside their objects. Take it out; Resize(img_scale=...), RandomFlip and Pad are undone'
             )
 

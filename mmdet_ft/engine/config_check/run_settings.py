@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
 
-from mmdet_ft.engine.config_check.mistakes import Findings, as_dict, places_of_classes, short
+from mmdet_ft.engine.config_check.mistakes import Findings, as_dict, locate_num_classes, short
 from mmdet_ft.engine.settings.keys import leaves
 
 LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
@@ -196,12 +196,12 @@ def check_numbers(found: Findings) -> None:
                 continue
             keys = [key for key in path.split('.') if not key.isdigit()]
             if math.isnan(value):
-                found.say(path, 'must be a number, not nan')
+                found.report(path, 'must be a number, not nan')
             elif keys[-1] in SHARES and not 0 <= value <= 1:
-                found.say(path, f'must be a number from 0 to 1, not {value}')
+                found.report(path, f'must be a number from 0 to 1, not {value}')
             elif keys[-1] == 'std' and (value < 0 or value == 0 and section == 'data'):
                 words = 'more than 0' if section == 'data' else '0 or more'
-                found.say(path, f'must be {words}, not {value}')
+                found.report(path, f'must be {words}, not {value}')
 
 
 def _set_at(config: object, steps: List[str], path: str = '') -> Iterator[Tuple[str, Any]]:

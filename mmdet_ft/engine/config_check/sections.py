@@ -65,7 +65,7 @@ def check_metrics(walk: Walk) -> None:
             if check is not None:
                 check(metric)
         except DataError as error:
-            walk.say('evaluation.metric', str(error), is_sentence=True)
+            walk.report('evaluation.metric', str(error), is_sentence=True)
 
 
 def data(walk: Walk, value: object, path: str) -> None:

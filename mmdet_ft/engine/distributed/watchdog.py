@@ -223,7 +223,7 @@ class Watchdog:
         stack = ''.join(traceback.format_list(frames)) if self.stalled > limit / 2 else ''
         self._turn += 1
         waits = wait.has_workers if wait else last.filename.startswith(_waiting_folders())
-        return Place(self._turn, self.beats, stage, self.stalled, limit, waits,
+        return RankStatus(self._turn, self.beats, stage, self.stalled, limit, waits,
                      f'{last.filename}:{last.lineno} in {last.name}', stack)
 
     def _check_progress(self) -> None:

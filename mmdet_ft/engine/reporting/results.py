@@ -102,7 +102,8 @@ def _require_detections(result: Any, dataset: Dataset, where: str, again: str) -
                 f'; a dict ({", ".join(map(str, list(result)[:6]))}) is an annotation of the middle format, or a '
                 'result of MMDetection 3, which is not read here')
         raise UserError(
-            f'{where} is {format_value(result)}, expected a list with an array [n, 5] (x1 y1 x2 y2 score) for each class{kind}'
+            f'{where} is {format_value(result)}, expected a list with an array [n, 5] (x1 y1 x2 y2 score) for '
+            f'each class{kind}'
             f'; {again}')
 
 

@@ -32,7 +32,7 @@ HEAD = 1024  # bytes that a format is detected by
 
 
 def format_of(path: str) -> Optional[str]:
-    """Return the name in FORMATS of a file's format; None if it is none that holds weights."""
+    """Return the name in FORMATS of a file's format; None if it is no format of weights."""
     with open(path, 'rb') as file:
         start = file.read(HEAD)
     return next((name for name, fits in FORMATS.items() if fits(path, start)), None)

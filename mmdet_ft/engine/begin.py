@@ -25,12 +25,12 @@ class _ExpectedFile(NamedTuple):
 
 _DATA = (file_kinds.ANNOTATIONS, file_kinds.LOG, file_kinds.IMAGE)
 _CONFIG = _ExpectedFile('a config (.py, .json, .yaml)',
-                  (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
-                   file_kinds.PICKLE, file_kinds.ARCHIVE))
+                        (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
+                         file_kinds.PICKLE, file_kinds.ARCHIVE))
 _CHECKPOINT = _ExpectedFile('a checkpoint (.pth)', file_formats.NOT_WEIGHTS)
 _RESULTS = _ExpectedFile('results of tools/test.py --out (.pkl, of a classifier also .json)',
-                   (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
-                    file_kinds.CONFIG, file_kinds.ARCHIVE, file_kinds.TEXT))
+                         (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
+                          file_kinds.CONFIG, file_kinds.ARCHIVE, file_kinds.TEXT))
 WANTED: Dict[str, _ExpectedFile] = {
     'config': _CONFIG,
     **dict.fromkeys(CHECKPOINTS, _CHECKPOINT),

@@ -274,7 +274,7 @@ class MlvlPointGenerator(AnchorGenerator):
 
     Args:
         strides: pixels per cell, one per level: a number, or (w, h).
-        offset: place in the cell, 0 to 1.
+        offset: position in the cell, 0 to 1.
     """
 
     def __init__(self, strides: Sequence[Union[float, Tuple[float, float]]], offset: float = .5):

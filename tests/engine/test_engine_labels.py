@@ -52,11 +52,11 @@ def test_labels_beyond_the_head_are_refused_with_the_number_to_write():
     (['cat', 'dog'], 2, None), (None, 5, None),
 ])  # yapf: disable
 def test_outputs_beyond_the_classes_of_the_data_are_told_once(monkeypatch, classes, outputs, words):
-    told = []
+    message = []
     monkeypatch.setattr('mmdet_ft.engine.models.labels.logger.warning',
-                        lambda text, *values: told.append(text % values))
+                        lambda text, *values: message.append(text % values))
     warn_of_unused_outputs(Labels([0, 1], classes), model_of(LinearClsHead(outputs, 4)))
-    assert len(told) == bool(words) and all(re.search(words, text) for text in told)
+    assert len(message) == bool(words) and all(re.search(words, text) for text in message)
 
 
 def test_a_head_of_several_labels_is_not_for_one_label_an_image():

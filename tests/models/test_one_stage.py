@@ -11,7 +11,7 @@ from mmdet_ft.models.dense_heads.dense_head import Candidates
 from mmdet_ft.models.detectors.views import merge_candidates
 from mmdet_ft.models.losses.reduction import mean_over_processes
 from mmdet_ft.ops.boxes import flip
-from mmdet_ft.ops.normalize import normalised_images
+from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.registry import MODELS
 from tests.models.test_detectors import step
 from tests.models.test_golden import fixed_weights
@@ -124,7 +124,7 @@ def model_of(name, **head):
 
 
 def outputs_of(model, batch):
-    return model.bbox_head(model.extract_features(normalised_images(batch)))
+    return model.bbox_head(model.extract_features(normalize_images(batch)))
 
 
 @heads

@@ -35,9 +35,9 @@ def detections(levels: Sequence[Tuple[List[List[float]], List[Box], List[float]]
 
 def harmony(sizes: List[float], bins: int) -> List[float]:
     """The weight of each gradient size in 0..1 (Gradient Harmonized Single-stage Detector, eq. 6)."""
-    place = [min(int(size * bins), bins - 1) for size in sizes]
-    in_use = len(set(place))
-    return [len(sizes) / (place.count(p) * in_use) for p in place]
+    index = [min(int(size * bins), bins - 1) for size in sizes]
+    in_use = len(set(index))
+    return [len(sizes) / (index.count(p) * in_use) for p in index]
 
 
 def sigmoid(x: float) -> float:

@@ -102,7 +102,8 @@ def read(path: str) -> Log:
         return Log(path, 'iteration', _position_on_axis(lines, lambda line: line['iter']), lines)
     length = max(iters, default=1)
     return Log(path, 'epoch',
-               _position_on_axis(lines, lambda line: line['epoch'] - 1 + line['iter'] / length), lines)
+               _position_on_axis(lines, lambda line: line['epoch'] - 1 + line['iter'] / length),
+               lines)
 
 
 def files_of(path: str) -> List[str]:

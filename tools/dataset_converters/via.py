@@ -82,10 +82,8 @@ def read_via(path: str) -> List[Dict[str, Any]]:
                 if isinstance(region, dict) else [region]
             wrong = [part for part in parts if not isinstance(part, dict)]
             if wrong:
-                raise DataError(
-                    f'{path}: region {index} of {name!r} cannot be read: it has '
-                    f'{format_value(wrong[0])}, expected a dict'
-                )
+                raise DataError(f'{path}: region {index} of {name!r} cannot be read: it has '
+                                f'{format_value(wrong[0])}, expected a dict')
         files.append({**item, 'filename': name, 'regions': regions})
     return files
 

@@ -224,7 +224,7 @@ class Watchdog:
         self._turn += 1
         waits = wait.has_workers if wait else last.filename.startswith(_waiting_folders())
         return RankStatus(self._turn, self.beats, stage, self.stalled, limit, waits,
-                     f'{last.filename}:{last.lineno} in {last.name}', stack)
+                          f'{last.filename}:{last.lineno} in {last.name}', stack)
 
     def _check_progress(self) -> None:
         """Count the time without progress, and end the run when no rank can make progress any more.

@@ -69,7 +69,8 @@ def warn_of_unused_outputs(dataset: Dataset, model: nn.Module) -> None:
             counted(len(classes), 'class', 'classes'), len(classes))
 
 
-def one_class(kind: str, where: str, label: int, classes: Optional[Sequence[str]]) -> str:
+def explain_single_class(kind: str, where: str, label: int,
+                         classes: Optional[Sequence[str]]) -> str:
     """Return the message for images that all have one label."""
     classes = list(classes or ())
     name = repr(classes[label]) if label < len(classes) else f'the label {label}'

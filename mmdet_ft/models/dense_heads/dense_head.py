@@ -14,7 +14,7 @@ from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.matching import Match
-from mmdet_ft.ops.topk import precedence
+from mmdet_ft.ops.topk import rank_boxes
 from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth
@@ -180,7 +180,7 @@ class DenseHead(BaseModule):
         scores = logits.float().sigmoid() if self.use_sigmoid else logits.float().softmax(-1)[
             ..., :-1]
         num_classes, scores = scores.shape[2], scores.flatten(1)  # [B, A_l * K]
-        rank = precedence(scores, scores > settings.score_thr)
+        rank = rank_boxes(scores, scores > settings.score_thr)
         count = settings.nms_pre if settings.nms_pre > 0 else rank.shape[1]
         rank, index = rank.topk(min(count, rank.shape[1]), 1)
         prior = torch.div(index, num_classes, rounding_mode='floor')
@@ -197,7 +197,7 @@ class DenseHead(BaseModule):
         assert settings is not None, 'no test_cfg'
         limit = settings.nms.limit(settings.max_per_img, found.scores.shape[1])
         boxes = found.boxes if settings.nms.class_agnostic else _apart(found)
-        order = precedence(found.scores, found.valid)
+        order = rank_boxes(found.scores, found.valid)
         scores, order = suppress(boxes[:, None], found.scores[:, None], order[:, None],
                                  found.valid[:, None], settings.nms, limit)
         scores, order = scores[:, 0], order[:, 0]

@@ -40,11 +40,11 @@ class _Harmonized(nn.Module):
 
         size: of the gradient, any shape; valid bool of that shape; total: scalar.
         """
-        place = torch.bucketize(size, self.edges, right=True) - 1
-        valid = valid & (place >= 0) & (place < self.bins)
-        place = place.clamp(0, self.bins - 1).flatten()
+        index = torch.bucketize(size, self.edges, right=True) - 1
+        valid = valid & (index >= 0) & (index < self.bins)
+        index = index.clamp(0, self.bins - 1).flatten()
         counts = torch.zeros(self.bins, dtype=torch.long, device=size.device)
-        counts = counts.scatter_add(0, place, valid.flatten().long())
+        counts = counts.scatter_add(0, index, valid.flatten().long())
         in_use = counts > 0
         held = counts.float()
         if self.momentum > 0:
@@ -52,7 +52,7 @@ class _Harmonized(nn.Module):
             self.acc_sum.copy_(torch.where(in_use, averaged, self.acc_sum))
             held = self.acc_sum
         weight = total / held.masked_fill(~in_use, 1.) / in_use.sum().clamp(min=1)
-        return weight[place].view_as(size) * valid
+        return weight[index].view_as(size) * valid
 
 
 @MODELS.register_module()

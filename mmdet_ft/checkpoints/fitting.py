@@ -323,7 +323,7 @@ class PretrainedLoader:
     def _for_module(self, module: nn.Module, source: Source, prefix: Optional[str]) -> StateDict:
         checkpoint = self._read(source)
         own = module.state_dict()
-        adapt = getattr(module, 'in_own_names', dict)  # a backbone with two naming schemes
+        adapt = getattr(module, 'rename_weights', dict)  # a backbone with two naming schemes
         if prefix:
             prefix = prefix if prefix.endswith('.') else prefix + '.'
             given = adapt(_strip_prefix(prefix, checkpoint.state_dict))

@@ -295,7 +295,7 @@ def load_pretrained(module: nn.Module,
             name[len(prefix):]: value
             for name, value in state_dict.items() if name.startswith(prefix)
         }
-    rename_weights = getattr(module, 'in_own_names', None)
+    rename_weights = getattr(module, 'rename_weights', None)
     if rename_weights is not None:  # a backbone with two sets of weight names
         state_dict = rename_weights(state_dict)
     fits = {

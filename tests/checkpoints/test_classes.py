@@ -66,7 +66,7 @@ def test_names_that_stand_twice_are_two_classes():
     """ImageNet has two cranes."""
     found = compare(('crane', 'dog', 'crane'), ('crane', 'dog', 'crane'))
     assert found.is_same and not found.are_moved
-    assert compare(('crane', 'dog', 'crane'), ('dog', 'crane', 'crane')).places == (1, 0, 2)
+    assert compare(('crane', 'dog', 'crane'), ('dog', 'crane', 'crane')).indices == (1, 0, 2)
 
 
 def test_a_few_other_words_for_the_same_list_are_a_warning(tmp_path, caplog):
@@ -122,7 +122,7 @@ def test_a_class_that_only_the_run_has_begins_fresh_where_others_have_moved():
 def test_names_that_are_not_those_of_the_rows_are_told():
     model = named(('dog', 'cat'), num_classes=3)
     report = fit(model, of(tiny_model(), ('cat', 'dog')))
-    assert report.copy_class_rows is None and 'have not one row for each' in report.warnings[0]
+    assert report.by_class is None and 'have not one row for each' in report.warnings[0]
 
 
 def test_boxes_that_know_no_classes_stay_as_they_are():

@@ -76,7 +76,7 @@ def test_a_new_class_keeps_its_fresh_rows():
 def test_the_same_classes_are_the_identity():
     source, model = named_model(COCO), named_model(COCO, seed=1)
     report = fit(model, of(source), heads='by_class')
-    assert len(report.copy_class_rows.copied) == 80 and not report.copy_class_rows.new_classes
+    assert len(report.by_class.copied) == 80 and not report.by_class.new_classes
     own = model.state_dict()
     assert all(torch.equal(own[name], value) for name, value in source.state_dict().items())
 
@@ -98,7 +98,7 @@ def test_names_match_apart_from_case_spaces_and_signs():
 def test_the_default_drops_what_does_not_fit():
     source, model = named_model(COCO), named_model(CITYSCAPES, seed=1)
     report = fit(model, of(source))
-    assert report.copy_class_rows is None and len(report.reinitialised) == 6
+    assert report.by_class is None and len(report.reinitialised) == 6
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -169,7 +169,7 @@ def test_weights_of_another_kind_by_init_cfg_are_one_message(tmp_path, given, wo
 def test_a_prefix_that_is_not_there_is_answered_with_the_one_that_is(tmp_path):
     torch.save(under('encoder.', drawn(Stage)), tmp_path / 'a.pth')
     stage = Stage(dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix='backbone'))
-    with pytest.raises(CheckpointError, match="behind prefix='backbone.'.*write prefix='encoder.'"):
+    with pytest.raises(CheckpointError, match="under prefix='backbone.'.*write prefix='encoder.'"):
         stage.init_weights(load=pretrained_loader(InputFormat()))
 
 
@@ -279,7 +279,7 @@ def zipped(*names):
     (zipped('best/epoch_3.pth', 'readme.txt'), 'holds best/epoch_3.pth: unpack it'),
     (b'<?xml version="1.0"?>\n<net name="Model0" version="11">', 'is a network of OpenVINO'),
     (b'GGUF\x03\x00\x00\x00', 'is a GGUF file'),
-    (b'\xff\xd8\xff\xe0JFIF', 'is a JPEG image'),
+    (b'\xff\xd8\xff\xe0JFIF', 'is an image, expected a checkpoint'),
     (b'\x00\x90\x00\x00\x00\x00\x00\x00{"conv1.weight": {"dtype"', 'its index of safetensors takes 36864 bytes'),
 ])  # yapf: disable
 def test_files_of_other_programs_are_named(tmp_path, content, words):

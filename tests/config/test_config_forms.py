@@ -83,7 +83,7 @@ def test_a_form_that_is_not_v2s_is_answered_with_v2s(read, text, words):
 
 
 def test_a_delete_at_the_top_is_not_answered_with_itself(read):
-    with pytest.raises(CheckError, match='remove it; _delete_=True stands inside the dict'):
+    with pytest.raises(CheckError, match='remove it; _delete_=True belongs inside the dict'):
         prepare(read("_base_ = 'cls.py'\n_delete_ = True\n"))
 
 

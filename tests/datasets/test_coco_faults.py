@@ -355,7 +355,7 @@ def test_a_class_of_crowds_alone_is_told(tmp_path, caplog, monkeypatch):
     assert 'class without objects' not in [item.kind for item in verdicts.problems]
 
 
-@pytest.mark.parametrize('change, told', [
+@pytest.mark.parametrize('change, text', [
     (last(bbox=[float('nan')] * 4), 'box not a number'),
     (last(bbox=[150, 20, 90, 30]), 'box reaching out of its image'),
     (every('bbox',

@@ -91,7 +91,7 @@ def test_missing_images_are_grouped_by_cause(folder):
     assert causes[0].examples == [('a/000.jpg', '000.jpg'), ('b/c/Photo.JPG', 'Photo.JPG')]
 
 
-@pytest.mark.parametrize('line, told', [
+@pytest.mark.parametrize('line, text', [
     ('000001 -1', 'a list of one class.* take train.txt'),
     ('000001  1', 'a list of one class'),
     ('000001.jpg', "without ending.* write '000001' for '000001.jpg'"),

@@ -153,7 +153,7 @@ def test_a_test_refuses_what_it_cannot_undo():
         views = dict(type='MultiScaleFlipAug', img_scale=(64, 64), flip=True, transforms=[
             RESIZE, dict(type='RandomFlip'), dict(type='Pad', size_divisor=32), step, collect])  # yapf: disable
         text = said(**{'data.test.pipeline': [LOAD, views]})
-        assert f'data.test.pipeline.1.transforms.3: {step["type"]} moves what is on the image' in text
+        assert f'data.test.pipeline.1.transforms.3: {step["type"]} changes the geometry of the image' in text
         assert 'Resize moves' not in text and 'RandomFlip moves' not in text and 'Pad moves' not in text
 
 

@@ -45,7 +45,7 @@ def test_a_run_of_one_process_has_the_gpu_that_is_asked_for(two_gpus):
 
 def test_each_process_has_a_gpu_of_its_own_before_it_joins(monkeypatch, two_gpus):
     joined = []
-    monkeypatch.setattr(dist, '_meet', lambda *arguments: (None, 1, 2))
+    monkeypatch.setattr(dist, '_connect', lambda *arguments: (None, 1, 2))
     monkeypatch.setattr(dist.watchdog, 'start', lambda *arguments: None)
     monkeypatch.setattr(
         torch_dist, 'init_process_group', lambda **options: joined.append(
@@ -76,6 +76,7 @@ def test_collectives_are_of_objects_or_of_the_tensors_looked_at_here():
         ('dist.py', 'broadcast_object_list'): 1,
         ('dist.py', 'broadcast'): 2,
         ('precise_bn.py', 'all_reduce'): 1,
+        ('reduction.py', 'all_reduce'): 1,
         ('signals.py', 'new_group'): 1,
         ('signals.py', 'all_reduce'): 1
     }

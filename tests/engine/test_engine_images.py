@@ -145,7 +145,7 @@ def test_slow_storage_is_read_by_threads_with_the_same_looks(tmp_path, monkeypat
     assert scan(split, Loading()) == expected and len(expected) == NUM
 
 
-@pytest.mark.parametrize('place', [0, 7, NUM - 1])
+@pytest.mark.parametrize('index', [0, 7, NUM - 1])
 def test_one_image_of_another_size_is_refused_with_its_annotations(world, index):
     picture = cv2.imread(str(world.path(index)))
     cv2.imwrite(str(world.path(index)), cv2.resize(picture, (WIDTH // 2, HEIGHT // 2)))

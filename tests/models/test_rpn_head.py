@@ -47,7 +47,7 @@ def test_gradients_are_those_of_the_whole_maps(monkeypatch, channels_last):
         model = model.to(memory_format=torch.channels_last)
         batch = batch._replace(images=batch.images.to(memory_format=torch.channels_last))
     losses, gradients = rpn_gradients(model, batch, anew=True)
-    monkeypatch.setattr(type(model.rpn_head), 'computes_anew', False)
+    monkeypatch.setattr(type(model.rpn_head), 'recomputes_sampled', False)
     expected_losses, expected = rpn_gradients(model, batch, anew=False)
     for name in losses:
         assert losses[name].item() == pytest.approx(expected_losses[name].item(), rel=1e-12)

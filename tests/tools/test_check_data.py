@@ -238,6 +238,6 @@ def test_what_is_left_out_begins_with_the_most_and_kinds_count_once(tmp_path):
     for part in ('train', 'val', 'test'):
         config.data[part].classes = ('box', )
     report = check_data(config, names=['train', 'val'], images=False)
-    assert verdict(report) == '1 kind of defects, in 2 places'
+    assert verdict(report) == '1 kind of defects, in 2 locations'
     left_out = next(item for item in report.problems if item.kind == 'category not in classes')
     assert [item.text.split(':')[0] for item in left_out.examples] == ["'dot'", "'bar'"]

@@ -211,7 +211,7 @@ def test_a_cut_off_wider_list_is_named_with_its_line(convert, tmp_path, capsys):
     listed.write_text('\n'.join(lines[:5]))
     with pytest.raises(SystemExit):
         convert('wider_face', listed, folder, '--out', tmp_path / 'val.json')
-    assert f'{listed}:6: a face' in capsys.readouterr().err
+    assert f'{listed}:6: expected a face' in capsys.readouterr().err
 
 
 def test_a_wider_list_is_never_written_over_nor_xml_files_without_force(convert, tmp_path, capsys):

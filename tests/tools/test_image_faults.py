@@ -3,6 +3,7 @@ import json
 
 import cv2
 import pytest
+import torch
 
 from tests.tools.test_train_command import call
 from tests.tools.tiny_world import write_world
@@ -30,7 +31,7 @@ def world(tmp_path_factory):
 def test_a_picture_of_another_size_ends_no_command_in_a_traceback(world, tmp_path, monkeypatch,
                                                                   command):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'none.pth').touch()  # it is read later
+    torch.save(dict(state_dict={}), tmp_path / 'none.pth')  # it is read later
     out, err = call(command, world / 'tiny.py', *COMMANDS[command], expect=1)
     text = out + err
     assert 'Traceback' not in text and '2.png' in text, text

@@ -288,7 +288,7 @@ def test_what_may_be_meant_otherwise_is_told(convert, tmp_path, capsys):
     Image.new('RGB', (WIDTH, HEIGHT)).save(root / 'images/x.png', exif=exif)
     write(root / 'masks/x.png', bitmap(0))
     found, said = run(convert, capsys, root)
-    assert found == {'images/x.png': [row(0)]} and '1 masks of an image that its EXIF turns' in said
+    assert found == {'images/x.png': [row(0)]} and '1 masks of an image that EXIF rotates' in said
 
 
 def test_folders_without_any_mask_and_one_too_high_are_named(convert, tmp_path, capsys):

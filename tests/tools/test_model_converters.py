@@ -100,4 +100,4 @@ def test_a_file_that_is_none_is_one_message(tmp_path, run):
     for name, more in (('inspect_checkpoint', ()), ('upgrade_model_version',
                                                     (tmp_path / 'new.pth', ))):
         done = run(name, tmp_path / 'text.pth', *more)
-        assert done.returncode == 1 and 'error: ' in done.err and 'Traceback' not in done.err
+        assert done.returncode == 2 and 'error: ' in done.err and 'Traceback' not in done.err

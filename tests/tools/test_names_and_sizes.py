@@ -38,13 +38,13 @@ def built(kind, paths, classes=(NFC, 'Car'), **more):
 
 
 @pytest.mark.parametrize('kind, name, write', KINDS)
-def test_a_class_in_another_unicode_form_is_that_class(kind, name, write, tmp_path, text):
+def test_a_class_in_another_unicode_form_is_that_class(kind, name, write, tmp_path, told):
     dataset = built(kind, write(tmp_path / 'a', IMAGES), test_mode=True)
     assert dataset.get_ann_info(0)['labels'].tolist() == [0, 1]
-    assert 'NFC and NFD' in text.text
-    text.clear()
+    assert 'NFC and NFD' in told.text
+    told.clear()
     built(kind, write(tmp_path / 'b', IMAGES), classes=(NFD, 'Car'))
-    assert 'NFC and NFD' not in text.text
+    assert 'NFC and NFD' not in told.text
 
 
 @pytest.mark.parametrize('kind, name, write', KINDS)
@@ -83,7 +83,7 @@ def test_two_categories_that_look_the_same_are_refused(tmp_path):
         built('CocoDataset', paths, classes=(NFC, NFD))
 
 
-def test_class_folders_are_found_in_another_unicode_form(tmp_path, text):
+def test_class_folders_are_found_in_another_unicode_form(tmp_path, told):
     for split, names in (('train', (NFC, 'cat', 'Cat')), ('val', (NFD, 'cat', 'Cat'))):
         for name in names:
             formats.write_images(tmp_path / split / name, IMAGES)
@@ -92,7 +92,7 @@ def test_class_folders_are_found_in_another_unicode_form(tmp_path, text):
         for split in ('train', 'val'))
     assert list(train.CLASSES) == list(val.CLASSES) == ['Cat', NFC, 'cat']
     assert train.get_gt_labels().tolist() == val.get_gt_labels().tolist()
-    assert "'Cat' and 'cat'" in text.text
+    assert "'Cat' and 'cat'" in told.text
     named = build_dataset(
         dict(
             type='CustomDataset',
@@ -261,17 +261,17 @@ def test_a_picture_of_a_classifiers_test_is_painted(tmp_path):
     assert painter.paint(0, np.array([.9, .1])).any()
 
 
-def test_results_of_other_images_are_told_and_empty_ones_evaluated(tmp_path, text):
+def test_results_of_other_images_are_told_and_empty_ones_evaluated(tmp_path, told):
     paths = formats.write_kitti(tmp_path / 'a', [[Thing('Car', (10, 10, 50, 60))], []])
     cv2.imwrite(str(tmp_path / 'a' / 'image_2' / 'image_1.png'), np.zeros((30, 20, 3), np.uint8))
     dataset = built('KittiDataset', paths, classes=('Car', 'Cyclist'), test_mode=True)
     right = [[np.array([[10, 10, 50, 60, .9]], np.float32), NOTHING], [NOTHING, NOTHING]]
     for results, is_told in ((right, False), (right[::-1], True), ([[NOTHING, NOTHING]] * 2,
                                                                    False)):
-        text.clear()
+        told.clear()
         (tmp_path / 'r.pkl').write_bytes(pickle.dumps(results))
         read = read_results(str(tmp_path / 'r.pkl'), dataset, 'c.py')
-        assert ('in its order?' in text.text) == is_told
+        assert ('in its order?' in told.text) == is_told
         for metric in ('mAP', ['mAP'], ('mAP', ), 'recall', 'kitti', ['kitti'], ('kitti', )):
             assert dataset.evaluate(read, metric=metric, logger='silent')
     assert dataset.evaluate(right, metric='mAP', logger='silent')['mAP'] == 1

@@ -140,7 +140,7 @@ def test_masks_are_not_evaluated_of_a_model_without_them(world, monkeypatch, cap
     model = MODELS.build(tiny_config(with_mask=False, num_classes=len(CLASSES)))
     save(str(world / 'boxes.pth'), model.state_dict(), dict(CLASSES=CLASSES))
     assert run(test_command, monkeypatch, world / 'tiny.py', world / 'boxes.pth', '--eval', 'bbox',
-               'segm') == 1
+               'segm') == 2
     assert 'segm: FasterRCNN of this config has no mask head' in capsys.readouterr().err
 
 

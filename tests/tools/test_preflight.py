@@ -170,11 +170,12 @@ def test_what_is_said_of_a_full_disk_can_be_done():
 
 
 @pytest.mark.parametrize(
-    'fault', [bad_evaluator, lr_out_of_range, wrong_best], ids=lambda fault: fault.__name__)
-def test_the_short_form_stops_a_run_before_its_first_iteration(world, tmp_path, fault):
+    'fault, code', [(bad_evaluator, 2), (lr_out_of_range, 1), (wrong_best, 1)],
+    ids=lambda value: getattr(value, '__name__', None))
+def test_the_short_form_stops_a_run_before_its_first_iteration(world, tmp_path, fault, code):
     options, named = fault(world, tmp_path)
     out, err = train(
-        world / 'tiny.py', '--work-dir', tmp_path / 'run', '--cfg-options', *options, expect=1)
+        world / 'tiny.py', '--work-dir', tmp_path / 'run', '--cfg-options', *options, expect=code)
     assert named in err.split('error: ')[-1] and 'Epoch [1]' not in err and 'Traceback' not in err
 
 

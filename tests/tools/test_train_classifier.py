@@ -239,8 +239,7 @@ def test_a_head_of_another_number_of_classes_is_refused(world, tmp_path):
 ])
 def test_a_mistake_is_told_at_the_start(world, tmp_path, option, message):
     _, config = world
-    expect = 1 if option.startswith(
-        'evaluation') or 'nowhere' in option and 'img' not in option else 2
+    expect = 1 if 'options' in option or 'nowhere' in option and 'img' not in option else 2
     _, err = train(config, '--work-dir', tmp_path, '--cfg-options', option, expect=expect)
     assert message in err
 

@@ -80,7 +80,7 @@ model = dict(type='FasterRCNN', roi_head=dict(mask_head=None, mask_roi_extractor
     assert (folder / 'run' / 'epoch_1.pth').exists()
 
 
-@pytest.mark.parametrize('place,module,option', [
+@pytest.mark.parametrize('index,module,option', [
     (0, 'my_old_code', 'runner.max_epochs=1'),
     (1, 'my_old_head', 'model.roi_head.type=MyRoIHead'),
 ])

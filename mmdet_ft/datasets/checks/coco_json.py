@@ -122,8 +122,9 @@ class CocoJson:
         for index in found[:5]:
             name = records.images[records.image_indices[index]]['file_name']
             shown.append(
-                Example(f'{records.who(index)}: category_id {records.category_ids[index]}',
-                        self._path(name), _corners(records.boxes[index])))
+                Example(
+                    f'{records.describe_kept(index)}: category_id {records.category_ids[index]}',
+                    self._path(name), _corners(records.boxes[index])))
         self._add('unknown category id', len(found),
                   'annotations of a category id that the file does not define: never used',
                   'add the category, or correct category_id', shown)

@@ -269,7 +269,7 @@ class CocoDataset(CustomDataset):
                 f'{", ".join(map(str, ids[:5]))}{" ..." if len(ids) > 5 else ""}, which `categories` does not list: '
                 f'left out')
         self._warn_of_crowds()
-        self._log_classes(file.category_ids[of_classes & area & inside])
+        self._report_classes(file.category_ids[of_classes & area & inside])
 
     def _ids_of(self, indices: np.ndarray, most: int = 5) -> str:
         """Return the ids of annotations, for a message."""
@@ -359,7 +359,7 @@ class CocoDataset(CustomDataset):
         self._require_masks("the metric 'segm' needs them",
                             "or evaluate with metric='bbox' alone (--eval bbox)")
 
-    def _log_classes(self, category_ids: np.ndarray) -> None:
+    def _report_classes(self, category_ids: np.ndarray) -> None:
         """Report classes without a box among `category_ids`, and the file's other categories."""
         names = {category['id']: category['name'] for category in self._file.categories}
         found = {names.get(category_id) for category_id in set(category_ids.tolist())}

@@ -6,9 +6,18 @@ from torch import Tensor
 
 
 class Wait(NamedTuple):
-    """A wait inside a loader."""
-    has_workers: bool
-    pid: int = 0  # worker process that makes the batch; 0 if unknown
+    """A wait inside a loader for the batch of one of its workers."""
+    pids: Optional[Tensor] = None  # int64 [workers], see Batches
+    worker: int = 0
+
+    @property
+    def has_workers(self) -> bool:
+        return self.pids is not None
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the worker, 0 if unknown; a new worker writes it during the wait."""
+        return 0 if self.pids is None else int(self.pids[self.worker])
 
 
 current: Optional[Wait] = None
@@ -46,6 +55,4 @@ class Batches:
             current = before
 
     def _wait(self) -> Wait:
-        if self._pids is None:
-            return Wait(False)
-        return Wait(True, int(self._pids[self._number % len(self._pids)]))
+        return Wait() if self._pids is None else Wait(self._pids, self._number % len(self._pids))

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Mapping
 
 import torch
 
+from mmdet_ft.checkpoints.fitting import LoadFrom
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.loading.loader import LoaderSettings
 from mmdet_ft.engine.config_check.classes import dataset_classes
@@ -250,6 +251,11 @@ def auto_scale_lr(walk: Walk, value: object, path: str) -> None:
         walk.keys(names_of('enable', 'base_batch_size'), value, path)
 
 
+def load_from(walk: Walk, value: object, path: str) -> None:
+    if isinstance(value, dict):
+        walk.keys(names_of(*LoadFrom._fields), value, path)
+
+
 def dist_params(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         process_group = allowed_keys(torch.distributed.init_process_group).parameters \
@@ -263,5 +269,5 @@ SECTIONS: Dict[str, Callable[[Walk, Any, str], None]] = {
     section.__name__: section
     for section in (model, data, optimizer, optimizer_config, lr_config, momentum_config, runner,
                     evaluation, early_stop, checkpoint_config, log_config, custom_hooks, fp16,
-                    auto_scale_lr, dist_params)
+                    auto_scale_lr, load_from, dist_params)
 }

@@ -1,4 +1,6 @@
-"""Spellings of configs other than V2.28's; no other file knows them.
+"""Older spellings of sections and top-level keys of configs.
+
+A part reads older names of its own arguments itself, and `config/options.py` those of command lines.
 
 Older spellings are rewritten, with one sentence for each. Those of MMDetection 3 are refused with
 the current spelling but not translated: the rest of such a config would have to be guessed.

@@ -1,4 +1,7 @@
-"""The training step and the run: forward, backward, clip and step are only here; hooks observe."""
+"""The training step and the run: forward, backward, clip and step are only here.
+
+Hooks act between the steps: they log, save, evaluate, average weights, or end the run.
+"""
 import contextlib
 import os
 import time
@@ -324,7 +327,7 @@ class BaseRunner:
                 'load_from=%r another run begins from its weights', asked, kept, source)
 
     def load_checkpoint(self, source: str, strict: bool = True) -> None:
-        """Load the weights of `load_from`; see `checkpoint.fit`."""
+        """Load the weights of `load_from`; see `checkpoints.fitting.fit`."""
         checkpoint = reading.read(source)
         self.logger.info(str(fitting.fit(self.model, checkpoint, strict)))
 

@@ -12,7 +12,7 @@ class LossScaler:
 
     A static scale is constant. A dynamic one halves when a gradient overflows and doubles after
     `growth_interval` steps without overflow (Micikevicius et al. 2018, sec. 3.2). torch's
-    GradScaler does the same, but its step needs a host sync.
+    GradScaler does the same; its step needs a host sync unless the optimizer is fused.
     """
 
     def __init__(self,

@@ -31,27 +31,27 @@ LEGACY_MAGIC = file_kinds.TORCH_LEGACY + b'.'
 HEAD = 1024  # bytes that a format is detected by
 
 
-def format_of(path: str) -> Optional[str]:
+def detect_format(path: str) -> Optional[str]:
     """Return the name in FORMATS of a file's format; None if it is no format of weights."""
     with open(path, 'rb') as file:
         start = file.read(HEAD)
     return next((name for name, fits in FORMATS.items() if fits(path, start)), None)
 
 
-def what_instead(path: str) -> str:
+def describe_wrong_file(path: str) -> str:
     """Return what a file is that holds no weights, worded to follow its name; '' if it may hold some."""
     if os.path.getsize(path) == 0:
         return 'is empty'
-    if format_of(path) is not None:
+    if detect_format(path) is not None:
         return ''
     kind = file_kinds.kind_of_file(path)
     if kind in NOT_WEIGHTS:
         return f'is {kind}, expected a checkpoint (.pth)'
     with open(path, 'rb') as file:
-        return _what(file.read(HEAD))
+        return _describe_content(file.read(HEAD))
 
 
-def _what(start: bytes) -> str:
+def _describe_content(start: bytes) -> str:
     for magic, words in OTHERS:
         if start.startswith(magic):
             return words
@@ -74,8 +74,8 @@ def _what(start: bytes) -> str:
     if start.lstrip()[:5] == b'<?xml' and b'<net ' in start:
         return 'is a network of OpenVINO, not weights by name: take the checkpoint it was converted from'
     if start.lstrip()[:1] == b'<':
-        return ('is a web page, not weights: whoever fetched it was given a page of '
-                'the site; open its address in a browser and save the file itself')
+        return ('is a web page, not weights: the server sent a page instead of the file; open its '
+                'address in a browser and save the file itself')
     if _is_text(start):
         return f'is a text, not weights; it begins with {start[:40].decode("utf-8", "replace")!r}'
     return f'is no file of weights that is known here; it begins with the bytes {start[:8].hex(" ")}'

@@ -27,7 +27,7 @@ def read_file(path: str) -> Any:
     Raises Refused with the problem, worded to follow the file's name.
     """
     if os.path.getsize(path) == 0:  # it cannot be mapped
-        raise Refused(file_formats.what_instead(path))
+        raise Refused(file_formats.describe_wrong_file(path))
     file = MappedFile(path)
     reader = choose_reader(file)
     try:
@@ -44,9 +44,9 @@ def read_file(path: str) -> Any:
 
 def choose_reader(file: MappedFile) -> Callable[[MappedFile], Any]:
     """Return the function that reads a file, chosen by its content; raises Refused for an unknown format."""
-    name = file_formats.format_of(file.path)
+    name = file_formats.detect_format(file.path)
     if name is None:
-        raise Refused(file_formats.what_instead(file.path))
+        raise Refused(file_formats.describe_wrong_file(file.path))
     return READERS[name]
 
 

@@ -44,7 +44,7 @@ def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) 
     """
     content = dict(meta=plain(meta), state_dict=plain(dict(state_dict)))
     content.update({key: plain(value) for key, value in others.items() if value is not None})
-    needed, folder = size_of(content), os.path.dirname(os.path.abspath(path))
+    needed, folder = count_bytes(content), os.path.dirname(os.path.abspath(path))
     try:
         os.makedirs(folder, exist_ok=True)
         _require_room(path, needed)
@@ -60,13 +60,13 @@ def save(path: str, state_dict: StateDict, meta: Dict[str, Any], **others: Any) 
         raise
 
 
-def size_of(value: object) -> int:
+def count_bytes(value: object) -> int:
     """Estimate the bytes of a checkpoint's content on disk, rounding up."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size() + 512
     if isinstance(value, (dict, list, tuple)):
         items = value.values() if isinstance(value, dict) else value
-        return 128 + sum(map(size_of, items))
+        return 128 + sum(map(count_bytes, items))
     return 64 + len(value) if isinstance(value, str) else 64
 
 

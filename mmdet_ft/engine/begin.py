@@ -72,7 +72,7 @@ def check_files(args: argparse.Namespace) -> None:
     if cfg is not None and hasattr(args, 'auto_resume') and not args.dry_run:  # it lists what fails
         if args.resume_from:
             cfg.override('resume_from', args.resume_from, '--resume-from')
-        look_at_weights(cfg, args.auto_resume)
+        check_named_weights(cfg, args.auto_resume)
     for name in FILES:
         path = getattr(args, name, None)
         if path and not os.path.exists(path):
@@ -93,14 +93,14 @@ def require_weights(source: Any) -> None:
         except CheckpointError as error:
             failures.append(str(error))
             continue
-        problem = file_formats.what_instead(path)
+        problem = file_formats.describe_wrong_file(path)
         if problem:
             raise CheckpointError(f'checkpoint {path} {problem}')
         return
     raise CheckpointError('\n  '.join(failures) or 'no checkpoint is named')
 
 
-def look_at_weights(cfg: Config, may_resume: bool = False) -> None:
+def check_named_weights(cfg: Config, may_resume: bool = False) -> None:
     """Check the files of `resume_from` and `load_from` of a config that a run is going to read.
 
     Args:

@@ -285,13 +285,13 @@ class MlvlPointGenerator(AnchorGenerator):
         return [self.offset * torch.tensor([stride * 2]).float() for stride in self.strides]
 
 
-def size_of(feature: Tensor) -> Size:
+def map_size(feature: Tensor) -> Size:
     """Return the size (h, w) of a feature map [B, C, h, w]."""
     height, width = feature.shape[2:]
     return height, width
 
 
-def of_priors(maps: Tensor, width: int) -> Tensor:
+def flatten_to_priors(maps: Tensor, width: int) -> Tensor:
     """Reshape maps [B, anchors per cell * width, H, W] to [B, H * W * anchors per cell, width]."""
     return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, width)
 

@@ -89,14 +89,15 @@ def measure_checkpoint_space(runner: Runner) -> Optional[CheckpointSpace]:
     if hook is None:
         return None
     weights = getattr(runner.model, 'module', runner.model).state_dict()
-    one = writing.size_of(weights)
+    one = writing.count_bytes(weights)
     if hook.save_optimizer:
         trained = [
             parameter for group in runner.optimizer.param_groups for parameter in group['params']
             if parameter.requires_grad
         ]
         group = runner.optimizer.param_groups[0]
-        one += writing.size_of(trained) * (2 if 'betas' in group else bool(group.get('momentum')))
+        one += writing.count_bytes(trained) * (2 if 'betas' in group else bool(
+            group.get('momentum')))
     total = (runner.max_epochs if hook.by_epoch else runner.max_iters) or 1
     num = total // hook.interval if hook.interval > 0 else 0
     num = max(min(num, hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else num), 1)

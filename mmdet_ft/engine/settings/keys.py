@@ -43,8 +43,8 @@ class ConfigKeys:
         return any(key in layer.values for layer in self._config.layers)
 
     def find(self, section: str, accepts: Callable[[str, Any], bool]) -> str:
-        """Return 'model.backbone.init_cfg.checkpoint (configs/a.py:12)' for the first leaf of a section
-        that `accepts` by its path and value; '' if there is none."""
+        """Return 'model.backbone.init_cfg.checkpoint (configs/a.py:12)' for the first value of a
+        section for which `accepts(path, value)` is true; '' if there is none."""
         for path, value in leaves(self._config.get(section), section):
             if accepts(path, value):
                 where = self.where(path) or self.where(path.rpartition('.')[0])

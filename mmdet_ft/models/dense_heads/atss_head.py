@@ -5,7 +5,7 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import AnchorGenerator, Grid, of_priors, size_of
+from mmdet_ft.models.anchors import AnchorGenerator, Grid, flatten_to_priors, map_size
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, DenseTargets,
@@ -102,14 +102,14 @@ class ATSSHead(AdaptiveHead):
 
     def forward(self, features: Sequence[Tensor]) -> DenseOutputs:
         logits, deltas, centerness = zip(*map(self._level, features, self.scales))
-        sizes = [size_of(feature) for feature in features]
+        sizes = [map_size(feature) for feature in features]
         return DenseOutputs(list(logits), list(deltas), sizes, list(centerness))
 
     def _level(self, x: Tensor, scale: nn.Module) -> Tuple[Tensor, Tensor, Tensor]:
         of_boxes = through(self.reg_convs, x)
-        logits = of_priors(self.atss_cls(through(self.cls_convs, x)), self.num_logits)
-        deltas = of_priors(scale(self.atss_reg(of_boxes)).float(), 4)
-        return logits, deltas, of_priors(self.atss_centerness(of_boxes), 1).squeeze(-1)
+        logits = flatten_to_priors(self.atss_cls(through(self.cls_convs, x)), self.num_logits)
+        deltas = flatten_to_priors(scale(self.atss_reg(of_boxes)).float(), 4)
+        return logits, deltas, flatten_to_priors(self.atss_centerness(of_boxes), 1).squeeze(-1)
 
     def box_losses(self, outputs: DenseOutputs, targets: DenseTargets) -> Dict[str, Tensor]:
         """Return `loss_bbox` of decoded boxes, weighted by centerness, and `loss_centerness`."""

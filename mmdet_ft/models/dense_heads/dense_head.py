@@ -25,11 +25,12 @@ class DenseOutputs(NamedTuple):
     logits: List[Tensor]  # [B, A_l, K], or K + 1 under softmax
     boxes: List[Tensor]  # [B, A_l, 4], or more: what the head's `decode` takes
     sizes: List[Tuple[int, int]]  # (H_l, W_l)
-    quality: Optional[List[Tensor]] = None  # logits of a factor of the scores, [B, A_l]
+    quality: Optional[
+        List[Tensor]] = None  # centerness or IoU logits, which scale the scores, [B, A_l]
 
 
 class DenseTargets(NamedTuple):
-    """What each prior learns."""
+    """Classification and box targets of all priors."""
     labels: Tensor  # int64 [B, A], K is the background
     weight: Tensor  # float32 [B, A], of the classification
     positive: Tensor  # bool [B, A]
@@ -122,7 +123,7 @@ class DenseHead(BaseModule):
         return outputs.boxes
 
     def targets(self, outputs: DenseOutputs, batch: Batch) -> DenseTargets:
-        """Return what each prior learns."""
+        """Return the classification and box targets of all priors."""
         raise NotImplementedError
 
     # Training

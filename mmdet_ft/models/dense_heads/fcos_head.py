@@ -5,7 +5,7 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import Grid, MlvlPointGenerator, of_priors, size_of
+from mmdet_ft.models.anchors import Grid, MlvlPointGenerator, flatten_to_priors, map_size
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DistancePointBBoxCoder
 from mmdet_ft.models.dense_heads.dense_head import (DenseHead, DenseOutputs, DenseTargets,
@@ -103,18 +103,18 @@ class FCOSHead(DenseHead):
         """Return predictions; boxes are distances in pixels."""
         levels = zip(features, self.scales, self.points.strides)
         logits, boxes, centerness = zip(*(self._level(*level) for level in levels))
-        sizes = [size_of(feature) for feature in features]
+        sizes = [map_size(feature) for feature in features]
         return DenseOutputs(list(logits), list(boxes), sizes, list(centerness))
 
     def _level(self, x: Tensor, scale: nn.Module,
                stride: Tuple[float, float]) -> Tuple[Tensor, Tensor, Tensor]:
         of_classes, of_boxes = through(self.cls_convs, x), through(self.reg_convs, x)
         central = self.conv_centerness(of_boxes if self.centerness_on_reg else of_classes)
-        distances = of_priors(scale(self.conv_reg(of_boxes)).float(), 4)
+        distances = flatten_to_priors(scale(self.conv_reg(of_boxes)).float(), 4)
         # float32: the exponential overflows float16
         distances = distances.clamp(min=0) * stride[0] if self.norm_on_bbox else distances.exp()
-        logits = of_priors(self.conv_cls(of_classes), self.num_logits)
-        return logits, distances, of_priors(central, 1).squeeze(-1)
+        logits = flatten_to_priors(self.conv_cls(of_classes), self.num_logits)
+        return logits, distances, flatten_to_priors(central, 1).squeeze(-1)
 
     def grid(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Grid:
         return self.points.grid(sizes, device=device)

@@ -3,7 +3,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import AnchorGenerator, of_priors, size_of
+from mmdet_ft.models.anchors import AnchorGenerator, flatten_to_priors, map_size
 from mmdet_ft.models.base_module import (InitCfg, Loader, PartConfig, bias_init_with_prob,
                                          normal_init)
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
@@ -75,9 +75,9 @@ class RetinaHead(AnchorHead):
         for level, feature in enumerate(features):
             cls_convs, reg_convs = self.towers(level)
             scores = self.retina_cls(through(cls_convs, feature))
-            logits.append(of_priors(scores, self.num_logits))
-            deltas.append(of_priors(self.retina_reg(through(reg_convs, feature)), 4))
-        return DenseOutputs(logits, deltas, [size_of(feature) for feature in features])
+            logits.append(flatten_to_priors(scores, self.num_logits))
+            deltas.append(flatten_to_priors(self.retina_reg(through(reg_convs, feature)), 4))
+        return DenseOutputs(logits, deltas, [map_size(feature) for feature in features])
 
 
 @MODELS.register_module()

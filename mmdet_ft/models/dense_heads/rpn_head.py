@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import AnchorGenerator, of_priors, size_of, usable_anchors
+from mmdet_ft.models.anchors import AnchorGenerator, flatten_to_priors, map_size, usable_anchors
 from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler, RandomSampler, sampler_for
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
@@ -160,8 +160,9 @@ class RPNHead(BaseModule):
             hidden = F.relu(self.rpn_conv(feature))
             for branch, out, width in ((self.rpn_cls, logits, self.num_logits), (self.rpn_reg,
                                                                                  deltas, 4)):
-                out.append(full_precision(of_priors(branch(hidden), width)))  # [B, A_l, width]
-        return RPNOutputs(logits, deltas, [size_of(feature) for feature in features])
+                out.append(full_precision(flatten_to_priors(branch(hidden),
+                                                            width)))  # [B, A_l, width]
+        return RPNOutputs(logits, deltas, [map_size(feature) for feature in features])
 
     @property
     def num_logits(self) -> int:

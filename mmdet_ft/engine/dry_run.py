@@ -79,7 +79,7 @@ class _Listener(logging.Handler):
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             self.check.warn(text)
-        elif text.startswith('Data; '):  # the last line of the table lists the checks
+        elif text.startswith('Data. '):  # the last line of the table lists the checks
             self.check.add(text.splitlines()[-1])
 
 

@@ -40,7 +40,7 @@ def advice(boxes, **generator):
 def test_small_objects_get_the_scale_of_their_size(side, scale):
     reach, (problem, ) = advice(squares(side))
     assert reach.never > .9
-    assert f'write model.rpn_head.anchor_generator=dict(scales=[{scale}]): then 0% are met by none' in problem.fix
+    assert f'write model.rpn_head.anchor_generator=dict(scales=[{scale}]): then 0% are matched by none' in problem.fix
     assert 'img_scale (with (' in problem.fix
 
 

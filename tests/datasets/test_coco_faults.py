@@ -573,5 +573,5 @@ def test_no_defect_found_says_what_was_read(tmp_path):
     console = Console(width=200, record=True, file=open(tmp_path / 'out', 'w'))
     render(report, console)
     assert re.search(
-        r'no defect found in train; looked at: the annotations \(6 boxes, 6 masks\), no image',
+        r'no defect found in train; checked: the annotations \(6 boxes, 6 masks\), no image',
         console.export_text())

@@ -125,13 +125,13 @@ def tell(world, **settings):
 def test_all_files_are_looked_at_and_the_report_says_so(world):
     level, text = tell(world)
     assert level == 'INFO'
-    assert 'no defect found in train; looked at: the annotations (' in text
-    assert '), heads and last bytes of all 12 image files' in text
+    assert 'no defect found in train; checked: the annotations (' in text
+    assert '), headers and last bytes of all 12 image files' in text
 
 
 def test_a_sample_of_very_many_files_is_called_one(world, monkeypatch):
     monkeypatch.setattr(images, 'MOST_HEADS', 5)
-    assert f'heads and last bytes of 5 of {NUM} image files' in tell(world)[1]
+    assert f'headers and last bytes of 5 of {NUM} image files' in tell(world)[1]
     split = split_of(world.dataset(), 'train')
     assert [index for index, _ in scan(split, Loading())] == [0, 2, 5, 8, 11]
 

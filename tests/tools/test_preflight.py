@@ -218,7 +218,7 @@ def test_the_dry_run_shows_what_the_data_say(world, tmp_path):
     out, err = train(world / 'tiny.py', '--work-dir',
                      tmp_path / 'run', '--dry-run', '--cfg-options',
                      spoilt_annotations(world, tmp_path, without_dots), 'log_level=ERROR')
-    assert 'note    Data; every image and object' in out and 'class without objects' in out
+    assert 'note    Data. To check every image and object' in out and 'class without objects' in out
     assert not err
 
 

@@ -127,7 +127,7 @@ def check_anchors(split: Split, anchors: Anchors, img_scale: Sequence[float],
     if found is not None:
         written = ', '.join(f'{key}={value!r}' for key, value in found[0].items())
         fix = (
-            f'write {anchors.generator}=dict({written}): then {found[1]:.0%} are met by none. The layers of the '
+            f'write {anchors.generator}=dict({written}): then {found[1]:.0%} are matched by none. The layers of the '
             'head whose shape follows the anchors are re-initialized where there are more of them')
     else:
         fix = 'other ratios or scales of the anchor_generator'

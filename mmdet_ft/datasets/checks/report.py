@@ -37,7 +37,7 @@ def summary_rows(report: Report) -> List[Tuple[str, List[str]]]:
         ('annotations', [split.source for split in report.splits]),
         ('type', [split.kind for split in report.splits]),
         ('images listed', [str(len(split.paths)) for split in report.splits]),
-        ('image files decoded' if report.decoded else 'heads of files read',
+        ('image files decoded' if report.decoded else 'file headers read',
          [str(report.num_looked.get(split.name, 0)) for split in report.splits]),
         ('used', [_format_used(split) for split in report.splits]),
     ]
@@ -50,7 +50,7 @@ def summary_rows(report: Report) -> List[Tuple[str, List[str]]]:
             ('object side in pixels', [_format_sides(split) for split in report.splits]),
         ]
     if report.reaches:
-        rows.append(('met by anchors',
+        rows.append(('matched by anchors',
                      [_format_coverage(report.reaches.get(split.name)) for split in report.splits]))
     return rows
 
@@ -78,7 +78,8 @@ def _format_sides(split: Split) -> str:
 def _format_coverage(reach: Optional[AnchorCoverage]) -> str:
     if reach is None:
         return '-'
-    return f'{reach.good:.0%} well, {reach.best_only:.0%} by the best only, {reach.never:.0%} not'
+    return (f'{reach.good:.0%} above the threshold, {reach.best_only:.0%} by the best anchor only, '
+            f'{reach.never:.0%} not at all')
 
 
 def render(report: Report, console: Console) -> None:
@@ -135,9 +136,9 @@ def describe_coverage(report: Report) -> str:
     files = sum(path is not None for split in report.splits for path in split.paths)
     what = _annotations(report)
     if not looked:
-        return f'looked at: {what}' + (', no image' if files else '')
+        return f'checked: {what}' + (', no image' if files else '')
     number = f'all {files}' if looked == files else f'{looked} of {files}'
-    return f'looked at: {what}, {"" if report.decoded else "heads and last bytes of "}{number} image files'
+    return f'checked: {what}, {"" if report.decoded else "headers and last bytes of "}{number} image files'
 
 
 def _print_table(console: Console, headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -125,7 +125,8 @@ def log_data_report(settings: TestSettings, datasets: Dict[str, Any],
     text = io.StringIO()
     render(report, Console(file=text, width=160, color_system=None, highlight=False))
     is_loud = report.defects or any(problem.kind == CUT for problem in problems)
-    logger.log(logging.WARNING if is_loud else logging.INFO, 'Data; every image and object: '
+    logger.log(logging.WARNING if is_loud else logging.INFO,
+               'Data. To check every image and object: '
                'python tools/misc/check_data.py %s\n%s',
                shlex.quote(str(settings.keys.filename or 'CONFIG')),
                text.getvalue().rstrip())

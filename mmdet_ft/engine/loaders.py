@@ -22,7 +22,8 @@ def build_workflow_datasets(data: DataSettings, workflow: Sequence[Tuple[str, in
             datasets.append(_built(data, 'train', lambda: build_dataset(data.train)))
         else:
             pipeline = _pipeline_of(data.train)
-            datasets.append(_built(data, 'val', lambda: build_for_losses(data.val, pipeline)))
+            val = _require_split(data, 'val')
+            datasets.append(_built(data, 'val', lambda: build_for_losses(val, pipeline)))
     return datasets
 
 
@@ -38,6 +39,16 @@ def _built(data: DataSettings, split: str, build: Callable[[], Any]) -> Any:
         if key and len(error.args) == 1:
             error.args = (f'{key}: {text}', )
         raise
+
+
+def _require_split(data: DataSettings, name: str) -> Any:
+    """Return the settings of a split's datasets; raises UserError without any."""
+    settings = data.split(name)
+    if not settings:
+        raise UserError(
+            f'the config has no data.{name}; write data = dict({name}=dict(type=..., ann_file=..., pipeline=...))'
+        )
+    return settings
 
 
 def _check_workflow(workflow: Sequence[Tuple[str, int]]) -> None:
@@ -63,7 +74,7 @@ def build_train_loader(dataset: Any, data: DataSettings, seed: int, runner_type:
 
 def build_test_dataset(data: DataSettings, split: str) -> Any:
     """Build the dataset of 'val' or 'test': all its images, with or without annotations."""
-    settings = copy.deepcopy(data.split(split))
+    settings = copy.deepcopy(_require_split(data, split))
     _set_test_mode(settings)
     return _built(data, split, lambda: build_dataset(settings))
 

@@ -296,6 +296,16 @@ def test_losses_of_several_validation_sets_are_those_of_each(tmp_path):
         assert set(kinds) == {'ToTensor'}
 
 
+@pytest.mark.parametrize('build', [
+    lambda data: loaders.build_test_loader(data, 'val'),
+    lambda data: loaders.build_workflow_datasets(data, [('val', 1), ('train', 1)])
+])
+def test_a_split_that_the_config_lacks_is_refused_with_the_line_to_write(build):
+    cfg = config(data=dict(train=dict(type='CustomDataset', pipeline=[]), val=None))
+    with pytest.raises(UserError, match=r'has no data\.val; write data = dict\(val=dict\('):
+        build(read_data(cfg))
+
+
 def test_the_training_pipeline_is_found_under_wrappers():
     wrapped = dict(
         type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[dict(pipeline=[1])]))

@@ -113,3 +113,19 @@ def match_adaptively(anchors: List[Box],
             if value >= mean + deviation and inside and value > best[j]:
                 best[j], answer[j] = value, (i, 1)
     return answer
+
+
+def quality_focal(logit: float, quality: float, beta: float = 2.) -> float:
+    """Generalized Focal Loss, eq. 4."""
+    p = sigmoid(logit)
+    entropy = -(quality * math.log(p) + (1 - quality) * math.log(1 - p))
+    return abs(quality - p)**beta * entropy
+
+
+def distribution_focal(logits: List[float], distance: float) -> float:
+    """Generalized Focal Loss, eq. 6; distances end 0.1 before the last number."""
+    distance = min(max(distance, 0.), len(logits) - 1 - .1)
+    left = int(distance)
+    log_total = math.log(sum(math.exp(x) for x in logits))
+    return (distance - left) * (log_total - logits[left + 1]) + (left + 1 - distance) * (
+        log_total - logits[left])

@@ -2,9 +2,11 @@
 from mmdet_ft.models.dense_heads.atss_head import ATSSHead
 from mmdet_ft.models.dense_heads.dense_head import AnchorHead, DenseHead
 from mmdet_ft.models.dense_heads.fcos_head import FCOSHead
+from mmdet_ft.models.dense_heads.gfl_head import GFLHead
 from mmdet_ft.models.dense_heads.retina_head import RetinaHead, RetinaSepBNHead
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead
 
 __all__ = [
-    'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead'
+    'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'GFLHead', 'RPNHead', 'RetinaHead',
+    'RetinaSepBNHead'
 ]

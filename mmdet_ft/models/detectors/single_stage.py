@@ -69,3 +69,9 @@ class FCOS(SingleStageDetector):
 class ATSS(SingleStageDetector):
     """ATSS (Zhang et al. 2019)."""
     settings_of_training = ('assigner', )
+
+
+@MODELS.register_module()
+class GFL(SingleStageDetector):
+    """Generalized Focal Loss (Li et al. 2020)."""
+    settings_of_training = ('assigner', )

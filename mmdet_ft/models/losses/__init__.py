@@ -1,6 +1,7 @@
 from mmdet_ft.models.losses.entropy import (CrossEntropyLoss, binary_cross_entropy, cross_entropy,
                                             mask_cross_entropy, soft_cross_entropy)
 from mmdet_ft.models.losses.focal import FocalLoss, sigmoid_focal_loss
+from mmdet_ft.models.losses.gfocal import DistributionFocalLoss, QualityFocalLoss
 from mmdet_ft.models.losses.ghm import GHMC, GHMR
 from mmdet_ft.models.losses.iou import BoundedIoULoss, CIoULoss, DIoULoss, GIoULoss, IoULoss
 from mmdet_ft.models.losses.label_smooth import LabelSmoothLoss
@@ -9,8 +10,9 @@ from mmdet_ft.models.losses.smooth_l1 import L1Loss, MSELoss, SmoothL1Loss
 from mmdet_ft.models.losses.top_k_accuracy import Accuracy, accuracy
 
 __all__ = [
-    'Accuracy', 'BoundedIoULoss', 'CIoULoss', 'CrossEntropyLoss', 'DIoULoss', 'FocalLoss', 'GHMC',
-    'GHMR', 'GIoULoss', 'IoULoss', 'L1Loss', 'LabelSmoothLoss', 'MSELoss', 'SmoothL1Loss',
-    'accuracy', 'binary_cross_entropy', 'cross_entropy', 'mask_cross_entropy', 'masked',
-    'reduce_loss', 'sigmoid_focal_loss', 'soft_cross_entropy', 'weight_reduce_loss', 'weighted_loss'
+    'Accuracy', 'BoundedIoULoss', 'CIoULoss', 'CrossEntropyLoss', 'DIoULoss',
+    'DistributionFocalLoss', 'FocalLoss', 'GHMC', 'GHMR', 'GIoULoss', 'IoULoss', 'L1Loss',
+    'LabelSmoothLoss', 'MSELoss', 'QualityFocalLoss', 'SmoothL1Loss', 'accuracy',
+    'binary_cross_entropy', 'cross_entropy', 'mask_cross_entropy', 'masked', 'reduce_loss',
+    'sigmoid_focal_loss', 'soft_cross_entropy', 'weight_reduce_loss', 'weighted_loss'
 ]

@@ -308,7 +308,7 @@ def why_no_image(path: Union[str, os.PathLike]) -> str:
     if ending in FILMS:
         return f'{text} is a film: take its pictures out first, as by ffmpeg -i {os.path.basename(text)} %05d.png'
     if ending in TEXTS:
-        return f'{text} is no image. Give the files that a list names; tools/test.py runs over annotation files'
+        return f'{text} is not an image. Give the files that a list names; tools/test.py runs over annotation files'
     return ''
 
 

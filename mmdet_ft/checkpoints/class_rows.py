@@ -44,7 +44,7 @@ def match_classes(old: Optional[Sequence[str]], new: Optional[Sequence[str]],
         for name, known, who in ((mine, new, 'the model'), (theirs, old, 'the file')):
             if plain_name(name) not in map(plain_name, known):
                 raise CheckpointError(
-                    f'load_from.aliases: {name!r} is no class of {who}, which has {", ".join(known)}. '
+                    f'load_from.aliases: {name!r} is not a class of {who}, which has {", ".join(known)}. '
                     'Write aliases={class of the model: class of the file}')
     wanted = {plain_name(mine): plain_name(theirs) for mine, theirs in aliases.items()}
     copied = []

@@ -78,7 +78,7 @@ def _describe_content(start: bytes) -> str:
                 'address in a browser and save the file itself')
     if _is_text(start):
         return f'is a text, not weights; it begins with {start[:40].decode("utf-8", "replace")!r}'
-    return f'is no file of weights that is known here; it begins with the bytes {start[:8].hex(" ")}'
+    return f'is not a weight file of a known format; it begins with the bytes {start[:8].hex(" ")}'
 
 
 def _is_text(start: bytes) -> bool:

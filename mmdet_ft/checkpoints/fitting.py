@@ -270,7 +270,7 @@ def parse_load_from(load_from: Union[Source, Dict[str, Any]]) -> LoadFrom:
     if unknown or not load_from.get('checkpoint'):
         known = ', '.join(f'{name}={value!r}' for name, value in LoadFrom._field_defaults.items())
         raise CheckpointError(
-            'load_from is a path, a URL, a list of such of which the first is taken that is there, '
+            'load_from is a path, a URL, a list of them (the first available one is used), '
             f'or dict(checkpoint=..., {known}); got {dict(load_from)!r}')
     read_as = LoadFrom(**load_from)
     if read_as.heads not in (None, 'by_class'):

@@ -94,7 +94,7 @@ def _base_variable(file: '_File', inherited: Dict[str, Any], leaf: object) -> An
     try:
         return item_at(inherited, match[1])
     except KeyError as error:
-        raise ConfigKeyError(f'{where}: no base sets {error.args[0]}') from None
+        raise ConfigKeyError(f'{where}: none of the _base_ files sets {error.args[0]}') from None
 
 
 # --- one file -------------------------------------------------------------------------------------

@@ -113,9 +113,9 @@ def test_a_wrong_load_from_is_answered(arguments, message):
 def test_wrong_aliases_and_nameless_classes_are_answered():
     source, model = named_model(COCO), named_model(CITYSCAPES, seed=1)
     with pytest.raises(
-            CheckpointError, match="'ridr' is no class of the model, which has person, rider"):
+            CheckpointError, match="'ridr' is not a class of the model, which has person, rider"):
         fit(model, of(source), heads='by_class', aliases=dict(ridr='person'))
-    with pytest.raises(CheckpointError, match="'man' is no class of the file"):
+    with pytest.raises(CheckpointError, match="'man' is not a class of the file"):
         fit(model, of(source), heads='by_class', aliases=dict(rider='man'))
     with pytest.raises(
             CheckpointError, match='needs the names of the classes, and the file has none'):

@@ -257,7 +257,7 @@ def test_a_comment_may_name_what_no_base_has(write):
 
 @pytest.mark.parametrize('text, message', [
     ("_base_ = 'base.py'\ny = {{ _base_.optimiser }}",
-     "c.py:2: no base sets 'optimiser'; did you mean 'optimizer'?"),
+     "c.py:2: none of the _base_ files sets 'optimiser'; did you mean 'optimizer'?"),
     ("_base_ = 'base.py'\ny = 'x{{ _base_.lr }}'",
      'c.py:2: \'x"$_base_.lr$"\'. {{ _base_.x }} must be a value of its own'),
     ("_base_ = 'base.py'\n\ny = \"x{{ _base_.lr }}\"", 'c.py:3: invalid syntax'),

@@ -57,7 +57,7 @@ def test_folders_in_place_of_a_file(tmp_path):
 
 def test_a_json_in_place_of_a_list_of_names_is_told(tmp_path):
     paths = formats.write_coco_json(tmp_path / 'c', formats.draw_things(2))
-    assert 'is no list of names, one a line: it looks like json' in said(type='XMLDataset', **paths)
+    assert 'is not a list of names, one per line: it looks like json' in said(type='XMLDataset', **paths)
 
 
 @pytest.mark.parametrize('settings', [

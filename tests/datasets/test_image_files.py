@@ -1,4 +1,4 @@
-"""Heads of image files: sizes as the loader gives them, ends, depths, and what is no image."""
+"""Heads of image files: sizes as the loader gives them, ends, depths, and what is not an image."""
 import io
 import struct
 import zlib

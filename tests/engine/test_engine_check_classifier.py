@@ -19,7 +19,7 @@ CLS_HEAD = {'model.head': dict(_delete_=True, type='ClsHead')}
      'model.head.topk: asks for the best 5 of 2 classes; write topk=(1, ) (--cfg-options model.head.topk)'),
     ({'model.head.loss.class_weight': [1., 2., 3.]},
      'model.head.loss.class_weight: has 3 weights for 2 classes; write 2'),
-    ({'model.neck': None}, "model.neck: is None, but LinearClsHead takes one vector an image and ResNet gives maps; "
+    ({'model.neck': None}, "model.neck: is None, but LinearClsHead takes one vector per image and ResNet gives maps; "
                            "write neck=dict(type='GlobalAveragePooling')"),
     (CLS_HEAD, "model.head: ClsHead has no layer: the 2048 features of ResNet would be taken for the scores of as many "
                "classes; write head=dict(type='LinearClsHead', num_classes=..., in_channels=2048)"),

@@ -45,6 +45,14 @@ def test_what_does_not_fit_is_named_with_what_to_write(tmp_path, monkeypatch, te
     assert all(word in str(mistake) for word in words), str(mistake)
 
 
+def test_channels_are_checked_beside_a_mistake_in_another_section(tmp_path, monkeypatch):
+    text = 'model = dict(neck=dict(out_channels=128))\ndata = dict(sample_per_gpu=1)'
+    with pytest.raises(CheckError) as caught:
+        prepare(heir(tmp_path, monkeypatch, text))
+    assert [mistake.path for mistake in caught.value.mistakes][:2] == [
+        'data.sample_per_gpu', 'model.rpn_head.in_channels']
+
+
 RETINA = MAIN.parents[1] / 'retinanet/retinanet_r50_fpn_1x_coco.py'
 FCOS = MAIN.parents[1] / 'fcos/fcos_r50_caffe_fpn_gn-head_1x_coco.py'
 

@@ -55,7 +55,7 @@ def refused(path, value):
 
 
 @pytest.mark.parametrize('path, value, words', [
-    ('evaluation.metric', [], 'must be the name of a metric, or a list of some, not []'),
+    ('evaluation.metric', [], 'must be the name of a metric, or a list of names, not []'),
     ('evaluation.metric', {}, 'must be the name of a metric'),
     ('evaluation.save_best', True, "write save_best='auto'"),
     ('log_level', 'LOUD', "'ERROR', 'CRITICAL', not 'LOUD'; write log_level='INFO'"),
@@ -76,8 +76,8 @@ def refused(path, value):
       for name in ('channels_last', 'cuda_graphs', 'triton', 'cudnn_benchmark', 'find_unused_parameters', 'auto_resume')
       for value in ('maybe', [], 2)),
     ('compile', 'yes', 'must be True, False, or a dict of arguments of torch.compile'),
-    ('checkpoint_config.out_dir', 's3://x', 'must be a folder of this machine, and no URL'),
-    ('work_dir', 's3://x', 'must be a folder of this machine, and no URL'),
+    ('checkpoint_config.out_dir', 's3://x', 'must be a folder on this machine, not a URL'),
+    ('work_dir', 's3://x', 'must be a folder on this machine, not a URL'),
     ('checkpoint_config.interval', 0, 'must be a whole number from 1 on, or -1, not 0'),
     ('checkpoint_config.filename_tmpl', 'x.pth', "such as 'epoch_{}.pth'"),
     ('checkpoint_config.save_last', 'no', 'must be True or False'),

@@ -48,7 +48,7 @@ def describe_folder(folder: str) -> str:
         return f' with the txt files of a YOLO dataset, which are not read here: {EXPORTS}'
     if first == '.xml':
         return (
-            " with xml files, one an image: write type='XMLDataset' with ann_file a text file of their names, or make "
+            " with xml files, one per image: write type='XMLDataset' with ann_file a text file of their names, or make "
             'one json of them with tools/dataset_converters/voc.py')
     if first == '.json':
         if '"shapes"' in _begin(osp.join(folder, of['.json'][0])):

@@ -20,10 +20,10 @@ def read_ids(path: str) -> List[str]:
     """
     names = [line.strip() for line in read_lines(path) if line.strip()]
     if names and names[0][0] in '{[':
-        raise DataError(f'{path} is no list of names, one a line: it looks like json')
+        raise DataError(f'{path} is not a list of names, one per line: it looks like json')
     other = detect_kind('\n'.join(names[:200]).encode())
     if other is not None:
-        raise DataError(f'{path} is no list of names, one a line: {other}')
+        raise DataError(f'{path} is not a list of names, one per line: {other}')
     return names
 
 

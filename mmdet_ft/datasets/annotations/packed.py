@@ -279,7 +279,7 @@ def _read_parts(segmentation: List[Any]) -> List[np.ndarray]:
             raise ValueError(
                 f'has {format_value(part)} where a polygon [x0, y0, x1, y1, ...] belongs') from None
         raise ValueError(
-            f'has a polygon that is no flat list of numbers [x0, y0, x1, y1, ...]: {format_value(part)}'
+            f'has a polygon that is not a flat list of numbers [x0, y0, x1, y1, ...]: {format_value(part)}'
         ) from None
     for index, part in enumerate(parts):
         if part.ndim != 1:

@@ -33,7 +33,7 @@ def lines_of(content: bytes, path: str) -> List[str]:
     if encoding in ('utf-8', 'utf-8-sig') and b'\0' in content:
         line = content.count(b'\n', 0, content.index(b'\0')) + 1
         raise DataError(
-            f'{path}:{line}: a zero byte: this is no text file, or one in UTF-16 without its mark; '
+            f'{path}:{line}: a zero byte: this is not a text file, or one in UTF-16 without its mark; '
             f'save it as UTF-8')
     try:
         text = content.decode(encoding)

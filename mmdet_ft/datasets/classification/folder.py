@@ -289,7 +289,7 @@ class ClassFolders(ClassificationDataset):
             return name, int(label)
         hint = ''
         if LABELLED.search(name) or SEVERAL.search(line):
-            hint = '; several labels an image are not read: one label a line'
+            hint = '; several labels per image are not read: one label a line'
         elif name and label in (self.CLASSES or ()):
             hint = f'; for the class {label!r} write {list(self.CLASSES).index(label)}'
         elif re.search(r'[,;\t]\s*\d+$', line):

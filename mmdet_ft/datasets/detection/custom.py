@@ -247,7 +247,7 @@ class CustomDataset:
         if not isinstance(infos, list):
             is_coco = isinstance(infos, dict) and 'images' in infos
             raise DataError(
-                f'{ann_file}: CustomDataset expects a list with one dict an image, found a '
+                f'{ann_file}: CustomDataset expects a list with one dict per image, found a '
                 f'{type(infos).__name__}; {"this is" if is_coco else "a"} COCO json is read by '
                 f"type='CocoDataset'")
         return PackedList(
@@ -539,7 +539,7 @@ class CustomDataset:
                                                             list) else f'a {type(results).__name__}'
             raise DataError(
                 f'{count} for the {len(self)} images of {self.ann_file}; they have to be a list with one '
-                f'entry an image, in the order of the dataset')
+                f'entry per image, in the order of the dataset')
 
     def __repr__(self) -> str:
         kind = 'Test' if self.test_mode else 'Train'

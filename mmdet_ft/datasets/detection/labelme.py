@@ -100,7 +100,8 @@ def _image_of(content: Dict[str, Any], path: str) -> str:
         stem = osp.splitext(path)[0]
         beside = [stem + ending for ending in IMAGE_ENDINGS if osp.isfile(stem + ending)]
         if len(beside) != 1:
-            raise DataError(f'{path} has no imagePath, and beside it is no image of its name')
+            raise DataError(
+                f'{path} has no imagePath, and there is no image of that name beside it')
         return osp.basename(beside[0])
     try:
         return read_name(name).replace('\\', '/')  # labelme on Windows

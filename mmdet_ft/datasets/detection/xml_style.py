@@ -96,7 +96,8 @@ def _root_of(path: str) -> Any:
         raise DataError(f'{path}: {cvat()}')
     if root.tag != 'annotation' and root.find('object') is None and root.find('size') is None:
         raise DataError(
-            f'{path} is no xml file of PASCAL VOC: it is <{root.tag:.40}>, expected <annotation>')
+            f'{path} is not an xml file of PASCAL VOC: it is <{root.tag:.40}>, expected <annotation>'
+        )
     return root
 
 

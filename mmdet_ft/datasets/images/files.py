@@ -85,12 +85,12 @@ def _read(file: BinaryIO, name: str) -> Head:
             file.seek(max(0, size - TAIL))
             return head._replace(has_end=_has_end(image, begin, file.read(), size))
     except UnidentifiedImageError:
-        raise DataError(f'{name} is no image: {_describe_other_kind(begin)}') from None
+        raise DataError(f'{name} is not an image: {_describe_other_kind(begin)}') from None
     except (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError,
             TypeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk
             raise
-        raise DataError(f'{name} has the head of an image, and it is broken: {error}') from error
+        raise DataError(f'{name} has the header of an image, but it is damaged: {error}') from error
 
 
 _lock = threading.Lock()

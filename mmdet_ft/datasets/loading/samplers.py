@@ -40,7 +40,7 @@ def generator(seed: Optional[int], epoch: int) -> np.random.Generator:
 def _group_flags(dataset: Any) -> np.ndarray:
     if not hasattr(dataset, 'flag'):
         raise ValueError(
-            f'{type(dataset).__name__} has no `flag` (one group number an image), which grouping by aspect '
+            f'{type(dataset).__name__} has no `flag` (one group number per image), which grouping by aspect '
             f'ratio needs; set self.flag = np.zeros(len(self), dtype=np.uint8) to have one group')
     return np.asarray(dataset.flag, dtype=np.int64)
 

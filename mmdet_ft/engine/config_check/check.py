@@ -141,13 +141,16 @@ def check(config: Config, for_training: bool = True) -> List[str]:
     check_settings(walk)
     check_numbers(walk)
     check_paths(walk)
-    if not walk.mistakes:
-        if for_training:  # a test takes these from the checkpoint
-            check_training_settings(walk)
-            check_metrics(walk)
-            check_classes(walk)
+    wrong = {mistake.path.partition('.')[0] for mistake in walk.mistakes}
+    wrong |= {section for section in ('model', 'data') if section not in config}
+    if not wrong and for_training:  # a test takes these from the checkpoint
+        check_training_settings(walk)
+        check_metrics(walk)
+        check_classes(walk)
+    if not wrong & {'model', 'custom_imports'}:
         check_counts(walk)
         check_levels(walk)
+    if not wrong & {'model', 'custom_imports', 'data'}:
         check_pipelines(walk)
     if walk.mistakes:
         raise refusal(config, walk.mistakes)

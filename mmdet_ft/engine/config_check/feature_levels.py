@@ -43,7 +43,7 @@ class PartOutputs(NamedTuple):
 
 def check_levels(found: Findings) -> None:
     """Compare the declared inputs of each part of the model with the outputs of the parts before it."""
-    model = found.config.model
+    model, already = found.config.model, len(found.mistakes)
     parts = {name: _built(part) for name, part in model.items() if isinstance(part, dict)}
     image = torch.empty(1, 3, IMAGE, IMAGE, device='meta')
     given = _run(parts.get('backbone'), 'model.backbone', image, repr(model.get('backbone')))
@@ -53,7 +53,7 @@ def check_levels(found: Findings) -> None:
         neck = parts.get('neck')
         for item in _takes(neck):
             _check_channels(found, 'model.neck', item, given)
-        if found.mistakes:
+        if len(found.mistakes) > already:
             return
         key = repr((model.backbone, model.neck))
         given = _run(neck, 'model.neck', given.outputs, key)
@@ -137,7 +137,7 @@ def _check_channels(found: Findings, path: str, item: Takes, given: PartOutputs)
         if given.outputs[-1].dim() == 4:
             return found.report(
                 'model.neck',
-                f'is None, but {_class_of(found, path)} takes one vector an image and {given.kind} gives '
+                f'is None, but {_class_of(found, path)} takes one vector per image and {given.kind} gives '
                 "maps; write neck=dict(type='GlobalAveragePooling')")
         if item.channels != given.channels[-1]:
             source = _first_source(found, given)

@@ -88,11 +88,11 @@ SWITCH = Setting('True or False',
                  lambda value: isinstance(value, bool) or _is_whole(value) and value in (0, 1),
                  True)
 WEIGHTS = Setting(
-    'a path or URL that is not empty, or a list of such of which the first is taken that is there',
+    'a path or URL that is not empty, or a list of them (the first available one is used)',
     lambda value: _is_named(value.get('checkpoint')
                             if isinstance(value, dict) else value), 'checkpoint.pth')
-METRIC = Setting('the name of a metric, or a list of some', _is_named)
-FOLDER = Setting('a folder of this machine, and no URL: nothing is sent there', _is_folder)
+METRIC = Setting('the name of a metric, or a list of names', _is_named)
+FOLDER = Setting('a folder on this machine, not a URL: nothing is uploaded', _is_folder)
 
 # By dotted path; '*' is any key or index.
 SETTINGS: Dict[str, Setting] = {

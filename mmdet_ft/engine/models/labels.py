@@ -32,7 +32,7 @@ def check_labels(dataset: Dataset, model: nn.Module) -> None:
         kind = type(head).__name__
         if not head.one_label and labels.ndim == 1:
             raise UserError(
-                f'{kind} learns several labels an image, and {type(part).__name__} {where} gives one: '
+                f'{kind} learns several labels per image, and {type(part).__name__} {where} gives one: '
                 f"write model.head.type='LinearClsHead'")
         if labels.ndim != 1:
             continue

@@ -162,7 +162,8 @@ class ResNet(BaseModule):
         for name, values in (('strides', strides), ('dilations', dilations)):
             if len(values) != num_stages:
                 raise ValueError(
-                    f'{kind}: {name}={values} for num_stages={num_stages}; give one number a stage')
+                    f'{kind}: {name}={values} for num_stages={num_stages}; give one number per stage'
+                )
         if not 0 <= min(out_indices) <= max(out_indices) < num_stages:
             raise ValueError(
                 f'{kind}: out_indices={out_indices}, but the stages are 0 to {num_stages - 1}')

@@ -100,7 +100,8 @@ class VGG(BaseModule):
             raise ValueError(f'VGG: num_stages is {num_stages}; write 1 to 5')
         if len(dilations) != num_stages:
             raise ValueError(
-                f'VGG: dilations={dilations} for num_stages={num_stages}; give one number a stage')
+                f'VGG: dilations={dilations} for num_stages={num_stages}; give one number per stage'
+            )
         # In V2 one more than the last stage means the classifier, whose output is returned anyway.
         last = num_stages if has_classifier else num_stages - 1
         if not all(0 <= index <= last for index in out_indices):

@@ -10,7 +10,7 @@ import inspect
 from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Tuple, Union
 
 from mmdet_ft.spelling import did_you_mean
-from mmdet_ft.v2_types import foreign_answer, without_scope
+from mmdet_ft.v2_types import foreign_answer, is_not_supported, without_scope
 
 
 class RegistryError(Exception):
@@ -164,8 +164,10 @@ class Registry:
     def unknown(self, kind: object) -> str:
         """Return a message for an unknown type: one of V2, a misspelled one, or the user's own."""
         self._load_shipped()
-        hint = isinstance(kind, str) and foreign_answer(kind, self.name)
-        hint = hint or did_you_mean(kind, self._table, count=3)
+        foreign = foreign_answer(kind, self.name, self._table) if isinstance(kind, str) else None
+        if foreign and is_not_supported(foreign):
+            return foreign
+        hint = foreign or did_you_mean(kind, self._table, count=3)
         own = (f"{'if' if hint else 'If'} it is a class of your own, import its module: "
                "custom_imports=dict(imports=['your.module'])")
         return f'unknown {self.name} type {kind!r}' + (f'; {hint.rstrip("?")}? Or {own}'

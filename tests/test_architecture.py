@@ -19,7 +19,7 @@ MAY_IMPORT = {  # room -> rooms below it
     'ops': {'structures'},
     'spelling': set(),
     'file_kinds': set(),
-    'v2_types': set(),
+    'v2_types': {'spelling'},
     'registry': {'spelling', 'v2_types'},
     'config': {'spelling'},
     'visualization': set(),

@@ -28,16 +28,16 @@ def import_custom_modules(config: Mapping[str, Any]) -> List[types.ModuleType]:
     modules = []
     for name in names:
         advice = _suggest_name(name)
+        if is_package_of_v2(name):  # even if it is installed: its types are in other registries
+            warnings.warn(
+                f'custom_imports: {name} is left out: its types, as far as they are here, need no import'
+            )
+            continue
         try:
             if advice and not _exists(name):
                 raise ModuleNotFoundError(advice, name=name)
             modules.append(importlib.import_module(name))
         except ImportError as error:
-            if is_package_of_v2(name) and not _exists(name):
-                warnings.warn(
-                    f'custom_imports: {name} is left out: its types, as far as they are here, need no import'
-                )
-                continue
             message = (f'custom_imports: cannot import {name!r} from {os.getcwd()} or PYTHONPATH: '
                        f'{error}')
             if not custom_imports.get('allow_failed_imports', False):

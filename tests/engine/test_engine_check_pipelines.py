@@ -96,8 +96,9 @@ def test_a_number_that_is_none_is_named(path, value, message):
 
 
 def test_an_architecture_that_is_not_here_is_told_those_that_are():
-    text = said(**{'model.type': 'DETR'})
-    assert "DETR is a type of MMDetection and is not supported; the models" in text and 'MaskRCNN' in text
+    text = said(**{'model.type': 'TwoStagePanopticSegmentor'})
+    assert 'is a type of MMDetection 2.28.2 that is not supported here; nearest: ' in text
+    assert 'the models here are ' in text and 'MaskRCNN' in text
     assert "did you mean 'MaskRCNN'? the models here are" in said(**{'model.type': 'MaskRCN'})
 
 

@@ -12,7 +12,7 @@ from mmdet_ft.config.layers import OPTIONS_LABEL
 from mmdet_ft.engine.config_check.schema import AllowedKeys
 from mmdet_ft.engine.legacy import old_configs
 from mmdet_ft.registry import MODELS
-from mmdet_ft.v2_types import foreign_answer
+from mmdet_ft.v2_types import foreign_answer, is_not_supported
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard
@@ -111,7 +111,7 @@ class Findings:
         known = list(known)
         whole = [name for name in known if path == 'model' and _is_shipped_model(MODELS.get(name))]
         newer = old_configs.newer_type(value)
-        foreign = foreign_answer(value, kind) if not newer else None
+        foreign = foreign_answer(value, kind, whole or known) if not newer else None
         unregistered = self._unregistered(kind, value)
         near = nearest(value, whole or known)
         hint = f'did you mean {near!r}?' if near else (
@@ -121,8 +121,11 @@ class Findings:
             hint = f'{"did you mean " + repr(near) + "? " if near else ""}the models here are {", ".join(whole)}'
         if foreign:
             hint = f'{foreign}; the models here are {", ".join(whole)}' if whole else foreign
-        self.report(path, f'unknown {kind} type {value!r}; {newer or unregistered or hint}',
-                    f'{path}.type')
+        message = newer or unregistered or hint
+        self.report(
+            path,
+            message if is_not_supported(message) else f'unknown {kind} type {value!r}; {message}',
+            f'{path}.type')
 
     def _unregistered(self, kind: str, value: object) -> Optional[str]:
         """Say how to register a class that a module of custom_imports has but does not register."""

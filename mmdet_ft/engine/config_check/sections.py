@@ -25,7 +25,7 @@ from mmdet_ft.engine.schedules.rates import POLICIES
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
 from mmdet_ft.errors import DataError
 from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
-from mmdet_ft.v2_types import foreign_answer
+from mmdet_ft.v2_types import SCOPES, is_not_supported, packages_of
 
 
 def model(walk: Walk, value: object, path: str) -> None:
@@ -38,8 +38,8 @@ def model(walk: Walk, value: object, path: str) -> None:
                             f'{value["type"]} needs it: write a dict with a type, not None')
         # The keys of train_cfg and test_cfg depend on the type of the part that reads them.
         settings = (f'{path}.train_cfg.', f'{path}.test_cfg.')
-        if any('unknown model type' in mistake.message and not mistake.path.startswith(settings)
-               for mistake in walk.mistakes):
+        if any(('unknown model type' in mistake.message or is_not_supported(mistake.message))
+               and not mistake.path.startswith(settings) for mistake in walk.mistakes):
             walk.mistakes = [
                 mistake for mistake in walk.mistakes if not mistake.path.startswith(settings)
             ]
@@ -104,11 +104,8 @@ def optimizer(walk: Walk, value: object, path: str) -> None:
         return
     constructor = value.get('constructor', 'DefaultOptimizerConstructor')
     if constructor not in OPTIMIZER_BUILDERS:
-        near = nearest(constructor, OPTIMIZER_BUILDERS)
-        walk.report(
-            f'{path}.constructor', f'unknown optimizer constructor {constructor!r}; ' +
-            (foreign_answer(str(constructor), OPTIMIZER_BUILDERS.name) or
-             (f'did you mean {near!r}?' if near else f'there is {", ".join(OPTIMIZER_BUILDERS)}')))
+        walk.report_unknown_type(OPTIMIZER_BUILDERS.name, OPTIMIZER_BUILDERS, constructor,
+                                 f'{path}.constructor')
     if OPTIMIZER_BUILDERS.get(constructor) is not DefaultOptimizerConstructor:
         return  # it reads its dict in its own way
     walk.typed(
@@ -157,6 +154,13 @@ def _schedule(walk: Walk, value: object, path: str, schedule: type, policies: Ma
     if policy is None:
         near = nearest(value['policy'],
                        [cls.__name__.replace('Momentum', '') for cls in policies.values()])
+        owner = packages_of(f'{value["policy"]}{schedule.where.split("_")[0].title()}UpdaterHook')
+        if owner:
+            return walk.report(
+                f'{path}.policy',
+                f'{value["policy"]!r} is a policy of {SCOPES[owner[0]]} that is not supported here; '
+                f'nearest: {near or "CosineAnnealing"!r}; to fix: write policy={near or "CosineAnnealing"!r}'
+            )
         return walk.report(
             f'{path}.policy', f'unknown policy {value["policy"]!r}; ' +
             (f'did you mean {near!r}?' if near else f'there are {", ".join(policies)}'))

@@ -304,7 +304,7 @@ class Walk(Findings):
             return self.keys(
                 names_of('type', 'checkpoint', 'prefix', 'map_location'), value, path, 'Pretrained')
         if not isinstance(kind, str) or kind not in INITIALIZERS:
-            return self.report_unknown_type('initialiser', [*INITIALIZERS, 'Pretrained'], kind,
+            return self.report_unknown_type('initializer', [*INITIALIZERS, 'Pretrained'], kind,
                                             path)
         own = allowed_keys(INITIALIZERS[kind], 1).plus('type', 'bias_prob')
         self.keys(own.plus('layer', 'override'), value, path, str(kind))

@@ -54,6 +54,7 @@ class Takes(NamedTuple):
     first: int = 0  # first level used
     last: Optional[int] = None  # last level used; None for the last of all
     may_be_fewer: bool = False  # levels beyond those of `strides` are not used
+    num_levels: Optional[int] = None  # number of the feature maps
     is_vector: bool = False  # one vector per image, [B, C], of the last level
 
 

@@ -53,6 +53,30 @@ def test_channels_are_checked_beside_a_mistake_in_another_section(tmp_path, monk
         'data.sample_per_gpu', 'model.rpn_head.in_channels']
 
 
+NECKS = ("model = dict(neck=[\n"
+         "    dict(type='FPN', in_channels=[256, 512, 1024, 2048], out_channels={}, num_outs=5),\n"
+         "    dict(type='BFP', in_channels={}, num_levels={})])")
+
+
+@pytest.mark.parametrize('text, path, words', [
+    (NECKS.format(128, 128, 5), 'model.rpn_head.in_channels',
+     ['is 256, but BFP of model.neck.1 gives 128; write in_channels=128']),
+    (NECKS.format(256, 128, 5), 'model.neck.1.in_channels',
+     ['is 128, but model.neck.0.out_channels is 256 (heir.py:3); write in_channels=256', 'heir.py:4']),
+    (NECKS.format(256, 256, 4), 'model.neck.1.num_levels',
+     ['is 4, but model.neck.0.num_outs is 5 (heir.py:3); write num_levels=5', 'heir.py:4']),
+    (NECKS.format(256, 256, '5, refine_typ=None'), 'model.neck.1.refine_typ', ["'refine_type'", 'heir.py:4']),
+    (NECKS.format(256, 256, 5).replace('512', '128'), 'model.neck.0.in_channels',
+     ['is [256, 128, 1024, 2048]', 'heir.py:3']),
+])  # yapf: disable
+def test_necks_of_a_list_are_compared_with_one_another(tmp_path, monkeypatch, text, path, words):
+    test_what_does_not_fit_is_named_with_what_to_write(tmp_path, monkeypatch, text, path, words)
+
+
+def test_a_right_list_of_necks_passes(tmp_path, monkeypatch):
+    assert prepare(heir(tmp_path, monkeypatch, NECKS.format(256, 256, 5)))[1] == []
+
+
 RETINA = MAIN.parents[1] / 'retinanet/retinanet_r50_fpn_1x_coco.py'
 FCOS = MAIN.parents[1] / 'fcos/fcos_r50_caffe_fpn_gn-head_1x_coco.py'
 

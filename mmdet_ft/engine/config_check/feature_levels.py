@@ -9,7 +9,7 @@ their outputs are the real ones, also for user code. A part declares its own inp
 import copy
 import inspect
 import warnings
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ _known: Dict[str, Any] = {}  # cached, as a config is checked more than once
 
 class PartOutputs(NamedTuple):
     """The outputs of a part."""
-    path: str  # 'model.neck'
+    path: str  # 'model.neck', or 'model.neck.1' of a list
     kind: str  # its class
     outputs: Sequence[Tensor]  # meta tensors
 
@@ -44,33 +44,41 @@ class PartOutputs(NamedTuple):
 def check_levels(found: Findings) -> None:
     """Compare the declared inputs of each part of the model with the outputs of the parts before it."""
     model, already = found.config.model, len(found.mistakes)
-    parts = {name: _built(part) for name, part in model.items() if isinstance(part, dict)}
-    image = torch.empty(1, 3, IMAGE, IMAGE, device='meta')
-    given = _run(parts.get('backbone'), 'model.backbone', image, repr(model.get('backbone')))
-    if given is None:
-        return
-    if model.get('neck'):
-        neck = parts.get('neck')
+    image, key = torch.empty(1, 3, IMAGE, IMAGE, device='meta'), repr(model.get('backbone'))
+    given = _run(_built(model.get('backbone')), 'model.backbone', image, key)
+    for path, settings in _necks(model.get('neck')):
+        if given is None:
+            return
+        neck = _built(settings)
         for item in _takes(neck):
-            _check_channels(found, 'model.neck', item, given)
+            _check_input(found, path, item, given)
         if len(found.mistakes) > already:
             return
-        key = repr((model.backbone, model.neck))
-        given = _run(neck, 'model.neck', given.outputs, key)
+        key = repr((key, settings))
+        given = _run(neck, path, given.outputs, key)
     if given is None:
         return
-    for name, part in parts.items():
-        if name in ('backbone', 'neck'):
-            continue
-        if getattr(part, 'takes_logits', False):
+    for name, settings in model.items():
+        part = _built(settings) if name not in ('backbone', 'neck') else None
+        if part is not None and getattr(part, 'takes_logits', False):
             _check_logits(found, f'model.{name}', part, given)
         for item in _takes(part):
-            _check_channels(found, f'model.{name}', item, given)
-            _check_strides(found, f'model.{name}', item, given)
+            _check_input(found, f'model.{name}', item, given)
 
 
-def _built(part: Dict[str, Any]) -> Optional[nn.Module]:
+def _necks(neck: object) -> Iterator[Tuple[str, object]]:
+    """Yield the path and settings of a neck, or of each in a list."""
+    if isinstance(neck, (list, tuple)):
+        for i, settings in enumerate(neck):
+            yield f'model.neck.{i}', settings
+    elif neck:
+        yield 'model.neck', neck
+
+
+def _built(part: object) -> Optional[nn.Module]:
     """Build a part on the meta device; None if its arguments are wrong, which other checks report."""
+    if not isinstance(part, dict):
+        return None
     key = repr(part)
     if key not in _known:
         try:
@@ -131,6 +139,17 @@ def _takes(part: Optional[nn.Module]) -> List[Takes]:
     return part.takes()
 
 
+def _check_input(found: Findings, path: str, item: Takes, given: PartOutputs) -> None:
+    _check_channels(found, path, item, given)
+    _check_strides(found, path, item, given)
+    if item.num_levels not in (None, len(given.outputs)):
+        key = item.argument.rpartition('.')[2]
+        found.report(
+            f'{path}.{item.argument}',
+            f'is {item.num_levels}, but {_num_outs(found, given)}; write '
+            f'{key}={len(given.outputs)}')
+
+
 def _check_channels(found: Findings, path: str, item: Takes, given: PartOutputs) -> None:
     argument = f'{path}.{item.argument}'
     if item.is_vector:
@@ -165,7 +184,7 @@ def _check_channels(found: Findings, path: str, item: Takes, given: PartOutputs)
 
 
 def _class_of(found: Findings, path: str) -> str:
-    kind = found.config.model[path.partition('.')[2]]['type']
+    kind = _settings_of(found, path)['type']
     return kind if isinstance(kind, str) else kind.__name__
 
 
@@ -175,9 +194,16 @@ def _first_source(found: Findings, given: PartOutputs) -> str:
     return f'{kind if isinstance(kind, str) else kind.__name__} of model.backbone'
 
 
+def _settings_of(found: Findings, path: str) -> Dict[str, Any]:
+    settings: Any = found.config
+    for step in path.split('.'):
+        settings = settings[int(step) if step.isdigit() else step]
+    return settings
+
+
 def _argument(found: Findings, path: str, name: str) -> Any:
     """Return an argument of a part, as written or its default; None if it has no such argument."""
-    part = found.config.model[path.partition('.')[2]]
+    part = _settings_of(found, path)
     parameter = allowed_keys(MODELS.class_of(part)).parameters.get(name)
     default = getattr(parameter, 'default', None)
     return part.get(name, None if default is inspect.Parameter.empty else default)
@@ -206,21 +232,23 @@ def _check_strides(found: Findings, path: str, item: Takes, given: PartOutputs) 
     if len(written) != levels and not (item.may_be_fewer and len(written) < levels):
         first = written[0] if isinstance(written[0], int) else 4
         right = given.strides or [first * 2**level for level in range(levels)]
-        count = f'{given.path}.num_outs'
-        if _argument(found, given.path, 'num_outs') == levels:
-            source = f'{count} is {levels} ({found.where(count) or "by default"})'
-        else:
-            source = f'{given.kind} of {given.path} gives {levels} maps'
         return found.report(
-            argument,
-            f'{written} are {len(written)} strides, but {source}; write one stride a level, such as '
-            f'{name}={right}')
+            argument, f'{written} are {len(written)} strides, but {_num_outs(found, given)}; '
+            f'write one stride a level, such as {name}={right}')
     strides = given.strides
     if not found.mistakes and strides and all(isinstance(stride, int) for stride in written) \
             and strides[:len(written)] != written:
         found.warnings.append(
             f'{argument}={written} ({found.where(argument)}), but a pixel of the levels of {given.path} is '
             f'{strides} pixels of the image: boxes and features would not match')
+
+
+def _num_outs(found: Findings, given: PartOutputs) -> str:
+    """Return the number of maps of a part, with the line that says it."""
+    count, path = len(given.outputs), f'{given.path}.num_outs'
+    if _argument(found, given.path, 'num_outs') == count:
+        return f'{path} is {count} ({found.where(path) or "by default"})'
+    return f'{given.kind} of {given.path} gives {count} maps'
 
 
 def _check_logits(found: Findings, path: str, head: nn.Module, given: PartOutputs) -> None:

@@ -10,6 +10,7 @@ from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.classification_defaults import build_for_classification
 from mmdet_ft.models.classifiers.mixing import Mixing
 from mmdet_ft.models.heads.cls_head import ClsHead, MultiLabelClsHead
+from mmdet_ft.models.necks.chain import build_necks
 from mmdet_ft.models.settings import read_settings
 from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.parts import stated_layers
@@ -53,7 +54,7 @@ class ImageClassifier(BaseModule):
         super().__init__(init_cfg)
         train = read_settings(ClassifierTrainSettings, train_cfg or {}, 'train_cfg')
         self.backbone = build_for_classification(backbone)
-        self.neck = MODELS.build(neck)
+        self.neck = build_necks(neck)
         self.head: Union[ClsHead, MultiLabelClsHead] = MODELS.build(head)
         self.mixing = None if train.augments is None else Mixing(train.augments)
         num_classes = getattr(self.head, 'num_classes', getattr(self.backbone, 'num_classes', None))

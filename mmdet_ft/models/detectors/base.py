@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.detectors.results import to_results
+from mmdet_ft.models.necks.chain import build_necks
 from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.parts import stated_layers
 from mmdet_ft.registry import MODELS
@@ -24,7 +25,7 @@ class Detector(BaseModule):
     V2's arguments and state_dict.
 
     Args:
-        backbone, neck: parts, or their configs.
+        backbone, neck: parts, or their configs; of a list of necks each takes the maps of the one before it.
         pretrained: V2's older argument for the checkpoint of the backbone.
     """
     CLASSES: Optional[Tuple[str, ...]] = None
@@ -45,7 +46,7 @@ class Detector(BaseModule):
             assert isinstance(backbone, dict), 'pretrained is for the config of a part'
             backbone = {**backbone, 'init_cfg': dict(type='Pretrained', checkpoint=pretrained)}
         self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
+        self.neck = build_necks(neck)
 
     def forward(self, batch: Union[Batch, Tuple[Batch, ...]]) -> Union[Losses, Detections]:
         """Return losses of a batch in training, Detections in evaluation.

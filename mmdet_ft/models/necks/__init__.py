@@ -1,5 +1,8 @@
+from mmdet_ft.models.necks.bfp import BFP
+from mmdet_ft.models.necks.chain import build_necks
 from mmdet_ft.models.necks.fpn import FPN
 from mmdet_ft.models.necks.gap import GlobalAveragePooling
 from mmdet_ft.models.necks.hrfpn import HRFPN
+from mmdet_ft.models.necks.pafpn import PAFPN
 
-__all__ = ['FPN', 'GlobalAveragePooling', 'HRFPN']
+__all__ = ['BFP', 'FPN', 'GlobalAveragePooling', 'HRFPN', 'PAFPN', 'build_necks']

@@ -102,15 +102,23 @@ class FPN(BaseModule):
         """Return num_outs maps [B, C, h, w] from inputs [B, in_channels[i], h, w], each half the previous size."""
         assert len(inputs) == len(
             self.in_channels), f'{len(inputs)} inputs for in_channels={self.in_channels}'
+        laterals = self._top_down(inputs)
+        outputs = self._levels(laterals)
+        self._append_extra_levels(outputs, inputs, laterals)
+        return tuple(outputs)
+
+    def _top_down(self, inputs: Sequence[Tensor]) -> List[Tensor]:
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, inputs[self.start_level:])]
         for i in range(len(laterals) - 1, 0, -1):
             # interpolate accepts a fixed factor or a size, not both.
             size = None if 'scale_factor' in self.upsample_cfg else laterals[i - 1].shape[2:]
             laterals[i - 1] = laterals[i - 1] + F.interpolate(
                 laterals[i], size=size, **self.upsample_cfg)
-        outputs = [conv(x) for conv, x in zip(self.fpn_convs, laterals)]
-        self._append_extra_levels(outputs, inputs, laterals)
-        return tuple(outputs)
+        return laterals
+
+    def _levels(self, laterals: Sequence[Tensor]) -> List[Tensor]:
+        """Return the output of each lateral."""
+        return [conv(x) for conv, x in zip(self.fpn_convs, laterals)]
 
     def _append_extra_levels(self, outputs: List[Tensor], inputs: Sequence[Tensor],
                              laterals: List[Tensor]) -> None:

@@ -296,6 +296,11 @@ def flatten_to_priors(maps: Tensor, width: int) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, width)
 
 
+def centers_of(boxes: Tensor) -> Tensor:
+    """Return the centers of boxes: [..., 4] -> [..., 2]."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
 def usable_anchors(generator: AnchorGenerator, sizes: Sequence[Size], batch: Batch,
                    border: float) -> Tensor:
     """Check which anchors have a cell in the padded image and cross the image's border by less than `border`.

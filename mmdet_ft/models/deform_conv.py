@@ -13,6 +13,23 @@ from mmdet_ft.models.base_module import constant_init
 Size = Union[int, Tuple[int, int]]
 
 
+class DeformConv2d(nn.Module):
+    """A 3x3 convolution that samples at the given offsets, with mmcv's weight and no bias."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
+        nn.init.kaiming_uniform_(self.weight, nonlinearity='relu')
+
+    def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+        """Return [B, out_channels, H, W], float32 under autocast.
+
+        x [B, C, H, W]; offset [B, 18, H, W]: y and x of each point, row by row, relative to the grid's.
+        """
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return deform_conv2d(x.to(dtype), offset.to(dtype), self.weight.to(dtype), padding=1)
+
+
 class _DeformConv2d(nn.Module):
     """A convolution that samples at offsets predicted by the ordinary convolution `conv_offset`.
 

@@ -18,7 +18,7 @@ from tests.models.test_golden import fixed_weights
 from tests.models.tiny import tiny_batch, tiny_dense_config
 from tests.ops.helpers import GARBAGE
 from tests.reference import dense as reference
-from tests.reference.boxes import match, overlap
+from tests.reference.boxes import match
 from tests.reference.losses import focal, giou_loss, iou_loss, sigmoid_entropy
 from tools.benchmarks.no_sync import NoSync
 
@@ -95,8 +95,24 @@ HEADS = {
                 reg_max=8,
                 loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.),
                 loss_bbox=dict(type='GIoULoss', loss_weight=2.))),
+    'vfnet': ('VFNet',
+              dict(
+                  type='VFNetHead',
+                  norm_cfg=dict(type='GN', num_groups=4),
+                  anchor_generator=SQUARES,
+                  dcn_on_last_conv=True,
+                  **POINTS)),
+    'vfnet_by_points': ('VFNet',
+                        dict(
+                            type='VFNetHead',
+                            norm_cfg=None,
+                            anchor_generator=SQUARES,
+                            use_vfl=False,
+                            use_atss=False,
+                            bbox_norm_type='stride',
+                            **POINTS)),
 }
-ADAPTIVE = ('atss', 'gfl')
+ADAPTIVE = ('atss', 'gfl', 'vfnet', 'vfnet_by_points')
 # Printed by the test when they change.
 LOSSES = {
     'retina': dict(loss_cls=41.96949, loss_bbox=0.66477),
@@ -107,6 +123,8 @@ LOSSES = {
     'fcos_tricks': dict(loss_cls=14.02947, loss_bbox=0.76954, loss_centerness=0.72736),
     'atss': dict(loss_cls=24.0748, loss_bbox=0.97533, loss_centerness=0.68926),
     'gfl': dict(loss_cls=36.85257, loss_bbox=1.3811, loss_dfl=0.54674),
+    'vfnet': dict(loss_cls=25.01319, loss_bbox=0.97812, loss_bbox_rf=1.31059),
+    'vfnet_by_points': dict(loss_cls=12.31963, loss_bbox=1.19288, loss_bbox_rf=1.59001),
 }
 heads = pytest.mark.parametrize('name', HEADS)
 
@@ -459,67 +477,3 @@ def test_atss_losses_are_those_of_the_paper():
     assert losses['loss_cls'] == pytest.approx(loss_cls / count, rel=1e-4)
     assert losses['loss_bbox'] == pytest.approx(loss_bbox / max(total, 1), rel=1e-4)
     assert losses['loss_centerness'] == pytest.approx(loss_centerness / count, rel=1e-4)
-
-
-# --- GFL
-
-
-def test_gfl_losses_are_those_of_the_paper():
-    model, batch = model_of('gfl'), tiny_batch((2, 1))
-    losses, _ = step(model, batch)
-    head = model.bbox_head
-    with torch.no_grad():
-        outputs = outputs_of(model, batch)
-        distances = torch.cat(head.distances(outputs), 1)
-    grid = head.grid(outputs.sizes, batch.images.device)
-    stride = [s[0] for s, n in zip(head.anchor_generator.strides, grid.counts) for _ in range(n)]
-    anchors = grid.anchors.tolist()
-    loss_cls = loss_bbox = loss_dfl = total = count = 0
-    for image, num_objects in enumerate((2, 1)):
-        gts = batch.gt.boxes[image, :num_objects].tolist()
-        logits = torch.cat([x[image] for x in outputs.logits]).tolist()
-        sides = torch.cat([x[image] for x in outputs.boxes]).unflatten(1, (4, 9)).tolist()
-        boxes = head.decode(grid.anchors, distances[image]).tolist()
-        matched = reference.match_adaptively(anchors, grid.counts, gts, 9, [True] * len(anchors))
-        for j, (gt, label) in enumerate(matched):
-            goal, quality = -1, 0.
-            if label == 1:
-                goal, quality = int(batch.gt.labels[image, gt]), overlap(boxes[j], gts[gt])
-                best = max(map(reference.sigmoid, logits[j]))
-                loss_bbox += 2 * best * giou_loss(boxes[j], gts[gt])
-                point = [(anchors[j][i] + anchors[j][i + 2]) / 2 for i in range(2)]
-                for row, distance in zip(sides[j], reference.distances(point, gts[gt])):
-                    loss_dfl += best * reference.distribution_focal(row, distance / stride[j]) / 4
-                total, count = total + best, count + 1
-            loss_cls += sum(
-                reference.quality_focal(x, quality if i == goal else 0.)
-                for i, x in enumerate(logits[j]))
-    assert losses['loss_cls'] == pytest.approx(loss_cls / count, rel=1e-4)
-    assert losses['loss_bbox'] == pytest.approx(loss_bbox / max(total, 1), rel=1e-4)
-    assert losses['loss_dfl'] == pytest.approx(.25 * loss_dfl / max(total, 1), rel=1e-4)
-
-
-@pytest.mark.parametrize('garbage', GARBAGE)
-def test_generalized_focal_losses_do_not_see_what_has_no_weight(garbage):
-    weight = torch.tensor([1., 0.])
-    for kind, target in (('QualityFocalLoss', (torch.tensor([1, 2]), torch.tensor([.5, garbage]))),
-                         ('DistributionFocalLoss', torch.tensor([1.5, garbage]))):
-        pred = torch.tensor([[.1, .2, .3], [garbage] * 3], requires_grad=True)
-        loss = MODELS.build(dict(type=kind))
-        value = loss(pred, target, weight, avg_factor=1)
-        value.backward()
-        assert value.isfinite() and pred.grad[0].abs().min() > 0 and (pred.grad[1] == 0).all()
-
-
-def test_quality_focal_loss_takes_probabilities():
-    logits, target = torch.tensor([[.1, -2.]]), (torch.tensor([0]), torch.tensor([.7]))
-    loss = MODELS.build(dict(type='QualityFocalLoss', activated=True))
-    plain = MODELS.build(dict(type='QualityFocalLoss'))
-    assert loss(logits.sigmoid(), target).item() == pytest.approx(plain(logits, target).item())
-
-
-def test_gfl_takes_one_anchor_a_cell():
-    config = config_of('gfl')
-    config['bbox_head']['anchor_generator'] = ANCHORS
-    with pytest.raises(ValueError, match='9 anchors per cell'):
-        MODELS.build(config)

@@ -129,3 +129,11 @@ def distribution_focal(logits: List[float], distance: float) -> float:
     log_total = math.log(sum(math.exp(x) for x in logits))
     return (distance - left) * (log_total - logits[left + 1]) + (left + 1 - distance) * (
         log_total - logits[left])
+
+
+def varifocal(logit: float, quality: float, alpha: float = .75, gamma: float = 2.) -> float:
+    """VarifocalNet, eq. 2."""
+    p = sigmoid(logit)
+    if quality > 0:
+        return -quality * (quality * math.log(p) + (1 - quality) * math.log(1 - p))
+    return -alpha * p**gamma * math.log(1 - p)

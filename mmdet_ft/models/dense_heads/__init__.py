@@ -5,8 +5,9 @@ from mmdet_ft.models.dense_heads.fcos_head import FCOSHead
 from mmdet_ft.models.dense_heads.gfl_head import GFLHead
 from mmdet_ft.models.dense_heads.retina_head import RetinaHead, RetinaSepBNHead
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead
+from mmdet_ft.models.dense_heads.vfnet_head import VFNetHead
 
 __all__ = [
     'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'GFLHead', 'RPNHead', 'RetinaHead',
-    'RetinaSepBNHead'
+    'RetinaSepBNHead', 'VFNetHead'
 ]

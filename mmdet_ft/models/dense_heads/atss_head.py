@@ -5,7 +5,7 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import AnchorGenerator, Grid, flatten_to_priors, map_size
+from mmdet_ft.models.anchors import AnchorGenerator, Grid, centers_of, flatten_to_priors, map_size
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, DenseTargets,
@@ -31,6 +31,25 @@ class AdaptiveHead(AnchorHead):
         targets = super().targets(outputs, batch)
         count = mean_over_processes(targets.num_positive).clamp(min=1)
         return targets._replace(num_positive=count)
+
+    def quality_loss(self, outputs: DenseOutputs, targets: DenseTargets, quality: Tensor) -> Tensor:
+        """Return the loss of the logits against labels and qualities [B, A], summed over the levels."""
+        counts = [logits.shape[1] for logits in outputs.logits]
+        parts = (x.split(counts, 1) for x in (targets.labels, quality, targets.weight))
+        return torch.stack([
+            self.loss_cls(
+                logits.flatten(0, 1), (label.flatten(), score.flatten()),
+                known.flatten(),
+                avg_factor=targets.num_positive)
+            for logits, label, score, known in zip(outputs.logits, *parts)
+        ]).sum()
+
+    def check_one_anchor(self) -> None:
+        """Raise ValueError unless a cell has one anchor."""
+        if self.num_anchors != 1:
+            raise ValueError(
+                f'{type(self).__name__}: {self.num_anchors} anchors per cell; write ratios=[1.0], '
+                'octave_base_scale=8, scales_per_octave=1 in anchor_generator')
 
 
 @MODELS.register_module()
@@ -114,7 +133,7 @@ class ATSSHead(AdaptiveHead):
     def box_losses(self, outputs: DenseOutputs, targets: DenseTargets) -> Dict[str, Tensor]:
         """Return `loss_bbox` of decoded boxes, weighted by centerness, and `loss_centerness`."""
         anchors, positive = self.grid(outputs.sizes, targets.boxes.device).anchors, targets.positive
-        center = (anchors[:, :2] + anchors[:, 2:]) / 2
+        center = centers_of(anchors)
         goal = targets.boxes  # where not positive, the anchor itself
         sides = torch.cat([center - goal[..., :2], goal[..., 2:] - center], -1)
         centerness = centerness_of(sides) * positive

@@ -128,21 +128,10 @@ class FCOSHead(DenseHead):
         gt = batch.gt
         assert isinstance(gt, GroundTruth), 'no boxes'
         grid = self.grid(outputs.sizes, gt.boxes.device)
-        points = grid.anchors[:, :2]
-        smallest, largest = (_of_points(part, grid, points) for part in zip(*self.regress_ranges))
-        radius = None
-        if self.radius is not None:
-            radius = self._strides(grid, points) * self.radius
-        match = match_points(points, torch.stack([smallest, largest], -1), gt.boxes, gt.valid,
-                             radius)
-        positive = match.label == 1
-        labels = take(gt.labels, match.gt_index).masked_fill(~positive, self.num_classes)
-        count = mean_over_processes(positive.sum().float()).clamp(min=1)
-        return DenseTargets(labels, torch.ones_like(labels, dtype=torch.float32), positive,
-                            take(gt.boxes, match.gt_index), count)
-
-    def _strides(self, grid: Grid, like: Tensor) -> Tensor:
-        return _of_points([stride[0] for stride in self.points.strides], grid, like)
+        targets = assign_points(grid, self.points.strides, self.regress_ranges, self.radius, gt,
+                                self.num_classes)
+        count = mean_over_processes(targets.num_positive).clamp(min=1)
+        return targets._replace(num_positive=count)
 
     def box_losses(self, outputs: DenseOutputs, targets: DenseTargets) -> Dict[str, Tensor]:
         """Return `loss_bbox`, weighted by centerness, and `loss_centerness`."""
@@ -153,7 +142,7 @@ class FCOSHead(DenseHead):
         pred = torch.cat(outputs.boxes, 1)
         centerness = centerness_of(goal) * positive
         if self.norm_on_bbox:
-            stride = self._strides(grid, points)[:, None]
+            stride = _of_points([s[0] for s in self.points.strides], grid, points)[:, None]
             goal, pred = goal / stride, pred / stride
         total = mean_over_processes(centerness.sum()).clamp(min=1e-6)
         assert outputs.quality is not None
@@ -168,6 +157,26 @@ class FCOSHead(DenseHead):
             positive.flatten().float(),
             avg_factor=targets.num_positive)
         return dict(loss_bbox=loss_bbox, loss_centerness=loss_centerness)
+
+
+def assign_points(grid: Grid, strides: Sequence[Tuple[float, float]],
+                  ranges: Sequence[Tuple[float, float]], radius: Optional[float], gt: GroundTruth,
+                  background: int) -> DenseTargets:
+    """Return what each point learns, with the number of positives.
+
+    strides, ranges: of each level, in pixels; radius: in strides, see FCOSHead.
+    """
+    points = grid.anchors[:, :2]
+    smallest, largest = (_of_points(part, grid, points) for part in zip(*ranges))
+    reach = None
+    if radius is not None:
+        reach = _of_points([stride[0] for stride in strides], grid, points) * radius
+    match = match_points(points, torch.stack([smallest, largest], -1), gt.boxes, gt.valid, reach)
+    positive = match.label == 1
+    labels = take(gt.labels, match.gt_index).masked_fill(~positive, background)
+    return DenseTargets(labels, torch.ones_like(labels, dtype=torch.float32), positive,
+                        take(gt.boxes, match.gt_index),
+                        positive.sum().float())
 
 
 def _of_points(values: Sequence[float], grid: Grid, like: Tensor) -> Tensor:

@@ -5,13 +5,13 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import AnchorGenerator, flatten_to_priors, map_size
+from mmdet_ft.models.anchors import AnchorGenerator, centers_of, flatten_to_priors, map_size
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DistancePointBBoxCoder
 from mmdet_ft.models.dense_heads.atss_head import AdaptiveHead
 from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, DenseTestSettings,
                                                     DenseTrainSettings, through, tower)
-from mmdet_ft.models.losses.iou import pairs_of
+from mmdet_ft.models.losses.iou import aligned_iou
 from mmdet_ft.models.losses.reduction import mean_over_processes
 from mmdet_ft.parts import Rows
 from mmdet_ft.registry import MODELS
@@ -90,9 +90,7 @@ class GFLHead(AdaptiveHead):
             train_cfg,
             test_cfg,
             init_cfg)
-        if self.num_anchors != 1:
-            raise ValueError(f'GFLHead: {self.num_anchors} anchors per cell; write ratios=[1.0], '
-                             'octave_base_scale=8, scales_per_octave=1 in anchor_generator')
+        self.check_one_anchor()
         self.reg_max = reg_max
         self.cls_convs, self.reg_convs = (
             tower(stacked_convs, in_channels, feat_channels, conv_cfg, norm_cfg) for _ in range(2))
@@ -108,7 +106,8 @@ class GFLHead(AdaptiveHead):
         logits: List[Tensor] = []
         boxes: List[Tensor] = []
         for x, scale in zip(features, self.scales):
-            logits.append(flatten_to_priors(self.gfl_cls(through(self.cls_convs, x)), self.num_logits))
+            logits.append(
+                flatten_to_priors(self.gfl_cls(through(self.cls_convs, x)), self.num_logits))
             sides = scale(self.gfl_reg(through(self.reg_convs, x))).float()
             boxes.append(flatten_to_priors(sides, 4 * (self.reg_max + 1)))
         return DenseOutputs(logits, boxes, [map_size(feature) for feature in features])
@@ -150,29 +149,7 @@ class GFLHead(AdaptiveHead):
             wanted.flatten(),
             weight[..., None].expand(-1, -1, 4).flatten(),
             avg_factor=4 * total)
-        loss_cls = self.quality_loss(outputs, targets.labels, quality, targets.weight,
-                                     targets.num_positive)
-        return dict(loss_cls=loss_cls, loss_bbox=loss_bbox, loss_dfl=loss_dfl)
-
-    def quality_loss(self, outputs: DenseOutputs, labels: Tensor, quality: Tensor, weight: Tensor,
-                     count: Tensor) -> Tensor:
-        """Return the loss of the logits against labels and qualities [B, A], summed over the levels."""
-        counts = [logits.shape[1] for logits in outputs.logits]
-        parts = zip(outputs.logits, *(x.split(counts, 1) for x in (labels, quality, weight)))
-        return torch.stack([
-            self.loss_cls(
-                logits.flatten(0, 1), (label.flatten(), score.flatten()),
-                known.flatten(),
-                avg_factor=count) for logits, label, score, known in parts
-        ]).sum()
-
-
-def centers_of(boxes: Tensor) -> Tensor:
-    """Return the centers of boxes: [..., 4] -> [..., 2]."""
-    return (boxes[..., :2] + boxes[..., 2:]) / 2
-
-
-def aligned_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the IoU of boxes pair by pair: [..., 4] -> [...]."""
-    pairs = pairs_of(a, b)
-    return pairs.overlap / pairs.union.clamp(min=1e-6)
+        return dict(
+            loss_cls=self.quality_loss(outputs, targets, quality),
+            loss_bbox=loss_bbox,
+            loss_dfl=loss_dfl)

@@ -1,9 +1,10 @@
 """Complete detectors."""
 from mmdet_ft.models.detectors.base import Detector
-from mmdet_ft.models.detectors.single_stage import ATSS, FCOS, GFL, RetinaNet, SingleStageDetector
+from mmdet_ft.models.detectors.single_stage import (ATSS, FCOS, GFL, RetinaNet, SingleStageDetector,
+                                                    VFNet)
 from mmdet_ft.models.detectors.two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
 
 __all__ = [
     'ATSS', 'Detector', 'FCOS', 'FasterRCNN', 'GFL', 'MaskRCNN', 'RetinaNet', 'SingleStageDetector',
-    'TwoStageDetector'
+    'TwoStageDetector', 'VFNet'
 ]

@@ -75,3 +75,9 @@ class ATSS(SingleStageDetector):
 class GFL(SingleStageDetector):
     """Generalized Focal Loss (Li et al. 2020)."""
     settings_of_training = ('assigner', )
+
+
+@MODELS.register_module()
+class VFNet(SingleStageDetector):
+    """VarifocalNet (Zhang et al. 2020)."""
+    settings_of_training = ('assigner', )

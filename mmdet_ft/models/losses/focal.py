@@ -76,13 +76,13 @@ class _FocalOfLabels(torch.autograd.Function):
                 alpha: float) -> Tensor:
         ctx.save_for_backward(pred, label, weight)
         ctx.gamma, ctx.alpha = gamma, alpha
-        return _by_row(_loss_of, 1, pred, label, weight, gamma, alpha)
+        return _by_row(negative_loss, 1, pred, label, weight, gamma, alpha)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
         pred, label, weight = ctx.saved_tensors
-        slope = _by_row(_slope_of, -1, pred, label, weight, ctx.gamma, ctx.alpha)
+        slope = _by_row(negative_slope, -1, pred, label, weight, ctx.gamma, ctx.alpha)
         return slope.mul_(grad).to(pred.dtype), None, None, None, None
 
 
@@ -90,11 +90,13 @@ class _FocalOfLabels(torch.autograd.Function):
 Part = Callable[[Tensor, float, float], Tensor]
 
 
-def _loss_of(z: Tensor, gamma: float, factor: float) -> Tensor:
+def negative_loss(z: Tensor, gamma: float, factor: float) -> Tensor:
+    """Return the focal loss of negatives with logits z."""
     return z.sigmoid().pow_(gamma).mul_(F.logsigmoid(-z)).mul_(-factor)
 
 
-def _slope_of(z: Tensor, gamma: float, factor: float) -> Tensor:
+def negative_slope(z: Tensor, gamma: float, factor: float) -> Tensor:
+    """Return the derivative of `negative_loss` by z."""
     miss = z.sigmoid()
     slope = F.logsigmoid(-z).mul_(1 - miss).mul_(-gamma).add_(miss)
     return slope.mul_(miss.pow_(gamma)).mul_(factor)

@@ -30,13 +30,18 @@ def pairs_of(pred: Tensor, target: Tensor) -> Pairs:
     return Pairs(overlap, pred_area + target_area - overlap, hull.clamp(min=0))
 
 
+def aligned_iou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
+    """Return the IoU of boxes pair by pair: [..., 4] -> [...]; unions are at least `eps`."""
+    pairs = pairs_of(a, b)
+    return pairs.overlap / pairs.union.clamp(min=eps)
+
+
 def iou_loss(pred: Tensor, target: Tensor, mode: str = 'log', eps: float = 1e-6) -> Tensor:
     """Return -log IoU (UnitBox), 1 - IoU ('linear') or 1 - IoU^2 ('square'); IoU at least `eps`.
 
     pred, target [..., 4] -> [...].
     """
-    pairs = pairs_of(pred, target)
-    iou = (pairs.overlap / pairs.union.clamp(min=eps)).clamp(min=eps)
+    iou = aligned_iou(pred, target, eps).clamp(min=eps)
     if mode == 'log':
         return -iou.log()
     return 1 - iou if mode == 'linear' else 1 - iou**2

@@ -24,6 +24,7 @@ from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
+from mmdet_ft.engine.hooks.experiment_loggers import ExperimentLoggerHook
 from mmdet_ft.engine.reporting.log import Terminal, get_root_logger
 from mmdet_ft.engine.run_check import preflight
 from mmdet_ft.engine.run_check.overwriting import refuse_overwriting
@@ -271,9 +272,10 @@ class _FirstBatches:
 
 
 def _train(run: Run) -> _Watch:
-    """Train with all hooks of the config except those that save and evaluate."""
+    """Train with all hooks of the config except those that save, evaluate or start a run at a tracker."""
     runner, watch = run.runner, _Watch()
-    left_out, all_hooks = (CheckpointHook, EvalHook, EarlyStopHook), runner.hooks
+    left_out = (CheckpointHook, EvalHook, EarlyStopHook, ExperimentLoggerHook)
+    all_hooks = runner.hooks
     runner.hooks = [hook for hook in all_hooks if not isinstance(hook, left_out)]
     runner.register_hook(watch, 'HIGHEST')
     runner.epoch = runner.iter = 0

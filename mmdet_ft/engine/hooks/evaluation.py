@@ -74,6 +74,7 @@ class EvalHook(Hook):
         self.dynamic_intervals = [(0, interval)] + [tuple(item) for item in dynamic_intervals or ()]
         self.eval_options = dict(eval_options or {})
         self.latest_results: Optional[list] = None
+        self.latest_metrics: Dict[str, Any] = {}  # on rank 0
         self.key_indicator = save_best
         self._asked_at_start = False
         self._evaluated_at: Optional[int] = None  # iterations done at that time
@@ -201,6 +202,7 @@ class EvalHook(Hook):
         """Log the metrics of `results`; returns the metric of `save_best`."""
         metrics = self.dataloader.dataset.evaluate(
             results, logger=runner.logger, **self.eval_options)
+        self.latest_metrics = dict(metrics)
         runner.log_buffer.output.update(metrics)
         runner.log_buffer.ready = True
         if self.save_best is None or (self.key_indicator == 'auto' and not metrics):

@@ -46,7 +46,7 @@ setup(
         'albu': ['albumentations'],
         'fast_eval': [HOTCOCO],
         'plot': ['matplotlib'],
-        'tests': ['pytest', 'hypothesis', 'tensorboard', HOTCOCO],
+        'tests': ['pytest', 'pytest-xdist', 'hypothesis', 'tensorboard', HOTCOCO],
         'dev': ['pre-commit', *LINT],
     },
     classifiers=[

@@ -10,6 +10,8 @@ import signal
 
 if shutil.which('nvidia-smi') is None and not os.path.exists('/dev/nvidiactl'):
     os.environ['TRITON_INTERPRET'] = '1'
+if 'PYTEST_XDIST_WORKER' in os.environ:  # pytest -n 2: a core has one process
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -14,7 +14,7 @@ _MODEL_PARTS = ('anchor generator', 'assigner', 'attention', 'backbone', 'box co
                 'box sampler', 'classification head', 'classifier', 'dense head', 'detector',
                 'dropout layer', 'IoU calculator', 'linear layer', 'loss', 'mask head',
                 'matching cost', 'mixing', 'neck', 'position encoding', 'RoI extractor', 'RoI head',
-                'segmentation head', 'shared head', 'transformer')
+                'RoI layer', 'segmentation head', 'shared head', 'transformer')
 # Registries with one purpose each: a name of one is a mistake in another.
 _REGISTRIES = ('model', 'dataset', 'pipeline', 'hook', 'runner', 'sampler', 'optimizer',
                'optimizer constructor')
@@ -182,6 +182,8 @@ _NAMES: Dict[str, Dict[str, str]] = {
             'reflect replicate zero',
         'plugin':
             'ContextBlock ConvModule CrissCrossAttention GeneralizedAttention NonLocal2d',
+        'RoI layer':
+            'DeformRoIPool DeformRoIPoolPack ModulatedDeformRoIPoolPack PrRoIPool RoIAlign RoIAlignRotated RoIPool',
         'runner':
             'EpochBasedRunner IPUEpochBasedRunner IPUIterBasedRunner IterBasedRunner Runner',
         'runner constructor':

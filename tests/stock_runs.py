@@ -89,8 +89,7 @@ def write_truths(folder: Path, classes: Tuple[str, ...]) -> str:
         dict(id=index + 1, name=name, frequency='f') for index, name in enumerate(classes)
     ]
     path = folder / 'annotations.json'
-    path.write_text(
-        json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+    path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
     return str(path)
 
 
@@ -170,8 +169,9 @@ def try_folder(configs: Path, pattern: str = '*.py') -> Dict[str, str]:
                 print(output.getvalue()[-2000:])
                 traceback.print_exc()
                 errors[name] = f'{type(error).__name__}: {error}'
-        print(f'{name}: {errors.get(name, "ok")[:300]} ({time.perf_counter() - started:.0f} s)',
-              flush=True)
+        print(
+            f'{name}: {errors.get(name, "ok")[:300]} ({time.perf_counter() - started:.0f} s)',
+            flush=True)
     print(f'{len(tried)} kinds, {len(errors)} failed; {left_out} configs do not pass the check')
     return errors
 

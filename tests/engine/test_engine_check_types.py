@@ -225,3 +225,16 @@ def test_a_taken_name_is_a_user_mistake_too():
     with pytest.raises(TakenNameError) as caught:
         table.register_module('A', module=list)
     assert is_user_mistake(caught.value) and "'A' is already builtins.dict" in str(caught.value)
+
+
+def test_the_arguments_of_a_tracker_are_its_own(heir):
+    hook = "dict(type='WandbLoggerHook', init_kwargs=dict(project='a', config=dict(b=[dict(c=1)])))"
+    prepare(heir(f'log_config = dict(hooks=[{hook}])'))
+    text = refused(heir("log_config = dict(hooks=[dict(type='WandbLoggerHook', init_kwargs='a')])"))
+    assert 'init_kwargs: must be a dict' in text
+
+
+def test_a_roi_layer_of_mmcv_is_answered_as_such(heir):
+    layer = "dict(type='DeformRoIPoolPack', _delete_=True)"
+    text = refused(heir(f'model = dict(roi_head=dict(bbox_roi_extractor=dict(roi_layer={layer})))'))
+    assert "'DeformRoIPoolPack' is a type of mmcv 1.7.2 that is not supported here" in text

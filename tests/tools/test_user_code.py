@@ -172,7 +172,7 @@ def test_a_script_is_read_and_told_line_by_line(tmp_path, capsys, monkeypatch):
     script.write_text('def (')
     with pytest.raises(SystemExit):
         check_script.main()
-    assert 'mine.py is no Python script: ' in capsys.readouterr().err
+    assert 'mine.py is not a Python script: ' in capsys.readouterr().err
 
 
 def test_an_old_import_that_a_module_tries_first_is_its_own_business(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def changes(path: str) -> int:
     except OSError as error:
         raise UserError(f'{path} cannot be read: {error.strerror or error}') from error
     except (SyntaxError, ValueError) as error:
-        raise UserError(f'{path} is no Python script: {error}') from error
+        raise UserError(f'{path} is not a Python script: {error}') from error
     for name in names:
         print(f'{path}:{name.line}: {name}')
     return len(names)

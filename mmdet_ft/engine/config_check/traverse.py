@@ -31,9 +31,6 @@ UPSAMPLINGS = ('deconv', 'nearest', 'bilinear')
 SIZES_OF_LAYERS = ('num_features', 'num_channels', 'normalized_shape', 'in_channels',
                    'out_channels', 'kernel_size')
 PLUGINS = ('ContextBlock', 'GeneralizedAttention', 'NonLocal2d', 'ConvModule')
-# Arguments of these classes that hold dicts of another library, or anything.
-FREE = {('Albu', 'transforms'), ('Albu', 'bbox_params'), ('Albu', 'keymap'),
-        ('CheckpointHook', 'meta'), ('AutoAugment', 'hparams'), ('RandAugment', 'hparams')}
 
 
 class Walk(Findings):
@@ -103,7 +100,8 @@ class Walk(Findings):
         name = kind if isinstance(kind, str) else cls.__name__
         settings_of = getattr(cls, 'settings_of', {})
         self.read_by_parts.update(f'{path}.{key_path}' for key_path in settings_of)
-        self.arguments(registry, known, value, path, name, given)
+        free = getattr(cls, 'passes_on', ())
+        self.arguments(registry, known, value, path, name, given, free)
         self.settings_of_parts(settings_of, value, path)
 
     def settings_of_parts(self, settings_of: Mapping[str, str], value: Dict[str, Any],
@@ -120,8 +118,14 @@ class Walk(Findings):
             if record and settings is not None:
                 self.record(record, settings, f'{path}.{key_path}')
 
-    def arguments(self, registry: Registry, known: AllowedKeys, value: Dict[str, Any], path: str,
-                  name: str, given: Sequence[str]) -> None:
+    def arguments(self,
+                  registry: Registry,
+                  known: AllowedKeys,
+                  value: Dict[str, Any],
+                  path: str,
+                  name: str,
+                  given: Sequence[str],
+                  free: Sequence[str] = ()) -> None:
         complete = True
         for key, item in value.items():
             if key not in known.parameters:
@@ -135,7 +139,7 @@ class Walk(Findings):
                         meant = known.parameters if near is None or near in known.parameters else names
                         self.report_unknown_key(name, meant, value, key, path)
                     complete = False
-            elif (name, key) in FREE or not self.is_of_kind(known, key, item, f'{path}.{key}'):
+            elif not self.is_of_kind(known, key, item, f'{path}.{key}') or key in free:
                 continue
             elif isinstance(item, (dict, list, tuple)):
                 self.argument(registry, known, key, item, f'{path}.{key}')

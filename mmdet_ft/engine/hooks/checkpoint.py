@@ -24,6 +24,7 @@ class CheckpointHook(Hook):
         filename_tmpl: 'epoch_{}.pth' or 'iter_{}.pth' by default.
         meta: added to the file's `meta`.
     """
+    passes_on = ('meta', )  # contents that the check of a config leaves alone
 
     def __init__(self,
                  interval: int = -1,

@@ -24,6 +24,8 @@ class ExperimentLoggerHook(LoggerHook):
     """
     package: ClassVar[str]
     advice: ClassVar[str]  # how the package is installed
+    passes_on = ('init_kwargs', 'tags', 'params', 'define_metric_cfg', 'add_graph_kwargs',
+                 'add_ckpt_kwargs')  # the tracker's own arguments, which the check leaves alone
 
     def __init__(self,
                  interval: int = 10,

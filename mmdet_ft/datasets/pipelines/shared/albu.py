@@ -69,6 +69,7 @@ class Albu:
 
     Sets img_shape. Raises ImportError naming what to install.
     """
+    passes_on = ('transforms', 'bbox_params', 'keymap')  # albumentations' own, not checked here
     holds_foreign = True  # names of albumentations mean other classes than here
 
     @staticmethod

@@ -33,6 +33,7 @@ class AutoAugment:
         policies: the pipelines, lists of dicts.
         hparams: arguments for those changes that accept them and do not set them.
     """
+    passes_on = ('hparams', )  # arguments of any change
 
     def __init__(self,
                  policies: List[List[Dict[str, Any]]],
@@ -68,6 +69,8 @@ class RandAugment:
     """
     instead = ("RandAugment is a classifier's: a detector writes dict(type='AutoAugment', "
                'policies=[[dict(...), ...], ...])')
+
+    passes_on = ('hparams', )  # arguments of any change
 
     def __init__(self,
                  policies: List[Dict[str, Any]],

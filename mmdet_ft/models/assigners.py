@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmdet_ft.ops.adaptive_matching import match_adaptively
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.matching import Match, in_ignored_region, match
+from mmdet_ft.ops.region_matching import RegionMatch, centers_inside, match_regions, scale_boxes
 from mmdet_ft.ops.sampling import sample
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import GroundTruth
@@ -94,6 +95,50 @@ class ATSSAssigner:
         if self.ignore_iof_thr > 0 and gt.ignore.shape[1] > 0:
             ignore = in_ignored_region(boxes, gt.ignore, gt.ignore_valid, self.ignore_iof_thr, True)
         return match_adaptively(boxes, counts, gt.boxes, gt.valid, self.topk, box_valid, ignore)
+
+
+@MODELS.register_module()
+class CenterRegionAssigner:
+    """Assign boxes to the center regions of objects; rules in ops.region_matching.
+
+    V2's arguments.
+
+    Args:
+        pos_scale: size of the core of an object, whose boxes are positive, relative to the object.
+        neg_scale: size of the region around it, whose boxes do not learn the object's class.
+        min_pos_iof: share of a box that must be in a region.
+        ignore_gt_scale: boxes with their center in an ignored region scaled by this are neither.
+        foreground_dominate: a box in the core of one object and the region of another of its class is positive,
+            or else background that does not learn the class.
+        iou_calculator: has no effect.
+    """
+
+    def __init__(self,
+                 pos_scale: float,
+                 neg_scale: float,
+                 min_pos_iof: float = 1e-2,
+                 ignore_gt_scale: float = 0.5,
+                 foreground_dominate: bool = False,
+                 iou_calculator: Optional[dict] = None):
+        self.scales, self.min_pos_iof = (pos_scale, neg_scale), min_pos_iof
+        self.ignore_gt_scale, self.foreground_dominate = ignore_gt_scale, foreground_dominate
+        self.iou_calculator = MODELS.build(iou_calculator)
+
+    def __call__(self, boxes: Tensor, gt: GroundTruth, box_valid: Tensor) -> Match:
+        """Match boxes [A, 4] to ground truths; box_valid [B, A]."""
+        found = self.match_classes(boxes, gt, box_valid, num_classes=0)
+        return Match(found.gt_index, found.label)
+
+    @torch.no_grad()
+    def match_classes(self, boxes: Tensor, gt: GroundTruth, box_valid: Tensor,
+                      num_classes: int) -> RegionMatch:
+        """Match boxes [A, 4] to ground truths, and list the classes, of `num_classes`, that each does not learn."""
+        ignore = None
+        if gt.ignore.shape[1] > 0:
+            inside = centers_inside(boxes, scale_boxes(gt.ignore, self.ignore_gt_scale))
+            ignore = (inside & gt.ignore_valid[:, None]).any(-1)
+        return match_regions(boxes, gt.boxes, gt.labels, gt.valid, num_classes, self.scales,
+                             self.min_pos_iof, self.foreground_dominate, box_valid, ignore)
 
 
 class Sample(NamedTuple):

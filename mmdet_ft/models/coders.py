@@ -1,6 +1,6 @@
 """Box coders: boxes to regression targets and back."""
 import math
-from typing import Optional, Sequence, Tuple, Union
+from typing import Callable, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -154,6 +154,53 @@ class DistancePointBBoxCoder:
         return torch.cat([low, high], -1)
 
 
+@MODELS.register_module()
+class TBLRBBoxCoder:
+    """Encode a box by the distances of its sides from another's center: top, bottom, left, right (FSAF, sec. 3.1).
+
+    Args:
+        normalizer: divides the distances, which are relative to the height or width of the other box; a number,
+            or one for each side.
+        clip_border: clip decoded boxes to the image, if `max_shape` is given.
+    """
+
+    def __init__(self, normalizer: Union[float, Sequence[float]] = 4.0, clip_border: bool = True):
+        factors = tuple(normalizer) if isinstance(normalizer, (list, tuple)) else (normalizer, ) * 4
+        if len(factors) != 4:
+            raise ValueError(f'TBLRBBoxCoder: normalizer is {normalizer}; write a number, or four')
+        self.normalizer = factors
+        self.clip_border = clip_border
+
+    def encode(self, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+        """Return the distances from the centers of `boxes` to the sides of `gt_boxes`: float32 [..., 4]."""
+        boxes, gt_boxes = full_precision(boxes), full_precision(gt_boxes)
+        low, high = _center_of(boxes) - gt_boxes[..., :2], gt_boxes[..., 2:] - _center_of(boxes)
+        size = boxes[..., 2:] - boxes[..., :2]
+        sides = torch.stack([low, high], -1) / size[..., None]  # [..., x y, low high]
+        return _by_side(torch.div, sides.flip(-2).flatten(-2), self.normalizer)
+
+    def decode(self, boxes: Tensor, distances: Tensor, max_shape: MaxShape = None) -> Tensor:
+        """Return the boxes at `distances` [..., 4] around the centers of `boxes`.
+
+        max_shape: see DeltaXYWHBBoxCoder.decode. Returns float32 [..., 4].
+        """
+        boxes, distances = full_precision(boxes), full_precision(distances)
+        size = boxes[..., 2:] - boxes[..., :2]
+        sides = _by_side(torch.mul, distances, self.normalizer)
+        sides = sides.unflatten(-1, (2, 2)).flip(-2) * size[..., None]  # [..., x y, low high]
+        low, high = _center_of(boxes) - sides[..., 0], _center_of(boxes) + sides[..., 1]
+        if self.clip_border and max_shape is not None:
+            low, high = _clip(low, max_shape), _clip(high, max_shape)
+        return torch.cat([low, high], -1)
+
+
+AnchorCoder = Union[DeltaXYWHBBoxCoder, TBLRBBoxCoder]  # relative to a box, not to a point
+
+
+def _center_of(boxes: Tensor) -> Tensor:
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
 def _one_wider(boxes: Tensor) -> Tensor:
     """Extend boxes by half a pixel on each side, about the same center."""
     boxes = full_precision(boxes)
@@ -177,6 +224,14 @@ def _denormalize(pair: Tensor, means: Tuple, stds: Tuple) -> Tensor:
     if means[0] == means[1] and stds[0] == stds[1]:
         return pair * stds[0] + means[0]
     return torch.stack([pair[..., i] * stds[i] + means[i] for i in range(2)], -1)
+
+
+def _by_side(function: Callable[[Tensor, float], Tensor], sides: Tensor,
+             factors: Tuple[float, ...]) -> Tensor:
+    """Apply a function of each side, [..., 4], and its factor."""
+    if len(set(factors)) == 1:
+        return function(sides, factors[0])
+    return torch.stack([function(sides[..., i], factors[i]) for i in range(4)], -1)
 
 
 def _clip(xy: Tensor, max_shape: MaxShape) -> Tensor:

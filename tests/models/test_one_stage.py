@@ -111,6 +111,20 @@ HEADS = {
                             use_atss=False,
                             bbox_norm_type='stride',
                             **POINTS)),
+    'fsaf': ('FSAF',
+             dict(
+                 type='FSAFHead',
+                 reg_decoded_bbox=True,
+                 anchor_generator=dict(SQUARES, octave_base_scale=1),
+                 bbox_coder=dict(type='TBLRBBoxCoder', normalizer=4.),
+                 loss_cls=dict(FOCAL, reduction='none'),
+                 loss_bbox=dict(type='IoULoss', reduction='none'))),
+    'free_anchor': ('RetinaNet',
+                    dict(
+                        type='FreeAnchorRetinaHead',
+                        pre_anchor_topk=20,
+                        anchor_generator=ANCHORS,
+                        loss_bbox=dict(type='SmoothL1Loss', beta=.11, loss_weight=.75))),
 }
 ADAPTIVE = ('atss', 'gfl', 'vfnet', 'vfnet_by_points')
 # Printed by the test when they change.
@@ -125,7 +139,11 @@ LOSSES = {
     'gfl': dict(loss_cls=36.85257, loss_bbox=1.3811, loss_dfl=0.54674),
     'vfnet': dict(loss_cls=25.01319, loss_bbox=0.97812, loss_bbox_rf=1.31059),
     'vfnet_by_points': dict(loss_cls=12.31963, loss_bbox=1.19288, loss_bbox_rf=1.59001),
+    'fsaf': dict(loss_cls=22.62731, loss_bbox=0.54383),
+    'free_anchor': dict(positive_bag_loss=.486, negative_bag_loss=43.91203),
 }
+# The losses of classes and of boxes, where they are not `loss_cls` and `loss_bbox`.
+PAIRS = {'free_anchor': ('negative_bag_loss', 'positive_bag_loss')}
 heads = pytest.mark.parametrize('name', HEADS)
 
 
@@ -134,6 +152,9 @@ def config_of(name):
     config = tiny_dense_config(kind, copy.deepcopy(head))
     if name in ADAPTIVE:
         config['train_cfg']['assigner'] = dict(type='ATSSAssigner', topk=9)
+    if name == 'fsaf':
+        config['train_cfg']['assigner'] = dict(
+            type='CenterRegionAssigner', pos_scale=.2, neg_scale=.5, min_pos_iof=.01)
     return config
 
 
@@ -145,7 +166,7 @@ def model_of(name, **head):
     ):  # scores of a trained model: neither 0 nor 1
         if key.endswith('_cls.weight'):
             value.data.mul_(.1)
-        if key == 'conv_reg.bias':  # no empty boxes
+        if key == 'conv_reg.bias' or (name, key) == ('fsaf', 'retina_reg.bias'):  # no empty boxes
             value.data.fill_(1)
     return model.train()
 
@@ -169,7 +190,8 @@ def test_every_trained_weight_gets_a_gradient_even_without_any_object(name):
         losses, grads = step(model, tiny_batch(objects))
         assert set(grads) == {key for key, p in model.named_parameters() if p.requires_grad}
         assert all(grad.isfinite().all() for grad in grads.values())
-    assert losses['loss_bbox'] == 0 and losses['loss_cls'] > 0
+    of_classes, of_boxes = PAIRS.get(name, ('loss_cls', 'loss_bbox'))
+    assert losses[of_boxes] == 0 and losses[of_classes] > 0
 
 
 @heads

@@ -2,12 +2,14 @@
 from mmdet_ft.models.dense_heads.atss_head import ATSSHead
 from mmdet_ft.models.dense_heads.dense_head import AnchorHead, DenseHead
 from mmdet_ft.models.dense_heads.fcos_head import FCOSHead
+from mmdet_ft.models.dense_heads.free_anchor_head import FreeAnchorRetinaHead
+from mmdet_ft.models.dense_heads.fsaf_head import FSAFHead
 from mmdet_ft.models.dense_heads.gfl_head import GFLHead
 from mmdet_ft.models.dense_heads.retina_head import RetinaHead, RetinaSepBNHead
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead
 from mmdet_ft.models.dense_heads.vfnet_head import VFNetHead
 
 __all__ = [
-    'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'GFLHead', 'RPNHead', 'RetinaHead',
-    'RetinaSepBNHead', 'VFNetHead'
+    'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'FSAFHead', 'FreeAnchorRetinaHead',
+    'GFLHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'VFNetHead'
 ]

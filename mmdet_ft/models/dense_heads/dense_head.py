@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmdet_ft.models.anchors import AnchorGenerator, Grid, usable_anchors
 from mmdet_ft.models.assigners import PseudoSampler, sampler_for
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
-from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.coders import AnchorCoder
 from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
@@ -18,6 +18,8 @@ from mmdet_ft.ops.topk import rank_boxes
 from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth
+
+Channels = Union[int, Sequence[int]]
 
 
 class DenseOutputs(NamedTuple):
@@ -77,13 +79,13 @@ class DenseHead(BaseModule):
 
     Args:
         num_classes: without the background.
-        in_channels: of every feature map.
+        in_channels: of every feature map, or of each.
         loss_cls, loss_bbox: losses or their configs.
         train_cfg, test_cfg: the detector's.
     """
     learns_from: Tuple[str, ...] = ('gt_bboxes', 'gt_labels')
 
-    def __init__(self, num_classes: int, in_channels: int, loss_cls: PartConfig,
+    def __init__(self, num_classes: int, in_channels: Channels, loss_cls: PartConfig,
                  loss_bbox: PartConfig, train_cfg: Union[Dict, DenseTrainSettings, None],
                  test_cfg: Union[Dict, DenseTestSettings, None], init_cfg: InitCfg):
         super().__init__(init_cfg)
@@ -261,17 +263,17 @@ class AnchorHead(DenseHead):
         reg_decoded_bbox: the box loss compares boxes (IoU losses), not deltas.
     """
 
-    def __init__(self, num_classes: int, in_channels: int, anchor_generator: Union[Dict,
-                                                                                   AnchorGenerator],
-                 bbox_coder: Union[Dict, DeltaXYWHBBoxCoder], reg_decoded_bbox: bool,
-                 loss_cls: PartConfig, loss_bbox: PartConfig,
+    def __init__(self, num_classes: int, in_channels: Channels,
+                 anchor_generator: Union[Dict, AnchorGenerator], bbox_coder: Union[Dict,
+                                                                                   AnchorCoder],
+                 reg_decoded_bbox: bool, loss_cls: PartConfig, loss_bbox: PartConfig,
                  train_cfg: Union[Dict, DenseTrainSettings,
                                   None], test_cfg: Union[Dict, DenseTestSettings,
                                                          None], init_cfg: InitCfg):
         super().__init__(num_classes, in_channels, loss_cls, loss_bbox, train_cfg, test_cfg,
                          init_cfg)
         self.anchor_generator: AnchorGenerator = MODELS.build(anchor_generator)
-        self.bbox_coder: DeltaXYWHBBoxCoder = MODELS.build(bbox_coder)
+        self.bbox_coder: AnchorCoder = MODELS.build(bbox_coder)
         self.reg_decoded_bbox = reg_decoded_bbox
         self.num_anchors = self.anchor_generator.num_base_priors[0]  # of a cell
         if self.train_settings is not None and self.train_settings.assigner is not None:

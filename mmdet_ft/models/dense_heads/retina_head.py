@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mmdet_ft.models.anchors import AnchorGenerator, flatten_to_priors, map_size
 from mmdet_ft.models.base_module import (InitCfg, Loader, PartConfig, bias_init_with_prob,
                                          normal_init)
-from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.coders import AnchorCoder
 from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, DenseTestSettings,
                                                     DenseTrainSettings, through, tower)
 from mmdet_ft.parts import Rows
@@ -45,7 +45,7 @@ class RetinaHead(AnchorHead):
                  norm_cfg: Optional[Dict] = None,
                  anchor_generator: Union[Dict, AnchorGenerator] = ANCHORS,
                  feat_channels: int = 256,
-                 bbox_coder: Union[Dict, DeltaXYWHBBoxCoder] = CODER,
+                 bbox_coder: Union[Dict, AnchorCoder] = CODER,
                  reg_decoded_bbox: bool = False,
                  loss_cls: PartConfig = dict(
                      type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
@@ -99,7 +99,7 @@ class RetinaSepBNHead(RetinaHead):
                  norm_cfg: Optional[Dict] = None,
                  feat_channels: int = 256,
                  anchor_generator: Union[Dict, AnchorGenerator] = ANCHORS,
-                 bbox_coder: Union[Dict, DeltaXYWHBBoxCoder] = CODER,
+                 bbox_coder: Union[Dict, AnchorCoder] = CODER,
                  reg_decoded_bbox: bool = False,
                  loss_cls: PartConfig = dict(
                      type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),

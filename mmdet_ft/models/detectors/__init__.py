@@ -1,10 +1,10 @@
 """Complete detectors."""
 from mmdet_ft.models.detectors.base import Detector
-from mmdet_ft.models.detectors.single_stage import (ATSS, FCOS, GFL, RetinaNet, SingleStageDetector,
-                                                    VFNet)
+from mmdet_ft.models.detectors.single_stage import (ATSS, FCOS, FSAF, GFL, RetinaNet,
+                                                    SingleStageDetector, VFNet)
 from mmdet_ft.models.detectors.two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
 
 __all__ = [
-    'ATSS', 'Detector', 'FCOS', 'FasterRCNN', 'GFL', 'MaskRCNN', 'RetinaNet', 'SingleStageDetector',
-    'TwoStageDetector', 'VFNet'
+    'ATSS', 'Detector', 'FCOS', 'FSAF', 'FasterRCNN', 'GFL', 'MaskRCNN', 'RetinaNet',
+    'SingleStageDetector', 'TwoStageDetector', 'VFNet'
 ]

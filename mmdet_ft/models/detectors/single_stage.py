@@ -1,6 +1,8 @@
 """One-stage detectors: classes and boxes at every location."""
 from typing import Dict, Optional, Sequence, Union
 
+from torch import Tensor
+
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.dense_heads.dense_head import DenseHead, DenseTestSettings, DenseTrainSettings
 from mmdet_ft.models.detectors.base import Detector
@@ -32,7 +34,7 @@ class SingleStageDetector(Detector):
 
     def loss(self, batch: Batch) -> Losses:
         """Return V2's losses; nothing waits for the device."""
-        return Losses(self.bbox_head.loss(self.bbox_head(self.features_of(batch)), batch))
+        return split_losses(self.bbox_head.loss(self.bbox_head(self.features_of(batch)), batch))
 
     def predict(self, batch: Batch) -> Detections:
         """Return detections in pixels of the original images."""
@@ -52,6 +54,12 @@ class SingleStageDetector(Detector):
     def count_classes(self) -> int:
         """Return the number of classes of the head."""
         return self.bbox_head.num_classes
+
+
+def split_losses(values: Dict[str, Tensor]) -> Losses:
+    """Return what a head gives as V2 reads it: keys with 'loss' are summed, others are only logged."""
+    terms = {key: value for key, value in values.items() if 'loss' in key}
+    return Losses(terms, {key: value for key, value in values.items() if key not in terms})
 
 
 @MODELS.register_module()
@@ -80,4 +88,10 @@ class GFL(SingleStageDetector):
 @MODELS.register_module()
 class VFNet(SingleStageDetector):
     """VarifocalNet (Zhang et al. 2020)."""
+    settings_of_training = ('assigner', )
+
+
+@MODELS.register_module()
+class FSAF(SingleStageDetector):
+    """Feature Selective Anchor-Free module (Zhu et al. 2019)."""
     settings_of_training = ('assigner', )

@@ -8,6 +8,8 @@ A backbone, neck or head is any module. Each of these may be an attribute of its
     learns_from           keys of a training sample that its loss needs, such as ('gt_bboxes', 'gt_labels')
     counts_classes        False if its `num_classes` is not the number of classes of the dataset
     takes_logits          True where it has no layer of its own: the part before it gives the scores
+    one_each              {argument with a number: arguments whose lists have one item each, such as
+                          dict(num_stages=('bbox_head', 'train_cfg'))}
     has_background_class  True if its logits are one more than the classes
 
 A detector adds `settings_of` and `pretrained_parts`, see models.detectors.base.

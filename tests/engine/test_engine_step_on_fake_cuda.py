@@ -7,7 +7,7 @@ from mmdet_ft.engine.optimizers.optimizer_step import Update
 from mmdet_ft.engine.runner import EpochBasedRunner
 from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models import anchors
-from mmdet_ft.models.roi_heads import standard_roi_head
+from mmdet_ft.models.roi_heads import regions, standard_roi_head
 from tests.fake_cuda import CUDA, HostWork, fake_cuda, fake_cuda_works, on_fake_cuda
 from tests.models.tiny import tiny_batch, tiny_model
 
@@ -41,7 +41,8 @@ def gpu(monkeypatch):
 
     parameters = []
     monkeypatch.setattr(torch, '_fused_sgd_', fused_sgd)  # has no fake kernel
-    monkeypatch.setattr(standard_roi_head, 'HostCopy', Thirteen)
+    for module in (regions, standard_roi_head):
+        monkeypatch.setattr(module, 'HostCopy', Thirteen)
     monkeypatch.setattr(anchors, '_is_plain', lambda tensor: True)
     monkeypatch.setattr(torch.Tensor, 'backward', backward)
     monkeypatch.setattr(torch.cuda.amp.common, 'amp_definitely_not_available', lambda: False)

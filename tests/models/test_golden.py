@@ -17,6 +17,9 @@ ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 # sha256 of json.dumps(sorted((name, shape))) over the state_dict that MMDetection 2.28.2 builds
 # from the config of this name.
 STATES = {
+    'cascade_rcnn/cascade_mask_rcnn_r101_fpn_1x_coco.py': (706, 'c90a1e626b'),
+    'cascade_rcnn/cascade_mask_rcnn_r50_fpn_20e_coco.py': (400, '22f257fdb4'),
+    'cascade_rcnn/cascade_rcnn_r50_fpn_20e_coco.py': (364, '2f4291b6d0'),
     'cityscapes/mask_rcnn_r50_fpn_1x_cityscapes.py': (360, 'dab1b7c041'),
     'faster_rcnn/faster_rcnn_r101_fpn_2x_coco.py': (654, '3fec8bd208'),
     'faster_rcnn/faster_rcnn_r50_caffe_fpn_90k_coco.py': (348, '1c62c42277'),

@@ -5,7 +5,7 @@ import torch
 
 from mmdet_ft.models import anchors
 from mmdet_ft.models.classifiers import mixing
-from mmdet_ft.models.roi_heads import standard_roi_head
+from mmdet_ft.models.roi_heads import regions, standard_roi_head
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, ClassTruth
 from tests.fake_cuda import HostWork, fake_cuda, fake_cuda_works, on_fake_cuda
@@ -28,7 +28,8 @@ class CountOnHost:
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch):
-    monkeypatch.setattr(standard_roi_head, 'HostCopy', CountOnHost)
+    for module in (regions, standard_roi_head):
+        monkeypatch.setattr(module, 'HostCopy', CountOnHost)
     monkeypatch.setattr(anchors, '_is_plain', lambda tensor: True)  # kept from the first call
     # has no fake kernel
     monkeypatch.setattr(mixing._BetaAugment, 'draw', lambda _, device: torch.rand(

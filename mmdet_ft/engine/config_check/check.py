@@ -11,6 +11,7 @@ Every mistake is reported with its line and the nearest valid name.
         kinds                 value types of a dict, by the annotations of its signature
         settings              settings with a range or without a signature: one table
         paths                 paths and names of classes that are not strings
+        lengths               lists with one item per stage
         classes               heads against the classes of datasets
         levels                neck and heads against the channels and levels of their inputs
         pipelines             the order of transforms
@@ -25,6 +26,7 @@ from mmdet_ft.config.custom_imports import import_custom_modules
 from mmdet_ft.config.errors import display_path
 from mmdet_ft.engine.config_check.classes import check_classes, check_counts
 from mmdet_ft.engine.config_check.feature_levels import check_levels
+from mmdet_ft.engine.config_check.lengths import check_lengths
 from mmdet_ft.engine.config_check.literals import as_values
 from mmdet_ft.engine.config_check.mistakes import Findings, Mistake, refusal
 from mmdet_ft.engine.config_check.paths import check_paths
@@ -149,6 +151,7 @@ def check(config: Config, for_training: bool = True) -> List[str]:
         check_classes(walk)
     if not wrong & {'model', 'custom_imports'}:
         check_counts(walk)
+        check_lengths(walk)
         check_levels(walk)
     if not wrong & {'model', 'custom_imports', 'data'}:
         check_pipelines(walk)

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
 
-from mmdet_ft.engine.config_check.mistakes import Findings, as_dict, locate_num_classes, short
+from mmdet_ft.engine.config_check.mistakes import Findings, locate_num_classes, short
 from mmdet_ft.engine.settings.keys import leaves
 
 LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
@@ -179,9 +179,7 @@ def check_settings(found: Findings) -> None:
             if not (setting.may_be_none if value is None else setting.fits(value)):
                 found.report_instead(path, _refused(setting, path.rpartition('.')[2], value))
     for path in locate_num_classes(found.config):
-        value: Any = found.config
-        for key in path.split('.'):
-            value = as_dict(value).get(key) if value is not found.config else value.get(key)
+        _, value = next(_set_at(found.config, path.split('.')))
         if value != 'auto' and (not _is_whole(value) or value < 1):
             found.report_instead(
                 path, f"must be a whole number from 1 on, or 'auto', not {short(value)}")
@@ -210,6 +208,8 @@ def _set_at(config: object, steps: List[str], path: str = '') -> Iterator[Tuple[
     if step == '*':
         keys = config if isinstance(
             config, dict) else range(len(config)) if isinstance(config, (list, tuple)) else ()
+    elif isinstance(config, (list, tuple)) and step.isdigit():
+        keys = [int(step)] if int(step) < len(config) else ()
     else:
         keys = [step] if hasattr(config, 'get') and step in config else ()
     for key in keys:

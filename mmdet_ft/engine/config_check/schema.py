@@ -47,11 +47,11 @@ def allowed_keys(function: Callable, skip: int = 0) -> AllowedKeys:
 
 @functools.lru_cache(maxsize=None)
 def record_of(annotation: object) -> Optional[type]:
-    """Return the dataclass in an annotation, such as that of Union[Dict, RPNTrainSettings, None]."""
-    for kind in (annotation, *typing.get_args(annotation)):
-        if inspect.isclass(kind) and dataclasses.is_dataclass(kind):
-            return kind
-    return None
+    """Return the dataclass in an annotation, such as Union[Dict, RPNTrainSettings, None], or a list of it."""
+    if inspect.isclass(annotation) and dataclasses.is_dataclass(annotation):
+        return annotation
+    found = (record_of(inside) for inside in typing.get_args(annotation))
+    return next((record for record in found if record is not None), None)
 
 
 def names_of(*names: str) -> AllowedKeys:

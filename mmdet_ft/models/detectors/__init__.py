@@ -2,9 +2,9 @@
 from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.detectors.single_stage import (ATSS, FCOS, FSAF, GFL, RetinaNet,
                                                     SingleStageDetector, VFNet)
-from mmdet_ft.models.detectors.two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
+from mmdet_ft.models.detectors.two_stage import CascadeRCNN, FasterRCNN, MaskRCNN, TwoStageDetector
 
 __all__ = [
-    'ATSS', 'Detector', 'FCOS', 'FSAF', 'FasterRCNN', 'GFL', 'MaskRCNN', 'RetinaNet',
+    'ATSS', 'CascadeRCNN', 'Detector', 'FCOS', 'FSAF', 'FasterRCNN', 'GFL', 'MaskRCNN', 'RetinaNet',
     'SingleStageDetector', 'TwoStageDetector', 'VFNet'
 ]

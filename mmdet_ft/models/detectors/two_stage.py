@@ -6,7 +6,7 @@ from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.dense_heads.rpn_head import ProposalSettings, RPNHead
 from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.detectors.views import merge_views
-from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead
+from mmdet_ft.models.roi_heads.base import RoIHead
 from mmdet_ft.models.settings import read_settings
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, Losses
@@ -60,8 +60,7 @@ class TwoStageDetector(Detector):
         train = read_settings(TwoStageTrainSettings, train_cfg or {}, 'train_cfg')
         test = read_settings(TwoStageTestSettings, test_cfg or {}, 'test_cfg')
         self.rpn_head: RPNHead = MODELS.build(rpn_head, train_cfg=train.rpn, test_cfg=test.rpn)
-        self.roi_head: StandardRoIHead = MODELS.build(
-            roi_head, train_cfg=train.rcnn, test_cfg=test.rcnn)
+        self.roi_head: RoIHead = MODELS.build(roi_head, train_cfg=train.rcnn, test_cfg=test.rcnn)
         self.train_proposals = self.rpn_head.test_settings
         if train.rpn_proposal is not None:
             self.train_proposals = read_settings(ProposalSettings, train.rpn_proposal,
@@ -70,7 +69,7 @@ class TwoStageDetector(Detector):
     def loss(self, batch: Batch, num_mask_slots: Optional[int] = None) -> Losses:
         """Return V2's losses, in training and, for validation, in evaluation mode.
 
-        With `num_mask_slots` (see StandardRoIHead.loss) the shapes of all tensors depend only on
+        With `num_mask_slots` (see RoIHead.loss) the shapes of all tensors depend only on
         those of the batch, and nothing waits for the device.
         """
         features = self.features_of(batch)
@@ -92,7 +91,7 @@ class TwoStageDetector(Detector):
 
     def count_classes(self) -> int:
         """Return the number of classes of the box head."""
-        return self.roi_head.bbox_head.num_classes
+        return self.roi_head.count_classes()
 
     @property
     def gives_masks(self) -> bool:
@@ -113,3 +112,8 @@ class FasterRCNN(TwoStageDetector):
 @MODELS.register_module()
 class MaskRCNN(TwoStageDetector):
     """Mask R-CNN (He et al. 2017)."""
+
+
+@MODELS.register_module()
+class CascadeRCNN(TwoStageDetector):
+    """Cascade R-CNN (Cai and Vasconcelos 2018), with masks if its roi_head has a mask_head."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmdet_ft.models.dense_heads.dense_head import Candidates
 from mmdet_ft.models.dense_heads.rpn_head import Proposals, RPNHead
-from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead
+from mmdet_ft.models.roi_heads.base import RoIHead
 from mmdet_ft.ops import boxes as box_ops
 from mmdet_ft.ops.nms import nms_keep
 from mmdet_ft.ops.topk import rank_boxes
@@ -16,7 +16,7 @@ from mmdet_ft.structures import Batch, Detections
 class TwoStages(Protocol):
     """A detector of proposals and regions."""
     rpn_head: RPNHead
-    roi_head: StandardRoIHead
+    roi_head: RoIHead
 
     def features_of(self, batch: Batch) -> Tuple[Tensor, ...]:
         ...

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
-from mmdet_ft.models.layers import linear_of_map
+from mmdet_ft.models.layers import apply_to_valid, linear_of_map
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS, fixed_arguments
@@ -23,6 +23,7 @@ class SampledRoIs(NamedTuple):
     valid: Tensor  # bool [B, S]
     positive: Tensor  # bool [B, P]
     gt_index: Tensor  # int64 [B, P], the ground truth of a positive
+    is_gt: Tensor  # bool [B, P], whether a positive is itself a ground truth
 
 
 def linear_predictor(settings: Dict, in_features: int, out_features: int) -> nn.Linear:
@@ -193,6 +194,27 @@ class ConvFCBBoxHead(BaseModule):
         return Losses(
             dict(loss_cls=loss_cls, loss_bbox=loss_bbox),
             dict(acc=right.sum() * (100. / drawn.clamp(min=1))))
+
+    def classification_losses(self, pooled: Tensor, classes: Tensor, valid: Tensor) -> Tensor:
+        """Return the loss [B, N] of regions with target classes (or background) [B, N].
+
+        pooled [B*N, C, size, size]. The loss of regions that are not valid, bool [B, N], is undefined.
+        """
+        logits, _ = apply_to_valid(self, pooled, valid.flatten())
+        losses = self.loss_cls(logits, classes.flatten(), reduction_override='none')
+        return losses.view(*classes.shape, -1).sum(-1)
+
+    @torch.no_grad()
+    def refine(self, boxes: Tensor, labels: Tensor, deltas: Tensor, sizes: Tensor) -> Tensor:
+        """Return boxes [B, N, 4] moved by their deltas, those of class `labels` if there are several.
+
+        boxes [B, N, 4]; labels [B, N] in 0..K-1; deltas [B*N, 4*K] or [B*N, 4] as returned by forward;
+        sizes [B, 2], (h, w) that boxes are clipped to.
+        """
+        deltas = deltas.view(*labels.shape, -1, 4)
+        if not self.reg_class_agnostic:
+            deltas = deltas.gather(2, labels[..., None, None].expand(-1, -1, 1, 4))
+        return self.bbox_coder.decode(boxes, deltas[:, :, 0], max_shape=sizes)
 
 
 # The branches of the common heads have no layers of their own.

@@ -1,49 +1,30 @@
 """The second stage: sampling and pooling of regions; class, box and mask of each."""
-import dataclasses
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
 
-from mmdet_ft.models.assigners import MaxIoUAssigner, OHEMSampler, RandomSampler
-from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
+from mmdet_ft.models.assigners import MaxIoUAssigner, RandomSampler
+from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
-from mmdet_ft.models.layers import apply_to_valid, learns_statistics
+from mmdet_ft.models.layers import apply_to_valid
+from mmdet_ft.models.roi_heads.base import RCNNTestSettings, RCNNTrainSettings, RoIHead
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
+from mmdet_ft.models.roi_heads.regions import (masks_of, pack_positives, prepend_image_index,
+                                               sample_regions, slots_of_masks, to_rois)
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
 from mmdet_ft.models.roi_heads.shared_head import ResLayer
-from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
-from mmdet_ft.models.suppression import suppress
-from mmdet_ft.ops.boxes import take, unit_box
+from mmdet_ft.models.settings import read_settings
+from mmdet_ft.ops.boxes import unit_box
 from mmdet_ft.ops.masks import mask_targets
-from mmdet_ft.ops.topk import rank_boxes
 from mmdet_ft.parts import Takes, takes_of
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy, Losses
 
 
-@dataclasses.dataclass(frozen=True)
-class RCNNTrainSettings:
-    """`train_cfg.rcnn`."""
-    assigner: Any
-    sampler: Any
-    mask_size: int = 28
-    pos_weight: float = -1
-    debug: bool = False  # V2 reads it nowhere either
-
-
-@dataclasses.dataclass(frozen=True)
-class RCNNTestSettings(ReadsNMS):
-    """`test_cfg.rcnn`."""
-    nms: NMSSettings  # or its dict
-    score_thr: float = .05
-    max_per_img: int = 100
-    mask_thr_binary: float = .5
-
-
 @MODELS.register_module()
-class StandardRoIHead(BaseModule):
+class StandardRoIHead(RoIHead):
     """Box and mask branch over sampled regions (Fast R-CNN; Mask R-CNN, sec. 3).
 
         proposals + ground truths -> match -> sample [B, S]
@@ -53,7 +34,6 @@ class StandardRoIHead(BaseModule):
     V2's arguments. Without a `mask_roi_extractor` the mask branch uses the features of the box
     branch. A `shared_head` is applied between RoIAlign and both heads.
     """
-    learns_from = ('gt_bboxes', 'gt_labels')
 
     def __init__(self,
                  bbox_roi_extractor: Optional[PartConfig] = None,
@@ -89,6 +69,9 @@ class StandardRoIHead(BaseModule):
         names += ['bbox_head', 'mask_head'] if self.shared_head is None else []
         return [item for name in names for item in takes_of(getattr(self, name), name)]
 
+    def count_classes(self) -> int:
+        return self.bbox_head.num_classes
+
     # Training
 
     def loss(self,
@@ -96,11 +79,6 @@ class StandardRoIHead(BaseModule):
              proposals: Proposals,
              batch: Batch,
              num_mask_slots: Optional[int] = None) -> Losses:
-        """Return V2's losses of the box and mask branch.
-
-        The mask branch uses `num_mask_slots` regions, positives first. If None, it is the number of
-        positives, rounded up: the only number that a step reads from the device.
-        """
         gt, settings = batch.gt, self.train_settings
         assert settings is not None and isinstance(gt, GroundTruth), 'no train_cfg, or no boxes'
         rois = self.sample(features, proposals, gt)
@@ -113,39 +91,18 @@ class StandardRoIHead(BaseModule):
         if self.mask_head is None:
             return losses
         if count is not None:
-            # Batch norm would include slots without a region.
-            step = 1 if learns_statistics(self.mask_head) else 8
-            num_mask_slots = round_up_slots(int(count.read()), rois.positive.numel(), step)
+            num_mask_slots = slots_of_masks(int(count.read()), rois, self.mask_head)
         assert num_mask_slots is not None
         return Losses({
             **losses.terms,
             **self.mask_loss(features, pooled, rois, gt, num_mask_slots)
         }, losses.metrics)
 
-    @torch.no_grad()
     def sample(self, features: Sequence[Tensor], proposals: Proposals,
                gt: GroundTruth) -> SampledRoIs:
-        """Sample the regions to train on.
-
-        Ground truths join the proposals: early proposals are too poor to be positive.
-        """
-        match = self.assigner(proposals.boxes, gt, proposals.valid)
-        boxes, gt_index, label = proposals.boxes, match.gt_index, match.label
-        if self.sampler.add_gt_as_proposals:
-            boxes = torch.cat([gt.boxes, boxes], 1)
-            own = torch.arange(gt.valid.shape[1], device=label.device).expand_as(gt.valid)
-            gt_index = torch.cat([own, gt_index], 1)
-            label = torch.cat([gt.valid.long() * 2 - 1, label], 1)  # 1 or, in an empty slot, -1
-        if isinstance(self.sampler, OHEMSampler):
-            classes = take(gt.labels, gt_index).masked_fill(label != 1, self.bbox_head.num_classes)
-            keys = self.classification_losses(features, boxes, classes, label >= 0)
-            drawn = self.sampler(label, keys)
-        else:
-            drawn = self.sampler(label)
-        index = drawn.index
-        boxes = torch.where(drawn.valid[..., None], take(boxes, index), unit_box(boxes))
-        return SampledRoIs(boxes, drawn.valid, drawn.positive,
-                           take(gt_index, index[:, :drawn.positive.shape[1]]))
+        """Sample the regions to train on; see regions.sample_regions."""
+        return sample_regions(self.assigner, self.sampler, proposals, gt, self.count_classes(),
+                              lambda *boxes: self.classification_losses(features, *boxes))
 
     def classification_losses(self, features: Sequence[Tensor], boxes: Tensor, classes: Tensor,
                               valid: Tensor) -> Tensor:
@@ -155,9 +112,7 @@ class StandardRoIHead(BaseModule):
         """
         boxes = torch.where(valid[..., None], boxes, unit_box(boxes))
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
-        logits, _ = apply_to_valid(self.bbox_head, pooled, valid.flatten())
-        losses = self.bbox_head.loss_cls(logits, classes.flatten(), reduction_override='none')
-        return losses.view(*classes.shape, -1).sum(-1)
+        return self.bbox_head.classification_losses(pooled, classes, valid)
 
     def mask_loss(self, features: Sequence[Tensor], pooled: Tensor, rois: SampledRoIs,
                   gt: GroundTruth, num_slots: int) -> Dict[str, Tensor]:
@@ -167,23 +122,16 @@ class StandardRoIHead(BaseModule):
         has no extractor of its own.
         """
         assert self.mask_head is not None and self.train_settings is not None and gt.masks is not None
-        num_images, num_positive_slots = rois.positive.shape
-        order = find_true(rois.positive, num_slots)
-        image_index = order // num_positive_slots
-        slot = order % num_positive_slots
-        valid = rois.positive[image_index, slot]
-        gt_index = rois.gt_index[image_index, slot].masked_fill(~valid, 0)
-        boxes = rois.boxes[image_index, slot]
-        labels = gt.labels[image_index, gt_index].masked_fill(~valid, 0)
+        found = pack_positives(rois, gt, num_slots)
         if self.mask_roi_extractor is None:
-            pooled = pooled.index_select(0, image_index * rois.valid.shape[1] + slot)
+            pooled = pooled.index_select(0, found.image_index * rois.valid.shape[1] + found.slot)
         else:
             pooled = self.pool(self.mask_roi_extractor, features,
-                               prepend_image_index(image_index, boxes))
+                               prepend_image_index(found.image_index, found.boxes))
         logits = self.mask_head(pooled)
-        targets = mask_targets(gt.masks, image_index, gt_index, boxes,
+        targets = mask_targets(gt.masks, found.image_index, found.gt_index, found.boxes,
                                self.train_settings.mask_size)
-        return self.mask_head.loss(logits, targets, labels, valid)
+        return self.mask_head.loss(logits, targets, found.labels, found.valid)
 
     def pool(self, extractor: SingleRoIExtractor, features: Sequence[Tensor],
              rois: Tensor) -> Tensor:
@@ -193,21 +141,8 @@ class StandardRoIHead(BaseModule):
 
     # Testing
 
-    def predict(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> Detections:
-        """Return detections in original pixels, masks as 28x28 probabilities inside their boxes."""
-        boxes, scores = self.box_predictions(features, proposals.boxes, batch)
-        detections = self.select(boxes / batch.scale_factors[:, None, None], scores,
-                                 proposals.valid)
-        if self.mask_head is None:
-            return detections
-        return detections._replace(masks=self.mask_predictions(features, detections, batch))
-
     def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
                         batch: Batch) -> Tuple[Tensor, Tensor]:
-        """Return refined boxes [B, P, K, 4] (K is 1 if class-agnostic) and scores [B, P, K].
-
-        boxes [B, P, 4].
-        """
         num_images, num_proposals = boxes.shape[:2]
         pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
         logits, deltas = self.bbox_head(pooled)
@@ -216,70 +151,13 @@ class StandardRoIHead(BaseModule):
         moved = self.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=batch.sizes)
         return moved.unflatten(-1, (-1, 4)), scores
 
-    def select(self, boxes: Tensor, scores: Tensor, valid: Tensor) -> Detections:
-        """Select detections: every class of every proposal is a candidate, suppression is per
-        class, and the best `max_per_img` of an image are kept.
-
-        boxes [B, P, K or 1, 4], scores [B, P, K], valid [B, P].
-        """
-        settings, num_classes = self.test_settings, scores.shape[2]
-        assert settings is not None, 'no test_cfg'
-        boxes = boxes.expand(-1, -1, num_classes, -1)
-        candidate = valid[..., None] & (scores > settings.score_thr)
-        limit = settings.nms.limit(settings.max_per_img, scores[0].numel())
-        order = rank_boxes(scores.flatten(1), candidate.flatten(1)).view_as(scores)
-        boxes_of, scores, order, candidate = (x.transpose(1, 2)
-                                              for x in (boxes, scores, order, candidate)
-                                              )  # [B, K, P, ...]
-        scores, order = (
-            x.transpose(1, 2).flatten(1)
-            for x in suppress(boxes_of, scores, order, candidate, settings.nms, limit))
-        index = order.topk(limit, 1).indices
-        scores = take(scores, index)
-        return Detections(
-            take(boxes.flatten(1, 2), index), scores, index % num_classes, scores >= 0)
-
     def mask_predictions(self, features: Sequence[Tensor], detections: Detections,
                          batch: Batch) -> Tensor:
-        """Return mask probabilities [B, D, M, M] inside the boxes of detections, which are in
-        original pixels; zero for empty slots.
-        """
-        assert self.mask_head is not None, 'a detector of boxes'
-        num_images, num_detections = detections.valid.shape
-        count = HostCopy(detections.valid.sum(), detections.boxes.device)
-        num_slots = round_up_slots(int(count.read()), detections.valid.numel())
-        order = find_true(detections.valid, num_slots)
-        image_index = order // num_detections
-        boxes = (detections.boxes * batch.scale_factors[:, None]).flatten(0, 1)[order]
-        boxes = torch.where(detections.valid.flatten()[order, None], boxes, unit_box(boxes))
-        pooled = self.pool(self.mask_roi_extractor or self.bbox_roi_extractor, features,
-                           prepend_image_index(image_index, boxes))
-        logits = self.mask_head(pooled)
-        masks = self.mask_head.select_class(logits, detections.labels.flatten()[order]).sigmoid()
-        out = masks.new_zeros(num_images * num_detections, *masks.shape[1:])
-        return out.index_copy(0, order, masks).view(num_images, num_detections, *masks.shape[1:])
+        head = self.mask_head
+        assert head is not None, 'a detector of boxes'
 
+        def masks_in(rois: Tensor, labels: Tensor) -> Tensor:
+            extractor = self.mask_roi_extractor or self.bbox_roi_extractor
+            return head.select_class(head(self.pool(extractor, features, rois)), labels).sigmoid()
 
-def to_rois(boxes: Tensor) -> Tensor:
-    """Prepend the image index to boxes [B, N, 4]: [B*N, 5]."""
-    num_images, num_boxes = boxes.shape[:2]
-    image = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None]
-    return torch.cat([image.expand(-1, num_boxes, 1), boxes], 2).flatten(0, 1)
-
-
-def prepend_image_index(image_index: Tensor, boxes: Tensor) -> Tensor:
-    """Prepend the image index, image_index [R], to boxes [R, 4]: [R, 5]."""
-    return torch.cat([image_index[:, None].to(boxes.dtype), boxes], 1)
-
-
-def round_up_slots(count: int, limit: int, step: int = 8) -> int:
-    """Round `count` up to a multiple of `step`, and at least that.
-
-    So few sizes occur, and every rank uses the weights of the mask head.
-    """
-    return min(-(-max(count, 1) // step) * step, limit)
-
-
-def find_true(x: Tensor, num_slots: int) -> Tensor:
-    """Return int64 [num_slots] indices into the flattened bool `x`, true elements first, in order."""
-    return x.flatten().byte().sort(descending=True, stable=True).indices[:num_slots]
+        return masks_of(detections, batch, masks_in)

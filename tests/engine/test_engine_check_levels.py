@@ -49,8 +49,8 @@ def test_channels_are_checked_beside_a_mistake_in_another_section(tmp_path, monk
     text = 'model = dict(neck=dict(out_channels=128))\ndata = dict(sample_per_gpu=1)'
     with pytest.raises(CheckError) as caught:
         prepare(heir(tmp_path, monkeypatch, text))
-    assert [mistake.path for mistake in caught.value.mistakes][:2] == [
-        'data.sample_per_gpu', 'model.rpn_head.in_channels']
+    assert [mistake.path for mistake in caught.value.mistakes
+            ][:2] == ['data.sample_per_gpu', 'model.rpn_head.in_channels']
 
 
 NECKS = ("model = dict(neck=[\n"
@@ -113,6 +113,47 @@ FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
 def test_a_head_of_one_stage_states_what_it_takes(tmp_path, monkeypatch, base, text, path, words):
     with pytest.raises(CheckError) as caught:
         prepare(heir(tmp_path, monkeypatch, text, base))
+    mistake = caught.value.mistakes[0]
+    assert mistake.path == path, [*map(str, caught.value.mistakes)]
+    assert all(word in str(mistake) for word in words), str(mistake)
+
+
+CASCADE = MAIN.parents[1] / 'cascade_rcnn/cascade_mask_rcnn_r50_fpn_1x_coco.py'
+HEADS = """model = dict(
+    roi_head=dict(
+        bbox_head=[
+            dict(type='Shared2FCBBoxHead', in_channels=256, num_classes=80),
+            dict(type='Shared2FCBBoxHead', {}),
+            dict(type='Shared2FCBBoxHead', in_channels=256, num_classes=80)
+        ]))
+"""
+STAGE = ("dict(assigner=dict(type='MaxIoUAssigner', {}neg_iou_thr=.5), "
+         "sampler=dict(type='RandomSampler', num=512, pos_fraction=.25))")
+RCNN = f"""model = dict(
+    train_cfg=dict(rcnn=[
+        {STAGE.format('pos_iou_thr=.5, ')},
+        {STAGE.format('pos_iou=.5, ')},
+        {STAGE.format('pos_iou_thr=.5, ')}
+    ]))
+"""
+
+
+@pytest.mark.parametrize('text, path, words', [
+    (HEADS.format('in_channels=128, num_classes=80'), 'model.roi_head.bbox_head.1.in_channels',
+     ['is 128, but model.neck.out_channels is 256', 'write in_channels=256 (heir.py:6)']),
+    (HEADS.format('in_channels=256, num_classes=8'), 'model.roi_head.bbox_head.1.num_classes',
+     ['has 80 classes', 'num_classes is 8', 'write num_classes=80', '(heir.py:6)']),
+    (HEADS.format('in_chanels=256, num_classes=80'), 'model.roi_head.bbox_head.1.in_chanels',
+     ["'in_channels'", '(heir.py:6)']),
+    (RCNN, 'model.train_cfg.rcnn.1.assigner.pos_iou', ["'pos_iou_thr'", '(heir.py:5)']),
+    ('model = dict(neck=dict(out_channels=128), rpn_head=dict(in_channels=128))',
+     'model.roi_head.bbox_head.0.in_channels', ['is 256, but model.neck.out_channels is 128 (heir.py:2)']),
+    ('model = dict(roi_head=dict(stage_loss_weights=[1, .5]))', 'model.roi_head.stage_loss_weights',
+     ['has 2 entries, but model.roi_head.num_stages is 3', 'heir.py:2']),
+])  # yapf: disable
+def test_a_mistake_in_one_stage_of_a_cascade_is_named(tmp_path, monkeypatch, text, path, words):
+    with pytest.raises(CheckError) as caught:
+        prepare(heir(tmp_path, monkeypatch, text, CASCADE))
     mistake = caught.value.mistakes[0]
     assert mistake.path == path, [*map(str, caught.value.mistakes)]
     assert all(word in str(mistake) for word in words), str(mistake)

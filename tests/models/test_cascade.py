@@ -1,10 +1,10 @@
 """CascadeRCNN: stages of boxes and masks, each on the boxes that the one before has moved."""
-import copy
-
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from mmdet_ft.checkpoints.fitting import fit
+from mmdet_ft.checkpoints.reading import Checkpoint
 from mmdet_ft.config import Config
 from mmdet_ft.engine.config_check.lengths import check_lengths
 from mmdet_ft.engine.config_check.mistakes import Findings
@@ -13,37 +13,14 @@ from mmdet_ft.models.roi_heads.regions import to_rois
 from mmdet_ft.parts import find_prediction_layers, part_of
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import to_device
-from tests.models.tiny import tiny_batch, tiny_config
+from tests.models.tiny import tiny_batch, tiny_cascade_config, tiny_config
 from tests.ops.helpers import GARBAGE
 from tools.benchmarks.no_sync import count_syncs
-
-STDS = ([.1, .1, .2, .2], [.05, .05, .1, .1], [.033, .033, .067, .067])
-
-
-def cascade_config(num_stages=3, with_mask=True, agnostic=True):
-    config = tiny_config(with_mask)
-    head, settings = config['roi_head'], config['train_cfg']['rcnn']
-    head.update(
-        type='CascadeRoIHead',
-        num_stages=num_stages,
-        stage_loss_weights=[1, .5, .25][:num_stages],
-        bbox_head=[
-            dict(
-                head['bbox_head'],
-                reg_class_agnostic=agnostic,
-                bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=stds))
-            for stds in STDS[:num_stages]
-        ])
-    config['type'] = 'CascadeRCNN'
-    config['train_cfg']['rcnn'] = [copy.deepcopy(settings) for _ in range(num_stages)]
-    for stage, item in enumerate(config['train_cfg']['rcnn']):
-        item['assigner'].update(pos_iou_thr=.5 + .1 * stage, neg_iou_thr=.5 + .1 * stage)
-    return config
 
 
 def cascade(**settings):
     torch.manual_seed(0)
-    model = MODELS.build(cascade_config(**settings))
+    model = MODELS.build(tiny_cascade_config(**settings))
     model.init_weights()
     return model.train()
 
@@ -136,19 +113,19 @@ def test_scores_are_of_the_mean_logits_and_boxes_of_the_last_stage(agnostic):
     boxes = torch.tensor([10., 8, 40, 50]) + torch.arange(12.).view(2, 6, 1)
     got, scores = model.roi_head.box_predictions(features, boxes, batch)
     for i in range(2):
-        own, told = boxes[i], []
+        own, all_logits = boxes[i], []
         for stage, head in enumerate(model.roi_head.bbox_head):
             rois = to_rois(own[None])
             rois[:, 0] = i
             logits, deltas = head(model.roi_head.bbox_roi_extractor[stage](features, rois))
-            told.append(logits)
+            all_logits.append(logits)
             if stage < 2:
                 own = moved(head, own, logits[:, :-1].argmax(1), deltas, batch.sizes[i])
         for label in range(1 if agnostic else 3):
             torch.testing.assert_close(
                 got[i, :, label], moved(head, own, torch.full((6, ), label), deltas,
                                         batch.sizes[i]))
-        mean = sum(told) / 3
+        mean = sum(all_logits) / 3
         torch.testing.assert_close(scores[i], mean.softmax(1)[:, :3])
 
 
@@ -198,7 +175,7 @@ def test_garbage_in_empty_proposals_changes_nothing():
 
 
 def test_the_hardest_boxes_of_each_stage_can_be_drawn():
-    config = cascade_config()
+    config = tiny_cascade_config()
     for item in config['train_cfg']['rcnn']:
         item['sampler'].update(type='OHEMSampler')
     losses, _, _ = step(MODELS.build(config).train(), tiny_batch((2, 1)))
@@ -236,12 +213,12 @@ def test_prediction_layers_are_those_of_every_stage():
 ])
 def test_what_is_not_of_every_stage_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        MODELS.build({**cascade_config()['roi_head'], **change})
+        MODELS.build({**tiny_cascade_config()['roi_head'], **change})
 
 
 def lengths(tmp_path, text):
     """The mistakes and warnings about lengths in the config of a cascade, changed by a file of `text`."""
-    (tmp_path / 'base.py').write_text(f'model = {cascade_config()!r}\n')
+    (tmp_path / 'base.py').write_text(f'model = {tiny_cascade_config()!r}\n')
     (tmp_path / 'c.py').write_text(f"_base_ = 'base.py'\n{text}\n")
     found = Findings(Config.fromfile(str(tmp_path / 'c.py')))
     check_lengths(found)
@@ -271,7 +248,7 @@ def test_settings_beyond_the_last_stage_are_a_warning(tmp_path):
 
 def test_wrong_channels_of_one_stage_are_named(tmp_path):
     from mmdet_ft.engine.config_check.feature_levels import check_levels
-    config = cascade_config()
+    config = tiny_cascade_config()
     config['roi_head']['bbox_head'][1]['in_channels'] = 24
     config['roi_head']['mask_head']['in_channels'] = 8
     (tmp_path / 'c.py').write_text(f'model = {config!r}\n')
@@ -281,3 +258,49 @@ def test_wrong_channels_of_one_stage_are_named(tmp_path):
             for mistake in found.mistakes] == [('model.roi_head.bbox_head.1.in_channels', True),
                                                ('model.roi_head.mask_head.in_channels', True)]
     assert all('write in_channels=16' in mistake.message for mistake in found.mistakes)
+
+
+def named_cascade(classes, **settings):
+    model = cascade(num_classes=len(classes), **settings)
+    model.CLASSES = classes
+    return model
+
+
+@pytest.mark.parametrize('agnostic', [True, False])
+def test_other_classes_begin_with_fresh_prediction_layers_in_every_stage(agnostic):
+    source = named_cascade(('cat', 'dog', 'bird'), agnostic=agnostic)
+    model = named_cascade(('fox', 'cat'), agnostic=agnostic)
+    for parameter in model.parameters():
+        parameter.data.add_(1.)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    report = fit(model, Checkpoint('c.pth', source.state_dict(), dict(CLASSES=source.CLASSES), {}))
+    layers = ['bbox_head.{}.fc_cls'] + ([] if agnostic else ['bbox_head.{}.fc_reg'])
+    expected = {
+        f'roi_head.{layer.format(stage)}.{kind}'
+        for layer in [*layers, 'mask_head.{}.conv_logits']
+        for stage in range(3)
+        for kind in ('weight', 'bias')
+    }
+    assert {item[0] for item in report.reinitialised} == expected
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, (fresh if name in expected else source.state_dict())[name])
+
+
+@pytest.mark.parametrize('agnostic', [True, False])
+def test_rows_of_known_classes_are_copied_in_every_stage(agnostic):
+    source = named_cascade(('cat', 'dog', 'bird'), agnostic=agnostic)
+    model = named_cascade(('fox', 'bird', 'cat'), agnostic=agnostic)
+    for parameter in model.parameters():
+        parameter.data.add_(1.)
+    checkpoint = Checkpoint('c.pth', source.state_dict(), dict(CLASSES=source.CLASSES), {})
+    report = fit(model, checkpoint, heads='by_class')
+    assert len(report.loaded) == report.total and report.by_class.new_classes == ['fox']
+    for stage in range(3):
+        old, new = source.roi_head.bbox_head[stage], model.roi_head.bbox_head[stage]
+        assert torch.equal(new.fc_cls.weight[1:], old.fc_cls.weight[[2, 0, 3]])
+        if agnostic:
+            assert torch.equal(new.fc_reg.weight, old.fc_reg.weight)
+        else:
+            assert torch.equal(new.fc_reg.weight[4:8], old.fc_reg.weight[8:])
+        old, new = source.roi_head.mask_head[stage], model.roi_head.mask_head[stage]
+        assert torch.equal(new.conv_logits.weight[1:], old.conv_logits.weight[[2, 0]])

@@ -11,7 +11,7 @@ import torch
 
 from mmdet_ft.config import Config
 from mmdet_ft.registry import MODELS
-from tests.models.tiny import tiny_batch, tiny_config
+from tests.models.tiny import tiny_batch, tiny_cascade_config, tiny_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 # sha256 of json.dumps(sorted((name, shape))) over the state_dict that MMDetection 2.28.2 builds
@@ -78,3 +78,31 @@ def test_losses_of_fixed_weights_are_the_golden_ones(kind):
     print(kind, losses)
     assert losses == pytest.approx({name: LOSSES[name] for name in losses}, rel=1e-3, abs=1e-5)
     assert ('loss_mask' in losses) == (kind == 'MaskRCNN')
+
+
+CASCADE_LOSSES = {
+    'loss_rpn_cls': 1.17272,
+    'loss_rpn_bbox': 0.00282,
+    's0.loss_cls': 2.81808,
+    's0.loss_bbox': 0.05043,
+    's0.loss_mask': 0.73427,
+    's1.loss_cls': 0.38318,
+    's1.loss_bbox': 0.0406,
+    's1.loss_mask': 0.36162,
+    's2.loss_cls': 1.06936,
+    's2.loss_bbox': 0.03711,
+    's2.loss_mask': 0.18007
+}
+
+
+def test_losses_of_a_cascade_of_fixed_weights_are_the_golden_ones():
+    config = tiny_cascade_config()
+    for part in (config['train_cfg']['rpn'], *config['train_cfg']['rcnn']):
+        part['sampler'].update(num=20000, pos_fraction=.5)
+    model = fixed_weights(MODELS.build(config)).train()
+    losses = {
+        name: round(value.item(), 5)
+        for name, value in model(tiny_batch((2, 1))).terms.items()
+    }
+    print(losses)
+    assert losses == pytest.approx(CASCADE_LOSSES, rel=1e-3, abs=1e-5)

@@ -83,6 +83,34 @@ def tiny_config(with_mask: bool = True,
     return model
 
 
+STDS = ([.1, .1, .2, .2], [.05, .05, .1, .1], [.033, .033, .067, .067])
+
+
+def tiny_cascade_config(num_stages: int = 3,
+                        with_mask: bool = True,
+                        agnostic: bool = True,
+                        num_classes: int = 3) -> Dict[str, Any]:
+    """A slim Cascade R-CNN."""
+    config = tiny_config(with_mask, num_classes)
+    head, settings = config['roi_head'], config['train_cfg']['rcnn']
+    head.update(
+        type='CascadeRoIHead',
+        num_stages=num_stages,
+        stage_loss_weights=[1, .5, .25][:num_stages],
+        bbox_head=[
+            dict(
+                head['bbox_head'],
+                reg_class_agnostic=agnostic,
+                bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=stds))
+            for stds in STDS[:num_stages]
+        ])
+    config['type'] = 'CascadeRCNN'
+    config['train_cfg']['rcnn'] = [copy.deepcopy(settings) for _ in range(num_stages)]
+    for stage, item in enumerate(config['train_cfg']['rcnn']):
+        item['assigner'].update(pos_iou_thr=.5 + .1 * stage, neg_iou_thr=.5 + .1 * stage)
+    return config
+
+
 def tiny_dense_config(kind: str, head: Dict[str, Any], base_channels: int = 8) -> Dict[str, Any]:
     """A slim one-stage detector with five levels and three classes."""
     two_stage = tiny_config(base_channels=base_channels)

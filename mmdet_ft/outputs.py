@@ -215,4 +215,4 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
         '--color-by',
         choices=('auto', 'instance', 'class'),
         default='auto',
-        help='a color for each object or for each class; auto: each object of up to two classes')
+        help='one color per object or per class; auto: per object if there are at most two classes')

@@ -34,10 +34,7 @@ def parse_args() -> argparse.Namespace:
         help='image files, folders (searched to the bottom) and patterns such as "photos/*.jpg"')
     parser.add_argument('--out', required=True, help='folder for the pictures and predictions.json')
     parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        help='leave out what scores less (0..1, default 0.3)')
+        '--score-thr', type=float, default=0.3, help='minimum score, 0 to 1 (default 0.3)')
     parser.add_argument(
         '--device',
         default='cuda:0',
@@ -118,6 +115,9 @@ def _images_in(argument: str, out: str, others: Counter[str]):
         reason = apis.why_no_image(argument)
         near = find_image(None, argument)
         hint = '' if near is None else f'; did you mean {os.path.join(os.path.dirname(argument), near.name)}?'
+        if not reason and not glob.has_magic(argument) and near is None and not os.path.exists(
+                argument):
+            reason = f'{argument} does not exist'
         raise UserError(reason
                         or f'{argument}: no image there{hint}; give files, folders or patterns of '
                         f'{", ".join(IMAGE_ENDINGS)}')

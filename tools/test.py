@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['all'],
         choices=['class_scores', 'pred_score', 'pred_label', 'pred_class', 'none', 'all'],
-        help="what of a classifier's results, beside the metrics")
+        help="entries of a classifier's results to write beside the metrics")
     parser.add_argument(
         '--fuse-conv-bn',
         action='store_true',
@@ -59,9 +59,8 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         help="KEY=VALUE for a classifier's metrics: topk=1,5 thrs=0.5 average_mode=none")
     parser.add_argument('--show', action='store_true', help='show the results in a window')
-    parser.add_argument('--show-dir', help='folder for painted images')
-    parser.add_argument(
-        '--show-score-thr', type=float, default=0.3, help='paint from this score on')
+    parser.add_argument('--show-dir', help='folder for images with drawn results')
+    parser.add_argument('--show-score-thr', type=float, default=0.3, help='minimum score to draw')
     add_drawing_options(parser)
     parser.add_argument(
         '--show-options',

@@ -23,7 +23,8 @@ EXIT_CODES = (
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a detector', epilog=EXIT_CODES)
+    parser = argparse.ArgumentParser(
+        description='Train a detector or a classifier', epilog=EXIT_CODES)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; work_dirs/<config name> by default')
@@ -53,7 +54,11 @@ def parse_args() -> argparse.Namespace:
         help='reproducible forms of operations, where there are')
     add_options(parser, '--options', 'older spelling of --cfg-options')
     add_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started; none: one process')
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by older launchers')
     parser.add_argument(

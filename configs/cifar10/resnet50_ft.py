@@ -1,6 +1,6 @@
 # Fine-tuning ResNet-50 from ImageNet on CIFAR-10, whose images are enlarged to ImageNet's size.
 #
-# 1. What it starts from: a model, a data set, and how a run logs and saves.
+# 1. The bases: a model, a dataset, and how a run logs and saves.
 _base_ = [
     '../_base_/models/resnet50.py', '../_base_/datasets/cifar10.py', '../_base_/default_runtime.py'
 ]

@@ -1,4 +1,4 @@
-# What mask_rcnn_slim.py stands on: a Mask R-CNN of 1 million weights that starts from the file in configs/sample, so
+# Base of mask_rcnn_slim.py: a Mask R-CNN of 1.9 million parameters that starts from the file in configs/sample, so
 # that nothing is downloaded. It was trained on drawings, not on photographs: enough to try things out on a CPU.
 _base_ = [
     '../_base_/models/mask_rcnn_r50_fpn.py', '../_base_/datasets/coco_instance.py',
@@ -54,7 +54,7 @@ data = dict(
     val=dict(pipeline=test_pipeline),
     test=dict(pipeline=test_pipeline))
 
-# How it learns: 24 rounds through the data. lr is for 4 images a step.
+# Schedule: 24 epochs. lr is for 4 images a step.
 optimizer = dict(type='AdamW', lr=0.001, weight_decay=0.05)
 optimizer_config = dict(grad_clip=dict(max_norm=5, norm_type=2))
 lr_config = dict(
@@ -66,7 +66,7 @@ lr_config = dict(
     warmup_ratio=0.01)
 runner = dict(type='EpochBasedRunner', max_epochs=24)
 auto_scale_lr = dict(base_batch_size=4)
-# What it keeps and tells.
+# Checkpoints, evaluation and log.
 checkpoint_config = dict(interval=4, max_keep_ckpts=3)
 evaluation = dict(interval=4, metric=['bbox', 'segm'], classwise=True, save_best='bbox_mAP')
 log_config = dict(interval=5)

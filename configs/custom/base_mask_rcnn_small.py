@@ -1,4 +1,4 @@
-# What mask_rcnn_small.py stands on: a Mask R-CNN with MobileNetV2 at 400x300 pixels, 5.7 million weights, which a CPU
+# Base of mask_rcnn_small.py: a Mask R-CNN with MobileNetV2 at 400x300 pixels, 5.7 million weights, which a CPU
 # trains in minutes.
 _base_ = [
     '../_base_/models/mask_rcnn_r50_fpn.py', '../_base_/datasets/coco_instance.py',
@@ -69,7 +69,7 @@ data = dict(
     val=dict(pipeline=test_pipeline),
     test=dict(pipeline=test_pipeline))
 
-# How it learns: 30 rounds through the data.
+# Schedule: 30 epochs.
 optimizer = dict(type='AdamW', lr=0.0005, weight_decay=0.01)
 optimizer_config = dict(grad_clip=dict(max_norm=10, norm_type=2))
 lr_config = dict(

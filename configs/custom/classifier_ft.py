@@ -1,4 +1,4 @@
-# Fine-tuning ResNet-50 from ImageNet on images of your own, in one folder a class:
+# Fine-tuning ResNet-50 from ImageNet on images of your own, one folder per class:
 #
 #   data/custom/train/cat/*.jpg   data/custom/train/dog/*.jpg
 #   data/custom/val/cat/*.jpg     data/custom/val/dog/*.jpg
@@ -6,10 +6,10 @@
 # The sorted names of the folders are the classes; both splits need the same ones. What to edit is marked 1 to 3.
 _base_ = ['../_base_/models/resnet50.py', '../_base_/default_runtime.py']
 
-# 1. As many classes as there are folders; num_classes='auto' counts them.
+# 1. num_classes='auto' counts the folders.
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
-    head=dict(num_classes=2, topk=(1, )))
+    head=dict(num_classes='auto', topk=(1, )))
 
 # 2. Where the images are.
 img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)

@@ -1,4 +1,4 @@
-# The main job on the drawn sample, small enough for two cores and no GPU: an heir of mask_rcnn_ft.py with a slim model.
+# The main job on the drawn sample, small enough for two cores and no GPU: mask_rcnn_ft.py with a slim model.
 #
 #     python tools/sample/quick_start.py             everything, from the drawing to the comparison
 #     python tools/train.py configs/sample/mask_rcnn_slim_ft.py     this run alone

@@ -178,7 +178,7 @@ def assemble(
     with item('config'):
         cfg, notes = prepare(cfg)
         settings = read_run_settings(cfg)
-    with item('work_dir'):
+    with item('processes and log'):
         set_up_processes(settings.processes)
         settle_rate(cfg, images_per_step(settings))
         logger, timestamp, meta = open_log(cfg)
@@ -223,7 +223,7 @@ def assemble(
     runner.timestamp = timestamp
     for hook, priority in hooks:
         _register(runner, hook, priority)
-    with item('what the data say'):
+    with item('data check'):
         check_datasets(settings, main_dataset, runner)
 
     if cfg.resume_from:

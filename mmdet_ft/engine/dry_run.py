@@ -137,10 +137,10 @@ def dry_run(cfg: Config, **settings: Any) -> None:
 
 def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     run = assemble(cfg, item=check, **settings)
-    with check('weights that it begins from'):
+    with check('load_from'):
         refuse_overwriting(run.settings, os.path.dirname(
             cfg.work_dir))  # of the run, in which this one has its folder
-        check.add('the run does not write over them')
+        check.add('the run does not overwrite the file')
     runner = run.runner
     remarks = run.remarks()
     work = _Work.of(run)  # before the length of the run becomes two steps
@@ -149,7 +149,7 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
         check.add(
             f'{runner.current_lr()[0]:g} for {counted(images_per_step(run.settings), "image")} a step'
         )
-    with check('room for checkpoints'):
+    with check('disk space'):
         room = preflight.measure_checkpoint_space(runner)
         check.add(str(room) if room else 'none are saved')
     for hook in runner.hooks:
@@ -172,7 +172,7 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
         if isinstance(hook, EvalHook):
             with check(f'{preflight.NUM_IMAGES} validation images'):
                 judged = preflight.check_evaluation(runner, hook)
-                check.add(f'figures: {", ".join(judged.figures) or "none yet: nothing was found"}')
+                check.add(f'metrics: {", ".join(judged.figures) or "none yet: nothing was found"}')
             if judged.seconds is not None:
                 evaluation = judged.seconds * len(hook.dataloader.dataset)
     with check('a checkpoint written and read'):
@@ -187,6 +187,11 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     )
     for remark in remarks:
         check.warn(remark)
+    if not work.num_steps:
+        unit = 'max_epochs' if runner.by_epoch else 'max_iters'
+        check.warn(
+            f'the checkpoint to resume is at the end of the run: no step is left; to train longer, raise '
+            f'runner.{unit}')
 
 
 class _Work(NamedTuple):

@@ -348,7 +348,7 @@ def test_a_class_of_crowds_alone_is_told(tmp_path, caplog, monkeypatch):
         annotation['iscrowd'] = 1
     verdicts = read_by_both(settings_of(tmp_path, content))
     assert verdicts.error is None
-    assert "all 3 objects of class 'cat' are crowd (iscrowd 1): not learnt; set iscrowd to 0" in caplog.text
+    assert "all 3 objects of class 'cat' are crowd (iscrowd 1): not learned; set iscrowd to 0" in caplog.text
     problem = next(item for item in verdicts.problems if item.kind == 'class of crowds alone')
     assert problem.examples[
         0].text == "all 3 objects of class 'cat'" and 'set iscrowd' in problem.fix

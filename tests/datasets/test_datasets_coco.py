@@ -426,7 +426,7 @@ def test_the_log_counts_what_is_left_out(coco_dataset, coco_folder, caplog, monk
         dataset = coco_dataset(classes=('person', 'zebra', 'unused'))
     assert 'boxes are wholly outside the image: left out' in caplog.text
     assert 'under one pixel wide, high or in area: left out' in caplog.text
-    assert "no box of 'unused': this class cannot be learnt from it" in caplog.text
+    assert "no box of 'unused': this class cannot be learned from it" in caplog.text
     assert "annotations of categories that `classes` does not name are left out: 'stop sign' (" in caplog.text
     for index in range(len(dataset)):
         boxes = dataset.get_ann_info(index)['bboxes']

@@ -230,7 +230,7 @@ def test_every_kind_of_image_is_taken_and_the_other_files_are_counted(checkpoint
     ('film.mp4', 'is a film: take its pictures out first'),
     ('list.txt', 'is not an image. Give the files that a list names'),
     ('val.json', 'tools/test.py runs over annotation files'),
-    ('nowhere.jpg', 'no image there'),
+    ('nowhere.jpg', 'nowhere.jpg does not exist'),
     ('here.JPEG', 'no image there; did you mean .*here.jpg'),
     ('empty', 'no image there'),
 ])

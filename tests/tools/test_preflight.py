@@ -184,7 +184,7 @@ def test_a_good_config_passes_and_nothing_is_left(world, tmp_path):
     (tmp_path / 'run' / 'mine.txt').write_text('stays')
     out, err = train(world / 'tiny.py', '--work-dir', tmp_path / 'run', '--dry-run',
                      '--cfg-options', 'lr_config.warmup_iters=50', 'early_stop.monitor=bbox_mAP')
-    for line in ('work_dir', '2 training steps: loss ', '2 validation images: figures: bbox_mAP',
+    for line in ('work_dir', '2 training steps: loss ', '2 validation images: metrics: bbox_mAP',
                  'a checkpoint written and read', 'memory', 'early stop: bbox_mAP, 5 evaluations',
                  'last batch of an epoch: 2 images'):
         assert f'ok      {line}' in out, out

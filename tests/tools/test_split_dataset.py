@@ -132,7 +132,7 @@ def test_equal_images_stay_together(split, tmp_path):
         said = split(path, '--seed', seed, '--force')
         in_val = {image['id'] // 3 for image in parts(path)[1]['images']}
         assert all(len(in_val & set(group)) in (0, len(group)) for group in twins)
-        assert '36 groups of 40 images: 7 have the content of another' in said
+        assert '36 groups of 40 images: 7 duplicate images' in said
         assert len(in_val) in (7, 8, 9)
 
 

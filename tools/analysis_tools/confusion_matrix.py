@@ -1,4 +1,4 @@
-"""What a detector takes for what: a table and a picture, from the results that tools/test.py --out has written."""
+"""Print and draw the confusion matrix of a detector, from the results that tools/test.py --out has written."""
 import argparse
 import os
 import sys
@@ -22,11 +22,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help='leave out detections that score less')
     parser.add_argument(
-        '--tp-iou-thr', type=float, default=0.5, help='overlap from which on a truth is meant')
+        '--tp-iou-thr',
+        type=float,
+        default=0.5,
+        help='IoU threshold of a match with a ground truth')
     parser.add_argument(
         '--nms-iou-thr',
         type=float,
-        help='of detections of a class that overlap more, the surest alone is kept; all by default')
+        help='IoU threshold of NMS per class before counting; none by default')
     add_options(parser)
     return parser.parse_args()
 

@@ -53,6 +53,7 @@ from mmdet_ft.datasets.classification.folder import ClassFolders  # noqa: E402
 from mmdet_ft.datasets.images.names import find_image  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.outputs import Inputs  # noqa: E402
+from mmdet_ft.spelling import counted  # noqa: E402
 
 MOST_CLASSES = 30  # rows of the table
 MOST_FOLDERS = 50  # near a json that are searched for images
@@ -331,7 +332,7 @@ def main() -> None:
             f'{missing} of {len(items.paths)} images were not found, so equal ones among them are not '
             f'known: --img-prefix names their folder')
     lines.append(
-        f'{len(groups)} groups of {len(items.names)} images: {num_twins} have the content of another'
+        f'{len(groups)} groups of {len(items.names)} images: {counted(num_twins, "duplicate image")}'
         + (f', {num_matched} match --group-by' if args.group_by is not None else ''))
     for prefix, _, val in splits:
         chosen = {'train': part != val, 'val': part == val}

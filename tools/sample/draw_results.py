@@ -19,6 +19,7 @@ from mmdet_ft.datasets.loading.sample_images import image_files  # noqa: E402
 from mmdet_ft.datasets.pictures import draw_truth  # noqa: E402
 from mmdet_ft.engine.errors import UserError, command  # noqa: E402
 from mmdet_ft.outputs import Inputs, PictureNames  # noqa: E402
+from mmdet_ft.spelling import counted  # noqa: E402
 from mmdet_ft.untrusted import load_pickle  # noqa: E402
 
 
@@ -64,7 +65,7 @@ def main():
         name = os.path.splitext(os.path.basename(dataset.data_infos[index]['filename']))[0] + '.png'
         path = names.take(name)
         visualization.write_picture(path, draw(dataset, index, results[index], args.score_thr))
-    print(f'{min(args.number, len(dataset))} pictures in {args.out}')
+    print(f'{counted(min(args.number, len(dataset)), "picture")} in {args.out}')
 
 
 if __name__ == '__main__':

@@ -35,7 +35,7 @@ data = dict(
         times=3,
         dataset=dict(
             type=dataset_type,
-            # Two lists make a data set each, one after the other; the year of each is read from img_prefix.
+            # Two lists make a dataset each, one after the other; the year of each is read from img_prefix.
             ann_file=[
                 data_root + 'VOC2007/ImageSets/Main/trainval.txt',
                 data_root + 'VOC2012/ImageSets/Main/trainval.txt'

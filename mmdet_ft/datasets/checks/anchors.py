@@ -139,7 +139,7 @@ def check_anchors(split: Split, anchors: Anchors, img_scale: Sequence[float],
         'object without a matching anchor',
         indices[never],
         f'{reach.never:.0%} of the objects overlap with no anchor by {anchors.min_pos_iou:g} (IoU): they are not '
-        f'learnt. In the network\'s input their side is {np.median(sides):.0f} pixels (median), the anchors\' '
+        f'learned. In the network\'s input their side is {np.median(sides):.0f} pixels (median), the anchors\' '
         f'{min(anchor_sides):.0f} to {max(anchor_sides):.0f}',
         fix,
         is_defect=False)

@@ -219,7 +219,7 @@ def check_classes(splits: Sequence[Split], are_named: bool) -> List[Problem]:
                 Problem(
                     split.name, 'class without objects', len(without),
                     f'classes without a single object in {split.name}: ' +
-                    ('they cannot be learnt' if is_train else
+                    ('they cannot be learned' if is_train else
                      'their AP is not defined' if split.has_boxes else 'nothing is said of them'),
                     'correct their names, add pictures of them, or take them out of classes and num_classes',
                     [Example(repr(name))
@@ -259,7 +259,7 @@ def _ignored_classes(split: Split, ignored: Dict[int, int], is_train: bool) -> L
         Problem(
             split.name, 'class of crowds alone', len(ignored),
             f'classes of which all objects are {what}: ' +
-            ('they cannot be learnt' if is_train else 'their AP is not defined'),
+            ('they cannot be learned' if is_train else 'their AP is not defined'),
             'set iscrowd and ignore to 0 for single objects'
             if is_coco else 'take the mark from those to be found', [
                 Example(f'all {count} objects of class {split.classes[label]!r}')

@@ -47,7 +47,8 @@ def summary_rows(report: Report) -> List[Tuple[str, List[str]]]:
             ('objects of the classes',
              [str(int(((split.labels >= 0) & ~split.ignored).sum())) for split in report.splits]),
             ('crowd or ignored', [str(int(split.ignored.sum())) for split in report.splits]),
-            ('object side in pixels', [_format_sides(split) for split in report.splits]),
+            ('sqrt(area) of objects, median (5% to 95%)',
+             [_format_sides(split) for split in report.splits]),
         ]
     if report.reaches:
         rows.append(('matched by anchors',
@@ -78,7 +79,7 @@ def _format_sides(split: Split) -> str:
 def _format_coverage(reach: Optional[AnchorCoverage]) -> str:
     if reach is None:
         return '-'
-    return (f'{reach.good:.0%} above the threshold, {reach.best_only:.0%} by the best anchor only, '
+    return (f'{reach.good:.0%} at pos_iou_thr, {reach.best_only:.0%} by the best anchor only, '
             f'{reach.never:.0%} not at all')
 
 

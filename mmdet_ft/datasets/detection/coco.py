@@ -291,7 +291,7 @@ class CocoDataset(CustomDataset):
         text = f'all {", all ".join(objects[:10])}{" ..." if len(objects) > 10 else ""} are {what}'
         if np.isin(labels[labels >= 0], list(only)).all():
             raise DataError(f'{self.ann_file}: {text}, and nothing is left to learn; {fix}')
-        self._warn(f'{text}: not learnt; {fix}')
+        self._warn(f'{text}: not learned; {fix}')
 
     def _labels_of_file(self) -> np.ndarray:
         """Return the label of each annotation of the file, int64 [N]; -1 for other categories."""
@@ -367,7 +367,8 @@ class CocoDataset(CustomDataset):
         if without and len(without) < len(self.CLASSES):
             self._warn(
                 f'no box of {", ".join(map(repr, without[:10]))}{" ..." if len(without) > 10 else ""}: '
-                f'{"these classes" if len(without) > 1 else "this class"} cannot be learnt from it')
+                f'{"these classes" if len(without) > 1 else "this class"} cannot be learned from it'
+            )
         others = [(name, count) for name, count in self._annotations_of_names().items()
                   if count and name not in self.CLASSES]
         if others:

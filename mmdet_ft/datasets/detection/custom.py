@@ -154,7 +154,7 @@ class CustomDataset:
                 if ignored:
                     hint += (
                         f'; {ignored} objects are marked as to be ignored (difficult, DontCare, bboxes_ignore): '
-                        f'take the mark from those to be learnt')
+                        f'take the mark from those to be learned')
             raise DataError(
                 f'{type(self).__name__}: no image to train on in {self.ann_file!r}: {hint}')
         if removed:

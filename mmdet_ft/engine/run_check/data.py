@@ -132,8 +132,8 @@ def log_data_report(settings: TestSettings, datasets: Dict[str, Any],
                text.getvalue().rstrip())
     if refused:
         raise UserError(refused[0])
-    learnt = [split for split in splits if split.name.startswith('train')]
-    if len(learnt) == len(innermost(datasets.get('train'))):  # none was too costly to read
+    training = [split for split in splits if split.name.startswith('train')]
+    if len(training) == len(innermost(datasets.get('train'))):  # none was too costly to read
         for problem in report.problems:
             if problem.stops:
                 raise DataError(f'{problem.text}: {problem.fix}')

@@ -101,7 +101,9 @@ def measure_checkpoint_space(runner: Runner) -> Optional[CheckpointSpace]:
     total = (runner.max_epochs if hook.by_epoch else runner.max_iters) or 1
     num = total // hook.interval if hook.interval > 0 else 0
     num = max(min(num, hook.max_keep_ckpts if hook.max_keep_ckpts > 0 else num), 1)
-    num += any(isinstance(other, EvalHook) and other.save_best for other in runner.hooks)
+    num += any(
+        isinstance(other, EvalHook) and other.save_best and other.interval <= (
+            runner.max_epochs if other.by_epoch else runner.max_iters) for other in runner.hooks)
     folder = os.path.abspath(hook.out_dir or runner.work_dir)
     while not os.path.exists(folder):  # it is created when the run starts
         folder = os.path.dirname(folder)

@@ -249,7 +249,7 @@ class LegacyAnchorGenerator(AnchorGenerator):
 
 @MODELS.register_module()
 class TorchvisionAnchorGenerator(AnchorGenerator):
-    """Anchors of torchvision's detectors, with whole-pixel corners.
+    """Anchors of torchvision's detectors, with whole-pixel sizes and corners.
 
     The step between cells is the padded image's size, a multiple of every stride but the last, divided by each
     level's number of cells. For images of 800 pixels it is 61 at the level of 13 cells, and 64 in V2.
@@ -260,12 +260,12 @@ class TorchvisionAnchorGenerator(AnchorGenerator):
                                       scales: Tensor,
                                       ratios: Tensor,
                                       center: Optional[Tuple[float, float]] = None) -> Tensor:
-        return super().gen_single_level_base_anchors(base_size, scales, ratios, center).round()
+        sizes = (base_size * scales).floor()
+        middle = center if center is not None else (self.center_offset * base_size, ) * 2
+        return super().gen_single_level_base_anchors(1., sizes, ratios, middle).round()
 
     def steps(self, featmap_sizes: Sequence[Size]) -> List[Tuple[float, float]]:
-        image_width = featmap_sizes[0][1] * self.strides[0][0]
-        image_height = featmap_sizes[0][0] * self.strides[0][1]
-        return [(image_width // width, image_height // height) for height, width in featmap_sizes]
+        return _steps_of_image(self.strides[0], featmap_sizes)
 
 
 @MODELS.register_module()
@@ -283,6 +283,24 @@ class MlvlPointGenerator(AnchorGenerator):
 
     def gen_base_anchors(self) -> List[Tensor]:
         return [self.offset * torch.tensor([stride * 2]).float() for stride in self.strides]
+
+
+@MODELS.register_module()
+class TorchvisionPointGenerator(MlvlPointGenerator):
+    """Points of torchvision's FCOS: the corners of cells, whose steps are those of TorchvisionAnchorGenerator."""
+
+    def __init__(self, strides: Sequence[Union[float, Tuple[float, float]]], offset: float = 0.):
+        super().__init__(strides, offset)
+
+    def steps(self, featmap_sizes: Sequence[Size]) -> List[Tuple[float, float]]:
+        return _steps_of_image(self.strides[0], featmap_sizes)
+
+
+def _steps_of_image(stride: Tuple[float, float],
+                    featmap_sizes: Sequence[Size]) -> List[Tuple[float, float]]:
+    """Return the padded image's size divided by each level's number of cells, in whole pixels."""
+    width, height = featmap_sizes[0][1] * stride[0], featmap_sizes[0][0] * stride[1]
+    return [(width // columns, height // rows) for rows, columns in featmap_sizes]
 
 
 def map_size(feature: Tensor) -> Size:

@@ -13,7 +13,7 @@ from tests.config.test_stock_configs import package  # noqa: F401
 
 # What the check may say: that something is not here.
 NOT_HERE = re.compile(
-    r"unknown [\w ]+ type '|^custom_imports: cannot import|"
+    r"unknown [\w ]+ type '|that is not supported here; |^custom_imports: cannot import|"
     r'^the config has no (model|data|optimizer|runner)$')  # the last: a part of a config
 RIGHT_AT_LEAST = dict(mmdet=185, mmcls=89)
 

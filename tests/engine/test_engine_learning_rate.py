@@ -5,6 +5,7 @@ import pytest
 
 from mmdet_ft.config import Config, load_config
 from mmdet_ft.engine import batch_size
+from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.run_check.run_size import remarks
 from mmdet_ft.engine.settings.rate import AT_HAND, read_rate, settle_rate
 from mmdet_ft.engine.settings.read import read_run_settings
@@ -165,6 +166,12 @@ def test_a_dump_of_a_rate_as_written_says_what_it_is_meant_for(written):
     assert scaled(dumped)[0] == .0025
     dumped.merge_from_dict({'data.samples_per_gpu': 4})
     assert scaled(dumped)[0] == pytest.approx(.005)
+
+
+def test_a_one_stage_detector_for_own_data_begins_from_its_own_rate():
+    cfg = load_config(ROOT / 'configs/custom/retinanet.py', {'data.samples_per_gpu': 4})
+    assert prepare(cfg)[0].model.bbox_head.num_classes == 'auto'
+    assert scaled(cfg)[0] == pytest.approx(.01 * 4 / 16)
 
 
 @pytest.mark.parametrize('leaf', ['mask_rcnn', 'faster_rcnn'])

@@ -1,10 +1,10 @@
-"""Detectron2's files: Faster and Mask R-CNN on ResNet-FPN, and their ImageNet backbones."""
+"""Detectron2's files: Faster and Mask R-CNN and RetinaNet on ResNet-FPN, and their ImageNet backbones."""
 from typing import List, Optional, Tuple
 
 import torch
 
-from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
-                                                 rename, without)
+from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, StateDict,
+                                                 coco_classes, has, rename, take_rows, without)
 from mmdet_ft.checkpoints.input_format import IMAGENET, MSRA, InputFormat
 
 
@@ -53,11 +53,7 @@ def detector(file: File) -> Optional[Converted]:
     given = file.state_dict
     if not has(given, NAMES):
         return None
-    facts = MSRA
-    if has(given, ('pixel_mean', 'pixel_std')):
-        mean, std = (_numbers(given[name]) for name in ('pixel_mean', 'pixel_std'))
-        # MSRA weights take gray levels and have strides as in Caffe; BGR if the mean of blue is first.
-        facts = InputFormat(mean[0] > mean[-1], mean, std, 'caffe' if max(std) == 1 else 'pytorch')
+    facts = _facts(given)
     has_masks = 'roi_heads.mask_head.predictor.weight' in given
     method = 'mask_rcnn' if has_masks else 'faster_rcnn'
     advice = () if facts.style != 'caffe' else (
@@ -68,6 +64,58 @@ def detector(file: File) -> Optional[Converted]:
                   RULES), Origin(f'Detectron2 {"Mask" if has_masks else "Faster"} R-CNN',
                                  ('names as V2 has them', ), advice,
                                  coco_classes()[0] if num_rows == 81 else None, facts)
+
+
+RETINANET: Rules = (
+    *backbone_rules(r'backbone\.bottom_up\.', 'backbone.'),
+    *((rf'backbone\.fpn_lateral{i + 3}\.(weight|bias)', rf'neck.lateral_convs.{i}.conv.\1')
+      for i in range(3)),
+    *((rf'backbone\.fpn_output{i + 3}\.(weight|bias)', rf'neck.fpn_convs.{i}.conv.\1')
+      for i in range(3)),
+    *((rf'backbone\.top_block\.p{i + 3}\.(weight|bias)', rf'neck.fpn_convs.{i}.conv.\1')
+      for i in (3, 4)),
+    *((rf'head\.{theirs}\.{2 * i}\.(weight|bias)', rf'bbox_head.{ours}.{i}.conv.\1')
+      for theirs, ours in (('cls_subnet', 'cls_convs'), ('bbox_subnet', 'reg_convs'))
+      for i in range(4)),
+    (r'head\.cls_score\.(.+)', r'bbox_head.retina_cls.\1'),
+    (r'head\.bbox_pred\.(.+)', r'bbox_head.retina_reg.\1'),
+)
+RETINANET_NAMES = ('backbone.bottom_up.stem.conv1.weight', 'head.cls_score.weight',
+                   'head.bbox_pred.weight', 'head.cls_subnet.0.weight')
+
+
+def retinanet(file: File) -> Optional[Converted]:
+    """Convert RetinaNet of the model zoo, `.pkl` and `.pth`; its anchors are ordered by size, V2's by ratio."""
+    given = file.state_dict
+    if not has(given, RETINANET_NAMES) or 'head.ctrness.weight' in given:
+        return None
+    num_anchors = len(given['head.bbox_pred.weight']) // 4
+    converted = rename(without(given, NOT_WEIGHTS), RETINANET)
+    changes = ['names as V2 has them']
+    if num_anchors == 9:  # three sizes with three ratios each
+        order = [3 * size + ratio for ratio in range(3) for size in range(3)]
+        for name, value in converted.items():
+            if name.split('.')[-2] in ('retina_cls', 'retina_reg'):
+                converted[name] = take_rows(value, order, num_anchors)
+        changes.append('anchors of a cell: by size and ratio -> by ratio and size')
+    facts = _facts(given)
+    of_input = '' if facts.style != 'caffe' else (
+        "on BGR images in 0..255 less their mean, with style='caffe', as in "
+        'configs/retinanet/retinanet_r50_caffe_fpn_1x_coco.py, and ')
+    advice = (f'trained {of_input}with a ReLU before P7: write '
+              'model = dict(neck=dict(relu_before_extra_convs=True))', )
+    num_rows = len(given['head.cls_score.weight']) // num_anchors
+    return converted, Origin('Detectron2 RetinaNet', tuple(changes), advice,
+                             coco_classes()[0] if num_rows == 80 else None, facts)
+
+
+def _facts(given: StateDict) -> InputFormat:
+    """Return the input format of a detector: that of its buffers, or of the MSRA weights."""
+    if not has(given, ('pixel_mean', 'pixel_std')):
+        return MSRA
+    mean, std = (_numbers(given[name]) for name in ('pixel_mean', 'pixel_std'))
+    # MSRA weights take gray levels and have strides as in Caffe; BGR if the mean of blue is first.
+    return InputFormat(mean[0] > mean[-1], mean, std, 'caffe' if max(std) == 1 else 'pytorch')
 
 
 def _numbers(value: torch.Tensor) -> Tuple[float, ...]:

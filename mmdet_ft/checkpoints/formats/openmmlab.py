@@ -11,6 +11,8 @@ ROI_HEADS = 'shared_head|bbox_head|mask_head|semantic_head|grid_head|mask_iou_he
 UPGRADED_FROM = 'upgraded_from'  # in the meta written by upgrade_model_version.py
 # Up to version 0.5.3 RetinaNet's convolutions were not ConvModules.
 OLD_RETINA: Rules = ((r'(bbox_head\.(?:cls|reg)_convs\.\d)\.(weight|bias)', r'\1.conv.\2'), )
+# FCOS named its predictions after itself, up to version 2.2.
+OLD_FCOS: Rules = ((r'bbox_head\.fcos_(cls|reg|centerness)\.(.+)', r'bbox_head.conv_\1.\2'), )
 # The offset convolution of a deformable convolution was next to it, not inside it.
 OLD_OFFSETS: Rules = ((r'(.+\.conv2)_offset\.(weight|bias)', r'\1.conv_offset.\2'), )
 
@@ -32,9 +34,10 @@ def mmdet_1(file: File) -> Optional[Converted]:
     names = rename(file.state_dict, OLD_OFFSETS)
     in_roi_head = any(name.startswith('rpn_head.') for name in names) and any(
         re.match(f'({ROI_HEADS})\\.', name) for name in names)
-    if not in_roi_head and not (version and version < (2, 0)):
+    is_fcos = 'bbox_head.fcos_cls.weight' in names
+    if not in_roi_head and not (version and version < (2, 0) or is_fcos and not version):
         return None
-    rules: List[Tuple[str, str]] = []
+    rules: List[Tuple[str, str]] = [*OLD_FCOS]
     if in_roi_head:
         rules.append((f'(({ROI_HEADS})\\..+)', r'roi_head.\1'))
     elif 'bbox_head.retina_cls.weight' in names:
@@ -56,7 +59,8 @@ def mmdet_1(file: File) -> Optional[Converted]:
     if num_rows:
         changes.append(f'classes: {num_rows} rows with the background first -> {num_rows - 1} and '
                        'the background last')
-    advice = (
+    changes += ['conv_cls, conv_reg, conv_centerness: names as V2 has them'] if is_fcos else []
+    advice = () if is_fcos else (
         'trained with boxes one pixel wider (LegacyDeltaXYWHBBoxCoder, LegacyAnchorGenerator) '
         'and RoIAlign sampling_ratio=2, aligned=False: configs/legacy_1.x says so', )
     return converted, Origin('MMDetection ' + ('.'.join(map(str, version)) or '1'), tuple(changes),
@@ -133,9 +137,10 @@ def mmdet_2(file: File) -> Optional[Converted]:
     if not version:
         return None
     kind = 'MMDetection ' + written_by.split('+')[0]
+    named = rename(file.state_dict, OLD_FCOS)
     if version >= (2, 5):
-        return file.state_dict, Origin(kind)
-    converted = swap_rpn_classes(file.state_dict)
-    same = all(converted[name] is value for name, value in file.state_dict.items())
+        return named, Origin(kind)
+    converted = swap_rpn_classes(named)
+    same = all(converted[name] is value for name, value in named.items())
     return converted, Origin(kind, () if same else
                              ('RPN: background and object exchanged, as of V2.5', ))

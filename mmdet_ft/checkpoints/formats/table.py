@@ -10,7 +10,9 @@ from mmdet_ft.checkpoints.formats.origin import Converted, File, Origin, StateDi
 
 KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
     torchvision.detector,
+    torchvision.one_stage_detector,
     detectron2.detector,
+    detectron2.retinanet,
     detectron2.msra_backbone,
     detectron2.torch_backbone,
     openmmlab.mmdet_1,

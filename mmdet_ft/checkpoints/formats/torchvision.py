@@ -1,5 +1,4 @@
-"""torchvision's files: Faster and Mask R-CNN on ResNet-FPN, first and second version, the ResNets,
-and MobileNetV2."""
+"""torchvision's files: Faster and Mask R-CNN, RetinaNet and FCOS on ResNet-FPN, the ResNets, and MobileNetV2."""
 from typing import List, Optional, Tuple
 
 from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
@@ -9,12 +8,15 @@ from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, IMAGENET, M
 NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 # torchvision's name -> V2's. Before 0.14 a convolution without norm and activation was not a list of layers, and
 # those of the mask head were numbered from 1. The published files still have these names.
-RULES: Rules = (
+BACKBONE: Rules = (
     (r'backbone\.body\.(.+)', r'backbone.\1'),
     (r'backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(weight|bias)', r'neck.lateral_convs.\1.conv.\2'),
     (r'backbone\.fpn\.inner_blocks\.(\d)\.1\.' + NORM, r'neck.lateral_convs.\1.bn.\2'),
     (r'backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(weight|bias)', r'neck.fpn_convs.\1.conv.\2'),
     (r'backbone\.fpn\.layer_blocks\.(\d)\.1\.' + NORM, r'neck.fpn_convs.\1.bn.\2'),
+)
+RULES: Rules = (
+    *BACKBONE,
     (r'rpn\.head\.cls_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
     (r'rpn\.head\.bbox_pred\.(.+)', r'rpn_head.rpn_reg.\1'),
     (r'roi_heads\.box_head\.fc6\.(.+)', r'roi_head.bbox_head.shared_fcs.0.\1'),
@@ -45,12 +47,9 @@ def detector(file: File) -> Optional[Converted]:
     num_rows = len(given[CLASSES])
     second = 'backbone.fpn.inner_blocks.0.1.weight' in given
     has_masks = 'roi_heads.mask_predictor.mask_fcn_logits.weight' in given
-    classes, foreground = None, list(range(1, num_rows))
-    if num_rows == 91:  # COCO by its official ids, some of which are unused
-        classes, ids = coco_classes()
-        foreground = list(ids)
-    converted = rename(
-        given, RULES + (SEVERAL if 'rpn.head.conv.1.0.weight' in given else ONE_RPN_CONVOLUTION))
+    classes, foreground = _foreground(num_rows)
+    of_rpn = SEVERAL if 'rpn.head.conv.1.0.weight' in given else ONE_RPN_CONVOLUTION
+    converted = rename(given, (*RULES, *of_rpn))
     for name, value in converted.items():
         layer = name.split('.')[-2]
         if layer == 'fc_cls':
@@ -66,6 +65,86 @@ def detector(file: File) -> Optional[Converted]:
               f'{norm}: configs/torchvision/{config} says so (RGB, mean and std as in V2)', )
     kind = f'torchvision {"Mask" if has_masks else "Faster"} R-CNN{" v2" if second else ""}'
     return converted, Origin(kind, changes, advice, classes, IMAGENET)
+
+
+def _foreground(num_rows: int) -> Tuple[Optional[Tuple[str, ...]], List[int]]:
+    """Return the names of the classes, if they are COCO's, and the rows of the classes; row 0 is the background."""
+    if num_rows == 91:  # COCO by its official ids, some of which are unused
+        classes, ids = coco_classes()
+        return classes, list(ids)
+    return None, list(range(1, num_rows))
+
+
+def _towers(conv: str, norm: str) -> Rules:
+    """Build rename rules for both towers of a one-stage head, `conv` and `norm` being the names in layer \\1."""
+    towers = (('classification_head', 'cls_convs'), ('regression_head', 'reg_convs'))
+    return tuple(
+        (rf'head\.{theirs}\.conv\.{pattern}\.(weight|bias)', rf'bbox_head.{ours}.\1.{layer}.\2')
+        for theirs, ours in towers for pattern, layer in ((conv, 'conv'), (norm, 'gn')))
+
+
+def _numbered(step: int) -> Rules:
+    """Build rename rules for towers that number their layers through, `step` of them for each convolution."""
+    towers = (('classification_head', 'cls_convs'), ('regression_head', 'reg_convs'))
+    return tuple((rf'head\.{theirs}\.conv\.{step * number + offset}\.(weight|bias)',
+                  rf'bbox_head.{ours}.{number}.{layer}.\1') for theirs, ours in towers
+                 for number in range(4) for offset, layer in enumerate(('conv', 'gn')[:step - 1]))
+
+
+EXTRA_LEVELS: Rules = ((r'backbone\.fpn\.extra_blocks\.p6\.(.+)', r'neck.fpn_convs.3.conv.\1'),
+                       (r'backbone\.fpn\.extra_blocks\.p7\.(.+)', r'neck.fpn_convs.4.conv.\1'))
+# Before 0.13 the convolutions of RetinaNet's towers and their ReLUs were numbered through.
+RETINANET: Rules = (*BACKBONE, *EXTRA_LEVELS, *_towers(r'(\d)\.0', r'(\d)\.1'), *_numbered(2),
+                    (r'head\.classification_head\.cls_logits\.(.+)', r'bbox_head.retina_cls.\1'),
+                    (r'head\.regression_head\.bbox_reg\.(.+)', r'bbox_head.retina_reg.\1'))
+FCOS: Rules = (*BACKBONE, *EXTRA_LEVELS, *_numbered(3),
+               (r'head\.classification_head\.cls_logits\.(.+)', r'bbox_head.conv_cls.\1'),
+               (r'head\.regression_head\.bbox_reg\.(.+)', r'bbox_head.conv_reg.\1'),
+               (r'head\.regression_head\.bbox_ctrness\.(.+)', r'bbox_head.conv_centerness.\1'))
+ONE_STAGE = ('backbone.body.conv1.weight', 'head.classification_head.cls_logits.weight',
+             'head.regression_head.bbox_reg.weight')
+# Kind -> its config in configs/torchvision, and what it was trained with.
+ONE_STAGE_KINDS = {
+    'RetinaNet': ('retinanet_r50_fpn_coco.py', 'anchors on whole pixels, P6 from P5, a ReLU before '
+                  'P7, frozen batch norm with eps=0'),
+    'RetinaNet v2': ('retinanet_r50_fpn_v2_coco.py', 'anchors on whole pixels, a ReLU before P7, '
+                     'group norm in the head'),
+    'FCOS': ('fcos_r50_fpn_coco.py', 'points at the corners of the cells, distances in strides, P6 '
+             'from P5, a ReLU before P7, frozen batch norm'),
+}
+
+
+def one_stage_detector(file: File) -> Optional[Converted]:
+    """Convert `retinanet_resnet50_fpn`, its `_v2` and `fcos_resnet50_fpn`, also fine-tuned ones.
+
+    A class is a row within each anchor, and the background, which has a row but no use, goes.
+    """
+    given = file.state_dict
+    if not has(given, ONE_STAGE):
+        return None
+    kind = 'RetinaNet'
+    if 'head.regression_head.bbox_ctrness.weight' in given:
+        kind = 'FCOS'
+    elif 'head.classification_head.conv.0.1.weight' in given:
+        kind = 'RetinaNet v2'
+    num_anchors = len(given[ONE_STAGE[2]]) // 4
+    num_rows = len(given[ONE_STAGE[1]]) // num_anchors
+    classes, foreground = _foreground(num_rows)
+    rows = [anchor * num_rows + row for anchor in range(num_anchors) for row in foreground]
+    converted = rename(given, FCOS if kind == 'FCOS' else RETINANET)
+    for name, value in converted.items():
+        if name.split('.')[-2] in ('retina_cls', 'conv_cls'):
+            converted[name] = take_rows(value, rows, len(value))
+    if kind == 'FCOS':  # V2 scales the distances of each of the five levels
+        one = given[ONE_STAGE[2]].new_ones(())
+        converted.update({f'bbox_head.scales.{level}.scale': one for level in range(5)})
+    config, trained_with = ONE_STAGE_KINDS[kind]
+    changes = ('names as V2 has them', f'classes: {num_rows} rows with the background first -> '
+               f'{len(foreground)} without it')
+    advice = (
+        f'trained with {trained_with}: configs/torchvision/{config} says so (RGB, mean and std '
+        'as in V2)', )
+    return converted, Origin(f'torchvision {kind}', changes, advice, classes, IMAGENET)
 
 
 def classifier(file: File) -> Optional[Converted]:

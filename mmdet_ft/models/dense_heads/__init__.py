@@ -1,7 +1,7 @@
 """Dense heads, which predict at every location of the feature maps."""
 from mmdet_ft.models.dense_heads.atss_head import ATSSHead
 from mmdet_ft.models.dense_heads.dense_head import AnchorHead, DenseHead
-from mmdet_ft.models.dense_heads.fcos_head import FCOSHead
+from mmdet_ft.models.dense_heads.fcos_head import FCOSHead, TorchvisionFCOSHead
 from mmdet_ft.models.dense_heads.free_anchor_head import FreeAnchorRetinaHead
 from mmdet_ft.models.dense_heads.fsaf_head import FSAFHead
 from mmdet_ft.models.dense_heads.gfl_head import GFLHead
@@ -11,5 +11,5 @@ from mmdet_ft.models.dense_heads.vfnet_head import VFNetHead
 
 __all__ = [
     'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'FSAFHead', 'FreeAnchorRetinaHead',
-    'GFLHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'VFNetHead'
+    'GFLHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'TorchvisionFCOSHead', 'VFNetHead'
 ]

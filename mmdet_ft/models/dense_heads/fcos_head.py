@@ -1,16 +1,18 @@
 """Head of FCOS: Fully Convolutional One-Stage Object Detection."""
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import Grid, MlvlPointGenerator, flatten_to_priors, map_size
+from mmdet_ft.models.anchors import (Grid, MlvlPointGenerator, TorchvisionPointGenerator,
+                                     flatten_to_priors, map_size)
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DistancePointBBoxCoder
-from mmdet_ft.models.dense_heads.dense_head import (DenseHead, DenseOutputs, DenseTargets,
-                                                    DenseTestSettings, DenseTrainSettings,
-                                                    centerness_of, through, tower)
+from mmdet_ft.models.dense_heads.dense_head import (Candidates, DenseHead, DenseOutputs,
+                                                    DenseTargets, DenseTestSettings,
+                                                    DenseTrainSettings, centerness_of, through,
+                                                    tower)
 from mmdet_ft.models.losses.reduction import mean_over_processes
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.matching import match_points
@@ -44,6 +46,7 @@ class FCOSHead(DenseHead):
         bbox_coder, loss_centerness: parts or their configs.
     """
     prediction_rows = dict(conv_cls=Rows())
+    points_type: Type[MlvlPointGenerator] = MlvlPointGenerator
 
     def __init__(self,
                  num_classes: int,
@@ -83,7 +86,7 @@ class FCOSHead(DenseHead):
         self.regress_ranges, self.strides = regress_ranges, strides
         self.radius = center_sample_radius if center_sampling else None
         self.norm_on_bbox, self.centerness_on_reg = norm_on_bbox, centerness_on_reg
-        self.points = MlvlPointGenerator(strides)
+        self.points = self.points_type(strides)
         self.bbox_coder: DistancePointBBoxCoder = MODELS.build(bbox_coder)
         self.loss_centerness = MODELS.build(loss_centerness)
         last = dict(type='DCNv2') if dcn_on_last_conv else None
@@ -157,6 +160,21 @@ class FCOSHead(DenseHead):
             positive.flatten().float(),
             avg_factor=targets.num_positive)
         return dict(loss_bbox=loss_bbox, loss_centerness=loss_centerness)
+
+
+@MODELS.register_module()
+class TorchvisionFCOSHead(FCOSHead):
+    """FCOSHead with torchvision's points, and its scores: the square root of score times centerness.
+
+    The settings of its weights are in configs/torchvision/fcos_r50_fpn_coco.py.
+    """
+    points_type = TorchvisionPointGenerator
+
+    def _best_of_level(self, logits: Tensor, raw: Tensor, quality: Optional[Tensor], priors: Tensor,
+                       sizes: Tensor) -> Candidates:
+        assert quality is not None
+        scores = logits.float().sigmoid() * quality.float().sigmoid()[..., None]
+        return super()._best_of_level(scores.sqrt().logit(), raw, None, priors, sizes)
 
 
 def assign_points(grid: Grid, strides: Sequence[Tuple[float, float]],

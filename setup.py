@@ -46,7 +46,9 @@ setup(
         'albu': ['albumentations'],
         'fast_eval': [HOTCOCO],
         'plot': ['matplotlib'],
-        'tests': ['pytest', 'pytest-xdist', 'hypothesis', 'tensorboard', HOTCOCO],
+        'onnx': ['onnx', 'onnxruntime'],
+        'tests':
+        ['pytest', 'pytest-xdist', 'hypothesis', 'tensorboard', 'onnx', 'onnxruntime', HOTCOCO],
         'dev': ['pre-commit', *LINT],
     },
     classifiers=[

@@ -39,6 +39,7 @@ MAY_IMPORT = {  # room -> rooms below it
     'engine': BOTTOM | ROOMS,
     'old_functions': BOTTOM | ROOMS | {'engine'},
     'apis': BOTTOM | ROOMS | {'engine', 'old_functions'},
+    'deploy': BOTTOM | ROOMS | {'engine', 'apis'},
 }
 FILES = sorted(PACKAGE.rglob('*.py'))
 
@@ -175,3 +176,11 @@ def test_no_name_of_a_package_hides_one_of_its_modules(path):
     for name in modules - {'__init__'}:
         module = importlib.import_module(f'{package}.{name}')
         assert getattr(importlib.import_module(package), name) is module, name
+
+
+def test_running_an_exported_file_imports_nothing_that_imports_torch():
+    for path in (PACKAGE / 'deploy').glob('*.py'):
+        allowed = {'mmdet_ft.errors', 'mmdet_ft.ops.paste_crop'}
+        others = {module for _, module, _ in imports(path)} - allowed
+        assert all(module.startswith('mmdet_ft.deploy.') and 'export' not in module
+                   for module in others), (path, others)  # yapf: disable

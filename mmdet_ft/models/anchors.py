@@ -311,7 +311,7 @@ def map_size(feature: Tensor) -> Size:
 
 def flatten_to_priors(maps: Tensor, width: int) -> Tensor:
     """Reshape maps [B, anchors per cell * width, H, W] to [B, H * W * anchors per cell, width]."""
-    return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, width)
+    return maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, width)
 
 
 def centers_of(boxes: Tensor) -> Tensor:

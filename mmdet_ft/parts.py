@@ -25,10 +25,12 @@ class Rows(NamedTuple):
     per: 'class' (rows of class 0, then of class 1, ...), 'anchor', or 'anchor and class' (classes of anchor 0, ...).
     each: rows per unit; None if any number is valid.
     background: the rows of the classes are followed by one for the background.
+    first: rows of each anchor before those of its classes.
     """
     per: str = 'class'
     each: Optional[int] = 1
     background: bool = False
+    first: int = 0
 
     @property
     def follow_classes(self) -> bool:
@@ -58,6 +60,7 @@ class Takes(NamedTuple):
     may_be_fewer: bool = False  # levels beyond those of `strides` are not used
     num_levels: Optional[int] = None  # number of the feature maps
     is_vector: bool = False  # one vector per image, [B, C], of the last level
+    coarsest_first: bool = False  # `channels` are listed from the coarsest level on
 
 
 def takes_of(part: object, prefix: str) -> List[Takes]:

@@ -68,6 +68,11 @@ def copy_class_rows(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optio
     if rows.background and (len(old), len(new)) == (num_old + 1, num_new + 1):
         pairs.append((num_new, num_old))
         num_old, num_new = num_old + 1, num_new + 1
+    if rows.first:
+        pairs = [(i, i)
+                 for i in range(rows.first)] + [(new_class + rows.first, old_class + rows.first)
+                                                for new_class, old_class in pairs]
+        num_old, num_new = num_old + rows.first, num_new + rows.first
     if len(old) % num_old or len(new) % num_new or len(old) // num_old != len(new) // num_new:
         return None  # class-agnostic
     if rows.per == 'class' and rows.each not in (None, len(old) // num_old):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmdet_ft.ops.patches import neighbour_table
 from mmdet_ft.registry import MODELS
-from mmdet_ft.structures import Batch
+from mmdet_ft.structures import Batch, GroundTruth
 
 Size = Tuple[int, int]
 MAX_CACHED_GRIDS = 16  # 10 MB each at 800x1333; multi-scale training uses more image sizes than that
@@ -269,6 +269,47 @@ class TorchvisionAnchorGenerator(AnchorGenerator):
 
 
 @MODELS.register_module()
+class YOLOAnchorGenerator(AnchorGenerator):
+    """Anchors of given sizes in the middle of each cell.
+
+    Args:
+        strides: pixels per cell, one per level: a number, or (w, h).
+        base_sizes: (width, height) of the anchors of each level, in pixels.
+
+    Raises ValueError for other numbers of anchors in a level.
+    """
+
+    def __init__(self, strides: Sequence[Union[float, Tuple[float, float]]],
+                 base_sizes: Sequence[Sequence[Tuple[float, float]]]):
+        if len(base_sizes) != len(strides):
+            raise ValueError(
+                f'YOLOAnchorGenerator: {len(base_sizes)} base_sizes for {len(strides)} strides; give one '
+                'list a level')
+        if len({len(sizes) for sizes in base_sizes}) > 1:
+            raise ValueError(
+                'YOLOAnchorGenerator: base_sizes has levels of '
+                f'{[len(sizes) for sizes in base_sizes]} anchors; give all the same number')
+        self.sizes = base_sizes
+        super().__init__(strides, ratios=[1.], scales=[1.])
+
+    def gen_base_anchors(self) -> List[Tensor]:
+        return [
+            torch.tensor([[(stride[0] - w) / 2, (stride[1] - h) / 2, (stride[0] + w) / 2,
+                           (stride[1] + h) / 2] for w, h in sizes])
+            for stride, sizes in zip(self.strides, self.sizes)
+        ]
+
+    def responsible_flags(self, featmap_sizes: Sequence[Size], gt: GroundTruth) -> Tensor:
+        """Check which anchors have the center of a ground truth in their cell: bool [B, A]."""
+        center = (gt.boxes[..., :2] + gt.boxes[..., 2:]) * .5  # [B, G, 2]
+        levels = zip(featmap_sizes, self.strides, self.num_base_priors)
+        return torch.cat([
+            _cells_of(center, gt.valid, size, stride)[..., None].expand(-1, -1, count).flatten(1)
+            for size, stride, count in levels
+        ], 1)
+
+
+@MODELS.register_module()
 class MlvlPointGenerator(AnchorGenerator):
     """Points of a grid, one per cell: anchors without size, x y x y.
 
@@ -301,6 +342,16 @@ def _steps_of_image(stride: Tuple[float, float],
     """Return the padded image's size divided by each level's number of cells, in whole pixels."""
     width, height = featmap_sizes[0][1] * stride[0], featmap_sizes[0][0] * stride[1]
     return [(width // columns, height // rows) for rows, columns in featmap_sizes]
+
+
+def _cells_of(points: Tensor, valid: Tensor, size: Size, stride: Tuple[float, float]) -> Tensor:
+    """Check which cells of a level have a point inside: points [B, G, 2] -> bool [B, h * w]."""
+    height, width = size
+    x, y = (points[..., 0] / stride[0]).floor(), (points[..., 1] / stride[1]).floor()
+    inside = valid & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    cell = (y * width + x).masked_fill(~inside, height * width).long()  # one more, for the others
+    cells = torch.zeros(len(points), height * width + 1, dtype=torch.bool, device=points.device)
+    return cells.scatter(1, cell, True)[:, :-1]
 
 
 def map_size(feature: Tensor) -> Size:

@@ -2,6 +2,7 @@
 import warnings
 from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +63,50 @@ class MaxIoUAssigner:
         return match(boxes, gt.boxes, gt.valid, self.pos_iou_thr, self.neg_iou_thr,
                      self.min_pos_iou, self.match_low_quality, self.gt_max_assign_all, box_valid,
                      ignore)
+
+
+@MODELS.register_module()
+class GridAssigner:
+    """Assign each object to anchors of the cells that objects have their centers in (YOLOv3, sec. 2.1).
+
+    An anchor of such a cell is positive above `pos_iou_thr`, and if it is an object's best of them.
+    Every anchor up to `neg_iou_thr` (or inside that range) is background, the others are neither.
+
+    Args:
+        pos_iou_thr, neg_iou_thr: see there.
+        min_pos_iou: the best anchor of an object overlaps it by more than that.
+        gt_max_assign_all: all anchors of an equal overlap are the best.
+        iou_calculator: has no effect.
+    """
+
+    def __init__(self,
+                 pos_iou_thr: float,
+                 neg_iou_thr: Union[float, Tuple[float, float]],
+                 min_pos_iou: float = .0,
+                 gt_max_assign_all: bool = True,
+                 iou_calculator: Optional[dict] = None):
+        self.pos_iou_thr, self.neg_iou_thr, self.min_pos_iou = pos_iou_thr, neg_iou_thr, min_pos_iou
+        self.gt_max_assign_all = gt_max_assign_all
+        self.iou_calculator = MODELS.build(iou_calculator)
+
+    @torch.no_grad()
+    def __call__(self, boxes: Tensor, responsible: Tensor, gt: GroundTruth) -> Match:
+        """Match anchors [A, 4]; responsible [B, A]: whether an object's center is in the cell."""
+        low, high = self.neg_iou_thr if isinstance(self.neg_iou_thr,
+                                                   (tuple, list)) else (None, self.neg_iou_thr)
+        negative = (0. if low is None else _next_above(low), _next_above(high))
+        background = match(boxes, gt.boxes, gt.valid, float('inf'), negative, 0., low_quality=False)
+        found = match(
+            boxes,
+            gt.boxes,
+            gt.valid,
+            _next_above(self.pos_iou_thr),
+            0.,
+            _next_above(self.min_pos_iou),
+            all_best=self.gt_max_assign_all,
+            box_valid=responsible)
+        label = torch.where(found.label == 1, found.label, background.label)
+        return Match(found.gt_index, label)
 
 
 @MODELS.register_module()
@@ -139,6 +184,11 @@ class CenterRegionAssigner:
             ignore = (inside & gt.ignore_valid[:, None]).any(-1)
         return match_regions(boxes, gt.boxes, gt.labels, gt.valid, num_classes, self.scales,
                              self.min_pos_iof, self.foreground_dominate, box_valid, ignore)
+
+
+def _next_above(limit: float) -> float:
+    """Return the float32 after `limit`, so that `x >= _next_above(limit)` means x > limit."""
+    return float(np.nextafter(np.float32(limit), np.float32('inf')))
 
 
 class Sample(NamedTuple):

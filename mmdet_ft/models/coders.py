@@ -119,6 +119,38 @@ class LegacyDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
 
 
 @MODELS.register_module()
+class YOLOBBoxCoder:
+    """Encode a box by its center's position in the cell, 0 to 1, and the log of its size in anchors (YOLO9000, fig. 3).
+
+    Args:
+        eps: smallest distance of a position from 0 and 1, and smallest size ratio.
+    """
+
+    def __init__(self, eps: float = 1e-6):
+        self.eps = eps
+
+    def encode(self, boxes: Tensor, gt_boxes: Tensor, stride: Union[Tensor, float]) -> Tensor:
+        """Return x, y, w, h of gt_boxes [..., 4] in the cells of anchors [..., 4].
+
+        stride: pixels per cell, a number or [..., 1]. Returns float32 [..., 4].
+        """
+        boxes, gt_boxes = full_precision(boxes), full_precision(gt_boxes)
+        centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5
+        gt_centre = (gt_boxes[..., :2] + gt_boxes[..., 2:]) * 0.5
+        size, gt_size = boxes[..., 2:] - boxes[..., :2], gt_boxes[..., 2:] - gt_boxes[..., :2]
+        growth = torch.log((gt_size / size).clamp(min=self.eps))
+        position = ((gt_centre - centre) / stride + 0.5).clamp(self.eps, 1 - self.eps)
+        return torch.cat([position, growth], -1)
+
+    def decode(self, boxes: Tensor, deltas: Tensor, stride: Union[Tensor, float]) -> Tensor:
+        """Return the boxes [..., 4] of anchors [..., 4] and deltas x, y (0 to 1), w, h [..., 4]."""
+        boxes, deltas = full_precision(boxes), full_precision(deltas)
+        centre = (boxes[..., :2] + boxes[..., 2:]) * 0.5 + (deltas[..., :2] - 0.5) * stride
+        half = (boxes[..., 2:] - boxes[..., :2]) * 0.5 * deltas[..., 2:].exp()
+        return torch.cat([centre - half, centre + half], -1)
+
+
+@MODELS.register_module()
 class DistancePointBBoxCoder:
     """Encode a box by its distances from a point: left, top, right, bottom (FCOS, eq. 1).
 

@@ -173,14 +173,16 @@ def _check_channels(found: Findings, path: str, item: Takes, given: PartOutputs)
                 f'is {item.channels}, but {_out_channels(found, given, wrong[0])}; write {key}={wrong[0]}'
             )
     elif item.channels is not None:
-        asked, used = list(item.channels), slice(item.first,
-                                                 None if item.last is None else item.last + 1)
-        if len(asked) != len(given.channels) or asked[used] != given.channels[used]:
+        asked, outputs = list(item.channels), given.channels
+        if item.coarsest_first:
+            outputs = outputs[::-1]
+        used = slice(item.first, None if item.last is None else item.last + 1)
+        if len(asked) != len(outputs) or asked[used] != outputs[used]:
             indices = _argument(found, given.path, 'out_indices')
             found.report(
-                argument, f'is {asked}, but {given.kind} of {given.path} gives {given.channels}'
+                argument, f'is {asked}, but {given.kind} of {given.path} gives {outputs}'
                 f'{f" (out_indices={tuple(indices)})" if indices else ""}; write '
-                f'{item.argument.rpartition(".")[2]}={given.channels}')
+                f'{item.argument.rpartition(".")[2]}={outputs}')
 
 
 def _class_of(found: Findings, path: str) -> str:

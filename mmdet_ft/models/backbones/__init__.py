@@ -1,3 +1,4 @@
+from mmdet_ft.models.backbones.darknet import Darknet
 from mmdet_ft.models.backbones.hrnet import HRNet
 from mmdet_ft.models.backbones.lenet import LeNet5
 from mmdet_ft.models.backbones.mobilenet_v2 import MobileNetV2
@@ -9,6 +10,6 @@ from mmdet_ft.models.backbones.seresnet import SEResNet, SEResNeXt
 from mmdet_ft.models.backbones.vgg import VGG
 
 __all__ = [
-    'HRNet', 'LeNet5', 'MobileNetV2', 'RegNet', 'ResNeXt', 'ResNet', 'ResNetV1c', 'ResNetV1d',
-    'ResNet_CIFAR', 'SEResNeXt', 'SEResNet', 'ThinResNet_CIFAR', 'VGG'
+    'Darknet', 'HRNet', 'LeNet5', 'MobileNetV2', 'RegNet', 'ResNeXt', 'ResNet', 'ResNetV1c',
+    'ResNetV1d', 'ResNet_CIFAR', 'SEResNeXt', 'SEResNet', 'ThinResNet_CIFAR', 'VGG'
 ]

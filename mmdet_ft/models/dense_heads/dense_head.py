@@ -86,7 +86,7 @@ class DenseHead(BaseModule):
     learns_from: Tuple[str, ...] = ('gt_bboxes', 'gt_labels')
 
     def __init__(self, num_classes: int, in_channels: Channels, loss_cls: PartConfig,
-                 loss_bbox: PartConfig, train_cfg: Union[Dict, DenseTrainSettings, None],
+                 loss_bbox: Optional[PartConfig], train_cfg: Union[Dict, DenseTrainSettings, None],
                  test_cfg: Union[Dict, DenseTestSettings, None], init_cfg: InitCfg):
         super().__init__(init_cfg)
         self.num_classes, self.in_channels = num_classes, in_channels

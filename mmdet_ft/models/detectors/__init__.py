@@ -3,8 +3,9 @@ from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.detectors.single_stage import (ATSS, FCOS, FSAF, GFL, RetinaNet,
                                                     SingleStageDetector, VFNet)
 from mmdet_ft.models.detectors.two_stage import CascadeRCNN, FasterRCNN, MaskRCNN, TwoStageDetector
+from mmdet_ft.models.detectors.yolo import YOLOV3
 
 __all__ = [
     'ATSS', 'CascadeRCNN', 'Detector', 'FCOS', 'FSAF', 'FasterRCNN', 'GFL', 'MaskRCNN', 'RetinaNet',
-    'SingleStageDetector', 'TwoStageDetector', 'VFNet'
+    'SingleStageDetector', 'TwoStageDetector', 'VFNet', 'YOLOV3'
 ]

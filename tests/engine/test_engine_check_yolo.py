@@ -1,0 +1,42 @@
+"""What the parts of YOLO detectors take is compared with what they get, before anything is built."""
+import pytest
+
+from mmdet_ft.config import CheckError
+from mmdet_ft.engine.config_check.check import prepare
+from tests.engine.test_engine_check import MAIN, heir
+
+YOLOV3 = MAIN.parents[1] / 'yolo/yolov3_d53_320_273e_coco.py'
+
+
+@pytest.mark.parametrize('base, text, path, words', [
+    (YOLOV3, 'model = dict(neck=dict(in_channels=[256, 512, 1024]))', 'model.neck.in_channels',
+     ['is [256, 512, 1024], but Darknet of model.backbone gives [1024, 512, 256]',
+      'write in_channels=[1024, 512, 256]', 'heir.py:2']),
+    (YOLOV3, 'model = dict(neck=dict(out_channels=[512, 256, 64]))', 'model.bbox_head.in_channels',
+     ['is [512, 256, 128], but YOLOV3Neck of model.neck gives [512, 256, 64]', 'write in_channels=[512, 256, 64]']),
+    (YOLOV3, "data = dict(train=dict(classes=('a', 'b')))", 'model.bbox_head.num_classes',
+     ['has 2 classes (heir.py:2)', 'num_classes is 80', 'write num_classes=2']),
+    (YOLOV3, 'model = dict(test_cfg=dict(conf_thresh=.1))', 'model.test_cfg.conf_thresh',
+     ["'conf_thr'", 'heir.py:2']),
+    (YOLOV3, 'model = dict(train_cfg=dict(assigner=dict(pos_iou=.5)))', 'model.train_cfg.assigner.pos_iou',
+     ["'pos_iou_thr'"]),
+    (YOLOV3, 'model = dict(train_cfg=None)', 'model.train_cfg.assigner', ['YOLOV3 is trained by it']),
+    (YOLOV3, 'model = dict(bbox_head=dict(loss_con=1))', 'model.bbox_head.loss_con', ["'loss_conf'", 'heir.py:2']),
+])  # yapf: disable
+def test_what_does_not_fit_is_named_with_what_to_write(tmp_path, monkeypatch, base, text, path,
+                                                       words):
+    with pytest.raises(CheckError) as caught:
+        prepare(heir(tmp_path, monkeypatch, text, base))
+    mistake = caught.value.mistakes[0]
+    assert mistake.path == path, [*map(str, caught.value.mistakes)]
+    assert all(word in str(mistake) for word in words), str(mistake)
+
+
+@pytest.mark.parametrize('argument', ['featmap_strides', 'anchor_generator.strides'])
+def test_strides_in_the_order_of_the_image_are_a_warning(tmp_path, monkeypatch, argument):
+    value = 'strides=[8, 16, 32]'
+    text = f'featmap_{value}' if argument == 'featmap_strides' else f'anchor_generator=dict({value})'
+    note, = prepare(heir(tmp_path, monkeypatch, f'model = dict(bbox_head=dict({text}))', YOLOV3))[1]
+    assert note.startswith(
+        f'model.bbox_head.{argument}=[8, 16, 32] (heir.py:2), but a pixel of the '
+        'levels of model.neck is [32, 16, 8] pixels of the image')

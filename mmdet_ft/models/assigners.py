@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmdet_ft.models.anchors import centers_of
 from mmdet_ft.ops.adaptive_matching import match_adaptively
+from mmdet_ft.ops.aligned_matching import Alignment, match_by_alignment
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.matching import Match, in_ignored_region, match
 from mmdet_ft.ops.region_matching import RegionMatch, centers_inside, match_regions, scale_boxes
@@ -189,6 +191,34 @@ class CenterRegionAssigner:
 def _next_above(limit: float) -> float:
     """Return the float32 after `limit`, so that `x >= _next_above(limit)` means x > limit."""
     return float(np.nextafter(np.float32(limit), np.float32('inf')))
+
+
+@MODELS.register_module()
+class TaskAlignedAssigner:
+    """Assign anchors by their predictions; rules in ops.aligned_matching.
+
+    V2's arguments. For heads that give scores and boxes.
+
+    Args:
+        topk: anchors of an object.
+        iou_calculator: has no effect.
+    """
+
+    def __init__(self, topk: int, iou_calculator: Optional[dict] = None):
+        if topk < 1:
+            raise ValueError(f'TaskAlignedAssigner: topk is {topk}; write 1 or more')
+        self.topk = topk
+        self.iou_calculator = MODELS.build(iou_calculator)
+
+    @torch.no_grad()
+    def __call__(self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt: GroundTruth,
+                 usable: Tensor, alpha: float, beta: float) -> Alignment:
+        """Match anchors [A, 4] with scores [B, A, K] and boxes [B, A, 4] to ground truths; usable [B, A].
+
+        alpha, beta: exponents of score and IoU.
+        """
+        return match_by_alignment(scores, boxes, centers_of(anchors), gt.boxes, gt.labels, gt.valid,
+                                  usable, self.topk, alpha, beta)
 
 
 class Sample(NamedTuple):

@@ -80,6 +80,9 @@ def test_a_right_list_of_necks_passes(tmp_path, monkeypatch):
 RETINA = MAIN.parents[1] / 'retinanet/retinanet_r50_fpn_1x_coco.py'
 FCOS = MAIN.parents[1] / 'fcos/fcos_r50_caffe_fpn_gn-head_1x_coco.py'
 FSAF = MAIN.parents[1] / 'fsaf/fsaf_r50_fpn_1x_coco.py'
+GFL = MAIN.parents[1] / 'gfl/gfl_r50_fpn_1x_coco.py'
+VFNET = MAIN.parents[1] / 'vfnet/vfnet_r50_fpn_1x_coco.py'
+TOOD = MAIN.parents[1] / 'tood/tood_r50_fpn_1x_coco.py'
 FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
 
 
@@ -109,6 +112,22 @@ FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
      ['is 256, but model.neck.out_channels is 128 (heir.py:2)']),
     (FREE, 'model = dict(bbox_head=dict(anchor_topk=9))', 'model.bbox_head.anchor_topk',
      ["'pre_anchor_topk'", 'heir.py:2']),
+    (GFL, 'model = dict(bbox_head=dict(in_channels=64))', 'model.bbox_head.in_channels',
+     ['is 64, but model.neck.out_channels is 256', 'heir.py:2']),
+    (GFL, 'model = dict(neck=dict(num_outs=4))', 'model.bbox_head.anchor_generator.strides',
+     ['5 strides, but model.neck.num_outs is 4 (heir.py:2)']),
+    (VFNET, 'model = dict(neck=dict(out_channels=128))', 'model.bbox_head.in_channels',
+     ['is 256, but model.neck.out_channels is 128 (heir.py:2)']),
+    (VFNET, 'model = dict(bbox_head=dict(strides=[8, 16, 32]))', 'model.bbox_head.strides',
+     ['[8, 16, 32] are 3 strides, but model.neck.num_outs is 5', 'heir.py:2']),
+    (TOOD, 'model = dict(bbox_head=dict(in_channels=64))', 'model.bbox_head.in_channels',
+     ['is 64, but model.neck.out_channels is 256', 'heir.py:2']),
+    (TOOD, 'model = dict(neck=dict(num_outs=4))', 'model.bbox_head.anchor_generator.strides',
+     ['5 strides, but model.neck.num_outs is 4 (heir.py:2)']),
+    (TOOD, 'model = dict(train_cfg=dict(initial_epok=1))', 'model.train_cfg.initial_epok',
+     ["'initial_epoch'", 'heir.py:2']),
+    (TOOD, 'model = dict(train_cfg=dict(initial_assigner=None))', 'model.train_cfg.initial_assigner',
+     ['TOOD is trained by it', 'heir.py:2']),
 ])  # yapf: disable
 def test_a_head_of_one_stage_states_what_it_takes(tmp_path, monkeypatch, base, text, path, words):
     with pytest.raises(CheckError) as caught:

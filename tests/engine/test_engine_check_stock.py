@@ -15,7 +15,7 @@ from tests.config.test_stock_configs import package  # noqa: F401
 NOT_HERE = re.compile(
     r"unknown [\w ]+ type '|that is not supported here; |^custom_imports: cannot import|"
     r'^the config has no (model|data|optimizer|runner)$')  # the last: a part of a config
-RIGHT_AT_LEAST = dict(mmdet=191, mmcls=89)
+RIGHT_AT_LEAST = dict(mmdet=198, mmcls=89)
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')

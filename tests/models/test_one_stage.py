@@ -38,6 +38,7 @@ SQUARES = dict(
 POINTS = dict(
     strides=[4, 8, 16, 32, 64],
     regress_ranges=((-1, 16), (16, 32), (32, 64), (64, 128), (128, 1e8)))
+ALIGNED = dict(type='QualityFocalLoss', activated=True)
 # name: (detector, head)
 HEADS = {
     'retina': ('RetinaNet',
@@ -125,6 +126,24 @@ HEADS = {
                         pre_anchor_topk=20,
                         anchor_generator=ANCHORS,
                         loss_bbox=dict(type='SmoothL1Loss', beta=.11, loss_weight=.75))),
+    'tood': ('TOOD',
+             dict(
+                 type='TOODHead',
+                 norm_cfg=dict(type='GN', num_groups=4),
+                 anchor_generator=SQUARES,
+                 stacked_convs=2,
+                 num_dcn=1,
+                 loss_cls=ALIGNED,
+                 loss_bbox=dict(type='GIoULoss', loss_weight=2.))),
+    'tood_aligned': ('TOOD',
+                     dict(
+                         type='TOODHead',
+                         norm_cfg=dict(type='GN', num_groups=4),
+                         anchor_generator=SQUARES,
+                         anchor_type='anchor_based',
+                         stacked_convs=2,
+                         loss_cls=ALIGNED,
+                         loss_bbox=dict(type='GIoULoss', loss_weight=2.))),
 }
 ADAPTIVE = ('atss', 'gfl', 'vfnet', 'vfnet_by_points')
 # Printed by the test when they change.
@@ -138,6 +157,8 @@ LOSSES = {
     'atss': dict(loss_cls=24.0748, loss_bbox=0.97533, loss_centerness=0.68926),
     'gfl': dict(loss_cls=36.85257, loss_bbox=1.3811, loss_dfl=0.54674),
     'vfnet': dict(loss_cls=25.01319, loss_bbox=0.97812, loss_bbox_rf=1.31059),
+    'tood': dict(loss_cls=21.42191, loss_bbox=1.53199),
+    'tood_aligned': dict(loss_cls=78.87289, loss_bbox=0.93947),
     'vfnet_by_points': dict(loss_cls=12.31963, loss_bbox=1.19288, loss_bbox_rf=1.59001),
     'fsaf': dict(loss_cls=22.62731, loss_bbox=0.54383),
     'free_anchor': dict(positive_bag_loss=.486, negative_bag_loss=43.91203),
@@ -155,6 +176,11 @@ def config_of(name):
     if name == 'fsaf':
         config['train_cfg']['assigner'] = dict(
             type='CenterRegionAssigner', pos_scale=.2, neg_scale=.5, min_pos_iof=.01)
+    if kind == 'TOOD':
+        config['train_cfg'].update(
+            initial_epoch=0 if name == 'tood_aligned' else 4,
+            initial_assigner=dict(type='ATSSAssigner', topk=9),
+            assigner=dict(type='TaskAlignedAssigner', topk=13))
     return config
 
 
@@ -262,6 +288,8 @@ def test_detections_are_those_of_the_reference(name):
         for level, prior in enumerate(priors.anchors.split(priors.counts)):
             logits = outputs.logits[level][image]
             scores = logits.sigmoid() if head.use_sigmoid else logits.softmax(-1)[:, :-1]
+            if name.startswith('tood'):
+                scores = logits
             boxes = head.decode(prior[None], raw[level][image:image + 1],
                                 batch.sizes[image:image + 1])[0] / 2
             factor = outputs.quality[level][image].sigmoid() if outputs.quality else torch.ones(

@@ -1,7 +1,13 @@
-"""Heads that learn the quality of a box as its score: GFL, VFNet."""
+"""Heads that learn the quality of a box as its score: GFL, VFNet, TOOD."""
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from mmdet_ft.engine.errors import UserError
+from mmdet_ft.engine.hooks.epoch_info import SetEpochInfoHook
+from mmdet_ft.models.dense_heads.tood_head import GeometricMean, TaskDecomposition, sample_sides
 from mmdet_ft.models.dense_heads.vfnet_head import star_offsets
 from mmdet_ft.models.losses.gfocal import quality_focal_loss
 from mmdet_ft.models.losses.varifocal import plain_varifocal_loss
@@ -12,9 +18,20 @@ from tests.models.tiny import tiny_batch
 from tests.ops.helpers import GARBAGE
 from tests.reference import dense as reference
 from tests.reference.boxes import overlap
-from tests.reference.losses import giou_loss
+from tests.reference.losses import focal, giou_loss
 
 # --- GFL
+
+
+@pytest.mark.parametrize('kind', ['FocalLoss', 'QualityFocalLoss'])
+def test_certain_scores_have_a_finite_slope(kind):
+    pred = torch.tensor([[1., 0., .5], [0., 1., 1.]], requires_grad=True)
+    labels = torch.tensor([1, 3])
+    loss = MODELS.build(dict(type=kind, activated=True))
+    with torch.autocast('cpu', torch.bfloat16):
+        value = loss(pred, labels if kind == 'FocalLoss' else (labels, torch.tensor([.7, 0.])))
+    value.backward()
+    assert value.isfinite() and pred.grad.isfinite().all()
 
 
 def test_gfl_losses_are_those_of_the_paper():
@@ -74,7 +91,7 @@ def test_quality_focal_loss_takes_probabilities():
     assert loss(logits.sigmoid(), target).item() == pytest.approx(plain(logits, target).item())
 
 
-@pytest.mark.parametrize('name', ['gfl', 'vfnet'])
+@pytest.mark.parametrize('name', ['gfl', 'vfnet', 'tood'])
 def test_such_heads_take_one_anchor_a_cell(name):
     config = config_of(name)
     config['bbox_head']['anchor_generator'] = ANCHORS
@@ -185,3 +202,131 @@ def test_units_of_vfnet_are_the_ends_of_the_ranges_or_the_strides():
     config['bbox_head']['bbox_norm_type'] = 'pixels'
     with pytest.raises(ValueError, match="bbox_norm_type is 'pixels'"):
         MODELS.build(config)
+
+
+# --- TOOD
+
+
+@pytest.mark.parametrize('name', ['tood', 'tood_aligned'])
+def test_tood_losses_are_those_of_the_paper(name):
+    model, batch = model_of(name), tiny_batch((3, 1))
+    losses, _ = step(model, batch)
+    head = model.bbox_head
+    with torch.no_grad():
+        outputs = outputs_of(model, batch)
+        predicted = torch.cat(head.distances(outputs), 1).tolist()
+    grid = head.grid(outputs.sizes, batch.images.device)
+    anchors = grid.anchors.tolist()
+    points = [[(a[0] + a[2]) / 2, (a[1] + a[3]) / 2] for a in anchors]
+    loss_cls = loss_bbox = total = count = 0
+    for image, num_objects in enumerate((3, 1)):
+        gts = batch.gt.boxes[image, :num_objects].tolist()
+        labels = batch.gt.labels[image].tolist()
+        scores = torch.cat([x[image] for x in outputs.logits]).tolist()
+        boxes = predicted[image]
+        if name == 'tood':
+            matched = reference.match_adaptively(anchors, grid.counts, gts, 9,
+                                                 [True] * len(anchors))
+            matched = [(gt, 1.) if label == 1 else None for gt, label in matched]
+        else:
+            matched = reference.match_by_alignment(scores, boxes, points, gts, labels, 13)
+        for j, pair in enumerate(matched):
+            goal, quality = (-1, 0.) if pair is None else (labels[pair[0]], pair[1])
+            logits = [math.log(p / (1 - p)) for p in scores[j]]
+            loss_cls += sum(
+                focal(x, i == goal, 2., .25) if name ==
+                'tood' else reference.quality_focal(x, quality if i == goal else 0.)
+                for i, x in enumerate(logits))
+            if pair is not None:
+                gt = gts[pair[0]]
+                weight = reference.centerness(points[j], gt) if name == 'tood' else quality
+                loss_bbox += 2 * weight * giou_loss(boxes[j], gt)
+                total, count = total + weight, count + quality
+    assert count > 1
+    assert losses['loss_cls'] == pytest.approx(loss_cls / max(count, 1), rel=1e-4)
+    assert losses['loss_bbox'] == pytest.approx(loss_bbox / max(total, 1), rel=1e-4)
+
+
+def test_predictions_match_as_the_paper_tells_it():
+    torch.manual_seed(0)
+    batch, num = tiny_batch((3, 1, 0)), 60
+    center, size = torch.rand(3, num, 2) * 50 + 10, torch.rand(3, num, 2) * 40
+    boxes, points = torch.cat([center - size / 2, center + size / 2], -1), torch.rand(num, 2) * 60
+    scores, usable = torch.rand(3, num, 3), torch.rand(3, num) < .9
+    anchors = torch.cat([points - 3, points + 3], -1)
+    assigner = MODELS.build(dict(type='TaskAlignedAssigner', topk=13))
+    match, quality = assigner(scores, boxes, anchors, batch.gt, usable, 1, 6)
+    for image, num_objects in enumerate((3, 1, 0)):
+        expected = reference.match_by_alignment(scores[image].tolist(), boxes[image].tolist(),
+                                                points.tolist(),
+                                                batch.gt.boxes[image, :num_objects].tolist(),
+                                                batch.gt.labels[image].tolist(), 13,
+                                                usable[image].tolist())
+        positive = [j for j, pair in enumerate(expected) if pair is not None]
+        assert (match.label[image] == 1).nonzero()[:, 0].tolist() == positive
+        assert torch.equal(match.label[image] == -1, ~usable[image])
+        assert match.gt_index[image, positive].tolist() == [expected[j][0] for j in positive]
+        assert quality[image,
+                       positive].tolist() == pytest.approx([expected[j][1] for j in positive],
+                                                           rel=1e-4)
+        assert (num_objects == 0) == (not positive)
+
+
+def test_a_geometric_mean_of_scores_has_a_finite_slope():
+    a, b = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.randn(2, 1, 4, 5).double()
+    a.requires_grad_(), b.requires_grad_()
+    assert torch.allclose(GeometricMean.apply(a, b), (a.sigmoid() * b.sigmoid()).sqrt())
+    assert torch.autograd.gradcheck(GeometricMean.apply, (a, b))
+    low = torch.full((1, 1), -1e3, requires_grad=True)
+    GeometricMean.apply(low, low).sum().backward()
+    assert low.grad.isfinite().all()
+
+
+def test_sides_are_sampled_one_by_one_and_never_past_each_other():
+    boxes = torch.tensor([[0., 10.], [0., 10.], [20., 40.], [20., 40.]]).view(1, 4, 1, 2)
+    offsets = torch.zeros(1, 8, 1, 2)
+    offsets[0, 5, 0, 0] = .5  # x of the right side of the first box
+    assert sample_sides(boxes, offsets)[0, :, 0].T.tolist() == [[0, 0, 30, 20], [10, 10, 40, 40]]
+    offsets[0, 1, 0, 1] = -1  # the left side of the second box is the first's
+    offsets[0, 7, 0, 1] = 9  # and its lower side is outside of the map, where there is nothing
+    assert sample_sides(boxes, offsets)[0, :, 0].T.tolist() == [[0, 0, 30, 20], [10, 10, 40, 40]]
+
+
+def test_decomposition_is_a_convolution_of_weighted_maps():
+    torch.manual_seed(0)
+    part = TaskDecomposition(8, 3, 4, norm_cfg=dict(type='GN', num_groups=2))
+    maps = torch.randn(2, 24, 4, 5)
+    mean = maps.mean((2, 3), keepdim=True)
+    weighted = maps.unflatten(1, (3, 8)) * part.layer_attention(mean)[:, :, None]
+    assert torch.allclose(part(maps, mean), part.reduction_conv(weighted.flatten(1, 2)), atol=1e-5)
+
+
+def test_new_scores_of_tood_begin_near_one_in_a_hundred():
+    model = MODELS.build(config_of('tood'))
+    model.init_weights()
+    head = model.bbox_head
+    for conv in (head.tood_cls, head.cls_prob_module[2]):
+        assert conv.bias.sigmoid().mean().item() == pytest.approx(.01)
+    assert head.inter_convs[1].conv.weight.std().item() == pytest.approx(.01, rel=.1)
+    assert head.reg_offset_module[0].weight.std().item() == pytest.approx(.001, rel=.2)
+    assert head.cls_decomp.layer_attention[0].weight.std().item() == pytest.approx(.001, rel=.6)
+
+
+def test_the_hook_tells_tood_when_predictions_match():
+    model, hook = model_of('tood'), SetEpochInfoHook()
+    told = []
+    for epoch in (0, 3, 4):
+        hook.before_train_epoch(SimpleNamespace(model=model, epoch=epoch))
+        told.append(model.bbox_head.is_initial)
+    assert told == [True, True, False]
+    with pytest.raises(UserError, match='GFL has no set_epoch'):
+        hook.before_train_epoch(SimpleNamespace(model=model_of('gfl'), epoch=0))
+
+
+def test_tood_names_what_it_cannot_take():
+    config = config_of('tood')
+    config['bbox_head']['anchor_type'] = 'points'
+    with pytest.raises(ValueError, match="anchor_type is 'points'"):
+        MODELS.build(config)
+    with pytest.raises(ValueError, match='topk is 0'):
+        MODELS.build(dict(type='TaskAlignedAssigner', topk=0))

@@ -137,3 +137,30 @@ def varifocal(logit: float, quality: float, alpha: float = .75, gamma: float = 2
     if quality > 0:
         return -quality * (quality * math.log(p) + (1 - quality) * math.log(1 - p))
     return -alpha * p**gamma * math.log(1 - p)
+
+
+def match_by_alignment(scores: List[List[float]],
+                       boxes: List[Box],
+                       points: List[List[float]],
+                       gts: List[Box],
+                       labels: List[int],
+                       topk: int,
+                       usable: Optional[List[bool]] = None) -> List[Optional[Tuple[int, float]]]:
+    """(ground truth, quality) of each positive, by score * IoU ** 6 (TOOD, sec. 3.3)."""
+    value = [[row[labels[g]] * overlap(box, gt)**6 for row, box in zip(scores, boxes)]
+             for g, gt in enumerate(gts)]
+    answer: List[Optional[Tuple[int, float]]] = [None] * len(boxes)
+    for g, gt in enumerate(gts):
+        best = [j for j in range(len(boxes)) if usable is None or usable[j]]
+        best.sort(key=lambda j: -value[g][j])
+        for j in best[:topk]:
+            other = answer[j]
+            better = other is None or overlap(boxes[j], gt) > overlap(boxes[j], gts[other[0]])
+            if value[g][j] > 0 and min(distances(points[j], gt)) > .01 and better:
+                answer[j] = (g, value[g][j])
+    for g, gt in enumerate(gts):
+        own = [j for j, pair in enumerate(answer) if pair is not None and pair[0] == g]
+        for j in own:
+            largest = max(value[g][i] for i in own) + 1e-7
+            answer[j] = (g, value[g][j] / largest * max(overlap(boxes[i], gt) for i in own))
+    return answer

@@ -2,6 +2,7 @@
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.ema import EMAHook, ExpMomentumEMAHook, LinearMomentumEMAHook
+from mmdet_ft.engine.hooks.epoch_info import SetEpochInfoHook
 from mmdet_ft.engine.hooks.evaluation import DistEvalHook, EvalHook
 from mmdet_ft.engine.hooks.experiment_loggers import (ClearMLLoggerHook, DvcliveLoggerHook,
                                                       ExperimentLoggerHook, MlflowLoggerHook,
@@ -22,6 +23,6 @@ __all__ = [
     'ExpMomentumEMAHook', 'ExperimentLoggerHook', 'HOOKS', 'Hook', 'IterTimerHook',
     'LinearMomentumEMAHook', 'LoggerHook', 'MMClsWandbHook', 'MMDetWandbHook', 'MlflowLoggerHook',
     'NeptuneLoggerHook', 'NumClassCheckHook', 'PaviLoggerHook', 'PreciseBNHook', 'Priority',
-    'ProgressBarHook', 'SegmindLoggerHook', 'TensorboardLoggerHook', 'TextLoggerHook',
-    'WandbLoggerHook', 'YOLOXModeSwitchHook', 'get_priority', 'master_only'
+    'ProgressBarHook', 'SegmindLoggerHook', 'SetEpochInfoHook', 'TensorboardLoggerHook',
+    'TextLoggerHook', 'WandbLoggerHook', 'YOLOXModeSwitchHook', 'get_priority', 'master_only'
 ]

@@ -10,7 +10,7 @@ from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, DenseTargets,
                                                     DenseTestSettings, DenseTrainSettings,
-                                                    centerness_of, through, tower)
+                                                    centerness_of, loss_by_level, through, tower)
 from mmdet_ft.models.losses.reduction import mean_over_processes
 from mmdet_ft.ops.matching import Match
 from mmdet_ft.parts import Rows
@@ -34,15 +34,14 @@ class AdaptiveHead(AnchorHead):
 
     def quality_loss(self, outputs: DenseOutputs, targets: DenseTargets, quality: Tensor) -> Tensor:
         """Return the loss of the logits against labels and qualities [B, A], summed over the levels."""
-        counts = [logits.shape[1] for logits in outputs.logits]
-        parts = (x.split(counts, 1) for x in (targets.labels, quality, targets.weight))
-        return torch.stack([
-            self.loss_cls(
-                logits.flatten(0, 1), (label.flatten(), score.flatten()),
-                known.flatten(),
-                avg_factor=targets.num_positive)
-            for logits, label, score, known in zip(outputs.logits, *parts)
-        ]).sum()
+        return loss_by_level(self.loss_cls, outputs, targets, targets.labels, quality)
+
+    def strides_of(self, grid: Grid) -> Tensor:
+        """Return the stride of each anchor, [A, 1]."""
+        return torch.cat([
+            grid.anchors.new_full((count, 1), float(stride[0]))
+            for count, stride in zip(grid.counts, self.anchor_generator.strides)
+        ])
 
     def check_one_anchor(self) -> None:
         """Raise ValueError unless a cell has one anchor."""

@@ -1,6 +1,6 @@
 """Base classes of heads that predict at every location: one-stage detectors."""
 import dataclasses
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 import torch
 from mmcv.cnn import ConvModule
@@ -84,6 +84,7 @@ class DenseHead(BaseModule):
         train_cfg, test_cfg: the detector's.
     """
     learns_from: Tuple[str, ...] = ('gt_bboxes', 'gt_labels')
+    train_record: Type[DenseTrainSettings] = DenseTrainSettings  # of train_cfg
 
     def __init__(self, num_classes: int, in_channels: Channels, loss_cls: PartConfig,
                  loss_bbox: Optional[PartConfig], train_cfg: Union[Dict, DenseTrainSettings, None],
@@ -95,7 +96,7 @@ class DenseHead(BaseModule):
         self.use_sigmoid: bool = getattr(self.loss_cls, 'use_sigmoid', False)
         self.train_settings: Optional[DenseTrainSettings] = None
         if train_cfg is not None:
-            self.train_settings = read_settings(DenseTrainSettings, train_cfg, 'train_cfg')
+            self.train_settings = read_settings(self.train_record, train_cfg, 'train_cfg')
         self.test_settings: Optional[DenseTestSettings] = None
         if test_cfg is not None:
             self.test_settings = read_settings(DenseTestSettings, test_cfg, 'test_cfg')
@@ -145,19 +146,14 @@ class DenseHead(BaseModule):
                             goal: Tensor) -> Tensor:
         """Return the loss of the logits against `goal` [B, A, ...].
 
-        Levels are summed: joining the logits, the largest tensors of the step, would copy them.
         """
-        counts = [logits.shape[1] for logits in outputs.logits]
-        levels = zip(outputs.logits, goal.split(counts, 1), targets.weight.split(counts, 1))
-        return torch.stack([
-            self.loss_cls(
-                logits.flatten(0, 1),
-                part.flatten(0, 1),
-                weight.flatten(),
-                avg_factor=targets.num_positive) for logits, part, weight in levels
-        ]).sum()
+        return loss_by_level(self.loss_cls, outputs, targets, goal)
 
     # Testing
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of the classes: [..., K] or [..., K + 1] -> [..., K]."""
+        return logits.sigmoid() if self.use_sigmoid else logits.softmax(-1)[..., :-1]
 
     @torch.no_grad()
     def predict(self, outputs: DenseOutputs, batch: Batch) -> Detections:
@@ -180,8 +176,7 @@ class DenseHead(BaseModule):
                        sizes: Tensor) -> Candidates:
         settings = self.test_settings
         assert settings is not None, 'no test_cfg'
-        scores = logits.float().sigmoid() if self.use_sigmoid else logits.float().softmax(-1)[
-            ..., :-1]
+        scores = self.scores(logits.float())
         num_classes, scores = scores.shape[2], scores.flatten(1)  # [B, A_l * K]
         rank = rank_boxes(scores, scores > settings.score_thr)
         count = settings.nms_pre if settings.nms_pre > 0 else rank.shape[1]
@@ -207,6 +202,26 @@ class DenseHead(BaseModule):
         index = order.topk(limit, 1).indices
         scores = take(scores, index)
         return Detections(take(found.boxes, index), scores, take(found.labels, index), scores >= 0)
+
+
+def loss_by_level(loss: nn.Module, outputs: DenseOutputs, targets: DenseTargets, *goals:
+                  Tensor) -> Tensor:
+    """Return a loss of the logits against one or several goals [B, A, ...] of all priors.
+
+    Levels are summed: joining the logits, the largest tensors of the step, would copy them.
+    """
+    counts = [logits.shape[1] for logits in outputs.logits]
+    levels = zip(outputs.logits, *(x.split(counts, 1) for x in (targets.weight, *goals)))
+    losses = []
+    for logits, weight, *parts in levels:
+        flat = tuple(part.flatten(0, 1) for part in parts)
+        losses.append(
+            loss(
+                logits.flatten(0, 1),
+                flat if len(flat) > 1 else flat[0],
+                weight.flatten(),
+                avg_factor=targets.num_positive))
+    return torch.stack(losses).sum()
 
 
 def _apart(found: Candidates) -> Tensor:

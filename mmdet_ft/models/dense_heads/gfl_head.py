@@ -127,10 +127,7 @@ class GFLHead(AdaptiveHead):
         """
         targets = self.targets(outputs, batch)
         grid = self.grid(outputs.sizes, targets.boxes.device)
-        stride = torch.cat([
-            grid.anchors.new_full((count, 1), float(stride[0]))
-            for count, stride in zip(grid.counts, self.anchor_generator.strides)
-        ])
+        stride = self.strides_of(grid)
         points, goal = centers_of(grid.anchors) / stride, targets.boxes / stride
         sides = torch.cat(outputs.boxes, 1)  # [B, A, 4 * (reg_max + 1)]
         boxes = self.bbox_coder.decode(points, self.integral(sides))

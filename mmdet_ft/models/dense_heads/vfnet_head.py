@@ -107,6 +107,9 @@ class VFNetHead(AdaptiveHead):
             test_cfg,
             init_cfg)
         self.check_one_anchor()
+        if train_cfg is not None and len(regress_ranges) != len(strides):
+            raise ValueError(f'VFNetHead: {len(regress_ranges)} regress_ranges for {len(strides)} '
+                             'strides; give one a level')
         self.strides, self.units = strides, _units(strides, regress_ranges, bbox_norm_type)
         self.regress_ranges = regress_ranges
         self.radius = center_sample_radius if center_sampling else None
@@ -210,9 +213,6 @@ class VFNetHead(AdaptiveHead):
 def _units(strides: Sequence[float], ranges: Sequence[Tuple[float, float]],
            kind: str) -> Sequence[float]:
     """Return the unit of the distances of each level, in pixels; the last range ends at twice the previous end."""
-    if len(ranges) != len(strides) or len(ranges) < 2:
-        raise ValueError(f'VFNetHead: {len(ranges)} regress_ranges for {len(strides)} strides; '
-                         'give one a level, for at least two levels')
     if kind not in ('reg_denom', 'stride'):
         raise ValueError(f"VFNetHead: bbox_norm_type is {kind!r}; write 'reg_denom' or 'stride'")
     ends = [end for _, end in ranges[:-1]]

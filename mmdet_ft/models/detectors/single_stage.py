@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.dense_heads.dense_head import DenseHead, DenseTestSettings, DenseTrainSettings
+from mmdet_ft.models.dense_heads.tood_head import TOODHead
 from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.detectors.views import merge_candidates
 from mmdet_ft.registry import MODELS
@@ -95,3 +96,14 @@ class VFNet(SingleStageDetector):
 class FSAF(SingleStageDetector):
     """Feature Selective Anchor-Free module (Zhu et al. 2019)."""
     settings_of_training = ('assigner', )
+
+
+@MODELS.register_module()
+class TOOD(SingleStageDetector):
+    """Task-aligned One-stage Object Detection (Feng et al. 2021). SetEpochInfoHook sets its epoch."""
+    settings_of_training = ('assigner', 'initial_assigner')
+    bbox_head: TOODHead
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the head, from 0."""
+        self.bbox_head.set_epoch(epoch)

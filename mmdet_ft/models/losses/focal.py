@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mmdet_ft.models.losses.entropy import entropy_of_probability
 from mmdet_ft.models.losses.reduction import (AvgFactor, check_reduction, full_precision,
                                               weight_reduce_loss)
 from mmdet_ft.registry import MODELS
@@ -53,10 +54,7 @@ def plain_focal_loss(pred: Tensor, target: Tensor, weight: Optional[Tensor], gam
     miss = (1 - probability) * positive + probability * (1 - positive)
     modulation = (alpha * positive + (1 - alpha) * (1 - positive)) * miss.pow(gamma)
     if activated:
-        # V2's binary_cross_entropy, which autocast refuses: log is clamped at -100.
-        entropy = -(
-            positive * pred.log().clamp(min=-100) + (1 - positive) *
-            (1 - pred).log().clamp(min=-100))
+        entropy = entropy_of_probability(pred, positive)
     else:
         entropy = F.binary_cross_entropy_with_logits(pred, positive, reduction='none')
     return weight_reduce_loss(entropy * modulation, weight, reduction, avg_factor)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mmdet_ft.models.losses.entropy import entropy_of_probability
 from mmdet_ft.models.losses.focal import negative_loss, negative_slope
 from mmdet_ft.models.losses.reduction import (AvgFactor, check_reduction, full_precision, masked,
                                               weight_reduce_loss)
@@ -95,10 +96,8 @@ def quality_focal_loss(pred: Tensor,
         pred, score = masked(pred, weight != 0, .5), masked(score, weight != 0)
     is_own = label.unsqueeze(1) == torch.arange(pred.size(1), device=label.device)
     quality = score.unsqueeze(1).masked_fill(~is_own, 0)  # [N, K]
-    # V2's binary_cross_entropy, which autocast refuses: log is clamped at -100.
-    entropy = -(
-        quality * pred.log().clamp(min=-100) + (1 - quality) * (1 - pred).log().clamp(min=-100))
-    loss = (entropy * (quality - pred).abs().pow(beta)).sum(1)
+    loss = entropy_of_probability(pred, quality) * (quality - pred).abs().pow(beta)
+    loss = loss.sum(1)
     return loss if weight is None else loss * weight
 
 

@@ -22,7 +22,8 @@ from torch import nn
 class Rows(NamedTuple):
     """The first dimension of a layer's weight.
 
-    per: 'class' (rows of class 0, then of class 1, ...), 'anchor', or 'anchor and class' (classes of anchor 0, ...).
+    per: 'class' (rows of class 0, then of class 1, ...), 'anchor', 'anchor and class' (classes of anchor 0, ...), or
+        'semantic class' (of maps of the whole image, not of boxes).
     each: rows per unit; None if any number is valid.
     background: the rows of the classes are followed by one for the background.
     first: rows of each anchor before those of its classes.
@@ -34,7 +35,7 @@ class Rows(NamedTuple):
 
     @property
     def follow_classes(self) -> bool:
-        return self.per != 'anchor'
+        return self.per in ('class', 'anchor and class')
 
 
 UNKNOWN = Rows(each=None)  # for a layer that a model names without its layout

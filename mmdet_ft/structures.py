@@ -38,6 +38,12 @@ class Outlines(NamedTuple):
     max_parts: int
 
 
+class SemanticMaps(NamedTuple):
+    """The class of each pixel of a batch's images, in maps of one size."""
+    labels: Tensor  # int64 [B, h, w]
+    present: Tuple[int, ...]  # the labels that occur in the batch, known to the host
+
+
 class GroundTruth(NamedTuple):
     boxes: Tensor  # float32 [B, G, 4]
     labels: Tensor  # int64 [B, G]
@@ -45,6 +51,7 @@ class GroundTruth(NamedTuple):
     ignore: Tensor  # float32 [B, I, 4], crowd and difficult regions
     ignore_valid: Tensor  # bool [B, I]
     masks: Union[Masks, Outlines, None] = None
+    semantic: Optional[SemanticMaps] = None
 
 
 class ClassTruth(NamedTuple):
@@ -73,6 +80,8 @@ class Detections(NamedTuple):
     labels: Tensor  # int64 [B, D]
     valid: Tensor  # bool [B, D]
     masks: Optional[Tensor] = None  # float32 [B, D, M, M], probability inside the box
+    mask_scores: Optional[
+        Tensor] = None  # float32 [B, D], 0..1; None where masks have the scores of their boxes
 
 
 class Scores(NamedTuple):

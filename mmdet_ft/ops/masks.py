@@ -1,5 +1,5 @@
 """Mask head targets: the part of the object's bitmap inside each positive box."""
-from typing import List, Union
+from typing import List, Tuple, Union
 
 import torch
 import torchvision
@@ -82,3 +82,26 @@ def _mask_targets_padded(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tens
 def _(data: Tensor, offset: Tensor, rect: Tensor, boxes: Tensor, size: int,
       max_size: List[int]) -> Tensor:
     return boxes.new_empty(boxes.shape[0], size, size)
+
+
+def area_inside(masks: Masks, image_index: Tensor, gt_index: Tensor,
+                boxes: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return the pixels of each object inside its box, and all of them: float32 [T] each.
+
+    As V2's BitmapMasks.crop a box is cut to whole pixels, toward zero, and has at least one in each direction.
+
+    image_index, gt_index int64 [T]; boxes [T, 4] in input pixels.
+    """
+    sums = torch.nn.functional.pad(masks.data.cumsum(0, dtype=torch.int64), [1, 0])
+    offset = masks.offset[image_index, gt_index]
+    x, y, width, height = masks.rect[image_index, gt_index].unbind(1)
+    corner = boxes[:, :2].long().clamp(min=0)
+    x0, y0 = (corner - torch.stack([x, y], 1)).unbind(1)
+    columns, rows = (boxes[:, 2:].long() - corner).clamp(min=1).unbind(1)
+    left = torch.minimum(x0.clamp(min=0), width)
+    right = torch.minimum((x0 + columns).clamp(min=0), width)
+    row = torch.arange(max(masks.max_size[0], 1), device=boxes.device)  # [H] of the largest crop
+    is_inside = (row >= y0[:, None]) & (row < (y0 + rows)[:, None]) & (row < height[:, None])
+    start = (offset[:, None] + row * width[:, None]).masked_fill(~is_inside, 0)  # [T, H]
+    part = sums[start + right[:, None] * is_inside] - sums[start + left[:, None] * is_inside]
+    return part.sum(1).float(), (sums[offset + width * height] - sums[offset]).float()

@@ -178,6 +178,59 @@ def test_a_mistake_in_one_stage_of_a_cascade_is_named(tmp_path, monkeypatch, tex
     assert all(word in str(mistake) for word in words), str(mistake)
 
 
+HTC = MAIN.parents[1] / 'htc/htc_r50_fpn_1x_coco.py'
+SCORING = MAIN.parents[1] / 'ms_rcnn/ms_rcnn_r50_fpn_1x_coco.py'
+WITHOUT_MAPS = """data = dict(train=dict(pipeline=[
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels', 'gt_masks'])]))
+"""
+
+
+@pytest.mark.parametrize('base, text, path, words', [
+    (HTC, 'model = dict(roi_head=dict(semantic_head=dict(in_channels=128)))',
+     'model.roi_head.semantic_head.in_channels',
+     ['is 128, but model.neck.out_channels is 256', 'write in_channels=256 (heir.py:2)']),
+    (HTC, 'model = dict(roi_head=dict(semantic_head=dict(num_ins=4)))', 'model.roi_head.semantic_head.num_ins',
+     ['is 4, but model.neck.num_outs is 5 (', 'write num_ins=5 (heir.py:2)']),
+    (HTC, 'model = dict(roi_head=dict(semantic_head=dict(fusion_levl=1)))', 'model.roi_head.semantic_head.fusion_levl',
+     ["'fusion_level'", 'heir.py:2']),
+    (HTC, 'model = dict(roi_head=dict(stage_loss_weights=[1, .5]))', 'model.roi_head.stage_loss_weights',
+     ['write one value a stage: 3 of them', 'heir.py:2']),
+    (HTC, WITHOUT_MAPS, 'data.train.pipeline.3.keys', ['leaves out gt_semantic_seg', 'heir.py:6']),
+    (SCORING, 'model = dict(roi_head=dict(mask_iou_head=dict(in_channels=128)))',
+     'model.roi_head.mask_iou_head.in_channels', ['is 128', 'write in_channels=256 (heir.py:2)']),
+    (SCORING, 'model = dict(roi_head=dict(mask_iou_head=dict(num_classes=8)))',
+     'model.roi_head.mask_iou_head.num_classes', ['has 80 classes', 'write num_classes=80', 'heir.py:2']),
+    (SCORING, 'model = dict(train_cfg=dict(rcnn=dict(mask_thr_binry=.5)))', 'model.train_cfg.rcnn.mask_thr_binry',
+     ["'mask_thr_binary'", 'heir.py:2']),
+])  # yapf: disable
+def test_a_mistake_in_a_semantic_or_mask_iou_head_is_named(tmp_path, monkeypatch, base, text, path,
+                                                           words):
+    with pytest.raises(CheckError) as caught:
+        prepare(heir(tmp_path, monkeypatch, text, base))
+    mistake = caught.value.mistakes[0]
+    assert mistake.path == path, [*map(str, caught.value.mistakes)]
+    assert all(word in str(mistake) for word in words), str(mistake)
+
+
+def test_semantic_classes_are_not_those_of_the_boxes(tmp_path, monkeypatch):
+    with pytest.raises(CheckError) as caught:
+        prepare(heir(tmp_path, monkeypatch, "data = dict(train=dict(classes=('a', 'b')))", HTC))
+    heads = [
+        f'model.roi_head.{name}_head.{stage}' for name in ('bbox', 'mask') for stage in range(3)
+    ]
+    assert [mistake.path
+            for mistake in caught.value.mistakes] == [f'{head}.num_classes' for head in heads]
+
+
+def test_a_stride_other_than_that_of_the_semantic_level_is_a_warning(tmp_path, monkeypatch):
+    text = 'model = dict(roi_head=dict(semantic_roi_extractor=dict(featmap_strides=[4])))'
+    note, = prepare(heir(tmp_path, monkeypatch, text, HTC))[1]
+    assert note.startswith('model.roi_head.semantic_roi_extractor.featmap_strides=[4] (heir.py:2)')
+
+
 def test_strides_other_than_those_of_the_levels_are_told(tmp_path, monkeypatch):
     text = 'model = dict(roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[8, 16, 32, 64])))'
     note, = prepare(heir(tmp_path, monkeypatch, text))[1]

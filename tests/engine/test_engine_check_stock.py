@@ -15,7 +15,9 @@ from tests.config.test_stock_configs import package  # noqa: F401
 NOT_HERE = re.compile(
     r"unknown [\w ]+ type '|that is not supported here; |^custom_imports: cannot import|"
     r'^the config has no (model|data|optimizer|runner)$')  # the last: a part of a config
-RIGHT_AT_LEAST = dict(mmdet=198, mmcls=89)
+# Wrong in MMDetection too: a hook without a type.
+BROKEN = ('rfnext/rfnext_fixed_multi_branch_cascade_mask_rcnn_hrnetv2p_w18_20e_coco.py', )
+RIGHT_AT_LEAST = dict(mmdet=269, mmcls=89)
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
@@ -23,7 +25,7 @@ def test_stock_configs_of_known_types_are_right(package):  # noqa: F811
     name, configs = package
     right, alarms = Counter(), {}
     for path in sorted(configs.rglob('*.py')):
-        if '_base_' in path.parts:
+        if '_base_' in path.parts or str(path.relative_to(configs)) in BROKEN:
             continue
         try:
             config = load_config(path)

@@ -11,6 +11,8 @@ import torch
 
 from mmdet_ft.config import Config
 from mmdet_ft.registry import MODELS
+from tests.models.test_htc import htc_batch, htc_config
+from tests.models.test_mask_scoring import scoring_config
 from tests.models.tiny import tiny_batch, tiny_cascade_config, tiny_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -80,7 +82,7 @@ def test_losses_of_fixed_weights_are_the_golden_ones(kind):
     assert ('loss_mask' in losses) == (kind == 'MaskRCNN')
 
 
-CASCADE_LOSSES = {
+CASCADE = {
     'loss_rpn_cls': 1.17272,
     'loss_rpn_bbox': 0.00282,
     's0.loss_cls': 2.81808,
@@ -94,15 +96,34 @@ CASCADE_LOSSES = {
     's2.loss_mask': 0.18007
 }
 
+HTC = {
+    'loss_rpn_cls': 1.17272,
+    'loss_rpn_bbox': 0.00282,
+    'loss_semantic_seg': 0.37568,
+    's0.loss_cls': 2.63236,
+    's0.loss_bbox': 0.04953,
+    's0.loss_mask': 0.74005,
+    's1.loss_cls': 0.21669,
+    's1.loss_bbox': 0.03775,
+    's1.loss_mask': 0.38478,
+    's2.loss_cls': 1.65113,
+    's2.loss_bbox': 0.03386,
+    's2.loss_mask': 0.18125
+}
+MASK_SCORING = dict(LOSSES, loss_mask_iou=0.00351)
 
-def test_losses_of_a_cascade_of_fixed_weights_are_the_golden_ones():
-    config = tiny_cascade_config()
-    for part in (config['train_cfg']['rpn'], *config['train_cfg']['rcnn']):
+
+@pytest.mark.parametrize('config, batch, expected', [
+    (tiny_cascade_config(), tiny_batch((2, 1)), CASCADE),
+    (htc_config(), htc_batch((2, 1)), HTC),
+    (scoring_config(), tiny_batch((2, 1)), MASK_SCORING),
+])  # yapf: disable
+def test_losses_of_several_stages_and_of_scored_masks_are_the_golden_ones(config, batch, expected):
+    settings = config['train_cfg']
+    stages = settings['rcnn'] if isinstance(settings['rcnn'], list) else [settings['rcnn']]
+    for part in (settings['rpn'], *stages):
         part['sampler'].update(num=20000, pos_fraction=.5)
     model = fixed_weights(MODELS.build(config)).train()
-    losses = {
-        name: round(value.item(), 5)
-        for name, value in model(tiny_batch((2, 1))).terms.items()
-    }
+    losses = {name: round(value.item(), 5) for name, value in model(batch).terms.items()}
     print(losses)
-    assert losses == pytest.approx(CASCADE_LOSSES, rel=1e-3, abs=1e-5)
+    assert losses == pytest.approx(expected, rel=1e-3, abs=1e-5)

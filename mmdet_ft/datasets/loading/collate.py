@@ -9,11 +9,11 @@ from mmdet_ft.datasets.annotations.masks import PolygonMasks
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.shared_batches import shared_empty
 from mmdet_ft.datasets.pipelines.shared.formatting import DeferredImage
-from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines
+from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines, SemanticMaps
 
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
 KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
-              'gt_bboxes_ignore', 'gt_masks', 'gt_label')
+              'gt_bboxes_ignore', 'gt_masks', 'gt_semantic_seg', 'gt_label')
 
 
 def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
@@ -40,7 +40,7 @@ def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tupl
                 for key, value in sample.items()
             } for sample in samples], bucket) for view in range(views))
     if 'gt_bboxes' in first:
-        return _batch(samples, bucket, _ground_truth(samples))
+        return _batch(samples, bucket, _ground_truth(samples, bucket))
     if 'gt_label' in first:
         check_equal_sizes(samples)
         labels = torch.stack([torch.as_tensor(sample['gt_label']) for sample in samples])
@@ -174,7 +174,7 @@ def _slots(boxes: List[Tensor], slots: int) -> Tuple[Tensor, Tensor]:
     return torch.from_numpy(padded), torch.from_numpy(valid)
 
 
-def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
+def _ground_truth(samples: List[Dict[str, Any]], bucket: int) -> GroundTruth:
     boxes = [sample['gt_bboxes'] for sample in samples]
     slots = max(SLOTS, round_up(max(len(box) for box in boxes)))
     padded, valid = _slots(boxes, slots)
@@ -186,7 +186,25 @@ def _ground_truth(samples: List[Dict[str, Any]]) -> GroundTruth:
     ignore, ignore_valid = _slots(ignored, round_up(max(len(box) for box in ignored)))
     masks = _masks([sample['gt_masks']
                     for sample in samples], slots) if 'gt_masks' in samples[0] else None
-    return GroundTruth(padded, torch.from_numpy(labels), valid, ignore, ignore_valid, masks)
+    semantic = _semantic_maps(samples, bucket) if 'gt_semantic_seg' in samples[0] else None
+    return GroundTruth(padded, torch.from_numpy(labels), valid, ignore, ignore_valid, masks,
+                       semantic)
+
+
+def _semantic_maps(samples: Sequence[Dict[str, Any]], bucket: int) -> SemanticMaps:
+    """Pad maps [1, h, w] to the size of the batch's images, scaled as the first map is to its image."""
+    maps = [np.asarray(sample['gt_semantic_seg'])[0] for sample in samples]
+    size = []
+    for side in (0, 1):
+        length = samples[0]['img'].shape[side + 1]
+        whole = round_up(max(sample['img'].shape[side + 1] for sample in samples), bucket)
+        largest = max(item.shape[side] for item in maps)
+        size.append(max(largest, whole * maps[0].shape[side] // length))
+    pad_value = samples[0]['img_metas'].get('seg_pad_val', 255)
+    labels = np.full((len(maps), *size), pad_value, dtype=np.int64)
+    for target, item in zip(labels, maps):
+        target[:item.shape[0], :item.shape[1]] = item
+    return SemanticMaps(torch.from_numpy(labels), tuple(np.unique(labels).tolist()))
 
 
 class _Crop(NamedTuple):

@@ -237,7 +237,7 @@ def _check_strides(found: Findings, path: str, item: Takes, given: PartOutputs) 
         return found.report(
             argument, f'{written} are {len(written)} strides, but {_num_outs(found, given)}; '
             f'write one stride a level, such as {name}={right}')
-    strides = given.strides
+    strides = given.strides and given.strides[item.first:]
     if not found.mistakes and strides and all(isinstance(stride, int) for stride in written) \
             and strides[:len(written)] != written:
         found.warnings.append(

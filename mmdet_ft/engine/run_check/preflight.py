@@ -187,7 +187,11 @@ def _with_a_detection(result: object, info: Dict[str, Any]) -> Any:
         boxes, masks = result
         size = (int(info['height']), int(info['width']))
         mask = mask_api.encode(np.ones(size, np.uint8, order='F'))
-        return _with_a_detection(boxes, info), [[mask], *masks[1:]]
+        boxes = _with_a_detection(boxes, info)
+        if isinstance(masks, tuple):  # Mask Scoring R-CNN: masks and their scores
+            segments, scores = masks
+            return boxes, ([[mask], *segments[1:]], [np.full(1, .5, np.float32), *scores[1:]])
+        return boxes, [[mask], *masks[1:]]
     return [box, *result[1:]] if isinstance(result, list) else box
 
 

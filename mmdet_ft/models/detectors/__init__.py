@@ -2,10 +2,12 @@
 from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.models.detectors.single_stage import (ATSS, FCOS, FSAF, GFL, TOOD, RetinaNet,
                                                     SingleStageDetector, VFNet)
-from mmdet_ft.models.detectors.two_stage import CascadeRCNN, FasterRCNN, MaskRCNN, TwoStageDetector
+from mmdet_ft.models.detectors.two_stage import (CascadeRCNN, FasterRCNN, HybridTaskCascade,
+                                                 MaskRCNN, MaskScoringRCNN, TwoStageDetector)
 from mmdet_ft.models.detectors.yolo import YOLOV3
 
 __all__ = [
-    'ATSS', 'CascadeRCNN', 'Detector', 'FCOS', 'FSAF', 'FasterRCNN', 'GFL', 'MaskRCNN', 'RetinaNet',
-    'SingleStageDetector', 'TOOD', 'TwoStageDetector', 'VFNet', 'YOLOV3'
+    'ATSS', 'CascadeRCNN', 'Detector', 'FCOS', 'FSAF', 'FasterRCNN', 'GFL', 'HybridTaskCascade',
+    'MaskRCNN', 'MaskScoringRCNN', 'RetinaNet', 'SingleStageDetector', 'TOOD', 'TwoStageDetector',
+    'VFNet', 'YOLOV3'
 ]

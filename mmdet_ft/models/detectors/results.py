@@ -14,10 +14,11 @@ def to_results(detections: Detections, metas: List[Dict[str, Any]], num_classes:
 
     Boxes are a list over classes of float32 arrays [n, 5] (x0, y0, x1, y1, score), best first, in
     original pixels. With masks a result is a pair of that and a list over classes of lists of COCO
-    run lengths.
+    run lengths; with scores of masks the second is a pair of that list and one of arrays [n].
     """
     boxes_of, scores, labels_of, is_valid = (_to_host(part) for part in detections[:4])
     bitmaps = None if detections.masks is None else _to_host(detections.masks)
+    scores_of_masks = None if detections.mask_scores is None else _to_host(detections.mask_scores)
     results: List[Any] = []
     for number, meta in enumerate(metas):
         valid = is_valid[number] > 0
@@ -32,7 +33,11 @@ def to_results(detections: Detections, metas: List[Dict[str, Any]], num_classes:
         masks: List[List[Any]] = [[] for _ in range(num_classes)]
         for label, row, mask in zip(labels, rows, bitmaps[number][valid]):
             masks[label].append(paste_to_rle(mask, row[:4], (height, width), mask_threshold))
-        results.append((boxes, masks))
+        if scores_of_masks is None:
+            results.append((boxes, masks))
+        else:
+            of_image = scores_of_masks[number][valid].astype(np.float32)
+            results.append((boxes, (masks, [of_image[labels == k] for k in range(num_classes)])))
     return results
 
 

@@ -117,3 +117,13 @@ class MaskRCNN(TwoStageDetector):
 @MODELS.register_module()
 class CascadeRCNN(TwoStageDetector):
     """Cascade R-CNN (Cai and Vasconcelos 2018), with masks if its roi_head has a mask_head."""
+
+
+@MODELS.register_module()
+class HybridTaskCascade(CascadeRCNN):
+    """Hybrid Task Cascade (Chen et al. 2019)."""
+
+
+@MODELS.register_module()
+class MaskScoringRCNN(MaskRCNN):
+    """Mask Scoring R-CNN (Huang et al. 2019)."""

@@ -29,11 +29,12 @@ def merge_views(model: TwoStages, views: Sequence[Batch]) -> Detections:
     its scores and regressed boxes, each detection the mean of its masks.
     """
     rpn_head, roi_head = model.rpn_head, model.roi_head
-    features = [model.features_of(view) for view in views]
+    features: List[Sequence[Tensor]] = [model.features_of(view) for view in views]
     proposals = _join(model,
                       [rpn_head.proposals(rpn_head(x), view) for x, view in zip(features, views)],
                       views)
 
+    features = [roi_head.prepare(x) for x in features]
     boxes, scores = [], []
     for x, view in zip(features, views):
         moved, score = roi_head.box_predictions(x, _to_view(proposals.boxes, view), view)

@@ -57,20 +57,28 @@ class RoIHead(BaseModule):
         """
         raise NotImplementedError(f'{type(self).__name__} has no loss')
 
+    def prepare(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the feature maps that `box_predictions` and `mask_predictions` get."""
+        return features
+
     def predict(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> Detections:
         """Return detections in original pixels, masks as 28x28 probabilities inside their boxes."""
+        features = self.prepare(features)
         boxes, scores = self.box_predictions(features, proposals.boxes, batch)
         detections = self.select(boxes / batch.scale_factors[:, None, None], scores,
                                  proposals.valid)
-        if self.mask_head is None:
-            return detections
+        return detections if self.mask_head is None else self.add_masks(features, detections, batch)
+
+    def add_masks(self, features: Sequence[Tensor], detections: Detections,
+                  batch: Batch) -> Detections:
+        """Return the detections with their masks."""
         return detections._replace(masks=self.mask_predictions(features, detections, batch))
 
     def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
                         batch: Batch) -> Tuple[Tensor, Tensor]:
         """Return refined boxes [B, P, K, 4] (K is 1 if class-agnostic) and scores [B, P, K].
 
-        boxes [B, P, 4].
+        features: as returned by `prepare`. boxes [B, P, 4].
         """
         raise NotImplementedError(f'{type(self).__name__} has no box_predictions')
 

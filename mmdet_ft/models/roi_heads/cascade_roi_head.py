@@ -12,8 +12,8 @@ from mmdet_ft.models.layers import apply_to_valid
 from mmdet_ft.models.roi_heads.base import RCNNTestSettings, RCNNTrainSettings, RoIHead
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
-from mmdet_ft.models.roi_heads.regions import (masks_of, pack_positives, prepend_image_index,
-                                               sample_regions, slots_of_masks, to_rois)
+from mmdet_ft.models.roi_heads.regions import (pack_detections, pack_positives, prepend_image_index,
+                                               sample_regions, slots_of_masks, to_rois, unpack)
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
 from mmdet_ft.models.settings import read_settings
 from mmdet_ft.ops.boxes import take, unit_box
@@ -44,6 +44,7 @@ class CascadeRoIHead(RoIHead):
     one_each = dict(
         num_stages=('bbox_roi_extractor', 'bbox_head', 'mask_roi_extractor', 'mask_head',
                     'stage_loss_weights', 'train_cfg'))
+    interleaved = False  # whether a stage trains its masks on the boxes that it has just refined
 
     def __init__(self,
                  num_stages: int,
@@ -156,12 +157,14 @@ class CascadeRoIHead(RoIHead):
         for stage in range(self.num_stages):
             rois = self.sample(stage, features, proposals, gt)
             head = self._box_head(stage)
-            pooled = self.bbox_roi_extractor[stage](features, to_rois(rois.boxes))
+            pooled = self.pool_boxes(stage, features, to_rois(rois.boxes))
             logits, deltas = apply_to_valid(head, pooled, rois.valid.flatten())
             losses.append(head.loss(logits, deltas, rois, gt, settings[stage].pos_weight))
-            regions.append(rois)
-            if stage + 1 < self.num_stages:
+            if self.interleaved or stage + 1 < self.num_stages:
                 proposals = self.refined(stage, rois, logits, deltas, batch)
+            if self.interleaved and self.mask_head is not None:
+                rois = self.sample(stage, features, proposals, gt)
+            regions.append(rois)
         if self.mask_head is not None:
             counts = self._mask_slots(regions, num_mask_slots)
             losses = [
@@ -173,13 +176,25 @@ class CascadeRoIHead(RoIHead):
             ]
         return join_stages(losses, self.stage_loss_weights)
 
+    def pool_boxes(self, stage: int, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Return the input of a stage's box head for rois [R, 5]: [R, C, 7, 7]."""
+        return self.bbox_roi_extractor[stage](features, rois)
+
+    def pool_masks(self, stage: int, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Return the input of a stage's mask head for rois [R, 5]: [R, C, 14, 14]."""
+        return self._mask_extractor(stage)(features, rois)
+
+    def mask_logits(self, stage: int, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Return the mask logits [R, K, 28, 28] of a stage for rois [R, 5]."""
+        return self._mask_head(stage)(self.pool_masks(stage, features, rois))
+
     def sample(self, stage: int, features: Sequence[Tensor], proposals: Proposals,
                gt: GroundTruth) -> SampledRoIs:
         """Sample the regions that a stage trains on; see regions.sample_regions."""
 
         def losses_of(boxes: Tensor, classes: Tensor, valid: Tensor) -> Tensor:
             boxes = torch.where(valid[..., None], boxes, unit_box(boxes))
-            pooled = self.bbox_roi_extractor[stage](features, to_rois(boxes))
+            pooled = self.pool_boxes(stage, features, to_rois(boxes))
             return self._box_head(stage).classification_losses(pooled, classes, valid)
 
         return sample_regions(self.assigners[stage], self.samplers[stage], proposals, gt,
@@ -222,7 +237,7 @@ class CascadeRoIHead(RoIHead):
         assert self.train_settings is not None and gt.masks is not None
         found = pack_positives(rois, gt, num_slots)
         rows = prepend_image_index(found.image_index, found.boxes)
-        logits = self._mask_head(stage)(self._mask_extractor(stage)(features, rows))
+        logits = self.mask_logits(stage, features, rows)
         targets = mask_targets(gt.masks, found.image_index, found.gt_index, found.boxes,
                                self.train_settings[stage].mask_size)
         return self._mask_head(stage).loss(logits, targets, found.labels, found.valid)
@@ -238,7 +253,7 @@ class CascadeRoIHead(RoIHead):
         all_logits = []
         for stage in range(self.num_stages):
             head = self._box_head(stage)
-            logits, deltas = head(self.bbox_roi_extractor[stage](features, to_rois(boxes)))
+            logits, deltas = head(self.pool_boxes(stage, features, to_rois(boxes)))
             all_logits.append(logits)
             if stage + 1 < self.num_stages:
                 likeliest = logits[:, :-1].argmax(1).view(shape)
@@ -249,16 +264,16 @@ class CascadeRoIHead(RoIHead):
 
     def mask_predictions(self, features: Sequence[Tensor], detections: Detections,
                          batch: Batch) -> Tensor:
+        packed = pack_detections(detections, batch)
+        masks = [
+            self._mask_head(stage).select_class(logits, packed.labels).sigmoid()
+            for stage, logits in enumerate(self.all_mask_logits(features, packed.rois))
+        ]
+        return unpack(torch.stack(masks).mean(0), packed, detections)
 
-        def masks_in(rois: Tensor, labels: Tensor) -> Tensor:
-            masks = []
-            for stage in range(self.num_stages):
-                head = self._mask_head(stage)
-                logits = head(self._mask_extractor(stage)(features, rois))
-                masks.append(head.select_class(logits, labels).sigmoid())
-            return torch.stack(masks).mean(0)
-
-        return masks_of(detections, batch, masks_in)
+    def all_mask_logits(self, features: Sequence[Tensor], rois: Tensor) -> List[Tensor]:
+        """Return the mask logits [R, K, 28, 28] of every stage for the detections' rois [R, 5]."""
+        return [self.mask_logits(stage, features, rois) for stage in range(self.num_stages)]
 
 
 def join_stages(losses: Sequence[Losses], weights: Sequence[float]) -> Losses:

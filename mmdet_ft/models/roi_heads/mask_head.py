@@ -75,8 +75,16 @@ class FCNMaskHead(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [R, K, 28, 28] (or [R, 1, 28, 28]) of region features [R, C, 14, 14]."""
+        return self.predict(self.convolve(x))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Return the features [R, C, 14, 14] that masks are predicted from."""
         for conv in self.convs:
             x = conv(x)
+        return x
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return logits [R, K, 28, 28] of the features of `convolve`."""
         if self.upsample is not None:
             x = self.upsample(x)
             if self.relu_after_upsample:
@@ -101,3 +109,50 @@ class FCNMaskHead(BaseModule):
         """
         return dict(
             loss_mask=self.loss_mask(self.select_class(logits, labels), targets, valid=valid))
+
+
+@MODELS.register_module()
+class HTCMaskHead(FCNMaskHead):
+    """A mask head that adds the features of the stage before it to its input (HTC, sec. 3.2).
+
+        features -> + -> convs -> upsample -> conv_logits
+                    ^      \\-> to the next stage
+        the stage before -> conv_res
+
+    V2's arguments and state_dict. The first stage has no `conv_res`: `with_conv_res=False`.
+    """
+
+    def __init__(self,
+                 with_conv_res: bool = True,
+                 num_convs: int = 4,
+                 roi_feat_size: int = 14,
+                 in_channels: int = 256,
+                 conv_kernel_size: int = 3,
+                 conv_out_channels: int = 256,
+                 num_classes: int = 80,
+                 class_agnostic: bool = False,
+                 upsample_cfg: Dict = dict(type='deconv', scale_factor=2),
+                 conv_cfg: Optional[Dict] = None,
+                 norm_cfg: Optional[Dict] = None,
+                 predictor_cfg: Dict = dict(type='Conv'),
+                 loss_mask: PartConfig = dict(
+                     type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+                 init_cfg: InitCfg = None):
+        super().__init__(num_convs, roi_feat_size, in_channels, conv_kernel_size, conv_out_channels,
+                         num_classes, class_agnostic, upsample_cfg, conv_cfg, norm_cfg,
+                         predictor_cfg, loss_mask, init_cfg)
+        self.conv_res: Optional[nn.Module] = None
+        if with_conv_res:
+            self.conv_res = ConvModule(
+                conv_out_channels, conv_out_channels, 1, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor, previous: Optional[Tensor] = None) -> Tensor:
+        """Return logits [R, K, 28, 28] of region features x and, from the stage before, `convolve`'s."""
+        return self.predict(self.convolve(x, previous))
+
+    def convolve(self, x: Tensor, previous: Optional[Tensor] = None) -> Tensor:
+        """Return the features [R, C, 14, 14] that masks are predicted from and the next stage gets."""
+        if previous is not None:
+            assert self.conv_res is not None, 'with_conv_res=False'
+            x = x + self.conv_res(previous)
+        return super().convolve(x)

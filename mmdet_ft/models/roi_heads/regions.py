@@ -72,24 +72,28 @@ def slots_of_masks(count: int, rois: SampledRoIs, mask_head: FCNMaskHead) -> int
     return round_up_slots(count, rois.positive.numel(), step)
 
 
-def masks_of(detections: Detections, batch: Batch, masks_in: Callable[[Tensor, Tensor],
-                                                                      Tensor]) -> Tensor:
-    """Return mask probabilities [B, D, M, M] inside the boxes of detections; zero for empty slots.
+class PackedDetections(NamedTuple):
+    """The detections of all images, packed into T slots."""
+    rois: Tensor  # float32 [T, 5], (image, x0, y0, x1, y1) in pixels of the batch
+    labels: Tensor  # int64 [T]
+    order: Tensor  # int64 [T], into the slots of all images
 
-    detections: in original pixels. masks_in: of rois [R, 5] in the pixels of the batch with labels
-    [R] returns probabilities [R, M, M].
-    """
-    num_images, num_detections = detections.valid.shape
+
+def pack_detections(detections: Detections, batch: Batch) -> PackedDetections:
+    """Return the valid detections, which are in original pixels, in as few slots as needed; one wait for the device."""
     count = HostCopy(detections.valid.sum(), detections.boxes.device)
     num_slots = round_up_slots(int(count.read()), detections.valid.numel())
     order = find_true(detections.valid, num_slots)
     boxes = (detections.boxes * batch.scale_factors[:, None]).flatten(0, 1)[order]
     boxes = torch.where(detections.valid.flatten()[order, None], boxes, unit_box(boxes))
-    masks = masks_in(
-        prepend_image_index(order // num_detections, boxes),
-        detections.labels.flatten()[order])
-    out = masks.new_zeros(num_images * num_detections, *masks.shape[1:])
-    return out.index_copy(0, order, masks).view(num_images, num_detections, *masks.shape[1:])
+    rois = prepend_image_index(order // detections.valid.shape[1], boxes)
+    return PackedDetections(rois, detections.labels.flatten()[order], order)
+
+
+def unpack(values: Tensor, packed: PackedDetections, detections: Detections) -> Tensor:
+    """Return values [T, ...] of packed detections in the slots of the images: [B, D, ...]; zero for others."""
+    out = values.new_zeros(detections.valid.numel(), *values.shape[1:])
+    return out.index_copy(0, packed.order, values).unflatten(0, detections.valid.shape)
 
 
 def to_rois(boxes: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """The second stage: sampling and pooling of regions; class, box and mask of each."""
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from mmdet_ft.models.layers import apply_to_valid
 from mmdet_ft.models.roi_heads.base import RCNNTestSettings, RCNNTrainSettings, RoIHead
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
-from mmdet_ft.models.roi_heads.regions import (masks_of, pack_positives, prepend_image_index,
-                                               sample_regions, slots_of_masks, to_rois)
+from mmdet_ft.models.roi_heads.regions import (Positives, pack_detections, pack_positives,
+                                               prepend_image_index, sample_regions, slots_of_masks,
+                                               to_rois, unpack)
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
 from mmdet_ft.models.roi_heads.shared_head import ResLayer
 from mmdet_ft.models.settings import read_settings
@@ -34,6 +35,7 @@ class StandardRoIHead(RoIHead):
     V2's arguments. Without a `mask_roi_extractor` the mask branch uses the features of the box
     branch. A `shared_head` is applied between RoIAlign and both heads.
     """
+    train_record: Type[RCNNTrainSettings] = RCNNTrainSettings
 
     def __init__(self,
                  bbox_roi_extractor: Optional[PartConfig] = None,
@@ -56,7 +58,7 @@ class StandardRoIHead(RoIHead):
         self.mask_roi_extractor: Optional[SingleRoIExtractor] = MODELS.build(mask_roi_extractor)
         self.train_settings: Optional[RCNNTrainSettings] = None
         if train_cfg is not None:
-            self.train_settings = read_settings(RCNNTrainSettings, train_cfg, 'train_cfg.rcnn')
+            self.train_settings = read_settings(self.train_record, train_cfg, 'train_cfg.rcnn')
             self.assigner: MaxIoUAssigner = MODELS.build(self.train_settings.assigner)
             self.sampler: RandomSampler = MODELS.build(self.train_settings.sampler)
         self.test_settings: Optional[RCNNTestSettings] = None
@@ -131,13 +133,29 @@ class StandardRoIHead(RoIHead):
         logits = self.mask_head(pooled)
         targets = mask_targets(gt.masks, found.image_index, found.gt_index, found.boxes,
                                self.train_settings.mask_size)
-        return self.mask_head.loss(logits, targets, found.labels, found.valid)
+        return {
+            **self.mask_head.loss(logits, targets, found.labels, found.valid),
+            **self.mask_iou_loss(pooled, logits, targets, found, gt)
+        }
+
+    def mask_iou_loss(self, pooled: Tensor, logits: Tensor, targets: Tensor, found: Positives,
+                      gt: GroundTruth) -> Dict[str, Tensor]:
+        """Return the loss of the quality of masks, which only Mask Scoring R-CNN predicts.
+
+        pooled [T, C, 14, 14], logits [T, K, 28, 28] and targets [T, 28, 28] of the mask head.
+        """
+        return {}
 
     def pool(self, extractor: SingleRoIExtractor, features: Sequence[Tensor],
              rois: Tensor) -> Tensor:
         """Return the input features of the heads for rois [R, 5]: [R, C, size, size]."""
         pooled = extractor(features, rois)
         return pooled if self.shared_head is None else self.shared_head(pooled)
+
+    @property
+    def mask_extractor(self) -> SingleRoIExtractor:
+        """Return the extractor of the mask branch, which may be that of the box branch."""
+        return self.mask_roi_extractor or self.bbox_roi_extractor
 
     # Testing
 
@@ -155,9 +173,6 @@ class StandardRoIHead(RoIHead):
                          batch: Batch) -> Tensor:
         head = self.mask_head
         assert head is not None, 'a detector of boxes'
-
-        def masks_in(rois: Tensor, labels: Tensor) -> Tensor:
-            extractor = self.mask_roi_extractor or self.bbox_roi_extractor
-            return head.select_class(head(self.pool(extractor, features, rois)), labels).sigmoid()
-
-        return masks_of(detections, batch, masks_in)
+        packed = pack_detections(detections, batch)
+        logits = head(self.pool(self.mask_extractor, features, packed.rois))
+        return unpack(head.select_class(logits, packed.labels).sigmoid(), packed, detections)

@@ -95,7 +95,7 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,
                                                                ImageToTensor, ToTensor)
     from mmdet_ft.datasets.pipelines.shared.resize_flip import (DeferredFlip, DeferredPad, Pad,
-                                                                RandomFlip)
+                                                                RandomFlip, SegRescale)
     indices = [index for index, transform in enumerate(transforms) if type(transform) is Normalize]
     if not indices:
         return transforms
@@ -104,6 +104,8 @@ def defer_normalize(transforms: List[Any]) -> List[Any]:
     for transform in transforms[index + 1:]:
         kind = type(transform)  # a subclass may do anything
         if kind is Pad and not collects and not makes_tensor and transform.fills_with_zeros():
+            continue
+        if kind is SegRescale:
             continue
         if kind is DefaultFormatBundle and transform.pad_val.get('img', 0) == 0:
             makes_tensor = True

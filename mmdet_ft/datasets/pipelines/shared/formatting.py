@@ -214,6 +214,8 @@ class DefaultFormatBundle:
                 results[key] = to_tensor(results[key])
         if 'gt_semantic_seg' in results:
             results['gt_semantic_seg'] = to_tensor(results['gt_semantic_seg'][None, ...])
+            if self.pad_val.get('seg', 255) != 255:
+                results['seg_pad_val'] = self.pad_val['seg']
         return results
 
     def __repr__(self) -> str:
@@ -225,7 +227,8 @@ class Collect:
     """Keep `keys`, and put the metas of the image, `meta_keys`, into the dict `img_metas`.
 
     Beyond V2's content, a sample with deferred normalization has `img_mean` and `img_std` [C]. A
-    sample whose batch is padded with a value other than 0 has `img_pad_val` in img_metas.
+    sample whose batch is padded with a value other than 0 has `img_pad_val` in img_metas, and
+    `seg_pad_val` if its semantic map is padded with another label than 255.
     """
     moves = ()
 
@@ -243,8 +246,9 @@ class Collect:
         if 'deferred_normalize' in results and 'img' in self.keys:
             data['img_mean'] = torch.from_numpy(results['deferred_normalize']['mean'])
             data['img_std'] = torch.from_numpy(results['deferred_normalize']['std'])
-        if 'img_pad_val' in results:
-            metas['img_pad_val'] = results['img_pad_val']
+        metas.update(
+            {key: results[key]
+             for key in ('img_pad_val', 'seg_pad_val') if key in results})
         return data
 
     def _get(self, results: Dict[str, Any], key: str) -> Any:

@@ -329,8 +329,21 @@ class LoadAnnotations:
 
     def _load_semantic_seg(self, results: Dict[str, Any]) -> None:
         filename = _join_prefix(results.get('seg_prefix'), results['ann_info']['seg_map'])
-        results['gt_semantic_seg'] = read_image(filename, results, self.file_client_args,
-                                                'unchanged', 'bgr').squeeze()
+        try:
+            labels = read_image(filename, results, self.file_client_args, 'unchanged',
+                                'bgr').squeeze()
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f'there is no semantic map {filename!r} of {results["img_info"].get("filename")!r}'
+                f'{_where(results)}. To fix: correct seg_prefix of the dataset, which is '
+                f'{results.get("seg_prefix")!r}, or write with_seg=False') from None
+        size = tuple(results['img_shape'][:2]) if 'img_shape' in results else labels.shape
+        if labels.shape != size:
+            raise DataError(
+                f'the semantic map {filename!r} has the shape {labels.shape}, and its image is {size[0]} x {size[1]} '
+                f'(height x width). To fix: write a map with one channel, the class of each pixel of the loaded image'
+            )
+        results['gt_semantic_seg'] = labels
         results['seg_fields'].append('gt_semantic_seg')
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:

@@ -84,6 +84,35 @@ def test_every_weight_of_the_model_zoo_has_its_place_and_shape(method):
     assert origin.facts.to_rgb is False and origin.facts.style == 'caffe'
 
 
+def cascade_shapes(num_classes=80):
+    """Three box heads with class-agnostic boxes, and one mask head."""
+    table = {}
+    for name, shape in mask_rcnn_shapes(num_classes).items():
+        part, found, layer = name.partition('.box_')
+        if not found:
+            table[name] = shape
+            continue
+        head, _, layer = layer.partition('.')
+        for stage in range(3):
+            size = (4, *shape[1:]) if 'bbox_pred' in layer else shape
+            table[f'{part}.box_{head}.{stage}.{layer}'] = size
+    return table
+
+
+def test_every_weight_of_a_cascade_has_its_name_and_shape():
+    table = cascade_shapes()
+    converted, origin = convert(of_shapes(table), {}, {})
+    config = 'cascade_rcnn/cascade_mask_rcnn_r50_caffe_fpn_1x_coco.py'
+    assert shapes(converted) == shapes(our_model(config).state_dict())
+    assert origin.kind == 'Detectron2 Cascade R-CNN' and config in origin.advice[0]
+    assert origin.classes == CocoDataset.CLASSES
+    boxes = {name: shape for name, shape in table.items() if 'mask_head' not in name}
+    converted, origin = convert(of_shapes(boxes), {}, {})
+    config = 'cascade_rcnn/cascade_rcnn_r50_caffe_fpn_1x_coco.py'
+    assert shapes(converted) == shapes(
+        our_model(config).state_dict()) and config in origin.advice[0]
+
+
 def test_every_weight_keeps_its_value_and_classes_their_order(tmp_path):
     table = mask_rcnn_shapes(num_classes=3)
     generator = np.random.default_rng(0)

@@ -13,8 +13,9 @@ from mmdet_ft.config import Config
 from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.registry import MODELS
 from tests.checkpoints.test_kinds_torchvision import CONFIGS, shapes
+from tests.models.test_mask_scoring import scoring_config
 from tests.models.test_v2_parts import c4
-from tests.models.tiny import tiny_batch, tiny_config, tiny_model
+from tests.models.tiny import tiny_batch, tiny_cascade_config, tiny_config, tiny_model
 
 CLASSES = ('cat', 'dog', 'bird')
 
@@ -27,7 +28,7 @@ def in_version_1(state_dict, seed=0):
         layer = name.split('.')[-2]
         if layer == 'fc_cls':
             value = torch.cat([value[-1:], value[:-1]])
-        elif layer in ('fc_reg', 'conv_logits'):
+        elif layer in ('conv_logits', 'fc_mask_iou') or layer == 'fc_reg' and len(value) > 4:
             rows = 4 if layer == 'fc_reg' else 1
             unused = torch.randn(rows, *value.shape[1:], generator=generator)
             value = torch.cat([unused, value])  # of the background; nothing reads them
@@ -69,6 +70,15 @@ def test_version_1_comes_back_with_its_deformable_convolutions_and_its_shared_he
     assert 'shared_head.layer2.0.conv1.weight' in old and 'backbone.layer2.0.conv2_offset.bias' in old
     converted, origin = convert(old, {}, {})
     assert shapes(converted) == shapes(ours) and origin.kind == 'MMDetection 1'
+
+
+def test_version_1_comes_back_with_its_cascade_and_its_scored_masks():
+    for ours in (MODELS.build(tiny_cascade_config()).state_dict(),
+                 MODELS.build(tiny_cascade_config(agnostic=False)).state_dict(),
+                 MODELS.build(scoring_config()).state_dict()):
+        converted, origin = convert(in_version_1(ours), {}, {})
+        assert origin.kind == 'MMDetection 1' and shapes(converted) == shapes(ours)
+        assert all(torch.equal(converted[name], value) for name, value in ours.items())
 
 
 def test_version_1_is_known_without_meta_and_by_shape():

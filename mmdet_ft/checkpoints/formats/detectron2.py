@@ -1,4 +1,4 @@
-"""Detectron2's files: Faster and Mask R-CNN and RetinaNet on ResNet-FPN, and their ImageNet backbones."""
+"""Detectron2's files: Faster, Mask and Cascade R-CNN and RetinaNet on ResNet-FPN, and their ImageNet backbones."""
 from typing import List, Optional, Tuple
 
 import torch
@@ -45,6 +45,7 @@ RULES: Rules = (
     (r'roi_heads\.mask_head\.predictor\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
 )
 NAMES = ('backbone.bottom_up.stem.conv1.weight', 'roi_heads.box_predictor.cls_score.weight')
+MASK_PREDICTOR = 'roi_heads.mask_head.predictor.weight'
 NOT_WEIGHTS = r'(proposal_generator\.)?anchor_generator\.cell_anchors\.\d|pixel_mean|pixel_std'
 
 
@@ -54,16 +55,55 @@ def detector(file: File) -> Optional[Converted]:
     if not has(given, NAMES):
         return None
     facts = _facts(given)
-    has_masks = 'roi_heads.mask_head.predictor.weight' in given
+    has_masks = MASK_PREDICTOR in given
     method = 'mask_rcnn' if has_masks else 'faster_rcnn'
-    advice = () if facts.style != 'caffe' else (
-        "trained on BGR images in 0..255 less their mean, with style='caffe': "
-        f'configs/{method}/{method}_r50_caffe_fpn_1x_coco.py says so', )
-    num_rows = len(given['roi_heads.box_predictor.cls_score.weight'])
     return rename(without(given, NOT_WEIGHTS),
                   RULES), Origin(f'Detectron2 {"Mask" if has_masks else "Faster"} R-CNN',
-                                 ('names as V2 has them', ), advice,
-                                 coco_classes()[0] if num_rows == 81 else None, facts)
+                                 ('names as V2 has them', ),
+                                 _advise(facts, f'{method}/{method}_r50_caffe_fpn_1x_coco.py'),
+                                 _classes_of(given[NAMES[1]]), facts)
+
+
+CASCADE_RULES: Rules = (
+    (r'roi_heads\.box_head\.(\d)\.fc1\.(.+)', r'roi_head.bbox_head.\1.shared_fcs.0.\2'),
+    (r'roi_heads\.box_head\.(\d)\.fc2\.(.+)', r'roi_head.bbox_head.\1.shared_fcs.1.\2'),
+    (r'roi_heads\.box_predictor\.(\d)\.cls_score\.(.+)', r'roi_head.bbox_head.\1.fc_cls.\2'),
+    (r'roi_heads\.box_predictor\.(\d)\.bbox_pred\.(.+)', r'roi_head.bbox_head.\1.fc_reg.\2'),
+    *RULES,
+)
+CASCADE_NAMES = (NAMES[0], 'roi_heads.box_predictor.0.cls_score.weight')
+
+
+def cascade(file: File) -> Optional[Converted]:
+    """Convert Cascade R-CNN of the model zoo. Its one mask head is copied to every stage: V2 takes their mean."""
+    given = file.state_dict
+    if not has(given, CASCADE_NAMES):
+        return None
+    num_stages = sum(name.endswith('.cls_score.weight') for name in given)
+    converted: StateDict = {}
+    for name, value in rename(without(given, NOT_WEIGHTS), CASCADE_RULES).items():
+        start, found, layer = name.partition('roi_head.mask_head.')
+        own = [f'{start}{found}{stage}.{layer}' for stage in range(num_stages)] if found else [name]
+        converted.update(dict.fromkeys(own, value))
+    facts, has_masks = _facts(given), MASK_PREDICTOR in given
+    changes = ['names as V2 has them'] + ['the mask head is copied to every stage'] * has_masks
+    method = 'cascade_mask_rcnn' if has_masks else 'cascade_rcnn'
+    advice = (*_advise(facts, f'cascade_rcnn/{method}_r50_caffe_fpn_1x_coco.py'),
+              'Detectron2 averages the scores of the stages and V2 their logits: scores differ')
+    return converted, Origin('Detectron2 Cascade R-CNN', tuple(changes), advice,
+                             _classes_of(given[CASCADE_NAMES[1]]), facts)
+
+
+def _advise(facts: InputFormat, config: str) -> Tuple[str, ...]:
+    """Return the advice to use the settings of a config for weights that were trained as Caffe's."""
+    return () if facts.style != 'caffe' else (
+        "trained on BGR images in 0..255 less their mean, with style='caffe': "
+        f'configs/{config} says so', )
+
+
+def _classes_of(scores: torch.Tensor) -> Optional[Tuple[str, ...]]:
+    """Return COCO's classes for a layer with their number of rows, and one for the background."""
+    return coco_classes()[0] if len(scores) == 81 else None
 
 
 RETINANET: Rules = (

@@ -53,7 +53,10 @@ def mmdet_1(file: File) -> Optional[Converted]:
             continue
         if layer == 'fc_cls' and len(value) == num_rows:
             converted[name] = take_rows(value, foreground + [0], num_rows)
-        elif (layer, len(value)) in (('fc_reg', 4 * num_rows), ('conv_logits', num_rows)):
+        elif name.startswith('roi_head.semantic_head.'):
+            continue  # its classes are not those of the boxes
+        elif (layer, len(value)) in (('fc_reg', 4 * num_rows), ('conv_logits', num_rows),
+                                     ('fc_mask_iou', num_rows)):
             converted[name] = take_rows(value, foreground, num_rows)
     changes = ['heads under roi_head'] if in_roi_head else []
     if num_rows:

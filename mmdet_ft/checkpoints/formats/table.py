@@ -12,6 +12,7 @@ KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
     torchvision.detector,
     torchvision.one_stage_detector,
     detectron2.detector,
+    detectron2.cascade,
     detectron2.retinanet,
     detectron2.msra_backbone,
     detectron2.torch_backbone,

@@ -36,7 +36,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.9',
     packages=find_packages(include=['mmdet_ft', 'mmdet_ft.*']),
-    package_data={'mmdet_ft': ['datasets/classification/*.txt']},
+    package_data={'mmdet_ft': ['datasets/classification/*.txt', 'datasets/detection/*.txt']},
     install_requires=read_requirements(),
     extras_require={
         'tensorboard': ['tensorboard'],

@@ -4,10 +4,14 @@ from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset
+from mmdet_ft.datasets.detection.coco_occluded import OccludedSeparatedCocoDataset
 from mmdet_ft.datasets.detection.custom import CustomDataset
+from mmdet_ft.datasets.detection.deepfashion import DeepFashionDataset
 from mmdet_ft.datasets.detection.kitti import KittiDataset
 from mmdet_ft.datasets.detection.labelme import LabelmeDataset
 from mmdet_ft.datasets.detection.lvis import LVISDataset, LVISV1Dataset, LVISV05Dataset
+from mmdet_ft.datasets.detection.objects365 import Objects365V1Dataset, Objects365V2Dataset
+from mmdet_ft.datasets.detection.open_images import OpenImagesChallengeDataset, OpenImagesDataset
 from mmdet_ft.datasets.detection.voc import VOCDataset
 from mmdet_ft.datasets.detection.wider_face import WIDERFaceDataset
 from mmdet_ft.datasets.detection.xml_style import XMLDataset
@@ -23,9 +27,11 @@ from mmdet_ft.registry import DATASETS, PIPELINES
 
 __all__ = [
     'BitmapMasks', 'CityscapesDataset', 'ClassBalancedDataset', 'CocoDataset', 'ConcatDataset',
-    'CustomDataset', 'DATASETS', 'DistributedGroupSampler', 'DistributedSampler', 'GroupSampler',
-    'InfiniteBatchSampler', 'InfiniteGroupBatchSampler', 'KittiDataset', 'LVISDataset',
-    'LVISV05Dataset', 'LVISV1Dataset', 'LabelmeDataset', 'MultiImageMixDataset', 'PIPELINES',
+    'CustomDataset', 'DATASETS', 'DeepFashionDataset', 'DistributedGroupSampler',
+    'DistributedSampler', 'GroupSampler', 'InfiniteBatchSampler', 'InfiniteGroupBatchSampler',
+    'KittiDataset', 'LVISDataset', 'LVISV05Dataset', 'LVISV1Dataset', 'LabelmeDataset',
+    'MultiImageMixDataset', 'Objects365V1Dataset', 'Objects365V2Dataset',
+    'OccludedSeparatedCocoDataset', 'OpenImagesChallengeDataset', 'OpenImagesDataset', 'PIPELINES',
     'PolygonMasks', 'RepeatDataset', 'VOCDataset', 'WIDERFaceDataset', 'XMLDataset',
     'build_dataloader', 'build_dataset', 'collate'
 ]

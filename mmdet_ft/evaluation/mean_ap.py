@@ -126,7 +126,7 @@ def eval_map(det_results: List[Any],
     means = [
         float(ap[rows, index].mean()) if rows.any() else 0.0 for index, rows in enumerate(counted.T)
     ]
-    _print_table(results, means, class_names, scale_ranges, logger)
+    log_table(results, means, class_names, scale_ranges, logger)
     return (means[0] if scale_ranges is None else means), results
 
 
@@ -181,9 +181,23 @@ def _evaluate_class(detections: List[np.ndarray], annotations: List[Dict[str, np
         true.append(matched[0])
         false.append(matched[1])
     scores = np.concatenate([found[:, 4] for found in detections])
+    return result_of_class(scores, np.concatenate(true, axis=1), np.concatenate(false, axis=1),
+                           num_gts, mode)
+
+
+def result_of_class(scores: np.ndarray,
+                    true: np.ndarray,
+                    false: np.ndarray,
+                    num_gts: np.ndarray,
+                    mode: str = 'area') -> ClassResult:
+    """Return the result of a class from its detections in all images.
+
+    scores: [N]; true, false: bool [R, N], whether a detection is a true or a false positive;
+    num_gts: int64 [R]; mode: see `average_precision`.
+    """
     order = np.argsort(-scores, kind='stable')
-    num_true = np.cumsum(np.concatenate(true, axis=1)[:, order], axis=1, dtype=np.float64)
-    num_false = np.cumsum(np.concatenate(false, axis=1)[:, order], axis=1, dtype=np.float64)
+    num_true = np.cumsum(true[:, order], axis=1, dtype=np.float64)
+    num_false = np.cumsum(false[:, order], axis=1, dtype=np.float64)
     smallest = np.finfo(np.float32).eps
     recall = num_true / np.maximum(num_gts[:, None], smallest)
     precision = num_true / np.maximum(num_true + num_false, smallest)
@@ -191,8 +205,9 @@ def _evaluate_class(detections: List[np.ndarray], annotations: List[Dict[str, np
     return ClassResult(num_gts, len(scores), recall, precision, ap)
 
 
-def _print_table(results: List[ClassResult], means: List[float], class_names: Sequence[str],
-                 scale_ranges: Optional[Sequence[Range]], logger: LoggerLike) -> None:
+def log_table(results: List[ClassResult], means: List[float], class_names: Sequence[str],
+              scale_ranges: Optional[Sequence[Range]], logger: LoggerLike) -> None:
+    """Log a table of classes and their mean, one for each range."""
     for index, mean in enumerate(means):
         if scale_ranges is not None:
             print_log(f'Scale range {scale_ranges[index]}', logger=logger)

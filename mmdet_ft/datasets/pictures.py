@@ -22,11 +22,19 @@ def draw_truth(dataset: Dataset, index: int, image: np.ndarray,
     Raises ValueError and DataError where they do not fit the image.
     """
     truth = dataset.get_ann_info(index)
-    return draw_ground_truth(image,
-                             np.asarray(truth['bboxes']).reshape(-1, 4), truth['labels'],
-                             dataset.CLASSES, truth_masks(truth, *image.shape[:2]),
-                             truth.get('bboxes_ignore'), palette_of(type(dataset),
-                                                                    dataset.CLASSES), look)
+    return draw_ground_truth(image, pixel_boxes(dataset, index,
+                                                truth), truth['labels'], dataset.CLASSES,
+                             truth_masks(truth, *image.shape[:2]), truth.get('bboxes_ignore'),
+                             palette_of(type(dataset), dataset.CLASSES), look)
+
+
+def pixel_boxes(dataset: Any, index: int, truth: Dict[str, Any]) -> np.ndarray:
+    """Return the boxes [n, 4] of `get_ann_info` in pixels, also where they are shares of the image.
+
+    Raises DataError for an image whose size is not known.
+    """
+    in_pixels = getattr(dataset, 'boxes_in_pixels', None)
+    return np.asarray(in_pixels(index) if in_pixels else truth['bboxes']).reshape(-1, 4)
 
 
 def truth_masks(truth: Dict[str, Any], height: int, width: int) -> Optional[List[Any]]:

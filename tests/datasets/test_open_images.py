@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from mmdet_ft.datasets import OpenImagesChallengeDataset, OpenImagesDataset
+from mmdet_ft.datasets.checks.objects import check_boxes
+from mmdet_ft.datasets.checks.split import split_of
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.pictures import draw_truth, pixel_boxes
 from mmdet_ft.evaluation.open_images import match_with_groups, tree_of
 
 NUM_CLASSES, NUM_IMAGES = 12, 30
@@ -196,6 +199,21 @@ def test_training_samples_have_boxes_in_pixels(world, tmp_path):
     few = build(folder, ann_file=str(tmp_path / 'two.csv'), meta_file='', img_prefix=str(tmp_path))
     nothing = [np.zeros((0, 5), np.float32)] * NUM_CLASSES
     assert few.evaluate([nothing] * len(few), logger='silent')['mAP'] == 0
+
+
+def test_shares_of_the_image_are_checked_and_drawn_in_pixels(world, tmp_path):
+    folder, _ = world
+    data = build(folder, test_mode=False)
+    boxes = data.get_ann_info(0)['bboxes']
+    found = split_of(data, 'train')
+    assert np.allclose(found.boxes[:len(boxes)], 1024 * boxes)
+    assert [problem.count for problem in check_boxes(found)] == [1]  # 0.0006 of the width
+    metas = pickle.loads((folder / 'metas.pkl').read_bytes())
+    height, width, _ = metas[0]['ori_shape']
+    expected = boxes * np.float32([width, height, width, height])
+    assert np.array_equal(pixel_boxes(data, 0, data.get_ann_info(0)), expected)
+    image = np.zeros((height, width, 3), np.uint8)
+    assert draw_truth(data, 0, image).any()
 
 
 @pytest.mark.parametrize('line, words', [

@@ -40,7 +40,7 @@ ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
 import numpy as np  # noqa: E402
 
 from mmdet_ft.datasets.loading.sample_images import leaf_of  # noqa: E402
-from mmdet_ft.datasets.pictures import truth_masks  # noqa: E402
+from mmdet_ft.datasets.pictures import pixel_boxes, truth_masks  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
 from mmdet_ft.engine.loaders import build_test_dataset  # noqa: E402
 from mmdet_ft.engine.reporting.data_outputs import inputs_of  # noqa: E402
@@ -103,7 +103,8 @@ def truth_of(dataset, index: int) -> dict:
     if count and info.get('height') and info.get('width'):
         masks = truth_masks(truth, info['height'], info['width']) or []
     is_whole = len(masks) == count and all(mask is not None for mask in masks)
-    return dict(bboxes=truth['bboxes'], labels=truth['labels'], masks=masks if is_whole else None)
+    boxes = pixel_boxes(dataset, index, truth)
+    return dict(bboxes=boxes, labels=truth['labels'], masks=masks if is_whole else None)
 
 
 def suppress_per_class(result, iou_thr: float):

@@ -184,6 +184,7 @@ def _of_annotations(dataset: 'CustomDataset', name: str) -> Split:
         else:
             found = _known_of(dataset, position)
         kept = np.asarray(found.get('bboxes', ()), dtype=np.float64).reshape(-1, 4)
+        kept = kept * getattr(dataset, 'nominal_side', 1)  # reading all sizes would take minutes
         crowd = np.asarray(found.get('bboxes_ignore', ()), dtype=np.float64).reshape(-1, 4)
         boxes += [kept, crowd]
         labels += [

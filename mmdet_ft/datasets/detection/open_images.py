@@ -52,6 +52,8 @@ class OpenImagesDataset(CustomDataset):
     Raises DataError for a row that cannot be read, with its line.
     """
     METRICS = ('mAP', )
+    nominal_side = 1024  # boxes are shares of images whose longer side is this one, mostly
+    _sizes: Optional[Dict[str, Tuple[int, int]]] = None  # of meta_file, by file name
 
     def __init__(self,
                  ann_file: str,
@@ -242,21 +244,27 @@ class OpenImagesDataset(CustomDataset):
         return evaluate_open_images(found, truths, self.CLASSES or (), iou_thrs, ioa_thrs,
                                     use_group_of, logger)
 
+    def boxes_in_pixels(self, idx: int) -> np.ndarray:
+        """Return the boxes of sample `idx` in pixels, float32 [n, 4].
+
+        Raises DataError if neither `meta_file` nor the image gives its size.
+        """
+        info = self.data_infos[idx]
+        name = osp.basename(info['filename'])
+        if self.meta_file and self._sizes is None:
+            self._sizes = self._read_sizes()
+        if self._sizes is not None and name not in self._sizes:
+            raise DataError(f'{self.meta_file} has no size of {name!r}; leave meta_file out '
+                            'to read sizes from the images')
+        width, height = image_size(osp.join(
+            self.img_prefix or '', info['filename'])) if self._sizes is None else self._sizes[name]
+        return Objects(*info['objects']).boxes * np.array([width, height] * 2, dtype=np.float32)
+
     def _truths(self, denorm: bool) -> Iterator[ImageTruth]:
-        """Yield the objects of each image in pixels."""
-        sizes = self._read_sizes() if denorm and self.meta_file else {}
-        for info in self.data_infos:
+        """Yield the objects of each image, in pixels with `denorm`."""
+        for index, info in enumerate(self.data_infos):
             objects = Objects(*info['objects'])
-            boxes = objects.boxes.copy()
-            if denorm:
-                name = osp.basename(info['filename'])
-                if self.meta_file and name not in sizes:
-                    raise DataError(
-                        f'{self.meta_file} has no size of {name!r}; leave meta_file out '
-                        'to read sizes from the images')
-                width, height = sizes[name] if name in sizes else image_size(
-                    osp.join(self.img_prefix or '', info['filename']))
-                boxes *= np.array([width, height, width, height])
+            boxes = self.boxes_in_pixels(index) if denorm else objects.boxes
             yield ImageTruth(boxes, objects.labels, objects.flags[:,
                                                                   FLAGS.index('gt_is_group_ofs')])
 

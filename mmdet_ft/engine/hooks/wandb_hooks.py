@@ -6,7 +6,7 @@ import numpy as np
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.loading.sample_images import image_files, leaf_of
-from mmdet_ft.datasets.pictures import truth_masks
+from mmdet_ft.datasets.pictures import pixel_boxes, truth_masks
 from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.engine.hooks.checkpoint import CheckpointHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
@@ -288,7 +288,7 @@ class MMDetWandbHook(WandbTableHook):
     def truth_row(self, name: str, image: np.ndarray, dataset: Dataset, index: int) -> List[Any]:
         assert hasattr(dataset, 'get_ann_info')
         truth = dataset.get_ann_info(index)
-        boxes = np.asarray(truth['bboxes']).reshape(-1, 4)
+        boxes = pixel_boxes(dataset, index, truth)
         masks = truth_masks(truth, *image.shape[:2])
         return [name, self._picture(image, 'ground_truth', boxes, truth['labels'], masks)]
 

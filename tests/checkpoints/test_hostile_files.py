@@ -188,7 +188,7 @@ FILES = {
     'a text': (lambda: b'epoch 3, loss 0.4\n', "is a text, not weights; it begins with 'epoch 3, loss 0.4"),
     'a page': (lambda: b'\n<!DOCTYPE html><html></html>', 'is a web page, not weights'),
     'a pointer of git lfs': (lambda: b'version https://git-lfs.github.com/spec/v1\noid', 'git lfs pull'),
-    'noise': (lambda: bytes(range(129, 256)), 'no file of weights that is known'),
+    'noise': (lambda: bytes(range(129, 256)), 'not a weight file of a known format'),
     'a tar archive': (tar, 'is a tar archive: unpack it'),
     'gzip': (lambda: gzip.compress(saved(weights())), 'compressed by gzip'),
     'a list': (lambda: saved([1, 2]), 'holds a list, not a state_dict'),
@@ -203,7 +203,7 @@ FILES = {
     'safetensors of an unknown kind': (lambda: safetensors(dict(
         a=dict(dtype='F4', shape=[2], data_offsets=[0, 1])), b'1'), "says of a: dtype 'F4'"),
     'safetensors whose index is none': (lambda: safetensors(b'{nonsense}'), 'is broken or cut short'),
-    'safetensors whose index is huge': (lambda: safetensors({}, length=2**60), 'no file of weights that is known'),
+    'safetensors whose index is huge': (lambda: safetensors({}, length=2**60), 'not a weight file of a known format'),
     'safetensors with an odd entry': (lambda: safetensors(dict(a=3)), 'is broken or cut short'),
 }  # yapf: disable
 

@@ -15,9 +15,9 @@ CLS_HEAD = {'model.head': dict(_delete_=True, type='ClsHead')}
 
 
 @pytest.mark.parametrize('options, words', [
-    ({'model.head.topk': (1, 5), 'model.head.cal_acc': True},
+    ({'model.head.topk': (1, 5), 'model.head.cal_acc': True, 'model.head.num_classes': 2},
      'model.head.topk: asks for the best 5 of 2 classes; write topk=(1, ) (--cfg-options model.head.topk)'),
-    ({'model.head.loss.class_weight': [1., 2., 3.]},
+    ({'model.head.loss.class_weight': [1., 2., 3.], 'model.head.num_classes': 2},
      'model.head.loss.class_weight: has 3 weights for 2 classes; write 2'),
     ({'model.neck': None}, "model.neck: is None, but LinearClsHead takes one vector per image and ResNet gives maps; "
                            "write neck=dict(type='GlobalAveragePooling')"),

@@ -13,6 +13,7 @@ import torch
 
 from mmdet_ft import apis
 from mmdet_ft.checkpoints.writing import save
+from mmdet_ft.deploy.export.writing import export, read_input_format
 from mmdet_ft.errors import UserError
 from mmdet_ft.registry import MODELS
 from tests.datasets import formats
@@ -230,8 +231,22 @@ def of_split_folders(root):
     return [root, '--val', .5, '--force']
 
 
+def of_onnx(root):
+    over = link(root / 'over.onnx', root / 'base.json')
+    return [of_world(root), root / 'last.pth', '--output-file', over]
+
+
+def of_onnx_test(root):
+    model = apis.init_detector(str(of_world(root)), str(root / 'last.pth'), device='cpu')
+    export(model, str(root / 'last.onnx'), read_input_format(model, model.cfg.data.test.pipeline))
+    over = link(root / 'over.pkl', root / 'base.json')
+    return [root / 'tiny.py', root / 'last.onnx', '--out', over]
+
+
 CASES = [
     ('test.py', of_test),
+    ('deployment/pytorch2onnx.py', of_onnx),
+    ('deployment/test.py', of_onnx_test),
     ('predict.py', of_predict),
     ('analysis_tools/eval_metric.py', of_eval_metric),
     ('analysis_tools/eval_metric.py', of_format_only),
@@ -263,6 +278,7 @@ WITHOUT = {  # the rest of tools/, and why it is not among the cases
     'misc/print_config.py': 'writes no file',
     'misc/replay.py': 'writes no file',
     'misc/check_script.py': 'writes no file',
+    'misc/check_configs.py': 'writes no file',
     'analysis_tools/get_flops.py': 'writes no file',
     'sample/pretrain.py': 'trains for 44 minutes; what it writes is tested below',
     'sample/quick_start.py': 'reads no file of the user',

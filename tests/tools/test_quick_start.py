@@ -24,7 +24,7 @@ def shell_lines():
 def test_first_two_shell_lines_are_quick_start_and_tests():
     first, second = shell_lines()[:2]
     assert first == 'python3 tools/sample/quick_start.py'
-    assert second == '.venv/bin/python -m pytest'
+    assert second == '.venv/bin/python -m pytest -n 2 --dist loadfile'
 
 
 def test_ci_sets_up_and_tests_as_readme_does():

@@ -88,11 +88,15 @@ def main() -> None:
     args = ARGS or parse_args()
     if args.show and not has_display():
         raise UserError('--show: there is no display here')
-    Inputs([args.config, args.checkpoint]).require_free(args.output_file, '--output-file')
+    config = load_config(args.config, args.cfg_options)
+    named = args.test_img or ([args.input_img] if args.input_img else [])
+    inputs = Inputs([args.checkpoint, *(layer.path for layer in config.layers), *named])
+    for path in (args.output_file, f'{args.output_file}.unproven'):
+        inputs.require_free(path, '--output-file')
     folder = os.path.dirname(os.path.abspath(args.output_file))
     require_folder(folder, '--output-file')
     os.makedirs(folder, exist_ok=True)
-    cfg, _ = prepare(load_config(args.config, args.cfg_options), for_training=False)
+    cfg, _ = prepare(config, for_training=False)
     model = init_detector(cfg, args.checkpoint, device='cpu')
     settings = settings_of(args)
     facts = writing.read_input_format(model, model.cfg.data.test.pipeline, settings)
@@ -101,7 +105,7 @@ def main() -> None:
         writing.export(model, args.output_file, facts, settings, text)
         print(f'wrote {args.output_file}, which was compared with nothing')
         return
-    images = find_images(args, cfg)
+    images = find_images(named, cfg, args.num_images)
     if args.shape is None and facts.task == 'classifier':
         settings = dataclasses.replace(settings, shape=shape_of(images[0], facts))
     unproven = f'{args.output_file}.unproven'
@@ -127,13 +131,12 @@ def settings_of(args: argparse.Namespace) -> writing.ExportSettings:
         **shape)
 
 
-def find_images(args: argparse.Namespace, cfg: Any) -> List[Any]:
-    """Return paths or arrays of the images to compare on."""
-    named = args.test_img or ([args.input_img] if args.input_img else [])
+def find_images(named: List[str], cfg: Any, most: int) -> List[Any]:
+    """Return paths or arrays of the images to compare on: those named, or the first of data.test."""
     for path in named:
         if not os.path.isfile(path):
             raise UserError(f'there is no image {path!r}')
-    return named or images_of(test_dataset(cfg))[:args.num_images]
+    return named or images_of(test_dataset(cfg))[:most]
 
 
 def shape_of(image: Any, facts: Any) -> Tuple[int, int]:

@@ -27,10 +27,9 @@ def parse_args() -> argparse.Namespace:
         '--format-only', action='store_true', help='write the results as a test server wants them')
     parser.add_argument(
         '--eval', '--metrics', nargs='+', help='metrics of the dataset, as of tools/test.py')
-    parser.add_argument('--show-dir', help='folder for painted images')
+    parser.add_argument('--show-dir', help='folder for images with drawn results')
     parser.add_argument('--show', action='store_true', help='show the results in a window')
-    parser.add_argument(
-        '--show-score-thr', type=float, default=0.3, help='paint from this score on')
+    parser.add_argument('--show-score-thr', type=float, default=0.3, help='minimum score to draw')
     parser.add_argument(
         '--backend', choices=['onnxruntime'], default='onnxruntime', help='what runs the file')
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time, of one size')
@@ -69,6 +68,7 @@ from mmdet_ft.deploy.runtime import open_model  # noqa: E402
 from mmdet_ft.engine.config_check.check import prepare  # noqa: E402
 from mmdet_ft.engine.evaluate import check_evaluation_options, format_settings  # noqa: E402
 from mmdet_ft.engine.hooks.evaluation import split_evaluation  # noqa: E402
+from mmdet_ft.engine.reporting.data_outputs import inputs_of  # noqa: E402
 from mmdet_ft.engine.reporting.progress import track  # noqa: E402
 from mmdet_ft.engine.settings.read import read_test_settings  # noqa: E402
 
@@ -83,7 +83,8 @@ def main() -> None:
     runner = open_model(args.model)
     require_same_classes(args.model, runner.CLASSES, tuple(dataset.CLASSES or ()))
     if args.out:
-        Inputs([args.config, args.model]).require_free(args.out, '--out')
+        settings = read_test_settings(cfg)
+        inputs_of(settings, dataset, args.config, args.model).require_free(args.out, '--out')
         require_folder(os.path.dirname(os.path.abspath(args.out)), '--out')
     options = options_of(args, cfg, dataset)
     painter = Painter(args, runner, dataset) if args.show or args.show_dir else None

@@ -11,6 +11,7 @@ A backbone, neck or head is any module. Each of these may be an attribute of its
     one_each              {argument with a number: arguments whose lists have one item each, such as
                           dict(num_stages=('bbox_head', 'train_cfg'))}
     has_background_class  True if its logits are one more than the classes
+    shares                {argument that holds a part: arguments that the part gets from this one}
 
 A detector adds `settings_of` and `pretrained_parts`, see models.detectors.base.
 """

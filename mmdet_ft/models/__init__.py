@@ -1,7 +1,9 @@
 """Models, and V2's names for their registry. Importing a module registers its types."""
 from mmdet_ft.models import anchors  # noqa: F401
 from mmdet_ft.models import assigners  # noqa: F401
+from mmdet_ft.models import attention  # noqa: F401
 from mmdet_ft.models import backbones  # noqa: F401
+from mmdet_ft.models import balanced_samplers  # noqa: F401
 from mmdet_ft.models import classifiers  # noqa: F401
 from mmdet_ft.models import coders  # noqa: F401
 from mmdet_ft.models import deform_conv  # noqa: F401

@@ -255,6 +255,15 @@ class RandomSampler:
         positive = valid[:, :max_positive] & (take(label, index[:, :max_positive]) == 1)
         return Sample(index, valid, positive)
 
+    @torch.no_grad()
+    def draw(self, match: Match) -> Sample:
+        """Sample boxes by the order of `keys_of`."""
+        return self(match.label, self.keys_of(match))
+
+    def keys_of(self, match: Match) -> Optional[Tensor]:
+        """Return keys [B, N] for the sampling order; None for a random one."""
+        return None
+
 
 @MODELS.register_module()
 class OHEMSampler(RandomSampler):
@@ -294,6 +303,9 @@ class PseudoSampler:
     def __call__(self, label: Tensor) -> Sample:
         index = torch.arange(label.shape[1], device=label.device).expand_as(label)
         return Sample(index, label >= 0, label == 1)
+
+    def draw(self, match: Match) -> Sample:
+        return self(match.label)
 
 
 def sampler_for(settings: object, loss_cls: nn.Module,

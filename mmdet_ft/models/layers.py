@@ -1,5 +1,5 @@
 """Layers missing in mmcv-lite's registries, and operations on all layers of a model."""
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -48,20 +48,24 @@ def learns_statistics(module: nn.Module) -> bool:
     return any(isinstance(layer, _BatchNorm) and layer.training for layer in module.modules())
 
 
-def apply_to_valid(head: nn.Module, x: Tensor, valid: Tensor) -> Tuple[Tensor, ...]:
+def apply_to_valid(head: nn.Module, x: Union[Tensor, Tuple[Tensor, ...]],
+                   valid: Tensor) -> Tuple[Tensor, ...]:
     """Return `head(x)`, a tuple of tensors [N, ...] of x [N, ...]; invalid rows (bool [N]) must not count.
+
+    A tuple of several inputs is given as `head(*x)`.
 
     If batch norm uses batch statistics, padding would enter them. Such a head gets only the valid rows, at the
     cost of one synchronization with the device, and the others are zero.
     """
+    inputs = (x, ) if isinstance(x, Tensor) else x
     if not learns_statistics(head):
-        return head(x)
+        return head(*inputs)
     index = valid.nonzero()[:, 0]
     if not len(index):
-        return head(x)  # ignored by the losses, but every process must take part
+        return head(*inputs)  # ignored by the losses, but every process must take part
     return tuple(
-        rows.new_zeros(len(x), *rows.shape[1:]).index_copy(0, index, rows)
-        for rows in head(x[index]))
+        rows.new_zeros(len(valid), *rows.shape[1:]).index_copy(0, index, rows)
+        for rows in head(*(part[index] for part in inputs)))
 
 
 def make_divisible(value: float, divisor: int) -> int:

@@ -47,6 +47,13 @@ def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), limit)
 
 
+def scale_around_centers(boxes: Tensor, factor: float) -> Tensor:
+    """Multiply widths and heights of boxes [..., 4]; their centers stay."""
+    center = (boxes[..., :2] + boxes[..., 2:]) * .5
+    half = (boxes[..., 2:] - boxes[..., :2]) * factor * .5
+    return torch.cat([center - half, center + half], -1)
+
+
 def flip(boxes: Tensor, sizes: Tensor, direction: str) -> Tensor:
     """Flip boxes in their image; `direction` is horizontal, vertical or diagonal (both).
 

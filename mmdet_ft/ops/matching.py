@@ -14,6 +14,7 @@ MAX_OVERLAPS = 1 << 28
 class Match(NamedTuple):
     gt_index: Tensor  # int64 [B, N], which ground truth; meaningful where label is 1
     label: Tensor  # int64 [B, N]: 1 positive, 0 background, -1 neither
+    overlap: Optional[Tensor] = None  # float32 [B, N] in 0..1, the largest of a box with any ground truth
 
 
 def match(boxes: Tensor,
@@ -71,7 +72,7 @@ def match(boxes: Tensor,
     label = label.masked_fill(~gt_valid.any(1, keepdim=True), 0)
     if box_valid is not None:
         label = label.masked_fill(~box_valid, -1)
-    return Match(gt_index, label)
+    return Match(gt_index, label, best.clamp(min=0))
 
 
 def _claims(overlap: Tensor, min_pos_iou: float, all_best: bool, start: int) -> Tensor:

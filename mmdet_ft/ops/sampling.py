@@ -16,7 +16,7 @@ def sample(label: Tensor,
     there are at most `neg_pos_ub` background boxes for each positive (counted as at least one).
     Positives come first, so they are always in the first `int(num * pos_fraction)` slots.
 
-    label [B, N]: 1 positive, 0 background, -1 never sampled. keys [B, N] in 0..1 give the random
+    label [B, N]: 1 positive, 0 background, -1 never sampled. keys [B, N], at least 0, give the random
     order (generated here by the default generator if None). Returns index [B, S] and valid [B, S],
     S = min(num, N).
     """
@@ -39,3 +39,15 @@ def sample(label: Tensor,
     order = valid.byte().sort(dim=1, descending=True, stable=True).indices[:, :num_slots]
     index = torch.cat([pos_index, neg_index], 1)
     return index.gather(1, order), valid.gather(1, order)
+
+
+def rank_in_group(group: Tensor, keys: Tensor) -> Tensor:
+    """Return the rank of each box in its group, 0 for the highest key: int64 [B, N].
+
+    group int64 [B, N], keys [B, N].
+    """
+    by_key = keys.argsort(1, descending=True)
+    group, order = group.gather(1, by_key).sort(dim=1, stable=True)
+    place = torch.arange(group.shape[1], device=group.device).expand_as(group)
+    rank = place - torch.searchsorted(group, group)
+    return torch.empty_like(rank).scatter_(1, by_key.gather(1, order), rank)

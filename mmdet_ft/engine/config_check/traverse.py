@@ -40,6 +40,8 @@ class Walk(Findings):
         super().__init__(config)
         self.read_by_parts: Set[str] = set(
         )  # paths of settings that a part of the model reads, see parts
+        self.shared: Dict[str, Sequence[str]] = {
+        }  # path of a part: arguments that its parent gives, see parts
         # Arguments that do not hold a dict with a `type` of their owner's registry.
         self.slots: Dict[str, Callable[[Any, str], None]] = dict(
             norm_cfg=functools.partial(self.layer, 'norm layer', NORM_LAYERS, ('requires_grad', )),
@@ -47,6 +49,8 @@ class Walk(Findings):
             dcn=functools.partial(self.layer, 'convolution', CONV_LAYERS[-2:],
                                   ('fallback_on_stride', )),
             plugins=self.plugins,
+            pre_cfg=self.layer_of_rois,
+            post_cfg=self.layer_of_rois,
             predictor_cfg=functools.partial(self.layer, 'convolution', CONV_LAYERS, ()),
             act_cfg=functools.partial(self.layer, 'activation', ACTIVATIONS, ('inplace', )),
             reg_predictor_cfg=self.linear,
@@ -98,6 +102,11 @@ class Walk(Findings):
             return self.report(path, written_for_v2)
         known = allowed_keys(cls).plus('type', *extra)
         name = kind if isinstance(kind, str) else cls.__name__
+        given = (*given, *self.shared.get(path, ()))
+        self.shared.update({
+            f'{path}.{key}': names
+            for key, names in getattr(cls, 'shares', {}).items()
+        })
         settings_of = getattr(cls, 'settings_of', {})
         self.read_by_parts.update(f'{path}.{key_path}' for key_path in settings_of)
         free = getattr(cls, 'passes_on', ())
@@ -273,6 +282,11 @@ class Walk(Findings):
                         'a plugin')
                     self.layer('plugin', PLUGINS, ('postfix', 'out_channels', 'kernel_size'),
                                item.get('cfg'), f'{path}.{key_path}.cfg')
+
+    def layer_of_rois(self, value: object, path: str) -> None:
+        """Check a layer of GenericRoIExtractor, which gives its sizes itself."""
+        self.layer('plugin', PLUGINS, ('postfix', 'in_channels', 'out_channels', 'kernel_size'),
+                   value, path)
 
     def linear(self, value: object, path: str) -> None:
         if isinstance(value, dict):

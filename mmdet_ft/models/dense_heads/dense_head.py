@@ -325,7 +325,7 @@ class AnchorHead(DenseHead):
         usable = usable_anchors(self.anchor_generator, outputs.sizes, batch,
                                 settings.allowed_border)
         match = self.match(grid, gt, usable)
-        label = self._drawn(match.label)
+        label = self._drawn(match)
         positive = label == 1
         labels = take(gt.labels, match.gt_index).masked_fill(~positive, self.num_classes)
         weight = (label >= 0).float()
@@ -337,11 +337,12 @@ class AnchorHead(DenseHead):
             counted = counted + (label == 0).sum(1).clamp(min=1)
         return DenseTargets(labels, weight, positive, boxes, counted.sum().float())
 
-    def _drawn(self, label: Tensor) -> Tensor:
+    def _drawn(self, match: Match) -> Tensor:
         """Return labels [B, A] with -1 for anchors that the sampler leaves out."""
+        label = match.label
         if isinstance(self.sampler, PseudoSampler):
             return label
-        drawn = self.sampler(label)
+        drawn = self.sampler.draw(match)
         # An empty slot may name an anchor that another slot holds.
         times = torch.zeros_like(label).scatter_add(1, drawn.index, drawn.valid.long())
         return label.masked_fill(times == 0, -1)

@@ -209,7 +209,7 @@ class RPNHead(BaseModule):
                                 settings.allowed_border)
 
         match = self.assigner(anchors, gt, inside)  # [B, A]
-        drawn = self.sampler(match.label)
+        drawn = self.sampler.draw(match)
         num_pos = drawn.positive.sum(1)
         counted = num_pos.clamp(min=1)
         if not isinstance(self.sampler, PseudoSampler):

@@ -272,7 +272,7 @@ class TOODHead(AdaptiveHead):
         grid = self.grid(outputs.sizes, gt.boxes.device)
         usable = usable_anchors(self.anchor_generator, outputs.sizes, batch,
                                 settings.allowed_border)
-        (gt_index, label), quality = self.assigner(
+        (gt_index, label, _), quality = self.assigner(
             torch.cat(outputs.logits, 1), torch.cat(self.distances(outputs), 1), grid.anchors, gt,
             usable, settings.alpha, settings.beta)
         positive, weight = label == 1, (label >= 0).float()

@@ -1,3 +1,4 @@
+import math
 from typing import Callable, Optional
 
 import torch
@@ -33,6 +34,15 @@ def smooth_l1(difference: Tensor, beta: float) -> Tensor:
     """Return a loss that is quadratic within `beta` and linear beyond (Fast R-CNN, eq. 3)."""
     size = difference.abs()
     return torch.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
+
+
+def balanced_l1(difference: Tensor, beta: float, alpha: float, gamma: float) -> Tensor:
+    """Return a loss whose gradient is alpha * log(b d / beta + 1) within `beta`, and gamma beyond
+    (Libra R-CNN, eq. 10), where b = e^(gamma / alpha) - 1 joins the two.
+    """
+    size, b = difference.abs(), math.expm1(gamma / alpha)
+    near = alpha / b * (b * size + 1) * torch.log(b * size / beta + 1) - alpha * size
+    return torch.where(size < beta, near, gamma * size + gamma / b - alpha * beta)
 
 
 @MODELS.register_module()
@@ -81,6 +91,42 @@ class SmoothL1Loss(nn.Module):
         return self.loss_weight * elementwise_loss(
             lambda difference: smooth_l1(difference, self.beta), pred, target, weight,
             reduction_override or self.reduction, avg_factor)
+
+
+@MODELS.register_module()
+class BalancedL1Loss(nn.Module):
+    """Smooth L1 loss with larger gradients for small differences; arguments otherwise as `L1Loss`.
+
+    Args:
+        alpha: lower means more gradient for small differences.
+        gamma: largest gradient.
+        beta: difference from which the loss is linear.
+    """
+
+    def __init__(self,
+                 alpha: float = 0.5,
+                 gamma: float = 1.5,
+                 beta: float = 1.0,
+                 reduction: str = 'mean',
+                 loss_weight: float = 1.0):
+        super().__init__()
+        if min(alpha, beta) <= 0:
+            raise ValueError(
+                f'BalancedL1Loss: alpha is {alpha}, beta is {beta}; both must be above 0')
+        self.alpha, self.gamma, self.beta = alpha, gamma, beta
+        self.reduction = check_reduction(reduction)
+        self.loss_weight = loss_weight
+
+    def forward(self,
+                pred: Tensor,
+                target: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: AvgFactor = None,
+                reduction_override: Optional[str] = None) -> Tensor:
+        """Compute the loss as `L1Loss.forward`."""
+        return self.loss_weight * elementwise_loss(
+            lambda difference: balanced_l1(difference, self.beta, self.alpha, self.gamma), pred,
+            target, weight, reduction_override or self.reduction, avg_factor)
 
 
 @MODELS.register_module()

@@ -195,10 +195,11 @@ class ConvFCBBoxHead(BaseModule):
             dict(loss_cls=loss_cls, loss_bbox=loss_bbox),
             dict(acc=right.sum() * (100. / drawn.clamp(min=1))))
 
-    def classification_losses(self, pooled: Tensor, classes: Tensor, valid: Tensor) -> Tensor:
+    def classification_losses(self, pooled: Union[Tensor, Tuple[Tensor, ...]], classes: Tensor,
+                              valid: Tensor) -> Tensor:
         """Return the loss [B, N] of regions with target classes (or background) [B, N].
 
-        pooled [B*N, C, size, size]. The loss of regions that are not valid, bool [B, N], is undefined.
+        pooled [B*N, C, size, size], or a tuple of such inputs. The loss of regions that are not valid, bool [B, N], is undefined.
         """
         logits, _ = apply_to_valid(self, pooled, valid.flatten())
         losses = self.loss_cls(logits, classes.flatten(), reduction_override='none')

@@ -10,6 +10,7 @@ from mmdet_ft.models.layers import learns_statistics
 from mmdet_ft.models.roi_heads.bbox_heads import SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
 from mmdet_ft.ops.boxes import take, unit_box
+from mmdet_ft.ops.matching import Match
 from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy
 
 # Losses [B, N] of boxes [B, N, 4] with target classes [B, N], of which those of a mask bool [B, N] count.
@@ -25,7 +26,8 @@ def sample_regions(assigner: MaxIoUAssigner, sampler: RandomSampler, proposals: 
     boxes for OHEMSampler.
     """
     match = assigner(proposals.boxes, gt, proposals.valid)
-    boxes, gt_index, label = proposals.boxes, match.gt_index, match.label
+    boxes, (gt_index, label, overlap) = proposals.boxes, match
+    assert overlap is not None, 'the assigner gives no overlaps'
     num_own = 0
     if sampler.add_gt_as_proposals:
         num_own = gt.valid.shape[1]
@@ -33,11 +35,12 @@ def sample_regions(assigner: MaxIoUAssigner, sampler: RandomSampler, proposals: 
         own = torch.arange(num_own, device=label.device).expand_as(gt.valid)
         gt_index = torch.cat([own, gt_index], 1)
         label = torch.cat([gt.valid.long() * 2 - 1, label], 1)  # 1 or, in an empty slot, -1
+        overlap = torch.cat([gt.valid.to(overlap), overlap], 1)
     if isinstance(sampler, OHEMSampler):
         classes = take(gt.labels, gt_index).masked_fill(label != 1, num_classes)
         drawn = sampler(label, losses_of(boxes, classes, label >= 0))
     else:
-        drawn = sampler(label)
+        drawn = sampler.draw(Match(gt_index, label, overlap))
     index = drawn.index
     leading = index[:, :drawn.positive.shape[1]]
     boxes = torch.where(drawn.valid[..., None], take(boxes, index), unit_box(boxes))

@@ -87,8 +87,8 @@ class StandardRoIHead(RoIHead):
         count = None
         if num_mask_slots is None and self.mask_head is not None:
             count = HostCopy(rois.positive.sum(), rois.boxes.device)
-        pooled = self.pool(self.bbox_roi_extractor, features, to_rois(rois.boxes))
-        logits, deltas = apply_to_valid(self.bbox_head, pooled, rois.valid.flatten())
+        inputs = self.box_inputs(features, to_rois(rois.boxes))
+        logits, deltas = apply_to_valid(self.bbox_head, inputs, rois.valid.flatten())
         losses = self.bbox_head.loss(logits, deltas, rois, gt, settings.pos_weight)
         if self.mask_head is None:
             return losses
@@ -97,7 +97,7 @@ class StandardRoIHead(RoIHead):
         assert num_mask_slots is not None
         return Losses({
             **losses.terms,
-            **self.mask_loss(features, pooled, rois, gt, num_mask_slots)
+            **self.mask_loss(features, inputs[0], rois, gt, num_mask_slots)
         }, losses.metrics)
 
     def sample(self, features: Sequence[Tensor], proposals: Proposals,
@@ -113,8 +113,8 @@ class StandardRoIHead(RoIHead):
         The loss of boxes that are not valid, bool [B, N], is undefined.
         """
         boxes = torch.where(valid[..., None], boxes, unit_box(boxes))
-        pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
-        return self.bbox_head.classification_losses(pooled, classes, valid)
+        inputs = self.box_inputs(features, to_rois(boxes))
+        return self.bbox_head.classification_losses(inputs, classes, valid)
 
     def mask_loss(self, features: Sequence[Tensor], pooled: Tensor, rois: SampledRoIs,
                   gt: GroundTruth, num_slots: int) -> Dict[str, Tensor]:
@@ -146,6 +146,10 @@ class StandardRoIHead(RoIHead):
         """
         return {}
 
+    def box_inputs(self, features: Sequence[Tensor], rois: Tensor) -> Tuple[Tensor, ...]:
+        """Return the inputs of the box head for rois [R, 5]; the first may be the mask head's too."""
+        return (self.pool(self.bbox_roi_extractor, features, rois), )
+
     def pool(self, extractor: SingleRoIExtractor, features: Sequence[Tensor],
              rois: Tensor) -> Tensor:
         """Return the input features of the heads for rois [R, 5]: [R, C, size, size]."""
@@ -162,8 +166,7 @@ class StandardRoIHead(RoIHead):
     def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
                         batch: Batch) -> Tuple[Tensor, Tensor]:
         num_images, num_proposals = boxes.shape[:2]
-        pooled = self.pool(self.bbox_roi_extractor, features, to_rois(boxes))
-        logits, deltas = self.bbox_head(pooled)
+        logits, deltas = self.bbox_head(*self.box_inputs(features, to_rois(boxes)))
         scores = logits.softmax(-1)[:, :-1].view(num_images, num_proposals, -1)
         deltas = deltas.view(num_images, num_proposals, -1)
         moved = self.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=batch.sizes)

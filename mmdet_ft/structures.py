@@ -54,6 +54,12 @@ class GroundTruth(NamedTuple):
     semantic: Optional[SemanticMaps] = None
 
 
+class Regions(NamedTuple):
+    """Proposals that a dataset gives with its images."""
+    boxes: Tensor  # float32 [B, P, 4]
+    valid: Tensor  # bool [B, P]
+
+
 class ClassTruth(NamedTuple):
     """Labels of a classifier's images."""
     labels: Tensor  # int64 [B]; or float32 [B, K], shares of the classes: several labels, or mixed images
@@ -71,6 +77,7 @@ class Batch(NamedTuple):
     gt: Union[GroundTruth, ClassTruth, None] = None
     # host only: height and width [B] of images padded to the size of a larger one; None if there are none
     own_sizes: Optional[List[Tuple[int, int]]] = None
+    proposals: Optional[Regions] = None
 
 
 class Detections(NamedTuple):

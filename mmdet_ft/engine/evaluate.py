@@ -16,7 +16,7 @@ from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.reporting.progress import track
 from mmdet_ft.engine.settings.records import PartSettings
 from mmdet_ft.engine.speed.precision import Precision
-from mmdet_ft.structures import Batch, HostCopy, to_device
+from mmdet_ft.structures import Batch, HostCopy, Regions, to_device
 
 logger = logging.getLogger('mmdet_ft')
 
@@ -107,7 +107,9 @@ def _part(view: Batch, indices: List[int], height: int, width: int) -> Batch:
         scale_factors=view.scale_factors[indices],
         metas=[view.metas[index] for index in indices],
         mean=None if view.mean is None else view.mean[indices],
-        std=None if view.std is None else view.std[indices])
+        std=None if view.std is None else view.std[indices],
+        proposals=None if view.proposals is None else Regions(
+            *(part[indices] for part in view.proposals)))
 
 
 def require_masks(model: nn.Module, metrics: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from torchvision.ops import box_iou
 
 from mmdet_ft.models.anchors import usable_anchors
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
-from mmdet_ft.models.detectors.views import _from_view, _join, _to_view
+from mmdet_ft.models.detectors.views import _to_view, join_proposals, to_original
 from mmdet_ft.ops.normalize import normalize_images
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Detections
@@ -245,7 +245,7 @@ def test_a_mirrored_view_is_mirrored_back(direction):
         'diagonal': [76., 24., 90., 56.]
     }[direction]
     assert there == expected
-    assert torch.equal(_from_view(_to_view(boxes, batch), batch), boxes)
+    assert torch.equal(to_original(_to_view(boxes, batch), batch), boxes)
 
 
 @torch.no_grad()
@@ -259,9 +259,9 @@ def test_proposals_of_several_views_with_equal_scores_are_joined_as_in_mmdetecti
             boxes.flatten(2), (torch.arange(60) * 7 % 3)[None] / 4.,
             torch.arange(60)[None] < 50) for boxes in corners
     ]
-    joined = _join(model, parts, (batch, mirrored))
+    joined = join_proposals(model.rpn_head, parts, (batch, mirrored))
 
-    boxes = torch.cat([_from_view(parts[0].boxes, batch), _from_view(parts[1].boxes, mirrored)], 1)
+    boxes = torch.cat([to_original(parts[0].boxes, batch), to_original(parts[1].boxes, mirrored)], 1)
     left = torch.cat([part.valid for part in parts], 1)[0]
     boxes, scores = boxes[0, left], torch.cat([part.scores for part in parts], 1)[0, left]
     order = scores.sort(descending=True).indices.tolist()

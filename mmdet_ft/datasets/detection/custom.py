@@ -315,7 +315,27 @@ class CustomDataset:
         return {**record, 'ann': annotation}
 
     def load_proposals(self, proposal_file: str) -> List[np.ndarray]:
-        return load_pickle(proposal_file)
+        """Read an array of boxes [n, 4], or [n, 5] with scores, for each image of the annotation file.
+
+        Raises DataError for another content.
+        """
+        proposals = load_pickle(proposal_file)
+        fix = (
+            'To fix: write the file with the config of an RPN, and the same ann_file in its data.test: '
+            'tools/test.py CONFIG CHECKPOINT --out FILE.pkl')
+        if not isinstance(proposals, list) or len(proposals) != len(self.data_infos):
+            found = f'{len(proposals)} entries' if isinstance(proposals,
+                                                              list) else format_value(proposals)
+            raise DataError(
+                f'{type(self).__name__}: proposal_file {proposal_file!r} has {found}, expected a list '
+                f'with one for each of the {len(self.data_infos)} images of {self.ann_file!r}. {fix}'
+            )
+        for index, boxes in enumerate(proposals):
+            if not isinstance(boxes, np.ndarray) or boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
+                raise DataError(
+                    f'{type(self).__name__}: proposal_file {proposal_file!r} has {format_value(boxes)} '
+                    f'for image {index}, expected an array [n, 4] or [n, 5]. {fix}')
+        return proposals
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
         """Return the annotations of sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any.

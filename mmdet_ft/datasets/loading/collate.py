@@ -9,11 +9,13 @@ from mmdet_ft.datasets.annotations.masks import PolygonMasks
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.loading.shared_batches import shared_empty
 from mmdet_ft.datasets.pipelines.shared.formatting import DeferredImage
-from mmdet_ft.structures import Batch, ClassTruth, GroundTruth, Masks, Outlines, SemanticMaps
+from mmdet_ft.structures import (Batch, ClassTruth, GroundTruth, Masks, Outlines, Regions,
+                                 SemanticMaps)
 
+PROPOSAL_SLOTS = 64  # likewise of the slots for proposals
 SLOTS = 8  # numbers of ground-truth slots are multiples of this, so that few shapes occur
 KNOWN_KEYS = ('img', 'img_metas', 'img_mean', 'img_std', 'gt_bboxes', 'gt_labels',
-              'gt_bboxes_ignore', 'gt_masks', 'gt_semantic_seg', 'gt_label')
+              'gt_bboxes_ignore', 'gt_masks', 'gt_semantic_seg', 'gt_label', 'proposals')
 
 
 def collate(samples: List[Dict[str, Any]], bucket: int = 1) -> Union[Batch, Tuple[Batch, ...]]:
@@ -120,7 +122,8 @@ def _batch(samples: List[Dict[str, Any]],
         mean=mean,
         std=std,
         gt=gt,
-        own_sizes=_own_sizes(samples, bucket))
+        own_sizes=_own_sizes(samples, bucket),
+        proposals=_proposals(samples))
 
 
 def _own_sizes(samples: Sequence[Dict[str, Any]], bucket: int) -> Optional[List[Tuple[int, int]]]:
@@ -205,6 +208,13 @@ def _semantic_maps(samples: Sequence[Dict[str, Any]], bucket: int) -> SemanticMa
     for target, item in zip(labels, maps):
         target[:item.shape[0], :item.shape[1]] = item
     return SemanticMaps(torch.from_numpy(labels), tuple(np.unique(labels).tolist()))
+
+
+def _proposals(samples: List[Dict[str, Any]]) -> Optional[Regions]:
+    if 'proposals' not in samples[0]:
+        return None
+    boxes = [sample['proposals'] for sample in samples]
+    return Regions(*_slots(boxes, round_up(max(len(box) for box in boxes), PROPOSAL_SLOTS)))
 
 
 class _Crop(NamedTuple):

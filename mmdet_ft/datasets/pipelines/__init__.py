@@ -21,8 +21,8 @@ from mmdet_ft.datasets.pipelines.shared.color import (Corrupt, CutOut, DeferredN
                                                       PhotoMetricDistortion, YOLOXHSVRandomAug)
 from mmdet_ft.datasets.pipelines.shared.compose import Compose
 from mmdet_ft.datasets.pipelines.shared.formatting import (Collect, DefaultFormatBundle,
-                                                           ImageToTensor, ToTensor, Transpose,
-                                                           to_tensor)
+                                                           ImageToTensor, ToDataContainer, ToTensor,
+                                                           Transpose, to_tensor)
 from mmdet_ft.datasets.pipelines.shared.loading import (LoadAnnotations, LoadImageFromFile,
                                                         LoadImageFromWebcam,
                                                         LoadMultiChannelImageFromFiles,
@@ -34,13 +34,14 @@ from mmdet_ft.datasets.pipelines.shared.views import MultiScaleFlipAug
 __all__ = [
     'Albu', 'AutoAugment', 'AutoContrast', 'Brightness', 'BrightnessTransform', 'CenterCrop',
     'Collect', 'ColorByLevel', 'ColorJitter', 'ColorTransform', 'Compose', 'Contrast',
-    'ContrastTransform', 'Corrupt', 'CutOut', 'Cutout', 'DefaultFormatBundle', 'DeferredNormalize',
-    'Equalize', 'EqualizeTransform', 'Expand', 'FilterAnnotations', 'ImageToTensor', 'Invert',
-    'Lighting', 'LoadAnnotations', 'LoadImageFromFile', 'LoadImageFromWebcam',
-    'LoadMultiChannelImageFromFiles', 'LoadProposals', 'MinIoURandomCrop', 'MixUp', 'Mosaic',
-    'MultiScaleFlipAug', 'Normalize', 'Pad', 'PhotoMetricDistortion', 'Posterize', 'RandAugment',
-    'RandomAffine', 'RandomCenterCropPad', 'RandomCrop', 'RandomCropOfSize', 'RandomErasing',
-    'RandomFlip', 'RandomGrayscale', 'RandomResizedCrop', 'RandomShift', 'Resize', 'Rotate',
-    'RotateObjects', 'SegRescale', 'Sharpness', 'Shear', 'ShearObjects', 'Solarize', 'SolarizeAdd',
-    'ToTensor', 'Translate', 'TranslateObjects', 'Transpose', 'YOLOXHSVRandomAug', 'to_tensor'
+    'ContrastTransform', 'Corrupt', 'CutOut', 'Cutout', 'DefaultFormatBundle',
+    'DeferredNormalize', 'Equalize', 'EqualizeTransform', 'Expand', 'FilterAnnotations',
+    'ImageToTensor', 'Invert', 'Lighting', 'LoadAnnotations', 'LoadImageFromFile',
+    'LoadImageFromWebcam', 'LoadMultiChannelImageFromFiles', 'LoadProposals', 'MinIoURandomCrop',
+    'MixUp', 'Mosaic', 'MultiScaleFlipAug', 'Normalize', 'Pad', 'PhotoMetricDistortion',
+    'Posterize', 'RandAugment', 'RandomAffine', 'RandomCenterCropPad', 'RandomCrop',
+    'RandomCropOfSize', 'RandomErasing', 'RandomFlip', 'RandomGrayscale', 'RandomResizedCrop',
+    'RandomShift', 'Resize', 'Rotate', 'RotateObjects', 'SegRescale', 'Sharpness', 'Shear',
+    'ShearObjects', 'Solarize', 'SolarizeAdd', 'ToDataContainer', 'ToTensor', 'Translate',
+    'TranslateObjects', 'Transpose', 'YOLOXHSVRandomAug', 'to_tensor'
 ]

@@ -40,6 +40,8 @@ def check_pipelines(found: Findings) -> None:
                 _check_training(found, steps, path, needed)
             elif needed:
                 _check_test(found, steps, path)
+            if 'proposals' in asked:
+                _check_proposals(found, steps, path)
 
 
 def _check_training_mode(found: Findings, split: object, path: str) -> None:
@@ -207,6 +209,29 @@ def _check_training(found: Findings, steps: Sequence[Dict[str, Any]], path: str,
     if needed and 'DefaultFormatBundle' not in names and not tensors.issuperset(needed[:2]):
         found.report(f'{path}.{len(steps) - 1}',
                      "no DefaultFormatBundle before Collect; add dict(type='DefaultFormatBundle')")
+
+
+def _check_proposals(found: Findings, steps: Sequence[Dict[str, Any]], path: str) -> None:
+    """Note what keeps the dataset's proposals from a detector that takes them."""
+    owner = path.rpartition('.')[0]
+    dataset: Any = found.config
+    for key in owner.split('.'):
+        dataset = dataset[int(key) if key.isdigit() else key]
+    kind = found.config.model['type']
+    if not dataset.get('proposal_file'):
+        found.report(
+            f'{owner}.proposal_file',
+            f'is missing, and {kind} classifies the regions in it; write the results of an RPN: '
+            "proposal_file='proposals.pkl'")
+    flow = list(flatten(steps, path))
+    if 'LoadProposals' not in [step.name for step in flow]:
+        found.report(
+            path, f"has no LoadProposals, and {kind} classifies proposals; add "
+            "dict(type='LoadProposals') after LoadImageFromFile")
+    collect = flow[-1]
+    if collect.name == 'Collect' and 'proposals' not in collect.arguments.get('keys', ()):
+        found.report(f'{collect.path}.keys',
+                     f"leaves out 'proposals', which {kind} takes; add it to keys")
 
 
 def _check_test(found: Findings, steps: Sequence[Dict[str, Any]], path: str) -> None:

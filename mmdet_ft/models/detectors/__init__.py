@@ -1,5 +1,7 @@
 """Complete detectors."""
 from mmdet_ft.models.detectors.base import Detector
+from mmdet_ft.models.detectors.fast_rcnn import FastRCNN
+from mmdet_ft.models.detectors.rpn import RPN
 from mmdet_ft.models.detectors.single_stage import (ATSS, FCOS, FSAF, GFL, TOOD, RetinaNet,
                                                     SingleStageDetector, VFNet)
 from mmdet_ft.models.detectors.two_stage import (CascadeRCNN, FasterRCNN, HybridTaskCascade,
@@ -7,7 +9,7 @@ from mmdet_ft.models.detectors.two_stage import (CascadeRCNN, FasterRCNN, Hybrid
 from mmdet_ft.models.detectors.yolo import YOLOV3
 
 __all__ = [
-    'ATSS', 'CascadeRCNN', 'Detector', 'FCOS', 'FSAF', 'FasterRCNN', 'GFL', 'HybridTaskCascade',
-    'MaskRCNN', 'MaskScoringRCNN', 'RetinaNet', 'SingleStageDetector', 'TOOD', 'TwoStageDetector',
-    'VFNet', 'YOLOV3'
+    'ATSS', 'CascadeRCNN', 'Detector', 'FCOS', 'FSAF', 'FastRCNN', 'FasterRCNN', 'GFL',
+    'HybridTaskCascade', 'MaskRCNN', 'MaskScoringRCNN', 'RPN', 'RetinaNet', 'SingleStageDetector',
+    'TOOD', 'TwoStageDetector', 'VFNet', 'YOLOV3'
 ]

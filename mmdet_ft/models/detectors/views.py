@@ -29,16 +29,22 @@ def merge_views(model: TwoStages, views: Sequence[Batch]) -> Detections:
     its scores and regressed boxes, each detection the mean of its masks.
     """
     rpn_head, roi_head = model.rpn_head, model.roi_head
-    features: List[Sequence[Tensor]] = [model.features_of(view) for view in views]
-    proposals = _join(model,
-                      [rpn_head.proposals(rpn_head(x), view) for x, view in zip(features, views)],
-                      views)
+    features = [model.features_of(view) for view in views]
+    found = [rpn_head.proposals(rpn_head(x), view) for x, view in zip(features, views)]
+    return merge_regions(roi_head, features, join_proposals(rpn_head, found, views), views)
 
+
+def merge_regions(roi_head: RoIHead, features: Sequence[Sequence[Tensor]],
+                  proposals: Proposals, views: Sequence[Batch]) -> Detections:
+    """Return detections of proposals, in original pixels, on several views of the same images.
+
+    features: the maps of each view.
+    """
     features = [roi_head.prepare(x) for x in features]
     boxes, scores = [], []
     for x, view in zip(features, views):
         moved, score = roi_head.box_predictions(x, _to_view(proposals.boxes, view), view)
-        boxes.append(_from_view(moved.flatten(1, 2), view).view_as(moved))
+        boxes.append(to_original(moved.flatten(1, 2), view).view_as(moved))
         scores.append(score)
     detections = roi_head.select(
         torch.stack(boxes).mean(0),
@@ -58,7 +64,7 @@ def merge_views(model: TwoStages, views: Sequence[Batch]) -> Detections:
 
 def merge_candidates(parts: Sequence[Candidates], views: Sequence[Batch]) -> Candidates:
     """Return the candidates of all views of the same images, in original pixels."""
-    moved = [part._replace(boxes=_from_view(part.boxes, view)) for part, view in zip(parts, views)]
+    moved = [part._replace(boxes=to_original(part.boxes, view)) for part, view in zip(parts, views)]
     return Candidates(*(torch.cat(field, 1) for field in zip(*moved)))
 
 
@@ -73,16 +79,18 @@ def _to_view(boxes: Tensor, view: Batch) -> Tensor:
     return box_ops.flip(boxes, view.sizes, _flip(view)) if _flip(view) else boxes
 
 
-def _from_view(boxes: Tensor, view: Batch) -> Tensor:
+def to_original(boxes: Tensor, view: Batch) -> Tensor:
+    """Convert boxes [B, N, 4] from a view's pixels to the original ones."""
     boxes = box_ops.flip(boxes, view.sizes, _flip(view)) if _flip(view) else boxes
     return boxes / view.scale_factors[:, None]
 
 
-def _join(model: TwoStages, proposals: List[Proposals], views: Sequence[Batch]) -> Proposals:
+def join_proposals(rpn_head: RPNHead, proposals: List[Proposals],
+                   views: Sequence[Batch]) -> Proposals:
     """Return one set of proposals in original pixels: suppression over all views, then the best."""
-    settings = model.rpn_head.test_settings
+    settings = rpn_head.test_settings
     assert settings is not None, 'no test_cfg'
-    boxes = torch.cat([_from_view(part.boxes, view) for part, view in zip(proposals, views)], 1)
+    boxes = torch.cat([to_original(part.boxes, view) for part, view in zip(proposals, views)], 1)
     scores, valid = (
         torch.cat([getattr(part, name) for part in proposals], 1) for name in ('scores', 'valid'))
     order = rank_boxes(scores, valid)

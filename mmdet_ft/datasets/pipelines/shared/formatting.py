@@ -148,6 +148,24 @@ class ToTensor:
 
 
 @PIPELINES.register_module()
+class ToDataContainer:
+    """Say how V2 collects `fields` into a batch; has no effect here."""
+    moves = ()
+    passes_on = ('fields', )  # not checked
+
+    def __init__(self,
+                 fields: Sequence[Dict[str, Any]] = (dict(key='img', stack=True),
+                                                     dict(key='gt_bboxes'), dict(key='gt_labels'))):
+        self.fields = fields
+
+    def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        return results
+
+    def __repr__(self) -> str:
+        return f'ToDataContainer(fields={self.fields})'
+
+
+@PIPELINES.register_module()
 class ImageToTensor:
     """Make tensors [C, H, W] of the images [H, W, C] or [H, W] of `keys`."""
     moves = ()
@@ -256,7 +274,8 @@ class Collect:
             hint = {
                 'gt_masks': ' (LoadAnnotations(with_mask=True) makes it)',
                 'gt_semantic_seg': ' (LoadAnnotations(with_seg=True) makes it)',
-                'gt_bboxes': ' (LoadAnnotations(with_bbox=True) makes it)'
+                'gt_bboxes': ' (LoadAnnotations(with_bbox=True) makes it)',
+                'proposals': ' (LoadProposals makes it, with a proposal_file of the dataset)'
             }.get(key, '')
             raise KeyError(
                 f'Collect: no transform has made {key!r}{hint}; there are {", ".join(sorted(results))}'

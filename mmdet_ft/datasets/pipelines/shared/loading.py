@@ -380,6 +380,8 @@ class LoadProposals:
         self.num_max_proposals = num_max_proposals
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        if 'proposals' not in results:
+            raise DataError('LoadProposals: the dataset has no proposals; write proposal_file=... for it')
         proposals = results['proposals']
         if proposals.shape[1] not in (4, 5):
             raise DataError(f'proposals are arrays [n, 4] or [n, 5], found {proposals.shape}')

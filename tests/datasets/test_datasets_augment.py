@@ -12,6 +12,7 @@ from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.loading.loader import build_dataloader
 from mmdet_ft.datasets.pipelines.detection.affine import Expand, RandomAffine, RandomShift
+from mmdet_ft.datasets.pipelines.detection.copy_paste import CopyPaste
 from mmdet_ft.datasets.pipelines.detection.crop import (MinIoURandomCrop, RandomCenterCropPad,
                                                         RandomCrop)
 from mmdet_ft.datasets.pipelines.detection.mix import MixUp, Mosaic
@@ -681,6 +682,66 @@ def test_mixup_into_an_image_without_objects_takes_the_others():
         })
     np.testing.assert_array_equal(after['gt_bboxes'], plain(3, 1)['gt_bboxes'])
     assert len(after['gt_masks']) == 3
+
+
+# CopyPaste
+@pytest.mark.parametrize('polygons', [False, True])
+@pytest.mark.parametrize('limits', [dict(), dict(bbox_occluded_thr=0, mask_occluded_thr=30)])
+def test_pasted_objects_cover_those_of_the_image(polygons, limits):
+    own, other = plain(4, 0, polygons), plain(3, 1, polygons)
+    transform = CopyPaste(max_num_pasted=3, **limits)
+    numbers = set()
+    for seed in range(8):
+        np.random.seed(seed)
+        count = np.random.randint(0, 3)
+        pasted = np.random.choice(3, size=count, replace=False).tolist()
+        np.random.seed(seed)
+        after = transform({**copy.deepcopy(own), 'mix_results': [copy.deepcopy(other)]})
+        numbers.add(count)
+        masks, covering = own['gt_masks'].to_ndarray(), other['gt_masks'].to_ndarray()[pasted]
+        cover = covering.any(0) if count else np.zeros((HEIGHT, WIDTH), bool)
+        expected = np.where(cover[..., None], other['img'], own['img'])
+        np.testing.assert_array_equal(after['img'], expected)
+        assert after['img'].dtype == np.uint8
+
+        boxes, labels, shown = [], [], []
+        for label, (box, mask) in enumerate(zip(own['gt_bboxes'], masks)):
+            rest = mask * ~cover
+            rows, columns = np.flatnonzero(rest.any(1)), np.flatnonzero(rest.any(0))
+            tight = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] +
+                              1]) if len(rows) else np.zeros(4)
+            near = (np.abs(tight - box) <= transform.bbox_occluded_thr).all()
+            if near or rest.sum() > transform.mask_occluded_thr or not count:
+                boxes.append(tight if count else box)
+                labels.append(label)
+                shown.append(rest)
+        np.testing.assert_allclose(
+            after['gt_bboxes'], np.concatenate([np.reshape(boxes, (-1, 4)), other['gt_bboxes'][pasted]]))
+        assert after['gt_labels'].tolist() == labels + pasted
+        np.testing.assert_array_equal(
+            np.concatenate([np.reshape(shown, (-1, HEIGHT, WIDTH)), covering]).astype(bool),
+            after['gt_masks'].to_ndarray().astype(bool))
+        np.testing.assert_array_equal(after['gt_bboxes_ignore'], own['gt_bboxes_ignore'])
+    assert numbers == {0, 1, 2}
+
+
+def test_without_masks_boxes_are_pasted():
+    own, other = ({
+        **plain(number, seed), 'mask_fields': []
+    } for seed, number in enumerate((2, 3)))
+    del own['gt_masks'], other['gt_masks']
+    before = own['img'].copy()
+    after = CopyPaste(selected=False)({**own, 'mix_results': [other]})
+    assert 'gt_masks' not in after and len(after['gt_bboxes']) >= 3
+    np.testing.assert_array_equal(after['gt_bboxes'][-3:], other['gt_bboxes'])
+    x1, y1, x2, y2 = other['gt_bboxes'][0].astype(int)
+    np.testing.assert_array_equal(after['img'][y1:y2, x1:x2], other['img'][y1:y2, x1:x2])
+    assert (after['img'] != before).any()
+
+
+def test_images_of_unequal_size_are_not_pasted():
+    with pytest.raises(ValueError, match="dict.type='Pad', size="):
+        CopyPaste()({**plain(2, 0), 'mix_results': [plain(2, 1, height=HEIGHT + 1)]})
 
 
 # MultiImageMixDataset

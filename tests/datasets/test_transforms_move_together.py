@@ -21,7 +21,7 @@ FROM_FILES = {
     'LoadImageFromFile', 'LoadImageFromWebcam', 'LoadMultiChannelImageFromFiles', 'LoadAnnotations',
     'LoadProposals'
 }
-FORMATS = {'ToTensor', 'ImageToTensor', 'Transpose', 'DefaultFormatBundle', 'Collect'}
+FORMATS = {'ToTensor', 'ToDataContainer', 'ImageToTensor', 'Transpose', 'DefaultFormatBundle', 'Collect'}
 NEED_PACKAGES = {'Albu', 'Corrupt'}  # see below, and test_datasets_augment.py
 HOLD_OTHERS = {'Compose', 'AutoAugment', 'RandAugment', 'MultiScaleFlipAug'}
 BLANK = {'CutOut', 'Cutout', 'RandomErasing'}  # what they fill may hide an object
@@ -34,6 +34,7 @@ CASES = {
     'ColorTransform': [dict(magnitude=.3, prob=1.), dict(level=8, prob=1.)],
     'Contrast': [dict(magnitude=.3, prob=1.)],
     'ContrastTransform': [dict(level=8, prob=1.)],
+    'CopyPaste': [dict(), dict(selected=False, mask_occluded_thr=0)],
     'CutOut': [dict(n_holes=2, cutout_shape=(9, 9))],
     'Cutout': [dict(shape=9, prob=1.)],
     'Equalize': [dict(prob=1.)],
@@ -126,7 +127,7 @@ def applied(name, arguments, seed, **form):
     sample = painted(**form)
     if name == 'RandomCenterCropPad':
         sample['img'] = sample['img'].astype(np.float32)
-    others = dict(Mosaic=3, MixUp=1).get(name)
+    others = dict(Mosaic=3, MixUp=1, CopyPaste=1).get(name)
     if others:
         sample['mix_results'] = [painted(**form) for _ in range(others)]
     random.seed(seed)
@@ -208,7 +209,7 @@ def refused(name, arguments):
 MOVE_MASKS = [
     (name, arguments) for name, arguments in ALL
     if {'img', 'mask'} <= set(moved_by(PIPELINES.get(name, arguments), arguments))
-    and name not in ('Mosaic', 'MixUp', 'MinIoURandomCrop')  # they ask for boxes
+    and name not in ('Mosaic', 'MixUp', 'CopyPaste', 'MinIoURandomCrop')  # they ask for boxes
 ]  # yapf: disable
 
 

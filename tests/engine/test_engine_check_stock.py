@@ -18,7 +18,7 @@ NOT_HERE = re.compile(
 # Wrong in MMDetection too: a hook without a type, and a bbox_head of a FasterRCNN.
 BROKEN = ('rfnext/rfnext_fixed_multi_branch_cascade_mask_rcnn_hrnetv2p_w18_20e_coco.py',
           'objects365/retinanet_r50_fpn_syncbn_1350k_obj365v1.py')
-RIGHT_AT_LEAST = dict(mmdet=340, mmcls=89)
+RIGHT_AT_LEAST = dict(mmdet=369, mmcls=89)
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')

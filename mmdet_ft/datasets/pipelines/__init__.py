@@ -13,6 +13,7 @@ from mmdet_ft.datasets.pipelines.detection.by_level import (BrightnessTransform,
                                                             ContrastTransform, EqualizeTransform,
                                                             RotateObjects, ShearObjects,
                                                             TranslateObjects)
+from mmdet_ft.datasets.pipelines.detection.copy_paste import CopyPaste
 from mmdet_ft.datasets.pipelines.detection.crop import (FilterAnnotations, MinIoURandomCrop,
                                                         RandomCenterCropPad, RandomCrop)
 from mmdet_ft.datasets.pipelines.detection.mix import MixUp, Mosaic
@@ -34,7 +35,7 @@ from mmdet_ft.datasets.pipelines.shared.views import MultiScaleFlipAug
 __all__ = [
     'Albu', 'AutoAugment', 'AutoContrast', 'Brightness', 'BrightnessTransform', 'CenterCrop',
     'Collect', 'ColorByLevel', 'ColorJitter', 'ColorTransform', 'Compose', 'Contrast',
-    'ContrastTransform', 'Corrupt', 'CutOut', 'Cutout', 'DefaultFormatBundle',
+    'ContrastTransform', 'CopyPaste', 'Corrupt', 'CutOut', 'Cutout', 'DefaultFormatBundle',
     'DeferredNormalize', 'Equalize', 'EqualizeTransform', 'Expand', 'FilterAnnotations',
     'ImageToTensor', 'Invert', 'Lighting', 'LoadAnnotations', 'LoadImageFromFile',
     'LoadImageFromWebcam', 'LoadMultiChannelImageFromFiles', 'LoadProposals', 'MinIoURandomCrop',

@@ -199,7 +199,8 @@ class ConvFCBBoxHead(BaseModule):
                               valid: Tensor) -> Tensor:
         """Return the loss [B, N] of regions with target classes (or background) [B, N].
 
-        pooled [B*N, C, size, size], or a tuple of such inputs. The loss of regions that are not valid, bool [B, N], is undefined.
+        pooled [B*N, C, size, size], or a tuple of such inputs. The loss of regions that are not
+        valid, bool [B, N], is undefined.
         """
         logits, _ = apply_to_valid(self, pooled, valid.flatten())
         losses = self.loss_cls(logits, classes.flatten(), reduction_override='none')

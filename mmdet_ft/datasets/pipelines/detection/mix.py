@@ -26,12 +26,12 @@ class Objects(NamedTuple):
         return Objects(*(None if part is None else part[keep] for part in self))
 
 
-def _objects_of(sample: Dict[str, Any], key: str) -> Objects:
+def objects_of(sample: Dict[str, Any], key: str) -> Objects:
     labels, masks = LABELS_OF.get(key), MASKS_OF.get(key)
     return Objects(sample.get(key, NO_BOXES), sample.get(labels), sample.get(masks))
 
 
-def _put_objects(results: Dict[str, Any], key: str, parts: Sequence[Objects]) -> None:
+def put_objects(results: Dict[str, Any], key: str, parts: Sequence[Objects]) -> None:
     """Join the objects of several samples in the fields of one."""
     results[key] = np.concatenate([part.boxes for part in parts])
     if LABELS_OF.get(key) in results:
@@ -40,7 +40,7 @@ def _put_objects(results: Dict[str, Any], key: str, parts: Sequence[Objects]) ->
         results[MASKS_OF[key]] = join_masks([part.masks for part in parts])
 
 
-def _box_fields(samples: Sequence[Dict[str, Any]], transform: object) -> List[str]:
+def box_fields_of(samples: Sequence[Dict[str, Any]], transform: object) -> List[str]:
     """Return the box fields that any of the samples has; those of the first sample come first."""
     for sample in samples:
         if sample.get('seg_fields'):
@@ -49,7 +49,7 @@ def _box_fields(samples: Sequence[Dict[str, Any]], transform: object) -> List[st
     return list(dict.fromkeys(key for sample in samples for key in sample.get('bbox_fields', [])))
 
 
-def _mix_results(results: Dict[str, Any], number: int, transform: object) -> List[Dict[str, Any]]:
+def images_to_mix(results: Dict[str, Any], number: int, transform: object) -> List[Dict[str, Any]]:
     others = results.get('mix_results')
     if others is None or len(others) != number:
         found = 'none' if others is None else len(others)
@@ -117,8 +117,8 @@ class Mosaic:
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         if np.random.uniform(0, 1) > self.prob:
             return results
-        samples = [results, *_mix_results(results, 3, self)]
-        fields = _box_fields(samples, self)
+        samples = [results, *images_to_mix(results, 3, self)]
+        fields = box_fields_of(samples, self)
         height, width = int(self.img_scale[0] * 2), int(self.img_scale[1] * 2)
         img = results['img']
         canvas = np.full((height, width, *img.shape[2:]), self.pad_val, dtype=img.dtype)
@@ -138,7 +138,7 @@ class Mosaic:
             x2, y2 = min(left + size[1], width), min(top + size[0], height)
             canvas[y1:y2, x1:x2] = part[y1 - top:y2 - top, x1 - left:x2 - left]
             for key in fields:
-                objects = _objects_of(sample, key)
+                objects = objects_of(sample, key)
                 boxes = objects.boxes * np.float32(scale) + np.array([left, top, left, top],
                                                                      dtype=np.float32)
                 masks = objects.masks
@@ -150,8 +150,8 @@ class Mosaic:
         results['img'] = canvas
         results['img_shape'] = canvas.shape
         for key in fields:
-            _put_objects(results, key,
-                         [self._clean(objects, height, width) for objects in parts[key]])
+            put_objects(results, key,
+                        [self._clean(objects, height, width) for objects in parts[key]])
         results['bbox_fields'] = fields
         return results
 
@@ -227,8 +227,8 @@ class MixUp:
         return index
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
-        other, = _mix_results(results, 1, self)
-        fields = _box_fields([results, other], self)
+        other, = images_to_mix(results, 1, self)
+        fields = box_fields_of([results, other], self)
         if not len(other['gt_bboxes']):
             return results
         ratio = np.random.uniform(*self.ratio_range)
@@ -261,7 +261,7 @@ class MixUp:
         mixed = 0.5 * results['img'].astype(np.float32) + 0.5 * seen.astype(np.float32)
 
         for key in fields:
-            objects = _objects_of(other, key)
+            objects = objects_of(other, key)
             before = objects.boxes * np.float32(scale)
             if self.bbox_clip_border:
                 before = clip_boxes(before, scaled_height, scaled_width)
@@ -281,9 +281,9 @@ class MixUp:
                 masks = masks.flip() if flip else masks
                 box = np.array([left, top, left + target_width, top + target_height])
                 masks = masks.expand(*whole, 0, 0).crop(box)
-            own = _objects_of(results, key)
+            own = objects_of(results, key)
             own = own.kept(boxes_inside(own.boxes, target_height, target_width))
-            _put_objects(results, key, [own, Objects(boxes, objects.labels, masks).kept(keep)])
+            put_objects(results, key, [own, Objects(boxes, objects.labels, masks).kept(keep)])
         results['img'] = mixed.astype(np.uint8)
         results['img_shape'] = mixed.shape
         results['bbox_fields'] = fields

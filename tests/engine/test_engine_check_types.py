@@ -135,6 +135,45 @@ log_config = dict(hooks=[dict(type='mmcv.TextLoggerHook')])'''))[0]
     assert config.model == plain.model
 
 
+EVERYWHERE = """
+model = dict(
+    type='{mmdet}MaskRCNN',
+    backbone=dict(type='{mmdet}ResNet', norm_cfg=dict(type='{mmcv}BN')),
+    neck=dict(type='{mmdet}FPN', conv_cfg=dict(type='{mmcv}Conv2d')),
+    rpn_head=dict(type='{mmdet}RPNHead', loss_cls=dict(type='{mmdet}CrossEntropyLoss')),
+    train_cfg=dict(rpn=dict(assigner=dict(type='{mmdet}MaxIoUAssigner'))))
+data = dict(
+    val=dict(
+        _delete_=True,
+        type='{mmdet}RepeatDataset',
+        times=2,
+        dataset=dict(
+            type='{mmdet}CocoDataset',
+            ann_file='a.json',
+            pipeline=[dict(type='{mmdet}LoadImageFromFile'), dict(type='{mmdet}Collect', keys=['img'])])))
+runner = dict(type='{mmcv}EpochBasedRunner', max_epochs=3)
+custom_hooks = [dict(type='{mmcls}PreciseBNHook', num_samples=10), dict(type='{mmcv}EMAHook')]
+"""
+
+
+def test_scopes_are_accepted_in_every_registry(heir):
+    plain = prepare(heir(EVERYWHERE.format(mmdet='', mmcls='', mmcv='')))[0]
+    scoped = prepare(heir(EVERYWHERE.format(mmdet='mmdet.', mmcls='mmcls.', mmcv='mmcv.')))[0]
+    assert scoped.copy() == plain.copy()
+
+
+@pytest.mark.parametrize('text, name', [
+    ("data = dict(train=dict(type='mmcls.CUB'))", 'CUB'),
+    ("data = dict(train=dict(pipeline=[dict(type='mmcls.ToPIL')]))", 'ToPIL'),
+    ("custom_hooks = [dict(type='mmcv.ProfilerHook')]", 'ProfilerHook'),
+    ("runner = dict(type='mmcv.IPUIterBasedRunner')", 'IPUIterBasedRunner'),
+    ("optimizer = dict(type='mmcls.Lamb')", 'Lamb'),
+    ("model = dict(backbone=dict(norm_cfg=dict(type='mmcls.LN2d')))", 'LN2d'),
+])
+def test_a_scoped_type_that_is_not_here_is_answered_in_every_registry(heir, text, name):
+    assert f'{name!r} is a type of ' in refused(heir(text))
+
+
 def test_a_scope_brings_the_defaults_of_its_package(heir):
     text = (
         "model = dict(backbone=dict(_delete_=True, type='mmcls.ResNet', depth=18, out_indices=(0, 1, 2, 3)), "

@@ -87,8 +87,7 @@ class Detections(NamedTuple):
     labels: Tensor  # int64 [B, D]
     valid: Tensor  # bool [B, D]
     masks: Optional[Tensor] = None  # float32 [B, D, M, M], probability inside the box
-    mask_scores: Optional[
-        Tensor] = None  # float32 [B, D], 0..1; None where masks have the scores of their boxes
+    mask_scores: Optional[Tensor] = None  # float32 [B, D], about 0..1; None: those of the boxes
 
 
 class Scores(NamedTuple):

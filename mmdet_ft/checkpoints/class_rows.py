@@ -65,7 +65,7 @@ def copy_class_rows(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optio
     if not rows.follow_classes or not old.dim() or old.shape[1:] != new.shape[1:]:
         return None
     pairs = list(match.copied)
-    if rows.background and (len(old), len(new)) == (num_old + 1, num_new + 1):
+    if rows.background and _have_background(rows, len(old), len(new), match):
         pairs.append((num_new, num_old))
         num_old, num_new = num_old + 1, num_new + 1
     if rows.first:
@@ -86,3 +86,10 @@ def copy_class_rows(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optio
         copied = old.unflatten(0, sizes[0])[index + (source, )].to(result)
         result.unflatten(0, sizes[1])[index + (to, )] = copied
     return result
+
+
+def _have_background(rows: Rows, num_old: int, num_new: int, match: Match) -> bool:
+    """Check whether these numbers of rows are the classes and a background, of each anchor if there are any."""
+    old, new = len(match.old) + 1, len(match.new) + 1
+    same = num_old * new == num_new * old and num_old % old == 0
+    return same and (rows.per == 'anchor and class' or num_old == old)

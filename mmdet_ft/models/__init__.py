@@ -14,6 +14,7 @@ from mmdet_ft.models import layers  # noqa: F401
 from mmdet_ft.models import losses  # noqa: F401
 from mmdet_ft.models import necks  # noqa: F401
 from mmdet_ft.models import roi_heads  # noqa: F401
+from mmdet_ft.models import ssd_anchors  # noqa: F401
 from mmdet_ft.old_names import resolve_old_names
 from mmdet_ft.registry import (ANCHOR_GENERATORS, BACKBONES, BBOX_ASSIGNERS, BBOX_CODERS,
                                BBOX_SAMPLERS, CLASSIFIERS, DETECTORS, HEADS, IOU_CALCULATORS,

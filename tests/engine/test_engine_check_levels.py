@@ -83,6 +83,7 @@ FSAF = MAIN.parents[1] / 'fsaf/fsaf_r50_fpn_1x_coco.py'
 GFL = MAIN.parents[1] / 'gfl/gfl_r50_fpn_1x_coco.py'
 VFNET = MAIN.parents[1] / 'vfnet/vfnet_r50_fpn_1x_coco.py'
 TOOD = MAIN.parents[1] / 'tood/tood_r50_fpn_1x_coco.py'
+SSD = MAIN.parents[1] / 'ssd/ssd300_coco.py'
 FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
 
 
@@ -128,6 +129,16 @@ FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
      ["'initial_epoch'", 'heir.py:2']),
     (TOOD, 'model = dict(train_cfg=dict(initial_assigner=None))', 'model.train_cfg.initial_assigner',
      ['TOOD is trained by it', 'heir.py:2']),
+    (SSD, 'model = dict(neck=dict(in_channels=(256, 1024), out_channels=(256, 1024, 512, 256, 256, 256)))',
+     'model.neck.in_channels', ['gives [512, 1024]', 'write in_channels=[512, 1024]', 'heir.py:2']),
+    (SSD, 'model = dict(neck=dict(out_channels=(512, 1024, 512, 256, 256, 128)))', 'model.bbox_head.in_channels',
+     ['gives [512, 1024, 512, 256, 256, 128]', 'write in_channels=[512, 1024, 512, 256, 256, 128]']),
+    (SSD, 'model = dict(train_cfg=dict(smoothl1_bet=1.))', 'model.train_cfg.smoothl1_bet',
+     ["'smoothl1_beta'", 'heir.py:2']),
+    (SSD, "data = dict(train=dict(dataset=dict(classes=('a', 'b'))))", 'model.bbox_head.num_classes',
+     ['has 2 classes (heir.py:2)', 'num_classes is 80', 'write num_classes=2']),
+    (SSD, 'model = dict(bbox_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64, 100])))', 'model.bbox_head',
+     ['SSDAnchorGenerator: 6 ratios for 5 strides', 'heir.py:2']),
 ])  # yapf: disable
 def test_a_head_of_one_stage_states_what_it_takes(tmp_path, monkeypatch, base, text, path, words):
     with pytest.raises(CheckError) as caught:

@@ -15,10 +15,11 @@ from tests.config.test_stock_configs import package  # noqa: F401
 NOT_HERE = re.compile(
     r"unknown [\w ]+ type '|that is not supported here; |^custom_imports: cannot import|"
     r'^the config has no (model|data|optimizer|runner)$')  # the last: a part of a config
-# Wrong in MMDetection too: a hook without a type, and a bbox_head of a FasterRCNN.
+# Wrong in MMDetection too: a hook without a type, a bbox_head of a FasterRCNN, and LoadAnnotations' normed_bbox.
 BROKEN = ('rfnext/rfnext_fixed_multi_branch_cascade_mask_rcnn_hrnetv2p_w18_20e_coco.py',
-          'objects365/retinanet_r50_fpn_syncbn_1350k_obj365v1.py')
-RIGHT_AT_LEAST = dict(mmdet=369, mmcls=89)
+          'objects365/retinanet_r50_fpn_syncbn_1350k_obj365v1.py',
+          'openimages/ssd300_32x8_36e_openimages.py')
+RIGHT_AT_LEAST = dict(mmdet=382, mmcls=89)
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')

@@ -34,7 +34,10 @@ def vgg(file: File) -> Optional[Converted]:
             rules.append((rf'features\.{conv + 1}\.{NORM}', rf'features.{index}.bn.\1'))
         following = convolutions[number + 1] if number + 1 < len(convolutions) else None
         index += 2 if following is not None and following - conv > own else 1
-    return rename(given, rules), Origin('VGG of torchvision or timm', CHANGES, facts=IMAGENET)
+    # Without a classifier it may be Caffe's (open-mmlab://vgg16_caffe), for gray levels.
+    is_whole = any(name.startswith(('classifier.', 'head.', 'pre_logits.')) for name in given)
+    facts = IMAGENET if is_whole else UNKNOWN
+    return rename(given, rules), Origin('VGG of torchvision or timm', CHANGES, facts=facts)
 
 
 REGNET_OF_TORCHVISION: Rules = (

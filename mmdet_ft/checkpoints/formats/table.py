@@ -11,6 +11,7 @@ from mmdet_ft.checkpoints.formats.origin import Converted, File, Origin, StateDi
 KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
     torchvision.detector,
     torchvision.one_stage_detector,
+    torchvision.ssd300,
     detectron2.detector,
     detectron2.cascade,
     detectron2.retinanet,

@@ -1,9 +1,13 @@
-"""torchvision's files: Faster and Mask R-CNN, RetinaNet and FCOS on ResNet-FPN, the ResNets, and MobileNetV2."""
+"""torchvision's files: Faster and Mask R-CNN, RetinaNet and FCOS on ResNet-FPN, SSD300, the ResNets, and
+MobileNetV2."""
 from typing import List, Optional, Tuple
+
+import torch
 
 from mmdet_ft.checkpoints.formats.origin import (Converted, File, Origin, Rules, coco_classes, has,
                                                  rename, take_rows)
-from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, IMAGENET, MSRA, input_scale
+from mmdet_ft.checkpoints.input_format import (ANSWER_TO_GREY_LEVELS, IMAGENET, MSRA, InputFormat,
+                                               input_scale)
 
 NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 # torchvision's name -> V2's. Before 0.14 a convolution without norm and activation was not a list of layers, and
@@ -145,6 +149,40 @@ def one_stage_detector(file: File) -> Optional[Converted]:
         f'trained with {trained_with}: configs/torchvision/{config} says so (RGB, mean and std '
         'as in V2)', )
     return converted, Origin(f'torchvision {kind}', changes, advice, classes, IMAGENET)
+
+
+SSD_RULES: Rules = (
+    (r'backbone\.scale_weight', 'neck.l2_norm.weight'),
+    *((rf'backbone\.extra\.0\.{i}\.(.+)', rf'backbone.features.{i + 23}.\1') for i in (1, 3, 5)),
+    *((rf'backbone\.extra\.0\.7\.{i}\.(.+)', rf'backbone.features.{i + 30}.\1') for i in (1, 3)),
+    *((rf'backbone\.extra\.{level + 1}\.{2 * i}\.(.+)', rf'neck.extra_layers.{level}.{i}.conv.\1')
+      for level in range(5) for i in range(2)),
+    (r'head\.classification_head\.module_list\.(\d)\.(.+)', r'bbox_head.cls_convs.\1.0.\2'),
+    (r'head\.regression_head\.module_list\.(\d)\.(.+)', r'bbox_head.reg_convs.\1.0.\2'),
+)
+# RGB, 0..255; torchvision writes mean / 255 and std=1/255.
+SSD_IMAGES = InputFormat(True, (122.99925, 116.9991, 103.9992), (1., 1., 1.))
+
+
+def ssd300(file: File) -> Optional[Converted]:
+    """Convert `ssd300_vgg16`, also fine-tuned."""
+    given = file.state_dict
+    boxes = 'head.regression_head.module_list.0.bias'
+    scores = 'head.classification_head.module_list.0.bias'
+    if not has(given, (boxes, scores, 'backbone.scale_weight', 'backbone.extra.0.7.1.weight')):
+        return None
+    num_rows = 4 * len(given[scores]) // len(given[boxes])  # of an anchor
+    classes, foreground = _foreground(num_rows)
+    converted = rename(given, SSD_RULES)
+    order = torch.tensor(foreground + [0])
+    for name, value in converted.items():
+        if name.startswith('bbox_head.cls_convs.'):
+            converted[name] = value.unflatten(0, (-1, num_rows))[:, order].flatten(0, 1)
+    changes = ('names as V2 has them', f'classes: {num_rows} rows of an anchor with the background '
+               f'first -> {len(foreground)} and the background last')
+    advice = ('trained with anchors no longer than the image and another mean: '
+              'configs/torchvision/ssd300_vgg16_coco.py says so', )
+    return converted, Origin('torchvision SSD300', changes, advice, classes, SSD_IMAGES)
 
 
 def classifier(file: File) -> Optional[Converted]:

@@ -8,6 +8,7 @@ their outputs are the real ones, also for user code. A part declares its own inp
 """
 import copy
 import inspect
+import re
 import warnings
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -19,8 +20,9 @@ from mmdet_ft.engine.config_check.schema import allowed_keys
 from mmdet_ft.parts import Takes
 from mmdet_ft.registry import MODELS
 
-IMAGE = 256  # pixels, side of the image that the backbone is run on
+IMAGE = 512  # pixels, side of the image that the backbone is run on; SSD's last levels need 300
 _known: Dict[str, Any] = {}  # cached, as a config is checked more than once
+_refusals: Dict[str, str] = {}  # messages of constructors, by the same keys
 
 
 class PartOutputs(NamedTuple):
@@ -45,6 +47,11 @@ def check_levels(found: Findings) -> None:
     """Compare the declared inputs of each part of the model with the outputs of the parts before it."""
     model, already = found.config.model, len(found.mistakes)
     image, key = torch.empty(1, 3, IMAGE, IMAGE, device='meta'), repr(model.get('backbone'))
+    for name, settings in model.items():
+        for path, part in _necks(settings) if name == 'neck' else [(f'model.{name}', settings)]:
+            _check_arguments(found, path, part)
+    if len(found.mistakes) > already:
+        return
     given = _run(_built(model.get('backbone')), 'model.backbone', image, key)
     for path, settings in _necks(model.get('neck')):
         if given is None:
@@ -86,9 +93,18 @@ def _built(part: object) -> Optional[nn.Module]:
                 warnings.simplefilter('ignore')
                 built = MODELS.build(_with_some_classes(copy.deepcopy(part)))
             _known[key] = built.eval() if isinstance(built, nn.Module) else None
-        except Exception:
+        except Exception as error:
             _known[key] = None
+            if isinstance(error, ValueError) and re.match(r'[A-Z]\w+: ', str(error)):
+                _refusals[key] = str(error)
     return _known[key]
+
+
+def _check_arguments(found: Findings, path: str, part: object) -> None:
+    """Report what a part's constructor refuses, if no other check has reported the part."""
+    refused = _built(part) is None and repr(part) in _refusals
+    if refused and not any(mistake.path.startswith(path) for mistake in found.mistakes):
+        found.report(path, _refusals[repr(part)])
 
 
 def _with_some_classes(settings: object) -> Any:

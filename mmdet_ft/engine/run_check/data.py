@@ -455,8 +455,11 @@ def anchors_of(model: PartSettings) -> Optional[Anchors]:
 
     positive = assigner.get('pos_iou_thr', .5)
     least = assigner.get('min_pos_iou', 0.) if assigner.get('match_low_quality', True) else positive
+    # Others can be tried only where all levels share them.
+    can_change = 'scales' in inspect.signature(type(generator)).parameters
     return Anchors([base.numpy() for base in generator.base_anchors], generator.strides, positive,
-                   least, f'model.{name}.anchor_generator', settings, with_settings)
+                   least, f'model.{name}.anchor_generator', settings,
+                   with_settings if can_change else None)
 
 
 def _settings_of(model: Dict[str, Any], argument: str) -> Dict[str, Any]:

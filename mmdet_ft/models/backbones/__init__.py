@@ -7,9 +7,10 @@ from mmdet_ft.models.backbones.resnet import ResNet, ResNetV1c, ResNetV1d
 from mmdet_ft.models.backbones.resnet_cifar import ResNet_CIFAR, ThinResNet_CIFAR
 from mmdet_ft.models.backbones.resnext import ResNeXt
 from mmdet_ft.models.backbones.seresnet import SEResNet, SEResNeXt
+from mmdet_ft.models.backbones.ssd_vgg import SSDVGG
 from mmdet_ft.models.backbones.vgg import VGG
 
 __all__ = [
     'Darknet', 'HRNet', 'LeNet5', 'MobileNetV2', 'RegNet', 'ResNeXt', 'ResNet', 'ResNetV1c',
-    'ResNetV1d', 'ResNet_CIFAR', 'SEResNeXt', 'SEResNet', 'ThinResNet_CIFAR', 'VGG'
+    'ResNetV1d', 'ResNet_CIFAR', 'SEResNeXt', 'SEResNet', 'SSDVGG', 'ThinResNet_CIFAR', 'VGG'
 ]

@@ -7,12 +7,13 @@ from mmdet_ft.models.dense_heads.fsaf_head import FSAFHead
 from mmdet_ft.models.dense_heads.gfl_head import GFLHead
 from mmdet_ft.models.dense_heads.retina_head import RetinaHead, RetinaSepBNHead
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead
+from mmdet_ft.models.dense_heads.ssd_head import SSDHead
 from mmdet_ft.models.dense_heads.tood_head import TOODHead
 from mmdet_ft.models.dense_heads.vfnet_head import VFNetHead
 from mmdet_ft.models.dense_heads.yolo_head import YOLOV3Head
 
 __all__ = [
     'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'FSAFHead', 'FreeAnchorRetinaHead',
-    'GFLHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'TOODHead', 'TorchvisionFCOSHead',
-    'VFNetHead', 'YOLOV3Head'
+    'GFLHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'SSDHead', 'TOODHead',
+    'TorchvisionFCOSHead', 'VFNetHead', 'YOLOV3Head'
 ]

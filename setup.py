@@ -37,6 +37,7 @@ setup(
     python_requires='>=3.9',
     packages=find_packages(include=['mmdet_ft', 'mmdet_ft.*']),
     package_data={'mmdet_ft': ['datasets/classification/*.txt', 'datasets/detection/*.txt']},
+    entry_points={'console_scripts': ['mmdet-ft = mmdet_ft.commands.main:main']},
     install_requires=read_requirements(),
     extras_require={
         'tensorboard': ['tensorboard'],

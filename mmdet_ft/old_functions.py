@@ -17,7 +17,7 @@ from mmdet_ft.engine.evaluate import run_over
 from mmdet_ft.engine.models.build import build_model
 from mmdet_ft.engine.reporting.painting import Painter
 from mmdet_ft.engine.runner.seeds import seed_everything
-from mmdet_ft.engine.speed.devices import take_device_option
+from mmdet_ft.engine.speed.device_option import take_device_option
 from mmdet_ft.outputs import Inputs, PictureNames
 
 

@@ -197,9 +197,13 @@ def run_to_the_end(script: str) -> None:
 
 if __name__ == '__main__':
     found = sys.path[1:]  # without the folder of this file
-    for tool in ('train.py', 'test.py'):  # imports only: neither is `__main__`
-        runpy.run_path(str(ROOT / 'tools' / tool), run_name='imported')
+    sys.path.insert(0, str(ROOT))
+    os.environ.setdefault('GOMP_SPINCOUNT',
+                          '2000')  # as the commands set it, before torch is imported
     import numpy
+
+    import mmdet_ft.commands.test
+    import mmdet_ft.commands.train  # noqa: F401
     os.write(1, b'%d\n' % len(os.listdir('/proc/self/task')))
     become(serve(), found)
     numpy.random.seed()  # drawn from the system, as at a start; `random` does so itself

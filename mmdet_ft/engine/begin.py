@@ -14,7 +14,8 @@ from mmdet_ft.errors import CheckpointError, UsageError
 # Arguments of commands that name a file to read.
 CHECKPOINTS = ('checkpoint', 'in_file')
 RESULTS = ('pkl_results', 'prediction_path', 'results')
-FILES = (*RESULTS, 'failure', 'source', 'root', 'img_path')
+FILES = (*RESULTS, 'failure', 'source')
+FOLDERS = ('root', 'img_path')
 
 
 class _ExpectedFile(NamedTuple):
@@ -73,10 +74,11 @@ def check_files(args: argparse.Namespace) -> None:
         if args.resume_from:
             cfg.override('resume_from', args.resume_from, '--resume-from')
         check_named_weights(cfg, args.auto_resume)
-    for name in FILES:
+    for name in (*FILES, *FOLDERS):
         path = getattr(args, name, None)
         if path and not os.path.exists(path):
-            raise UsageError(f'there is no file {path!r} (looked from {os.getcwd()})')
+            what = 'folder' if name in FOLDERS else 'file'
+            raise UsageError(f'there is no {what} {path!r} (looked from {os.getcwd()})')
 
 
 def require_weights(source: Any) -> None:

@@ -3,10 +3,10 @@ import glob
 import inspect
 import os
 import shlex
-import sys
 from typing import Any, Dict, List, Optional
 
 from mmdet_ft.checkpoints import writing
+from mmdet_ft.command_names import command_typed, how_to_run
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.hooks.early_stop import EarlyStopHook
 from mmdet_ft.engine.hooks.evaluation import EvalHook
@@ -71,7 +71,6 @@ def _best(path: str, score: float) -> str:
 
 def _commands(runner: BaseRunner, settings: TestSettings, checkpoint: Optional[str],
               latest: Optional[str], is_interrupted: bool) -> List[Any]:
-    tools = os.path.dirname(sys.argv[0]) if os.path.basename(sys.argv[0]) == 'train.py' else 'tools'
     config = os.path.join(_short(runner.work_dir), runner.meta.get('exp_name') or '')
     if settings.keys.is_used('custom_imports') and settings.keys.filename:
         config = settings.keys.filename  # modules may be next to the config itself
@@ -79,16 +78,14 @@ def _commands(runner: BaseRunner, settings: TestSettings, checkpoint: Optional[s
     if checkpoint is not None:
         path = _short(checkpoint)
         if settings.data.test and os.path.isfile(config):
-            found.append(('test', _command(f'{tools}/test.py', config, path,
-                                           *_eval_options(runner))))
-        found.append(('predict', _command(f'{tools}/predict.py', path, 'IMAGES', '--out',
-                                          'FOLDER')))
+            found.append(('test', _line('test', config, path, *_eval_options(runner))))
+        found.append(('predict', _line('predict', path, 'IMAGES', '--out', 'FOLDER')))
     found.append(('resume', _resume_command(runner, settings, latest, is_interrupted)))
     return found
 
 
-def _command(*words: str) -> str:
-    return 'python ' + ' '.join(map(shlex.quote, words))
+def _line(name: str, *words: str) -> str:
+    return ' '.join([how_to_run(name), *map(shlex.quote, words)])
 
 
 def _eval_options(runner: BaseRunner) -> List[str]:
@@ -112,17 +109,18 @@ def _resume_command(runner: BaseRunner, settings: TestSettings, latest: Optional
     if settings.keys.is_in_a_file('resume_from'):
         flags = ['--resume-from',
                  _short(_furthest(runner, latest))]  # in a config it overrides --auto-resume
-    if os.path.basename(sys.argv[0]) != 'train.py' or dist.is_distributed():
+    typed = command_typed()
+    if typed is None or typed.command.name != 'train' or dist.is_distributed():
         return ' and '.join(
             [f'the same command with {" ".join(flags)}', *(f'a higher {key}' for key in changes)])
     words = [
-        word for word in sys.argv
+        word for word in typed.words
         if word != '--auto-resume' and not word.startswith('--resume-from=')
     ]
     if '--resume-from' in words:
         index = words.index('--resume-from')
         del words[index:index + 2]
-    index = 2 if len(words) > 1 and not words[1].startswith('-') else len(words)
+    index = 1 if words and not words[0].startswith('-') else len(words)
     words[index:index] = flags
     options = [f'{key}={value}' for key, value in changes.items()]
     name = next((word for word in ('--cfg-options', '--options') if word in words), None)
@@ -132,7 +130,7 @@ def _resume_command(runner: BaseRunner, settings: TestSettings, latest: Optional
         words[index:index] = options
     elif options:
         words += ['--cfg-options', *options]
-    return _command(*words)
+    return ' '.join(map(shlex.quote, [*typed.program, *words]))
 
 
 def _changes(runner: BaseRunner, keys: ConfigKeys) -> Dict[str, int]:

@@ -1,6 +1,5 @@
 """Classes of a checkpoint and of a run, compared by name: heads are never permuted in silence."""
 import logging
-import runpy
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.checkpoints.fitting import fit, load_trained, pretrained_loader
 from mmdet_ft.checkpoints.input_format import InputFormat
 from mmdet_ft.checkpoints.reading import Checkpoint
+from mmdet_ft.commands.publish_model import publish
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.engine.models.trained import build_trained
 from mmdet_ft.engine.runner.resume_state import restore
@@ -291,8 +291,6 @@ def test_a_checkpoint_of_another_model_says_what_it_is(edit, words):
 
 
 def test_names_of_classes_are_given_to_a_checkpoint(tmp_path):
-    publish = runpy.run_path(
-        str(Path(__file__).parents[2] / 'tools/model_converters/publish_model.py'))['publish']
     path = write(tmp_path, named(CLASSES))
     renamed = publish(path, str(tmp_path / 'b.pth'), classes=('Katze', 'Hund', 'Vogel'))
     assert torch.load(renamed, weights_only=True)['meta']['CLASSES'] == ('Katze', 'Hund', 'Vogel')

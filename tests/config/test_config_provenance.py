@@ -184,7 +184,7 @@ def test_print_config_explains_a_value():
 def test_print_config_answers_a_misspelt_key_with_the_nearest():
     done = explain('configs/cityscapes/mask_rcnn_ft.py', '--explain', 'model.roi_head.bbox_hea')
     assert done.returncode == 2
-    assert done.stderr == ("error: model.roi_head.bbox_hea: there is no 'bbox_hea'; "
+    assert done.stderr == ("\nerror: model.roi_head.bbox_hea: there is no 'bbox_hea'; "
                            "did you mean 'bbox_head'?\n")
 
 

@@ -2,10 +2,8 @@
 
 Training and check_data agree on each of 1,500: types, missing keys, numbers beyond reason, damaged text, encodings.
 """
-import importlib.util
 import json
 import pickle
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -13,6 +11,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import pytest
 
+from mmdet_ft.commands.converters import via, wider_face
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder, to_coco
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.untrusted import UntrustedFileError
@@ -258,17 +257,8 @@ def test_json_files_of_lvis(tmp_path):
 # ------------------------------------------------------------------------------ converters
 
 
-def converter(name, monkeypatch):
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    spec = importlib.util.spec_from_file_location(name, CONVERTERS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_json_files_of_via(tmp_path, monkeypatch):
+def test_json_files_of_via(tmp_path):
     """The converter reads them: a json, or one message."""
-    via = converter('via', monkeypatch)
     formats.write_images(tmp_path, IMAGES)
     regions = [
         dict(shape_attributes=shape, region_attributes=dict(name='cat'))
@@ -302,9 +292,8 @@ def test_json_files_of_via(tmp_path, monkeypatch):
     assert refused > 30
 
 
-def test_lists_of_wider_face(tmp_path, monkeypatch):
+def test_lists_of_wider_face(tmp_path):
     """The converter reads them: faces, or one message with the line."""
-    wider = converter('wider_face', monkeypatch)
     lines = ['0--Parade/a.jpg', '2', '10 20 30 40 0 0 0 0 0 0', '5 6 7 8 0 0 0 1 0 0',
              '0--Parade/b.jpg', '0', '0 0 0 0 0 0 0 0 0 0', '']  # yapf: disable
     content = '\n'.join(lines).encode()
@@ -314,7 +303,7 @@ def test_lists_of_wider_face(tmp_path, monkeypatch):
         path.write_bytes(changed)
         try:
             with fuzz.limited():
-                wider.read_list(str(path))
+                wider_face.read_list(str(path))
         except DataError as error:
             refused += 1
             assert f'{path}:' in str(error), error

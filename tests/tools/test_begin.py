@@ -9,8 +9,7 @@ import pytest
 from mmdet_ft.engine.begin import read_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
-# Tools of the project's makers, and one that converts between arrays of numpy and torch.
-OTHERS = ('benchmarks', 'sample', 'npz_to_pth.py')
+OTHERS = ('benchmarks', 'sample')  # tools of the project's makers
 
 WITHOUT_TORCH = '''
 import contextlib, io, runpy, sys

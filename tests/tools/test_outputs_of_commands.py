@@ -1,7 +1,7 @@
 """test.py and browse_dataset.py, run in this process: what they write, and that no input is harmed."""
 import hashlib
-import importlib.util
 import json
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from mmdet_ft.checkpoints.writing import save
+from mmdet_ft.commands import test as test_command
+from mmdet_ft.commands.main import run_tool
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
 from .tiny_world import CLASSES, write_world
@@ -19,23 +21,11 @@ from .tiny_world import CLASSES, write_world
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_tool(name):
-    path = ROOT / 'tools' / name
-    spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-test_command = load_tool('test.py')
-browse = load_tool('misc/browse_dataset.py')
-
-
 def run(tool, monkeypatch, *arguments):
     """The exit code: 0 unless the command ends with another one."""
-    monkeypatch.setattr(sys, 'argv', [tool.__name__, *map(str, arguments)])
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
     try:
-        tool.main()
+        run_tool(tool)
     except SystemExit as end:
         return end.code or 0
     return 0
@@ -74,7 +64,7 @@ def digests(folder):
 def test_absolute_names_are_painted_below_the_folder_beside_the_truth(world, monkeypatch):
     edited(world, lambda image: image.update(file_name=str(world / 'val' / image['file_name'])))
     before = digests(world / 'val')
-    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--show-dir',
+    assert run('test', monkeypatch, world / 'tiny.py', world / 'last.pth', '--show-dir',
                world / 'painted', '--show-score-thr', 0, '--device', 'cpu') == 0
     assert digests(world / 'val') == before
     painted = sorted(path.name for path in (world / 'painted').iterdir())
@@ -87,10 +77,10 @@ def test_a_folder_of_the_data_is_refused_before_anything_is_computed(world, monk
     before = digests(world)
     (world / 'link').symlink_to(world / 'val')
     for folder in (world / 'val', world / 'link'):
-        assert run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--show-dir',
+        assert run('test', monkeypatch, world / 'tiny.py', world / 'last.pth', '--show-dir',
                    folder) == 1
         assert 'choose another folder' in capsys.readouterr().err
-    assert run(browse, monkeypatch, world / 'tiny.py', '--not-show', '--output-dir',
+    assert run('browse', monkeypatch, world / 'tiny.py', '--not-show', '--output-dir',
                world / 'train') == 1
     assert '--output-dir' in capsys.readouterr().err
     (world / 'link').unlink()
@@ -101,7 +91,7 @@ def test_two_sets_with_equal_names_lose_no_picture(world, monkeypatch):
     with open(world / 'tiny.py', 'a') as file:
         file.write(f"data['test'].update(ann_file=['{world}/val.json', '{world}/train.json'], "
                    f"img_prefix=['{world}/val/', '{world}/train/'])\n")
-    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--show-dir',
+    assert run('test', monkeypatch, world / 'tiny.py', world / 'last.pth', '--show-dir',
                world / 'painted') == 0
     assert len(list((world / 'painted').iterdir())) == 7
 
@@ -112,7 +102,7 @@ def test_results_are_not_written_over_the_checkpoint_or_the_annotations(
     (world / 'last.pth').rename(world / 'last.pkl')
     (world / 'val.pkl').symlink_to(world / 'val.json')
     before = digests(world)
-    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pkl', '--out',
+    assert run('test', monkeypatch, world / 'tiny.py', world / 'last.pkl', '--out',
                world / name) == 1
     assert 'would overwrite' in capsys.readouterr().err
     assert digests(world) == before
@@ -126,7 +116,7 @@ def test_results_survive_an_evaluation_that_fails(world, monkeypatch, capsys, ca
 
     monkeypatch.setattr(CocoDataset, 'evaluate', fail)
     with pytest.raises(RuntimeError, match='no metric today'):
-        run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--eval', 'bbox')
+        run('test', monkeypatch, world / 'tiny.py', world / 'last.pth', '--eval', 'bbox')
     kept, = world.glob('results_*.pkl')
     with open(kept, 'rb') as file:
         assert len(pickle.load(file)) == 3
@@ -139,7 +129,7 @@ def test_masks_are_not_evaluated_of_a_model_without_them(world, monkeypatch, cap
                    "model['roi_head'].pop('mask_roi_extractor')\n")
     model = MODELS.build(tiny_config(with_mask=False, num_classes=len(CLASSES)))
     save(str(world / 'boxes.pth'), model.state_dict(), dict(CLASSES=CLASSES))
-    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'boxes.pth', '--eval', 'bbox',
+    assert run('test', monkeypatch, world / 'tiny.py', world / 'boxes.pth', '--eval', 'bbox',
                'segm') == 2
     assert 'segm: FasterRCNN of this config has no mask head' in capsys.readouterr().err
 
@@ -154,7 +144,7 @@ def test_one_image_that_cannot_be_painted_does_not_end_the_test(world, monkeypat
         write(path, picture)
 
     monkeypatch.setattr(painting, 'write_picture', sometimes)
-    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--show-dir',
+    assert run('test', monkeypatch, world / 'tiny.py', world / 'last.pth', '--show-dir',
                world / 'painted', '--out', world / 'r.pkl') == 0
     assert 'no picture of 1.png: no space left' in capsys.readouterr().err
     assert len(list((world / 'painted').iterdir())) == 2
@@ -168,17 +158,17 @@ def test_browsing_writes_what_opencv_cannot_write_as_png(world, monkeypatch, cap
         image['file_name'] = name
     (world / 'train' / '2.jfif').write_bytes(b'no image')
     (world / 'train.json').write_text(json.dumps(content))
-    assert run(browse, monkeypatch, world / 'tiny.py', '--not-show', '--output-dir',
+    assert run('browse', monkeypatch, world / 'tiny.py', '--not-show', '--output-dir',
                world / 'pictures') == 1
     assert sorted(path.name for path in (world / 'pictures').iterdir()) == ['0.png', '3.png']
     assert 'skipped: sample' in capsys.readouterr().err
 
 
 def test_unknown_show_options_and_devices_are_refused(world, monkeypatch, capsys):
-    assert run(test_command, monkeypatch, world / 'tiny.py', 'x.pth', '--show-dir', 'x',
-               '--show-options', 'color=1') == 2
+    assert run('test', monkeypatch, world / 'tiny.py', 'x.pth', '--show-dir', 'x', '--show-options',
+               'color=1') == 2
     assert 'wait_time' in capsys.readouterr().err
-    assert run(test_command, monkeypatch, world / 'tiny.py', 'x.pth', '--show-dir', 'x', '--device',
+    assert run('test', monkeypatch, world / 'tiny.py', 'x.pth', '--show-dir', 'x', '--device',
                'tpu') == 2
     assert "--device is cpu, cuda or cuda:NUMBER, not 'tpu'" in capsys.readouterr().err
 
@@ -198,7 +188,7 @@ def test_a_checkpoint_of_other_classes_is_mapped_or_refused_by_name(world, monke
     found = {}
     for classes in (CLASSES, CLASSES[::-1], CLASSES[1:2]):
         out = world / 'out.pkl'
-        assert run(test_command, monkeypatch, world / 'tiny.py', world / 'a.pth', '--out', out,
+        assert run('test', monkeypatch, world / 'tiny.py', world / 'a.pth', '--out', out,
                    '--cfg-options',
                    f'data.test.classes={list(classes)}') == 0, capsys.readouterr().err
         found[classes] = pickle.loads(out.read_bytes())
@@ -210,7 +200,7 @@ def test_a_checkpoint_of_other_classes_is_mapped_or_refused_by_name(world, monke
         np.testing.assert_array_equal(boxes[1], one[0][0])
         assert masks[1] == one[1][0]
     save(str(world / 'b.pth'), model.state_dict(), dict(CLASSES=('x', *CLASSES[1:])))
-    assert run(test_command, monkeypatch, world / 'tiny.py', world / 'b.pth', '--eval', 'bbox') == 1
+    assert run('test', monkeypatch, world / 'tiny.py', world / 'b.pth', '--eval', 'bbox') == 1
     assert 'data.test has classes that it does not know' in capsys.readouterr().err
 
 
@@ -228,12 +218,11 @@ def test_a_config_in_its_own_work_dir_is_not_written_over(world):
 
 
 def test_training_takes_the_device_as_an_option(monkeypatch, capsys, tmp_path):
-    train = load_tool('train.py')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
     for device, said in (('tpu', "not 'tpu'"), ('cpu', 'nowhere.py')):
-        assert run(train, monkeypatch, tmp_path / 'nowhere.py', '--device', device) in (1, 2)
+        assert run('train', monkeypatch, tmp_path / 'nowhere.py', '--device', device) in (1, 2)
         assert said in capsys.readouterr().err
-    assert train.os.environ['CUDA_VISIBLE_DEVICES'] == ''
+    assert os.environ['CUDA_VISIBLE_DEVICES'] == ''
 
 
 def test_results_of_classes_without_a_folder_have_a_number_for_a_name(tmp_path):
@@ -251,9 +240,9 @@ def test_a_work_dir_that_is_a_file_is_refused_before_the_images_are_run(world, m
     (world / 'file').write_text('mine')
     monkeypatch.setattr(test_command, 'single_gpu_test', None)  # not called
     for option in ('--work-dir', '--show-dir'):
-        code = run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--eval',
-                   'bbox', option, world / 'file')
+        code = run('test', monkeypatch, world / 'tiny.py', world / 'last.pth', '--eval', 'bbox',
+                   option, world / 'file')
         assert code == 1 and f'{option} {world / "file"}: ' in capsys.readouterr().err
-    code = run(test_command, monkeypatch, world / 'tiny.py', world / 'last.pth', '--out',
+    code = run('test', monkeypatch, world / 'tiny.py', world / 'last.pth', '--out',
                world / 'file/results.pkl')
     assert code == 1 and 'file is a file; name a folder' in capsys.readouterr().err

@@ -3,6 +3,7 @@ import hashlib
 import importlib.util
 import json
 import pickle
+import runpy
 import sys
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def run(name, monkeypatch, words):
     monkeypatch.setattr(sys, 'path', list(sys.path))
     monkeypatch.setattr(sys, 'argv', [name, *map(str, words)])
     try:
-        return load_tool(name).main() or 0
+        runpy.run_path(str(TOOLS / name), run_name='__main__')
+        return 0
     except SystemExit as end:
         return end.code or 0
 

@@ -1,5 +1,4 @@
 """tools/predict.py and mmdet_ft.apis: a checkpoint alone is enough to run over images."""
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -12,23 +11,14 @@ from pycocotools.coco import COCO
 
 from mmdet_ft import apis
 from mmdet_ft.checkpoints.writing import save
+from mmdet_ft.commands import predict
+from mmdet_ft.commands.main import run_tool
 from mmdet_ft.config import Config
 from mmdet_ft.engine.errors import UserError
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ('cat', 'dog', 'emu')
-
-
-def load_tool(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-predict = load_tool(ROOT / 'tools' / 'predict.py')
 
 
 @pytest.fixture(scope='module')
@@ -67,8 +57,8 @@ def photos(tmp_path):
 
 
 def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['predict.py', *map(str, arguments)])
-    predict.main()
+    monkeypatch.setattr(sys, 'argv', ['tools/predict.py', *map(str, arguments)])
+    run_tool('predict')
 
 
 def test_checkpoint_and_folder_give_pictures_and_coco_json(checkpoint, photos, tmp_path,
@@ -379,12 +369,12 @@ def test_devices_are_read_in_all_their_spellings(monkeypatch):
 
 
 def test_device_option_hides_the_gpus_or_numbers_one(monkeypatch):
-    from mmdet_ft.engine.speed import devices
+    from mmdet_ft.engine.speed import device_option
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
-    assert [devices.take_device_option(name)
+    assert [device_option.take_device_option(name)
             for name in (None, 'cuda', 'cuda:1', '1')] == [None, None, 1, 1]
-    assert devices.take_device_option('cpu') is None
-    assert devices.os.environ['CUDA_VISIBLE_DEVICES'] == ''
+    assert device_option.take_device_option('cpu') is None
+    assert device_option.os.environ['CUDA_VISIBLE_DEVICES'] == ''
 
 
 def test_pictures_are_not_written_over_the_image_they_show(checkpoint, photos):

@@ -1,7 +1,6 @@
 """tools/model_converters/publish_model.py: smaller, named by its hash, the same weights."""
 import datetime
 import hashlib
-import importlib.util
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import torch
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.download import hash_of
 from mmdet_ft.checkpoints.reading import read
+from mmdet_ft.commands.main import run_tool
 from tests.checkpoints.test_reading import Evil
 from tests.engine.fakes import FakeModel, same
 
@@ -27,15 +27,12 @@ class Done(NamedTuple):
 @pytest.fixture
 def run(monkeypatch, capsys):
     """run(word, ...): the command in this process."""
-    spec = importlib.util.spec_from_file_location('publish_model', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
 
     def running(*words):
         monkeypatch.setattr(sys, 'argv', ['publish_model.py', *map(str, words)])
         code = 0
         try:
-            tool.main()
+            run_tool('publish_model')
         except SystemExit as stopped:
             code = stopped.code
         return Done(code, *capsys.readouterr())
@@ -96,16 +93,14 @@ def test_a_published_file_is_published_again_without_harm(tmp_path, run):
 
 @pytest.mark.parametrize('name', ['upgrade_model_version', 'npz_to_pth'])
 def test_converters_do_not_write_over_what_they_read(tmp_path, monkeypatch, capsys, name):
-    spec = importlib.util.spec_from_file_location(name, TOOL.with_name(f'{name}.py'))
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     path = tmp_path / 'a.pth'
-    path.write_bytes(b'weights')
+    torch.save(dict(state_dict={'a': torch.ones(1)}), path)
+    content = path.read_bytes()
     (tmp_path / 'b.pth').symlink_to(path)
     monkeypatch.setattr(sys, 'argv', [name, str(path), str(tmp_path / 'b.pth')])
     try:
-        code = tool.main()
+        code = run_tool(name)
     except SystemExit as stopped:
         code = stopped.code
     assert code == 1 and 'would overwrite' in capsys.readouterr().err
-    assert path.read_bytes() == b'weights'
+    assert path.read_bytes() == content

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmdet_ft.commands.main import run_tool
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / 'tools' / 'sample'
 CONFIGS = ROOT / 'configs' / 'sample'
@@ -92,8 +94,12 @@ def folder(sample, tmp_path_factory):
     for split, count in (('train', 2), ('val', 1)):
         for index in range(count):
             sample[0].write_scene(root, split, index, 0)
-    converter = load_tool(ROOT / 'tools' / 'dataset_converters' / 'cityscapes.py')
-    converter.main([str(root), '--out-dir', str(root / 'annotations')])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sys, 'argv',
+            ['cityscapes.py', str(root), '--out-dir',
+             str(root / 'annotations')])
+        run_tool('convert cityscapes')
     return root
 
 

@@ -1,16 +1,13 @@
 """Train and val out of one json or one folder: classes alike, equal images and groups together, nothing lost."""
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmdet_ft.commands.main import run_tool
 from mmdet_ft.datasets.build import build_dataset
-
-TOOL = Path(__file__).parents[2] / 'tools/misc/split_dataset.py'
 
 
 @pytest.fixture
@@ -18,13 +15,9 @@ def split(monkeypatch, capsys):
     """A function that runs the tool; returns what it says."""
 
     def run(*words):
-        spec = importlib.util.spec_from_file_location('split_dataset', TOOL)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setattr(sys, 'path', list(sys.path))
         monkeypatch.setattr(sys, 'argv', ['split_dataset', *map(str, words)])
-        spec.loader.exec_module(module)
         try:
-            module.main()
+            run_tool('split')
         except SystemExit:
             return capsys.readouterr().err
         return capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmdet_ft.checkpoints.reading import read
+from mmdet_ft.commands.main import run_tool
 from mmdet_ft.engine.legacy import user_code
 from tests import commands
 from tests.tools.test_train_command import rows
@@ -151,17 +152,12 @@ def test_a_script_is_read_and_told_line_by_line(tmp_path, capsys, monkeypatch):
     script.write_text(
         'import torch\nfrom mmcv import Config\nfrom mmdet.apis import init_detector\n'
         "raise SystemExit('it was run')\n")
-    path = ROOT / 'tools/misc/check_script.py'
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    spec = importlib.util.spec_from_file_location('check_script', path)
-    check_script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(check_script)
     for expected, text in ((1, script.read_text()), (0,
                                                      'from mmdet_ft.apis import init_detector\n')):
         script.write_text(text)
         monkeypatch.setattr(sys, 'argv', ['check_script.py', str(script)])
         with pytest.raises(SystemExit) as end:
-            check_script.main()
+            run_tool('check_script')
         assert end.value.code == expected
     message = capsys.readouterr().out.splitlines()
     assert message == [
@@ -171,7 +167,7 @@ def test_a_script_is_read_and_told_line_by_line(tmp_path, capsys, monkeypatch):
     ]
     script.write_text('def (')
     with pytest.raises(SystemExit):
-        check_script.main()
+        run_tool('check_script')
     assert 'mine.py is not a Python script: ' in capsys.readouterr().err
 
 

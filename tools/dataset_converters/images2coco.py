@@ -1,96 +1,11 @@
-"""List the images of a folder in a COCO json without annotations, to test on them.
-
-    python tools/dataset_converters/images2coco.py data/photos data/classes.txt photos.json -e tif
-
-writes data/annotations/photos.json, beside the folder of the images as MMDetection 2.x does. The second argument is a
-text file with one class a line. tools/test.py --format-only runs on such a file; tools/predict.py needs none.
-"""
-import argparse
+"""`mmdet-ft convert images2coco`: list the images of a folder in a COCO json without annotations."""
 import os
-import os.path as osp
 import sys
-from typing import List, Optional, Sequence
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))))  # the package beside tools/
 
-from mmdet_ft.engine.begin import read_arguments  # noqa: E402
-from mmdet_ft.engine.errors import command  # noqa: E402
-from mmdet_ft.errors import DataError  # noqa: E402
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('img_path', help='folder of the images')
-    parser.add_argument('classes', help='text file with one class a line')
-    parser.add_argument(
-        'out', help='name of the json; it goes to annotations/ beside the folder of the images')
-    parser.add_argument(
-        '-e', '--exclude-extensions', nargs='+', help='endings of files to leave out, such as png')
-    parser.add_argument('--force', action='store_true', help='replace an existing json')
-    return parser.parse_args()
-
-
-# Parse arguments and read the config before importing torch: --help and wrong paths respond at once.
-ARGS = read_arguments(parse_args) if __name__ == '__main__' else None
-
-from mmdet_ft.datasets.annotations.to_coco import where_images_are  # noqa: E402
-from mmdet_ft.datasets.annotations.to_coco import refuse_existing, write_json
-from mmdet_ft.datasets.detection.custom import CustomDataset  # noqa: E402
-from mmdet_ft.datasets.images.files import image_size, is_image_name  # noqa: E402
-from mmdet_ft.engine.reporting.progress import track  # noqa: E402
-
-
-def images_below(folder: str, excluded: Optional[Sequence[str]]) -> List[str]:
-    """List the images in a folder and its subfolders, sorted. Raises DataError if there is none."""
-    if not osp.isdir(folder):
-        raise DataError(f'there is no folder {folder!r}')
-    endings = tuple('.' + ending.lower().lstrip('.') for ending in excluded or ())
-    names = []
-    for path, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith('.') and name != '__MACOSX']
-        names += [
-            osp.relpath(osp.join(path, name), folder).replace(os.sep, '/') for name in files
-            if is_image_name(name) and not name.startswith('.')
-            and not name.lower().endswith(endings or '\0')
-        ]
-    if not names:
-        raise DataError(f'there is no image to list in {folder!r}{where_images_are(folder)}')
-    return sorted(names)
-
-
-@command
-def main() -> None:
-    args = ARGS or parse_args()
-    names = images_below(args.img_path, args.exclude_extensions)
-    classes = list(CustomDataset.get_classes(args.classes))
-    if not classes:
-        raise DataError(f'{args.classes} names no class; write one a line')
-    folder = osp.join(osp.dirname(osp.abspath(args.img_path)), 'annotations')
-    path = osp.join(folder, args.out if args.out.endswith('.json') else f'{args.out}.json')
-    refuse_existing(path, args.force,
-                    [args.classes, *(osp.join(args.img_path, name) for name in names)])
-    images, bad = [], []
-    for name in track(names, 'reading', len(names)):
-        try:
-            width, height = image_size(osp.join(args.img_path, name))
-        except DataError as error:
-            bad.append(str(error))
-            continue
-        images.append(dict(id=len(images), file_name=name, width=width, height=height))
-    if not images:
-        raise DataError(f'not one image can be read: {bad[0]}')
-    categories = [dict(id=index, name=name) for index, name in enumerate(classes)]
-    write_json(path, dict(images=images, categories=categories))
-    print(f'{len(images)} images, {len(classes)} classes -> {path}')
-    if bad:
-        print(
-            f'left out, because they cannot be read: {len(bad)} files ({bad[0]}{" ..." if len(bad) > 1 else ""})'
-        )
-    print(
-        f'in the config: data = dict(test=dict(ann_file={path!r}, img_prefix={osp.join(args.img_path, "")!r})); '
-        f'then tools/test.py CONFIG CHECKPOINT --format-only')
-
+from mmdet_ft.commands.main import run_tool  # noqa: E402
 
 if __name__ == '__main__':
-    main()
+    run_tool('convert images2coco')

@@ -1,6 +1,5 @@
 """Parsing of device names."""
 import logging
-import os
 from typing import List, Union
 
 import torch
@@ -50,20 +49,3 @@ def read_device(name: Device) -> torch.device:
 
 def _refusal(name: Device) -> str:
     return f'device {name!r}: the devices here are {", ".join(devices_here())}'
-
-
-def take_device_option(name: Union[str, None]) -> Union[int, None]:
-    """Apply `--device` of a command: 'cpu' hides the GPUs from torch; for 'cuda:1' returns the number.
-
-    Returns None if the option names no particular GPU. Raises UsageError for other names.
-    """
-    text = (name or '').strip().lower()
-    if text == 'cpu':
-        os.environ['CUDA_VISIBLE_DEVICES'] = ''  # read when torch first looks for GPUs
-        return None
-    kind, _, number = text.partition(':')
-    if text.isdecimal() or kind in ('cuda', 'gpu') and number.isdecimal():
-        return int(number or text)
-    if text in ('', 'cuda', 'gpu'):
-        return None
-    raise UsageError(f'--device is cpu, cuda or cuda:NUMBER, not {name!r}')

@@ -1,0 +1,1 @@
+"""Arguments of the commands; nothing here imports torch, so that help and mistakes respond at once."""

@@ -167,6 +167,93 @@ def write_labelme(root: Path, images) -> dict:
     return dict(ann_file=str(root))
 
 
+def yolo_line(thing: Thing, number: int, as_outline: bool) -> str:
+    x1, y1, x2, y2 = np.array(thing.box) / [WIDTH, HEIGHT, WIDTH, HEIGHT]
+    numbers = [x1, y1, x2, y1, x2, y2, x1, y2] if as_outline else [(x1 + x2) / 2,
+                                                                   (y1 + y2) / 2, x2 - x1, y2 - y1]
+    return ' '.join([str(number), *(f'{value:.12g}' for value in numbers)]) + '\n'
+
+
+def write_yolo(root: Path,
+               images,
+               outlines: bool = False,
+               split: str = 'train',
+               names=NAMES) -> dict:
+    """Ignored things are left out; the last image has an empty label file."""
+    write_images(root / 'images' / split, images)
+    (root / 'labels' / split).mkdir(parents=True)
+    for stem, things in zip(stems(images), images):
+        (root / 'labels' / split / f'{stem}.txt').write_text(''.join(
+            yolo_line(thing, names.index(thing.name), outlines) for thing in things
+            if not thing.ignored))
+    listed = ''.join(f'  {number}: {name}\n' for number, name in enumerate(names))
+    (root / 'data.yaml').write_text(f'path: .\n{split}: images/{split}\nnames:\n{listed}')
+    return dict(ann_file=str(root / 'data.yaml'), split=split)
+
+
+def cvat_xml(images, names=NAMES) -> str:
+    labels = ''.join(f'<label><name>{name}</name><attributes></attributes></label>\n'
+                     for name in names)
+    text = ''
+    for index, (stem, things) in enumerate(zip(stems(images), images)):
+        text += f'<image id="{index}" name="{stem}.jpg" width="{WIDTH}" height="{HEIGHT}">\n'
+        for number, thing in enumerate(things):
+            x1, y1, x2, y2 = thing.box
+            inside = f'<attribute name="ignore">{str(thing.ignored).lower()}</attribute>'
+            if number % 2:
+                points = f'{x1},{y1};{x2},{y1};{x2},{y2};{x1},{y2}'
+                text += f'<polygon label="{thing.name}" occluded="0" points="{points}">{inside}</polygon>\n'
+            else:
+                text += (
+                    f'<box label="{thing.name}" occluded="0" xtl="{x1}" ytl="{y1}" xbr="{x2}" ybr="{y2}">'
+                    f'{inside}</box>\n')
+        text += '</image>\n'
+    return (
+        f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n<meta><task><labels>\n'
+        f'{labels}</labels></task></meta>\n{text}</annotations>\n')
+
+
+def write_cvat(root: Path, images) -> dict:
+    write_images(root / 'images', images)
+    (root / 'annotations.xml').write_text(cvat_xml(images))
+    return dict(ann_file=str(root / 'annotations.xml'))
+
+
+def label_studio_content(images) -> list:
+    tasks = []
+    for index, (stem, things) in enumerate(zip(stems(images), images)):
+        results = []
+        for number, thing in enumerate(thing for thing in things if not thing.ignored):
+            x1, y1, x2, y2 = (np.array(thing.box) * 100 / [WIDTH, HEIGHT, WIDTH, HEIGHT]).tolist()
+            kind, value = ('polygonlabels', dict(points=[[x1, y1], [x2, y1], [x2, y2], [x1, y2]])) if number % 2 \
+                else ('rectanglelabels', dict(x=x1, y=y1, width=x2 - x1, height=y2 - y1, rotation=0))
+            results.append(
+                dict(
+                    id=f'r{number}',
+                    type=kind,
+                    from_name='label',
+                    to_name='image',
+                    original_width=WIDTH,
+                    original_height=HEIGHT,
+                    image_rotation=0,
+                    value={
+                        **value, kind: [thing.name]
+                    }))
+        tasks.append(
+            dict(
+                id=index + 1,
+                data=dict(image=f'/data/upload/1/0123abc{index % 10}-{stem}.jpg'),
+                annotations=[dict(id=index + 7, was_cancelled=False, result=results)],
+                predictions=[]))
+    return tasks
+
+
+def write_label_studio(root: Path, images) -> dict:
+    write_images(root, images)
+    (root / 'export.json').write_text(json.dumps(label_studio_content(images)))
+    return dict(ann_file=str(root / 'export.json'))
+
+
 def middle_content(images, classes) -> list:
     records = []
     for stem, things in zip(stems(images), images):

@@ -30,6 +30,10 @@ def write_wider(root, images):
     return formats.write_voc(root, images, img_subdir='0--Parade')
 
 
+def write_yolo_outlines(root, images):
+    return formats.write_yolo(root, images, outlines=True)
+
+
 KINDS = {
     'VOC2007': ('VOCDataset', formats.write_voc, 'mAP', 'mAP', 'VOC2007'),
     'VOC2012': ('VOCDataset', formats.write_voc, 'mAP', 'mAP', 'VOC2012'),
@@ -42,6 +46,11 @@ KINDS = {
     'coco segm': ('CocoDataset', formats.write_coco_json, 'segm', 'segm_mAP', 'coco'),
     'labelme bbox': ('LabelmeDataset', formats.write_labelme, 'bbox', 'bbox_mAP', 'labelme'),
     'labelme segm': ('LabelmeDataset', formats.write_labelme, 'segm', 'segm_mAP', 'labelme'),
+    'yolo bbox': ('YOLODataset', formats.write_yolo, 'bbox', 'bbox_mAP', 'yolo'),
+    'yolo segm': ('YOLODataset', write_yolo_outlines, 'segm', 'segm_mAP', 'yolo'),
+    'cvat bbox': ('CVATDataset', formats.write_cvat, 'bbox', 'bbox_mAP', 'cvat'),
+    'label studio':
+    ('LabelStudioDataset', formats.write_label_studio, 'bbox', 'bbox_mAP', 'export'),
     'lvis': ('LVISV1Dataset', formats.write_lvis, 'bbox', 'bbox_AP', 'lvis'),
     'lvis segm': ('LVISV1Dataset', formats.write_lvis, 'segm', 'segm_AP', 'lvis'),
 }

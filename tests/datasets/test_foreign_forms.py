@@ -28,9 +28,9 @@ def said(**train):
 @pytest.mark.parametrize('kind', ['CocoDataset', 'XMLDataset', 'KittiDataset', 'CustomDataset'])
 @pytest.mark.parametrize('name, content, message', [
     ('data.yaml', YAML,
-     'data.yaml of a YOLO dataset, whose txt files are not read here: .*COCO json'),
-    ('a.txt', '0 0.5 0.5 0.1 0.2\n1 0.2 0.2 0.1 0.1\n', 'lines of YOLO'),
-    ('annotations.xml', CVAT, "CVAT's own xml .*export the task from CVAT as 'COCO 1.0'"),
+     "data.yaml of a YOLO dataset: write type='YOLODataset' with data.yaml as ann_file"),
+    ('a.txt', '0 0.5 0.5 0.1 0.2\n1 0.2 0.2 0.1 0.1\n', "lines of YOLO .*type='YOLODataset'"),
+    ('annotations.xml', CVAT, "CVAT's own xml .*write type='CVATDataset'"),
     ('a.xml', VOC, "type='XMLDataset' with ann_file a text file of names.*converters/voc.py"),
 ])
 def test_files_of_other_tools(kind, name, content, message, tmp_path):
@@ -43,13 +43,15 @@ def test_files_of_other_tools(kind, name, content, message, tmp_path):
 def test_folders_in_place_of_a_file(tmp_path):
     (tmp_path / 'labels').mkdir()
     (tmp_path / 'labels/a.txt').write_text('0 0.5 0.5 0.1 0.2\n')
-    assert 'is a folder, not a file with the txt files of a YOLO dataset' in said(
+    assert "is a folder, not a file with the txt files of a YOLO dataset: write type='YOLODataset'" in said(
         type='CocoDataset', ann_file=str(tmp_path / 'labels'))
     formats.write_voc(tmp_path / 'v', formats.draw_things(2))
     assert "write type='XMLDataset'" in said(
         type='CocoDataset', ann_file=str(tmp_path / 'v/Annotations'))
     formats.write_labelme(tmp_path / 'l', formats.draw_things(2))
     assert "write type='LabelmeDataset'" in said(type='CocoDataset', ann_file=str(tmp_path / 'l'))
+    export = formats.write_label_studio(tmp_path / 's', formats.draw_things(2))
+    assert "write type='LabelStudioDataset'" in said(type='CocoDataset', **export)
     formats.write_coco_json(tmp_path / 'c', formats.draw_things(2))
     assert 'annotations.json: name one of them' in said(
         type='CocoDataset', ann_file=str(tmp_path / 'c'))
@@ -57,7 +59,8 @@ def test_folders_in_place_of_a_file(tmp_path):
 
 def test_a_json_in_place_of_a_list_of_names_is_told(tmp_path):
     paths = formats.write_coco_json(tmp_path / 'c', formats.draw_things(2))
-    assert 'is not a list of names, one per line: it looks like json' in said(type='XMLDataset', **paths)
+    assert 'is not a list of names, one per line: it looks like json' in said(
+        type='XMLDataset', **paths)
 
 
 @pytest.mark.parametrize('settings', [

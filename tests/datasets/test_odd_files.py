@@ -56,6 +56,10 @@ def linked(root):
     ('KittiDataset', formats.write_kitti, listed_again('train.txt')),
     ('LabelmeDataset', formats.write_labelme, lambda root: change(
         root / 'image_1.json', lambda content: content.update(imagePath='image_0.jpg'))),
+    ('CVATDataset', formats.write_cvat, lambda root: (root / 'annotations.xml').write_text(
+        (root / 'annotations.xml').read_text().replace('image_1.jpg', 'image_0.jpg'))),
+    ('LabelStudioDataset', formats.write_label_studio, lambda root: change(
+        root / 'export.json', lambda content: content[1].update(data=content[0]['data']))),
     ('CocoDataset', formats.write_coco_json,
      lambda root: change(root / 'annotations.json', lambda content: content['images'][1].update(
          file_name='./image_0.jpg'))),
@@ -75,11 +79,13 @@ def test_a_file_that_is_listed_twice_is_told_in_every_format(kind, write, spoil,
 @pytest.mark.parametrize('kind, write, file',
                          [('XMLDataset', formats.write_voc, 'Annotations/image_0.xml'),
                           ('KittiDataset', formats.write_kitti, 'label_2/image_0.txt'),
+                          ('CVATDataset', formats.write_cvat, 'annotations.xml'),
+                          ('LabelStudioDataset', formats.write_label_studio, 'export.json'),
                           ('LabelmeDataset', formats.write_labelme, 'image_0.json')])
 def test_objects_whose_class_is_written_otherwise_are_a_defect(kind, write, file, tmp_path):
     split = settings(kind, write, tmp_path / 'a')
     path = tmp_path / 'a' / file
-    path.write_text(path.read_text().replace('Pedestrian', 'pedestrian'))
+    path.write_text('pedestrian'.join(path.read_text().rsplit('Pedestrian', 1)))
     problem = problems_of(split)['class in another spelling']
     assert problem.is_defect and "the class is 'Pedestrian'" in problem.examples[0].text
 

@@ -1,4 +1,5 @@
 """Names in other Unicode forms, sizes that are listed wrongly, ids and labels that are shifted, results of others."""
+import functools
 import json
 import logging
 import pickle
@@ -22,6 +23,9 @@ NFC, NFD = (unicodedata.normalize(form, 'Käfer') for form in ('NFC', 'NFD'))
 IMAGES = [[Thing(NFD, (10, 10, 50, 60)), Thing('Car', (60, 10, 100, 60))], []]
 KINDS = [('XMLDataset', 'voc', formats.write_voc), ('KittiDataset', 'kitti', formats.write_kitti),
          ('LabelmeDataset', 'labelme', formats.write_labelme)]
+EXPORTS = [('YOLODataset', 'yolo', functools.partial(formats.write_yolo, names=(NFD, 'Car'))),
+           ('CVATDataset', 'cvat', formats.write_cvat),
+           ('LabelStudioDataset', 'label_studio', formats.write_label_studio)]
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def built(kind, paths, classes=(NFC, 'Car'), **more):
 # ------------------------------------------------------------------------------ names
 
 
-@pytest.mark.parametrize('kind, name, write', KINDS)
+@pytest.mark.parametrize('kind, name, write', KINDS + EXPORTS)
 def test_a_class_in_another_unicode_form_is_that_class(kind, name, write, tmp_path, told):
     dataset = built(kind, write(tmp_path / 'a', IMAGES), test_mode=True)
     assert dataset.get_ann_info(0)['labels'].tolist() == [0, 1]

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Se
 
 import numpy as np
 
+from mmdet_ft.datasets.annotations.foreign import LABEL_STUDIO, is_label_studio
 from mmdet_ft.datasets.annotations.image_lists import Spelling
 from mmdet_ft.datasets.annotations.packed import (LONGEST_SIDE, MOST_PIXELS, PackedSegmentations,
                                                   segmentation_fault)
@@ -88,7 +89,7 @@ class CocoRecords:
                  report: Callable[[Fault], None],
                  size_of: Optional[SizeOf] = None):
         if not isinstance(data, dict) or 'images' not in data:
-            found = f'a {type(data).__name__}'
+            found = LABEL_STUDIO if is_label_studio(data) else f'a {type(data).__name__}'
             if isinstance(data, dict):
                 found = f'the keys {", ".join(map(str, list(data)[:8]))}' if data else 'an empty one'
             raise DataError(

@@ -4,7 +4,12 @@ import os.path as osp
 import re
 from typing import Optional
 
-EXPORTS = "the tool that made it (Roboflow, CVAT, Label Studio, FiftyOne) can export COCO json for type='CocoDataset'"
+YOLO = (
+    "write type='YOLODataset' with data.yaml as ann_file and split='train', or with the folder of the images as "
+    'ann_file, or make one json with tools/dataset_converters/yolo.py')
+LABEL_STUDIO = (
+    "an export of Label Studio: write type='LabelStudioDataset', or make a COCO json of it with "
+    'tools/dataset_converters/label_studio.py')
 MOST_FILES = 2000  # files of a folder that are checked
 
 
@@ -20,17 +25,25 @@ def detect_kind(content: bytes) -> Optional[str]:
                 'names, or make one json of them with tools/dataset_converters/voc.py')
         return 'it is xml or a page of the web, not json'
     if re.search(r'^names\s*:', text, re.M) and re.search(r'^(nc|train|val|path)\s*:', text, re.M):
-        return f'it is the data.yaml of a YOLO dataset, whose txt files are not read here: {EXPORTS}'
-    if _is_yolo(text):
-        return f'it has lines of YOLO (class, x, y, width, height as shares), which are not read here: {EXPORTS}'
+        return f'it is the data.yaml of a YOLO dataset: {YOLO}'
+    if is_yolo(text):
+        return f'it has lines of YOLO (class, x, y, width, height as shares): {YOLO}'
     return None
 
 
 def cvat() -> str:
     """Return the advice for CVAT's own xml."""
     return (
-        "it is CVAT's own xml ('CVAT for images'), which is not read here: export the task from CVAT as 'COCO 1.0' "
-        "for type='CocoDataset', or as 'PASCAL VOC 1.1' for type='XMLDataset'")
+        "it is CVAT's own xml ('CVAT for images'): write type='CVATDataset', or make a COCO json of it with "
+        'tools/dataset_converters/cvat.py')
+
+
+def is_label_studio(content: object) -> bool:
+    """Check for the tasks of an export of Label Studio."""
+    first = content[0] if isinstance(content, list) and content else None
+    return isinstance(first, dict) and ('annotations' in first and 'data' in first or any(
+        isinstance(item, dict) and 'original_width' in item
+        for value in first.values() if isinstance(value, list) for item in value))
 
 
 def describe_folder(folder: str) -> str:
@@ -44,14 +57,14 @@ def describe_folder(folder: str) -> str:
     if not of[first]:
         return ''
     if first == '.txt' and any(
-            _is_yolo(_begin(osp.join(folder, name))) for name in of['.txt'][:20]):
-        return f' with the txt files of a YOLO dataset, which are not read here: {EXPORTS}'
+            is_yolo(begin_of(osp.join(folder, name))) for name in of['.txt'][:20]):
+        return f' with the txt files of a YOLO dataset: {YOLO}'
     if first == '.xml':
         return (
             " with xml files, one per image: write type='XMLDataset' with ann_file a text file of their names, or make "
             'one json of them with tools/dataset_converters/voc.py')
     if first == '.json':
-        if '"shapes"' in _begin(osp.join(folder, of['.json'][0])):
+        if '"shapes"' in begin_of(osp.join(folder, of['.json'][0])):
             return (
                 " with labelme's json files: write type='LabelmeDataset', or make one json of them with "
                 'tools/dataset_converters/labelme.py')
@@ -60,7 +73,8 @@ def describe_folder(folder: str) -> str:
     return ''
 
 
-def _begin(path: str) -> str:
+def begin_of(path: str) -> str:
+    """Return the beginning of a text file; '' if it cannot be read."""
     try:
         with open(path, 'rb') as file:
             return file.read(1 << 16).decode('utf-8', 'replace')
@@ -68,8 +82,8 @@ def _begin(path: str) -> str:
         return ''
 
 
-def _is_yolo(text: str) -> bool:
-    """Check for lines of a class number and fractions of the image: 4 for a box, 6 or more for an outline."""
+def is_yolo(text: str) -> bool:
+    """Check for lines of YOLO: a class number and fractions of the image: 4 for a box, 6 or more for an outline."""
     lines = [line.split() for line in text.splitlines()[:5] if line.strip()]
     try:
         return bool(lines) and all(

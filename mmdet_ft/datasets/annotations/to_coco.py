@@ -33,6 +33,8 @@ class ImageObjects(NamedTuple):
     segmentations: Optional[List[Any]] = None  # [n], in COCO's forms
     left_out: Mapping[str, int] = {}  # kind of non-object in the file -> count
     areas: Optional[Sequence[float]] = None  # [n]; by default those of the segmentations
+    changed: Mapping[str, int] = {}  # kind of object, and how it is taken -> count
+    attributes: Optional[Sequence[Dict[str, Any]]] = None  # [n], further values of the objects
 
 
 class Converted(NamedTuple):
@@ -41,6 +43,7 @@ class Converted(NamedTuple):
     other_names: Dict[str, int]  # names of dropped objects that `classes` does not list
     left_out: Dict[str, int]  # see ImageObjects
     spelling: Spelling  # of the names
+    changed: Dict[str, int]  # see ImageObjects
 
 
 class ImageFolder:
@@ -205,10 +208,12 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
     records, annotations, num_flat = [], [], 0
     others: Counter = Counter()
     left_out: Counter = Counter()
+    changed: Counter = Counter()
     spelling = Spelling(classes or ())
     for image in images:
         image_id = len(records) + 1
         left_out.update(image.left_out)
+        changed.update(image.changed)
         records.append(
             dict(id=image_id, file_name=image.file_name, width=image.width, height=image.height))
         for index, (name,
@@ -220,22 +225,12 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
             if not (x2 > x1 and y2 > y1):
                 num_flat += 1
                 continue
-            annotation: Dict[str, Any] = dict(
-                id=len(annotations) + 1,  # from 1: pycocotools treats id 0 as no instance
-                image_id=image_id,
-                category_id=name,  # replaced by its number below
-                bbox=[x1, y1, x2 - x1, y2 - y1],
-                iscrowd=int(image.crowd[index]))
-            if image.segmentations is not None:
-                annotation['segmentation'] = image.segmentations[index]
-                fault = segmentation_fault(image.segmentations[index], image.height, image.width)
-                if fault is not None:
-                    raise DataError(
-                        f'{image.file_name}: the segmentation of object {index + 1} ({name!r}) {fault}'
-                    )
-            annotation['area'] = area_of(annotation, image.height, image.width) if image.areas is None \
-                else image.areas[index]
-            annotations.append(annotation)
+            annotations.append({
+                'id': len(annotations) + 1,  # from 1: pycocotools treats id 0 as no instance
+                'image_id': image_id,
+                'category_id': name,  # replaced by its number below
+                **_annotation(image, index, name)
+            })
     if classes is None:
         classes = sorted({annotation['category_id'] for annotation in annotations})
     id_of = {name: index for index, name in enumerate(classes, 1)}
@@ -244,7 +239,25 @@ def to_coco(images: Iterable[ImageObjects], classes: Optional[Sequence[str]] = N
     categories = [dict(id=index, name=name) for name, index in id_of.items()]
     return Converted(
         dict(images=records, annotations=annotations, categories=categories), num_flat,
-        dict(others), dict(left_out), spelling)
+        dict(others), dict(left_out), spelling, dict(changed))
+
+
+def _annotation(image: ImageObjects, index: int, name: str) -> Dict[str, Any]:
+    """Return the dict of an object, without ids; DataError for a segmentation that is not COCO's."""
+    x1, y1, x2, y2 = image.boxes[index].tolist()
+    annotation: Dict[str, Any] = dict(
+        bbox=[x1, y1, x2 - x1, y2 - y1], iscrowd=int(image.crowd[index]))
+    if image.segmentations is not None:
+        annotation['segmentation'] = image.segmentations[index]
+        fault = segmentation_fault(image.segmentations[index], image.height, image.width)
+        if fault is not None:
+            raise DataError(
+                f'{image.file_name}: the segmentation of object {index + 1} ({name!r}) {fault}')
+    annotation['area'] = area_of(annotation, image.height, image.width) if image.areas is None \
+        else image.areas[index]
+    if image.attributes is not None and image.attributes[index]:
+        annotation['attributes'] = image.attributes[index]
+    return annotation
 
 
 class Joined:
@@ -284,7 +297,9 @@ class Joined:
                 crowd=np.concatenate([first.crowd, image.crowd[new]]),
                 segmentations=_both(first.segmentations, image.segmentations, new),
                 areas=_both(first.areas, image.areas, new),
-                left_out=Counter(first.left_out) + Counter(image.left_out))
+                left_out=Counter(first.left_out) + Counter(image.left_out),
+                changed=Counter(first.changed) + Counter(image.changed),
+                attributes=_both(first.attributes, image.attributes, new))
         return iter(found)
 
     def report(self) -> List[str]:
@@ -365,21 +380,28 @@ def write_coco(path: str,
     ]
     if folder is not None:
         lines += [f'img_prefix = {osp.join(folder.root, "")!r}', *folder.report()]
-    lines += joined.report()
+    lines += [*joined.report(), *_changes(converted)]
+    if not content['annotations']:
+        lines.append('no object: there is nothing to learn from this file')
+    lines += _alike(names)
+    return '\n'.join(lines)
+
+
+def _changes(converted: Converted) -> List[str]:
+    """Return messages about objects that are not in the json as they are in the files."""
+    lines = []
     if converted.spelling.matched:
         lines.append(str(converted.spelling))
     if converted.left_out:
         lines.append('left out: ' + ', '.join(f'{count} {what}'
                                               for what, count in converted.left_out.items()))
+    lines += [f'{count} {what}' for what, count in converted.changed.items()]
     if converted.num_flat:
         lines.append(f'left out, because they have no area: {converted.num_flat} boxes')
     if converted.other_names:
         shown = [f'{name!r} ({count})' for name, count in converted.other_names.items()]
         lines.append(f'not among the classes, left out: {", ".join(shown)}')
-    if not content['annotations']:
-        lines.append('no object: there is nothing to learn from this file')
-    lines += _alike(names)
-    return '\n'.join(lines)
+    return lines
 
 
 def refuse_misspelt(classes: Sequence[str], content: Dict[str, Any], others: Mapping[str,

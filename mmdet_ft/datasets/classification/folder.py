@@ -14,6 +14,7 @@ from mmdet_ft.datasets.annotations.text_files import lines_of
 from mmdet_ft.datasets.classification.base import ClassificationDataset, FileRecords
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS
+from mmdet_ft.datasets.images.folders import is_hidden, walk
 from mmdet_ft.datasets.pipelines.shared.loading import read_bytes
 from mmdet_ft.registry import DATASETS
 
@@ -25,7 +26,8 @@ CONVERTERS = {
     '.json':
     'A COCO json is read by CocoDataset; of files of labelme tools/dataset_converters/labelme.py makes one',
     '.txt':
-    'Labels of KITTI are read by KittiDataset; tools/dataset_converters/kitti.py makes a COCO json',
+    'Labels of KITTI are read by KittiDataset, those of YOLO by YOLODataset; kitti.py and yolo.py in '
+    'tools/dataset_converters make a COCO json',
 }
 MOST_DIGITS = 6  # of a label; with more it is a typo
 LABELLED = re.compile(r'\.[A-Za-z]{3,4}(\s+\d+)+$', re.ASCII)  # followed by another label: a.jpg 0
@@ -113,9 +115,7 @@ class ClassFolders(ClassificationDataset):
         """Return the folders in data_prefix, sorted, without those created by systems and notebooks."""
         where = f'{type(self).__name__}: data_prefix={self.data_prefix!r}'
         try:
-            entries = [
-                entry for entry in os.scandir(self.data_prefix) if not _is_hidden(entry.name)
-            ]
+            entries = [entry for entry in os.scandir(self.data_prefix) if not is_hidden(entry.name)]
             folders = sorted((entry.name for entry in entries if entry.is_dir()), key=composed)
         except FileNotFoundError:
             raise DataError(
@@ -163,18 +163,9 @@ class ClassFolders(ClassificationDataset):
 
     def _files_below(self, root: str) -> Iterator[Tuple[str, str]]:
         """Yield (folder relative to data_prefix, file), not hidden ones; links to parent folders are not followed."""
-        seen = set()
-        for path, folders, files in os.walk(root, followlinks=True):
-            real = osp.realpath(path)
-            if real in seen:
-                folders[:] = []
-                continue
-            seen.add(real)
-            folders[:] = [name for name in folders if not _is_hidden(name)]
+        for path, files in walk(root):
             below = osp.relpath(path, self.data_prefix)
-            for name in files:
-                if not _is_hidden(name):
-                    yield below, name
+            yield from ((below, name) for name in files)
 
     def _refuse_annotations(self, found: Dict[str, List[str]], others: Dict[str, Counter]) -> None:
         """Raise DataError if a folder holds box annotations instead of images, such as VOC's Annotations as a class."""
@@ -299,11 +290,6 @@ class ClassFolders(ClassificationDataset):
         raise DataError(
             f'{where}: {line!r:.200} is not a file name, a space and a label (a number from 0){hint}'
         )
-
-
-def _is_hidden(name: str) -> bool:
-    """Check whether a file or folder is one that macOS, notebooks or git have created."""
-    return name.startswith('.') or name == '__MACOSX'
 
 
 def _count(number: int) -> str:

@@ -49,7 +49,7 @@ def read_kitti_label(path: str) -> Objects:
 
 
 def _yolo_hint(words: Sequence[str]) -> str:
-    return '; it looks like YOLO: class, x, y, width, height' if len(
+    return '; it looks like YOLO, which YOLODataset reads' if len(
         words) == 5 and words[0].isdigit() else ''
 
 

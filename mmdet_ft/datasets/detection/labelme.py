@@ -4,19 +4,17 @@ import io
 import os
 import os.path as osp
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
-import pycocotools.mask as mask_api
 from PIL import Image
 
 from mmdet_ft.datasets.annotations.bounds import read_size, refuse_far
-from mmdet_ft.datasets.annotations.coco_file import CocoFile
-from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
-from mmdet_ft.datasets.annotations.to_coco import (ImageFolder, ImageObjects, files_by_folder,
-                                                   to_coco)
+from mmdet_ft.datasets.annotations.image_lists import read_ids
+from mmdet_ft.datasets.annotations.outlines import box_around, ellipse, join_parts, runs_of_crop
+from mmdet_ft.datasets.annotations.to_coco import ImageFolder, ImageObjects, files_by_folder
 from mmdet_ft.datasets.annotations.values import format_value, parse_json, read_name
-from mmdet_ft.datasets.detection.coco import CocoDataset
+from mmdet_ft.datasets.detection.converted import ConvertedDataset, Source
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, image_size
 from mmdet_ft.datasets.images.names import find_on_disk, nearest_name
@@ -25,7 +23,6 @@ from mmdet_ft.registry import DATASETS
 WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
 POLYGONS = ('polygon', 'rectangle', 'oriented_rectangle', 'rotation', 'quadrilateral')
 NO_CLASS = ('__ignore__', '_background_')  # labelme's own labels for non-objects
-CORNERS_OF_A_CIRCLE = 36
 
 
 def read_labelme(path: str, folder: Optional[ImageFolder] = None) -> Optional[ImageObjects]:
@@ -65,8 +62,8 @@ def _read_objects(content: Dict[str, Any], path: str, name: str, width: int,
     left_out: Dict[str, int] = Counter()
     for label, parts in _outlines(content, path, height, width, left_out).items():
         names.append(label[0])
-        segmentations.append(_joined(parts, height, width))
-        boxes.append(_box_around(parts))
+        segmentations.append(join_parts(parts, height, width))
+        boxes.append(box_around(parts))
     return ImageObjects(
         file_name=name,
         width=width,
@@ -161,12 +158,11 @@ def _outline(shape: Dict[str, Any], height: int, width: int) -> Any:
             raise ValueError(
                 f'a circle of {len(points)} points, expected its center and a point on it')
         center, edge = points
-        angles = np.arange(CORNERS_OF_A_CIRCLE) * (2 * np.pi / CORNERS_OF_A_CIRCLE)
-        corners = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        return (center + np.linalg.norm(edge - center) * corners).reshape(-1).tolist()
+        radius = float(np.linalg.norm(edge - center))
+        return ellipse(center[0], center[1], radius, radius)
     if kind == 'mask':
         x, y = np.floor(points[0]).astype(int).tolist()
-        return _runs_of(_crop_of(shape), x, y, height, width)
+        return runs_of_crop(_crop_of(shape), x, y, height, width)
     if kind not in POLYGONS:
         raise ValueError('there are polygon, rectangle, circle and mask')
     if len(points) < 3:
@@ -182,45 +178,6 @@ def _crop_of(shape: Dict[str, Any]) -> np.ndarray:
     with Image.open(io.BytesIO(base64.b64decode(text))) as image:
         crop = np.asarray(image) > 0
     return crop if crop.ndim == 2 else crop.any(-1)
-
-
-def _runs_of(crop: np.ndarray, x: int, y: int, height: int, width: int) -> Dict[str, Any]:
-    """Return the run lengths of a bitmap at (x, y) of an image, clipped, without a bitmap of the whole image."""
-    crop = crop[max(-y, 0):max(height - y, 0), max(-x, 0):max(width - x, 0)]
-    columns, rows = np.nonzero(crop.T)  # in the order of run lengths: column by column
-    indices = (columns + max(x, 0)) * height + rows + max(y, 0)
-    breaks = np.flatnonzero(np.diff(indices) > 1)
-    begins = indices[np.concatenate([[0], breaks + 1])] if len(indices) else indices
-    ends = indices[np.concatenate([breaks, [-1]])] + 1 if len(indices) else indices
-    bounds = np.concatenate([[0], np.stack([begins, ends], 1).reshape(-1), [height * width]])
-    size = [height, width]
-    runs = mask_api.frPyObjects(dict(size=size, counts=np.diff(bounds).tolist()), height, width)
-    return dict(size=size, counts=runs['counts'].decode())
-
-
-def _joined(parts: List[Any], height: int, width: int) -> Any:
-    if not any(isinstance(part, dict) for part in parts):
-        return parts
-    if len(parts) == 1:
-        return parts[0]
-    runs = [
-        part if isinstance(part, dict) else mask_api.frPyObjects([part], height, width)[0]
-        for part in parts
-    ]
-    joined = mask_api.merge(runs)
-    return dict(size=joined['size'], counts=joined['counts'].decode())
-
-
-def _box_around(parts: List[Any]) -> List[float]:
-    corners: List[Tuple[float, float]] = []
-    for part in parts:
-        if isinstance(part, dict):
-            x, y, width, height = mask_api.toBbox(part).tolist()
-            corners += [(x, y), (x + width, y + height)]
-        else:
-            corners += zip(part[::2], part[1::2])
-    points = np.array(corners)
-    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
 
 
 def labelme_files(path: str) -> List[str]:
@@ -258,7 +215,7 @@ def _is_json(name: str) -> bool:
 
 
 @DATASETS.register_module()
-class LabelmeDataset(CocoDataset):
+class LabelmeDataset(ConvertedDataset):
     """Objects annotated with labelme: boxes and masks; arguments as CocoDataset.
 
     `ann_file` is the folder of the json files, or a text file that lists some of them, one per
@@ -266,52 +223,29 @@ class LabelmeDataset(CocoDataset):
     `classes` is required; the metrics are COCO's.
     """
 
-    CLASSES: Optional[Sequence[str]] = None
-    PALETTE = None
-
     def _local(self, path: str, key: str) -> str:
         return path if key == 'ann_file' and osp.isdir(path) else super()._local(path, key)
 
-    def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
-        """Read all files; set `name_counts`, the objects of each name in them."""
+    def read_source(self, ann_file: str) -> Source:
+        """Read all files of the folder or of the list."""
         files = labelme_files(ann_file)
         root = ann_file if osp.isdir(ann_file) else osp.dirname(ann_file)
-        images, spelling = [], Spelling(self.CLASSES or ())
+        images = []
         for path in files:
             image = read_labelme(path)
             if not self.img_prefix:  # then names are relative to the folder of all files
                 name = osp.relpath(osp.join(osp.dirname(path), image.file_name), root or '.')
                 image = image._replace(file_name=name.replace(os.sep, '/'))
-            images.append(image._replace(names=list(map(spelling.of, image.names))))
-        if spelling.matched:
-            self._warn(str(spelling))
-        self.name_counts: Dict[str, int] = Counter(name for image in images for name in image.names)
-        if not self.CLASSES:
-            names = ', '.join(map(repr, sorted(self.name_counts)))
-            raise DataError(
-                f'{type(self).__name__} needs classes=(...); the files in {ann_file} have '
-                f'classes=({names}, )')
-        check_names(self, self.name_counts)
-        if not self.img_prefix:
-            self.img_prefix = root
-        converted = to_coco(images, list(self.CLASSES))
-        self._report_left_out(files, images, root, converted.num_flat)
-        self._read_file = CocoFile(ann_file, converted.content)
-        return self._use_file()
+            images.append(image)
+        return Source(images, root, notes=_not_read(ann_file, root, files))
 
-    def _report_left_out(self, files: List[str], images: List[ImageObjects], root: str,
-                         num_flat: int) -> None:
-        """Set `left_out`, messages about shapes that are not read, and log them."""
-        counts: Dict[str, int] = Counter()
-        for image in images:
-            counts.update(image.left_out)
-        if num_flat:
-            counts['objects of no area'] += num_flat
-        self.left_out = [f'{count} {what} left out' for what, count in counts.items()]
-        others = files_below(root) if osp.isdir(self.ann_file) else []
-        if others and osp.normpath(osp.join(root, others[0])) not in map(osp.normpath, files):
-            self.left_out.append(
-                f'{len(others)} json files in subfolders are not read, such as {others[0]!r}; a text file '
-                f'as ann_file can list those of several folders')
-        for text in self.left_out:
-            self._warn(text)
+
+def _not_read(ann_file: str, root: str, files: List[str]) -> List[str]:
+    """Return a message about json files in subfolders of a folder that are not read."""
+    others = files_below(root) if osp.isdir(ann_file) else []
+    if not others or osp.normpath(osp.join(root, others[0])) in map(osp.normpath, files):
+        return []
+    return [
+        f'{len(others)} json files in subfolders are not read, such as {others[0]!r}; a text file as ann_file can '
+        f'list those of several folders'
+    ]

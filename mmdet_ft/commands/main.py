@@ -68,7 +68,7 @@ def help_text(program: str) -> str:
             rows.append((group, parsing.summary_of(command)))
         elif not any(name == group for name, _ in rows):
             forms = ', '.join(other.name.split()[1] for other in members(group))
-            rows.append((group, f'Turn annotations into a COCO json: {forms}'))
+            rows.append((group, f'Turn annotations into or from a COCO json: {forms}'))
     return (
         f'usage: {program} COMMAND [arguments]\n\n{parsing.columns(rows)}\n\n'
         f'{program} COMMAND --help has the arguments of a command; README.md and docs/ the rest.')

@@ -1,0 +1,11 @@
+"""`mmdet-ft convert coco2yolo`: turn COCO jsons into a YOLO dataset: images, labels and data.yaml."""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))))  # the package beside tools/
+
+from mmdet_ft.commands.main import run_tool  # noqa: E402
+
+if __name__ == '__main__':
+    run_tool('convert coco2yolo')

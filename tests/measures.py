@@ -134,6 +134,8 @@ def frames_to_a_loss() -> Dict[str, List[str]]:
     forward = CrossEntropyLoss.forward
 
     def noted(self, *arguments, **named):
+        if arguments[0].is_meta:  # the check of the config tries a step without values
+            return forward(self, *arguments, **named)
         frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(OURS)]
         names = [f'{Path(frame.filename).name} {frame.name}' for frame in frames]
         found.append([*names[names.index('train.py main'):], 'cross_entropy.py forward'])

@@ -9,13 +9,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmdet_ft'
 BOTTOM = {
     'old_names', 'errors', 'parts', 'spelling', 'v2_types', 'structures', 'registry', 'config',
-    'processes', 'untrusted', 'outputs', 'file_kinds', 'command_names'
+    'processes', 'untrusted', 'outputs', 'file_kinds', 'command_names', 'ranges'
 }
 ROOMS = {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization'}
 MAY_IMPORT = {  # room -> rooms below it
     'errors': set(),
     'parts': set(),
     'structures': set(),
+    'ranges': set(),
     'ops': {'structures'},
     'spelling': set(),
     'file_kinds': set(),

@@ -20,7 +20,8 @@ def read_config(args: Namespace) -> Config:
         cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(args.config))[0])
     if args.resume_from is not None:
         cfg.override('resume_from', args.resume_from, '--resume-from')
-    cfg.auto_resume = args.auto_resume
+    if args.auto_resume:
+        cfg.override('auto_resume', True, '--auto-resume')
     if args.auto_scale_lr:
         if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
             raise UsageError('--auto-scale-lr needs to know what optimizer.lr is meant for: write '

@@ -10,12 +10,12 @@ from mmdet_ft.engine.settings.records import RunSettings
 
 def images_per_step(settings: RunSettings) -> int:
     """Return the number of images per optimizer step, over all processes."""
-    return images_per_iteration(settings) * settings.update.cumulative_iters
+    return images_per_process(settings) * dist.get_dist_info()[1]
 
 
-def images_per_iteration(settings: RunSettings) -> int:
-    """Return the number of images per iteration, over all processes."""
-    return settings.data.train_loader().samples_per_gpu * dist.get_dist_info()[1]
+def images_per_process(settings: RunSettings) -> int:
+    """Return the number of images per optimizer step of one process, over its iterations."""
+    return settings.data.train_loader().samples_per_gpu * settings.update.cumulative_iters
 
 
 def scaled_rate(settings: RunSettings, logger: logging.Logger) -> Optional[float]:
@@ -43,11 +43,11 @@ def scaled_rate(settings: RunSettings, logger: logging.Logger) -> Optional[float
 
 def _scaled(rate: Rate, settings: RunSettings, logger: logging.Logger) -> float:
     assert rate.base is not None
-    num_processes, batch = dist.get_dist_info()[1], images_per_iteration(settings)
+    batch = images_per_step(settings)
     scaled = rate.lr * batch / rate.base
     logger.info(
-        '%d process(es) with %d samples make a batch of %d; optimizer.lr = %g is meant for %d: it becomes %g',
-        num_processes, batch // num_processes, batch, rate.lr, rate.base, scaled)
+        '%d process(es) with %d samples a step make a batch of %d; optimizer.lr = %g is meant for %d: it becomes %g',
+        dist.get_dist_info()[1], images_per_process(settings), batch, rate.lr, rate.base, scaled)
     if rate.is_adaptive:
         logger.warning(
             '%s: optimizer.lr of %s is scaled since it was asked for; linear scaling is a rule for SGD',

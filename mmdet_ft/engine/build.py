@@ -61,7 +61,7 @@ def train(cfg: Config,
         cfg: a Config or a dict of its values, with `work_dir` set. Its `load_from`, `resume_from` and
             `auto_resume` set the initial state.
         validate: evaluate as `cfg.evaluation` configures.
-        seed: None takes that of the resumed checkpoint, or samples one and logs it. Two runs with one
+        seed: None takes that of the config or the resumed checkpoint, or samples one and logs it. Two runs with one
             seed see the same samples and use the same random numbers.
         diff_seed: other random numbers on each rank outside samples and steps too, which have seeds
             of their own anyway.
@@ -135,6 +135,7 @@ class Run:
         """Check what would end the run later: disk space, evaluation, last batch. Raises UserError."""
         if dist.get_dist_info()[0] == 0:
             run_size.log_remarks(self.runner.logger, self.remarks())
+        preflight.check_schedules(self.runner, len(self.train_loader))
         preflight.before_run(self.runner)
         check_last_batch(self.runner, self.train_loader)
 
@@ -187,6 +188,7 @@ def assemble(
     for note in notes:
         logger.warning(note)
 
+    seed = cfg.get('seed') if seed is None else seed
     with item('device and seed'):
         device = choose_device(gpu_id)
         if device.type == 'cpu':

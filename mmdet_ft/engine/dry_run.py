@@ -146,6 +146,7 @@ def _try(cfg: Config, check: Checklist, settings: Any) -> None:
     work = _Work.of(run)  # before the length of the run becomes two steps
     with check('learning rate'):
         preflight.check_learning_rate(runner)
+        preflight.check_schedules(runner, len(run.train_loader))
         check.add(
             f'{runner.current_lr()[0]:g} for {counted(images_per_step(run.settings), "image")} a step'
         )

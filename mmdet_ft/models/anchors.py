@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdet_ft.ops.patches import neighbour_table
+from mmdet_ft.ranges import Count, Filled, Positive, Strides
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, GroundTruth
 
@@ -37,13 +38,13 @@ class AnchorGenerator:
     """
 
     def __init__(self,
-                 strides: Sequence[Union[float, Tuple[float, float]]],
-                 ratios: Sequence[float],
-                 scales: Optional[Sequence[float]] = None,
-                 base_sizes: Optional[Sequence[float]] = None,
+                 strides: Strides,
+                 ratios: Filled[Sequence[Positive]],
+                 scales: Optional[Filled[Sequence[Positive]]] = None,
+                 base_sizes: Optional[Sequence[Positive]] = None,
                  scale_major: bool = True,
-                 octave_base_scale: Optional[float] = None,
-                 scales_per_octave: Optional[int] = None,
+                 octave_base_scale: Optional[Positive] = None,
+                 scales_per_octave: Optional[Count] = None,
                  centers: Optional[Sequence[Tuple[float, float]]] = None,
                  center_offset: float = 0.):
         if center_offset != 0 and centers is not None:
@@ -70,14 +71,16 @@ class AnchorGenerator:
             scales = [
                 octave_base_scale * 2**(i / scales_per_octave) for i in range(scales_per_octave)
             ]
-        self.scales = torch.tensor(scales, dtype=torch.float32)
-        self.ratios = torch.tensor(ratios, dtype=torch.float32)
         self.octave_base_scale = octave_base_scale
         self.scales_per_octave = scales_per_octave
         self.scale_major = scale_major
         self.centers = centers
         self.center_offset = center_offset
-        self.base_anchors = self.gen_base_anchors()
+        with torch.device(
+                'cpu'):  # numbers of the config, read also where a model is built without values
+            self.scales = torch.tensor(scales, dtype=torch.float32)
+            self.ratios = torch.tensor(ratios, dtype=torch.float32)
+            self.base_anchors = self.gen_base_anchors()
         self._grids: 'OrderedDict[tuple, Grid]' = OrderedDict()
         self._moved: Dict[tuple, Tensor] = {}
 
@@ -318,7 +321,7 @@ class MlvlPointGenerator(AnchorGenerator):
         offset: position in the cell, 0 to 1.
     """
 
-    def __init__(self, strides: Sequence[Union[float, Tuple[float, float]]], offset: float = .5):
+    def __init__(self, strides: Strides, offset: float = .5):
         self.offset = offset
         super().__init__(strides, ratios=[1.], scales=[1.])
 

@@ -13,6 +13,7 @@ from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.matching import Match, in_ignored_region, match
 from mmdet_ft.ops.region_matching import RegionMatch, centers_inside, match_regions, scale_boxes
 from mmdet_ft.ops.sampling import sample
+from mmdet_ft.ranges import Count, Share
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import GroundTruth
 
@@ -125,7 +126,7 @@ class ATSSAssigner:
     """
 
     def __init__(self,
-                 topk: int,
+                 topk: Count,
                  alpha: Optional[float] = None,
                  iou_calculator: Optional[dict] = None,
                  ignore_iof_thr: float = -1):
@@ -235,8 +236,8 @@ class RandomSampler:
     """
 
     def __init__(self,
-                 num: int,
-                 pos_fraction: float,
+                 num: Count,
+                 pos_fraction: Share,
                  neg_pos_ub: float = -1,
                  add_gt_as_proposals: bool = True):
         self.num, self.pos_fraction, self.neg_pos_ub = num, pos_fraction, neg_pos_ub
@@ -276,8 +277,8 @@ class OHEMSampler(RandomSampler):
     """
 
     def __init__(self,
-                 num: int,
-                 pos_fraction: float,
+                 num: Count,
+                 pos_fraction: Share,
                  neg_pos_ub: float = -1,
                  add_gt_as_proposals: bool = True,
                  loss_key: str = 'loss_cls'):

@@ -1,11 +1,12 @@
 """Anchors of SSD (Single Shot MultiBox Detector, sec. 2.2)."""
 import math
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from mmdet_ft.models.anchors import AnchorGenerator
+from mmdet_ft.ranges import Count, Filled, Positive, Strides
 from mmdet_ft.registry import MODELS
 
 # Percentages of the input's side on the first level, by input_size and the first of basesize_ratio_range:
@@ -37,12 +38,12 @@ class SSDAnchorGenerator(AnchorGenerator):
     """
 
     def __init__(self,
-                 strides: Sequence[Union[float, Tuple[float, float]]],
-                 ratios: Sequence[Sequence[float]],
-                 min_sizes: Optional[Sequence[float]] = None,
-                 max_sizes: Optional[Sequence[float]] = None,
+                 strides: Strides,
+                 ratios: Filled[Sequence[Sequence[Positive]]],
+                 min_sizes: Optional[Sequence[Positive]] = None,
+                 max_sizes: Optional[Sequence[Positive]] = None,
                  basesize_ratio_range: Tuple[float, float] = (0.15, 0.9),
-                 input_size: int = 300,
+                 input_size: Count = 300,
                  scale_major: bool = True):
         if (min_sizes is None) != (max_sizes is None):
             raise ValueError(
@@ -54,14 +55,10 @@ class SSDAnchorGenerator(AnchorGenerator):
             if len(values) != len(strides):
                 raise ValueError(f'SSDAnchorGenerator: {len(values)} {name} for {len(strides)} '
                                  'strides; give one a level')
-        self.scales_of_levels = [
-            torch.tensor([1., math.sqrt(large / small)])
-            for small, large in zip(min_sizes, max_sizes)
-        ]
-        self.ratios_of_levels = [
-            torch.tensor([1., *(side for ratio in level for side in (1 / ratio, ratio))])
-            for level in ratios
-        ]
+        self.scales_of_levels = [[1., math.sqrt(large / small)]
+                                 for small, large in zip(min_sizes, max_sizes)]
+        self.ratios_of_levels = [[1., *(side for ratio in level for side in (1 / ratio, ratio))]
+                                 for level in ratios]
         pairs = [
             stride if isinstance(stride, (list, tuple)) else (stride, stride) for stride in strides
         ]
@@ -76,13 +73,16 @@ class SSDAnchorGenerator(AnchorGenerator):
     def gen_base_anchors(self) -> List[Tensor]:
         assert self.centers is not None, 'set by the constructor'
         levels = zip(self.base_sizes, self.scales_of_levels, self.ratios_of_levels, self.centers)
-        anchors = [self.gen_single_level_base_anchors(*level) for level in levels]
+        anchors = [
+            self.gen_single_level_base_anchors(size, torch.tensor(scales), torch.tensor(ratios),
+                                               center) for size, scales, ratios, center in levels
+        ]
         # the larger square second, and no other anchors of its size
         order = [[0, len(ratios), *range(1, len(ratios))] for ratios in self.ratios_of_levels]
         return [level[index] for level, index in zip(anchors, order)]
 
 
-def sizes_of_levels(input_size: int, ratio_range: Tuple[float, float],
+def sizes_of_levels(input_size: Count, ratio_range: Tuple[float, float],
                     num_levels: int) -> Tuple[List[int], List[int]]:
     """Return the smallest and the largest size of each level in whole pixels, as V2 computes them.
 
@@ -107,12 +107,12 @@ class TorchvisionSSDAnchorGenerator(SSDAnchorGenerator):
     """Anchors of torchvision's SSD300, which are no longer than the input. Arguments of SSDAnchorGenerator."""
 
     def __init__(self,
-                 strides: Sequence[Union[float, Tuple[float, float]]],
-                 ratios: Sequence[Sequence[float]],
-                 min_sizes: Optional[Sequence[float]] = None,
-                 max_sizes: Optional[Sequence[float]] = None,
+                 strides: Strides,
+                 ratios: Filled[Sequence[Sequence[Positive]]],
+                 min_sizes: Optional[Sequence[Positive]] = None,
+                 max_sizes: Optional[Sequence[Positive]] = None,
                  basesize_ratio_range: Tuple[float, float] = (0.15, 0.9),
-                 input_size: int = 300,
+                 input_size: Count = 300,
                  scale_major: bool = True):
         self.longest = input_size
         super().__init__(strides, ratios, min_sizes, max_sizes, basesize_ratio_range, input_size,

@@ -137,8 +137,8 @@ FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
      ["'smoothl1_beta'", 'heir.py:2']),
     (SSD, "data = dict(train=dict(dataset=dict(classes=('a', 'b'))))", 'model.bbox_head.num_classes',
      ['has 2 classes (heir.py:2)', 'num_classes is 80', 'write num_classes=2']),
-    (SSD, 'model = dict(bbox_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64, 100])))', 'model.bbox_head',
-     ['SSDAnchorGenerator: 6 ratios for 5 strides', 'heir.py:2']),
+    (SSD, 'model = dict(bbox_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64, 100])))',
+     'model.bbox_head.anchor_generator.ratios', ['SSDAnchorGenerator: 6 ratios for 5 strides; give one a level']),
 ])  # yapf: disable
 def test_a_head_of_one_stage_states_what_it_takes(tmp_path, monkeypatch, base, text, path, words):
     with pytest.raises(CheckError) as caught:

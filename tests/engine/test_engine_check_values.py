@@ -10,6 +10,7 @@ from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.config_check.run_settings import SETTINGS
 from mmdet_ft.engine.config_check.top_level import ENGINE_NAMES
 from mmdet_ft.engine.config_check.value_kinds import describe_values, fits
+from mmdet_ft.ranges import Positive, Strides, Whole
 from tests.engine.test_engine_check import MAIN
 
 
@@ -26,6 +27,11 @@ from tests.engine.test_engine_check import MAIN
     (Tuple[int, int], [(1, 2), [1, 2]], [(1, ), (1, 2, 3), (1, 'a'), 2], 'a list of 2 whole numbers'),
     (Tuple[float, ...], [(), (1, 2, 3)], [('a', ), 1], 'a list of numbers'),
     (Union[str, Sequence[str], None], [None, 'a', ['a']], [[1], 1, {}], 'a list of texts or a text'),
+    (Positive, [1, .5], [0, -1, float('inf'), float('nan'), '1', True], 'a number above 0'),
+    (Optional[Whole], [None, 0, 3], [-1, .5], 'a whole number from 0 on'),
+    (Strides, [[8, (16, 8)], (4, )], [[], [0], [(8, )], [(8, -8)], 8],
+     'a list of numbers above 0 or lists of 2 numbers above 0 that is not empty'),
+    (Sequence[Tuple[float, float]], [[(-1, 64)]], [[(1, )], [1]], 'a list of lists of 2 numbers'),
     (Literal['a', 'b'], ['a'], ['c', None, 1], "'a' or 'b'"),
     (object, [None, 1, {}], [], ''),
 ])  # yapf: disable
@@ -84,7 +90,7 @@ def refused(path, value):
     ('log_config.hooks.0.interval', 0, 'must be a whole number from 1 on'),
     ('optimizer.lr', None, 'must be a number, not None'),
     ('optimizer_config.grad_clip', dict(max_norm='35'), 'without quotes: max_norm=35'),
-    ('lr_config.step', 'x', 'must be a list of whole numbers or a whole number'),
+    ('lr_config.step', 'x', 'must be a list of whole numbers from 1 on or a whole number from 1 on'),
     ('data.val_dataloader', dict(prefetch_factor=0), 'must be a whole number from 1 on'),
     ('data.val.pipeline', [], 'data.val.pipeline: has no transform'),
     ('data.train', {}, 'must be a dict(type=...) of a dataset'),

@@ -73,6 +73,16 @@ def test_a_batch_that_is_set_later_than_the_rate_scales_it(written):
     assert scaled(written('', {'data.samples_per_gpu': 4}))[0] == pytest.approx(.005)
 
 
+def test_accumulated_iterations_count_as_images_of_a_step(written):
+    accumulate = "optimizer_config = dict(type='GradientCumulativeOptimizerHook', cumulative_iters=4)\n"
+    assert scaled(written(accumulate))[0] == pytest.approx(.01)
+    cfg = written(f'{accumulate}optimizer = dict(lr=0.01)\n')
+    assert scaled(cfg)[0] == .01
+    assert cfg.auto_scale_lr.base_batch_size == 8
+    dumped = Config.fromstring(cfg.pretty_text, '.py')
+    assert scaled(dumped)[0] == pytest.approx(.01)
+
+
 @pytest.mark.parametrize('leaf, middle, options, rate, where', [
     ('optimizer = dict(lr=0.0025)\n', '', None, .0025, 'leaf.py:2'),
     ("optimizer = dict(_delete_=True, type='SGD', lr=0.3)\n", '', None, .3, 'leaf.py:2'),

@@ -487,8 +487,7 @@ class CocoDataset(CustomDataset):
                 to test_cfg's max_per_img, because detections beyond 100 would not count otherwise.
                 (AP at 0.5, at 0.75 and by size use the largest of proposal_nums, as in V2.)
 
-        Returns V2's keys (`bbox_mAP`, `bbox_mAP_50`, ..., `bbox_mAP_copypaste`) rounded to four
-        decimals.
+        Returns V2's keys (`bbox_mAP`, `bbox_mAP_50`, ..., `bbox_mAP_copypaste`) with four decimals.
         """
         metrics = list(metric) if isinstance(metric, (list, tuple)) else [metric]
         for name in metrics:

@@ -1,7 +1,7 @@
 """The data loader of a process: which sampler, collate and workers it has."""
 import dataclasses
 import functools
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, ClassVar, Dict, Optional, Tuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mmdet_ft.datasets.loading.samplers import (DistributedGroupSampler, Distrib
 from mmdet_ft.datasets.loading.seeded import SeededDataset
 from mmdet_ft.datasets.loading.shared_batches import RingCollate, RingLoader
 from mmdet_ft.datasets.loading.workers import init_worker, raise_open_file_limit
+from mmdet_ft.ranges import Count, NotNegative, Whole
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -52,19 +53,23 @@ class LoaderSettings:
 
     Raises DataError for `class_aware_sampler`.
     """
+    # Set by the run, not by a config.
+    of_run: ClassVar[Tuple[str, ...]] = ('dist', 'num_gpus', 'runner_type')
+    # For training alone: an evaluation pairs results with images by their order.
+    of_training: ClassVar[Tuple[str, ...]] = ('shuffle', 'drop_last', 'skip_bad_images')
     samples_per_gpu: int
     workers_per_gpu: int
-    num_gpus: int = 1
+    num_gpus: Count = 1
     dist: bool = True
     shuffle: bool = True
-    seed: Optional[int] = None
+    seed: Optional[Whole] = None
     runner_type: str = 'EpochBasedRunner'
     persistent_workers: bool = True
     class_aware_sampler: Optional[Dict[str, Any]] = None
     pin_memory: Optional[bool] = None
     prefetch_factor: Optional[int] = None
     drop_last: bool = False
-    timeout: float = 0
+    timeout: NotNegative = 0
     multiprocessing_context: Optional[str] = None
     skip_bad_images: bool = False
     bucket: Optional[int] = None

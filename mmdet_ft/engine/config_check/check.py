@@ -14,6 +14,7 @@ Every mistake is reported with its line and the nearest valid name.
         lengths               lists with one item per stage
         classes               heads against the classes of datasets
         levels                neck and heads against the channels and levels of their inputs
+        building              the model built, and its losses, without values
         pipelines             the order of transforms
 """
 import os
@@ -24,6 +25,7 @@ from mmdet_ft.config.config import Config
 from mmdet_ft.config.config_dict import DELETE_KEY
 from mmdet_ft.config.custom_imports import import_custom_modules
 from mmdet_ft.config.errors import display_path
+from mmdet_ft.engine.config_check.building import check_building
 from mmdet_ft.engine.config_check.classes import check_classes, check_counts
 from mmdet_ft.engine.config_check.feature_levels import check_levels
 from mmdet_ft.engine.config_check.lengths import check_lengths
@@ -152,7 +154,7 @@ def check(config: Config, for_training: bool = True) -> List[str]:
     if not wrong & {'model', 'custom_imports'}:
         check_counts(walk)
         check_lengths(walk)
-        check_levels(walk)
+        check_building(walk, check_levels(walk))
     if not wrong & {'model', 'custom_imports', 'data'}:
         check_pipelines(walk)
     if walk.mistakes:

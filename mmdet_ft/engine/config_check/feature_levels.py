@@ -8,7 +8,6 @@ their outputs are the real ones, also for user code. A part declares its own inp
 """
 import copy
 import inspect
-import re
 import warnings
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -22,7 +21,6 @@ from mmdet_ft.registry import MODELS
 
 IMAGE = 512  # pixels, side of the image that the backbone is run on; SSD's last levels need 300
 _known: Dict[str, Any] = {}  # cached, as a config is checked more than once
-_refusals: Dict[str, str] = {}  # messages of constructors, by the same keys
 
 
 class PartOutputs(NamedTuple):
@@ -43,34 +41,33 @@ class PartOutputs(NamedTuple):
         return [round(IMAGE / output.shape[-1]) for output in self.outputs]
 
 
-def check_levels(found: Findings) -> None:
-    """Compare the declared inputs of each part of the model with the outputs of the parts before it."""
+def check_levels(found: Findings) -> Optional[PartOutputs]:
+    """Compare the declared inputs of each part of the model with the outputs of the parts before it.
+
+    Returns the maps that the heads get; None where they are unknown.
+    """
     model, already = found.config.model, len(found.mistakes)
     image, key = torch.empty(1, 3, IMAGE, IMAGE, device='meta'), repr(model.get('backbone'))
-    for name, settings in model.items():
-        for path, part in _necks(settings) if name == 'neck' else [(f'model.{name}', settings)]:
-            _check_arguments(found, path, part)
-    if len(found.mistakes) > already:
-        return
     given = _run(_built(model.get('backbone')), 'model.backbone', image, key)
     for path, settings in _necks(model.get('neck')):
         if given is None:
-            return
+            return None
         neck = _built(settings)
         for item in _takes(neck):
             _check_input(found, path, item, given)
         if len(found.mistakes) > already:
-            return
+            return None
         key = repr((key, settings))
         given = _run(neck, path, given.outputs, key)
     if given is None:
-        return
+        return None
     for name, settings in model.items():
         part = _built(settings) if name not in ('backbone', 'neck') else None
         if part is not None and getattr(part, 'takes_logits', False):
             _check_logits(found, f'model.{name}', part, given)
         for item in _takes(part):
             _check_input(found, f'model.{name}', item, given)
+    return given
 
 
 def _necks(neck: object) -> Iterator[Tuple[str, object]]:
@@ -91,32 +88,23 @@ def _built(part: object) -> Optional[nn.Module]:
         try:
             with torch.device('meta'), warnings.catch_warnings():
                 warnings.simplefilter('ignore')
-                built = MODELS.build(_with_some_classes(copy.deepcopy(part)))
+                built = MODELS.build(with_some_classes(copy.deepcopy(part)))
             _known[key] = built.eval() if isinstance(built, nn.Module) else None
-        except Exception as error:
+        except Exception:
             _known[key] = None
-            if isinstance(error, ValueError) and re.match(r'[A-Z]\w+: ', str(error)):
-                _refusals[key] = str(error)
     return _known[key]
 
 
-def _check_arguments(found: Findings, path: str, part: object) -> None:
-    """Report what a part's constructor refuses, if no other check has reported the part."""
-    refused = _built(part) is None and repr(part) in _refusals
-    if refused and not any(mistake.path.startswith(path) for mistake in found.mistakes):
-        found.report(path, _refusals[repr(part)])
-
-
-def _with_some_classes(settings: object) -> Any:
+def with_some_classes(settings: object) -> Any:
     """Replace num_classes='auto' by a number; the number of classes changes no feature map."""
     if isinstance(settings, dict):
         if settings.get('num_classes') == 'auto':
             settings['num_classes'] = 1
         for value in settings.values():
-            _with_some_classes(value)
+            with_some_classes(value)
     elif isinstance(settings, (list, tuple)):
         for value in settings:
-            _with_some_classes(value)
+            with_some_classes(value)
     return settings
 
 

@@ -13,7 +13,8 @@ from mmdet_ft.engine.settings.keys import leaves
 
 LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 STARTS = torch.multiprocessing.get_all_start_methods()
-# Thresholds of scores and overlaps, wherever they stand.
+# Factors, and thresholds of scores and overlaps, wherever they stand.
+AMOUNTS = ('loss_weight', )
 SHARES = ('score_thr', 'iou_threshold', 'pos_iou_thr', 'neg_iou_thr')
 
 
@@ -82,8 +83,8 @@ AMOUNT = number('0 or more, and finite',
                 lambda value: 0 <= value < math.inf)._replace(may_be_none=False)
 ABOVE_0 = number('more than 0, and finite',
                  lambda value: 0 < value < math.inf)._replace(may_be_none=False)
-SECONDS = number('a number of seconds, 0 or more',
-                 lambda value: value >= 0)._replace(may_be_none=False)
+SECONDS = number('a number of seconds, from 0 to 1e9',
+                 lambda value: 0 <= value <= 1e9)._replace(may_be_none=False)
 SWITCH = Setting('True or False',
                  lambda value: isinstance(value, bool) or _is_whole(value) and value in (0, 1),
                  True)
@@ -93,6 +94,17 @@ WEIGHTS = Setting(
                             if isinstance(value, dict) else value), 'checkpoint.pth')
 METRIC = Setting('the name of a metric, or a list of names', _is_named)
 FOLDER = Setting('a folder on this machine, not a URL: nothing is uploaded', _is_folder)
+
+LOSS_SCALE: Dict[str, Setting] = {
+    'loss_scale': Setting(
+        "a number above 0, 'dynamic' or a dict",
+        lambda value: value == 'dynamic' or isinstance(value, dict) or _is_number(value) and 0 < value < math.inf,
+        'dynamic'),
+    'loss_scale.init_scale': ABOVE_0._replace(example=65536.),
+    'loss_scale.growth_factor': number('more than 1', lambda value: 1 < value < math.inf, 2.),
+    'loss_scale.backoff_factor': number('more than 0 and less than 1', lambda value: 0 < value < 1, .5),
+    'loss_scale.growth_interval': whole(1, 2000),
+}  # yapf: disable
 
 # By dotted path; '*' is any key or index.
 SETTINGS: Dict[str, Setting] = {
@@ -161,10 +173,9 @@ SETTINGS: Dict[str, Setting] = {
     'auto_scale_lr.enable': SWITCH,
     'auto_scale_lr.base_batch_size': whole(1, 16)._replace(may_be_none=True),
     'fp16.dtype': choice('float16', 'bfloat16', 'fp16', 'bf16'),
-    'fp16.loss_scale': Setting(
-        "a number above 0, 'dynamic' or a dict",
-        lambda value: value == 'dynamic' or isinstance(value, dict) or _is_number(value) and 0 < value < math.inf,
-        'dynamic'),
+    **{f'{section}.{name}': setting
+       for section in ('fp16', 'optimizer_config')
+       for name, setting in LOSS_SCALE.items()},
     'dist_params.backend': choice('nccl', 'gloo', 'mpi', 'ucc')._replace(may_be_none=False),
     'dist_params.port': whole(1, 29500, 65535)._replace(may_be_none=True),
     'dist_params.timeout': SECONDS._replace(example=1800),
@@ -197,6 +208,8 @@ def check_numbers(found: Findings) -> None:
                 found.report(path, 'must be a number, not nan')
             elif keys[-1] in SHARES and not 0 <= value <= 1:
                 found.report(path, f'must be a number from 0 to 1, not {value}')
+            elif keys[-1] in AMOUNTS and not 0 <= value < math.inf:
+                found.report(path, f'must be 0 or more, and finite, not {value}')
             elif keys[-1] == 'std' and (value < 0 or value == 0 and section == 'data'):
                 words = 'more than 0' if section == 'data' else '0 or more'
                 found.report(path, f'must be {words}, not {value}')

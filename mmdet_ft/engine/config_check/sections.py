@@ -95,8 +95,22 @@ def data(walk: Walk, value: object, path: str) -> None:
         if walk.is_dict(value.get(name), f'{path}.{name}'):
             walk.keys(known, value[name], f'{path}.{name}')
             walk.values(known, value[name], f'{path}.{name}')
+            _loader_of_split(walk, value[name], f'{path}.{name}')
             sampler = value[name].get('sampler')
             walk.typed(SAMPLERS, sampler, f'{path}.{name}.sampler', given=('dataset', ))
+
+
+def _loader_of_split(walk: Walk, value: Mapping[str, Any], path: str) -> None:
+    """Check for arguments of a loader that the run sets, and for those of training in an evaluation."""
+    for key in LoaderSettings.of_run:
+        if key in value:
+            walk.report(f'{path}.{key}',
+                        f'is set by the run (here {short(value[key])}); leave {key} out')
+    for key in () if path.endswith('train_dataloader') else LoaderSettings.of_training:
+        if value.get(key):
+            walk.report(
+                f'{path}.{key}', f'must be False, not {short(value[key])}: an evaluation pairs '
+                f'results with images by their order; leave {key} out')
 
 
 def optimizer(walk: Walk, value: object, path: str) -> None:
@@ -186,11 +200,20 @@ def runner(walk: Walk, value: object, path: str) -> None:
                 f'{value["type"]} needs {length}: add {length}={12 if cls.by_epoch else 90000}')
 
 
+def _has_epochs(walk: Walk) -> bool:
+    """Return whether the runner of the config counts epochs."""
+    return getattr(RUNNERS.class_of(walk.config.get('runner')), 'by_epoch', True)
+
+
 def evaluation(walk: Walk, value: object, path: str) -> None:
     if not walk.is_dict(value, path):
         return
     known = allowed_keys(DistEvalHook).without('dataloader', 'eval_options')
     splits = walk.config.get('data')
+    if value.get('by_epoch') and not _has_epochs(walk):
+        walk.warnings.append(
+            f'{path}.by_epoch ({walk.where(f"{path}.by_epoch")}) has no effect: the runner counts '
+            'iterations, and so does evaluation.interval')
     kinds = list(dataset_classes(splits.get('val'))) if isinstance(splits, dict) else []
     for cls in kinds:
         own = allowed_keys(cls.evaluate, 1).without('results', 'logger') if hasattr(
@@ -223,6 +246,11 @@ def checkpoint_config(walk: Walk, value: object, path: str) -> None:
     if walk.is_dict(value, path):
         walk.keys(allowed_keys(CheckpointHook).plus('type'), value, path)
         walk.values(allowed_keys(CheckpointHook), value, path)
+        if value.get('by_epoch') and not _has_epochs(walk):
+            walk.report(
+                f'{path}.by_epoch',
+                'must be False, not True: to the hooks an iteration-based run is one epoch, whose '
+                'end alone would be saved; write by_epoch=False')
 
 
 def log_config(walk: Walk, value: object, path: str) -> None:
@@ -234,9 +262,18 @@ def log_config(walk: Walk, value: object, path: str) -> None:
 def custom_hooks(walk: Walk, value: object, path: str) -> None:
     if not walk.is_list(value, path):
         return
+    seen: Dict[str, int] = {}
     for index, hook in enumerate(value):
         if isinstance(hook, dict):
             walk.typed(HOOKS, hook, f'{path}.{index}', extra=('priority', ))
+            sole = getattr(HOOKS.class_of(hook), 'sole', None)
+            if sole in seen:
+                walk.report(
+                    f'{path}.{index}',
+                    f'is a second hook that keeps {sole}, after {path}.{seen[sole]}; '
+                    'a run has one: leave one of them out')
+            elif sole is not None:
+                seen[sole] = index
         else:
             hint = f'; write dict(type={hook!r})' if isinstance(hook, str) and hook in HOOKS else ''
             walk.report(f'{path}.{index}', f'must be a dict, not {short(hook)}{hint}')

@@ -178,7 +178,7 @@ class Walk(Findings):
         if fits(parameter.annotation, value) or value is None and default is None:
             return True
         words = describe_values(parameter.annotation)
-        if isinstance(value, str) and words in ('a number', 'a whole number'):
+        if isinstance(value, str) and words.startswith(('a number', 'a whole number')):
             message = not_a_text(key, value)
         else:
             is_example = isinstance(default, (bool, int, float, str)) and words != 'a dict'

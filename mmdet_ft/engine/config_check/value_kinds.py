@@ -8,7 +8,9 @@ import functools
 import inspect
 import types
 import typing
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple, Union
+
+from mmdet_ft.ranges import NotEmpty, Range
 
 NUMBERS = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'a text'}
 MANY = {int: 'whole numbers', float: 'numbers', str: 'texts', bool: 'booleans'}
@@ -21,6 +23,7 @@ class Kind(typing.NamedTuple):
     name: Any  # bool, int, float, str, list, dict, None, Any; a tuple of values of a Literal
     items: Tuple[Any, ...] = ()  # annotations of a list's items; a single one applies to all
     length: int = 0  # of a list of fixed length
+    limit: Union[Range, NotEmpty, None] = None  # of the number, or of the list
 
 
 @functools.lru_cache(maxsize=None)
@@ -29,6 +32,10 @@ def kinds_of(annotation: object) -> Tuple[Kind, ...]:
     if annotation in (inspect.Parameter.empty, object) or isinstance(annotation,
                                                                      (str, typing.TypeVar)):
         return ()
+    limit: Optional[Tuple] = getattr(annotation, '__metadata__', None)
+    if limit:
+        return tuple(
+            kind._replace(limit=limit[0]) for kind in kinds_of(typing.get_args(annotation)[0]))
     origin, inside = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
     if origin in UNIONS:
         found = [kinds_of(part) for part in inside]
@@ -51,7 +58,8 @@ def kinds_of(annotation: object) -> Tuple[Kind, ...]:
 def fits(annotation: object, value: object) -> bool:
     """Return whether a config value has a type that an annotation allows."""
     kinds = kinds_of(annotation)
-    return not kinds or any(_is_of(kind, value) for kind in kinds)
+    return not kinds or any(
+        _is_of(kind, value) and (kind.limit is None or kind.limit.holds(value)) for kind in kinds)
 
 
 def _is_of(kind: Kind, value: object) -> bool:
@@ -92,15 +100,34 @@ def describe_values(annotation: object) -> str:
 
 
 def _describe_kind(kind: Kind) -> str:
+    """Describe one value of a kind."""
     if isinstance(kind.name, tuple):
         return ' or '.join(map(repr, kind.name))
     if kind.name in (dict, Any):
         return 'a dict'
+    limit = f' {kind.limit.words}' if kind.limit else ''
     if kind.name is not list:
-        return NUMBERS[kind.name]
-    inside = {MANY.get(item) for item in kind.items}
-    number = f'{kind.length} ' if kind.length else ''
-    what = inside.pop() if len(inside) == 1 else None
-    if what:
-        return f'a list of {number}{what}'
-    return f'a list of {kind.length}' if kind.length else 'a list'
+        return f'{NUMBERS[kind.name]}{limit}'
+    return f'a list{_items_of(kind)}{limit}'
+
+
+def _items_of(kind: Kind) -> str:
+    """Return ' of 2 numbers' for a kind of list, or '' where its items may be anything."""
+    number = f' {kind.length}' if kind.length else ''
+    inside = {_describe_many(item) for item in kind.items}
+    what = inside.pop() if len(inside) == 1 else ''
+    return f' of{number} {what}' if what else f' of{number}' if number else ''
+
+
+@functools.lru_cache(maxsize=None)
+def _describe_many(annotation: object) -> str:
+    """Describe several values of an annotation, such as 'lists of 2 numbers'; '' for dicts."""
+    words = []
+    for kind in kinds_of(annotation):
+        if kind.name is list:
+            words.append(f'lists{_items_of(kind)}')
+        elif kind.name in MANY:
+            words.append(MANY[kind.name] + (f' {kind.limit.words}' if kind.limit else ''))
+        else:
+            return ''
+    return ' or '.join(dict.fromkeys(words))

@@ -5,8 +5,10 @@ from typing import Dict, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from mmdet_ft.engine.errors import UserError
 from mmdet_ft.engine.runner.hook import Hook
 from mmdet_ft.engine.runner.protocol import Runner
+from mmdet_ft.ranges import Count
 from mmdet_ft.registry import HOOKS
 
 Pair = Tuple[Tensor, Tensor]  # a weight and the buffer of its average
@@ -33,6 +35,7 @@ class BaseEMAHook(Hook):
     """
 
     repeats_on_resume = True
+    sole = 'the averages of the weights'
 
     def __init__(self, momentum: float, interval: int, resume_from: Optional[str],
                  with_buffers: bool):
@@ -65,8 +68,11 @@ class BaseEMAHook(Hook):
             saved = model.state_dict().keys()
             values.update({name: value for name, value in model.named_buffers() if name in saved})
         for name, value in values.items():
-            average = value.detach().clone()
-            model.register_buffer(f'ema_{name.replace(".", "_")}', average)
+            average, buffer = value.detach().clone(), f'ema_{name.replace(".", "_")}'
+            if hasattr(model, buffer):
+                raise UserError(f'{type(self).__name__}: the model has averages of its weights '
+                                'already, by another hook; leave one of them out of custom_hooks')
+            model.register_buffer(buffer, average)
             self._pairs.append((value, average))
             self._names.append(name)
         self._model = model
@@ -119,8 +125,8 @@ class EMAHook(BaseEMAHook):
 
     def __init__(self,
                  momentum: float = 0.0002,
-                 interval: int = 1,
-                 warm_up: int = 100,
+                 interval: Count = 1,
+                 warm_up: Count = 100,
                  resume_from: Optional[str] = None):
         super().__init__(momentum, interval, resume_from, with_buffers=False)
         self.warm_up = warm_up
@@ -143,9 +149,9 @@ class ExpMomentumEMAHook(BaseEMAHook):
     """
 
     def __init__(self,
-                 total_iter: int = 2000,
+                 total_iter: Count = 2000,
                  momentum: float = 0.0002,
-                 interval: int = 1,
+                 interval: Count = 1,
                  skip_buffers: bool = False,
                  resume_from: Optional[str] = None):
         super().__init__(momentum, interval, resume_from, with_buffers=not skip_buffers)
@@ -166,9 +172,9 @@ class LinearMomentumEMAHook(BaseEMAHook):
     """
 
     def __init__(self,
-                 warm_up: int = 100,
+                 warm_up: Count = 100,
                  momentum: float = 0.0002,
-                 interval: int = 1,
+                 interval: Count = 1,
                  skip_buffers: bool = False,
                  resume_from: Optional[str] = None):
         super().__init__(momentum, interval, resume_from, with_buffers=not skip_buffers)

@@ -25,6 +25,8 @@ from mmdet_ft.engine.hooks.evaluation import EvalHook, evaluation_failure
 from mmdet_ft.engine.reporting.figures import check_metric, has_detections
 from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.runner.protocol import Runner
+from mmdet_ft.engine.schedules.groups import momenta_of
+from mmdet_ft.engine.schedules.schedule import Progress, find_fault
 from mmdet_ft.spelling import counted
 from mmdet_ft.structures import to_device
 
@@ -60,6 +62,20 @@ def check_learning_rate(runner: Runner) -> None:
         raise UserError(
             f'optimizer.lr={rate:g}, but paramwise_cfg multiplies it by 0 for each parameter: '
             'nothing is trained; correct lr_mult' if rate else 'optimizer.lr=0 trains nothing')
+
+
+def check_schedules(runner: Runner, epoch_length: int) -> None:
+    """Raise UserError for a schedule that fails, or leaves its range, anywhere in the run."""
+    max_iters = (runner.max_epochs or 0) * epoch_length or runner.max_iters
+    end = Progress(0, 0, epoch_length, runner.max_epochs, max_iters)
+    groups = runner.optimizer.param_groups
+    rates = [group.get('initial_lr', group['lr']) for group in groups]
+    schedules = runner.schedules
+    for schedule, initial in ((schedules.learning_rate, rates), (schedules.momentum,
+                                                                 momenta_of(runner.optimizer))):
+        fault = schedule and find_fault(schedule, initial, end)
+        if fault:
+            raise UserError(f'{schedule.where}: {fault}')
 
 
 class CheckpointSpace(NamedTuple):

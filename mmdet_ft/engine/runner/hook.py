@@ -1,7 +1,7 @@
 """V2's hook interface: points of a run at which hooks act, and their order."""
 import functools
 from enum import IntEnum
-from typing import Any, Callable, Dict, List, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 from mmdet_ft.engine.runner.protocol import Runner
 
@@ -53,6 +53,8 @@ class Hook:
     # A hook writes the checkpoint in the middle of a call. With True, a resumed run calls the hooks after
     # it again for that point. See `mmdet_ft.engine.runner.resume_state`.
     repeats_on_resume = False
+    sole: Optional[
+        str] = None  # what a run may have one hook for, such as 'the averages of the weights'
 
     def state_dict(self) -> Dict[str, Any]:
         """Return the hook's state for a checkpoint, in types that `weights_only` reads."""

@@ -5,14 +5,15 @@ from typing import Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Un
 from mmdet_ft.engine.schedules.policy import (Policy, Span, ToMinimum, check_annealing, check_share,
                                               check_steps, decay_by_steps, interpolate, one_each)
 from mmdet_ft.engine.schedules.rates import CosineAnnealing, Cyclic, LinearAnnealing
+from mmdet_ft.ranges import Counts, NotNegative, Share
 
 
 @dataclasses.dataclass(frozen=True)
 class StepMomentum(Policy):
     """The momentum times gamma at each step, or every `step` epochs when it is a number."""
-    step: Union[int, List[int]]
-    gamma: float = 0.5
-    min_momentum: Optional[float] = None
+    step: Counts
+    gamma: NotNegative = 0.5
+    min_momentum: Optional[Share] = None
 
     def __post_init__(self):
         check_steps(self.step)
@@ -24,8 +25,8 @@ class StepMomentum(Policy):
 @dataclasses.dataclass(frozen=True)
 class CosineAnnealingMomentum(ToMinimum):
     """From the initial momentum to min_momentum, or min_momentum_ratio of it, along half a cosine."""
-    min_momentum: Optional[float] = None
-    min_momentum_ratio: Optional[float] = None
+    min_momentum: Optional[Share] = None
+    min_momentum_ratio: Optional[NotNegative] = None
     minimum: ClassVar = ('min_momentum', 'min_momentum_ratio')
 
     __call__ = CosineAnnealing.__call__
@@ -34,8 +35,8 @@ class CosineAnnealingMomentum(ToMinimum):
 @dataclasses.dataclass(frozen=True)
 class LinearAnnealingMomentum(ToMinimum):
     """From the initial momentum to min_momentum, or to min_momentum_ratio of it, along a line."""
-    min_momentum: Optional[float] = None
-    min_momentum_ratio: Optional[float] = None
+    min_momentum: Optional[Share] = None
+    min_momentum_ratio: Optional[NotNegative] = None
     minimum: ClassVar = ('min_momentum', 'min_momentum_ratio')
 
     __call__ = LinearAnnealing.__call__
@@ -44,7 +45,7 @@ class LinearAnnealingMomentum(ToMinimum):
 @dataclasses.dataclass(frozen=True)
 class CyclicMomentum(Cyclic):
     """Down while a Cyclic learning rate rises, and up again."""
-    target_ratio: Union[float, Sequence[float]] = (0.85 / 0.95, 1.)
+    target_ratio: Union[NotNegative, Sequence[NotNegative]] = (0.85 / 0.95, 1.)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,8 @@ class OneCycleMomentum(Policy):
         base_momentum, max_momentum: one number or one for each parameter group.
         pct_start, anneal_strategy, three_phase: see OneCycle.
     """
-    base_momentum: Union[float, List[float]] = 0.85
-    max_momentum: Union[float, List[float]] = 0.95
+    base_momentum: Union[Share, List[Share]] = 0.85
+    max_momentum: Union[Share, List[Share]] = 0.95
     pct_start: float = 0.3
     anneal_strategy: str = 'cos'
     three_phase: bool = False

@@ -5,6 +5,7 @@ from typing import Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Un
 from mmdet_ft.engine.schedules.policy import (ANNEALINGS, Policy, Span, ToMinimum, anneal_cosine,
                                               anneal_linear, check_annealing, check_share,
                                               check_steps, decay_by_steps, interpolate, one_each)
+from mmdet_ft.ranges import Count, Counts, Filled, NotNegative, Positive, Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Fixed(Policy):
 @dataclasses.dataclass(frozen=True)
 class Step(Policy):
     """The rate times gamma at each step, or every `step` epochs when it is a number."""
-    step: Union[int, List[int]]
-    gamma: float = 0.1
-    min_lr: Optional[float] = None
+    step: Counts
+    gamma: NotNegative = 0.1
+    min_lr: Optional[NotNegative] = None
 
     def __post_init__(self):
         check_steps(self.step)
@@ -32,7 +33,7 @@ class Step(Policy):
 @dataclasses.dataclass(frozen=True)
 class Exp(Policy):
     """The rate times gamma at every epoch or iteration."""
-    gamma: float
+    gamma: NotNegative
 
     def __call__(self, initial: float, span: Span) -> float:
         return initial * self.gamma**span.now
@@ -41,8 +42,8 @@ class Exp(Policy):
 @dataclasses.dataclass(frozen=True)
 class Inv(Policy):
     """The rate times (1 + gamma * now) ** -power."""
-    gamma: float
-    power: float = 1.
+    gamma: NotNegative
+    power: NotNegative = 1.
 
     def __call__(self, initial: float, span: Span) -> float:
         return initial * (1 + self.gamma * span.now)**-self.power
@@ -51,8 +52,8 @@ class Inv(Policy):
 @dataclasses.dataclass(frozen=True)
 class Poly(Policy):
     """From the initial rate down to min_lr along (1 - part) ** power."""
-    power: float = 1.
-    min_lr: float = 0.
+    power: NotNegative = 1.
+    min_lr: NotNegative = 0.
 
     def __call__(self, initial: float, span: Span) -> float:
         return (initial - self.min_lr) * (1 - span.part)**self.power + self.min_lr
@@ -61,8 +62,8 @@ class Poly(Policy):
 @dataclasses.dataclass(frozen=True)
 class CosineAnnealing(ToMinimum):
     """From the initial rate down to min_lr, or to min_lr_ratio of it, along half a cosine."""
-    min_lr: Optional[float] = None
-    min_lr_ratio: Optional[float] = None
+    min_lr: Optional[NotNegative] = None
+    min_lr_ratio: Optional[NotNegative] = None
 
     def __call__(self, initial: float, span: Span) -> float:
         return anneal_cosine(initial, self.target(initial), span.part)
@@ -71,8 +72,8 @@ class CosineAnnealing(ToMinimum):
 @dataclasses.dataclass(frozen=True)
 class LinearAnnealing(ToMinimum):
     """From the initial rate down to min_lr, or to min_lr_ratio of it, along a line."""
-    min_lr: Optional[float] = None
-    min_lr_ratio: Optional[float] = None
+    min_lr: Optional[NotNegative] = None
+    min_lr_ratio: Optional[NotNegative] = None
 
     def __call__(self, initial: float, span: Span) -> float:
         return anneal_linear(initial, self.target(initial), span.part)
@@ -81,9 +82,9 @@ class LinearAnnealing(ToMinimum):
 @dataclasses.dataclass(frozen=True)
 class FlatCosineAnnealing(ToMinimum):
     """The initial rate for start_percent (a share 0..1) of the run, then as CosineAnnealing."""
-    start_percent: float = 0.75
-    min_lr: Optional[float] = None
-    min_lr_ratio: Optional[float] = None
+    start_percent: Share = 0.75
+    min_lr: Optional[NotNegative] = None
+    min_lr_ratio: Optional[NotNegative] = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -104,10 +105,10 @@ class CosineRestart(ToMinimum):
     A period of weight w begins at w * initial + (1 - w) * target. Raises ValueError if the periods
     are shorter than the run.
     """
-    periods: List[int]
-    restart_weights: Sequence[float] = (1, )
-    min_lr: Optional[float] = None
-    min_lr_ratio: Optional[float] = None
+    periods: Filled[List[Count]]
+    restart_weights: Sequence[NotNegative] = (1, )
+    min_lr: Optional[NotNegative] = None
+    min_lr_ratio: Optional[NotNegative] = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -142,8 +143,8 @@ class Cyclic(Policy):
         anneal_strategy: 'cos' or 'linear'.
         gamma: factor in (0, 1] of the height of each peak relative to the one before.
     """
-    target_ratio: Union[float, Sequence[float]] = (10, 1e-4)
-    cyclic_times: int = 1
+    target_ratio: Union[NotNegative, Sequence[NotNegative]] = (10, 1e-4)
+    cyclic_times: Count = 1
     step_ratio_up: float = 0.4
     anneal_strategy: str = 'cos'
     gamma: float = 1
@@ -196,12 +197,12 @@ class OneCycle(Policy):
         final_div_factor: ratio of the first rate to the last.
         three_phase: fall to the first rate in as long as the rise took, then to the last.
     """
-    max_lr: Union[float, List[float]]
-    total_steps: Optional[int] = None
+    max_lr: Union[NotNegative, List[NotNegative]]
+    total_steps: Optional[Count] = None
     pct_start: float = 0.3
     anneal_strategy: str = 'cos'
-    div_factor: float = 25
-    final_div_factor: float = 1e4
+    div_factor: Positive = 25
+    final_div_factor: Positive = 1e4
     three_phase: bool = False
     per_iteration: ClassVar[bool] = True
 

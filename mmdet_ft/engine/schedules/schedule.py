@@ -4,12 +4,14 @@
 """
 import dataclasses
 import math
-from typing import Any, Callable, ClassVar, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, ClassVar, Dict, Iterator, List, NamedTuple, Optional
 
 from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
 from mmdet_ft.engine.schedules.policy import Policy, Span
 from mmdet_ft.engine.schedules.rates import POLICIES
+from mmdet_ft.ranges import Whole
 
+MOST_POINTS = 200  # of a run that `find_fault` looks at
 WARMUPS = ('constant', 'linear', 'exp')
 
 
@@ -36,10 +38,11 @@ class LearningRate:
     policy: Callable[[float, Span], float]
     by_epoch: bool = True
     warmup: Optional[str] = None
-    warmup_iters: int = 0
+    warmup_iters: Whole = 0
     warmup_ratio: float = 0.1
     warmup_by_epoch: bool = False
     where: ClassVar[str] = 'lr_config'
+    highest: ClassVar[float] = 100.  # above it, a value is a typing error
 
     def __post_init__(self):
         if self.warmup is None:
@@ -91,9 +94,35 @@ class Momentum(LearningRate):
     """
     warmup_ratio: float = 0.9
     where: ClassVar[str] = 'momentum_config'
+    highest: ClassVar[float] = 1.
 
     def warmed(self, value: float, factor: float) -> float:
         return value / factor
+
+
+def points_of(end: Progress) -> Iterator[Progress]:
+    """Yield the progress at up to MOST_POINTS iterations of a run, whose length `end` gives."""
+    points = min(end.max_iters, MOST_POINTS)
+    for i in range(points):
+        done = i * (end.max_iters - 1) // max(points - 1, 1)
+        yield end._replace(epoch=done // end.epoch_length, iter=done)
+
+
+def find_fault(schedule: LearningRate, initial: List[float], end: Progress) -> Optional[str]:
+    """Return what is wrong with a schedule over a whole run; None if its values are in range.
+
+    end: the length of the run.
+    """
+    for point in points_of(end):
+        try:
+            values = schedule(initial, point)
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
+            return str(error)
+        wrong = [value for value in values if not 0 <= value <= schedule.highest]
+        if wrong:
+            return (f'sets {wrong[0]:g} at iteration {point.iter} of {end.max_iters}; it must stay '
+                    f'between 0 and {schedule.highest:g}')
+    return None
 
 
 def build_learning_rate(lr_config: Dict[str, Any], by_epoch: bool = True) -> LearningRate:

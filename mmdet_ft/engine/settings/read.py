@@ -110,10 +110,18 @@ def read_hooks(cfg: Config) -> HookSettings:
     return HookSettings(
         custom=[hook for hook in cfg.get('custom_hooks') or () if isinstance(hook, dict)],
         checkpoint=cfg.get('checkpoint_config'),
-        evaluation=_section(cfg, 'evaluation'),
+        evaluation=read_evaluation(cfg),
         early_stop=cfg.get('early_stop'),
         loggers=logging.get('hooks') or (),
         log_interval=logging.get('interval', 10))
+
+
+def read_evaluation(cfg: Config) -> Dict[str, Any]:
+    """Read `evaluation`; under a runner without epochs it counts iterations, as in V2."""
+    section = _section(cfg, 'evaluation')
+    runner = RUNNERS.class_of(cfg.get('runner'))
+    by_epoch = getattr(runner, 'by_epoch', True)
+    return dict(section) if by_epoch else {**section, 'by_epoch': False}
 
 
 def read_workflow(cfg: Config) -> Tuple[Tuple[str, int], ...]:
@@ -123,9 +131,11 @@ def read_workflow(cfg: Config) -> Tuple[Tuple[str, int], ...]:
 
 def read_acceleration(cfg: Mapping[str, Any]) -> Acceleration:
     """Read `channels_last`, `compile`, `cuda_graphs` and `triton`."""
-    return Acceleration(
-        **{field.name: cfg.get(field.name) or False
-           for field in dataclasses.fields(Acceleration)})
+    given = {field.name: cfg.get(field.name) for field in dataclasses.fields(Acceleration)}
+    return Acceleration(**{
+        name: value if isinstance(value, dict) else bool(value)
+        for name, value in given.items()
+    })
 
 
 def read_fp16(cfg: Mapping[str, Any]) -> Optional[Dict[str, Any]]:

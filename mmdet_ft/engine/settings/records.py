@@ -121,7 +121,8 @@ class TestSettings:
     """The settings of a test, and of all commands that look at a model or its data.
 
     model: settings of the model.
-    fp16: `fp16`, or its equivalent in `optimizer_config`; None computes in float32.
+    fp16: `fp16`, in training also its equivalent in `optimizer_config`; None computes in float32. A test of V2
+        reads `fp16` alone.
     keys: the keys of the config, for messages.
     """
     __test__ = False  # not a class of pytest

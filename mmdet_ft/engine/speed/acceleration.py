@@ -41,7 +41,7 @@ def accelerate(model: nn.Module, settings: Acceleration, device: torch.device,
     for name, switch in SWITCHES.items():
         setting = getattr(settings, name)
         reason = switch(model, device, setting)
-        if setting:
+        if setting is not False:
             logger.info('%s = %r', name, setting) if reason is None else logger.warning(
                 '%s = %r is left off: %s', name, setting, reason)
 
@@ -69,7 +69,7 @@ def _static_parts(model: nn.Module) -> List[nn.Module]:
 
 
 def use_compile(model: nn.Module, device: torch.device, setting: object) -> Optional[str]:
-    if not setting:
+    if setting is False:
         return None
     options = dict(setting) if isinstance(setting, dict) else {}
     parts = _static_parts(model)

@@ -14,6 +14,7 @@ from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, De
 from mmdet_ft.models.losses.reduction import mean_over_processes
 from mmdet_ft.ops.matching import Match
 from mmdet_ft.parts import Rows
+from mmdet_ft.ranges import Count, Whole
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, GroundTruth
 
@@ -76,8 +77,8 @@ class ATSSHead(AdaptiveHead):
     def __init__(self,
                  num_classes: int,
                  in_channels: int,
-                 pred_kernel_size: int = 3,
-                 stacked_convs: int = 4,
+                 pred_kernel_size: Count = 3,
+                 stacked_convs: Whole = 4,
                  conv_cfg: Optional[Dict] = None,
                  norm_cfg: Optional[Dict] = dict(type='GN', num_groups=32, requires_grad=True),
                  reg_decoded_bbox: bool = True,
@@ -88,7 +89,7 @@ class ATSSHead(AdaptiveHead):
                      layer='Conv2d',
                      std=0.01,
                      override=dict(type='Normal', name='atss_cls', std=0.01, bias_prob=0.01)),
-                 feat_channels: int = 256,
+                 feat_channels: Count = 256,
                  anchor_generator: Union[Dict, AnchorGenerator] = dict(
                      type='AnchorGenerator',
                      scales=[8, 16, 32],

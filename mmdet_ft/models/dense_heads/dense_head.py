@@ -10,6 +10,7 @@ from mmdet_ft.models.anchors import AnchorGenerator, Grid, usable_anchors
 from mmdet_ft.models.assigners import PseudoSampler, sampler_for
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import AnchorCoder
+from mmdet_ft.models.losses.iou import require_boxes
 from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
@@ -290,6 +291,9 @@ class AnchorHead(DenseHead):
         self.anchor_generator: AnchorGenerator = MODELS.build(anchor_generator)
         self.bbox_coder: AnchorCoder = MODELS.build(bbox_coder)
         self.reg_decoded_bbox = reg_decoded_bbox
+        own = type(self)  # a head with a loss of its own decodes in its own way
+        if own.loss is DenseHead.loss and own.box_losses is AnchorHead.box_losses:
+            require_boxes(self.loss_bbox, reg_decoded_bbox, own.__name__)
         self.num_anchors = self.anchor_generator.num_base_priors[0]  # of a cell
         if self.train_settings is not None and self.train_settings.assigner is not None:
             self.assigner = MODELS.build(self.train_settings.assigner)

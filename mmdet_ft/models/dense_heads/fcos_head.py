@@ -17,6 +17,7 @@ from mmdet_ft.models.losses.reduction import mean_over_processes
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.matching import match_points
 from mmdet_ft.parts import Rows, Takes
+from mmdet_ft.ranges import Count, Positive, Strides, Whole
 from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, GroundTruth
 
@@ -54,7 +55,7 @@ class FCOSHead(DenseHead):
                  regress_ranges: Sequence[Tuple[float, float]] = ((-1, 64), (64, 128), (128, 256),
                                                                   (256, 512), (512, INF)),
                  center_sampling: bool = False,
-                 center_sample_radius: float = 1.5,
+                 center_sample_radius: Positive = 1.5,
                  norm_on_bbox: bool = False,
                  centerness_on_reg: bool = False,
                  loss_cls: PartConfig = dict(
@@ -68,9 +69,9 @@ class FCOSHead(DenseHead):
                      layer='Conv2d',
                      std=0.01,
                      override=dict(type='Normal', name='conv_cls', std=0.01, bias_prob=0.01)),
-                 feat_channels: int = 256,
-                 stacked_convs: int = 4,
-                 strides: Sequence[Union[int, Tuple[int, int]]] = (4, 8, 16, 32, 64),
+                 feat_channels: Count = 256,
+                 stacked_convs: Whole = 4,
+                 strides: Strides = (4, 8, 16, 32, 64),
                  dcn_on_last_conv: bool = False,
                  conv_bias: Union[bool, str] = 'auto',
                  bbox_coder: Union[Dict,
@@ -80,6 +81,10 @@ class FCOSHead(DenseHead):
                  test_cfg: Union[Dict, DenseTestSettings, None] = None):
         super().__init__(num_classes, in_channels, loss_cls, loss_bbox, train_cfg, test_cfg,
                          init_cfg)
+        for low, high in regress_ranges:
+            if not low < high:
+                raise ValueError(f'FCOSHead: regress_ranges has ({low}, {high}); write the smaller '
+                                 'distance first, such as (64, 128)')
         if train_cfg is not None and len(regress_ranges) != len(strides):
             raise ValueError(f'FCOSHead: {len(regress_ranges)} regress_ranges for {len(strides)} '
                              'strides; give one a level')

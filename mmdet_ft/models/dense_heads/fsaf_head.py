@@ -11,6 +11,7 @@ from mmdet_ft.models.coders import TBLRBBoxCoder
 from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, DenseTestSettings,
                                                     DenseTrainSettings)
 from mmdet_ft.models.dense_heads.retina_head import ANCHORS, CODER, RetinaHead
+from mmdet_ft.models.losses.iou import require_boxes
 from mmdet_ft.models.losses.top_k_accuracy import accuracy
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.registry import MODELS
@@ -77,6 +78,7 @@ class FSAFHead(RetinaHead):
             raise ValueError(
                 'FSAFHead: loss_cls is a softmax, but an anchor may learn some classes '
                 "only; write loss_cls=dict(type='FocalLoss', use_sigmoid=True)")
+        require_boxes(self.loss_bbox, reg_decoded_bbox, 'FSAFHead')
         assigner = getattr(self, 'assigner', None)
         if assigner is not None and not isinstance(assigner, CenterRegionAssigner):
             raise ValueError(

@@ -10,6 +10,7 @@ from mmdet_ft.models.coders import AnchorCoder
 from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, DenseTestSettings,
                                                     DenseTrainSettings, through, tower)
 from mmdet_ft.parts import Rows
+from mmdet_ft.ranges import Count, Whole
 from mmdet_ft.registry import MODELS
 
 ANCHORS = dict(
@@ -40,11 +41,11 @@ class RetinaHead(AnchorHead):
     def __init__(self,
                  num_classes: int,
                  in_channels: int,
-                 stacked_convs: int = 4,
+                 stacked_convs: Whole = 4,
                  conv_cfg: Optional[Dict] = None,
                  norm_cfg: Optional[Dict] = None,
                  anchor_generator: Union[Dict, AnchorGenerator] = ANCHORS,
-                 feat_channels: int = 256,
+                 feat_channels: Count = 256,
                  bbox_coder: Union[Dict, AnchorCoder] = CODER,
                  reg_decoded_bbox: bool = False,
                  loss_cls: PartConfig = dict(
@@ -92,12 +93,12 @@ class RetinaSepBNHead(RetinaHead):
 
     def __init__(self,
                  num_classes: int,
-                 num_ins: int,
+                 num_ins: Count,
                  in_channels: int,
-                 stacked_convs: int = 4,
+                 stacked_convs: Whole = 4,
                  conv_cfg: Optional[Dict] = None,
                  norm_cfg: Optional[Dict] = None,
-                 feat_channels: int = 256,
+                 feat_channels: Count = 256,
                  anchor_generator: Union[Dict, AnchorGenerator] = ANCHORS,
                  bbox_coder: Union[Dict, AnchorCoder] = CODER,
                  reg_decoded_bbox: bool = False,

@@ -12,6 +12,7 @@ from mmdet_ft.models.anchors import AnchorGenerator, flatten_to_priors, map_size
 from mmdet_ft.models.assigners import MaxIoUAssigner, PseudoSampler, RandomSampler, sampler_for
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
+from mmdet_ft.models.losses.iou import require_boxes
 from mmdet_ft.models.losses.reduction import full_precision
 from mmdet_ft.models.settings import NMSSettings, ReadsNMS, read_settings
 from mmdet_ft.models.suppression import suppress
@@ -115,6 +116,7 @@ class RPNHead(BaseModule):
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
         self.use_sigmoid = getattr(self.loss_cls, 'use_sigmoid', False)
+        require_boxes(self.loss_bbox, reg_decoded_bbox, type(self).__name__)
         self.train_settings: Optional[RPNTrainSettings] = None
         if train_cfg is not None:
             self.train_settings = read_settings(RPNTrainSettings, train_cfg, 'train_cfg.rpn')

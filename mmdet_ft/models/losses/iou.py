@@ -125,6 +125,7 @@ def weighted_box_loss(function: Callable[[Tensor, Tensor], Tensor],
 
 class _BoxLoss(nn.Module):
     """Base class of box losses."""
+    compares_boxes = True  # not deltas
 
     def __init__(self, eps: float, reduction: str, loss_weight: float):
         super().__init__()
@@ -148,6 +149,13 @@ class _BoxLoss(nn.Module):
         return self.loss_weight * weighted_box_loss(self.elementwise, pred, target, weight,
                                                     reduction_override or self.reduction,
                                                     avg_factor)
+
+
+def require_boxes(loss: nn.Module, are_decoded: bool, owner: str) -> None:
+    """Raise ValueError for a loss of boxes in a head that gives it deltas."""
+    if getattr(loss, 'compares_boxes', False) and not are_decoded:
+        raise ValueError(f'{owner}: loss_bbox is {type(loss).__name__}, which compares boxes, and '
+                         'reg_decoded_bbox=False gives it deltas; write reg_decoded_bbox=True')
 
 
 @MODELS.register_module()

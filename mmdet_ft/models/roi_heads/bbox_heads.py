@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.layers import apply_to_valid, linear_of_map
+from mmdet_ft.models.losses.iou import require_boxes
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS, fixed_arguments
@@ -97,6 +98,7 @@ class ConvFCBBoxHead(BaseModule):
         self.bbox_coder: DeltaXYWHBBoxCoder = MODELS.build(bbox_coder)
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
+        require_boxes(self.loss_bbox, reg_decoded_bbox, type(self).__name__)
 
         cells = 1 if with_avg_pool else roi_feat_size**2
 

@@ -10,6 +10,7 @@ from mmdet_ft.models.anchors import centers_of
 from mmdet_ft.ops.adaptive_matching import match_adaptively
 from mmdet_ft.ops.aligned_matching import Alignment, match_by_alignment
 from mmdet_ft.ops.boxes import take
+from mmdet_ft.ops.cost_matching import CostMatch, match_by_cost
 from mmdet_ft.ops.matching import Match, in_ignored_region, match
 from mmdet_ft.ops.region_matching import RegionMatch, centers_inside, match_regions, scale_boxes
 from mmdet_ft.ops.sampling import sample
@@ -110,6 +111,33 @@ class GridAssigner:
             box_valid=responsible)
         label = torch.where(found.label == 1, found.label, background.label)
         return Match(found.gt_index, label)
+
+
+@MODELS.register_module()
+class SimOTAAssigner:
+    """Assign cells by the cost of their predictions; rules in ops.cost_matching.
+
+    Args:
+        center_radius: of an object's center, in strides.
+        candidate_topk: most cells of an object.
+        iou_weight, cls_weight: factors of the costs.
+    """
+
+    def __init__(self,
+                 center_radius: float = 2.5,
+                 candidate_topk: int = 10,
+                 iou_weight: float = 3.0,
+                 cls_weight: float = 1.0):
+        self.center_radius, self.candidate_topk = center_radius, candidate_topk
+        self.iou_weight, self.cls_weight = iou_weight, cls_weight
+
+    @torch.no_grad()
+    def __call__(self, points: Tensor, strides: Tensor, scores: Tensor, boxes: Tensor,
+                 gt: GroundTruth) -> CostMatch:
+        """Match points [A, 2] of strides [A, 1] with scores [B, A, K] and predicted boxes [B, A, 4]."""
+        return match_by_cost(points, strides, scores, boxes, gt.boxes, gt.labels, gt.valid,
+                             self.center_radius, self.candidate_topk, self.cls_weight,
+                             self.iou_weight)
 
 
 @MODELS.register_module()

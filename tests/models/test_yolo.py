@@ -1,4 +1,4 @@
-"""YOLOv3: what holds for every one-stage detector, and what is its own."""
+"""YOLOv3 and YOLOX: what holds for every one-stage detector, and what is their own."""
 import copy
 import math
 
@@ -18,8 +18,9 @@ from tests.models.test_golden import fixed_weights
 from tests.models.tiny import tiny_batch
 from tests.ops.helpers import GARBAGE
 from tests.reference import dense as reference
+from tests.reference import simota
 from tests.reference.boxes import overlap
-from tests.reference.losses import sigmoid_entropy
+from tests.reference.losses import iou_loss, sigmoid_entropy
 from tools.benchmarks.no_sync import NoSync
 
 ENTROPY = dict(type='CrossEntropyLoss', use_sigmoid=True, reduction='sum')
@@ -49,10 +50,25 @@ YOLOV3 = dict(
         conf_thr=.1,
         nms=dict(type='nms', iou_threshold=.45),
         max_per_img=20))
-CONFIGS = dict(yolov3=YOLOV3)
+YOLOX = dict(
+    type='YOLOX',
+    backbone=dict(type='CSPDarknet', deepen_factor=.33, widen_factor=.125),
+    neck=dict(type='YOLOXPAFPN', in_channels=[32, 64, 128], out_channels=16, num_csp_blocks=1),
+    bbox_head=dict(type='YOLOXHead', num_classes=3, in_channels=16, feat_channels=16),
+    train_cfg=dict(assigner=dict(type='SimOTAAssigner', center_radius=2.5)),
+    test_cfg=dict(score_thr=.01, nms=dict(type='nms', iou_threshold=.65), max_per_img=20))
+DEPTHWISE = copy.deepcopy(YOLOX)
+for part in ('backbone', 'neck', 'bbox_head'):
+    DEPTHWISE[part]['use_depthwise'] = True
+CONFIGS = dict(yolov3=YOLOV3, yolox=YOLOX, yolox_depthwise=DEPTHWISE)
 # Printed by the test when they change.
-LOSSES = dict(yolov3=dict(loss_cls=6.32636, loss_conf=620.65466, loss_xy=8.52881, loss_wh=14.38828))
-OBJECTNESS = dict(yolov3='loss_conf')  # the loss that is left without objects
+LOSSES = dict(
+    yolov3=dict(loss_cls=6.32636, loss_conf=620.65466, loss_xy=8.52881, loss_wh=14.38828),
+    yolox=dict(loss_cls=1.81568, loss_bbox=4.66395, loss_obj=63.76809),
+    yolox_depthwise=dict(loss_cls=1.16525, loss_bbox=4.73226, loss_obj=64.20501))
+OBJECTNESS = dict(
+    yolov3='loss_conf', yolox='loss_obj',
+    yolox_depthwise='loss_obj')  # the loss that is left without objects
 models = pytest.mark.parametrize('name', CONFIGS)
 
 
@@ -60,6 +76,16 @@ def model_of(name, **head):
     config = copy.deepcopy(CONFIGS[name])
     config['bbox_head'].update(head)
     return fixed_weights(MODELS.build(config)).train()
+
+
+def evaluated(name):
+    """A model in evaluation mode whose norms know the statistics of a batch: its outputs differ by cell."""
+    model = model_of(name)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.
+    outputs_of(model, tiny_batch((2, 1)))
+    return model.eval()
 
 
 def outputs_of(model, batch):
@@ -122,7 +148,7 @@ def test_a_step_never_waits_and_its_operations_do_not_grow_with_the_batch(name):
 
 @models
 def test_two_equal_views_tell_the_same_as_one(name):
-    model, batch = model_of(name).eval(), tiny_batch((2, 1))
+    model, batch = evaluated(name), tiny_batch((2, 1))
     one, two = model(batch), model((batch, batch))
     both = (one.valid & two.valid)
     assert one.valid.any() and torch.equal(one.valid, two.valid)
@@ -349,3 +375,194 @@ def test_folded_norms_change_no_output_of_darknet():
 def test_a_darknet_that_does_not_exist_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build(dict(type='Darknet', **arguments))
+
+
+# --- YOLOX
+
+
+def cells_of_yolox(head, outputs):
+    """Corners of the cells and their strides, as lists."""
+    corners = head.grid(outputs.sizes, torch.device('cpu')).anchors[:, :2].tolist()
+    strides = [
+        stride for stride, (height, width) in zip(head.strides, outputs.sizes)
+        for _ in range(height * width)
+    ]
+    return corners, strides
+
+
+def boxes_of_yolox(corners, strides, raw):
+    """Decoded boxes of one image, as lists."""
+    boxes = []
+    for corner, stride, pred in zip(corners, strides, raw):
+        center = [corner[i] + pred[i] * stride for i in range(2)]
+        half = [math.exp(pred[i + 2]) * stride / 2 for i in range(2)]
+        boxes.append([center[i] + sign * half[i] for sign in (-1, 1) for i in range(2)])
+    return boxes
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_points_are_assigned_by_cost_as_the_paper_tells_it(seed):
+    generator = torch.Generator().manual_seed(seed)
+    strides = [8.] * 96 + [16.] * 24
+    points = [[x * 8 + 4., y * 8 + 4.] for y in range(8) for x in range(12)]
+    points += [[x * 16 + 8., y * 16 + 8.] for y in range(4) for x in range(6)]
+    gt = tiny_batch((4, 1, 0), slots=6, seed=seed).gt
+    scores = torch.rand(3, 120, 4, generator=generator) * .9 + .05
+    center = torch.tensor(points) + torch.randn(3, 120, 2, generator=generator) * 4
+    half = torch.rand(3, 120, 2, generator=generator) * 14 + 3
+    boxes = torch.cat([center - half, center + half], -1)
+    assigner = MODELS.build(dict(type='SimOTAAssigner'))
+    match = assigner(torch.tensor(points), torch.tensor(strides)[:, None], scores, boxes, gt)
+    for image, num_objects in enumerate((4, 1, 0)):
+        expected = simota.assign(points, strides, scores[image].tolist(), boxes[image].tolist(),
+                                 gt.boxes[image, :num_objects].tolist(), gt.labels[image].tolist())
+        assert match.positive[image].tolist() == [pair is not None for pair in expected]
+        found = zip(match.gt_index[image].tolist(), match.overlap[image].tolist(), expected)
+        for gt_index, iou, pair in found:
+            assert pair is None or (gt_index, iou) == (pair[0], pytest.approx(pair[1], abs=1e-5))
+        assert num_objects == 0 or sum(pair is not None for pair in expected) > num_objects
+
+
+@pytest.mark.parametrize('use_l1', [False, True])
+def test_yolox_losses_are_those_of_the_paper(use_l1):
+    model, batch = model_of('yolox'), tiny_batch((3, 1))
+    head = model.bbox_head
+    head.use_l1 = use_l1
+    outputs = outputs_of(model, batch)
+    losses = {key: value.item() for key, value in head.loss(outputs, batch).items()}
+    corners, strides = cells_of_yolox(head, outputs)
+    expected, count = dict.fromkeys(losses, 0.), 0
+    for image, num_objects in enumerate((3, 1)):
+        gts, labels = batch.gt.boxes[image, :num_objects].tolist(), batch.gt.labels[image].tolist()
+        logits, raw, objectness = (
+            torch.cat([x[image] for x in part]).tolist()
+            for part in (outputs.logits, outputs.boxes, outputs.quality))
+        boxes = boxes_of_yolox(corners, strides, raw)
+        scores = [[reference.sigmoid(x) * reference.sigmoid(factor) for x in row]
+                  for row, factor in zip(logits, objectness)]
+        points = [[x + stride / 2, y + stride / 2] for (x, y), stride in zip(corners, strides)]
+        pairs = simota.assign(points, strides, scores, boxes, gts, labels)
+        for j, pair in enumerate(pairs):
+            expected['loss_obj'] += sigmoid_entropy(objectness[j], pair is not None)
+            if pair is None:
+                continue
+            gt, count = gts[pair[0]], count + 1
+            expected['loss_bbox'] += 5 * iou_loss(boxes[j], gt, 'square')
+            for i, x in enumerate(logits[j]):
+                expected['loss_cls'] += sigmoid_entropy(x, pair[1] * (i == labels[pair[0]]))
+            if use_l1:
+                goal = [((gt[i] + gt[i + 2]) / 2 - corners[j][i]) / strides[j] for i in range(2)]
+                goal += [math.log((gt[i + 2] - gt[i]) / strides[j]) for i in range(2)]
+                expected['loss_l1'] += sum(abs(a - b) for a, b in zip(raw[j], goal))
+    assert count > 3
+    assert losses == pytest.approx({
+        key: value / count
+        for key, value in expected.items()
+    },
+                                   rel=1e-4)
+
+
+def test_detections_of_yolox_are_those_of_the_reference():
+    model, batch = evaluated('yolox'), tiny_batch((2, 1))
+    batch = batch._replace(scale_factors=batch.scale_factors * 2)
+    head = model.bbox_head
+    outputs, found = outputs_of(model, batch), model(batch)
+    corners, strides = cells_of_yolox(head, outputs)
+    for image in range(2):
+        logits, raw, objectness = (
+            torch.cat([x[image] for x in part]).tolist()
+            for part in (outputs.logits, outputs.boxes, outputs.quality))
+        boxes = [[x / 2 for x in box] for box in boxes_of_yolox(corners, strides, raw)]
+        factors = [reference.sigmoid(x) for x in objectness]
+        scores = [[
+            reference.sigmoid(x) * (x == max(row)) * (reference.sigmoid(x) * factor >= .01)
+            for x in row
+        ] for row, factor in zip(logits, factors)]
+        expected = reference.detections([(scores, boxes, factors)], 0, 10**6, .65, 20)
+        valid = found.valid[image]
+        assert int(valid.sum()) == len(expected) > 5
+        assert found.labels[image, valid].tolist() == [box.label for box in expected]
+        assert found.scores[image, valid].tolist() == pytest.approx([box.score for box in expected],
+                                                                    rel=1e-5)
+        assert torch.allclose(
+            found.boxes[image, valid], torch.tensor([box.box for box in expected]), atol=1e-3)
+
+
+def test_yolox_keeps_all_detections_unless_a_limit_is_given():
+    config = copy.deepcopy(YOLOX)
+    del config['test_cfg']['max_per_img']
+    config['test_cfg'].update(score_thr=0., nms=dict(type='nms', iou_threshold=1.))
+    found = MODELS.build(config).eval()(tiny_batch((1, )))
+    assert found.valid.sum().item() == 8 * 12 + 4 * 6 + 2 * 3
+
+
+def test_new_yolox_heads_begin_with_few_objects():
+    model = MODELS.build(copy.deepcopy(YOLOX))
+    model.init_weights()
+    for convs in (model.bbox_head.multi_level_conv_cls, model.bbox_head.multi_level_conv_obj):
+        assert convs[1].bias.sigmoid().tolist() == pytest.approx([.01] * len(convs[1].bias))
+
+
+def test_images_are_resized_after_some_steps_by_the_seed_alone():
+    model, batch = model_of('yolox'), tiny_batch((2, 1))  # of 64 x 96 pixels
+    model.input_size, model.random_size_range, model.random_size_interval = (64, 96), (3, 4), 5
+    plain = model(batch).terms
+    model.begin_step(4, seed=0)
+    assert {
+        key: value.item()
+        for key, value in plain.items()
+    } == {
+        key: value.item()
+        for key, value in model(batch).terms.items()
+    }
+    sizes = []
+    for iteration in (5, 9, 10, 15, 20, 25, 30, 35):
+        model.begin_step(iteration, seed=0)
+        resized = model._resized(batch)
+        sizes.append(tuple(resized.images.shape[2:]))
+        factor = sizes[-1][0] / 64
+        assert torch.allclose(resized.gt.boxes[:, :1, 1::2], batch.gt.boxes[:, :1, 1::2] * factor)
+        assert torch.allclose(resized.gt.boxes[:, :1, ::2],
+                              batch.gt.boxes[:, :1, ::2] * sizes[-1][1] / 96)
+        assert resized.sizes[0].tolist() == list(map(float, sizes[-1]))
+    assert sizes[0] == sizes[1] and set(sizes) == {(96, 128), (128, 192)}  # int(1.5 * 3) is 4
+    model.eval()
+    evaluated = model.loss(batch).terms
+    model.factors = (1., 1.)
+    assert evaluated['loss_obj'].item() == model.loss(batch).terms['loss_obj'].item()
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(bbox_head=dict(loss_obj=dict(type='CrossEntropyLoss', use_sigmoid=True))),
+     "loss_obj.reduction is 'mean'"),
+    (dict(random_size_range=(25, 15)), 'random_size_range is .smallest, largest. in multiples of 32'),
+    (dict(backbone=dict(arch='P7')), "write 'P5' or 'P6'"),
+    (dict(backbone=dict(out_indices=(2, 5))), 'the outputs are 0 to 4'),
+    (dict(backbone=dict(frozen_stages=5)), 'write -1 to 4'),
+])  # yapf: disable
+def test_a_yolox_that_does_not_exist_is_refused(change, message):
+    config = copy.deepcopy(YOLOX)
+    for key, value in change.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(config)
+
+
+@pytest.mark.parametrize('arch, channels', [('P5', [32, 64, 128]), ('P6', [64, 96, 128])])
+def test_csp_darknet_gives_levels_and_freezes_its_beginning(arch, channels):
+    backbone = MODELS.build(
+        dict(
+            type='CSPDarknet',
+            arch=arch,
+            deepen_factor=.1,
+            widen_factor=.125,
+            out_indices=(2, 3, 4) if arch == 'P5' else (3, 4, 5),
+            frozen_stages=1,
+            norm_eval=True)).train()
+    frozen = {key.split('.')[0] for key, p in backbone.named_parameters() if not p.requires_grad}
+    assert frozen == {'stem', 'stage1'}
+    assert not any(layer.training
+                   for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d))
+    outputs = backbone(torch.randn(1, 3, 64, 64))
+    assert [x.shape[1] for x in outputs] == channels
+    assert [x.shape[2] for x in outputs] == ([8, 4, 2] if arch == 'P5' else [4, 2, 1])

@@ -433,16 +433,20 @@ def polygon_runs(parts: Sequence[np.ndarray], height: int, width: int) -> Dict:
     return runs[0] if len(runs) == 1 else mask_api.merge(runs)
 
 
-def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMasks:
-    """Decode compressed run lengths to BitmapMasks, each inside its own box.
-
-    Raises ValueError when the runs were written for another image size.
-    """
+def _check_sizes(runs: Sequence[Dict], height: int, width: int) -> None:
     for run in runs:
         if tuple(run['size']) != (height, width):
             raise ValueError(
                 f'run lengths of size {list(run["size"])} in an image of [height, width] '
                 f'[{height}, {width}]')
+
+
+def bitmaps_of_runs(runs: Sequence[Dict], height: int, width: int) -> BitmapMasks:
+    """Decode compressed run lengths to BitmapMasks, each inside its own box.
+
+    Raises ValueError when the runs were written for another image size.
+    """
+    _check_sizes(runs, height, width)
     crops = [np.zeros((0, 0), dtype=np.uint8)] * len(runs)
     corners = [(0, 0)] * len(runs)
     ends = [counts.cumsum() for counts in _run_lengths([run['counts'] for run in runs])]

@@ -16,7 +16,7 @@ from mmdet_ft.engine.errors import UserError, first_line
 from mmdet_ft.engine.failures.forensics import load, unpack
 from mmdet_ft.engine.models.build import build_model
 from mmdet_ft.engine.runner.resume_state import set_random_state
-from mmdet_ft.engine.runner.seeds import seed_of
+from mmdet_ft.engine.runner.seeds import begin_step, seed_of
 from mmdet_ft.engine.settings.read import read_run_settings
 from mmdet_ft.engine.speed.precision import build_precision
 from mmdet_ft.models.layers import unsynchronize
@@ -70,6 +70,7 @@ def replay(failure: Dict[str, Any],
     if device == 'cpu':
         unsynchronize(model)
     torch.manual_seed(seed_of(failure['seed'], failure['iteration'], failure['rank']))
+    begin_step(model, failure['iteration'], failure['seed'])
     fp16 = settings.fp16
     if device == 'cpu' and 'bf' not in str((fp16 or {}).get('dtype')):
         fp16 = None  # a CPU has no float16

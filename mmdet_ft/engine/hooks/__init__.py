@@ -13,6 +13,7 @@ from mmdet_ft.engine.hooks.mixing import YOLOXModeSwitchHook
 from mmdet_ft.engine.hooks.monitoring import (CheckInvalidLossHook, DistSamplerSeedHook,
                                               IterTimerHook, NumClassCheckHook, ProgressBarHook)
 from mmdet_ft.engine.hooks.precise_bn import PreciseBNHook
+from mmdet_ft.engine.hooks.sync_norm import SyncNormHook
 from mmdet_ft.engine.hooks.wandb_hooks import MMClsWandbHook, MMDetWandbHook, WandbLoggerHook
 from mmdet_ft.engine.runner.hook import Hook, Priority, get_priority, master_only
 from mmdet_ft.registry import HOOKS
@@ -23,6 +24,7 @@ __all__ = [
     'ExpMomentumEMAHook', 'ExperimentLoggerHook', 'HOOKS', 'Hook', 'IterTimerHook',
     'LinearMomentumEMAHook', 'LoggerHook', 'MMClsWandbHook', 'MMDetWandbHook', 'MlflowLoggerHook',
     'NeptuneLoggerHook', 'NumClassCheckHook', 'PaviLoggerHook', 'PreciseBNHook', 'Priority',
-    'ProgressBarHook', 'SegmindLoggerHook', 'SetEpochInfoHook', 'TensorboardLoggerHook',
-    'TextLoggerHook', 'WandbLoggerHook', 'YOLOXModeSwitchHook', 'get_priority', 'master_only'
+    'ProgressBarHook', 'SegmindLoggerHook', 'SetEpochInfoHook', 'SyncNormHook',
+    'TensorboardLoggerHook', 'TextLoggerHook', 'WandbLoggerHook', 'YOLOXModeSwitchHook',
+    'get_priority', 'master_only'
 ]

@@ -22,7 +22,7 @@ from mmdet_ft.engine.runner import resume_state
 from mmdet_ft.engine.runner.batch_of_one import is_single_value, with_running_statistics
 from mmdet_ft.engine.runner.batches import files, num_samples
 from mmdet_ft.engine.runner.hook import Hook, Priority, get_priority, who_acts
-from mmdet_ft.engine.runner.seeds import seed_generators, seed_of
+from mmdet_ft.engine.runner.seeds import begin_step, seed_generators, seed_of
 from mmdet_ft.engine.schedules.groups import Schedules, momenta_of
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum, Progress
 from mmdet_ft.engine.speed.precision import Precision
@@ -127,6 +127,7 @@ class BaseRunner:
         if first:  # not after the step, as hooks may read the gradients
             self.optimizer.zero_grad()
         seed_generators(seed_of(self.seed, self.iter, self.rank), self.device)
+        begin_step(self.model, self.iter, self.seed)
 
         with self._gradients_stay_local(not last):
             with self.precision.autocast():

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import torch
+from torch import nn
 
 from mmdet_ft.errors import UserError
 
@@ -39,6 +40,13 @@ def seed_of(seed: int, iteration: int, rank: int) -> int:
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
         mixed ^= mixed >> 31
     return mixed >> 1
+
+
+def begin_step(model: nn.Module, iteration: int, seed: int) -> None:
+    """Call the model's `begin_step(iteration, seed)`, if it has one: for choices that all ranks must share."""
+    begin = getattr(getattr(model, 'module', model), 'begin_step', None)
+    if begin is not None:
+        begin(iteration, seed)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

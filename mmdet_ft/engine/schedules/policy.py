@@ -12,6 +12,8 @@ class Span(NamedTuple):
     """Progress in the unit of a policy, epochs or iterations."""
     now: int
     total: int
+    warmup: int = 0  # of the total
+    epoch_length: int = 1
 
     @property
     def part(self) -> float:
@@ -27,6 +29,10 @@ class Policy:
     def starts(self, initial: List[float]) -> List[Any]:
         """Return the argument `initial` of the call for each parameter group: the optimizer's values."""
         return initial
+
+    def warm(self, initial: Any, ratio: float, part: float) -> Optional[float]:
+        """Return the value in the warmup, with `part` 0..1 of it done; None for that of `warmup`."""
+        return None
 
     def __call__(self, initial: Any, span: Span) -> float:
         raise NotImplementedError

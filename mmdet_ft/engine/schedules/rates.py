@@ -70,6 +70,28 @@ class CosineAnnealing(ToMinimum):
 
 
 @dataclasses.dataclass(frozen=True)
+class YOLOX(ToMinimum):
+    """Half a cosine from the end of the warmup to num_last_epochs before the end, then the minimum.
+
+    The warmup, of any kind, rises with the square of the iterations, from the first on. Needs by_epoch=False.
+    """
+    num_last_epochs: int
+    min_lr: Optional[float] = None
+    min_lr_ratio: Optional[float] = None
+    per_iteration: ClassVar[bool] = True
+
+    def warm(self, initial: float, ratio: float, part: float) -> float:
+        return initial * ratio * part**2
+
+    def __call__(self, initial: float, span: Span) -> float:
+        now, end = span.now + 1, span.total - self.num_last_epochs * span.epoch_length
+        if now >= end:
+            return self.target(initial)
+        return anneal_cosine(initial, self.target(initial),
+                             (now - span.warmup) / (end - span.warmup))
+
+
+@dataclasses.dataclass(frozen=True)
 class LinearAnnealing(ToMinimum):
     """From the initial rate down to min_lr, or to min_lr_ratio of it, along a line."""
     min_lr: Optional[NotNegative] = None
@@ -239,4 +261,5 @@ POLICIES: Dict[str, Callable[..., Policy]] = {
     'cosinerestart': CosineRestart,
     'cyclic': Cyclic,
     'onecycle': OneCycle,
+    'yolox': YOLOX,
 }

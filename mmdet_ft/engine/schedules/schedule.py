@@ -35,7 +35,7 @@ class LearningRate:
         warmup_iters: its length, in epochs with `warmup_by_epoch`.
         warmup_ratio: factor of the regular rate at the start, in (0, 1].
     """
-    policy: Callable[[float, Span], float]
+    policy: Policy
     by_epoch: bool = True
     warmup: Optional[str] = None
     warmup_iters: Whole = 0
@@ -64,19 +64,33 @@ class LearningRate:
                 progress.epoch, progress.max_epochs
                 or math.ceil(progress.max_iters / progress.epoch_length))
         else:
-            span = Span(progress.iter, progress.max_iters)
+            span = Span(progress.iter, progress.max_iters, self.warmup_length(progress),
+                        progress.epoch_length)
         factor = self.warmup_factor(progress)
-        values = [self.policy(start, span) for start in self.policy.starts(initial)]
-        return values if factor is None else [self.warmed(value, factor) for value in values]
+        starts = self.policy.starts(initial)
+        if factor is None:
+            return [self.policy(start, span) for start in starts]
+        part = (progress.iter + 1) / self.warmup_length(progress)
+        own = [self.policy.warm(start, self.warmup_ratio, part) for start in starts]
+        return [
+            self.warmed(self.policy(start, span), factor) if value is None else value
+            for start, value in zip(starts, own)
+        ]
 
     def warmed(self, value: float, factor: float) -> float:
         """Apply the warmup factor to a regular value."""
         return value * factor
 
+    def warmup_length(self, progress: Progress) -> int:
+        """Return the iterations of the warmup, 0 without one."""
+        if self.warmup is None:
+            return 0
+        return self.warmup_iters * (progress.epoch_length if self.warmup_by_epoch else 1)
+
     def warmup_factor(self, progress: Progress) -> Optional[float]:
         """Return the warmup factor, from the ratio to 1; None after the warmup."""
-        length = self.warmup_iters * (progress.epoch_length if self.warmup_by_epoch else 1)
-        if self.warmup is None or progress.iter >= length:
+        length = self.warmup_length(progress)
+        if progress.iter >= length:
             return None
         part = progress.iter / length
         if self.warmup == 'constant':

@@ -1,3 +1,4 @@
+from mmdet_ft.models.backbones.csp_darknet import CSPDarknet
 from mmdet_ft.models.backbones.darknet import Darknet
 from mmdet_ft.models.backbones.hrnet import HRNet
 from mmdet_ft.models.backbones.lenet import LeNet5
@@ -11,6 +12,7 @@ from mmdet_ft.models.backbones.ssd_vgg import SSDVGG
 from mmdet_ft.models.backbones.vgg import VGG
 
 __all__ = [
-    'Darknet', 'HRNet', 'LeNet5', 'MobileNetV2', 'RegNet', 'ResNeXt', 'ResNet', 'ResNetV1c',
-    'ResNetV1d', 'ResNet_CIFAR', 'SEResNeXt', 'SEResNet', 'SSDVGG', 'ThinResNet_CIFAR', 'VGG'
+    'CSPDarknet', 'Darknet', 'HRNet', 'LeNet5', 'MobileNetV2', 'RegNet', 'ResNeXt', 'ResNet',
+    'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR', 'SEResNeXt', 'SEResNet', 'SSDVGG', 'ThinResNet_CIFAR',
+    'VGG'
 ]

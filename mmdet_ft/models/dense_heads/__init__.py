@@ -11,9 +11,10 @@ from mmdet_ft.models.dense_heads.ssd_head import SSDHead
 from mmdet_ft.models.dense_heads.tood_head import TOODHead
 from mmdet_ft.models.dense_heads.vfnet_head import VFNetHead
 from mmdet_ft.models.dense_heads.yolo_head import YOLOV3Head
+from mmdet_ft.models.dense_heads.yolox_head import YOLOXHead
 
 __all__ = [
     'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'FSAFHead', 'FreeAnchorRetinaHead',
     'GFLHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'SSDHead', 'TOODHead',
-    'TorchvisionFCOSHead', 'VFNetHead', 'YOLOV3Head'
+    'TorchvisionFCOSHead', 'VFNetHead', 'YOLOV3Head', 'YOLOXHead'
 ]

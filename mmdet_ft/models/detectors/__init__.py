@@ -6,10 +6,10 @@ from mmdet_ft.models.detectors.single_stage import (ATSS, FCOS, FSAF, GFL, TOOD,
                                                     SingleStageDetector, VFNet)
 from mmdet_ft.models.detectors.two_stage import (CascadeRCNN, FasterRCNN, HybridTaskCascade,
                                                  MaskRCNN, MaskScoringRCNN, TwoStageDetector)
-from mmdet_ft.models.detectors.yolo import YOLOV3
+from mmdet_ft.models.detectors.yolo import YOLOV3, YOLOX
 
 __all__ = [
     'ATSS', 'CascadeRCNN', 'Detector', 'FCOS', 'FSAF', 'FastRCNN', 'FasterRCNN', 'GFL',
     'HybridTaskCascade', 'MaskRCNN', 'MaskScoringRCNN', 'RPN', 'RetinaNet', 'SingleStageDetector',
-    'TOOD', 'TwoStageDetector', 'VFNet', 'YOLOV3'
+    'TOOD', 'TwoStageDetector', 'VFNet', 'YOLOV3', 'YOLOX'
 ]

@@ -6,8 +6,9 @@ from mmdet_ft.models.necks.hrfpn import HRFPN
 from mmdet_ft.models.necks.pafpn import PAFPN
 from mmdet_ft.models.necks.ssd_neck import L2Norm, SSDNeck
 from mmdet_ft.models.necks.yolo_neck import YOLOV3Neck
+from mmdet_ft.models.necks.yolox_pafpn import YOLOXPAFPN
 
 __all__ = [
     'BFP', 'FPN', 'GlobalAveragePooling', 'HRFPN', 'L2Norm', 'PAFPN', 'SSDNeck', 'YOLOV3Neck',
-    'build_necks'
+    'YOLOXPAFPN', 'build_necks'
 ]

@@ -84,6 +84,7 @@ GFL = MAIN.parents[1] / 'gfl/gfl_r50_fpn_1x_coco.py'
 VFNET = MAIN.parents[1] / 'vfnet/vfnet_r50_fpn_1x_coco.py'
 TOOD = MAIN.parents[1] / 'tood/tood_r50_fpn_1x_coco.py'
 SSD = MAIN.parents[1] / 'ssd/ssd300_coco.py'
+PAA = MAIN.parents[1] / 'paa/paa_r50_fpn_1x_coco.py'
 FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
 
 
@@ -139,6 +140,12 @@ FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
      ['has 2 classes (heir.py:2)', 'num_classes is 80', 'write num_classes=2']),
     (SSD, 'model = dict(bbox_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64, 100])))',
      'model.bbox_head.anchor_generator.ratios', ['SSDAnchorGenerator: 6 ratios for 5 strides; give one a level']),
+    (PAA, 'model = dict(neck=dict(out_channels=128))', 'model.bbox_head.in_channels',
+     ['is 256, but model.neck.out_channels is 128 (heir.py:2)']),
+    (PAA, 'model = dict(neck=dict(num_outs=4))', 'model.bbox_head.anchor_generator.strides',
+     ['5 strides, but model.neck.num_outs is 4 (heir.py:2)']),
+    (PAA, 'model = dict(bbox_head=dict(score_votin=True))', 'model.bbox_head.score_votin',
+     ["'score_voting'", 'heir.py:2']),
 ])  # yapf: disable
 def test_a_head_of_one_stage_states_what_it_takes(tmp_path, monkeypatch, base, text, path, words):
     with pytest.raises(CheckError) as caught:

@@ -127,6 +127,15 @@ HEADS = {
                         pre_anchor_topk=20,
                         anchor_generator=ANCHORS,
                         loss_bbox=dict(type='SmoothL1Loss', beta=.11, loss_weight=.75))),
+    'paa': ('PAA',
+            dict(
+                type='PAAHead',
+                score_voting=False,
+                norm_cfg=dict(type='GN', num_groups=4),
+                anchor_generator=SQUARES,
+                bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[.1, .1, .2, .2]),
+                loss_cls=FOCAL,
+                loss_bbox=dict(type='GIoULoss', loss_weight=1.3))),
     'tood': ('TOOD',
              dict(
                  type='TOODHead',
@@ -169,6 +178,7 @@ LOSSES = {
     'atss': dict(loss_cls=24.0748, loss_bbox=0.97533, loss_centerness=0.68926),
     'gfl': dict(loss_cls=36.85257, loss_bbox=1.3811, loss_dfl=0.54674),
     'vfnet': dict(loss_cls=25.01319, loss_bbox=0.97812, loss_bbox_rf=1.31059),
+    'paa': dict(loss_cls=10.36448, loss_bbox=0.73706, loss_iou=0.71235),
     'tood': dict(loss_cls=21.42191, loss_bbox=1.53199),
     'tood_aligned': dict(loss_cls=78.87289, loss_bbox=0.93947),
     'vfnet_by_points': dict(loss_cls=12.31963, loss_bbox=1.19288, loss_bbox_rf=1.59001),
@@ -189,6 +199,8 @@ def config_of(name):
     if name == 'fsaf':
         config['train_cfg']['assigner'] = dict(
             type='CenterRegionAssigner', pos_scale=.2, neg_scale=.5, min_pos_iof=.01)
+    if name == 'paa':
+        config['train_cfg']['assigner'].update(pos_iou_thr=.1, neg_iou_thr=.1)
     if kind == 'TOOD':
         config['train_cfg'].update(
             initial_epoch=0 if name == 'tood_aligned' else 4,
@@ -288,7 +300,7 @@ def test_candidates_of_a_mirrored_view_are_mirrored_back(direction):
     assert torch.allclose(found.boxes, boxes.expand(-1, 2, -1)) and found.valid.all()
 
 
-@heads
+@pytest.mark.parametrize('name', [name for name in HEADS if name != 'paa'])
 def test_detections_are_those_of_the_reference(name):
     model, batch = model_of(name).eval(), tiny_batch((2, 1))
     batch = batch._replace(scale_factors=batch.scale_factors * 2)

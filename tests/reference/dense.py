@@ -164,3 +164,59 @@ def match_by_alignment(scores: List[List[float]],
             largest = max(value[g][i] for i in own) + 1e-7
             answer[j] = (g, value[g][j] / largest * max(overlap(boxes[i], gt) for i in own))
     return answer
+
+
+def two_gaussians(values: List[float], is_tied: bool) -> List[Tuple[float, float]]:
+    """Log of the weighted densities of two Gaussians, fitted as scikit-learn's GaussianMixture does."""
+    mixture = [(.5, min(values), 1.), (.5, max(values), 1.)]
+
+    def densities() -> List[Tuple[float, float]]:
+        rows = [[
+            math.log(w) - (x - m)**2 / v / 2 - math.log(2 * math.pi * v) / 2 for w, m, v in mixture
+        ] for x in values]
+        return [(a, b) for a, b in rows]
+
+    before = None
+    for _ in range(100):
+        rows = densities()
+        totals = [max(row) + math.log(sum(math.exp(y - max(row)) for y in row)) for row in rows]
+        shares = [[math.exp(row[k] - total) for row, total in zip(rows, totals)] for k in (0, 1)]
+        sizes = [sum(share) + 2.2e-15 for share in shares]
+        means = [sum(s * x for s, x in zip(share, values)) / n for share, n in zip(shares, sizes)]
+        squares = [
+            sum(s * (x - mean)**2 for s, x in zip(share, values))
+            for share, mean in zip(shares, means)
+        ]
+        tied = sum(squares) / sum(sizes)
+        mixture = [(n / sum(sizes), mean, (tied if is_tied else square / n) + 1e-6)
+                   for n, mean, square in zip(sizes, means, squares)]
+        likelihood = sum(totals) / len(totals)
+        if before is not None and abs(likelihood - before) < 1e-3:
+            break
+        before = likelihood
+    return densities()
+
+
+def cheapest(costs: List[float], own: List[int], counts: Sequence[int], topk: int,
+             is_tied: bool) -> set:
+    """The anchors of an object that stay positive (Probabilistic Anchor Assignment, alg. 1)."""
+    picked, start = [], 0
+    for count in counts:
+        level = [j for j in own if start <= j < start + count]
+        picked += sorted(level, key=lambda j: costs[j])[:topk]
+        start += count
+    picked.sort(key=lambda j: costs[j])
+    if len(picked) < 2:
+        return set()
+    rows = two_gaussians([costs[j] for j in picked], is_tied)
+    low = [i for i, (a, b) in enumerate(rows) if a >= b]
+    likelihood = {i: math.log(sum(math.exp(y) for y in rows[i])) for i in low}
+    last = max(low, key=lambda i: likelihood[i], default=-1)
+    return {picked[i] for i in low if i <= last}
+
+
+def mean_box(own: Tuple[Box, float, int], others: Sequence[Tuple[Box, float, int]]) -> List[float]:
+    """The mean of the boxes of its class around a box (Probabilistic Anchor Assignment, eq. 14)."""
+    near = [(box, score * math.exp(-(1 - overlap(own[0], box))**2 / .025))
+            for box, score, label in others if label == own[2] and overlap(own[0], box) > .01]
+    return [sum(w * box[i] for box, w in near) / sum(w for _, w in near) for i in range(4)]

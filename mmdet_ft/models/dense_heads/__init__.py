@@ -5,6 +5,7 @@ from mmdet_ft.models.dense_heads.fcos_head import FCOSHead, TorchvisionFCOSHead
 from mmdet_ft.models.dense_heads.free_anchor_head import FreeAnchorRetinaHead
 from mmdet_ft.models.dense_heads.fsaf_head import FSAFHead
 from mmdet_ft.models.dense_heads.gfl_head import GFLHead
+from mmdet_ft.models.dense_heads.paa_head import PAAHead
 from mmdet_ft.models.dense_heads.retina_head import RetinaHead, RetinaSepBNHead
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead
 from mmdet_ft.models.dense_heads.ssd_head import SSDHead
@@ -15,6 +16,6 @@ from mmdet_ft.models.dense_heads.yolox_head import YOLOXHead
 
 __all__ = [
     'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'FSAFHead', 'FreeAnchorRetinaHead',
-    'GFLHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'SSDHead', 'TOODHead',
+    'GFLHead', 'PAAHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'SSDHead', 'TOODHead',
     'TorchvisionFCOSHead', 'VFNetHead', 'YOLOV3Head', 'YOLOXHead'
 ]

@@ -323,12 +323,25 @@ class AnchorHead(DenseHead):
         Losses are divided by the sum over images of max(positives, 1), as in V2, and with a sampler
         by that of max(negatives, 1) too.
         """
+        grid, match = self.matches(outputs, batch)
+        gt = batch.gt
+        assert isinstance(gt, GroundTruth), 'no boxes'
+        return self.targets_of(match, grid, gt)
+
+    def matches(self, outputs: DenseOutputs, batch: Batch) -> Tuple[Grid, Match]:
+        """Return the anchors and their matches."""
         settings, gt = self.train_settings, batch.gt
         assert settings is not None and isinstance(gt, GroundTruth), 'no train_cfg, or no boxes'
         grid = self.grid(outputs.sizes, gt.boxes.device)
         usable = usable_anchors(self.anchor_generator, outputs.sizes, batch,
                                 settings.allowed_border)
-        match = self.match(grid, gt, usable)
+        return grid, self.match(grid, gt, usable)
+
+    @torch.no_grad()
+    def targets_of(self, match: Match, grid: Grid, gt: GroundTruth) -> DenseTargets:
+        """Return what each anchor learns by its match."""
+        settings = self.train_settings
+        assert settings is not None, 'no train_cfg'
         label = self._drawn(match)
         positive = label == 1
         labels = take(gt.labels, match.gt_index).masked_fill(~positive, self.num_classes)

@@ -107,3 +107,9 @@ class TOOD(SingleStageDetector):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the head, from 0."""
         self.bbox_head.set_epoch(epoch)
+
+
+@MODELS.register_module()
+class PAA(SingleStageDetector):
+    """Probabilistic Anchor Assignment (Kim and Lee 2020)."""
+    settings_of_training = ('assigner', )

@@ -1,5 +1,8 @@
 """What must not change unnoticed: the names and shapes of every state_dict, and the losses of fixed
 weights.
+
+STATES is MMDetection's. The losses here are our own, of slim models: they show a change, not who is
+right. Losses and detections of MMDetection itself are compared in tests/recorded.
 """
 import hashlib
 import json
@@ -16,8 +19,8 @@ from tests.models.test_mask_scoring import scoring_config
 from tests.models.tiny import tiny_batch, tiny_cascade_config, tiny_config
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-# sha256 of json.dumps(sorted((name, shape))) over the state_dict that MMDetection 2.28.2 builds
-# from the config of this name.
+# Of MMDetection 2.28.2: the entries of the state_dict that it builds from the config of this name,
+# and the first digits of the sha256 of json.dumps(sorted((name, shape))) over them.
 STATES = {
     'cascade_rcnn/cascade_mask_rcnn_r101_fpn_1x_coco.py': (706, 'c90a1e626b'),
     'cascade_rcnn/cascade_mask_rcnn_r50_fpn_20e_coco.py': (400, '22f257fdb4'),
@@ -35,7 +38,8 @@ STATES = {
     'mask_rcnn/mask_rcnn_x101_32x4d_fpn_1x_coco.py': (666, '60c73c6398'),
     'mask_rcnn/mask_rcnn_x101_64x4d_fpn_1x_coco.py': (666, '6f932e9993'),
 }
-# Printed by the test when they change. A change that should not change numbers leaves them alone.
+# Of this package: losses of tiny_config with fixed_weights. The test prints them when they change. A
+# change that should not change numbers leaves them alone.
 LOSSES = dict(
     loss_rpn_cls=1.17272,
     loss_rpn_bbox=0.00282,
@@ -82,6 +86,7 @@ def test_losses_of_fixed_weights_are_the_golden_ones(kind):
     assert ('loss_mask' in losses) == (kind == 'MaskRCNN')
 
 
+# Of this package too: a cascade, HTC and Mask Scoring R-CNN.
 CASCADE = {
     'loss_rpn_cls': 1.17272,
     'loss_rpn_bbox': 0.00282,

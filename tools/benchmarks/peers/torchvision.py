@@ -1,6 +1,6 @@
 """torchvision's own maskrcnn_resnet50_fpn."""
 import argparse
-from typing import Any, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 import torch
 import torchvision
@@ -20,13 +20,18 @@ def build(images: Tensor) -> MaskRCNN:
     resnet = torchvision.models.resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
     model = MaskRCNN(
         backbone_utils._resnet_fpn_extractor(resnet, 3), 91, rpn_post_nms_top_n_train=1000)
+    fit_norms(model, lambda: model.backbone.body(images[:1]))
+    return model.train()
+
+
+def fit_norms(model: nn.Module, run: Callable[[], Any]) -> None:
+    """Fit the frozen norms of a model to the activations of one run."""
     norms = [module for module in model.modules() if isinstance(module, FrozenBatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(_fit) for norm in norms]
     with torch.no_grad():
-        model.backbone.body(images[:1])
+        run()
     for hook in hooks:
         hook.remove()
-    return model.train()
 
 
 def _fit(norm: nn.Module, inputs: Tuple[Tensor]) -> None:

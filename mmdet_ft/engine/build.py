@@ -135,8 +135,8 @@ class Run:
         """Check what would end the run later: disk space, evaluation, last batch. Raises UserError."""
         if dist.get_dist_info()[0] == 0:
             run_size.log_remarks(self.runner.logger, self.remarks())
-        preflight.check_schedules(self.runner, len(self.train_loader))
         preflight.before_run(self.runner)
+        preflight.check_schedules(self.runner, len(self.train_loader))
         check_last_batch(self.runner, self.train_loader)
 
     @contextlib.contextmanager

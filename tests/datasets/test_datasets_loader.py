@@ -129,8 +129,8 @@ def test_batches_without_masks_or_objects():
 
 
 def test_keys_without_a_place_in_a_batch_are_refused():
-    with pytest.raises(ValueError, match='gt_semantic_seg'):
-        collate([dict(train_sample(np.random.default_rng(0), 1, 0), gt_semantic_seg=1)])
+    with pytest.raises(ValueError, match='gt_keypoints'):
+        collate([dict(train_sample(np.random.default_rng(0), 1, 0), gt_keypoints=1)])
 
 
 def test_other_pad_values_fill_the_batch():

@@ -74,6 +74,11 @@ def test_every_transform_takes_strips(height, width):
                 for item in (sample, *others):
                     item.pop('gt_masks'), item.pop('gt_semantic_seg')
                 sample['mix_results'] = others
+            if name == 'CopyPaste':  # of images of one size
+                sample['mix_results'] = [strip(height, width)]
+                for item in (sample, *sample['mix_results']):
+                    item.update(seg_fields=[])
+                    item.pop('gt_semantic_seg')
             if name == 'RandomCenterCropPad':
                 sample['img'] = sample['img'].astype(np.float32)
             random.seed(seed)

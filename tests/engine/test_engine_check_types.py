@@ -72,7 +72,6 @@ def missing(part):
     ("model = dict(backbone=dict(norm_cfg=dict(type='LN2d')))",
      "'LN2d' is a type of MMClassification 0.25.0 that is not supported here; nearest: '"),
     ("custom_hooks = [dict(type='RFSearchHook')]", "'RFSearchHook' is a type of mmcv 1.7.2 that is not supported"),
-    ("data = dict(train=dict(type='YOLODataset'))", "read annotations in COCO's json form by CocoDataset"),
     ("data = dict(train=dict(type='Mosaic'))", 'is a type of MMDetection 2.28.2 for pipelines, not for datasets'),
     ("data = dict(train=dict(pipeline=[dict(type='InstaBoost')]))",
      "'InstaBoost' is a type of MMDetection 2.28.2 that is not supported here; nearest: 'LoadImageFromFile'; "

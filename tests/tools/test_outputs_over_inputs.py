@@ -209,6 +209,42 @@ def of_images(root):
     return [root / 'images', root / 'classes.txt', 'over', '--force']
 
 
+def of_coco(root):
+    """A json, and a file to write that is a link to it."""
+    formats.write_images(root / 'images', IMAGES)
+    source = root / 'all.json'
+    source.write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=1, file_name='images/image_0.jpg', width=64, height=48)],
+                categories=[dict(id=1, name='cat')],
+                annotations=[
+                    dict(id=1, image_id=1, category_id=1, bbox=[4, 4, 9, 9], area=81, iscrowd=0)
+                ])))
+    return [source, '--out', link(root / 'out.json', source)]
+
+
+def of_yolo(root):
+    formats.write_images(root / 'images', IMAGES)
+    (root / 'labels').mkdir()
+    (root / 'labels' / 'image_0.txt').write_text('0 .5 .5 .2 .2\n')
+    out = link(root / 'out.json', root / 'labels' / 'image_0.txt')
+    return [root / 'images', '--classes', 'cat', '--out', out, '--force']
+
+
+def of_cvat(root):
+    formats.write_images(root / 'images', IMAGES)
+    source = root / 'annotations.xml'
+    source.write_text('<annotations><version>1.1</version><meta/></annotations>')
+    return [source, '--out', link(root / 'out.json', source), '--force']
+
+
+def of_label_studio(root):
+    source = root / 'tasks.json'
+    source.write_text('[]')
+    return [source, '--out', link(root / 'out.json', source), '--force']
+
+
 def of_cityscapes(root):
     name = 'a_000000_000000_'
     for folder, ending, kind in (('leftImg8bit', 'leftImg8bit.png', np.uint8),
@@ -273,10 +309,16 @@ CASES = [
     ('dataset_converters/wider_face.py', of_wider_voc),
     ('dataset_converters/masks_to_coco.py', of_masks),
     ('dataset_converters/images2coco.py', of_images),
+    ('dataset_converters/coco2cvat.py', of_coco),
+    ('dataset_converters/coco2label_studio.py', of_coco),
+    ('dataset_converters/yolo.py', of_yolo),
+    ('dataset_converters/cvat.py', of_cvat),
+    ('dataset_converters/label_studio.py', of_label_studio),
     ('dataset_converters/cityscapes.py', of_cityscapes),
 ]
 WITHOUT = {  # the rest of tools/, and why it is not among the cases
     'train.py': 'writes into its work_dir alone; a load_from that lies there is told of',
+    'dataset_converters/coco2yolo.py': 'writes into a folder that is not there yet',
     'misc/print_config.py': 'writes no file',
     'misc/replay.py': 'writes no file',
     'misc/check_script.py': 'writes no file',

@@ -1,4 +1,4 @@
-"""Turn a COCO json into tasks of Label Studio (JSON), and the labeling config for them."""
+"""Turn a COCO json into tasks of Label Studio, and a labeling config for them."""
 import os.path as osp
 from argparse import Namespace
 from collections import Counter

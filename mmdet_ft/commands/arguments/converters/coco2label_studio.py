@@ -1,4 +1,4 @@
-"""Turn a COCO json into tasks of Label Studio (JSON), and the labeling config for them.
+"""Turn a COCO json into tasks of Label Studio, and a labeling config for them.
 
     %(prog)s data/pets/train.json --out data/pets/tasks.json \\
         --image-root /data/local-files/?d=pets/images/

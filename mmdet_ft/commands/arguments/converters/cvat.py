@@ -1,4 +1,4 @@
-"""Turn CVAT's own xml ('CVAT for images 1.1', 'CVAT for video 1.1') into a COCO json.
+"""Turn CVAT's own xml (of images or of video, version 1.1) into a COCO json.
 
     %(prog)s data/pets/annotations.xml --out data/pets/all.json
 

@@ -108,8 +108,8 @@ def _part(view: Batch, indices: List[int], height: int, width: int) -> Batch:
         metas=[view.metas[index] for index in indices],
         mean=None if view.mean is None else view.mean[indices],
         std=None if view.std is None else view.std[indices],
-        proposals=None if view.proposals is None else Regions(
-            *(part[indices] for part in view.proposals)))
+        proposals=None if view.proposals is None else Regions(*(part[indices]
+                                                                for part in view.proposals)))
 
 
 def require_masks(model: nn.Module, metrics: Sequence[str]) -> None:

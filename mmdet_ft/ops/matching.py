@@ -14,7 +14,8 @@ MAX_OVERLAPS = 1 << 28
 class Match(NamedTuple):
     gt_index: Tensor  # int64 [B, N], which ground truth; meaningful where label is 1
     label: Tensor  # int64 [B, N]: 1 positive, 0 background, -1 neither
-    overlap: Optional[Tensor] = None  # float32 [B, N] in 0..1, the largest of a box with any ground truth
+    overlap: Optional[
+        Tensor] = None  # float32 [B, N] in 0..1, the largest of a box with any ground truth
 
 
 def match(boxes: Tensor,

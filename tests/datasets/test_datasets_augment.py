@@ -716,7 +716,8 @@ def test_pasted_objects_cover_those_of_the_image(polygons, limits):
                 labels.append(label)
                 shown.append(rest)
         np.testing.assert_allclose(
-            after['gt_bboxes'], np.concatenate([np.reshape(boxes, (-1, 4)), other['gt_bboxes'][pasted]]))
+            after['gt_bboxes'],
+            np.concatenate([np.reshape(boxes, (-1, 4)), other['gt_bboxes'][pasted]]))
         assert after['gt_labels'].tolist() == labels + pasted
         np.testing.assert_array_equal(
             np.concatenate([np.reshape(shown, (-1, HEIGHT, WIDTH)), covering]).astype(bool),
@@ -726,9 +727,7 @@ def test_pasted_objects_cover_those_of_the_image(polygons, limits):
 
 
 def test_without_masks_boxes_are_pasted():
-    own, other = ({
-        **plain(number, seed), 'mask_fields': []
-    } for seed, number in enumerate((2, 3)))
+    own, other = ({**plain(number, seed), 'mask_fields': []} for seed, number in enumerate((2, 3)))
     del own['gt_masks'], other['gt_masks']
     before = own['img'].copy()
     after = CopyPaste(selected=False)({**own, 'mix_results': [other]})

@@ -21,7 +21,9 @@ FROM_FILES = {
     'LoadImageFromFile', 'LoadImageFromWebcam', 'LoadMultiChannelImageFromFiles', 'LoadAnnotations',
     'LoadProposals'
 }
-FORMATS = {'ToTensor', 'ToDataContainer', 'ImageToTensor', 'Transpose', 'DefaultFormatBundle', 'Collect'}
+FORMATS = {
+    'ToTensor', 'ToDataContainer', 'ImageToTensor', 'Transpose', 'DefaultFormatBundle', 'Collect'
+}
 NEED_PACKAGES = {'Albu', 'Corrupt'}  # see below, and test_datasets_augment.py
 HOLD_OTHERS = {'Compose', 'AutoAugment', 'RandAugment', 'MultiScaleFlipAug'}
 BLANK = {'CutOut', 'Cutout', 'RandomErasing'}  # what they fill may hide an object

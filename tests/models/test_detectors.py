@@ -261,7 +261,8 @@ def test_proposals_of_several_views_with_equal_scores_are_joined_as_in_mmdetecti
     ]
     joined = join_proposals(model.rpn_head, parts, (batch, mirrored))
 
-    boxes = torch.cat([to_original(parts[0].boxes, batch), to_original(parts[1].boxes, mirrored)], 1)
+    boxes = torch.cat([to_original(parts[0].boxes, batch),
+                       to_original(parts[1].boxes, mirrored)], 1)
     left = torch.cat([part.valid for part in parts], 1)[0]
     boxes, scores = boxes[0, left], torch.cat([part.scores for part in parts], 1)[0, left]
     order = scores.sort(descending=True).indices.tolist()

@@ -108,8 +108,8 @@ def test_proposals_are_an_array_per_image_with_the_best_first():
 def test_proposals_of_several_views_are_suppressed_together():
     model, batch = model_of('RPN').eval(), tiny_batch((2, 1))
     with torch.no_grad():
-        one, two = model.results(model(batch), batch.metas), model.results(
-            model((batch, batch)), batch.metas)
+        one, two = model.results(model(batch),
+                                 batch.metas), model.results(model((batch, batch)), batch.metas)
     for single, joined in zip(one, two):  # of several levels too, unlike those of one view
         assert 0 < len(joined) <= len(single)
         assert set(map(tuple, joined)) <= set(map(tuple, single))

@@ -44,8 +44,7 @@ class FastRCNN(Detector):
         if pretrained is not None and isinstance(roi_head,
                                                  dict) and roi_head.get('shared_head') is not None:
             roi_head = {**roi_head, 'pretrained': pretrained}
-        self.roi_head: RoIHead = MODELS.build(
-            roi_head, train_cfg=train.rcnn, test_cfg=test.rcnn)
+        self.roi_head: RoIHead = MODELS.build(roi_head, train_cfg=train.rcnn, test_cfg=test.rcnn)
 
     def loss(self, batch: Batch, num_mask_slots: Optional[int] = None) -> Losses:
         """Return V2's losses, in training and, for validation, in evaluation mode."""

@@ -34,8 +34,8 @@ def merge_views(model: TwoStages, views: Sequence[Batch]) -> Detections:
     return merge_regions(roi_head, features, join_proposals(rpn_head, found, views), views)
 
 
-def merge_regions(roi_head: RoIHead, features: Sequence[Sequence[Tensor]],
-                  proposals: Proposals, views: Sequence[Batch]) -> Detections:
+def merge_regions(roi_head: RoIHead, features: Sequence[Sequence[Tensor]], proposals: Proposals,
+                  views: Sequence[Batch]) -> Detections:
     """Return detections of proposals, in original pixels, on several views of the same images.
 
     features: the maps of each view.

@@ -95,10 +95,11 @@ class StandardRoIHead(RoIHead):
         if count is not None:
             num_mask_slots = slots_of_masks(int(count.read()), rois, self.mask_head)
         assert num_mask_slots is not None
-        return Losses({
-            **losses.terms,
-            **self.mask_loss(features, inputs[0], rois, gt, num_mask_slots)
-        }, losses.metrics)
+        return Losses(
+            {
+                **losses.terms,
+                **self.mask_loss(features, inputs[0], rois, gt, num_mask_slots)
+            }, losses.metrics)
 
     def sample(self, features: Sequence[Tensor], proposals: Proposals,
                gt: GroundTruth) -> SampledRoIs:

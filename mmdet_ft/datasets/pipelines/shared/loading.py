@@ -381,7 +381,8 @@ class LoadProposals:
 
     def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
         if 'proposals' not in results:
-            raise DataError('LoadProposals: the dataset has no proposals; write proposal_file=... for it')
+            raise DataError(
+                'LoadProposals: the dataset has no proposals; write proposal_file=... for it')
         proposals = results['proposals']
         if proposals.shape[1] not in (4, 5):
             raise DataError(f'proposals are arrays [n, 4] or [n, 5], found {proposals.shape}')

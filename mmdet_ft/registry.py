@@ -106,10 +106,16 @@ class Registry:
         })
         return found
 
-    def names_by_argument(self, cls: Callable) -> List[str]:
-        """Return the names that select a class by an argument."""
+    def names_of(self, cls: Callable) -> List[str]:
+        """Return the names under which configs select a class, those that need an argument last."""
         self._load_shipped()
-        return [name for (name, _), other in self._by_argument.items() if other is cls]
+        return [name for name, other in self._table.items() if other is cls
+                ] + [name for (name, _), other in self._by_argument.items() if other is cls]
+
+    def name_of(self, cls: type) -> str:
+        """Return the name under which configs select a class; the class's own if that is one, or if there is none."""
+        names = self.names_of(cls)
+        return cls.__name__ if cls.__name__ in names else next(iter(names), cls.__name__)
 
     def register_module(self,
                         name: Union[str, List[str], None] = None,

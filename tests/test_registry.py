@@ -102,3 +102,19 @@ def test_every_shipped_model_type_names_its_arguments():
             continue
         kinds = {parameter.kind for parameter in inspect.signature(kind).parameters.values()}
         assert not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}, name
+
+
+def test_a_class_knows_the_names_that_select_it(things):
+    lamp = things.get('Lamp')
+
+    class Torch:
+        pass
+
+    class Unknown:
+        pass
+
+    things.register_module('Lamp', module=Torch, when='battery')
+    things.register_module(['Bulb', 'Light'], module=lamp)
+    assert things.names_of(lamp) == ['Lamp', 'Bulb', 'Light'] and things.name_of(lamp) == 'Lamp'
+    assert things.names_of(Torch) == ['Lamp'] and things.name_of(Torch) == 'Lamp'
+    assert things.names_of(Unknown) == [] and things.name_of(Unknown) == 'Unknown'

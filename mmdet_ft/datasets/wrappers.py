@@ -184,7 +184,7 @@ class ClassBalancedDataset(_IndexedDataset):
         self.check_arguments(oversample_thr=oversample_thr)
         if not hasattr(dataset, 'get_cat_ids'):
             raise DataError(
-                f'ClassBalancedDataset: {type(dataset).__name__} has no get_cat_ids(idx), which returns the '
+                f'ClassBalancedDataset: {dataset_name(dataset)} has no get_cat_ids(idx), which returns the '
                 f'classes of an image; give it one')
         self.oversample_thr = oversample_thr
         self.filter_empty_gt = filter_empty_gt
@@ -297,7 +297,7 @@ class MultiImageMixDataset(_IndexedDataset):
 
 
 def dataset_name(dataset: Dataset) -> str:
-    """Return the class name of the innermost dataset, inside RepeatDataset and the like."""
+    """Return the name in configs of the innermost dataset's type, inside RepeatDataset and the like."""
     while getattr(dataset, 'dataset', None) is not None:
         dataset = dataset.dataset
-    return type(dataset).__name__
+    return DATASETS.name_of(type(dataset))

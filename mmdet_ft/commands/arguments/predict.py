@@ -3,7 +3,8 @@
     %(prog)s work_dirs/mask_rcnn_ft/latest.pth photos/ more/*.jpg --out predictions
 
 draws the predictions into --out and writes predictions.json there, in COCO's format with file names, class
-names, boxes, scores and masks as RLE. The checkpoint contains its config and classes; nothing else is needed.
+names, boxes, scores and masks as RLE; category_id is the label plus 1. The checkpoint contains its config and
+classes; nothing else is needed.
 With a classifier, each image gets its best class, and `scores` of all classes.
 """
 from argparse import ArgumentParser, Namespace

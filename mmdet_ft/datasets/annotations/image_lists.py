@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Dict, Iterable, List, Sequence
 from mmdet_ft.datasets.annotations.foreign import detect_kind
 from mmdet_ft.datasets.annotations.text_files import read_lines
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.registry import DATASETS
 
 if TYPE_CHECKING:
     from mmdet_ft.datasets.detection.custom import CustomDataset
@@ -166,5 +167,5 @@ def _refusal(dataset: 'CustomDataset', counts: Dict[str, int], misspelt: Dict[st
             f'{name!r} ({counts[name]})' for name in names[:20])
     line = ', '.join(map(repr, names)) + (', ' if len(names) == 1 else '')
     return (
-        f'{type(dataset).__name__} {dataset.ann_file}: {head}. Write in data.train, data.val and data.test: '
+        f'{DATASETS.name_of(type(dataset))} {dataset.ann_file}: {head}. Write in data.train, data.val and data.test: '
         f'classes=({line})')

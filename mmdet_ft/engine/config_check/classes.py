@@ -109,7 +109,8 @@ def _classes(split: object, path: str) -> Iterator[Tuple[str, Any, str]]:
             classes = getattr(cls, 'CLASSES', None)
         is_file = isinstance(part.get('classes'), str)  # a file with one name per line
         if classes is not None and not is_file:
-            yield getattr(cls, '__name__', str(part.get('type'))), classes, f'{part_path}.classes'
+            yield DATASETS.name_of(cls) if isinstance(cls, type) else str(
+                part.get('type')), classes, f'{part_path}.classes'
 
 
 def _heads(value: object, path: str) -> Iterator[Tuple[str, int]]:

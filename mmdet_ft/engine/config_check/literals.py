@@ -70,10 +70,7 @@ def _is_imported(config: Config, name: str) -> bool:
 
 def _names_of(cls: type) -> Iterator[str]:
     for registry in REGISTRIES:
-        for name in registry:
-            if registry.get(name) is cls:
-                yield name
-        yield from registry.names_by_argument(cls)
+        yield from registry.names_of(cls)
     yield from (name for name, layer in LAYERS.module_dict.items() if layer is cls)
 
 

@@ -24,7 +24,7 @@ from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
 from mmdet_ft.engine.schedules.rates import POLICIES
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
 from mmdet_ft.errors import DataError
-from mmdet_ft.registry import HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
+from mmdet_ft.registry import DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
 from mmdet_ft.v2_types import SCOPES, is_not_supported, packages_of
 
 
@@ -224,7 +224,7 @@ def evaluation(walk: Walk, value: object, path: str) -> None:
     for key in of_coco:  # most likely from a base
         walk.report(
             f'{path}.{key}',
-            f'is of CocoDataset and its like; data.val is of {kinds[0].__name__}: write '
+            f'is of CocoDataset and its like; data.val is of {DATASETS.name_of(kinds[0])}: write '
             "evaluation=dict(_delete_=True, interval=1, metric='mAP', save_best='mAP'), or its own metric"
         )
     if kinds:

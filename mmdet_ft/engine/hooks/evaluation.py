@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from mmdet_ft.checkpoints import reading
 from mmdet_ft.checkpoints.errors import CheckpointError
 from mmdet_ft.datasets.protocol import Dataset
+from mmdet_ft.datasets.wrappers import dataset_name
 from mmdet_ft.engine.distributed import interruption
 from mmdet_ft.engine.errors import UserError, is_user_mistake
 from mmdet_ft.engine.evaluate import multi_gpu_test, single_gpu_test
@@ -299,7 +300,7 @@ def evaluation_failure(dataset: Dataset,
     dataset = getattr(dataset, 'dataset', dataset)  # the loader's dataset seeds each sample
     asked = ', '.join(f'evaluation.{key}={value!r}' for key, value in options.items())
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return UserError(f'{type(dataset).__name__}.evaluate failed{where} ({asked or "no options"}): '
+    return UserError(f'{dataset_name(dataset)}.evaluate failed{where} ({asked or "no options"}): '
                      f'{type(error).__name__}: {text}')
 
 

@@ -25,7 +25,7 @@ from mmdet_ft.engine.evaluate import run_over
 from mmdet_ft.engine.loaders import build_test_loader
 from mmdet_ft.engine.models.trained import build_trained
 from mmdet_ft.engine.settings.read import read_test_settings
-from tests.recorded.small_world import (Record, weight_of, write_class_folders,
+from tests.recorded.small_world import (Record, weight_of, weights_of, write_class_folders,
                                         write_detection_data, write_world)
 
 RECORDS = Path(__file__).parent / 'records'
@@ -181,9 +181,10 @@ def compare_changes(state: Dict[str, torch.Tensor], record: Record, limits: Limi
     A frozen weight has not changed at all.
     """
     found = []
+    starts = dict(weights_of(record))
     for name, (norm, change) in record['after'].items() if limits.steps is None else ():
         value = state[name].double().numpy()
-        start = weight_of(name, value.shape, 'torch.float32').astype(np.float64)
+        start = starts[name].astype(np.float64)
         ours = (float(np.linalg.norm(value)), float(np.linalg.norm(value - start)))
         is_other = abs(ours[0] - norm) > 1e-4 * max(norm, change)
         if is_other or abs(ours[1] - change) > limits.change * change:

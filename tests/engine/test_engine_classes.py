@@ -49,6 +49,28 @@ def test_the_custom_configs_say_paths_and_classes_alone(name):
         assert config.data[split].classes == ('cat', 'dog')
 
 
+@pytest.mark.parametrize('name', ['retinanet', 'yolox'])
+def test_the_custom_configs_of_one_stage_say_paths_and_classes_alone(name):
+    path = f'configs/custom/{name}.py'
+    code = [line for line in open(path) if line.strip() and not line.startswith('#')]
+    assert len(code) < 13 and not any('num_classes' in line or 'model' in line for line in code)
+    config, notes = prepare(Config.fromfile(path))
+    assert notes == []
+    train = config.data.train
+    classes = train.get('dataset', train).classes
+    assert classes == config.data.val.classes == config.data.test.classes == ('cat', 'dog')
+    count_classes(config.model, classes)
+    assert config.model.bbox_head.num_classes == 2
+
+
+def test_yolox_for_own_data_ends_without_mosaics():
+    config, _ = prepare(Config.fromfile('configs/custom/yolox.py'))
+    lasting = {hook.type: hook.get('num_last_epochs') for hook in config.custom_hooks}
+    assert lasting['YOLOXModeSwitchHook'] == lasting['SyncNormHook'] == 5
+    assert config.lr_config.num_last_epochs == 5 < config.runner.max_epochs
+    assert config.load_from.endswith('/yolox_s.pth')
+
+
 def test_the_slim_config_starts_from_a_file_that_is_here():
     config, _ = prepare(Config.fromfile('configs/custom/mask_rcnn_slim.py'))
     count_classes(config.model, config.data.train.classes)

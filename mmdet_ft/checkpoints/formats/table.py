@@ -5,7 +5,7 @@ with their Origin for the report; or None if the file is of another kind.
 """
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from mmdet_ft.checkpoints.formats import backbones, detectron2, openmmlab, torchvision
+from mmdet_ft.checkpoints.formats import backbones, detectron2, megvii, openmmlab, torchvision
 from mmdet_ft.checkpoints.formats.origin import Converted, File, Origin, StateDict
 
 KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
@@ -17,6 +17,7 @@ KINDS: Tuple[Callable[[File], Optional[Converted]], ...] = (
     detectron2.retinanet,
     detectron2.msra_backbone,
     detectron2.torch_backbone,
+    megvii.yolox,
     openmmlab.mmdet_1,
     openmmlab.mmdet_3,
     openmmlab.mmdet_2,

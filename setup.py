@@ -1,8 +1,10 @@
 """Packaging of mmdet_ft; `pip install -e .` in a checkout, or `pip install .` anywhere."""
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 HOTCOCO = 'hotcoco>=1.0.1; python_version >= "3.10"'  # COCO's metrics at once; pycocotools without it
@@ -25,6 +27,18 @@ def read_requirements():
     return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
 
 
+class BuildWithConfigs(build_py):
+    """Build the package, with configs/ in it; an editable install reads the folder of the checkout."""
+
+    def run(self) -> None:
+        super().run()
+        if not getattr(self, 'editable_mode', False):
+            target = Path(self.build_lib) / 'mmdet_ft' / 'configs'
+            shutil.rmtree(target, ignore_errors=True)  # files of an earlier build
+            shutil.copytree(
+                ROOT / 'configs', target, ignore=shutil.ignore_patterns('__pycache__', 'work_dirs'))
+
+
 setup(
     name='mmdet_ft',
     version=read_version(),
@@ -37,6 +51,7 @@ setup(
     python_requires='>=3.9',
     packages=find_packages(include=['mmdet_ft', 'mmdet_ft.*']),
     package_data={'mmdet_ft': ['datasets/classification/*.txt', 'datasets/detection/*.txt']},
+    cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['mmdet-ft = mmdet_ft.commands.main:main']},
     install_requires=read_requirements(),
     extras_require={

@@ -16,6 +16,7 @@ from mmdet_ft.config.errors import ConfigFileError, ConfigKeyError
 from mmdet_ft.config.layers import OPTIONS_LABEL, Layer, Setting, trace
 from mmdet_ft.config.options import as_typed
 from mmdet_ft.config.reading import EXTENSIONS, RESERVED_KEYS, read, text_of
+from mmdet_ft.config.shipped import find_config
 
 PathLike = Union[str, os.PathLike]
 
@@ -52,13 +53,14 @@ class Config:
         """Read a .py, .json, .yaml or .yml config and its bases.
 
         Args:
-            filename: path of the config.
+            filename: path of the config, or the name of a shipped one, such as 'mmdet_ft::retinanet/....py'.
             use_predefined_variables: substitute {{ fileDirname }} and the other predefined variables.
             import_custom_modules: import `custom_imports` at once, not by `import_custom_modules(cfg)`.
 
         Raises the matching ConfigError, which names file and line.
         """
-        path = osp.abspath(osp.expanduser(os.fspath(filename)))
+        filename = find_config(filename)
+        path = osp.abspath(osp.expanduser(filename))
         values, text, layers = read(path, use_predefined_variables=use_predefined_variables)
         config = Config(values, cfg_text=text, filename=filename)._over(*layers)
         if import_custom_modules:

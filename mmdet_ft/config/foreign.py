@@ -8,9 +8,9 @@ import os
 import os.path as osp
 from typing import Iterator, List, Optional, Union
 
+from mmdet_ft.config import shipped as shipped_configs
+
 PACKAGES = ('mmdet', 'mmcls', 'mmcv', 'mmpretrain', 'mmseg', 'mmengine')
-# In a clone, next to the package: configs that a child elsewhere may name by a wrong path.
-SHIPPED = osp.join(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'configs')
 
 
 def read_base_answer(source: str) -> Optional[str]:
@@ -114,9 +114,12 @@ def base_answer(written: Union[str, os.PathLike], base: str, folder: str,
     """
     text = os.fspath(written)
     if '::' in text:
+        if shipped_configs.is_scoped(text):
+            return shipped_configs.nearest(text)
         package, _, name = text.partition('::')
-        return (f'; {package}:: is MMDetection 3\'s way to name a config of a package: write a path'
-                f'{shipped(name, folder)}')
+        return (
+            f'; {package}:: names a config of a package that is not here: write a path, or mmdet_ft::NAME'
+            f'{shipped(name, folder)}')
     if text.startswith(('http://', 'https://', 'ftp://', 's3://')):
         return '; a base is a file on this machine: download it, with its own bases, and write its path'
     if '$' in text or '%' in text:
@@ -144,9 +147,10 @@ def shipped(name: str, folder: str) -> str:
     """Return the location of a shipped config of this name, as the end of a message; '' if none."""
     parts = name.replace('\\', '/').split('/')
     for start in range(len(parts)):  # '../_base_/a.py' and 'configs/_base_/a.py' alike
-        path = osp.join(SHIPPED, *parts[start:])
+        path = osp.join(shipped_configs.FOLDER, *parts[start:])
         if osp.isfile(path) and parts[start:] != ['']:
             relative = osp.relpath(path, folder)
-            near = relative if relative.count(osp.pardir) < 4 else path
+            near = relative if relative.count(
+                osp.pardir) < 4 else f'mmdet_ft::{"/".join(parts[start:])}'
             return f'; the project has one at {near!r}'
     return ''

@@ -18,7 +18,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import yaml
 
-from mmdet_ft.config import foreign
+from mmdet_ft.config import foreign, shipped
 from mmdet_ft.config.config_dict import is_object, item_at, map_leaves, merge, plain
 from mmdet_ft.config.errors import (ConfigError, ConfigFileError, ConfigKeyError,
                                     ConfigNotFoundError, ConfigSyntaxError, ConfigTypeError,
@@ -29,7 +29,7 @@ from mmdet_ft.config.lines import read_source
 BASE_KEY = '_base_'
 DEPRECATION_KEY = '_deprecation_'
 RESERVED_KEYS = ('filename', 'text', 'pretty_text')  # attributes of Config
-EXTENSIONS = ('.py', '.json', '.yaml', '.yml')
+EXTENSIONS = shipped.ENDINGS
 
 
 def read(
@@ -174,7 +174,7 @@ def _read_file(path: str, text: str, use_predefined_variables: bool = True) -> _
             name = display_path(base) if form is None else repr(os.fspath(written))
             hint = form or _elsewhere(path, base) or _near_file(base) or foreign.shipped(
                 os.fspath(written), folder)
-            where = file.line_of(BASE_KEY, re.escape(osp.basename(base)))
+            where = file.line_of(BASE_KEY, re.escape(osp.basename(os.fspath(written))))
             raise ConfigNotFoundError(f'{where}: no base {name}{hint}')
     for key in set(RESERVED_KEYS) & set(values):
         raise ConfigKeyError(f'{file.line_of_key(key)}: {key!r} is reserved; choose another name')
@@ -199,7 +199,14 @@ def _base_paths(path: str, bases: List[Any]) -> List[str]:
         if not isinstance(base, (str, os.PathLike)):
             raise ConfigTypeError(
                 f'{display_path(path)}: {BASE_KEY} takes paths of configs, not {base!r}')
-    return [osp.abspath(osp.join(osp.dirname(path), osp.expanduser(base))) for base in bases]
+    return [_base_path(osp.dirname(path), os.fspath(base)) for base in bases]
+
+
+def _base_path(folder: str, base: str) -> str:
+    """Return the absolute path of a base: of a shipped config by its name, or relative to the folder of its child."""
+    if shipped.is_scoped(base):
+        return shipped.scoped_path(base)
+    return osp.abspath(osp.join(folder, osp.expanduser(base)))
 
 
 _PREDEFINED = re.compile(r'\{\{\s*(file(?:Dirname|Basename|BasenameNoExtension|Extname))\s*\}\}')

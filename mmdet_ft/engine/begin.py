@@ -1,12 +1,15 @@
 """Start of a command: errors that can be found without torch are raised before its import, which takes seconds."""
 import argparse
 import os
+import sys
 from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 from mmdet_ft import file_kinds
 from mmdet_ft.checkpoints import file_formats, sources
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.load import load_config
+from mmdet_ft.config.shipped import find_config
 from mmdet_ft.engine.errors import command, from_command_line
 from mmdet_ft.engine.settings.keys import ConfigKeys
 from mmdet_ft.errors import CheckpointError, UsageError
@@ -29,9 +32,10 @@ _CONFIG = _ExpectedFile('a config (.py, .json, .yaml)',
                         (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
                          file_kinds.PICKLE, file_kinds.ARCHIVE))
 _CHECKPOINT = _ExpectedFile('a checkpoint (.pth)', file_formats.NOT_WEIGHTS)
-_RESULTS = _ExpectedFile('results of tools/test.py --out (.pkl, of a classifier also .json)',
-                         (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT,
-                          file_kinds.CONFIG, file_kinds.ARCHIVE, file_kinds.TEXT))
+_RESULTS = _ExpectedFile(
+    f'results of `{how_to_run("test")} --out` (.pkl, of a classifier also .json)',
+    (*_DATA, file_kinds.EMPTY, file_kinds.FOLDER, file_kinds.CHECKPOINT, file_kinds.CONFIG,
+     file_kinds.ARCHIVE, file_kinds.TEXT))
 WANTED: Dict[str, _ExpectedFile] = {
     'config': _CONFIG,
     **dict.fromkeys(CHECKPOINTS, _CHECKPOINT),
@@ -64,8 +68,10 @@ def check_files(args: argparse.Namespace) -> None:
     """
     for name in WANTED:
         _require_kind(args, name)
-    cfg = load_config(args.config, getattr(args, 'cfg_options', None)) if getattr(
-        args, 'config', None) else None
+    cfg = None
+    if getattr(args, 'config', None):
+        args.config = _find_config(args.config)
+        cfg = load_config(args.config, getattr(args, 'cfg_options', None))
     for name in CHECKPOINTS:
         path = getattr(args, name, None)
         if path:
@@ -79,6 +85,14 @@ def check_files(args: argparse.Namespace) -> None:
         if path and not os.path.exists(path):
             what = 'folder' if name in FOLDERS else 'file'
             raise UsageError(f'there is no {what} {path!r} (looked from {os.getcwd()})')
+
+
+def _find_config(name: str) -> str:
+    """Return the path of a config, and say so where a name without a scope is that of a shipped one."""
+    path = find_config(name)
+    if path != name and '::' not in name:
+        print(f'{name} is the shipped config {path}', file=sys.stderr)
+    return path
 
 
 def require_weights(source: Any) -> None:

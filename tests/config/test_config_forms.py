@@ -62,9 +62,12 @@ def prepared(config):
      'This is a lazy config of Detectron2; here a part is written dict(type='),
     ('from mmdet.models import MaskRCNN\nmodel = dict(type=MaskRCNN)\n',
      "names them by text, dict(type='MaskRCNN', ...)"),
-    ("_base_ = 'mmdet::_base_/default_runtime.py'\n",
-     "mmdet:: is MMDetection 3's way to name a config of a package: write a path; the project has one at"
+    ("_base_ = 'mmseg::_base_/default_runtime.py'\n",
+     'mmseg:: names a config of a package that is not here: write a path, or mmdet_ft::NAME; the project has one at'
      ),
+    ("_base_ = ['cls.py', 'mmdet::retinanet/retina_r50_fpn_1x_coco.py']\n",
+     "no base 'mmdet::retinanet/retina_r50_fpn_1x_coco.py'; did you mean "
+     "'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'"),
     ("_base_ = 'https://a.b/c.py'\n", 'a base is a file on this machine: download it'),
     ("_base_ = '$HOME/c.py'\n", 'variables of the shell are not filled in'),
     ("_base_ = 'c*.py'\n", "a base is one file: name each, _base_ = ['cls.py']"),

@@ -23,11 +23,11 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Tuple
 import cv2
 import numpy as np
 
-from mmdet_ft.apis import detect
 from mmdet_ft.config import Config, ConfigError, load_config
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.dry_run import dry_run
 from mmdet_ft.engine.models.build import build_model
+from mmdet_ft.inference.run import detect
 from mmdet_ft.registry import DATASETS
 
 NUM_IMAGES = 4

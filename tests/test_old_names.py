@@ -9,6 +9,7 @@ import torch
 from mmdet_ft import apis
 from mmdet_ft.config import Config
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.inference import pictures
 from tests.models.tiny import tiny_config
 from tests.tools.tiny_world import CLASSES, write_world
 
@@ -152,13 +153,13 @@ def test_a_script_goes_on_as_in_v2_with_the_model_that_it_trained(tmp_path):
 
 def test_palettes_are_named_as_in_v2():
     coco = importlib.import_module('mmdet_ft.datasets').CocoDataset.PALETTE
-    assert apis._read_palette('coco', 3) == coco
-    assert apis._read_palette('green', 2) == [[0, 128, 0]] * 2
-    assert apis._read_palette((1, 2, 3), 2) == [[1, 2, 3]] * 2
-    assert apis._read_palette([(1, 2, 3)], 1) == [(1, 2, 3)]
-    assert apis._read_palette(None, 4) is None and len(apis._read_palette('random', 4)) == 4
+    assert pictures.read_palette('coco', 3) == coco
+    assert pictures.read_palette('green', 2) == [[0, 128, 0]] * 2
+    assert pictures.read_palette((1, 2, 3), 2) == [[1, 2, 3]] * 2
+    assert pictures.read_palette([(1, 2, 3)], 1) == [(1, 2, 3)]
+    assert pictures.read_palette(None, 4) is None and len(pictures.read_palette('random', 4)) == 4
     with pytest.raises(UserError, match="palette 'grean': it is coco, voc, citys, random, a color"):
-        apis._read_palette('grean', 2)
+        pictures.read_palette('grean', 2)
 
 
 def test_a_class_is_shown_with_the_arguments_of_mmclassification(tmp_path):

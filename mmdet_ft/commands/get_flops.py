@@ -6,12 +6,12 @@ from typing import Any, Dict, Tuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmdet_ft.apis import classes_of
 from mmdet_ft.config.load import load_config
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.models.build import build_model
 from mmdet_ft.errors import UserError
 from mmdet_ft.evaluation.table_output import table_text
+from mmdet_ft.inference.build import classes_of
 from mmdet_ft.models.detectors.base import Detector
 from mmdet_ft.structures import Batch
 

@@ -5,7 +5,6 @@ from argparse import Namespace
 from types import SimpleNamespace
 from typing import Iterator
 
-from mmdet_ft.apis import classes_of
 from mmdet_ft.checkpoints import fitting
 from mmdet_ft.checkpoints.input_format import ANSWER_TO_GREY_LEVELS, input_scale, read_input_format
 from mmdet_ft.checkpoints.reading import Checkpoint, read
@@ -13,6 +12,7 @@ from mmdet_ft.checkpoints.report import find_input_format
 from mmdet_ft.config.load import load_config
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.models.build import build_model
+from mmdet_ft.inference.build import classes_of
 from mmdet_ft.outputs import Inputs
 from mmdet_ft.parts import part_of
 

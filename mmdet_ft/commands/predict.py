@@ -11,11 +11,15 @@ from typing import Any, Counter, Dict, Iterator, List, NamedTuple, Optional, Tup
 import numpy as np
 from rich.progress import track
 
-from mmdet_ft import apis, visualization
+from mmdet_ft import visualization
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, is_image_name, read_head
 from mmdet_ft.datasets.images.names import find_image
 from mmdet_ft.engine.errors import first_line
 from mmdet_ft.errors import UserError
+from mmdet_ft.inference import run
+from mmdet_ft.inference.build import init_detector
+from mmdet_ft.inference.inputs import read_bgr, why_no_image
+from mmdet_ft.inference.records import class_of, detections_of
 from mmdet_ft.outputs import Inputs, PictureNames, atomic_file, require_folder
 from mmdet_ft.spelling import counted
 
@@ -40,7 +44,7 @@ def find_images(arguments: List[str], out: str) -> Found:
     seen = set()
     for argument in arguments:
         if os.path.isfile(argument):
-            reason = apis.why_no_image(argument)
+            reason = why_no_image(argument)
             if reason:
                 found.refused.append(reason)
                 continue
@@ -66,7 +70,7 @@ def _images_in(argument: str, out: str, others: Counter[str]) -> Iterator[Tuple[
     pattern = os.path.join(glob.escape(folder), '**') if folder else pattern_of(argument)
     paths = [path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path)]
     if not paths and not folder:
-        reason = apis.why_no_image(argument)
+        reason = why_no_image(argument)
         near = find_image(None, argument)
         hint = '' if near is None else f'; did you mean {os.path.join(os.path.dirname(argument), near.name)}?'
         if not reason and not glob.has_magic(argument) and near is None and not os.path.exists(
@@ -145,11 +149,11 @@ class Predictions:
         images = {}
         for path in paths:
             try:
-                images[path] = apis.read_bgr(path)
+                images[path] = read_bgr(path)
             except Exception as error:
                 self.skip(path, error)
         try:
-            results = apis.detect(self.model, list(images))
+            results = run.detect(self.model, list(images))
         except Exception as error:
             if len(images) == 1:
                 return self.skip(next(iter(images)), error)
@@ -178,11 +182,11 @@ class Predictions:
         self.document['images'].append(record)
         if isinstance(result, np.ndarray):  # scores of a classifier
             record.update(
-                apis.class_of(result, self.model.CLASSES),
+                class_of(result, self.model.CLASSES),
                 scores=[round(float(score), 5) for score in result])
             return
         annotations = self.document['annotations']
-        for found in apis.detections_of(result, self.model.CLASSES, self.score_thr):
+        for found in detections_of(result, self.model.CLASSES, self.score_thr):
             annotations.append(
                 dict(found, id=len(annotations) + 1, image_id=image_id, file_name=path, iscrowd=0))
 
@@ -190,7 +194,7 @@ class Predictions:
         """Draw a result on its image."""
         if isinstance(result, np.ndarray):
             picture = visualization.enlarge(image)
-            best = apis.class_of(result, self.model.CLASSES)
+            best = class_of(result, self.model.CLASSES)
             if self.labels != 'none':
                 visualization.draw_label(picture, f'{best["pred_class"]} {best["pred_score"]:.2f}',
                                          (0, 0, *picture.shape[1::-1]), (0, 0, 0))
@@ -233,7 +237,7 @@ def main(args: Namespace) -> None:
         print(f'skipped: {reason}', file=sys.stderr)
     if found.others:
         print(f'{counted(len(paths), "image")}{format_suffixes(found.others)}', file=sys.stderr)
-    model = apis.init_detector(args.config, args.checkpoint, args.device, args.cfg_options)
+    model = init_detector(args.config, args.checkpoint, args.device, args.cfg_options)
     for layer in model.cfg.layers:  # the config and its bases
         inputs.add(layer.path)
     inputs.require_free(target, '--json' if args.json else '--out')

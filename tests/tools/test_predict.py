@@ -15,6 +15,8 @@ from mmdet_ft.commands import predict
 from mmdet_ft.commands.main import run_tool
 from mmdet_ft.config import Config
 from mmdet_ft.engine.errors import UserError
+from mmdet_ft.inference import inputs
+from mmdet_ft.inference import run as inference
 from mmdet_ft.registry import MODELS
 from tests.models.tiny import tiny_config
 
@@ -174,7 +176,7 @@ def test_results_and_pictures_are_got_as_from_v2(checkpoint, photos, tmp_path):
     result = apis.inference_detector(model, path)
     masks = [mask for of_class in result[1] for mask in of_class]
     assert masks and all(mask.dtype == bool and mask.shape == (40, 60) for mask in masks)
-    run_lengths = apis.detect(model, [path])[0][1]
+    run_lengths = inference.detect(model, [path])[0][1]
     assert [len(of_class) for of_class in run_lengths] == [len(of_class) for of_class in result[1]]
     picture = model.show_result(path, result, score_thr=0., out_file=str(tmp_path / 'a.png'))
     assert np.array_equal(cv2.imread(str(tmp_path / 'a.png')), picture)
@@ -219,7 +221,7 @@ def test_every_kind_of_image_is_taken_and_the_other_files_are_counted(checkpoint
     ('https://example.org/a.jpg', 'is a URL: download the image first'),
     ('film.mp4', 'is a film: take its pictures out first'),
     ('list.txt', 'is not an image. Give the files that a list names'),
-    ('val.json', 'tools/test.py runs over annotation files'),
+    ('val.json', 'tools/test.py. runs over annotation files'),
     ('nowhere.jpg', 'nowhere.jpg does not exist'),
     ('here.JPEG', 'no image there; did you mean .*here.jpg'),
     ('empty', 'no image there'),
@@ -235,14 +237,14 @@ def test_what_is_no_image_gets_its_answer(tmp_path, name, answer):
 
 def test_an_image_that_cannot_be_prepared_is_skipped_and_the_others_of_its_batch_are_done(
         checkpoint, photos, tmp_path, monkeypatch, capsys):
-    detect = apis.detect
+    detect = inference.detect
 
     def sometimes(model, imgs):
         if any('b.jpg' in str(img) for img in imgs):
             raise RuntimeError('no room for it')
         return detect(model, imgs)
 
-    monkeypatch.setattr(apis, 'detect', sometimes)
+    monkeypatch.setattr(inference, 'detect', sometimes)
     out = tmp_path / 'out'
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, checkpoint, photos, '--out', out, '--device', 'cpu', '--batch-size', 3)
@@ -257,7 +259,7 @@ def test_an_image_that_cannot_be_prepared_is_skipped_and_the_others_of_its_batch
 def test_what_is_done_is_written_whatever_happens(checkpoint, photos, tmp_path, monkeypatch, error,
                                                   code):
     seen = []
-    detect = apis.detect
+    detect = inference.detect
 
     def then_stop(model, imgs):
         if seen:
@@ -265,7 +267,7 @@ def test_what_is_done_is_written_whatever_happens(checkpoint, photos, tmp_path, 
         seen.append(imgs)
         return detect(model, imgs)
 
-    monkeypatch.setattr(apis, 'detect', then_stop)
+    monkeypatch.setattr(inference, 'detect', then_stop)
     out = tmp_path / 'out'
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, checkpoint, photos, '--out', out, '--device', 'cpu')
@@ -302,11 +304,11 @@ def test_strips_in_the_padding_and_empty_masks_are_left_out():
     boxes = np.array([[5, 59.6, 70, 60, .9], [79.5, 5, 80, 40, .8], [5, 5, 70, 50, .7],
                       [5, 5, 70, 50, .6], [5, 10, 70, 10.5, .5]], np.float32)
     sample = dict(img_metas=[dict(ori_shape=(60, 80, 3))])
-    kept, masks = apis.without_slivers(([boxes], [[full, full, full, empty, full]]), sample)
+    kept, masks = inference.without_slivers(([boxes], [[full, full, full, empty, full]]), sample)
     assert kept[0][:, 4].tolist() == pytest.approx([.7, .5]) and len(masks[0]) == 2
-    assert len(apis.without_slivers([boxes], sample)[0]) == 3
+    assert len(inference.without_slivers([boxes], sample)[0]) == 3
     scores = np.array([.1, .9])
-    assert apis.without_slivers(scores, sample) is scores
+    assert inference.without_slivers(scores, sample) is scores
 
 
 IMAGE = np.random.default_rng(1).integers(0, 255, (40, 60, 3), dtype=np.uint8)
@@ -329,16 +331,16 @@ IMAGE = np.random.default_rng(1).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 ])
 def test_arrays_of_other_kinds_are_refused_with_what_to_write(image, answer):
     with pytest.raises(UserError, match=answer):
-        apis.read_input(image, 'image 0')
+        inputs.read_input(image, 'image 0')
 
 
 def test_arrays_that_mean_the_same_are_taken():
     from PIL import Image as Pillow
     for image in (IMAGE, IMAGE.astype(np.int64), IMAGE.astype(np.float64),
                   Pillow.fromarray(IMAGE[..., ::-1].copy())):
-        np.testing.assert_array_equal(apis.read_input(image, 'image 0'), IMAGE)
-    assert apis.read_input(np.zeros((4, 4), np.float32), 'x').dtype == np.float32
-    assert apis.read_input(Path('a.png'), 'x') == 'a.png'
+        np.testing.assert_array_equal(inputs.read_input(image, 'image 0'), IMAGE)
+    assert inputs.read_input(np.zeros((4, 4), np.float32), 'x').dtype == np.float32
+    assert inputs.read_input(Path('a.png'), 'x') == 'a.png'
 
 
 def test_a_model_that_was_set_to_train_detects_as_before_and_half_is_refused(checkpoint):

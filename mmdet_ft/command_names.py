@@ -37,7 +37,9 @@ COMMANDS = (
     CommandName('predict', 'predict', 'predict.py'),
     CommandName('check', 'check_data', 'misc/check_data.py'),
     CommandName('browse', 'browse_dataset', 'misc/browse_dataset.py'),
+    CommandName('export', 'export', body='pytorch2onnx'),
     CommandName('config', 'print_config', 'misc/print_config.py'),
+    CommandName('list', 'list_names'),
     CommandName('convert cityscapes', 'converters.cityscapes', 'dataset_converters/cityscapes.py'),
     CommandName('convert coco2cvat', 'converters.coco2cvat', 'dataset_converters/coco2cvat.py'),
     CommandName('convert coco2label_studio', 'converters.coco2label_studio',
@@ -132,8 +134,10 @@ def how_to_run(name: str) -> str:
     """
     command = named(name)
     roof = _roof(sys.argv[0] if sys.argv else '')
-    if roof or not command.tool or not os.path.isdir(TOOLS):
+    if roof or not os.path.isdir(TOOLS):
         return ' '.join([*(roof or [PROGRAM]), command.name])
+    if not command.tool:
+        return f'python -m mmdet_ft {command.name}'
     typed = command_typed()
     tools = typed.program[1][:-len(typed.command.tool)] if typed else 'tools/'
     return f'python {shlex.quote(tools + command.tool)}'

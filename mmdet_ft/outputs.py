@@ -3,6 +3,7 @@ import argparse
 import contextlib
 import os
 import re
+import sys
 import tempfile
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
 
@@ -201,6 +202,15 @@ class PictureNames:
         for path, _, _ in images:
             self.inputs.add_image(path)
         return [self.take(name, prefix) for _, name, prefix in images]
+
+
+def print_text(text: str) -> None:
+    """Print a text. A reader that stops early, such as `head`, ends the process without a traceback."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+        sys.exit(141)  # 128 + SIGPIPE, as in a shell
 
 
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:

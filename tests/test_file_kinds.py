@@ -57,7 +57,7 @@ def test_each_kind_of_file_is_told_by_its_content(files):
     (dict(config='CONFIG.py', checkpoint='CONFIG.py'), 'checkpoint CONFIG.py is a config, expected a checkpoint'),
     (dict(config='CONFIG.py', pkl_results='EMPTY.pth'), 'pkl_results EMPTY.pth is an empty file, expected results'),
     (dict(config='CONFIG.py', pkl_results='CHECKPOINT.pth'),
-     'pkl_results CHECKPOINT.pth is a checkpoint, expected results of tools/test.py --out'),
+     'pkl_results CHECKPOINT.pth is a checkpoint, expected results of `python tools/test.py --out`'),
     (dict(config='CONFIG.py', prediction_path='ANNOTATIONS.json'),
      'prediction_path ANNOTATIONS.json is an annotation file, expected results'),
     (dict(config='PICKLE.pkl', prediction_path='CONFIG.py'), 'config and prediction_path are swapped, most likely'),

@@ -3,6 +3,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from mmdet_ft.command_names import how_to_run
+
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard
 
@@ -111,4 +113,4 @@ def listed(names: Sequence[str], most: int = 8) -> str:
 def renaming_line(source: str, names: Sequence[str]) -> str:
     """Return the command that renames the classes of a checkpoint."""
     words = [source, 'renamed.pth', '--classes', *names]
-    return 'python tools/model_converters/publish_model.py ' + ' '.join(map(shlex.quote, words))
+    return f'{how_to_run("publish_model")} ' + ' '.join(map(shlex.quote, words))

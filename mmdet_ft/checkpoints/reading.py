@@ -15,6 +15,7 @@ from mmdet_ft.checkpoints.mapped_file import MappedFile
 from mmdet_ft.checkpoints.sanity import find_faults
 from mmdet_ft.checkpoints.sources import Source, first_available
 from mmdet_ft.checkpoints.whole_modules import weights_of_modules
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.pickle_values import Record, Refused, UnknownName
 
 StateDict = Dict[str, Tensor]
@@ -98,8 +99,8 @@ def _content(path: str, name: str, trust: bool) -> Any:
             return _trusted(path)
         raise CheckpointError(
             f'{path} {refused}, which could run code and is not known as harmless; nothing of the file was run. If '
-            f'you trust its author as you would trust their program, write the file once without its objects: python '
-            f'tools/model_converters/publish_model.py {shlex.quote(str(path))} plain.pth --trust; or, if it is '
+            f'you trust its author as you would trust their program, write the file once without its objects: '
+            f'{how_to_run("publish_model")} {shlex.quote(str(path))} plain.pth --trust; or, if it is '
             f'load_from, load_from=dict(checkpoint={name!r}, trust=True)') from None
     except Refused as refused:
         raise CheckpointError(f'{path} {refused}') from refused.__cause__

@@ -14,6 +14,7 @@ from torch import Tensor
 from mmdet_ft.checkpoints import safe_pickle
 from mmdet_ft.checkpoints.mapped_file import MappedFile
 from mmdet_ft.checkpoints.whole_modules import weights_of_modules
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.pickle_values import VALUES, Name, Plan, Refused, UnknownName, build_plans, shown
 
 DTYPES = {
@@ -232,7 +233,7 @@ def _other_archive(names: List[str]) -> str:
     """Describe what a zip archive without torch's pickle is, and what to do with it."""
     if any(name.endswith('.npy') for name in names):
         return (
-            'is a .npz of numpy arrays: python tools/model_converters/npz_to_pth.py turns those of a classifier '
+            f'is a .npz of numpy arrays: `{how_to_run("npz_to_pth")}` turns those of a classifier '
             "into weights; others: torch.save({name: torch.from_numpy(value) for name, value in "
             "numpy.load(path).items()}, 'weights.pth')")
     if any(name.endswith(('archive_format', 'serialized_exported_program.json')) for name in names):

@@ -5,6 +5,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.config.load import load_config
 from mmdet_ft.datasets.loading.sample_images import leaf_of
 from mmdet_ft.datasets.pictures import pixel_boxes, truth_masks
@@ -26,7 +27,9 @@ def main(args: Namespace) -> None:
     settings = read_test_settings(config)
     dataset = build_test_dataset(settings.data, 'test')
     if not hasattr(dataset, 'get_ann_info'):
-        raise UserError('a classifier has it in tools/test.py: --metrics confusion_matrix')
+        raise UserError(
+            f'that of a classifier: {how_to_run("test")} CONFIG CHECKPOINT --metrics confusion_matrix'
+        )
     results = read_results(args.prediction_path, dataset, args.config)
     inputs = inputs_of(settings, dataset, args.config, args.prediction_path)
     require_folder(args.save_dir, 'save_dir')

@@ -77,5 +77,5 @@ def columns(rows: Sequence[Tuple[str, str]]) -> str:
     """Return names and sentences on them in two columns, each cut to the width of the terminal."""
     width = max(60, shutil.get_terminal_size().columns)
     first = max(len(name) for name, _ in rows)
-    lines = [f'  {name:<{first}}  {text}' for name, text in rows]
+    lines = [f'  {name:<{first}}  {text}'.rstrip() for name, text in rows]
     return '\n'.join(line if len(line) <= width else f'{line[:width - 4]} ...' for line in lines)

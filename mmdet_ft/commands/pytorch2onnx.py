@@ -5,7 +5,7 @@ from argparse import Namespace
 from typing import Any, List, Tuple
 
 from mmdet_ft.apis import inference_detector, init_detector, show_result_pyplot
-from mmdet_ft.config.load import load_config
+from mmdet_ft.checkpoints.reading import read
 from mmdet_ft.deploy import preparation
 from mmdet_ft.deploy.export import proof, writing
 from mmdet_ft.deploy.export.images import images_of, test_dataset
@@ -13,6 +13,7 @@ from mmdet_ft.deploy.runtime import open_model
 from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.errors import UserError
 from mmdet_ft.evaluation.table_output import table_text
+from mmdet_ft.inference.build import config_of
 from mmdet_ft.outputs import Inputs, require_folder
 from mmdet_ft.visualization import has_display
 
@@ -20,13 +21,15 @@ from mmdet_ft.visualization import has_display
 def main(args: Namespace) -> None:
     if args.show and not has_display():
         raise UserError('--show: there is no display here')
-    config = load_config(args.config, args.cfg_options)
+    config = config_of(args.config, None if args.config else read(args.checkpoint))
+    if args.cfg_options:
+        config.merge_from_dict(args.cfg_options)
     named = args.test_img or ([args.input_img] if args.input_img else [])
     inputs = Inputs([args.checkpoint, *(layer.path for layer in config.layers), *named])
     for path in (args.output_file, f'{args.output_file}.unproven'):
-        inputs.require_free(path, '--output-file')
+        inputs.require_free(path, 'the exported file')
     folder = os.path.dirname(os.path.abspath(args.output_file))
-    require_folder(folder, '--output-file')
+    require_folder(folder, 'the exported file')
     os.makedirs(folder, exist_ok=True)
     cfg, _ = prepare(config, for_training=False)
     model = init_detector(cfg, args.checkpoint, device='cpu')

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.config.load import load_config
 from mmdet_ft.datasets.loading.sample_images import image_files
 from mmdet_ft.datasets.protocol import Dataset
@@ -177,9 +178,8 @@ def keep_results(args: Namespace, results: List[Any], logger: logging.Logger) ->
         path = os.path.join(folder, f'results_{time_string()}.pkl')
         write(results, path)
     logger.error(
-        'The evaluation failed; the results are in %s. tools/analysis_tools/eval_metric.py %s %s '
-        'evaluates them without running the images again', path, shlex.quote(args.config),
-        shlex.quote(path))
+        'The evaluation failed; the results are in %s. %s %s %s evaluates them without running the images again',
+        path, how_to_run('eval_metric'), shlex.quote(args.config), shlex.quote(path))
 
 
 def write(results: object, path: str) -> None:

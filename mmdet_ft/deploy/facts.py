@@ -3,6 +3,7 @@ import dataclasses
 import json
 from typing import Any, Dict, List, Mapping, Tuple
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.errors import UserError
 
 KEY = 'mmdet_ft'  # the metadata entry of the facts, as json; `classes` and `config` stand beside it for other readers
@@ -51,7 +52,7 @@ def from_metadata(metadata: Mapping[str, str], path: str) -> ModelFacts:
     """Read the facts of a file. Raises UserError for a file of another origin or of a later format."""
     if KEY not in metadata:
         raise UserError(
-            f'{path} was not written by tools/deployment/pytorch2onnx.py: its metadata lack {KEY!r}, which says how '
+            f'{path} was not written by `{how_to_run("export")}`: its metadata lack {KEY!r}, which says how '
             'images are prepared; export the model again')
     values = json.loads(metadata[KEY])
     if values.pop('format', None) != FORMAT:

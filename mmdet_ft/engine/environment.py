@@ -10,6 +10,7 @@ import torch
 
 from mmdet_ft import __version__
 from mmdet_ft.checkpoints import reading
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.config.config import Config
 from mmdet_ft.engine.distributed import dist
 from mmdet_ft.engine.errors import UserError
@@ -120,8 +121,7 @@ def open_log(cfg: Config) -> Tuple[logging.Logger, str, Dict[str, Any]]:
     logger.info('Distributed training: %s (%d processes)', world_size > 1, world_size)
     logger.info('Config:\n%s', text, extra=FILE_ONLY)
     path = os.path.join(cfg.work_dir, name)
-    logger.info('Config: %s (print it with python tools/misc/print_config.py %s)', path,
-                shlex.quote(path))
+    logger.info('Config: %s (print it with %s %s)', path, how_to_run('config'), shlex.quote(path))
     return logger, timestamp, dict(
         env_info=env_info, config=text, exp_name=name, mmdet_version=f'mmdet_ft {__version__}')
 

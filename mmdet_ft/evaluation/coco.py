@@ -15,6 +15,7 @@ import numpy as np
 import pycocotools.mask as mask_api
 from pycocotools.cocoeval import COCOeval
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.errors import DataError
 from mmdet_ft.evaluation.coco_match import Detected, match
 from mmdet_ft.evaluation.recall import recalls
@@ -160,7 +161,7 @@ def _sound_runs(found: Found, ground_truth: CocoGroundTruth) -> List[Dict[str, A
         return DataError(
             f'results: the mask at index {index - int(np.searchsorted(found.image, image))} of image '
             f'{ground_truth.image_ids[image]!r} {text}; the results are of other images, or damaged: '
-            'write them again with tools/test.py --out')
+            f'write them again with `{how_to_run("test")} --out`')
 
     runs = []
     for index, mask in enumerate(found.masks or ()):

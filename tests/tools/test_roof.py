@@ -119,3 +119,96 @@ def test_without_scripts_beside_the_package_advice_names_the_installed_command(m
     monkeypatch.setattr(command_names, 'TOOLS', '/nowhere')
     monkeypatch.setattr(sys, 'argv', ['notebook.py'])
     assert command_names.how_to_run('check') == 'mmdet-ft check'
+
+
+# ------------------------------------------------------------------------------ list
+
+
+def test_list_shows_each_kind_and_how_many_there_are(monkeypatch, capsys):
+    code, text = typed(monkeypatch, capsys, 'list')
+    counts = dict(line.split()[:2] for line in text.splitlines() if line.startswith('  '))
+    assert code == 0 and {'configs', 'detectors', 'backbones', 'losses', 'datasets', 'hooks'
+                          } < set(counts)
+    assert int(counts['commands']) == len(COMMANDS) and int(counts['configs']) > 250
+    assert len(text.splitlines()) <= 45
+
+
+@pytest.mark.parametrize('words, there, absent', [
+    (['backbones'], ['ResNet ', 'HRNet'], ['FPN']),
+    (['heads'], ['dense_heads (', 'roi_heads (', 'LinearClsHead'], ['backbones (']),
+    (['models', 'R?N'], ['RPN '], ['FCOS']),
+    (['transforms', 'flip'], ['RandomFlip'], ['Resize ']),
+    (['configs', 'RETINANET', '1x'], ['retinanet/retinanet_r50_fpn_1x_coco.py'], ['_2x_', 'fcos/']),
+    (['*fpn'], ['necks (', 'PAFPN', 'HRFPN'], ['retinanet']),
+    (['commands'], ['convert voc', 'train'], ['ResNet']),
+    (['optimizers', 'adam'], ['AdamW'], ['SGD']),
+    (['lr_policies'], ['step', 'cosine'], ['ResNet']),
+])  # yapf: disable
+def test_list_shows_names_with_a_line_each(words, there, absent, monkeypatch, capsys):
+    code, text = typed(monkeypatch, capsys, 'list', *words)
+    assert code == 0
+    assert all(word in text for word in there), text
+    assert not any(word in text for word in absent), text
+
+
+def test_every_listed_type_has_a_sentence():
+    from mmdet_ft.commands.list_names import of_types
+    without = [name.name for names in of_types().values() for name in names if not name.sentence]
+    assert not without
+
+
+def test_a_type_of_the_users_own_is_listed(monkeypatch, capsys):
+    from mmdet_ft.registry import MODELS
+    name = 'NeckOfATest'
+
+    @MODELS.register_module(name)
+    class Neck:
+        """Nothing."""
+
+    try:
+        _, text = typed(monkeypatch, capsys, 'list', name.lower())
+        assert text == f'your_own (1)\n  {name}  Nothing.\n'
+    finally:
+        del MODELS.module_dict[name]
+
+
+def test_a_misspelt_name_in_list_is_answered_with_the_nearest(monkeypatch, capsys):
+    code, text = typed(monkeypatch, capsys, 'list', 'bakbones')
+    assert code == 2 and "did you mean 'backbones'" in text
+
+
+def test_a_reader_that_stops_early_ends_the_command_quietly():
+    command = f'{sys.executable} -m mmdet_ft list configs | head -n 1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(['bash', '-c', command], cwd=ROOT, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and lines[1] in ('0', '141') and not done.stderr, done.stderr
+
+
+# ------------------------------------------------------------------------------ config
+
+
+def test_config_prints_every_value_with_its_origin(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'a.py').write_text("_base_ = 'mmdet_ft::retinanet/retinanet_r50_fpn_1x_coco'\n"
+                                   "model = dict(backbone=dict(depth=18))\nempty = []\n")
+    monkeypatch.chdir(tmp_path)
+    code, text = typed(monkeypatch, capsys, 'config', 'a.py', '--origins', '--cfg-options',
+                       'optimizer.lr=.5')
+    rows = dict(line.split(' = ', 1) for line in text.splitlines())
+    assert code == 0
+    assert rows['model.backbone.depth'].split() == ['18', 'a.py:2']
+    assert rows['optimizer.lr'].endswith('--cfg-options optimizer.lr')
+    assert rows['empty'].split() == ['[]', 'a.py:3']
+    value, where = rows['data.train.pipeline.2.img_scale'].rsplit(None, 1)
+    assert value.rstrip() == '(1333, 800)' and where.endswith('coco_detection.py:8')
+
+
+def test_config_needs_no_torch(tmp_path):
+    code = ('import sys\nsys.modules["torch"] = None\nsys.argv = ["mmdet-ft", "config", '
+            '"mmdet_ft::retinanet/retinanet_r50_fpn_1x_coco"]\n'
+            'from mmdet_ft.commands.main import main\nmain()')
+    done = subprocess.run([sys.executable, '-c', code],
+                          cwd=tmp_path,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0 and "type='RetinaNet'" in done.stdout, done.stderr

@@ -18,6 +18,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar='KEY',
         help='print which file and line set a value: model.backbone.depth')
     parser.add_argument(
+        '--origins',
+        action='store_true',
+        help='print each value with the file and line that set it')
+    parser.add_argument(
         '--save-path', metavar='FILE', help='write it too, as .py, .json, .yaml or .yml')
 
 

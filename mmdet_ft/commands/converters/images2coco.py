@@ -4,6 +4,7 @@ import os.path as osp
 from argparse import Namespace
 from typing import List, Optional, Sequence
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.annotations.to_coco import refuse_existing, where_images_are, write_json
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.images.files import image_size, is_image_name
@@ -57,4 +58,4 @@ def main(args: Namespace) -> None:
         )
     print(
         f'in the config: data = dict(test=dict(ann_file={path!r}, img_prefix={osp.join(args.img_path, "")!r})); '
-        f'then tools/test.py CONFIG CHECKPOINT --format-only')
+        f'then {how_to_run("test")} CONFIG CHECKPOINT --format-only')

@@ -12,6 +12,7 @@ import numpy as np
 import pycocotools.mask as mask_api
 from PIL import Image
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.commands.arguments.converters.masks_to_coco import DEFAULT_CLASS
 from mmdet_ft.datasets.annotations.to_coco import (ImageObjects, refuse_existing, where_images_are,
                                                    write_coco)
@@ -284,7 +285,7 @@ class Masks:
             elif head.orientation in MIRRORING or head.orientation >= 5 and width == height:
                 self.counts[
                     'masks of an image that EXIF rotates, read as drawn on the rotated image: '
-                    'look at them with tools/misc/browse_dataset.py'] += 1
+                    f'look at them with `{how_to_run("browse")}`'] += 1
             if values.shape != (height, width):
                 self.wrong_sizes.append(f'{mask} is {values.shape[1]} x {values.shape[0]}, '
                                         f'its image {width} x {height}')
@@ -427,6 +428,6 @@ def main(args: Namespace) -> None:
         shown = ', '.join(
             strangers[:MOST_EXAMPLES]) + (' ...' if len(strangers) > MOST_EXAMPLES else '')
         lines.append(f'{len(strangers)} masks without an image of their name: {shown}')
-    lines.append(f'next: python tools/misc/split_dataset.py {shlex.quote(args.out)} --val 0.2 '
+    lines.append(f'next: {how_to_run("split")} {shlex.quote(args.out)} --val 0.2 '
                  f'--img-prefix {shlex.quote(args.root)}')
     print('\n'.join(lines))

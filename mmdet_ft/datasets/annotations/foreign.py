@@ -4,12 +4,14 @@ import os.path as osp
 import re
 from typing import Optional
 
+from mmdet_ft.command_names import how_to_run
+
 YOLO = (
     "write type='YOLODataset' with data.yaml as ann_file and split='train', or with the folder of the images as "
-    'ann_file, or make one json with tools/dataset_converters/yolo.py')
+    f'ann_file, or make one json with `{how_to_run("convert yolo")}`')
 LABEL_STUDIO = (
     "an export of Label Studio: write type='LabelStudioDataset', or make a COCO json of it with "
-    'tools/dataset_converters/label_studio.py')
+    f'`{how_to_run("convert label_studio")}`')
 MOST_FILES = 2000  # files of a folder that are checked
 
 
@@ -22,7 +24,7 @@ def detect_kind(content: bytes) -> Optional[str]:
         if re.search(r'<annotation[\s>]', text):
             return (
                 "it is an xml file of PASCAL VOC, one of many: write type='XMLDataset' with ann_file a text file of "
-                'names, or make one json of them with tools/dataset_converters/voc.py')
+                f'names, or make one json of them with `{how_to_run("convert voc")}`')
         return 'it is xml or a page of the web, not json'
     if re.search(r'^names\s*:', text, re.M) and re.search(r'^(nc|train|val|path)\s*:', text, re.M):
         return f'it is the data.yaml of a YOLO dataset: {YOLO}'
@@ -35,7 +37,7 @@ def cvat() -> str:
     """Return the advice for CVAT's own xml."""
     return (
         "it is CVAT's own xml ('CVAT for images'): write type='CVATDataset', or make a COCO json of it with "
-        'tools/dataset_converters/cvat.py')
+        f'`{how_to_run("convert cvat")}`')
 
 
 def is_label_studio(content: object) -> bool:
@@ -62,12 +64,12 @@ def describe_folder(folder: str) -> str:
     if first == '.xml':
         return (
             " with xml files, one per image: write type='XMLDataset' with ann_file a text file of their names, or make "
-            'one json of them with tools/dataset_converters/voc.py')
+            f'one json of them with `{how_to_run("convert voc")}`')
     if first == '.json':
         if '"shapes"' in begin_of(osp.join(folder, of['.json'][0])):
             return (
                 " with labelme's json files: write type='LabelmeDataset', or make one json of them with "
-                'tools/dataset_converters/labelme.py')
+                f'`{how_to_run("convert labelme")}`')
         shown = ', '.join(of['.json'][:3]) + (' ...' if len(of['.json']) > 3 else '')
         return f' with the json files {shown}: name one of them'
     return ''

@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 import cv2
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.checks.problem import Example, Problem, examples
 from mmdet_ft.datasets.checks.split import Split
 from mmdet_ft.datasets.errors import DataError
@@ -249,7 +250,7 @@ def check_images(split: Split, looks: Iterable[Tuple[int, ImageCheck]]) -> List[
     problems += _size_problems(split, looks)
     add('image turned by EXIF, maybe', unclear,
         'images that their EXIF entry turns or mirrors without changing their size',
-        'look at them with tools/misc/browse_dataset.py', False)
+        f'look at them with `{how_to_run("browse")}`', False)
     add(CUT, cut, 'files without their last bytes; they are used as far as they are there',
         'fetch them again, if something is to be seen in what is missing', False)
     add(

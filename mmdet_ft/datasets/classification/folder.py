@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.annotations.image_lists import Spelling, composed, plain
 from mmdet_ft.datasets.annotations.text_files import lines_of
 from mmdet_ft.datasets.classification.base import ClassificationDataset, FileRecords
@@ -22,9 +23,9 @@ SPLITS = ('train', 'training', 'val', 'valid', 'validate', 'validation', 'test',
 # What to do with annotations, by the ending of their files
 CONVERTERS = {
     '.xml':
-    'Boxes in PASCAL VOC\'s form are read by XMLDataset; tools/dataset_converters/voc.py makes a COCO json',
+    f'Boxes in PASCAL VOC\'s form are read by XMLDataset; `{how_to_run("convert voc")}` makes a COCO json',
     '.json':
-    'A COCO json is read by CocoDataset; of files of labelme tools/dataset_converters/labelme.py makes one',
+    f'A COCO json is read by CocoDataset; of files of labelme `{how_to_run("convert labelme")}` makes one',
     '.txt':
     'Labels of KITTI are read by KittiDataset, those of YOLO by YOLODataset; kitti.py and yolo.py in '
     'tools/dataset_converters make a COCO json',
@@ -145,7 +146,8 @@ class ClassFolders(ClassificationDataset):
             elif images:
                 hint = (
                     f'it has {images} images and no folder. Put the images of each class into a folder of its own, '
-                    f'or name the folder above; tools/predict.py takes images without classes')
+                    f'or name the folder above; `{how_to_run("predict")}` takes images without classes'
+                )
             elif entries:
                 hint = f'it has no folder, and {len(entries)} files that are not images'
             raise DataError(f'{where} should hold a folder of images for each class: {hint}')
@@ -286,7 +288,7 @@ class ClassFolders(ClassificationDataset):
         elif re.search(r'[,;\t]\s*\d+$', line):
             hint = '; write a space in front of the label, not a comma or a tab'
         elif not name:
-            hint = '; images without labels are taken by tools/predict.py, which needs no list'
+            hint = f'; images without labels are taken by `{how_to_run("predict")}`, which needs no list'
         raise DataError(
             f'{where}: {line!r:.200} is not a file name, a space and a label (a number from 0){hint}'
         )

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_api
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.evaluation.numpy_compat import numpy_names
 from mmdet_ft.evaluation.table_output import LoggerLike, print_log, table_text
@@ -27,7 +28,7 @@ class CityscapesDataset(CocoDataset):
     PALETTE = [(220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100),
                (0, 0, 230), (119, 11, 32)]
     METRICS = ('cityscapes', *CocoDataset.METRICS)
-    MADE_BY = (', or write the file: python tools/dataset_converters/cityscapes.py data/cityscapes '
+    MADE_BY = (f', or write the file: {how_to_run("convert cityscapes")} data/cityscapes '
                '--out-dir data/cityscapes/annotations')
 
     def _images_with_classes(self) -> np.ndarray:

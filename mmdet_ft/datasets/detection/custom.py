@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 from numpy.typing import DTypeLike
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.annotations.bounds import read_size
 from mmdet_ft.datasets.annotations.foreign import describe_folder
 from mmdet_ft.datasets.annotations.image_lists import composed
@@ -322,7 +323,7 @@ class CustomDataset:
         proposals = load_pickle(proposal_file)
         fix = (
             'To fix: write the file with the config of an RPN, and the same ann_file in its data.test: '
-            'tools/test.py CONFIG CHECKPOINT --out FILE.pkl')
+            f'{how_to_run("test")} CONFIG CHECKPOINT --out FILE.pkl')
         if not isinstance(proposals, list) or len(proposals) != len(self.data_infos):
             found = f'{len(proposals)} entries' if isinstance(proposals,
                                                               list) else format_value(proposals)

@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.annotations.bounds import read_corner
 from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
 from mmdet_ft.datasets.annotations.packed import PackedList
@@ -85,8 +86,8 @@ class KittiDataset(CustomDataset):
     PALETTE = [(0, 0, 142), (220, 20, 60), (119, 11, 32)]
     METRICS = ('kitti', *CustomDataset.METRICS)
     MADE_BY = (
-        ', or make one json of all label files, and split it: python tools/dataset_converters/kitti.py FOLDER --out '
-        'all.json, python tools/misc/split_dataset.py all.json --val 0.2 --img-prefix FOLDER')
+        f', or make one json of all label files, and split it: {how_to_run("convert kitti")} FOLDER --out '
+        f'all.json, {how_to_run("split")} all.json --val 0.2 --img-prefix FOLDER')
 
     def __init__(self,
                  ann_file: str,

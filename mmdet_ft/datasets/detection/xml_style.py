@@ -6,6 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.annotations.bounds import read_corner, read_size
 from mmdet_ft.datasets.annotations.foreign import cvat
 from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names, read_ids
@@ -151,8 +152,8 @@ class XMLDataset(CustomDataset):
     """
 
     MADE_BY = (
-        ', or make one json of all xml files, and split it: python tools/dataset_converters/voc.py FOLDER --out '
-        'all.json, python tools/misc/split_dataset.py all.json --val 0.2 --img-prefix FOLDER')
+        f', or make one json of all xml files, and split it: {how_to_run("convert voc")} FOLDER --out '
+        f'all.json, {how_to_run("split")} all.json --val 0.2 --img-prefix FOLDER')
 
     def __init__(self,
                  ann_file: str,

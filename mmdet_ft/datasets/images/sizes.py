@@ -3,9 +3,11 @@ from typing import NamedTuple, Tuple
 
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
+
 Size = Tuple[int, int]  # width and height
 
-LOOK = 'tools/misc/check_data.py CONFIG --html report.html shows the boxes on the pictures'
+LOOK = f'`{how_to_run("check")} CONFIG --html report.html` shows the boxes on the pictures'
 
 
 class Mismatch(NamedTuple):

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from mmdet_ft import structures
 from mmdet_ft.checkpoints import writing
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.engine.errors import NonFiniteError, UserError, first_line, is_consequence
 from mmdet_ft.engine.hooks.ema import BaseEMAHook
 from mmdet_ft.engine.runner import resume_state
@@ -43,10 +44,8 @@ def record_failures(runner: Runner) -> Iterator[None]:
         path = os.path.join(runner.work_dir, f'failure_{runner.rank}.pt')
         try:
             torch_save(path, record(runner, error))
-            _note(
-                error,
-                f'{path} holds the step; python tools/misc/replay.py {shlex.quote(path)} repeats it'
-            )
+            _note(error,
+                  f'{path} holds the step; {how_to_run("replay")} {shlex.quote(path)} repeats it')
         except Exception as second:  # never hide the error itself
             _note(error, f'{path} could not be written: {second}')
         if is_out_of_memory(error):

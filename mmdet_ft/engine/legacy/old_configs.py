@@ -9,6 +9,7 @@ import copy
 import inspect
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.config_dict import ConfigDict
 from mmdet_ft.config.errors import CheckError, ConfigError
@@ -27,8 +28,8 @@ NEWER_NAMES = {
     'val_dataloader': 'data = dict(val=dict(...)); arguments of the loader go into data.val_dataloader',
     'test_dataloader': 'data = dict(test=dict(...)); arguments of the loader go into data.test_dataloader',
     'val_evaluator': "evaluation = dict(interval=1, metric=['bbox', 'segm']); annotations are those of data.val",
-    'test_evaluator': "evaluation = dict(metric=['bbox', 'segm']), or --eval bbox segm of tools/test.py; annotations "
-                      'are those of data.test',
+    'test_evaluator': f"evaluation = dict(metric=['bbox', 'segm']), or --eval bbox segm of `{how_to_run('test')}`; "
+                      'annotations are those of data.test',
     'optim_wrapper': "optimizer = dict(type='SGD', lr=...), with paramwise_cfg inside it; clip_grad is "
                      'optimizer_config = dict(grad_clip=dict(max_norm=35)); AmpOptimWrapper is '
                      "fp16 = dict(loss_scale='dynamic')",
@@ -39,14 +40,14 @@ NEWER_NAMES = {
     'train_cfg': "runner = dict(type='EpochBasedRunner', max_epochs=12), or IterBasedRunner with max_iters; "
                  'val_interval is evaluation = dict(interval=1). (train_cfg of a model goes into model)',
     'val_cfg': 'nothing: evaluation = dict(interval=1) says when data.val is evaluated',
-    'test_cfg': 'nothing: tools/test.py tests. (test_cfg of a model goes into model)',
+    'test_cfg': f'nothing: `{how_to_run("test")}` tests. (test_cfg of a model goes into model)',
     'env_cfg': "cudnn_benchmark = False, mp_start_method = 'fork', opencv_num_threads = 0, dist_params = "
                "dict(backend='nccl')",
     'randomness': '--seed and --deterministic on the command line',
     'resume': 'resume_from = path of a checkpoint, or --auto-resume on the command line',
     'log_processor': 'log_config = dict(interval=50)',
     'visualizer': "log_config = dict(hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')]); "
-                  '--show-dir of tools/test.py paints results',
+                  f'--show-dir of `{how_to_run("test")}` paints results',
     'vis_backends': "log_config = dict(hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])",
     'default_scope': 'nothing: there are no scopes',
     'launcher': '--launcher on the command line',

@@ -6,6 +6,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.annotations.values import format_value
 from mmdet_ft.datasets.protocol import Dataset
 from mmdet_ft.errors import UserError
@@ -26,7 +27,7 @@ def read_results(path: str, dataset: Dataset, config: str) -> List[Any]:
                 raise UserError(f'{path} is not a json file: {error}') from None
     else:
         results = load_pickle(path)
-    again = f'write it again with tools/test.py {shlex.quote(config)} CHECKPOINT --out {shlex.quote(path)}'
+    again = f'write it again with {how_to_run("test")} {shlex.quote(config)} CHECKPOINT --out {shlex.quote(path)}'
     is_classifier = hasattr(dataset, 'result_items')
     if isinstance(results, dict) and is_classifier:
         if 'class_scores' not in results:
@@ -111,7 +112,7 @@ def _other_classes(where: str, found: int, expected: int) -> str:
     return (
         f'{where} has {found} classes and data.test has {expected}: give the config that the results were made '
         f'with; or name all {found} classes in data.test.classes, in the order of the model (its checkpoint lists '
-        'them: tools/model_converters/inspect_checkpoint.py)')
+        f'them: `{how_to_run("inspect_checkpoint")}`)')
 
 
 def _warn_of_boxes_outside(results: List[Any], dataset: Dataset, path: str) -> None:

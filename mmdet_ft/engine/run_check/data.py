@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from rich.console import Console
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.annotations.coco_file import read_json_file
 from mmdet_ft.datasets.build import leaves_of
@@ -126,8 +127,7 @@ def log_data_report(settings: TestSettings, datasets: Dict[str, Any],
     render(report, Console(file=text, width=160, color_system=None, highlight=False))
     is_loud = report.defects or any(problem.kind == CUT for problem in problems)
     logger.log(logging.WARNING if is_loud else logging.INFO,
-               'Data. To check every image and object: '
-               'python tools/misc/check_data.py %s\n%s',
+               'Data. To check every image and object: %s %s\n%s', how_to_run('check'),
                shlex.quote(str(settings.keys.filename or 'CONFIG')),
                text.getvalue().rstrip())
     if refused:

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Union
 
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.annotations.masks import (BitmapMasks, PolygonMasks, bitmaps_of_runs,
                                                  polygon_runs)
 from mmdet_ft.datasets.errors import DataError
@@ -125,7 +126,7 @@ def check_size(results: Dict[str, Any], shape: Sequence[int]) -> None:
     raise DataError(
         f'image {info.get("filename")!r}{_where(results)} is listed as {width} x {height} pixels '
         f'(width x height), and it is {shape[1]} x {shape[0]}: {found.text}. To fix: {found.fix}. '
-        f'tools/misc/check_data.py CONFIG lists all such images; {SKIP}')
+        f'`{how_to_run("check")} CONFIG` lists all such images; {SKIP}')
 
 
 @PIPELINES.register_module()

@@ -24,7 +24,8 @@ from mmdet_ft.engine.schedules.momenta import MOMENTUM_POLICIES
 from mmdet_ft.engine.schedules.rates import POLICIES
 from mmdet_ft.engine.schedules.schedule import LearningRate, Momentum
 from mmdet_ft.errors import DataError
-from mmdet_ft.registry import DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS, SAMPLERS
+from mmdet_ft.registry import (DATASETS, HOOKS, MODELS, OPTIMIZER_BUILDERS, OPTIMIZERS, RUNNERS,
+                               SAMPLERS)
 from mmdet_ft.v2_types import SCOPES, is_not_supported, packages_of
 
 

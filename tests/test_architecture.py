@@ -40,10 +40,11 @@ MAY_IMPORT = {  # room -> rooms below it
     'datasets': BOTTOM | {'ops', 'evaluation', 'visualization'},
     'engine': BOTTOM | ROOMS,
     'old_functions': BOTTOM | ROOMS | {'engine'},
+    'folders': BOTTOM | ROOMS | {'engine'},
     'inference': BOTTOM | ROOMS | {'engine'},
-    'apis': BOTTOM | ROOMS | {'engine', 'old_functions', 'inference'},
+    'apis': BOTTOM | ROOMS | {'engine', 'folders', 'old_functions', 'inference'},
     'deploy': BOTTOM | ROOMS | {'engine', 'inference', 'apis'},
-    'commands': BOTTOM | ROOMS | {'engine', 'inference', 'apis', 'deploy'},
+    'commands': BOTTOM | ROOMS | {'engine', 'folders', 'inference', 'apis', 'deploy'},
     '__main__': {'commands'},
 }
 FILES = sorted(PACKAGE.rglob('*.py'))

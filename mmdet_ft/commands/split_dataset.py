@@ -1,20 +1,20 @@
 """Split a COCO json, or a folder of class folders, into train and val."""
 import copy
-import hashlib
 import os
 import os.path as osp
 import re
 from argparse import Namespace
-from collections import defaultdict
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from mmdet_ft.datasets.annotations.coco_file import CocoFile
 from mmdet_ft.datasets.annotations.to_coco import write_json, write_text
-from mmdet_ft.datasets.annotations.values import parse_json, plain_id
+from mmdet_ft.datasets.annotations.values import parse_json
 from mmdet_ft.datasets.classification.folder import ClassFolders
 from mmdet_ft.datasets.images.names import find_image
+from mmdet_ft.datasets.splitting import (Items, assign_parts, group_images, json_parts,
+                                         keys_by_pattern)
 from mmdet_ft.engine.reporting.progress import track
 from mmdet_ft.errors import DataError
 from mmdet_ft.outputs import Inputs
@@ -22,15 +22,6 @@ from mmdet_ft.spelling import counted
 
 MOST_CLASSES = 30  # rows of the table
 MOST_FOLDERS = 50  # near a json that are searched for images
-
-
-class Items(NamedTuple):
-    """I images with the data that determines the split."""
-    names: List[str]  # [I]
-    paths: List[Optional[str]]  # [I]; None if there is no such file
-    classes: List[str]  # K
-    counts: np.ndarray  # int64 [I, K], objects of each class
-
 
 # ------------------------------------------------------------------------------ what is split
 
@@ -91,109 +82,17 @@ def of_folders(root: str) -> Tuple[ClassFolders, Items]:
                           np.eye(len(dataset.CLASSES), dtype=np.int64)[labels])
 
 
-# ------------------------------------------------------------------------------ how it is split
-
-
-def group_images(items: Items, pattern: Optional[str]) -> Tuple[List[List[int]], int, int]:
-    """Group the indices to keep together; also count images with a duplicate, and names that match `pattern`."""
-    owner = list(range(len(items.names)))
-
-    def root_of(index: int) -> int:
-        while owner[index] != index:
-            owner[index] = owner[owner[index]]
-            index = owner[index]
-        return index
-
-    def join(keys: Dict[Any, List[int]]) -> None:
-        for indices in keys.values():
-            for index in indices[1:]:
-                owner[root_of(index)] = root_of(indices[0])
-
-    twins = equal_files(items.paths)
-    join(twins)
-    by_name: Dict[Any, List[int]] = defaultdict(list)
-    if pattern is not None:
-        try:
-            expression = re.compile(pattern)
-        except re.error as error:
-            raise DataError(f'--group-by {pattern!r} is no regular expression: {error}') from None
-        for index, name in enumerate(items.names):
-            found = expression.search(name)
-            key = (found.groups() or (found.group(), )) if found else ()
-            if any(key):  # an empty match, as of x*, does not distinguish names
-                by_name[key].append(index)
-        join(by_name)
-    groups: Dict[int, List[int]] = defaultdict(list)
-    for index in range(len(owner)):
-        groups[root_of(index)].append(index)
-    return list(groups.values()), sum(map(len, twins.values())), sum(map(len, by_name.values()))
-
-
-def equal_files(paths: Sequence[Optional[str]]) -> Dict[Any, List[int]]:
-    """Return the indices of files with equal content, by its hash; only files of equal size are read."""
-    by_size: Dict[int, List[int]] = defaultdict(list)
-    for index, path in enumerate(paths):
-        if path is not None:
-            by_size[os.path.getsize(path)].append(index)
-    asked = [index for indices in by_size.values() if len(indices) > 1 for index in indices]
-    by_content: Dict[Any, List[int]] = defaultdict(list)
-    for index in track(asked, 'comparing', len(asked)):
-        with open(paths[index], 'rb') as file:
-            by_content[hashlib.blake2b(file.read(), digest_size=16).digest()].append(index)
-    return {key: indices for key, indices in by_content.items() if len(indices) > 1}
-
-
-def assign_parts(groups: List[List[int]], counts: np.ndarray, shares: Sequence[float],
-                 seed: int) -> np.ndarray:
-    """Assign a part to each image, int64 [I]: whole groups, and each class split by about `shares`.
-
-    Groups with the rarest classes come first, as later groups cannot make up for them. Each goes to the part that
-    lacks most of its rarest class; ties go to the part that lacks most images (Sechidis et al. 2011).
-    """
-    rng = np.random.default_rng(seed)
-    shares = np.array(shares) / np.sum(shares)
-    has = np.concatenate([counts > 0, ~(counts > 0).any(1)[:, None]], 1).astype(
-        np.int64)  # [I, K + 1]; the last column marks images without objects
-    tables = np.array([has[group].sum(0) for group in groups])
-    lacking = np.outer(shares, tables.sum(0)).astype(
-        np.float64)  # [P, K + 1] images that each part still needs
-    room = shares * len(has)
-    part = np.zeros(len(has), dtype=np.int64)
-    left = set(range(len(groups)))
-    order = {group: index for index, group in enumerate(rng.permutation(len(groups)).tolist())}
-    while left:
-        rest = tables[sorted(left)].sum(0)
-        wanted = [column for column in np.argsort(rest, kind='stable').tolist() if rest[column]]
-        column = wanted[0]
-        those = sorted((group for group in left if tables[group, column]),
-                       key=lambda group: (-len(groups[group]), order[group]))
-        for group in those:
-            target = max(
-                range(len(shares)),
-                key=lambda index: (round(lacking[index, column], 6), round(room[index], 6), index))
-            part[groups[group]] = target
-            lacking[target] -= tables[group]
-            room[target] -= len(groups[group])
-            left.discard(group)
-    return part
+def read_groups(names: Sequence[str], pattern: Optional[str]) -> List[Optional[Hashable]]:
+    """Return what --group-by finds in each name; None for nothing. Raises DataError for an invalid expression."""
+    if pattern is None:
+        return [None] * len(names)
+    try:
+        return keys_by_pattern(names, pattern)
+    except re.error as error:
+        raise DataError(f'--group-by {pattern!r} is no regular expression: {error}') from None
 
 
 # ------------------------------------------------------------------------------ what is written
-
-
-def json_parts(content: Dict[str, Any], items: Items, chosen: np.ndarray) -> Dict[str, Any]:
-    """Return the json with only the images where `chosen` is True, and their annotations."""
-    images = [image for image, keep in zip(content['images'], chosen.tolist()) if keep]
-    ids = {image['id'] for image in images}
-    all_ids = {image['id'] for image in content['images']}
-    plain = {plain_id(image['id']) for image in images}
-
-    def is_chosen(image_id: Any) -> bool:
-        # like the reader, take '1' for 1 if no image has exactly this id
-        return image_id in ids or image_id not in all_ids and plain_id(image_id) in plain
-
-    annotations = [item for item in content.get('annotations') or [] if is_chosen(item['image_id'])]
-    return {**content, 'images': images, 'annotations': annotations}
 
 
 def table(items: Items, parts: Dict[str, np.ndarray]) -> List[str]:
@@ -265,7 +164,10 @@ def main(args: Namespace) -> None:
     names = name_outputs(args, [prefix for prefix, _, _ in splits])
     classes_file = [osp.join(out_dir(args), 'classes.txt')] if is_folder else []
     refuse_files([*names.values(), *classes_file], [args.source, *items.paths], args.force)
-    groups, num_twins, num_matched = group_images(items, args.group_by)
+    matched = read_groups(items.names, args.group_by)
+    groups, num_twins = group_images(
+        items.paths, matched, watch=lambda asked: track(asked, 'comparing', len(asked)))
+    num_matched = sum(key is not None for key in matched)
     require_enough(args, items, len(groups), num_matched)
     part = assign_parts(groups, items.counts, splits[0][1], args.seed)
     require_images(args, splits, part, len(groups))
@@ -337,7 +239,7 @@ def write_part(path: str, content: Any, items: Items, mask: np.ndarray) -> None:
         rows = (f'{items.names[index]} {labels[index]}\n' for index in np.flatnonzero(mask))
         write_text(path, ''.join(rows))
     else:
-        write_json(path, json_parts(content, items, mask))
+        write_json(path, json_parts(content, mask))
 
 
 def advice(args: Namespace, names: Dict[str, str]) -> List[str]:

@@ -2,6 +2,8 @@
 import os
 from argparse import Namespace
 
+import torch
+
 from mmdet_ft.config.config import Config
 from mmdet_ft.config.load import load_config
 from mmdet_ft.engine.build import train
@@ -9,6 +11,8 @@ from mmdet_ft.engine.config_check.check import prepare
 from mmdet_ft.engine.distributed.dist import init_dist, require_alone, shutdown
 from mmdet_ft.engine.dry_run import dry_run
 from mmdet_ft.errors import UsageError
+from mmdet_ft.folders.choosing import Machine
+from mmdet_ft.folders.run import write_config
 
 
 def read_config(args: Namespace) -> Config:
@@ -30,7 +34,20 @@ def read_config(args: Namespace) -> Config:
     return cfg
 
 
+def config_of_folder(args: Namespace) -> str:
+    """Write the config of the folder of data into the work_dir, print what was found, and return its path."""
+    name = os.path.basename(os.path.abspath(args.data))
+    args.work_dir = args.work_dir or os.path.join('work_dirs', os.path.splitext(name)[0])
+    machine = Machine(has_gpu=torch.cuda.is_available(), is_offline=args.offline)
+    prepared = write_config(args.data, args.work_dir, machine, args.data_format, args.seed or 0)
+    if int(os.environ.get('RANK', 0)) == 0:
+        print('\n'.join(prepared.lines), flush=True)
+    return prepared.path
+
+
 def main(args: Namespace) -> None:
+    if args.data is not None:
+        args.config = config_of_folder(args)
     cfg = read_config(args)
     if args.dry_run:
         if args.launcher != 'none':

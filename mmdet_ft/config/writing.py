@@ -47,6 +47,15 @@ def as_python(values: ConfigDict) -> str:
     return _layout(items)
 
 
+class Code(str):
+    """An expression, which `as_statements` writes as it is."""
+
+
+def as_statements(items: List[Tuple[str, Any]]) -> str:
+    """Return assignments in their order, with values of literals, `dict(...)` and Code."""
+    return _layout(items)
+
+
 def _writable(values: Dict[str, Any]) -> Dict[str, Any]:
     """Return a plain tree without top-level objects, which are helpers of a program."""
     kept = {name: value for name, value in values.items() if not is_object(value)}
@@ -110,6 +119,8 @@ def _expression(value: object, long: Any = None, name: str = '') -> str:
         opening, items, closing = _parts(value)
         texts = [before + _expression(item, long, name) for before, item in items]
         return f'{opening}{", ".join(texts)}{closing}'
+    if isinstance(value, Code):
+        return str(value)
     if isinstance(value, (str, bytes)):  # a {{ must not be read as a variable
         return repr(value).replace('{{', '{\\x7b')
     if isinstance(value, float):

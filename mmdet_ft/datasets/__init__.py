@@ -1,7 +1,10 @@
 """Datasets, pipelines and loaders, under V2's names."""
 from mmdet_ft.datasets import classification, pipelines  # noqa: F401: register types
+from mmdet_ft.datasets.annotations import cityscapes_files  # noqa: F401: recognize their layouts
+from mmdet_ft.datasets.annotations import mask_files, via, wider_lists
 from mmdet_ft.datasets.annotations.masks import BitmapMasks, PolygonMasks
 from mmdet_ft.datasets.build import build_dataset
+from mmdet_ft.datasets.detection import coco_layout  # noqa: F401
 from mmdet_ft.datasets.detection.cityscapes import CityscapesDataset
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.detection.coco_occluded import OccludedSeparatedCocoDataset

@@ -76,7 +76,7 @@ def test_data_prefix_too_high_or_too_low_is_told(tmp_path):
 
 @pytest.mark.parametrize('names, text', [
     (('Annotations/0.xml', 'ImageSets/Main/train.txt', 'JPEGImages/0.jpg'),
-     "folder 'Annotations' .* 1 files of annotations .*voc.py makes a COCO json"),
+     "folder 'Annotations' .* 1 files of annotations .*voc.py. makes a COCO json"),
     (('image_2/0.png', 'label_2/0.txt'), "folder 'label_2' .*kitti.py"),
     (('annotations/train.json', 'train/0.jpg', 'val/0.jpg'), "folder 'annotations' .*CocoDataset"),
     (('0.jpg', '0.json', '1.jpg'),

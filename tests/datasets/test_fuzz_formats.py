@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import pytest
 
-from mmdet_ft.commands.converters import via, wider_face
+from mmdet_ft.datasets.annotations import via, wider_lists
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder, to_coco
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.untrusted import UntrustedFileError
@@ -303,7 +303,7 @@ def test_lists_of_wider_face(tmp_path):
         path.write_bytes(changed)
         try:
             with fuzz.limited():
-                wider_face.read_list(str(path))
+                wider_lists.read_list(str(path))
         except DataError as error:
             refused += 1
             assert f'{path}:' in str(error), error

@@ -35,7 +35,10 @@ def test_auto_without_classes_says_what_to_write():
         count_classes(settings, None)
 
 
-@pytest.mark.parametrize('name', ['mask_rcnn', 'mask_rcnn_small', 'mask_rcnn_slim', 'faster_rcnn'])
+@pytest.mark.parametrize('name', [
+    'mask_rcnn', 'mask_rcnn_small', 'mask_rcnn_slim', 'faster_rcnn', 'faster_rcnn_small',
+    'faster_rcnn_slim'
+])
 def test_the_custom_configs_say_paths_and_classes_alone(name):
     path = f'configs/custom/{name}.py'
     code = [line for line in open(path) if line.strip() and not line.startswith('#')]

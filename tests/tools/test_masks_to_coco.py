@@ -72,7 +72,7 @@ def test_a_folder_an_image_and_a_file_a_nucleus(convert, tmp_path, capsys):
         'c3/images/c3.png': []
     }
     assert '1 masks without a pixel' in said and '1 images without a mask' in said
-    assert "classes = ('nucleus',)" in said and 'split_dataset.py' in said
+    assert "classes = ('nucleus',)" in said and '--val 0.2' in said
     dataset = build_dataset(
         dict(
             type='CocoDataset',

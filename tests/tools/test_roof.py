@@ -71,7 +71,7 @@ def test_a_summary_is_one_short_line():
     (['xyz'], 'mmdet-ft --help lists them'),
     (['convert', 'vco'], "there is no convert 'vco'; did you mean 'voc'?"),
     (['convert', 'xyz'], 'there are cityscapes, '),
-    (['train'], 'mmdet-ft train: error: the following arguments are required: config'),
+    (['train'], 'mmdet-ft train: error: name a config, or a folder with --data'),
     (['train', 'nowhere.py'], 'error: no config nowhere.py'),
 ])
 def test_a_mistake_ends_with_exit_code_2_and_what_to_write(words, message, monkeypatch, capsys):

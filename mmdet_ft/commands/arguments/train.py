@@ -11,8 +11,19 @@ the command line, seen before data and weights are read; 75 stopped by SIGTERM, 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    shared.add_config(parser)
+    parser.add_argument('config', nargs='?', help=shared.CONFIG)
+    add_options(parser)
     add_options(parser, '--options', SUPPRESS)
+    parser.add_argument(
+        '--data',
+        metavar='FOLDER',
+        help='instead of a config: a folder of images and annotations, whose config is written')
+    parser.add_argument(
+        '--data-format', metavar='NAME', help='format of the folder, where it has several')
+    parser.add_argument(
+        '--offline',
+        action='store_true',
+        help='with --data: choose weights that are on this machine')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; work_dirs/<config name> by default')
     parser.add_argument('--resume-from', metavar='FILE', help='checkpoint of a run to continue')
@@ -39,6 +50,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def check_arguments(parser: ArgumentParser, args: Namespace) -> None:
-    """Read the older spellings of arguments."""
+    """Refuse a config beside a folder of data, and read the older spellings of arguments."""
+    if (args.config is None) == (args.data is None):
+        parser.error('name a config, or a folder with --data')
+    if args.data is None and (args.data_format or args.offline):
+        parser.error('--data-format and --offline are for --data')
     take_older_options(parser, args, 'cfg_options')
     shared.take_processes(args)

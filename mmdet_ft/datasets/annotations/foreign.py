@@ -26,7 +26,7 @@ def detect_kind(content: bytes) -> Optional[str]:
                 "it is an xml file of PASCAL VOC, one of many: write type='XMLDataset' with ann_file a text file of "
                 f'names, or make one json of them with `{how_to_run("convert voc")}`')
         return 'it is xml or a page of the web, not json'
-    if re.search(r'^names\s*:', text, re.M) and re.search(r'^(nc|train|val|path)\s*:', text, re.M):
+    if is_data_yaml(text):
         return f'it is the data.yaml of a YOLO dataset: {YOLO}'
     if is_yolo(text):
         return f'it has lines of YOLO (class, x, y, width, height as shares): {YOLO}'
@@ -38,6 +38,13 @@ def cvat() -> str:
     return (
         "it is CVAT's own xml ('CVAT for images'): write type='CVATDataset', or make a COCO json of it with "
         f'`{how_to_run("convert cvat")}`')
+
+
+def is_data_yaml(text: str) -> bool:
+    """Check for the data.yaml of a YOLO dataset."""
+    return all(
+        re.search(pattern, text, re.M) is not None
+        for pattern in (r'^names\s*:', r'^(nc|train|val|path)\s*:'))
 
 
 def is_label_studio(content: object) -> bool:

@@ -380,14 +380,14 @@ def write_coco(path: str,
     ]
     if folder is not None:
         lines += [f'img_prefix = {osp.join(folder.root, "")!r}', *folder.report()]
-    lines += [*joined.report(), *_changes(converted)]
+    lines += [*joined.report(), *changes_of(converted)]
     if not content['annotations']:
         lines.append('no object: there is nothing to learn from this file')
     lines += _alike(names)
     return '\n'.join(lines)
 
 
-def _changes(converted: Converted) -> List[str]:
+def changes_of(converted: Converted) -> List[str]:
     """Return messages about objects that are not in the json as they are in the files."""
     lines = []
     if converted.spelling.matched:

@@ -16,6 +16,8 @@ from mmdet_ft.datasets.classification.base import ClassificationDataset, FileRec
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS
 from mmdet_ft.datasets.images.folders import is_hidden, walk
+from mmdet_ft.datasets.layouts.found import NAMED, Part, PartFile, recognizes
+from mmdet_ft.datasets.layouts.tree import ALL, Tree, joined, split_of
 from mmdet_ft.datasets.pipelines.shared.loading import read_bytes
 from mmdet_ft.registry import DATASETS
 
@@ -73,6 +75,12 @@ class ClassFolders(ClassificationDataset):
     def load_annotations(self) -> FileRecords:
         names, labels = self._from_folders() if self.ann_file is None else self._from_file()
         return FileRecords(self.data_prefix, names, np.array(labels, dtype=np.int64))
+
+    def part_file(self, indices: Sequence[int]) -> PartFile:
+        """Return the list of some images with their labels."""
+        names, labels = self.data_infos.names, self.data_infos.labels
+        lines = [f'{names[index]} {labels[index]}\n' for index in indices]
+        return PartFile('.txt', ''.join(lines), dict(classes=tuple(self.CLASSES or ())))
 
     def is_valid_file(self, filename: str) -> bool:
         return filename.lower().endswith(self.extensions)
@@ -329,3 +337,32 @@ class ImageNet(ClassFolders):
     """The thousand classes of ILSVRC 2012 (arXiv:1409.0575), in the order of their synsets; see ClassFolders."""
 
     CLASSES = _imagenet_classes()
+
+
+@recognizes('folders', 'class folders', NAMED)
+def find_class_folders(tree: Tree) -> Dict[str, Part]:
+    """Find folders of images, one for each class: in train, val and test, or in one folder."""
+    top = _only_folder(tree)
+    inside = _subfolders(tree, top)
+    splits = [name for name in inside if name.lower() in SPLITS]
+    found = {split_of(name): joined(top, name) for name in splits} or {ALL: top}
+    return {
+        split: Part(dict(type='CustomDataset', data_prefix=tree.path(folder)), folder)
+        for split, folder in found.items()
+        if len(_subfolders(tree, folder)) > 1 and folder not in tree.images
+    }
+
+
+def _subfolders(tree: Tree, folder: str) -> List[str]:
+    """Return the folders directly in a folder that have images at any depth."""
+    below = [name for name in tree.images if not folder or name.startswith(f'{folder}/')]
+    start = len(folder) + 1 if folder else 0
+    return list(dict.fromkeys(name[start:].split('/')[0] for name in below if name != folder))
+
+
+def _only_folder(tree: Tree) -> str:
+    """Return the first folder from the root down with images or with several folders of images."""
+    top = ''
+    while top not in tree.images and len(_subfolders(tree, top)) == 1:
+        top = joined(top, _subfolders(tree, top)[0])
+    return top

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from mmdet_ft.datasets.annotations.coco_file import CocoFile
+from mmdet_ft.datasets.annotations.coco_file import CocoFile, read_json_file
 from mmdet_ft.datasets.annotations.coco_records import (double_names, find_shift, ignored_by,
                                                         only_ignored, unknown_ids)
 from mmdet_ft.datasets.annotations.image_lists import (describe_missing_classes, guess_names,
@@ -19,6 +19,8 @@ from mmdet_ft.datasets.annotations.packed import EMPTY, MASK_FAULTS, NONE
 from mmdet_ft.datasets.coco_api import COCO
 from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.layouts.found import PartFile
+from mmdet_ft.datasets.splitting import json_parts
 from mmdet_ft.evaluation.coco import (ALLOWED_METRICS, CocoGroundTruth, check_metric_items,
                                       evaluate_det_segm, results_to_records)
 from mmdet_ft.evaluation.table_output import LoggerLike
@@ -180,6 +182,13 @@ class CocoDataset(CustomDataset):
         widths = [max(len(str(row[column])) for row in rows) for column in (0, 1)]
         return '\n'.join(f'  {str(a):{widths[0]}}  {str(b):{widths[1]}}  {c}'.rstrip()
                          for a, b, c in rows)
+
+    def part_file(self, indices: Sequence[int]) -> PartFile:
+        """Return the json of some images, with everything else that the file has."""
+        chosen = np.zeros(len(self.data_infos), dtype=bool)
+        chosen[list(indices)] = True
+        content = json_parts(read_json_file(self._local(self.ann_file, 'ann_file')), chosen)
+        return PartFile('.json', json.dumps(content), {})
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
         """Return bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], masks (n, raw), seg_map."""

@@ -1,12 +1,18 @@
 """Base class of the datasets whose files become COCO's records as they are read."""
+import inspect
+import json
 from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
 
 from mmdet_ft.datasets.annotations.coco_file import CocoFile
 from mmdet_ft.datasets.annotations.image_lists import Spelling, check_names
 from mmdet_ft.datasets.annotations.to_coco import Converted, ImageObjects, to_coco
 from mmdet_ft.datasets.detection.coco import CocoDataset
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.datasets.layouts.found import PartFile
+from mmdet_ft.datasets.splitting import json_parts
 
 
 class Source(NamedTuple):
@@ -57,6 +63,16 @@ class ConvertedDataset(CocoDataset):
         converted = to_coco(images, list(names))
         self.left_out = [*_counted(converted), *source.notes]
         return converted
+
+    def part_file(self, indices: Sequence[int]) -> PartFile:
+        """Return a COCO json of some images."""
+        chosen = np.zeros(len(self.data_infos), dtype=bool)
+        chosen[list(indices)] = True
+        content = json_parts(self.convert(self.ann_file).content, chosen)
+        own = inspect.signature(type(self)).parameters
+        others = dict.fromkeys(set(own) - set(inspect.signature(CocoDataset).parameters))
+        return PartFile('.json', json.dumps(content),
+                        dict(others, type='CocoDataset', img_prefix=self.img_prefix))
 
     def load_annotations(self, ann_file: str) -> Sequence[Dict[str, Any]]:
         """Read all files; see `convert`."""

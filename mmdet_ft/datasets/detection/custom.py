@@ -18,6 +18,7 @@ from mmdet_ft.datasets.annotations.values import format_value, parse_json, read_
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import read_head
 from mmdet_ft.datasets.images.sizes import choose_fitting_size, mismatch
+from mmdet_ft.datasets.layouts.found import PartFile
 from mmdet_ft.datasets.pipelines.shared.compose import Compose, check_given
 from mmdet_ft.evaluation.mean_ap import evaluate_map
 from mmdet_ft.evaluation.recall import evaluate_recall
@@ -337,6 +338,10 @@ class CustomDataset:
                     f'{type(self).__name__}: proposal_file {proposal_file!r} has {format_value(boxes)} '
                     f'for image {index}, expected an array [n, 4] or [n, 5]. {fix}')
         return proposals
+
+    def part_file(self, indices: Sequence[int]) -> PartFile:
+        """Return an annotation file of some images, with all their objects; the dataset is in test_mode."""
+        raise DataError(f'{type(self).__name__} cannot be split; write lists of train and val')
 
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
         """Return the annotations of sample `idx`: bboxes, labels, bboxes_ignore, and masks where there are any.

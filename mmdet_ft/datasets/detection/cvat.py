@@ -1,4 +1,6 @@
 """CVAT's own xml files: 'CVAT for images 1.1', and tracks of 'CVAT for video 1.1' whose frames are images."""
+import functools
+import html
 import os.path as osp
 import re
 from bisect import bisect_left, bisect_right
@@ -17,6 +19,8 @@ from mmdet_ft.datasets.detection.converted import ConvertedDataset, Source
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size
 from mmdet_ft.datasets.images.folders import images_below
+from mmdet_ft.datasets.layouts.found import Part, recognizes
+from mmdet_ft.datasets.layouts.tree import ALL, Tree, by_split, only_each, split_of
 from mmdet_ft.registry import DATASETS
 
 SHAPES = ('box', 'polygon', 'mask', 'ellipse')
@@ -374,3 +378,41 @@ class CVATDataset(ConvertedDataset):
         if not images:
             raise DataError(f'{ann_file} lists no image')
         return Source(images, prefix, labels)
+
+
+def _names_in(path: str, prefix: str) -> List[str]:
+    images, labels = read_cvat(path, prefix)
+    return labels or sorted({name for image in images for name in image.names})
+
+
+@recognizes('cvat', "CVAT's own xml")
+def find_cvat(tree: Tree) -> Dict[str, Part]:
+    """Find an annotations.xml: splits by the subsets of its images, or by the names of several files."""
+    found = [
+        path for path in tree.files('.xml') if re.search(r'<annotations[\s>]', tree.begin(path))
+    ]
+    parts = {}
+    for split, path in only_each(by_split(found), 'xml files of CVAT', tree).items():
+        with open(tree.path(path), 'rb') as file:
+            text = file.read().decode('utf-8', 'replace')
+        names = [
+            html.unescape(name) for name in re.findall(r'<image\b[^>]*?\bname="([^"]*)"', text)
+        ]
+        prefix = tree.prefix_of(names, path).folder if names else tree.largest_folder()
+        classes = functools.partial(_names_in, tree.path(path), tree.path(prefix))
+        settings = dict(
+            type='CVATDataset',
+            ann_file=tree.path(path),
+            img_prefix=osp.join(tree.path(prefix), ''))
+        subsets = set(re.findall(r'<image\b[^>]*?\bsubset="([^"]*)"', text))
+        splits = {split_of(subset): subset for subset in subsets}
+        if split == ALL and 'train' in splits and len(splits) == len(subsets):
+            for name, subset in splits.items():
+                parts[name] = Part({
+                    **settings, 'subset': html.unescape(subset)
+                },
+                                   path,
+                                   classes=classes)
+        else:
+            parts[split] = Part(settings, path, classes=classes)
+    return parts

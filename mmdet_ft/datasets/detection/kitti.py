@@ -1,4 +1,5 @@
 """KITTI's object detection benchmark: a text file of 2D boxes per image."""
+import math
 import os.path as osp
 from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -14,6 +15,9 @@ from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size
 from mmdet_ft.datasets.images.names import find_image, find_on_disk, nearest_name, plain_name_hint
+from mmdet_ft.datasets.layouts.found import Part, PartFile, recognizes
+from mmdet_ft.datasets.layouts.pairs import folders_like, parts_of, pieces_of
+from mmdet_ft.datasets.layouts.tree import Tree
 from mmdet_ft.evaluation.kitti import DONT_CARE, Objects, evaluate_kitti
 from mmdet_ft.evaluation.table_output import LoggerLike
 from mmdet_ft.registry import DATASETS
@@ -155,6 +159,11 @@ class KittiDataset(CustomDataset):
                 labels=labels[labels >= 0],
                 bboxes_ignore=boxes[objects.names == DONT_CARE]))
 
+    def part_file(self, indices: Sequence[int]) -> PartFile:
+        """Return the list of some images."""
+        return PartFile('.txt', ''.join(f'{self.data_infos[index]["id"]}\n' for index in indices),
+                        {})
+
     def evaluate(self,
                  results: List[Any],
                  metric: Union[str, List[str]] = 'kitti',
@@ -169,3 +178,32 @@ class KittiDataset(CustomDataset):
         self._check_results(results)
         objects = [Objects(*info['objects']) for info in self.data_infos]
         return evaluate_kitti(results, objects, self.CLASSES, self.min_overlaps, logger)
+
+
+@recognizes('kitti', 'KITTI label files')
+def find_kitti(tree: Tree) -> Dict[str, Part]:
+    """Find KITTI's label files with their images: splits by lists, such as ImageSets, or by folders."""
+    return parts_of(tree, pieces_of(tree, folders_like(tree, '.txt', is_kitti)), 'KittiDataset',
+                    _names_in, '.txt')
+
+
+def _names_in(path: str) -> List[str]:
+    return [name for name in read_kitti_label(path).names.tolist() if name != DONT_CARE]
+
+
+def is_kitti(text: str) -> bool:
+    """Check whether the first line of a text is a type and at least 7 numbers."""
+    words = next((line.split() for line in text.splitlines() if line.strip()), [])
+    try:
+        return len(words) >= 8 and not _is_number(words[0]) and all(
+            math.isfinite(float(word)) for word in words[1:8])
+    except ValueError:
+        return False
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,4 +1,5 @@
 """Exports of Label Studio: JSON and JSON-MIN."""
+import functools
 import os.path as osp
 import re
 import urllib.parse
@@ -9,6 +10,7 @@ import numpy as np
 
 from mmdet_ft.datasets.annotations.bounds import read_corner, read_size, refuse_far
 from mmdet_ft.datasets.annotations.brush import decode_brush
+from mmdet_ft.datasets.annotations.foreign import is_label_studio
 from mmdet_ft.datasets.annotations.outlines import box_around, ellipse, runs_of_crop, turned_box
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder, ImageObjects
 from mmdet_ft.datasets.annotations.values import format_value, parse_json, read_name
@@ -17,6 +19,8 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import is_image_name, read_head
 from mmdet_ft.datasets.images.names import find_image
 from mmdet_ft.datasets.images.sizes import mismatch
+from mmdet_ft.datasets.layouts.found import Part, recognizes
+from mmdet_ft.datasets.layouts.tree import Tree, by_split, only_each
 from mmdet_ft.registry import DATASETS
 
 LABELLED = ('rectanglelabels', 'polygonlabels', 'brushlabels', 'ellipselabels', 'labels')
@@ -399,3 +403,28 @@ class LabelStudioDataset(ConvertedDataset):
         if not images:
             raise DataError(f'{ann_file} has no annotated task: {"; ".join(notes)}')
         return Source(images, prefix, notes=notes)
+
+
+def _names_in(path: str, prefix: str) -> List[str]:
+    return sorted({name for image in read_label_studio(path, prefix)[0] for name in image.names})
+
+
+@recognizes('label_studio', 'export of Label Studio')
+def find_label_studio(tree: Tree) -> Dict[str, Part]:
+    """Find a json of Label Studio: splits by the names of several files."""
+    found = [
+        path for path in tree.files('.json')
+        if tree.begin(path).lstrip().startswith('[') and is_label_studio(tree.json(path))
+    ]
+    parts = {}
+    for split, path in only_each(by_split(found), 'exports of Label Studio', tree).items():
+        prefix = tree.largest_folder() if len(tree.images) == 1 else ''
+        settings = dict(
+            type='LabelStudioDataset',
+            ann_file=tree.path(path),
+            img_prefix=osp.join(tree.path(prefix), ''))
+        parts[split] = Part(
+            settings,
+            path,
+            classes=functools.partial(_names_in, tree.path(path), tree.path(prefix)))
+    return parts

@@ -1,10 +1,11 @@
 """Folders of labelme's json files, one per image."""
 import base64
+import functools
 import io
 import os
 import os.path as osp
 from collections import Counter
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,9 @@ from mmdet_ft.datasets.detection.converted import ConvertedDataset, Source
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import IMAGE_ENDINGS, image_size
 from mmdet_ft.datasets.images.names import find_on_disk, nearest_name
+from mmdet_ft.datasets.layouts.found import Part, PartFile, recognizes
+from mmdet_ft.datasets.layouts.pairs import folders_like
+from mmdet_ft.datasets.layouts.tree import Tree, by_split, joined
 from mmdet_ft.registry import DATASETS
 
 WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
@@ -228,7 +232,7 @@ class LabelmeDataset(ConvertedDataset):
 
     def read_source(self, ann_file: str) -> Source:
         """Read all files of the folder or of the list."""
-        files = labelme_files(ann_file)
+        self.files = files = labelme_files(ann_file)  # of the images in their order
         root = ann_file if osp.isdir(ann_file) else osp.dirname(ann_file)
         images = []
         for path in files:
@@ -238,6 +242,15 @@ class LabelmeDataset(ConvertedDataset):
                 image = image._replace(file_name=name.replace(os.sep, '/'))
             images.append(image)
         return Source(images, root, notes=_not_read(ann_file, root, files))
+
+    def part_file(self, indices: Sequence[int]) -> PartFile:
+        """Return the list of some json files."""
+        paths = [osp.abspath(self.files[index]) for index in indices]
+        return PartFile('.txt', ''.join(f'{path}\n' for path in paths), {})
+
+
+def _names_in(paths: Sequence[str]) -> List[str]:
+    return sorted({name for path in paths for name in read_labelme(path).names})
 
 
 def _not_read(ann_file: str, root: str, files: List[str]) -> List[str]:
@@ -249,3 +262,22 @@ def _not_read(ann_file: str, root: str, files: List[str]) -> List[str]:
         f'{len(others)} json files in subfolders are not read, such as {others[0]!r}; a text file as ann_file can '
         f'list those of several folders'
     ]
+
+
+@recognizes('labelme', 'labelme json')
+def find_labelme(tree: Tree) -> Dict[str, Part]:
+    """Find folders of labelme's json files: splits by folders."""
+    folders = folders_like(tree, '.json', lambda text: '"shapes"' in text and '"imagePath"' in text)
+    parts = {}
+    for split, found in by_split(folders).items():
+        source = ', '.join(folder or '.' for folder in found)
+        names = [tree.path(joined(folder, name)) for folder in found for name in folders[folder]]
+        settings: Dict[str, Any] = dict(type='LabelmeDataset')
+        if len(found) == 1:
+            settings['ann_file'] = tree.path(found[0])
+        parts[split] = Part(
+            settings,
+            source,
+            names=names if len(found) > 1 else None,
+            classes=functools.partial(_names_in, names))
+    return parts

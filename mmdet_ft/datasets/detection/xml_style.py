@@ -1,5 +1,6 @@
 """One xml file per image, in PASCAL VOC's format."""
 import os.path as osp
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
@@ -17,6 +18,9 @@ from mmdet_ft.datasets.detection.custom import CustomDataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size, is_image_name
 from mmdet_ft.datasets.images.names import find_image, find_on_disk, nearest_name, plain_name_hint
+from mmdet_ft.datasets.layouts.found import Part, PartFile, recognizes
+from mmdet_ft.datasets.layouts.pairs import folders_like, parts_of, pieces_of
+from mmdet_ft.datasets.layouts.tree import Tree
 from mmdet_ft.registry import DATASETS
 
 
@@ -258,6 +262,11 @@ class XMLDataset(CustomDataset):
             bboxes_ignore=content.boxes[ignored],
             labels_ignore=labels[ignored])
 
+    def part_file(self, indices: Sequence[int]) -> PartFile:
+        """Return the list of some images."""
+        return PartFile('.txt', ''.join(f'{self.data_infos[index]["id"]}\n' for index in indices),
+                        {})
+
     def get_ann_info(self, idx: int) -> Dict[str, Any]:
         """Return bboxes float32 [n, 4], labels int64 [n], bboxes_ignore [k, 4], labels_ignore [k]."""
         info = self.data_infos[idx]
@@ -272,3 +281,12 @@ class XMLDataset(CustomDataset):
         """Return the labels of the objects of sample `idx`, including difficult ones, as in V2."""
         annotation = self.get_ann_info(idx)
         return annotation['labels'].tolist() + annotation['labels_ignore'].tolist()
+
+
+@recognizes('voc', 'PASCAL VOC xml')
+def find_voc(tree: Tree) -> Dict[str, Part]:
+    """Find xml files of PASCAL VOC with their images: splits by lists, such as ImageSets/Main, or by folders."""
+    folders = folders_like(tree, '.xml',
+                           lambda text: re.search(r'<annotation[\s>]', text) is not None)
+    return parts_of(tree, pieces_of(tree, folders), 'XMLDataset',
+                    lambda path: read_voc_xml(path).names, '.xml')

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 import numpy as np
 
 from mmdet_ft.datasets.annotations.data_yaml import folders_of, read_data_yaml
-from mmdet_ft.datasets.annotations.foreign import begin_of, is_yolo
+from mmdet_ft.datasets.annotations.foreign import begin_of, is_data_yaml, is_yolo
 from mmdet_ft.datasets.annotations.text_files import read_lines
 from mmdet_ft.datasets.annotations.to_coco import ImageObjects
 from mmdet_ft.datasets.annotations.values import read_number, read_whole
@@ -16,9 +16,13 @@ from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.images.files import image_size, is_image_name
 from mmdet_ft.datasets.images.folders import images_below
 from mmdet_ft.datasets.images.names import same_name
+from mmdet_ft.datasets.layouts.found import Part, PartFile, recognizes
+from mmdet_ft.datasets.layouts.pairs import folders_like
+from mmdet_ft.datasets.layouts.tree import ALL, Tree, by_split, only_each
 from mmdet_ft.registry import DATASETS
 
 YAML_ENDINGS = ('.yaml', '.yml')
+NAMES = ('classes.txt', 'labels.txt')  # lists of the names of classes, beside *.names
 BEYOND = 0.01  # share of the image that a coordinate may be outside, as by rounding
 FORM = 'expected class x y width height, or class and the points of an outline'
 
@@ -321,3 +325,68 @@ class YOLODataset(ConvertedDataset):
         reader = YoloReader(opened.names, opened.num_keypoints)
         images = list(reader.read(images_of(opened.sources, opened.root), opened.root))
         return Source(images, opened.root, opened.names, reader.notes)
+
+    def part_file(self, indices: Sequence[int]) -> PartFile:
+        """Return the list of some images."""
+        names = (self.data_infos[index]['filename'] for index in indices)
+        paths = [osp.abspath(osp.join(self.img_prefix or '', name)) for name in names]
+        settings = dict(split=None, img_prefix=self.img_prefix, classes=self.CLASSES)
+        return PartFile('.txt', ''.join(f'{path}\n' for path in paths), settings)
+
+
+@recognizes('yolo', 'YOLO txt')
+def find_yolo(tree: Tree) -> Dict[str, Part]:
+    """Find a data.yaml, or folders of label files beside a list of names, such as classes.txt."""
+    found = [path for path in tree.files(*YAML_ENDINGS) if is_data_yaml(tree.begin(path))]
+    if found:
+        path = only_each({ALL: found}, 'data.yaml', tree)[ALL]
+        return _parts_of_yaml(tree, path)
+    labels = folders_like(tree, '.txt', is_yolo)
+    images = {folder: _images_beside(tree, folder) for folder in labels}
+    images = {folder: beside for folder, beside in images.items() if beside is not None}
+    if not images:
+        return {}
+    names = _names_in(tree)
+    parts = {}
+    for split, folders in by_split(images).items():
+        top = osp.commonpath([f'/{images[folder]}' for folder in folders])[1:]
+        settings = dict(type='YOLODataset', ann_file=tree.path(top), classes=tuple(names))
+        parts[split] = Part(settings, ', '.join(folder or '.' for folder in folders))
+    return parts
+
+
+def _parts_of_yaml(tree: Tree, path: str) -> Dict[str, Part]:
+    """Return the splits of a data.yaml; a val that is train, and a split that is not there, do not count."""
+    data = read_data_yaml(tree.path(path))
+    folders: Dict[str, List[str]] = {}
+    for split in data.splits:
+        try:
+            folders[split] = folders_of(data, split)
+        except DataError:
+            if split == 'train':
+                raise
+    return {
+        split: Part(dict(type='YOLODataset', ann_file=tree.path(path), split=split), path)
+        for split, found in folders.items() if split == 'train' or found != folders.get('train')
+    }
+
+
+def _images_beside(tree: Tree, folder: str) -> Optional[str]:
+    """Return the folder of the images of a folder of labels; None if there is none."""
+    parts = folder.split('/')
+    swapped = [
+        '/'.join([*parts[:index], 'images', *parts[index + 1:]]) for index, part in enumerate(parts)
+        if part == 'labels'
+    ]
+    return next((item for item in (*reversed(swapped), folder) if item in tree.images), None)
+
+
+def _names_in(tree: Tree) -> List[str]:
+    """Return the names of the classes in the folder; DataError if it has none."""
+    for path in tree.files('.txt', '.names'):
+        if osp.basename(path).lower() in NAMES or path.lower().endswith('.names'):
+            names = [line.strip() for line in read_lines(tree.path(path)) if line.strip()]
+            if names:
+                return names
+    raise DataError(f'{tree.root} has label files of YOLO and no names of the classes: write '
+                    f'classes.txt into it, a name a line, or a data.yaml')

@@ -1,7 +1,7 @@
 """Folders of images: the files below a folder."""
 import os
 import os.path as osp
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from mmdet_ft.datasets.images.files import is_image_name
 
@@ -11,12 +11,12 @@ def is_hidden(name: str) -> bool:
     return name.startswith('.') or name == '__MACOSX'
 
 
-def walk(root: str) -> Iterator[Tuple[str, List[str]]]:
+def walk(root: str, without: Optional[str] = None) -> Iterator[Tuple[str, List[str]]]:
     """Yield (folder, its files) for a folder and those below it, sorted, without hidden ones.
 
-    Links are followed; a folder that several links lead to is read once.
+    Links are followed; a folder that several links lead to is read once, and the folder `without` never.
     """
-    seen = set()
+    seen = set() if without is None else {osp.realpath(without)}
     for path, folders, files in os.walk(root, followlinks=True):
         real = osp.realpath(path)
         if real in seen:

@@ -1,0 +1,1 @@
+"""Recognition of the layout of a folder of data."""

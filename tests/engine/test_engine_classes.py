@@ -66,6 +66,16 @@ def test_the_custom_configs_of_one_stage_say_paths_and_classes_alone(name):
     assert config.model.bbox_head.num_classes == 2
 
 
+def test_all_heads_of_the_cascade_for_own_data_follow_the_classes():
+    config, notes = prepare(Config.fromfile('configs/custom/cascade_mask_rcnn.py'))
+    published = Config.fromfile('configs/cascade_rcnn/cascade_mask_rcnn_r50_fpn_1x_coco.py').model
+    settings = copy.deepcopy(config.model)
+    assert notes == [] and count_classes(settings, config.data.train.classes) == 4
+    heads = [*settings.roi_head.bbox_head, settings.roi_head.mask_head]
+    assert [head.num_classes for head in heads] == [2] * 4
+    assert count_classes(config.model, CocoDataset.CLASSES) == 4 and config.model == published
+
+
 def test_yolox_for_own_data_ends_without_mosaics():
     config, _ = prepare(Config.fromfile('configs/custom/yolox.py'))
     lasting = {hook.type: hook.get('num_last_epochs') for hook in config.custom_hooks}

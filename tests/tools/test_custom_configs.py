@@ -54,11 +54,8 @@ def smaller(name: str) -> List[str]:
     ]
 
 
-def test_every_config_for_boxes_or_masks_is_here():
-    assert NAMES == [
-        'cascade_mask_rcnn', 'faster_rcnn', 'mask_rcnn', 'mask_rcnn_slim', 'mask_rcnn_small',
-        'retinanet', 'yolox'
-    ]
+def test_each_kind_of_detector_is_here():
+    assert {'cascade_mask_rcnn', 'faster_rcnn', 'mask_rcnn', 'retinanet', 'yolox'} <= set(NAMES)
 
 
 @pytest.mark.parametrize('name', NAMES)

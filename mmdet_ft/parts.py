@@ -26,12 +26,12 @@ class Rows(NamedTuple):
     per: 'class' (rows of class 0, then of class 1, ...), 'anchor', 'anchor and class' (classes of anchor 0, ...), or
         'semantic class' (of maps of the whole image, not of boxes).
     each: rows per unit; None if any number is valid.
-    background: the rows of the classes are followed by one for the background.
+    background: rows after those of the classes, such as one for the background.
     first: rows of each anchor before those of its classes.
     """
     per: str = 'class'
     each: Optional[int] = 1
-    background: bool = False
+    background: int = 0
     first: int = 0
 
     @property
@@ -43,7 +43,7 @@ UNKNOWN = Rows(each=None)  # for a layer that a model names without its layout
 # The layouts of V2's usual names, for models that name their layers by a method alone.
 V2_LAYERS = dict(
     fc=Rows(),
-    fc_cls=Rows(background=True),
+    fc_cls=Rows(background=1),
     fc_reg=Rows(each=4),
     conv_logits=Rows(),
     rpn_cls=Rows('anchor'),
@@ -104,5 +104,5 @@ def find_prediction_layers(model: nn.Module) -> Dict[str, Rows]:
 
 
 def rows_of(name: str, layers: Mapping[str, Rows]) -> Optional[Rows]:
-    """Return the rows of the layer that a weight's name belongs to; None if not in a prediction layer."""
-    return next((rows for prefix, rows in layers.items() if name.startswith(prefix)), None)
+    """Return the rows of the layer that a weight's name belongs to, or is; None if not in a prediction layer."""
+    return next((rows for prefix, rows in layers.items() if f'{name}.'.startswith(prefix)), None)

@@ -66,8 +66,8 @@ def copy_class_rows(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optio
         return None
     pairs = list(match.copied)
     if rows.background and _have_background(rows, len(old), len(new), match):
-        pairs.append((num_new, num_old))
-        num_old, num_new = num_old + 1, num_new + 1
+        pairs += [(num_new + i, num_old + i) for i in range(rows.background)]
+        num_old, num_new = num_old + rows.background, num_new + rows.background
     if rows.first:
         pairs = [(i, i)
                  for i in range(rows.first)] + [(new_class + rows.first, old_class + rows.first)
@@ -89,7 +89,7 @@ def copy_class_rows(rows: Rows, old: Tensor, new: Tensor, match: Match) -> Optio
 
 
 def _have_background(rows: Rows, num_old: int, num_new: int, match: Match) -> bool:
-    """Check whether these numbers of rows are the classes and a background, of each anchor if there are any."""
-    old, new = len(match.old) + 1, len(match.new) + 1
+    """Check whether these are the rows of the classes and the background, of each anchor if there are any."""
+    old, new = len(match.old) + rows.background, len(match.new) + rows.background
     same = num_old * new == num_new * old and num_old % old == 0
     return same and (rows.per == 'anchor and class' or num_old == old)

@@ -13,6 +13,7 @@ from mmdet_ft.models import heads  # noqa: F401
 from mmdet_ft.models import layers  # noqa: F401
 from mmdet_ft.models import losses  # noqa: F401
 from mmdet_ft.models import necks  # noqa: F401
+from mmdet_ft.models import normed_layers  # noqa: F401
 from mmdet_ft.models import roi_heads  # noqa: F401
 from mmdet_ft.models import ssd_anchors  # noqa: F401
 from mmdet_ft.old_names import resolve_old_names

@@ -145,7 +145,8 @@ def test_two_hundred_typos_in_files_are_all_named_with_file_line_and_spelling(mo
     """One character lost from a leaf key, in the text of the file that sets the key."""
     monkeypatch.chdir(ROOT)
     draw = random.Random(0)
-    all_keys = [(path, keys) for path in SHIPPED for keys in in_sections(load_config(path))]
+    all_keys = [(path, keys) for path in SHIPPED for keys in in_sections(load_config(path))
+                if len(str(keys[-1])) > 1]
     for path, keys in draw.sample(all_keys, 200):
         dotted, name = '.'.join(map(str, keys)), keys[-1]
         file, line = load_config(path).where(dotted).rsplit(':', 1)
@@ -185,7 +186,9 @@ def test_two_hundred_typos_on_the_command_line_are_all_named_with_the_right_spel
     draw = random.Random(1)
     all_keys = [(path, keys) for path in SHIPPED for keys in in_sections(load_config(path))]
     for path, keys in draw.sample(all_keys, 200):
-        words = [index for index, step in enumerate(keys) if isinstance(step, str)]
+        words = [
+            index for index, step in enumerate(keys) if isinstance(step, str) and len(step) > 1
+        ]
         index = draw.choice(words)
         steps = [str(step) for step in keys]
         right = steps[index]

@@ -86,3 +86,17 @@ def average(losses: List[float], weights: Optional[List[float]], avg_factor: Opt
     if reduction == 'sum':
         return total
     return total / (len(losses) if avg_factor is None else avg_factor + 2**-23)
+
+
+def seesaw(logits: List[float], label: int, counts: List[float], p: float, q: float,
+           eps: float) -> float:
+    """Seesaw cross entropy of one row, from the factors of each class (arXiv:2008.10032, eq. 5 to 8)."""
+    scores = [math.exp(logit) / sum(map(math.exp, logits)) for logit in logits]
+    total = 0.
+    for j, logit in enumerate(logits):
+        ratio = max(counts[j], 1) / max(counts[label], 1)
+        mitigation = ratio**p if ratio < 1 else 1.
+        above = scores[j] / max(scores[label], eps)
+        compensation = above**q if above > 1 else 1.
+        total += (1. if j == label else mitigation * compensation) * math.exp(logit)
+    return -math.log(math.exp(logits[label]) / total)

@@ -251,7 +251,8 @@ class Detections(nn.Module):
         logits, deltas = head.bbox_head(
             pool(head, head.bbox_roi_extractor, features, to_rois(boxes)))
         num_classes = head.bbox_head.num_classes
-        likely = logits.softmax(-1)[:, :-1].reshape(num_images, num_proposals, num_classes)
+        likely = head.bbox_head.probabilities(logits)[:, :-1].reshape(num_images, num_proposals,
+                                                                      num_classes)
         deltas = deltas.reshape(num_images, num_proposals, -1)
         moved = head.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=sizes)
         moved = moved.reshape(num_images, num_proposals, -1, 4).expand(-1, -1, num_classes, -1)

@@ -9,7 +9,6 @@ from typing import Any, Callable, Dict, Mapping, Sequence, Set
 
 import torch.nn.functional as F
 from mmengine.registry import MODELS as LAYERS
-from torch import nn
 
 from mmdet_ft.config.config import Config
 from mmdet_ft.datasets.build import ONE_EACH
@@ -19,11 +18,12 @@ from mmdet_ft.engine.config_check.schema import AllowedKeys, allowed_keys, names
 from mmdet_ft.engine.config_check.value_kinds import describe_values, fits
 from mmdet_ft.engine.legacy import user_code
 from mmdet_ft.models.base_module import INITIALIZERS
+from mmdet_ft.models.roi_heads.bbox_heads import LINEAR_LAYERS
 from mmdet_ft.registry import DATASETS, MODELS, PIPELINES, Registry
 
 NORM_LAYERS = ('BN', 'BN1d', 'BN2d', 'BN3d', 'SyncBN', 'GN', 'LN', 'IN', 'IN1d', 'IN2d', 'IN3d')
 CONV_LAYERS = ('Conv1d', 'Conv2d', 'Conv3d', 'Conv', 'Conv2dAdaptivePadding', 'ConvWS', 'ConvAWS',
-               'DCN', 'DCNv2')
+               'NormedConv2d', 'DCN', 'DCNv2')
 ACTIVATIONS = ('ReLU', 'LeakyReLU', 'PReLU', 'RReLU', 'ReLU6', 'ELU', 'Sigmoid', 'Tanh', 'SiLU',
                'GELU', 'Swish', 'HSwish', 'HSigmoid', 'Clip', 'Clamp')
 UPSAMPLINGS = ('deconv', 'nearest', 'bilinear')
@@ -290,9 +290,11 @@ class Walk(Findings):
 
     def linear(self, value: object, path: str) -> None:
         if isinstance(value, dict):
-            if value.get('type', 'Linear') != 'Linear':
-                return self.report_unknown_type('predictor', ['Linear'], value['type'], path)
-            self.keys(allowed_keys(nn.Linear, 2).plus('type'), value, path)
+            layer = LINEAR_LAYERS.get(value.get('type', 'Linear'))
+            if layer is None:
+                return self.report_unknown_type('predictor', list(LINEAR_LAYERS), value['type'],
+                                                path)
+            self.keys(allowed_keys(layer, 2).plus('type'), value, path)
 
     def upsample(self, value: object, path: str) -> None:
         """Check dict(type='deconv', scale_factor=2) of a mask head, or dict(mode='nearest') of a neck."""

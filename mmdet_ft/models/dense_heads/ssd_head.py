@@ -106,7 +106,7 @@ class SSDHead(AnchorHead):
         self.prediction_rows: Dict[str, Rows] = {}
         for level in range(len(num_anchors)):
             self.prediction_rows[f'cls_convs.{level}.{last}'] = Rows(
-                'anchor and class', background=True)
+                'anchor and class', background=1)
             self.prediction_rows[f'reg_convs.{level}.{last}'] = Rows('anchor', 4)
 
     def takes(self) -> List[Takes]:

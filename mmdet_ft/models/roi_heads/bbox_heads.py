@@ -1,5 +1,5 @@
 """Box heads: classification and box regression of regions."""
-from typing import Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Type, Union
 
 import torch
 from mmcv.cnn import ConvModule
@@ -9,6 +9,7 @@ from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.layers import apply_to_valid, linear_of_map
 from mmdet_ft.models.losses.iou import require_boxes
+from mmdet_ft.models.normed_layers import NormedLinear
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.parts import Rows, Takes
 from mmdet_ft.registry import MODELS, fixed_arguments
@@ -27,13 +28,18 @@ class SampledRoIs(NamedTuple):
     is_gt: Tensor  # bool [B, P], whether a positive is itself a ground truth
 
 
+LINEAR_LAYERS: Dict[str, Type[nn.Linear]] = dict(Linear=nn.Linear, NormedLinear=NormedLinear)
+
+
 def linear_predictor(settings: Dict, in_features: int, out_features: int) -> nn.Linear:
-    """Build the layer of `cls_predictor_cfg` or `reg_predictor_cfg`; of V2's plain type only."""
+    """Build the layer of `cls_predictor_cfg` or `reg_predictor_cfg`: Linear, or NormedLinear."""
     settings = dict(settings)
     kind = settings.pop('type', 'Linear')
-    if kind != 'Linear':
-        raise ValueError(f"predictor type {kind!r} is not available; write dict(type='Linear')")
-    return nn.Linear(in_features, out_features, **settings)
+    layer = LINEAR_LAYERS.get(kind)
+    if layer is None:
+        raise ValueError(
+            f'predictor type {kind!r} is not available; write one of {", ".join(LINEAR_LAYERS)}')
+    return layer(in_features, out_features, **settings)
 
 
 @MODELS.register_module()
@@ -44,9 +50,10 @@ class ConvFCBBoxHead(BaseModule):
         shared convs -> shared fcs
                                 \\-> reg convs -> reg fcs -> fc_reg
 
-    V2's arguments and state_dict.
+    V2's arguments and state_dict. A loss may decide about the logits, as V2's SeesawLoss does: `get_cls_channels`,
+    `get_activation` and `get_accuracy`.
     """
-    prediction_rows = dict(fc_cls=Rows(background=True), fc_reg=Rows(each=4))
+    prediction_rows = dict(fc_cls=Rows(background=1), fc_reg=Rows(each=4))
     learns_from = ('gt_bboxes', 'gt_labels')
     has_background_class = True  # the last of K + 1 logits
 
@@ -127,15 +134,37 @@ class ConvFCBBoxHead(BaseModule):
         reg_convs, reg_fcs, reg_width, reg_flat = branch(num_reg_convs, num_reg_fcs, width, flat)
         # The predictors come first, as in V2's state_dict.
         self.fc_cls = linear_predictor(cls_predictor_cfg, cls_width * (1 if cls_flat else cells),
-                                       num_classes + 1)
+                                       self._count_logits())
         self.fc_reg = linear_predictor(reg_predictor_cfg, reg_width * (1 if reg_flat else cells),
                                        4 if reg_class_agnostic else 4 * num_classes)
         self.shared_convs, self.shared_fcs = shared_convs, shared_fcs
         self.cls_convs, self.cls_fcs = cls_convs, cls_fcs
         self.reg_convs, self.reg_fcs = reg_convs, reg_fcs
 
+    def _count_logits(self) -> int:
+        """Return the number of logits, and note rows after those of the classes."""
+        if not getattr(self.loss_cls, 'custom_cls_channels', False):
+            return self.num_classes + 1
+        number: int = self.loss_cls.get_cls_channels(self.num_classes)
+        self.prediction_rows = {
+            **self.prediction_rows, 'fc_cls': Rows(background=number - self.num_classes)
+        }
+        return number
+
     def takes(self) -> List[Takes]:
         return [Takes('in_channels', self.in_channels)]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probabilities [..., K+1] of the classes and the background, of logits as forward returns them."""
+        if getattr(self.loss_cls, 'custom_activation', False):
+            return self.loss_cls.get_activation(logits)
+        return logits.softmax(-1)
+
+    def likeliest(self, logits: Tensor) -> Tensor:
+        """Return the likeliest class [R], in 0..K-1, of logits as forward returns them."""
+        if getattr(self.loss_cls, 'custom_activation', False):
+            logits = self.loss_cls.get_activation(logits)
+        return logits[:, :-1].argmax(1)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Return float32 logits [R, K+1] and deltas [R, 4*K] or [R, 4] of x [R, C, size, size]."""
@@ -159,7 +188,9 @@ class ConvFCBBoxHead(BaseModule):
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: SampledRoIs, gt: GroundTruth,
              pos_weight: float) -> Losses:
-        """Return `loss_cls`, `loss_bbox` and metric `acc`, averaged over all sampled regions.
+        """Return `loss_cls` (or the losses of a loss with several), `loss_bbox` and metric `acc`.
+
+        They are averages over all sampled regions.
 
         cls_score [B*S, K+1], bbox_pred [B*S, 4*K] as returned by forward.
         """
@@ -192,10 +223,17 @@ class ConvFCBBoxHead(BaseModule):
             goal.flatten(0, 1),
             rois.positive.flatten()[:, None].expand(-1, 4).float(),
             avg_factor=drawn.clamp(min=1))
-        right = (cls_score.argmax(1) == labels) & rois.valid.flatten()
-        return Losses(
-            dict(loss_cls=loss_cls, loss_bbox=loss_bbox),
-            dict(acc=right.sum() * (100. / drawn.clamp(min=1))))
+        terms = loss_cls if isinstance(loss_cls, dict) else dict(loss_cls=loss_cls)
+        return Losses({
+            **terms, 'loss_bbox': loss_bbox
+        }, self._accuracy(cls_score, labels, rois.valid.flatten()))
+
+    def _accuracy(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Dict[str, Tensor]:
+        """Return the share of regions of the right class, in percent, or what the loss measures instead."""
+        if getattr(self.loss_cls, 'custom_accuracy', False):
+            return self.loss_cls.get_accuracy(logits, labels, valid)
+        right = (logits.argmax(1) == labels) & valid
+        return dict(acc=right.sum() * (100. / valid.sum().clamp(min=1)))
 
     def classification_losses(self, pooled: Union[Tensor, Tuple[Tensor, ...]], classes: Tensor,
                               valid: Tensor) -> Tensor:
@@ -206,6 +244,8 @@ class ConvFCBBoxHead(BaseModule):
         """
         logits, _ = apply_to_valid(self, pooled, valid.flatten())
         losses = self.loss_cls(logits, classes.flatten(), reduction_override='none')
+        if isinstance(losses, dict):
+            losses = torch.stack(list(losses.values()), 1)
         return losses.view(*classes.shape, -1).sum(-1)
 
     @torch.no_grad()

@@ -211,7 +211,7 @@ class CascadeRoIHead(RoIHead):
         gt = batch.gt
         assert isinstance(gt, GroundTruth), 'no boxes'
         num_positive_slots = rois.positive.shape[1]
-        likeliest = logits[:, :-1].argmax(1).view_as(rois.valid)
+        likeliest = self._box_head(stage).likeliest(logits).view_as(rois.valid)
         labels = torch.where(rois.positive, take(gt.labels, rois.gt_index),
                              likeliest[:, :num_positive_slots])
         labels = torch.cat([labels, likeliest[:, num_positive_slots:]], 1)
@@ -256,10 +256,10 @@ class CascadeRoIHead(RoIHead):
             logits, deltas = head(self.pool_boxes(stage, features, to_rois(boxes)))
             all_logits.append(logits)
             if stage + 1 < self.num_stages:
-                likeliest = logits[:, :-1].argmax(1).view(shape)
+                likeliest = head.likeliest(logits).view(shape)
                 boxes = head.refine(boxes, likeliest, deltas, batch.sizes)
         moved = head.bbox_coder.decode(boxes, deltas.view(*shape, -1), max_shape=batch.sizes)
-        scores = (sum(all_logits) / self.num_stages).softmax(-1)[:, :-1]
+        scores = head.probabilities(sum(all_logits) / self.num_stages)[:, :-1]
         return moved.unflatten(-1, (-1, 4)), scores.view(*shape, -1)
 
     def mask_predictions(self, features: Sequence[Tensor], detections: Detections,

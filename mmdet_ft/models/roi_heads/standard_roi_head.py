@@ -168,7 +168,7 @@ class StandardRoIHead(RoIHead):
                         batch: Batch) -> Tuple[Tensor, Tensor]:
         num_images, num_proposals = boxes.shape[:2]
         logits, deltas = self.bbox_head(*self.box_inputs(features, to_rois(boxes)))
-        scores = logits.softmax(-1)[:, :-1].view(num_images, num_proposals, -1)
+        scores = self.bbox_head.probabilities(logits)[:, :-1].view(num_images, num_proposals, -1)
         deltas = deltas.view(num_images, num_proposals, -1)
         moved = self.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=batch.sizes)
         return moved.unflatten(-1, (-1, 4)), scores

@@ -67,7 +67,7 @@ def read_contents(layout: Layout, out: str, seed: int = 0) -> Contents:
         settings[split] = own if classes is None else {**own, 'classes': tuple(classes)}
         datasets[split] = _build(settings[split])
         classes = tuple(datasets['train'].CLASSES or ())  # of every split
-        found += getattr(datasets[split], 'left_out', [])
+        found += [*part.notes, *getattr(datasets[split], 'left_out', [])]
         notes += [f'{split}: {text}' if len(parts) > 1 else text for text in found]
     names = list(datasets['train'].CLASSES or ())
     settings = {split: {**own, 'classes': tuple(names)} for split, own in settings.items()}
@@ -100,7 +100,8 @@ def _with_training(layout: Layout) -> Tuple[Dict[str, Part], List[str]]:
     if 'train' not in parts:
         raise DataError(f'{layout.describe()}: there are the splits {", ".join(parts)} and none to '
                         f'train on; name one train')
-    parts.pop(ALL, None)
+    if ALL in parts:
+        notes.append(f'{parts.pop(ALL).source} is of no split: not used')
     return {'train': parts.pop('train'), **parts}, notes
 
 

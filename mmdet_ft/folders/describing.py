@@ -3,7 +3,7 @@ import os
 import os.path as osp
 from typing import Dict, List, Sequence
 
-from mmdet_ft.datasets.annotations.image_lists import composed
+from mmdet_ft.datasets.annotations.image_lists import composed, plain
 from mmdet_ft.datasets.checks.images import check_images, check_listed, check_overlap, inspect_image
 from mmdet_ft.datasets.checks.objects import check_boxes, check_classes, check_same, class_table
 from mmdet_ft.datasets.checks.problem import Problem
@@ -29,13 +29,29 @@ def describe(contents: Contents) -> List[str]:
     unused = _unused(contents)
     if unused:
         lines.append(
-            f'{counted(len(unused), "image")} beside them without annotations, not used, such as {unused[0]}'
-        )
+            f'{counted(len(unused), "image")} beside them in no split or without annotations: '
+            f'not used, such as {unused[0]}')
+    lines += _alike(contents.classes)
+    lines += [
+        f'note, {_of(problem)}: {problem.text}'
+        for problem in check_classes(list(contents.splits.values()), True) if not problem.is_defect
+    ]
     problems = [problem for problem in _problems(contents) if problem.is_defect]
     lines += [
         f'defect, {_of(problem)}: {problem.text}; to fix: {problem.fix}' for problem in problems
     ]
     return lines
+
+
+def _alike(classes: Sequence[str]) -> List[str]:
+    """Return a line for classes whose names differ in case, spaces or punctuation alone."""
+    groups: Dict[str, List[str]] = {}
+    for name in classes:
+        groups.setdefault(plain(name), []).append(name)
+    found = [' and '.join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    return [
+        f'note: {"; ".join(found)} are classes of their own; where they are one, write one name'
+    ] if found else []
 
 
 def _unused(contents: Contents) -> List[str]:

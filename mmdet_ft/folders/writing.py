@@ -30,7 +30,7 @@ def config_text(contents: Contents, choice: Choice, work_dir: str) -> str:
     items.append(('data', data))
     values = dict(choice.values, evaluation=_evaluation(contents, choice))
     items += [(key, values[key]) for key in sorted(values, key=_rank)]
-    items.append(('work_dir', '{{ fileDirname }}'))
+    items.append(('work_dir', Code("'{{ fileDirname }}'")))
     return '\n'.join(lines) + '\n' + as_statements(items)
 
 

@@ -3,15 +3,21 @@ import json
 import os
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
+from mmdet_ft.config import Config
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.layouts.recognize import recognize
+from mmdet_ft.folders.choosing import Machine
 from mmdet_ft.folders.contents import read_contents
 from mmdet_ft.folders.describing import describe
+from mmdet_ft.folders.run import write_config
 from tests.datasets import formats
 from . import helpers
+
+CPU = Machine(has_gpu=False, is_offline=True)
 
 
 def read(root, tmp_path):
@@ -193,7 +199,8 @@ def test_images_without_annotations_are_counted(tmp_path):
         path.unlink()
     contents = read(root, tmp_path)
     assert sum(sizes(contents).values()) == 7
-    assert '5 images beside them without annotations, not used, such as ' in said(contents)
+    assert '5 images beside them in no split or without annotations: not used, such as ' in said(
+        contents)
 
 
 def test_a_json_that_is_cut_off_is_named(tmp_path):
@@ -266,3 +273,138 @@ def test_val_has_a_class_more_than_train(tmp_path):
     helpers.recolor(tmp_path / 'a')
     with pytest.raises(DataError, match='owl'):
         read(tmp_path / 'a', tmp_path)
+
+
+def test_the_config_writes_into_its_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_config(str(helpers.write('voc', tmp_path / 'a')), 'out', CPU).path
+    assert os.path.samefile(Config.fromfile(path).work_dir, tmp_path / 'out')
+
+
+def write_yolo_split(root, split, names=('cat', 'dog', 'hen')):
+    formats.write_yolo(root / 'x', helpers.draw(4), names=helpers.NAMES)
+    for kind, target in (('images', root / 'images' / split), ('labels', root / 'labels' / split)):
+        found = [path for path in (root / 'x' / kind).rglob('*') if path.is_file()]
+        target.mkdir(parents=True)
+        for path in found:
+            shutil.move(path, target / f'{split}_{path.name}')
+    if names is not None:
+        (root / 'labels' / split / 'classes.txt').write_text('\n'.join(names))
+    shutil.rmtree(root / 'x')
+
+
+def test_a_split_in_several_folders_beside_another_split(tmp_path):
+    for split in ('train1', 'train2', 'val'):
+        write_yolo_split(tmp_path / 'a', split)
+    with pytest.raises(
+            DataError,
+            match="the split 'train' has the image folders images/train1, images/train2, and "
+            'images/val is beside them. List the folders of each split in a data.yaml'):
+        recognize(str(tmp_path / 'a'))
+
+
+def test_lists_of_classes_that_differ(tmp_path):
+    write_yolo_split(tmp_path / 'a', 'train')
+    write_yolo_split(tmp_path / 'a', 'val', ('dog', 'cat', 'hen'))
+    with pytest.raises(
+            DataError,
+            match='two lists of classes that differ: labels/train/classes.txt .cat, dog, hen. and '
+            'labels/val/classes.txt .dog, cat, hen.'):
+        recognize(str(tmp_path / 'a'))
+
+
+def test_a_val_that_data_yaml_names_and_is_not_there(tmp_path):
+    root = helpers.write('yolo', tmp_path / 'a')
+    path = root / 'data.yaml'
+    lines = [line for line in path.read_text().splitlines() if not line.startswith('val')]
+    path.write_text('\n'.join([*lines, 'val: images/vall']) + '\n')
+    with pytest.raises(DataError, match='images/vall'):
+        recognize(str(root))
+    path.write_text('\n'.join([*lines, 'test: images/tests']) + '\n')
+    assert 'no test set: ' in said(read(root, tmp_path)) and 'images/tests' in said(
+        read(root, tmp_path))
+
+
+def test_words_of_a_split_are_one(tmp_path):
+    """training.json and validation.json with images of the same names in images/train and images/val."""
+    for split, folder in (('training', 'train'), ('validation', 'val')):
+        helpers.write_coco(tmp_path / 'x', helpers.draw(4), f'{split}.json')
+        (tmp_path / 'a/annotations').mkdir(parents=True, exist_ok=True)
+        shutil.move(tmp_path / f'x/{split}.json', tmp_path / 'a/annotations')
+        shutil.move(tmp_path / 'x', tmp_path / f'a/images/{folder}')
+    helpers.recolor(tmp_path / 'a')
+    settings = read(tmp_path / 'a', tmp_path).settings
+    assert [os.path.basename(settings[split]['img_prefix'][:-1])
+            for split in ('train', 'val')] == ['train', 'val']
+
+
+def test_names_that_two_folders_have(tmp_path):
+    for name in ('cam1', 'cam2'):
+        helpers.write_coco(tmp_path / f'a/{name}', helpers.draw(8), '../a.json')
+    helpers.recolor(tmp_path / 'a')
+    with pytest.raises(
+            DataError, match='names 8 images that are both in cam. and in cam.. To fix: '):
+        recognize(str(tmp_path / 'a'))
+
+
+def mask(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = np.zeros((formats.HEIGHT, formats.WIDTH), np.uint8)
+    for index, value in enumerate(values):
+        picture[10:40, 10 + 40 * index:40 + 40 * index] = value
+    cv2.imwrite(str(path), picture)
+
+
+@pytest.mark.parametrize('masks, message', [
+    ({
+        'cat/{}.png': [255],
+        'dog/{}.png': [255]
+    }, 'the masks are in the folders cat, dog, which may be classes. To fix: '),
+    ({
+        '{}.png': [1, 2, 1]
+    }, 'the values in masks such as .*png may be objects or classes. To fix: '),
+])
+def test_masks_whose_classes_cannot_be_seen(masks, message, tmp_path):
+    formats.write_images(tmp_path / 'a/images', helpers.draw(6))
+    for stem in formats.stems(range(6)):
+        for name, values in masks.items():
+            mask(tmp_path / 'a/masks' / name.format(stem), values)
+    helpers.recolor(tmp_path / 'a')
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / 'a', tmp_path)
+
+
+def test_a_json_of_no_split_beside_splits_is_named(tmp_path):
+    for name in ('train', 'val', 'all'):
+        helpers.write_coco(tmp_path / 'x', helpers.draw(4), f'{name}.json')
+        (tmp_path / 'a').mkdir(exist_ok=True)
+        shutil.move(tmp_path / f'x/{name}.json', tmp_path / 'a')
+        for path in (tmp_path / 'x').glob('*.jpg'):
+            shutil.move(path, tmp_path / 'a' / f'{path.name}')
+    helpers.recolor(tmp_path / 'a')
+    assert 'all.json is of no split: not used' in said(read(tmp_path / 'a', tmp_path))
+
+
+def test_classes_of_val_alone_and_names_that_are_alike_are_said(tmp_path):
+    train = [[formats.Thing('Cat', (5, 5, 40, 40)), formats.Thing('cat ', (50, 5, 90, 40))]] * 6
+    helpers.write_voc_flat(tmp_path / 'a/train', train)
+    helpers.write_voc_flat(tmp_path / 'a/val',
+                           [[*train[0][:1], formats.Thing('rare', (50, 50, 90, 90))]] * 2)
+    helpers.recolor(tmp_path / 'a')
+    text = said(read(tmp_path / 'a', tmp_path))
+    assert "note: 'Cat' and 'cat" in text or "'cat' and" in text or "'Cat'" in text
+    assert 'note, 2 in val' in text and 'rare' in text
+
+
+def test_class_folders_beside_loose_images_and_with_the_name_of_a_split(tmp_path):
+    helpers.write_folders(tmp_path / 'a', helpers.draw(5))
+    formats.write_images(tmp_path / 'a', helpers.draw(2))
+    helpers.recolor(tmp_path / 'a')
+    with pytest.raises(
+            DataError,
+            match='has 2 images beside its folders, such as image_0.jpg: they are of no class'):
+        recognize(str(tmp_path / 'a'))
+    for name in ('train', 'bus', 'car'):
+        formats.write_images(tmp_path / 'b' / name, helpers.draw(5))
+    helpers.recolor(tmp_path / 'b')
+    assert read(tmp_path / 'b', tmp_path / 'b').classes == ['bus', 'car', 'train']

@@ -404,6 +404,22 @@ def find_masks(tree: Tree) -> Dict[str, Part]:
     return parts
 
 
+def _require_one_file_each(root: str, pairs: Sequence[Pair], has_one_value: bool) -> None:
+    """Raise DataError for masks whose classes cannot be seen: files of several values, and folders of classes."""
+    advice = f'To fix: `{how_to_run("convert masks")}` writes a COCO json; its options say what is a class'
+    whole = next((pair.masks[0] for pair in pairs if pair.is_whole), None)
+    if whole is not None and not has_one_value:
+        raise DataError(
+            f'{root}: the values in masks such as {whole} may be objects or classes. {advice}')
+    images = {_stem(osp.basename(pair.image)) for pair in pairs}
+    folders = {osp.basename(osp.dirname(mask)) for pair in pairs for mask in pair.masks}
+    folders = {name for name in folders if _stem(name) not in images}
+    if len(folders) > 1:
+        raise DataError(
+            f'{root}: the masks are in the folders {", ".join(sorted(folders)[:5])}, which may be classes. {advice}'
+        )
+
+
 def _is_of_masks(folder: str, top: str) -> bool:
     """Check for a folder of masks below `top`, as one of all images or one of each image."""
     parts = osp.relpath(f'/{folder}', f'/{top}').split('/')
@@ -413,6 +429,7 @@ def _is_of_masks(folder: str, top: str) -> bool:
 def _content(root: str, pairs: Sequence[Pair]) -> Content:
     reader = Masks(root, DEFAULT_CLASS, None, polygons=False)
     reader.look_ahead(pairs)
+    _require_one_file_each(root, pairs, reader.by_regions)
     converted = to_coco([reader.read(pair) for pair in pairs], [DEFAULT_CLASS])
     reader.refuse_wrong_sizes()
     return Content(converted.content, [*changes_of(converted), *reader.report()])

@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
+from mmdet_ft.command_names import how_to_run
 from mmdet_ft.datasets.annotations.bounds import read_corner, refuse_far
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder, ImageObjects, changes_of, to_coco
 from mmdet_ft.datasets.annotations.values import format_value, parse_json, read_name
@@ -159,6 +160,10 @@ def find_via(tree: Tree) -> Dict[str, Part]:
     }
 
 
+def _options() -> str:
+    return f'options are those of `{how_to_run("convert via")}`, which writes a COCO json'
+
+
 def _is_via(text: str) -> bool:
     return '"_via_img_metadata"' in text or all(
         key in text for key in ('"filename"', '"regions"', '"file_attributes"'))
@@ -169,10 +174,16 @@ def _part(tree: Tree, path: str) -> Part:
     prefix = tree.path(tree.prefix_of([item['filename'] for item in files], path).folder)
 
     def content() -> Content:
-        attribute = class_attribute(files, tree.path(path))
+        try:
+            attribute = class_attribute(files, tree.path(path))
+        except DataError as error:
+            raise DataError(f'{error} ({_options()})') from None
         default = 'object' if attribute is None else None
         folder = ImageFolder(prefix)
-        images = [convert(item, folder, attribute, default, tree.path(path)) for item in files]
+        try:
+            images = [convert(item, folder, attribute, default, tree.path(path)) for item in files]
+        except DataError as error:
+            raise DataError(f'{error} ({_options()})') from None
         converted = to_coco([image for image in images if image is not None])
         folder.refuse_nothing(len(converted.content['images']))
         return Content(converted.content, [*changes_of(converted), *folder.report()])

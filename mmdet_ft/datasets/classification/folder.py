@@ -344,12 +344,21 @@ def find_class_folders(tree: Tree) -> Dict[str, Part]:
     """Find folders of images, one for each class: in train, val and test, or in one folder."""
     top = _only_folder(tree)
     inside = _subfolders(tree, top)
-    splits = [name for name in inside if name.lower() in SPLITS]
+    splits = [
+        name for name in inside if name.lower() in SPLITS and _subfolders(tree, joined(top, name))
+    ]
     found = {split_of(name): joined(top, name) for name in splits} or {ALL: top}
+    if not any(len(_subfolders(tree, folder)) > 1 for folder in found.values()):
+        return {}
+    for folder in found.values():
+        loose = tree.images.get(folder, [])
+        if loose and 2 * len(loose) < tree.num_images:
+            raise DataError(
+                f'{tree.path(folder)} has {len(loose)} images beside its folders, such as {loose[0]}: they are of '
+                f'no class. Move them into one of {_listed(_subfolders(tree, folder))}, or away')
     return {
         split: Part(dict(type='CustomDataset', data_prefix=tree.path(folder)), folder)
-        for split, folder in found.items()
-        if len(_subfolders(tree, folder)) > 1 and folder not in tree.images
+        for split, folder in found.items() if folder not in tree.images
     }
 
 

@@ -350,23 +350,30 @@ def find_yolo(tree: Tree) -> Dict[str, Part]:
     parts = {}
     for split, folders in by_split(images).items():
         top = osp.commonpath([f'/{images[folder]}' for folder in folders])[1:]
+        _require_no_others(tree, top, [images[folder] for folder in folders], split)
         settings = dict(type='YOLODataset', ann_file=tree.path(top), classes=tuple(names))
         parts[split] = Part(settings, ', '.join(folder or '.' for folder in folders))
     return parts
 
 
 def _parts_of_yaml(tree: Tree, path: str) -> Dict[str, Part]:
-    """Return the splits of a data.yaml; a val that is train, and a split that is not there, do not count."""
+    """Return the splits of a data.yaml; a val that is train, and a test that is not there, do not count."""
     data = read_data_yaml(tree.path(path))
     folders: Dict[str, List[str]] = {}
+    notes: List[str] = []
     for split in data.splits:
         try:
             folders[split] = folders_of(data, split)
-        except DataError:
-            if split == 'train':
+        except DataError as error:
+            if split != 'test':
                 raise
+            notes.append(f'no test set: {error}')
     return {
-        split: Part(dict(type='YOLODataset', ann_file=tree.path(path), split=split), path)
+        split:
+        Part(
+            dict(type='YOLODataset', ann_file=tree.path(path), split=split),
+            path,
+            notes=tuple(notes) if split == 'train' else ())
         for split, found in folders.items() if split == 'train' or found != folders.get('train')
     }
 
@@ -381,12 +388,35 @@ def _images_beside(tree: Tree, folder: str) -> Optional[str]:
     return next((item for item in (*reversed(swapped), folder) if item in tree.images), None)
 
 
+def _require_no_others(tree: Tree, top: str, folders: Sequence[str], split: str) -> None:
+    """Raise DataError if the folder that several image folders of a split have in common has others too."""
+    others = [
+        folder for folder in tree.images
+        if folder not in folders and f'{folder}/'.startswith(f'{top}/' if top else '')
+    ]
+    if len(folders) > 1 and others:
+        raise DataError(
+            f'{tree.root}: the split {split!r} has the image folders {", ".join(folders)}, and {others[0]} is '
+            f'beside them. List the folders of each split in a data.yaml: train: [{folders[0]}, ...]'
+        )
+
+
 def _names_in(tree: Tree) -> List[str]:
-    """Return the names of the classes in the folder; DataError if it has none."""
+    """Return the names of the classes in the folder; DataError if it has none, or files that differ."""
+    found: Dict[str, List[str]] = {}
     for path in tree.files('.txt', '.names'):
         if osp.basename(path).lower() in NAMES or path.lower().endswith('.names'):
             names = [line.strip() for line in read_lines(tree.path(path)) if line.strip()]
             if names:
-                return names
+                found[path] = names
+    for path, names in found.items():
+        first = next(iter(found))
+        if names != found[first]:
+            raise DataError(
+                f'{tree.root} has two lists of classes that differ: {first} ({", ".join(found[first][:5])}) and {path} '
+                f'({", ".join(names[:5])}); the numbers in labels mean one of them. Keep one list, and '
+                'renumber the labels of the other')
+    if found:
+        return next(iter(found.values()))
     raise DataError(f'{tree.root} has label files of YOLO and no names of the classes: write '
                     f'classes.txt into it, a name a line, or a data.yaml')

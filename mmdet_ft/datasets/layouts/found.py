@@ -25,6 +25,7 @@ class Part(NamedTuple):
     content: Optional[Callable[[], Content]] = None  # of the COCO json to write as ann_file
     classes: Optional[Callable[
         [], Sequence[str]]] = None  # names in the files; None: the dataset has them
+    notes: Tuple[str, ...] = ()  # messages about what is not used
 
 
 class PartFile(NamedTuple):

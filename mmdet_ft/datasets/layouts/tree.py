@@ -2,7 +2,7 @@
 import os.path as osp
 import re
 from collections import Counter
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from mmdet_ft.datasets.annotations.image_lists import composed
 from mmdet_ft.datasets.annotations.values import parse_json
@@ -119,6 +119,13 @@ class Tree:
         if not counts:
             return Prefix('', 0)
         best = max(counts, key=lambda folder: (counts[folder], _closeness(folder, near)))
+        twin = next((folder
+                     for folder in counts if folder != best and counts[folder] == counts[best]
+                     and _closeness(folder, near) == _closeness(best, near)), None)
+        if twin is not None:
+            raise DataError(
+                f'{self.path(near)} names {counts[best]} images that are both in {best or "."} and in {twin or "."}. '
+                'To fix: take one of the folders away, or write the folder into the names')
         return Prefix(best, counts[best])
 
     def _paths_of(self, name: str) -> List[str]:
@@ -164,9 +171,15 @@ def _closeness(folder: str, near: str) -> int:
     parts, others = folder.split('/'), osp.dirname(near).split('/')
     shared = next((index for index, (a, b) in enumerate(zip(parts, others)) if a != b),
                   min(len(parts), len(others)))
-    words = set(words_of(osp.basename(near)))
-    named = sum(bool(words & set(words_of(part))) for part in parts)
+    words = _split_words(osp.basename(near))
+    named = sum(bool(words & _split_words(part)) for part in parts)
     return 20 * named + 2 * shared - len(parts) - len(others)
+
+
+def _split_words(name: str) -> Set[str]:
+    """Return the words in a name, with one spelling for each split: 'validation' is 'val'."""
+    words = set(words_of(name))
+    return words | {split for split, names in SPLITS.items() if words & set(names)}
 
 
 def words_of(name: str) -> List[str]:

@@ -27,7 +27,7 @@ _known: Dict[str, Optional[Failure]] = {}  # cached, as a config is checked more
 class Attempt(NamedTuple):
     """How far a model came."""
     error: Optional[Exception]
-    is_built: bool
+    built: Optional[nn.Module]
 
 
 def check_building(found: Findings, maps: Optional[PartOutputs]) -> None:
@@ -51,7 +51,7 @@ def find_failure(model: Dict[str, Any], shapes: Sequence[Tuple[int, ...]]) -> Op
 
     shapes: (C, H, W) of the maps that its heads get.
     """
-    attempt = Attempt(None, False)
+    attempt = Attempt(None, None)
     for device in ('meta', 'cpu'):
         attempt = _try(model, shapes, device)
         if attempt.error is None or isinstance(attempt.error, NotImplementedError):
@@ -59,7 +59,7 @@ def find_failure(model: Dict[str, Any], shapes: Sequence[Tuple[int, ...]]) -> Op
         if is_user_mistake(attempt.error):
             break
     assert attempt.error is not None
-    return _describe(model, attempt.error, attempt.is_built)
+    return _describe(model, attempt.error, attempt.built)
 
 
 def _try(model: Dict[str, Any], shapes: Sequence[Tuple[int, ...]], device: str) -> Attempt:
@@ -71,8 +71,8 @@ def _try(model: Dict[str, Any], shapes: Sequence[Tuple[int, ...]], device: str) 
             if shapes and isinstance(built, Detector) and len(shapes[0]) == 3:
                 _step(built, shapes)
     except Exception as error:
-        return Attempt(error, built is not None)
-    return Attempt(None, True)
+        return Attempt(error, built)
+    return Attempt(None, built)
 
 
 class GivenMaps(nn.Module):
@@ -118,25 +118,26 @@ def _batch_of_two() -> Batch:
         proposals=Regions(boxes, present))
 
 
-def _describe(model: Dict[str, Any], error: Exception, is_built: bool) -> Failure:
+def _describe(model: Dict[str, Any], error: Exception, built: Optional[nn.Module]) -> Failure:
     """Return the path of the part that failed, and what to write."""
     parts = {path: (settings, cls) for path, settings, cls in parts_of(model)}
-    place = next((path for path in _candidates(parts, error)), 'model')
+    place = next((path for path in _candidates(parts, error, built)), 'model')
     text = first_line(error)
     if is_user_mistake(error) or isinstance(error, AssertionError):
         return _key_in(model, parts, place, text), text
     name = getattr(parts[place][1], '__name__', place) if place in parts else place
-    what = f'a training step fails in {name}' if is_built else f'{name} cannot be built'
+    what = f'a training step fails in {name}' if built else f'{name} cannot be built'
     return _key_in(model, parts, place,
                    text), f'{what}: {type(error).__name__}: {text}{_fix(parts, place)}'
 
 
-def _candidates(parts: Dict[str, Tuple[Dict[str, Any], Any]], error: Exception) -> Iterator[str]:
+def _candidates(parts: Dict[str, Tuple[Dict[str, Any], Any]], error: Exception,
+                built: Optional[nn.Module]) -> Iterator[str]:
     """Yield the paths of the parts that an error speaks of or comes from, the likeliest first."""
-    text, frames = str(error), []
+    text, callers = str(error), []
     traceback = error.__traceback__
     while traceback is not None:
-        frames.insert(0, type(traceback.tb_frame.f_locals.get('self')))
+        callers.insert(0, traceback.tb_frame.f_locals.get('self'))
         traceback = traceback.tb_next
     notes = [note.rpartition(' ')[2].strip("'") for note in getattr(error, '__notes__', ())]
     for path, (_, cls) in parts.items():
@@ -145,8 +146,10 @@ def _candidates(parts: Dict[str, Tuple[Dict[str, Any], Any]], error: Exception) 
     for name in notes:
         yield from (path for path, (_, cls) in parts.items()
                     if getattr(cls, '__name__', None) == name)
-    for kind in frames:
-        yield from (path for path, (_, cls) in parts.items() if cls is kind)
+    modules = {id(part): f'model.{path}' for path, part in built.named_modules()} if built else {}
+    yield from (modules[id(part)] for part in callers if modules.get(id(part)) in parts)
+    for part in callers:
+        yield from (path for path, (_, cls) in parts.items() if cls is type(part))
 
 
 def _key_in(model: Dict[str, Any], parts: Dict[str, Tuple[Dict[str, Any], Any]], place: str,

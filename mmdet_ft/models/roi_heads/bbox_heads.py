@@ -107,6 +107,7 @@ class ConvFCBBoxHead(BaseModule):
         self.loss_bbox = MODELS.build(loss_bbox)
         require_boxes(self.loss_bbox, reg_decoded_bbox, type(self).__name__)
 
+        self.roi_feat_size = roi_feat_size
         cells = 1 if with_avg_pool else roi_feat_size**2
 
         def branch(num_convs: int, num_fcs: int, channels: int,
@@ -167,11 +168,22 @@ class ConvFCBBoxHead(BaseModule):
         return logits[:, :-1].argmax(1)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return float32 logits [R, K+1] and deltas [R, 4*K] or [R, 4] of x [R, C, size, size]."""
+        """Return float32 logits [R, K+1] and deltas [R, 4*K] or [R, 4] of x [R, C, size, size].
+
+        Raises ValueError for another size than `roi_feat_size` without `with_avg_pool`.
+        """
+        self.check_size(x)
         x = self._branch(x, self.shared_convs, self.shared_fcs)
         cls = self._branch(x, self.cls_convs, self.cls_fcs, last=True)
         reg = self._branch(x, self.reg_convs, self.reg_fcs, last=True)
         return linear_of_map(self.fc_cls, cls).float(), linear_of_map(self.fc_reg, reg).float()
+
+    def check_size(self, x: Tensor) -> None:
+        """Raise ValueError if pooled regions [R, C, h, w] are not of the size that the layers take."""
+        if not self.with_avg_pool and x.shape[-1] != self.roi_feat_size:
+            raise ValueError(
+                f'roi_feat_size is {self.roi_feat_size}, but the RoI extractor gives {x.shape[-1]} x {x.shape[-2]}; '
+                f'write roi_feat_size={x.shape[-1]}')
 
     def _branch(self,
                 x: Tensor,

@@ -112,6 +112,7 @@ class DoubleConvFCBBoxHead(ConvFCBBoxHead):
 
         x_cls, x_reg [R, C, size, size]: features of the branches' regions.
         """
+        self.check_size(x_cls)
         convolved = self.res_block(x_reg)
         for block in self.conv_branch:
             convolved = block(convolved)

@@ -1,11 +1,11 @@
-"""Try every kind of model among a folder of V2's detection configs: two training steps, an evaluation, a prediction.
+"""Try every type of model part in a folder of V2's detection configs: two training steps, an evaluation, a prediction.
 
     python -m tests.stock_runs FOLDER              # such as mmdet/.mim/configs of MMDetection 2.28.2's wheel
     python -m tests.stock_runs FOLDER 'htc/*.py'
 
-Configs whose models consist of the same types are one kind; the first in the alphabet is run, on drawn images at a
-sixth of the config's scale. Configs that name a type that is not supported are left out and counted. Prints a line
-per kind, and returns 1 if one failed.
+In the order of the alphabet, a config is run if its model has a type that none before it had: on drawn images at a
+sixth of the config's scale. Configs that do not pass the check are left out. Prints a line per run, and returns 1 if
+one failed.
 """
 import contextlib
 import copy
@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import cv2
 import numpy as np
@@ -45,10 +45,12 @@ def dicts_in(value: object) -> Iterator[Dict[str, Any]]:
             yield from dicts_in(item)
 
 
-def kind_of(config: Config) -> FrozenSet[str]:
-    """Return the types that the model consists of."""
-    return frozenset(
-        str(part['type']) for part in dicts_in(config.model) if isinstance(part.get('type'), str))
+def types_of(config: Config) -> Set[str]:
+    """Return the types that the model consists of, without scopes."""
+    return {
+        part['type'].split('.')[-1]
+        for part in dicts_in(config.get('model')) if isinstance(part.get('type'), str)
+    }
 
 
 def draw_images(folder: Path) -> None:
@@ -143,37 +145,47 @@ def try_config(config: Config, folder: Path) -> None:
 
 
 def try_folder(configs: Path, pattern: str = '*.py') -> Dict[str, str]:
-    """Try the first config of each kind, and return the errors by name."""
-    tried: Dict[FrozenSet[str], str] = {}
+    """Try the configs that bring a new type, and return the errors by name."""
+    tried: Set[str] = set()
     errors: Dict[str, str] = {}
-    left_out = 0
+    number = 0
     for path in sorted(configs.rglob(pattern)):
-        name = str(path.relative_to(configs))
         try:
-            config, _ = prepare(load_config(str(path)))
+            config = load_config(str(path))
+            new = types_of(config) - tried
+            if not new or '_base_' in path.parts:
+                continue
+            config, _ = prepare(config)
         except (ConfigError, ImportError):
-            left_out += '_base_' not in path.parts
             continue
-        kind = kind_of(config)
-        if kind in tried:
-            continue
-        tried[kind] = name
+        name = str(path.relative_to(configs))
         started = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            draw_images(Path(folder))
-            output = io.StringIO()
-            try:
-                with contextlib.redirect_stdout(output):
-                    try_config(config, Path(folder))
-            except (Exception, SystemExit) as error:
-                print(output.getvalue()[-2000:])
-                traceback.print_exc()
-                errors[name] = f'{type(error).__name__}: {error}'
+        error = error_of(config)
+        if error:
+            errors[name] = error
+        tried |= new
+        number += 1
         print(
-            f'{name}: {errors.get(name, "ok")[:300]} ({time.perf_counter() - started:.0f} s)',
+            f'{name} ({", ".join(sorted(new))}): {error[:300] or "ok"} '
+            f'({time.perf_counter() - started:.0f} s)',
             flush=True)
-    print(f'{len(tried)} kinds, {len(errors)} failed; {left_out} configs do not pass the check')
+    print(f'{number} configs with {len(tried)} types, {len(errors)} failed')
     return errors
+
+
+def error_of(config: Config) -> str:
+    """Return the error of a try, '' without; print its traceback."""
+    output = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        draw_images(Path(folder))
+        try:
+            with contextlib.redirect_stdout(output):
+                try_config(config, Path(folder))
+        except (Exception, SystemExit) as error:
+            print(output.getvalue()[-2000:])
+            traceback.print_exc()
+            return f'{type(error).__name__}: {error}'
+    return ''
 
 
 if __name__ == '__main__':

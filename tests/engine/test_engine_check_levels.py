@@ -79,6 +79,7 @@ def test_a_right_list_of_necks_passes(tmp_path, monkeypatch):
 
 RETINA = MAIN.parents[1] / 'retinanet/retinanet_r50_fpn_1x_coco.py'
 FCOS = MAIN.parents[1] / 'fcos/fcos_r50_caffe_fpn_gn-head_1x_coco.py'
+FOVEA = MAIN.parents[1] / 'foveabox/fovea_align_r50_fpn_gn-head_4x4_2x_coco.py'
 FSAF = MAIN.parents[1] / 'fsaf/fsaf_r50_fpn_1x_coco.py'
 GFL = MAIN.parents[1] / 'gfl/gfl_r50_fpn_1x_coco.py'
 VFNET = MAIN.parents[1] / 'vfnet/vfnet_r50_fpn_1x_coco.py'
@@ -110,6 +111,9 @@ FREE = MAIN.parents[1] / 'free_anchor/retinanet_free_anchor_r50_fpn_1x_coco.py'
      ['5 strides, but model.neck.num_outs is 4 (heir.py:2)']),
     (FSAF, 'model = dict(train_cfg=dict(assigner=dict(pos_scal=.2)))', 'model.train_cfg.assigner.pos_scal',
      ["'pos_scale'", 'heir.py:2']),
+    (FOVEA, 'model = dict(bbox_head=dict(strides=[8, 16, 32, 64], base_edge_list=[1] * 4, scale_ranges=[(1, 9)] * 4))',
+     'model.bbox_head.strides', ['[8, 16, 32, 64] are 4 strides, but model.neck.num_outs is 5']),
+    (FOVEA, 'model = dict(bbox_head=dict(base_edge=[16]))', 'model.bbox_head.base_edge', ["'base_edge_list'"]),
     (FREE, 'model = dict(neck=dict(out_channels=128))', 'model.bbox_head.in_channels',
      ['is 256, but model.neck.out_channels is 128 (heir.py:2)']),
     (FREE, 'model = dict(bbox_head=dict(anchor_topk=9))', 'model.bbox_head.anchor_topk',

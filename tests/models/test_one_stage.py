@@ -39,6 +39,10 @@ SQUARES = dict(
 POINTS = dict(
     strides=[4, 8, 16, 32, 64],
     regress_ranges=((-1, 16), (16, 32), (32, 64), (64, 128), (128, 1e8)))
+FOVEAS = dict(
+    strides=[4, 8, 16, 32, 64],
+    base_edge_list=[8, 16, 32, 64, 128],
+    scale_ranges=((1, 24), (16, 40), (30, 64), (50, 128), (100, 512)))
 ALIGNED = dict(type='QualityFocalLoss', activated=True)
 # name: (detector, head)
 HEADS = {
@@ -121,6 +125,10 @@ HEADS = {
                  bbox_coder=dict(type='TBLRBBoxCoder', normalizer=4.),
                  loss_cls=dict(FOCAL, reduction='none'),
                  loss_bbox=dict(type='IoULoss', reduction='none'))),
+    'fovea': ('FOVEA', dict(type='FoveaHead', **FOVEAS)),
+    'fovea_align':
+    ('FOVEA',
+     dict(type='FoveaHead', with_deform=True, norm_cfg=dict(type='GN', num_groups=4), **FOVEAS)),
     'free_anchor': ('RetinaNet',
                     dict(
                         type='FreeAnchorRetinaHead',
@@ -183,6 +191,8 @@ LOSSES = {
     'tood_aligned': dict(loss_cls=78.87289, loss_bbox=0.93947),
     'vfnet_by_points': dict(loss_cls=12.31963, loss_bbox=1.19288, loss_bbox_rf=1.59001),
     'fsaf': dict(loss_cls=22.62731, loss_bbox=0.54383),
+    'fovea': dict(loss_cls=41.62848, loss_bbox=4.01137),
+    'fovea_align': dict(loss_cls=40.34041, loss_bbox=4.17735),
     'free_anchor': dict(positive_bag_loss=.486, negative_bag_loss=43.91203),
     'ssd': dict(loss_cls=7.27665, loss_bbox=.07899),
 }

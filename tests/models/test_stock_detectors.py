@@ -27,4 +27,4 @@ def test_stock_detectors_have_the_recorded_weights(package):  # noqa: F811
         digest = hashlib.sha256(json.dumps(table).encode()).hexdigest()[:16]
         if f'{len(table)} {digest}' != expected:
             different[name] = f'{len(table)} {digest}'
-    assert not different and len(STATES) == 192
+    assert not different and len(STATES) == 196

@@ -220,3 +220,25 @@ def mean_box(own: Tuple[Box, float, int], others: Sequence[Tuple[Box, float, int
     near = [(box, score * math.exp(-(1 - overlap(own[0], box))**2 / .025))
             for box, score, label in others if label == own[2] and overlap(own[0], box) > .01]
     return [sum(w * box[i] for box, w in near) / sum(w for _, w in near) for i in range(4)]
+
+
+def match_fovea(cell: Tuple[int, int], size: Tuple[int, int], stride: float,
+                scales: Tuple[float, float], sigma: float, gts: List[Box]) -> Optional[int]:
+    """The object that a cell (column, row) of a level learns (FoveaBox, sec. 3.2): V2 paints large ones first."""
+
+    def scale(gt: Box) -> float:
+        return math.sqrt((gt[2] - gt[0]) * (gt[3] - gt[1]))
+
+    painted = None
+    fitting = [i for i, gt in enumerate(gts) if scales[0] <= scale(gt) <= scales[1]]
+    for i in sorted(fitting, key=lambda i: -scale(gts[i])):
+        inside = True
+        for axis in range(2):
+            low, high = gts[i][axis] / stride, gts[i][axis + 2] / stride
+            half = (high - low) / 2
+            last_cell = size[1 - axis] - 1
+            first = min(max(math.ceil(low + (1 - sigma) * half - .5), 0), last_cell)
+            last = min(max(math.floor(low + (1 + sigma) * half - .5), 0), last_cell)
+            inside = inside and first <= cell[axis] <= last
+        painted = i if inside else painted
+    return painted

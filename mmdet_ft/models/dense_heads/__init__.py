@@ -2,6 +2,7 @@
 from mmdet_ft.models.dense_heads.atss_head import ATSSHead
 from mmdet_ft.models.dense_heads.dense_head import AnchorHead, DenseHead
 from mmdet_ft.models.dense_heads.fcos_head import FCOSHead, TorchvisionFCOSHead
+from mmdet_ft.models.dense_heads.fovea_head import FoveaHead
 from mmdet_ft.models.dense_heads.free_anchor_head import FreeAnchorRetinaHead
 from mmdet_ft.models.dense_heads.fsaf_head import FSAFHead
 from mmdet_ft.models.dense_heads.gfl_head import GFLHead
@@ -15,7 +16,7 @@ from mmdet_ft.models.dense_heads.yolo_head import YOLOV3Head
 from mmdet_ft.models.dense_heads.yolox_head import YOLOXHead
 
 __all__ = [
-    'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'FSAFHead', 'FreeAnchorRetinaHead',
-    'GFLHead', 'PAAHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead', 'SSDHead', 'TOODHead',
-    'TorchvisionFCOSHead', 'VFNetHead', 'YOLOV3Head', 'YOLOXHead'
+    'ATSSHead', 'AnchorHead', 'DenseHead', 'FCOSHead', 'FSAFHead', 'FoveaHead',
+    'FreeAnchorRetinaHead', 'GFLHead', 'PAAHead', 'RPNHead', 'RetinaHead', 'RetinaSepBNHead',
+    'SSDHead', 'TOODHead', 'TorchvisionFCOSHead', 'VFNetHead', 'YOLOV3Head', 'YOLOXHead'
 ]

@@ -150,7 +150,7 @@ class FCOSHead(DenseHead):
         pred = torch.cat(outputs.boxes, 1)
         centerness = centerness_of(goal) * positive
         if self.norm_on_bbox:
-            stride = _of_points([s[0] for s in self.points.strides], grid, points)[:, None]
+            stride = per_point([s[0] for s in self.points.strides], grid, points)[:, None]
             goal, pred = goal / stride, pred / stride
         total = mean_over_processes(centerness.sum()).clamp(min=1e-6)
         assert outputs.quality is not None
@@ -190,10 +190,10 @@ def assign_points(grid: Grid, strides: Sequence[Tuple[float, float]],
     strides, ranges: of each level, in pixels; radius: in strides, see FCOSHead.
     """
     points = grid.anchors[:, :2]
-    smallest, largest = (_of_points(part, grid, points) for part in zip(*ranges))
+    smallest, largest = (per_point(part, grid, points) for part in zip(*ranges))
     reach = None
     if radius is not None:
-        reach = _of_points([stride[0] for stride in strides], grid, points) * radius
+        reach = per_point([stride[0] for stride in strides], grid, points) * radius
     match = match_points(points, torch.stack([smallest, largest], -1), gt.boxes, gt.valid, reach)
     positive = match.label == 1
     labels = take(gt.labels, match.gt_index).masked_fill(~positive, background)
@@ -202,7 +202,7 @@ def assign_points(grid: Grid, strides: Sequence[Tuple[float, float]],
                         positive.sum().float())
 
 
-def _of_points(values: Sequence[float], grid: Grid, like: Tensor) -> Tensor:
+def per_point(values: Sequence[float], grid: Grid, like: Tensor) -> Tensor:
     """Return the value of its level for each point: [A]."""
     return torch.cat(
         [like.new_full((count, ), float(value)) for value, count in zip(values, grid.counts)])

@@ -99,6 +99,11 @@ class FSAF(SingleStageDetector):
 
 
 @MODELS.register_module()
+class FOVEA(SingleStageDetector):
+    """FoveaBox (Kong et al. 2019)."""
+
+
+@MODELS.register_module()
 class TOOD(SingleStageDetector):
     """Task-aligned One-stage Object Detection (Feng et al. 2021). SetEpochInfoHook sets its epoch."""
     settings_of_training = ('assigner', 'initial_assigner')

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmdet_ft'
 BOTTOM = {
     'old_names', 'errors', 'parts', 'spelling', 'v2_types', 'structures', 'registry', 'config',
-    'processes', 'untrusted', 'outputs', 'file_kinds', 'command_names', 'ranges'
+    'processes', 'untrusted', 'outputs', 'file_kinds', 'command_names', 'ranges', 'offline'
 }
 ROOMS = {'ops', 'checkpoints', 'models', 'datasets', 'evaluation', 'visualization'}
 MAY_IMPORT = {  # room -> rooms below it
@@ -26,6 +26,7 @@ MAY_IMPORT = {  # room -> rooms below it
     'config': {'spelling'},
     'visualization': set(),
     'outputs': {'errors'},
+    'offline': set(),
     'old_names': set(),
     'old_paths': set(),
     '__init__': {'old_paths'},
@@ -34,7 +35,7 @@ MAY_IMPORT = {  # room -> rooms below it
     'pickle_values': set(),
     'untrusted': {'errors', 'pickle_values'},
     'processes': set(),
-    'checkpoints': {'errors', 'file_kinds', 'parts', 'pickle_values', 'outputs', 'command_names'},
+    'checkpoints': {'errors', 'file_kinds', 'parts', 'pickle_values', 'outputs', 'command_names', 'offline'},
     'models': BOTTOM | {'ops'},
     'evaluation': BOTTOM | {'ops'},
     'datasets': BOTTOM | {'ops', 'evaluation', 'visualization'},

@@ -16,6 +16,7 @@ import urllib.request
 from typing import IO, Any, Callable, Iterator, Mapping, Optional, Tuple
 
 from mmdet_ft.checkpoints.errors import CheckpointError
+from mmdet_ft.offline import REASON, is_offline
 
 try:
     import fcntl
@@ -72,6 +73,9 @@ def fetch(url: str) -> str:
         raise CheckpointError(f'cannot download {url}: {error}') from None
     if os.path.isfile(path):
         return path
+    if is_offline():
+        raise CheckpointError(f'cannot download {url}: {REASON}. '
+                              f'A copy fetched by other means is found at {path}')
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with _lock_file(path) as (partial, notes):

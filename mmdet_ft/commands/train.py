@@ -13,6 +13,7 @@ from mmdet_ft.engine.dry_run import dry_run
 from mmdet_ft.errors import UsageError
 from mmdet_ft.folders.choosing import Machine
 from mmdet_ft.folders.run import write_config
+from mmdet_ft.offline import forbid_downloads, is_offline
 
 
 def read_config(args: Namespace) -> Config:
@@ -38,7 +39,7 @@ def config_of_folder(args: Namespace) -> str:
     """Write the config of the folder of data into the work_dir, print what was found, and return its path."""
     name = os.path.basename(os.path.abspath(args.data))
     args.work_dir = args.work_dir or os.path.join('work_dirs', os.path.splitext(name)[0])
-    machine = Machine(has_gpu=torch.cuda.is_available(), is_offline=args.offline)
+    machine = Machine(has_gpu=torch.cuda.is_available(), is_offline=is_offline())
     prepared = write_config(args.data, args.work_dir, machine, args.data_format, args.seed or 0)
     if int(os.environ.get('RANK', 0)) == 0:
         print('\n'.join(prepared.lines), flush=True)
@@ -46,6 +47,8 @@ def config_of_folder(args: Namespace) -> str:
 
 
 def main(args: Namespace) -> None:
+    if args.offline:
+        forbid_downloads()
     if args.data is not None:
         args.config = config_of_folder(args)
     cfg = read_config(args)

@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 
+from mmdet_ft import offline
 from mmdet_ft.checkpoints import download
 from mmdet_ft.checkpoints.download import cache_path, fetch, hash_of
 from mmdet_ft.checkpoints.errors import CheckpointError
@@ -241,6 +242,17 @@ def test_a_download_that_was_whole_but_not_yet_named_is_not_fetched_again(
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     fetch(url)
     assert server.sent == len(server.content) and cached(tmp_path) == ['a.pth']
+
+
+def test_offline_only_the_cache_is_read(tmp_path, server, monkeypatch):
+    url = f'{server.url}/well/a.pth'
+    monkeypatch.setenv(offline.VARIABLE, '1')
+    assert 'nothing is downloaded with --offline or MMDET_FT_OFFLINE=1' in failure_of(url)
+    assert not server.requests and not cached(tmp_path)
+    monkeypatch.setenv(offline.VARIABLE, '0')
+    path = fetch(url)
+    monkeypatch.setenv(offline.VARIABLE, '1')
+    assert fetch(url) == path and len(server.requests) == 1
 
 
 def test_a_wrong_hash_leaves_nothing(tmp_path, server):

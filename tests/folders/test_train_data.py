@@ -35,7 +35,7 @@ def test_a_folder_is_trained_on_and_its_config_again(key, tmp_path):
 @pytest.mark.parametrize('words, message', [
     ((), 'name a config, or a folder with --data'),
     (('config.py', '--data', 'photos'), 'name a config, or a folder with --data'),
-    (('config.py', '--offline'), '--data-format and --offline are for --data'),
+    (('config.py', '--data-format', 'voc'), '--data-format is for --data'),
     (('--data', 'photos', '--data-format', 'pascal'), "there is no format 'pascal'; there are "),
     (('--data', 'nowhere'), "there is no folder 'nowhere'"),
     (('--data', 'photos'), 'no image below'),
@@ -45,3 +45,12 @@ def test_a_mistake_is_one_message_before_anything_is_written(words, message, tmp
     code, said = train(tmp_path, *words)
     assert code in (1, 2) and message in said and 'Traceback' not in said
     assert [path.name for path in tmp_path.iterdir()] == ['photos']
+
+
+def test_offline_refuses_weights_that_a_config_downloads(tmp_path):
+    """Those that an option names are not chosen for the folder, and not downloaded either."""
+    helpers.write('voc', tmp_path / 'photos')
+    url = 'load_from=https://example.invalid/a.pth'
+    code, said = train(tmp_path, '--data', 'photos', '--work-dir', 'run', '--offline', *SHORT, url)
+    assert code in (1, 2) and 'cannot download https://example.invalid/a.pth' in said
+    assert 'nothing is downloaded with --offline' in said and 'Epoch [1]' not in said

@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--offline',
         action='store_true',
-        help='with --data: choose weights that are on this machine')
+        help='download nothing; with --data: choose weights that are on this machine')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; work_dirs/<config name> by default')
     parser.add_argument('--resume-from', metavar='FILE', help='checkpoint of a run to continue')
@@ -53,7 +53,7 @@ def check_arguments(parser: ArgumentParser, args: Namespace) -> None:
     """Refuse a config beside a folder of data, and read the older spellings of arguments."""
     if (args.config is None) == (args.data is None):
         parser.error('name a config, or a folder with --data')
-    if args.data is None and (args.data_format or args.offline):
-        parser.error('--data-format and --offline are for --data')
+    if args.data is None and args.data_format:
+        parser.error('--data-format is for --data')
     take_older_options(parser, args, 'cfg_options')
     shared.take_processes(args)

@@ -8,6 +8,7 @@ import urllib.request
 from typing import Iterator, Optional, Sequence
 
 from mmdet_ft.datasets.errors import DataError
+from mmdet_ft.offline import REASON, is_offline
 from mmdet_ft.untrusted import extract
 
 CHUNK = 1 << 20
@@ -30,6 +31,8 @@ def fetch(urls: Sequence[str], path: str, md5: str) -> None:
 
     Raises DataError with all addresses and their errors.
     """
+    if is_offline():
+        raise DataError(f'cannot download {path}: {REASON}; put the file there by hand')
     try:
         os.makedirs(osp.dirname(path) or '.', exist_ok=True)
         with _lock_file(f'{path}.lock'):

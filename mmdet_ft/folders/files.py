@@ -20,9 +20,9 @@ def write_once(path: str, text: str) -> str:
             if is_same:
                 return path
             raise UserError(
-                f'{path} is there already, with another content: of other data or options, or edited. To '
-                f'fix: '
-                f'train the config.py of that folder, or name another --work-dir')
+                f'{path} is there already, with another content: the data or options have changed, or it was '
+                f'edited. To fix: name another --work-dir, or train the config.py of that folder, or take '
+                f'both config.py and {FOLDER} out of it')
         with atomic_file(path) as file:
             file.write(content)
     except OSError as error:

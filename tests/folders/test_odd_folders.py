@@ -408,3 +408,24 @@ def test_class_folders_beside_loose_images_and_with_the_name_of_a_split(tmp_path
         formats.write_images(tmp_path / 'b' / name, helpers.draw(5))
     helpers.recolor(tmp_path / 'b')
     assert read(tmp_path / 'b', tmp_path / 'b').classes == ['bus', 'car', 'train']
+
+
+@pytest.mark.parametrize('key', ['voc', 'yolo', 'kitti'])
+def test_two_images_of_one_annotation_file(key, tmp_path):
+    root = helpers.write(key, tmp_path / 'a')
+    path = sorted(root.rglob('image_0.*g'))[0]
+    other = {'.jpg': '.png', '.png': '.jpg'}[path.suffix]
+    cv2.imwrite(str(path.with_suffix(other)), np.zeros((formats.HEIGHT, formats.WIDTH, 3)))
+    with pytest.raises(DataError, match='two images.*image_0.*take one of them away'):
+        read(root, tmp_path)
+
+
+def test_labels_of_cvat_that_its_list_does_not_have(tmp_path):
+    helpers.write_cvat(tmp_path / 'a', helpers.draw(12))
+    helpers.recolor(tmp_path / 'a')
+    path = tmp_path / 'a/annotations.xml'
+    path.write_text(path.read_text().replace('<name>hen</name>', '<name>owl</name>'))
+    contents = read(tmp_path / 'a', tmp_path)
+    assert contents.classes == ['cat', 'dog', 'owl', 'hen']
+    assert contents.num_objects + len(contents.splits['val'].labels) == 33
+    assert "classes without a single object" in said(contents) and "'owl'" in said(contents)

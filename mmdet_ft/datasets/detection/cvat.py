@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from mmdet_ft.datasets.annotations.bounds import read_corner, read_size, refuse_far
+from mmdet_ft.datasets.annotations.image_lists import Spelling
 from mmdet_ft.datasets.annotations.outlines import (box_around, ellipse, join_parts, runs_of_crop,
                                                     turned_box)
 from mmdet_ft.datasets.annotations.to_coco import ImageFolder, ImageObjects
@@ -377,12 +378,18 @@ class CVATDataset(ConvertedDataset):
         images, labels = read_cvat(ann_file, prefix, subset=self.subset)
         if not images:
             raise DataError(f'{ann_file} lists no image')
-        return Source(images, prefix, labels)
+        return Source(images, prefix, _all_names(images, labels))
+
+
+def _all_names(images: Sequence[ImageObjects], labels: Sequence[str]) -> List[str]:
+    """Return the labels that a file lists, and after them others of its objects, sorted."""
+    spelling = Spelling(labels)
+    used = {spelling.of(name) for image in images for name in image.names}
+    return [*labels, *sorted(used - set(labels))]
 
 
 def _names_in(path: str, prefix: str) -> List[str]:
-    images, labels = read_cvat(path, prefix)
-    return labels or sorted({name for image in images for name in image.names})
+    return _all_names(*read_cvat(path, prefix))
 
 
 @recognizes('cvat', "CVAT's own xml")

@@ -170,6 +170,16 @@ def _without_image(images: Sequence[str], labels: Sequence[Optional[str]]) -> Li
     return found
 
 
+def _refuse_shared(images: Sequence[str], labels: Sequence[Optional[str]]) -> None:
+    """Raise DataError for a label file of two images, a.jpg and a.png."""
+    image_of: Dict[str, str] = {}
+    for image, path in zip(images, labels):
+        other = image_of.setdefault(path, image) if path is not None else image
+        if other != image:
+            raise DataError(f'{path} is the label file of two images, {other} and {image}; '
+                            f'take one of them away, or give it another name')
+
+
 class YoloReader:
     """The reader of the label files of a YOLO dataset, with counts for its messages.
 
@@ -194,6 +204,7 @@ class YoloReader:
             raise DataError(
                 f'no image has a label file: {images[0]!r} has none at '
                 f'{label_path(images[0])!r}; labels are in the folder labels beside images')
+        _refuse_shared(images, labels)
         self._note_unmatched(images, labels)
         for image, path in zip(images, labels):
             yield self._read_image(image, path, root)

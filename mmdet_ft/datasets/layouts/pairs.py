@@ -44,6 +44,7 @@ def pieces_of(tree: Tree, folders: Dict[str, List[str]]) -> Dict[str, Piece]:
         if images is not None:
             there = {composed(osp.splitext(name)[0]) for name in tree.images[images]}
             kept = [stem for stem in stems if composed(stem) in there]
+            _require_one_image_each(tree, images, kept)
             split = split_of(folder) if split_of(folder) != ALL else split_of(images)
             found.setdefault(split, []).append(Piece(folder, images, kept))
     if folders and not found:
@@ -51,6 +52,18 @@ def pieces_of(tree: Tree, folders: Dict[str, List[str]]) -> Dict[str, Piece]:
         raise DataError(f'{tree.path(folder)} has {len(names)} files of annotations, such as '
                         f'{names[0]!r}, and no image of their names is in {tree.root}')
     return {split: _one(pieces, tree) for split, pieces in found.items()}
+
+
+def _require_one_image_each(tree: Tree, folder: str, stems: Sequence[str]) -> None:
+    """Raise DataError for two images of one annotation file, a.jpg and a.png."""
+    wanted = set(map(composed, stems))
+    first: Dict[str, str] = {}
+    for name in tree.images[folder]:
+        stem = composed(osp.splitext(name)[0])
+        other = first.setdefault(stem, name)
+        if other != name and stem in wanted:
+            raise DataError(f'{tree.path(folder)} has two images of one annotation file, {other} '
+                            f'and {name}; take one of them away, or give it another name')
 
 
 def _one(pieces: Sequence[Piece], tree: Tree) -> Piece:

@@ -36,8 +36,8 @@ def choose(num_images: int, has_boxes: bool, has_masks: bool, machine: Machine) 
     """Choose a model and its schedule.
 
     Masks get Mask R-CNN, boxes Faster R-CNN: ResNet-50 on a GPU, MobileNetV2 at 400 x 300 on a CPU. Images of
-    classes get ResNet-50, and ResNet-18 on a CPU or where they are few. Offline, weights that are not on this machine
-    are replaced: by the small shipped detector, or by none.
+    classes get ResNet-50, ResNet-18 where they are few, and that at 112 pixels on a CPU. Offline, weights that are not
+    on this machine are replaced: by the small shipped detector, or by none.
 
     num_images: to train on.
     """
@@ -72,7 +72,9 @@ def _classifier(num_images: int, machine: Machine) -> Choice:
             backbone['init_cfg'] = None
             text = f'ResNet-{depth} from scratch: {source} is not on this machine'
     model = dict(backbone=backbone, head=dict(in_channels=2048 if depth == 50 else 512))
-    return Choice('custom/classifier_ft.py', dict(model=model), text)
+    if machine.has_gpu:
+        return Choice('custom/classifier_ft.py', dict(model=model), text)
+    return Choice('custom/classifier_small.py', dict(model=model), f'{text}, at 112 pixels')
 
 
 def _schedule(choice: Choice, num_images: int, machine: Machine) -> Dict[str, Any]:

@@ -9,7 +9,7 @@ from mmdet_ft.datasets.build import build_dataset
 from mmdet_ft.datasets.errors import DataError
 from mmdet_ft.datasets.layouts.recognize import keys, recognize
 from mmdet_ft.errors import UserError
-from mmdet_ft.folders.choosing import Machine
+from mmdet_ft.folders.choosing import Machine, base_config, choose
 from mmdet_ft.folders.contents import read_contents
 from mmdet_ft.folders.describing import describe
 from mmdet_ft.folders.run import write_config
@@ -244,3 +244,13 @@ def test_nothing_to_learn_is_refused(tmp_path):
     (tmp_path / 'a/annotations.json').write_text(json.dumps(content))
     with pytest.raises(DataError, match='no object to learn|two that differ'):
         read_contents(recognize(str(tmp_path / 'a')), str(tmp_path / 'out'))
+
+
+@pytest.mark.parametrize('has_gpu, number, depth, size', [(False, 5000, 18, 112),
+                                                          (True, 100, 18, 224),
+                                                          (True, 5000, 50, 224)])
+def test_the_classifier_follows_the_machine_and_the_number_of_images(has_gpu, number, depth, size):
+    choice = choose(number, False, False, Machine(has_gpu, is_offline=True))
+    base = base_config(choice.base)
+    assert choice.values['model']['backbone']['depth'] == depth and f'ResNet-{depth}' in choice.text
+    assert base.data.train.pipeline[1].size == base.data.val.pipeline[2].crop_size == size

@@ -353,8 +353,8 @@ def find_yolo(tree: Tree) -> Dict[str, Part]:
         path = only_each({ALL: found}, 'data.yaml', tree)[ALL]
         return _parts_of_yaml(tree, path)
     labels = folders_like(tree, '.txt', is_yolo)
-    images = {folder: _images_beside(tree, folder) for folder in labels}
-    images = {folder: beside for folder, beside in images.items() if beside is not None}
+    beside_of = {folder: _images_beside(tree, folder) for folder in labels}
+    images = {folder: beside for folder, beside in beside_of.items() if beside is not None}
     if not images:
         return {}
     names = _names_in(tree)

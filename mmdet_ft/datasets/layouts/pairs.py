@@ -86,7 +86,7 @@ def _one(pieces: Sequence[Piece], tree: Tree) -> Piece:
         osp.normpath(osp.join(inside, stem)) for (inside, _), piece in zip(below, pieces)
         for stem in piece.stems
     ]
-    return Piece(*tops, stems)
+    return Piece(tops[0], tops[1], stems)
 
 
 def parts_of(tree: Tree, pieces: Dict[str, Piece], kind: str,

@@ -133,7 +133,7 @@ def test_under_the_legacy_settings_outputs_are_those_of_version_1(tmp_path):
     with torch.no_grad():
         features = model.extract_features(normalize_images(batch))
         proposals = model.rpn_head.proposals(model.rpn_head(features), batch)
-        boxes, scores = model.roi_head.box_predictions(features, proposals.boxes, batch)
+        boxes, scores = model.roi_head.box_predictions(features, proposals.boxes, batch.sizes)
         regions = proposals.boxes[0][proposals.valid[0]]
         pooled = pool(features, regions)
         hidden = pooled.flatten(1)

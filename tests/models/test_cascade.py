@@ -111,7 +111,7 @@ def test_scores_are_of_the_mean_logits_and_boxes_of_the_last_stage(agnostic):
     model, batch = cascade(agnostic=agnostic).eval(), tiny_batch((2, 3))
     features = model.features_of(batch)
     boxes = torch.tensor([10., 8, 40, 50]) + torch.arange(12.).view(2, 6, 1)
-    got, scores = model.roi_head.box_predictions(features, boxes, batch)
+    got, scores = model.roi_head.box_predictions(features, boxes, batch.sizes)
     for i in range(2):
         own, all_logits = boxes[i], []
         for stage, head in enumerate(model.roi_head.bbox_head):

@@ -108,7 +108,7 @@ def test_a_detector_with_soft_nms_tells_what_the_reference_does(method):
     detections = model(batch)
     features = model.extract_features(batch.images)
     proposals = model.rpn_head.proposals(model.rpn_head(features), batch)
-    boxes, scores = model.roi_head.box_predictions(features, proposals.boxes, batch)
+    boxes, scores = model.roi_head.box_predictions(features, proposals.boxes, batch.sizes)
     sunk = 0
     for i in range(2):
         expected = []

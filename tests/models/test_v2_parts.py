@@ -190,7 +190,7 @@ def test_a_c4_model_tells_of_each_region_what_it_would_of_that_one_alone():
             x = block(x)  # norm layers as they are, not in the weights
         return x
 
-    boxes, scores = head.box_predictions(features, proposals, batch)
+    boxes, scores = head.box_predictions(features, proposals, batch.sizes)
     detections = Detections(boxes[:, :, 1], scores[..., 1], torch.ones(2, 6, dtype=torch.long),
                             torch.ones(2, 6, dtype=torch.bool))
     masks = head.mask_predictions(features, detections, batch)

@@ -16,11 +16,13 @@ from mmdet_ft.deploy.export import forms
 from mmdet_ft.deploy.facts import ModelFacts
 from mmdet_ft.errors import UserError
 from mmdet_ft.models.classifiers.image import ImageClassifier
-from mmdet_ft.models.deform_conv import DeformConv2dPack, ModulatedDeformConv2dPack
+from mmdet_ft.models.deform_conv import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack
 from mmdet_ft.models.dense_heads.rpn_head import RPNHead
 from mmdet_ft.models.detectors.two_stage import TwoStageDetector
-from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
-from mmdet_ft.models.roi_heads.standard_roi_head import StandardRoIHead, to_rois
+from mmdet_ft.models.roi_heads.base import RoIHead
+from mmdet_ft.models.roi_heads.regions import to_rois
+from mmdet_ft.models.roi_heads.roi_extractor import (GenericRoIExtractor, SingleRoIExtractor,
+                                                     scale_rois)
 from mmdet_ft.models.settings import NMSSettings
 from mmdet_ft.ops.boxes import take
 
@@ -87,9 +89,13 @@ def input_names(facts: ModelFacts) -> Tuple[str, ...]:
 
 
 def with_export_forms(model: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode whose deformable convolutions are in their export form."""
+    """Return a copy in evaluation mode whose deformable convolutions and extractors are in their export form."""
     copied = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     for module in copied.modules():
+        if isinstance(module, SingleRoIExtractor):
+            vars(module)['forward'] = functools.partial(_pooled, module)
+        if isinstance(module, DeformConv2d):
+            vars(module)['forward'] = functools.partial(_shifted, module)
         if isinstance(module, (DeformConv2dPack, ModulatedDeformConv2dPack)):
             # vars: `sample` is a method of the class, replaced in this copy only
             vars(module)['sample'] = functools.partial(_sample, module)
@@ -99,6 +105,10 @@ def with_export_forms(model: nn.Module) -> nn.Module:
 def _sample(module: Any, x: Tensor, offset: Tensor, mask: Optional[Tensor] = None) -> Tensor:
     return forms.deform_conv_form(x, offset, module.weight, module.bias, module.stride,
                                   module.padding, module.dilation, mask)
+
+
+def _shifted(module: DeformConv2d, x: Tensor, offset: Tensor) -> Tensor:
+    return forms.deform_conv_form(x, offset, module.weight, None, (1, 1), (1, 1), (1, 1), None)
 
 
 @functools.singledispatch
@@ -127,10 +137,17 @@ class ClassifierGraph(Graph):
 
 @graph_of.register
 def _(model: TwoStageDetector, facts: ModelFacts) -> Graph:
-    for part, kind in ((model.rpn_head, RPNHead), (model.roi_head, StandardRoIHead)):
-        if type(part) is not kind:
+    if type(model.rpn_head) is not RPNHead:
+        raise UserError(
+            f'{type(model.rpn_head).__name__} has no export form yet: there is one of RPNHead')
+    head = model.roi_head
+    if type(head).predict is not RoIHead.predict or type(head).add_masks is not RoIHead.add_masks:
+        raise UserError(f'{type(head).__name__} has no export form yet: it has scores of masks')
+    for name, part in head.named_modules():
+        if isinstance(part, GenericRoIExtractor):
             raise UserError(
-                f'{type(part).__name__} has no export form yet: there is one of {kind.__name__}')
+                f'roi_head.{name}: GenericRoIExtractor has no export form yet: there is one of '
+                'SingleRoIExtractor')
     return TwoStageGraph(model, facts)
 
 
@@ -148,22 +165,22 @@ class TwoStageGraph(Graph):
         self.output_names = ('dets', 'labels') + (('masks', ) if model.gives_masks else ())
         self.proposals = Proposals(self.model.rpn_head)
         self.detections = Detections(self.model.roi_head)
-        self.masks: Optional[Masks] = None
-        if model.gives_masks:
-            self.masks = Masks(self.model.roi_head)
 
     def run(self,
             images: Tensor,
             sizes: Optional[Tensor] = None,
             mask_size: Optional[Tensor] = None) -> Tuple[Tensor, ...]:
         assert sizes is not None
+        head: RoIHead = self.model.roi_head
         features = self.model.extract_features(images)
         boxes, scores = self.proposals(features, sizes)
+        features = head.prepare(features)
         boxes, scores, labels = self.detections(features, boxes, scores, sizes)
         dets = torch.cat([boxes, scores.clamp(min=0)[..., None]], -1)
-        if self.masks is None:
+        if not self.model.gives_masks:
             return dets, labels
-        masks = self.masks(features, boxes, labels)
+        masks = head.mask_probabilities(features, to_rois(boxes), labels.flatten())
+        masks = masks.reshape(*labels.shape, *masks.shape[1:])
         if mask_size is not None:
             scale = (mask_size.float() / sizes).flip(1).repeat(1, 2)  # [B, 4] as x y x y
             pasted = forms.paste_form(
@@ -239,7 +256,7 @@ class Proposals(nn.Module):
 class Detections(nn.Module):
     """Classes and boxes of regions: boxes [B, D, 4], scores [B, D], -1 if none, and labels [B, D]."""
 
-    def __init__(self, head: StandardRoIHead):
+    def __init__(self, head: RoIHead):
         super().__init__()
         self.head = head
 
@@ -248,14 +265,9 @@ class Detections(nn.Module):
         head, settings = self.head, self.head.test_settings
         assert settings is not None, 'no test_cfg'
         num_images, num_proposals = boxes.shape[:2]
-        logits, deltas = head.bbox_head(
-            pool(head, head.bbox_roi_extractor, features, to_rois(boxes)))
-        num_classes = head.bbox_head.num_classes
-        likely = head.bbox_head.probabilities(logits)[:, :-1].reshape(num_images, num_proposals,
-                                                                      num_classes)
-        deltas = deltas.reshape(num_images, num_proposals, -1)
-        moved = head.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=sizes)
-        moved = moved.reshape(num_images, num_proposals, -1, 4).expand(-1, -1, num_classes, -1)
+        moved, likely = head.box_predictions(features, boxes, sizes)
+        num_classes = likely.shape[2]
+        moved = moved.expand(-1, -1, num_classes, -1)
         candidate = (scores >= 0)[..., None] & (likely > settings.score_thr)
         likely = torch.where(candidate, likely, torch.full_like(likely, -1.))
         if settings.nms.class_agnostic:
@@ -271,28 +283,14 @@ class Detections(nn.Module):
         return take(moved.flatten(1, 2), index), best, index % num_classes
 
 
-class Masks(nn.Module):
-    """Mask probabilities [B, D, M, M] inside boxes [B, D, 4] of labels [B, D]."""
-
-    def __init__(self, head: StandardRoIHead):
-        super().__init__()
-        self.head = head
-
-    def forward(self, features: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        head = self.head
-        assert head.mask_head is not None, 'a detector of boxes'
-        extractor = head.mask_roi_extractor or head.bbox_roi_extractor
-        logits = head.mask_head(pool(head, extractor, features, to_rois(boxes)))
-        masks = head.mask_head.select_class(logits, labels.flatten()).sigmoid()
-        return masks.reshape(*labels.shape, *masks.shape[1:])
-
-
-def pool(head: StandardRoIHead, extractor: SingleRoIExtractor, features: Sequence[Tensor],
-         rois: Tensor) -> Tensor:
-    """Return the features of rois [R, 5] as StandardRoIHead.pool."""
-    layer = extractor.roi_layer
-    pooled = forms.roi_align_form(features[:extractor.num_inputs], rois,
-                                  extractor.map_roi_levels(rois),
-                                  [1 / stride for stride in extractor.featmap_strides],
-                                  layer.output_size, layer.sampling_ratio, layer.aligned)
-    return pooled if head.shared_head is None else head.shared_head(pooled)
+def _pooled(extractor: SingleRoIExtractor,
+            features: Sequence[Tensor],
+            rois: Tensor,
+            roi_scale_factor: Optional[float] = None) -> Tensor:
+    """Return the features of rois [R, 5] as SingleRoIExtractor.forward."""
+    layer, level = extractor.roi_layer, extractor.map_roi_levels(rois)
+    if roi_scale_factor is not None and extractor.num_inputs > 1:
+        rois = scale_rois(rois, roi_scale_factor)
+    return forms.roi_align_form(features[:extractor.num_inputs], rois, level,
+                                [1 / stride for stride in extractor.featmap_strides],
+                                layer.output_size, layer.sampling_ratio, layer.aligned)

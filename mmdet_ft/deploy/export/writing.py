@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from mmdet_ft.deploy.export import dense  # noqa: F401 # registers its graphs
 from mmdet_ft.deploy.export.graphs import Graph, graph_of, input_names
 from mmdet_ft.deploy.export.pipeline import read_pipeline
 from mmdet_ft.deploy.facts import ModelFacts, to_metadata
@@ -70,8 +71,9 @@ def read_input_format(
 
 
 def _thresholds(model: nn.Module) -> Dict[str, float]:
-    """Return the numbers of `test_cfg.rcnn` that the file applies."""
-    settings = getattr(getattr(model, 'roi_head', None), 'test_settings', None)
+    """Return the numbers of `test_cfg` that the file applies."""
+    head = getattr(model, 'roi_head', None) or getattr(model, 'bbox_head', None)
+    settings = getattr(head, 'test_settings', None)
     if settings is None:
         return {}
     return dict(

@@ -21,6 +21,7 @@ from mmdet_ft.registry import MODELS
 from mmdet_ft.structures import Batch, Detections, GroundTruth
 
 Channels = Union[int, Sequence[int]]
+NO_LIMIT = 1 << 30
 
 
 class DenseOutputs(NamedTuple):
@@ -76,7 +77,7 @@ class DenseHead(BaseModule):
         training:   targets of the priors -> classification loss by level, box losses
         evaluation: the best nms_pre of each level -> decode -> suppression by class
 
-    A new head writes `forward`, `grid` (its priors), `targets`, `box_losses` and `decode`.
+    A new head writes `forward`, `prior_generator`, `targets`, `box_losses` and `decode`.
 
     Args:
         num_classes: without the background.
@@ -111,9 +112,19 @@ class DenseHead(BaseModule):
         """Return predictions for the maps [B, C, H_l, W_l] of all levels."""
         raise NotImplementedError
 
+    @property
+    def prior_generator(self) -> AnchorGenerator:
+        """Return the generator of the anchors or points that predictions are made for."""
+        raise NotImplementedError
+
     def grid(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Grid:
         """Return the priors of maps of these sizes, (H_l, W_l)."""
-        raise NotImplementedError
+        return self.prior_generator.grid(sizes, device=device)
+
+    def priors(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> List[Tensor]:
+        """Return the priors of each level, [A_l, 4]."""
+        grid = self.grid(sizes, device)
+        return list(grid.anchors.split(grid.counts))
 
     def decode(self, priors: Tensor, raw: Tensor, sizes: Optional[Tensor] = None) -> Tensor:
         """Return boxes [B, N, 4] of priors [B, N, 4 or 2] and predictions [B, N, ...].
@@ -164,14 +175,23 @@ class DenseHead(BaseModule):
 
     @torch.no_grad()
     def candidates(self, outputs: DenseOutputs, batch: Batch) -> Candidates:
-        """Return the best `nms_pre` pairs of prior and class of each level, in input pixels."""
-        grid = self.grid(outputs.sizes, outputs.boxes[0].device)
+        """Return the candidates of a batch; see `candidates_in`."""
+        return self.candidates_in(outputs, batch.sizes)
+
+    def candidates_in(self, outputs: DenseOutputs, sizes: Tensor) -> Candidates:
+        """Return the best `nms_pre` pairs of prior and class of each level, in pixels of images of `sizes` [B, 2]."""
         no_quality: List[Optional[Tensor]] = [None] * len(outputs.boxes)
         quality = outputs.quality or no_quality
         levels = zip(outputs.logits, self.distances(outputs), quality,
-                     grid.anchors.split(grid.counts))
-        parts = [self._best_of_level(*level, batch.sizes) for level in levels]
+                     self.priors(outputs.sizes, outputs.boxes[0].device))
+        parts = [self._best_of_level(*level, sizes) for level in levels]
         return Candidates(*(torch.cat(field, 1) for field in zip(*parts)))
+
+    def best(self, scores: Tensor, valid: Optional[Tensor], count: int) -> Tuple[Tensor, Tensor]:
+        """Return the indices [B, k] of the best of scores [B, N], `count` at most, and which of them are valid."""
+        rank = scores if valid is None else rank_boxes(scores, valid)
+        rank, index = rank.topk(min(count, rank.shape[1]), 1)
+        return index, rank >= 0
 
     def _best_of_level(self, logits: Tensor, raw: Tensor, quality: Optional[Tensor], priors: Tensor,
                        sizes: Tensor) -> Candidates:
@@ -179,15 +199,14 @@ class DenseHead(BaseModule):
         assert settings is not None, 'no test_cfg'
         scores = self.scores(logits.float())
         num_classes, scores = scores.shape[2], scores.flatten(1)  # [B, A_l * K]
-        rank = rank_boxes(scores, scores > settings.score_thr)
-        count = settings.nms_pre if settings.nms_pre > 0 else rank.shape[1]
-        rank, index = rank.topk(min(count, rank.shape[1]), 1)
+        index, valid = self.best(scores, scores > settings.score_thr,
+                                 settings.nms_pre if settings.nms_pre > 0 else NO_LIMIT)
         prior = torch.div(index, num_classes, rounding_mode='floor')
         scores = take(scores, index)
         if quality is not None:  # after the best are chosen, as in V2
             scores = scores * take(quality, prior).float().sigmoid()
         boxes = self.decode(priors[prior], take(raw, prior).float(), sizes)
-        return Candidates(boxes, scores, index - prior * num_classes, rank >= 0)
+        return Candidates(boxes, scores, index - prior * num_classes, valid)
 
     @torch.no_grad()
     def select(self, found: Candidates) -> Detections:
@@ -195,7 +214,7 @@ class DenseHead(BaseModule):
         settings = self.test_settings
         assert settings is not None, 'no test_cfg'
         limit = settings.nms.limit(settings.max_per_img, found.scores.shape[1])
-        boxes = found.boxes if settings.nms.class_agnostic else _apart(found)
+        boxes = found.boxes if settings.nms.class_agnostic else apart(found)
         order = rank_boxes(found.scores, found.valid)
         scores, order = suppress(boxes[:, None], found.scores[:, None], order[:, None],
                                  found.valid[:, None], settings.nms, limit)
@@ -225,7 +244,7 @@ def loss_by_level(loss: nn.Module, outputs: DenseOutputs, targets: DenseTargets,
     return torch.stack(losses).sum()
 
 
-def _apart(found: Candidates) -> Tensor:
+def apart(found: Candidates) -> Tensor:
     """Return boxes moved by class, so that boxes of two classes never overlap.
 
     The distance is that of mmcv's batched_nms, whose rounding decides overlaps near the threshold.
@@ -306,8 +325,9 @@ class AnchorHead(DenseHead):
             Takes('anchor_generator.strides', strides=self.anchor_generator.strides)
         ]
 
-    def grid(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Grid:
-        return self.anchor_generator.grid(sizes, device=device)
+    @property
+    def prior_generator(self) -> AnchorGenerator:
+        return self.anchor_generator
 
     def decode(self, priors: Tensor, raw: Tensor, sizes: Optional[Tensor] = None) -> Tensor:
         return self.bbox_coder.decode(priors, raw, max_shape=sizes)

@@ -5,8 +5,8 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import (Grid, MlvlPointGenerator, TorchvisionPointGenerator,
-                                     flatten_to_priors, map_size)
+from mmdet_ft.models.anchors import (AnchorGenerator, Grid, MlvlPointGenerator,
+                                     TorchvisionPointGenerator, flatten_to_priors, map_size)
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DistancePointBBoxCoder
 from mmdet_ft.models.dense_heads.dense_head import (Candidates, DenseHead, DenseOutputs,
@@ -124,8 +124,9 @@ class FCOSHead(DenseHead):
         logits = flatten_to_priors(self.conv_cls(of_classes), self.num_logits)
         return logits, distances, flatten_to_priors(central, 1).squeeze(-1)
 
-    def grid(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Grid:
-        return self.points.grid(sizes, device=device)
+    @property
+    def prior_generator(self) -> AnchorGenerator:
+        return self.points
 
     def decode(self, priors: Tensor, raw: Tensor, sizes: Optional[Tensor] = None) -> Tensor:
         return self.bbox_coder.decode(priors[..., :2], raw, max_shape=sizes)

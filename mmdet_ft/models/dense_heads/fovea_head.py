@@ -5,7 +5,8 @@ import torch
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import Grid, MlvlPointGenerator, flatten_to_priors, map_size
+from mmdet_ft.models.anchors import (AnchorGenerator, MlvlPointGenerator, flatten_to_priors,
+                                     map_size)
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DistancePointBBoxCoder
 from mmdet_ft.models.deform_conv import DeformConv2d
@@ -140,8 +141,9 @@ class FoveaHead(DenseHead):
         logits = self.conv_cls(through(self.cls_convs, x))
         return flatten_to_priors(logits, self.num_logits), flatten_to_priors(raw, 4)
 
-    def grid(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Grid:
-        return self.points.grid(sizes, device=device)
+    @property
+    def prior_generator(self) -> AnchorGenerator:
+        return self.points
 
     def distances(self, outputs: DenseOutputs) -> List[Tensor]:
         """Return distances in pixels."""

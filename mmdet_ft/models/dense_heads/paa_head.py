@@ -8,7 +8,7 @@ from mmdet_ft.models.anchors import AnchorGenerator, Grid
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DeltaXYWHBBoxCoder
 from mmdet_ft.models.dense_heads.atss_head import ATSSHead
-from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, Candidates, DenseOutputs,
+from mmdet_ft.models.dense_heads.dense_head import (NO_LIMIT, AnchorHead, Candidates, DenseOutputs,
                                                     DenseTargets, DenseTestSettings,
                                                     DenseTrainSettings)
 from mmdet_ft.models.losses.iou import aligned_iou
@@ -130,16 +130,14 @@ class PAAHead(ATSSHead):
             reduction_override='none')
         return torch.cat(of_classes, 1) + of_boxes.view_as(targets.labels)
 
-    @torch.no_grad()
-    def candidates(self, outputs: DenseOutputs, batch: Batch) -> Candidates:
+    def candidates_in(self, outputs: DenseOutputs, sizes: Tensor) -> Candidates:
         """Return all classes of the best `nms_pre` anchors of each level, in input pixels; anchor by anchor."""
         assert outputs.quality is not None
-        grid = self.grid(outputs.sizes, outputs.boxes[0].device)
         levels = zip(outputs.logits, outputs.boxes, outputs.quality,
-                     grid.anchors.split(grid.counts))
+                     self.priors(outputs.sizes, outputs.boxes[0].device))
         boxes, scores = (
             torch.cat(part, 1)
-            for part in zip(*(self._best_anchors(*level, batch.sizes) for level in levels)))
+            for part in zip(*(self._best_anchors(*level, sizes) for level in levels)))
         return self._candidates_of(boxes, scores)
 
     def _best_anchors(self, logits: Tensor, raw: Tensor, quality: Tensor, anchors: Tensor,
@@ -148,8 +146,8 @@ class PAAHead(ATSSHead):
         settings = self.test_settings
         assert settings is not None, 'no test_cfg'
         scores = (self.scores(logits.float()) * quality.float().sigmoid()[..., None]).sqrt()
-        count = settings.nms_pre if settings.nms_pre > 0 else scores.shape[1]
-        index = scores.amax(2).topk(min(count, scores.shape[1]), 1).indices
+        index, _ = self.best(
+            scores.amax(2), None, settings.nms_pre if settings.nms_pre > 0 else NO_LIMIT)
         return self.decode(anchors[index], take(raw, index).float(), sizes), take(scores, index)
 
     def _candidates_of(self, boxes: Tensor, scores: Tensor) -> Candidates:
@@ -176,7 +174,14 @@ class PAAHead(ATSSHead):
         chosen = Detections(take(found.boxes, index), best, index % width, best >= 0)
         if not self.score_voting:
             return chosen
-        return chosen._replace(boxes=vote(chosen, boxes[:, :, 0], scores.masked_fill(~valid, 0.)))
+        return chosen._replace(boxes=self.voted(chosen, found))
+
+    def voted(self, chosen: Detections, found: Candidates) -> Tensor:
+        """Return the boxes [B, D, 4] of chosen detections after the vote of all candidates."""
+        boxes, scores, valid = (
+            x.unflatten(1, (-1, self.num_classes))
+            for x in (found.boxes, found.scores, found.valid))
+        return vote(chosen, boxes[:, :, 0], scores.masked_fill(~valid, 0.))
 
 
 def vote(detections: Detections, boxes: Tensor, scores: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Head of TOOD: Task-aligned One-stage Object Detection."""
 import dataclasses
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from mmdet_ft.models.dense_heads.atss_head import AdaptiveHead
 from mmdet_ft.models.dense_heads.dense_head import (AnchorHead, DenseOutputs, DenseTargets,
                                                     DenseTestSettings, DenseTrainSettings,
                                                     centerness_of, loss_by_level)
+from mmdet_ft.models.layers import is_exported
 from mmdet_ft.models.losses.reduction import mean_over_processes
 from mmdet_ft.ops.boxes import take
 from mmdet_ft.ops.matching import Match
@@ -56,6 +57,11 @@ class GeometricMean(torch.autograd.Function):
         return ((1 - p) * grad).sum_to_size(a.shape), ((1 - q) * grad).sum_to_size(b.shape)
 
 
+def geometric_mean(a: Tensor, b: Tensor) -> Tensor:
+    """Return the geometric mean of two sigmoids; exporters do not record autograd functions."""
+    return (a.sigmoid() * b.sigmoid()).sqrt() if is_exported() else GeometricMean.apply(a, b)
+
+
 class TaskDecomposition(nn.Module):
     """Weigh the maps of all convolutions by what one task needs, and reduce them (sec. 3.2).
 
@@ -90,8 +96,9 @@ class TaskDecomposition(nn.Module):
         """
         share = self.layer_attention(mean).view(-1, 1, self.stacked_convs, 1)
         weight = self.reduction_conv.conv.weight.view(self.feat_channels, self.stacked_convs, -1)
-        reduced = torch.bmm((share * weight).flatten(2),
-                            maps.flatten(2)).unflatten(2, maps.shape[2:])
+        reduced = torch.bmm((share * weight).flatten(2), maps.flatten(2))
+        # reshape: exporters record these sizes, and those of unflatten as numbers
+        reduced = reduced.reshape(maps.shape[0], self.feat_channels, maps.shape[2], maps.shape[3])
         if self.reduction_conv.with_norm:
             reduced = self.reduction_conv.norm(reduced)
         return self.reduction_conv.activate(reduced)
@@ -117,6 +124,7 @@ class TOODHead(AdaptiveHead):
         Others: see AnchorHead and DenseHead.
     """
     prediction_rows = dict(tood_cls=Rows())
+    sample_at = staticmethod(deform_conv2d)
     takes = AnchorHead.takes  # by this forward
     train_record = TOODTrainSettings
     train_settings: Optional[TOODTrainSettings]
@@ -216,8 +224,7 @@ class TOODHead(AdaptiveHead):
     def forward(self, features: Sequence[Tensor]) -> DenseOutputs:
         """Return predictions; logits are scores in 0..1, boxes x y x y in strides of their level."""
         sizes = [map_size(feature) for feature in features]
-        grid = self.grid(sizes, features[0].device)
-        levels = zip(features, self.scales, grid.anchors.split(grid.counts),
+        levels = zip(features, self.scales, self.priors(sizes, features[0].device),
                      self.anchor_generator.strides)
         scores, boxes = zip(*(self._level(*level) for level in levels))
         return DenseOutputs(list(scores), list(boxes), sizes)
@@ -231,10 +238,10 @@ class TOODHead(AdaptiveHead):
         maps = torch.cat(stages, 1)
         mean = F.adaptive_avg_pool2d(maps, (1, 1))
         logits = self.tood_cls(self.cls_decomp(maps, mean)).float()
-        scores = GeometricMean.apply(logits, self.cls_prob_module(maps).float())
+        scores = geometric_mean(logits, self.cls_prob_module(maps).float())
         raw = self.tood_reg(self.reg_decomp(maps, mean)).float()
         boxes = self._boxes(raw, scale, anchors, stride[0])
-        boxes = sample_sides(boxes, self.reg_offset_module(maps).float())
+        boxes = sample_sides(boxes, self.reg_offset_module(maps).float(), self.sample_at)
         return flatten_to_priors(scores, self.num_logits), flatten_to_priors(boxes, 4)
 
     def _boxes(self, raw: Tensor, scale: nn.Module, anchors: Tensor, stride: float) -> Tensor:
@@ -247,7 +254,7 @@ class TOODHead(AdaptiveHead):
             boxes = torch.cat([points - raw[..., :2], points + raw[..., 2:]], -1)
         else:
             boxes = self.bbox_coder.decode(anchors, raw) / stride
-        return boxes.transpose(1, 2).unflatten(2, size)
+        return boxes.transpose(1, 2).reshape(boxes.shape[0], 4, size[0], size[1])
 
     def scores(self, logits: Tensor) -> Tensor:
         return logits
@@ -311,12 +318,14 @@ class TOODHead(AdaptiveHead):
         return centerness_of(sides).masked_fill(~targets.positive, 0.)
 
 
-def sample_sides(boxes: Tensor, offsets: Tensor) -> Tensor:
+def sample_sides(boxes: Tensor,
+                 offsets: Tensor,
+                 sample_at: Callable[..., Tensor] = deform_conv2d) -> Tensor:
     """Return boxes with each side taken from another cell (sec. 3.2).
 
     boxes [B, 4, H, W] x y x y; offsets [B, 8, H, W]: y and x in cells, for each side. Where the result would
-    end before its start the box stays.
+    end before its start the box stays. sample_at: torchvision's deform_conv2d, or a form of it.
     """
-    moved = deform_conv2d(boxes, offsets, boxes.new_ones(4, 1, 1, 1))
+    moved = sample_at(boxes, offsets, boxes.new_ones(4, 1, 1, 1))
     is_flipped = (moved[:, :2] > moved[:, 2:]).any(1, keepdim=True)
     return torch.where(is_flipped, boxes, moved)

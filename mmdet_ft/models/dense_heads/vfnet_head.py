@@ -5,7 +5,7 @@ import torch
 from mmcv.cnn import ConvModule, Scale
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import (AnchorGenerator, Grid, MlvlPointGenerator, centers_of,
+from mmdet_ft.models.anchors import (AnchorGenerator, MlvlPointGenerator, centers_of,
                                      flatten_to_priors, map_size)
 from mmdet_ft.models.base_module import InitCfg, PartConfig
 from mmdet_ft.models.coders import DistancePointBBoxCoder
@@ -154,9 +154,9 @@ class VFNetHead(AdaptiveHead):
         logits = flatten_to_priors(self.vfnet_cls(of_classes), self.num_logits)
         return logits, flatten_to_priors(boxes, 8)
 
-    def grid(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Grid:
-        priors = self.anchor_generator if self.use_atss else self.points
-        return priors.grid(sizes, device=device)
+    @property
+    def prior_generator(self) -> AnchorGenerator:
+        return self.anchor_generator if self.use_atss else self.points
 
     def distances(self, outputs: DenseOutputs) -> List[Tensor]:
         """Return the refined distances."""

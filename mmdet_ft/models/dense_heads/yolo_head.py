@@ -1,12 +1,13 @@
 """Head of YOLOv3: An Incremental Improvement."""
 import dataclasses
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 import torch
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import Grid, YOLOAnchorGenerator, flatten_to_priors, map_size
+from mmdet_ft.models.anchors import (AnchorGenerator, Grid, YOLOAnchorGenerator, flatten_to_priors,
+                                     map_size)
 from mmdet_ft.models.assigners import GridAssigner, PseudoSampler, sampler_for
 from mmdet_ft.models.base_module import (InitCfg, Loader, PartConfig, bias_init_with_prob,
                                          constant_init, normal_init)
@@ -149,8 +150,9 @@ class YOLOV3Head(DenseHead):
         return DenseOutputs([x[..., BOX_AND_OBJECTNESS:] for x in maps], [x[..., :4] for x in maps],
                             [map_size(feature) for feature in features], [x[..., 4] for x in maps])
 
-    def grid(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Grid:
-        return self.anchor_generator.grid(sizes, device=device)
+    @property
+    def prior_generator(self) -> AnchorGenerator:
+        return self.anchor_generator
 
     def _strides(self, grid: Grid) -> Tensor:
         """Return the stride of each anchor: [A, 1]."""
@@ -208,32 +210,35 @@ class YOLOV3Head(DenseHead):
 
     # Testing
 
-    @torch.no_grad()
-    def candidates(self, outputs: DenseOutputs, batch: Batch) -> Candidates:
+    def candidates_in(self, outputs: DenseOutputs, sizes: Tensor) -> Candidates:
         """Return the best pairs of anchor and class above the thresholds, in input pixels."""
         settings = self.test_settings
         assert isinstance(settings, YOLOTestSettings) and outputs.quality is not None
-        grid = self.grid(outputs.sizes, outputs.boxes[0].device)
+        anchors = self.priors(outputs.sizes, outputs.boxes[0].device)
+        strides = torch.cat([
+            torch.full_like(part[:, :1], float(stride))
+            for part, stride in zip(anchors, self.featmap_strides)
+        ])
         raw = torch.cat(outputs.boxes, 1).float()
         raw = torch.cat([raw[..., :2].sigmoid(), raw[..., 2:]], -1)
-        boxes = self.bbox_coder.decode(grid.anchors, raw, self._strides(grid))
+        boxes = self.bbox_coder.decode(torch.cat(anchors), raw, strides)
         scores = torch.cat(outputs.logits, 1).float().sigmoid()
         objectness = torch.cat(outputs.quality, 1).float().sigmoid()[..., None]
         valid = scores > settings.score_thr
         if settings.conf_thr > 0:
             valid = valid & (objectness >= settings.conf_thr)
-        return best_pairs(boxes, scores * objectness, valid)
+        return self._best_pairs(boxes, scores * objectness, valid)
 
+    def _best_pairs(self, boxes: Tensor, scores: Tensor, valid: Tensor) -> Candidates:
+        """Return the MAX_CANDIDATES best pairs of box and class, in the order of the boxes.
 
-def best_pairs(boxes: Tensor, scores: Tensor, valid: Tensor) -> Candidates:
-    """Return the MAX_CANDIDATES best pairs of box and class, in the order of the boxes.
-
-    boxes [B, A, 4]; scores, valid [B, A, K].
-    """
-    num_classes = scores.shape[2]
-    scores, valid = scores.flatten(1), valid.flatten(1)
-    order = scores.masked_fill(~valid, -1.)
-    index = order.topk(min(MAX_CANDIDATES, order.shape[1]), 1).indices.sort(1).values
-    prior = torch.div(index, num_classes, rounding_mode='floor')
-    return Candidates(
-        take(boxes, prior), take(scores, index), index - prior * num_classes, take(valid, index))
+        boxes [B, A, 4]; scores, valid [B, A, K].
+        """
+        num_classes = scores.shape[2]
+        scores, valid = scores.flatten(1), valid.flatten(1)
+        index, _ = self.best(scores.masked_fill(~valid, -1.), None, MAX_CANDIDATES)
+        index = index.sort(1).values
+        prior = torch.div(index, num_classes, rounding_mode='floor')
+        return Candidates(
+            take(boxes, prior), take(scores, index), index - prior * num_classes,
+            take(valid, index))

@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import Grid, MlvlPointGenerator, flatten_to_priors, map_size
+from mmdet_ft.models.anchors import AnchorGenerator, MlvlPointGenerator, flatten_to_priors, map_size
 from mmdet_ft.models.assigners import SimOTAAssigner
 from mmdet_ft.models.base_module import InitCfg, Loader, PartConfig, bias_init_with_prob
 from mmdet_ft.models.csp_layer import ACTIVATION, NORM, UNIFORM, convolution
@@ -135,18 +135,19 @@ class YOLOXHead(DenseHead):
             objectness.append(flatten_to_priors(conv_obj(of_boxes), 1).squeeze(-1))
         return DenseOutputs(logits, boxes, [map_size(x) for x in features], objectness)
 
-    def grid(self, sizes: Sequence[Tuple[int, int]], device: torch.device) -> Grid:
-        return self.points.grid(sizes, device=device)
+    @property
+    def prior_generator(self) -> AnchorGenerator:
+        return self.points
 
     def _joined(self, outputs: DenseOutputs) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return logits [B, A, K], boxes [B, A, 4], objectness [B, A], corners [A, 2] and strides [A, 1]."""
         assert outputs.quality is not None
-        grid = self.grid(outputs.sizes, outputs.boxes[0].device)
-        corner = grid.anchors[:, :2]
+        corners = self.priors(outputs.sizes, outputs.boxes[0].device)
         strides = torch.cat([
-            corner.new_full((count, 1), float(stride))
-            for stride, count in zip(self.strides, grid.counts)
+            torch.full_like(part[:, :1], float(stride))
+            for part, stride in zip(corners, self.strides)
         ])
+        corner = torch.cat(corners)[:, :2]
         logits, boxes, objectness = (
             torch.cat(part, 1).float() for part in (outputs.logits, outputs.boxes, outputs.quality))
         return logits, boxes, objectness, corner, strides
@@ -184,8 +185,7 @@ class YOLOXHead(DenseHead):
 
     # Testing
 
-    @torch.no_grad()
-    def candidates(self, outputs: DenseOutputs, batch: Batch) -> Candidates:
+    def candidates_in(self, outputs: DenseOutputs, sizes: Tensor) -> Candidates:
         """Return the box and the best class of each cell, in input pixels."""
         settings = self.test_settings
         assert settings is not None, 'no test_cfg'

@@ -43,7 +43,7 @@ def merge_regions(roi_head: RoIHead, features: Sequence[Sequence[Tensor]], propo
     features = [roi_head.prepare(x) for x in features]
     boxes, scores = [], []
     for x, view in zip(features, views):
-        moved, score = roi_head.box_predictions(x, _to_view(proposals.boxes, view), view)
+        moved, score = roi_head.box_predictions(x, _to_view(proposals.boxes, view), view.sizes)
         boxes.append(to_original(moved.flatten(1, 2), view).view_as(moved))
         scores.append(score)
     detections = roi_head.select(

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mmdet_ft.models.base_module import BaseModule
 from mmdet_ft.models.dense_heads.rpn_head import Proposals
+from mmdet_ft.models.roi_heads.regions import pack_detections, unpack
 from mmdet_ft.models.settings import NMSSettings, ReadsNMS
 from mmdet_ft.models.suppression import suppress
 from mmdet_ft.ops.boxes import take
@@ -64,7 +65,7 @@ class RoIHead(BaseModule):
     def predict(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> Detections:
         """Return detections in original pixels, masks as 28x28 probabilities inside their boxes."""
         features = self.prepare(features)
-        boxes, scores = self.box_predictions(features, proposals.boxes, batch)
+        boxes, scores = self.box_predictions(features, proposals.boxes, batch.sizes)
         detections = self.select(boxes / batch.scale_factors[:, None, None], scores,
                                  proposals.valid)
         return detections if self.mask_head is None else self.add_masks(features, detections, batch)
@@ -75,10 +76,10 @@ class RoIHead(BaseModule):
         return detections._replace(masks=self.mask_predictions(features, detections, batch))
 
     def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
-                        batch: Batch) -> Tuple[Tensor, Tensor]:
+                        sizes: Tensor) -> Tuple[Tensor, Tensor]:
         """Return refined boxes [B, P, K, 4] (K is 1 if class-agnostic) and scores [B, P, K].
 
-        features: as returned by `prepare`. boxes [B, P, 4].
+        features: as returned by `prepare`. boxes [B, P, 4]; sizes [B, 2], (h, w) that they are clipped to.
         """
         raise NotImplementedError(f'{type(self).__name__} has no box_predictions')
 
@@ -87,7 +88,17 @@ class RoIHead(BaseModule):
         """Return mask probabilities [B, D, M, M] inside the boxes of detections, which are in
         original pixels; zero for empty slots.
         """
-        raise NotImplementedError(f'{type(self).__name__} has no mask_predictions')
+        packed = pack_detections(detections, batch)
+        masks = self.mask_probabilities(features, packed.rois, packed.labels)
+        return unpack(masks, packed, detections)
+
+    def mask_probabilities(self, features: Sequence[Tensor], rois: Tensor,
+                           labels: Tensor) -> Tensor:
+        """Return mask probabilities [R, M, M] inside rois [R, 5] of classes `labels` [R].
+
+        features: as returned by `prepare`.
+        """
+        raise NotImplementedError(f'{type(self).__name__} has no mask_probabilities')
 
     def select(self, boxes: Tensor, scores: Tensor, valid: Tensor) -> Detections:
         """Select detections: every class of every proposal is a candidate, suppression is per

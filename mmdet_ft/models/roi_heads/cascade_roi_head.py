@@ -12,15 +12,15 @@ from mmdet_ft.models.layers import apply_to_valid
 from mmdet_ft.models.roi_heads.base import RCNNTestSettings, RCNNTrainSettings, RoIHead
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
-from mmdet_ft.models.roi_heads.regions import (pack_detections, pack_positives, prepend_image_index,
-                                               sample_regions, slots_of_masks, to_rois, unpack)
+from mmdet_ft.models.roi_heads.regions import (pack_positives, prepend_image_index, sample_regions,
+                                               slots_of_masks, to_rois)
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
 from mmdet_ft.models.settings import read_settings
 from mmdet_ft.ops.boxes import take, unit_box
 from mmdet_ft.ops.masks import mask_targets
 from mmdet_ft.parts import Takes, takes_of
 from mmdet_ft.registry import MODELS
-from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy, Losses
+from mmdet_ft.structures import Batch, GroundTruth, HostCopy, Losses
 
 # A part of every stage: one config for all of them, or one config a stage.
 Stages = Union[PartConfig, Sequence[PartConfig]]
@@ -245,7 +245,7 @@ class CascadeRoIHead(RoIHead):
     # Testing
 
     def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
-                        batch: Batch) -> Tuple[Tensor, Tensor]:
+                        sizes: Tensor) -> Tuple[Tensor, Tensor]:
         """Return the boxes of the last stage [B, P, K, 4] (K is 1 if class-agnostic) and the scores of the
         mean of all stages' logits [B, P, K]; boxes [B, P, 4].
         """
@@ -257,19 +257,18 @@ class CascadeRoIHead(RoIHead):
             all_logits.append(logits)
             if stage + 1 < self.num_stages:
                 likeliest = head.likeliest(logits).view(shape)
-                boxes = head.refine(boxes, likeliest, deltas, batch.sizes)
-        moved = head.bbox_coder.decode(boxes, deltas.view(*shape, -1), max_shape=batch.sizes)
+                boxes = head.refine(boxes, likeliest, deltas, sizes)
+        moved = head.bbox_coder.decode(boxes, deltas.view(*shape, -1), max_shape=sizes)
         scores = head.probabilities(sum(all_logits) / self.num_stages)[:, :-1]
         return moved.unflatten(-1, (-1, 4)), scores.view(*shape, -1)
 
-    def mask_predictions(self, features: Sequence[Tensor], detections: Detections,
-                         batch: Batch) -> Tensor:
-        packed = pack_detections(detections, batch)
+    def mask_probabilities(self, features: Sequence[Tensor], rois: Tensor,
+                           labels: Tensor) -> Tensor:
         masks = [
-            self._mask_head(stage).select_class(logits, packed.labels).sigmoid()
-            for stage, logits in enumerate(self.all_mask_logits(features, packed.rois))
+            self._mask_head(stage).select_class(logits, labels).sigmoid()
+            for stage, logits in enumerate(self.all_mask_logits(features, rois))
         ]
-        return unpack(torch.stack(masks).mean(0), packed, detections)
+        return torch.stack(masks).mean(0)
 
     def all_mask_logits(self, features: Sequence[Tensor], rois: Tensor) -> List[Tensor]:
         """Return the mask logits [R, K, 28, 28] of every stage for the detections' rois [R, 5]."""

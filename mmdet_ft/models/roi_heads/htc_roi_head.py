@@ -131,7 +131,9 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
             return pooled
         semantic = self.semantic_roi_extractor(features[-1:], rois)
         if semantic.shape[-2:] != pooled.shape[-2:]:
-            semantic = F.adaptive_avg_pool2d(semantic, (pooled.shape[2], pooled.shape[3]))
+            # int: an exporter, which records sizes, cannot pool to one that it does not know
+            size = int(pooled.shape[2]), int(pooled.shape[3])
+            semantic = F.adaptive_avg_pool2d(semantic, size)
         return pooled + semantic
 
     def mask_logits(self, stage: int, features: Sequence[Tensor], rois: Tensor) -> Tensor:

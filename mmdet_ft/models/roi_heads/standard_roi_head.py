@@ -11,9 +11,8 @@ from mmdet_ft.models.layers import apply_to_valid
 from mmdet_ft.models.roi_heads.base import RCNNTestSettings, RCNNTrainSettings, RoIHead
 from mmdet_ft.models.roi_heads.bbox_heads import ConvFCBBoxHead, SampledRoIs
 from mmdet_ft.models.roi_heads.mask_head import FCNMaskHead
-from mmdet_ft.models.roi_heads.regions import (Positives, pack_detections, pack_positives,
-                                               prepend_image_index, sample_regions, slots_of_masks,
-                                               to_rois, unpack)
+from mmdet_ft.models.roi_heads.regions import (Positives, pack_positives, prepend_image_index,
+                                               sample_regions, slots_of_masks, to_rois)
 from mmdet_ft.models.roi_heads.roi_extractor import SingleRoIExtractor
 from mmdet_ft.models.roi_heads.shared_head import ResLayer
 from mmdet_ft.models.settings import read_settings
@@ -21,7 +20,7 @@ from mmdet_ft.ops.boxes import unit_box
 from mmdet_ft.ops.masks import mask_targets
 from mmdet_ft.parts import Takes, takes_of
 from mmdet_ft.registry import MODELS
-from mmdet_ft.structures import Batch, Detections, GroundTruth, HostCopy, Losses
+from mmdet_ft.structures import Batch, GroundTruth, HostCopy, Losses
 
 
 @MODELS.register_module()
@@ -165,18 +164,17 @@ class StandardRoIHead(RoIHead):
     # Testing
 
     def box_predictions(self, features: Sequence[Tensor], boxes: Tensor,
-                        batch: Batch) -> Tuple[Tensor, Tensor]:
+                        sizes: Tensor) -> Tuple[Tensor, Tensor]:
         num_images, num_proposals = boxes.shape[:2]
         logits, deltas = self.bbox_head(*self.box_inputs(features, to_rois(boxes)))
         scores = self.bbox_head.probabilities(logits)[:, :-1].view(num_images, num_proposals, -1)
         deltas = deltas.view(num_images, num_proposals, -1)
-        moved = self.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=batch.sizes)
+        moved = self.bbox_head.bbox_coder.decode(boxes, deltas, max_shape=sizes)
         return moved.unflatten(-1, (-1, 4)), scores
 
-    def mask_predictions(self, features: Sequence[Tensor], detections: Detections,
-                         batch: Batch) -> Tensor:
+    def mask_probabilities(self, features: Sequence[Tensor], rois: Tensor,
+                           labels: Tensor) -> Tensor:
         head = self.mask_head
         assert head is not None, 'a detector of boxes'
-        packed = pack_detections(detections, batch)
-        logits = head(self.pool(self.mask_extractor, features, packed.rois))
-        return unpack(head.select_class(logits, packed.labels).sigmoid(), packed, detections)
+        logits = head(self.pool(self.mask_extractor, features, rois))
+        return head.select_class(logits, labels).sigmoid()

@@ -5,8 +5,7 @@ import torch
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet_ft.models.anchors import (AnchorGenerator, MlvlPointGenerator, flatten_to_priors,
-                                     map_size)
+from mmdet_ft.models.anchors import AnchorGenerator, MlvlPointGenerator, flatten_to_priors, map_size
 from mmdet_ft.models.base_module import BaseModule, InitCfg, PartConfig
 from mmdet_ft.models.coders import DistancePointBBoxCoder
 from mmdet_ft.models.deform_conv import DeformConv2d

@@ -30,8 +30,8 @@ YOLOV3 = MAIN.parents[1] / 'yolo/yolov3_d53_320_273e_coco.py'
      ['is 96, but model.neck.out_channels is 64 (heir.py:2)', 'write in_channels=64']),
     (YOLOX, 'model = dict(bbox_head=dict(strides=[8, 16]))', 'model.bbox_head.strides',
      ['[8, 16] are 2 strides', 'strides=[8, 16, 32] (heir.py:2)']),
-    (YOLOX, "data = dict(train=dict(dataset=dict(classes=('a', 'b'))));custom_hooks = [dict(type='NumClassCheckHook')]",
-     'model.bbox_head.num_classes',
+    # its custom_hooks are without NumClassCheckHook
+    (YOLOX, "data = dict(train=dict(dataset=dict(classes=('a', 'b'))))", 'model.bbox_head.num_classes',
      ['has 2 classes (heir.py:2)', 'write num_classes=2']),
     (YOLOX, 'model = dict(test_cfg=dict(score_thresh=.1))', 'model.test_cfg.score_thresh', ["'score_thr'"]),
     (YOLOX, 'model = dict(train_cfg=dict(assigner=dict(centre_radius=2)))', 'model.train_cfg.assigner.centre_radius',

@@ -216,7 +216,7 @@ def test_the_report_shows_the_boxes_on_a_picture_of_another_size(world):
     world.dataset()
     report = check_data(world.config(), ['train'], workers=0)
     problem, = report.defects
-    assert '--html report.html shows the boxes' in problem.fix and problem.examples[0].boxes == [[
+    assert '--html report.html` shows the boxes' in problem.fix and problem.examples[0].boxes == [[
         4, 6, 24, 36
     ]]
     shown = page(report._replace(splits=[]), 'title')

@@ -505,9 +505,10 @@ def test_num_classes_against_classes_names_both_lines(tmp_path, monkeypatch):
     assert found[0].where.endswith('configs/cityscapes/mask_rcnn_ft.py:23')
 
 
-def test_num_classes_is_not_asked_without_the_hook_nor_of_class_files(tmp_path, monkeypatch):
+def test_num_classes_is_asked_without_the_hook_but_not_of_class_files(tmp_path, monkeypatch):
     two = "data = dict(train=dict(dataset=dict(classes=('a', 'b'))))\ncustom_hooks = []"
-    assert prepare(heir(tmp_path, monkeypatch, two))[1] == []
+    with pytest.raises(CheckError, match='CityscapesDataset has 2 classes'):
+        prepare(heir(tmp_path, monkeypatch, two))
     file = "data = dict(train=dict(dataset=dict(classes='names.txt')))"
     assert prepare(heir(tmp_path, monkeypatch, file))[1] == []
 

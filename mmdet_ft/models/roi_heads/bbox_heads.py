@@ -238,14 +238,15 @@ class ConvFCBBoxHead(BaseModule):
         terms = loss_cls if isinstance(loss_cls, dict) else dict(loss_cls=loss_cls)
         return Losses({
             **terms, 'loss_bbox': loss_bbox
-        }, self._accuracy(cls_score, labels, rois.valid.flatten()))
+        }, self._accuracy(cls_score, labels, rois.valid.flatten(), drawn))
 
-    def _accuracy(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Dict[str, Tensor]:
-        """Return the share of regions of the right class, in percent, or what the loss measures instead."""
+    def _accuracy(self, logits: Tensor, labels: Tensor, valid: Tensor,
+                  number: Tensor) -> Dict[str, Tensor]:
+        """Return the share of valid regions, `number` of them, of the right class in percent, or what the loss measures."""
         if getattr(self.loss_cls, 'custom_accuracy', False):
             return self.loss_cls.get_accuracy(logits, labels, valid)
         right = (logits.argmax(1) == labels) & valid
-        return dict(acc=right.sum() * (100. / valid.sum().clamp(min=1)))
+        return dict(acc=right.sum() * (100. / number.clamp(min=1)))
 
     def classification_losses(self, pooled: Union[Tensor, Tuple[Tensor, ...]], classes: Tensor,
                               valid: Tensor) -> Tensor:

@@ -242,7 +242,7 @@ class ConvFCBBoxHead(BaseModule):
 
     def _accuracy(self, logits: Tensor, labels: Tensor, valid: Tensor,
                   number: Tensor) -> Dict[str, Tensor]:
-        """Return the share of valid regions, `number` of them, of the right class in percent, or what the loss measures."""
+        """Return the share of the `number` valid regions with the right class in percent, or what the loss measures."""
         if getattr(self.loss_cls, 'custom_accuracy', False):
             return self.loss_cls.get_accuracy(logits, labels, valid)
         right = (logits.argmax(1) == labels) & valid

@@ -9,7 +9,7 @@ from mmdet_ft.registry import DATASETS, MODELS
 def check_classes(found: Findings) -> None:
     """Compare heads with datasets if the config gives both, also without V2's NumClassCheckHook.
 
-    Hooks of one's own, as in the configs of TOOD and YOLOX, take the place of that hook.
+    The configs of TOOD and YOLOX replace that hook by others.
     """
     config = found.config
     heads = list(_heads(config.model, 'model'))
